@@ -1,0 +1,1 @@
+"""Everything mlpipe runs on: the local stack, provisioning, packaging."""

@@ -1,0 +1,73 @@
+"""Every error of the contract: what is wrong, with which batch, and what to do about it."""
+
+from __future__ import annotations
+
+
+class ContractError(Exception):
+    """Something broke the contract.
+
+    Args:
+        what: One sentence without a full stop: the fault and the offending value's name, never its secret.
+        remedy: One sentence without a full stop: what the reader can do about it.
+        model: The model concerned, if known.
+        batch_id: The batch concerned, if known.
+    """
+
+    def __init__(self, what: str, *, remedy: str, model: str | None = None, batch_id: str | None = None) -> None:
+        self.what = what
+        self.remedy = remedy
+        self.model = model
+        self.batch_id = batch_id
+        concerned = "/".join(part for part in (model, batch_id) if part)
+        super().__init__(f"{f'{concerned}: ' if concerned else ''}{what}. {remedy}.")
+
+
+class InvalidNameError(ContractError):
+    """A model, column, partition, batch id or key does not have the form the contract gives it."""
+
+
+class SchemaError(ContractError):
+    """A prediction schema contradicts itself or names a type the contract does not know."""
+
+
+class InvalidManifestError(ContractError):
+    """A done file is not a manifest the platform may act on: the batch is refused whole."""
+
+
+class UnsupportedManifestVersionError(InvalidManifestError):
+    """The done file was written by a newer major version of the contract."""
+
+
+class JobArgumentsError(ContractError):
+    """A Glue or SageMaker job was started with arguments its script cannot run with."""
+
+
+class InvalidRowError(ContractError):
+    """One row cannot be stored: it goes to quarantine.
+
+    Args:
+        reason: The stable word that the quarantine counts by, say `not_a_number`.
+        column: The column at fault, if it is one.
+        what: As in `ContractError`.
+    """
+
+    def __init__(self, reason: str, what: str, *, column: str | None = None) -> None:
+        self.reason = reason
+        self.column = column
+        super().__init__(what, remedy="The row goes to quarantine; correct it in a new batch")
+
+
+class RuleViolationError(ContractError):
+    """The registry's rules do not allow the transition.
+
+    Args:
+        condition: The name of the first condition that did not hold, say `target_is_verified`.
+        what: As in `ContractError`.
+        remedy: As in `ContractError`.
+        model: As in `ContractError`.
+        batch_id: As in `ContractError`.
+    """
+
+    def __init__(self, condition: str, what: str, *, remedy: str, model: str, batch_id: str | None = None) -> None:
+        self.condition = condition
+        super().__init__(what, remedy=remedy, model=model, batch_id=batch_id)
