@@ -13,7 +13,9 @@ class ContractError(Exception):
         batch_id: The batch concerned, if known.
     """
 
-    def __init__(self, what: str, *, remedy: str, model: str | None = None, batch_id: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, remedy: str, model: str | None = None, batch_id: str | None = None
+    ) -> None:
         self.what = what
         self.remedy = remedy
         self.model = model
@@ -68,6 +70,8 @@ class RuleViolationError(ContractError):
         batch_id: As in `ContractError`.
     """
 
-    def __init__(self, condition: str, what: str, *, remedy: str, model: str, batch_id: str | None = None) -> None:
+    def __init__(
+        self, condition: str, what: str, *, remedy: str, model: str, batch_id: str | None = None
+    ) -> None:
         self.condition = condition
         super().__init__(what, remedy=remedy, model=model, batch_id=batch_id)

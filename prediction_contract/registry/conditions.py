@@ -1,0 +1,208 @@
+"""Conditions on one registry record: judged here on a record read, and by DynamoDB when the change is made.
+
+Each condition is written once. DynamoDB's verdict is the one that counts, since it is atomic with the
+change; judging a record that was read before only serves to say early, and in words, what stands against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from prediction_contract.registry.attribute_values import Attributes, Value, encode_value
+
+
+@dataclass(slots=True)
+class Placeholders:
+    """The names and values that one DynamoDB expression refers to."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    values: dict[str, dict[str, object]] = field(default_factory=dict)
+
+    def name(self, attribute: str) -> str:
+        """Return the placeholder of an attribute; the same attribute always gets the same one."""
+        placeholder = f"#{attribute}"
+        self.names[placeholder] = attribute
+        return placeholder
+
+    def value(self, value: Value) -> str:
+        """Return a placeholder of its own for a value."""
+        placeholder = f":v{len(self.values)}"
+        self.values[placeholder] = encode_value(value)
+        return placeholder
+
+
+class Clause(Protocol):
+    """One test on the attributes of one record; an absent record has no attributes."""
+
+    def holds(self, attributes: Attributes) -> bool:
+        """Whether the test holds, by DynamoDB's semantics."""
+        ...
+
+    def render(self, placeholders: Placeholders) -> str:
+        """Return the test as part of a DynamoDB condition expression."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """The attribute exists and has this value."""
+
+    attribute: str
+    value: Value
+
+    def holds(self, attributes: Attributes) -> bool:
+        """See `Clause`."""
+        return attributes.get(self.attribute) == self.value
+
+    def render(self, placeholders: Placeholders) -> str:
+        """See `Clause`."""
+        return f"{placeholders.name(self.attribute)} = {placeholders.value(self.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """The attribute does not exist, or has another value."""
+
+    attribute: str
+    value: Value
+
+    def holds(self, attributes: Attributes) -> bool:
+        """See `Clause`."""
+        return attributes.get(self.attribute) != self.value
+
+    def render(self, placeholders: Placeholders) -> str:
+        """See `Clause`."""
+        name = placeholders.name(self.attribute)
+        return f"(attribute_not_exists({name}) OR {name} <> {placeholders.value(self.value)})"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The attribute exists and has one of these values."""
+
+    attribute: str
+    values: tuple[str, ...]
+
+    def holds(self, attributes: Attributes) -> bool:
+        """See `Clause`."""
+        return attributes.get(self.attribute) in self.values
+
+    def render(self, placeholders: Placeholders) -> str:
+        """See `Clause`."""
+        listed = ", ".join(placeholders.value(value) for value in self.values)
+        return f"{placeholders.name(self.attribute)} IN ({listed})"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The attribute does not exist."""
+
+    attribute: str
+
+    def holds(self, attributes: Attributes) -> bool:
+        """See `Clause`."""
+        return self.attribute not in attributes
+
+    def render(self, placeholders: Placeholders) -> str:
+        """See `Clause`."""
+        return f"attribute_not_exists({placeholders.name(self.attribute)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """The attribute exists and is less than the bound (text by code point, numbers by size)."""
+
+    attribute: str
+    bound: str | int
+
+    def holds(self, attributes: Attributes) -> bool:
+        """See `Clause`."""
+        actual = attributes.get(self.attribute)
+        if isinstance(actual, str) and isinstance(self.bound, str):
+            return actual < self.bound
+        return isinstance(actual, int) and isinstance(self.bound, int) and actual < self.bound
+
+    def render(self, placeholders: Placeholders) -> str:
+        """See `Clause`."""
+        return f"{placeholders.name(self.attribute)} < {placeholders.value(self.bound)}"
+
+
+@dataclass(frozen=True, slots=True)
+class NotBelow:
+    """The attribute exists and is at least the bound."""
+
+    attribute: str
+    bound: str | int
+
+    def holds(self, attributes: Attributes) -> bool:
+        """See `Clause`."""
+        return self.attribute in attributes and not Below(self.attribute, self.bound).holds(attributes)
+
+    def render(self, placeholders: Placeholders) -> str:
+        """See `Clause`."""
+        return f"{placeholders.name(self.attribute)} >= {placeholders.value(self.bound)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """The attribute is a set that has this member."""
+
+    attribute: str
+    member: str
+
+    def holds(self, attributes: Attributes) -> bool:
+        """See `Clause`."""
+        members = attributes.get(self.attribute)
+        return isinstance(members, frozenset) and self.member in members
+
+    def render(self, placeholders: Placeholders) -> str:
+        """See `Clause`."""
+        return f"contains({placeholders.name(self.attribute)}, {placeholders.value(self.member)})"
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Every one of the clauses holds."""
+
+    clauses: tuple[Clause, ...]
+
+    def holds(self, attributes: Attributes) -> bool:
+        """See `Clause`."""
+        return all(clause.holds(attributes) for clause in self.clauses)
+
+    def render(self, placeholders: Placeholders) -> str:
+        """See `Clause`."""
+        return "(" + " AND ".join(clause.render(placeholders) for clause in self.clauses) + ")"
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one of the clauses holds."""
+
+    clauses: tuple[Clause, ...]
+
+    def holds(self, attributes: Attributes) -> bool:
+        """See `Clause`."""
+        return any(clause.holds(attributes) for clause in self.clauses)
+
+    def render(self, placeholders: Placeholders) -> str:
+        """See `Clause`."""
+        return "(" + " OR ".join(clause.render(placeholders) for clause in self.clauses) + ")"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A clause with its name and with what to tell a person when it does not hold.
+
+    Args:
+        name: Stable identifier, say `target_is_verified`.
+        clause: The test on the record.
+        otherwise: What is wrong when the clause fails; a sentence without a full stop.
+        remedy: What the reader can do about it; a sentence without a full stop.
+    """
+
+    name: str
+    clause: Clause
+    otherwise: str
+    remedy: str

@@ -1,0 +1,440 @@
+"""How a batch gets into the stores: noticed, claimed, written, loaded, verified, or refused.
+
+A verified batch stays verified while it is loaded again: every load of a batch writes the same rows, so a
+rollback target does not become unusable in the very moment somebody extends its life.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from prediction_contract.moments import moment_text
+from prediction_contract.registry.attribute_values import Value
+from prediction_contract.registry.conditions import (
+    AllOf,
+    AnyOf,
+    Below,
+    Clause,
+    Condition,
+    Equals,
+    Missing,
+    OneOf,
+)
+from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState, batch_key
+from prediction_contract.registry.transaction import Transaction, Write
+
+_CLAIM = ("claim_token", "claim_confirm_by", "claim_job_run_id")
+_UNVERIFIED = ("unverified_attempt", "unverified_expire_at")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestFacts:
+    """What the registry keeps of a done file.
+
+    Attributes:
+        model: The model's name.
+        batch_id: The batch.
+        partition: The data date or hour.
+        manifest_key: S3 key of the done file.
+        manifest_digest: SHA-256 of its bytes, in hex.
+        row_count: Rows promised; 0 if the file could not be read as a manifest.
+        checksum: The batch checksum, as decimal text; empty if the file could not be read.
+    """
+
+    model: str
+    batch_id: str
+    partition: str
+    manifest_key: str
+    manifest_digest: str
+    row_count: int = 0
+    checksum: str = ""
+
+    def attributes(self) -> dict[str, Value]:
+        """Return the facts as registry attributes."""
+        return {
+            "batch_id": self.batch_id,
+            "partition": self.partition,
+            "manifest_key": self.manifest_key,
+            "manifest_digest": self.manifest_digest,
+            "row_count": self.row_count,
+            "checksum": self.checksum,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowTally:
+    """How many rows there are, and the sum of their row checksums (any integer; compared modulo 2^64)."""
+
+    rows: int
+    checksum: int
+
+    def plus(self, other: RowTally) -> RowTally:
+        """Return both together."""
+        return RowTally(rows=self.rows + other.rows, checksum=self.checksum + other.checksum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadEvidence:
+    """What was found in the stores after a load.
+
+    Attributes:
+        attempt: The load attempt it speaks of.
+        dynamodb: Rows in the online table.
+        snowflake: Rows in the warehouse table.
+        quarantined: Rows refused; the same rows in both stores.
+    """
+
+    attempt: int
+    dynamodb: RowTally
+    snowflake: RowTally
+    quarantined: RowTally
+
+
+def register_batch(facts: ManifestFacts, existing: BatchRecord | None) -> Transaction:
+    """Record a done file, new or replaced, as a batch to be loaded; a known one changes nothing."""
+    if existing and existing.manifest_digest == facts.manifest_digest:
+        return Transaction(facts.model, facts.batch_id)
+    return _record_manifest(facts, existing, LoadState.DONE, assign={}, remove=("refusal_reason",))
+
+
+def refuse_manifest(facts: ManifestFacts, reason: str, existing: BatchRecord | None) -> Transaction:
+    """Refuse a done file before any load of it; a corrected file may follow under the same batch id."""
+    nothing_loads = Write(key=batch_key(facts.model, facts.batch_id), conditions=(_nothing_is_loading(),))
+    refusal = _record_manifest(
+        facts, existing, LoadState.REFUSED, assign={"refusal_reason": reason}, remove=()
+    )
+    return _with_conditions(refusal, nothing_loads.conditions)
+
+
+def claim_load(
+    batch: BatchRecord,
+    *,
+    token: str,
+    confirm_by: datetime,
+    now: datetime,
+    ended_job_run_id: str | None = None,
+) -> Transaction:
+    """Take the right to load a batch, before the job run that will use it is started.
+
+    Args:
+        batch: The batch's record as read.
+        token: A fresh random name of this claim; the job run gets it as an argument.
+        confirm_by: When the claim lapses unless a job run has confirmed it.
+        now: The present moment.
+        ended_job_run_id: The job run known to have ended without a complete report, if that is why the
+            claim in the record may be replaced.
+
+    Returns:
+        The transaction; the new attempt's number is `batch.load_attempts + 1`.
+    """
+    assign: dict[str, Value] = {
+        "claim_token": token,
+        "claim_confirm_by": moment_text(confirm_by),
+        "load_attempts": batch.load_attempts + 1,
+    }
+    if batch.load_state != LoadState.VERIFIED:
+        assign["load_state"] = LoadState.LOADING
+    return _one_write(
+        batch,
+        Write(
+            key=batch.key,
+            conditions=(
+                Condition(
+                    "load_state_is_as_seen",
+                    Equals("load_state", batch.load_state),
+                    "The batch has changed its load state meanwhile",
+                    "Read the batch's record again",
+                ),
+                Condition(
+                    "attempt_is_the_next",
+                    Equals("load_attempts", batch.load_attempts),
+                    "Another load of the batch was claimed meanwhile",
+                    "Read the batch's record again",
+                ),
+                _claim_is_dead(now, ended_job_run_id),
+            ),
+            assign=assign,
+            remove=("claim_job_run_id", *_UNVERIFIED),
+        ),
+    )
+
+
+def abandon_claim(batch: BatchRecord, *, now: datetime, ended_job_run_id: str | None = None) -> Transaction:
+    """Clear a claim that no job run will ever use, without claiming anew."""
+    return _one_write(batch, _ended_claim(batch, (_claim_is_dead(now, ended_job_run_id),)))
+
+
+def confirm_claim(batch: BatchRecord, *, token: str, job_run_id: str) -> Transaction:
+    """Let a job run write its id into the claim: its first act, without which it exits untouched."""
+    if batch.claim_token == token and batch.claim_job_run_id == job_run_id:
+        return Transaction(batch.model, batch.batch_id)
+    unconfirmed = Condition(
+        "claim_is_unconfirmed",
+        Missing("claim_job_run_id"),
+        "Another job run has already taken this claim",
+        "Let it finish: this job run has nothing to do",
+    )
+    return _one_write(
+        batch,
+        Write(
+            key=batch.key,
+            conditions=(_claim_is_ours(token), unconfirmed),
+            assign={"claim_job_run_id": job_run_id},
+        ),
+    )
+
+
+def begin_writing(
+    batch: BatchRecord, *, token: str, manifest_digest: str, cleaning: str, now: datetime
+) -> Transaction:
+    """Fix the manifest and the cleaning rules, after validation and before the first row is written.
+
+    Args:
+        batch: The batch's record as read after the claim was confirmed.
+        token: The claim's.
+        manifest_digest: The done file that the job run has validated.
+        cleaning: The model's cleaning rules as JSON text; ignored if an earlier load fixed others.
+        now: The present moment.
+    """
+    return _one_write(
+        batch,
+        Write(
+            key=batch.key,
+            conditions=(_claim_is_ours(token), _manifest_is_the_jobs(manifest_digest)),
+            assign={
+                "writing_begun_at": batch.writing_begun_at or moment_text(now),
+                "cleaning": cleaning if batch.cleaning is None else batch.cleaning,
+            },
+        ),
+    )
+
+
+def complete_load(
+    batch: BatchRecord, *, token: str, expire_at: datetime, now: datetime, retention: timedelta
+) -> Transaction:
+    """Record that a load wrote all it had to; the rows still wait for their verification.
+
+    Args:
+        batch: The batch's record as read while the claim was held.
+        token: The claim's.
+        expire_at: When the items it wrote will expire.
+        now: The present moment.
+        retention: How long the batch is kept from now on at least.
+    """
+    assign: dict[str, Value] = {
+        "unverified_attempt": batch.load_attempts,
+        "unverified_expire_at": moment_text(expire_at),
+        "retain_until": moment_text(now + retention),
+    }
+    if batch.load_state != LoadState.VERIFIED:
+        assign["load_state"] = LoadState.LOADED
+    return _one_write(
+        batch, Write(key=batch.key, conditions=(_claim_is_ours(token),), assign=assign, remove=_CLAIM)
+    )
+
+
+def release_claim(batch: BatchRecord, *, token: str) -> Transaction:
+    """Give up a claim after a load that failed; the batch can be claimed again at once."""
+    return _one_write(batch, _ended_claim(batch, (_claim_is_ours(token),)))
+
+
+def refuse_load(
+    batch: BatchRecord, *, token: str, manifest_digest: str, reason: str, now: datetime, retention: timedelta
+) -> Transaction:
+    """Refuse a batch whole because of what its load found; nothing of it becomes visible.
+
+    A batch that was verified before is never refused: its rows stand in the stores, and a fault found by a
+    later load is that load's failure (`release_claim`).
+    """
+    never_verified = Condition(
+        "batch_is_not_verified",
+        OneOf("load_state", (LoadState.LOADING,)),
+        "The batch was verified by an earlier load and is kept",
+        "Find out why its files have changed since; release the claim",
+    )
+    return _one_write(
+        batch,
+        Write(
+            key=batch.key,
+            conditions=(_claim_is_ours(token), _manifest_is_the_jobs(manifest_digest), never_verified),
+            assign={
+                "load_state": LoadState.REFUSED,
+                "refusal_reason": reason,
+                "retain_until": moment_text(now + retention),
+            },
+            remove=_CLAIM,
+        ),
+    )
+
+
+def verify_load(
+    batch: BatchRecord, evidence: LoadEvidence, *, now: datetime, retention: timedelta
+) -> Transaction:
+    """Declare the batch fit for publication: what the manifest promised is in each store or in quarantine.
+
+    Args:
+        batch: The batch's record as read.
+        evidence: What was counted in the stores.
+        now: The present moment.
+        retention: How long the batch is kept from now on at least.
+    """
+    if batch.verified_attempt == evidence.attempt:
+        return Transaction(batch.model, batch.batch_id)
+    conditions = [
+        Condition(
+            "evidence_is_of_the_last_load",
+            Equals("unverified_attempt", evidence.attempt),
+            f"The evidence speaks of load attempt {evidence.attempt}, which is not the one to be verified",
+            "Count again after the last load has completed",
+        )
+    ]
+    for store, found in (("dynamodb", evidence.dynamodb), ("snowflake", evidence.snowflake)):
+        conditions += _adds_up(batch, store, found, evidence.quarantined)
+    assign: dict[str, Value] = {
+        "load_state": LoadState.VERIFIED,
+        "verified_attempt": evidence.attempt,
+        "retain_until": moment_text(now + retention),
+    }
+    if batch.unverified_expire_at is not None:
+        assign["items_expire_at"] = batch.unverified_expire_at
+    return _one_write(
+        batch, Write(key=batch.key, conditions=tuple(conditions), assign=assign, remove=_UNVERIFIED)
+    )
+
+
+def confirm_region(batch: BatchRecord, *, region: str, attempt: int) -> Transaction:
+    """Record that a serving region's replica was found to hold every row of a verified load.
+
+    Args:
+        batch: The batch's record as read before the replica was counted.
+        region: The serving region.
+        attempt: The `verified_attempt` whose rows were found.
+    """
+    verified = Condition(
+        "region_holds_the_verified_load",
+        Equals("verified_attempt", attempt),
+        f"The rows found in {region} are not those of the verified load",
+        "Count the replica again",
+    )
+    return _one_write(
+        batch, Write(key=batch.key, conditions=(verified,), add={"verified_regions": frozenset({region})})
+    )
+
+
+def _record_manifest(
+    facts: ManifestFacts,
+    existing: BatchRecord | None,
+    load_state: LoadState,
+    *,
+    assign: dict[str, Value],
+    remove: tuple[str, ...],
+) -> Transaction:
+    as_seen: Clause = (
+        Equals("manifest_digest", existing.manifest_digest) if existing else Missing("manifest_digest")
+    )
+    conditions = [
+        Condition(
+            "manifest_is_as_seen",
+            as_seen,
+            "The batch's record has changed meanwhile",
+            "Read the record again",
+        )
+    ]
+    created: dict[str, Value] = {}
+    if existing:
+        conditions.append(
+            Condition(
+                "manifest_is_not_fixed",
+                Missing("writing_begun_at"),
+                "Rows of this batch were already written from another done file",
+                "Publish the correction as a new batch",
+            )
+        )
+    else:
+        created = {"release_state": ReleaseState.UNPUBLISHED, "load_attempts": 0}
+    write = Write(
+        key=batch_key(facts.model, facts.batch_id),
+        conditions=tuple(conditions),
+        assign=facts.attributes() | created | {"load_state": load_state} | assign,
+        remove=remove,
+    )
+    return Transaction(facts.model, facts.batch_id, (write,))
+
+
+def _with_conditions(transaction: Transaction, conditions: tuple[Condition, ...]) -> Transaction:
+    (write,) = transaction.writes
+    guarded = Write(
+        key=write.key, conditions=(*write.conditions, *conditions), assign=write.assign, remove=write.remove
+    )
+    return Transaction(transaction.model, transaction.batch_id, (guarded,))
+
+
+def _one_write(batch: BatchRecord, write: Write) -> Transaction:
+    return Transaction(batch.model, batch.batch_id, (write,))
+
+
+def _ended_claim(batch: BatchRecord, conditions: tuple[Condition, ...]) -> Write:
+    # A batch that was loading has its done file and nothing that counts as loaded.
+    assign: dict[str, Value] = {"load_state": LoadState.DONE} if batch.load_state == LoadState.LOADING else {}
+    return Write(key=batch.key, conditions=conditions, assign=assign, remove=_CLAIM)
+
+
+def _claim_is_dead(now: datetime, ended_job_run_id: str | None) -> Condition:
+    lapsed = AllOf((Missing("claim_job_run_id"), Below("claim_confirm_by", moment_text(now))))
+    ended = (Equals("claim_job_run_id", ended_job_run_id),) if ended_job_run_id else ()
+    return Condition(
+        "no_load_is_claimed",
+        AnyOf((Missing("claim_token"), lapsed, *ended)),
+        "Another load of the batch is claimed",
+        "Wait for its job run to end, or for the claim to lapse",
+    )
+
+
+def _claim_is_ours(token: str) -> Condition:
+    return Condition(
+        "claim_is_ours",
+        Equals("claim_token", token),
+        "The claim was replaced by another load's",
+        "Let the other load finish: this job run must not touch the batch",
+    )
+
+
+def _manifest_is_the_jobs(manifest_digest: str) -> Condition:
+    return Condition(
+        "manifest_is_the_jobs",
+        Equals("manifest_digest", manifest_digest),
+        "The done file was replaced since this load was claimed",
+        "Release the claim: the new done file is loaded by its own run",
+    )
+
+
+def _nothing_is_loading() -> Condition:
+    return Condition(
+        "nothing_is_loading",
+        Missing("claim_token"),
+        "A load of the batch is claimed",
+        "Wait for it to end",
+    )
+
+
+def _adds_up(
+    batch: BatchRecord, store: str, found: RowTally, quarantined: RowTally
+) -> tuple[Condition, Condition]:
+    total = found.plus(quarantined)
+    remedy = "Load the batch again and compare the load report with the manifest"
+    return (
+        Condition(
+            f"{store}_rows_add_up",
+            Equals("row_count", total.rows),
+            f"{store} holds {found.rows} rows and {quarantined.rows} are in quarantine, "
+            f"but the manifest promises {batch.row_count}",
+            remedy,
+        ),
+        Condition(
+            f"{store}_checksum_adds_up",
+            Equals("checksum", str(total.checksum % 2**64)),
+            f"The rows in {store} and in quarantine are not those that the manifest promises",
+            remedy,
+        ),
+    )

@@ -1,0 +1,407 @@
+"""What readers see: publish, roll back, hold, withdraw, and regions that follow home.
+
+Every change carries a request id. The record of the request is created in the same transaction, so a
+request whose answer was lost can be sent again by anybody, at any time, and does nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from prediction_contract.batch import minted_at
+from prediction_contract.moments import moment_text
+from prediction_contract.registry.attribute_values import Value
+from prediction_contract.registry.conditions import (
+    AllOf,
+    AnyOf,
+    Below,
+    Clause,
+    Condition,
+    Contains,
+    Differs,
+    Equals,
+    Missing,
+    NotBelow,
+    OneOf,
+)
+from prediction_contract.registry.records import (
+    Action,
+    BatchRecord,
+    LivePointer,
+    LoadState,
+    ReleaseState,
+    Request,
+    batch_key,
+    pointer_key,
+    publication_key,
+    request_key,
+)
+from prediction_contract.registry.transaction import Transaction, Write
+
+BECOMES_HISTORY = frozenset(
+    {
+        "target_was_never_published",
+        "target_is_newer_than_live",
+        "target_was_minted_after_rollback",
+        "publication_is_not_held",
+    }
+)
+"""Conditions of automatic publication only: a batch that fails one stays loaded and becomes history."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The present state of a model's releases, as read before a change.
+
+    Attributes:
+        home_region: The region that writes.
+        home: Its live pointer, or None before the first publication.
+        regions: The live pointers of the other serving regions (None where there is none yet), by region.
+        highest_projected: The highest sequence that Snowflake's projection holds; after a restore of the
+            registry the numbering goes on above it.
+    """
+
+    home_region: str
+    home: LivePointer | None
+    regions: Mapping[str, LivePointer | None] = field(default_factory=dict)
+    highest_projected: int = 0
+
+    @property
+    def next_sequence(self) -> int:
+        """The number of the next publication entry."""
+        return max(self.home.sequence if self.home else 0, self.highest_projected) + 1
+
+
+def publish(
+    target: BatchRecord,
+    release: Release,
+    request: Request,
+    *,
+    now: datetime,
+    minimum_life: timedelta,
+    retention: timedelta,
+    serving: str | None = None,
+) -> Transaction:
+    """Make a verified batch live.
+
+    Automatic publication takes only a batch that was never published or withdrawn, is newer than the live
+    one and was minted after the last rollback, while nobody holds publication. A person may publish any
+    verified batch that has enough life left.
+
+    Args:
+        target: The batch's record as read.
+        release: The model's release state as read.
+        request: Who asks; `automatic` chooses the stricter rules.
+        now: The present moment.
+        minimum_life: How long the target's items must live on at least.
+        retention: How long the batch that was live is kept from now on at least.
+        serving: What the API needs to serve the batch, as JSON text.
+    """
+    home_conditions: tuple[Condition, ...] = ()
+    if request.automatic:
+        eligible = Condition(
+            "target_was_never_published",
+            Equals("release_state", ReleaseState.UNPUBLISHED),
+            "The batch was published or withdrawn before",
+            "Publish it explicitly if it shall be live again",
+        )
+        home_conditions = _automatic_order(target)
+    else:
+        eligible = Condition(
+            "target_is_not_live",
+            Differs("release_state", ReleaseState.LIVE),
+            "The batch is live already",
+            "Nothing is to be done",
+        )
+    return _move_home(
+        target,
+        release,
+        request,
+        action=Action.PUBLISH,
+        eligible=eligible,
+        home_conditions=home_conditions,
+        now=now,
+        minimum_life=minimum_life,
+        retention=retention,
+        serving=serving,
+    )
+
+
+def rollback(
+    target: BatchRecord,
+    release: Release,
+    request: Request,
+    *,
+    now: datetime,
+    minimum_life: timedelta,
+    retention: timedelta,
+    serving: str | None = None,
+) -> Transaction:
+    """Make a batch live that was live before, and withdraw the one that is live now.
+
+    The moment is kept: automatic publication takes only batches minted after it. Regions known to hold the
+    target move in the same transaction; the others follow when they can (`follow_home`).
+    """
+    eligible = Condition(
+        "target_was_superseded",
+        OneOf("release_state", (ReleaseState.SUPERSEDED,)),
+        "The batch was never live, was withdrawn, or is live now",
+        "Roll back to a superseded batch, or publish this one explicitly",
+    )
+    return _move_home(
+        target,
+        release,
+        request,
+        action=Action.ROLLBACK,
+        eligible=eligible,
+        home_conditions=(),
+        now=now,
+        minimum_life=minimum_life,
+        retention=retention,
+        serving=serving,
+    )
+
+
+def hold(release: Release, request: Request, *, model: str, held: bool, now: datetime) -> Transaction:
+    """Stop automatic publication of a model (`held`), or let it go on."""
+    action = Action.HOLD if held else Action.RELEASE_HOLD
+    home = release.home or LivePointer(model=model)
+    sequence = release.next_sequence
+    pointer = Write(
+        key=pointer_key(model, release.home_region),
+        conditions=(_pointer_is_as_seen(release),),
+        assign={"hold": held, "sequence": sequence},
+    )
+    entry: dict[str, Value] = {"action": action}
+    if home.batch_id and home.partition:
+        entry |= {"batch_id": home.batch_id, "partition": home.partition}
+    return Transaction(
+        model,
+        home.batch_id,
+        (
+            pointer,
+            _entry(model, sequence, request, now, entry),
+            _request_is_new(model, request, action, sequence),
+        ),
+    )
+
+
+def withdraw(target: BatchRecord, request: Request) -> Transaction:
+    """Mark a batch that is not live as unfit: nothing automatic will publish it or score upon it."""
+    not_live = Condition(
+        "batch_is_not_live",
+        Differs("release_state", ReleaseState.LIVE),
+        "The batch is live",
+        "Roll back to another batch: that withdraws this one",
+    )
+    return Transaction(
+        target.model,
+        target.batch_id,
+        (
+            Write(key=target.key, conditions=(not_live,), assign={"release_state": ReleaseState.WITHDRAWN}),
+            _request_is_new(target.model, request, Action.WITHDRAW, 0),
+        ),
+    )
+
+
+def follow_home(target: BatchRecord, release: Release, *, region: str, now: datetime) -> Transaction:
+    """Move a serving region's pointer to what home serves, once its replica holds the whole batch.
+
+    Args:
+        target: The record of the batch that home serves.
+        release: The model's release state as read; home must have published something.
+        region: The region to move.
+        now: The present moment.
+    """
+    sequence = release.home.sequence if release.home else 0
+    home_serves_it = Condition(
+        "home_serves_the_same",
+        AllOf((Equals("sequence", sequence), Equals("batch_id", target.batch_id))),
+        "Home serves another publication by now",
+        "Read home's pointer again",
+    )
+    return Transaction(
+        target.model,
+        target.batch_id,
+        (
+            Write(key=pointer_key(target.model, release.home_region), conditions=(home_serves_it,)),
+            Write(key=target.key, conditions=(_region_holds_it(region),)),
+            Write(key=pointer_key(target.model, region), assign=_pointed_at(target, sequence, now)),
+        ),
+    )
+
+
+def _move_home(
+    target: BatchRecord,
+    release: Release,
+    request: Request,
+    *,
+    action: Action,
+    eligible: Condition,
+    home_conditions: tuple[Condition, ...],
+    now: datetime,
+    minimum_life: timedelta,
+    retention: timedelta,
+    serving: str | None,
+) -> Transaction:
+    """Point home at the target: pointer, both batches, history entry and request in one transaction."""
+    model, sequence = target.model, release.next_sequence
+    replaced = release.home.batch_id if release.home else None
+    pointed_at = _pointed_at(target, sequence, now)
+    previous: dict[str, Value] = {"previous_batch_id": replaced} if replaced else {}
+    withdrawn: dict[str, Value] = {}
+    if action is Action.ROLLBACK and replaced:
+        # A clock that runs behind the one that minted the live batch must not let that batch's like through.
+        withdrawn = {"withdrawn_before": moment_text(max(now, minted_at(replaced)))}
+    following = _regions_that_follow(target, release) if action is Action.ROLLBACK else ()
+    verified = Condition(
+        "target_is_verified",
+        Equals("load_state", LoadState.VERIFIED),
+        f"The batch is {target.load_state}, not verified",
+        "Load it and let its checks pass first",
+    )
+    outlives = Condition(
+        "target_lives_long_enough",
+        NotBelow("items_expire_at", moment_text(now + minimum_life)),
+        f"The batch's items expire at {target.items_expire_at}, too soon to serve them",
+        "Load the batch again first",
+    )
+    writes = [
+        Write(
+            key=target.key,
+            conditions=(verified, outlives, eligible, *(_region_holds_it(region) for region in following)),
+            assign={"release_state": ReleaseState.LIVE, "published_sequence": sequence},
+            remove=("superseded_sequence",),
+        ),
+        Write(
+            key=pointer_key(model, release.home_region),
+            conditions=(_pointer_is_as_seen(release), *home_conditions),
+            assign={**pointed_at, **previous, **withdrawn},
+        ),
+        _entry(
+            model,
+            sequence,
+            request,
+            now,
+            {
+                "action": action,
+                "batch_id": target.batch_id,
+                "partition": target.partition,
+                **previous,
+                **({"serving": serving} if serving is not None else {}),
+            },
+        ),
+        _request_is_new(model, request, action, sequence),
+        *(Write(key=pointer_key(model, region), assign=pointed_at) for region in following),
+    ]
+    if replaced and replaced != target.batch_id:
+        left = ReleaseState.WITHDRAWN if action is Action.ROLLBACK else ReleaseState.SUPERSEDED
+        writes.append(
+            Write(
+                key=batch_key(model, replaced),
+                assign={
+                    "release_state": left,
+                    "superseded_sequence": sequence,
+                    "retain_until": moment_text(now + retention),
+                },
+            )
+        )
+    return Transaction(model, target.batch_id, tuple(writes))
+
+
+def _regions_that_follow(target: BatchRecord, release: Release) -> tuple[str, ...]:
+    return tuple(
+        region
+        for region in sorted(release.regions)
+        if _region_holds_it(region).clause.holds({"verified_regions": target.verified_regions})
+    )
+
+
+def _automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
+    newer: tuple[Clause, ...] = (
+        Missing("batch_id"),
+        Below("partition", target.partition),
+        AllOf((Equals("partition", target.partition), Below("batch_id", target.batch_id))),
+    )
+    return (
+        Condition(
+            "target_is_newer_than_live",
+            AnyOf(newer),
+            "The batch is not newer, by partition and batch id, than the live one",
+            "It stays as history; publish it explicitly if it shall be live",
+        ),
+        Condition(
+            "target_was_minted_after_rollback",
+            AnyOf(
+                (
+                    Missing("withdrawn_before"),
+                    Below("withdrawn_before", moment_text(minted_at(target.batch_id))),
+                )
+            ),
+            "The batch was minted before the last rollback, perhaps of the same cause",
+            "Score the partition again, or publish the batch explicitly",
+        ),
+        Condition(
+            "publication_is_not_held",
+            Differs("hold", True),
+            "Publication of the model is on hold",
+            "Release the hold, or publish the batch explicitly",
+        ),
+    )
+
+
+def _pointer_is_as_seen(release: Release) -> Condition:
+    return Condition(
+        "pointer_is_as_seen",
+        Equals("sequence", release.home.sequence) if release.home else Missing("sequence"),
+        "The live pointer has moved meanwhile",
+        "Read it again and decide anew",
+    )
+
+
+def _region_holds_it(region: str) -> Condition:
+    return Condition(
+        "region_holds_the_batch",
+        Contains("verified_regions", region),
+        f"The replica in {region} was not yet found to hold the whole batch",
+        f"Verify it in {region} first",
+    )
+
+
+def _request_is_new(model: str, request: Request, action: Action, sequence: int) -> Write:
+    unknown = Condition(
+        "request_is_new",
+        Missing("record"),
+        f"The request {request.request_id} was carried out before",
+        "Nothing is to be done",
+    )
+    return Write(
+        key=request_key(model, request.request_id),
+        conditions=(unknown,),
+        assign={"action": action, "sequence": sequence, "actor": request.actor},
+    )
+
+
+def _pointed_at(target: BatchRecord, sequence: int, now: datetime) -> dict[str, Value]:
+    return {
+        "batch_id": target.batch_id,
+        "partition": target.partition,
+        "sequence": sequence,
+        "published_at": moment_text(now),
+    }
+
+
+def _entry(model: str, sequence: int, request: Request, now: datetime, what: dict[str, Value]) -> Write:
+    return Write(
+        key=publication_key(model, sequence),
+        assign={
+            **what,
+            "sequence": sequence,
+            "request_id": request.request_id,
+            "actor": request.actor,
+            "reason": request.reason,
+            "published_at": moment_text(now),
+        },
+    )

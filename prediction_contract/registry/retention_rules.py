@@ -1,0 +1,122 @@
+"""When a batch may leave the stores, and when a live one must be loaded again so that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from prediction_contract.moments import moment_text, parse_moment
+from prediction_contract.registry.conditions import AnyOf, Below, Condition, Differs, Missing, OneOf
+from prediction_contract.registry.records import (
+    BatchRecord,
+    LivePointer,
+    LoadState,
+    ReleaseState,
+    pointer_key,
+)
+from prediction_contract.registry.transaction import Transaction, Write
+
+_OF_THE_LOAD = (
+    "items_expire_at",
+    "verified_attempt",
+    "verified_regions",
+    "unverified_attempt",
+    "unverified_expire_at",
+)
+
+
+def needs_reload(
+    batch: BatchRecord, pointers: Iterable[LivePointer], *, now: datetime, margin: timedelta
+) -> bool:
+    """Whether some region serves the batch and its items expire within the margin.
+
+    A region that lags behind home counts too: what it serves must not expire under its readers.
+    """
+    if batch.items_expire_at is None or all(pointer.batch_id != batch.batch_id for pointer in pointers):
+        return False
+    return parse_moment(batch.items_expire_at) < now + margin
+
+
+def retire(
+    batch: BatchRecord,
+    *,
+    token: str,
+    run_id: str,
+    home_region: str,
+    regions: Iterable[str],
+    projected_sequence: int,
+    now: datetime,
+) -> Transaction:
+    """Let a batch leave the stores: not while anybody serves it, may roll back to it, or loads it.
+
+    Its rows may be deleted only after this transaction was applied. It takes the batch's claim, so that no
+    load brings rows back while they are being deleted; `release_claim` gives the claim up afterwards. Items
+    of the online table leave by their own expiry.
+
+    Args:
+        batch: The batch's record as read.
+        token: A fresh random name of the claim.
+        run_id: The run that deletes; a dead run's claim is replaced as a dead job run's is.
+        home_region: The region that writes.
+        regions: All other serving regions, those without a pointer included.
+        projected_sequence: The highest sequence in Snowflake's projection: what its live view shows.
+        now: The present moment.
+    """
+    remedy = "Leave it for a later sweep"
+    conditions = (
+        Condition(
+            "batch_was_loaded",
+            OneOf("load_state", (LoadState.LOADED, LoadState.VERIFIED, LoadState.REFUSED)),
+            f"The batch is {batch.load_state}: there is nothing to retire, or it is on its way",
+            remedy,
+        ),
+        Condition(
+            "batch_is_not_live", Differs("release_state", ReleaseState.LIVE), "The batch is live", remedy
+        ),
+        Condition("nothing_is_loading", Missing("claim_token"), "A load of the batch is claimed", remedy),
+        Condition(
+            "retention_is_over",
+            Below("retain_until", moment_text(now)),
+            f"The batch is retained until {batch.retain_until}",
+            remedy,
+        ),
+        Condition(
+            "projection_has_moved_on",
+            AnyOf((Missing("superseded_sequence"), Below("superseded_sequence", projected_sequence + 1))),
+            "Snowflake's live view may still show the batch",
+            "Project the publications first",
+        ),
+    )
+    home = Condition(
+        "batch_is_not_the_previous_one",
+        Differs("previous_batch_id", batch.batch_id),
+        "The batch is the one before the live one: the nearest rollback target",
+        remedy,
+    )
+    return Transaction(
+        batch.model,
+        batch.batch_id,
+        (
+            Write(
+                key=batch.key,
+                conditions=conditions,
+                assign={"load_state": LoadState.RETIRED, "claim_token": token, "claim_job_run_id": run_id},
+                remove=_OF_THE_LOAD,
+            ),
+            Write(key=pointer_key(batch.model, home_region), conditions=(home,)),
+            *(
+                Write(
+                    key=pointer_key(batch.model, region),
+                    conditions=(
+                        Condition(
+                            "no_region_serves_it",
+                            Differs("batch_id", batch.batch_id),
+                            f"{region} still serves the batch",
+                            f"Let {region} follow home first",
+                        ),
+                    ),
+                )
+                for region in sorted(regions)
+            ),
+        ),
+    )

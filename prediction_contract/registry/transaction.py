@@ -1,0 +1,110 @@
+"""A guarded change of the registry: writes and checks that DynamoDB applies together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prediction_contract.errors import RuleViolationError
+from prediction_contract.registry.attribute_values import Attributes, Value
+from prediction_contract.registry.conditions import Condition, Placeholders
+from prediction_contract.registry.records import RecordKey
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What happens to one record: conditions on it, and the attributes to set, to remove, to add to.
+
+    A write that changes nothing is a mere check. Setting attributes of an absent record creates it.
+    """
+
+    key: RecordKey
+    conditions: tuple[Condition, ...] = ()
+    assign: Mapping[str, Value] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    add: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def item(self, table: str) -> dict[str, Any]:
+        """Return the write as one entry of `TransactWriteItems`, in low-level DynamoDB form."""
+        placeholders = Placeholders()
+        entry: dict[str, Any] = {"TableName": table, "Key": self.key.item()}
+        if update := self._update_expression(placeholders):
+            entry["UpdateExpression"] = update
+        if self.conditions:
+            entry["ConditionExpression"] = " AND ".join(
+                condition.clause.render(placeholders) for condition in self.conditions
+            )
+        entry["ExpressionAttributeNames"] = placeholders.names
+        if placeholders.values:
+            entry["ExpressionAttributeValues"] = placeholders.values
+        return {"Update" if update else "ConditionCheck": entry}
+
+    def applied_to(self, attributes: Attributes) -> dict[str, Value]:
+        """Return the record's attributes after this write, its conditions taken as given."""
+        after = {name: value for name, value in attributes.items() if name not in self.remove} | dict(
+            self.assign
+        )
+        for name, members in self.add.items():
+            present = after.get(name, frozenset())
+            after[name] = (present if isinstance(present, frozenset) else frozenset()) | members
+        return self.key.attributes() | after
+
+    def _update_expression(self, placeholders: Placeholders) -> str:
+        parts: list[str] = []
+        if self.assign:
+            parts.append(
+                "SET "
+                + ", ".join(
+                    f"{placeholders.name(name)} = {placeholders.value(value)}"
+                    for name, value in self.assign.items()
+                )
+            )
+        if self.remove:
+            parts.append("REMOVE " + ", ".join(placeholders.name(name) for name in self.remove))
+        if self.add:
+            parts.append(
+                "ADD "
+                + ", ".join(
+                    f"{placeholders.name(name)} {placeholders.value(members)}"
+                    for name, members in self.add.items()
+                )
+            )
+        return " ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Writes to distinct records of one model, applied together or not at all.
+
+    An empty transaction means that the registry is already as asked.
+    """
+
+    model: str
+    batch_id: str | None
+    writes: tuple[Write, ...] = ()
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """Return the entries for DynamoDB's `TransactWriteItems(TransactItems=...)`."""
+        return [write.item(table) for write in self.writes]
+
+    def check(self, records: Mapping[RecordKey, Attributes]) -> None:
+        """Refuse at once what the records read already forbid.
+
+        Args:
+            records: Attributes by key as read; a key that is left out counts as an absent record.
+
+        Raises:
+            RuleViolationError: The first condition that does not hold.
+        """
+        for write in self.writes:
+            attributes = records.get(write.key, {})
+            for condition in write.conditions:
+                if not condition.clause.holds(attributes):
+                    raise RuleViolationError(
+                        condition.name,
+                        condition.otherwise,
+                        remedy=condition.remedy,
+                        model=self.model,
+                        batch_id=self.batch_id,
+                    )
