@@ -1,0 +1,231 @@
+"""The names of things: models, partitions, batches, and the job runs that work on them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from prediction_contract.errors import InvalidNameError
+
+MODEL_PATTERN = "[a-z][a-z0-9_]{0,40}"
+PARTITION_PATTERN = "[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2})?"
+BATCH_ID_PATTERN = "[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"
+
+_MODEL = re.compile(MODEL_PATTERN)
+_PARTITION = re.compile(PARTITION_PATTERN)
+_PARTITION_PATH = re.compile("dt=([0-9]{4}-[0-9]{2}-[0-9]{2})(?:/hour=([0-9]{2}))?")
+_DAGSTER_HOUR = re.compile("([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]{2}):00")
+_BATCH_ID = re.compile(BATCH_ID_PATTERN)
+_STEP = re.compile("[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+_MODEL_PART = 20
+_JOB_NAME_LENGTH = 63
+
+
+class ModelName(str):
+    """A model's name: `[a-z][a-z0-9_]{0,40}`; safe in keys, file names and SQL identifiers.
+
+    Raises:
+        InvalidNameError: The text has another form.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Return the validated name."""
+        if not _MODEL.fullmatch(text):
+            raise InvalidNameError(
+                f"{_shown(text)} is not a model name",
+                remedy="Use a lower-case letter, then at most 40 lower-case letters, digits or underscores",
+            )
+        return super().__new__(cls, text)
+
+
+class Partition(str):
+    """The data date (`2013-02-01`) or UTC hour (`2013-02-01T05`) that a batch scores; sorts by time as text.
+
+    Raises:
+        InvalidNameError: The text has another form, or names a day or hour that does not exist.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Return the validated partition."""
+        partition = super().__new__(cls, text)
+        try:
+            exists = bool(_PARTITION.fullmatch(text)) and bool(partition.start)
+        except ValueError:
+            exists = False
+        if not exists:
+            raise InvalidNameError(
+                f"{_shown(text)} is not a partition",
+                remedy="Name a day as 2013-02-01, or an hour in UTC as 2013-02-01T05",
+            )
+        return partition
+
+    @classmethod
+    def from_dagster_key(cls, key: str) -> Self:
+        """Return the partition of a Dagster key: `2013-02-01` daily, `2013-02-01-05:00` hourly.
+
+        Raises:
+            InvalidNameError: The key has another form.
+        """
+        hour = _DAGSTER_HOUR.fullmatch(key)
+        return cls(f"{hour[1]}T{hour[2]}" if hour else key)
+
+    @classmethod
+    def from_path(cls, path: str) -> Self:
+        """Return the partition of a path part: `dt=2013-02-01` or `dt=2013-02-01/hour=05`.
+
+        Raises:
+            InvalidNameError: The path has another form.
+        """
+        found = _PARTITION_PATH.fullmatch(path)
+        if not found:
+            raise InvalidNameError(
+                f"{_shown(path)} is not a partition's path",
+                remedy="Name it dt=2013-02-01 or dt=2013-02-01/hour=05",
+            )
+        return cls(found[1] if found[2] is None else f"{found[1]}T{found[2]}")
+
+    @property
+    def is_hourly(self) -> bool:
+        """Whether this is one hour rather than a day."""
+        return "T" in self
+
+    @property
+    def start(self) -> datetime:
+        """The first moment of the day or hour, in UTC."""
+        return datetime.strptime(self, "%Y-%m-%dT%H" if self.is_hourly else "%Y-%m-%d").replace(tzinfo=UTC)
+
+    @property
+    def dagster_key(self) -> str:
+        """The key Dagster's daily or hourly partitions definition gives this partition."""
+        return f"{self[:10]}-{self[11:]}:00" if self.is_hourly else str(self)
+
+    @property
+    def path(self) -> str:
+        """The partition as part of an S3 key: `dt=2013-02-01` or `dt=2013-02-01/hour=05`."""
+        return f"dt={self[:10]}/hour={self[11:]}" if self.is_hourly else f"dt={self}"
+
+    def earlier(self, steps: int) -> Partition:
+        """Return the partition of the same kind that lies `steps` days or hours before this one.
+
+        Raises:
+            InvalidNameError: There is no such day.
+        """
+        width = timedelta(hours=1) if self.is_hourly else timedelta(days=1)
+        try:
+            start = self.start - width * steps
+        except OverflowError as error:
+            raise InvalidNameError(
+                f"There is no partition {steps} before {self}", remedy="Look back less far"
+            ) from error
+        return Partition(start.isoformat()[: 13 if self.is_hourly else 10])
+
+
+class BatchId(str):
+    """One batch: `YYYYMMDDTHHMMSSZ-hhhhhhhh`, the UTC second of minting and a hash; sorts by creation.
+
+    Raises:
+        InvalidNameError: The text has another form, or names a second that does not exist.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Return the validated batch id."""
+        batch_id = super().__new__(cls, text)
+        try:
+            exists = bool(_BATCH_ID.fullmatch(text)) and bool(batch_id.minted_at)
+        except ValueError:
+            exists = False
+        if not exists:
+            raise InvalidNameError(
+                f"{_shown(text)} is not a batch id",
+                remedy="Pass one as minted, in the form 20130201T060000Z-0123abcd",
+            )
+        return batch_id
+
+    @property
+    def minted_at(self) -> datetime:
+        """The UTC second in which the batch id was minted."""
+        return datetime.strptime(self[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+    @property
+    def date(self) -> str:
+        """The UTC date of minting, as `2013-02-01`."""
+        return f"{self[:4]}-{self[4:6]}-{self[6:8]}"
+
+
+def mint_batch_id(model: str, partition: str, intent: str, now: datetime) -> BatchId:
+    """Return the batch id of an intent: the same four arguments always give the same id.
+
+    Args:
+        model: The model's name.
+        partition: The partition that the batch scores, in the contract's text form.
+        intent: What asked for the batch: the first run of a chain of retries, or a job's own ARN.
+        now: The moment the intent came to be, aware of its time zone; its fraction of a second is cut off.
+
+    Raises:
+        InvalidNameError: Model or partition has another form, the intent is empty, or `now` is naive.
+    """
+    if not intent:
+        raise InvalidNameError(
+            "A batch needs an intent", remedy="Pass the id of the first run or the job's ARN", model=model
+        )
+    if now.tzinfo is None:
+        raise InvalidNameError(
+            "The moment of minting has no time zone", remedy="Pass an aware datetime", model=model
+        )
+    # A JSON array keeps the three apart whatever characters the intent holds.
+    meaning = json.dumps([ModelName(model), Partition(partition), intent])
+    digest = hashlib.sha256(meaning.encode()).hexdigest()[:8]
+    second = now.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat()
+    return BatchId(f"{second.replace('-', '').replace(':', '')}Z-{digest}")
+
+
+def job_name(step: str, model: str, batch_id: str, attempt: int) -> str:
+    """Return a job's name, `<step>-<model>-<batch_id>-<attempt>`, within SageMaker's 63 characters.
+
+    The model is cut to 20 characters; the batch id's hash tells models of the same beginning apart.
+
+    Raises:
+        InvalidNameError: A part has another form, or the name would be too long.
+    """
+    if not _STEP.fullmatch(step):
+        raise InvalidNameError(
+            f"{_shown(step)} is not a step",
+            remedy="Use lower-case letters, digits and single '-'",
+            model=model,
+        )
+    short = ModelName(model).replace("_", "-")[:_MODEL_PART]
+    name = f"{step}-{short}-{BatchId(batch_id)}-{validated_attempt(attempt)}"
+    if len(name) > _JOB_NAME_LENGTH:
+        raise InvalidNameError(
+            f"The job name {name} has {len(name)} characters, and {_JOB_NAME_LENGTH} are allowed",
+            remedy="Shorten the step's name",
+            model=model,
+            batch_id=batch_id,
+        )
+    return name
+
+
+def validated_attempt(attempt: int) -> int:
+    """Return the number of an attempt, which counts from 1.
+
+    Raises:
+        InvalidNameError: It is below 1.
+    """
+    if attempt < 1:
+        raise InvalidNameError(f"{attempt} is not the number of an attempt", remedy="Count attempts from 1")
+    return attempt
+
+
+def _shown(text: str) -> str:
+    """Return a name for an error message, cut so that a hostile one cannot flood a log."""
+    longest = 80
+    return repr(text if len(text) <= longest else f"{text[:longest]}...")

@@ -1,0 +1,191 @@
+"""JSON without loss: nothing becomes a binary float, and equal values have one spelling.
+
+The canonical form has sorted keys (by code point), no spaces, UTF-8 without escapes that JSON does not ask
+for, and numbers as `number_text` spells them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal, InvalidOperation
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from prediction_contract.errors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Numbers are int or Decimal, never float.
+JsonValue: TypeAlias = "bool | int | Decimal | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+# DynamoDB's limits of a number; what lies beyond them no store of ours needs to hold.
+SIGNIFICANT_DIGITS = 38
+LOWEST_EXPONENT = -130
+HIGHEST_EXPONENT = 125
+
+_CHECKSUM_SPAN = 1 << 64
+
+
+class InvalidJsonError(ContractError):
+    """A document is not JSON that can be held without loss.
+
+    Args:
+        reason: `unparsable`, `not_a_number`, `number_too_long`, `duplicate_name` or `too_deep`.
+        what: As in `ContractError`.
+    """
+
+    def __init__(self, reason: str, what: str) -> None:
+        self.reason = reason
+        super().__init__(what, remedy="Write plain JSON in UTF-8, without NaN, infinities or repeated names")
+
+
+class NumberText(str):
+    """A JSON number with a point or an exponent, as it was written."""
+
+    __slots__ = ()
+
+
+def _refused_constant(name: str) -> Any:
+    raise InvalidJsonError("not_a_number", f"{name} is not a JSON number")
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise InvalidJsonError("duplicate_name", "An object names a member twice")
+    return members
+
+
+def _exact_decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise InvalidJsonError("number_too_long", "A number's exponent is beyond every store") from error
+
+
+_EXACT = json.JSONDecoder(
+    object_pairs_hook=_unique_names, parse_float=_exact_decimal, parse_constant=_refused_constant
+)
+_AS_WRITTEN = json.JSONDecoder(
+    object_pairs_hook=_unique_names, parse_float=NumberText, parse_constant=_refused_constant
+)
+
+
+def parse_json(document: bytes) -> JsonValue:
+    """Return a document's value, its numbers as int or Decimal.
+
+    Raises:
+        InvalidJsonError: It is not UTF-8 or not JSON, names a member twice, nests too deep, or holds NaN, an
+            infinity or a number that cannot be parsed.
+    """
+    return _decode(document, _EXACT)
+
+
+def parse_as_written(document: bytes) -> Any:
+    """Return a document's value, numbers with a point or exponent as `NumberText`, the others as int.
+
+    Raises:
+        InvalidJsonError: As `parse_json`.
+    """
+    return _decode(document, _AS_WRITTEN)
+
+
+def _decode(document: bytes, decoder: json.JSONDecoder) -> Any:
+    try:
+        return decoder.decode(document.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidJsonError("unparsable", f"Byte {error.start} is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise InvalidJsonError("unparsable", f"Not JSON at character {error.pos}: {error.msg}") from error
+    except ValueError as error:
+        # The interpreter parses integers of at most 4,300 digits.
+        raise InvalidJsonError("number_too_long", "An integer has thousands of digits") from error
+    except RecursionError as error:
+        raise InvalidJsonError("too_deep", "The document nests too deep to be parsed") from error
+
+
+def number_text(number: int | Decimal) -> str:
+    """Return the one spelling of a number: 1.50, 1.5 and 15e-1 are `1.5`; zero has no sign.
+
+    Plain digits while the point lies within 38 digits, else `1.5E+60`. The number must be finite.
+    """
+    if type(number) is int and -_PLAIN_LIMIT < number < _PLAIN_LIMIT:
+        return str(number)
+    number = Decimal(number)
+    if not number:
+        return "0"
+    exponent = number.adjusted()
+    if -SIGNIFICANT_DIGITS <= exponent < SIGNIFICANT_DIGITS:
+        text = format(number, "f")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    sign, digits, _ = number.as_tuple()
+    significant = "".join(map(str, digits)).rstrip("0")
+    fraction = f".{significant[1:]}" if len(significant) > 1 else ""
+    return f"{'-' if sign else ''}{significant[0]}{fraction}E{exponent:+d}"
+
+
+_PLAIN_LIMIT = 10**SIGNIFICANT_DIGITS
+
+
+def canonical_json(value: JsonValue) -> str:
+    """Return the canonical text of a JSON value.
+
+    Raises:
+        TypeError: The value holds something that `parse_json` never returns, a float for instance.
+    """
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | Decimal):
+        return number_text(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(canonical_json, value))}]"
+    if isinstance(value, dict):
+        members = (f"{encode_basestring(name)}:{canonical_json(value[name])}" for name in sorted(value))
+        return f"{{{','.join(members)}}}"
+    raise TypeError(f"A {type(value).__name__} has no canonical JSON. Use int or Decimal for numbers.")
+
+
+def canonical_bytes(value: JsonValue) -> bytes:
+    """Return the canonical text of a JSON value in UTF-8.
+
+    Raises:
+        InvalidJsonError: A string holds half of a surrogate pair, which UTF-8 cannot spell.
+        TypeError: As `canonical_json`.
+    """
+    try:
+        return canonical_json(value).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidJsonError("unparsable", "A string holds half of a surrogate pair") from error
+
+
+def row_checksum(canonical: bytes) -> int:
+    """Return the signed 64-bit checksum of a row's canonical JSON."""
+    return int.from_bytes(hashlib.blake2b(canonical, digest_size=8).digest(), "big", signed=True)
+
+
+def batch_checksum(row_checksums: Iterable[int]) -> str:
+    """Return the checksum of a batch: the sum of its rows' checksums modulo 2^64, as unsigned decimal text.
+
+    The order of the rows does not matter, and sums of parts may be summed again. It is text because JSON
+    readers round integers beyond 2^53.
+    """
+    return str(sum(row_checksums) % _CHECKSUM_SPAN)
+
+
+def parse_batch_checksum(text: str) -> int:
+    """Return a batch's checksum as an integer from 0 to 2^64 - 1.
+
+    Raises:
+        ValueError: The text is not what `batch_checksum` writes.
+    """
+    if text.isascii() and text.isdigit() and len(text) <= len(str(_CHECKSUM_SPAN)):
+        value = int(text)
+        if value < _CHECKSUM_SPAN and str(value) == text:
+            return value
+    raise ValueError(f"{text[:40]!r} is not a batch checksum. It is an integer below 2^64, as decimal text.")

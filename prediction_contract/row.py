@@ -1,0 +1,223 @@
+"""What a store can hold: the one decision, for both stores, whether a line of a batch is a row."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import lru_cache
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, Any
+
+from prediction_contract.canonical_json import InvalidJsonError, parse_as_written, row_checksum
+from prediction_contract.column_values import decoder_for
+from prediction_contract.errors import InvalidRowError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prediction_contract.column_values import Decoder
+    from prediction_contract.schema import PredictionSchema
+
+KEY_BYTES = 2048
+ITEM_BYTES = 400 * 1024
+# No line of this length can shrink to an item; it is refused before it costs memory.
+LINE_BYTES = 4 * 1024 * 1024
+CHECKSUM_MEMBER = "row_checksum"
+
+# Every reason a row is quarantined for. The last is found by whoever sees the whole batch.
+REASONS = frozenset(
+    {
+        "unparsable",
+        "not_an_object",
+        "duplicate_name",
+        "unknown_column",
+        "missing_key",
+        "empty_key",
+        "key_too_long",
+        "null_not_allowed",
+        "wrong_type",
+        "not_a_number",
+        "number_too_long",
+        "out_of_range",
+        "empty_name",
+        "too_deep",
+        "value_too_large",
+        "checksum_mismatch",
+        "duplicate_key",
+    }
+)
+
+# An item outweighs its canonical JSON by less than four times, so only a long row needs weighing.
+_SURELY_SMALL = 64 * 1024
+_NUMBER_BYTES = 21
+# entity_id, batch_id with its 25 bytes, expires_at and row_checksum with their numbers.
+_OWN_ATTRIBUTES = len("entity_id") + len("batch_id") + 25 + len("expires_at") + len("row_checksum") + 42
+
+
+class Row:
+    """A row that both stores can hold.
+
+    Attributes:
+        key: The entity, as the key column names it.
+        values: By column, in name order: str, int (`long`), Decimal, float (`double`), bool, date, UTC
+            datetime, for `json` nested lists and dicts with Decimal numbers; None where there is no value.
+        texts: Each column's canonical JSON in the same order; None where there is no value.
+        canonical: The row's canonical JSON in UTF-8; columns without value are left out.
+        checksum: Signed 64-bit, over `canonical`.
+    """
+
+    __slots__ = ("canonical", "checksum", "key", "texts", "values")
+
+    def __init__(
+        self, key: str, values: dict[str, Any], texts: list[str | None], canonical: bytes, checksum: int
+    ) -> None:
+        self.key = key
+        self.values = values
+        self.texts = texts
+        self.canonical = canonical
+        self.checksum = checksum
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Row)
+            and self.values.keys() == other.values.keys()
+            and (self.canonical == other.canonical)
+        )
+
+    def __hash__(self) -> int:
+        return self.checksum
+
+    def __repr__(self) -> str:
+        return f"Row({self.canonical.decode()})"
+
+
+class RowContract:
+    """Decides line by line; make one per schema and keep it."""
+
+    def __init__(self, schema: PredictionSchema) -> None:
+        self.schema = schema
+        self._columns: list[tuple[str, str, Decoder, bool]] = [
+            (column.name, f"{encode_basestring(column.name)}:", decoder_for(column), column.nullable)
+            for column in sorted(schema.columns, key=lambda column: column.name)
+        ]
+        self._names = frozenset(schema.names)
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of all columns in the order of a row's values and texts."""
+        return [name for name, *_ in self._columns]
+
+    def accept(self, line: bytes) -> Row:
+        """Return the row of one JSON line, its line ending included or not.
+
+        The line may state its `row_checksum`, which must then be right.
+
+        Raises:
+            InvalidRowError: The line is no row of this schema that both stores can hold; its `reason` is one
+                of `REASONS`.
+        """
+        if len(line) > LINE_BYTES:
+            raise InvalidRowError("value_too_large", f"The line has {len(line)} bytes")
+        try:
+            members = parse_as_written(line)
+        except InvalidJsonError as error:
+            raise InvalidRowError(error.reason, error.what) from error
+        if type(members) is not dict:
+            raise InvalidRowError("not_an_object", "The line is JSON but no object")
+        stated = members.pop(CHECKSUM_MEMBER, None)
+        row = self.accept_members(members)
+        if stated is not None and stated != row.checksum:
+            raise InvalidRowError("checksum_mismatch", "The row's values do not have the checksum it states")
+        return row
+
+    def accept_members(self, members: Mapping[str, Any]) -> Row:
+        """Return the row of an object's members as `canonical_json.parse_as_written` returns them.
+
+        Raises:
+            InvalidRowError: As `accept`.
+        """
+        key = self._checked_key(members)
+        values: dict[str, Any] = {}
+        texts: list[str | None] = []
+        canonical: list[str] = []
+        unseen = len(members)
+        for name, prefix, decode, nullable in self._columns:
+            raw = members.get(name)
+            if raw is None:
+                if not nullable:
+                    raise InvalidRowError("null_not_allowed", f"{name} has no value", column=name)
+                values[name] = None
+                texts.append(None)
+                unseen -= name in members
+                continue
+            value, text = decode(raw)
+            values[name] = value
+            texts.append(text)
+            canonical.append(prefix + text)
+            unseen -= 1
+        if unseen:
+            self._refuse_unknown(members)
+        try:
+            encoded = f"{{{','.join(canonical)}}}".encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRowError("unparsable", "A string holds half of a surrogate pair") from error
+        if len(encoded) > _SURELY_SMALL:
+            _check_weight(values, self.schema.key)
+        return Row(key, values, texts, encoded, row_checksum(encoded))
+
+    def _checked_key(self, members: Mapping[str, Any]) -> str:
+        name = self.schema.key
+        key = members.get(name)
+        if key is None:
+            raise InvalidRowError("missing_key", f"The row has no {name}", column=name)
+        if key == "":
+            raise InvalidRowError("empty_key", f"{name} is empty", column=name)
+        # A character takes at most four bytes, so short keys need not be encoded.
+        if type(key) is str and len(key) * 4 > KEY_BYTES:
+            length = len(key.encode(errors="surrogatepass"))
+            if length > KEY_BYTES:
+                raise InvalidRowError(
+                    "key_too_long", f"{name} has {length} bytes of {KEY_BYTES}", column=name
+                )
+        return key
+
+    def _refuse_unknown(self, members: Mapping[str, Any]) -> None:
+        unknown = ascii(min(members.keys() - self._names)[:80])
+        raise InvalidRowError("unknown_column", f"The schema has no column {unknown}", column=unknown)
+
+
+@lru_cache(maxsize=64)
+def row_contract(schema: PredictionSchema) -> RowContract:
+    """Return the contract of a schema, made once."""
+    return RowContract(schema)
+
+
+def refused_checksum(line: bytes) -> int:
+    """Return the checksum that stands for a line no store can hold: over its bytes, the line ending left out.
+
+    Producer and loader count refused lines by it, so that a batch's checksum always adds up.
+    """
+    return row_checksum(line.rstrip(b"\r\n"))
+
+
+def _check_weight(values: dict[str, Any], key: str) -> None:
+    weight = _OWN_ATTRIBUTES + _weight(values[key])
+    for name, value in values.items():
+        if value is not None and name != key:
+            weight += len(name) + _weight(value)
+    if weight > ITEM_BYTES:
+        raise InvalidRowError("value_too_large", f"The row takes {weight} bytes of {ITEM_BYTES} as an item")
+
+
+def _weight(value: Any) -> int:
+    """Return the bytes DynamoDB counts for a value; numbers are rounded up."""
+    if isinstance(value, str):
+        return len(value.encode())
+    if value is None or isinstance(value, bool):
+        return 1
+    if isinstance(value, list):
+        return 3 + sum(1 + _weight(element) for element in value)
+    if isinstance(value, dict):
+        return 3 + sum(1 + len(name.encode()) + _weight(member) for name, member in value.items())
+    if isinstance(value, date):
+        return 27
+    return min(_NUMBER_BYTES, len(str(value)) // 2 + 2)
