@@ -1,0 +1,78 @@
+"""SDK clients of the local stack: loopback only, stand-in credentials only, a deadline on every call."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from infra.local.provisioning.errors import ProvisioningError
+
+# The emulator's root key. It is given by hand so that a developer's own AWS profile is never even read.
+STAND_IN_KEY = "test"
+
+
+def require_loopback(url: str, what: str) -> str:
+    """Return the address without a trailing slash if it is an HTTP address on this machine.
+
+    Raises:
+        ProvisioningError: It names another machine: provisioning must never touch a real account.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "http" or not is_loopback(host):
+        raise ProvisioningError(
+            f"The {what} {url!r} is not an HTTP address on this machine",
+            remedy="Give the address of the local stack, which `make up` starts",
+        )
+    return url.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Clients:
+    """The clients that provisioning speaks through.
+
+    Args:
+        aws: Address of the AWS emulator.
+        jobs: Address of the job executor, which stands in for Glue and SageMaker.
+        region: Region name.
+    """
+
+    aws: str
+    jobs: str
+    region: str
+
+    def client(self, service: str) -> Any:
+        """Return a client of the service, which is Glue's or SageMaker's from the job executor."""
+        return boto3.client(
+            service,
+            endpoint_url=self.jobs if service in {"glue", "sagemaker"} else self.aws,
+            region_name=self.region,
+            aws_access_key_id=STAND_IN_KEY,
+            aws_secret_access_key=STAND_IN_KEY,
+            config=Config(
+                connect_timeout=5,
+                read_timeout=30,
+                retries={"mode": "standard", "total_max_attempts": 4},
+                s3={"addressing_style": "path"},
+            ),
+        )
+
+
+def error_code(error: Any) -> str:
+    """Return the AWS error code of a botocore `ClientError`."""
+    return error.response["Error"]["Code"]

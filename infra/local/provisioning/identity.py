@@ -1,0 +1,149 @@
+"""The Cognito pool, its resource server and client, and the secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from infra.local.provisioning.clients import error_code
+from infra.local.provisioning.errors import ProvisioningError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.resource_definitions import TokenIssuerDefinition
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenClient:
+    """What Cognito made of the definition: the pool's id and the client's id and secret."""
+
+    pool_id: str
+    client_id: str
+    client_secret: str = dataclasses.field(repr=False)
+
+
+def ensure_token_issuer(cognito: Any, issuer: TokenIssuerDefinition) -> TokenClient:
+    """Create what is missing of pool, domain, resource server and client, and repair the rest.
+
+    Raises:
+        ProvisioningError: Two pools or clients carry the name, so that none can be chosen.
+    """
+    pool_id = _ensure_pool(cognito, issuer)
+    _ensure_domain(cognito, issuer, pool_id)
+    _ensure_resource_server(cognito, issuer, pool_id)
+    return _ensure_client(cognito, issuer, pool_id)
+
+
+def _only(found: list[dict[str, Any]], key: str, what: str) -> str | None:
+    if len(found) > 1:
+        ids = ", ".join(entry[key] for entry in found)
+        raise ProvisioningError(
+            f"There are {len(found)} of the {what}: {ids}",
+            remedy="Delete those that are not in use and run `make up` again",
+        )
+    return found[0][key] if found else None
+
+
+def _all(cognito: Any, operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:
+    pages = cognito.get_paginator(operation).paginate(**arguments, PaginationConfig={"PageSize": 60})
+    return [entry for page in pages for entry in page[key]]
+
+
+def _ensure_pool(cognito: Any, issuer: TokenIssuerDefinition) -> str:
+    pools = _all(cognito, "list_user_pools", "UserPools")
+    pool_id = _only(
+        [pool for pool in pools if pool["Name"] == issuer.pool], "Id", f"Cognito pool {issuer.pool}"
+    )
+    settings = issuer.pool_settings()
+    if pool_id is None:
+        pool_id = cognito.create_user_pool(PoolName=issuer.pool, **settings)["UserPool"]["Id"]
+        _LOG.info("created Cognito pool %s (%s)", issuer.pool, pool_id)
+        return str(pool_id)
+    current = cognito.describe_user_pool(UserPoolId=pool_id)["UserPool"]
+    if not _covers(current, settings):
+        cognito.update_user_pool(UserPoolId=pool_id, **settings)
+        _LOG.info("set the settings of Cognito pool %s back", issuer.pool)
+    return pool_id
+
+
+def _covers(current: Any, wanted: Any) -> bool:
+    """Tell whether every setting wanted holds, whatever else the service adds."""
+    if isinstance(wanted, dict):
+        return isinstance(current, dict) and all(_covers(current.get(k), v) for k, v in wanted.items())
+    return bool(current == wanted)
+
+
+def _ensure_domain(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) -> None:
+    found = cognito.describe_user_pool_domain(Domain=issuer.domain).get("DomainDescription") or {}
+    owner = found.get("UserPoolId")
+    if owner == pool_id:
+        return
+    if owner:
+        raise ProvisioningError(
+            f"The token domain {issuer.domain} belongs to another Cognito pool, {owner}",
+            remedy="Delete that pool's domain and run `make up` again",
+        )
+    cognito.create_user_pool_domain(Domain=issuer.domain, UserPoolId=pool_id)
+    _LOG.info("created token domain %s", issuer.domain)
+
+
+def _ensure_resource_server(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) -> None:
+    place = {"UserPoolId": pool_id, "Identifier": issuer.resource_server}
+    settings = issuer.resource_server_settings()
+    try:
+        current = cognito.describe_resource_server(**place)["ResourceServer"]
+    except ClientError as error:
+        if error_code(error) != "ResourceNotFoundException":
+            raise
+        cognito.create_resource_server(**place, **settings)
+        _LOG.info("created resource server %s", issuer.resource_server)
+        return
+    if not _covers(current, settings):
+        cognito.update_resource_server(**place, **settings)
+        _LOG.info("set the scopes of resource server %s back", issuer.resource_server)
+
+
+def _ensure_client(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) -> TokenClient:
+    clients = _all(cognito, "list_user_pool_clients", "UserPoolClients", UserPoolId=pool_id)
+    client_id = _only(
+        [client for client in clients if client["ClientName"] == issuer.client],
+        "ClientId",
+        f"Cognito client {issuer.client}",
+    )
+    settings = issuer.client_settings()
+    if client_id is None:
+        client = cognito.create_user_pool_client(
+            UserPoolId=pool_id, ClientName=issuer.client, GenerateSecret=True, **settings
+        )["UserPoolClient"]
+        _LOG.info("created Cognito client %s", issuer.client)
+    else:
+        place = {"UserPoolId": pool_id, "ClientId": client_id}
+        client = cognito.describe_user_pool_client(**place)["UserPoolClient"]
+        if not _covers(client, settings):
+            # The update replaces all settings: the name goes with it or would be lost.
+            cognito.update_user_pool_client(**place, ClientName=issuer.client, **settings)
+            _LOG.info("set the settings of Cognito client %s back", issuer.client)
+    return TokenClient(pool_id, client["ClientId"], client["ClientSecret"])
+
+
+def ensure_secret(secrets: Any, name: str, value: Mapping[str, Any]) -> None:
+    """Create the secret if it is missing and make the value its current version; the value is not logged."""
+    document = json.dumps(value, sort_keys=True)
+    try:
+        current = secrets.get_secret_value(SecretId=name)["SecretString"]
+    except ClientError as error:
+        if error_code(error) != "ResourceNotFoundException":
+            raise
+        secrets.create_secret(Name=name, SecretString=document)
+        _LOG.info("created secret %s", name)
+        return
+    if current != document:
+        secrets.put_secret_value(SecretId=name, SecretString=document)
+        _LOG.info("gave secret %s a new version", name)

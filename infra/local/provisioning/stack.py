@@ -1,0 +1,165 @@
+"""Provision the whole local stack, in the order in which its parts refer to one another."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra import resource_definitions, role_definitions
+from infra.local.provisioning.access import ensure_glue_job, ensure_role
+from infra.local.provisioning.clients import Clients, is_loopback, require_loopback
+from infra.local.provisioning.errors import ProvisioningError
+from infra.local.provisioning.identity import TokenClient, ensure_secret, ensure_token_issuer
+from infra.local.provisioning.messaging import ensure_queue, ensure_rule
+from infra.local.provisioning.storage import ensure_bucket, ensure_table
+from infra.local.provisioning.warehouse import WarehouseConnection, ensure_warehouse, warehouse_connection
+from prediction_contract.resource_names import Deployment, require_model_name
+
+STAGE = "local"
+_LOG = logging.getLogger(__name__)
+_MODELS = Path(__file__).parents[3] / "mlpipe_dagster" / "defs"
+# Never pulled: the job executor runs the script of a job in the project's own environment.
+_JOB_IMAGE_TAG = "local"
+
+
+def declared_models(defs: Path = _MODELS) -> tuple[str, ...]:
+    """Return the names of the models that are declared, one folder with a `defs.yaml` each, sorted.
+
+    Raises:
+        InvalidNameError: A folder's name is no model name.
+    """
+    return tuple(sorted(require_model_name(path.parent.name) for path in defs.glob("*/defs.yaml")))
+
+
+def provision(
+    *,
+    aws_endpoint_url: str,
+    jobs_endpoint_url: str,
+    snowflake_host: str,
+    snowflake_port: int,
+    weather_url: str,
+    region: str = "us-east-1",
+) -> dict[str, str]:
+    """Create everything on the running local stack, or bring it back to its definition; data stays.
+
+    Args:
+        aws_endpoint_url: Address of the AWS emulator.
+        jobs_endpoint_url: Address of the job executor (Glue and SageMaker).
+        snowflake_host: Host of Snowflake's stand-in.
+        snowflake_port: Its port.
+        weather_url: Address of the weather service.
+        region: The region of the stack.
+
+    Returns:
+        The variables that clients of the stack need, for `.env`. Passwords among them are stand-ins; the
+        token client's secret is not among them, only the name of the secret that holds it.
+
+    Raises:
+        ProvisioningError: An address is not on this machine, a part does not answer, or a resource cannot
+            be brought to its definition.
+    """
+    clients = Clients(
+        aws=require_loopback(aws_endpoint_url, "address of the AWS emulator"),
+        jobs=require_loopback(jobs_endpoint_url, "address of the job executor"),
+        region=region,
+    )
+    weather = require_loopback(weather_url, "address of the weather service")
+    if not is_loopback(snowflake_host):
+        raise ProvisioningError(
+            f"The Snowflake host {snowflake_host!r} is not this machine",
+            remedy="Give the address of the local stack, which `make up` starts",
+        )
+    try:
+        account_id = clients.client("sts").get_caller_identity()["Account"]
+        deployment = Deployment(STAGE, account_id, region)
+        connection = warehouse_connection(deployment, host=snowflake_host, port=snowflake_port)
+        _storage(clients, deployment)
+        queue_url = _notices(clients, deployment)
+        _jobs(clients, deployment)
+        client = _identity(clients, deployment, connection)
+    except (ClientError, BotoCoreError) as error:
+        raise ProvisioningError(
+            f"Provisioning the local stack failed: {error}",
+            remedy="See what `make status` says and look into .local/logs, then run `make up` again",
+        ) from error
+    ensure_warehouse(connection)
+    issued = _variables(clients, deployment, queue_url=queue_url, client=client)
+    return {**issued, **connection.variables(), "MLPIPE_WEATHER_URL": weather}
+
+
+def _storage(clients: Clients, deployment: Deployment) -> None:
+    ensure_bucket(clients.client("s3"), resource_definitions.data_bucket(deployment), clients.region)
+    dynamodb = clients.client("dynamodb")
+    ensure_table(dynamodb, resource_definitions.registry_table(deployment))
+    models = declared_models()
+    for model in models:
+        ensure_table(dynamodb, resource_definitions.online_table(deployment, model))
+    _LOG.info("bucket, registry and %d online tables are there", len(models))
+
+
+def _notices(clients: Clients, deployment: Deployment) -> str:
+    sqs = clients.client("sqs")
+    ensure_queue(sqs, resource_definitions.dead_letter_queue(deployment))
+    url = ensure_queue(
+        sqs,
+        resource_definitions.done_file_queue(deployment),
+        dead_letter_arn=deployment.dead_letter_queue_arn,
+        policy_statement=resource_definitions.queue_policy_statement(deployment),
+    )
+    ensure_rule(
+        clients.client("events"),
+        deployment.done_file_rule,
+        pattern=resource_definitions.done_file_pattern(deployment),
+        queue_arn=deployment.done_file_queue_arn,
+    )
+    _LOG.info("done files arrive in queue %s", deployment.done_file_queue)
+    return url
+
+
+def _jobs(clients: Clients, deployment: Deployment) -> None:
+    iam = clients.client("iam")
+    for role in role_definitions.all_roles(deployment):
+        ensure_role(iam, role)
+    ensure_glue_job(clients.client("glue"), resource_definitions.load_job(deployment))
+    _LOG.info("%d roles and Glue job %s are there", len(deployment.roles), deployment.load_job)
+
+
+def _identity(clients: Clients, deployment: Deployment, connection: WarehouseConnection) -> TokenClient:
+    client = ensure_token_issuer(clients.client("cognito-idp"), resource_definitions.token_issuer(deployment))
+    secrets = clients.client("secretsmanager")
+    ensure_secret(
+        secrets,
+        deployment.token_client_secret,
+        {"client_id": client.client_id, "client_secret": client.client_secret},
+    )
+    ensure_secret(secrets, deployment.snowflake_secret, connection.secret())
+    _LOG.info("Cognito pool %s issues tokens with scope %s", client.pool_id, deployment.read_scope)
+    return client
+
+
+def _variables(
+    clients: Clients, deployment: Deployment, *, queue_url: str, client: TokenClient
+) -> dict[str, str]:
+    region = clients.region
+    return {
+        "MLPIPE_STAGE": deployment.stage,
+        "MLPIPE_ACCOUNT_ID": deployment.account_id,
+        "MLPIPE_DATA_BUCKET": deployment.data_bucket,
+        "MLPIPE_REGISTRY_TABLE": deployment.registry_table,
+        "MLPIPE_DONE_QUEUE_URL": queue_url,
+        "MLPIPE_LOAD_JOB": deployment.load_job,
+        "MLPIPE_SAGEMAKER_ROLE_ARN": deployment.role_arn(deployment.sagemaker_role),
+        "MLPIPE_SAGEMAKER_IMAGE_URI": (
+            f"{deployment.account_id}.dkr.ecr.{region}.amazonaws.com/{deployment.job_image_repository}"
+            f":{_JOB_IMAGE_TAG}"
+        ),
+        # Tokens name Cognito's public address as their issuer, on the local stack too.
+        "MLPIPE_TOKEN_ISSUER": f"https://cognito-idp.{region}.amazonaws.com/{client.pool_id}",
+        "MLPIPE_JWKS_URL": f"{clients.aws}/{client.pool_id}/.well-known/jwks.json",
+        "MLPIPE_TOKEN_URL": f"{clients.aws}/oauth2/token",
+        "MLPIPE_TOKEN_CLIENT_ID": client.client_id,
+        "MLPIPE_TOKEN_CLIENT_SECRET_NAME": deployment.token_client_secret,
+        "MLPIPE_TOKEN_SCOPE": deployment.read_scope,
+    }

@@ -1,0 +1,87 @@
+"""The Snowflake database and schema, in the local stand-in, through the real connector."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from typing import TYPE_CHECKING
+
+import snowflake.connector
+from snowflake.connector.errors import Error as SnowflakeError
+
+from infra.local.provisioning.errors import ProvisioningError
+
+if TYPE_CHECKING:
+    from prediction_contract.resource_names import Deployment
+
+_LOG = logging.getLogger(__name__)
+_LOGIN_DEADLINE_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WarehouseConnection:
+    """How a client reaches the warehouse; the fields are the Snowflake connector's own names.
+
+    Args:
+        network_timeout: Seconds. The stand-in answers HTTP 500 to a statement it does not know, which the
+            connector repeats until then; against Snowflake itself the setting stays unset.
+    """
+
+    host: str
+    port: int
+    database: str
+    schema: str
+    warehouse: str
+    protocol: str = "http"
+    account: str = "local"
+    user: str = "mlpipe"
+    password: str = dataclasses.field(default="stand-in", repr=False)
+    network_timeout: int = 1
+
+    def secret(self) -> dict[str, str | int]:
+        """Return the JSON document that jobs and runs read from the secret."""
+        return dataclasses.asdict(self)
+
+    def variables(self) -> dict[str, str]:
+        """Return the `SNOWFLAKE_*` variables."""
+        return {f"SNOWFLAKE_{name.upper()}": str(value) for name, value in self.secret().items()}
+
+
+def warehouse_connection(deployment: Deployment, *, host: str, port: int) -> WarehouseConnection:
+    """Return how to reach the deployment's warehouse behind the stand-in's address."""
+    return WarehouseConnection(
+        host=host,
+        port=port,
+        database=deployment.snowflake_database,
+        schema=deployment.snowflake_schema,
+        warehouse=deployment.snowflake_warehouse,
+    )
+
+
+def ensure_warehouse(connection: WarehouseConnection) -> None:
+    """Create the database and the schema if they are missing; tables are the product's own.
+
+    Raises:
+        ProvisioningError: The stand-in does not answer, or refuses.
+    """
+    database, schema = connection.database, connection.schema
+    login = {**connection.secret(), "login_timeout": _LOGIN_DEADLINE_SECONDS}
+    # The database does not exist yet, so the session starts outside it.
+    del login["database"], login["schema"]
+    # A statement may wait behind a load on a busy machine; only unknown statements need the short limit.
+    login["network_timeout"] = _LOGIN_DEADLINE_SECONDS
+    try:
+        with (
+            contextlib.closing(snowflake.connector.connect(**login)) as session,
+            contextlib.closing(session.cursor()) as cursor,
+        ):
+            cursor.execute(f"CREATE DATABASE IF NOT EXISTS {database}")
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{schema}")
+    except SnowflakeError as error:
+        raise ProvisioningError(
+            f"The stand-in at {connection.host}:{connection.port} did not create {database}.{schema}: "
+            f"{error}",
+            remedy="Look into .local/logs, then run `make up` again",
+        ) from error
+    _LOG.info("Snowflake database %s and schema %s are there", database, schema)
