@@ -45,3 +45,12 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) --group stack -o requirements/stack.lock
 	$(COMPILE) pyproject.toml --extra production -o requirements/runtime.lock
 	$(COMPILE) pyproject.toml --extra production --extra sagemaker -o requirements/sagemaker.lock
+
+up: setup ## Start the local stack and write .env.
+	@$(BIN)/python -m infra.local up
+
+down: setup ## Stop the local stack; its data stays.
+	@$(BIN)/python -m infra.local down
+
+status: setup ## Tell how the local stack is; fails unless every part is ready.
+	@$(BIN)/python -m infra.local status

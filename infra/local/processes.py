@@ -1,0 +1,133 @@
+"""Find and end the processes of a stack: each carries the stack's state directory in its environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+# A process id alone is no identity: ids are used again. The environment that a process started with is one,
+# and its descendants inherit it even when their parent was killed.
+STACK_VARIABLE = "MLPIPE_LOCAL_STACK"
+ROLE_VARIABLE = "MLPIPE_LOCAL_ROLE"
+SUPERVISOR_ROLE = "supervisor"
+
+# What a component may see of its caller's environment: enough to run programs, no credentials or settings.
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SYSTEMROOT")
+
+
+def clean_environment(state_directory: Path, role: str) -> dict[str, str]:
+    """Return a stack process's environment: the few inherited variables and the marks it is known by."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {**inherited, "PYTHONUNBUFFERED": "1", STACK_VARIABLE: str(state_directory), ROLE_VARIABLE: role}
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether the process runs; one that ended and was not yet waited for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def stack_processes(state_directory: Path, *, role: str | None = None) -> list[psutil.Process]:
+    """Return the running processes of the stack, of one role if it is given, without the calling one."""
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            environment = process.environ()
+        except (psutil.Error, OSError):
+            continue  # Another user's, or just ended: none of ours either way.
+        if environment.get(STACK_VARIABLE) != str(state_directory):
+            continue
+        if role in (None, environment.get(ROLE_VARIABLE)) and is_alive(process):
+            found.append(process)
+    return found
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return the descendants of a process and the members of its session, whether it lives itself or not."""
+    members: dict[int, psutil.Process] = {}
+    try:
+        for process in psutil.Process(pid).children(recursive=True):
+            members[process.pid] = process
+    except psutil.NoSuchProcess:
+        members.clear()
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == pid and process.pid != pid:
+                members[process.pid] = process
+        except (ProcessLookupError, PermissionError):
+            continue
+    return [process for process in members.values() if is_alive(process)]
+
+
+def end_processes(processes: Iterable[psutil.Process], *, grace_seconds: float) -> list[psutil.Process]:
+    """Ask the processes to end, and after the grace kill them.
+
+    Returns:
+        Those that had to be killed.
+    """
+    waiting = [process for process in processes if _signal(process, signal.SIGTERM)]
+    stubborn = _wait_gone(waiting, grace_seconds)
+    for process in stubborn:
+        _signal(process, signal.SIGKILL)
+    _wait_gone(stubborn, 10)
+    return stubborn
+
+
+def holds_port(pid: int, port: int) -> bool:
+    """Tell whether the process, or a descendant of it, listens on the loopback port.
+
+    Uses the process's own list of sockets, because an answer alone may come from a foreign process.
+    """
+    try:
+        process = psutil.Process(pid)
+        for member in [process, *process.children(recursive=True)]:
+            for connection in member.net_connections(kind="tcp"):
+                listens = connection.status == psutil.CONN_LISTEN and connection.laddr
+                if listens and tuple(connection.laddr) == ("127.0.0.1", port):
+                    return True
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return False
+
+
+def port_holder(port: int) -> str:
+    """Return who listens on the port as far as this user may know, for messages."""
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and holds_port(process.pid, port):
+                return f"process {process.pid} ({process.name()})"
+        except psutil.Error:
+            continue
+    return "a process of another user" if sys.platform == "linux" else "another process"
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> bool:
+    """Send a signal to a process that still is the one that was found; False if it is gone."""
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def _wait_gone(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until the processes are gone and return those that are not after that many seconds."""
+    deadline = time.monotonic() + seconds
+    remaining = [process for process in processes if is_alive(process)]
+    while remaining and time.monotonic() < deadline:
+        time.sleep(0.05)
+        remaining = [process for process in remaining if is_alive(process)]
+    return remaining

@@ -1,0 +1,93 @@
+"""Serve Snowflake's protocol from DuckDB files, reading stages from the local S3.
+
+Runs in `.venv-stack`, the only environment that has its packages.
+"""
+
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import duckdb
+import fakesnow.server
+import s3fs
+import uvicorn
+from fakesnow.copy_into import ReadParquet
+from fakesnow.instance import FakeSnow
+from sqlglot import exp
+
+
+class _PlainParquet(ReadParquet):
+    """Reads a Parquet file's own columns only, as Snowflake does."""
+
+    def read_expression(self, url: str) -> exp.Expression:
+        """Return DuckDB's call without the columns it would invent from `name=value` in a path."""
+        return exp.func("read_parquet", self.file_literal(url), self.make_eq("hive_partitioning", False))
+
+
+def open_warehouse(database_directory: Path, s3_endpoint_url: str) -> FakeSnow:
+    """Open every database of the directory behind one shared engine that reads the local S3.
+
+    Args:
+        database_directory: Holds one DuckDB file `<DATABASE>.db` per database; must exist.
+        s3_endpoint_url: Where stages of `s3://` addresses are read from.
+
+    Raises:
+        SystemExit: A database file does not open; it is named, and left as it is.
+    """
+    # Shared, because a DuckDB file can be attached once only; a path, because the default is in memory.
+    warehouse = FakeSnow(db_path=database_directory)
+    # DuckDB's own S3 reader would be downloaded at run time. A listing kept would hide new files.
+    filesystem = s3fs.S3FileSystem(
+        key="test",
+        secret="test",  # noqa: S106 -- the emulator's fixed credential
+        endpoint_url=s3_endpoint_url,
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+    warehouse.duck_conn.register_filesystem(filesystem)
+    for file in sorted(database_directory.glob("*.db")):
+        try:
+            warehouse.connect(file.stem).close()
+            warehouse.duck_conn.execute(
+                "SELECT count(*) FROM duckdb_tables() WHERE upper(database_name) = upper(?)", [file.stem]
+            )
+        except (duckdb.Error, OSError) as error:
+            message = (
+                f"The database file {file} does not open: {error}\n"
+                "It was left untouched. Restore it from a copy, or move it and the .wal file beside it "
+                "away to start without that database, then run `make up`."
+            )
+            raise SystemExit(message) from error
+    return warehouse
+
+
+def main() -> None:
+    """Serve until told to end."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--database-directory", type=Path, required=True)
+    parser.add_argument("--s3-endpoint-url", required=True)
+    arguments = parser.parse_args()
+    ReadParquet.read_expression = _PlainParquet.read_expression
+    warehouse = open_warehouse(arguments.database_directory, arguments.s3_endpoint_url)
+    fakesnow.server.shared_fs = warehouse
+    logging.getLogger("fakesnow.server").propagate = True
+    try:
+        uvicorn.run(
+            fakesnow.server.app,
+            host="127.0.0.1",
+            port=arguments.port,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+    finally:
+        # Folds the write-ahead logs into the files; after a kill DuckDB replays them instead.
+        warehouse.duck_conn.close()
+
+
+if __name__ == "__main__":
+    main()

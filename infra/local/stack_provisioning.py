@@ -1,0 +1,72 @@
+"""Create a running stack's resources, write its environment file, and say where everything is."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from infra.local.components import REGION, aws_environment
+from infra.local.environment_file import read_environment_file, write_environment_file
+from infra.local.stack_state import StackError, read_status, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from infra.local.stack_state import StackDirectory
+
+
+def is_provisioned(directory: StackDirectory, environment_file: Path) -> bool:
+    """Tell whether the running stack was provisioned into this environment file, which still is there."""
+    try:
+        provisioned_for = directory.provisioned_file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return provisioned_for == str(environment_file) and bool(read_environment_file(environment_file))
+
+
+def provision_stack(directory: StackDirectory, environment_file: Path, *, say: Callable[[str], None]) -> None:
+    """Create the resources that are not there yet and write the environment file.
+
+    Raises:
+        StackError: The stack is not running, or the environment file cannot be written.
+    """
+    # Heavy, and of no use to `down` and `status`.
+    from infra.local.provisioning import provision  # noqa: PLC0415
+
+    started = time.monotonic()
+    status = read_status(directory)
+    if status is None:
+        raise StackError(f"{directory.status_file} is gone", remedy="Run `make down`, then `make up`")
+    ports = {name: entry.port for name, entry in status.components.items()}
+    aws = aws_environment(ports["aws"], ports["jobs"])
+    values = provision(
+        aws_endpoint_url=aws["AWS_ENDPOINT_URL"],
+        jobs_endpoint_url=aws["AWS_ENDPOINT_URL_GLUE"],
+        snowflake_host="127.0.0.1",
+        snowflake_port=ports["snowflake"],
+        weather_url=f"http://127.0.0.1:{ports['weather']}",
+        region=REGION,
+    )
+    write_environment_file(environment_file, {**values, **aws})
+    write_atomically(directory.provisioned_file, str(environment_file))
+    say(f"  {'resources':<10}{'created or found':<32}ready in {time.monotonic() - started:5.1f} s")
+
+
+def say_next_steps(
+    directory: StackDirectory, environment_file: Path | None, *, say: Callable[[str], None]
+) -> None:
+    """Say where everything is and what to do next.
+
+    Args:
+        directory: The stack's state directory.
+        environment_file: The file that was written, if one was.
+        say: Receives the lines.
+    """
+    status = read_status(directory)
+    for name, entry in status.components.items() if status else ():
+        say(f"  {name:<10}http://127.0.0.1:{entry.port}")
+    if environment_file is not None:
+        count = len(read_environment_file(environment_file))
+        say(f"{count} variables are in {environment_file}; in a shell: set -a; . {environment_file}")
+    say(f"Logs: {directory.root / 'logs'}. `make status` tells how it is, `make down` stops it.")
