@@ -54,3 +54,6 @@ down: setup ## Stop the local stack; its data stays.
 
 status: setup ## Tell how the local stack is; fails unless every part is ready.
 	@$(BIN)/python -m infra.local status
+
+token: setup ## Print a bearer token for the local API.
+	@$(BIN)/python -m infra.local.access_token

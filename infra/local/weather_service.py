@@ -16,6 +16,7 @@ import json
 import logging
 import re
 import signal
+import socketserver
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 from infra.local.weather_faults import Fault, FaultPlan, InvalidFaultError, parse_fault
@@ -82,12 +83,18 @@ class WeatherServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, port: int, observations: WeatherObservations, *, api_key: str | None = None) -> None:
         self.observations = observations
         self.api_key = api_key
         self.faults = FaultPlan()
         super().__init__(("127.0.0.1", port), _Handler)
+
+    def server_bind(self) -> None:
+        """Bind without the reverse look-up of the base class, which may wait for a name server."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     @property
     def url(self) -> str:
@@ -98,13 +105,16 @@ class WeatherServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     """One connection: kept alive, and given up after half a minute of silence."""
 
-    server: WeatherServer
     protocol_version = "HTTP/1.1"
     server_version = "weather"
     sys_version = ""
     timeout = 30
     # An answer goes out as two writes; waiting to join them would cost 40 ms each.
     disable_nagle_algorithm = True
+
+    @property
+    def _service(self) -> WeatherServer:
+        return cast("WeatherServer", self.server)
 
     def do_GET(self) -> None:
         """Answer a reader."""
@@ -120,6 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
             route()
         except _Problem as problem:
             self._send_problem(problem.status, problem.detail)
+        except ConnectionError:
+            # Whoever waits for a slow provider gives up sooner or later: that is what slowness is for.
+            _LOG.info("the caller hung up before the answer")
+            self.close_connection = True
 
     def _require_loopback(self) -> None:
         # A web page whose name was rebound to 127.0.0.1 still sends its own name.
@@ -133,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not parts.path.startswith("/v1/"):
             raise _Problem(HTTPStatus.NOT_FOUND, f"Nothing is served at {parts.path}")
-        if not self._survives(self.server.faults.next()):
+        if not self._survives(self._service.faults.next()):
             return
         self._require_api_key()
         if parts.path == "/v1/stations":
@@ -156,15 +170,15 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _require_api_key(self) -> None:
-        expected = self.server.api_key
+        expected = self._service.api_key
         given = self.headers.get("X-Api-Key", "")
         if expected is not None and not hmac.compare_digest(given.encode(), expected.encode()):
             raise _Problem(HTTPStatus.UNAUTHORIZED, "The header X-Api-Key holds no valid key")
 
     def _stations(self) -> dict[str, Any]:
         stations = []
-        for code in self.server.observations.stations:
-            first, last, count = self.server.observations.span(code)
+        for code in self._service.observations.stations:
+            first, last, count = self._service.observations.span(code)
             stations.append(
                 {
                     "station": code,
@@ -182,12 +196,13 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Problem(HTTPStatus.BAD_REQUEST, "Give one time, say time=2013-02-01T05:00:00Z")
         try:
             moment = parse_time(times[0])
-            observation = self.server.observations.at(station.upper(), moment)
         except ValueError as error:
             detail = f"The time is not ISO 8601 with an offset, say 2013-02-01T05:00:00Z: {error}"
             raise _Problem(HTTPStatus.BAD_REQUEST, detail) from error
+        try:
+            observation = self._service.observations.at(station.upper(), moment)
         except UnknownStationError as error:
-            known = ", ".join(self.server.observations.stations)
+            known = ", ".join(self._service.observations.stations)
             raise _Problem(HTTPStatus.NOT_FOUND, f"The stations are {known}") from error
         except NoObservationError as error:
             detail = f"{station.upper()} observed nothing within 3 hours before {format_time(moment)}"
@@ -211,9 +226,9 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Problem(HTTPStatus.NOT_FOUND, "Only /_faults takes a PUT")
         try:
             fault = parse_fault(json.loads(body))
-        except (InvalidFaultError, ValueError) as error:
+        except (InvalidFaultError, ValueError, RecursionError) as error:
             raise _Problem(HTTPStatus.BAD_REQUEST, f"This is no fault: {error}") from error
-        self.server.faults.order(fault)
+        self._service.faults.order(fault)
         _LOG.info("from now on: %s", fault)
         self._send(HTTPStatus.OK, fault.as_document(), cache=False)
 
@@ -236,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(HTTPStatus.NOT_MODIFIED if unchanged else status)
         if cache:
             # What needs a key is for its holder alone.
-            audience = "public" if self.server.api_key is None else "private"
+            audience = "public" if self._service.api_key is None else "private"
             self.send_header("Cache-Control", f"{audience}, max-age={MAX_AGE_SECONDS}")
             self.send_header("ETag", etag)
         else:
@@ -273,12 +288,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         server = WeatherServer(options.port, read_observations(weather_file()), api_key=api_key)
     except OSError as error:
-        print(f"The weather service cannot start: {error}. Choose another --port.", file=sys.stderr)
+        sys.stderr.write(f"The weather service cannot start: {error}. Choose another --port.\n")
         return 1
     # shutdown() waits for serve_forever(), which runs in this very thread.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
-    print(f"weather service ready at {server.url}", flush=True)
+    sys.stdout.write(f"weather service ready at {server.url}\n")
+    sys.stdout.flush()
     with server:
         server.serve_forever(poll_interval=0.2)
     return 0

@@ -68,6 +68,8 @@ class Clients:
                 connect_timeout=5,
                 read_timeout=30,
                 retries={"mode": "standard", "total_max_attempts": 4},
+                # A proxy of the machine cannot reach this machine's loopback.
+                proxies={},
                 s3={"addressing_style": "path"},
             ),
         )

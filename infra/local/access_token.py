@@ -1,0 +1,114 @@
+"""Print a bearer token for the local API: `make token`, or `python -m infra.local.access_token`.
+
+It goes the way of every client: the secret from Secrets Manager, then client credentials at the token
+endpoint. Nothing but the token goes to standard output, so `$(make --silent token)` can be used in a header.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra.local.environment_file import read_environment_file
+from infra.local.provisioning import ProvisioningError
+from infra.local.provisioning.clients import Clients, require_loopback
+from infra.local.stack_state import StackError
+
+_DEADLINE_SECONDS = 30
+_MAKE_UP = "Run `make up`"
+_NEEDED = (
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "MLPIPE_TOKEN_URL",
+    "MLPIPE_TOKEN_SCOPE",
+    "MLPIPE_TOKEN_CLIENT_SECRET_NAME",
+)
+
+
+class AccessTokenError(Exception):
+    """No token could be obtained; the message says why and what to do."""
+
+
+def read_variables(file: Path) -> dict[str, str]:
+    """Read what the token needs from `.env`.
+
+    Raises:
+        AccessTokenError: The file is unreadable or one of the variables is missing.
+    """
+    try:
+        variables = read_environment_file(file)
+    except StackError as error:
+        raise AccessTokenError(str(error)) from error
+    missing = [name for name in _NEEDED if not variables.get(name)]
+    if missing:
+        raise AccessTokenError(f"{file} lacks {', '.join(missing)}. {_MAKE_UP}, which writes it.")
+    return variables
+
+
+def obtain_token(variables: dict[str, str]) -> str:
+    """Return an access token with the read scope, valid for an hour.
+
+    Args:
+        variables: Those of `.env`.
+
+    Raises:
+        AccessTokenError: The local stack does not answer, or refuses.
+    """
+    try:
+        endpoint = require_loopback(variables["AWS_ENDPOINT_URL"], "address in AWS_ENDPOINT_URL")
+        token_url = require_loopback(variables["MLPIPE_TOKEN_URL"], "address in MLPIPE_TOKEN_URL")
+        secrets = Clients(endpoint, endpoint, variables["AWS_REGION"]).client("secretsmanager")
+        answer = secrets.get_secret_value(SecretId=variables["MLPIPE_TOKEN_CLIENT_SECRET_NAME"])
+        credentials = json.loads(answer["SecretString"])
+        basic = f"{credentials['client_id']}:{credentials['client_secret']}"
+    except (ClientError, BotoCoreError) as error:
+        raise AccessTokenError(f"The token client's secret cannot be read: {error}. {_MAKE_UP}.") from error
+    except ProvisioningError as error:
+        raise AccessTokenError(str(error)) from error
+    except (ValueError, KeyError) as error:
+        name = variables["MLPIPE_TOKEN_CLIENT_SECRET_NAME"]
+        broken = f"The secret {name} does not hold client_id and client_secret"
+        raise AccessTokenError(f"{broken}. {_MAKE_UP}, which writes it anew.") from error
+    form = {"grant_type": "client_credentials", "scope": variables["MLPIPE_TOKEN_SCOPE"]}
+    request = urllib.request.Request(  # noqa: S310 -- checked above to be HTTP on this machine
+        token_url,
+        data=urllib.parse.urlencode(form).encode(),
+        headers={"Authorization": f"Basic {base64.b64encode(basic.encode()).decode()}"},
+    )
+    # A proxy of the machine cannot reach this machine's loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_DEADLINE_SECONDS) as response:
+            return str(json.loads(response.read())["access_token"])
+    except urllib.error.HTTPError as error:
+        reason = error.read().decode(errors="replace")[:200]
+        refusal = f"{token_url} refused the token client: {error.code} {reason}"
+        raise AccessTokenError(f"{refusal}. {_MAKE_UP}, which mends the client.") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise AccessTokenError(f"{token_url} gave no token: {error}. {_MAKE_UP}.") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print a token, or why there is none."""
+    parser = argparse.ArgumentParser(prog="python -m infra.local.access_token", description=__doc__)
+    parser.add_argument("--env-file", type=Path, default=Path(".env"), help="what `make up` wrote")
+    options = parser.parse_args(arguments)
+    try:
+        token = obtain_token(read_variables(options.env_file))
+    except AccessTokenError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{token}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
