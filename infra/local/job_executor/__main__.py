@@ -1,0 +1,79 @@
+"""Entry point: `python -m infra.local.job_executor --port N --state-dir DIR --aws-endpoint-url URL`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from infra.local.job_executor.aws_access import AwsAccess
+from infra.local.job_executor.container import private_mounts_work
+from infra.local.job_executor.errors import StateCorruptError
+from infra.local.job_executor.glue_api import GlueApi
+from infra.local.job_executor.glue_job import GlueJobKind
+from infra.local.job_executor.http_server import Dispatcher, ExecutorServer
+from infra.local.job_executor.job_runner import JobRunner
+from infra.local.job_executor.processing_job import ProcessingJobKind
+from infra.local.job_executor.sagemaker_api import SageMakerApi
+from infra.local.job_executor.settings import parse_settings
+from infra.local.job_executor.store import RecordStore
+from infra.local.job_executor.training_job import TrainingJobKind
+
+if TYPE_CHECKING:
+    from infra.local.job_executor.settings import ExecutorSettings
+
+_LOG = logging.getLogger(__name__)
+_SHUTDOWN_SECONDS = 25.0
+
+
+def serve(settings: ExecutorSettings) -> int:
+    """Serve until SIGTERM or SIGINT, then end every job; returns the process's exit code."""
+    try:
+        store = RecordStore(settings.state_dir)
+    except StateCorruptError as error:
+        _LOG.error("%s", error)
+        return 3
+    server = ExecutorServer(settings.port)
+    access = AwsAccess(settings)
+    runner = JobRunner(
+        settings=settings,
+        store=store,
+        access=access,
+        kinds=[GlueJobKind(), ProcessingJobKind(), TrainingJobKind()],
+        own_url=server.url,
+        private_mounts=private_mounts_work(settings.state_dir / "mount-trial"),
+    )
+    server.dispatcher = Dispatcher(
+        {
+            "glue": GlueApi(settings, store, access, runner.start).operations,
+            "sagemaker": SageMakerApi(settings, store, access, runner.start).operations,
+        }
+    )
+
+    def stop(_number: int, _frame: object) -> None:
+        # `shutdown` waits for the serving loop, which is what this handler interrupted.
+        threading.Thread(target=server.shutdown).start()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    resumed = runner.resume()
+    _LOG.info("job executor at %s, %d jobs taken up again", server.url, resumed)
+    server.serve_forever(poll_interval=0.2)
+    server.server_close()
+    ended = runner.shut_down(_SHUTDOWN_SECONDS)
+    if ended:
+        store.close()
+    _LOG.info("job executor ended")
+    return 0 if ended else 1
+
+
+def main(argv: list[str]) -> int:
+    """Run the executor with command line arguments."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return serve(parse_settings(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,113 @@
+"""The executor's own way to the rest of AWS, and the credentials it hands to jobs."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from infra.local.job_executor.settings import ExecutorSettings
+
+
+class RoleUnusableError(Exception):
+    """The role does not exist, or its trust policy does not let the service assume it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """Keys of one identity."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None = None
+
+
+class AwsAccess:
+    """Clients for the emulator, for the executor itself or for a job's role.
+
+    Args:
+        settings: Endpoint, region and the executor's own keys.
+    """
+
+    def __init__(self, settings: ExecutorSettings) -> None:
+        self._settings = settings
+        self._own = Credentials(
+            access_key_id=settings.access_key_id, secret_access_key=settings.secret_access_key
+        )
+        # boto3 sessions may not be shared while a client is made.
+        self._lock = threading.Lock()
+        self._session = Session()
+
+    def client(self, service: str, credentials: Credentials | None = None, *, attempts: int = 5) -> Any:
+        """Make a client; `attempts` of 1 means that a request is never sent twice."""
+        identity = credentials or self._own
+        with self._lock:
+            return self._session.client(
+                service,
+                region_name=self._settings.region,
+                endpoint_url=self._settings.aws_endpoint_url,
+                aws_access_key_id=identity.access_key_id,
+                aws_secret_access_key=identity.secret_access_key,
+                aws_session_token=identity.session_token,
+                config=Config(
+                    connect_timeout=5,
+                    read_timeout=60,
+                    retries={"mode": "standard", "total_max_attempts": attempts},
+                    s3={"addressing_style": "path"},
+                    proxies={},
+                ),
+            )
+
+    def role_arn(self, role: str) -> str:
+        """Return the ARN of a role given by name or ARN, as Glue accepts either."""
+        return role if role.startswith("arn:") else f"arn:aws:iam::{self._settings.account_id}:role/{role}"
+
+    def check_role(self, role_arn: str, principal: str) -> None:
+        """Make sure that a service may act under a role, as AWS does before it accepts a job.
+
+        The emulator lets its root key assume anything, even a role that does not exist.
+
+        Raises:
+            RoleUnusableError: It may not.
+        """
+        name = role_arn.rsplit("/", 1)[-1]
+        try:
+            role = self.client("iam").get_role(RoleName=name)["Role"]
+        except (BotoCoreError, ClientError) as error:
+            raise RoleUnusableError(f"{role_arn} cannot be read: {error}") from error
+        if role["Arn"] != role_arn:
+            raise RoleUnusableError(f"{role_arn} does not exist; the role of that name is {role['Arn']}")
+        if not any(
+            _trusts(item, principal) for item in _list(role["AssumeRolePolicyDocument"].get("Statement"))
+        ):
+            raise RoleUnusableError(f"the trust policy of {role_arn} does not name {principal}")
+
+    def assume(self, role_arn: str, session_name: str) -> Credentials:
+        """Return the credentials of a role for one job; they last as long as the role's sessions do."""
+        answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=session_name)["Credentials"]
+        return Credentials(
+            access_key_id=answer["AccessKeyId"],
+            secret_access_key=answer["SecretAccessKey"],
+            session_token=answer["SessionToken"],
+        )
+
+
+def _trusts(statement: dict[str, Any], principal: str) -> bool:
+    who = statement.get("Principal")
+    services = _list(who.get("Service")) if isinstance(who, dict) else []
+    return (
+        statement.get("Effect") == "Allow"
+        and "sts:AssumeRole" in _list(statement.get("Action"))
+        and (who == "*" or principal in services)
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,115 @@
+"""Faults on demand: throttling, internal failures, slow answers and answers that never arrive."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_MEMBERS = {"service", "operation", "error", "latency_seconds", "lost_answer", "count"}
+_COMMON_ERRORS = {"ThrottlingException": 400, "InternalFailure": 500, "ServiceUnavailableException": 503}
+_MAX_COUNT = 1000
+_MAX_LATENCY_SECONDS = 600
+
+
+@dataclass
+class Fault:
+    """One rule: what happens to the next `count` calls of an operation.
+
+    Args:
+        service: `glue` or `sagemaker`.
+        operation: Its name in the service model.
+        error: Answer with this code; the operation is not carried out.
+        latency_seconds: Answer so much later.
+        lost_answer: Carry the operation out, then close the connection without an answer.
+        count: Calls still to be hit.
+        fired: Calls hit.
+    """
+
+    service: str
+    operation: str
+    error: str | None = None
+    latency_seconds: float | None = None
+    lost_answer: bool = False
+    count: int = 1
+    fired: int = field(default=0)
+
+    @property
+    def status(self) -> int:
+        """HTTP status of the error."""
+        return _COMMON_ERRORS.get(self.error or "", 400)
+
+
+class FaultBook:
+    """All rules and what they hit; gone when the executor ends.
+
+    Args:
+        operations: The operations that exist, by service.
+        errors: The modelled errors of an operation, by service and operation.
+    """
+
+    def __init__(
+        self,
+        operations: Mapping[str, Collection[str]],
+        errors: Mapping[tuple[str, str], Collection[str]],
+    ) -> None:
+        self._operations = operations
+        self._errors = errors
+        self._faults: list[Fault] = []
+        self._lock = threading.Lock()
+
+    def add(self, document: Any) -> Fault:
+        """Add a rule.
+
+        Raises:
+            ValueError: It is not well-formed, and so would never fire or fire otherwise than meant.
+        """
+        if not isinstance(document, dict) or set(document) - _MEMBERS:
+            raise ValueError(f"a fault is an object with members of {sorted(_MEMBERS)}")
+        service, operation = str(document.get("service")), str(document.get("operation"))
+        if service not in self._operations or operation not in self._operations[service]:
+            raise ValueError(f"unknown service or operation: {service} {operation}")
+        effects = [name for name in ("error", "latency_seconds", "lost_answer") if name in document]
+        if len(effects) != 1:
+            raise ValueError("a fault has exactly one of error, latency_seconds and lost_answer")
+        count = document.get("count", 1)
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MAX_COUNT:
+            raise ValueError(f"count must be an integer from 1 to {_MAX_COUNT}")
+        self._check_effect(effects[0], document[effects[0]], (service, operation))
+        fault = Fault(**document)
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def _check_effect(self, effect: str, value: Any, operation: tuple[str, str]) -> None:
+        known = {*_COMMON_ERRORS, *self._errors[operation]}
+        if effect == "error" and value not in known:
+            raise ValueError(f"error must be one of {sorted(known)}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if effect == "latency_seconds" and not (is_number and 0 < value <= _MAX_LATENCY_SECONDS):
+            raise ValueError(f"latency_seconds must be a number up to {_MAX_LATENCY_SECONDS}")
+        if effect == "lost_answer" and value is not True:
+            raise ValueError("lost_answer must be true")
+
+    def take(self, service: str, operation: str) -> Fault | None:
+        """Return the rule that hits this call, the oldest first, and count it down."""
+        with self._lock:
+            for fault in self._faults:
+                if (fault.service, fault.operation) == (service, operation) and fault.count > 0:
+                    fault.count -= 1
+                    fault.fired += 1
+                    return fault
+        return None
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return all rules with what is left of them and how often they fired."""
+        with self._lock:
+            return [asdict(fault) for fault in self._faults]
+
+    def clear(self) -> None:
+        """Forget all rules."""
+        with self._lock:
+            self._faults.clear()

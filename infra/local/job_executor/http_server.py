@@ -1,0 +1,201 @@
+"""The HTTP side: loopback only, bounded bodies, AWS's targets and errors, and the control endpoints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, cast
+
+from infra.local.job_executor.errors import ApiError
+from infra.local.job_executor.faults import FaultBook
+from infra.local.job_executor.protocol import JsonProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_LOG = logging.getLogger(__name__)
+_MAX_BODY_BYTES = 4 * 1024 * 1024
+_LOOPBACK_NAMES = {"127.0.0.1", "localhost", "[::1]"}
+_AWS_JSON = "application/x-amz-json-1.1"
+_TOO_LARGE = 413
+
+Operations = dict[str, "Callable[[dict[str, Any]], dict[str, Any]]"]
+
+
+class Dispatcher:
+    """Finds the operation of a request, carries it out and applies faults.
+
+    Args:
+        operations: What can be carried out, by service and operation.
+    """
+
+    def __init__(self, operations: Mapping[str, Operations]) -> None:
+        self._operations = operations
+        self._protocols = {
+            JsonProtocol(service).target_prefix: JsonProtocol(service) for service in operations
+        }
+        errors = {
+            (protocol.service, name): protocol.error_names(name)
+            for protocol in self._protocols.values()
+            for name in operations[protocol.service]
+        }
+        self.faults = FaultBook(operations, errors)
+
+    def dispatch(self, target: str, body: bytes) -> bytes | None:
+        """Answer one call; nothing where the answer is to be lost.
+
+        Raises:
+            ApiError: The answer is an error.
+        """
+        prefix, _, name = target.partition(".")
+        protocol = self._protocols.get(prefix)
+        if protocol is None:
+            raise ApiError("UnknownOperationException", f"No service answers to X-Amz-Target {target!r}.")
+        model = protocol.operation(name)
+        operation = self._operations[protocol.service].get(name)
+        if operation is None:
+            raise ApiError(
+                "UnknownOperationException",
+                f"{protocol.service}:{name} is not served by the local job executor.",
+            )
+        fault = self.faults.take(protocol.service, name)
+        if fault is not None and fault.latency_seconds is not None:
+            time.sleep(fault.latency_seconds)
+        if fault is not None and fault.error is not None:
+            message = "Rate exceeded" if fault.error == "ThrottlingException" else "Injected fault"
+            raise ApiError(fault.error, message, status=fault.status)
+        answer = protocol.serialize(model, operation(protocol.parse(model, body)))
+        return None if fault is not None and fault.lost_answer else answer
+
+
+class ExecutorServer(ThreadingHTTPServer):
+    """The listening socket on 127.0.0.1.
+
+    Args:
+        port: Port, 0 for a free one.
+    """
+
+    daemon_threads = True
+    # A client opens a connection per poll; the default backlog of 5 is short on a busy machine.
+    request_queue_size = 128
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.dispatcher: Dispatcher | None = None
+
+    @property
+    def url(self) -> str:
+        """Address for clients."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+    # An answer goes out in one segment; delayed acknowledgements would cost 40 ms.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        """Answer the health check and the list of faults."""
+        if self.path == "/health" and self._is_local():
+            self._send(200, {"status": "ok", "services": ["glue", "sagemaker"]})
+        elif self.path == "/_executor/faults" and self._is_local():
+            self._send(200, {"faults": self._dispatcher().faults.listed()})
+        else:
+            self._send(404, {"message": f"nothing is at {self.path}"})
+
+    def do_DELETE(self) -> None:
+        """Forget all faults."""
+        if self.path != "/_executor/faults" or not self._is_local():
+            self._send(404, {"message": f"nothing is at {self.path}"})
+            return
+        self._dispatcher().faults.clear()
+        self._send(200, {"faults": []})
+
+    def do_POST(self) -> None:
+        """Carry out an AWS call, or add a fault."""
+        body = self._body()
+        if body is None:
+            return
+        if self.path == "/_executor/faults" and self._is_local():
+            self._add_fault(body)
+            return
+        try:
+            answer = self._aws_call(body)
+        except ApiError as error:
+            self._send_error(error)
+        except Exception as error:  # noqa: BLE001 - a boundary, see below
+            # The boundary of a request: the caller gets AWS's internal failure, the log the reason.
+            _LOG.exception("call %s failed", self.headers.get("X-Amz-Target"))
+            self._send_error(ApiError("InternalFailure", f"The job executor failed: {error!r}", status=500))
+        else:
+            if answer is None:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+            else:
+                self._send_bytes(200, answer, _AWS_JSON)
+
+    def _aws_call(self, body: bytes) -> bytes | None:
+        if not self._is_local():
+            raise ApiError(
+                "AccessDeniedException", "Only requests to a loopback name are answered.", status=403
+            )
+        if self.headers.get_content_type() != _AWS_JSON:
+            raise ApiError("UnknownOperationException", f"The content type must be {_AWS_JSON}.")
+        return self._dispatcher().dispatch(self.headers.get("X-Amz-Target", ""), body)
+
+    def _add_fault(self, body: bytes) -> None:
+        # A page in a browser cannot send this content type elsewhere without being asked first.
+        if self.headers.get_content_type() != "application/json":
+            self._send(400, {"message": "the content type must be application/json"})
+            return
+        try:
+            self._dispatcher().faults.add(json.loads(body))
+        except ValueError as error:
+            self._send(400, {"message": str(error)})
+            return
+        self._send(200, {"faults": self._dispatcher().faults.listed()})
+
+    def _is_local(self) -> bool:
+        """Tell whether the request names this machine: a rebound DNS name would not."""
+        name = self.headers.get("Host", "").rsplit(":", 1)[0]
+        return name in _LOOPBACK_NAMES and "Origin" not in self.headers
+
+    def _body(self) -> bytes | None:
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdigit() or int(length) > _MAX_BODY_BYTES or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            message = f"A body needs a Content-Length of at most {_MAX_BODY_BYTES} bytes."
+            self._send_error(ApiError("RequestEntityTooLargeException", message, status=_TOO_LARGE))
+            return None
+        return self.rfile.read(int(length))
+
+    def _send_error(self, error: ApiError) -> None:
+        body = json.dumps({"__type": error.code, "message": error.message, "Message": error.message}).encode()
+        self._send_bytes(error.status, body, _AWS_JSON, {"x-amzn-ErrorType": error.code})
+
+    def _send(self, status: int, document: dict[str, Any]) -> None:
+        self._send_bytes(status, json.dumps(document).encode(), "application/json")
+
+    def _send_bytes(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-amzn-RequestId", str(uuid.uuid4()))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def _dispatcher(self) -> Dispatcher:
+        return cast("Dispatcher", cast("ExecutorServer", self.server).dispatcher)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Log requests at debug level only: clients poll."""
+        _LOG.debug(format, *args)

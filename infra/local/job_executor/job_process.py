@@ -1,0 +1,130 @@
+"""The parent of one job's script: it outlives the executor and leaves the exit code on disk.
+
+Started as `python -I job_process.py SPEC`, standard library only. SPEC is a JSON file with `argv`,
+`directory`, `stdout`, `stderr`, `grace_seconds` and, for a private `/opt/ml`, `mount` (source and target).
+The script's environment is this process's own, so that no credential lies on disk.
+
+Beside SPEC it keeps `lock` (held while it lives: a liveness test that no reused process id can fool),
+`started.json` and, at the end, `exit.json`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+_COMMAND_NOT_FOUND = 127
+_LOCK_ATTEMPTS = 20
+_LOCK_PAUSE_SECONDS = 0.05
+
+
+def main(spec_path: Path) -> int:
+    """Run the script of a spec once, whoever else was started for the same spec."""
+    home = spec_path.parent
+    lock = (home / "lock").open("w")
+    if not _acquired(lock) or (home / "started.json").exists():
+        return 0
+    spec = json.loads(spec_path.read_text())
+    process = _ScriptProcess(spec)
+    signal.signal(signal.SIGTERM, process.on_terminate)
+    signal.signal(signal.SIGUSR1, process.on_kill)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _write(home / "started.json", {"pid": os.getpid(), "started_at": time.time()})
+    _write(home / "exit.json", {"returncode": process.run(), "ended_at": time.time()})
+    return 0
+
+
+class _ScriptProcess:
+    """The script's process group, and the polite and the final way to end it."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec = spec
+        self._child: subprocess.Popen[bytes] | None = None
+        self._terminated = False
+
+    def run(self) -> int:
+        """Run the script to its end and return its exit code, negative for a signal."""
+        spec = self._spec
+        with Path(spec["stdout"]).open("ab") as out, Path(spec["stderr"]).open("ab") as err:
+            try:
+                if spec["mount"]:
+                    mount = ["mount", "--bind", spec["mount"]["source"], spec["mount"]["target"]]
+                    subprocess.run(mount, check=True, stdout=err, stderr=err)
+                self._child = subprocess.Popen(
+                    spec["argv"],
+                    cwd=spec["directory"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                )
+            except (OSError, subprocess.CalledProcessError) as error:
+                err.write(f"The job's command could not be started: {error}\n".encode())
+                return _COMMAND_NOT_FOUND
+            if self._terminated:
+                self._end_group()
+            code = self._child.wait()
+        # Like a container's, the job's other processes end with its first.
+        self._signal_group(signal.SIGKILL)
+        return code
+
+    def on_terminate(self, _number: int, _frame: object) -> None:
+        """Ask the group to end, and kill it when its grace is over."""
+        if self._terminated:
+            return
+        self._terminated = True
+        if self._child is not None:
+            self._end_group()
+
+    def on_kill(self, _number: int, _frame: object) -> None:
+        """Kill the group at once: whoever asks cannot wait for its grace."""
+        self._signal_group(signal.SIGKILL)
+
+    def _end_group(self) -> None:
+        self._signal_group(signal.SIGTERM)
+        killer = threading.Timer(self._spec["grace_seconds"], self._signal_group, [signal.SIGKILL])
+        killer.daemon = True
+        killer.start()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self._child is None:
+            return
+        try:
+            os.killpg(self._child.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def _acquired(lock: TextIO) -> bool:
+    """Take the lock, patiently: the executor holds it for moments to see whether it is held."""
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    """Replace a file so that a reader sees all of it or none."""
+    draft = path.with_suffix(".draft")
+    with draft.open("w") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

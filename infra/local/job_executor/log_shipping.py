@@ -1,0 +1,163 @@
+"""A job's output files to CloudWatch Logs: in order, while it runs, no line lost and none twice."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LOG = logging.getLogger(__name__)
+
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
+_EVENT_OVERHEAD = 26
+_MAX_EVENT_BYTES = 256 * 1024 - _EVENT_OVERHEAD
+_MAX_BATCH_BYTES = 1_048_576
+_MAX_BATCH_EVENTS = 10_000
+# The two high bits of a byte that goes on with a UTF-8 character.
+_CONTINUATION_MASK = 0xC0
+_CONTINUATION = 0x80
+_READ_BYTES = 4 * 1024 * 1024
+
+# One byte for one byte: what is not UTF-8 must not grow beyond the event limit.
+codecs.register_error("question-mark", lambda error: ("?", getattr(error, "start", 0) + 1))
+
+
+def split_events(data: bytes, *, final: bool) -> Iterator[tuple[bytes, int]]:
+    """Cut output into events, the same way wherever it is cut again.
+
+    Args:
+        data: Output from the end of an event on.
+        final: Whether nothing will follow.
+
+    Yields:
+        Each line without its end, long ones in pieces of at most 256 KB less CloudWatch's overhead, and the
+        number of bytes of `data` used up with it.
+    """
+    position = 0
+    while position < len(data):
+        end = data.find(b"\n", position, position + _MAX_EVENT_BYTES + 1)
+        if end >= 0:
+            yield data[position:end].removesuffix(b"\r"), end + 1
+            position = end + 1
+        elif len(data) - position > _MAX_EVENT_BYTES:
+            cut = position + _MAX_EVENT_BYTES
+            while data[cut] & _CONTINUATION_MASK == _CONTINUATION and cut > position + _MAX_EVENT_BYTES - 3:
+                cut -= 1
+            yield data[position:cut], cut
+            position = cut
+        elif final:
+            yield data[position:], len(data)
+            position = len(data)
+        else:
+            return
+
+
+class LogShipper:
+    """Ships one growing file to one log stream.
+
+    How far it came is not stored here: the stream itself says it, by the number of its events. So an executor
+    that was killed between a put and a note about it neither repeats nor loses a line.
+
+    Args:
+        client: A boto3 CloudWatch Logs client that never sends a request twice by itself.
+        path: The file.
+        group: Log group; made if absent.
+        stream: Log stream; made if absent.
+    """
+
+    def __init__(self, client: Any, path: Path, *, group: str, stream: str) -> None:
+        self._client = client
+        self._path = path
+        self._group = group
+        self._stream = stream
+        self._offset = 0
+        self._in_step = False
+        self._last_time = 0
+
+    def ship(self, *, final: bool = False) -> bool:
+        """Ship what is new; false if CloudWatch Logs did not take it and it must be tried again."""
+        try:
+            if not self._in_step:
+                self._catch_up()
+            while self._ship_chunk(final=final):
+                pass
+        except (BotoCoreError, ClientError) as error:
+            self._in_step = False
+            _LOG.warning("logs of %s %s wait: %s", self._group, self._stream, error)
+            return False
+        return True
+
+    def _catch_up(self) -> None:
+        self._create(self._client.create_log_group, logGroupName=self._group)
+        self._create(self._client.create_log_stream, logGroupName=self._group, logStreamName=self._stream)
+        missing = self._count()
+        self._offset = 0
+        while missing > 0:
+            data, at_end = self._read()
+            used = 0
+            for event, end in split_events(data, final=at_end):
+                used = end
+                missing -= bool(event)
+                if missing == 0:
+                    break
+            if used == 0:
+                break
+            self._offset += used
+        self._in_step = True
+
+    def _create(self, create: Any, **names: str) -> None:
+        try:
+            create(**names)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
+                raise
+
+    def _count(self) -> int:
+        """Count the stream's events."""
+        request = {"logGroupName": self._group, "logStreamName": self._stream, "startFromHead": True}
+        answer = self._client.get_log_events(**request)
+        count = len(answer["events"])
+        while answer["events"]:
+            answer = self._client.get_log_events(**request, nextToken=answer["nextForwardToken"])
+            count += len(answer["events"])
+        return count
+
+    def _read(self) -> tuple[bytes, bool]:
+        if not self._path.exists():
+            return b"", True
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read(_READ_BYTES)
+        return data, len(data) < _READ_BYTES
+
+    def _ship_chunk(self, *, final: bool) -> bool:
+        """Ship one piece of the file and tell whether there may be more."""
+        data, at_end = self._read()
+        self._last_time = now = max(self._last_time, int(time.time() * 1000))
+        start = self._offset
+        batch: list[dict[str, Any]] = []
+        size = used = 0
+        for event, end in split_events(data, final=final and at_end):
+            cost = len(event) + _EVENT_OVERHEAD
+            if batch and (len(batch) == _MAX_BATCH_EVENTS or size + cost > _MAX_BATCH_BYTES):
+                self._put(batch)
+                self._offset = start + used
+                batch, size = [], 0
+            if event:
+                batch.append({"timestamp": now, "message": event.decode(errors="question-mark")})
+                size += cost
+            used = end
+        if batch:
+            self._put(batch)
+        self._offset = start + used
+        return not at_end and used > 0
+
+    def _put(self, batch: list[dict[str, Any]]) -> None:
+        self._client.put_log_events(logGroupName=self._group, logStreamName=self._stream, logEvents=batch)

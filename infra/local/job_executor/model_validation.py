@@ -1,0 +1,82 @@
+"""Requests and answers against botocore's service models, constraint by constraint.
+
+botocore's own `ParamValidator` checks types, required members and lower bounds, but neither enums, patterns
+nor upper bounds; AWS checks all of them, so the walk here does too.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from botocore.validate import ParamValidator
+
+# AWS writes the characters beyond the basic plane as surrogate pairs, which Python cannot compile.
+_SURROGATES = "\\uD800\\uDC00-\\uDBFF\\uDFFF"
+_ASTRAL = "\\U00010000-\\U0010FFFF"
+
+
+@lru_cache(maxsize=512)
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    """Compile a model's pattern, or nothing where it is written in Java's dialect only."""
+    try:
+        return re.compile(pattern.replace(_SURROGATES, _ASTRAL))
+    except re.error:
+        return None
+
+
+def violations(shape: Any, value: Any) -> list[str]:
+    """List what is wrong with a value, in the words of AWS's validation errors."""
+    report = ParamValidator().validate(value, shape)
+    if report.has_errors():
+        return [line.strip() for line in report.generate_report().splitlines()]
+    return list(_walk(shape, value, path=""))
+
+
+def _walk(shape: Any, value: Any, *, path: str) -> list[str]:
+    found = _constraints(shape, value, path)
+    kind = shape.type_name
+    if kind == "structure":
+        for name, member in value.items():
+            found += _walk(shape.members[name], member, path=_join(path, name))
+    elif kind == "list":
+        for index, member in enumerate(value, start=1):
+            found += _walk(shape.member, member, path=f"{path}.{index}.member")
+    elif kind == "map":
+        for key, member in value.items():
+            found += _walk(shape.key, key, path=f"{path}.key")
+            found += _walk(shape.value, member, path=f"{path}.{key}")
+    return found
+
+
+def _join(path: str, name: str) -> str:
+    member = name[:1].lower() + name[1:]
+    return f"{path}.{member}" if path else member
+
+
+def _constraints(shape: Any, value: Any, path: str) -> list[str]:
+    rules = shape.metadata
+    found = []
+    if isinstance(value, str):
+        found += _text_constraints(rules, value)
+    sized = shape.type_name in {"string", "list", "map", "blob"}
+    if shape.type_name in {"structure", "boolean", "timestamp"}:
+        return found
+    size = len(value) if sized else value
+    noun = "length" if sized else "value"
+    if "max" in rules and size > rules["max"]:
+        found.append(f"Member must have {noun} less than or equal to {rules['max']}")
+    if "min" in rules and size < rules["min"]:
+        found.append(f"Member must have {noun} greater than or equal to {rules['min']}")
+    return [f"Value '{value}' at '{path}' failed to satisfy constraint: {text}" for text in found]
+
+
+def _text_constraints(rules: dict[str, Any], value: str) -> list[str]:
+    found = []
+    if rules.get("enum") and value not in rules["enum"]:
+        found.append(f"Member must satisfy enum value set: [{', '.join(rules['enum'])}]")
+    pattern = _compiled(rules["pattern"]) if rules.get("pattern") else None
+    if pattern is not None and pattern.fullmatch(value) is None:
+        found.append(f"Member must satisfy regular expression pattern: {rules['pattern']}")
+    return found
