@@ -1,0 +1,297 @@
+"""The arguments of our Glue and SageMaker jobs: built where a job is started, parsed where it runs.
+
+An argument is `--name value`, both on Glue and as a container argument of SageMaker; the name is that of the
+field. Arguments of other names, which Glue adds, are left alone. None is not passed at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from decimal import Decimal, InvalidOperation
+from typing import Any, Never, Self
+
+from prediction_contract.batch import BatchId, ModelName, Partition
+from prediction_contract.errors import ContractError, JobArgumentsError
+from prediction_contract.s3_layout import validated_bucket, validated_key
+
+CONTAINER_ARGUMENT_LENGTH = 256
+MOST_CONTAINER_ARGUMENTS = 100
+ENVIRONMENT_VALUE_LENGTH = 256
+
+VERIFY_MODES = ("full", "sample")
+
+# Anything a shell, an SQL statement or an ARN may hold, but no spaces and no leading '-': values stay values.
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,254}")
+_IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,127}")
+_DIGEST = re.compile("[0-9a-f]{64}")
+_ENVIRONMENT_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,255}")
+_HIGHEST = (1 << 63) - 1
+_QUARANTINE_RATE = Decimal("0.001")
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"it is not {what}")
+        return text
+
+    return parse
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if re.fullmatch("0|[1-9][0-9]{0,18}", text) and least <= int(text) <= _HIGHEST:
+            return int(text)
+        raise ValueError(f"it is not an integer from {least}")
+
+    return parse
+
+
+def _rate(text: str) -> Decimal:
+    try:
+        rate = Decimal(text) if re.fullmatch("[0-9.]{1,40}", text) else Decimal("NaN")
+    except InvalidOperation:
+        rate = Decimal("NaN")
+    if rate.is_nan() or not 0 <= rate <= 1:
+        raise ValueError("it is not a number from 0 to 1, say 0.001")
+    return rate
+
+
+def _verify_mode(text: str) -> str:
+    if text not in VERIFY_MODES:
+        raise ValueError(f"it is not one of {', '.join(VERIFY_MODES)}")
+    return text
+
+
+def _argument(parse: Callable[[str], Any], default: Any = MISSING) -> Any:
+    """Declare an argument by the function that parses its text."""
+    return field(default=default, metadata={"parse": parse})
+
+
+_WORD_FORM = _matching(
+    _WORD, "1 to 255 letters, digits and '_.:/=+@,-', beginning with a letter, digit or '_'"
+)
+_IDENTIFIER_FORM = _matching(_IDENTIFIER, "an identifier of letters, digits and underscores")
+_DIGEST_FORM = _matching(_DIGEST, "a SHA-256 in lower-case hex")
+
+
+class JobArguments:
+    """Shared by all jobs: building and parsing by the fields of the job's own class."""
+
+    def __post_init__(self) -> None:
+        for name, text in self._texts().items():
+            self._parsed(name, text)
+
+    def glue_arguments(self) -> dict[str, str]:
+        """Return the arguments as Glue's StartJobRun takes them: `{"--model": "flight_delay", ...}`."""
+        return {f"--{name}": text for name, text in self._texts().items()}
+
+    def container_arguments(self) -> list[str]:
+        """Return the arguments as a SageMaker container takes them: `["--model", "flight_delay", ...]`.
+
+        Raises:
+            JobArgumentsError: SageMaker would refuse them: more than 100, or one of more than 256 characters.
+        """
+        arguments = [text for pair in self.glue_arguments().items() for text in pair]
+        if len(arguments) > MOST_CONTAINER_ARGUMENTS:
+            _refuse("arguments", f"they are {len(arguments)} of {MOST_CONTAINER_ARGUMENTS}")
+        for name, text in self._texts().items():
+            if len(text) > CONTAINER_ARGUMENT_LENGTH:
+                _refuse(name, f"it has {len(text)} characters of {CONTAINER_ARGUMENT_LENGTH}")
+        return arguments
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> Self:
+        """Return the arguments of a job's command line; arguments that are not this job's are left alone.
+
+        Args:
+            argv: The command line without the program, as `sys.argv[1:]`.
+
+        Raises:
+            JobArgumentsError: One is missing, stands without a value, or has another form.
+        """
+        parser = _Parser(add_help=False, allow_abbrev=False)
+        for declared in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
+            parser.add_argument(f"--{declared.name}", dest=declared.name)
+        given = vars(parser.parse_known_args(list(argv))[0])
+        values: dict[str, Any] = {}
+        for declared in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
+            text = given[declared.name]
+            if text is not None:
+                values[declared.name] = cls._parsed(declared.name, text)
+            elif declared.default is MISSING:
+                _refuse(declared.name, "it is missing")
+        return cls(**values)
+
+    def _texts(self) -> dict[str, str]:
+        values = {
+            declared.name: getattr(self, declared.name)
+            for declared in fields(self)  # type: ignore[arg-type]  # every subclass is a dataclass
+        }
+        return {
+            name: format(value, "f") if isinstance(value, Decimal) else str(value)
+            for name, value in values.items()
+            if value is not None
+        }
+
+    @classmethod
+    def _parsed(cls, name: str, text: str) -> Any:
+        declared = next(
+            declared
+            for declared in fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
+            if declared.name == name
+        )
+        if text.startswith("-"):
+            _refuse(name, "it begins with '-', and would be taken for the next argument's name")
+        try:
+            return declared.metadata["parse"](text)
+        except ContractError as error:
+            _refuse(name, error.what, error)
+        except ValueError as error:
+            _refuse(name, str(error), error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadArguments(JobArguments):
+    """What the Glue job that loads a batch is told.
+
+    Attributes:
+        model: The model's name.
+        batch_id: The batch.
+        bucket: The bucket of the manifest and of everything it names.
+        manifest_key: The key of the manifest.
+        manifest_digest: The digest that the load was claimed for.
+        claim_token: Proof that this job run is the one that was claimed.
+        load_attempt: Counts from 1.
+        registry_table: The DynamoDB table of the registry.
+        online_table: The DynamoDB table of the model.
+        items_expire_at: The items' TTL, seconds since 1970.
+        snowflake_secret: The secret that holds the Snowflake connection.
+        snowflake_database: The database of the model's table.
+        snowflake_schema: The schema of the model's table.
+        snowflake_warehouse: The virtual warehouse that runs the load.
+        snowflake_stage: The external stage over the bucket.
+        report_key: Where the report goes.
+        verify: `full` reads every row back, `sample` some.
+        quarantine_rows: So many refused rows never refuse the batch.
+        quarantine_rate: Nor does this share of the rows; the larger of both counts.
+        write_rate: DynamoDB items a second at most; None for no limit.
+    """
+
+    model: str = _argument(ModelName)
+    batch_id: str = _argument(BatchId)
+    bucket: str = _argument(validated_bucket)
+    manifest_key: str = _argument(validated_key)
+    manifest_digest: str = _argument(_DIGEST_FORM)
+    claim_token: str = _argument(_WORD_FORM)
+    load_attempt: int = _argument(_whole(1))
+    registry_table: str = _argument(_WORD_FORM)
+    online_table: str = _argument(_WORD_FORM)
+    items_expire_at: int = _argument(_whole(1))
+    snowflake_secret: str = _argument(_WORD_FORM)
+    snowflake_database: str = _argument(_IDENTIFIER_FORM)
+    snowflake_schema: str = _argument(_IDENTIFIER_FORM)
+    snowflake_warehouse: str = _argument(_IDENTIFIER_FORM)
+    snowflake_stage: str = _argument(_IDENTIFIER_FORM)
+    report_key: str = _argument(validated_key)
+    verify: str = _argument(_verify_mode, "full")
+    quarantine_rows: int = _argument(_whole(0), 10)
+    quarantine_rate: Decimal = _argument(_rate, _QUARANTINE_RATE)
+    write_rate: int | None = _argument(_whole(1), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureArguments(JobArguments):
+    """What the processing job that prepares features is told.
+
+    Attributes:
+        model: The model's name.
+        partition: The partition to prepare.
+        bucket: The bucket that features are written to.
+        run_id: Names the folder below the partition that this run writes.
+        code_version: The version of the code that runs.
+    """
+
+    model: str = _argument(ModelName)
+    partition: str = _argument(Partition)
+    bucket: str = _argument(validated_bucket)
+    run_id: str = _argument(_WORD_FORM)
+    code_version: str = _argument(_WORD_FORM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreArguments(JobArguments):
+    """What the processing job that scores a batch is told.
+
+    Attributes:
+        model: The model's name.
+        partition: The partition to score.
+        bucket: The bucket that features are read from and predictions written to.
+        lookback: How many partitions back the previous batch may lie; 0 for none.
+        code_version: The version of the code that runs.
+        batch_id: The batch; None where the job mints it from its own creation.
+        attempt: Counts from 1.
+        model_artifact_key: The trained model; None for the newest.
+        features_prefix: The features of one run; None for the newest of the partition.
+    """
+
+    model: str = _argument(ModelName)
+    partition: str = _argument(Partition)
+    bucket: str = _argument(validated_bucket)
+    lookback: int = _argument(_whole(0))
+    code_version: str = _argument(_WORD_FORM)
+    batch_id: str | None = _argument(BatchId, None)
+    attempt: int = _argument(_whole(1), 1)
+    model_artifact_key: str | None = _argument(validated_key, None)
+    features_prefix: str | None = _argument(_WORD_FORM, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainArguments(JobArguments):
+    """What the training job is told.
+
+    Attributes:
+        model: The model's name.
+        bucket: The bucket that features are read from.
+        first_partition: The first partition to learn from.
+        last_partition: The last partition to learn from, itself included.
+        code_version: The version of the code that runs.
+    """
+
+    model: str = _argument(ModelName)
+    bucket: str = _argument(validated_bucket)
+    first_partition: str = _argument(Partition)
+    last_partition: str = _argument(Partition)
+    code_version: str = _argument(_WORD_FORM)
+
+
+def container_environment(values: Mapping[str, str]) -> dict[str, str]:
+    """Return a SageMaker job's environment.
+
+    Raises:
+        JobArgumentsError: SageMaker would refuse a name, or a value of more than 256 characters.
+    """
+    for name, text in values.items():
+        if not _ENVIRONMENT_NAME.fullmatch(name):
+            _refuse(name[:80], "SageMaker allows letters, digits and underscores in a variable's name")
+        if len(text) > ENVIRONMENT_VALUE_LENGTH:
+            _refuse(name, f"its value has {len(text)} characters of {ENVIRONMENT_VALUE_LENGTH}")
+    return dict(values)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises where argparse would end the process."""
+
+    def error(self, message: str) -> Never:
+        raise JobArgumentsError(
+            f"The command line cannot be parsed: {message[:200]}", remedy="Start the job through its client"
+        )
+
+
+def _refuse(name: str, what: str, cause: Exception | None = None) -> Never:
+    raise JobArgumentsError(
+        f"Job argument {name} is wrong: {what}", remedy=f"Start the job again with a valid --{name}"
+    ) from cause

@@ -1,0 +1,82 @@
+"""How a scoring job writes a row: the JSON line, and the checksum that goes beside it into Delta.
+
+The line is judged by the same contract that loads it, so producer and loader count alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from json.encoder import encode_basestring
+from typing import Any, NamedTuple
+
+from prediction_contract.errors import InvalidRowError
+from prediction_contract.row import CHECKSUM_MEMBER, RowContract, refused_checksum
+
+
+class PredictionLine(NamedTuple):
+    """One line of a JSON part.
+
+    Attributes:
+        content: The line in UTF-8 with its line ending.
+        checksum: Signed 64-bit; the row's, or the line's if no store can hold it.
+        refusal: The reason the row will be quarantined for, or None.
+    """
+
+    content: bytes
+    checksum: int
+    refusal: str | None
+
+
+def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> PredictionLine:
+    """Return the line of a row of Python values, an acceptable row with its `row_checksum`.
+
+    A value that no store can hold is written as it is, NaN for instance, so that its row is quarantined in
+    sight of everybody and not lost or changed on the way.
+
+    Args:
+        contract: The contract of the model's schema.
+        values: By column: None, bool, int, float, Decimal, str, date, datetime, lists and mappings of these,
+            and scalars of NumPy.
+
+    Raises:
+        TypeError: A value is none of these.
+    """
+    text = _json_text(values)
+    line = text.encode(errors="surrogatepass")
+    try:
+        row = contract.accept(line)
+    except InvalidRowError as error:
+        return PredictionLine(line + b"\n", refused_checksum(line), error.reason)
+    # Without a value no member was written, and the checksum is the last one of at least the key.
+    content = b'%s,"%s":%d}\n' % (line[:-1], CHECKSUM_MEMBER.encode(), row.checksum)
+    return PredictionLine(content, row.checksum, None)
+
+
+def _json_text(value: Any) -> str:
+    """Return a Python value as JSON, with the names NaN and Infinity for what JSON has no number for."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value).replace("inf", "Infinity").replace("nan", "NaN")
+    if isinstance(value, Decimal):
+        return str(value) if value.is_finite() else "NaN"
+    if isinstance(value, datetime | date):
+        return f'"{value.isoformat()}"'
+    if isinstance(value, Mapping):
+        members = (f"{encode_basestring(name)}:{_json_text(member)}" for name, member in value.items())
+        return f"{{{','.join(members)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_json_text, value))}]"
+    if hasattr(value, "item"):
+        return _json_text(value.item())
+    raise TypeError(
+        f"A {type(value).__name__} cannot be written as JSON. Convert it to a plain Python value."
+    )

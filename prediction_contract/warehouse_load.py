@@ -1,0 +1,115 @@
+"""The statements that load one batch into Snowflake: staged beside the table, then moved in at once.
+
+In order: `prepare` and `copy`; `staged_totals`, compared with the manifest; `refuse` for each key that was
+not accepted; BEGIN; `move`; `WarehouseTable.batch_totals`, compared again; COMMIT or ROLLBACK; `clean_up`.
+"""
+
+# ruff: noqa: S608  # what goes into the text is validated to be safe in it; values are placeholders
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from prediction_contract.batch import BatchId
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.s3_layout import delta_table_prefix, validated_key
+from prediction_contract.warehouse_table import BATCH_COLUMN, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prediction_contract.warehouse_table import WarehouseTable
+
+# Snowflake's own limit of a COPY statement.
+MOST_FILES = 1000
+
+
+class WarehouseLoad:
+    """The load of one batch by one job run; its staging tables carry both, so no two loads share them.
+
+    Args:
+        table: The model's table.
+        batch_id: The batch.
+        job_run: The job run's id; it is hashed into the staging tables' names.
+    """
+
+    def __init__(self, table: WarehouseTable, batch_id: str, job_run: str) -> None:
+        self._table = table
+        self._batch_id = BatchId(batch_id)
+        if not job_run:
+            raise InvalidNameError(
+                "A load needs the id of its job run", remedy="Pass the job run's id", model=table.model
+            )
+        run = hashlib.sha256(job_run.encode()).hexdigest()[:12]
+        stem = f"{table.model}_STAGING_{self._batch_id.replace('-', '_')}_{run}".upper()
+        self.staging = f'"{stem}"'
+        self.refused = f'"{stem}_REFUSED"'
+
+    def prepare(self) -> list[str]:
+        """Return the statements that create both staging tables, empty and without memory of loaded files.
+
+        The staging table takes rows without key: what to leave out is decided when all of them are seen.
+        """
+        columns = ", ".join(f"{column.name} {column.type}" for column in self._table.columns)
+        return [
+            f"CREATE OR REPLACE TRANSIENT TABLE {self.staging} ({columns})",
+            f"CREATE OR REPLACE TRANSIENT TABLE {self.refused} ({quoted('KEY')} VARCHAR NOT NULL)",
+        ]
+
+    def copy(self, stage: str, files: Sequence[str]) -> list[str]:
+        """Return the statements that copy Delta files into the staging table.
+
+        Args:
+            stage: The external stage over the bucket's root.
+            files: Relative to the model's Delta table; at most 1,000 go into one statement.
+
+        Raises:
+            InvalidNameError: The stage or a file has a form that is not safe in a statement.
+        """
+        if not (stage.isascii() and stage.isidentifier()):
+            raise InvalidNameError(
+                f"{stage[:80]!r} is not the name of a stage", remedy="Pass the stage's name without '@'"
+            )
+        # Named files only: a prefix would take in files that later versions removed. FORCE, because Snowflake
+        # skips files it remembers to have loaded.
+        return [
+            f"COPY INTO {self.staging} FROM @{stage}/{delta_table_prefix(self._table.model)} "
+            f"FILES = ({', '.join(map(_file_literal, files[first : first + MOST_FILES]))}) "
+            "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE) "
+            "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
+            for first in range(0, len(files), MOST_FILES)
+        ]
+
+    def staged_totals(self) -> str:
+        """Return the query of what was staged: rows, keys, summed checksums, rows of other batches."""
+        batch = self._table.is_of_batch(self._batch_id)
+        others = f"COUNT(*) - COUNT(CASE WHEN {batch} THEN 1 END)"
+        return f"SELECT {self._table.totals}, {others} FROM {self.staging}"
+
+    def refuse(self) -> str:
+        """Return the statement that leaves a key out of the table, the key being its `%s`."""
+        return f"INSERT INTO {self.refused} ({quoted('KEY')}) VALUES (%s)"
+
+    def move(self) -> list[str]:
+        """Return the statements that replace the batch's rows in the table by the accepted staged ones.
+
+        They belong into one transaction, with no DDL in it: DDL would commit.
+        """
+        table = self._table
+        selected = ", ".join(f"S.{column.name}" for column in table.columns)
+        refused = f"SELECT 1 FROM {self.refused} R WHERE R.{quoted('KEY')} = S.{table.key}"
+        accepted = f"S.{table.key} IS NOT NULL AND NOT EXISTS ({refused})"
+        insert = (
+            f"INSERT INTO {table.name} ({table.column_list}) SELECT {selected} FROM {self.staging} S "
+            f"WHERE S.{quoted(BATCH_COLUMN)} = '{self._batch_id}' AND {accepted}"
+        )
+        return [table.delete_batch(self._batch_id), insert]
+
+    def clean_up(self) -> list[str]:
+        """Return the statements that drop both staging tables."""
+        return [f"DROP TABLE IF EXISTS {self.staging}", f"DROP TABLE IF EXISTS {self.refused}"]
+
+
+def _file_literal(path: str) -> str:
+    """Return a file's path as an SQL literal; a quote is the one safe key character that needs doubling."""
+    return "'" + validated_key(path).replace("'", "''") + "'"
