@@ -199,7 +199,7 @@ class LoadArguments(JobArguments):
     report_key: str = _argument(validated_key)
     verify: str = _argument(_verify_mode, "full")
     quarantine_rows: int = _argument(_whole(0), 10)
-    quarantine_rate: Decimal = _argument(_rate, _QUARANTINE_RATE)
+    quarantine_rate: Decimal = field(default=_QUARANTINE_RATE, metadata={"parse": _rate})
     write_rate: int | None = _argument(_whole(1), None)
 
 

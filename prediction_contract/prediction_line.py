@@ -5,8 +5,8 @@ The line is judged by the same contract that loads it, so producer and loader co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime
+from collections.abc import Callable, Mapping
+from datetime import date
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
@@ -56,27 +56,35 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
 
 def _json_text(value: Any) -> str:
     """Return a Python value as JSON, with the names NaN and Infinity for what JSON has no number for."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return encode_basestring(value)
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return float.__repr__(value).replace("inf", "Infinity").replace("nan", "NaN")
-    if isinstance(value, Decimal):
-        return str(value) if value.is_finite() else "NaN"
-    if isinstance(value, datetime | date):
-        return f'"{value.isoformat()}"'
-    if isinstance(value, Mapping):
-        members = (f"{encode_basestring(name)}:{_json_text(member)}" for name, member in value.items())
-        return f"{{{','.join(members)}}}"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_json_text, value))}]"
+    for kind, render in _RENDERERS:
+        if isinstance(value, kind):
+            return render(value)
     if hasattr(value, "item"):
         return _json_text(value.item())
     raise TypeError(
         f"A {type(value).__name__} cannot be written as JSON. Convert it to a plain Python value."
     )
+
+
+def _float_text(value: float) -> str:
+    return float.__repr__(value).replace("inf", "Infinity").replace("nan", "NaN")
+
+
+def _object_text(value: Mapping[str, Any]) -> str:
+    return (
+        f"{{{','.join(f'{encode_basestring(name)}:{_json_text(member)}' for name, member in value.items())}}}"
+    )
+
+
+# In this order: a boolean is an integer too.
+_RENDERERS: list[tuple[type | tuple[type, ...], Callable[[Any], str]]] = [
+    (str, encode_basestring),
+    (float, _float_text),
+    (bool, lambda value: "true" if value else "false"),
+    (int, int.__repr__),
+    (type(None), lambda _: "null"),
+    (Decimal, lambda value: str(value) if value.is_finite() else "NaN"),
+    (date, lambda value: f'"{value.isoformat()}"'),
+    (Mapping, _object_text),
+    ((list, tuple), lambda value: f"[{','.join(map(_json_text, value))}]"),
+]

@@ -1,0 +1,138 @@
+"""Tests of lossless parsing, the canonical form and the checksums."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prediction_contract.canonical_json import (
+    InvalidJsonError,
+    batch_checksum,
+    canonical_bytes,
+    canonical_json,
+    number_text,
+    parse_batch_checksum,
+    parse_json,
+    row_checksum,
+)
+
+NUMBERS = st.one_of(
+    st.integers(), st.decimals(allow_nan=False, allow_infinity=False), st.integers(10**36, 10**40)
+)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
+    max_leaves=12,
+)
+CHECKSUMS = st.lists(st.integers(-(2**63), 2**63 - 1))
+
+
+def shuffled(value: Any) -> Any:
+    """Return the value with the members of every object in another order."""
+    if isinstance(value, dict):
+        names = list(value)
+        random.Random(0).shuffle(names)
+        return {name: shuffled(value[name]) for name in reversed(names)}
+    return [shuffled(element) for element in value] if isinstance(value, list) else value
+
+
+@given(VALUES)
+def test_canonical_form_is_lossless_and_stable(value: Any) -> None:
+    """Parsing the canonical form gives the value back, and its canonical form again."""
+    content = canonical_bytes(value)
+    parsed = parse_json(content)
+    assert parsed == value
+    assert canonical_bytes(parsed) == content == canonical_bytes(shuffled(value))
+
+
+@given(VALUES, VALUES)
+def test_canonical_form_tells_values_apart(one: Any, other: Any) -> None:
+    """Two values have one canonical form only if JSON gives them the same text."""
+    spelled = [json.dumps(value, sort_keys=True, default=number_text) for value in (one, other)]
+    if one != other:
+        assert canonical_json(one) != canonical_json(other)
+    elif spelled[0] == spelled[1]:
+        assert canonical_json(one) == canonical_json(other)
+
+
+@pytest.mark.parametrize(
+    ("spellings", "canonical"),
+    [
+        (["1.50", "1.5", "15e-1", "0.15E+1"], "1.5"),
+        (["0", "-0", "0.0", "-0.0", "0e7"], "0"),
+        (["100", "1e2", "100.000"], "100"),
+        (["-9007199254740993", "-9007199254740993.0"], "-9007199254740993"),
+        (["1e60", "1" + "0" * 60], "1E+60"),
+        (["12.50e-50"], "1.25E-49"),
+        (["0." + "0" * 37 + "1", "1e-38"], "0." + "0" * 37 + "1"),
+        (["9" * 38], "9" * 38),
+        (["1" * 39], f"1.{'1' * 38}E+38"),
+    ],
+)
+def test_equal_numbers_have_one_spelling(spellings: list[str], canonical: str) -> None:
+    """However a number is written, its canonical spelling is the same."""
+    assert {canonical_json(parse_json(spelling.encode())) for spelling in spellings} == {canonical}
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        (b"", "unparsable"),
+        (b'{"a":1', "unparsable"),
+        (b'{"a":1} x', "unparsable"),
+        (b'"\xff"', "unparsable"),
+        (b"\xef\xbb\xbf1", "unparsable"),
+        (b"NaN", "not_a_number"),
+        (b"[-Infinity]", "not_a_number"),
+        (b'{"a":1,"b":{"c":1,"c":1}}', "duplicate_name"),
+        (b"9" * 5000, "number_too_long"),
+        (b"1e99999999999999999999", "number_too_long"),
+        (b"[" * 200_000, "too_deep"),
+    ],
+)
+def test_refusals_have_stable_reasons(document: bytes, reason: str) -> None:
+    """What cannot be held without loss is refused with its reason."""
+    with pytest.raises(InvalidJsonError) as refusal:
+        parse_json(document)
+    assert refusal.value.reason == reason
+
+
+def test_floats_and_half_surrogates_have_no_canonical_form() -> None:
+    """A binary float is a programming error, half a surrogate pair a fault of the document."""
+    with pytest.raises(TypeError, match="float"):
+        canonical_json([1.5])  # type: ignore[list-item]  # the fault under test
+    with pytest.raises(InvalidJsonError):
+        canonical_bytes(parse_json(b'"\\ud800"'))
+
+
+@given(st.binary())
+def test_row_checksum_is_signed_64_bit(content: bytes) -> None:
+    """A row's checksum fits a signed 64-bit integer, and differs for a changed byte."""
+    assert -(2**63) <= row_checksum(content) < 2**63
+    assert row_checksum(content) != row_checksum(content + b"\0")
+
+
+def test_row_checksum_never_changes() -> None:
+    """Stored checksums stay valid: this value is fixed for ever."""
+    assert row_checksum(b'{"a":1}') == 2273192342946969294
+
+
+@given(CHECKSUMS, CHECKSUMS)
+def test_batch_checksum_adds_up(one: list[int], other: list[int]) -> None:
+    """The order does not matter, and the checksums of parts sum to that of the whole."""
+    whole = batch_checksum(reversed(one + other))
+    assert whole == batch_checksum([parse_batch_checksum(batch_checksum(part)) for part in (one, other)])
+    assert 0 <= parse_batch_checksum(whole) < 2**64
+
+
+@pytest.mark.parametrize("text", ["", "-1", "01", "1.0", str(2**64), "٣", "1" * 5000, "0x1"])
+def test_other_texts_are_no_batch_checksums(text: str) -> None:
+    """Only unsigned 64-bit decimal text in its one spelling is a checksum."""
+    with pytest.raises(ValueError, match="batch checksum"):
+        parse_batch_checksum(text)

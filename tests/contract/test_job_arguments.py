@@ -1,0 +1,189 @@
+"""Tests of job arguments: round trips over Glue and SageMaker, and refusals by name."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prediction_contract.errors import JobArgumentsError
+from prediction_contract.job_arguments import (
+    FeatureArguments,
+    LoadArguments,
+    ScoreArguments,
+    TrainArguments,
+    container_environment,
+)
+
+BATCH = "20130201T060000Z-0123abcd"
+WORDS = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,60}\Z")
+IDENTIFIERS = st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,30}\Z")
+KEYS = st.from_regex(r"\A[a-z0-9=]{1,20}(/[a-z0-9= ._-]{0,20}[a-z]){0,3}\Z")
+COUNTS = st.integers(1, 2**63 - 1)
+MODELS = st.from_regex(r"\A[a-z][a-z0-9_]{0,40}\Z")
+PARTITIONS = st.dates().map(str)
+
+LOADS = st.builds(
+    LoadArguments,
+    model=MODELS,
+    batch_id=st.just(BATCH),
+    bucket=st.just("mlpipe-data"),
+    manifest_key=KEYS,
+    manifest_digest=st.text(string.hexdigits[:16], min_size=64, max_size=64),
+    claim_token=WORDS,
+    load_attempt=COUNTS,
+    registry_table=WORDS,
+    online_table=WORDS,
+    items_expire_at=COUNTS,
+    snowflake_secret=WORDS,
+    snowflake_database=IDENTIFIERS,
+    snowflake_schema=IDENTIFIERS,
+    snowflake_warehouse=IDENTIFIERS,
+    snowflake_stage=IDENTIFIERS,
+    report_key=KEYS,
+    verify=st.sampled_from(["full", "sample"]),
+    quarantine_rows=st.integers(0, 100),
+    quarantine_rate=st.decimals(0, 1, places=6),
+    write_rate=st.none() | COUNTS,
+)
+SCORES = st.builds(
+    ScoreArguments,
+    model=MODELS,
+    partition=PARTITIONS,
+    bucket=st.just("mlpipe-data"),
+    lookback=st.integers(0, 30),
+    code_version=WORDS,
+    batch_id=st.none() | st.just(BATCH),
+    attempt=COUNTS,
+    model_artifact_key=st.none() | KEYS,
+    features_prefix=st.none() | st.just("features/m/dt=2013-02-01/run=1/"),
+)
+SCORE = ScoreArguments(model="m", partition="2013-02-01", bucket="mlpipe-data", lookback=1, code_version="v")
+
+
+@settings(max_examples=40)
+@given(LOADS)
+def test_load_arguments_survive_glue(arguments: LoadArguments) -> None:
+    """What the client builds is what the script parses, amid the arguments that Glue adds."""
+    argv = ["--JOB_NAME", "load", "--JOB_RUN_ID", "jr_1", "--TempDir", "s3://x/y", "--enable-metrics"]
+    for name, value in arguments.glue_arguments().items():
+        argv += [name, value]
+    argv += ["--job-bookmark-option", "job-bookmark-disable", "--model-extra", "x"]
+    assert LoadArguments.parse(argv) == arguments
+
+
+@given(SCORES)
+def test_score_arguments_survive_a_container(arguments: ScoreArguments) -> None:
+    """What the client builds is what the container's script parses, within SageMaker's limits."""
+    argv = arguments.container_arguments()
+    assert len(argv) <= 100
+    assert all(0 < len(argument) <= 256 for argument in argv)
+    assert ScoreArguments.parse(argv) == arguments
+
+
+def test_feature_and_train_arguments_survive_a_container() -> None:
+    """The other two jobs' arguments survive as well."""
+    features = FeatureArguments(
+        model="m", partition="2013-02-01T05", bucket="mlpipe-data", run_id="r-1", code_version="abc"
+    )
+    train = TrainArguments(
+        model="m",
+        bucket="mlpipe-data",
+        first_partition="2013-01-01",
+        last_partition="2013-01-31",
+        code_version="a",
+    )
+    assert FeatureArguments.parse(features.container_arguments()) == features
+    assert TrainArguments.parse(train.container_arguments()) == train
+
+
+def test_what_is_left_out_takes_its_default() -> None:
+    """Optional arguments are not passed when None, and defaults hold on the other side."""
+    arguments = SCORE.glue_arguments()
+    assert "--batch_id" not in arguments
+    assert arguments.pop("--attempt") == "1"
+    assert ScoreArguments.parse([text for pair in arguments.items() for text in pair]) == SCORE
+
+
+@pytest.mark.parametrize("name", ["model", "partition", "bucket", "lookback", "code_version"])
+def test_missing_argument_is_named(name: str) -> None:
+    """A required argument that is missing is named, and so is one without a value."""
+    arguments = SCORE.glue_arguments()
+    del arguments[f"--{name}"]
+    argv = [text for pair in arguments.items() for text in pair]
+    for given_argv in (argv, [*argv, f"--{name}"]):
+        with pytest.raises(JobArgumentsError, match=name):
+            ScoreArguments.parse(given_argv)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("model", "../m"),
+        ("partition", "yesterday"),
+        ("bucket", "s3://bucket"),
+        ("lookback", "-1"),
+        ("lookback", "1.0"),
+        ("lookback", "٣"),
+        ("lookback", "9" * 30),
+        ("attempt", "0"),
+        ("attempt", "1_0"),
+        ("batch_id", "x"),
+        ("code_version", "a b"),
+        ("code_version", ""),
+        ("code_version", "-v"),
+        ("model_artifact_key", "a/../b"),
+        ("model_artifact_key", "-a"),
+    ],
+)
+def test_bad_value_is_refused_by_name_on_both_sides(name: str, text: str) -> None:
+    """A bad value neither leaves the client nor enters the script; the error names its argument."""
+    argv = SCORE.container_arguments()
+    with pytest.raises(JobArgumentsError, match=name):
+        ScoreArguments.parse([*argv, f"--{name}={text}"])
+    with pytest.raises(JobArgumentsError, match=name):
+        replace(SCORE, **{name: text})
+
+
+@pytest.mark.parametrize("rate", ["NaN", "1.1", "-0.1", "1e-3", "", ".", "1..0", "Infinity"])
+def test_quarantine_rate_is_a_share(rate: str) -> None:
+    """Only plain numbers from 0 to 1 are a share of the rows."""
+    argv = [text for pair in LOAD.glue_arguments().items() for text in pair]
+    assert LoadArguments.parse([*argv, "--quarantine_rate", "0.25"]).quarantine_rate == Decimal("0.25")
+    with pytest.raises(JobArgumentsError, match="quarantine_rate"):
+        LoadArguments.parse([*argv, f"--quarantine_rate={rate}"])
+
+
+LOAD = LoadArguments(
+    model="m",
+    batch_id=BATCH,
+    bucket="mlpipe-data",
+    manifest_key="done/x.json",
+    manifest_digest="0" * 64,
+    claim_token="t",
+    load_attempt=1,
+    registry_table="r",
+    online_table="o",
+    items_expire_at=1,
+    snowflake_secret="s",
+    snowflake_database="D",
+    snowflake_schema="S",
+    snowflake_warehouse="W",
+    snowflake_stage="L",
+    report_key="reports/x.json",
+)
+
+
+def test_sagemakers_limits_are_held() -> None:
+    """An argument or a variable that SageMaker would refuse is refused before the call."""
+    too_long = replace(SCORE, model_artifact_key="k" * 300)
+    with pytest.raises(JobArgumentsError, match="model_artifact_key"):
+        too_long.container_arguments()
+    assert container_environment({"A_1": "x" * 256}) == {"A_1": "x" * 256}
+    for environment in ({"A": "x" * 257}, {"A-B": "x"}, {"": "x"}):
+        with pytest.raises(JobArgumentsError):
+            container_environment(environment)

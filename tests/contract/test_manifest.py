@@ -1,0 +1,280 @@
+"""Tests of the done file: what is built, kept, refused, and what its published JSON Schema says of it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from prediction_contract import batch
+from prediction_contract.errors import InvalidManifestError, UnsupportedManifestVersionError
+from prediction_contract.manifest import (
+    MANIFEST_BYTES,
+    InputObject,
+    Inputs,
+    JsonPart,
+    Manifest,
+    Producer,
+    build_manifest,
+    manifest_json_schema,
+    parse_manifest,
+    validate,
+)
+from prediction_contract.manifest_reader import DIGEST_PATTERN
+from prediction_contract.s3_layout import BUCKET_PATTERN, json_part_key
+from prediction_contract.schema import COLUMN_PATTERN, TYPE_PATTERN
+from tests.contract.prediction_rows import FULL_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUCKET = "mlpipe-data"
+BATCH = "20130201T060000Z-0123abcd"
+KEY = f"done/2013-02-01/flight_delay/{BATCH}.json"
+SHA = "0" * 64
+VALIDATOR = Draft202012Validator(manifest_json_schema())
+
+
+def manifest(**changes: Any) -> Manifest:
+    """Return a manifest of two parts."""
+    parts = [
+        JsonPart(json_part_key("flight_delay", "2013-02-01", BATCH, 1, number), rows, 10, SHA)
+        for number, rows in enumerate((3, 4))
+    ]
+    arguments: dict[str, Any] = {
+        "model": "flight_delay",
+        "batch_id": BATCH,
+        "attempt": 1,
+        "partition": "2013-02-01",
+        "bucket": BUCKET,
+        "created_at": datetime(2013, 2, 1, 6, 1, tzinfo=UTC),
+        "model_version": "v1",
+        "code_version": "abc",
+        "schema": FULL_SCHEMA,
+        "json_parts": parts,
+        "delta_version": 4,
+        "delta_files": ["part-0.parquet"],
+        "checksum": "18446744073709551615",
+        "previous_batch_id": "20130131T060000Z-0123abcd",
+        "inputs": Inputs((InputObject("features/x.parquet", SHA),), InputObject("models/m.skops", SHA)),
+        "producer": Producer("predict-1", None),
+    }
+    return build_manifest(**(arguments | changes))
+
+
+def changed(path: str, value: Any) -> bytes:
+    """Return a manifest's content with one member replaced, or taken away if the value is `...`."""
+    document: dict[str, Any] = copy.deepcopy(manifest().to_document())
+    *parents, name = [int(part) if part.isdigit() else part for part in path.split(".")]
+    place: Any = document
+    for parent in parents:
+        place = place[parent]
+    if value is ...:
+        del place[name]
+    else:
+        place[name] = value
+    return json.dumps(document).encode()
+
+
+def test_manifest_survives_its_bytes() -> None:
+    """What was built is what is parsed; counts are summed, and the digest is that of the bytes."""
+    built = manifest()
+    content = built.to_bytes()
+    parsed = parse_manifest(content)
+    assert parsed == built
+    assert (built.row_count, built.delta.rows, built.key) == (7, 7, KEY)
+    assert parsed.digest == hashlib.sha256(content).hexdigest()
+    validate(parsed, bucket=BUCKET, key=KEY)
+    VALIDATOR.validate(json.loads(content))
+
+
+def test_spaces_and_order_do_not_change_the_digest() -> None:
+    """A manifest that somebody formatted anew is the same manifest; another value is another one."""
+    document = manifest().to_document()
+    formatted = json.dumps(dict(reversed(document.items())), indent=2).encode()
+    assert parse_manifest(formatted).digest == manifest().digest
+    assert parse_manifest(changed("code_version", "abd")).digest != manifest().digest
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["new", "inputs.new", "inputs.features.0.new", "schema.new", "schema.columns.1.new", "json_parts.0.new",
+     "delta.new", "producer.new"],
+)  # fmt: skip
+def test_unknown_members_are_kept(path: str) -> None:
+    """A member that a later minor version added survives parsing and writing, digits and all."""
+    content = changed(path, {"big": 12345678901234567890123})
+    parsed = parse_manifest(content)
+    assert json.loads(parsed.to_bytes()) == json.loads(content)
+    VALIDATOR.validate(json.loads(content))
+
+
+def test_a_later_minor_version_is_read_and_a_later_major_refused() -> None:
+    """1.7 is read as it is; 2.0 is refused before anything else of it is looked at."""
+    assert parse_manifest(changed("manifest_version", "1.7")).manifest_version == "1.7"
+    for content in (changed("manifest_version", "2.0"), b'{"manifest_version":"2.0"}'):
+        with pytest.raises(UnsupportedManifestVersionError, match=r"2\.0"):
+            parse_manifest(content)
+    for version in ("1", "1.0.0", "01.0", "x", 1):
+        with pytest.raises(InvalidManifestError) as refusal:
+            parse_manifest(changed("manifest_version", version))
+        assert type(refusal.value) is InvalidManifestError
+
+
+FAULTS: list[tuple[str, Any]] = [
+    *((name, ...) for name in VALIDATOR.schema["required"]),  # type: ignore[index]  # the schema is an object
+    ("model", "../etc"),
+    ("model", 7),
+    ("batch_id", "x"),
+    ("attempt", 0),
+    ("attempt", "1"),
+    ("attempt", True),
+    ("partition", "today"),
+    ("bucket", "s3://x"),
+    ("bucket", "a..b"),
+    ("created_at", "2013-02-01"),
+    ("model_version", ""),
+    ("code_version", "a\nb"),
+    ("previous_batch_id", "x"),
+    ("inputs", []),
+    ("inputs.features", {}),
+    ("inputs.features.0.key", "../x"),
+    ("inputs.model_artifact", "models/m"),
+    ("schema.columns", []),
+    ("schema.columns.0.type", "text"),
+    ("schema.columns.0.name", "Flight"),
+    ("json_parts", {}),
+    ("json_parts.0", "key"),
+    ("json_parts.0.key", "predictions//x"),
+    ("json_parts.0.rows", -1),
+    ("json_parts.0.bytes", 1.5),
+    ("json_parts.0.rows", 2**63),
+    ("json_parts.0.sha256", "0" * 63),
+    ("json_parts.0.sha256", "A" * 64),
+    ("delta.table", "/predictions/flight_delay/delta/"),
+    ("delta.version", -1),
+    ("delta.files.0", "../other/part-0.parquet"),
+    ("delta.files.0", "s3://bucket/part?.parquet"),
+    ("delta.files.0", "_delta_log/0.parquet"),
+    ("delta.files.0", "part-0.csv"),
+    ("row_count", None),
+    ("checksum", 5),
+    ("checksum", "-1"),
+    ("producer", None),
+    ("producer.job_name", ""),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), FAULTS)
+def test_faults_of_form_are_named_by_path_and_known_to_the_schema(path: str, value: Any) -> None:
+    """A wrong member is refused by parser and JSON Schema alike, and the error names it and the batch."""
+    content = changed(path, value)
+    with pytest.raises(InvalidManifestError) as refusal:
+        parse_manifest(content)
+    top = path.partition(".")[0]
+    assert top in refusal.value.what
+    if top not in {"model", "batch_id"}:
+        assert (refusal.value.model, refusal.value.batch_id) == ("flight_delay", BATCH)
+    assert not VALIDATOR.is_valid(json.loads(content))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        ("bucket", "another-bucket", "bucket"),
+        ("model", "other_model", "lies at"),
+        ("batch_id", "20130201T060001Z-0123abcd", "lies at"),
+        ("partition", "2013-02-02", "does not lie under"),
+        ("previous_batch_id", BATCH, "the batch itself"),
+        ("json_parts.0.key", "predictions/other_model/json/part-0.jsonl.gz", "does not lie under"),
+        (
+            "json_parts.0.key",
+            f"predictions/flight_delay/json/dt=2013-02-01/batch={BATCH[:-1]}e/p",
+            "lie under",
+        ),
+        ("json_parts.1.key", json_part_key("flight_delay", "2013-02-01", BATCH, 1, 0), "named twice"),
+        ("json_parts.0.rows", 4, "row_count is 7"),
+        ("row_count", 8, "json_parts have 7"),
+        ("delta.table", "predictions/other_model/delta/", "own table"),
+        ("delta.files", ["a.parquet", "a.parquet"], "twice"),
+        ("delta.files", [], "empty"),
+        ("delta.rows", 8, "delta.rows is 8"),
+    ],
+)
+def test_manifests_that_reach_outside_or_contradict_themselves_are_refused(
+    path: str, value: Any, fault: str
+) -> None:
+    """Nothing a manifest says of itself is believed; the error names the batch and the fault."""
+    parsed = parse_manifest(changed(path, value))
+    with pytest.raises(InvalidManifestError, match=fault):
+        validate(parsed, bucket=BUCKET, key=KEY)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"a":NaN}',
+        b'{"a":1,"a":1}',
+        b"\xff",
+        b"[" * 100_000,
+        b" " * (MANIFEST_BYTES + 1),
+        manifest().to_bytes()[:-1] + b',"x":"\\ud800"}',
+        manifest().to_bytes()[:-1] + b',"x":' + b"[" * 900 + b"]" * 900 + b"}",
+        manifest().to_bytes()[:-1] + b',"x":' + b"9" * 5000 + b"}",
+    ],
+    ids=["empty", "list", "cut", "nan", "doubled", "utf8", "deep", "large", "surrogate", "nested", "digits"],
+)
+def test_documents_that_are_no_manifest_are_refused(content: bytes) -> None:
+    """Whatever the bytes are, they are parsed or refused as an invalid manifest."""
+    with pytest.raises(InvalidManifestError):
+        parse_manifest(content)
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
+    st.sampled_from(["manifest_version", "model", "schema", "columns", "delta", "key"]), inner)))  # fmt: skip
+def test_no_document_escapes_as_another_error(document: Any) -> None:
+    """Any JSON document that is no manifest is refused as one."""
+    with pytest.raises(InvalidManifestError):
+        parse_manifest(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: manifest(delta_files=["../x.parquet"]),
+        lambda: manifest(delta_files=[]),
+        lambda: manifest(checksum="x"),
+        lambda: manifest(attempt=0),
+        lambda: manifest(bucket="Bucket"),
+        lambda: manifest(partition="2013-02-02"),
+    ],
+)
+def test_nothing_is_built_that_its_readers_would_refuse(build: Callable[[], Manifest]) -> None:
+    """A producer learns of its fault before it writes the done file."""
+    with pytest.raises(InvalidManifestError):
+        build()
+
+
+def test_schema_spells_the_patterns_of_the_code() -> None:
+    """The published JSON Schema is itself valid, and its patterns are those that the code applies."""
+    schema = manifest_json_schema()
+    Draft202012Validator.check_schema(schema)
+    members, shared = schema["properties"], schema["$defs"]
+    columns = members["schema"]["properties"]["columns"]["items"]["properties"]
+    assert members["model"]["pattern"] == f"^{batch.MODEL_PATTERN}$"
+    assert members["partition"]["pattern"] == f"^{batch.PARTITION_PATTERN}$"
+    assert members["bucket"]["pattern"] == f"^{BUCKET_PATTERN}$"
+    assert shared["batch_id"]["pattern"] == f"^{batch.BATCH_ID_PATTERN}$"
+    assert shared["column_name"]["pattern"] == f"^{COLUMN_PATTERN}$"
+    assert columns["type"]["pattern"] == f"^({TYPE_PATTERN})$"
+    assert shared["sha256"]["pattern"] == f"^{DIGEST_PATTERN}$"

@@ -1,0 +1,94 @@
+"""Tests of the keys and prefixes of the bucket."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prediction_contract import s3_layout
+from prediction_contract.errors import InvalidNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH = "20130203T060000Z-0123abcd"
+HOUR = "2013-02-01T05"
+
+
+def test_keys_are_those_of_the_design() -> None:
+    """Every key and prefix is spelled as the layout says."""
+    json_prefix = f"predictions/m/json/dt=2013-02-01/hour=05/batch={BATCH}/"
+    assert s3_layout.features_prefix("m", "2013-02-01", "r-1") == "features/m/dt=2013-02-01/run=r-1/"
+    assert s3_layout.json_batch_prefix("m", HOUR, BATCH) == json_prefix
+    assert s3_layout.json_part_key("m", HOUR, BATCH, 2, 7) == f"{json_prefix}attempt=2/part-00007.jsonl.gz"
+    assert s3_layout.delta_table_prefix("m") == "predictions/m/delta/"
+    assert s3_layout.done_key("m", BATCH) == f"done/2013-02-03/m/{BATCH}.json"
+    assert (
+        s3_layout.done_prefix(date(2013, 2, 3)) == s3_layout.done_prefix("2013-02-03") == "done/2013-02-03/"
+    )
+    assert s3_layout.report_key("m", BATCH, 3) == f"reports/m/{BATCH}/load-3.json"
+    assert s3_layout.quarantine_prefix("m", BATCH, 3) == f"quarantine/m/batch={BATCH}/attempt=3/"
+    assert s3_layout.quarantine_key("m", BATCH, 3, 0).endswith("/attempt=3/part-00000.jsonl.gz")
+
+
+def test_done_key_is_taken_apart() -> None:
+    """A done key gives back its date, model and batch."""
+    assert s3_layout.parse_done_key(s3_layout.done_key("m", BATCH)) == ("2013-02-03", "m", BATCH)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"done/2013-02-04/m/{BATCH}.json",
+        f"done/2013-02-03/../{BATCH}.json",
+        f"done/2013-02-03/m/{BATCH}.json.tmp",
+        f"/done/2013-02-03/m/{BATCH}.json",
+        f"done/2013-02-03/m/x/{BATCH}.json",
+        "done/2013-02-03/m/",
+    ],
+)
+def test_other_keys_are_no_done_keys(key: str) -> None:
+    """A wrong date, a hostile model and anything beside the form are refused."""
+    with pytest.raises(InvalidNameError):
+        s3_layout.parse_done_key(key)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: s3_layout.features_prefix("../m", "2013-02-01", "r"),
+        lambda: s3_layout.features_prefix("m", "2013-02-01", "../r"),
+        lambda: s3_layout.json_batch_prefix("m", "../2013", BATCH),
+        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 0, 0),
+        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, -1),
+        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, 100_000),
+        lambda: s3_layout.delta_table_prefix("m/../x"),
+        lambda: s3_layout.done_key("m", "../../x"),
+        lambda: s3_layout.done_prefix("2013-02-03T05"),
+        lambda: s3_layout.report_key("m", "x", 1),
+        lambda: s3_layout.quarantine_prefix("M", BATCH, 1),
+    ],
+)
+def test_no_key_leaves_its_prefix(make: Callable[[], str]) -> None:
+    """Whatever is not a valid name raises before it becomes a key."""
+    with pytest.raises(InvalidNameError):
+        make()
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/a", "a//b", "a/../b", "./a", "a/", "s3://b/k?x", "a\\b", "a\nb", "é", "a%2F..", "a" * 1025]
+)
+def test_unsafe_keys_are_refused(key: str) -> None:
+    """Keys with empty, relative or strange segments are refused."""
+    with pytest.raises(InvalidNameError):
+        s3_layout.validated_key(key)
+
+
+@pytest.mark.parametrize("name", ["", "ab", "s3://bucket", "Bucket", "a..b", "-abc", "abc/def", "a" * 64])
+def test_other_texts_are_no_buckets(name: str) -> None:
+    """Only what S3 allows is a bucket's name."""
+    assert s3_layout.validated_bucket("mlpipe-data.1") == "mlpipe-data.1"
+    with pytest.raises(InvalidNameError):
+        s3_layout.validated_bucket(name)

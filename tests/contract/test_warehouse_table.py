@@ -1,0 +1,141 @@
+"""Tests of the Snowflake statements as text; they are executed by the local stack's tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.warehouse_load import MOST_FILES, WarehouseLoad
+from prediction_contract.warehouse_table import (
+    ProjectedPublication,
+    WarehouseTable,
+    create_publications,
+    insert_publication,
+    projected_sequences,
+    publication_parameters,
+)
+from tests.contract.prediction_rows import FULL_SCHEMA
+
+BATCH = "20130201T060000Z-0123abcd"
+TABLE = WarehouseTable("flight_delay", FULL_SCHEMA)
+LOAD = WarehouseLoad(TABLE, BATCH, "jr_1")
+
+
+def test_table_has_the_schemas_columns_and_two_of_its_own() -> None:
+    """Columns are in the schema's order, upper-case and quoted; only the key and our own are required."""
+    ddl = TABLE.create()
+    assert ddl.startswith(
+        'CREATE TABLE IF NOT EXISTS "FLIGHT_DELAY_PREDICTIONS" ("FLIGHT" VARCHAR NOT NULL, '
+    )
+    assert ddl.endswith('"BATCH_ID" VARCHAR NOT NULL, "ROW_CHECKSUM" NUMBER(19,0) NOT NULL)')
+    assert '"FARE" NUMBER(38,10), "SERIAL" NUMBER(38,0), "PROBABILITY" FLOAT, ' in ddl
+    assert ddl.count("NOT NULL") == 3
+    assert len(TABLE.add_columns()) == len(FULL_SCHEMA.columns) - 1
+    assert all("ADD COLUMN IF NOT EXISTS" in statement for statement in TABLE.add_columns())
+
+
+def test_view_takes_the_highest_publication_without_a_join() -> None:
+    """The live view names its columns, parses JSON, keeps its grants, and cannot multiply a row."""
+    view = TABLE.create_view()
+    assert view.startswith('CREATE OR REPLACE VIEW "FLIGHT_DELAY_LIVE" COPY GRANTS AS SELECT "FLIGHT", ')
+    assert 'PARSE_JSON("REASONS") AS "REASONS"' in view
+    assert (
+        '= (SELECT MAX_BY("BATCH_ID", "SEQUENCE") FROM "PUBLICATIONS" WHERE "MODEL" = \'flight_delay\')'
+        in view
+    )
+    assert "JOIN" not in view
+    assert "*" not in view
+
+
+def test_names_of_models_never_meet() -> None:
+    """No model's table, view or staging table has the name of another's, or of the publications."""
+    names: list[str] = ['"PUBLICATIONS"']
+    for model in ("publications", "a", "a_live", "a_predictions", "a_live_live", "a_staging"):
+        table = WarehouseTable(model, FULL_SCHEMA)
+        load = WarehouseLoad(table, BATCH, "jr_1")
+        names += [table.name, table.view, load.staging, load.refused]
+    assert len(set(names)) == len(names)
+
+
+def test_copy_names_at_most_a_thousand_files_a_statement() -> None:
+    """2,001 files take three statements; each names its files, forces, and aborts on an error."""
+    files = [f"part-{number}.parquet" for number in range(2 * MOST_FILES + 1)]
+    statements = LOAD.copy("LAKE", files)
+    assert [statement.count(".parquet") for statement in statements] == [MOST_FILES, MOST_FILES, 1]
+    for statement in statements:
+        assert statement.startswith(
+            f"COPY INTO {LOAD.staging} FROM @LAKE/predictions/flight_delay/delta/ FILES = ('"
+        )
+        for option in (
+            "FORCE = TRUE",
+            "ON_ERROR = ABORT_STATEMENT",
+            "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE",
+        ):
+            assert option in statement
+    assert LOAD.copy("LAKE", []) == []
+
+
+def test_no_text_breaks_out_of_a_statement() -> None:
+    """Quotes are doubled, and names that could end a statement are refused."""
+    assert "FILES = ('it''s.parquet')" in LOAD.copy("LAKE", ["it's.parquet"])[0]
+    for stage, files in (
+        ("LAKE; DROP TABLE X", ["a"]),
+        ("LAKE", ["../a"]),
+        ("LAKE", ["a;\n"]),
+        ("LAKE", ["a\\'"]),
+    ):
+        with pytest.raises(InvalidNameError):
+            LOAD.copy(stage, files)
+    for model, batch_id in (('x"', BATCH), ("flight_delay", "x' OR '1'='1")):
+        with pytest.raises(InvalidNameError):
+            WarehouseTable(model, FULL_SCHEMA).delete_batch(batch_id)
+    with pytest.raises(InvalidNameError):
+        WarehouseLoad(TABLE, BATCH, "")
+
+
+def test_loads_of_two_job_runs_share_no_table() -> None:
+    """A zombie's staging table is never its successor's, and names stay within 255 characters."""
+    longest = WarehouseTable("m" * 41, FULL_SCHEMA)
+    loads = [WarehouseLoad(longest, BATCH, run) for run in ("jr_1", "jr_2")]
+    names = {name for load in loads for name in (load.staging, load.refused)}
+    assert len(names) == 4
+    assert max(map(len, names)) < 255
+
+
+def test_move_replaces_the_batch_without_ddl() -> None:
+    """Within the transaction the batch is deleted and its accepted rows inserted; DDL would commit."""
+    delete, insert = LOAD.move()
+    assert delete == f'DELETE FROM "FLIGHT_DELAY_PREDICTIONS" WHERE "BATCH_ID" = \'{BATCH}\''
+    assert insert.startswith('INSERT INTO "FLIGHT_DELAY_PREDICTIONS" ("FLIGHT", "CARRIER", ')
+    assert f'NOT EXISTS (SELECT 1 FROM {LOAD.refused} R WHERE R."KEY" = S."FLIGHT")' in insert
+    assert 'S."FLIGHT" IS NOT NULL' in insert
+    for statement in (delete, insert):
+        assert not any(word in statement for word in ("CREATE", "DROP", "ALTER"))
+    assert all(statement.startswith("CREATE OR REPLACE TRANSIENT TABLE") for statement in LOAD.prepare())
+    assert all(statement.startswith("DROP TABLE IF EXISTS") for statement in LOAD.clean_up())
+
+
+def test_totals_sum_checksums_as_integers() -> None:
+    """Both verifications count rows and keys and sum wide integers; staging also counts foreign rows."""
+    aggregates = 'COUNT(*), COUNT(DISTINCT "FLIGHT"), COALESCE(SUM("ROW_CHECKSUM"::NUMBER(38,0)), 0)'
+    assert TABLE.batch_totals(BATCH).startswith(f"SELECT {aggregates} FROM")
+    assert LOAD.staged_totals().startswith(f"SELECT {aggregates}, COUNT(*) - COUNT(CASE WHEN")
+    assert TABLE.read_back(BATCH, 3).endswith('"FLIGHT" IN (%s, %s, %s)')
+
+
+def test_publication_parameters_fill_the_statement() -> None:
+    """As many values as placeholders; the moment has no zone, and no live batch is an empty text."""
+    publication = ProjectedPublication(
+        "flight_delay", 7, BATCH, "2013-02-01", "publish", "run-1", "2013-02-01T06:00:00Z"
+    )
+    values = publication_parameters(publication)
+    assert insert_publication().count("%s") == len(values)
+    assert values == (
+        "flight_delay", 7, BATCH, "2013-02-01", "publish", "run-1", "2013-02-01T06:00:00", "flight_delay", 7,
+    )  # fmt: skip
+    nothing = publication_parameters(publication._replace(batch_id=None, partition=None))
+    assert nothing[2:4] == ("", "")
+    assert create_publications().count("NOT NULL") == 7
+    assert projected_sequences().count("%s") == 1
+    with pytest.raises(InvalidNameError):
+        publication_parameters(publication._replace(batch_id="x"))
