@@ -176,6 +176,8 @@ def _jobs(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         port=ports["jobs"],
         probe=partial(answers_http, ports["jobs"], "/health"),
         loss="nothing that was recorded; see the states of the job runs that were under way",
+        # It gives running jobs 25 s to end.
+        stop_seconds=40,
         needs=("aws",),
         children_outlive_it=True,
     )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
 # A process id alone is no identity: ids are used again. The environment that a process started with is one,
 # and its descendants inherit it even when their parent was killed.
@@ -48,9 +47,8 @@ def stack_processes(state_directory: Path, *, role: str | None = None) -> list[p
             environment = process.environ()
         except (psutil.Error, OSError):
             continue  # Another user's, or just ended: none of ours either way.
-        if environment.get(STACK_VARIABLE) != str(state_directory):
-            continue
-        if role in (None, environment.get(ROLE_VARIABLE)) and is_alive(process):
+        own_role = _role(environment, state_directory)
+        if own_role is not None and role in (None, own_role) and is_alive(process):
             found.append(process)
     return found
 
@@ -93,25 +91,42 @@ def holds_port(pid: int, port: int) -> bool:
     """
     try:
         process = psutil.Process(pid)
-        for member in [process, *process.children(recursive=True)]:
-            for connection in member.net_connections(kind="tcp"):
-                listens = connection.status == psutil.CONN_LISTEN and connection.laddr
-                if listens and tuple(connection.laddr) == ("127.0.0.1", port):
-                    return True
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return any(_listens(member, port) for member in [process, *process.children(recursive=True)])
+    except psutil.NoSuchProcess:
         return False
-    return False
 
 
 def port_holder(port: int) -> str:
     """Return who listens on the port as far as this user may know, for messages."""
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and holds_port(process.pid, port):
+            if _listens(process, port):
                 return f"process {process.pid} ({process.name()})"
-        except psutil.Error:
+        except psutil.NoSuchProcess:
             continue
-    return "a process of another user" if sys.platform == "linux" else "another process"
+    return "a process that this user may not see"
+
+
+def _role(environment: Mapping[str, str], state_directory: Path) -> str | None:
+    """Return the part that a process with this environment has in the stack, None if it has none."""
+    if environment.get(STACK_VARIABLE) == str(state_directory):
+        return environment.get(ROLE_VARIABLE)
+    # A job sees nothing of the executor's environment, but its temporary files lie below the executor's data.
+    data = state_directory / "state"
+    temporary = Path(environment.get("TMPDIR", "/"))
+    return temporary.relative_to(data).parts[0] if data in temporary.parents else None
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    """Tell whether this very process listens on the loopback port; False if this user may not know."""
+    try:
+        connections = process.net_connections(kind="tcp")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return any(
+        connection.status == psutil.CONN_LISTEN and tuple(connection.laddr) == ("127.0.0.1", port)
+        for connection in connections
+    )
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> bool:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # Each component has a deadline of its own, which the supervisor keeps; these are for the supervisor.
 _SETTLED_SECONDS = 300
-_STOPPED_SECONDS = 120
+_STOPPED_SECONDS = 150
 _OTHER_COMMAND_SECONDS = 420
 _SETTLED_STATES = ("ready", "failed", "dead")
 _DOWN_STATES = ("stopped", "failed", "dead", "waiting")

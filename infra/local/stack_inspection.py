@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # The AWS emulator saves its state when asked to end: up to 30 s with much of it.
 _LAST_ROLE = "aws"
 _LAST_GRACE_SECONDS = 60
-_GRACE_SECONDS = 15
+_GRACE_SECONDS = 40
 
 
 def find_supervisor(directory: StackDirectory) -> psutil.Process | None:

@@ -15,6 +15,8 @@ from infra.local.stack_state import PROJECT_ROOT, ComponentStatus, StackError, l
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    import psutil
+
     from infra.local.components import Component
     from infra.local.stack_state import StackDirectory
 
@@ -38,6 +40,7 @@ class SupervisedComponent:
         self._log = directory.log(component.name)
         self._log_offset = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._relatives: list[psutil.Process] = []
         self._last_answer = "it was not asked yet"
 
     def revive(self) -> None:
@@ -65,6 +68,8 @@ class SupervisedComponent:
     def ask_to_stop(self) -> None:
         """Send the process the signal on which it saves its state and ends."""
         if self._process is not None and self._process.poll() is None:
+            # Looked up before: once it has ended, nothing leads from it to its descendants.
+            self._relatives = family(self._process.pid)
             self._process.terminate()
 
     def finish_stop(self, *, deadline: float) -> None:
@@ -76,7 +81,6 @@ class SupervisedComponent:
         if self._process is None or self.status.state not in ("starting", "ready"):
             self._end_leftovers()
             return
-        relatives = family(self._process.pid)
         detail = ""
         try:
             self._process.wait(timeout=max(0.1, deadline - time.monotonic()))
@@ -84,7 +88,7 @@ class SupervisedComponent:
             self._process.kill()
             self._process.wait(timeout=10)
             detail = f"did not end within {self.component.stop_seconds:.0f} s and was killed"
-        end_processes([process for process in relatives if is_alive(process)], grace_seconds=5)
+        end_processes([process for process in self._relatives if is_alive(process)], grace_seconds=5)
         self._end_leftovers()
         if not detail:
             detail = self.component.stop_fault(self._log, offset=self._log_offset) or ""

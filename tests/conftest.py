@@ -1,0 +1,51 @@
+"""The local stack for tests: real servers, started by the same commands as a person's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.stack_runs import LocalStack, StackRun, aws_client_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A whole, provisioned stack for the session; under xdist each worker has its own."""
+    run = StackRun(tmp_path_factory.mktemp("stack") / "state")
+    try:
+        run.up()
+        yield run.running()
+    finally:
+        run.down()
+
+
+@pytest.fixture(scope="session")
+def aws_client(local_stack: LocalStack) -> Callable[[str], Any]:
+    """Return a function that makes a boto3 client of the stack for a service, say `dynamodb`."""
+    environment = local_stack.environment
+
+    def make(service: str) -> Any:
+        endpoint = environment.get(f"AWS_ENDPOINT_URL_{service.upper()}", environment["AWS_ENDPOINT_URL"])
+        return aws_client_at(endpoint, service)
+
+    return make
+
+
+@pytest.fixture
+def new_stack(tmp_path: Path) -> Iterator[Callable[..., StackRun]]:
+    """Return a function that names a stack of the given components; each is taken down in the end."""
+    runs: list[StackRun] = []
+
+    def make(*only: str) -> StackRun:
+        run = StackRun(tmp_path / f"stack-{len(runs)}", only)
+        runs.append(run)
+        return run
+
+    yield make
+    for run in runs:
+        run.down()

@@ -1,0 +1,168 @@
+"""The Snowflake stand-in behind the real connector: it loads Parquet from the local S3 as Snowflake would."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import closing
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from arro3.core import Array, DataType, Table
+from dagster_snowflake import SnowflakeResource
+from deltalake import DeltaTable, write_deltalake
+
+from tests.stack_runs import StackRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.stack
+
+BUCKET = "warehouse-lake"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackRun]:
+    """The emulator and the stand-in, with a bucket and a database in them."""
+    stack = StackRun(tmp_path_factory.mktemp("warehouse") / "state", ("aws", "snowflake"))
+    try:
+        stack.up()
+        stack.aws("s3").create_bucket(Bucket=BUCKET)
+        statements(stack, "CREATE DATABASE LAKE", "CREATE SCHEMA LAKE.PUBLIC_DATA")
+        yield stack
+    finally:
+        stack.down()
+
+
+def storage_options(run: StackRun) -> dict[str, str]:
+    """Return what delta-rs needs for the local S3."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{run.components()['aws']['port']}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+        "conditional_put": "etag",
+    }
+
+
+def statements(run: StackRun, *texts: str, **arguments: Any) -> list[tuple[Any, ...]]:
+    """Execute the statements in one session and return the last one's rows."""
+    rows: list[Any] = []
+    with closing(run.snowflake(**arguments)) as connection:
+        for text in texts:
+            rows = connection.cursor().execute(text).fetchall()
+    return rows
+
+
+def write_delta(run: StackRun, name: str, table: Table, **options: Any) -> str:
+    """Write a Delta table to the bucket and return the key of its only file, below the table."""
+    uri = f"s3://{BUCKET}/{name}"
+    write_deltalake(uri, table, storage_options=storage_options(run), **options)
+    (file,) = DeltaTable(uri, storage_options=storage_options(run)).file_uris()
+    return file.removeprefix(f"{uri}/")
+
+
+def copy(run: StackRun, name: str, file: str, columns: str) -> None:
+    """Create a table of that name and copy one file of the Delta table into it, as the loader does."""
+    statements(
+        run,
+        f"CREATE OR REPLACE TABLE {name} ({columns})",
+        f"CREATE STAGE IF NOT EXISTS {name}_STAGE URL = 's3://{BUCKET}/{name.lower()}/'",
+        f"COPY INTO {name} FROM @{name}_STAGE FILES = ('{file}') FILE_FORMAT = (TYPE = PARQUET) "
+        "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE",
+        database="LAKE",
+        schema="PUBLIC_DATA",
+    )
+
+
+def test_the_connector_copies_a_delta_tables_parquet_and_reads_it_back(run: StackRun) -> None:
+    """Text, a 64-bit integer and a decimal arrive as they were written."""
+    table = Table.from_arrays(
+        [
+            Array(["AA-1141-JFK", "Žluťoučký"], type=DataType.string()),
+            Array([2**63 - 1, -(2**63)], type=DataType.int64()),
+            Array(["1.50", None], type=DataType.string()).cast(DataType.decimal128(10, 2)),
+        ],
+        names=["entity_id", "checksum", "price"],
+    )
+    file = write_delta(run, "prices", table)
+    copy(run, "PRICES", file, "ENTITY_ID TEXT, CHECKSUM NUMBER(38, 0), PRICE NUMBER(10, 2)")
+    rows = statements(run, "SELECT * FROM LAKE.PUBLIC_DATA.PRICES ORDER BY ENTITY_ID")
+    assert rows == [("AA-1141-JFK", 2**63 - 1, Decimal("1.50")), ("Žluťoučký", -(2**63), None)]
+
+
+def test_a_path_that_looks_like_a_partition_invents_no_column(run: StackRun) -> None:
+    """A Delta partition column is not in the files: Snowflake loads NULL, and so does the stand-in."""
+    table = Table.from_arrays(
+        [Array([7], type=DataType.int64()), Array(["NL"], type=DataType.string())],
+        names=["amount", "country"],
+    )
+    file = write_delta(run, "sales", table, partition_by=["country"])
+    assert file.startswith("country=NL/")
+    copy(run, "SALES", file, "AMOUNT NUMBER(38, 0), COUNTRY TEXT")
+    assert statements(run, "SELECT AMOUNT, COUNTRY FROM LAKE.PUBLIC_DATA.SALES") == [(7, None)]
+
+
+def test_dagsters_snowflake_resource_works(run: StackRun) -> None:
+    """The resource that product code uses reaches the stand-in by its connection arguments alone."""
+    resource = SnowflakeResource(
+        account="local",
+        user="test",
+        password="test",
+        database="LAKE",
+        schema="PUBLIC_DATA",
+        additional_snowflake_connection_args={
+            "host": "127.0.0.1",
+            "port": run.components()["snowflake"]["port"],
+            "protocol": "http",
+            "session_parameters": {"QUERY_TAG": "a-test"},
+            "network_timeout": 20,
+        },
+    )
+    with resource.get_connection() as connection:
+        cursor = connection.cursor()
+        cursor.execute("CREATE OR REPLACE TABLE BY_DAGSTER (N NUMBER(38, 0))")
+        cursor.execute("INSERT INTO BY_DAGSTER SELECT 1 UNION ALL SELECT 2")
+        cursor.execute("SELECT SUM(N) FROM BY_DAGSTER")
+        assert cursor.fetchall() == [(3,)]
+
+
+def test_many_sessions_share_the_databases(run: StackRun) -> None:
+    """A row committed in one session is read in another, and an open transaction is not."""
+    table = "LAKE.PUBLIC_DATA.SHARED"
+    statements(run, f"CREATE OR REPLACE TABLE {table} (N INT)")
+    with closing(run.snowflake()) as writer:
+        writer.cursor().execute("BEGIN")
+        writer.cursor().execute(f"INSERT INTO {table} VALUES (1)")
+        assert statements(run, f"SELECT COUNT(*) FROM {table}") == [(0,)]
+        writer.cursor().execute("COMMIT")
+        assert statements(run, f"SELECT COUNT(*) FROM {table}") == [(1,)]
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_committed_rows_survive_a_stop_and_a_kill(run: StackRun, how: str) -> None:
+    """What was committed is there after the restart, and what was not is not, in a database made since."""
+    database = f"MADE_BEFORE_{how.upper()}"
+    table = f"{database}.S.T"
+    statements(
+        run, f"CREATE DATABASE {database}", f"CREATE SCHEMA {database}.S", f"CREATE TABLE {table} (N INT)"
+    )
+    statements(run, f"INSERT INTO {table} VALUES (1), (2)")
+    with closing(run.snowflake()) as open_session:
+        open_session.cursor().execute("BEGIN")
+        open_session.cursor().execute(f"INSERT INTO {table} VALUES (3)")
+        if how == "kill":
+            os.kill(run.components()["snowflake"]["pid"], signal.SIGKILL)
+        else:
+            run.down()
+        run.up()
+    assert statements(run, f"SELECT N FROM {table} ORDER BY N") == [(1,), (2,)]
+    statements(
+        run,
+        f"INSERT INTO {table} VALUES (4)",
+        f"CREATE OR REPLACE VIEW {database}.S.V AS SELECT N FROM {table}",
+    )
+    assert statements(run, f"SELECT COUNT(*) FROM {database}.S.V") == [(3,)]

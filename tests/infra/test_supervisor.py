@@ -1,0 +1,261 @@
+"""The local stack under its supervisor: it keeps data, tells of deaths, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from infra.local.processes import SUPERVISOR_ROLE, stack_processes
+from infra.local.stack_state import port_is_free
+from tests.stack_runs import PROJECT_ROOT, StackRun, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.stack
+
+NOTICED_SECONDS = 5
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackRun]:
+    """A stack of all components for the tests that mend what they break."""
+    run = StackRun(tmp_path_factory.mktemp("whole") / "state", ("aws", "snowflake", "jobs", "weather"))
+    try:
+        run.up()
+        yield run
+    finally:
+        run.down()
+
+
+def make_table(run: StackRun, name: str) -> None:
+    """Create a DynamoDB table with one item."""
+    dynamodb = run.aws("dynamodb")
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    dynamodb.put_item(TableName=name, Item={"id": {"S": "one"}})
+
+
+def has_item(run: StackRun, name: str) -> bool:
+    """Tell whether the table's item is there."""
+    return "Item" in run.aws("dynamodb").get_item(TableName=name, Key={"id": {"S": "one"}})
+
+
+def test_data_survives_down_and_up_on_the_same_ports(new_stack: Callable[..., StackRun]) -> None:
+    """An S3 object, a DynamoDB item and a Snowflake row are there after a stop, where clients look."""
+    run = new_stack("aws", "snowflake")
+    run.up()
+    ports = {name: entry["port"] for name, entry in run.components().items()}
+    run.aws("s3").create_bucket(Bucket="kept-bucket")
+    run.aws("s3").put_object(Bucket="kept-bucket", Key="a/b.json", Body=b"{}", Metadata={"of": "me"})
+    make_table(run, "kept-table")
+    with run.snowflake() as connection:
+        for statement in (
+            "CREATE DATABASE KEPT",
+            "CREATE SCHEMA KEPT.S",
+            "CREATE TABLE KEPT.S.T (N INT)",
+            "INSERT INTO KEPT.S.T VALUES (41)",
+        ):
+            connection.cursor().execute(statement)
+    run.down()
+    run.up()
+    assert {name: entry["port"] for name, entry in run.components().items()} == ports
+    kept = run.aws("s3").get_object(Bucket="kept-bucket", Key="a/b.json")
+    assert (kept["Body"].read(), kept["Metadata"]) == (b"{}", {"of": "me"})
+    assert has_item(run, "kept-table")
+    with run.snowflake() as connection:
+        rows = connection.cursor().execute("SELECT N FROM KEPT.S.T").fetchall()
+    assert rows == [(41,)]
+
+
+@pytest.mark.parametrize("name", ["aws", "snowflake", "jobs", "weather"])
+def test_a_killed_component_is_told_within_five_seconds_and_mended_by_up(
+    whole_run: StackRun, name: str
+) -> None:
+    """Status file, log and `status` name the dead one; `up` starts it alone and says what was lost."""
+    before = whole_run.components()
+    os.kill(before[name]["pid"], signal.SIGKILL)
+    wait_until(
+        lambda: whole_run.components()[name]["state"] == "dead", seconds=NOTICED_SECONDS, what="noticed"
+    )
+    assert f"{name} is dead" in whole_run.log("supervisor")
+    status = whole_run.run("status")
+    assert status.returncode == 1
+    assert [line.split()[0] for line in status.stdout.splitlines() if "dead" in line] == [name]
+
+    said = whole_run.up()
+
+    assert f"{name} had ended without being asked to. Lost: " in said
+    after = whole_run.components()
+    assert after[name]["pid"] != before[name]["pid"]
+    assert {n: e["pid"] for n, e in after.items() if n != name} == {
+        n: e["pid"] for n, e in before.items() if n != name
+    }
+    assert whole_run.run("status").returncode == 0
+
+
+def test_what_a_killed_emulator_lost_is_what_up_says(new_stack: Callable[..., StackRun]) -> None:
+    """After a kill S3 objects are there and DynamoDB items since the start are not, as `up` says."""
+    run = new_stack("aws")
+    run.up()
+    make_table(run, "saved-table")
+    run.down()
+    run.up()
+    run.aws("s3").create_bucket(Bucket="kept-bucket")
+    run.aws("s3").put_object(Bucket="kept-bucket", Key="k", Body=b"kept")
+    make_table(run, "lost-table")
+    os.kill(run.components()["aws"]["pid"], signal.SIGKILL)
+    said = run.up()
+    assert "Lost: everything but S3 objects that was written after its start: DynamoDB items" in said
+    assert run.aws("s3").get_object(Bucket="kept-bucket", Key="k")["Body"].read() == b"kept"
+    assert run.aws("dynamodb").list_tables()["TableNames"] == ["saved-table"]
+    assert "Lost" not in run.up()
+
+
+def test_nothing_is_started_again_without_being_asked(new_stack: Callable[..., StackRun]) -> None:
+    """A dead component stays dead until `up`, so that its loss is told to someone."""
+    run = new_stack("aws")
+    run.up()
+    os.kill(run.components()["aws"]["pid"], signal.SIGKILL)
+    wait_until(lambda: run.components()["aws"]["state"] == "dead", seconds=NOTICED_SECONDS, what="noticed")
+    # Several looks of the supervisor: an absence can only be waited for.
+    time.sleep(1.5)
+    assert "aws starts" not in run.log("supervisor").split("aws is dead")[1]
+    assert stack_processes(run.state_directory, role="aws") == []
+
+
+def test_down_leaves_no_process_and_no_open_port(new_stack: Callable[..., StackRun]) -> None:
+    """All processes of the stack are gone after `down`, and their ports are free."""
+    run = new_stack("aws", "snowflake")
+    run.up()
+    processes = stack_processes(run.state_directory)
+    assert len(processes) >= 3
+    run.down()
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+    assert all(port_is_free(entry["port"]) for entry in run.components().values())
+    assert run.run("status").returncode == 1
+
+
+def test_two_stacks_run_side_by_side(new_stack: Callable[..., StackRun]) -> None:
+    """Each has ports, data and an end of its own."""
+    one, two = new_stack("aws"), new_stack("aws")
+    one.up()
+    two.up()
+    one.aws("s3").create_bucket(Bucket="bucket-of-one")
+    assert two.aws("s3").list_buckets()["Buckets"] == []
+    one.down()
+    assert two.run("status").returncode == 0
+
+
+def test_a_killed_supervisor_is_told_and_its_components_end_in_order(
+    new_stack: Callable[..., StackRun],
+) -> None:
+    """`status` names what it left; `up` ends that gently, so that nothing is lost, and starts afresh."""
+    run = new_stack("aws")
+    run.up()
+    make_table(run, "kept-table")
+    left = run.components()["aws"]["pid"]
+    os.kill(run.supervisor_pid(), signal.SIGKILL)
+    wait_until(
+        lambda: stack_processes(run.state_directory, role=SUPERVISOR_ROLE) == [],
+        seconds=10,
+        what="supervisor gone",
+    )
+    status = run.run("status")
+    assert status.returncode == 1
+    assert f"The supervisor is dead; processes it left: {left}" in status.stdout
+    said = run.up()
+    assert "Lost" not in said
+    assert has_item(run, "kept-table")
+    assert len(stack_processes(run.state_directory, role=SUPERVISOR_ROLE)) == 1
+
+
+def test_down_ends_what_a_killed_supervisor_left(new_stack: Callable[..., StackRun]) -> None:
+    """Without a supervisor `down` still leaves no process."""
+    run = new_stack("aws")
+    run.up()
+    os.kill(run.supervisor_pid(), signal.SIGKILL)
+    assert "Ended 1 processes that the supervisor had left" in run.down()
+
+
+def test_down_ends_a_job_whose_executor_was_killed(new_stack: Callable[..., StackRun]) -> None:
+    """A job has an environment and a session of its own: it is known by where its temporary files are."""
+    run = new_stack("aws")
+    run.up()
+    temporary = run.state_directory / "state" / "jobs" / "a-job" / "tmp"
+    temporary.mkdir(parents=True)
+    job = subprocess.Popen(["sleep", "300"], env={"TMPDIR": str(temporary)}, start_new_session=True)
+    try:
+        assert [process.pid for process in stack_processes(run.state_directory, role="jobs")] == [job.pid]
+        run.down()
+        assert job.wait(timeout=10) == -signal.SIGTERM
+    finally:
+        job.kill()
+        job.wait(timeout=10)
+
+
+def test_after_a_crash_of_everything_up_says_what_was_lost(new_stack: Callable[..., StackRun]) -> None:
+    """A machine that lost power has no supervisor to tell: `up` sees it by the status it left."""
+    run = new_stack("aws")
+    run.up()
+    os.kill(run.supervisor_pid(), signal.SIGKILL)
+    os.kill(run.components()["aws"]["pid"], signal.SIGKILL)
+    said = run.up()
+    assert "aws had ended without being asked to. Lost: everything but S3 objects" in said
+
+
+def test_up_on_a_whole_stack_changes_nothing(whole_run: StackRun) -> None:
+    """A second `up` says that all is up and starts nothing."""
+    before = whole_run.components()
+    assert "The stack is up already" in whole_run.up()
+    assert whole_run.components() == before
+
+
+def test_two_ups_at_once_make_one_stack(new_stack: Callable[..., StackRun]) -> None:
+    """The second waits for the first and finds the stack up."""
+    run = new_stack("aws")
+    with ThreadPoolExecutor(2) as pool:
+        said = [future.result() for future in [pool.submit(run.up) for _ in range(2)]]
+    assert sum("The stack is up already" in text for text in said) == 1
+    assert len(stack_processes(run.state_directory, role=SUPERVISOR_ROLE)) == 1
+
+
+def test_a_caller_that_reads_to_the_end_of_the_pipe_is_not_held(new_stack: Callable[..., StackRun]) -> None:
+    """The supervisor and its components keep no descriptor of the caller, in a pipeline of a shell too."""
+    run = new_stack("aws")
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", '"$@" 2>&1 | cat', "bash", *run.command("up")],
+        cwd=PROJECT_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert run.components()["aws"]["state"] == "ready"
+    assert os.getsid(run.supervisor_pid()) == run.supervisor_pid()
+
+
+def test_components_see_neither_the_callers_secrets_nor_other_interfaces(
+    new_stack: Callable[..., StackRun],
+) -> None:
+    """Their environment is clean, which Lambdas inherit, and they listen on loopback only."""
+    run = new_stack("aws", "snowflake")
+    done = run.run("up", AWS_SESSION_TOKEN="caller", SOME_SECRET="caller", PYTHONDONTWRITEBYTECODE="1")
+    assert done.returncode == 0, done.stdout
+    for process in stack_processes(run.state_directory):
+        environment = process.environ()
+        assert not {"AWS_SESSION_TOKEN", "SOME_SECRET", "PYTHONDONTWRITEBYTECODE"} & environment.keys()
+        listening = [c.laddr[0] for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        assert set(listening) <= {"127.0.0.1"}
