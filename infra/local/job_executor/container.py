@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -99,9 +100,16 @@ def read_message(host: HostWorkspace, name: str) -> str | None:
 
 
 def failed_host(record: Record, hosts: list[HostWorkspace]) -> tuple[HostWorkspace, int | None]:
-    """Return the first host that ended badly, and its exit code."""
+    """Return the host that ended badly before the others were ended for it, and its exit code."""
     ended = list(zip(hosts, record["returncodes"], strict=True))
-    return next(((host, code) for host, code in ended if code != 0), ended[0])
+    failed = [(host, code) for host, code in ended if code != 0]
+    return min(failed, key=lambda pair: _ended_at(pair[0]), default=ended[0])
+
+
+def _ended_at(host: HostWorkspace) -> float:
+    path = host.home / "exit.json"
+    # A process that vanished left no time; whatever else failed is more telling.
+    return json.loads(path.read_text())["ended_at"] if path.exists() else math.inf
 
 
 def exit_words(code: int | None) -> str:

@@ -59,8 +59,8 @@ class GlueJobKind:
     """Job runs of Glue, one process each.
 
     `--extra-py-files` and `--extra-files` act as on Glue. All arguments, defaults and special ones included,
-    are in argv as on Glue; `--additional-python-modules` and Spark settings are passed on but not acted on: the
-    product's own environment has the modules.
+    are in argv as on Glue; `--additional-python-modules` and Spark settings are passed on but not acted on:
+    the product's own environment has the modules.
     """
 
     record_kind = "glue_run"

@@ -10,6 +10,7 @@ Beside SPEC it keeps `lock` (held while it lives: a liveness test that no reused
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 _COMMAND_NOT_FOUND = 127
+_PR_SET_PDEATHSIG = 1
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE_SECONDS = 0.05
 
@@ -66,6 +68,7 @@ class _ScriptProcess:
                     stdout=out,
                     stderr=err,
                     start_new_session=True,
+                    preexec_fn=_end_with_parent,  # noqa: PLW1509 - this process has no other thread yet
                 )
             except (OSError, subprocess.CalledProcessError) as error:
                 err.write(f"The job's command could not be started: {error}\n".encode())
@@ -102,6 +105,12 @@ class _ScriptProcess:
             os.killpg(self._child.pid, number)
         except ProcessLookupError:
             return
+
+
+def _end_with_parent() -> None:
+    """Let Linux kill the script if this process is killed: nobody could stop it any more."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _acquired(lock: TextIO) -> bool:

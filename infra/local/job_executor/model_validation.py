@@ -14,6 +14,7 @@ from botocore.validate import ParamValidator
 
 # AWS writes the characters beyond the basic plane as surrogate pairs, which Python cannot compile.
 _SURROGATES = "\\uD800\\uDC00-\\uDBFF\\uDFFF"
+_SHOWN_CHARACTERS = 200
 _ASTRAL = "\\U00010000-\\U0010FFFF"
 
 
@@ -69,7 +70,10 @@ def _constraints(shape: Any, value: Any, path: str) -> list[str]:
         found.append(f"Member must have {noun} less than or equal to {rules['max']}")
     if "min" in rules and size < rules["min"]:
         found.append(f"Member must have {noun} greater than or equal to {rules['min']}")
-    return [f"Value '{value}' at '{path}' failed to satisfy constraint: {text}" for text in found]
+    return [
+        f"Value '{str(value)[:_SHOWN_CHARACTERS]}' at '{path}' failed to satisfy constraint: {text}"
+        for text in found
+    ]
 
 
 def _text_constraints(rules: dict[str, Any], value: str) -> list[str]:

@@ -72,10 +72,7 @@ class JsonProtocol:
         shape: Any = operation.output_shape
         if shape is None:
             return b"{}"
-        unknown = sorted(set(answer) - set(shape.members))
-        found = [f"unknown member {name}" for name in unknown] or violations(
-            shape, _with_datetimes(shape, answer)
-        )
+        found = violations(shape, _with_datetimes(shape, answer))
         if found:
             raise ApiError(
                 "InternalFailure",
@@ -110,7 +107,10 @@ def _with_datetimes(shape: Any, value: Any) -> Any:
             raise ApiError("SerializationException", f"{value!r} is not a timestamp in seconds.") from error
     if shape.type_name == "structure" and isinstance(value, dict):
         members = shape.members
-        return {name: _with_datetimes(members[name], value[name]) for name in value}
+        return {
+            name: _with_datetimes(members[name], member) if name in members else member
+            for name, member in value.items()
+        }
     if shape.type_name == "list" and isinstance(value, list):
         return [_with_datetimes(shape.member, item) for item in value]
     return value

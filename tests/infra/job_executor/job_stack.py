@@ -154,7 +154,7 @@ class Aws:
 def make_client(service: str, url: str, **config: Any) -> Any:
     """Return a boto3 client with the emulator's root key."""
     return boto3.client(
-        service,  # type: ignore[call-overload] - the name is a variable
+        service,
         endpoint_url=url,
         region_name="us-east-1",
         aws_access_key_id="test",

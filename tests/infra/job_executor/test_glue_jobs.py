@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,6 +133,24 @@ def test_one_run_at_a_time_unless_the_job_allows_more(executor: Executor, aws: A
     assert {glue_end(executor, job, run_id)["JobRunState"] for run_id in (first, second)} == {"STOPPED"}
 
 
+def test_of_many_starts_at_once_one_wins(executor: Executor, aws: Aws, name: str) -> None:
+    """Eight clients start a job of one concurrent run: one run starts, and can be stopped at once."""
+    job = glue_job(executor, aws, name, SLEEPER)
+    client = executor.client("glue")
+
+    def start(_number: int) -> str | None:
+        try:
+            return client.start_job_run(JobName=job)["JobRunId"]
+        except client.exceptions.ConcurrentRunsExceededException:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        started = [run_id for run_id in pool.map(start, range(8)) if run_id]
+    assert len(started) == 1
+    client.batch_stop_job_run(JobName=job, JobRunIds=started)
+    assert glue_end(executor, job, started[0])["JobRunState"] == "STOPPED"
+
+
 def test_an_ended_run_can_be_retried_by_its_id(executor: Executor, aws: Aws, name: str) -> None:
     """`JobRunId` makes another attempt with the same arguments, once."""
     job = glue_job(executor, aws, name, "import sys; sys.exit('no: ' + sys.argv[-1])")
@@ -189,9 +208,8 @@ def test_a_missing_script_fails_the_run(executor: Executor, aws: Aws, name: str)
 
 
 @pytest.mark.parametrize("role", ["nobody", "sagemaker-jobs", "arn:aws:iam::111111111111:role/glue-jobs"])
-def test_a_role_that_glue_cannot_assume_is_refused(
-    executor: Executor, aws: Aws, name: str, role: str
-) -> None:
+@pytest.mark.usefixtures("aws")
+def test_a_role_that_glue_cannot_assume_is_refused(executor: Executor, name: str, role: str) -> None:
     """A role that is absent, of another account or does not trust Glue is refused before anything runs."""
     client = executor.client("glue")
     command = {"Name": "glueetl", "ScriptLocation": f"s3://{BUCKET}/x.py"}

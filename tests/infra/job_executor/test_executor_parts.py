@@ -1,0 +1,133 @@
+"""Parts of the executor that need no stack: forbidden answers, error messages, pages, damage."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.local.job_executor.errors import ApiError, JobSetupError, StateCorruptError
+from infra.local.job_executor.glue_job import error_message
+from infra.local.job_executor.paging import page
+from infra.local.job_executor.protocol import JsonProtocol
+from infra.local.job_executor.s3_transfer import S3Location, S3Transfer, inside
+from infra.local.job_executor.store import RecordStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"JobRun": {"JobRunState": "SLEEPING"}},
+        {"JobRun": {"Attempt": "one"}},
+        {"JobRun": {"Timeout": 0}},
+        {"JobRun": {"Surprise": 1}},
+        {"Surprise": 1},
+    ],
+)
+def test_an_answer_that_breaks_the_model_is_an_internal_failure(answer: dict[str, Any]) -> None:
+    """The executor holds itself to the service model: a wrong answer is a loud 500, never sent."""
+    protocol = JsonProtocol("glue")
+    with pytest.raises(ApiError, match="breaks the service model") as refused:
+        protocol.serialize(protocol.operation("GetJobRun"), answer)
+    assert refused.value.status == 500
+
+
+def test_a_glue_name_may_hold_any_character_of_its_pattern() -> None:
+    """Glue's pattern with surrogate pairs, which Python cannot compile, is checked all the same."""
+    protocol = JsonProtocol("glue")
+    operation = protocol.operation("GetJob")
+    assert protocol.parse(operation, '{"JobName": "prüfung 😀"}'.encode()) == {"JobName": "prüfung 😀"}
+    with pytest.raises(ApiError, match="regular expression"):
+        protocol.parse(operation, b'{"JobName": "bell\\u0007"}')
+
+
+@pytest.mark.parametrize(
+    ("stderr", "code", "message"),
+    [
+        ("Traceback (most recent call last):\n  File\nKeyError: 'x'\n", 1, "KeyError: 'x'"),
+        (
+            (
+                "Traceback (most recent call last):\n  a\nKeyError: 1\n\nDuring handling:\n\n"
+                "Traceback (most recent call last):\n  b\nValueError: two\nlines\n"
+            ),
+            1,
+            "ValueError: two\nlines",
+        ),
+        ("warning: x\nno such batch\n", 1, "no such batch"),
+        ("", 4, "SystemExit: 4"),
+        ("", -9, "The job's process was killed by signal 9."),
+        ("", None, "The job's process was killed from outside and left no exit code."),
+    ],
+)
+def test_a_failed_script_tells_its_last_exception(stderr: str, code: int | None, message: str) -> None:
+    """The message is the last exception, else the last line, else the exit code or signal."""
+    assert error_message(stderr.encode(), code) == message
+
+
+def test_pages_survive_records_added_in_front() -> None:
+    """A token goes on after the record it was given for, wherever that is; a foreign one is refused."""
+    records = [{"name": name} for name in "abc"]
+    first, token = page(records, key=lambda record: record["name"], token=None, size=2)
+    assert [record["name"] for record in first] == ["a", "b"]
+    grown = [{"name": "new"}, *records]
+    rest, end = page(grown, key=lambda record: record["name"], token=token, size=2)
+    assert ([record["name"] for record in rest], end) == (["c"], None)
+    for foreign in ("%%%", "Zm9yZWlnbg=="):
+        with pytest.raises(ValueError, match="the token is"):
+            page(records, key=lambda record: record["name"], token=foreign, size=2)
+
+
+def test_a_record_that_is_no_json_is_a_damaged_state(tmp_path: Path) -> None:
+    """A store whose file opens but whose records do not read is refused at the start."""
+    store = RecordStore(tmp_path)
+    assert store.insert("glue_job", "a", {"Name": "a"})
+    assert not store.insert("glue_job", "a", {"Name": "b"})
+    store.close()
+    with sqlite3.connect(tmp_path / "executor.sqlite3") as database:
+        database.execute("UPDATE records SET body = '{'")
+    with pytest.raises(StateCorruptError, match="move it"):
+        RecordStore(tmp_path)
+
+
+@pytest.mark.parametrize("relative", ["../x", "a/../../x", "/etc/passwd", "", "."])
+def test_a_relative_path_cannot_leave_its_directory(tmp_path: Path, relative: str) -> None:
+    """Paths taken from S3 keys stay below their directory."""
+    with pytest.raises(JobSetupError, match="outside its directory"):
+        inside(tmp_path / "data", relative)
+
+
+class FakeBucket:
+    """An S3 client that lists some keys."""
+
+    def __init__(self, *keys: str) -> None:
+        self._keys = keys
+
+    def get_paginator(self, _operation: str) -> FakeBucket:
+        """Return the paginator, which is this object."""
+        return self
+
+    def paginate(self, *, Bucket: str, Prefix: str) -> list[dict[str, Any]]:  # noqa: N803 - AWS's names
+        """Return one page of the keys with a prefix."""
+        assert Bucket == "b"
+        return [{"Contents": [{"Key": key} for key in self._keys if key.startswith(Prefix)]}]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "paths"),
+    [
+        ("in/", ["x/1", "y"]),
+        ("in", ["x/1", "y", "inner/z"]),
+        ("in/y", ["y"]),
+        ("in/x", ["1"]),
+    ],
+)
+def test_a_prefix_is_laid_out_as_on_sagemaker(prefix: str, paths: list[str]) -> None:
+    """Paths count from the prefix where it is a folder or an object, else from its last whole folder."""
+    bucket = FakeBucket("in/", "in/x/1", "in/y", "inner/z")
+    found = S3Transfer(bucket).keys(f"s3://b/{prefix}", "S3Prefix")
+    assert [relative for _, relative in found] == paths
+    assert all(isinstance(location, S3Location) for location, _ in found)

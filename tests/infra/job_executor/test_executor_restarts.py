@@ -1,0 +1,138 @@
+"""Restarts amid jobs: a kill goes unnoticed, a graceful end is reported, damage is never replaced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.infra.job_executor.job_stack import (
+    Aws,
+    Executor,
+    eventually,
+    glue_end,
+    glue_job,
+    processing_request,
+    sagemaker_end,
+    wait_for_line,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.stack
+
+COUNTER = """
+    import time
+    for number in range(50):
+        print(f"line {number}", flush=True)
+        time.sleep(0.1)
+"""
+
+
+def test_a_killed_executor_goes_on_with_its_jobs(own_executor: Executor, aws: Aws, name: str) -> None:
+    """Jobs run on while the executor is dead; the next one finishes them, every log line there once."""
+    job = glue_job(own_executor, aws, name, COUNTER)
+    run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
+    client = own_executor.client("sagemaker")
+    client.create_processing_job(**processing_request(aws, name, COUNTER))
+    stream = f"{name}/algo-1-"
+    wait_for_line(aws, "/aws-glue/jobs/output", run_id, "line 3")
+    wait_for_line(aws, "/aws/sagemaker/ProcessingJobs", stream, "line 3")
+    own_executor.kill()
+    own_executor.start()
+    assert own_executor.client("glue").get_job_run(JobName=job, RunId=run_id)["JobRun"]["JobRunState"] in {
+        "RUNNING",
+        "SUCCEEDED",
+    }
+    assert glue_end(own_executor, job, run_id)["JobRunState"] == "SUCCEEDED"
+    assert sagemaker_end(own_executor, "Processing", name)["ProcessingJobStatus"] == "Completed"
+    whole = [f"line {number}" for number in range(50)]
+    assert aws.logs("/aws-glue/jobs/output", run_id) == whole
+    assert aws.logs("/aws/sagemaker/ProcessingJobs", stream) == whole
+
+
+def test_a_job_killed_before_its_script_began_runs_once(own_executor: Executor, aws: Aws, name: str) -> None:
+    """An executor killed right after it accepted a run leaves a run that its successor carries out once."""
+    job = glue_job(own_executor, aws, name, "print('once')")
+    run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
+    own_executor.kill()
+    own_executor.start()
+    assert glue_end(own_executor, job, run_id)["JobRunState"] == "SUCCEEDED"
+    assert aws.logs("/aws-glue/jobs/output", run_id) == ["once"]
+
+
+def test_a_stop_reaches_a_job_of_a_killed_executor(own_executor: Executor, aws: Aws, name: str) -> None:
+    """An adopted job can be stopped like any other."""
+    job = glue_job(own_executor, aws, name, "import time; print('up', flush=True); time.sleep(300)")
+    run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
+    wait_for_line(aws, "/aws-glue/jobs/output", run_id, "up")
+    own_executor.kill()
+    own_executor.start()
+    own_executor.client("glue").batch_stop_job_run(JobName=job, JobRunIds=[run_id])
+    assert glue_end(own_executor, job, run_id)["JobRunState"] == "STOPPED"
+
+
+def test_a_graceful_end_fails_running_jobs_with_a_clear_message(
+    own_executor: Executor, aws: Aws, name: str
+) -> None:
+    """SIGTERM ends the jobs' processes, and the next executor says why they failed."""
+    script = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
+    job = glue_job(own_executor, aws, name, script)
+    run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
+    eventually(lambda: aws_lines(aws, run_id), what="the script has begun")
+    assert own_executor.stop() == 0
+    own_executor.start()
+    run = own_executor.client("glue").get_job_run(JobName=job, RunId=run_id)["JobRun"]
+    assert run["JobRunState"] == "FAILED"
+    assert "executor was shut down" in run["ErrorMessage"]
+    pid = int(aws.logs("/aws-glue/jobs/output", run_id)[0])
+    eventually(lambda: not _exists(pid), what="the script is gone")
+
+
+def test_a_job_whose_process_was_killed_fails(own_executor: Executor, aws: Aws, name: str) -> None:
+    """A killed job process, as after a reboot, is a failed run, and its script does not run on unseen."""
+    script = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
+    job = glue_job(own_executor, aws, name, script)
+    run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
+    (pid,) = eventually(lambda: aws_lines(aws, run_id), what="the script has begun")
+    parent = psutil.Process(int(pid)).parent()
+    assert parent is not None
+    parent.kill()
+    run = glue_end(own_executor, job, run_id)
+    assert run["JobRunState"] == "FAILED"
+    assert "killed from outside" in run["ErrorMessage"]
+    eventually(lambda: not _exists(int(pid)), what="the script is gone")
+
+
+def aws_lines(aws: Aws, run_id: str) -> list[str]:
+    """Return a run's output so far, none before its stream exists."""
+    client = aws.client("logs")
+    try:
+        return aws.logs("/aws-glue/jobs/output", run_id)
+    except (AssertionError, client.exceptions.ResourceNotFoundException):
+        return []
+
+
+def _exists(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_damaged_state_is_reported_and_left_alone(aws: Aws, tmp_path: Path) -> None:
+    """An executor on a damaged state file ends with a message that says what to do, and changes nothing."""
+    executor = Executor(aws.url, tmp_path)
+    damaged = b"this is no database" * 100
+    (tmp_path / "executor.sqlite3").write_bytes(damaged)
+    assert executor.spawn().wait(timeout=60) == 3
+    told = (tmp_path / "executor.log").read_text()
+    assert "is damaged" in told
+    assert "move it" in told
+    assert (tmp_path / "executor.sqlite3").read_bytes() == damaged
+
+
+def test_one_executor_to_a_state(own_executor: Executor, aws: Aws) -> None:
+    """A second executor on the same state directory refuses to start."""
+    second = Executor(aws.url, own_executor.state_dir)
+    assert second.spawn().wait(timeout=60) == 3
+    assert "in use by another job executor" in (own_executor.state_dir / "executor.log").read_text()

@@ -1,0 +1,174 @@
+"""The executor's wire: validation on the server, faults on demand, and whom it answers at all."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError
+
+from tests.infra.job_executor.job_stack import Aws, Executor, glue_job, processing_request
+from tests.infra.job_executor.job_stack import http as send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+pytestmark = pytest.mark.stack
+
+AWS_JSON = "application/x-amz-json-1.1"
+NO_RETRIES = {"total_max_attempts": 1}
+
+
+@pytest.fixture(autouse=True)
+def _no_faults(executor: Executor) -> Iterator[None]:
+    """Leave no fault behind."""
+    yield
+    assert send("DELETE", f"{executor.url}/_executor/faults")[0] == 200
+
+
+def add_fault(executor: Executor, **fault: Any) -> tuple[int, dict[str, Any]]:
+    """Ask for a fault."""
+    body = json.dumps(fault).encode()
+    status, answer = send(
+        "POST", f"{executor.url}/_executor/faults", body, **{"Content-Type": "application/json"}
+    )
+    return status, json.loads(answer)
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "parameters", "words"),
+    [
+        ("glue", "start_job_run", {}, "JobName"),
+        ("glue", "start_job_run", {"JobName": "x", "Timeout": 0}, "valid min value"),
+        ("glue", "get_jobs", {"MaxResults": 1001}, "less than or equal to 1000"),
+        ("glue", "get_job", {"JobName": "line\nbreak"}, "regular expression"),
+        ("sagemaker", "describe_processing_job", {"ProcessingJobName": "under_score"}, "regular expression"),
+        ("sagemaker", "describe_processing_job", {"ProcessingJobName": 7}, "Invalid type"),
+        ("sagemaker", "list_processing_jobs", {"StatusEquals": "Sleeping"}, "enum value set"),
+    ],
+)
+def test_what_the_model_forbids_is_refused_by_the_server(
+    executor: Executor, service: str, operation: str, parameters: dict[str, Any], words: str
+) -> None:
+    """A client that validates nothing gets a ValidationException that names the constraint."""
+    client = executor.client(service, parameter_validation=False)
+    with pytest.raises(ClientError, match=words) as refused:
+        getattr(client, operation)(**parameters)
+    assert refused.value.response["Error"]["Code"] == "ValidationException"
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+@pytest.mark.parametrize(
+    "local_path", ["/etc", "/opt/ml/processing/../../../etc", "/opt/ml/processing-elsewhere"]
+)
+def test_a_local_path_stays_in_the_layout(executor: Executor, aws: Aws, name: str, local_path: str) -> None:
+    """An input cannot be laid outside `/opt/ml/processing`."""
+    request = processing_request(aws, name, "")
+    request["ProcessingInputs"][0]["S3Input"]["LocalPath"] = local_path
+    with pytest.raises(ClientError, match="below /opt/ml/processing"):
+        executor.client("sagemaker").create_processing_job(**request)
+
+
+def test_an_operation_it_does_not_serve_is_unknown(executor: Executor) -> None:
+    """An operation outside of what is served answers UnknownOperationException."""
+    with pytest.raises(ClientError) as refused:
+        executor.client("glue").get_databases()
+    assert refused.value.response["Error"]["Code"] == "UnknownOperationException"
+
+
+def test_throttling_on_demand_is_retried_by_the_client(executor: Executor) -> None:
+    """Two throttled calls are survived by boto3's own retries, and counted."""
+    fault = {"service": "glue", "operation": "GetJobs", "error": "ThrottlingException", "count": 2}
+    assert add_fault(executor, **fault)[0] == 200
+    executor.client("glue", retries={"total_max_attempts": 5, "mode": "standard"}).get_jobs()
+    listed = json.loads(send("GET", f"{executor.url}/_executor/faults")[1])["faults"]
+    assert [(rule["fired"], rule["count"]) for rule in listed] == [(2, 0)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [("ThrottlingException", 400), ("InternalFailure", 500), ("OperationTimeoutException", 400)],
+)
+def test_an_injected_error_has_its_code_and_status(executor: Executor, error: str, status: int) -> None:
+    """An injected error reaches the client as AWS would send it, and nothing is carried out."""
+    add_fault(executor, service="glue", operation="GetJobs", error=error)
+    client = executor.client("glue", retries=NO_RETRIES)
+    with pytest.raises(ClientError) as refused:
+        client.get_jobs()
+    assert refused.value.response["Error"]["Code"] == error
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    client.get_jobs()
+
+
+def test_a_lost_answer_was_carried_out(executor: Executor, aws: Aws, name: str) -> None:
+    """The connection closes without an answer, and the job exists all the same."""
+    add_fault(executor, service="sagemaker", operation="CreateProcessingJob", lost_answer=True)
+    client = executor.client("sagemaker", retries=NO_RETRIES)
+    request = processing_request(aws, name, "")
+    with pytest.raises(ConnectionClosedError):
+        client.create_processing_job(**request)
+    assert client.describe_processing_job(ProcessingJobName=name)["ProcessingJobName"] == name
+    with pytest.raises(client.exceptions.ResourceInUse):
+        client.create_processing_job(**request)
+
+
+def test_a_slow_answer_arrives(executor: Executor, aws: Aws, name: str) -> None:
+    """Latency delays the answer and changes nothing else."""
+    job = glue_job(executor, aws, name, "")
+    add_fault(executor, service="glue", operation="GetJob", latency_seconds=1.5)
+    began = time.monotonic()
+    assert executor.client("glue").get_job(JobName=job)["Job"]["Name"] == job
+    assert time.monotonic() - began >= 1.5
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"service": "glue", "operation": "GetJob"},
+        {"service": "glue", "operation": "GetJob", "error": "NoSuchError"},
+        {"service": "glue", "operation": "GetJob", "error": "ThrottlingException", "counts": 2},
+        {"service": "glue", "operation": "GetJob", "error": "ThrottlingException", "lost_answer": True},
+        {"service": "glue", "operation": "GetJob", "error": "ThrottlingException", "count": 0},
+        {"service": "glue", "operation": "GetDatabases", "error": "ThrottlingException"},
+        {"service": "s3", "operation": "GetJob", "error": "ThrottlingException"},
+        {"service": "glue", "operation": "GetJob", "latency_seconds": -1},
+    ],
+)
+def test_a_fault_that_could_not_fire_as_meant_is_refused(executor: Executor, fault: dict[str, Any]) -> None:
+    """A fault with an unknown member, name or value is answered with 400 and not kept."""
+    status, answer = add_fault(executor, **fault)
+    assert status == 400
+    assert answer["message"]
+    assert json.loads(send("GET", f"{executor.url}/_executor/faults")[1]) == {"faults": []}
+
+
+def test_only_loopback_names_are_answered(executor: Executor) -> None:
+    """A request under another host name, as after DNS rebinding, or from a web page is refused."""
+    headers = {"X-Amz-Target": "AWSGlue.GetJobs", "Content-Type": AWS_JSON}
+    assert send("POST", executor.url, b"{}", **headers)[0] == 200
+    assert send("POST", executor.url, b"{}", **headers, Host="evil.example")[0] == 403
+    assert send("POST", executor.url, b"{}", **headers, Origin="http://evil.example")[0] == 403
+    assert send("GET", f"{executor.url}/health", Host="evil.example")[0] == 404
+
+
+def test_a_body_beyond_the_bound_is_refused_unread(executor: Executor) -> None:
+    """A body of more than 4 MiB is answered with 413 before it is sent."""
+    connection = http.client.HTTPConnection("127.0.0.1", executor.port, timeout=30)
+    connection.putrequest("POST", "/")
+    connection.putheader("Content-Length", str(5 * 1024 * 1024))
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"CreationTimeAfter": "today"}'])
+def test_a_body_that_is_no_request_is_a_serialization_error(executor: Executor, body: bytes) -> None:
+    """Broken JSON and wrong types are refused with AWS's code in body and header."""
+    headers = {"X-Amz-Target": "SageMaker.ListTrainingJobs", "Content-Type": AWS_JSON}
+    status, answer = send("POST", executor.url, body, **headers)
+    assert status == 400
+    assert json.loads(answer)["__type"] == "SerializationException"

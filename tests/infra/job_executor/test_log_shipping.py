@@ -1,0 +1,129 @@
+"""Log shipping: nothing lost, nothing twice, within CloudWatch's limits, whatever the service does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.local.job_executor.log_shipping import LogShipper, split_events
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# CloudWatch's own limits, written out.
+EVENT_LIMIT = 262_144
+BATCH_LIMIT = 1_048_576
+
+
+class FakeLogs:
+    """CloudWatch Logs for one stream: it enforces the limits, and can fail before or after a batch."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.failures: list[str] = []
+        self.exists = False
+
+    def create_log_group(self, **_names: str) -> None:
+        """Make the group; the second time it is there already."""
+        if self.exists:
+            error = {"Error": {"Code": "ResourceAlreadyExistsException", "Message": "it exists"}}
+            raise ClientError(error, "CreateLogGroup")
+        self.exists = True
+
+    def create_log_stream(self, **_names: str) -> None:
+        """Make the stream."""
+
+    def put_log_events(self, *, logEvents: list[dict[str, Any]], **_names: str) -> None:  # noqa: N803 - AWS's
+        """Take a batch within the limits, unless a failure is due."""
+        sizes = [len(event["message"].encode()) + 26 for event in logEvents]
+        assert 1 <= len(logEvents) <= 10_000
+        assert sum(sizes) <= BATCH_LIMIT
+        assert max(sizes) <= EVENT_LIMIT
+        assert all(event["message"] for event in logEvents)
+        times = [event["timestamp"] for event in logEvents]
+        assert times == sorted(times)
+        failure = self.failures.pop(0) if self.failures else "none"
+        if failure != "before":
+            self.messages += [event["message"] for event in logEvents]
+        if failure != "none":
+            raise ReadTimeoutError(endpoint_url="http://logs")
+
+    def get_log_events(self, *, nextToken: str = "0", **_names: Any) -> dict[str, Any]:  # noqa: N803 - AWS's
+        """Return a page of 10,000 events."""
+        start = int(nextToken)
+        events = [{"message": message} for message in self.messages[start : start + 10_000]]
+        return {"events": events, "nextForwardToken": str(start + len(events))}
+
+
+def shipper(client: FakeLogs, path: Path) -> LogShipper:
+    """Return a shipper of one file."""
+    return LogShipper(client, path, group="/g", stream="s")
+
+
+@pytest.mark.parametrize("failure", ["before", "after"])
+def test_a_failed_put_is_neither_lost_nor_repeated(tmp_path: Path, failure: str) -> None:
+    """Whether CloudWatch took a batch before the error or not, each line is there once in the end."""
+    path = tmp_path / "out"
+    path.write_text("".join(f"line {number}\n" for number in range(25_000)))
+    logs = FakeLogs()
+    logs.failures = ["none", failure]
+    ships = shipper(logs, path)
+    assert not ships.ship(final=True)
+    assert ships.ship(final=True)
+    assert logs.messages == [f"line {number}" for number in range(25_000)]
+
+
+def test_a_successor_goes_on_where_the_stream_ends(tmp_path: Path) -> None:
+    """A new shipper of the same file, as after a kill, adds only what the stream lacks."""
+    path = tmp_path / "out"
+    path.write_text("one\n\ntwo\nunfinished")
+    logs = FakeLogs()
+    assert shipper(logs, path).ship()
+    assert logs.messages == ["one", "two"]
+    with path.open("a") as file:
+        file.write(" business\nthree")
+    assert shipper(logs, path).ship(final=True)
+    assert logs.messages == ["one", "two", "unfinished business", "three"]
+
+
+def test_long_lines_are_cut_between_characters(tmp_path: Path) -> None:
+    """A line beyond the event limit arrives in pieces that join to the line, no character broken."""
+    path = tmp_path / "out"
+    line = "a" + "é" * 2_600_000
+    path.write_text(f"before\n{line}\nafter\n")
+    logs = FakeLogs()
+    assert shipper(logs, path).ship(final=True)
+    assert (logs.messages[0], logs.messages[-1]) == ("before", "after")
+    assert "".join(logs.messages[1:-1]) == line
+
+
+def test_bytes_that_are_no_text_do_not_stop_the_log(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 are shown as question marks, within the limits."""
+    path = tmp_path / "out"
+    path.write_bytes(b"\xff" * 600_000 + b"\nend\n")
+    logs = FakeLogs()
+    assert shipper(logs, path).ship(final=True)
+    assert "".join(logs.messages[:-1]) == "?" * 600_000
+    assert logs.messages[-1] == "end"
+
+
+def test_no_output_makes_an_empty_stream(tmp_path: Path) -> None:
+    """A job that prints nothing, or never began, has its stream all the same."""
+    logs = FakeLogs()
+    assert shipper(logs, tmp_path / "absent").ship(final=True)
+    assert logs.exists
+    assert logs.messages == []
+
+
+@given(data=st.binary(max_size=300), cut=st.integers(min_value=0, max_value=300))
+def test_events_are_the_same_wherever_the_output_is_cut(data: bytes, cut: int) -> None:
+    """Splitting while the output grows gives the same events as splitting all of it."""
+    whole = [event for event, _ in split_events(data, final=True)]
+    early = list(split_events(data[:cut], final=False))
+    used = early[-1][1] if early else 0
+    late = [event for event, _ in split_events(data[used:], final=True)]
+    assert [event for event, _ in early] + late == whole
