@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -56,8 +57,12 @@ def main() -> int:
 def _say(line: str, *, stream: TextIO | None = None) -> None:
     """Write a line at once, to standard output unless told otherwise."""
     output = stream or sys.stdout
-    output.write(f"{line}\n")
-    output.flush()
+    try:
+        output.write(f"{line}\n")
+        output.flush()
+    except BrokenPipeError:
+        # The reader left, as `head` does; that must not stop a start halfway.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

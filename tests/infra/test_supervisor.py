@@ -247,6 +247,19 @@ def test_a_caller_that_reads_to_the_end_of_the_pipe_is_not_held(new_stack: Calla
     assert os.getsid(run.supervisor_pid()) == run.supervisor_pid()
 
 
+def test_a_reader_that_leaves_does_not_stop_a_start(new_stack: Callable[..., StackRun]) -> None:
+    """`make up | head -1` ends with the stack up, like `make up`."""
+    run = new_stack("aws")
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", '"$@" | true', "bash", *run.command("up")],
+        cwd=PROJECT_ROOT,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert run.run("status").returncode == 0
+
+
 def test_components_see_neither_the_callers_secrets_nor_other_interfaces(
     new_stack: Callable[..., StackRun],
 ) -> None:
