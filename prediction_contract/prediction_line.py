@@ -12,7 +12,7 @@ from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.row import CHECKSUM_MEMBER, RowContract, refused_checksum
+from prediction_contract.row import CHECKSUM_MEMBER, Row, RowContract, refused_checksum
 
 
 class PredictionLine(NamedTuple):
@@ -22,11 +22,14 @@ class PredictionLine(NamedTuple):
         content: The line in UTF-8 with its line ending.
         checksum: Signed 64-bit; the row's, or the line's if no store can hold it.
         refusal: The reason the row will be quarantined for, or None.
+        row: The row as it will be stored, whose `texts` are what a `json` column holds in Delta; None if it
+            is refused.
     """
 
     content: bytes
     checksum: int
     refusal: str | None
+    row: Row | None
 
 
 def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> PredictionLine:
@@ -48,10 +51,10 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
     try:
         row = contract.accept(line)
     except InvalidRowError as error:
-        return PredictionLine(line + b"\n", refused_checksum(line), error.reason)
-    # Without a value no member was written, and the checksum is the last one of at least the key.
+        return PredictionLine(line + b"\n", refused_checksum(line), error.reason, None)
+    # The key at least is written before it, so a comma is right.
     content = b'%s,"%s":%d}\n' % (line[:-1], CHECKSUM_MEMBER.encode(), row.checksum)
-    return PredictionLine(content, row.checksum, None)
+    return PredictionLine(content, row.checksum, None, row)
 
 
 def _json_text(value: Any) -> str:

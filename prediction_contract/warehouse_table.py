@@ -7,13 +7,14 @@ placeholder for the connector. Statements run in the connection's database and s
 # ruff: noqa: S608  # what goes into the text is validated to be safe in it; values are placeholders
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prediction_contract.batch import BatchId, ModelName
 from prediction_contract.moments import moment_text, parse_moment
 from prediction_contract.schema import Kind
 
 if TYPE_CHECKING:
+    from prediction_contract.row import Row
     from prediction_contract.schema import PredictionSchema
 
 BATCH_COLUMN = "BATCH_ID"
@@ -85,6 +86,7 @@ class WarehouseTable:
         self.name = f'"{self.model.upper()}_PREDICTIONS"'
         self.view = f'"{self.model.upper()}_LIVE"'
         self.key = quoted(schema.key)
+        self._kinds = {column.name: column.type.kind for column in schema.columns}
 
     @property
     def columns(self) -> tuple[WarehouseColumn, ...]:
@@ -123,7 +125,7 @@ class WarehouseTable:
         The live batch is that of the highest sequence, by an aggregate and not by a join, so a publication
         projected twice shows no row twice. Without a publication the view is empty.
         """
-        kinds = {quoted(column.name): column.type.kind for column in self.schema.columns}
+        kinds = {quoted(name): kind for name, kind in self._kinds.items()}
         selected = ", ".join(
             f"PARSE_JSON({column.name}) AS {column.name}"
             if kinds.get(column.name) is Kind.JSON
@@ -162,6 +164,21 @@ class WarehouseTable:
             f"SELECT {self.column_list} FROM {self.name} "
             f"WHERE {self.is_of_batch(batch_id)} AND {self.key} IN ({placeholders})"
         )
+
+    def stored_values(self, row: Row, batch_id: str) -> tuple[Any, ...]:
+        """Return what `read_back` must find for a row, in the order of `columns`.
+
+        Integers and decimals compare equal whatever type the connector gives them; timestamps are naive UTC
+        datetimes, `json` values canonical text.
+        """
+        values = dict(row.values)
+        for column, text in zip(values, row.texts, strict=True):
+            kind = self._kinds[column]
+            if kind is Kind.JSON:
+                values[column] = text
+            elif kind is Kind.TIMESTAMP and text is not None:
+                values[column] = values[column].replace(tzinfo=None)
+        return (*(values[name] for name in self.schema.names), batch_id, row.checksum)
 
     def delete_batch(self, batch_id: str) -> str:
         """Return the statement that deletes a batch: before it is inserted again, or when it is retired."""

@@ -129,7 +129,7 @@ def test_written_lines_are_accepted_with_their_checksum() -> None:
     }
     line = prediction_line(CONTRACT, values)
     row = CONTRACT.accept(line.content)
-    assert (line.refusal, line.checksum) == (None, row.checksum)
+    assert (line.refusal, line.checksum, line.row) == (None, row.checksum, row)
     assert json.loads(line.content)["row_checksum"] == row.checksum
     assert {name: row.values[name] for name in values if name != "reasons"} == {
         name: value for name, value in values.items() if name != "reasons"
@@ -148,7 +148,7 @@ def test_written_lines_are_accepted_with_their_checksum() -> None:
 def test_unstorable_values_are_written_for_the_quarantine(value: object, reason: str) -> None:
     """A value no store can hold is written as it is; producer and loader give the line one checksum."""
     line = prediction_line(CONTRACT, {"flight": "A", "probability": value})
-    assert line.refusal == reason
+    assert (line.refusal, line.row) == (reason, None)
     assert line.checksum == refused_checksum(line.content)
     assert b"row_checksum" not in line.content
 

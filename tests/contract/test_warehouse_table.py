@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
+
 import pytest
 
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.row import row_contract
 from prediction_contract.warehouse_load import MOST_FILES, WarehouseLoad
 from prediction_contract.warehouse_table import (
     ProjectedPublication,
@@ -121,6 +125,19 @@ def test_totals_sum_checksums_as_integers() -> None:
     assert TABLE.batch_totals(BATCH).startswith(f"SELECT {aggregates} FROM")
     assert LOAD.staged_totals().startswith(f"SELECT {aggregates}, COUNT(*) - COUNT(CASE WHEN")
     assert TABLE.read_back(BATCH, 3).endswith('"FLIGHT" IN (%s, %s, %s)')
+
+
+def test_stored_values_are_in_the_columns_order() -> None:
+    """A row as it must be read back: JSON as canonical text, moments naive in UTC, no value as None."""
+    row = row_contract(FULL_SCHEMA).accept(
+        b'{"flight":"A","fare":1.50,"departs":"2013-02-01T00:00:00-05:00","reasons":{"b":1.0,"a":null}}'
+    )
+    assert TABLE.stored_values(row, BATCH) == (
+        "A", None, None, Decimal("1.5"), None, None, None, None,
+        datetime.fromisoformat("2013-02-01T05:00:00"),
+        '{"a":null,"b":1}', BATCH, row.checksum,
+    )  # fmt: skip
+    assert len(TABLE.stored_values(row, BATCH)) == len(TABLE.columns)
 
 
 def test_publication_parameters_fill_the_statement() -> None:
