@@ -18,7 +18,6 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local.environment_file import read_environment_file
-from infra.local.provisioning import ProvisioningError
 from infra.local.provisioning.clients import Clients, require_loopback
 from infra.local.stack_state import StackError
 
@@ -71,7 +70,7 @@ def obtain_token(variables: dict[str, str]) -> str:
         basic = f"{credentials['client_id']}:{credentials['client_secret']}"
     except (ClientError, BotoCoreError) as error:
         raise AccessTokenError(f"The token client's secret cannot be read: {error}. {_MAKE_UP}.") from error
-    except ProvisioningError as error:
+    except StackError as error:
         raise AccessTokenError(str(error)) from error
     except (ValueError, KeyError) as error:
         name = variables["MLPIPE_TOKEN_CLIENT_SECRET_NAME"]
