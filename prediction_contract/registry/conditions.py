@@ -173,7 +173,7 @@ class AllOf:
 
     def render(self, placeholders: Placeholders) -> str:
         """See `Clause`."""
-        return "(" + " AND ".join(clause.render(placeholders) for clause in self.clauses) + ")"
+        return _joined(" AND ", self.clauses, placeholders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class AnyOf:
 
     def render(self, placeholders: Placeholders) -> str:
         """See `Clause`."""
-        return "(" + " OR ".join(clause.render(placeholders) for clause in self.clauses) + ")"
+        return _joined(" OR ", self.clauses, placeholders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,3 +206,9 @@ class Condition:
     clause: Clause
     otherwise: str
     remedy: str
+
+
+def _joined(operator: str, clauses: tuple[Clause, ...], placeholders: Placeholders) -> str:
+    # DynamoDB refuses redundant parentheses.
+    rendered = [clause.render(placeholders) for clause in clauses]
+    return rendered[0] if len(rendered) == 1 else f"({operator.join(rendered)})"

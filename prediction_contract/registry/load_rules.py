@@ -152,7 +152,7 @@ def claim_load(
                     "Another load of the batch was claimed meanwhile",
                     "Read the batch's record again",
                 ),
-                _claim_is_dead(now, ended_job_run_id),
+                _no_load_is_claimed(now, ended_job_run_id),
             ),
             assign=assign,
             remove=("claim_job_run_id", *_UNVERIFIED),
@@ -380,15 +380,27 @@ def _ended_claim(batch: BatchRecord, conditions: tuple[Condition, ...]) -> Write
     return Write(key=batch.key, conditions=conditions, assign=assign, remove=_CLAIM)
 
 
-def _claim_is_dead(now: datetime, ended_job_run_id: str | None) -> Condition:
-    lapsed = AllOf((Missing("claim_job_run_id"), Below("claim_confirm_by", moment_text(now))))
-    ended = (Equals("claim_job_run_id", ended_job_run_id),) if ended_job_run_id else ()
+def _no_load_is_claimed(now: datetime, ended_job_run_id: str | None) -> Condition:
     return Condition(
         "no_load_is_claimed",
-        AnyOf((Missing("claim_token"), lapsed, *ended)),
+        AnyOf((Missing("claim_token"), *_dead_claim(now, ended_job_run_id))),
         "Another load of the batch is claimed",
         "Wait for its job run to end, or for the claim to lapse",
     )
+
+
+def _claim_is_dead(now: datetime, ended_job_run_id: str | None) -> Condition:
+    return Condition(
+        "claim_is_dead",
+        AnyOf(_dead_claim(now, ended_job_run_id)),
+        "The claim may still be used, or is gone already",
+        "Wait for its job run to end, or for the claim to lapse",
+    )
+
+
+def _dead_claim(now: datetime, ended_job_run_id: str | None) -> tuple[Clause, ...]:
+    lapsed = AllOf((Missing("claim_job_run_id"), Below("claim_confirm_by", moment_text(now))))
+    return (lapsed, Equals("claim_job_run_id", ended_job_run_id)) if ended_job_run_id else (lapsed,)
 
 
 def _claim_is_ours(token: str) -> Condition:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from prediction_contract.batch import minted_at
+from prediction_contract.batch import BatchId
 from prediction_contract.moments import moment_text
 from prediction_contract.registry.attribute_values import Value
 from prediction_contract.registry.conditions import (
@@ -192,8 +192,8 @@ def withdraw(target: BatchRecord, request: Request) -> Transaction:
     """Mark a batch that is not live as unfit: nothing automatic will publish it or score upon it."""
     not_live = Condition(
         "batch_is_not_live",
-        Differs("release_state", ReleaseState.LIVE),
-        "The batch is live",
+        OneOf("release_state", tuple(state for state in ReleaseState if state is not ReleaseState.LIVE)),
+        "The batch is live, or unknown",
         "Roll back to another batch: that withdraws this one",
     )
     return Transaction(
@@ -254,7 +254,7 @@ def _move_home(
     withdrawn: dict[str, Value] = {}
     if action is Action.ROLLBACK and replaced:
         # A clock that runs behind the one that minted the live batch must not let that batch's like through.
-        withdrawn = {"withdrawn_before": moment_text(max(now, minted_at(replaced)))}
+        withdrawn = {"withdrawn_before": moment_text(max(now, BatchId(replaced).minted_at))}
     following = _regions_that_follow(target, release) if action is Action.ROLLBACK else ()
     verified = Condition(
         "target_is_verified",
@@ -337,7 +337,7 @@ def _automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
             AnyOf(
                 (
                     Missing("withdrawn_before"),
-                    Below("withdrawn_before", moment_text(minted_at(target.batch_id))),
+                    Below("withdrawn_before", moment_text(BatchId(target.batch_id).minted_at)),
                 )
             ),
             "The batch was minted before the last rollback, perhaps of the same cause",

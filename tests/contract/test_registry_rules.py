@@ -1,0 +1,349 @@
+"""The registry's rules: a batch's whole life, what refusals say, and no broken invariant under interleaving."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from prediction_contract.errors import InvalidNameError, RuleViolationError
+from prediction_contract.registry import load_rules, publication_rules, retention_rules
+from prediction_contract.registry.load_rules import LoadEvidence, RowTally
+from prediction_contract.registry.publication_rules import BECOMES_HISTORY, Release
+from prediction_contract.registry.records import (
+    BatchRecord,
+    LivePointer,
+    PublicationEntry,
+    Request,
+    batch_key,
+    pointer_key,
+    publication_key,
+    request_key,
+)
+from tests.contract.registry_machine import RegistryMachine
+from tests.fakes.prediction_stores import (
+    FIRST,
+    HOME,
+    ITEM_LIFE,
+    MODEL,
+    OLDER,
+    QUARANTINED,
+    SECOND,
+    START,
+    World,
+)
+from tests.fakes.registry_table import FakeRegistryTable
+
+FAR = "eu-west-1"
+DAY = timedelta(days=1)
+LIFE = {"minimum_life": DAY, "retention": DAY}
+
+TestRegistryMachine = RegistryMachine.TestCase
+TestRegistryMachine.settings = settings(
+    max_examples=150,
+    stateful_step_count=60,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+
+
+class Story:
+    """A table, and a person who does one thing after another without anybody in the way."""
+
+    def __init__(self) -> None:
+        self.table = FakeRegistryTable()
+        self.world = World()
+        self.now = START
+
+    def batch(self, batch_id: str) -> BatchRecord:
+        """Return a known batch's record."""
+        found = self.table.batch(MODEL, batch_id)
+        assert found is not None
+        return found
+
+    def release(self) -> Release:
+        """Return the model's release state."""
+        return Release(
+            home_region=HOME,
+            home=self.table.pointer(MODEL, HOME),
+            regions={FAR: self.table.pointer(MODEL, FAR)},
+        )
+
+    def verified(self, batch_id: str, digest: str = "digest-0") -> BatchRecord:
+        """Take a batch from its done file to verified."""
+        apply = self.table.apply
+        facts = self.world.facts(batch_id, digest)
+        assert apply("", load_rules.register_batch(facts, self.table.batch(MODEL, batch_id))) is None
+        token, job = f"token-{batch_id}", f"job-{batch_id}"
+        soon = self.now + timedelta(minutes=10)
+        assert (
+            apply("", load_rules.claim_load(self.batch(batch_id), token=token, confirm_by=soon, now=self.now))
+            is None
+        )
+        assert apply("", load_rules.confirm_claim(self.batch(batch_id), token=token, job_run_id=job)) is None
+        writing = load_rules.begin_writing(
+            self.batch(batch_id), token=token, manifest_digest=digest, cleaning="{}", now=self.now
+        )
+        assert apply("", writing) is None
+        completed = load_rules.complete_load(
+            self.batch(batch_id), token=token, expire_at=self.now + ITEM_LIFE, now=self.now, retention=DAY
+        )
+        assert apply("", completed) is None
+        assert self.batch(batch_id).load_state == "loaded"
+        kept = RowTally(rows=2, checksum=5)
+        evidence = LoadEvidence(
+            attempt=self.batch(batch_id).load_attempts, dynamodb=kept, snowflake=kept, quarantined=QUARANTINED
+        )
+        verify = load_rules.verify_load(self.batch(batch_id), evidence, now=self.now, retention=DAY)
+        assert apply("", verify) is None
+        return self.batch(batch_id)
+
+    def publish(self, batch_id: str, *, automatic: bool = False) -> str | None:
+        """Ask for a publication; return the condition that forbids it, if one does."""
+        request = Request(request_id=f"publish-{batch_id}-{self.now:%d-%H}", actor="ada", automatic=automatic)
+        target = self.batch(batch_id)
+        return self.table.apply(
+            "", publication_rules.publish(target, self.release(), request, now=self.now, **LIFE)
+        )
+
+    def roll_back(self, batch_id: str) -> str | None:
+        """Ask for a rollback; return the condition that forbids it, if one does."""
+        request = Request(request_id=f"rollback-{batch_id}", actor="ada", reason="wrong features")
+        target = self.batch(batch_id)
+        return self.table.apply(
+            "", publication_rules.rollback(target, self.release(), request, now=self.now, **LIFE)
+        )
+
+    def live(self, region: str = HOME) -> str | None:
+        """Return the batch that a region serves."""
+        pointer = self.table.pointer(MODEL, region)
+        return pointer.batch_id if pointer else None
+
+
+def test_a_batch_goes_from_done_file_to_live_and_becomes_history_of_the_next() -> None:
+    """Publication moves the pointer, and both batches' records and the history say so."""
+    story = Story()
+    story.verified(OLDER, "digest-0")
+    story.verified(FIRST)
+    assert story.publish(OLDER, automatic=True) is None
+    assert story.publish(FIRST, automatic=True) is None
+    assert story.live() == FIRST
+    assert story.batch(FIRST).release_state == "live"
+    assert story.batch(OLDER).release_state == "superseded"
+    entry = PublicationEntry.from_attributes(story.table.read(publication_key(MODEL, 2)))
+    assert (entry.batch_id, entry.previous_batch_id, entry.actor) == (FIRST, OLDER, "ada")
+
+
+def test_an_older_batch_becomes_history_automatically_and_live_only_by_a_person() -> None:
+    """A backfill never moves the live pointer backwards; an explicit publication does."""
+    story = Story()
+    story.verified(FIRST)
+    story.verified(OLDER)
+    assert story.publish(FIRST, automatic=True) is None
+    refused = story.publish(OLDER, automatic=True)
+    assert refused in BECOMES_HISTORY
+    assert story.live() == FIRST
+    story.now += timedelta(hours=1)
+    assert story.publish(OLDER) is None
+    assert story.live() == OLDER
+
+
+def test_after_a_rollback_only_batches_minted_later_are_published_automatically() -> None:
+    """The rolled-back batch is withdrawn, and so is what was in the works at that moment."""
+    story = Story()
+    story.verified(OLDER)
+    story.verified(FIRST)
+    assert story.publish(OLDER) is None
+    assert story.publish(FIRST) is None
+    story.now += timedelta(hours=21)  # after the second batch of that day was minted
+    assert story.roll_back(OLDER) is None
+    assert story.live() == OLDER
+    assert story.batch(FIRST).release_state == "withdrawn"
+    story.verified(SECOND)
+    assert story.publish(SECOND, automatic=True) == "target_was_minted_after_rollback"
+    assert story.publish(FIRST, automatic=True) == "target_was_never_published"
+    assert story.publish(FIRST) is None
+    assert story.live() == FIRST
+
+
+def test_a_hold_stops_automatic_publication_until_it_is_released() -> None:
+    """A person may still publish during a hold, and the hold outlasts it."""
+    story = Story()
+    story.verified(OLDER)
+    story.verified(FIRST)
+    for held, request_id in ((True, "hold-1"), (False, "release-1")):
+        request = Request(request_id=request_id, actor="ada")
+        change = publication_rules.hold(story.release(), request, model=MODEL, held=held, now=story.now)
+        assert story.table.apply("", change) is None
+        assert (story.publish(FIRST, automatic=True) == "publication_is_not_held") is held
+        if held:
+            assert story.publish(OLDER) is None
+            assert story.publish(FIRST, automatic=True) == "publication_is_not_held"
+    assert story.live() == FIRST
+
+
+def test_a_rollback_moves_the_regions_that_hold_the_target_and_leaves_the_others() -> None:
+    """A region whose replica was verified moves together with home."""
+    story = Story()
+    for batch_id in (OLDER, FIRST):
+        story.verified(batch_id)
+        assert story.publish(batch_id) is None
+        attempt = story.batch(batch_id).verified_attempt
+        assert attempt is not None
+        confirm = load_rules.confirm_region(story.batch(batch_id), region=FAR, attempt=attempt)
+        assert story.table.apply("", confirm) is None
+        follow = publication_rules.follow_home(
+            story.batch(batch_id), story.release(), region=FAR, now=story.now
+        )
+        assert story.table.apply("", follow) is None
+    assert story.live(FAR) == FIRST
+    assert story.roll_back(OLDER) is None
+    assert story.live(FAR) == story.live(HOME) == OLDER
+
+
+def test_a_retired_batch_can_be_loaded_and_published_again() -> None:
+    """Retiring takes the claim while rows are deleted; giving it up opens the way back."""
+    story = Story()
+    for batch_id in (OLDER, FIRST, SECOND):
+        story.verified(batch_id)
+        assert story.publish(batch_id) is None
+    story.now += 2 * DAY
+    retire = retention_rules.retire(
+        story.batch(OLDER),
+        token="sweep",
+        run_id="run-1",
+        home_region=HOME,
+        regions=[FAR],
+        projected_sequence=3,
+        now=story.now,
+    )
+    assert story.table.apply("", retire) is None
+    assert story.batch(OLDER).load_state == "retired"
+    assert story.publish(OLDER) == "target_is_verified"
+    release = load_rules.release_claim(story.batch(OLDER), token="sweep")
+    assert story.table.apply("", release) is None
+    story.verified(OLDER)
+    assert story.publish(OLDER) is None
+
+
+def test_a_bad_done_file_is_refused_and_its_correction_loads() -> None:
+    """Nothing was written from the bad file, so the same batch id may come again."""
+    story = Story()
+    bad = story.world.facts(OLDER, "digest-0")
+    assert story.table.apply("", load_rules.refuse_manifest(bad, "part 3 is missing", None)) is None
+    assert story.batch(OLDER).refusal_reason == "part 3 is missing"
+    good = story.world.facts(OLDER, "digest-1")
+    assert story.table.apply("", load_rules.register_batch(good, story.batch(OLDER))) is None
+    assert (story.batch(OLDER).load_state, story.batch(OLDER).refusal_reason) == ("done", None)
+
+
+def test_a_done_file_that_changes_after_rows_were_written_is_refused() -> None:
+    """A correction of a loaded batch is a new batch."""
+    story = Story()
+    loaded = story.verified(FIRST)
+    other = story.world.facts(FIRST, "digest-1")
+    assert story.table.apply("", load_rules.register_batch(other, loaded)) == "manifest_is_not_fixed"
+    assert load_rules.register_batch(story.world.facts(FIRST, "digest-0"), loaded).writes == ()
+
+
+def test_a_load_that_finds_its_files_altered_refuses_the_batch() -> None:
+    """The refusal is recorded by the holder of the claim only."""
+    story = Story()
+    facts = story.world.facts(FIRST, "digest-0")
+    assert story.table.apply("", load_rules.register_batch(facts, None)) is None
+    claim = load_rules.claim_load(story.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
+    assert story.table.apply("", claim) is None
+    for token, verdict in (("other", "claim_is_ours"), ("t", None)):
+        refusal = load_rules.refuse_load(
+            story.batch(FIRST),
+            token=token,
+            manifest_digest="digest-0",
+            reason="part-00000: sha256 differs",
+            now=START,
+            retention=DAY,
+        )
+        assert story.table.apply("", refusal) == verdict
+    assert story.batch(FIRST).load_state == "refused"
+    assert story.batch(FIRST).claim_token is None
+
+
+def test_a_lapsed_claim_can_be_abandoned_and_an_active_one_cannot() -> None:
+    """A claim whose job run never confirmed is cleared after its time."""
+    story = Story()
+    facts = story.world.facts(FIRST, "digest-0")
+    assert story.table.apply("", load_rules.register_batch(facts, None)) is None
+    claim = load_rules.claim_load(story.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
+    assert story.table.apply("", claim) is None
+    early = load_rules.abandon_claim(story.batch(FIRST), now=START)
+    assert story.table.apply("", early) == "claim_is_dead"
+    late = load_rules.abandon_claim(story.batch(FIRST), now=START + 2 * DAY)
+    assert story.table.apply("", late) is None
+    assert (story.batch(FIRST).load_state, story.batch(FIRST).claim_token) == ("done", None)
+
+
+def test_a_withdrawn_batch_is_not_published_automatically() -> None:
+    """Withdrawal of a batch that is not live marks it; the live one must be rolled back instead."""
+    story = Story()
+    story.verified(FIRST)
+    change = publication_rules.withdraw(story.batch(FIRST), Request(request_id="w-1", actor="ada"))
+    assert story.table.apply("", change) is None
+    assert story.publish(FIRST, automatic=True) == "target_was_never_published"
+    assert story.publish(FIRST) is None
+    again = publication_rules.withdraw(story.batch(FIRST), Request(request_id="w-2", actor="ada"))
+    assert story.table.apply("", again) == "batch_is_not_live"
+
+
+def test_a_batch_served_by_a_lagging_region_is_loaded_again_in_time() -> None:
+    """Whoever serves the batch, home or not, its items must not expire."""
+    story = Story()
+    batch = story.verified(FIRST)
+    pointer = LivePointer(model=MODEL, batch_id=FIRST, partition="2013-02-02", sequence=1)
+    assert not retention_rules.needs_reload(batch, [pointer], now=START, margin=DAY)
+    assert retention_rules.needs_reload(batch, [pointer], now=START + ITEM_LIFE, margin=DAY)
+    assert not retention_rules.needs_reload(batch, [], now=START + ITEM_LIFE, margin=DAY)
+
+
+def test_after_a_restore_the_sequence_goes_on_above_what_snowflake_has_seen() -> None:
+    """A restored registry never reuses a number that a warehouse reader may have seen."""
+    release = Release(home_region=HOME, home=LivePointer(model=MODEL, sequence=4), highest_projected=9)
+    assert release.next_sequence == 10
+
+
+def test_a_refusal_says_what_which_batch_and_what_to_do() -> None:
+    """`check` names the first condition that the records read do not meet."""
+    story = Story()
+    facts = story.world.facts(FIRST, "digest-0")
+    assert story.table.apply("", load_rules.register_batch(facts, None)) is None
+    request = Request(request_id="r-1", actor="ada")
+    change = publication_rules.publish(story.batch(FIRST), story.release(), request, now=START, **LIFE)
+    with pytest.raises(RuleViolationError) as refusal:
+        change.check(story.table.records)
+    assert refusal.value.condition == "target_is_verified"
+    assert str(refusal.value) == (
+        f"{MODEL}/{FIRST}: The batch is done, not verified. Load it and let its checks pass first."
+    )
+    story.verified(FIRST)
+    publication_rules.publish(story.batch(FIRST), story.release(), request, now=START, **LIFE).check(
+        story.table.records
+    )
+
+
+@pytest.mark.parametrize("request_id", ["", "a b", "x" * 129, "#", "-x"])
+def test_request_ids_that_could_not_be_keys_are_refused(request_id: str) -> None:
+    """A request id becomes part of a sort key."""
+    with pytest.raises(InvalidNameError):
+        request_key(MODEL, request_id)
+
+
+def test_record_keys_sort_and_are_distinct() -> None:
+    """Publication entries list in order, and no two kinds of record share a key."""
+    assert publication_key(MODEL, 9).record < publication_key(MODEL, 10).record
+    kinds = {
+        batch_key(MODEL, FIRST),
+        pointer_key(MODEL, HOME),
+        publication_key(MODEL, 1),
+        request_key(MODEL, "a"),
+    }
+    assert len({key.record.split("#")[0] for key in kinds}) == 4

@@ -1,0 +1,45 @@
+"""A registry table in memory: applies transactions as DynamoDB does, all conditions first."""
+
+from __future__ import annotations
+
+from prediction_contract.registry.attribute_values import Attributes, Value
+from prediction_contract.registry.records import BatchRecord, LivePointer, RecordKey, batch_key, pointer_key
+from prediction_contract.registry.transaction import Transaction
+
+
+class FakeRegistryTable:
+    """Holds records by key. Conditions named in `disabled` are not judged: a mutated rule."""
+
+    def __init__(self, disabled: frozenset[str] = frozenset()) -> None:
+        self.records: dict[RecordKey, dict[str, Value]] = {}
+        self.disabled = disabled
+
+    def apply(self, rule: str, transaction: Transaction) -> str | None:
+        """Apply a transaction and return None, or return the name of the condition that forbids it."""
+        keys = [write.key for write in transaction.writes]
+        assert len(keys) == len(set(keys)), f"DynamoDB refuses two actions on one item: {keys}"
+        for write in transaction.writes:
+            attributes = self.records.get(write.key, {})
+            for condition in write.conditions:
+                if f"{rule}.{condition.name}" in self.disabled:
+                    continue
+                if not condition.clause.holds(attributes):
+                    return condition.name
+        for write in transaction.writes:
+            if write.assign or write.remove or write.add:
+                self.records[write.key] = write.applied_to(self.records.get(write.key, {}))
+        return None
+
+    def read(self, key: RecordKey) -> Attributes:
+        """Return the attributes of a record; none if it is absent."""
+        return self.records.get(key, {})
+
+    def batch(self, model: str, batch_id: str) -> BatchRecord | None:
+        """Return a batch's record, or None."""
+        attributes = self.read(batch_key(model, batch_id))
+        return BatchRecord.from_attributes(attributes) if attributes else None
+
+    def pointer(self, model: str, region: str) -> LivePointer | None:
+        """Return a region's live pointer, or None."""
+        attributes = self.read(pointer_key(model, region))
+        return LivePointer.from_attributes(attributes) if attributes else None
