@@ -29,13 +29,23 @@ _SHUTDOWN_SECONDS = 25.0
 
 
 def serve(settings: ExecutorSettings) -> int:
-    """Serve until SIGTERM or SIGINT, then end every job; returns the process's exit code."""
+    """Serve until SIGTERM or SIGINT, then end every job.
+
+    Returns:
+        The process's exit code: 0, 1 if a job did not end in time, 3 for a damaged or foreign state, 4 for a
+        port in use.
+    """
     try:
         store = RecordStore(settings.state_dir)
     except StateCorruptError as error:
         _LOG.error("%s", error)
         return 3
-    server = ExecutorServer(settings.port)
+    try:
+        server = ExecutorServer(settings.port)
+    except OSError as error:
+        _LOG.error("Port %d cannot be used (%s). End what holds it, or choose another.", settings.port, error)
+        store.close()
+        return 4
     access = AwsAccess(settings)
     runner = JobRunner(
         settings=settings,

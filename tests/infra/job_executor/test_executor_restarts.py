@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -61,6 +63,30 @@ def test_a_job_killed_before_its_script_began_runs_once(own_executor: Executor, 
     own_executor.start()
     assert glue_end(own_executor, job, run_id)["JobRunState"] == "SUCCEEDED"
     assert aws.logs("/aws-glue/jobs/output", run_id) == ["once"]
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_go_unnoticed(own_executor: Executor, aws: Aws, name: str) -> None:
+    """Jobs started between a dozen kills all end well: each script ran once, each line is there once."""
+    moments = random.Random(name)
+    job = glue_job(own_executor, aws, name, COUNTER, ExecutionProperty={"MaxConcurrentRuns": 20})
+    runs, processing = [], []
+    for number in range(12):
+        runs.append(own_executor.client("glue").start_job_run(JobName=job)["JobRunId"])
+        if number % 4 == 0:
+            processing.append(f"{name}-{number}")
+            request = processing_request(aws, processing[-1], COUNTER)
+            own_executor.client("sagemaker").create_processing_job(**request)
+        time.sleep(moments.uniform(0, 1.5))
+        own_executor.kill()
+        own_executor.start()
+    whole = [f"line {number}" for number in range(50)]
+    for run_id in runs:
+        assert glue_end(own_executor, job, run_id)["JobRunState"] == "SUCCEEDED"
+        assert aws.logs("/aws-glue/jobs/output", run_id) == whole
+    for processing_job in processing:
+        assert sagemaker_end(own_executor, "Processing", processing_job)["ProcessingJobStatus"] == "Completed"
+        assert aws.logs("/aws/sagemaker/ProcessingJobs", f"{processing_job}/algo-1-") == whole
 
 
 def test_a_stop_reaches_a_job_of_a_killed_executor(own_executor: Executor, aws: Aws, name: str) -> None:
@@ -129,6 +155,13 @@ def test_a_damaged_state_is_reported_and_left_alone(aws: Aws, tmp_path: Path) ->
     assert "is damaged" in told
     assert "move it" in told
     assert (tmp_path / "executor.sqlite3").read_bytes() == damaged
+
+
+def test_a_port_in_use_is_reported(own_executor: Executor, aws: Aws, tmp_path: Path) -> None:
+    """An executor whose port is taken ends with a message that names the port."""
+    second = Executor(aws.url, tmp_path / "second", port=own_executor.port)
+    assert second.spawn().wait(timeout=60) == 4
+    assert f"Port {second.port} cannot be used" in (second.state_dir / "executor.log").read_text()
 
 
 def test_one_executor_to_a_state(own_executor: Executor, aws: Aws) -> None:
