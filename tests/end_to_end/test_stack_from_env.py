@@ -1,0 +1,86 @@
+"""The local stack keeps its promises to programs that have nothing of the project's but `.env`.
+
+The programs are in `plain_clients`. That four deltalake processes commit at once without losing a row is in
+`tests/infra/test_delta_concurrency.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.stack_runs import LocalStack
+
+PLAIN_CLIENTS = Path(__file__).with_name("plain_clients")
+_DEADLINE_SECONDS = 240
+_FOREIGN = {"arro3", "boto3", "botocore", "deltalake", "snowflake"}
+
+
+def run_plain(stack: LocalStack, directory: Path, program: str, *arguments: str) -> None:
+    """Run a program in an empty directory with `.env`, PATH and HOME; fail the test if it fails."""
+    directory.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(PLAIN_CLIENTS / program), *arguments],
+        cwd=directory,
+        # An empty home: no AWS profile and no Snowflake connection of the developer's comes to its aid.
+        env={"PATH": os.environ["PATH"], "HOME": str(directory), **stack.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_DEADLINE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_plain_programs_import_nothing_of_ours() -> None:
+    """They use the standard library, AWS's, Snowflake's and Delta's own packages, and one another."""
+    files = sorted(PLAIN_CLIENTS.glob("*.py"))
+    allowed = _FOREIGN | sys.stdlib_module_names | {file.stem for file in files}
+    imported: set[str] = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or ".").partition(".")[0])
+    assert imported - allowed == set()
+    assert imported >= _FOREIGN
+
+
+@pytest.mark.stack
+def test_boto3_reads_writes_batches_conditions_and_notices(local_stack: LocalStack, tmp_path: Path) -> None:
+    """DynamoDB's and S3's operations and limits hold, and a done file is noticed exactly once."""
+    run_plain(local_stack, tmp_path / "empty", "tables_and_objects.py")
+
+
+@pytest.mark.stack
+def test_glue_runs_a_script_to_each_end(local_stack: LocalStack, tmp_path: Path) -> None:
+    """Job runs succeed, fail and are stopped, with the states and the logs that Glue has."""
+    run_plain(local_stack, tmp_path / "empty", "glue_jobs.py")
+
+
+@pytest.mark.stack
+@pytest.mark.slow
+def test_glue_times_out(local_stack: LocalStack, tmp_path: Path) -> None:
+    """A job run over its minutes ends as TIMEOUT; Glue's shortest limit is a minute, here too."""
+    run_plain(local_stack, tmp_path / "empty", "glue_jobs.py", "time-out")
+
+
+@pytest.mark.stack
+def test_sagemaker_runs_a_script_to_each_end(local_stack: LocalStack, tmp_path: Path) -> None:
+    """Processing jobs complete, fail, exceed their time and are stopped, with status, output and logs."""
+    run_plain(local_stack, tmp_path / "empty", "processing_jobs.py")
+
+
+@pytest.mark.stack
+def test_snowflake_copies_from_s3_and_reads_back(local_stack: LocalStack, tmp_path: Path) -> None:
+    """The connector logs in with its variables, and Parquet written by deltalake arrives unchanged."""
+    run_plain(local_stack, tmp_path / "empty", "warehouse.py")
