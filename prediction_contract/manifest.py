@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from prediction_contract.canonical_json import JsonValue
     from prediction_contract.schema import PredictionSchema
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 MANIFEST_BYTES = 16 * 1024 * 1024
+MANIFEST_DEPTH = 64
 
 
 def build_manifest(
@@ -101,8 +103,8 @@ def parse_manifest(content: bytes) -> Manifest:
     """Return the manifest of a done file's bytes; `validate` it before acting on it.
 
     Raises:
-        InvalidManifestError: It is larger than `MANIFEST_BYTES`, no JSON, or a member is missing or has
-            another form.
+        InvalidManifestError: It is larger than `MANIFEST_BYTES`, nests deeper than `MANIFEST_DEPTH`, is no
+            JSON, or a member is missing or has another form.
         UnsupportedManifestVersionError: It is of another major version.
     """
     if len(content) > MANIFEST_BYTES:
@@ -112,15 +114,29 @@ def parse_manifest(content: bytes) -> Manifest:
         )
     try:
         document = parse_json(content)
+        _check_depth(document)
         manifest = read_manifest(document)
         # What cannot be written again has no digest: half surrogates in unknown members, for instance.
         _ = manifest.digest
-    except (InvalidJsonError, RecursionError) as error:
+    except InvalidJsonError as error:
         raise InvalidManifestError(
             f"The manifest is not JSON that can be held without loss: {error}"[:500],
             remedy="Write it by build_manifest, and deliver it again",
         ) from error
     return manifest
+
+
+def _check_depth(document: JsonValue) -> None:
+    """Refuse a document whose writing would depend on how deep the writer's own stack is."""
+    level: list[JsonValue] = [document]
+    for _ in range(MANIFEST_DEPTH):
+        inner = [value for value in level if isinstance(value, list | dict)]
+        if not inner:
+            return
+        level = [
+            member for value in inner for member in (value.values() if isinstance(value, dict) else value)
+        ]
+    raise InvalidJsonError("too_deep", f"The document nests deeper than {MANIFEST_DEPTH} levels")
 
 
 def validate(manifest: Manifest, *, bucket: str, key: str) -> None:

@@ -140,7 +140,8 @@ class _Members:
 
     def number(self, name: str, least: int = 0) -> int:
         value = self._get(name)
-        if isinstance(value, Decimal) and abs(value) <= LARGEST_NUMBER and value == value.to_integral_value():
+        # Compared first and as it is: arithmetic with a huge exponent raises, and so would its digits.
+        if isinstance(value, Decimal) and 0 <= value <= LARGEST_NUMBER and value == value.to_integral_value():
             value = int(value)
         if type(value) is not int or not least <= value <= LARGEST_NUMBER:
             self.fail(name, f"is no integer from {least} to {LARGEST_NUMBER}")
@@ -249,7 +250,9 @@ def _table(text: str) -> str:
 
 
 def _data_file(text: str) -> str:
-    if validated_key(text).startswith("_delta_log/") or not text.endswith(".parquet"):
+    # Readers of Delta and Spark take names that begin with '_' or '.' for logs and other hidden files.
+    hidden = any(segment.startswith(("_", ".")) for segment in validated_key(text).split("/"))
+    if hidden or not text.endswith(".parquet"):
         raise ValueError(f"{text[:200]!r} is no data file of a Delta table")
     return text
 

@@ -19,7 +19,10 @@ BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _BUCKET = re.compile(BUCKET_PATTERN)
 _RUN_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _DONE_KEY = re.compile("done/([^/]+)/([^/]+)/([^/]+)[.]json")
-_KEY_CHARACTERS = re.compile(r"[A-Za-z0-9!_.*'()=+:@, -]+")
+# None that a shell, an SQL literal, a URL or Spark's globbing of paths reads as more than itself.
+KEY_SEGMENT_PATTERN = "[A-Za-z0-9_.=+:@,-]+"
+
+_KEY_SEGMENT = re.compile(KEY_SEGMENT_PATTERN)
 _KEY_LENGTH = 1024
 _MOST_PARTS = 100_000
 
@@ -185,7 +188,7 @@ def validated_key(key: str) -> str:
 
     Raises:
         InvalidNameError: It is empty or too long, begins with `/`, or has a segment that is empty, `.`, `..`
-            or holds a character that S3 does not call safe.
+            or holds a character beside letters, digits and `_.=+:@,-`.
     """
     if len(key) <= _KEY_LENGTH and all(map(_is_plain_segment, key.split("/"))):
         return key
@@ -196,7 +199,7 @@ def validated_key(key: str) -> str:
 
 
 def _is_plain_segment(segment: str) -> bool:
-    return segment not in {"", ".", ".."} and _KEY_CHARACTERS.fullmatch(segment) is not None
+    return segment not in {"", ".", ".."} and _KEY_SEGMENT.fullmatch(segment) is not None
 
 
 def _part_number(number: int) -> str:

@@ -111,5 +111,5 @@ class WarehouseLoad:
 
 
 def _file_literal(path: str) -> str:
-    """Return a file's path as an SQL literal; a quote is the one safe key character that needs doubling."""
-    return "'" + validated_key(path).replace("'", "''") + "'"
+    """Return a file's path as an SQL literal; a valid key holds nothing to escape."""
+    return f"'{validated_key(path)}'"

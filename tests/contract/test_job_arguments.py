@@ -22,7 +22,7 @@ from prediction_contract.job_arguments import (
 BATCH = "20130201T060000Z-0123abcd"
 WORDS = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,60}\Z")
 IDENTIFIERS = st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,30}\Z")
-KEYS = st.from_regex(r"\A[a-z0-9=]{1,20}(/[a-z0-9= ._-]{0,20}[a-z]){0,3}\Z")
+KEYS = st.from_regex(r"\A[a-z0-9=]{1,20}(/[a-z0-9=._-]{0,20}[a-z]){0,3}\Z")
 COUNTS = st.integers(1, 2**63 - 1)
 MODELS = st.from_regex(r"\A[a-z][a-z0-9_]{0,40}\Z")
 PARTITIONS = st.dates().map(str)

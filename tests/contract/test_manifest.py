@@ -28,7 +28,7 @@ from prediction_contract.manifest import (
     validate,
 )
 from prediction_contract.manifest_reader import DIGEST_PATTERN
-from prediction_contract.s3_layout import BUCKET_PATTERN, json_part_key
+from prediction_contract.s3_layout import BUCKET_PATTERN, KEY_SEGMENT_PATTERN, json_part_key
 from prediction_contract.schema import COLUMN_PATTERN, TYPE_PATTERN
 from tests.contract.prediction_rows import FULL_SCHEMA
 
@@ -156,6 +156,8 @@ FAULTS: list[tuple[str, Any]] = [
     ("json_parts.0.rows", -1),
     ("json_parts.0.bytes", 1.5),
     ("json_parts.0.rows", 2**63),
+    ("json_parts.0.key", f"predictions/flight_delay/json/dt=2013-02-01/batch={BATCH}/*"),
+    ("json_parts.0.key", f"predictions/flight_delay/json/dt=2013-02-01/batch={BATCH}/%2e%2e/part"),
     ("json_parts.0.sha256", "0" * 63),
     ("json_parts.0.sha256", "A" * 64),
     ("delta.table", "/predictions/flight_delay/delta/"),
@@ -163,7 +165,11 @@ FAULTS: list[tuple[str, Any]] = [
     ("delta.files.0", "../other/part-0.parquet"),
     ("delta.files.0", "s3://bucket/part?.parquet"),
     ("delta.files.0", "_delta_log/0.parquet"),
+    ("delta.files.0", "x/_delta_log/0.parquet"),
+    ("delta.files.0", "_change_data/part-0.parquet"),
+    ("delta.files.0", ".parquet"),
     ("delta.files.0", "part-0.csv"),
+    ("delta.files.0", "it's.parquet"),
     ("row_count", None),
     ("checksum", 5),
     ("checksum", "-1"),
@@ -230,10 +236,14 @@ def test_manifests_that_reach_outside_or_contradict_themselves_are_refused(
         b" " * (MANIFEST_BYTES + 1),
         manifest().to_bytes()[:-1] + b',"x":"\\ud800"}',
         manifest().to_bytes()[:-1] + b',"x":' + b"[" * 900 + b"]" * 900 + b"}",
+        manifest().to_bytes()[:-1] + b',"x":' + b"[" * 64 + b"]" * 64 + b"}",
         manifest().to_bytes()[:-1] + b',"x":' + b"9" * 5000 + b"}",
+        changed("row_count", "?").replace(b'"?"', b"1e1000000"),
+        changed("row_count", "?").replace(b'"?"', b"-1e99999999999"),
     ],
-    ids=["empty", "list", "cut", "nan", "doubled", "utf8", "deep", "large", "surrogate", "nested", "digits"],
-)
+    ids=["empty", "list", "cut", "nan", "doubled", "utf8", "deep", "large", "surrogate", "nested", "a level",
+         "digits", "exponent", "negative exponent"],
+)  # fmt: skip
 def test_documents_that_are_no_manifest_are_refused(content: bytes) -> None:
     """Whatever the bytes are, they are parsed or refused as an invalid manifest."""
     with pytest.raises(InvalidManifestError):
@@ -265,6 +275,12 @@ def test_nothing_is_built_that_its_readers_would_refuse(build: Callable[[], Mani
         build()
 
 
+def test_counts_may_be_written_as_any_integral_number() -> None:
+    """7, 7.0 and 70e-1 are the same count, and have the same digest."""
+    spelled = [changed("row_count", "?").replace(b'"?"', text) for text in (b"7", b"7.0", b"70e-1")]
+    assert {parse_manifest(content).digest for content in spelled} == {manifest().digest}
+
+
 def test_schema_spells_the_patterns_of_the_code() -> None:
     """The published JSON Schema is itself valid, and its patterns are those that the code applies."""
     schema = manifest_json_schema()
@@ -275,6 +291,7 @@ def test_schema_spells_the_patterns_of_the_code() -> None:
     assert members["partition"]["pattern"] == f"^{batch.PARTITION_PATTERN}$"
     assert members["bucket"]["pattern"] == f"^{BUCKET_PATTERN}$"
     assert shared["batch_id"]["pattern"] == f"^{batch.BATCH_ID_PATTERN}$"
+    assert shared["key"]["pattern"] == f"^{KEY_SEGMENT_PATTERN}(/{KEY_SEGMENT_PATTERN})*$"
     assert shared["column_name"]["pattern"] == f"^{COLUMN_PATTERN}$"
     assert columns["type"]["pattern"] == f"^({TYPE_PATTERN})$"
     assert shared["sha256"]["pattern"] == f"^{DIGEST_PATTERN}$"

@@ -78,7 +78,24 @@ def test_no_key_leaves_its_prefix(make: Callable[[], str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "/a", "a//b", "a/../b", "./a", "a/", "s3://b/k?x", "a\\b", "a\nb", "é", "a%2F..", "a" * 1025]
+    "key",
+    [
+        "",
+        "/a",
+        "a//b",
+        "a/../b",
+        "./a",
+        "a/",
+        "s3://b/k?x",
+        "a\\b",
+        "a\nb",
+        "é",
+        "a%2F..",
+        "*",
+        "a b",
+        "it's",
+        "a" * 1025,
+    ],
 )
 def test_unsafe_keys_are_refused(key: str) -> None:
     """Keys with empty, relative or strange segments are refused."""
