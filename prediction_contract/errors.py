@@ -75,3 +75,7 @@ class RuleViolationError(ContractError):
     ) -> None:
         self.condition = condition
         super().__init__(what, remedy=remedy, model=model, batch_id=batch_id)
+
+
+class RegistryUnavailableError(ContractError):
+    """The registry could not be changed in time, for no reason that lies in its rules."""

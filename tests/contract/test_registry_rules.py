@@ -1,4 +1,4 @@
-"""The registry's rules: a batch's whole life, what refusals say, and no broken invariant under interleaving."""
+"""The registry's rules: a batch's whole life, what refusals say, and interleaved actors."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from prediction_contract.registry.load_rules import ManifestFacts, RowTally
+from prediction_contract.registry.records import BatchRecord
 
 MODEL = "flight_delay"
 HOME = "us-east-1"
@@ -105,6 +106,10 @@ class World:
         """Return the unexpired rows of a batch in a region."""
         store = self.online if region == HOME else self.replica
         return {key: row for key, (row, expire_at) in store.get(batch_id, {}).items() if expire_at > self.now}
+
+    def is_whole(self, region: str, batch: BatchRecord) -> bool:
+        """Whether a region's readers find exactly the batch's rows."""
+        return self.readable(region, batch.batch_id) == expected_rows(batch.manifest_digest, batch.cleaning)
 
 
 def expected_rows(digest: str, cleaning: str | None) -> dict[str, StoredRow]:

@@ -1,0 +1,212 @@
+"""The registry table: reads records, and carries the rules' transactions out on DynamoDB.
+
+The boto3 client comes in as an argument, so the contract itself needs no AWS library.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
+from prediction_contract.registry.attribute_values import Attributes, decode_item
+from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.records import (
+    BatchRecord,
+    LivePointer,
+    PublicationEntry,
+    RecordKey,
+    batch_key,
+    pointer_key,
+    publication_key,
+)
+from prediction_contract.registry.transaction import Transaction
+
+# What was read had changed by the time of the write: decide again on what is there now.
+_OVERTAKEN = frozenset(
+    {"pointer_is_as_seen", "load_state_is_as_seen", "attempt_is_the_next", "manifest_is_as_seen"}
+)
+_PASSING_REASONS = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+_PASSING_ERRORS = frozenset(
+    {
+        "InternalServerError",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "ThrottlingException",
+        "TransactionInProgressException",
+    }
+)
+
+
+class RegistryTable:
+    """The registry of one deployment, in its home region or as a region's replica.
+
+    Args:
+        client: A boto3 DynamoDB client.
+        name: The table's name.
+        patience_seconds: How long a change is tried again while DynamoDB throttles or others are quicker.
+        sleep: Waits; tests pass their own.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        name: str,
+        *,
+        patience_seconds: float = 30.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._patience_seconds = patience_seconds
+        self._sleep = sleep
+
+    def batch(self, model: str, batch_id: str) -> BatchRecord | None:
+        """Return a batch's record as of now, or None."""
+        item = self._item(batch_key(model, batch_id))
+        return BatchRecord.from_item(item) if item else None
+
+    def pointer(self, model: str, region: str) -> LivePointer | None:
+        """Return a region's live pointer as of now, or None."""
+        item = self._item(pointer_key(model, region))
+        return LivePointer.from_item(item) if item else None
+
+    def publication(self, model: str, sequence: int) -> PublicationEntry | None:
+        """Return one publication entry, or None."""
+        item = self._item(publication_key(model, sequence))
+        return PublicationEntry.from_item(item) if item else None
+
+    def batches(self, model: str) -> list[BatchRecord]:
+        """Return all batch records of a model, the oldest batch first."""
+        return [BatchRecord.from_item(item) for item in self._query(model, "batch#")]
+
+    def publications(self, model: str, *, after: int = 0) -> list[PublicationEntry]:
+        """Return a model's publication entries with a higher sequence than `after`, in their order."""
+        entries = (PublicationEntry.from_item(item) for item in self._query(model, "publication#"))
+        return [entry for entry in entries if entry.sequence > after]
+
+    def release(
+        self, model: str, *, home_region: str, regions: Iterable[str] = (), highest_projected: int = 0
+    ) -> Release:
+        """Return a model's release state, all pointers as of one moment.
+
+        Args:
+            model: The model's name.
+            home_region: The region that writes.
+            regions: The other serving regions.
+            highest_projected: The highest sequence in Snowflake's projection, if it was read.
+        """
+        asked = [home_region, *regions]
+        answer = self._client.transact_get_items(
+            TransactItems=[
+                {"Get": {"TableName": self._name, "Key": pointer_key(model, region).item()}}
+                for region in asked
+            ]
+        )
+        pointers = {
+            region: LivePointer.from_item(response["Item"]) if response.get("Item") else None
+            for region, response in zip(asked, answer["Responses"], strict=True)
+        }
+        home = pointers.pop(home_region)
+        return Release(
+            home_region=home_region, home=home, regions=pointers, highest_projected=highest_projected
+        )
+
+    def carry_out(self, decide: Callable[[], Transaction]) -> bool:
+        """Decide on what is read now and carry it out; decide again whenever somebody else was quicker.
+
+        Args:
+            decide: Reads the records and returns a rule's transaction.
+
+        Returns:
+            Whether anything was done: False if the registry was as asked, or the request was known.
+
+        Raises:
+            RuleViolationError: A rule stands against the change.
+            RegistryUnavailableError: DynamoDB throttled, or others were quicker, until the patience ended.
+        """
+        deadline = time.monotonic() + self._patience_seconds
+        pause = 0.05
+        while True:
+            transaction = decide()
+            if not transaction.writes:
+                return False
+            refusal = self._attempt(transaction)
+            if refusal is None:
+                return True
+            if isinstance(refusal, RuleViolationError):
+                if refusal.condition == "request_is_new":
+                    return False
+                if refusal.condition not in _OVERTAKEN:
+                    raise refusal
+            if time.monotonic() + pause > deadline:
+                raise RegistryUnavailableError(
+                    f"The registry {self._name} did not take the change within "
+                    f"{self._patience_seconds:.0f} s: {refusal}",
+                    remedy="Run the step again: it is safe to repeat",
+                    model=transaction.model,
+                    batch_id=transaction.batch_id,
+                ) from refusal
+            # Full jitter: actors that collided once do not meet again.
+            self._sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
+            pause = min(pause * 2, 2.0)
+
+    def _attempt(self, transaction: Transaction) -> Exception | None:
+        """Send a transaction once; return what stood against it if that may pass or is a rule's verdict."""
+        items = transaction.items(self._name)
+        for item in items:
+            for action in item.values():
+                action["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+        try:
+            self._client.transact_write_items(TransactItems=items)
+        except self._client.exceptions.TransactionCanceledException as cancelled:
+            return _verdict(transaction, cancelled.response.get("CancellationReasons", []), cancelled)
+        except self._client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] in _PASSING_ERRORS:
+                return error
+            raise
+        return None
+
+    def _item(self, key: RecordKey) -> Mapping[str, Any] | None:
+        answer = self._client.get_item(TableName=self._name, Key=key.item(), ConsistentRead=True)
+        return answer.get("Item")
+
+    def _query(self, model: str, prefix: str) -> Iterable[Mapping[str, Any]]:
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._name,
+            ConsistentRead=True,
+            KeyConditionExpression="#model = :model AND begins_with(#record, :prefix)",
+            ExpressionAttributeNames={"#model": "model", "#record": "record"},
+            ExpressionAttributeValues={":model": {"S": model}, ":prefix": {"S": prefix}},
+        )
+        for page in pages:
+            yield from page["Items"]
+
+
+def _verdict(transaction: Transaction, reasons: list[Mapping[str, Any]], cancelled: Exception) -> Exception:
+    """Return the rule's verdict behind a cancelled transaction, or the cancellation if it may pass.
+
+    A known request counts before all else: what it did is what now stands against its repetition.
+    """
+    found: dict[RecordKey, Attributes] = {}
+    judged = []
+    for write, reason in zip(transaction.writes, reasons, strict=True):
+        code = reason.get("Code", "None")
+        if code in _PASSING_REASONS:
+            return cancelled
+        if code == "ConditionalCheckFailed":
+            found[write.key] = decode_item(reason.get("Item", {}))
+            judged.append(write)
+        elif code != "None":
+            raise cancelled
+    judged.sort(key=lambda write: not write.key.record.startswith("request#"))
+    failed = Transaction(transaction.model, transaction.batch_id, tuple(judged))
+    try:
+        failed.check(found)
+    except RuleViolationError as violation:
+        return violation
+    # The record changed between the verdict and its answer.
+    return cancelled

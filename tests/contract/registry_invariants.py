@@ -1,0 +1,160 @@
+"""What must never happen to the registry and its readers, in the design's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from prediction_contract.batch import BatchId
+from prediction_contract.moments import parse_moment
+from prediction_contract.registry.attribute_values import Attributes
+from prediction_contract.registry.records import BatchRecord, LoadState, RecordKey
+from tests.fakes.prediction_stores import BATCHES, FAR, HOME, MINIMUM_LIFE, MODEL, expected_rows
+
+if TYPE_CHECKING:
+    from tests.contract.registry_simulation import RegistrySimulation
+    from tests.fakes.registry_table import FakeRegistryTable
+
+LOAD_STATES = {
+    None: {"done", "refused"},
+    "done": {"done", "loading", "refused"},
+    "loading": {"loading", "loaded", "done", "refused"},
+    "loaded": {"loaded", "verified", "loading", "retired"},
+    "verified": {"verified", "retired"},
+    "refused": {"refused", "done", "loading", "retired"},
+    # A batch that was refused before a row was written may still be corrected.
+    "retired": {"retired", "loading", "done", "refused"},
+}
+
+
+class InvariantBrokenError(AssertionError):
+    """The registry let something happen that its design forbids."""
+
+
+def must(held: bool, what: str) -> None:
+    """Fail the run with a sentence."""
+    if not held:
+        raise InvariantBrokenError(what)
+
+
+def check_entries(table: FakeRegistryTable, before: Mapping[RecordKey, Attributes], rule: str) -> None:
+    """No publication entry ever changes."""
+    for key, entry in before.items():
+        must(table.read(key) == entry, f"{rule} rewrote the entry {key.record}")
+
+
+def check_transition(rule: str, was: BatchRecord | None, now: BatchRecord | None) -> None:
+    """A batch's record changes only as its states permit."""
+    if now is None or was == now:
+        return
+    old_state = was.load_state if was else None
+    must(
+        now.load_state == old_state or now.load_state in LOAD_STATES[old_state],
+        f"{rule} took {now.batch_id} from {old_state} to {now.load_state}",
+    )
+    if was:
+        must(now.load_attempts >= was.load_attempts, f"{rule} turned the attempts of {now.batch_id} back")
+        must(was.cleaning in {None, now.cleaning}, f"{rule} changed the cleaning rules of {now.batch_id}")
+        must(
+            was.release_state == now.release_state or now.release_state != "unpublished",
+            f"{rule} made {now.batch_id} unpublished again",
+        )
+
+
+def check_move(
+    simulation: RegistrySimulation, kind: str, target: str, *, live_before: str | None, state_before: str
+) -> None:
+    """A move of home's pointer is one that the onlooker, from memory, would have allowed."""
+    now = simulation.world.now
+    batch = simulation.known(target)
+    expire_at = batch.items_expire_at
+    must(
+        expire_at is not None and parse_moment(expire_at) >= now + MINIMUM_LIFE,
+        f"{target} became live with too little life left",
+    )
+    if kind == "automatic":
+        must(target not in simulation.ever_published, f"{target} was published automatically a second time")
+        must(
+            target not in simulation.ever_withdrawn,
+            f"{target} was published automatically after its withdrawal",
+        )
+        must(not simulation.held, f"{target} was published automatically during a hold")
+        must(
+            live_before is None or (BATCHES[target], target) > (BATCHES[live_before], live_before),
+            f"{target} replaced the newer {live_before} automatically",
+        )
+        rollback = simulation.last_rollback
+        must(
+            rollback is None or BatchId(target).minted_at > rollback,
+            f"{target} was minted before the last rollback and published automatically",
+        )
+    if kind == "rollback":
+        must(state_before == "superseded", f"rolled back to {target}, which was {state_before}")
+        home, far = (simulation.table.pointer(MODEL, region) for region in (HOME, FAR))
+        if home and far and home.sequence == far.sequence:
+            must(FAR in batch.verified_regions, f"{FAR} moved to the unverified {target}")
+
+
+def check_readers(simulation: RegistrySimulation) -> None:
+    """Readers of every region and of Snowflake see whole batches only."""
+    for region in (HOME, FAR):
+        pointer = simulation.table.pointer(MODEL, region)
+        if pointer and pointer.batch_id:
+            batch = simulation.known(pointer.batch_id)
+            must(
+                simulation.world.is_whole(region, batch),
+                f"readers of {region} see {pointer.batch_id} incomplete",
+            )
+            must(batch.load_state == LoadState.VERIFIED, f"{region} serves a {batch.load_state} batch")
+    if simulation.world.projected_batch:
+        batch = simulation.known(simulation.world.projected_batch)
+        rows = simulation.world.warehouse.get(batch.batch_id, {})
+        must(
+            rows == expected_rows(batch.manifest_digest, batch.cleaning),
+            f"readers of Snowflake see {batch.batch_id} incomplete",
+        )
+
+
+def check_release_states(simulation: RegistrySimulation) -> None:
+    """Exactly the batch that home points to is live, and the one before it can be rolled back to."""
+    home = simulation.table.pointer(MODEL, HOME)
+    live = [batch_id for batch_id in BATCHES if simulation.known(batch_id).release_state == "live"]
+    must(live == ([home.batch_id] if home and home.batch_id else []), f"live are {live}, served is {home}")
+    if home and home.previous_batch_id:
+        must(home.previous_batch_id != home.batch_id, "the batch before the live one is the live one")
+        previous = simulation.known(home.previous_batch_id)
+        must(previous.load_state == LoadState.VERIFIED, f"the rollback target is {previous.load_state}")
+
+
+def check_workers(simulation: RegistrySimulation) -> None:
+    """Nobody works on a batch beside another, without the claim, or from another manifest."""
+    for batch_id in BATCHES:
+        batch = simulation.known(batch_id)
+        jobs = [
+            job
+            for job in simulation.world.jobs
+            if job.batch_id == batch_id and job.confirmed and not job.finished and not job.reported_ended
+        ]
+        workers = [job.job_run_id for job in jobs]
+        workers += [run_id for run_id, purged in simulation.purges.items() if purged == batch_id]
+        must(len(workers) <= 1, f"{workers} work on {batch_id} at once")
+        for job in jobs:
+            must(batch.claim_token == job.token, f"{job.job_run_id} works on {batch_id} without its claim")
+            must(
+                job.cleaning is None or job.digest == batch.manifest_digest,
+                f"{batch_id} is written from another done file",
+            )
+        claimed_by_load = batch.claim_token and not str(batch.claim_job_run_id).startswith("purge")
+        if batch.load_state in {LoadState.REFUSED, LoadState.RETIRED}:
+            must(not claimed_by_load, f"{batch_id} is {batch.load_state} and being loaded")
+        if batch.load_state == LoadState.REFUSED:
+            must((batch_id, batch.manifest_digest) in simulation.faulty, f"the good {batch_id} is refused")
+        if batch.load_state == LoadState.RETIRED:
+            must(not batch.verified_regions, f"the retired {batch_id} counts as held by a region")
+
+
+def check_requests(simulation: RegistrySimulation) -> None:
+    """The registry remembers every request that was carried out."""
+    kept = {key.record for key in simulation.table.records}
+    for request_id in simulation.carried_out:
+        must(f"request#{request_id}" in kept, f"the registry has forgotten {request_id}")

@@ -1,0 +1,492 @@
+"""Everybody who touches the registry, as plans: decided on what was read, carried out now or later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from prediction_contract.registry import load_rules, publication_rules, retention_rules
+from prediction_contract.registry.records import BatchRecord, Request, publication_key
+from prediction_contract.registry.transaction import Transaction
+from tests.contract.registry_invariants import (
+    check_entries,
+    check_move,
+    check_transition,
+    must,
+)
+from tests.fakes.prediction_stores import (
+    BATCHES,
+    DIGESTS,
+    FAR,
+    HOME,
+    ITEM_LIFE,
+    MINIMUM_LIFE,
+    MODEL,
+    OLDER,
+    QUARANTINED,
+    RELOAD_MARGIN,
+    RETENTION,
+    JobRun,
+    World,
+)
+from tests.fakes.registry_table import FakeRegistryTable
+
+# The older batch's first manifest is a bad one: its correction must load, the bad one never.
+BAD_MANIFESTS = {(OLDER, "digest-0")}
+FAULTS = (
+    "none",
+    "none",
+    "file-altered",
+    "online-lost",
+    "online-altered",
+    "warehouse-lost",
+    "warehouse-altered",
+)
+
+
+@dataclass(slots=True)
+class Plan:
+    """A change that an actor has decided upon and not yet carried out."""
+
+    rule: str
+    transaction: Transaction
+    done: Callable[[], None] = lambda: None
+
+
+class RegistrySimulation:
+    """A registry, the world around it, and what an onlooker remembers.
+
+    Args:
+        table: Carries transactions out.
+    """
+
+    seen_conditions: ClassVar[set[str]] = set()
+
+    def __init__(self, table: FakeRegistryTable) -> None:
+        self.table = table
+        self.world = World()
+        self.requests: list[tuple[str, str, Request]] = []
+        self.carried_out: set[str] = set()
+        self.evidence: dict[tuple[str, int], JobRun] = {}
+        self.region_findings: dict[str, int] = {}
+        self.purges: dict[str, str] = {}
+        self.ever_published: set[str] = set()
+        self.ever_withdrawn: set[str] = set()
+        self.ever_verified: set[str] = set()
+        self.attempts: set[tuple[str, int]] = set()
+        self.retained_until: dict[str, datetime] = {}
+        self.last_rollback: datetime | None = None
+        self.held = False
+        self.faulty = set(BAD_MANIFESTS)
+        self.serial = 0
+
+    # -- reading and carrying out -------------------------------------------------------------------------
+
+    def fresh(self, what: str) -> str:
+        """Return a name that was not used before."""
+        self.serial += 1
+        return f"{what}-{self.serial}"
+
+    def record(self, batch_id: str) -> BatchRecord | None:
+        """Return a batch's record, or None."""
+        return self.table.batch(MODEL, batch_id)
+
+    def known(self, batch_id: str) -> BatchRecord:
+        """Return a batch's record, or an empty one."""
+        return self.record(batch_id) or BatchRecord(
+            model=MODEL, batch_id=batch_id, partition=BATCHES[batch_id]
+        )
+
+    def release(self) -> publication_rules.Release:
+        """Return the model's release state."""
+        return publication_rules.Release(
+            home_region=HOME,
+            home=self.table.pointer(MODEL, HOME),
+            regions={FAR: self.table.pointer(MODEL, FAR)},
+            highest_projected=self.world.projected_sequence,
+        )
+
+    def submit(self, plan: Plan | None) -> bool:
+        """Carry a change out, and check what changed against the permitted transitions."""
+        if plan is None:
+            return False
+        for write in plan.transaction.writes:
+            self.seen_conditions.update(f"{plan.rule}.{condition.name}" for condition in write.conditions)
+        before = {batch_id: self.record(batch_id) for batch_id in BATCHES}
+        entries = {
+            key: dict(self.table.read(key)) for key in self.table.records if "publication#" in key.record
+        }
+        if self.table.apply(plan.rule, plan.transaction) is not None:
+            return False
+        check_entries(self.table, entries, plan.rule)
+        for batch_id, was in before.items():
+            check_transition(plan.rule, was, self.record(batch_id))
+        if plan.transaction.writes:
+            plan.done()
+        return True
+
+    def retain(self, batch_id: str) -> None:
+        """Remember that a batch is to be kept from now on."""
+        self.retained_until[batch_id] = self.world.now + RETENTION
+
+    # -- noticing and loading -----------------------------------------------------------------------------
+
+    def plan_notice(self, batch_id: str, choice: int) -> Plan:
+        """A done file is noticed."""
+        facts = self.world.facts(batch_id, DIGESTS[choice % 2])
+        return Plan("register_batch", load_rules.register_batch(facts, self.record(batch_id)))
+
+    def plan_refuse_manifest(self, _batch_id: str, _choice: int) -> Plan:
+        """The one bad done file is refused."""
+        facts = self.world.facts(OLDER, "digest-0")
+        return Plan("refuse_manifest", load_rules.refuse_manifest(facts, "unreadable", self.record(OLDER)))
+
+    def plan_claim(self, batch_id: str, choice: int) -> Plan | None:
+        """A load is claimed and its job run started, by mistake twice if the choice is even."""
+        fault = FAULTS[choice % len(FAULTS)]
+        return self.plan_claimed_jobs(batch_id, fault, 2 if choice % 2 == 0 else 1)[0]
+
+    def plan_claimed_jobs(self, batch_id: str, fault: str, starts: int) -> tuple[Plan, list[JobRun]]:
+        """Return the plan of a claim, and the job runs that will exist once it is carried out."""
+        batch, token = self.known(batch_id), self.fresh("token")
+        transaction = load_rules.claim_load(
+            batch,
+            token=token,
+            confirm_by=self.world.now + timedelta(minutes=30),
+            now=self.world.now,
+            ended_job_run_id=self.ended_holder(batch),
+        )
+        jobs = [
+            JobRun(
+                job_run_id=self.fresh("job"),
+                token=token,
+                batch_id=batch.batch_id,
+                digest=batch.manifest_digest,
+                expire_at=self.world.now + ITEM_LIFE,
+                fault=fault,
+            )
+            for _ in range(starts)
+        ]
+
+        def claimed() -> None:
+            attempt = (batch.batch_id, batch.load_attempts + 1)
+            must(attempt not in self.attempts, f"attempt {attempt} was given twice")
+            self.attempts.add(attempt)
+            self.world.jobs.extend(jobs)
+
+        return Plan("claim_load", transaction, claimed), jobs
+
+    def ended_holder(self, batch: BatchRecord) -> str | None:
+        """Return who holds the batch's claim if that job run or sweep is known to have ended."""
+        holder = batch.claim_job_run_id
+        if holder is None or (holder.startswith("purge") and holder in self.purges):
+            return None
+        ended = any(job.job_run_id == holder and job.reported_ended for job in self.world.jobs)
+        return holder if ended or holder.startswith("purge") else None
+
+    def plan_abandon(self, batch_id: str, _choice: int) -> Plan | None:
+        """A dead claim is cleared."""
+        batch = self.record(batch_id)
+        if batch is None:
+            return None
+        ended = self.ended_holder(batch)
+        return Plan(
+            "abandon_claim", load_rules.abandon_claim(batch, now=self.world.now, ended_job_run_id=ended)
+        )
+
+    def unfinished_job(self, batch_id: str) -> JobRun | None:
+        """Return the youngest job run of a batch whose process lives."""
+        jobs = [job for job in self.world.jobs if job.batch_id == batch_id and not job.finished]
+        return jobs[-1] if jobs else None
+
+    def plan_job_step(self, batch_id: str, choice: int) -> Plan | None:
+        """The youngest living job run does its next thing, or fails."""
+        job = self.unfinished_job(batch_id)
+        return self.plan_next(job, fail=choice % 6 == 0) if job else None
+
+    def plan_next(self, job: JobRun, *, fail: bool = False) -> Plan | None:
+        """Return the next thing a job run does by its own lights; None if it leaves the registry alone."""
+        batch = self.known(job.batch_id)
+
+        def finished() -> None:
+            job.finished = True
+
+        if not job.confirmed:
+            transaction = load_rules.confirm_claim(batch, token=job.token, job_run_id=job.job_run_id)
+            return Plan("confirm_claim", transaction, lambda: setattr(job, "confirmed", True))
+        if job.cleaning is None and (
+            (job.batch_id, job.digest) in BAD_MANIFESTS or job.fault == "file-altered"
+        ):
+            return self.plan_refuse_load(batch, job, finished)
+        if fail:
+            return Plan("release_claim", load_rules.release_claim(batch, token=job.token), finished)
+        if job.cleaning is None:
+            begin = load_rules.begin_writing(
+                batch,
+                token=job.token,
+                manifest_digest=job.digest,
+                cleaning=f"cleaning of {job.job_run_id}",
+                now=self.world.now,
+            )
+            effective = begin.writes[0].assign["cleaning"]
+            return Plan("begin_writing", begin, lambda: setattr(job, "cleaning", effective))
+        if job.dynamodb is None:
+            first_load = job.batch_id not in self.ever_verified and batch.claim_token == job.token
+            job.fault = job.fault if first_load else "none"
+            self.world.write(job)
+            return None
+        complete = load_rules.complete_load(
+            batch, token=job.token, expire_at=job.expire_at, now=self.world.now, retention=RETENTION
+        )
+
+        def completed() -> None:
+            self.evidence[(job.batch_id, batch.load_attempts)] = job
+            self.retain(job.batch_id)
+            finished()
+
+        return Plan("complete_load", complete, completed)
+
+    def plan_refuse_load(self, batch: BatchRecord, job: JobRun, finished: Callable[[], None]) -> Plan:
+        """A job run refuses the batch for what it found in its files."""
+        self.faulty.add((job.batch_id, job.digest))
+        transaction = load_rules.refuse_load(
+            batch,
+            token=job.token,
+            manifest_digest=job.digest,
+            reason="part missing",
+            now=self.world.now,
+            retention=RETENTION,
+        )
+
+        def refused() -> None:
+            self.retain(job.batch_id)
+            finished()
+
+        return Plan("refuse_load", transaction, refused)
+
+    def plan_verify(self, batch_id: str, choice: int) -> Plan | None:
+        """What was counted after some load, most often the last, is put before the registry."""
+        attempts = sorted(attempt for counted, attempt in self.evidence if counted == batch_id)
+        if not attempts:
+            return None
+        attempt = attempts[choice % len(attempts)] if choice % 3 == 0 else attempts[-1]
+        job = self.evidence[(batch_id, attempt)]
+        assert job.dynamodb is not None
+        assert job.snowflake is not None
+        evidence = load_rules.LoadEvidence(
+            attempt=attempt, dynamodb=job.dynamodb, snowflake=job.snowflake, quarantined=QUARANTINED
+        )
+        transaction = load_rules.verify_load(
+            self.known(batch_id), evidence, now=self.world.now, retention=RETENTION
+        )
+
+        def verified() -> None:
+            self.ever_verified.add(batch_id)
+            self.retain(batch_id)
+
+        return Plan("verify_load", transaction, verified)
+
+    # -- what readers see ---------------------------------------------------------------------------------
+
+    def plan_request(self, kind: str) -> Callable[[str, int], Plan | None]:
+        """Return the actor that makes a new request of a kind."""
+
+        def plan(batch_id: str, _choice: int) -> Plan | None:
+            request = Request(request_id=self.fresh("request"), actor="tester", automatic=kind == "automatic")
+            self.requests.append((kind, batch_id, request))
+            return self.plan_asked(kind, batch_id, request)
+
+        return plan
+
+    def plan_ask_again(self, _batch_id: str, choice: int) -> Plan | None:
+        """An earlier request is made once more, by somebody who never got its answer."""
+        return self.plan_asked(*self.requests[choice % len(self.requests)]) if self.requests else None
+
+    def plan_asked(self, kind: str, target: str, request: Request) -> Plan | None:
+        """Return the plan that a request leads to, on what is read now."""
+        batch, release, now = self.known(target), self.release(), self.world.now
+
+        def carried_out() -> None:
+            must(request.request_id not in self.carried_out, f"{request.request_id} was carried out twice")
+            self.carried_out.add(request.request_id)
+
+        if kind in {"hold", "release_hold"}:
+            held = kind == "hold"
+
+            def changed_hold() -> None:
+                carried_out()
+                self.held = held
+
+            change = publication_rules.hold(release, request, model=MODEL, held=held, now=now)
+            return Plan("hold", change, changed_hold)
+        if kind == "withdraw":
+
+            def withdrawn() -> None:
+                carried_out()
+                self.ever_withdrawn.add(target)
+
+            return Plan("withdraw", publication_rules.withdraw(batch, request), withdrawn)
+        live_before = release.home.batch_id if release.home else None
+        life = {"minimum_life": MINIMUM_LIFE, "retention": RETENTION}
+
+        def moved() -> None:
+            carried_out()
+            check_move(self, kind, target, live_before=live_before, state_before=batch.release_state)
+            if kind == "rollback":
+                self.last_rollback = now
+                self.ever_withdrawn.update({live_before} if live_before else ())
+            self.ever_published.add(target)
+            if live_before:
+                self.retain(live_before)
+
+        if kind == "rollback":
+            return Plan(
+                "rollback", publication_rules.rollback(batch, release, request, now=now, **life), moved
+            )
+        return Plan("publish", publication_rules.publish(batch, release, request, now=now, **life), moved)
+
+    # -- the second region, the projection, retention -----------------------------------------------------
+
+    def plan_confirm_region(self, batch_id: str, _choice: int) -> Plan | None:
+        """An earlier count of the far replica is put before the registry."""
+        if batch_id not in self.region_findings:
+            return None
+        transaction = load_rules.confirm_region(
+            self.known(batch_id), region=FAR, attempt=self.region_findings[batch_id]
+        )
+        return Plan("confirm_region", transaction)
+
+    def plan_follow(self, _batch_id: str, _choice: int) -> Plan | None:
+        """The far region follows what home was seen to serve."""
+        release = self.release()
+        if not release.home or not release.home.batch_id:
+            return None
+        sequence, batch_id = release.home.sequence, release.home.batch_id
+
+        def followed() -> None:
+            home = self.table.pointer(MODEL, HOME)
+            must(
+                home is not None and (home.sequence, home.batch_id) == (sequence, batch_id),
+                f"{FAR} moved to publication {sequence} after home had left it",
+            )
+
+        transaction = publication_rules.follow_home(
+            self.known(batch_id), release, region=FAR, now=self.world.now
+        )
+        return Plan("follow_home", transaction, followed)
+
+    def plan_retire(self, batch_id: str, _choice: int) -> Plan | None:
+        """The retention sweep takes a batch."""
+        run_id = self.fresh("purge")
+        transaction = retention_rules.retire(
+            self.known(batch_id),
+            token=self.fresh("token"),
+            run_id=run_id,
+            home_region=HOME,
+            regions=[FAR],
+            projected_sequence=self.world.projected_sequence,
+            now=self.world.now,
+        )
+
+        def retired() -> None:
+            must(
+                self.retained_until.get(batch_id, self.world.now) <= self.world.now,
+                f"{batch_id} was retired within its retention",
+            )
+            self.purges[run_id] = batch_id
+
+        return Plan("retire", transaction, retired)
+
+    def finish_purge(self, run_id: str, *, dies: bool = False) -> None:
+        """The sweep deletes a retired batch's rows and gives the claim up, or dies before."""
+        batch = self.known(self.purges.pop(run_id))
+        if dies:
+            return
+        self.world.warehouse.pop(batch.batch_id, None)
+        if batch.claim_token and batch.claim_job_run_id == run_id:
+            self.submit(Plan("release_claim", load_rules.release_claim(batch, token=batch.claim_token)))
+
+    def project_next(self) -> None:
+        """Snowflake's projection takes the next publication entry."""
+        entry = self.table.read(publication_key(MODEL, self.world.projected_sequence + 1))
+        if entry:
+            self.world.projected_sequence += 1
+            batch_id = entry.get("batch_id")
+            self.world.projected_batch = str(batch_id) if batch_id else None
+
+    def count_replica(self, batch_id: str) -> None:
+        """Somebody counts the far replica and remembers what was found."""
+        batch = self.record(batch_id)
+        if batch and batch.verified_attempt and self.world.is_whole(FAR, batch):
+            self.region_findings[batch_id] = batch.verified_attempt
+
+    # -- several steps at once ----------------------------------------------------------------------------
+
+    def load_some_way(self, batch_id: str, choice: int, steps: int) -> JobRun | None:
+        """Register, claim and start a load, and let its job run take its first steps."""
+        self.submit(self.plan_notice(batch_id, choice))
+        claim, (job,) = self.plan_claimed_jobs(batch_id, FAULTS[choice % len(FAULTS)], 1)
+        if not self.submit(claim):
+            return None
+        for _ in range(steps):
+            if not job.finished:
+                self.submit(self.plan_next(job))
+        return job
+
+    def load_at_once(self, batch_id: str, choice: int) -> bool:
+        """Register, claim, load and verify without interruption, where the registry allows it."""
+        self.submit(self.plan_notice(batch_id, choice))
+        claim, (job,) = self.plan_claimed_jobs(batch_id, "none", 1)
+        if not self.submit(claim):
+            return False
+        while not job.finished:
+            plan = self.plan_next(job)
+            if plan and not self.submit(plan):
+                job.finished = True
+                return False
+        attempt = (batch_id, self.known(batch_id).load_attempts)
+        return attempt in self.evidence and self.submit(self.plan_verify(batch_id, 1))
+
+    def release_at_once(self, batch_id: str, choice: int) -> None:
+        """Load, publish, project, and let the far region follow, where the registry allows it."""
+        self.load_at_once(batch_id, choice)
+        self.submit(self.plan_request("publish")(batch_id, choice))
+        for _ in range(10):
+            self.project_next()
+        self.world.replicate(batch_id)
+        self.count_replica(batch_id)
+        self.submit(self.plan_confirm_region(batch_id, choice))
+        self.submit(self.plan_follow(batch_id, choice))
+
+    def retire_and_restore(self, batch_id: str, choice: int) -> None:
+        """Let the sweep take a batch, and somebody load it again at once."""
+        if self.submit(self.plan_retire(batch_id, choice)):
+            self.finish_purge(max(self.purges, key=lambda run_id: int(run_id.split("-")[1])))
+            self.load_at_once(batch_id, DIGESTS.index(self.known(batch_id).manifest_digest))
+
+    def replace_job(self, batch_id: str, choice: int) -> None:
+        """Every job run of the batch counts as ended, and another load takes over."""
+        for job in self.world.jobs:
+            job.reported_ended = job.reported_ended or job.batch_id == batch_id
+        self.load_some_way(batch_id, choice, 2 + choice % 4)
+
+    def let_time_pass(self, hours: int) -> None:
+        """Advance the clock; what is served is loaded again in time, as the platform's watch does."""
+        later = self.world.now + timedelta(hours=hours)
+        for job in self.world.jobs:
+            job.reported_ended = job.finished = True
+        pointers = [pointer for region in (HOME, FAR) if (pointer := self.table.pointer(MODEL, region))]
+        for batch_id in BATCHES:
+            batch = self.record(batch_id)
+            if (
+                batch
+                and retention_rules.needs_reload(batch, pointers, now=later, margin=RELOAD_MARGIN)
+                and not self.load_at_once(batch_id, DIGESTS.index(batch.manifest_digest))
+            ):
+                self.world.now += timedelta(minutes=1)
+                return
+        self.world.now = later
+        for batch_id in BATCHES:
+            self.world.replicate(batch_id)

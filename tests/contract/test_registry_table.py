@@ -1,0 +1,122 @@
+"""The registry table carries rules out on DynamoDB, and says which condition stood against a change."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from infra.resource_definitions import registry_table as registry_definition
+from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
+from prediction_contract.registry import load_rules, publication_rules
+from prediction_contract.registry.records import Request
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.registry.transaction import Transaction
+from prediction_contract.resource_names import Deployment
+from tests.fakes.prediction_stores import FIRST, HOME, MODEL, START, World
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def dynamodb(aws_client: Callable[[str], Any]) -> Iterator[tuple[Any, str]]:
+    """A client, and an empty registry table of the test's own."""
+    client, name = aws_client("dynamodb"), f"registry-{uuid.uuid4().hex[:8]}"
+    definition = registry_definition(Deployment(stage="test", account_id="000000000000", region="us-east-1"))
+    keys = {definition.partition_key: "HASH", definition.sort_key: "RANGE"}
+    client.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        BillingMode=definition.billing_mode,
+    )
+    client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    yield client, name
+    client.delete_table(TableName=name)
+
+
+@pytest.fixture
+def registry(dynamodb: tuple[Any, str]) -> RegistryTable:
+    """The registry in that table."""
+    return RegistryTable(*dynamodb)
+
+
+def hold(registry: RegistryTable, request_id: str, *, held: bool) -> bool:
+    """Hold or release publication."""
+    request = Request(request_id=request_id, actor="ada", reason="incident")
+    return registry.carry_out(
+        lambda: publication_rules.hold(
+            registry.release(MODEL, home_region=HOME), request, model=MODEL, held=held, now=START
+        )
+    )
+
+
+def test_a_registered_batch_is_read_back_and_registering_again_does_nothing(registry: RegistryTable) -> None:
+    """What a rule writes is what readers get."""
+    facts = World().facts(FIRST, "digest-0")
+
+    def register() -> Transaction:
+        return load_rules.register_batch(facts, registry.batch(MODEL, FIRST))
+
+    assert registry.carry_out(register)
+    assert not registry.carry_out(register)
+    batch = registry.batch(MODEL, FIRST)
+    assert batch is not None
+    assert (batch.load_state, batch.row_count, batch.manifest_digest) == ("done", 3, "digest-0")
+    assert registry.batches(MODEL) == [batch]
+
+
+def test_a_refused_change_names_the_condition_and_the_batch(registry: RegistryTable) -> None:
+    """DynamoDB's cancellation becomes the rule's own words."""
+    facts = World().facts(FIRST, "digest-0")
+    registry.carry_out(lambda: load_rules.register_batch(facts, None))
+    batch = registry.batch(MODEL, FIRST)
+    assert batch is not None
+    with pytest.raises(RuleViolationError, match=f"{MODEL}/{FIRST}: The claim was replaced") as refusal:
+        registry.carry_out(lambda: load_rules.confirm_claim(batch, token="stolen", job_run_id="jr_1"))
+    assert refusal.value.condition == "claim_is_ours"
+
+
+def test_a_request_whose_answer_was_lost_does_nothing_again(registry: RegistryTable) -> None:
+    """The same request id is carried out once, also after another request has followed."""
+    assert hold(registry, "request-1", held=True)
+    assert hold(registry, "request-2", held=False)
+    assert not hold(registry, "request-1", held=True)
+    pointer = registry.pointer(MODEL, HOME)
+    assert pointer is not None
+    assert (pointer.hold, pointer.sequence) == (False, 2)
+    assert [entry.request_id for entry in registry.publications(MODEL)] == ["request-1", "request-2"]
+    assert [entry.sequence for entry in registry.publications(MODEL, after=1)] == [2]
+    entry = registry.publication(MODEL, 1)
+    assert entry is not None
+    assert entry.reason == "incident"
+
+
+def test_requests_that_collide_are_all_carried_out_one_after_another(registry: RegistryTable) -> None:
+    """Whoever was overtaken decides again on the new pointer."""
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda number: hold(registry, f"request-{number}", held=True), range(8)))
+    assert all(done)
+    assert [entry.sequence for entry in registry.publications(MODEL)] == list(range(1, 9))
+
+
+def test_an_actor_who_is_always_overtaken_gives_up_in_time(dynamodb: tuple[Any, str]) -> None:
+    """The wait has a deadline, and its error says that repeating is safe."""
+    client, name = dynamodb
+    registry = RegistryTable(client, name, patience_seconds=0.5)
+    hold(registry, "request-1", held=True)
+    stale = publication_rules.Release(home_region=HOME, home=None)
+    request = Request(request_id="request-2", actor="ada")
+    with pytest.raises(RegistryUnavailableError, match="safe to repeat"):
+        registry.carry_out(lambda: publication_rules.hold(stale, request, model=MODEL, held=False, now=START))
+
+
+def test_the_release_state_shows_regions_without_a_pointer(registry: RegistryTable) -> None:
+    """A region that never served is known and empty."""
+    hold(registry, "request-1", held=True)
+    release = registry.release(MODEL, home_region=HOME, regions=["eu-west-1"])
+    assert release.home is not None
+    assert release.regions == {"eu-west-1": None}
