@@ -1,0 +1,150 @@
+"""What Dagster loads, and what the packages' lock files say of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+HEAVY = (
+    "boto3",
+    "botocore",
+    "pandas",
+    "snowflake",
+    "deltalake",
+    "sagemaker",
+    "pyarrow",
+    "sklearn",
+    "pyspark",
+)
+
+LOAD = """
+import json, sys
+from mlpipe_dagster.definitions import defs
+definitions = defs()
+definitions.get_repository_def()
+# A namespace package, which an installed .pth file makes at every start of Python, is no import.
+print(json.dumps(sorted(name for name, module in sys.modules.items() if getattr(module, "__file__", None))))
+"""
+
+_LOCK_RULE = re.compile(
+    r"^\t\$\(COMPILE\)(?P<sources>.*) -o \$\(LOCK_DIR\)/(?P<lock>[a-z]+\.lock)$", re.MULTILINE
+)
+_PINNED = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+)(\[[a-z0-9,_-]+\])?==(?P<version>[^\s;]+)(\s*;\s*(?P<marker>[^\\]+))?"
+)
+
+
+def test_definitions_load_without_heavy_modules() -> None:
+    """Dagster loads the code location without clients, data frames or machine learning."""
+    # As after `make setup`: whatever the caller's shell points Python at must not help.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert "dagster" in loaded
+    assert [name for name in loaded if name.partition(".")[0] in HEAVY] == []
+
+
+def test_the_code_location_has_one_name() -> None:
+    """A run key's match includes the location, so `dagster` and `dg` must call it the same."""
+    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text(encoding="utf-8"))
+    names = [entry["python_module"]["location_name"] for entry in workspace["load_from"]]
+    assert names == [PYPROJECT["tool"]["dg"]["project"]["code_location_name"]]
+
+
+def entries(lock: Path) -> list[str]:
+    """Return a lock file's requirements, each with its hashes on one line."""
+    joined = lock.read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def pins(lock: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and version of what a lock file installs on this Python and system."""
+    for entry in entries(lock):
+        match = _PINNED.match(entry)
+        assert match is not None, entry
+        marker = (match["marker"] or "").partition("--hash")[0].strip()
+        if not marker or Marker(marker).evaluate():
+            yield canonicalize_name(match["name"]), match["version"]
+
+
+def lock_sources() -> dict[str, list[str]]:
+    """Return the options from which the Makefile compiles each lock file."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return {match["lock"]: match["sources"].split() for match in _LOCK_RULE.finditer(makefile)}
+
+
+def declared(sources: list[str]) -> list[Requirement]:
+    """Return what pyproject.toml declares for a lock file's sources."""
+    project: dict[str, Any] = PYPROJECT["project"]
+    texts: list[str] = []
+    words = iter(sources)
+    for word in words:
+        if word == "pyproject.toml":
+            texts += project["dependencies"]
+        elif word == "--extra":
+            texts += project["optional-dependencies"][next(words)]
+        elif word == "--group":
+            texts += PYPROJECT["dependency-groups"][next(words)]
+        else:
+            raise AssertionError(
+                f"an option of the Makefile's lock rule that this test does not know: {word}"
+            )
+    return [Requirement(text) for text in texts]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_a_lock_file_names_no_index_and_hashes_everything(lock: Path) -> None:
+    """Whoever installs uses an index of their own, and gets byte for byte what was locked."""
+    text = lock.read_text(encoding="utf-8")
+    assert "://" not in text
+    options = {line.split()[0] for line in entries(lock) if line.startswith("-")}
+    assert options == set()
+    # `name @ file` and `name @ git` would be taken from somewhere else than the index.
+    assert [entry for entry in entries(lock) if not _PINNED.match(entry)] == []
+    assert [entry for entry in entries(lock) if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry)] == []
+
+
+def test_every_lock_file_has_a_rule() -> None:
+    """`make lock` makes exactly the lock files that are there."""
+    assert sorted(lock_sources()) == [lock.name for lock in LOCKS]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_a_lock_file_holds_what_is_declared(lock: Path) -> None:
+    """Every declared requirement is locked, at a version that the declaration allows."""
+    locked = dict(pins(lock))
+    requirements = declared(lock_sources()[lock.name])
+    assert requirements
+    wrong = [
+        f"{requirement} locked as {locked.get(canonicalize_name(requirement.name))}"
+        for requirement in requirements
+        if not requirement.specifier.contains(locked.get(canonicalize_name(requirement.name), "0.dev0"))
+    ]
+    assert wrong == []
