@@ -1,7 +1,7 @@
 """The statements that load one batch into Snowflake: staged beside the table, then moved in at once.
 
-In order: `prepare` and `copy`; `staged_totals`, compared with the manifest; `refuse` for each key that was
-not accepted; BEGIN; `move`; `WarehouseTable.batch_totals`, compared again; COMMIT or ROLLBACK; `clean_up`.
+In order: `prepare` and `copy`; `staged_totals`, compared with the manifest; `refuse` for each quarantined
+line; BEGIN; `move`; `WarehouseTable.batch_totals`, compared again; COMMIT or ROLLBACK; `clean_up`.
 """
 
 # ruff: noqa: S608  # what goes into the text is validated to be safe in it; values are placeholders
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from prediction_contract.batch import BatchId
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.s3_layout import delta_table_prefix, validated_key
-from prediction_contract.warehouse_table import BATCH_COLUMN, quoted
+from prediction_contract.warehouse_table import BATCH_COLUMN, CHECKSUM_COLUMN, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ class WarehouseLoad:
         columns = ", ".join(f"{column.name} {column.type}" for column in self._table.columns)
         return [
             f"CREATE OR REPLACE TRANSIENT TABLE {self.staging} ({columns})",
-            f"CREATE OR REPLACE TRANSIENT TABLE {self.refused} ({quoted('KEY')} VARCHAR NOT NULL)",
+            f"CREATE OR REPLACE TRANSIENT TABLE {self.refused} ({quoted(CHECKSUM_COLUMN)} NUMBER(19,0) NOT NULL)",
         ]
 
     def copy(self, stage: str, files: Sequence[str]) -> list[str]:
@@ -87,8 +87,12 @@ class WarehouseLoad:
         return f"SELECT {self._table.totals}, {others} FROM {self.staging}"
 
     def refuse(self) -> str:
-        """Return the statement that leaves a key out of the table, the key being its `%s`."""
-        return f"INSERT INTO {self.refused} ({quoted('KEY')}) VALUES (%s)"
+        """Return the statement that leaves a quarantined line out of the table, its checksum being its `%s`.
+
+        The checksum and not the key, because a line that is no JSON has none to find its Delta row by. It is
+        `row.refused_checksum` of a line that was not accepted, and the row's own of a doubled key's.
+        """
+        return f"INSERT INTO {self.refused} ({quoted(CHECKSUM_COLUMN)}) VALUES (%s)"
 
     def move(self) -> list[str]:
         """Return the statements that replace the batch's rows in the table by the accepted staged ones.
@@ -97,7 +101,8 @@ class WarehouseLoad:
         """
         table = self._table
         selected = ", ".join(f"S.{column.name}" for column in table.columns)
-        refused = f"SELECT 1 FROM {self.refused} R WHERE R.{quoted('KEY')} = S.{table.key}"
+        checksum = quoted(CHECKSUM_COLUMN)
+        refused = f"SELECT 1 FROM {self.refused} R WHERE R.{checksum} = S.{checksum}"
         accepted = f"S.{table.key} IS NOT NULL AND NOT EXISTS ({refused})"
         insert = (
             f"INSERT INTO {table.name} ({table.column_list}) SELECT {selected} FROM {self.staging} S "

@@ -111,7 +111,8 @@ def test_move_replaces_the_batch_without_ddl() -> None:
     delete, insert = LOAD.move()
     assert delete == f'DELETE FROM "FLIGHT_DELAY_PREDICTIONS" WHERE "BATCH_ID" = \'{BATCH}\''
     assert insert.startswith('INSERT INTO "FLIGHT_DELAY_PREDICTIONS" ("FLIGHT", "CARRIER", ')
-    assert f'NOT EXISTS (SELECT 1 FROM {LOAD.refused} R WHERE R."KEY" = S."FLIGHT")' in insert
+    refused = f'SELECT 1 FROM {LOAD.refused} R WHERE R."ROW_CHECKSUM" = S."ROW_CHECKSUM"'
+    assert f"NOT EXISTS ({refused})" in insert
     assert 'S."FLIGHT" IS NOT NULL' in insert
     for statement in (delete, insert):
         assert not any(word in statement for word in ("CREATE", "DROP", "ALTER"))
