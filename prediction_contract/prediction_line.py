@@ -41,7 +41,7 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
     Args:
         contract: The contract of the model's schema.
         values: By column: None, bool, int, float, Decimal, str, date, datetime, lists and mappings of these,
-            and scalars of NumPy.
+            and scalars and arrays of NumPy.
 
     Raises:
         TypeError: A value is none of these.
@@ -52,6 +52,9 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
         row = contract.accept(line)
     except InvalidRowError as error:
         return PredictionLine(line + b"\n", refused_checksum(line), error.reason, None)
+    if CHECKSUM_MEMBER in values:
+        # It was right, and a second one would make the line unreadable.
+        return PredictionLine(line + b"\n", row.checksum, None, row)
     # The key at least is written before it, so a comma is right.
     content = b'%s,"%s":%d}\n' % (line[:-1], CHECKSUM_MEMBER.encode(), row.checksum)
     return PredictionLine(content, row.checksum, None, row)
@@ -62,8 +65,10 @@ def _json_text(value: Any) -> str:
     for kind, render in _RENDERERS:
         if isinstance(value, kind):
             return render(value)
-    if hasattr(value, "item"):
-        return _json_text(value.item())
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    # NumPy's widest numbers have no plain Python value and stay what they are.
+    if type(plain) is not type(value):
+        return _json_text(plain)
     raise TypeError(
         f"A {type(value).__name__} cannot be written as JSON. Convert it to a plain Python value."
     )
@@ -79,12 +84,15 @@ def _object_text(value: Mapping[str, Any]) -> str:
     )
 
 
+_LONG_BITS = 64
+
 # In this order: a boolean is an integer too.
 _RENDERERS: list[tuple[type | tuple[type, ...], Callable[[Any], str]]] = [
     (str, encode_basestring),
     (float, _float_text),
     (bool, lambda value: "true" if value else "false"),
-    (int, int.__repr__),
+    # Not by the integer's own text, which the interpreter refuses to write beyond 4,300 digits.
+    (int, lambda value: int.__repr__(value) if value.bit_length() < _LONG_BITS else str(Decimal(value))),
     (type(None), lambda _: "null"),
     (Decimal, lambda value: str(value) if value.is_finite() else "NaN"),
     (date, lambda value: f'"{value.isoformat()}"'),

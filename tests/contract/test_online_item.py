@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from boto3.dynamodb.types import TypeDeserializer
 from hypothesis import given
@@ -143,6 +144,8 @@ def test_written_lines_are_accepted_with_their_checksum() -> None:
         (-math.inf, "not_a_number"),
         (Decimal("NaN"), "not_a_number"),
         ("x", "wrong_type"),
+        pytest.param(10**5000, "number_too_long", id="thousands of digits"),
+        (np.array([0.5, 0.25]), "wrong_type"),
     ],
 )
 def test_unstorable_values_are_written_for_the_quarantine(value: object, reason: str) -> None:
@@ -153,7 +156,30 @@ def test_unstorable_values_are_written_for_the_quarantine(value: object, reason:
     assert b"row_checksum" not in line.content
 
 
-def test_values_without_json_are_a_programming_error() -> None:
-    """A set has no JSON form."""
-    with pytest.raises(TypeError, match="set"):
-        prediction_line(CONTRACT, {"flight": {"A"}})
+@pytest.mark.parametrize("stated", [None, CONTRACT.accept(b'{"flight":"A"}').checksum])
+def test_a_checksum_among_the_values_is_not_written_twice(stated: int | None) -> None:
+    """A row that was read from a batch and is written again stays one that its loader accepts."""
+    line = prediction_line(CONTRACT, {"flight": "A", "row_checksum": stated})
+    assert CONTRACT.accept(line.content) == line.row
+
+
+def test_values_of_numpy_are_written_as_pythons() -> None:
+    """Scalars and arrays of NumPy are the plain values that they hold, to the last digit."""
+    values = {
+        "flight": np.str_("A"),
+        "seats": np.int64(2**63 - 1),
+        "probability": np.float64(0.1),
+        "late": np.bool_(True),
+        "reasons": {"weights": np.array([[0.1, 2.0]])},
+    }
+    line = prediction_line(CONTRACT, values)
+    assert line.row == CONTRACT.accept(
+        b'{"flight":"A","seats":9223372036854775807,"probability":0.1,"late":true,"reasons":{"weights":[[0.1,2]]}}'
+    )
+
+
+@pytest.mark.parametrize("value", [{"A"}, np.longdouble(1)])
+def test_values_without_json_are_a_programming_error(value: object) -> None:
+    """A set has no JSON form, and a number wider than a double none without loss."""
+    with pytest.raises(TypeError, match="plain Python value"):
+        prediction_line(CONTRACT, {"flight": value})
