@@ -36,7 +36,7 @@ _NAME_BYTES = 65_535
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # The interpreter cuts digits beyond microseconds off, so they are allowed only where they are zeros.
 _TIMESTAMP = re.compile(
-    "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.][0-9]{1,6}0*)?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.][0-9]{1,6}0*)?(?:Z|[+-][0-9]{2}:[0-5][0-9])"
 )
 
 

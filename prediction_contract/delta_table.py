@@ -82,6 +82,9 @@ def check_delta_table(
         if value not in allowed:
             _refuse(f"has {name} = {value}")
     found = _column_types(table_schema)
+    # Snowflake matches them without regard to case, and would take either.
+    if len({name.lower() for name in found}) != len(found):
+        _refuse("has columns whose names differ by case only")
     for name, wanted in delta_columns(schema).items():
         if found.get(name) != wanted:
             _refuse(f"has column {name} as {found.get(name)}, not {wanted}")

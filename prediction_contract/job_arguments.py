@@ -15,7 +15,7 @@ from typing import Any, Never, Self
 
 from prediction_contract.batch import BatchId, ModelName, Partition
 from prediction_contract.errors import ContractError, JobArgumentsError
-from prediction_contract.s3_layout import validated_bucket, validated_key
+from prediction_contract.s3_layout import validated_bucket, validated_key, validated_run_id
 
 CONTAINER_ARGUMENT_LENGTH = 256
 MOST_CONTAINER_ARGUMENTS = 100
@@ -63,6 +63,13 @@ def _rate(text: str) -> Decimal:
 def _verify_mode(text: str) -> str:
     if text not in VERIFY_MODES:
         raise ValueError(f"it is not one of {', '.join(VERIFY_MODES)}")
+    return text
+
+
+def _prefix(text: str) -> str:
+    if not text.endswith("/"):
+        raise ValueError("it is not a prefix that ends with '/'")
+    validated_key(text[:-1])
     return text
 
 
@@ -218,7 +225,7 @@ class FeatureArguments(JobArguments):
     model: str = _argument(ModelName)
     partition: str = _argument(Partition)
     bucket: str = _argument(validated_bucket)
-    run_id: str = _argument(_WORD_FORM)
+    run_id: str = _argument(validated_run_id)
     code_version: str = _argument(_WORD_FORM)
 
 
@@ -246,7 +253,7 @@ class ScoreArguments(JobArguments):
     batch_id: str | None = _argument(BatchId, None)
     attempt: int = _argument(_whole(1), 1)
     model_artifact_key: str | None = _argument(validated_key, None)
-    features_prefix: str | None = _argument(_WORD_FORM, None)
+    features_prefix: str | None = _argument(_prefix, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,13 +47,7 @@ def features_prefix(model: str, partition: str, run_id: str) -> str:
     Raises:
         InvalidNameError: An argument has another form.
     """
-    if not _RUN_ID.fullmatch(run_id):
-        raise InvalidNameError(
-            f"{run_id[:80]!r} cannot name a run in a key",
-            remedy="Use at most 128 letters, digits, '-' and '_', beginning with a letter or digit",
-            model=model,
-        )
-    return f"{partition_features_prefix(model, partition)}run={run_id}/"
+    return f"{partition_features_prefix(model, partition)}run={validated_run_id(run_id)}/"
 
 
 def partition_features_prefix(model: str, partition: str) -> str:
@@ -168,6 +162,20 @@ def quarantine_key(model: str, batch_id: str, attempt: int, number: int) -> str:
         InvalidNameError: An argument has another form.
     """
     return f"{quarantine_prefix(model, batch_id, attempt)}part-{_part_number(number)}.jsonl.gz"
+
+
+def validated_run_id(run_id: str) -> str:
+    """Return the id of a run as it stands in a key.
+
+    Raises:
+        InvalidNameError: It is empty, too long, or holds what is not safe in a key.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise InvalidNameError(
+            f"{run_id[:80]!r} cannot name a run in a key",
+            remedy="Use at most 128 letters, digits, '-' and '_', beginning with a letter or digit",
+        )
+    return run_id
 
 
 def validated_bucket(name: str) -> str:

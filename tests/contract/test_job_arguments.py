@@ -101,6 +101,15 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
     assert TrainArguments.parse(train.container_arguments()) == train
 
 
+def test_a_run_id_that_cannot_stand_in_a_key_is_refused() -> None:
+    """The features job learns of it from its arguments, and not when its work is done."""
+    for run_id in ("../r", "a/b", "a=b", "r" * 129):
+        with pytest.raises(JobArgumentsError, match="run_id"):
+            FeatureArguments(
+                model="m", partition="2013-02-01", bucket="mlpipe-data", run_id=run_id, code_version="a"
+            )
+
+
 def test_what_is_left_out_takes_its_default() -> None:
     """Optional arguments are not passed when None, and defaults hold on the other side."""
     arguments = SCORE.glue_arguments()
@@ -138,6 +147,9 @@ def test_missing_argument_is_named(name: str) -> None:
         ("code_version", "-v"),
         ("model_artifact_key", "a/../b"),
         ("model_artifact_key", "-a"),
+        ("features_prefix", "features/../models/"),
+        ("features_prefix", "features/m"),
+        ("features_prefix", "/"),
     ],
 )
 def test_bad_value_is_refused_by_name_on_both_sides(name: str, text: str) -> None:
