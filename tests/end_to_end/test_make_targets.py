@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +82,9 @@ def clone(tmp_path: Path) -> Iterator[Path]:
         yield directory
     finally:
         for process in processes_of(directory):
-            process.send_signal(signal.SIGKILL)
+            # One that ended meanwhile is what is wanted.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def described(processes: list[psutil.Process]) -> Mapping[int, str]:

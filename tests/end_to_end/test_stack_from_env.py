@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tests.stack_runs import LocalStack
 
 PLAIN_CLIENTS = Path(__file__).with_name("plain_clients")
+PAGE = Path(__file__).parents[2] / "docs" / "local-stack.md"
 _DEADLINE_SECONDS = 240
 _FOREIGN = {"arro3", "boto3", "botocore", "deltalake", "snowflake"}
 
@@ -53,6 +55,15 @@ def test_plain_programs_import_nothing_of_ours() -> None:
                 imported.add((node.module or ".").partition(".")[0])
     assert imported - allowed == set()
     assert imported >= _FOREIGN
+
+
+@pytest.mark.stack
+def test_every_variable_is_explained(local_stack: LocalStack) -> None:
+    """The page about the stack lists what `.env` holds, nothing less and nothing else."""
+    section = PAGE.read_text(encoding="utf-8").partition("## What `.env` holds")[2].partition("\n## ")[0]
+    first_cells = [row.split("|")[1] for row in section.splitlines() if row.startswith("|")]
+    explained = {name for cell in first_cells for name in re.findall(r"`([A-Z_]+)`", cell)}
+    assert explained == set(local_stack.environment)
 
 
 @pytest.mark.stack
