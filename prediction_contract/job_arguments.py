@@ -217,9 +217,11 @@ class FeatureArguments(JobArguments):
     Attributes:
         model: The model's name.
         partition: The partition to prepare.
-        bucket: The bucket that features are written to.
+        bucket: The bucket that raw data is read from and features are written to.
         run_id: Names the folder below the partition that this run writes.
         code_version: The version of the code that runs.
+        last_partition: The last of several partitions to prepare in one job; None for the one alone.
+        raw_prefix: The key prefix of the raw data set, ending with `/`.
     """
 
     model: str = _argument(ModelName)
@@ -227,6 +229,8 @@ class FeatureArguments(JobArguments):
     bucket: str = _argument(validated_bucket)
     run_id: str = _argument(validated_run_id)
     code_version: str = _argument(_WORD_FORM)
+    last_partition: str | None = _argument(Partition, None)
+    raw_prefix: str = _argument(_prefix, "raw/nycflights13/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +242,8 @@ class ScoreArguments(JobArguments):
         partition: The partition to score.
         bucket: The bucket that features are read from and predictions written to.
         lookback: How many partitions back the previous batch may lie; 0 for none.
+        schema_key: The JSON document of the predictions' schema, as it stands in a manifest.
+        registry_table: The DynamoDB table of the registry, asked which batches were refused or withdrawn.
         code_version: The version of the code that runs.
         batch_id: The batch; None where the job mints it from its own creation.
         attempt: Counts from 1.
@@ -249,6 +255,8 @@ class ScoreArguments(JobArguments):
     partition: str = _argument(Partition)
     bucket: str = _argument(validated_bucket)
     lookback: int = _argument(_whole(0))
+    schema_key: str = _argument(validated_key)
+    registry_table: str = _argument(_WORD_FORM)
     code_version: str = _argument(_WORD_FORM)
     batch_id: str | None = _argument(BatchId, None)
     attempt: int = _argument(_whole(1), 1)
@@ -266,6 +274,8 @@ class TrainArguments(JobArguments):
         first_partition: The first partition to learn from.
         last_partition: The last partition to learn from, itself included.
         code_version: The version of the code that runs.
+        first_evaluated: The first partition to evaluate the model on; None to evaluate it on none.
+        last_evaluated: The last partition to evaluate the model on, itself included.
     """
 
     model: str = _argument(ModelName)
@@ -273,6 +283,8 @@ class TrainArguments(JobArguments):
     first_partition: str = _argument(Partition)
     last_partition: str = _argument(Partition)
     code_version: str = _argument(_WORD_FORM)
+    first_evaluated: str | None = _argument(Partition, None)
+    last_evaluated: str | None = _argument(Partition, None)
 
 
 def container_environment(values: Mapping[str, str]) -> dict[str, str]:

@@ -56,13 +56,23 @@ SCORES = st.builds(
     partition=PARTITIONS,
     bucket=st.just("mlpipe-data"),
     lookback=st.integers(0, 30),
+    schema_key=KEYS,
+    registry_table=WORDS,
     code_version=WORDS,
     batch_id=st.none() | st.just(BATCH),
     attempt=COUNTS,
     model_artifact_key=st.none() | KEYS,
     features_prefix=st.none() | st.just("features/m/dt=2013-02-01/run=1/"),
 )
-SCORE = ScoreArguments(model="m", partition="2013-02-01", bucket="mlpipe-data", lookback=1, code_version="v")
+SCORE = ScoreArguments(
+    model="m",
+    partition="2013-02-01",
+    bucket="mlpipe-data",
+    lookback=1,
+    schema_key="code/m.json",
+    registry_table="registry",
+    code_version="v",
+)
 
 
 @settings(max_examples=40)
@@ -88,7 +98,13 @@ def test_score_arguments_survive_a_container(arguments: ScoreArguments) -> None:
 def test_feature_and_train_arguments_survive_a_container() -> None:
     """The other two jobs' arguments survive as well."""
     features = FeatureArguments(
-        model="m", partition="2013-02-01T05", bucket="mlpipe-data", run_id="r-1", code_version="abc"
+        model="m",
+        partition="2013-02-01",
+        last_partition="2013-02-28",
+        bucket="mlpipe-data",
+        run_id="r-1",
+        code_version="abc",
+        raw_prefix="raw/other/",
     )
     train = TrainArguments(
         model="m",
@@ -96,6 +112,8 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
         first_partition="2013-01-01",
         last_partition="2013-01-31",
         code_version="a",
+        first_evaluated="2013-02-01",
+        last_evaluated="2013-02-27",
     )
     assert FeatureArguments.parse(features.container_arguments()) == features
     assert TrainArguments.parse(train.container_arguments()) == train
@@ -118,7 +136,9 @@ def test_what_is_left_out_takes_its_default() -> None:
     assert ScoreArguments.parse([text for pair in arguments.items() for text in pair]) == SCORE
 
 
-@pytest.mark.parametrize("name", ["model", "partition", "bucket", "lookback", "code_version"])
+@pytest.mark.parametrize(
+    "name", ["model", "partition", "bucket", "lookback", "schema_key", "registry_table", "code_version"]
+)
 def test_missing_argument_is_named(name: str) -> None:
     """A required argument that is missing is named, and so is one without a value."""
     arguments = SCORE.glue_arguments()
