@@ -52,7 +52,7 @@ def _string_decoder(column: str) -> Decoder:
     def decode(raw: Any) -> tuple[Any, str]:
         if type(raw) is not str:
             _refuse_type(raw, "a string", column)
-        return raw, encode_basestring(raw)
+        return _without_nul(raw, column), encode_basestring(raw)
 
     return decode
 
@@ -157,7 +157,7 @@ def _json_decoder(column: str) -> Decoder:
     def decode(raw: Any, depth: int = 0) -> tuple[Any, str]:
         kind = type(raw)
         if kind is str:
-            return raw, encode_basestring(raw)
+            return _without_nul(raw, column), encode_basestring(raw)
         if kind is int or kind is NumberText:
             exact = _exact(raw, column)
             return exact, number_text(exact)
@@ -183,7 +183,14 @@ def _checked_name(name: str, column: str) -> str:
     # Half surrogates are refused later, with the rest of the row's text.
     if len(name.encode(errors="surrogatepass")) > _NAME_BYTES:
         raise InvalidRowError("value_too_large", f"{column} has a member of a huge name", column=column)
-    return name
+    return _without_nul(name, column)
+
+
+def _without_nul(text: str, column: str) -> str:
+    """Return the text; one NUL would make Snowflake's PARSE_JSON fail, and with it the whole live view."""
+    if "\0" in text:
+        raise InvalidRowError("nul_character", f"{column} holds the character U+0000", column=column)
+    return text
 
 
 def _exact(raw: Any, column: str) -> Decimal:

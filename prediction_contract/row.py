@@ -39,6 +39,7 @@ REASONS = frozenset(
         "number_too_long",
         "out_of_range",
         "empty_name",
+        "nul_character",
         "too_deep",
         "value_too_large",
         "checksum_mismatch",

@@ -15,6 +15,7 @@ A `long` is a signed 64-bit integer; `decimal(38,0)` is an integer of up to 38 d
 numbers, not strings: readers that want every digit parse them as decimals, as this contract does. Timestamps
 are UTC in every store. `json` is text in Delta and Snowflake, because a `VARIANT` turns numbers of wide range
 into binary floats; the live view shows it as `VARIANT`.
+No text holds U+0000, which Snowflake's `PARSE_JSON` refuses.
 A JSON null, an absent member and a null of a nullable column are the same thing: no value.
 """
 

@@ -51,9 +51,10 @@ class WarehouseLoad:
         The staging table takes rows without key: what to leave out is decided when all of them are seen.
         """
         columns = ", ".join(f"{column.name} {column.type}" for column in self._table.columns)
+        refused = quoted(CHECKSUM_COLUMN)
         return [
             f"CREATE OR REPLACE TRANSIENT TABLE {self.staging} ({columns})",
-            f"CREATE OR REPLACE TRANSIENT TABLE {self.refused} ({quoted(CHECKSUM_COLUMN)} NUMBER(19,0) NOT NULL)",
+            f"CREATE OR REPLACE TRANSIENT TABLE {self.refused} ({refused} NUMBER(19,0) NOT NULL)",
         ]
 
     def copy(self, stage: str, files: Sequence[str]) -> list[str]:
@@ -71,11 +72,11 @@ class WarehouseLoad:
                 f"{stage[:80]!r} is not the name of a stage", remedy="Pass the stage's name without '@'"
             )
         # Named files only: a prefix would take in files that later versions removed. FORCE, because Snowflake
-        # skips files it remembers to have loaded.
+        # skips files it remembers to have loaded. NULL_IF, because it would load the text \N as NULL.
         return [
             f"COPY INTO {self.staging} FROM @{stage}/{delta_table_prefix(self._table.model)} "
             f"FILES = ({', '.join(map(_file_literal, files[first : first + MOST_FILES]))}) "
-            "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE) "
+            "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE NULL_IF = ()) "
             "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
             for first in range(0, len(files), MOST_FILES)
         ]

@@ -32,8 +32,9 @@ FULL_SCHEMA = PredictionSchema(
     "flight",
 )
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+_CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+TEXTS = st.text(_CHARACTERS, max_size=40)
+KEYS = st.text(_CHARACTERS, min_size=1, max_size=60)
 LONGS = st.integers(-(2**63), 2**63 - 1)
 SERIALS = st.integers(-(10**38) + 1, 10**38 - 1)
 FARES = SERIALS.map(

@@ -134,6 +134,10 @@ def test_composed_and_decomposed_keys_are_two_entities() -> None:
         (line_with(reasons="[" * 32 + "]" * 32), "too_deep", "reasons"),
         (line_with(reasons="[" * 100_000), "too_deep", None),
         (line_with(reasons='{"":1}'), "empty_name", "reasons"),
+        (line_with(flight='"A\\u0000"'), "nul_character", "flight"),
+        (line_with(carrier='"\\u0000"'), "nul_character", "carrier"),
+        (line_with(reasons='{"a":["\\u0000"]}'), "nul_character", "reasons"),
+        (line_with(reasons='{"\\u0000":1}'), "nul_character", "reasons"),
         (line_with(reasons="[0." + "1" * 39 + "]"), "number_too_long", "reasons"),
         (line_with(carrier='"' + "x" * 500_000 + '"'), "value_too_large", None),
         (line_with(reasons="[" + ",".join(["1.5"] * 120_000) + "]"), "value_too_large", None),
@@ -158,6 +162,7 @@ def test_refusals_have_stable_reasons(line: bytes, reason: str, at_fault: str | 
         line_with(reasons="[" * 31 + "]" * 31),
         line_with(carrier='"' + "x" * 409_000 + '"'),
         line_with(carrier='""'),
+        line_with(carrier='"\\\\u0000\\u0001"', reasons='"\\\\u0000"'),
         json.dumps({"flight": "é" * 1024}).encode(),
     ],
 )

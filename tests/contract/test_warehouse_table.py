@@ -72,6 +72,7 @@ def test_copy_names_at_most_a_thousand_files_a_statement() -> None:
         )
         for option in (
             "FORCE = TRUE",
+            "NULL_IF = ()",
             "ON_ERROR = ABORT_STATEMENT",
             "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE",
         ):
