@@ -13,8 +13,11 @@ from pathlib import Path
 
 import duckdb
 import fakesnow.server
+import pyarrow as pa
+import pyarrow.compute as pc
 import s3fs
 import uvicorn
+from fakesnow import arrow, transforms
 from fakesnow.copy_into import ReadParquet
 from fakesnow.instance import FakeSnow
 from sqlglot import exp
@@ -26,6 +29,29 @@ class _PlainParquet(ReadParquet):
     def read_expression(self, url: str) -> exp.Expression:
         """Return DuckDB's call without the columns it would invent from `name=value` in a path."""
         return exp.func("read_parquet", self.file_literal(url), self.make_eq("hive_partitioning", False))
+
+
+_stock_integer_precision = transforms.integer_precision
+
+
+def _all_digits(expression: exp.Expression) -> exp.Expression:
+    """Keep the 38 digits of NUMBER and NUMBER(38,0), which the stock server stores in 64 bits."""
+    is_number = isinstance(expression, exp.DataType) and expression.this == exp.DataType.Type.DECIMAL
+    if is_number and [str(parameter) for parameter in expression.expressions] in ([], ["38", "0"]):
+        return exp.DataType.build("DECIMAL(38, 0)")
+    return _stock_integer_precision(expression)
+
+
+_stock_timestamp_struct = arrow.timestamp_to_sf_struct
+
+
+def _timestamps_or_null(moments: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return timestamps as the connector takes them; the stock server makes 1970 of NULL."""
+    if isinstance(moments, pa.ChunkedArray):
+        moments = moments.combine_chunks()
+    structs = _stock_timestamp_struct(moments)
+    parts = [pc.fill_null(part, 0) for part in structs.flatten()]
+    return pa.StructArray.from_arrays(parts, fields=list(structs.type), mask=moments.is_null())
 
 
 def open_warehouse(database_directory: Path, s3_endpoint_url: str) -> FakeSnow:
@@ -73,6 +99,8 @@ def main() -> None:
     parser.add_argument("--s3-endpoint-url", required=True)
     arguments = parser.parse_args()
     ReadParquet.read_expression = _PlainParquet.read_expression
+    transforms.integer_precision = _all_digits
+    arrow.timestamp_to_sf_struct = _timestamps_or_null
     warehouse = open_warehouse(arguments.database_directory, arguments.s3_endpoint_url)
     fakesnow.server.shared_fs = warehouse
     logging.getLogger("fakesnow.server").propagate = True

@@ -1,0 +1,367 @@
+"""The Snowflake statements, executed: Delta files in; the accepted rows, the totals and the view out."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from contextlib import closing
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import snowflake.connector
+
+from prediction_contract.canonical_json import batch_checksum
+from prediction_contract.schema import PredictionSchema
+from prediction_contract.warehouse_load import WarehouseLoad
+from prediction_contract.warehouse_table import (
+    SESSION_PARAMETERS,
+    ProjectedPublication,
+    WarehouseTable,
+    create_publications,
+    insert_publication,
+    projected_sequences,
+    publication_parameters,
+)
+from tests.contract.prediction_rows import FULL_SCHEMA, column
+from tests.contract.written_batches import Batch, Lake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.stack_runs import LocalStack
+
+pytestmark = pytest.mark.stack
+
+BATCH = "20130201T060000Z-0123abcd"
+NEXT_BATCH = "20130202T060000Z-0123abcd"
+
+# Every value is one that a column can hold and that something on the way might bend.
+ROWS: list[dict[str, Any]] = [
+    {"flight": "only-a-key"},
+    {"flight": "null", "carrier": "\\N"},
+    {
+        "flight": "highest",
+        "carrier": "",
+        "seats": 2**63 - 1,
+        "fare": Decimal("9999999999999999999999999999.9999999999"),
+        "serial": 10**38 - 1,
+        "probability": 9.99e125,
+        "late": True,
+        "day": date(9999, 12, 31),
+        "departs": datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        "reasons": {"n": Decimal("12345678901234567890.123456789"), "list": [None, True, "é", {}]},
+    },
+    {
+        "flight": "lowest",
+        "carrier": "a'b\"c\\d%se\n\t;--\x01\\N",
+        "seats": -(2**63),
+        "fare": Decimal("-0.0000000001"),
+        "serial": -(10**38) + 1,
+        "probability": 1e-130,
+        "late": False,
+        "day": date(1, 1, 1),
+        "departs": datetime(1, 1, 1, tzinfo=UTC),
+        "reasons": "text \\u0000 \x01",
+    },
+    {"flight": 'it\'s %s; "quoted" \\ 100%', "probability": 0.1, "fare": Decimal("1.50"), "reasons": 7},
+    {"flight": "Zu\u0308rich", "carrier": "decomposed", "departs": datetime(2013, 3, 10, 7, 30, tzinfo=UTC)},
+    {"flight": "Zürich", "carrier": "composed\u2028✈️", "seats": 2**53 + 1, "reasons": [False]},
+    {"flight": "zürich", "carrier": "lower case", "probability": -0.0, "reasons": {"é": 1, "E": 2}},
+]
+
+
+class Warehouse:
+    """A session of the real connector, in a schema of its own."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def run(self, statement: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Execute one statement and return its rows."""
+        return self._connection.cursor().execute(statement, parameters).fetchall()
+
+
+@pytest.fixture
+def warehouse(local_stack: LocalStack) -> Iterator[Warehouse]:
+    """A session as the loader's, in an empty schema with the stage over the stack's bucket."""
+    environment = local_stack.environment
+    schema = f"CONTRACT_{uuid.uuid4().hex[:8].upper()}"
+    connection = snowflake.connector.connect(
+        account="local",
+        user="test",
+        password="test",
+        protocol="http",
+        host=environment["SNOWFLAKE_HOST"],
+        port=int(environment["SNOWFLAKE_PORT"]),
+        database=environment["SNOWFLAKE_DATABASE"],
+        session_parameters=SESSION_PARAMETERS,
+        network_timeout=30,
+    )
+    with closing(connection):
+        session = Warehouse(connection)
+        session.run(f"CREATE SCHEMA {schema}")
+        session.run(f"USE SCHEMA {schema}")
+        yield session
+        session.run(f"DROP SCHEMA {schema}")
+
+
+@pytest.fixture
+def lake(local_stack: LocalStack, aws_client: Callable[[str], Any], warehouse: Warehouse) -> Lake:
+    """A bucket of its own, and the stage over it."""
+    environment = local_stack.environment
+    bucket = f"lake-{uuid.uuid4().hex[:8]}"
+    aws_client("s3").create_bucket(Bucket=bucket)
+    warehouse.run(f"CREATE STAGE IF NOT EXISTS LAKE URL = 's3://{bucket}/'")
+    return Lake(
+        bucket,
+        "flight_delay",
+        {
+            "AWS_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"],
+            "AWS_ACCESS_KEY_ID": environment["AWS_ACCESS_KEY_ID"],
+            "AWS_SECRET_ACCESS_KEY": environment["AWS_SECRET_ACCESS_KEY"],
+            "AWS_REGION": environment["AWS_REGION"],
+            "AWS_ALLOW_HTTP": "true",
+            "conditional_put": "etag",
+        },
+    )
+
+
+@pytest.fixture
+def table(warehouse: Warehouse) -> WarehouseTable:
+    """The model's table, its view and the projection, as the first load of a model makes them."""
+    made = WarehouseTable("flight_delay", FULL_SCHEMA)
+    for statement in (made.create(), create_publications(), made.create_view()):
+        warehouse.run(statement)
+    return made
+
+
+def load(warehouse: Warehouse, table: WarehouseTable, batch: Batch, job_run: str = "jr_1") -> None:
+    """Load a batch as the loader's statements say, and check both totals on the way."""
+    staged = WarehouseLoad(table, batch.batch_id, job_run)
+    for statement in (*staged.prepare(), *staged.copy("LAKE", batch.files)):
+        warehouse.run(statement)
+    keys = {line.row.key for line in batch.lines if line.row} | {
+        "refused" for line in batch.lines if line.refusal in {"out_of_range", "not_a_number"}
+    }
+    (found,) = warehouse.run(staged.staged_totals())
+    checksum = batch_checksum(line.checksum for line in batch.lines)
+    assert totals(found) == (len(batch.lines), len(keys), checksum)
+    assert found[3] == 0
+    for refused in batch.quarantined:
+        warehouse.run(staged.refuse(), (refused,))
+    warehouse.run("BEGIN")
+    for statement in staged.move():
+        warehouse.run(statement)
+    (found,) = warehouse.run(table.batch_totals(batch.batch_id))
+    accepted = batch.accepted
+    checksum = batch_checksum(row.checksum for row in accepted)
+    assert totals(found) == (len(accepted), len(accepted), checksum)
+    warehouse.run("COMMIT")
+    for statement in staged.clean_up():
+        warehouse.run(statement)
+
+
+def totals(found: Sequence[Any]) -> tuple[int, int, str]:
+    """Return rows, keys and checksum as a manifest states them."""
+    assert all(isinstance(number, int) for number in found)
+    return found[0], found[1], batch_checksum([found[2]])
+
+
+def publish(warehouse: Warehouse, sequence: int, batch_id: str | None) -> None:
+    """Project one publication."""
+    publication = ProjectedPublication(
+        "flight_delay", sequence, batch_id, "2013-02-01", "publish", f"r-{sequence}", "2013-02-01T06:00:00Z"
+    )
+    warehouse.run(insert_publication(), publication_parameters(publication))
+
+
+def live_keys(warehouse: Warehouse, table: WarehouseTable) -> list[str]:
+    """Return the keys that a reader of the live view sees."""
+    return sorted(key for (key,) in warehouse.run(f"SELECT {table.key} FROM {table.view}"))
+
+
+def test_every_value_is_read_back_as_it_was_accepted(
+    warehouse: Warehouse, table: WarehouseTable, lake: Lake
+) -> None:
+    """Limits of every type, nulls, quotes, unicode: what is read is what the contract says, types and all."""
+    batch = lake.write(BATCH, ROWS)
+    lake.check()
+    load(warehouse, table, batch)
+    rows = batch.accepted
+    assert len(rows) == len(ROWS)
+    found = warehouse.run(table.read_back(BATCH, len(rows)), [row.key for row in rows])
+    by_key = {values[0]: values for values in found}
+    assert len(found) == len(rows)
+    for row in rows:
+        wanted = table.stored_values(row, BATCH)
+        assert by_key[row.key] == wanted
+        for value, stored in zip(by_key[row.key], wanted, strict=True):
+            # Equal is not enough: a double equals the integer that it was rounded from.
+            assert isinstance(value, float) == isinstance(stored, float)
+
+
+def test_quarantined_lines_are_left_out(warehouse: Warehouse, table: WarehouseTable, lake: Lake) -> None:
+    """A missing key, a value beyond its column, NaN and both rows of a doubled key: the others are loaded."""
+    bad = [
+        {"carrier": "no key"},
+        {"flight": "refused", "seats": 2**63},
+        {"flight": "refused", "probability": math.nan},
+        {"flight": "doubled", "seats": 1},
+        {"flight": "doubled", "seats": 2},
+    ]
+    # One shares its key with a line that was refused, and is a row all the same.
+    good = [{"flight": "refused", "seats": 3}, {"flight": "good"}]
+    batch = lake.write(BATCH, [*bad, *good])
+    assert len(batch.quarantined) == len(bad)
+    load(warehouse, table, batch)
+    found = warehouse.run(table.read_back(BATCH, 3), ["refused", "good", "doubled"])
+    assert sorted(values[0] for values in found) == ["good", "refused"]
+
+
+def test_loading_again_changes_nothing_and_touches_no_other_batch(
+    warehouse: Warehouse, table: WarehouseTable, lake: Lake
+) -> None:
+    """A second job run that loads a batch leaves the same rows, and those of the batch beside it."""
+    first, second = lake.write(BATCH, ROWS[:3]), lake.write(NEXT_BATCH, ROWS[2:])
+    load(warehouse, table, first)
+    load(warehouse, table, second)
+    before = warehouse.run(table.batch_totals(BATCH)), warehouse.run(table.batch_totals(NEXT_BATCH))
+    load(warehouse, table, first, "jr_2")
+    assert (warehouse.run(table.batch_totals(BATCH)), warehouse.run(table.batch_totals(NEXT_BATCH))) == before
+    warehouse.run(table.delete_batch(BATCH))
+    assert warehouse.run(table.batch_totals(BATCH)) == [(0, 0, 0)]
+    assert warehouse.run(table.batch_totals(NEXT_BATCH)) == before[1]
+
+
+def test_files_of_another_batch_are_seen_before_they_are_moved(
+    warehouse: Warehouse, table: WarehouseTable, lake: Lake
+) -> None:
+    """The staged totals count the rows of other batches, and a move would leave them out."""
+    own, foreign = lake.write(BATCH, ROWS[:2]), lake.write(NEXT_BATCH, ROWS[2:5])
+    staged = WarehouseLoad(table, BATCH, "jr_1")
+    for statement in (*staged.prepare(), *staged.copy("LAKE", [*own.files, *foreign.files])):
+        warehouse.run(statement)
+    assert warehouse.run(staged.staged_totals())[0][3] == 3
+    for statement in staged.move():
+        warehouse.run(statement)
+    assert warehouse.run(table.batch_totals(BATCH))[0][0] == 2
+    assert warehouse.run(table.batch_totals(NEXT_BATCH))[0][0] == 0
+
+
+def test_a_reader_sees_nothing_of_a_move_that_is_rolled_back(
+    warehouse: Warehouse, table: WarehouseTable, lake: Lake
+) -> None:
+    """A load that finds wrong totals rolls back: the rows loaded before are there, all of them."""
+    batch = lake.write(BATCH, ROWS)
+    load(warehouse, table, batch)
+    before = warehouse.run(table.batch_totals(BATCH))
+    staged = WarehouseLoad(table, BATCH, "jr_2")
+    for statement in staged.prepare():
+        warehouse.run(statement)
+    warehouse.run("BEGIN")
+    for statement in staged.move():
+        warehouse.run(statement)
+    assert warehouse.run(table.batch_totals(BATCH)) == [(0, 0, 0)]
+    warehouse.run("ROLLBACK")
+    assert warehouse.run(table.batch_totals(BATCH)) == before
+
+
+def test_the_live_view_shows_the_published_batch_and_nothing_else(
+    warehouse: Warehouse, table: WarehouseTable, lake: Lake
+) -> None:
+    """Nothing before a publication, all rows after it, the next batch then, the old after a rollback."""
+    first, second = lake.write(BATCH, ROWS[:3]), lake.write(NEXT_BATCH, ROWS[2:])
+    load(warehouse, table, first)
+    load(warehouse, table, second)
+    first_keys, second_keys = (sorted(row.key for row in batch.accepted) for batch in (first, second))
+    assert live_keys(warehouse, table) == []
+    publish(warehouse, 1, BATCH)
+    assert live_keys(warehouse, table) == first_keys
+    publish(warehouse, 2, NEXT_BATCH)
+    assert live_keys(warehouse, table) == second_keys
+    publish(warehouse, 3, BATCH)
+    assert live_keys(warehouse, table) == first_keys
+    # A gap that is projected late changes nothing: the highest sequence counts, and not the last row.
+    warehouse.run('DELETE FROM "PUBLICATIONS" WHERE "SEQUENCE" = 2')
+    publish(warehouse, 2, NEXT_BATCH)
+    assert live_keys(warehouse, table) == first_keys
+    publish(warehouse, 4, None)
+    assert live_keys(warehouse, table) == []
+    assert warehouse.run(projected_sequences(), ("flight_delay",)) == [
+        (1, BATCH),
+        (2, NEXT_BATCH),
+        (3, BATCH),
+        (4, ""),
+    ]
+
+
+def test_a_doubled_publication_doubles_no_row(
+    warehouse: Warehouse, table: WarehouseTable, lake: Lake
+) -> None:
+    """Projecting again inserts nothing; and were a row doubled all the same, readers would not see it."""
+    batch = lake.write(BATCH, ROWS)
+    load(warehouse, table, batch)
+    publish(warehouse, 1, BATCH)
+    publish(warehouse, 1, BATCH)
+    assert warehouse.run('SELECT COUNT(*) FROM "PUBLICATIONS"') == [(1,)]
+    warehouse.run('INSERT INTO "PUBLICATIONS" SELECT * FROM "PUBLICATIONS"')
+    assert warehouse.run('SELECT COUNT(*) FROM "PUBLICATIONS"') == [(2,)]
+    assert live_keys(warehouse, table) == sorted(row.key for row in batch.accepted)
+
+
+def test_the_live_view_shows_json_as_values(warehouse: Warehouse, table: WarehouseTable, lake: Lake) -> None:
+    """What the table keeps as text a reader of the view can take apart."""
+    batch = lake.write(BATCH, ROWS)
+    load(warehouse, table, batch)
+    publish(warehouse, 1, BATCH)
+    shown = warehouse.run(f'SELECT "REASONS" FROM {table.view} WHERE {table.key} = %s', ("zürich",))
+    assert json.loads(shown[0][0]) == {"é": 1, "E": 2}
+    taken = warehouse.run(f'SELECT "REASONS":E::NUMBER FROM {table.view} WHERE {table.key} = %s', ("zürich",))
+    assert taken == [(2,)]
+
+
+def test_columns_named_by_sqls_own_words_work(warehouse: Warehouse) -> None:
+    """Every name is quoted, so a model may call its columns as it likes."""
+    words = (
+        "select",
+        "table",
+        "order",
+        "group",
+        "key",
+        "sequence",
+        "model",
+        "timestamp",
+        "current_date",
+        "true",
+    )
+    schema = PredictionSchema(
+        (column("from", "string", nullable=False), *(column(w, "long") for w in words)), "from"
+    )
+    table = WarehouseTable("select", schema)
+    for statement in (table.create(), *table.add_columns(), create_publications(), table.create_view()):
+        warehouse.run(statement)
+    staged = WarehouseLoad(table, BATCH, "jr_1")
+    for statement in (*staged.prepare(), *staged.move(), *staged.clean_up()):
+        warehouse.run(statement)
+    assert warehouse.run(f"SELECT * FROM {table.view}") == []
+    assert warehouse.run(table.batch_totals(BATCH)) == [(0, 0, 0)]
+    assert warehouse.run(table.read_back(BATCH, 1), ("x",)) == []
+
+
+def test_an_older_table_gets_the_new_columns(warehouse: Warehouse, lake: Lake) -> None:
+    """A table of an older schema grows, its batches stay, and the view shows them without the new values."""
+    older = WarehouseTable("flight_delay", PredictionSchema(FULL_SCHEMA.columns[:3], "flight"))
+    for statement in (older.create(), create_publications(), older.create_view()):
+        warehouse.run(statement)
+    batch = lake.write(BATCH, [{"flight": "A", "seats": 1}])
+    load(warehouse, older, batch)
+    newer = WarehouseTable("flight_delay", FULL_SCHEMA)
+    # Twice, because every load begins so.
+    for statement in (newer.create(), *newer.add_columns(), *newer.add_columns(), newer.create_view()):
+        warehouse.run(statement)
+    load(warehouse, newer, lake.write(NEXT_BATCH, ROWS))
+    publish(warehouse, 1, BATCH)
+    assert warehouse.run(f'SELECT "FLIGHT", "SEATS", "FARE" FROM {newer.view}') == [("A", 1, None)]
