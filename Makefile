@@ -42,7 +42,8 @@ $(STACK_VENV)/.installed: $(UV) requirements/stack.lock
 
 lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes, does not upgrade).
 	$(COMPILE) --group uv -o $(LOCK_DIR)/uv.lock
-	$(COMPILE) pyproject.toml --extra scoring --extra api --group dev -o $(LOCK_DIR)/dev.lock
+	$(COMPILE) pyproject.toml --extra scoring --group api --group dev -o $(LOCK_DIR)/dev.lock
+	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
 	$(COMPILE) pyproject.toml --extra production -o $(LOCK_DIR)/runtime.lock
 	$(COMPILE) pyproject.toml --extra production --extra sagemaker -o $(LOCK_DIR)/sagemaker.lock

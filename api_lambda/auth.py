@@ -1,0 +1,145 @@
+"""Who may read: bearer tokens signed by the issuer with RS256, for a known client, with the read scope.
+
+The load balancer checks tokens too; the function does not rely on it.
+"""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from api_lambda.signing_keys import decode_base64url
+from prediction_contract.canonical_json import InvalidJsonError, parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api_lambda.settings import Settings
+    from api_lambda.signing_keys import SigningKeys
+
+LONGEST_TOKEN = 8_192
+# Clocks of issuer and function may differ by this much.
+LEEWAY_SECONDS = 30
+_PARTS = 3
+_LONGEST_KEY_ID = 256
+
+
+class MissingTokenError(Exception):
+    """The request carries no bearer token."""
+
+
+class InvalidTokenError(Exception):
+    """The token proves nothing: malformed, not the issuer's, expired, or for somebody else.
+
+    Its reason is for the log; whoever sent the token learns only that it is invalid.
+    """
+
+
+class InsufficientScopeError(Exception):
+    """The token is valid and does not carry the read scope."""
+
+
+class TokenVerifier:
+    """Judges the Authorization header."""
+
+    def __init__(
+        self, keys: SigningKeys, settings: Settings, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._keys = keys
+        self._issuer = settings.token_issuer
+        self._client_ids = settings.client_ids
+        self._audiences = settings.audiences
+        self._scope = settings.read_scope
+        self._clock = clock
+
+    def require_reader(self, authorization: tuple[str, ...]) -> None:
+        """Let a request pass.
+
+        Args:
+            authorization: The values of its Authorization headers.
+
+        Raises:
+            MissingTokenError: There is no bearer token.
+            InvalidTokenError: There are several, or the token proves nothing.
+            InsufficientScopeError: It does not carry the read scope.
+            KeysUnavailableError: The issuer's keys cannot be had.
+        """
+        if len(authorization) > 1:
+            raise InvalidTokenError("several Authorization headers")
+        scheme, _, token = "".join(authorization).strip(" ").partition(" ")
+        if scheme.lower() != "bearer":
+            raise MissingTokenError
+        claims = self._verified_claims(token.strip(" "))
+        scopes = claims.get("scope")
+        if not isinstance(scopes, str) or self._scope not in scopes.split(" "):
+            raise InsufficientScopeError
+
+    def _verified_claims(self, token: str) -> dict[str, Any]:
+        if len(token) > LONGEST_TOKEN:
+            raise InvalidTokenError("oversized")
+        parts = token.split(".")
+        if len(parts) != _PARTS:
+            raise InvalidTokenError("not three parts")
+        header = _object(parts[0])
+        # The algorithm is ours to choose: a token that names another one is not even looked at.
+        if header.get("alg") != "RS256":
+            raise InvalidTokenError("not RS256")
+        if "crit" in header:
+            raise InvalidTokenError("extensions nobody here knows")
+        key_id = header.get("kid")
+        if not isinstance(key_id, str) or not 1 <= len(key_id) <= _LONGEST_KEY_ID:
+            raise InvalidTokenError("no key id")
+        signed = f"{parts[0]}.{parts[1]}".encode()
+        if not self._keys.verifies(key_id, signed, _decoded(parts[2])):
+            raise InvalidTokenError("unknown key or wrong signature")
+        claims = _object(parts[1])
+        self._check_claims(claims)
+        return claims
+
+    def _check_claims(self, claims: dict[str, Any]) -> None:
+        if claims.get("iss") != self._issuer:
+            raise InvalidTokenError("another issuer")
+        # Cognito signs identity tokens with the same keys: they say who somebody is, not what they may do.
+        if claims.get("token_use", "access") != "access":
+            raise InvalidTokenError("no access token")
+        now = self._clock()
+        expires = _moment(claims, "exp")
+        if expires is None or now >= expires + LEEWAY_SECONDS:
+            raise InvalidTokenError("expired")
+        for name in ("nbf", "iat"):
+            begins = _moment(claims, name)
+            if begins is not None and begins > now + LEEWAY_SECONDS:
+                raise InvalidTokenError("not valid yet")
+        audience = claims.get("aud")
+        named = audience if isinstance(audience, list) else [audience]
+        known_audience = any(isinstance(name, str) and name in self._audiences for name in named)
+        client = claims.get("client_id")
+        if not known_audience and not (isinstance(client, str) and client in self._client_ids):
+            raise InvalidTokenError("unknown client and audience")
+
+
+def _decoded(part: str) -> bytes:
+    try:
+        return decode_base64url(part)
+    except ValueError as error:
+        raise InvalidTokenError("not base64url") from error
+
+
+def _object(part: str) -> dict[str, Any]:
+    try:
+        document = parse_json(_decoded(part))
+    except InvalidJsonError as error:
+        raise InvalidTokenError("not JSON") from error
+    if not isinstance(document, dict):
+        raise InvalidTokenError("no JSON object")
+    return document
+
+
+def _moment(claims: dict[str, Any], name: str) -> int | Decimal | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise InvalidTokenError(f"{name} is no number")
+    return value

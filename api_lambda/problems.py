@@ -1,0 +1,145 @@
+"""Errors as RFC 9457 problem documents: one table from what happened to what a client is told.
+
+Types are stable; titles and details are fixed texts, so that nothing of a request ever comes back in one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from api_lambda.alb import Response
+from api_lambda.auth import InsufficientScopeError, InvalidTokenError, MissingTokenError
+from api_lambda.dynamodb import StoreRefusedError, StoreUnavailableError
+from api_lambda.online_store import BrokenPublicationError, UnknownEntityError, UnknownModelError
+from api_lambda.signing_keys import KeysUnavailableError
+from prediction_contract.online_item import DamagedItemError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:mlpipe:problem:"
+_RETRY = {"Retry-After": "1"}
+_CHALLENGE = 'Bearer realm="mlpipe"'
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One kind of problem: the last part of its type, its status, its texts and headers."""
+
+    kind: str
+    status: int
+    title: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def with_header(self, name: str, value: str) -> Problem:
+        """Return the problem with one more header."""
+        return replace(self, headers={**self.headers, name: value})
+
+    def response(self, request_id: str) -> Response:
+        """Return the answer."""
+        document = {
+            "type": f"{TYPE_PREFIX}{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": f"urn:mlpipe:request:{request_id}",
+        }
+        return Response(self.status, json.dumps(document), CONTENT_TYPE, self.headers)
+
+
+class ProblemError(Exception):
+    """A request that ends with a problem which a route itself found."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.kind)
+
+
+UNKNOWN_ROUTE = Problem(
+    "unknown-route", 404, "There is nothing here", "See the documentation for the routes."
+)
+METHOD_NOT_ALLOWED = Problem(
+    "method-not-allowed",
+    405,
+    "The method is not allowed",
+    "The header Allow lists the methods of this route.",
+)
+UNKNOWN_MODEL = Problem(
+    "unknown-model", 404, "Nothing is live", "No model of this name has published predictions."
+)
+UNKNOWN_ENTITY = Problem(
+    "unknown-entity", 404, "No prediction", "The live batch has no prediction for this entity."
+)
+INVALID_ENTITY = Problem(
+    "invalid-entity-id",
+    400,
+    "No entity id",
+    "An entity id is 1 to 2048 bytes of UTF-8, percent-encoded once.",
+)
+ENRICHMENT_UNAVAILABLE = Problem(
+    "enrichment-unavailable",
+    503,
+    "A required enrichment is unavailable",
+    "A third party that this model requires does not answer. Ask again.",
+    _RETRY,
+)
+ANSWER_TOO_LARGE = Problem(
+    "answer-too-large", 500, "The answer is too large", "The prediction is larger than one answer may be."
+)
+INTERNAL_FAULT = Problem(
+    "internal-fault",
+    500,
+    "The service is at fault",
+    "The request id leads to the cause in the service's log.",
+)
+MISSING_TOKEN = Problem(
+    "missing-token",
+    401,
+    "A token is needed",
+    "Send a bearer token in one Authorization header.",
+    {"WWW-Authenticate": _CHALLENGE},
+)
+INVALID_TOKEN = Problem(
+    "invalid-token",
+    401,
+    "The token is not valid",
+    "Obtain a new token from the issuer, for a client that may use this service.",
+    {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'},
+)
+INSUFFICIENT_SCOPE = Problem(
+    "insufficient-scope",
+    403,
+    "The token does not allow this",
+    "Obtain a token with the scope to read predictions.",
+    {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope"'},
+)
+STORE_UNAVAILABLE = Problem(
+    "store-unavailable", 503, "The store does not answer", "Whether there is a prediction is unknown.", _RETRY
+)
+KEYS_UNAVAILABLE = Problem(
+    "keys-unavailable", 503, "Tokens cannot be checked", "The issuer's keys cannot be had. Ask again.", _RETRY
+)
+
+PROBLEM_OF: Mapping[type[Exception], Problem] = {
+    MissingTokenError: MISSING_TOKEN,
+    InvalidTokenError: INVALID_TOKEN,
+    InsufficientScopeError: INSUFFICIENT_SCOPE,
+    KeysUnavailableError: KEYS_UNAVAILABLE,
+    UnknownModelError: UNKNOWN_MODEL,
+    UnknownEntityError: UNKNOWN_ENTITY,
+    StoreUnavailableError: STORE_UNAVAILABLE,
+    StoreRefusedError: INTERNAL_FAULT,
+    BrokenPublicationError: INTERNAL_FAULT,
+    DamagedItemError: INTERNAL_FAULT,
+}
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return what a client is told of an error; one that is not in the table is the service's fault."""
+    if isinstance(error, ProblemError):
+        return error.problem
+    return PROBLEM_OF.get(type(error), INTERNAL_FAULT)

@@ -1,0 +1,175 @@
+"""What the API is told by its environment, read once at cold start."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.resource_names import Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LONGEST_POINTER_SECONDS = 60
+LONGEST_BUDGET_MILLISECONDS = 5_000
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]{1,260}")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class SettingsError(Exception):
+    """The environment does not say what the API must know; the message names every variable at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The keys of the function's role, which Lambda keeps fresh for as long as the environment lives."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The API's settings.
+
+    Attributes:
+        deployment: Stage, account and region; gives every name.
+        credentials: For DynamoDB.
+        dynamodb_url: Address of the region's DynamoDB, without a trailing slash.
+        token_issuer: What a token's `iss` must be.
+        jwks_url: Where the issuer's keys are; apart from the issuer, because they may lie elsewhere.
+        client_ids: Clients whose tokens are taken (Cognito's access tokens have no `aud`).
+        audiences: Values of `aud` that are taken.
+        read_scope: The scope that a token must carry.
+        provider_origins: `https://host[:port]` of every third party that may be called.
+        pointer_seconds: For how long a live pointer is believed without being read again.
+        enrichment_seconds: The time that all third parties of a request have together.
+    """
+
+    deployment: Deployment
+    credentials: Credentials
+    dynamodb_url: str
+    token_issuer: str
+    jwks_url: str
+    client_ids: frozenset[str]
+    audiences: frozenset[str]
+    read_scope: str
+    provider_origins: frozenset[str]
+    pointer_seconds: float
+    enrichment_seconds: float
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str]) -> Self:
+        """Read the settings.
+
+        Args:
+            variables: Usually `os.environ`.
+
+        Raises:
+            SettingsError: A variable is missing or has another form.
+        """
+        reader = _Reader(variables)
+        region = reader.required("AWS_REGION")
+        stage, account = reader.required("MLPIPE_STAGE"), reader.required("MLPIPE_ACCOUNT_ID")
+        credentials = Credentials(
+            reader.required("AWS_ACCESS_KEY_ID"),
+            reader.required("AWS_SECRET_ACCESS_KEY"),
+            reader.optional("AWS_SESSION_TOKEN"),
+        )
+        issuer, jwks_url = reader.required("MLPIPE_TOKEN_ISSUER"), reader.address("MLPIPE_JWKS_URL")
+        client_ids, audiences = (
+            reader.names("MLPIPE_TOKEN_CLIENT_IDS"),
+            reader.names("MLPIPE_TOKEN_AUDIENCES"),
+        )
+        if not client_ids | audiences:
+            reader.blame("MLPIPE_TOKEN_CLIENT_IDS and MLPIPE_TOKEN_AUDIENCES", "name nobody")
+        origins = reader.names("MLPIPE_PROVIDER_ORIGINS")
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                reader.blame("MLPIPE_PROVIDER_ORIGINS", "is not a list of https://host[:port]")
+        pointer = reader.number("MLPIPE_POINTER_CACHE_SECONDS", 5, LONGEST_POINTER_SECONDS)
+        budget = reader.number("MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS", 800, LONGEST_BUDGET_MILLISECONDS)
+        endpoint = "AWS_ENDPOINT_URL_DYNAMODB"
+        if not reader.optional(endpoint):
+            endpoint = "AWS_ENDPOINT_URL"
+        given = reader.optional(endpoint)
+        reader.raise_if_blamed()
+        try:
+            deployment = Deployment(stage, account, region, reader.optional("MLPIPE_HOME_REGION"))
+        except InvalidNameError as error:
+            raise SettingsError(str(error)) from error
+        suffix = "amazonaws.com.cn" if deployment.partition == "aws-cn" else "amazonaws.com"
+        return cls(
+            deployment=deployment,
+            credentials=credentials,
+            dynamodb_url=(given or f"https://dynamodb.{region}.{suffix}").rstrip("/"),
+            token_issuer=issuer,
+            jwks_url=jwks_url,
+            client_ids=client_ids,
+            audiences=audiences,
+            read_scope=reader.optional("MLPIPE_TOKEN_SCOPE") or deployment.read_scope,
+            provider_origins=origins,
+            pointer_seconds=float(pointer),
+            enrichment_seconds=budget / 1000,
+        )
+
+
+class _Reader:
+    """Reads variables and collects what is wrong, so that one look at the log suffices."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self._faults: list[str] = []
+
+    def blame(self, name: str, fault: str) -> None:
+        """Note a fault; values stay out of it, because some are secret."""
+        self._faults.append(f"{name} {fault}")
+
+    def raise_if_blamed(self) -> None:
+        """Raise what was noted."""
+        if self._faults:
+            raise SettingsError(
+                f"The API cannot start: {'; '.join(self._faults)}. Set them on the Lambda function."
+            )
+
+    def optional(self, name: str) -> str | None:
+        """Return a variable's value, None if it is unset or empty."""
+        return self._variables.get(name) or None
+
+    def required(self, name: str) -> str:
+        """Return a variable's value."""
+        value = self.optional(name)
+        if value is None:
+            self.blame(name, "is not set")
+        return value or ""
+
+    def address(self, name: str) -> str:
+        """Return an HTTPS address; plain HTTP only on this machine, where nobody listens in between."""
+        value = self.required(name)
+        parts = urlsplit(value)
+        secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+        if value and not (secure and parts.hostname):
+            self.blame(name, "is not an https address")
+        return value
+
+    def names(self, name: str) -> frozenset[str]:
+        """Return a list that is separated by commas."""
+        parts = (part.strip() for part in (self.optional(name) or "").split(","))
+        return frozenset(part for part in parts if part)
+
+    def number(self, name: str, default: int, highest: int) -> int:
+        """Return a whole number from 0 to the highest."""
+        text = self.optional(name)
+        if text is None:
+            return default
+        if not (
+            text.isascii() and text.isdigit() and len(text) <= len(str(highest)) and int(text) <= highest
+        ):
+            self.blame(name, f"is not a whole number from 0 to {highest}")
+            return default
+        return int(text)
