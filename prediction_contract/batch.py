@@ -218,10 +218,10 @@ def validated_attempt(attempt: int) -> int:
     """Return the number of an attempt, which counts from 1.
 
     Raises:
-        InvalidNameError: It is below 1.
+        InvalidNameError: It is below 1, or no integer.
     """
-    if attempt < 1:
-        raise InvalidNameError(f"{attempt} is not the number of an attempt", remedy="Count attempts from 1")
+    if type(attempt) is not int or attempt < 1:
+        raise InvalidNameError(f"{attempt!r} is not the number of an attempt", remedy="Count attempts from 1")
     return attempt
 
 

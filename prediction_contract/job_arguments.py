@@ -89,8 +89,12 @@ class JobArguments:
     """Shared by all jobs: building and parsing by the fields of the job's own class."""
 
     def __post_init__(self) -> None:
-        for name, text in self._texts().items():
-            self._parsed(name, text)
+        texts = self._texts()
+        for declared in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            if declared.name in texts:
+                self._parsed(declared.name, texts[declared.name])
+            elif declared.default is not None:
+                _refuse(declared.name, "it is missing")
 
     def glue_arguments(self) -> dict[str, str]:
         """Return the arguments as Glue's StartJobRun takes them: `{"--model": "flight_delay", ...}`."""

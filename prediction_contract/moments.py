@@ -15,7 +15,8 @@ def moment_text(moment: datetime) -> str:
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment!r} has no time zone. Pass an aware datetime.")
-    return moment.astimezone(UTC).strftime(_FORM)
+    # Not by strftime, which pads the year on some systems only.
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def parse_moment(text: str) -> datetime:
@@ -24,4 +25,8 @@ def parse_moment(text: str) -> datetime:
     Raises:
         ValueError: The text has another form.
     """
-    return datetime.strptime(text, _FORM).replace(tzinfo=UTC)
+    moment = datetime.strptime(text, _FORM).replace(tzinfo=UTC)
+    # One moment has one text: strptime alone would also take 2013-2-1.
+    if moment_text(moment) != text:
+        raise ValueError(f"{text[:40]!r} has not the form 2013-02-01T06:00:00Z")
+    return moment

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import re
 
+from prediction_contract.batch import MODEL_PATTERN
 from prediction_contract.errors import InvalidNameError
 
 PREFIX = "mlpipe"
@@ -22,7 +23,7 @@ GLUE_ERROR_LOG_GROUP = "/aws-glue/jobs/error"
 PROCESSING_LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 TRAINING_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 
-_MODEL = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_MODEL = re.compile(MODEL_PATTERN)
 _STAGE = re.compile(r"[a-z][a-z0-9]{0,11}")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]{2,12}){1,2}-[0-9]{1,2}")
@@ -36,7 +37,7 @@ _COGNITO_RESERVED = ("aws", "amazon", "cognito")
 def _require(pattern: re.Pattern[str], value: str, what: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise InvalidNameError(
-            f"{what} {value!r} does not have the form {pattern.pattern}",
+            f"{what} {str(value)[:80]!r} does not have the form {pattern.pattern}",
             remedy=f"Give the {what} in that form",
         )
     return value
@@ -142,6 +143,20 @@ class Deployment:
         """
         _require(_DEPLOYABLE, deployable, "deployable")
         return f"{self.code_prefix}{deployable}/{_require(_DIGEST, digest, 'digest')}.zip"
+
+    def code_tree_prefix(self, deployable: str, digest: str) -> str:
+        """Return the key prefix of a deployable's code as single files, ending in a slash.
+
+        Args:
+            deployable: The package that it holds, say `sagemaker_scripts`.
+            digest: SHA-256 of the same code as an archive.
+        """
+        _require(_DEPLOYABLE, deployable, "deployable")
+        return f"{self.code_prefix}{deployable}/{_require(_DIGEST, digest, 'digest')}/"
+
+    def training_code_key(self, digest: str) -> str:
+        """Return the key of the `tar.gz` that a training job unpacks; not below the tree of the same code."""
+        return f"{self.code_prefix}sagemaker_scripts/{_require(_DIGEST, digest, 'digest')}.tar.gz"
 
     @property
     def load_script_key(self) -> str:

@@ -127,7 +127,7 @@ def test_job_name_refuses_what_does_not_fit() -> None:
     """A step too long, an attempt of 0 and a hostile step are refused."""
     batch_id = "20130201T060000Z-0123abcd"
     assert job_name("predict", "flight_delay", batch_id, 2) == f"predict-flight-delay-{batch_id}-2"
-    for step, attempt in (("x" * 20, 1), ("predict", 0), ("../x", 1)):
+    for step, attempt in (("x" * 20, 1), ("predict", 0), ("../x", 1), ("predict", True)):
         with pytest.raises(InvalidNameError):
             job_name(step, "m" * 30, batch_id, attempt)
 

@@ -119,6 +119,13 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
     assert TrainArguments.parse(train.container_arguments()) == train
 
 
+@pytest.mark.parametrize("name", ["model", "code_version", "attempt"])
+def test_what_is_required_cannot_be_none(name: str) -> None:
+    """A client learns at once that it left out what the script cannot run without."""
+    with pytest.raises(JobArgumentsError, match=f"{name} is wrong: it is missing"):
+        replace(SCORE, **{name: None})
+
+
 def test_a_run_id_that_cannot_stand_in_a_key_is_refused() -> None:
     """The features job learns of it from its arguments, and not when its work is done."""
     for run_id in ("../r", "a/b", "a=b", "r" * 129):
