@@ -298,9 +298,9 @@ def verify_load(
     }
     if batch.unverified_expire_at is not None:
         assign["items_expire_at"] = batch.unverified_expire_at
-    return _one_write(
-        batch, Write(key=batch.key, conditions=tuple(conditions), assign=assign, remove=_UNVERIFIED)
-    )
+    # A replica may hold the rows of an earlier load, whose items expire earlier: each region is counted anew.
+    remove = (*_UNVERIFIED, "verified_regions")
+    return _one_write(batch, Write(key=batch.key, conditions=tuple(conditions), assign=assign, remove=remove))
 
 
 def confirm_region(batch: BatchRecord, *, region: str, attempt: int) -> Transaction:

@@ -7,6 +7,7 @@ asked for again (a retry). Job runs may be reported as ended while their process
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar
 
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ ACTORS = (
     "abandon",
     "job_step",
     "job_step",
+    "job_step",
     "verify",
     "confirm_region",
     "follow",
@@ -37,10 +39,32 @@ ACTORS = (
     "release_hold",
     "ask_again",
 )
-SEQUELS = ("load_at_once", "release_at_once", "retire_and_restore", "replace_job")
+SEQUELS = ("load_at_once", "release_at_once", "publish_and_follow", "retire_and_restore", "replace_job")
+# Who decides first, and who acts before him on the same record.
+RACES = (
+    ("abandon", "job_step"),
+    ("automatic", "hold"),
+    ("automatic", "rollback"),
+    ("claim", "replace_job"),
+    ("claim", "verify"),
+    ("confirm_region", "retire_and_restore"),
+    ("follow", "publish"),
+    ("hold", "publish"),
+    ("job_step", "notice"),
+    ("job_step", "replace_job"),
+    ("notice", "refuse_manifest"),
+    ("notice", "withdraw"),
+    ("publish", "retire_and_restore"),
+    ("refuse_manifest", "claim"),
+    ("refuse_manifest", "notice"),
+    ("retire", "claim"),
+    ("rollback", "publish"),
+    ("rollback", "retire_and_restore"),
+    ("verify", "claim"),
+    ("verify", "retire"),
+)
 
-# Races need two actors on one batch: one batch is in the thick of it.
-batches = st.sampled_from((FIRST, FIRST, OLDER, SECOND))
+batches = st.sampled_from((FIRST, SECOND, OLDER))
 actors = st.sampled_from(ACTORS)
 choices = st.integers(0, 41)
 
@@ -61,11 +85,14 @@ class RegistryMachine(RuleBasedStateMachine):
         planned = getattr(self.simulation, f"plan_{actor}", None) or self.simulation.plan_request(actor)
         return planned(batch_id, choice)
 
-    @initialize()
-    def begin(self) -> None:
-        """Begin with one batch loaded, so that runs get far."""
-        loaded = self.simulation.load_at_once(OLDER, 1)
-        invariants.must(loaded, "a batch could not be loaded although nothing stood against it")
+    @initialize(released=st.integers(0, 3), hours=st.sampled_from((0, 0, 30, 70)))
+    def begin(self, released: int, hours: int) -> None:
+        """Begin with some history, so that runs get far: up to three batches released, some time ago."""
+        for batch_id in (OLDER, FIRST, SECOND)[:released]:
+            self.simulation.release_at_once(batch_id, 1)
+            live = self.simulation.known(batch_id).release_state == "live"
+            invariants.must(live, "a batch could not be released although nothing stood against it")
+        self.simulation.let_time_pass(hours)
 
     @rule(actor=actors, batch_id=batches, choice=choices)
     def somebody_acts(self, actor: str, batch_id: str, choice: int) -> None:
@@ -88,17 +115,43 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(
         slow=actors,
-        quick=st.lists(st.sampled_from(ACTORS + SEQUELS), min_size=1, max_size=3),
+        choice=choices,
+        quick=st.lists(
+            st.tuples(st.sampled_from(ACTORS + SEQUELS), st.booleans(), choices), min_size=1, max_size=3
+        ),
         batch_id=batches,
+        other=batches,
     )
-    def an_actor_is_overtaken(self, slow: str, quick: list[str], batch_id: str) -> None:
-        """One decides, others decide and act on the same batch, then the first one acts."""
-        late = self.plan(slow, batch_id, 1)
-        for choice, name in enumerate(quick):
+    def an_actor_is_overtaken(
+        self, slow: str, choice: int, quick: list[tuple[str, bool, int]], batch_id: str, other: str
+    ) -> None:
+        """One decides, others decide and act, mostly on the same batch, then the first one acts."""
+        late = self.plan(slow, batch_id, choice)
+        for name, elsewhere, chosen in quick:
+            concerned = other if elsewhere else batch_id
             if name in SEQUELS:
-                getattr(self.simulation, name)(batch_id, choice)
+                getattr(self.simulation, name)(concerned, chosen)
             else:
-                self.simulation.submit(self.plan(name, batch_id, choice))
+                self.simulation.submit(self.plan(name, concerned, chosen))
+        self.simulation.submit(late)
+
+    @rule(race=st.sampled_from(RACES), batch_id=batches, choice=choices, chosen=choices)
+    def two_race(self, race: tuple[str, str], batch_id: str, choice: int, chosen: int) -> None:
+        """One decides, and another, whose change concerns the same record, is quicker."""
+        slow, quick = race
+        late = self.plan(slow, batch_id, choice)
+        if quick in SEQUELS:
+            getattr(self.simulation, quick)(batch_id, chosen)
+        else:
+            self.simulation.submit(self.plan(quick, batch_id, chosen))
+        self.simulation.submit(late)
+
+    @rule(batch_id=batches, choice=choices, steps=st.integers(0, 4), chosen=choices)
+    def a_zombie_wakes(self, batch_id: str, choice: int, steps: int, chosen: int) -> None:
+        """A job run stalls before some step, counts as ended, is replaced by another, and takes that step."""
+        job = self.simulation.load_some_way(batch_id, choice, steps)
+        late = self.simulation.plan_next(job) if job and not job.finished else None
+        self.simulation.replace_job(batch_id, chosen)
         self.simulation.submit(late)
 
     @rule(sequel=st.sampled_from(SEQUELS), batch_id=batches, choice=choices)
@@ -141,7 +194,13 @@ class RegistryMachine(RuleBasedStateMachine):
         purges = sorted(self.simulation.purges)
         self.simulation.finish_purge(purges[position % len(purges)], dies=dies)
 
-    @rule(hours=st.sampled_from((1, 30, 70, 170)))
+    @rule()
+    def half_an_hour_passes(self) -> None:
+        """Claims that no job run confirmed lapse; the job runs themselves may come late."""
+        self.stalled.clear()
+        self.simulation.world.now += timedelta(minutes=31)
+
+    @rule(hours=st.sampled_from((30, 70, 170)))
     def time_passes(self, hours: int) -> None:
         """Signatures lapse within minutes: what was decided before is not sent any more."""
         self.stalled.clear()

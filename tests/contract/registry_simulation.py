@@ -196,15 +196,10 @@ class RegistrySimulation:
             "abandon_claim", load_rules.abandon_claim(batch, now=self.world.now, ended_job_run_id=ended)
         )
 
-    def unfinished_job(self, batch_id: str) -> JobRun | None:
-        """Return the youngest job run of a batch whose process lives."""
-        jobs = [job for job in self.world.jobs if job.batch_id == batch_id and not job.finished]
-        return jobs[-1] if jobs else None
-
     def plan_job_step(self, batch_id: str, choice: int) -> Plan | None:
-        """The youngest living job run does its next thing, or fails."""
-        job = self.unfinished_job(batch_id)
-        return self.plan_next(job, fail=choice % 6 == 0) if job else None
+        """A job run whose process lives, wanted or not, does its next thing, or fails."""
+        jobs = [job for job in self.world.jobs if job.batch_id == batch_id and not job.finished]
+        return self.plan_next(jobs[choice % len(jobs)], fail=choice % 7 == 0) if jobs else None
 
     def plan_next(self, job: JobRun, *, fail: bool = False) -> Plan | None:
         """Return the next thing a job run does by its own lights; None if it leaves the registry alone."""
@@ -425,15 +420,17 @@ class RegistrySimulation:
     # -- several steps at once ----------------------------------------------------------------------------
 
     def load_some_way(self, batch_id: str, choice: int, steps: int) -> JobRun | None:
-        """Register, claim and start a load, and let its job run take its first steps."""
+        """Register, claim and start a load, by mistake perhaps twice, and take the first steps."""
         self.submit(self.plan_notice(batch_id, choice))
-        claim, (job,) = self.plan_claimed_jobs(batch_id, FAULTS[choice % len(FAULTS)], 1)
+        starts = 2 if choice % 4 == 0 else 1
+        claim, jobs = self.plan_claimed_jobs(batch_id, FAULTS[choice % len(FAULTS)], starts)
         if not self.submit(claim):
             return None
         for _ in range(steps):
-            if not job.finished:
-                self.submit(self.plan_next(job))
-        return job
+            for job in jobs:
+                if not job.finished:
+                    self.submit(self.plan_next(job))
+        return jobs[0]
 
     def load_at_once(self, batch_id: str, choice: int) -> bool:
         """Register, claim, load and verify without interruption, where the registry allows it."""
@@ -458,6 +455,12 @@ class RegistrySimulation:
         self.world.replicate(batch_id)
         self.count_replica(batch_id)
         self.submit(self.plan_confirm_region(batch_id, choice))
+        self.submit(self.plan_follow(batch_id, choice))
+
+    def publish_and_follow(self, batch_id: str, choice: int) -> None:
+        """Load and publish, and let the far region follow at once, whatever its replica holds."""
+        self.load_at_once(batch_id, choice)
+        self.submit(self.plan_request("publish")(batch_id, choice))
         self.submit(self.plan_follow(batch_id, choice))
 
     def retire_and_restore(self, batch_id: str, choice: int) -> None:
