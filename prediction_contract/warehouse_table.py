@@ -21,6 +21,9 @@ BATCH_COLUMN = "BATCH_ID"
 CHECKSUM_COLUMN = "ROW_CHECKSUM"
 PUBLICATIONS = '"PUBLICATIONS"'
 
+# Snowflake takes 16,384 values in a list.
+MOST_KEYS = 16_384
+
 # Timestamps are kept without a zone and are UTC. Files hold moments, which Snowflake converts by the
 # session's zone, so every session of ours must be in UTC.
 SESSION_PARAMETERS = {"TIMEZONE": "UTC"}
@@ -157,8 +160,13 @@ class WarehouseTable:
 
         Args:
             batch_id: The batch.
-            keys: How many `%s` placeholders it needs.
+            keys: How many `%s` placeholders it needs, 1 to `MOST_KEYS`.
+
+        Raises:
+            ValueError: So many keys go into no statement.
         """
+        if not 1 <= keys <= MOST_KEYS:
+            raise ValueError(f"{keys} keys cannot be read back at once. Ask for 1 to {MOST_KEYS} of them.")
         placeholders = ", ".join(["%s"] * keys)
         return (
             f"SELECT {self.column_list} FROM {self.name} "

@@ -11,6 +11,7 @@ from prediction_contract.errors import InvalidNameError
 from prediction_contract.row import row_contract
 from prediction_contract.warehouse_load import MOST_FILES, WarehouseLoad
 from prediction_contract.warehouse_table import (
+    MOST_KEYS,
     ProjectedPublication,
     WarehouseTable,
     create_publications,
@@ -127,6 +128,9 @@ def test_totals_sum_checksums_as_integers() -> None:
     assert TABLE.batch_totals(BATCH).startswith(f"SELECT {aggregates} FROM")
     assert LOAD.staged_totals().startswith(f"SELECT {aggregates}, COUNT(*) - COUNT(CASE WHEN")
     assert TABLE.read_back(BATCH, 3).endswith('"FLIGHT" IN (%s, %s, %s)')
+    for keys in (0, MOST_KEYS + 1):
+        with pytest.raises(ValueError, match="read back at once"):
+            TABLE.read_back(BATCH, keys)
 
 
 def test_stored_values_are_in_the_columns_order() -> None:
