@@ -1,0 +1,239 @@
+"""The report that a load leaves on S3, written last and at once: what a crashed run's successor reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from prediction_contract.canonical_json import (
+    InvalidJsonError,
+    canonical_bytes,
+    parse_batch_checksum,
+    parse_json,
+)
+from prediction_contract.errors import ContractError
+from prediction_contract.registry.load_rules import LoadEvidence, RowTally
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REPORT_VERSION = 1
+LOADED, REFUSED, FAILED = "loaded", "refused", "failed"
+_STATUSES = frozenset({LOADED, REFUSED, FAILED})
+_SPAN = 1 << 64
+
+
+class InvalidReportError(ContractError):
+    """What lies under a report's key is no report of this contract."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartReport:
+    """What became of one JSON part.
+
+    Attributes:
+        key: The part's key.
+        read: Its lines.
+        quarantined: Those refused.
+        acknowledged: The rows that DynamoDB took.
+    """
+
+    key: str
+    read: RowTally
+    quarantined: RowTally
+    acknowledged: RowTally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreReport:
+    """What one store holds of the batch.
+
+    Attributes:
+        table: The table's name.
+        rows: What is stored.
+        verified_rows: How many rows were read back and found equal.
+        details: Of the store's own: `write_units` and `retried_items` of DynamoDB, `query_ids` of Snowflake.
+    """
+
+    table: str
+    rows: RowTally
+    verified_rows: int
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineReport:
+    """The refused rows: how many for which reason, and the files that hold them."""
+
+    rows: RowTally = field(default_factory=lambda: RowTally(rows=0, checksum=0))
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """One attempt to load a batch, from its own point of view; the registry has the last word.
+
+    Attributes:
+        status: `loaded`, `refused` or `failed`.
+        model: The model's name.
+        batch_id: The batch.
+        attempt: The load attempt, as in the report's key.
+        job_run_id: The job run that wrote it.
+        manifest_digest: The manifest that was loaded.
+        started_at: When the job run began, as `moments` writes it.
+        ended_at: When the report was written.
+        items_expire_at: The items' TTL, seconds since 1970.
+        reason: Why it was refused or failed; None if loaded.
+        expected: Rows and checksum that the manifest promises; None if it could not be read.
+        parts: By part, in the manifest's order; empty unless loaded.
+        dynamodb: None unless loaded.
+        snowflake: None unless loaded.
+        quarantine: The refused rows that were found.
+        durations: Milliseconds by step.
+    """
+
+    status: str
+    model: str
+    batch_id: str
+    attempt: int
+    job_run_id: str
+    manifest_digest: str
+    started_at: str
+    ended_at: str
+    items_expire_at: int
+    reason: str | None = None
+    expected: RowTally | None = None
+    parts: tuple[PartReport, ...] = ()
+    dynamodb: StoreReport | None = None
+    snowflake: StoreReport | None = None
+    quarantine: QuarantineReport = field(default_factory=QuarantineReport)
+    durations: Mapping[str, int] = field(default_factory=dict)
+
+    def evidence(self) -> LoadEvidence | None:
+        """Return what the report says of both stores, for `load_rules.verify_load`; None unless loaded."""
+        if self.status != LOADED or self.dynamodb is None or self.snowflake is None:
+            return None
+        return LoadEvidence(
+            attempt=self.attempt,
+            dynamodb=self.dynamodb.rows,
+            snowflake=self.snowflake.rows,
+            quarantined=self.quarantine.rows,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the report as canonical JSON in UTF-8."""
+        plain = ("status", "model", "batch_id", "attempt", "job_run_id", "manifest_digest")
+        moments = ("started_at", "ended_at", "items_expire_at", "reason")
+        document: dict[str, Any] = {name: getattr(self, name) for name in (*plain, *moments)}
+        document |= {
+            "report_version": REPORT_VERSION,
+            "expected": None if self.expected is None else _tally_document(self.expected),
+            "parts": [
+                {"key": part.key} | {name: _tally_document(getattr(part, name)) for name in _PART_TALLIES}
+                for part in self.parts
+            ],
+            "dynamodb": _store_document(self.dynamodb),
+            "snowflake": _store_document(self.snowflake),
+            "quarantine": {
+                **_tally_document(self.quarantine.rows),
+                "reasons": dict(self.quarantine.reasons),
+                "keys": list(self.quarantine.keys),
+            },
+            "durations": dict(self.durations),
+        }
+        return canonical_bytes(document)
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Return the report of its bytes; unknown members are left out.
+
+        Raises:
+            InvalidReportError: It is no report, or one of another version.
+        """
+        try:
+            document: Any = parse_json(content)
+            return cls(**_fields(document))
+        except (InvalidJsonError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidReportError(
+                f"A load report cannot be read: {error!r}"[:500],
+                remedy="Load the batch again, with the job and its reader of one release",
+            ) from error
+
+
+_PART_TALLIES = ("read", "quarantined", "acknowledged")
+
+
+def _tally_document(tally: RowTally) -> dict[str, Any]:
+    return {"rows": tally.rows, "checksum": str(tally.checksum % _SPAN)}
+
+
+def _store_document(store: StoreReport | None) -> dict[str, Any] | None:
+    if store is None:
+        return None
+    return {
+        "table": store.table,
+        **_tally_document(store.rows),
+        "verified_rows": store.verified_rows,
+        "details": dict(store.details),
+    }
+
+
+def _fields(document: Any) -> dict[str, Any]:
+    texts = ("status", "model", "batch_id", "job_run_id", "manifest_digest", "started_at", "ended_at")
+    quarantine, reason = document["quarantine"], document["reason"]
+    version, status = document["report_version"], document["status"]
+    if version != REPORT_VERSION or status not in _STATUSES:
+        raise ValueError(f"version {version!r} and status {status!r} are not known")
+    return {
+        **{name: _of_type(document[name], str) for name in texts},
+        "attempt": _of_type(document["attempt"], int),
+        "items_expire_at": _of_type(document["items_expire_at"], int),
+        "reason": None if reason is None else _of_type(reason, str),
+        "expected": None if document["expected"] is None else _tally(document["expected"]),
+        "parts": tuple(
+            PartReport(
+                key=_of_type(part["key"], str),
+                read=_tally(part["read"]),
+                quarantined=_tally(part["quarantined"]),
+                acknowledged=_tally(part["acknowledged"]),
+            )
+            for part in document["parts"]
+        ),
+        "dynamodb": _store(document["dynamodb"]),
+        "snowflake": _store(document["snowflake"]),
+        "quarantine": QuarantineReport(
+            rows=_tally(quarantine),
+            reasons=_counts(quarantine["reasons"]),
+            keys=tuple(_of_type(key, str) for key in quarantine["keys"]),
+        ),
+        "durations": _counts(document["durations"]),
+    }
+
+
+def _of_type(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}"[:200])
+    return value
+
+
+def _counts(document: Any) -> dict[str, int]:
+    return {name: _of_type(count, int) for name, count in document.items()}
+
+
+def _tally(document: Any) -> RowTally:
+    return RowTally(
+        rows=_of_type(document["rows"], int),
+        checksum=parse_batch_checksum(_of_type(document["checksum"], str)),
+    )
+
+
+def _store(document: Any) -> StoreReport | None:
+    if document is None:
+        return None
+    return StoreReport(
+        table=_of_type(document["table"], str),
+        rows=_tally(document),
+        verified_rows=_of_type(document["verified_rows"], int),
+        details=_of_type(document["details"], dict),
+    )

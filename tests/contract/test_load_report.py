@@ -1,0 +1,81 @@
+"""The load report: what is written is read, and what is no report is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from prediction_contract.load_report import (
+    InvalidReportError,
+    LoadReport,
+    PartReport,
+    QuarantineReport,
+    StoreReport,
+)
+from prediction_contract.registry.load_rules import LoadEvidence, RowTally
+
+TWO, ONE, ALL = (RowTally(rows=rows, checksum=checksum) for rows, checksum in ((2, 5), (1, 2**63), (3, 7)))
+REPORT = LoadReport(
+    status="loaded",
+    model="flight_delay",
+    batch_id="20130201T060000Z-0123abcd",
+    attempt=2,
+    job_run_id="jr_1",
+    manifest_digest="ab" * 32,
+    started_at="2013-02-01T06:00:00Z",
+    ended_at="2013-02-01T06:01:00Z",
+    items_expire_at=1_500_000_000,
+    expected=ALL,
+    parts=(PartReport(key="predictions/a", read=ALL, quarantined=ONE, acknowledged=TWO),),
+    dynamodb=StoreReport(table="online", rows=TWO, verified_rows=2, details={"write_units": 2}),
+    snowflake=StoreReport(table="T", rows=TWO, verified_rows=2, details={"query_ids": {"commit": "x"}}),
+    quarantine=QuarantineReport(rows=ONE, reasons={"missing_key": 1}, keys=("quarantine/a",)),
+    durations={"survey": 12},
+)
+
+
+def test_a_report_is_read_as_it_was_written() -> None:
+    """Every member survives, and what the stores hold comes out as the registry's evidence."""
+    found = LoadReport.parse(REPORT.to_bytes())
+    assert found == REPORT
+    assert found.evidence() == LoadEvidence(attempt=2, dynamodb=TWO, snowflake=TWO, quarantined=ONE)
+
+
+def test_a_refused_load_is_no_evidence() -> None:
+    """A report without stores says why, and proves nothing."""
+    members = {name: getattr(REPORT, name) for name in LoadReport.__dataclass_fields__}
+    refused = LoadReport(
+        **members
+        | {"status": "refused", "reason": "no part", "expected": None, "dynamodb": None, "parts": ()}
+    )
+    found = LoadReport.parse(refused.to_bytes())
+    assert (found.reason, found.expected, found.evidence()) == ("no part", None, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"report_version": 2},
+        {"status": "perhaps"},
+        {"attempt": "2"},
+        {"attempt": True},
+        {"parts": None},
+        {"dynamodb": {}},
+        {"expected": {"rows": 1, "checksum": "-1"}},
+        {"durations": {"survey": "long"}},
+        {"durations": []},
+    ],
+)
+def test_what_is_no_report_is_refused(change: dict[str, object]) -> None:
+    """Another version, an unknown status or a member of another type is an error of the contract."""
+    document = json.loads(REPORT.to_bytes()) | change
+    with pytest.raises(InvalidReportError):
+        LoadReport.parse(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"null"])
+def test_other_content_is_refused(content: bytes) -> None:
+    """Something that is no JSON object with a report's members is an error of the contract."""
+    with pytest.raises(InvalidReportError):
+        LoadReport.parse(content)
