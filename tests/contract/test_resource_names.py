@@ -214,6 +214,18 @@ def test_code_archives_are_named_by_their_content() -> None:
         deployment.code_archive_key("glue_scripts", "../" + "0" * 61)
 
 
+def test_training_code_does_not_lie_in_the_tree_that_processing_jobs_download() -> None:
+    """The same code has a key as one file and a prefix as many, neither of which holds the other."""
+    deployment, digest = Deployment("local", "000000000000", "us-east-1"), "0f" * 32
+
+    prefix = deployment.code_tree_prefix("sagemaker_scripts", digest)
+    assert prefix == f"code/sagemaker_scripts/{digest}/"
+    assert deployment.training_code_key(digest) == f"code/sagemaker_scripts/{digest}.tar.gz"
+    for name_of in (deployment.training_code_key, lambda bad: deployment.code_tree_prefix("x", bad)):
+        with pytest.raises(InvalidNameError, match="digest"):
+            name_of("../" + "0" * 61)
+
+
 @pytest.mark.parametrize("model", ["", "A", "1a", "_a", "a-b", "a" * 42, "a\n", "a/b", "é", "a.b"])
 def test_a_malformed_model_name_is_refused(model: str) -> None:
     """No name is made of what is no model name, so none can escape its table or its prefix."""
