@@ -7,19 +7,22 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra import resource_definitions, role_definitions
+from infra import api_definitions, resource_definitions, role_definitions
 from infra.local.provisioning.access import ensure_glue_job, ensure_role
+from infra.local.provisioning.api import ensure_function, ensure_load_balancer
 from infra.local.provisioning.clients import Clients, is_loopback, require_loopback
 from infra.local.provisioning.errors import ProvisioningError
 from infra.local.provisioning.identity import TokenClient, ensure_secret, ensure_token_issuer
 from infra.local.provisioning.messaging import ensure_queue, ensure_rule
 from infra.local.provisioning.storage import ensure_bucket, ensure_table
 from infra.local.provisioning.warehouse import WarehouseConnection, ensure_warehouse, warehouse_connection
+from infra.packaging import PROJECT_ROOT, PackagingError, build_api_archive
 from prediction_contract.resource_names import Deployment, require_model_name
 
 STAGE = "local"
 _LOG = logging.getLogger(__name__)
-_MODELS = Path(__file__).parents[3] / "mlpipe_dagster" / "defs"
+_MODELS = PROJECT_ROOT / "mlpipe_dagster" / "defs"
+_PACKAGES = PROJECT_ROOT / "build" / "packages"
 # Never pulled: the job executor runs the script of a job in the project's own environment.
 _JOB_IMAGE_TAG = "local"
 
@@ -79,14 +82,24 @@ def provision(
         queue_url = _notices(clients, deployment)
         _jobs(clients, deployment)
         client = _identity(clients, deployment, connection)
+        issued = _variables(clients, deployment, queue_url=queue_url, client=client)
+        api_url = _api(clients, deployment, client, issued, provider_origin=weather)
+    except PackagingError as error:
+        raise ProvisioningError(
+            f"The API cannot be packaged: {error}", remedy="Then run `make up` again"
+        ) from error
     except (ClientError, BotoCoreError) as error:
         raise ProvisioningError(
             f"Provisioning the local stack failed: {error}",
             remedy="See what `make status` says and look into .local/logs, then run `make up` again",
         ) from error
     ensure_warehouse(connection)
-    issued = _variables(clients, deployment, queue_url=queue_url, client=client)
-    return {**issued, **connection.variables(), "MLPIPE_WEATHER_URL": weather}
+    return {
+        **issued,
+        **connection.variables(),
+        "MLPIPE_WEATHER_URL": weather,
+        "MLPIPE_API_URL": api_url,
+    }
 
 
 def _storage(clients: Clients, deployment: Deployment) -> None:
@@ -137,6 +150,36 @@ def _identity(clients: Clients, deployment: Deployment, connection: WarehouseCon
     ensure_secret(secrets, deployment.snowflake_secret, connection.secret())
     _LOG.info("Cognito pool %s issues tokens with scope %s", client.pool_id, deployment.read_scope)
     return client
+
+
+def _api(
+    clients: Clients,
+    deployment: Deployment,
+    client: TokenClient,
+    issued: dict[str, str],
+    *,
+    provider_origin: str,
+) -> str:
+    """Deploy the API and return the address that its routes lie under."""
+    functions = clients.client("lambda")
+    function = api_definitions.api_function(
+        deployment,
+        issuer=issued["MLPIPE_TOKEN_ISSUER"],
+        jwks_url=issued["MLPIPE_JWKS_URL"],
+        client_ids=[client.client_id],
+        provider_origins=[provider_origin],
+    )
+    arn = ensure_function(functions, function, build_api_archive(_PACKAGES))
+    ensure_load_balancer(
+        clients.client("elbv2"),
+        functions,
+        api_definitions.load_balancer(deployment),
+        api_definitions.target_group(deployment),
+        arn,
+    )
+    _LOG.info("function %s answers behind load balancer %s", function.name, deployment.api_load_balancer)
+    # Nothing answers for DNS names on the local stack, so the emulator takes the name as a path.
+    return f"{clients.aws}/_alb/{deployment.api_load_balancer}"
 
 
 def _variables(

@@ -1,0 +1,78 @@
+"""Put the jobs' code where Glue and SageMaker read it; what is there already is left alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from infra.packaging import build_glue_archive, build_sagemaker_code
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prediction_contract.resource_names import Deployment
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UploadedCode:
+    """Where the code lies in the data bucket.
+
+    Attributes:
+        glue_archive_key: For `--extra-py-files`.
+        load_script_key: For the Glue job's `ScriptLocation`.
+        sagemaker_prefix: For a processing input's `S3Prefix`; ends in a slash.
+        training_code_key: For `sagemaker_submit_directory`.
+    """
+
+    glue_archive_key: str
+    load_script_key: str
+    sagemaker_prefix: str
+    training_code_key: str
+
+
+def upload_code(s3: Any, deployment: Deployment, out_dir: Path) -> UploadedCode:
+    """Build the jobs' code and upload it, named by its content, so that running jobs keep theirs.
+
+    Args:
+        s3: A boto3 client of the home region.
+        deployment: Whose bucket.
+        out_dir: Where archives are kept.
+
+    Raises:
+        PackagingError: The code cannot be packaged.
+        botocore.exceptions.ClientError: S3 refuses.
+    """
+    glue, sagemaker = build_glue_archive(out_dir), build_sagemaker_code(out_dir)
+    digest = sagemaker.archive.sha256
+    uploaded = UploadedCode(
+        glue_archive_key=deployment.code_archive_key("glue_scripts", glue.archive.sha256),
+        load_script_key=deployment.load_script_key,
+        sagemaker_prefix=deployment.code_tree_prefix("sagemaker_scripts", digest),
+        training_code_key=deployment.training_code_key(digest),
+    )
+    bucket = deployment.data_bucket
+    if not _exists(s3, bucket, uploaded.glue_archive_key):
+        s3.put_object(Bucket=bucket, Key=uploaded.glue_archive_key, Body=glue.archive.path.read_bytes())
+    # The last to come says that the tree is complete.
+    if not _exists(s3, bucket, uploaded.training_code_key):
+        for name, content in sagemaker.files.items():
+            s3.put_object(Bucket=bucket, Key=f"{uploaded.sagemaker_prefix}{name}", Body=content)
+        archive = sagemaker.archive.path.read_bytes()
+        s3.put_object(Bucket=bucket, Key=uploaded.training_code_key, Body=archive)
+    # One fixed key: the job's definition names it. It only imports its package, which the archive holds.
+    s3.put_object(
+        Bucket=bucket, Key=uploaded.load_script_key, Body=glue.files["glue_scripts/load_predictions.py"]
+    )
+    return uploaded
+
+
+def _exists(s3: Any, bucket: str, key: str) -> bool:
+    try:
+        s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"404", "NoSuchKey"}:
+            return False
+        raise
+    return True

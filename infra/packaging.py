@@ -1,0 +1,291 @@
+"""Build what is deployed: the Lambda's archive, the Glue job's and the SageMaker jobs' code.
+
+    python -m infra.packaging --out build/packages [--platform aarch64]
+
+The same sources and lock give the same bytes: entries are sorted, times and permissions fixed. An archive
+is named by what it was made of, so what is there already is not built again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import platform as host_platform
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Platform = Literal["host", "aarch64", "x86_64"]
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+LARGEST_API_ARCHIVE = 8 * 1024 * 1024
+PYTHON_VERSION = "3.11"
+
+_CONTRACT = "prediction_contract"
+_LOCK = PROJECT_ROOT / "requirements" / "api.lock"
+_INSTALL_SECONDS = 300
+_KEPT_ARCHIVES = 4
+# The earliest moment that a zip can name.
+_ZIP_MOMENT = (1980, 1, 1, 0, 0, 0)
+_FILE_MODE = stat.S_IFREG | 0o644
+_LIBRARY_MODE = stat.S_IFREG | 0o755
+# Changes with the way archives are made, so that none made another way is taken for the same.
+_FORMAT = b"1"
+
+
+class PackagingError(Exception):
+    """An archive cannot be built; the message says what is missing and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A built archive.
+
+    Attributes:
+        path: Where it lies.
+        sha256: Of its bytes, in hex.
+        size: In bytes.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodeTree:
+    """Code as files, and the same files as one archive.
+
+    Attributes:
+        files: Content by path, `/` between parts.
+        archive: All of them; a zip for Glue, a `tar.gz` for SageMaker.
+    """
+
+    files: Mapping[str, bytes]
+    archive: Archive
+
+
+def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
+    """Build the Lambda's zip: `api_lambda`, the contract, and the locked packages it imports.
+
+    Args:
+        out_dir: Where archives are kept.
+        platform: Of the function; `host` is this machine's.
+
+    Raises:
+        PackagingError: A package is missing, the locked ones cannot be installed, or the zip is too large.
+    """
+    sources = {**package_files("api_lambda"), **package_files(_CONTRACT)}
+    machine = _machine(platform)
+    lock = _LOCK.read_bytes()
+    digest = _digest(sources, machine.encode(), lock)
+    path = out_dir / f"api_lambda-{machine}-{digest[:16]}.zip"
+    if not path.exists():
+        packages = _installed(out_dir, machine, lock)
+        _write(path, _zip({**packages, **sources}))
+    archive = _archive(path)
+    if archive.size > LARGEST_API_ARCHIVE:
+        raise PackagingError(
+            f"{path} has {archive.size} bytes of {LARGEST_API_ARCHIVE}. Take a package out of the group "
+            "`api` of pyproject.toml, or leave out what of it is not imported."
+        )
+    return archive
+
+
+def build_glue_archive(out_dir: Path) -> CodeTree:
+    """Build the zip for Glue's `--extra-py-files`: `glue_scripts` and the contract.
+
+    Raises:
+        PackagingError: A package is missing.
+    """
+    sources = {**package_files("glue_scripts"), **package_files(_CONTRACT)}
+    path = out_dir / f"glue_scripts-{_digest(sources)[:16]}.zip"
+    if not path.exists():
+        _write(path, _zip(sources))
+    return CodeTree(sources, _archive(path))
+
+
+def build_sagemaker_code(out_dir: Path) -> CodeTree:
+    """Build what SageMaker jobs run: files for a processing input, a `tar.gz` for a training job.
+
+    Raises:
+        PackagingError: A package is missing.
+    """
+    sources = {**package_files("sagemaker_scripts"), **package_files(_CONTRACT)}
+    path = out_dir / f"sagemaker_scripts-{_digest(sources)[:16]}.tar.gz"
+    if not path.exists():
+        _write(path, _tar_gz(sources))
+    return CodeTree(sources, _archive(path))
+
+
+def package_files(package: str, root: Path = PROJECT_ROOT) -> dict[str, bytes]:
+    """Return a package's files by path, without what Python or an editor left there.
+
+    Raises:
+        PackagingError: There is no such package.
+    """
+    folder = root / package
+    if not (folder / "__init__.py").is_file():
+        raise PackagingError(f"There is no package {folder}. Run this in a complete checkout.")
+    return dict(_files(folder, root))
+
+
+def _files(folder: Path, root: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(root).parts
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+        if path.is_file() and not path.is_symlink() and not hidden and path.suffix != ".pyc":
+            yield "/".join(parts), path.read_bytes()
+
+
+def _machine(platform: Platform) -> str:
+    if platform != "host":
+        return platform
+    machine = host_platform.machine().lower()
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(machine, machine) + f"-{sys.platform}"
+
+
+def _installed(out_dir: Path, machine: str, lock: bytes) -> dict[str, bytes]:
+    """Return the files of the locked packages, installed once per lock and machine."""
+    kept = out_dir / f"packages-{machine}-{hashlib.sha256(lock).hexdigest()[:16]}"
+    if not kept.is_dir():
+        out_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out_dir, prefix=".install-") as scratch:
+            target = Path(scratch) / "packages"
+            _install(target, machine)
+            try:
+                target.rename(kept)
+            except OSError:
+                # Another build of the same was faster; its files are the same.
+                if not kept.is_dir():
+                    raise
+    return {path: content for path, content in _files(kept, kept) if _is_needed(path)}
+
+
+def _is_needed(path: str) -> bool:
+    """Leave out what no import needs: programs, and records of the installation that name this machine."""
+    top, _, rest = path.partition("/")
+    return top != "bin" and not (
+        top.endswith(".dist-info") and rest in {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
+    )
+
+
+def _install(target: Path, machine: str) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.exists():
+        raise PackagingError(f"There is no {uv}. Run `make setup`, and this with .venv/bin/python.")
+    command = [str(uv), "pip", "install", "--quiet", "--no-compile", "--no-deps", "--require-hashes"]
+    command += ["--only-binary", ":all:", "--link-mode", "copy", "--target", str(target)]
+    command += ["--python", sys.executable, "--python-version", PYTHON_VERSION]
+    if machine in get_args(Platform):
+        command += ["--python-platform", f"{machine}-manylinux2014"]
+    try:
+        done = subprocess.run(
+            [*command, "--requirements", str(_LOCK)],
+            capture_output=True,
+            text=True,
+            timeout=_INSTALL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PackagingError(
+            f"The packages of {_LOCK} were not there within {_INSTALL_SECONDS} s. Run it again."
+        ) from error
+    if done.returncode != 0:
+        raise PackagingError(
+            f"The packages of {_LOCK} cannot be installed for {machine}: {done.stderr.strip()[-1000:]}. "
+            "See whether the package registry answers, then run it again."
+        )
+
+
+def _digest(files: Mapping[str, bytes], *others: bytes) -> str:
+    """Return a digest of everything that an archive is made of."""
+    digest = hashlib.sha256()
+    parts = (part for name in sorted(files) for part in (name.encode(), files[name]))
+    for part in (_FORMAT, PYTHON_VERSION.encode(), *others, *parts):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _zip(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, _ZIP_MOMENT)
+            entry.create_system = 3
+            entry.external_attr = (_LIBRARY_MODE if name.endswith(".so") else _FILE_MODE) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, files[name], compresslevel=6)
+    return buffer.getvalue()
+
+
+def _tar_gz(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    # gzip writes the moment into its header as well.
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=9, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name in sorted(files):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(files[name]), 0o644, 0
+            archive.addfile(entry, io.BytesIO(files[name]))
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a file there whole or not at all: somebody else may be looking for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".build-", delete=False) as scratch:
+        scratch.write(content)
+    shutil.move(scratch.name, path)
+    _forget_older(path)
+
+
+def _forget_older(path: Path) -> None:
+    """Remove all but the newest archives of the same kind: every change of the code makes one."""
+    kind = path.name.rpartition("-")[0]
+    same = [other for other in path.parent.iterdir() if other.name.rpartition("-")[0] == kind]
+    archives = [other for other in same if other.is_file() and other != path]
+    for other in sorted(archives, key=lambda each: each.stat().st_mtime)[: -_KEPT_ARCHIVES + 1]:
+        other.unlink(missing_ok=True)
+
+
+def _archive(path: Path) -> Archive:
+    content = path.read_bytes()
+    return Archive(path, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build everything and print what was built."""
+    parser = argparse.ArgumentParser(prog="python -m infra.packaging", description=__doc__)
+    parser.add_argument("--out", type=Path, default=PROJECT_ROOT / "build" / "packages", help="output folder")
+    parser.add_argument("--platform", choices=get_args(Platform), default="host", help="of the Lambda")
+    options = parser.parse_args(arguments)
+    try:
+        built = (
+            build_api_archive(options.out, platform=options.platform),
+            build_glue_archive(options.out).archive,
+            build_sagemaker_code(options.out).archive,
+        )
+    except PackagingError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    for archive in built:
+        sys.stdout.write(f"{archive.sha256}  {archive.size:>9}  {archive.path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
