@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ContractError(Exception):
     """Something broke the contract.
@@ -22,6 +24,18 @@ class ContractError(Exception):
         self.batch_id = batch_id
         concerned = "/".join(part for part in (model, batch_id) if part)
         super().__init__(f"{f'{concerned}: ' if concerned else ''}{what}. {remedy}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors travel between the processes of a job; by default one is made again of its message alone.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[ContractError], args: tuple[Any, ...], members: dict[str, Any]) -> ContractError:
+    """Return an error that was pickled, without calling its constructor."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(members)
+    return error
 
 
 class InvalidNameError(ContractError):
