@@ -1,4 +1,4 @@
-# Every target calls `setup` first, so a fresh clone needs nothing but Python 3.11+, make and git.
+# Every target that runs something calls `setup` first: a fresh clone needs Python 3.11+, make, git and bash.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -15,6 +15,9 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 unexport PYTHONDONTWRITEBYTECODE
 # A caller's own environment must not decide which packages the project's programs see.
 unexport PYTHONPATH
+# A proxy of the machine cannot reach this machine's own loopback.
+export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
+export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check check-locks test test-full up down status token

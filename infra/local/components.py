@@ -81,6 +81,8 @@ def aws_environment(aws_port: int, jobs_port: int | None) -> dict[str, str]:
         endpoints["AWS_ENDPOINT_URL_SAGEMAKER"] = f"http://127.0.0.1:{jobs_port}"
     return {
         **endpoints,
+        # deltalake refuses addresses without TLS unless it is told that this one is meant.
+        "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         "AWS_REGION": REGION,

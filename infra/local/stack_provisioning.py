@@ -68,5 +68,5 @@ def say_next_steps(
         say(f"  {name:<10}http://127.0.0.1:{entry.port}")
     if environment_file is not None:
         count = len(read_environment_file(environment_file))
-        say(f"{count} variables are in {environment_file}; in a shell: set -a; . {environment_file}")
+        say(f"{count} variables are in {environment_file}; in a shell: set -a; . {environment_file}; set +a")
     say(f"Logs: {directory.root / 'logs'}. `make status` tells how it is, `make down` stops it.")

@@ -264,7 +264,8 @@ def _move_home(
     )
     outlives = Condition(
         "target_lives_long_enough",
-        NotBelow("items_expire_at", moment_text(now + minimum_life)),
+        # Items that were never verified have no expiry yet: that is the other condition's business.
+        AnyOf((Missing("items_expire_at"), NotBelow("items_expire_at", moment_text(now + minimum_life)))),
         f"The batch's items expire at {target.items_expire_at}, too soon to serve them",
         "Load the batch again first",
     )

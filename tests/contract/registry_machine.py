@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar
 
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -17,6 +18,9 @@ from tests.contract import registry_invariants as invariants
 from tests.contract.registry_simulation import Plan, RegistrySimulation
 from tests.fakes.prediction_stores import FIRST, OLDER, SECOND
 from tests.fakes.registry_table import FakeRegistryTable
+
+# A history is long on purpose, and a busy machine says nothing about the rules.
+EVERY_HEALTH_CHECK = tuple(HealthCheck.__members__.values())
 
 ACTORS = (
     "notice",
@@ -39,7 +43,14 @@ ACTORS = (
     "release_hold",
     "ask_again",
 )
-SEQUELS = ("load_at_once", "release_at_once", "publish_and_follow", "retire_and_restore", "replace_job")
+SEQUELS = (
+    "load_at_once",
+    "release_at_once",
+    "release_automatically",
+    "publish_and_follow",
+    "retire_and_restore",
+    "replace_job",
+)
 # Who decides first, and who acts before him on the same record.
 RACES = (
     ("abandon", "job_step"),
@@ -85,10 +96,13 @@ class RegistryMachine(RuleBasedStateMachine):
         planned = getattr(self.simulation, f"plan_{actor}", None) or self.simulation.plan_request(actor)
         return planned(batch_id, choice)
 
-    @initialize(released=st.integers(0, 3), hours=st.sampled_from((0, 0, 30, 70)))
-    def begin(self, released: int, hours: int) -> None:
+    @initialize(
+        released=st.lists(st.sampled_from((FIRST, SECOND, OLDER)), unique=True),
+        hours=st.sampled_from((0, 0, 30, 70)),
+    )
+    def begin(self, released: list[str], hours: int) -> None:
         """Begin with some history, so that runs get far: up to three batches released, some time ago."""
-        for batch_id in (OLDER, FIRST, SECOND)[:released]:
+        for batch_id in released:
             self.simulation.release_at_once(batch_id, 1)
             live = self.simulation.known(batch_id).release_state == "live"
             invariants.must(live, "a batch could not be released although nothing stood against it")
@@ -135,9 +149,22 @@ class RegistryMachine(RuleBasedStateMachine):
                 self.simulation.submit(self.plan(name, concerned, chosen))
         self.simulation.submit(late)
 
-    @rule(race=st.sampled_from(RACES), batch_id=batches, choice=choices, chosen=choices)
-    def two_race(self, race: tuple[str, str], batch_id: str, choice: int, chosen: int) -> None:
-        """One decides, and another, whose change concerns the same record, is quicker."""
+    @rule(
+        race=st.sampled_from(RACES),
+        steps_before=st.sampled_from((None, 1, 4)),
+        batch_id=batches,
+        choice=choices,
+        chosen=choices,
+    )
+    def two_race(
+        self, race: tuple[str, str], steps_before: int | None, batch_id: str, choice: int, chosen: int
+    ) -> None:
+        """One decides, and another, whose change concerns the same record, is quicker.
+
+        Before, a load may just have been confirmed (one step) or completed (four).
+        """
+        if steps_before is not None:
+            self.simulation.load_some_way(batch_id, 1, steps_before)
         slow, quick = race
         late = self.plan(slow, batch_id, choice)
         if quick in SEQUELS:

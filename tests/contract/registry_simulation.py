@@ -29,6 +29,7 @@ from tests.fakes.prediction_stores import (
     RELOAD_MARGIN,
     RETENTION,
     JobRun,
+    LifeRules,
     World,
 )
 from tests.fakes.registry_table import FakeRegistryTable
@@ -324,7 +325,7 @@ class RegistrySimulation:
 
             return Plan("withdraw", publication_rules.withdraw(batch, request), withdrawn)
         live_before = release.home.batch_id if release.home else None
-        life = {"minimum_life": MINIMUM_LIFE, "retention": RETENTION}
+        life: LifeRules = {"minimum_life": MINIMUM_LIFE, "retention": RETENTION}
 
         def moved() -> None:
             carried_out()
@@ -456,6 +457,11 @@ class RegistrySimulation:
         self.count_replica(batch_id)
         self.submit(self.plan_confirm_region(batch_id, choice))
         self.submit(self.plan_follow(batch_id, choice))
+
+    def release_automatically(self, batch_id: str, choice: int) -> None:
+        """Load, and publish as the pipeline does, where the registry allows it."""
+        self.load_at_once(batch_id, choice)
+        self.submit(self.plan_request("automatic")(batch_id, choice))
 
     def publish_and_follow(self, batch_id: str, choice: int) -> None:
         """Load and publish, and let the far region follow at once, whatever its replica holds."""

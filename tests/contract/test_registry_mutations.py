@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.contract.registry_invariants import InvariantBrokenError
-from tests.contract.registry_machine import RegistryMachine
+from tests.contract.registry_machine import EVERY_HEALTH_CHECK, RegistryMachine
 from tests.contract.registry_simulation import RegistrySimulation
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -78,7 +78,7 @@ def histories(examples: int) -> settings:
         derandomize=True,
         phases=[Phase.generate],
         report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=EVERY_HEALTH_CHECK,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from prediction_contract.errors import InvalidNameError, RuleViolationError
 from prediction_contract.registry import load_rules, publication_rules, retention_rules
@@ -21,7 +21,7 @@ from prediction_contract.registry.records import (
     publication_key,
     request_key,
 )
-from tests.contract.registry_machine import RegistryMachine
+from tests.contract.registry_machine import EVERY_HEALTH_CHECK, RegistryMachine
 from tests.fakes.prediction_stores import (
     FIRST,
     HOME,
@@ -31,13 +31,14 @@ from tests.fakes.prediction_stores import (
     QUARANTINED,
     SECOND,
     START,
+    LifeRules,
     World,
 )
 from tests.fakes.registry_table import FakeRegistryTable
 
 FAR = "eu-west-1"
 DAY = timedelta(days=1)
-LIFE = {"minimum_life": DAY, "retention": DAY}
+LIFE: LifeRules = {"minimum_life": DAY, "retention": DAY}
 
 TestRegistryMachine = RegistryMachine.TestCase
 TestRegistryMachine.settings = settings(
@@ -45,7 +46,7 @@ TestRegistryMachine.settings = settings(
     stateful_step_count=60,
     deadline=None,
     database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    suppress_health_check=EVERY_HEALTH_CHECK,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TypedDict
 
 from prediction_contract.registry.load_rules import ManifestFacts, RowTally
 from prediction_contract.registry.records import BatchRecord
@@ -29,6 +30,14 @@ QUARANTINED = RowTally(rows=1, checksum=9)
 # future, so that a rollback can happen before it was minted.
 OLDER, FIRST, SECOND = "20130210T000000Z-aaaaaaaa", "20130210T000001Z-bbbbbbbb", "20130210T200000Z-dddddddd"
 BATCHES = {OLDER: "2013-02-01", FIRST: "2013-02-02", SECOND: "2013-02-02"}
+
+
+class LifeRules(TypedDict):
+    """How long a publication's target must live, and its predecessor be kept."""
+
+    minimum_life: timedelta
+    retention: timedelta
+
 
 StoredRow = tuple[str, str, int]
 """Digest of the manifest, cleaning rules, and the row's checksum as it was stored."""

@@ -16,8 +16,6 @@ PREFIX = "SNOWFLAKE_"
 
 def write_parquet(uri: str) -> str:
     """Write a Delta table of two rows, and return the name of the Parquet file it consists of."""
-    # deltalake refuses addresses without TLS unless it is told otherwise.
-    options = {"AWS_ALLOW_HTTP": "true"}
     rows = Table.from_arrays(
         [
             Array(["AA-1141-JFK", "Žluťoučký"], type=DataType.string()),
@@ -26,8 +24,8 @@ def write_parquet(uri: str) -> str:
         ],
         names=["entity_id", "checksum", "price"],
     )
-    write_deltalake(uri, rows, storage_options=options)
-    (file,) = DeltaTable(uri, storage_options=options).file_uris()
+    write_deltalake(uri, rows)
+    (file,) = DeltaTable(uri).file_uris()
     return file.removeprefix(f"{uri}/")
 
 
