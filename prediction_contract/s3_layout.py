@@ -59,13 +59,22 @@ def partition_features_prefix(model: str, partition: str) -> str:
     return f"features/{ModelName(model)}/{Partition(partition).path}/"
 
 
+def json_partition_prefix(model: str, partition: str) -> str:
+    """Return the prefix of the JSON parts of all batches of a partition, one `batch=<batch_id>/` for each.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"predictions/{ModelName(model)}/json/{Partition(partition).path}/"
+
+
 def json_batch_prefix(model: str, partition: str, batch_id: str) -> str:
     """Return the prefix below which all JSON parts of a batch must lie.
 
     Raises:
         InvalidNameError: An argument has another form.
     """
-    return f"predictions/{ModelName(model)}/json/{Partition(partition).path}/batch={BatchId(batch_id)}/"
+    return f"{json_partition_prefix(model, partition)}batch={BatchId(batch_id)}/"
 
 
 def json_part_key(model: str, partition: str, batch_id: str, attempt: int, number: int) -> str:

@@ -21,6 +21,7 @@ def test_keys_are_those_of_the_design() -> None:
     """Every key and prefix is spelled as the layout says."""
     json_prefix = f"predictions/m/json/dt=2013-02-01/hour=05/batch={BATCH}/"
     assert s3_layout.features_prefix("m", "2013-02-01", "r-1") == "features/m/dt=2013-02-01/run=r-1/"
+    assert s3_layout.json_partition_prefix("m", HOUR) == "predictions/m/json/dt=2013-02-01/hour=05/"
     assert s3_layout.json_batch_prefix("m", HOUR, BATCH) == json_prefix
     assert s3_layout.json_part_key("m", HOUR, BATCH, 2, 7) == f"{json_prefix}attempt=2/part-00007.jsonl.gz"
     assert s3_layout.delta_table_prefix("m") == "predictions/m/delta/"
@@ -60,6 +61,7 @@ def test_other_keys_are_no_done_keys(key: str) -> None:
     [
         lambda: s3_layout.features_prefix("../m", "2013-02-01", "r"),
         lambda: s3_layout.features_prefix("m", "2013-02-01", "../r"),
+        lambda: s3_layout.json_partition_prefix("m", "../2013"),
         lambda: s3_layout.json_batch_prefix("m", "../2013", BATCH),
         lambda: s3_layout.json_part_key("m", HOUR, BATCH, 0, 0),
         lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, -1),
