@@ -1,0 +1,1 @@
+"""What runs inside SageMaker containers: prepares features, trains models and scores batches."""

@@ -1,0 +1,141 @@
+"""The rows of a batch: from what `predict` returned to JSON parts and an Arrow table of the same rows."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Iterable, Iterator
+from math import isnan
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from prediction_contract.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
+from prediction_contract.errors import ContractError
+from prediction_contract.manifest import JsonPart
+from prediction_contract.prediction_line import PredictionLine, prediction_line
+from prediction_contract.row import row_contract
+from prediction_contract.s3_layout import json_part_key
+from prediction_contract.schema import ColumnType, Kind, PredictionSchema
+from sagemaker_scripts.object_store import ObjectStore
+
+# Of uncompressed lines, so that a loader's memory is bounded too.
+PART_BYTES = 32 * 1024 * 1024
+_ARROW_TYPES = {
+    Kind.STRING: pa.string(),
+    Kind.LONG: pa.int64(),
+    Kind.DOUBLE: pa.float64(),
+    Kind.BOOLEAN: pa.bool_(),
+    Kind.DATE: pa.date32(),
+    Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+    Kind.JSON: pa.string(),
+}
+
+
+class PredictionsError(ContractError):
+    """What a model's `predict` returned is not what the model's schema declares."""
+
+
+def prediction_lines(schema: PredictionSchema, predictions: pd.DataFrame) -> list[PredictionLine]:
+    """Return the line of every prediction, in order.
+
+    Args:
+        schema: The model's schema.
+        predictions: Exactly its columns, in any order. What pandas calls missing is no value, but a NaN of a
+            `double` or `decimal` column is a number that went wrong, and its row will be quarantined.
+
+    Raises:
+        PredictionsError: The columns are not the schema's, or a value is of a type that JSON does not know.
+    """
+    if set(predictions.columns) != set(schema.names) or not predictions.columns.is_unique:
+        raise PredictionsError(
+            f"predict returned the columns {', '.join(map(str, predictions.columns))}, "
+            f"and the schema declares {', '.join(schema.names)}",
+            remedy="Correct the model's predict function or the schema in its defs.yaml",
+        )
+    contract = row_contract(schema)
+    columns = [_values(predictions[column.name].tolist(), column.type) for column in schema.columns]
+    try:
+        return [
+            prediction_line(contract, dict(zip(schema.names, values, strict=True)))
+            for values in zip(*columns, strict=True)
+        ]
+    except TypeError as error:
+        raise PredictionsError(
+            f"predict returned a value that cannot be written: {error}",
+            remedy="Correct the model's predict function",
+        ) from error
+
+
+def _values(values: list[Any], kind: ColumnType) -> list[Any]:
+    if kind.kind in {Kind.DOUBLE, Kind.DECIMAL}:
+        return [None if value is pd.NA or value is pd.NaT else value for value in values]
+    return [None if _is_missing(value) else value for value in values]
+
+
+def _is_missing(value: Any) -> bool:
+    # A list or a dict of a json column is no scalar, and never missing.
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and isnan(value))
+
+
+def write_parts(
+    store: ObjectStore,
+    lines: Iterable[PredictionLine],
+    *,
+    model: str,
+    partition: str,
+    batch_id: str,
+    attempt: int,
+    part_bytes: int = PART_BYTES,
+) -> list[JsonPart]:
+    """Write the lines as gzipped JSON parts, at least one, each of at most `part_bytes` uncompressed bytes.
+
+    A line that is longer by itself has a part of its own. The same lines give the same bytes.
+    """
+    parts = []
+    for number, (content, rows) in enumerate(_chunks(lines, part_bytes)):
+        packed = gzip.compress(content, compresslevel=6, mtime=0)
+        key = json_part_key(model, partition, batch_id, attempt, number)
+        store.put(key, packed)
+        parts.append(JsonPart(key, rows, len(packed), hashlib.sha256(packed).hexdigest()))
+    return parts
+
+
+def _chunks(lines: Iterable[PredictionLine], part_bytes: int) -> Iterator[tuple[bytes, int]]:
+    pending: list[bytes] = []
+    size = 0
+    for line in lines:
+        if pending and size + len(line.content) > part_bytes:
+            yield b"".join(pending), len(pending)
+            pending, size = [], 0
+        pending.append(line.content)
+        size += len(line.content)
+    yield b"".join(pending), len(pending)
+
+
+def delta_rows(schema: PredictionSchema, lines: list[PredictionLine], batch_id: str) -> pa.Table:
+    """Return the same rows as an Arrow table of the columns of the model's Delta table.
+
+    A row that no store can hold has its checksum only: its values are in the JSON part, as they were.
+    """
+    arrays: dict[str, pa.Array] = {}
+    # A row's texts are in the order of its values.
+    json_places = {name: place for place, name in enumerate(sorted(schema.names))}
+    for column in schema.columns:
+        if column.type.kind is Kind.JSON:
+            place = json_places[column.name]
+            values = [None if line.row is None else line.row.texts[place] for line in lines]
+        else:
+            rows = [None if line.row is None else line.row.values for line in lines]  # noqa: PD011  # no pandas
+            values = [None if row is None else row[column.name] for row in rows]
+        arrays[column.name] = pa.array(values, type=_arrow_type(column.type))
+    arrays[BATCH_COLUMN] = pa.array([batch_id] * len(lines), type=pa.string())
+    arrays[CHECKSUM_COLUMN] = pa.array([line.checksum for line in lines], type=pa.int64())
+    return pa.table(arrays)
+
+
+def _arrow_type(column_type: ColumnType) -> pa.DataType:
+    if column_type.kind is Kind.DECIMAL:
+        return pa.decimal128(column_type.precision, column_type.scale)
+    return _ARROW_TYPES[column_type.kind]

@@ -1,0 +1,118 @@
+"""The container that SageMaker runs a script in: its files, its job, and what it leaves for DescribeJob."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prediction_contract.errors import ContractError
+
+_MESSAGE_CHARACTERS = 1024
+
+
+class JobSetupError(ContractError):
+    """The job was started in a way in which the script cannot run."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """The files that SageMaker gives a container.
+
+    Attributes:
+        root: `/opt/ml`, or where `MLPIPE_ML_ROOT` says that it is.
+    """
+
+    root: Path
+
+    @classmethod
+    def of_process(cls, environment: Mapping[str, str] | None = None) -> Container:
+        """Return the container that this process runs in."""
+        given = os.environ if environment is None else environment
+        return cls(Path(given.get("MLPIPE_ML_ROOT", "/opt/ml")))
+
+    def processing_job(self) -> ProcessingJob | None:
+        """Return the processing job, or None outside of one.
+
+        Raises:
+            JobSetupError: The job has several instances.
+        """
+        path = self.root / "config" / "processingjobconfig.json"
+        if not path.is_file():
+            return None
+        described = json.loads(path.read_text())
+        hosts = json.loads((self.root / "config" / "resourceconfig.json").read_text())["hosts"]
+        if len(hosts) != 1:
+            raise JobSetupError(
+                f"The processing job has {len(hosts)} instances, and each would write the whole output",
+                remedy="Start it with InstanceCount 1",
+            )
+        # SageMaker writes this file once, as it creates the job.
+        created_at = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+        return ProcessingJob(
+            described.get("ProcessingJobName"), described.get("ProcessingJobArn"), created_at
+        )
+
+    def leave_message(self, name: str, text: str) -> None:
+        """Leave a text for DescribeProcessingJob (`message`) or DescribeTrainingJob (`failure`)."""
+        folder = self.root / "output"
+        if self.root.is_dir():
+            folder.mkdir(exist_ok=True)
+            (folder / name).write_text(text[:_MESSAGE_CHARACTERS], encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class ProcessingJob:
+    """What a processing job knows of itself.
+
+    Attributes:
+        name: Its name.
+        arn: Its ARN.
+        created_at: When its container's configuration was written.
+    """
+
+    name: str | None
+    arn: str | None
+    created_at: datetime
+
+    @property
+    def identity(self) -> str:
+        """What tells this job from every other.
+
+        Raises:
+            JobSetupError: SageMaker told neither ARN nor name.
+        """
+        identity = self.arn or self.name
+        if not identity:
+            raise JobSetupError(
+                "The container's configuration names no job", remedy="Pass --batch_id to the script"
+            )
+        return identity
+
+
+def run_script(
+    main: Callable[[Sequence[str], Container], Mapping[str, Any]], *, failure_file: str = "message"
+) -> int:
+    """Run a script's main function and return the process's exit code.
+
+    What main returns is printed, and left as one JSON text of at most 1,024 characters for
+    DescribeProcessingJob's ExitMessage. An error's text is left in the failure file and raised.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s: %(message)s")
+    container = Container.of_process()
+    try:
+        result = main(sys.argv[1:], container)
+    except Exception as error:
+        container.leave_message(failure_file, f"{type(error).__name__}: {error}")
+        raise
+    text = json.dumps(result)
+    print(text)  # noqa: T201  # the last line of the job's log is its result
+    if failure_file == "message":
+        container.leave_message("message", text)
+    return 0

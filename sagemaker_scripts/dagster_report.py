@@ -1,0 +1,56 @@
+"""What a job tells the Dagster run that started it, over Pipes; without one, nothing.
+
+Pipes' parameters come in the environment. Where they point to S3, the job's own client is used; Dagster's
+side may also be a file or standard output.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sagemaker_scripts.object_store import ObjectStore
+
+_CONTEXT_VARIABLE = "DAGSTER_PIPES_CONTEXT"
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+@contextmanager
+def report_to_dagster(store: ObjectStore) -> Iterator[Report]:
+    """Give a function that reports a job's result, as a custom message and as the asset's metadata.
+
+    Args:
+        store: The bucket, whose client serves Pipes' own objects too.
+    """
+    if _CONTEXT_VARIABLE not in os.environ:
+        yield lambda _result: None
+        return
+    # The container of a job that Dagster does not start need not have the package.
+    import dagster_pipes  # noqa: PLC0415
+
+    parameters = dagster_pipes.PipesEnvVarParamsLoader()
+    in_s3 = {
+        name: "bucket" in given
+        for name, given in (
+            ("context", parameters.load_context_params()),
+            ("messages", parameters.load_messages_params()),
+        )
+    }
+    with dagster_pipes.open_dagster_pipes(
+        context_loader=dagster_pipes.PipesS3ContextLoader(store.client) if in_s3["context"] else None,
+        message_writer=dagster_pipes.PipesS3MessageWriter(store.client) if in_s3["messages"] else None,
+        params_loader=parameters,
+    ) as pipes:
+
+        def report(result: Mapping[str, Any]) -> None:
+            pipes.report_custom_message(dict(result))
+            # Several assets in one step are told apart by nobody but that step.
+            if pipes.is_asset_step and len(pipes.asset_keys) == 1:
+                shown = {name: value for name, value in result.items() if value is not None}
+                pipes.report_asset_materialization(metadata=shown)
+
+        yield report

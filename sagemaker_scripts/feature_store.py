@@ -1,0 +1,203 @@
+"""Prepared features on S3: one folder per partition and run, whole once its `features.json` is there."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from prediction_contract.batch import Partition
+from prediction_contract.errors import ContractError
+from prediction_contract.manifest import InputObject
+from prediction_contract.s3_layout import features_prefix, partition_features_prefix
+from sagemaker_scripts.model_functions import PreparedFeatures
+from sagemaker_scripts.object_store import ObjectStore
+
+INDEX_NAME = "features.json"
+_ENTITY = ["partition", "entity_id"]
+
+
+class FeaturesError(ContractError):
+    """Prepared features are missing, or not what their index says."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The features of a partition as one run prepared them.
+
+    Attributes:
+        model: The model's name.
+        partition: The partition.
+        prefix: The folder, ending with `/`.
+        features: The Parquet file of features.
+        outcomes: The Parquet file of what was known of earlier partitions' entities.
+        rows: The rows of features.
+        code_version: The version of the code that prepared them.
+    """
+
+    model: str
+    partition: str
+    prefix: str
+    features: InputObject
+    outcomes: InputObject
+    rows: int
+    code_version: str
+
+    @property
+    def inputs(self) -> tuple[InputObject, InputObject]:
+        """Both files."""
+        return self.features, self.outcomes
+
+    def read(self, store: ObjectStore) -> PreparedFeatures:
+        """Return both tables.
+
+        Raises:
+            ObjectMissingError: A file is gone.
+            ObjectAlteredError: A file is not the one that was indexed.
+        """
+        tables = (pd.read_parquet(io.BytesIO(store.get_verified(source))) for source in self.inputs)
+        return PreparedFeatures(*tables)
+
+    def read_outcomes(self, store: ObjectStore) -> pd.DataFrame:
+        """Return the outcomes alone; errors as `read`."""
+        return pd.read_parquet(io.BytesIO(store.get_verified(self.outcomes)))
+
+
+def write_feature_set(
+    store: ObjectStore,
+    prepared: PreparedFeatures,
+    *,
+    model: str,
+    partition: str,
+    run_id: str,
+    code_version: str,
+    raw: Iterable[InputObject],
+) -> FeatureSet:
+    """Write a partition's features, the index last; the same features give the same bytes again.
+
+    Args:
+        store: The bucket.
+        prepared: What the model's `features` returned.
+        model: The model's name.
+        partition: The partition.
+        run_id: Names the folder.
+        code_version: The version of the code that runs.
+        raw: What was read, for the index.
+
+    Raises:
+        FeaturesError: The rows do not name each entity once.
+    """
+    keys = prepared.features["entity_id"].tolist()
+    if any(type(key) is not str for key in keys) or len(set(keys)) != len(keys):
+        raise FeaturesError(
+            f"The features of {partition} do not name each entity once in entity_id",
+            remedy="Correct the model's features function",
+            model=model,
+        )
+    prefix = features_prefix(model, partition, run_id)
+    rows = prepared.features.assign(partition=str(partition))
+    features = store.put(f"{prefix}features.parquet", rows.to_parquet(index=False))
+    outcomes = store.put(f"{prefix}outcomes.parquet", prepared.outcomes.to_parquet(index=False))
+    index = {
+        "model": str(model),
+        "partition": str(partition),
+        "code_version": code_version,
+        "rows": len(rows),
+        "features": {"key": features.key, "sha256": features.sha256},
+        "outcomes": {"key": outcomes.key, "sha256": outcomes.sha256},
+        "raw": [{"key": source.key, "sha256": source.sha256} for source in raw],
+    }
+    store.put(f"{prefix}{INDEX_NAME}", json.dumps(index, indent=1).encode())
+    return FeatureSet(str(model), str(partition), prefix, features, outcomes, len(rows), code_version)
+
+
+def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | None = None) -> FeatureSet:
+    """Return the features below a prefix, or the newest of the partition.
+
+    Raises:
+        FeaturesError: There are none, or those of the prefix are another model's or partition's.
+    """
+    folder = prefix or _newest(store, model, partition)
+    content = store.find(f"{folder}{INDEX_NAME}") if folder else None
+    if folder is None or content is None:
+        raise FeaturesError(
+            f"There are no features of {partition} below "
+            f"s3://{store.bucket}/{prefix or partition_features_prefix(model, partition)}",
+            remedy="Run the features job for this partition",
+            model=model,
+        )
+    try:
+        found = _parsed(folder, json.loads(content))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FeaturesError(
+            f"{folder}{INDEX_NAME} is no index of features: {error!r}",
+            remedy="Run the features job for this partition again",
+            model=model,
+        ) from error
+    if (found.model, found.partition) != (model, partition):
+        raise FeaturesError(
+            f"{folder} holds features of {found.model} for {found.partition}, not for {partition}",
+            remedy="Pass the prefix of this model's and partition's features",
+            model=model,
+        )
+    return found
+
+
+def has_features(store: ObjectStore, model: str, partition: str) -> bool:
+    """Tell whether a partition has features at all."""
+    return _newest(store, model, partition) is not None
+
+
+def partitions_between(first: str, last: str) -> list[Partition]:
+    """Return all partitions of a kind from the first to the last, both included.
+
+    Raises:
+        FeaturesError: They are of two kinds, or the last comes before the first.
+    """
+    found = [Partition(last)]
+    if len(first) != len(last) or last < first:
+        raise FeaturesError(
+            f"There are no partitions from {first} to {last}",
+            remedy="Name two days or two hours, the earlier one first",
+        )
+    while found[-1] > first:
+        found.append(found[-1].earlier(1))
+    return found[::-1]
+
+
+def newest_outcomes(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return what is known of each entity, given tables of outcomes of which later ones know more."""
+    return pd.concat(list(tables), ignore_index=True).drop_duplicates(_ENTITY, keep="last")
+
+
+def with_outcomes(rows: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose outcome is known, joined with it; both have `partition` and `entity_id`."""
+    return rows.merge(outcomes, on=_ENTITY, how="inner")
+
+
+def _newest(store: ObjectStore, model: str, partition: str) -> str | None:
+    listed = store.listing(partition_features_prefix(model, partition))
+    indexes = [item for item in listed if item.key.endswith(f"/{INDEX_NAME}")]
+    newest = max(indexes, key=lambda item: (item.modified, item.key), default=None)
+    return newest.key.removesuffix(INDEX_NAME) if newest else None
+
+
+def _parsed(folder: str, index: Mapping[str, Any]) -> FeatureSet:
+    files = {
+        name: InputObject(index[name]["key"], index[name]["sha256"]) for name in ("features", "outcomes")
+    }
+    if any(not source.key.startswith(folder) for source in files.values()):
+        raise ValueError("it names files of another folder")
+    return FeatureSet(
+        model=index["model"],
+        partition=index["partition"],
+        prefix=folder,
+        features=files["features"],
+        outcomes=files["outcomes"],
+        rows=int(index["rows"]),
+        code_version=index["code_version"],
+    )

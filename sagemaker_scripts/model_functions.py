@@ -1,0 +1,101 @@
+"""The shape of a model's own part, and how the framework finds it by the model's name.
+
+A model is the package `sagemaker_scripts.models.<model>` with three pure functions over DataFrames, each in
+the module of its name:
+
+    features(schedule, history) -> PreparedFeatures
+    train(examples) -> dict
+    predict(features, artifact, previous) -> DataFrame
+
+They do no input and no output, read no clock and no environment, and give the same for the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from prediction_contract.batch import ModelName
+from prediction_contract.errors import InvalidNameError
+
+
+class PreparedFeatures(NamedTuple):
+    """What a model's `features` returns for one partition.
+
+    Attributes:
+        features: One row per entity of the partition; `entity_id` names it.
+        outcomes: What became of the entities of earlier partitions as far as it is known: one row per
+            `partition` (text, as `2013-02-01`) and `entity_id`, with the model's own outcome columns.
+    """
+
+    features: pd.DataFrame
+    outcomes: pd.DataFrame
+
+
+class Metric(NamedTuple):
+    """How well a prediction column foretells an outcome column.
+
+    Attributes:
+        kind: `mae` or `roc_auc`.
+        predicted: A column of what `predict` returns.
+        actual: An outcome column; numbers for `mae`, booleans for `roc_auc`.
+    """
+
+    kind: str
+    predicted: str
+    actual: str
+
+
+Artifact = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelFunctions:
+    """A model's own part.
+
+    Attributes:
+        features: Takes the partition's schedule and the rows of the days before it, outcomes that are not
+            known at the partition's beginning left empty.
+        history_days: How many days before the partition `features` wants to see.
+        train: Takes features joined with outcomes; returns what `predict` needs, by name: scikit-learn
+            estimators, numbers, texts, lists and dicts of these.
+        metrics: What the model is held to on days it was not trained on.
+        predict: Takes a partition's features, the artifact and the previous batch's predictions joined with
+            what became of them (None if there is no previous batch); returns the schema's columns.
+    """
+
+    features: Callable[[pd.DataFrame, pd.DataFrame], PreparedFeatures]
+    history_days: int
+    train: Callable[[pd.DataFrame], Artifact]
+    metrics: tuple[Metric, ...]
+    predict: Callable[[pd.DataFrame, Artifact, pd.DataFrame | None], pd.DataFrame]
+
+
+def model_functions(model: str) -> ModelFunctions:
+    """Return the own part of a model.
+
+    Raises:
+        InvalidNameError: The name has another form, or the code holds no such model.
+    """
+    package = f"{__package__}.models.{ModelName(model)}"
+    if importlib.util.find_spec(package) is None:
+        raise InvalidNameError(
+            f"The code has no package {package}",
+            remedy="Add the model's features.py, train.py and predict.py, or start the job of another model",
+            model=model,
+        )
+    features, train, predict = (
+        importlib.import_module(f"{package}.{module}") for module in ("features", "train", "predict")
+    )
+    return ModelFunctions(
+        features=features.features,
+        history_days=features.HISTORY_DAYS,
+        train=train.train,
+        metrics=train.METRICS,
+        predict=predict.predict,
+    )

@@ -1,0 +1,1 @@
+"""Delay on departure by airport and hour of a day."""

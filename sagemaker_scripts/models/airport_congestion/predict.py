@@ -1,0 +1,59 @@
+"""Prediction of a day's congestion by airport and hour, corrected by how wrong the previous batch was."""
+
+# pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+
+from sagemaker_scripts.model_functions import Artifact
+
+# Chosen on January, as are the bounds.
+_CORRECTED_SHARE = 0.3
+_LARGEST_ERROR = 60.0
+_LARGEST_CORRECTION = 15.0
+_CONGESTED_MINUTES = 15.0
+
+
+def predict(features: pd.DataFrame, artifact: Artifact, previous: pd.DataFrame | None) -> pd.DataFrame:
+    """Return each airport hour's expected delay on departure.
+
+    Args:
+        features: The day's airport hours.
+        artifact: What `train` returned.
+        previous: The previous batch's predictions and what became of them; None if there is none.
+    """
+    correction = _correction(features, previous)
+    minutes = artifact["minutes"].predict(features[artifact["inputs"]]) + correction
+    return pd.DataFrame(
+        {
+            "entity_id": features["entity_id"],
+            "origin": features["origin"],
+            "hour": features["hour"],
+            "hour_start": features["hour_start"],
+            "scheduled_departures": features["scheduled_departures"],
+            "typical_delay_minutes": features["typical_delay"],
+            "expected_departure_delay_minutes": _hundredths(minutes),
+            "congested": minutes >= _CONGESTED_MINUTES,
+            "correction_minutes": None if previous is None else _hundredths(correction),
+        }
+    )
+
+
+def _correction(features: pd.DataFrame, previous: pd.DataFrame | None) -> np.ndarray:
+    """Return the minutes by which each airport was more congested than it was predicted to be."""
+    if previous is None or previous.empty:
+        return np.zeros(len(features))
+    predicted = previous["expected_departure_delay_minutes"].astype("float64")
+    error = (previous["departure_delay_minutes"] - predicted).clip(-_LARGEST_ERROR, _LARGEST_ERROR)
+    corrections = error.groupby(previous["origin"]).median() * _CORRECTED_SHARE
+    bounded = corrections.clip(-_LARGEST_CORRECTION, _LARGEST_CORRECTION)
+    return features["origin"].map(bounded).fillna(0.0).to_numpy()
+
+
+def _hundredths(minutes: np.ndarray) -> list[Decimal]:
+    return [Decimal(f"{value:.2f}") for value in minutes]

@@ -1,0 +1,1 @@
+"""Delay on arrival of each scheduled flight of a day."""

@@ -1,0 +1,103 @@
+"""Features of a day's flights from its schedule and from how flights went before."""
+
+# pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportIndexIssue=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sagemaker_scripts.model_functions import PreparedFeatures
+
+HISTORY_DAYS = 14
+# Old enough for any batch that the next one still looks back to.
+OUTCOME_DAYS = 7
+LATE_MINUTES = 15
+# Minutes beyond this say that something broke, not how busy the day was.
+_LONGEST_DELAY = 240.0
+# A group's history counts as much as this many flights of everybody's.
+_PRIOR_FLIGHTS = 10.0
+_GROUPS = {
+    "carrier_origin": ["carrier", "origin"],
+    "route": ["origin", "dest"],
+    "flight": ["carrier", "flight", "origin"],
+    "hour": ["origin", "hour"],
+}
+
+
+def features(schedule: pd.DataFrame, history: pd.DataFrame) -> PreparedFeatures:
+    """Return one row per flight of the schedule, and how the flights of the week before arrived.
+
+    Args:
+        schedule: The day's flights, as scheduled.
+        history: The flights of the days before it; what is not known when the day begins is missing.
+    """
+    flown = history.dropna(subset=["arr_delay"])
+    flown = flown.assign(
+        delay=flown["arr_delay"].clip(upper=_LONGEST_DELAY),
+        late=(flown["arr_delay"] >= LATE_MINUTES).astype("float64"),
+    )
+    rows = pd.DataFrame(
+        {
+            "entity_id": _entities(schedule),
+            "carrier": schedule["carrier"],
+            "flight": schedule["flight"],
+            "origin": schedule["origin"],
+            "dest": schedule["dest"],
+            "scheduled_departure": _departures(schedule),
+            "hour": schedule["hour"],
+            "minute_of_day": schedule["hour"] * 60 + schedule["minute"],
+            "weekday": _departures(schedule).dt.day_of_week,
+            "distance": schedule["distance"],
+        }
+    )
+    rows["flights_in_hour"] = schedule.groupby(["origin", "hour"])["flight"].transform("size")
+    everybody = {"delay": _mean(flown["delay"]), "late": _mean(flown["late"])}
+    for name, keys in _GROUPS.items():
+        rows = rows.join(_group_history(flown, keys, everybody).add_prefix(f"{name}_"), on=keys)
+        for value, mean in everybody.items():
+            rows[f"{name}_{value}"] = rows[f"{name}_{value}"].fillna(mean)
+    newest = flown[flown["partition"] == flown["partition"].max()]
+    yesterday = _group_history(newest, ["origin"], everybody).add_prefix("yesterday_")
+    rows = rows.join(yesterday, on="origin").fillna(
+        {f"yesterday_{name}": everybody[name] for name in everybody}
+    )
+    return PreparedFeatures(rows.reset_index(drop=True), _outcomes(history, flown))
+
+
+def _entities(flights: pd.DataFrame) -> pd.Series:
+    return flights["carrier"] + "-" + flights["flight"].astype("str") + "-" + flights["origin"]
+
+
+def _departures(flights: pd.DataFrame) -> pd.Series:
+    return flights["time_hour"] + pd.to_timedelta(flights["minute"], unit="min")
+
+
+def _mean(values: pd.Series) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _group_history(flown: pd.DataFrame, keys: list[str], everybody: dict[str, float]) -> pd.DataFrame:
+    """Return each group's means, drawn towards everybody's where the group has few flights."""
+    grouped = flown.groupby(keys)
+    sums, flights = grouped[list(everybody)].sum(), grouped.size()
+    return pd.DataFrame(
+        {
+            name: (sums[name] + _PRIOR_FLIGHTS * mean) / (flights + _PRIOR_FLIGHTS)
+            for name, mean in everybody.items()
+        }
+    )
+
+
+def _outcomes(history: pd.DataFrame, flown: pd.DataFrame) -> pd.DataFrame:
+    days = sorted(history["partition"].unique())[-OUTCOME_DAYS:]
+    recent = flown[flown["partition"].isin(days)]
+    outcomes = pd.DataFrame(
+        {
+            "partition": recent["partition"],
+            "entity_id": _entities(recent),
+            "arrival_delay_minutes": recent["arr_delay"],
+            "arrived_late": recent["arr_delay"] >= LATE_MINUTES,
+        }
+    )
+    return outcomes.reset_index(drop=True)

@@ -1,0 +1,136 @@
+"""The data bucket as the scripts use it: whole objects, verified inputs, and puts that never overwrite."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from prediction_contract.errors import ContractError
+from prediction_contract.manifest import InputObject
+
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_TAKEN = {"PreconditionFailed", "412"}
+# S3 answers so when two conditional puts of one key meet; the put is then to be sent again.
+_CONFLICT = {"ConditionalRequestConflict", "409"}
+_CONFLICTS_BORNE = 5
+AWS_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 6})
+
+
+class ObjectMissingError(ContractError):
+    """An object that a job needs is not in the bucket."""
+
+
+class ObjectAlteredError(ContractError):
+    """An object's bytes are not those that its SHA-256 was taken of."""
+
+
+class ListedObject(NamedTuple):
+    """An object in a listing: its key and when it was written, in whole seconds."""
+
+    key: str
+    modified: datetime
+
+
+def input_object(key: str, content: bytes) -> InputObject:
+    """Return the key of an object and the SHA-256 of its bytes."""
+    return InputObject(key, hashlib.sha256(content).hexdigest())
+
+
+class ObjectStore:
+    """One bucket.
+
+    Args:
+        client: A boto3 S3 client.
+        bucket: The bucket's name.
+    """
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self.client = client
+        self.bucket = bucket
+
+    @classmethod
+    def of_job(cls, bucket: str) -> ObjectStore:
+        """Return a bucket as reached with the job's own credentials."""
+        return cls(boto3.client("s3", config=AWS_CONFIG), bucket)
+
+    def find(self, key: str) -> bytes | None:
+        """Return an object's bytes, or None if there is none."""
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING:
+                return None
+            raise
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            ObjectMissingError: There is none.
+        """
+        content = self.find(key)
+        if content is None:
+            raise ObjectMissingError(
+                f"s3://{self.bucket}/{key} does not exist",
+                remedy="Run the step that writes it, then this one",
+            )
+        return content
+
+    def get_verified(self, source: InputObject) -> bytes:
+        """Return the bytes of an object whose SHA-256 is known.
+
+        Raises:
+            ObjectMissingError: There is none.
+            ObjectAlteredError: It holds other bytes.
+        """
+        content = self.get(source.key)
+        if input_object(source.key, content).sha256 != source.sha256:
+            raise ObjectAlteredError(
+                f"s3://{self.bucket}/{source.key} has not the SHA-256 {source.sha256}",
+                remedy="Write it again by the step that made it, or restore its version",
+            )
+        return content
+
+    def put(self, key: str, content: bytes) -> InputObject:
+        """Write an object, whatever was there, and return its key and SHA-256."""
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
+        return input_object(key, content)
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        """Write an object unless there is one; return whether it was written by this call.
+
+        A repetition of a put whose answer was lost returns False: compare what is there.
+        """
+        for conflict in range(_CONFLICTS_BORNE):
+            try:
+                self.client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code in _TAKEN:
+                    return False
+                if code not in _CONFLICT or conflict == _CONFLICTS_BORNE - 1:
+                    raise
+            else:
+                return True
+        return False
+
+    def listing(self, prefix: str) -> list[ListedObject]:
+        """Return all objects below a prefix, by key."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [
+            ListedObject(item["Key"], item["LastModified"])
+            for page in pages
+            for item in page.get("Contents", ())
+        ]
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders directly below a prefix, by name."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix, Delimiter="/"
+        )
+        return [item["Prefix"][len(prefix) : -1] for page in pages for item in page.get("CommonPrefixes", ())]

@@ -1,0 +1,132 @@
+"""The previous batch: the newest good one of the nearest earlier partition, read through its manifest."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from prediction_contract.batch import BatchId, Partition
+from prediction_contract.errors import ContractError, InvalidManifestError, InvalidNameError, InvalidRowError
+from prediction_contract.manifest import InputObject, Manifest, parse_manifest, validate
+from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
+from prediction_contract.row import row_contract
+from prediction_contract.s3_layout import done_key, json_partition_prefix
+from sagemaker_scripts.object_store import ObjectStore
+
+_LOG = logging.getLogger(__name__)
+# Their files may be gone, or somebody found them to be wrong.
+_UNUSABLE_LOADS = frozenset({LoadState.REFUSED, LoadState.RETIRED})
+
+FindRecord = Callable[[str, str], BatchRecord | None]
+
+
+class ManifestConflictError(ContractError):
+    """A done file lies where this batch's belongs, and it is not this batch's."""
+
+
+@dataclass(frozen=True)
+class PreviousBatch:
+    """An earlier batch.
+
+    Attributes:
+        manifest: Its manifest.
+        predictions: Its acceptable rows, and `partition`.
+    """
+
+    manifest: Manifest
+    predictions: pd.DataFrame
+
+
+def done_manifest(store: ObjectStore, model: str, batch_id: str) -> Manifest | None:
+    """Return a batch's valid manifest, or None if the batch is not done.
+
+    Raises:
+        InvalidManifestError: There is a done file, and it is no valid manifest of this batch.
+    """
+    key = done_key(model, batch_id)
+    content = store.find(key)
+    if content is None:
+        return None
+    manifest = parse_manifest(content)
+    validate(manifest, bucket=store.bucket, key=key)
+    return manifest
+
+
+def find_previous(
+    store: ObjectStore, find_record: FindRecord, *, model: str, partition: str, lookback: int, batch_id: str
+) -> PreviousBatch | None:
+    """Return the newest usable batch of the nearest earlier partition that has one.
+
+    A batch whose manifest is invalid, or which the registry says was refused, retired or withdrawn, is
+    passed over; one that the registry does not know yet is done.
+
+    Args:
+        store: The bucket.
+        find_record: Looks a batch up in the registry by model and batch id.
+        model: The model's name.
+        partition: The partition that is being scored.
+        lookback: How many partitions back to look; 0 finds none.
+        batch_id: The batch that is being scored, which is no previous one of itself.
+    """
+    for steps in range(1, lookback + 1):
+        earlier = Partition(partition).earlier(steps)
+        for candidate in _batches_of(store, model, earlier):
+            if candidate == batch_id:
+                continue
+            manifest = _usable_manifest(store, find_record, model, candidate)
+            if manifest is not None and manifest.partition == earlier:
+                return PreviousBatch(manifest, _predictions(store, manifest))
+    return None
+
+
+def _batches_of(store: ObjectStore, model: str, partition: Partition) -> list[BatchId]:
+    """Return the ids of a partition's batches, done or not, the newest first."""
+    found = []
+    for folder in store.folders(json_partition_prefix(model, partition)):
+        try:
+            found.append(BatchId(folder.removeprefix("batch=")))
+        except InvalidNameError:
+            _LOG.warning("%s of %s is no batch's folder and is passed over", folder, partition)
+    return sorted(found, reverse=True)
+
+
+def _usable_manifest(
+    store: ObjectStore, find_record: FindRecord, model: str, batch_id: BatchId
+) -> Manifest | None:
+    try:
+        manifest = done_manifest(store, model, batch_id)
+    except InvalidManifestError as error:
+        _LOG.warning("a batch with an invalid manifest is passed over: %s", error)
+        return None
+    if manifest is None:
+        return None
+    record = find_record(model, batch_id)
+    if record is None:
+        return manifest
+    unusable = record.load_state in _UNUSABLE_LOADS or record.release_state == ReleaseState.WITHDRAWN
+    return None if unusable else manifest
+
+
+def _predictions(store: ObjectStore, manifest: Manifest) -> pd.DataFrame:
+    """Return a batch's rows as typed values; rows that no store took are left out.
+
+    Raises:
+        ObjectMissingError: A part is gone.
+        ObjectAlteredError: A part has not the digest that the manifest states.
+    """
+    contract = row_contract(manifest.schema)
+    rows = []
+    for part in manifest.json_parts:
+        content = store.get_verified(InputObject(part.key, part.sha256))
+        for line in gzip.decompress(content).splitlines():
+            try:
+                rows.append(contract.accept(line).values)
+            except InvalidRowError as error:
+                _LOG.warning("a row of batch %s is left out: %s", manifest.batch_id, error.reason)
+    frame = pd.DataFrame(rows, columns=list(manifest.schema.names))
+    frame = frame.rename(columns={manifest.schema.key: "entity_id"})
+    return frame.assign(partition=str(manifest.partition))

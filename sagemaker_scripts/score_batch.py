@@ -1,0 +1,224 @@
+"""The processing job that scores a batch: JSON parts, one Delta commit, and last of all the manifest.
+
+The output is the same whoever starts it. It may be killed at any point: the next attempt comes to the same
+end, and one that finds the batch done stops and adopts it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    # SageMaker starts this file by its path; the packages lie beside its folder.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import boto3
+import pandas as pd
+
+from prediction_contract.batch import mint_batch_id
+from prediction_contract.canonical_json import InvalidJsonError, batch_checksum, parse_json
+from prediction_contract.errors import JobArgumentsError, SchemaError
+from prediction_contract.job_arguments import ScoreArguments
+from prediction_contract.manifest import Inputs, Manifest, Producer, build_manifest
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.s3_layout import done_key
+from prediction_contract.schema import PredictionSchema
+from sagemaker_scripts.batch_rows import delta_rows, prediction_lines, write_parts
+from sagemaker_scripts.container import Container, ProcessingJob, run_script
+from sagemaker_scripts.dagster_report import report_to_dagster
+from sagemaker_scripts.delta_commit import AttemptSupersededError, ModelTable, storage_options
+from sagemaker_scripts.feature_store import FeatureSet, feature_set, with_outcomes
+from sagemaker_scripts.model_artifact import TrainedModel, load_model
+from sagemaker_scripts.model_functions import model_functions
+from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore
+from sagemaker_scripts.previous_batch import (
+    FindRecord,
+    ManifestConflictError,
+    PreviousBatch,
+    done_manifest,
+    find_previous,
+)
+
+_LOG = logging.getLogger("score_batch")
+
+
+def score(
+    arguments: ScoreArguments,
+    batch_id: str,
+    store: ObjectStore,
+    find_record: FindRecord,
+    producer: Producer,
+) -> tuple[Manifest, bool]:
+    """Score a batch; return its manifest, and whether it was there before and is adopted.
+
+    Args:
+        arguments: What the job was told.
+        batch_id: The batch.
+        store: The bucket.
+        find_record: Looks a batch up in the registry by model and batch id.
+        producer: Whom the manifest names as the batch's producer.
+
+    Raises:
+        ContractError: An input is missing or wrong, another attempt has overtaken this one, or a done file
+            that is not this batch's lies in its place.
+    """
+    model, partition = arguments.model, arguments.partition
+    done = _own_manifest(arguments, batch_id, store)
+    if done is not None:
+        return done, True
+    schema = read_schema(store, arguments.schema_key)
+    features = feature_set(store, model, partition, arguments.features_prefix)
+    trained = load_model(store, model, arguments.model_artifact_key)
+    previous = find_previous(
+        store,
+        find_record,
+        model=model,
+        partition=partition,
+        lookback=arguments.lookback,
+        batch_id=batch_id,
+    )
+    lines = prediction_lines(schema, _predictions(model, store, features, trained, previous))
+    parts = write_parts(
+        store, lines, model=model, partition=partition, batch_id=batch_id, attempt=arguments.attempt
+    )
+    _LOG.info("%d rows in %d JSON parts", len(lines), len(parts))
+    try:
+        commit = ModelTable(store, model, schema, storage_options()).commit(
+            delta_rows(schema, lines, batch_id),
+            batch_id=batch_id,
+            attempt=arguments.attempt,
+            still_wanted=lambda: store.find(done_key(model, batch_id)) is None,
+        )
+    except AttemptSupersededError:
+        done = _own_manifest(arguments, batch_id, store)
+        if done is None:
+            raise
+        return done, True
+    _LOG.info("Delta version %d adds %d files", commit.version, len(commit.files))
+    manifest = build_manifest(
+        model=model,
+        batch_id=batch_id,
+        attempt=arguments.attempt,
+        partition=partition,
+        bucket=store.bucket,
+        created_at=datetime.now(UTC),
+        model_version=trained.version,
+        code_version=arguments.code_version,
+        schema=schema,
+        json_parts=parts,
+        delta_version=commit.version,
+        delta_files=commit.files,
+        checksum=batch_checksum(line.checksum for line in lines),
+        inputs=Inputs(features=features.inputs, model_artifact=trained.source),
+        previous_batch_id=None if previous is None else previous.manifest.batch_id,
+        producer=producer,
+    )
+    if store.put_new(manifest.key, manifest.to_bytes()):
+        return manifest, False
+    found = _own_manifest(arguments, batch_id, store)
+    if found is None:
+        raise ManifestConflictError(
+            "The manifest was refused as existing, and then was gone",
+            remedy="Start the next attempt, and find out who deletes manifests",
+            model=model,
+            batch_id=batch_id,
+        )
+    # The same one if the answer to our own put was lost.
+    return found, found.digest != manifest.digest
+
+
+def read_schema(store: ObjectStore, key: str) -> PredictionSchema:
+    """Return the predictions' schema of a JSON document on S3.
+
+    Raises:
+        ObjectMissingError: There is no document.
+        SchemaError: It is no schema.
+    """
+    try:
+        return PredictionSchema.from_document(parse_json(store.get(key)))
+    except InvalidJsonError as error:
+        raise SchemaError(
+            f"{key} is not JSON: {error.what}", remedy="Write the schema there again"
+        ) from error
+
+
+def _predictions(
+    model: str,
+    store: ObjectStore,
+    features: FeatureSet,
+    trained: TrainedModel,
+    previous: PreviousBatch | None,
+) -> pd.DataFrame:
+    prepared = features.read(store)
+    judged = None if previous is None else with_outcomes(previous.predictions, prepared.outcomes)
+    rows = prepared.features.drop(columns="partition")
+    return model_functions(model).predict(rows, trained.artifact, judged)
+
+
+def _own_manifest(arguments: ScoreArguments, batch_id: str, store: ObjectStore) -> Manifest | None:
+    manifest = done_manifest(store, arguments.model, batch_id)
+    if manifest is not None and manifest.partition != arguments.partition:
+        raise ManifestConflictError(
+            f"The batch is done for partition {manifest.partition}, and was to be scored for "
+            f"{arguments.partition}",
+            remedy="Pass another batch_id",
+            model=arguments.model,
+            batch_id=batch_id,
+        )
+    return manifest
+
+
+def batch_of(arguments: ScoreArguments, job: ProcessingJob | None) -> str:
+    """Return the batch to score: the one that was passed, else one minted from the job's own creation.
+
+    Raises:
+        JobArgumentsError: None was passed, and there is no job to mint one from.
+    """
+    if arguments.batch_id is not None:
+        return arguments.batch_id
+    if job is None:
+        raise JobArgumentsError(
+            "No batch_id was passed, and this is no SageMaker job to mint one from",
+            remedy="Pass --batch_id",
+            model=arguments.model,
+        )
+    return mint_batch_id(arguments.model, arguments.partition, job.identity, job.created_at)
+
+
+def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
+    """Score the batch that the command line asks for; return what the done file says."""
+    arguments = ScoreArguments.parse(argv)
+    job = container.processing_job()
+    batch_id = batch_of(arguments, job)
+    _LOG.info("batch %s, attempt %d", batch_id, arguments.attempt)
+    store = ObjectStore.of_job(arguments.bucket)
+    registry = RegistryTable(boto3.client("dynamodb", config=AWS_CONFIG), arguments.registry_table)
+    producer = Producer(job.name, job.arn) if job else Producer()
+    with report_to_dagster(store) as report:
+        manifest, adopted = score(arguments, batch_id, store, registry.batch, producer)
+        result = {
+            "model": str(manifest.model),
+            "batch_id": str(manifest.batch_id),
+            "partition": str(manifest.partition),
+            "attempt": manifest.attempt,
+            "adopted": adopted,
+            "manifest_key": manifest.key,
+            "manifest_digest": manifest.digest,
+            "rows": manifest.row_count,
+            "bytes": sum(part.bytes for part in manifest.json_parts),
+            "checksum": manifest.checksum,
+            "delta_version": manifest.delta.version,
+            "model_version": manifest.model_version,
+            "previous_batch_id": manifest.previous_batch_id,
+        }
+        report(result)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
