@@ -173,7 +173,7 @@ class JobRunner:
             record = self._watch(kind, record, processes)
             if time.monotonic() - shipped_at >= _SHIP_SECONDS:
                 for shipper in shippers:
-                    shipper.ship()
+                    shipper.ship(seconds=_SHIP_SECONDS)
                 shipped_at = time.monotonic()
             # The event is set for good at a shutdown: then the pause has to be a real one.
             if self._shutdown.is_set():
@@ -214,10 +214,12 @@ class JobRunner:
         allowed = _SHUTDOWN_GRACE_SECONDS if self._shutdown.is_set() else _FINAL_SHIP_SECONDS
         deadline = time.monotonic() + allowed
         for shipper in shippers:
-            while not shipper.ship(final=True):
+            while not shipper.ship(final=True, seconds=deadline - time.monotonic()):
                 if time.monotonic() > deadline:
                     _LOG.error(
-                        "CloudWatch Logs took no logs for %.0f s: the rest is in the state directory", allowed
+                        "the logs did not go to CloudWatch Logs within %.0f s: the rest is in the state "
+                        "directory",
+                        allowed,
                     )
                     return
                 time.sleep(_POLL_SECONDS)

@@ -81,13 +81,23 @@ class LogShipper:
         self._in_step = False
         self._last_time = 0
 
-    def ship(self, *, final: bool = False) -> bool:
-        """Ship what is new; false if CloudWatch Logs did not take it and it must be tried again."""
+    def ship(self, *, seconds: float, final: bool = False) -> bool:
+        """Ship what is new, for so long: a script that writes faster must not keep its watcher from a stop.
+
+        Args:
+            seconds: When to leave off, at the latest after the request under way.
+            final: Whether the file is complete, so that a last line without an end is a line too.
+
+        Returns:
+            False if there is more, or if CloudWatch Logs did not take it and it must be tried again.
+        """
+        deadline = time.monotonic() + seconds
         try:
             if not self._in_step:
                 self._catch_up()
-            while self._ship_chunk(final=final):
-                pass
+            while self._ship_batch(final=final):
+                if time.monotonic() > deadline:
+                    return False
         except (BotoCoreError, ClientError) as error:
             self._in_step = False
             _LOG.warning("logs of %s %s wait: %s", self._group, self._stream, error)
@@ -137,27 +147,26 @@ class LogShipper:
             data = file.read(_READ_BYTES)
         return data, len(data) < _READ_BYTES
 
-    def _ship_chunk(self, *, final: bool) -> bool:
-        """Ship one piece of the file and tell whether there may be more."""
+    def _ship_batch(self, *, final: bool) -> bool:
+        """Ship what fits into one request and tell whether there may be more."""
         data, at_end = self._read()
         self._last_time = now = max(self._last_time, int(time.time() * 1000))
-        start = self._offset
         batch: list[dict[str, Any]] = []
         size = used = 0
+        full = False
         for event, end in split_events(data, final=final and at_end):
             cost = len(event) + _EVENT_OVERHEAD
-            if batch and (len(batch) == _MAX_BATCH_EVENTS or size + cost > _MAX_BATCH_BYTES):
-                self._put(batch)
-                self._offset = start + used
-                batch, size = [], 0
+            full = bool(batch) and (len(batch) == _MAX_BATCH_EVENTS or size + cost > _MAX_BATCH_BYTES)
+            if full:
+                break
             if event:
                 batch.append({"timestamp": now, "message": event.decode(errors="question-mark")})
                 size += cost
             used = end
         if batch:
             self._put(batch)
-        self._offset = start + used
-        return not at_end and used > 0
+        self._offset += used
+        return full or (not at_end and used > 0)
 
     def _put(self, batch: list[dict[str, Any]]) -> None:
         self._client.put_log_events(logGroupName=self._group, logStreamName=self._stream, logEvents=batch)

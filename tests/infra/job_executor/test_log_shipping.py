@@ -72,8 +72,8 @@ def test_a_failed_put_is_neither_lost_nor_repeated(tmp_path: Path, failure: str)
     logs = FakeLogs()
     logs.failures = ["none", failure]
     ships = shipper(logs, path)
-    assert not ships.ship(final=True)
-    assert ships.ship(final=True)
+    assert not ships.ship(final=True, seconds=60)
+    assert ships.ship(final=True, seconds=60)
     assert logs.messages == [f"line {number}" for number in range(25_000)]
 
 
@@ -82,12 +82,38 @@ def test_a_successor_goes_on_where_the_stream_ends(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_text("one\n\ntwo\nunfinished")
     logs = FakeLogs()
-    assert shipper(logs, path).ship()
+    assert shipper(logs, path).ship(seconds=60)
     assert logs.messages == ["one", "two"]
     with path.open("a") as file:
         file.write(" business\nthree")
-    assert shipper(logs, path).ship(final=True)
+    assert shipper(logs, path).ship(final=True, seconds=60)
     assert logs.messages == ["one", "two", "unfinished business", "three"]
+
+
+def test_a_script_that_writes_faster_than_is_shipped_is_left_in_time(tmp_path: Path) -> None:
+    """However much is written meanwhile, shipping leaves off when its time is over and goes on later."""
+    path = tmp_path / "out"
+    path.write_bytes(b"y\n" * 20_000)
+
+    class Flooded(FakeLogs):
+        """CloudWatch Logs for a script that writes as much again with every request."""
+
+        puts = 0
+
+        def put_log_events(self, *, logEvents: list[dict[str, Any]], **names: str) -> None:  # noqa: N803 - AWS's
+            """Take the batch, and let the file grow by more than that, twenty times."""
+            super().put_log_events(logEvents=logEvents, **names)
+            self.puts += 1
+            if self.puts <= 20:
+                with path.open("ab") as file:
+                    file.write(b"y\n" * 10_001)
+
+    logs = Flooded()
+    ships = shipper(logs, path)
+    assert not ships.ship(seconds=0)
+    assert logs.puts == 1
+    assert ships.ship(final=True, seconds=60)
+    assert logs.messages == ["y"] * (20_000 + 20 * 10_001)
 
 
 def test_long_lines_are_cut_between_characters(tmp_path: Path) -> None:
@@ -96,7 +122,7 @@ def test_long_lines_are_cut_between_characters(tmp_path: Path) -> None:
     line = "a" + "é" * 2_600_000
     path.write_text(f"before\n{line}\nafter\n")
     logs = FakeLogs()
-    assert shipper(logs, path).ship(final=True)
+    assert shipper(logs, path).ship(final=True, seconds=60)
     assert (logs.messages[0], logs.messages[-1]) == ("before", "after")
     assert "".join(logs.messages[1:-1]) == line
 
@@ -106,7 +132,7 @@ def test_bytes_that_are_no_text_do_not_stop_the_log(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_bytes(b"\xff" * 600_000 + b"\nend\n")
     logs = FakeLogs()
-    assert shipper(logs, path).ship(final=True)
+    assert shipper(logs, path).ship(final=True, seconds=60)
     assert "".join(logs.messages[:-1]) == "?" * 600_000
     assert logs.messages[-1] == "end"
 
@@ -114,7 +140,7 @@ def test_bytes_that_are_no_text_do_not_stop_the_log(tmp_path: Path) -> None:
 def test_no_output_makes_an_empty_stream(tmp_path: Path) -> None:
     """A job that prints nothing, or never began, has its stream all the same."""
     logs = FakeLogs()
-    assert shipper(logs, tmp_path / "absent").ship(final=True)
+    assert shipper(logs, tmp_path / "absent").ship(final=True, seconds=60)
     assert logs.exists
     assert logs.messages == []
 
