@@ -1,8 +1,19 @@
-"""The code location: every model found under `defs/`."""
+"""The code location: every model found under `defs/`, the sensor over all of them, and their resources."""
 
+import warnings
 from pathlib import Path
 
 import dagster as dg
+
+from mlpipe_dagster.asset_names import PREDICTIONS, load_job_name
+from mlpipe_dagster.resources.job_runs import GlueJobs, SageMakerJobs
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.resources.warehouse import Warehouse
+from mlpipe_dagster.sensors.done_files import done_files_sensor
+
+# Dagster's own notes on its own components: a user's log starts clean.
+warnings.filterwarnings("ignore", category=dg.PreviewWarning, module="dagster")
+warnings.filterwarnings("ignore", category=dg.BetaWarning, module="dagster")
 
 
 @dg.definitions
@@ -13,4 +24,32 @@ def defs() -> dg.Definitions:
     them; building the component tree directly loads four times faster.
     """
     here = Path(__file__).parent
-    return dg.ComponentTree.for_project(here).build_defs(here / "defs")
+    models = dg.ComponentTree.for_project(here).build_defs(here / "defs")
+    return dg.Definitions.merge(models, platform_definitions(models))
+
+
+def platform_definitions(models: dg.Definitions) -> dg.Definitions:
+    """Return what all models share: the sensor of done files, the resources, the executor."""
+    partitions = {
+        assets.key.path[0]: assets.partitions_def
+        for assets in models.assets or ()
+        if isinstance(assets, dg.AssetsDefinition)
+        and len(assets.keys) == 1
+        and assets.key.path[1:] == [PREDICTIONS]
+        and assets.partitions_def is not None
+    }
+    jobs = {job.name: job for job in models.jobs or ()}
+    platform = Platform()
+    return dg.Definitions(
+        sensors=[done_files_sensor([jobs[load_job_name(model)] for model in partitions], partitions)]
+        if partitions
+        else [],
+        resources={
+            "platform": platform,
+            "sagemaker_jobs": SageMakerJobs(platform=platform),
+            "glue_jobs": GlueJobs(platform=platform),
+            "warehouse": Warehouse(platform=platform),
+        },
+        # A run's steps wait for remote jobs: processes of their own would only cost their start.
+        executor=dg.in_process_executor,
+    )

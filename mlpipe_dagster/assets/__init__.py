@@ -1,0 +1,1 @@
+"""The assets of one model: what each materialization does."""

@@ -1,0 +1,149 @@
+"""The predictions of a partition: one SageMaker job writes a batch, and its manifest last."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import hashlib
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key, chosen_batch_tag
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.intents import batch_id_of
+from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
+from mlpipe_dagster.noticing import Noticed, notice
+from mlpipe_dagster.resources.job_runs import SageMakerJobs
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.settings import Settings
+from prediction_contract.batch import Partition, job_name
+from prediction_contract.canonical_json import canonical_bytes
+from prediction_contract.job_arguments import ScoreArguments
+from prediction_contract.manifest import Manifest
+from prediction_contract.s3_layout import done_key
+
+
+def predictions_asset(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> dg.AssetsDefinition:
+    """Return the predictions of a model, each partition reading those of an earlier one."""
+    model = declaration.name
+    key = asset_key(model, PREDICTIONS)
+    previous = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+
+    @dg.asset(
+        key=key,
+        deps=[
+            asset_key(model, FEATURES),
+            asset_key(model, TRAINED_MODEL),
+            dg.AssetDep(key, partition_mapping=previous),
+        ],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+        group_name=model,
+        owners=declaration.owners,
+        kinds={"sagemaker", "deltalake", "json"},
+        description=declaration.description,
+        metadata={"dagster/column_schema": column_schema(declaration)},
+    )
+    def predictions(
+        context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
+    ) -> dg.MaterializeResult[Any]:
+        settings = platform.settings
+        partition = Partition.from_dagster_key(context.partition_key)
+        batch_id = batch_id_of(context.instance, context.run, model, partition)
+        schema_key = published_schema(platform, declaration)
+        done = sagemaker_jobs.client().run(
+            context=context,
+            job_type="Processing",
+            job_name=lambda attempt: job_name("score", model, batch_id, attempt),
+            request=lambda _name, attempt: processing_request(
+                settings,
+                declaration.processing,
+                "score_batch.py",
+                score_arguments(declaration, settings, partition, batch_id, attempt, schema_key),
+            ),
+        )
+        noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id))
+        manifest = accepted_manifest(noticed)
+        # A load in the same run takes this batch and no other.
+        context.instance.add_run_tags(context.run_id, {chosen_batch_tag(model): batch_id})
+        return dg.MaterializeResult(metadata={**done.metadata, **manifest_metadata(manifest)})
+
+    return predictions
+
+
+def score_arguments(
+    declaration: ModelDeclaration,
+    settings: Settings,
+    partition: str,
+    batch_id: str,
+    attempt: int,
+    schema_key: str,
+) -> ScoreArguments:
+    """Return what one attempt of the score job is told."""
+    return ScoreArguments(
+        model=declaration.name,
+        partition=partition,
+        bucket=settings.data_bucket,
+        lookback=declaration.lookback,
+        schema_key=schema_key,
+        registry_table=settings.deployment.registry_table,
+        code_version=settings.code_version,
+        batch_id=batch_id,
+        attempt=attempt,
+    )
+
+
+def published_schema(platform: Platform, declaration: ModelDeclaration) -> str:
+    """Put the declared schema where the score job reads it, named by its content, and return the key."""
+    content = canonical_bytes(declaration.prediction_schema.to_document())
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    key = f"{platform.settings.deployment.model_prefix(declaration.name)}schema-{digest}.json"
+    platform.bucket.put(key, content)
+    return key
+
+
+def accepted_manifest(noticed: Noticed) -> Manifest:
+    """Return the manifest of a done file.
+
+    Raises:
+        dagster.Failure: The platform refuses it; a retry would change nothing.
+    """
+    if noticed.manifest is None or noticed.refusal is not None:
+        raise dg.Failure(
+            f"The done file {noticed.key} is refused: {noticed.refusal}", allow_retries=False
+        )
+    return noticed.manifest
+
+
+def manifest_metadata(manifest: Manifest) -> dict[str, Any]:
+    """Return what a person wants to know of a batch."""
+    shown = {
+        "batch_id": str(manifest.batch_id),
+        "dagster/row_count": manifest.row_count,
+        "json_parts": len(manifest.json_parts),
+        "bytes": sum(part.bytes for part in manifest.json_parts),
+        "checksum": manifest.checksum,
+        "delta_version": manifest.delta.version,
+        "model_version": manifest.model_version,
+        "code_version": manifest.code_version,
+        "manifest_key": manifest.key,
+    }
+    previous = manifest.previous_batch_id
+    return shown if previous is None else {**shown, "previous_batch_id": str(previous)}
+
+
+def column_schema(declaration: ModelDeclaration) -> dg.TableSchema:
+    """Return the declared columns as Dagster shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                column.type,
+                description=column.description or None,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable and not column.key, unique=column.key
+                ),
+            )
+            for column in declaration.columns
+        ]
+    )

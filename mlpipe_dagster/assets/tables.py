@@ -1,0 +1,109 @@
+"""Both tables of a model: one Glue job loads a batch into DynamoDB and Snowflake, invisible to readers."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.asset_names import DYNAMODB, PREDICTIONS, SNOWFLAKE, asset_key, load_op_name
+from mlpipe_dagster.assets.predictions import accepted_manifest, column_schema
+from mlpipe_dagster.batch_choice import BatchConfig, chosen_batch
+from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.noticing import notice
+from mlpipe_dagster.resources.job_runs import GlueJobs
+from mlpipe_dagster.resources.platform import Platform
+from prediction_contract.load_report import LoadReport, StoreReport
+from prediction_contract.s3_layout import done_key
+
+_RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
+
+
+class LoadConfig(BatchConfig):
+    """Names the batch to load.
+
+    Attributes:
+        again: Load it even if it is loaded already, say to prolong the life of its items.
+    """
+
+    again: bool = False
+
+
+def tables_asset(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> dg.AssetsDefinition:
+    """Return both tables; either may be selected alone, and the job loads both all the same."""
+    model = declaration.name
+    common: dict[str, Any] = {
+        "deps": [asset_key(model, PREDICTIONS)],
+        "group_name": model,
+        "owners": declaration.owners,
+        "skippable": True,
+        "partitions_def": partitions,
+        "metadata": {"dagster/column_schema": column_schema(declaration)},
+    }
+
+    @dg.multi_asset(
+        name=load_op_name(model),
+        specs=[
+            dg.AssetSpec(
+                asset_key(model, DYNAMODB),
+                kinds={"dynamodb", "glue"},
+                description="The batch's items, which the API serves once the batch is live.",
+                **common,
+            ),
+            dg.AssetSpec(
+                asset_key(model, SNOWFLAKE),
+                kinds={"snowflake", "glue"},
+                description="The batch's rows, which the live view shows once the batch is live.",
+                **common,
+            ),
+        ],
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+        retry_policy=_RETRIES,
+    )
+    def load(
+        context: dg.AssetExecutionContext, config: LoadConfig, platform: Platform, glue_jobs: GlueJobs
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        registry, bucket = platform.registry, platform.bucket
+        batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
+        if registry.batch(model, batch_id) is None:
+            accepted_manifest(notice(bucket, registry, done_key(model, batch_id)))
+        loading = BatchLoad(
+            declaration=declaration,
+            settings=platform.settings,
+            bucket=bucket,
+            registry=registry,
+            glue=glue_jobs.client(),
+        )
+        try:
+            report, known = loading.run(context, batch_id, again=config.again)
+        except BatchRefusedError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):
+            key = asset_key(model, asset)
+            if key in context.selected_asset_keys and store is not None:
+                yield dg.MaterializeResult(
+                    asset_key=key, metadata={**known, **table_metadata(report, store)}
+                )
+
+    return load
+
+
+def table_metadata(report: LoadReport, store: StoreReport) -> dict[str, Any]:
+    """Return what a person wants to know of a load into one store."""
+    return {
+        "batch_id": report.batch_id,
+        "load_attempt": report.attempt,
+        "dagster/table_name": store.table,
+        "dagster/row_count": store.rows.rows,
+        "rows_read_back": store.verified_rows,
+        "rows_quarantined": report.quarantine.rows.rows,
+        "quarantine_reasons": dg.MetadataValue.json(dict(report.quarantine.reasons)),
+        "job_run_id": report.job_run_id,
+        "loaded_at": report.ended_at,
+        "durations_ms": dg.MetadataValue.json(dict(report.durations)),
+        **{name: value for name, value in store.details.items() if isinstance(value, int | str)},
+    }

@@ -1,0 +1,130 @@
+"""Features and the trained model: SageMaker jobs that read raw data and features."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.asset_names import FEATURES, TRAINED_MODEL, asset_key
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.intents import batch_id_of
+from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
+from mlpipe_dagster.resources.job_runs import SageMakerJobs
+from mlpipe_dagster.resources.platform import Platform
+from prediction_contract.batch import Partition, job_name
+from prediction_contract.job_arguments import FeatureArguments, TrainArguments
+
+_METRICS = "metrics.json"
+_EVALUATION = "evaluation.json"
+
+
+def features_asset(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> dg.AssetsDefinition:
+    """Return the features of a model; one run prepares any range of partitions in one job."""
+    model = declaration.name
+
+    @dg.asset(
+        key=asset_key(model, FEATURES),
+        deps=[dg.AssetKey(key.split("/")) for key in declaration.raw_inputs],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=model,
+        owners=declaration.owners,
+        kinds={"sagemaker", "parquet", "s3"},
+        description="What is known of a partition's entities before it begins.",
+    )
+    def features(
+        context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
+    ) -> dg.MaterializeResult[Any]:
+        keys = context.partition_keys
+        first, last = (Partition.from_dagster_key(key) for key in (keys[0], keys[-1]))
+        settings = platform.settings
+        batch_id = batch_id_of(context.instance, context.run, model, first)
+        arguments = FeatureArguments(
+            model=model,
+            partition=first,
+            last_partition=None if last == first else last,
+            bucket=settings.data_bucket,
+            run_id=batch_id,
+            code_version=settings.code_version,
+        )
+        request = processing_request(settings, declaration.processing, "prepare_features.py", arguments)
+        done = sagemaker_jobs.client().run(
+            context=context,
+            job_type="Processing",
+            job_name=lambda attempt: job_name(FEATURES, model, batch_id, attempt),
+            request=lambda _name, _attempt: request,
+        )
+        return dg.MaterializeResult(metadata={**done.metadata, **exit_message(done.description)})
+
+    return features
+
+
+def trained_model_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
+    """Return the trained model, which has no partitions: the newest serves all of them."""
+    model = declaration.name
+
+    @dg.asset(
+        key=asset_key(model, TRAINED_MODEL),
+        deps=[asset_key(model, FEATURES)],
+        group_name=model,
+        owners=declaration.owners,
+        kinds={"sagemaker", "scikitlearn"},
+        description="The model as trained on the declared range of partitions.",
+    )
+    def trained_model(
+        context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
+    ) -> dg.MaterializeResult[Any]:
+        settings, training = platform.settings, declaration.training
+        batch_id = batch_id_of(context.instance, context.run, model, training.last_partition)
+        arguments = TrainArguments(
+            model=model,
+            bucket=settings.data_bucket,
+            first_partition=training.first_partition,
+            last_partition=training.last_partition,
+            first_evaluated=training.first_evaluated,
+            last_evaluated=training.last_evaluated,
+            code_version=settings.code_version,
+        )
+        request = training_request(settings, declaration.training_compute, arguments)
+        done = sagemaker_jobs.client().run(
+            context=context,
+            job_type="Training",
+            job_name=lambda attempt: job_name("train", model, batch_id, attempt),
+            request=lambda _name, _attempt: request,
+        )
+        prefix = f"{settings.deployment.model_prefix(model)}{done.job.name}/"
+        return dg.MaterializeResult(
+            metadata={
+                **done.metadata,
+                "artifact_key": f"{prefix}output/model.tar.gz",
+                **training_metadata(
+                    platform.bucket.read_json(f"{prefix}{_METRICS}"),
+                    platform.bucket.find_json(f"{prefix}{_EVALUATION}"),
+                ),
+            }
+        )
+
+    return trained_model
+
+
+def exit_message(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a processing job's script left as its result, or nothing if it is no JSON object."""
+    try:
+        result = json.loads(description.get("ExitMessage", ""))
+    except ValueError:
+        return {}
+    return {name: value for name, value in result.items() if value is not None} if isinstance(result, dict) else {}
+
+
+def training_metadata(metrics: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a person wants to know of a trained model."""
+    shown = {
+        name: metrics[name]
+        for name in ("model_version", "first_partition", "last_partition", "rows", "code_version")
+        if name in metrics
+    }
+    return shown if evaluation is None else {**shown, "evaluation": dg.MetadataValue.json(evaluation)}

@@ -1,0 +1,206 @@
+"""Loading one batch by one Glue job at a time: claim, start, wait, and go on where a crashed run stopped."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from mlpipe_dagster.data_bucket import DataBucket
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.settings import Settings
+from prediction_contract.errors import ContractError, RuleViolationError
+from prediction_contract.job_arguments import LoadArguments
+from prediction_contract.load_report import LoadReport
+from prediction_contract.moments import parse_moment
+from prediction_contract.registry.load_rules import claim_load
+from prediction_contract.registry.records import BatchRecord, LoadState
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.s3_layout import report_key
+
+if TYPE_CHECKING:
+    from mlpipe_dagster.job_clients.glue import Context, PipesGlueJobClient
+
+# A job run must confirm within this; starting it is given up some time before.
+_CONFIRM_WITHIN = timedelta(minutes=20)
+_START_WITHIN_SECONDS = 15 * 60
+
+
+class BatchRefusedError(ContractError):
+    """The batch is refused whole; loading it again would change nothing."""
+
+
+class LoadFailedError(ContractError):
+    """A load ended without a complete report; the batch can be loaded again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLoad:
+    """One batch's load.
+
+    Attributes:
+        declaration: The model's.
+        settings: Where.
+        bucket: Where reports lie.
+        registry: Where loads are claimed.
+        glue: Runs the job.
+        clock: The present moment; tests pass their own.
+    """
+
+    declaration: ModelDeclaration
+    settings: Settings
+    bucket: DataBucket
+    registry: RegistryTable
+    glue: PipesGlueJobClient
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def run(self, context: Context, batch_id: str, *, again: bool = False) -> tuple[LoadReport, Mapping[str, Any]]:
+        """Load the batch, or find it loaded; return the load's report, and what is known of its job run.
+
+        Args:
+            context: The step's.
+            batch_id: The batch.
+            again: Load it even if a complete load is there, say to prolong its items' life.
+
+        Raises:
+            BatchRefusedError: It is or was refused.
+            LoadFailedError: A job run ended without a complete load.
+            GlueJobError: The job run failed.
+            JobDeadlineError: A job run did not end in time.
+        """
+        job = self.settings.deployment.load_job
+        known: Mapping[str, Any] = {}
+        before = self._record(batch_id).load_attempts if again else 0
+        ended: str | None = None
+        for _ in self.glue.polling.pauses(f"The load of {batch_id}"):
+            record = self._record(batch_id)
+            if report := self._complete(record, above=before):
+                return report, known
+            if record.claim_token is not None and record.claim_job_run_id not in {None, ended}:
+                ended = str(record.claim_job_run_id)
+                context.log.info(f"Job run {ended} has claimed the load of {batch_id}: it is waited for")
+                self.glue.wait(context=context, job_name=job, job_run_id=ended)
+                continue
+            if record.claim_token is not None and record.claim_job_run_id is None and not self._lapsed(record):
+                context.log.info(f"Another load of {batch_id} is claimed until {record.claim_confirm_by}")
+                continue
+            claimed = self._claim(record, ended)
+            if claimed is None:
+                continue
+            known = self._start(context, claimed)
+            after = self._record(batch_id)
+            if after.claim_token == claimed.claim_token:
+                raise LoadFailedError(
+                    "The load's job run succeeded without completing the load",
+                    remedy="Read its log, and load the batch again",
+                    model=record.model,
+                    batch_id=batch_id,
+                )
+        raise AssertionError("pauses() ends by raising")
+
+    def _record(self, batch_id: str) -> BatchRecord:
+        record = self.registry.batch(self.declaration.name, batch_id)
+        if record is None:
+            raise LoadFailedError(
+                "The registry does not know the batch",
+                remedy="Deliver its done file, or name another batch",
+                model=self.declaration.name,
+                batch_id=batch_id,
+            )
+        if record.load_state in {LoadState.REFUSED, LoadState.RETIRED}:
+            raise BatchRefusedError(
+                f"The batch is {record.load_state}: {record.refusal_reason or 'its time is over'}"[:1500],
+                remedy="Correct its cause, and score or deliver a new batch",
+                model=record.model,
+                batch_id=batch_id,
+            )
+        return record
+
+    def _complete(self, record: BatchRecord, *, above: int) -> LoadReport | None:
+        """Return the report of a load that is complete, none being under way."""
+        attempt = record.unverified_attempt or record.verified_attempt or 0
+        if record.claim_token is not None or attempt <= above:
+            return None
+        return load_report(self.bucket, record.model, record.batch_id, attempt)
+
+    def _lapsed(self, record: BatchRecord) -> bool:
+        return record.claim_confirm_by is None or parse_moment(record.claim_confirm_by) < self.clock()
+
+    def _claim(self, seen: BatchRecord, ended_job_run_id: str | None) -> BatchRecord | None:
+        """Claim the load; return the record with the claim, or None if another run was quicker."""
+        token = uuid.uuid4().hex
+
+        def decide() -> Any:
+            now = self.clock()
+            return claim_load(
+                self._record(seen.batch_id),
+                token=token,
+                confirm_by=now + _CONFIRM_WITHIN,
+                now=now,
+                ended_job_run_id=ended_job_run_id,
+            )
+
+        try:
+            self.registry.carry_out(decide)
+        except RuleViolationError as violation:
+            if violation.condition != "no_load_is_claimed":
+                raise
+        # The answer to our own claim may have been lost: the token tells.
+        record = self._record(seen.batch_id)
+        return record if record.claim_token == token else None
+
+    def _start(self, context: Context, claimed: BatchRecord) -> Mapping[str, Any]:
+        arguments = self._arguments(claimed)
+        try:
+            invocation = self.glue.run(
+                context=context,
+                start_job_run_params={
+                    "JobName": self.settings.deployment.load_job,
+                    "Arguments": arguments.glue_arguments(),
+                },
+                start_within_seconds=_START_WITHIN_SECONDS,
+            )
+        except Exception:
+            # If the job run has refused the batch, that is what a person must read.
+            self._record(claimed.batch_id)
+            raise
+        return invocation.metadata
+
+    def _arguments(self, claimed: BatchRecord) -> LoadArguments:
+        deployment, declaration = self.settings.deployment, self.declaration
+        expire_at = self.clock() + timedelta(days=declaration.retention.items_days)
+        snowflake = self.settings.snowflake
+        return LoadArguments(
+            model=claimed.model,
+            batch_id=claimed.batch_id,
+            bucket=self.settings.data_bucket,
+            manifest_key=claimed.manifest_key,
+            manifest_digest=claimed.manifest_digest,
+            claim_token=str(claimed.claim_token),
+            load_attempt=claimed.load_attempts,
+            registry_table=deployment.registry_table,
+            online_table=deployment.online_table(claimed.model),
+            items_expire_at=int(expire_at.timestamp()),
+            snowflake_secret=deployment.snowflake_secret,
+            snowflake_database=snowflake.database,
+            snowflake_schema=snowflake.schema,
+            snowflake_warehouse=snowflake.warehouse,
+            snowflake_stage=deployment.snowflake_stage,
+            report_key=report_key(claimed.model, claimed.batch_id, claimed.load_attempts),
+            verify=declaration.quality.verify,
+            quarantine_rows=declaration.quality.quarantine_rows,
+            quarantine_rate=Decimal(declaration.quality.quarantine_rate),
+        )
+
+
+def load_report(bucket: DataBucket, model: str, batch_id: str, attempt: int) -> LoadReport:
+    """Return the report of one attempt to load a batch.
+
+    Raises:
+        ObjectMissingError: There is none.
+        InvalidReportError: It is none that this release can read.
+    """
+    return LoadReport.parse(bucket.read(report_key(model, batch_id, attempt)))

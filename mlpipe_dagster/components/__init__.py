@@ -1,0 +1,1 @@
+"""The components that a `defs.yaml` may name."""

@@ -1,0 +1,1 @@
+"""Pipes clients for SageMaker and Glue jobs."""

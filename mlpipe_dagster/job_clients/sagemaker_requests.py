@@ -1,0 +1,83 @@
+"""The Create requests of our SageMaker jobs, from the model's declaration and the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prediction_contract.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
+    from mlpipe_dagster.declaration import Compute
+    from mlpipe_dagster.settings import Settings
+
+_PROCESSING_CODE = "/opt/ml/processing/input/code"
+_TRAINING_CODE = "/opt/ml/input/data/code"
+_MODEL_TAG = "mlpipe:model"
+
+
+def processing_request(
+    settings: Settings, compute: Compute, script: str, arguments: FeatureArguments | ScoreArguments
+) -> dict[str, Any]:
+    """Return a processing job's request without its name; its code arrives as plain files.
+
+    Args:
+        settings: Where, and by which role and image.
+        compute: The machine.
+        script: File name in `sagemaker_scripts`.
+        arguments: The script's.
+    """
+    code = {
+        "S3Uri": f"s3://{settings.data_bucket}/{settings.code_prefix}",
+        "LocalPath": _PROCESSING_CODE,
+        "S3DataType": "S3Prefix",
+        "S3InputMode": "File",
+    }
+    return {
+        "RoleArn": settings.sagemaker_role_arn,
+        "AppSpecification": {
+            "ImageUri": settings.sagemaker_image_uri,
+            "ContainerEntrypoint": ["python3", f"{_PROCESSING_CODE}/sagemaker_scripts/{script}"],
+            "ContainerArguments": arguments.container_arguments(),
+        },
+        "ProcessingInputs": [{"InputName": "code", "S3Input": code}],
+        "ProcessingResources": {
+            "ClusterConfig": {
+                "InstanceCount": 1,
+                "InstanceType": compute.instance_type,
+                "VolumeSizeInGB": compute.volume_gb,
+            }
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
+        "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region},
+        "Tags": [{"Key": _MODEL_TAG, "Value": arguments.model}],
+    }
+
+
+def training_request(settings: Settings, compute: Compute, arguments: TrainArguments) -> dict[str, Any]:
+    """Return a training job's request without its name; `model.tar.gz` goes below the model's prefix."""
+    bucket = settings.data_bucket
+    source = {
+        "S3DataType": "S3Prefix",
+        "S3Uri": f"s3://{bucket}/{settings.code_prefix}",
+        "S3DataDistributionType": "FullyReplicated",
+    }
+    return {
+        "RoleArn": settings.sagemaker_role_arn,
+        "AlgorithmSpecification": {
+            "TrainingImage": settings.sagemaker_image_uri,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", f"{_TRAINING_CODE}/sagemaker_scripts/train_model.py"],
+            "ContainerArguments": arguments.container_arguments(),
+        },
+        "InputDataConfig": [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
+        "OutputDataConfig": {
+            "S3OutputPath": f"s3://{bucket}/{settings.deployment.model_prefix(arguments.model)}"
+        },
+        "ResourceConfig": {
+            "InstanceCount": 1,
+            "InstanceType": compute.instance_type,
+            "VolumeSizeInGB": compute.volume_gb,
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
+        "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region},
+        "Tags": [{"Key": _MODEL_TAG, "Value": arguments.model}],
+    }

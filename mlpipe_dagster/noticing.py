@@ -1,0 +1,146 @@
+"""Done files become known batches or refusals: validated, and recorded in the registry with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from mlpipe_dagster.data_bucket import DataBucket
+from prediction_contract.errors import ContractError, InvalidNameError, RuleViolationError
+from prediction_contract.manifest import Manifest, parse_manifest, validate
+from prediction_contract.registry.load_rules import ManifestFacts, refuse_manifest, register_batch
+from prediction_contract.registry.records import LoadState
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.s3_layout import DoneKey, parse_done_key
+
+_LONGEST_REASON = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noticed:
+    """What became of a done file.
+
+    Attributes:
+        key: Its key.
+        name: Date, model and batch as the key says; None if it says none.
+        digest: Of the manifest, or of the file's bytes if they are none; empty if they were not read.
+        manifest: The valid manifest, or None.
+        refusal: Why the batch is not to be loaded, or None.
+        is_recorded: Whether the registry knows of the refusal.
+    """
+
+    key: str
+    name: DoneKey | None = None
+    digest: str = ""
+    manifest: Manifest | None = None
+    refusal: str | None = None
+    is_recorded: bool = False
+
+
+def notice(bucket: DataBucket, registry: RegistryTable, key: str) -> Noticed:
+    """Read and validate a done file, and record it in the registry: as a batch to load, or as refused.
+
+    Doing it again changes nothing. A file that takes the place of one whose load has begun is refused, and
+    leaves that batch as it is.
+
+    Args:
+        bucket: Where it lies.
+        registry: The registry.
+        key: Its key.
+
+    Raises:
+        ObjectMissingError: It is gone.
+        RegistryUnavailableError: The registry did not take it in time.
+    """
+    try:
+        name = parse_done_key(key)
+    except InvalidNameError as error:
+        return Noticed(key=key, refusal=_shortened(str(error)))
+    content = bucket.read(key)
+    try:
+        manifest = parse_manifest(content)
+        validate(manifest, bucket=bucket.name, key=key)
+    except ContractError as error:
+        digest = hashlib.sha256(content).hexdigest()
+        reason = _shortened(str(error))
+        return Noticed(
+            key=key,
+            name=name,
+            digest=digest,
+            refusal=reason,
+            is_recorded=_refuse(registry, _facts(name, key, digest), reason),
+        )
+    facts = manifest_facts(manifest)
+    try:
+        registry.carry_out(lambda: register_batch(facts, registry.batch(name.model, name.batch_id)))
+    except RuleViolationError as violation:
+        return Noticed(key=key, name=name, digest=manifest.digest, refusal=_shortened(str(violation)))
+    record = registry.batch(name.model, name.batch_id)
+    refusal = record.refusal_reason if record and record.load_state == LoadState.REFUSED else None
+    return Noticed(
+        key=key,
+        name=name,
+        digest=manifest.digest,
+        manifest=manifest,
+        refusal=refusal,
+        is_recorded=refusal is not None,
+    )
+
+
+def refuse(registry: RegistryTable, noticed: Noticed, reason: str) -> Noticed:
+    """Refuse a batch whose manifest is valid by itself, for what the platform knows beside it."""
+    if noticed.manifest is None:
+        return noticed
+    return Noticed(
+        key=noticed.key,
+        name=noticed.name,
+        digest=noticed.digest,
+        refusal=reason,
+        is_recorded=_refuse(registry, manifest_facts(noticed.manifest), reason),
+    )
+
+
+def read_manifest_of(bucket: DataBucket, key: str) -> Manifest:
+    """Return the valid manifest under a key.
+
+    Raises:
+        ObjectMissingError: There is none.
+        InvalidManifestError: It is not one that the platform may act on.
+    """
+    manifest = parse_manifest(bucket.read(key))
+    validate(manifest, bucket=bucket.name, key=key)
+    return manifest
+
+
+def manifest_facts(manifest: Manifest) -> ManifestFacts:
+    """Return what the registry keeps of a valid manifest."""
+    return ManifestFacts(
+        model=manifest.model,
+        batch_id=manifest.batch_id,
+        partition=manifest.partition,
+        manifest_key=manifest.key,
+        manifest_digest=manifest.digest,
+        row_count=manifest.row_count,
+        checksum=manifest.checksum,
+    )
+
+
+def _facts(name: DoneKey, key: str, digest: str) -> ManifestFacts:
+    return ManifestFacts(
+        model=name.model, batch_id=name.batch_id, partition="", manifest_key=key, manifest_digest=digest
+    )
+
+
+def _refuse(registry: RegistryTable, facts: ManifestFacts, reason: str) -> bool:
+    """Record a refusal; return False where a load that has begun keeps the batch from being refused."""
+    try:
+        registry.carry_out(
+            lambda: refuse_manifest(facts, reason, registry.batch(facts.model, facts.batch_id))
+        )
+    except RuleViolationError:
+        return False
+    return True
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."

@@ -1,0 +1,256 @@
+"""Publishing, rolling back and holding: the registry's rules carried out, and what came of it in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from mlpipe_dagster.declaration import ModelDeclaration
+from prediction_contract.errors import ContractError, RuleViolationError
+from prediction_contract.manifest import Manifest
+from prediction_contract.registry import publication_rules
+from prediction_contract.registry.records import BatchRecord, LivePointer, PublicationEntry, ReleaseState, Request
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.registry.transaction import Transaction
+from prediction_contract.resource_names import Deployment
+from prediction_contract.serving import Enrichment, Serving
+
+
+class PublishingError(ContractError):
+    """What was asked for names a batch that is not there."""
+
+
+class Outcome(StrEnum):
+    """What a request came to."""
+
+    LIVE = "live"
+    HISTORY = "history"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What a request came to.
+
+    Attributes:
+        model: The model.
+        outcome: `live` if the pointer moved to the batch or stood there already, `history` if the batch stays
+            loaded without becoming live, `unchanged` if the request had been carried out before.
+        batch_id: The batch that was asked for.
+        live_batch_id: The batch that is live now.
+        sequence: The newest publication's number.
+        hold: Whether automatic publication is stopped.
+        condition: The rule that made the batch history, or empty.
+        reason: The same in words.
+    """
+
+    model: str
+    outcome: Outcome
+    batch_id: str | None
+    live_batch_id: str | None
+    sequence: int
+    hold: bool = False
+    condition: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publisher:
+    """Changes what is live of one model.
+
+    Attributes:
+        registry: The registry.
+        deployment: Whose home region writes.
+        declaration: The model's; its retention applies.
+        serving_regions: The regions that serve beside home.
+        highest_projected: The highest sequence in Snowflake, if it was read.
+        clock: The present moment; tests pass their own.
+    """
+
+    registry: RegistryTable
+    deployment: Deployment
+    declaration: ModelDeclaration
+    clock: Callable[[], datetime]
+    serving_regions: tuple[str, ...] = ()
+    highest_projected: int = field(default=0)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.declaration.name
+
+    def publish(self, batch_id: str, request: Request, serving: str) -> Publication:
+        """Make a batch live, or leave it as history where automatic publication may not.
+
+        Raises:
+            RuleViolationError: A rule stands against it that does not merely make it history.
+            PublishingError: The registry does not know the batch.
+            RegistryUnavailableError: The registry did not take the change in time.
+        """
+        try:
+            changed = self.registry.carry_out(lambda: self._publish(batch_id, request, serving))
+        except RuleViolationError as violation:
+            pointer = self.pointer()
+            if pointer and pointer.batch_id == batch_id:
+                return self._result(Outcome.LIVE, batch_id, reason="The batch was live already")
+            if request.automatic and violation.condition in publication_rules.BECOMES_HISTORY:
+                return self._result(
+                    Outcome.HISTORY, batch_id, condition=violation.condition, reason=violation.what
+                )
+            raise
+        return self._moved(changed, batch_id)
+
+    def roll_back(self, request: Request, to_batch_id: str | None = None) -> Publication:
+        """Make a batch live again that was live before: the one named, or the last that was superseded.
+
+        Raises:
+            RuleViolationError: A rule stands against it.
+            PublishingError: There is no batch to roll back to.
+            RegistryUnavailableError: The registry did not take the change in time.
+        """
+        target = to_batch_id or self._last_superseded()
+        changed = self.registry.carry_out(lambda: self._rollback(target, request))
+        return self._moved(changed, target)
+
+    def hold(self, request: Request, *, held: bool) -> Publication:
+        """Stop automatic publication, or let it go on.
+
+        Raises:
+            RegistryUnavailableError: The registry did not take the change in time.
+        """
+        changed = self.registry.carry_out(
+            lambda: publication_rules.hold(
+                self._release(), request, model=self.model, held=held, now=self.clock()
+            )
+        )
+        return self._moved(changed, None)
+
+    def pointer(self) -> LivePointer | None:
+        """Return the home region's pointer."""
+        return self.registry.pointer(self.model, self.deployment.home)
+
+    def _publish(self, batch_id: str, request: Request, serving: str) -> Transaction:
+        return publication_rules.publish(
+            self._record(batch_id),
+            self._release(),
+            request,
+            now=self.clock(),
+            minimum_life=self._minimum_life,
+            retention=self._retention,
+            serving=serving,
+        )
+
+    def _rollback(self, batch_id: str, request: Request) -> Transaction:
+        return publication_rules.rollback(
+            self._record(batch_id),
+            self._release(),
+            request,
+            now=self.clock(),
+            minimum_life=self._minimum_life,
+            retention=self._retention,
+            serving=served_before(self.registry.publications(self.model), batch_id),
+        )
+
+    def _record(self, batch_id: str) -> BatchRecord:
+        record = self.registry.batch(self.model, batch_id)
+        if record is None:
+            raise PublishingError(
+                "The registry does not know the batch",
+                remedy=f"See `mlpipe batches {self.model}`",
+                model=self.model,
+                batch_id=batch_id,
+            )
+        return record
+
+    def _release(self) -> publication_rules.Release:
+        return self.registry.release(
+            self.model,
+            home_region=self.deployment.home,
+            regions=[region for region in self.serving_regions if region != self.deployment.home],
+            highest_projected=self.highest_projected,
+        )
+
+    def _last_superseded(self) -> str:
+        superseded = [
+            batch
+            for batch in self.registry.batches(self.model)
+            if batch.release_state == ReleaseState.SUPERSEDED
+        ]
+        if not superseded:
+            raise PublishingError(
+                "No batch was live before the one that is live now",
+                remedy="Name one with --to, or publish another batch",
+                model=self.model,
+            )
+        return max(superseded, key=lambda batch: batch.superseded_sequence or 0).batch_id
+
+    def _moved(self, changed: bool, batch_id: str | None) -> Publication:
+        return self._result(
+            Outcome.LIVE if changed else Outcome.UNCHANGED,
+            batch_id,
+            reason="" if changed else "The request was carried out before",
+        )
+
+    def _result(
+        self, outcome: Outcome, batch_id: str | None, *, condition: str = "", reason: str = ""
+    ) -> Publication:
+        pointer = self.pointer() or LivePointer(model=self.model)
+        return Publication(
+            model=self.model,
+            outcome=outcome,
+            batch_id=batch_id,
+            live_batch_id=pointer.batch_id,
+            sequence=pointer.sequence,
+            hold=pointer.hold,
+            condition=condition,
+            reason=reason,
+        )
+
+    @property
+    def _minimum_life(self) -> timedelta:
+        return timedelta(hours=self.declaration.retention.minimum_life_hours)
+
+    @property
+    def _retention(self) -> timedelta:
+        return timedelta(days=self.declaration.retention.superseded_days)
+
+
+def serving_text(
+    declaration: ModelDeclaration, manifest: Manifest, provider_url: Callable[[str], str]
+) -> str:
+    """Return what the API needs to serve a batch, for its publication entry.
+
+    Args:
+        declaration: The model's; its enrichments apply.
+        manifest: The batch's.
+        provider_url: Gives a provider's base address.
+
+    Raises:
+        InvalidServingError: An enrichment does not fit the batch's columns.
+        SettingsError: A provider's address is not known.
+    """
+    return Serving(
+        schema=manifest.schema,
+        model_version=manifest.model_version,
+        row_count=manifest.row_count,
+        checksum=manifest.checksum,
+        enrichments=tuple(
+            Enrichment(
+                name=declared.name,
+                url=f"{provider_url(declared.provider)}{declared.path}",
+                fields=tuple(declared.fields),
+                timeout_milliseconds=declared.timeout_milliseconds,
+                cache_seconds=declared.cache_seconds,
+                required=declared.required,
+            )
+            for declared in declaration.enrichments
+        ),
+    ).to_json()
+
+
+def served_before(entries: list[PublicationEntry], batch_id: str) -> str | None:
+    """Return how a batch was served when it was last published, or None if it never was."""
+    texts = [entry.serving for entry in entries if entry.batch_id == batch_id and entry.serving is not None]
+    return texts[-1] if texts else None

@@ -1,0 +1,1 @@
+"""What runs reach the outside world through."""

@@ -1,0 +1,71 @@
+"""The clients of SageMaker and Glue jobs as resources."""
+
+# No postponed annotations: Dagster reads a resource's field types itself.
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mlpipe_dagster.resources.platform import Platform
+
+if TYPE_CHECKING:
+    from mlpipe_dagster.job_clients.glue import PipesGlueJobClient
+    from mlpipe_dagster.job_clients.sagemaker import PipesSageMakerClient
+
+# The clients' modules import boto3 and dagster-aws, which definitions must not.
+
+
+class SageMakerJobs(dg.ConfigurableResource):
+    """Gives the client of SageMaker jobs.
+
+    Attributes:
+        platform: Where.
+        deadline_seconds: How long one job may take, its time in queues included.
+        longest_pause_seconds: To which the pause between two looks grows.
+    """
+
+    platform: dg.ResourceDependency[Platform]
+    deadline_seconds: float = 5 * 3600
+    longest_pause_seconds: float = 15
+
+    def client(self) -> "PipesSageMakerClient":
+        """Return the client."""
+        from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader  # noqa: PLC0415
+        from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
+        from mlpipe_dagster.job_clients.sagemaker import PipesSageMakerClient  # noqa: PLC0415
+
+        s3, bucket = self.platform.client("s3"), self.platform.settings.data_bucket
+        return PipesSageMakerClient(
+            client=self.platform.client("sagemaker"),
+            logs_client=self.platform.client("logs"),
+            context_injector=TidyContextInjector(bucket=bucket, client=s3),
+            message_reader=TidyMessageReader(bucket=bucket, client=s3),
+            polling=Polling(
+                deadline_seconds=self.deadline_seconds, longest_pause=self.longest_pause_seconds
+            ),
+        )
+
+
+class GlueJobs(dg.ConfigurableResource):
+    """Gives the client of Glue jobs; fields as in `SageMakerJobs`."""
+
+    platform: dg.ResourceDependency[Platform]
+    deadline_seconds: float = 2 * 3600
+    longest_pause_seconds: float = 10
+
+    def client(self) -> "PipesGlueJobClient":
+        """Return the client."""
+        from mlpipe_dagster.job_clients.glue import PipesGlueJobClient  # noqa: PLC0415
+        from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader  # noqa: PLC0415
+        from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
+
+        s3, bucket = self.platform.client("s3"), self.platform.settings.data_bucket
+        return PipesGlueJobClient(
+            # A repeated StartJobRun would be a second job run.
+            client=self.platform.client("glue", repeats=False),
+            logs_client=self.platform.client("logs"),
+            context_injector=TidyContextInjector(bucket=bucket, client=s3),
+            message_reader=TidyMessageReader(bucket=bucket, client=s3),
+            polling=Polling(
+                deadline_seconds=self.deadline_seconds, longest_pause=self.longest_pause_seconds
+            ),
+        )

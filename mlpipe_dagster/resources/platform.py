@@ -1,0 +1,69 @@
+"""The platform as runs and sensors reach it; every client is made when it is first asked for."""
+
+# No postponed annotations: Dagster reads a resource's field types itself.
+import os
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from mlpipe_dagster.data_bucket import DataBucket
+from mlpipe_dagster.settings import Settings
+from prediction_contract.registry.table import RegistryTable
+
+_CONNECT_SECONDS = 5
+_READ_SECONDS = 60
+
+
+class Platform(dg.ConfigurableResource):
+    """Settings and AWS clients of this process; the environment is read once, at the first use.
+
+    Attributes:
+        read_seconds: How long one AWS call may take before it is tried again.
+    """
+
+    read_seconds: int = _READ_SECONDS
+
+    _clients: dict[tuple[str, bool], Any] = PrivateAttr(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings.
+
+        Raises:
+            SettingsError: A variable is missing or has another form.
+        """
+        return Settings.from_environment(os.environ)
+
+    def client(self, service: str, *, repeats: bool = True) -> Any:
+        """Return the boto3 client of a service.
+
+        Args:
+            service: Its name in boto3, say `dynamodb`.
+            repeats: Whether boto3 repeats requests whose answer was lost.
+        """
+        if (service, repeats) not in self._clients:
+            # Not while definitions load: boto3 and botocore take longer than all of them together.
+            import boto3  # noqa: PLC0415
+            from botocore.config import Config  # noqa: PLC0415
+
+            retries: Any = {"mode": "standard", "total_max_attempts": 6 if repeats else 1}
+            self._clients[service, repeats] = boto3.client(
+                service,
+                region_name=self.settings.deployment.region,
+                config=Config(
+                    connect_timeout=_CONNECT_SECONDS, read_timeout=self.read_seconds, retries=retries
+                ),
+            )
+        return self._clients[service, repeats]
+
+    @property
+    def registry(self) -> RegistryTable:
+        """The registry, in the home region."""
+        return RegistryTable(self.client("dynamodb"), self.settings.deployment.registry_table)
+
+    @property
+    def bucket(self) -> DataBucket:
+        """The data bucket."""
+        return DataBucket(self.client("s3"), self.settings.data_bucket)

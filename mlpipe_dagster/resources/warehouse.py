@@ -1,0 +1,47 @@
+"""Snowflake as Dagster itself uses it: counts of a batch, and the projection of the publications."""
+
+# No postponed annotations: Dagster reads a resource's field types itself.
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.warehouse_projection import WarehouseSession
+from prediction_contract.warehouse_table import SESSION_PARAMETERS
+
+
+class Warehouse(dg.ConfigurableResource):
+    """Opens sessions of the deployment's database and schema through dagster-snowflake's resource."""
+
+    platform: dg.ResourceDependency[Platform]
+    login_seconds: int = 60
+
+    @contextmanager
+    def session(self) -> Iterator[WarehouseSession]:
+        """Open a session for as long as the context lasts.
+
+        Raises:
+            snowflake.connector.errors.Error: Snowflake does not answer, or refuses the login.
+        """
+        # Not while definitions load: it imports the connector, and Snowpark where that is installed.
+        from dagster_snowflake import SnowflakeResource  # noqa: PLC0415
+
+        given = self.platform.settings.snowflake
+        extra: dict[str, Any] = {**given.extra, "session_parameters": dict(SESSION_PARAMETERS)}
+        resource = SnowflakeResource(
+            account=given.account,
+            user=given.user,
+            password=given.password,
+            private_key_path=given.private_key_path,
+            role=given.role,
+            database=given.database,
+            schema=given.schema,  # type: ignore[call-arg]  # the alias of the field `schema_`
+            warehouse=given.warehouse,
+            network_timeout=given.network_timeout,
+            login_timeout=self.login_seconds,
+            additional_snowflake_connection_args=extra,
+        )
+        with resource.get_connection() as connection:
+            yield WarehouseSession(connection)

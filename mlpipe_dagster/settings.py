@@ -1,0 +1,141 @@
+"""What the environment says, read once: where the platform is and how its services are reached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from prediction_contract.errors import ContractError
+from prediction_contract.resource_names import Deployment
+
+_PROVIDER_URL = re.compile("MLPIPE_([A-Z][A-Z0-9_]*)_URL")
+_SNOWFLAKE_REQUIRED = ("account", "user", "database", "schema", "warehouse")
+_SNOWFLAKE_NUMBERS = ("port", "network_timeout", "login_timeout")
+
+
+class SettingsError(ContractError):
+    """A variable that the platform needs is missing or has another form."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnowflakeSettings:
+    """How the warehouse is reached; `extra` holds further arguments of the Snowflake connector by name."""
+
+    account: str
+    user: str
+    database: str
+    schema: str
+    warehouse: str
+    password: str | None = field(default=None, repr=False)
+    private_key_path: str | None = None
+    role: str | None = None
+    network_timeout: int | None = None
+    extra: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The platform as this process sees it.
+
+    Attributes:
+        deployment: Gives every name.
+        data_bucket: The one bucket.
+        serving_regions: The regions that serve beside home.
+        sagemaker_image_uri: The container image of SageMaker jobs.
+        sagemaker_role_arn: Their execution role.
+        code_prefix: Key prefix below which the jobs' packages lie as plain files, ending with `/`; empty where
+            no job is started.
+        code_version: The version of that code, which manifests carry.
+        provider_urls: Base addresses of third-party providers by name, say `weather`.
+        snowflake: How the warehouse is reached.
+    """
+
+    deployment: Deployment
+    data_bucket: str
+    serving_regions: tuple[str, ...]
+    sagemaker_image_uri: str
+    sagemaker_role_arn: str
+    code_prefix: str
+    code_version: str
+    provider_urls: Mapping[str, str]
+    snowflake: SnowflakeSettings
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Return the settings of an environment such as `os.environ`.
+
+        Raises:
+            SettingsError: A variable is missing or has another form.
+            InvalidNameError: Stage, account or region has another form.
+        """
+        deployment = Deployment(
+            _required(environment, "MLPIPE_STAGE"),
+            _required(environment, "MLPIPE_ACCOUNT_ID"),
+            environment.get("AWS_REGION") or _required(environment, "AWS_DEFAULT_REGION"),
+        )
+        code_prefix = environment.get("MLPIPE_SAGEMAKER_CODE_PREFIX", "")
+        if code_prefix and not code_prefix.endswith("/"):
+            raise SettingsError(
+                "MLPIPE_SAGEMAKER_CODE_PREFIX does not end with '/'", remedy="Give a prefix, as `make up` does"
+            )
+        return cls(
+            deployment=deployment,
+            data_bucket=environment.get("MLPIPE_DATA_BUCKET") or deployment.data_bucket,
+            serving_regions=tuple(environment.get("MLPIPE_SERVING_REGIONS", "").split()),
+            sagemaker_image_uri=_required(environment, "MLPIPE_SAGEMAKER_IMAGE_URI"),
+            sagemaker_role_arn=environment.get("MLPIPE_SAGEMAKER_ROLE_ARN")
+            or deployment.role_arn(deployment.sagemaker_role),
+            code_prefix=code_prefix,
+            # The tree's folder is named by the digest of what is in it.
+            code_version=environment.get("MLPIPE_CODE_VERSION") or code_prefix.split("/")[-2:][0][:16],
+            provider_urls={
+                found[1].lower(): value.rstrip("/")
+                for name, value in environment.items()
+                if (found := _PROVIDER_URL.fullmatch(name)) and value
+            },
+            snowflake=_snowflake(environment),
+        )
+
+    def provider_url(self, provider: str) -> str:
+        """Return the base address of a third-party provider, without a slash at the end.
+
+        Raises:
+            SettingsError: The environment names none.
+        """
+        if provider not in self.provider_urls:
+            raise SettingsError(
+                f"The address of provider {provider} is not known",
+                remedy=f"Set MLPIPE_{provider.upper()}_URL",
+            )
+        return self.provider_urls[provider]
+
+
+def _required(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name)
+    if not value:
+        raise SettingsError(
+            f"The variable {name} is not set", remedy="Run `make up`, which writes .env, or set it as deployed"
+        )
+    return value
+
+
+def _snowflake(environment: Mapping[str, str]) -> SnowflakeSettings:
+    # Other tools set SNOWFLAKE_* variables too: only the connector's arguments that we know are taken.
+    prefix = "SNOWFLAKE_"
+    values: dict[str, str | int] = {
+        name: _required(environment, f"{prefix}{name.upper()}") for name in _SNOWFLAKE_REQUIRED
+    }
+    for name in ("password", "private_key_path", "role", "host", "protocol", *_SNOWFLAKE_NUMBERS):
+        if text := environment.get(f"{prefix}{name.upper()}"):
+            values[name] = _number(f"{prefix}{name.upper()}", text) if name in _SNOWFLAKE_NUMBERS else text
+    extra = {name: values.pop(name) for name in ("host", "port", "protocol", "login_timeout") if name in values}
+    return SnowflakeSettings(**values, extra=extra)  # type: ignore[arg-type]  # numbers were parsed by name
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SettingsError(f"{name} is no whole number", remedy=f"Correct {name}") from error

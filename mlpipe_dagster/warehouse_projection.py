@@ -1,0 +1,79 @@
+"""What Dagster asks of Snowflake over an open connection: totals of a batch, and publications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.registry.records import PublicationEntry
+from prediction_contract.schema import PredictionSchema
+from prediction_contract.warehouse_table import (
+    ProjectedPublication,
+    WarehouseTable,
+    create_publications,
+    insert_publication,
+    projected_sequences,
+    publication_parameters,
+)
+
+
+class WarehouseSession:
+    """One session.
+
+    Args:
+        connection: An open connection of the Snowflake connector.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def batch_tally(self, model: str, schema: PredictionSchema, batch_id: str) -> RowTally:
+        """Return a batch's rows and their summed checksum as they stand in the model's table.
+
+        Doubled keys are counted once, so that they can never add up.
+        """
+        (row,) = self._query(WarehouseTable(model, schema).batch_totals(batch_id))
+        rows, keys, checksum = (int(value) for value in row)
+        return RowTally(rows=rows if rows == keys else keys, checksum=checksum)
+
+    def ensure_view(self, model: str, schema: PredictionSchema) -> None:
+        """Create the publications' table and the model's live view, as the schema says."""
+        table = WarehouseTable(model, schema)
+        for statement in (create_publications(), table.create(), *table.add_columns(), table.create_view()):
+            self._query(statement)
+
+    def highest_projected(self, model: str) -> int:
+        """Return the highest sequence in the projection, 0 if there is none."""
+        self._query(create_publications())
+        return max(self._projected(model), default=0)
+
+    def project(self, model: str, entries: Iterable[PublicationEntry]) -> int:
+        """Add the publications that the projection lacks; return how many there were."""
+        self._query(create_publications())
+        there = self._projected(model)
+        missing = [entry for entry in entries if entry.sequence not in there]
+        for entry in missing:
+            self._query(
+                insert_publication(),
+                publication_parameters(
+                    ProjectedPublication(
+                        model,
+                        entry.sequence,
+                        entry.batch_id,
+                        entry.partition,
+                        entry.action,
+                        entry.request_id,
+                        entry.published_at,
+                    )
+                ),
+            )
+        return len(missing)
+
+    def _projected(self, model: str) -> set[int]:
+        return {int(row[0]) for row in self._query(projected_sequences(), (model,))}
+
+    def _query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+            return cursor.fetchall()
