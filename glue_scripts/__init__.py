@@ -1,0 +1,1 @@
+"""The Glue job that loads a batch of predictions into DynamoDB and Snowflake."""

@@ -1,0 +1,155 @@
+"""The batch's manifest and its Delta commit, read from S3 and believed only after they were verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote
+
+from botocore.exceptions import ClientError
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from glue_scripts.errors import BatchFaultError, LoadFailedError
+from prediction_contract.delta_table import check_delta_table
+from prediction_contract.errors import InvalidManifestError, SchemaError
+from prediction_contract.manifest import MANIFEST_BYTES, Manifest, parse_manifest, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prediction_contract.job_arguments import LoadArguments
+
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+# Far beyond what the names of the most files that a manifest can hold need.
+_COMMIT_BYTES = 256 * 1024 * 1024
+
+
+def read_manifest(s3: Any, arguments: LoadArguments) -> Manifest:
+    """Return the batch's manifest, which is the one that the load was claimed for.
+
+    Raises:
+        BatchFaultError: It is no manifest that the platform may act on.
+        LoadFailedError: There is none, or another one since the load was claimed.
+    """
+    try:
+        answer = s3.get_object(Bucket=arguments.bucket, Key=arguments.manifest_key)
+        content = answer["Body"].read(MANIFEST_BYTES + 1)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            raise LoadFailedError(
+                f"There is no manifest under {arguments.manifest_key}",
+                remedy="Deliver the manifest again, or retire the batch",
+                model=arguments.model,
+                batch_id=arguments.batch_id,
+            ) from error
+        raise
+    try:
+        manifest = parse_manifest(content)
+    except InvalidManifestError as error:
+        # What cannot be parsed has no canonical form: its bytes are what was claimed.
+        _check_digest(arguments, hashlib.sha256(content).hexdigest())
+        _fault(arguments, error.what, error.remedy, error)
+    _check_digest(arguments, manifest.digest)
+    try:
+        validate(manifest, bucket=arguments.bucket, key=arguments.manifest_key)
+    except InvalidManifestError as error:
+        _fault(arguments, error.what, error.remedy, error)
+    return manifest
+
+
+def check_delta(s3: Any, manifest: Manifest, arguments: LoadArguments, options: Mapping[str, str]) -> None:
+    """Compare the model's Delta table, as of the stated version, with what the manifest says of it.
+
+    What the files themselves hold is counted when they are staged.
+
+    Args:
+        s3: A boto3 client.
+        manifest: The validated manifest.
+        arguments: The load's.
+        options: What deltalake needs to reach the bucket.
+
+    Raises:
+        BatchFaultError: The version adds other files than the manifest names, a file is missing or cut off,
+            or the table cannot be loaded as plain Parquet of the manifest's schema.
+    """
+    added = _added_files(s3, manifest, arguments)
+    if added.keys() != set(manifest.delta.files):
+        strange = sorted(added.keys() ^ set(manifest.delta.files))
+        _fault(
+            arguments,
+            f"Version {manifest.delta.version} of the Delta table does not add the files that the manifest "
+            f"names: {len(strange)} differ, the first is {strange[0][:200]}",
+        )
+    for path, size in added.items():
+        _check_file(s3, manifest, arguments, path, size)
+    try:
+        table = DeltaTable(
+            f"s3://{manifest.bucket}/{manifest.delta.table.rstrip('/')}",
+            version=manifest.delta.version,
+            storage_options=dict(options),
+        )
+    except TableNotFoundError as error:
+        _fault(arguments, f"There is no Delta table under {manifest.delta.table}", cause=error)
+    try:
+        check_delta_table(
+            manifest.schema,
+            table_schema=table.schema().to_json(),
+            reader_version=table.protocol().min_reader_version,
+            writer_version=table.protocol().min_writer_version,
+            partition_columns=table.metadata().partition_columns,
+            settings=table.metadata().configuration,
+        )
+    except SchemaError as error:
+        _fault(arguments, error.what, error.remedy, error)
+
+
+def _added_files(s3: Any, manifest: Manifest, arguments: LoadArguments) -> dict[str, int]:
+    """Return path and size of each file that the stated version of the table added."""
+    version = manifest.delta.version
+    key = f"{manifest.delta.table}_delta_log/{version:020d}.json"
+    try:
+        answer = s3.get_object(Bucket=manifest.bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            _fault(arguments, f"The Delta table has no version {version} any more, or not yet", cause=error)
+        raise
+    content = answer["Body"].read(_COMMIT_BYTES)
+    try:
+        actions = [json.loads(line) for line in content.splitlines() if line.strip()]
+        added = [action["add"] for action in actions if "add" in action]
+        return {unquote(one["path"]): int(one["size"]) for one in added}
+    except (ValueError, TypeError, KeyError) as error:
+        _fault(arguments, f"The log entry {key} of the Delta table cannot be read", cause=error)
+
+
+def _check_file(s3: Any, manifest: Manifest, arguments: LoadArguments, path: str, size: int) -> None:
+    key = f"{manifest.delta.table}{path}"
+    try:
+        found = s3.head_object(Bucket=manifest.bucket, Key=key)["ContentLength"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            _fault(arguments, f"Delta file {key} is missing", cause=error)
+        raise
+    if found != size:
+        _fault(arguments, f"Delta file {key} has {found} bytes, and the table's log says {size}")
+
+
+def _check_digest(arguments: LoadArguments, digest: str) -> None:
+    if digest != arguments.manifest_digest:
+        raise LoadFailedError(
+            f"The manifest has the digest {digest}, and the load was claimed for {arguments.manifest_digest}",
+            remedy="Let the new done file's own run load the batch",
+            model=arguments.model,
+            batch_id=arguments.batch_id,
+        )
+
+
+def _fault(
+    arguments: LoadArguments,
+    what: str,
+    remedy: str = "Score the batch again, or deliver what is missing and its manifest anew",
+    cause: Exception | None = None,
+) -> NoReturn:
+    raise BatchFaultError(what, remedy=remedy, model=arguments.model, batch_id=arguments.batch_id) from cause

@@ -1,0 +1,155 @@
+"""The job run's side of the registry: its claim, and the one way in which it ends."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+from glue_scripts.errors import ClaimNotHeldError
+from prediction_contract.errors import RuleViolationError
+from prediction_contract.registry import load_rules
+from prediction_contract.registry.records import LoadState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prediction_contract.job_arguments import LoadArguments
+    from prediction_contract.registry.records import BatchRecord
+    from prediction_contract.registry.table import RegistryTable
+    from prediction_contract.registry.transaction import Transaction
+
+# The first version cleans nothing; the rule fixes what a batch was loaded with.
+NO_CLEANING = "{}"
+_CLAIM_CONDITIONS = frozenset({"claim_is_ours", "claim_is_unconfirmed"})
+_LONGEST_REASON = 2000
+
+
+class Claim:
+    """The claim of one job run on one batch.
+
+    Args:
+        registry: The registry's table.
+        arguments: The load's.
+        job_run_id: The job run's.
+        now: Returns the present moment.
+    """
+
+    def __init__(
+        self,
+        registry: RegistryTable,
+        arguments: LoadArguments,
+        job_run_id: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._registry = registry
+        self._arguments = arguments
+        self._job_run_id = job_run_id
+        self._now = now
+
+    def confirm(self) -> None:
+        """Write the job run's id into the claim: its first act.
+
+        Raises:
+            ClaimNotHeldError: The claim is another's, or of another attempt; nothing was touched.
+        """
+        batch = self._batch()
+        if batch.claim_token == self._arguments.claim_token and (
+            batch.load_attempts != self._arguments.load_attempt
+        ):
+            self._not_held(f"The claim is for load attempt {batch.load_attempts}")
+        self._carry_out(
+            lambda: load_rules.confirm_claim(
+                self._batch(), token=self._arguments.claim_token, job_run_id=self._job_run_id
+            )
+        )
+
+    def begin_writing(self) -> None:
+        """Fix the manifest before the first row is written.
+
+        Raises:
+            ClaimNotHeldError: The claim was lost meanwhile.
+            RuleViolationError: The done file was replaced meanwhile.
+        """
+        self._carry_out(
+            lambda: load_rules.begin_writing(
+                self._batch(),
+                token=self._arguments.claim_token,
+                manifest_digest=self._arguments.manifest_digest,
+                cleaning=NO_CLEANING,
+                now=self._now(),
+            )
+        )
+
+    def complete(self) -> None:
+        """Declare the batch loaded, which ends the claim.
+
+        Raises:
+            ClaimNotHeldError: The claim was lost meanwhile.
+        """
+        self._carry_out(
+            lambda: load_rules.complete_load(
+                self._batch(),
+                token=self._arguments.claim_token,
+                expire_at=datetime.fromtimestamp(self._arguments.items_expire_at, UTC),
+                now=self._now(),
+                retention=self._retention(),
+            )
+        )
+
+    def refuse(self, reason: str) -> None:
+        """Refuse the batch, which ends the claim.
+
+        Raises:
+            ClaimNotHeldError: The claim was lost meanwhile.
+            RuleViolationError: The batch was verified before and is kept, or its done file was replaced.
+        """
+        self._carry_out(
+            lambda: load_rules.refuse_load(
+                self._batch(),
+                token=self._arguments.claim_token,
+                manifest_digest=self._arguments.manifest_digest,
+                reason=reason[:_LONGEST_REASON],
+                now=self._now(),
+                retention=self._retention(),
+            )
+        )
+
+    def release(self) -> None:
+        """Give the claim up after a load that failed.
+
+        Raises:
+            ClaimNotHeldError: The claim was lost meanwhile.
+        """
+        self._carry_out(lambda: load_rules.release_claim(self._batch(), token=self._arguments.claim_token))
+
+    @property
+    def was_verified(self) -> bool:
+        """Whether an earlier load of the batch was verified, so that it can no longer be refused."""
+        return self._batch().load_state == LoadState.VERIFIED
+
+    def _batch(self) -> BatchRecord:
+        batch = self._registry.batch(self._arguments.model, self._arguments.batch_id)
+        if batch is None:
+            self._not_held("The registry does not know the batch")
+        return batch
+
+    def _carry_out(self, decide: Callable[[], Transaction]) -> None:
+        try:
+            self._registry.carry_out(decide)
+        except RuleViolationError as error:
+            if error.condition in _CLAIM_CONDITIONS:
+                self._not_held(error.what, error)
+            raise
+
+    def _retention(self) -> timedelta:
+        """Return how long the record is kept at least: as long as its items live."""
+        left = datetime.fromtimestamp(self._arguments.items_expire_at, UTC) - self._now()
+        return max(left, timedelta(0))
+
+    def _not_held(self, what: str, cause: Exception | None = None) -> NoReturn:
+        raise ClaimNotHeldError(
+            f"Job run {self._job_run_id} holds no claim: {what}",
+            remedy="Nothing is to be done: the load that holds the claim goes on without this job run",
+            model=self._arguments.model,
+            batch_id=self._arguments.batch_id,
+        ) from cause

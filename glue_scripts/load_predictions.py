@@ -1,0 +1,50 @@
+"""The script of the Glue job: loads one batch into DynamoDB and Snowflake, invisible until it is published.
+
+It ends well, or by one of `errors.ClaimNotHeldError` (nothing was touched), `BatchRefusedError` and
+`LoadFailedError`, whose name and message Glue shows as the job run's error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from glue_scripts.aws_clients import client
+from glue_scripts.batch_load import BatchLoad
+from glue_scripts.claim import Claim
+from glue_scripts.progress import told
+from glue_scripts.settings import LoadSettings
+from prediction_contract.registry.table import RegistryTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prediction_contract.load_report import LoadReport
+
+
+def main(argv: Sequence[str]) -> LoadReport:
+    """Load the batch that a command line names, if this job run holds its claim.
+
+    Args:
+        argv: The command line without the program: `LoadArguments`, and Glue's own.
+
+    Returns:
+        The report, which also lies on S3.
+
+    Raises:
+        JobArgumentsError: The command line is wrong; nothing was touched.
+        ClaimNotHeldError: The claim is another's; nothing was touched.
+        BatchRefusedError: The batch is at fault and was refused.
+        LoadFailedError: The load could not be carried out; the claim was released.
+    """
+    settings = LoadSettings.read(argv, os.environ)
+    registry = RegistryTable(client("dynamodb"), settings.arguments.registry_table)
+    claim = Claim(registry, settings.arguments, settings.job_run_id)
+    claim.confirm()
+    with told(settings, client("s3")) as progress:
+        return BatchLoad(settings, claim, progress).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

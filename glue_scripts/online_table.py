@@ -1,0 +1,167 @@
+"""One part on its way into the online table, and back: written, then read and compared."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from glue_scripts.aws_clients import bulk_dynamodb, client
+from glue_scripts.errors import LoadFailedError
+from glue_scripts.online_loader import OnlineWriter, WriteCounts
+from glue_scripts.part_lines import PartSource, RefusedLine, read_rows
+from prediction_contract.online_item import (
+    BATCH_ATTRIBUTE,
+    KEY_ATTRIBUTE,
+    DamagedItemError,
+    OnlineItems,
+)
+from prediction_contract.registry.load_rules import RowTally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prediction_contract.row import Row
+
+# DynamoDB's own limit of a request.
+_READ_KEYS = 100
+_READ_PATIENCE_SECONDS = 120.0
+# One row in so many is read back by `verify: sample`; chosen by the row itself, so the same ones each time.
+SAMPLE_ONE_IN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineTask:
+    """A part to write or to compare.
+
+    Attributes:
+        source: The part.
+        table: The online table.
+        items_expire_at: The items' TTL, seconds since 1970.
+        items_per_second: The most to write; None for no limit.
+        verify: `full` or `sample`.
+    """
+
+    source: PartSource
+    table: str
+    items_expire_at: int
+    items_per_second: float | None
+    verify: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartWritten:
+    """What DynamoDB took of one part."""
+
+    key: str
+    acknowledged: RowTally
+    counts: WriteCounts
+
+
+class _Tally:
+    """Counts rows as they pass."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.checksum = 0
+
+    def passing(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            self.rows += 1
+            self.checksum += row.checksum
+            yield row
+
+
+def accepted_rows(source: PartSource) -> Iterator[Row]:
+    """Yield a part's rows that both stores hold, in order."""
+    return (row for row in read_rows(source, client("s3")) if not isinstance(row, RefusedLine))
+
+
+def is_in_sample(row: Row, verify: str) -> bool:
+    """Return whether a row is to be read back."""
+    return verify == "full" or row.checksum % SAMPLE_ONE_IN == 0
+
+
+def write_part(task: OnlineTask) -> PartWritten:
+    """Write a part's rows into the online table.
+
+    Raises:
+        LoadFailedError: As `OnlineWriter.write_items`.
+    """
+    source, tally = task.source, _Tally()
+    items = OnlineItems(source.schema)
+    writer = OnlineWriter(bulk_dynamodb(), task.table, items_per_second=task.items_per_second)
+    acknowledged = writer.write_items(
+        items.build(row, source.batch_id, task.items_expire_at)
+        for row in tally.passing(accepted_rows(source))
+    )
+    if acknowledged != tally.rows:
+        raise LoadFailedError(
+            f"{task.table} acknowledged {acknowledged} of {tally.rows} rows of {source.part.key}",
+            remedy="Load the batch again",
+            model=source.model,
+            batch_id=source.batch_id,
+        )
+    return PartWritten(source.part.key, RowTally(rows=tally.rows, checksum=tally.checksum), writer.counts)
+
+
+def verify_part(task: OnlineTask) -> int:
+    """Read a part's rows back and compare each with the row as it should be stored; return how many.
+
+    Raises:
+        LoadFailedError: A row is missing or altered, or could not be read in time.
+    """
+    source = task.source
+    rows = (row for row in accepted_rows(source) if is_in_sample(row, task.verify))
+    items, verified = OnlineItems(source.schema), 0
+    while expected := {row.key: row for row in islice(rows, _READ_KEYS)}:
+        found = {item[KEY_ATTRIBUTE]["S"]: item for item in _read_items(task, list(expected))}
+        for key, row in expected.items():
+            fault = _fault(items, row, found.get(key), task)
+            if fault:
+                raise LoadFailedError(
+                    f"{task.table} was read back, and the row {key[:100]!r} of {source.part.key} {fault}",
+                    remedy="Find out who else writes into the table, then load the batch again",
+                    model=source.model,
+                    batch_id=source.batch_id,
+                )
+        verified += len(expected)
+    return verified
+
+
+def _fault(items: OnlineItems, row: Row, item: Any, task: OnlineTask) -> str | None:
+    if item is None:
+        return "is missing"
+    try:
+        stored = items.read(item)
+    except DamagedItemError as error:
+        return f"is damaged: {error.what}"
+    if stored.row != row or not stored.is_intact or stored.batch_id != task.source.batch_id:
+        return "is not what was written"
+    # A later expiry is another load's of the same batch, and does no harm.
+    return "expires too early" if stored.expires_at < task.items_expire_at else None
+
+
+def _read_items(task: OnlineTask, keys: list[str]) -> list[Any]:
+    batch = {"S": task.source.batch_id}
+    left: Any = [{KEY_ATTRIBUTE: {"S": key}, BATCH_ATTRIBUTE: batch} for key in keys]
+    found: list[Any] = []
+    deadline, pause = time.monotonic() + _READ_PATIENCE_SECONDS, 0.05
+    while left:
+        answer = client("dynamodb").batch_get_item(
+            RequestItems={task.table: {"Keys": left, "ConsistentRead": True}}
+        )
+        found += answer["Responses"].get(task.table, [])
+        left = answer.get("UnprocessedKeys", {}).get(task.table, {}).get("Keys", [])
+        if left:
+            if time.monotonic() > deadline:
+                raise LoadFailedError(
+                    f"{task.table} did not return {len(left)} keys within {_READ_PATIENCE_SECONDS:.0f} s",
+                    remedy="Look at the table's throttling, then load the batch again",
+                    model=task.source.model,
+                    batch_id=task.source.batch_id,
+                )
+            time.sleep(pause)
+            pause = min(pause * 2, 5.0)
+    return found

@@ -1,0 +1,157 @@
+"""One JSON part: fetched, compared with what the manifest says of it, and read line by line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tempfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+from glue_scripts.errors import BatchFaultError
+from prediction_contract.errors import InvalidRowError
+from prediction_contract.row import LINE_BYTES, Row, refused_checksum, row_contract
+from prediction_contract.schema import PredictionSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prediction_contract.manifest import JsonPart, Manifest
+
+# Beyond a row's longest line, so that every line is refused as itself; a longer one is no line any more.
+_LONGEST_LINE = 16 * LINE_BYTES
+_IN_MEMORY = 8 * 1024 * 1024
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PartSource:
+    """Where a part's lines come from, and what they must be; travels to the process that reads them.
+
+    Attributes:
+        model: The model's name.
+        batch_id: The batch.
+        bucket: The bucket.
+        part: What the manifest says of the part.
+        schema: The batch's columns.
+        duplicates: Digests (`key_digest`) of keys that several rows of the batch have.
+    """
+
+    model: str
+    batch_id: str
+    bucket: str
+    part: JsonPart
+    schema: PredictionSchema
+    duplicates: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A line that goes to quarantine.
+
+    Attributes:
+        number: The line's number within its part, counting from 1.
+        reason: One of `row.REASONS`.
+        what: What is wrong, in words.
+        checksum: Signed 64-bit; what the producer counted the line by.
+        content: The line without its ending.
+    """
+
+    number: int
+    reason: str
+    what: str
+    checksum: int
+    content: bytes
+
+
+def sources(manifest: Manifest, duplicates: frozenset[bytes] = frozenset()) -> list[PartSource]:
+    """Return a source for each part of a manifest, in its order."""
+    return [
+        PartSource(manifest.model, manifest.batch_id, manifest.bucket, part, manifest.schema, duplicates)
+        for part in manifest.json_parts
+    ]
+
+
+def key_digest(key: str) -> bytes:
+    """Return 16 bytes that stand for a key while duplicates are looked for."""
+    return hashlib.blake2b(key.encode(), digest_size=_DIGEST_BYTES).digest()
+
+
+def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
+    """Yield each line of a part, in order, as the row that both stores can hold or as a refused line.
+
+    Raises:
+        BatchFaultError: The part is missing, is not what the manifest says, or has more or fewer rows.
+    """
+    contract = row_contract(source.schema)
+    duplicates = source.duplicates
+    number = 0
+    with _verified(source, s3) as file:
+        for number, line in _numbered_lines(source, file):  # counts the lines too
+            try:
+                row = contract.accept(line)
+            except InvalidRowError as error:
+                content = line.rstrip(b"\r\n")
+                yield RefusedLine(number, error.reason, error.what, refused_checksum(line), content)
+                continue
+            if duplicates and key_digest(row.key) in duplicates:
+                what = f"Several rows of the batch have the {source.schema.key} {row.key[:100]!r}"
+                yield RefusedLine(number, "duplicate_key", what, row.checksum, line.rstrip(b"\r\n"))
+            else:
+                yield row
+    if number != source.part.rows:
+        _fault(source, f"has {number} rows, and the manifest promises {source.part.rows}")
+
+
+@contextmanager
+def _verified(source: PartSource, s3: Any) -> Iterator[IO[bytes]]:
+    """Hold a part's bytes, in a file that vanishes, after comparing them with the manifest."""
+    part = source.part
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        try:
+            found = s3.head_object(Bucket=source.bucket, Key=part.key)["ContentLength"]
+            if found != part.bytes:
+                _fault(source, f"has {found} bytes, and the manifest promises {part.bytes}")
+            s3.download_fileobj(source.bucket, part.key, file, Config=TransferConfig(use_threads=False))
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING:
+                _fault(source, "is missing", error)
+            raise
+        file.seek(0)
+        digest = hashlib.sha256()
+        while chunk := file.read(1024 * 1024):
+            digest.update(chunk)
+        if digest.hexdigest() != part.sha256:
+            _fault(source, f"has the SHA-256 {digest.hexdigest()}, and the manifest promises {part.sha256}")
+        file.seek(0)
+        yield file
+
+
+def _numbered_lines(source: PartSource, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    try:
+        with gzip.GzipFile(fileobj=file, mode="rb") as lines:
+            while line := lines.readline(_LONGEST_LINE):
+                number += 1
+                if len(line) == _LONGEST_LINE:
+                    _fault(source, f"has a line of more than {_LONGEST_LINE} bytes, line {number}")
+                if number > source.part.rows:
+                    _fault(source, f"has more than the {source.part.rows} rows that the manifest promises")
+                yield number, line
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        _fault(source, f"is no gzip file beyond line {number}: {error}", error)
+
+
+def _fault(source: PartSource, what: str, cause: Exception | None = None) -> NoReturn:
+    raise BatchFaultError(
+        f"Part {source.part.key} {what}",
+        remedy="Score the batch again, or deliver the part and its manifest anew",
+        model=source.model,
+        batch_id=source.batch_id,
+    ) from cause

@@ -1,0 +1,94 @@
+"""What a job run is told: its arguments, its own id, and the environment, read once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prediction_contract.errors import JobArgumentsError
+from prediction_contract.job_arguments import LoadArguments
+from prediction_contract.s3_layout import done_key, reports_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_JOB_RUN_ID_LENGTH = 255
+_LATEST_EXPIRY = 253_402_300_799
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """One job run's settings.
+
+    Attributes:
+        arguments: What the job run was started with.
+        job_run_id: Its id, as Glue gave it.
+        processes: How many parts are worked on at once.
+        is_piped: Whether Dagster waits for Pipes messages, by the command line.
+        is_piped_by_environment: The same, by the environment.
+    """
+
+    arguments: LoadArguments
+    job_run_id: str
+    processes: int
+    is_piped: bool = False
+    is_piped_by_environment: bool = False
+
+    @classmethod
+    def read(cls, argv: Sequence[str], environment: Mapping[str, str]) -> LoadSettings:
+        """Return the settings of a command line and an environment.
+
+        Args:
+            argv: The command line without the program; arguments of other names are left alone.
+            environment: The process's environment.
+
+        Raises:
+            JobArgumentsError: An argument is missing, has another form, or contradicts another.
+        """
+        arguments = LoadArguments.parse(argv)
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--JOB_RUN_ID", dest="job_run_id")
+        job_run_id: str | None = parser.parse_known_args(list(argv))[0].job_run_id
+        if not job_run_id or len(job_run_id) > _JOB_RUN_ID_LENGTH:
+            raise JobArgumentsError(
+                "Job argument JOB_RUN_ID is missing or too long",
+                remedy="Start the script as a Glue job run, which passes its own id",
+                model=arguments.model,
+                batch_id=arguments.batch_id,
+            )
+        _check_together(arguments)
+        return cls(
+            arguments=arguments,
+            job_run_id=job_run_id,
+            processes=max(1, os.cpu_count() or 1),
+            is_piped="--dagster-pipes-context" in argv,
+            is_piped_by_environment="DAGSTER_PIPES_CONTEXT" in environment,
+        )
+
+
+def _check_together(arguments: LoadArguments) -> None:
+    """Refuse a TTL that is no moment, and keys of another batch: the job's role may write all reports."""
+    model, batch_id = arguments.model, arguments.batch_id
+    if arguments.items_expire_at > _LATEST_EXPIRY:
+        raise JobArgumentsError(
+            "Job argument items_expire_at is beyond the year 9999",
+            remedy="Start the job again with seconds since 1970",
+            model=model,
+            batch_id=batch_id,
+        )
+    if arguments.manifest_key != done_key(model, batch_id):
+        raise JobArgumentsError(
+            f"Job argument manifest_key is not {done_key(model, batch_id)}",
+            remedy="Start the job again with the key of the batch's own done file",
+            model=model,
+            batch_id=batch_id,
+        )
+    if not arguments.report_key.startswith(reports_prefix(model, batch_id)):
+        raise JobArgumentsError(
+            f"Job argument report_key does not lie under {reports_prefix(model, batch_id)}",
+            remedy="Start the job again with s3_layout.report_key of the attempt",
+            model=model,
+            batch_id=batch_id,
+        )

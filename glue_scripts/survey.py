@@ -1,0 +1,210 @@
+"""What a batch's parts hold: every line judged, and doubled keys found, before the first row is written."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from glue_scripts.aws_clients import client
+from glue_scripts.errors import BatchFaultError
+from glue_scripts.part_lines import PartSource, RefusedLine, key_digest, read_rows, sources
+from prediction_contract.canonical_json import batch_checksum
+from prediction_contract.registry.load_rules import RowTally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from decimal import Decimal
+
+    from glue_scripts.engine import Engine
+    from prediction_contract.manifest import Manifest
+
+NOTHING = RowTally(rows=0, checksum=0)
+
+
+@dataclass(frozen=True, slots=True)
+class PartSurvey:
+    """What one part holds.
+
+    Attributes:
+        key: The part's key.
+        accepted: Its rows that both stores can hold.
+        refused: Its other lines.
+        reasons: Refused lines by reason.
+        lines: The refused lines themselves, as many as are worth keeping.
+        key_digests: The accepted keys' digests, sorted and joined.
+    """
+
+    key: str
+    accepted: RowTally
+    refused: RowTally
+    reasons: Counter[str]
+    lines: list[RefusedLine]
+    key_digests: bytes
+
+    @property
+    def read(self) -> RowTally:
+        """All its lines."""
+        return self.accepted.plus(self.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class PartTask:
+    """A part to survey, and how many refused lines to keep of it."""
+
+    source: PartSource
+    lines_kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the whole batch holds, part by part in the manifest's order.
+
+    Attributes:
+        parts: By part.
+        duplicates: Digests of the keys that several rows have; all their rows count as refused.
+    """
+
+    parts: list[PartSurvey]
+    duplicates: frozenset[bytes]
+
+    @property
+    def accepted(self) -> RowTally:
+        """All accepted rows."""
+        return _sum(part.accepted for part in self.parts)
+
+    @property
+    def refused(self) -> RowTally:
+        """All refused lines."""
+        return _sum(part.refused for part in self.parts)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Refused lines by reason."""
+        total: Counter[str] = Counter()
+        for part in self.parts:
+            total += part.reasons
+        return dict(sorted(total.items()))
+
+    @property
+    def refused_checksums(self) -> list[int]:
+        """The checksums of the refused lines, each once."""
+        return sorted({line.checksum for part in self.parts for line in part.lines})
+
+
+class TooManyRefusedError(BatchFaultError):
+    """More rows were refused than the batch may lose.
+
+    Args:
+        what: As in `ContractError`.
+        survey: What was found.
+        model: As in `ContractError`.
+        batch_id: As in `ContractError`.
+    """
+
+    def __init__(self, what: str, *, survey: Survey, model: str, batch_id: str) -> None:
+        self.survey = survey
+        remedy = "Read the quarantine, correct the model or its data, and score a new batch"
+        super().__init__(what, remedy=remedy, model=model, batch_id=batch_id)
+
+
+def survey_part(task: PartTask) -> PartSurvey:
+    """Return what one part holds.
+
+    Raises:
+        BatchFaultError: As `part_lines.read_rows`.
+    """
+    rows = checksum = refused = refused_sum = 0
+    reasons: Counter[str] = Counter()
+    lines: list[RefusedLine] = []
+    digests: list[bytes] = []
+    for row in read_rows(task.source, client("s3")):
+        if isinstance(row, RefusedLine):
+            refused += 1
+            refused_sum += row.checksum
+            reasons[row.reason] += 1
+            if len(lines) < task.lines_kept:
+                lines.append(row)
+        else:
+            rows += 1
+            checksum += row.checksum
+            digests.append(key_digest(row.key))
+    digests.sort()
+    return PartSurvey(
+        key=task.source.part.key,
+        accepted=RowTally(rows=rows, checksum=checksum),
+        refused=RowTally(rows=refused, checksum=refused_sum),
+        reasons=reasons,
+        lines=lines,
+        key_digests=b"".join(digests),
+    )
+
+
+def allowed_refusals(rows: int, quarantine_rows: int, quarantine_rate: Decimal) -> int:
+    """Return how many rows of a batch may be refused: the larger of a number and a share of all rows."""
+    return max(quarantine_rows, int(rows * quarantine_rate))
+
+
+def survey_batch(manifest: Manifest, engine: Engine, allowed: int) -> Survey:
+    """Return what a batch's parts hold.
+
+    Args:
+        manifest: The validated manifest.
+        engine: Runs the parts.
+        allowed: How many rows may be refused.
+
+    Raises:
+        BatchFaultError: A part is at fault, or the rows are not those that the manifest promises.
+        TooManyRefusedError: More rows than allowed were refused.
+    """
+    kept = allowed + 1
+    parts = list(engine.run(survey_part, [PartTask(source, kept) for source in sources(manifest)]))
+    survey = Survey(parts, frozenset(_doubled(parts)))
+    if survey.duplicates:
+        again = sources(manifest, survey.duplicates)
+        parts = list(engine.run(survey_part, [PartTask(source, kept) for source in again]))
+        survey = Survey(parts, survey.duplicates)
+    _check_checksum(manifest, survey)
+    refused = survey.refused.rows
+    if refused > allowed:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in survey.reasons.items())
+        raise TooManyRefusedError(
+            f"{refused} of {manifest.row_count} rows were refused, and {allowed} may be: {reasons}",
+            survey=survey,
+            model=manifest.model,
+            batch_id=manifest.batch_id,
+        )
+    return survey
+
+
+def _check_checksum(manifest: Manifest, survey: Survey) -> None:
+    found = batch_checksum([survey.accepted.checksum, survey.refused.checksum])
+    if found != manifest.checksum:
+        raise BatchFaultError(
+            f"The parts' rows have the checksum {found}, and the manifest promises {manifest.checksum}",
+            remedy="Deliver a manifest of the very rows that were written, or score a new batch",
+            model=manifest.model,
+            batch_id=manifest.batch_id,
+        )
+
+
+def _doubled(parts: list[PartSurvey]) -> Iterator[bytes]:
+    """Yield the digests that occur more than once, within a part or across parts."""
+    for one, next_one in pairwise(heapq.merge(*(_digests(part.key_digests) for part in parts))):
+        if one == next_one:
+            yield one
+
+
+def _digests(joined: bytes) -> Iterator[bytes]:
+    width = len(key_digest(""))
+    for start in range(0, len(joined), width):
+        yield joined[start : start + width]
+
+
+def _sum(tallies: Iterator[RowTally]) -> RowTally:
+    total = NOTHING
+    for tally in tallies:
+        total = total.plus(tally)
+    return total

@@ -1,0 +1,221 @@
+"""Loads a batch's Delta files into Snowflake: staged and counted, then moved in one transaction."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from snowflake.connector.errors import Error as SnowflakeError
+
+from glue_scripts.errors import BatchFaultError, LoadFailedError
+from prediction_contract.canonical_json import batch_checksum
+from prediction_contract.load_report import StoreReport
+from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.warehouse_load import WarehouseLoad
+from prediction_contract.warehouse_table import WarehouseTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from glue_scripts.survey import Survey
+    from prediction_contract.job_arguments import LoadArguments
+    from prediction_contract.manifest import Manifest
+    from prediction_contract.row import Row
+
+_REFUSED_ROWS = 1000
+# Snowflake takes statements of at most 1 MB.
+_READ_KEYS = 1000
+_READ_KEY_CHARACTERS = 100_000
+
+
+def query_tag(arguments: LoadArguments, job_run_id: str) -> str:
+    """Return what Snowflake's history shows of the load's statements, JSON text."""
+    tag = {
+        "application": "mlpipe",
+        "model": arguments.model,
+        "batch_id": arguments.batch_id,
+        "attempt": arguments.load_attempt,
+        "job_run_id": job_run_id,
+    }
+    return json.dumps(tag)
+
+
+class WarehouseLoader:
+    """The load of one batch by one job run.
+
+    Args:
+        connection: A session in UTC, in the model's database and schema.
+        manifest: The validated manifest.
+        job_run_id: Names the staging tables.
+        stage: The external stage over the bucket.
+        integration: The storage integration to make the stage with; None if it needs none.
+    """
+
+    def __init__(
+        self, connection: Any, manifest: Manifest, job_run_id: str, *, stage: str, integration: str | None
+    ) -> None:
+        self._connection = connection
+        self._manifest = manifest
+        self._stage = stage
+        self._integration = integration
+        self._table = WarehouseTable(manifest.model, manifest.schema)
+        self._load = WarehouseLoad(self._table, manifest.batch_id, job_run_id)
+        self._query_ids: dict[str, list[str]] = {}
+
+    def stage(self) -> None:
+        """Copy the batch's Delta files beside the table, and compare what they hold with the manifest.
+
+        Raises:
+            BatchFaultError: They hold other rows than the manifest promises, or rows of another batch.
+            LoadFailedError: Snowflake refuses a statement.
+        """
+        manifest = self._manifest
+        for statement in (self._table.create(), *self._table.add_columns(), self._create_stage()):
+            self._run("define", statement)
+        for statement in self._load.prepare():
+            self._run("prepare", statement)
+        for statement in self._load.copy(self._stage, manifest.delta.files):
+            self._run("copy", statement)
+        ((rows, _, checksum, others),) = self._run("count_staged", self._load.staged_totals())
+        found = batch_checksum([int(checksum)])
+        if others:
+            self._fault(f"hold {others} rows of other batches")
+        if rows != manifest.row_count:
+            self._fault(f"hold {rows} rows, and the manifest promises {manifest.row_count}")
+        if found != manifest.checksum:
+            self._fault(f"hold rows of the checksum {found}, and the manifest promises {manifest.checksum}")
+
+    def move(self, survey: Survey, rows_to_verify: Iterable[Row]) -> StoreReport:
+        """Replace the batch's rows in the table by the staged ones that were accepted, and verify them.
+
+        Args:
+            survey: What was accepted and what refused.
+            rows_to_verify: The rows to read back.
+
+        Raises:
+            LoadFailedError: The table would not hold the accepted rows, or a value of theirs is another;
+                everything was rolled back.
+        """
+        self._refuse(survey.refused_checksums)
+        self._run("begin", "BEGIN")
+        try:
+            for statement in self._load.move():
+                self._run("move", statement)
+            stored = self._verify_totals(survey.accepted)
+            verified = self._verify_rows(rows_to_verify)
+            self._run("commit", "COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        for statement in self._load.clean_up():
+            self._run("clean_up", statement)
+        details = {"query_ids": self._query_ids}
+        return StoreReport(
+            table=self._table.name.strip('"'), rows=stored, verified_rows=verified, details=details
+        )
+
+    def abandon(self) -> None:
+        """Drop the staging tables of a load that goes no further, as far as Snowflake still listens."""
+        for statement in self._load.clean_up():
+            try:
+                self._run("clean_up", statement)
+            except LoadFailedError as error:
+                # Nobody reads them, and the error that led here is the one to be told.
+                print(f"A staging table was left behind: {error}", flush=True)  # noqa: T201  # Glue's log
+
+    def _create_stage(self) -> str:
+        integration = f" STORAGE_INTEGRATION = {self._integration}" if self._integration else ""
+        # The local stand-in forgets stages when it restarts.
+        return f"CREATE STAGE IF NOT EXISTS {self._stage} URL = 's3://{self._manifest.bucket}/'{integration}"
+
+    def _refuse(self, checksums: Sequence[int]) -> None:
+        for first in range(0, len(checksums), _REFUSED_ROWS):
+            chunk = [(checksum,) for checksum in checksums[first : first + _REFUSED_ROWS]]
+            with closing(self._connection.cursor()) as cursor:
+                try:
+                    cursor.executemany(self._load.refuse(), chunk)
+                except SnowflakeError as error:
+                    self._fail("refused to take the refused rows' checksums", error)
+
+    def _verify_totals(self, accepted: RowTally) -> RowTally:
+        ((rows, keys, checksum),) = self._run("verify", self._table.batch_totals(self._manifest.batch_id))
+        wanted, found = batch_checksum([accepted.checksum]), batch_checksum([int(checksum)])
+        if (rows, keys, found) != (accepted.rows, accepted.rows, wanted):
+            self._fail(
+                f"would hold {rows} rows of {keys} keys and the checksum {found}, and {accepted.rows} rows "
+                f"of the checksum {wanted} were accepted"
+            )
+        return RowTally(rows=int(rows), checksum=int(checksum))
+
+    def _verify_rows(self, rows: Iterable[Row]) -> int:
+        verified = 0
+        batch_id = self._manifest.batch_id
+        key_at = self._manifest.schema.names.index(self._manifest.schema.key)
+        for chunk in _chunks(rows):
+            statement = self._table.read_back(batch_id, len(chunk))
+            found = {values[key_at]: values for values in self._run("read_back", statement, list(chunk))}
+            for key, row in chunk.items():
+                wanted = self._table.stored_values(row, batch_id)
+                if not _is_same(found.get(key), wanted):
+                    what = "is missing" if key not in found else "has other values"
+                    self._fail(f"was read back, and the row {key[:100]!r} {what}")
+            verified += len(chunk)
+        return verified
+
+    def _roll_back(self) -> None:
+        try:
+            self._run("rollback", "ROLLBACK")
+        except LoadFailedError as error:
+            # A session that is gone has rolled back already.
+            print(f"The rollback was not answered: {error}", flush=True)  # noqa: T201  # Glue's log
+
+    def _run(self, step: str, statement: str, parameters: Sequence[Any] | None = None) -> list[Any]:
+        with closing(self._connection.cursor()) as cursor:
+            try:
+                found = cursor.execute(statement, parameters).fetchall()
+            except SnowflakeError as error:
+                self._fail(f"refused the step {step}: {error}"[:1000], error)
+            if step != "read_back":
+                self._query_ids.setdefault(step, []).append(str(cursor.sfqid))
+            return found
+
+    def _fail(self, what: str, cause: Exception | None = None) -> NoReturn:
+        raise LoadFailedError(
+            f"Snowflake table {self._table.name} {what}",
+            remedy="Look the query up by its tag in Snowflake's history, then load the batch again",
+            model=self._manifest.model,
+            batch_id=self._manifest.batch_id,
+        ) from cause
+
+    def _fault(self, what: str) -> NoReturn:
+        raise BatchFaultError(
+            f"The Delta files of version {self._manifest.delta.version} {what}",
+            remedy="Score the batch again: the Delta commit and the JSON parts must hold the same rows",
+            model=self._manifest.model,
+            batch_id=self._manifest.batch_id,
+        )
+
+
+def _is_same(found: Sequence[Any] | None, wanted: Sequence[Any]) -> bool:
+    """Return whether values are equal and floats where floats belong: a double equals a rounded integer."""
+    return (
+        found is not None
+        and tuple(found) == tuple(wanted)
+        and all(
+            isinstance(one, float) == isinstance(two, float) for one, two in zip(found, wanted, strict=True)
+        )
+    )
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[dict[str, Row]]:
+    chunk: dict[str, Row] = {}
+    characters = 0
+    for row in rows:
+        if chunk and (len(chunk) == _READ_KEYS or characters + len(row.key) > _READ_KEY_CHARACTERS):
+            yield chunk
+            chunk, characters = {}, 0
+        chunk[row.key] = row
+        characters += len(row.key)
+    if chunk:
+        yield chunk

@@ -1,0 +1,162 @@
+"""Batches as the scoring job leaves them: JSON parts, one Delta commit, and the manifest last."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
+from prediction_contract.canonical_json import batch_checksum, canonical_bytes
+from prediction_contract.delta_table import delta_columns
+from prediction_contract.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.prediction_line import PredictionLine, prediction_line
+from prediction_contract.row import refused_checksum, row_contract
+from prediction_contract.s3_layout import delta_table_prefix, json_part_key
+from tests.contract.prediction_rows import FULL_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PARTITION = "2013-02-01"
+BATCH = "20130201T060000Z-0123abcd"
+CONTRACT = row_contract(FULL_SCHEMA)
+_ARROW = {
+    "string": pa.string(),
+    "long": pa.int64(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "decimal(38,10)": pa.decimal128(38, 10),
+    "decimal(38,0)": pa.decimal128(38, 0),
+}
+
+
+@dataclass(frozen=True)
+class WrittenBatch:
+    """A batch on S3.
+
+    Attributes:
+        manifest: Its manifest, as it was first meant.
+        lines: Its lines, part by part.
+    """
+
+    manifest: Manifest
+    lines: list[list[PredictionLine]]
+
+    @property
+    def batch_id(self) -> str:
+        """The batch's id."""
+        return self.manifest.batch_id
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """A copy of the manifest's JSON, to be made wrong."""
+        return json.loads(self.manifest.to_bytes())
+
+
+class BatchBuilder:
+    """Writes batches of one model.
+
+    Args:
+        s3: A boto3 client.
+        bucket: The platform's bucket.
+        model: The model's name.
+        options: What deltalake needs to reach the bucket.
+    """
+
+    def __init__(self, s3: Any, bucket: str, model: str, options: Mapping[str, str]) -> None:
+        self.s3 = s3
+        self.bucket = bucket
+        self.model = model
+        self._options = dict(options)
+        self._table = f"s3://{bucket}/{delta_table_prefix(model).rstrip('/')}"
+
+    def write(
+        self, *parts: Sequence[Mapping[str, Any] | bytes], batch_id: str = BATCH, attempt: int = 1
+    ) -> WrittenBatch:
+        """Write a batch and its manifest.
+
+        Args:
+            parts: By part its rows; bytes are a line as it stands, which no writer of ours would have made.
+            batch_id: The batch.
+            attempt: The scoring's attempt.
+        """
+        lines = [[_line(row) for row in part] for part in parts]
+        written = [self._put_part(batch_id, attempt, number, part) for number, part in enumerate(lines)]
+        version, files = self.commit(batch_id, [line for part in lines for line in part])
+        manifest = build_manifest(
+            model=self.model,
+            batch_id=batch_id,
+            attempt=attempt,
+            partition=PARTITION,
+            bucket=self.bucket,
+            created_at=datetime(2013, 2, 1, 6, tzinfo=UTC),
+            model_version="1",
+            code_version="1",
+            schema=FULL_SCHEMA,
+            json_parts=written,
+            delta_version=version,
+            delta_files=files,
+            checksum=batch_checksum(line.checksum for part in lines for line in part),
+        )
+        self.put_manifest(manifest.key, manifest.to_bytes())
+        return WrittenBatch(manifest, lines)
+
+    def put_manifest(self, key: str, content: bytes) -> None:
+        """Deliver a done file."""
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
+
+    def commit(self, batch_id: str, lines: Sequence[PredictionLine]) -> tuple[int, list[str]]:
+        """Commit lines to the Delta table; return the version and the files it added."""
+        fields = {name: _ARROW[kind] for name, kind in delta_columns(FULL_SCHEMA).items()}
+        columns = {name: [_stored(name, line, batch_id) for line in lines] for name in fields}
+        write_deltalake(
+            self._table,
+            pa.table(columns, schema=pa.schema(list(fields.items()))),
+            mode="overwrite",
+            predicate=f"batch_id = '{batch_id}'",
+            storage_options=self._options,
+        )
+        version = DeltaTable(self._table, storage_options=self._options).version()
+        key = f"{delta_table_prefix(self.model)}_delta_log/{version:020d}.json"
+        log = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        actions = [json.loads(action) for action in log.splitlines()]
+        return version, [unquote(action["add"]["path"]) for action in actions if "add" in action]
+
+    def _put_part(
+        self, batch_id: str, attempt: int, number: int, lines: Sequence[PredictionLine]
+    ) -> JsonPart:
+        key = json_part_key(self.model, PARTITION, batch_id, attempt, number)
+        content = gzip.compress(b"".join(line.content for line in lines), mtime=0)
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
+        return JsonPart(key, len(lines), len(content), hashlib.sha256(content).hexdigest())
+
+
+def altered(written: WrittenBatch, **members: Any) -> bytes:
+    """Return the done file with other members."""
+    return canonical_bytes(written.document | members)
+
+
+def _line(row: Mapping[str, Any] | bytes) -> PredictionLine:
+    if isinstance(row, bytes):
+        return PredictionLine(row + b"\n", refused_checksum(row), "as it stands", None)
+    return prediction_line(CONTRACT, row)
+
+
+def _stored(name: str, line: PredictionLine, batch_id: str) -> Any:
+    """Return a line's value in a Delta column; a refused line has its checksum alone."""
+    if name == "batch_id":
+        return batch_id
+    if name == "row_checksum":
+        return line.checksum
+    if line.row is None:
+        return None
+    return line.row.texts[CONTRACT.column_names.index(name)] if name == "reasons" else line.row.values[name]

@@ -1,0 +1,177 @@
+"""A good batch in both stores: by the job executor, again, beside others, and with every value kept."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from glue_scripts.errors import ClaimNotHeldError
+from prediction_contract.online_item import OnlineItems
+from prediction_contract.registry.load_rules import verify_load
+from prediction_contract.warehouse_table import WarehouseTable
+from tests.contract.prediction_rows import FULL_SCHEMA
+from tests.loading.batch_builder import BATCH
+from tests.loading.load_platform import EXPIRY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prediction_contract.job_arguments import LoadArguments
+    from prediction_contract.load_report import LoadReport
+    from tests.loading.batch_builder import WrittenBatch
+    from tests.loading.load_platform import LoadPlatform
+
+pytestmark = pytest.mark.stack
+
+OTHER_BATCH = "20130201T070000Z-0123abcd"
+# Every value is one that something on the way might bend.
+RICH: dict[str, Any] = {
+    "flight": "AA-1141-JFK ✈",
+    "carrier": "a'b\"c\\d%s\n",
+    "seats": 2**63 - 1,
+    "fare": Decimal("1234567890123456789012345678.0123456789"),
+    "serial": 10**38 - 1,
+    "probability": 0.1,
+    "late": True,
+    "day": date(2013, 2, 1),
+    "departs": datetime(2013, 2, 1, 6, 0, 0, 123456, tzinfo=UTC),
+    "reasons": {"n": Decimal("1.5"), "list": [None, "é"]},
+}
+ROWS: list[dict[str, Any]] = [RICH, {"flight": "only-a-key"}]
+
+
+def flights(count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Return plain rows of different keys."""
+    return [{"flight": f"F-{number:05}", "seats": number} for number in range(start, start + count)]
+
+
+def check_stores(platform: LoadPlatform, written: WrittenBatch) -> None:
+    """See that both stores hold exactly the batch's rows, value by value."""
+    rows = {line.row.key: line.row for part in written.lines for line in part if line.row is not None}
+    items = platform.online(written.batch_id)
+    assert items.keys() == rows.keys()
+    reader, table = OnlineItems(FULL_SCHEMA), WarehouseTable(platform.model, FULL_SCHEMA)
+    for key, row in rows.items():
+        stored = reader.read(items[key])
+        assert stored.row == row
+        assert stored.is_intact
+        assert stored.expires_at == EXPIRY
+    wanted = [table.stored_values(row, written.batch_id) for _, row in sorted(rows.items())]
+    assert platform.warehouse(written.batch_id) == wanted
+
+
+def test_glue_loads_a_batch_into_both_stores(platform: LoadPlatform) -> None:
+    """The real script, as a job run: both stores hold the rows, the report adds up, the registry agrees."""
+    written = platform.builder.write([*ROWS, *flights(60)], [b'{"flight": "cut', *flights(40, 60)])
+    arguments = platform.claim(written)
+    run = platform.run_by_glue(arguments)
+    assert run["JobRunState"] == "SUCCEEDED", run
+    report, record = platform.report(arguments), platform.record()
+    assert (report.status, report.job_run_id, report.reason) == ("loaded", run["Id"], None)
+    assert (record.load_state, record.claim_token, record.unverified_attempt) == ("loaded", None, 1)
+    assert report.dynamodb is not None
+    assert report.snowflake is not None
+    assert report.dynamodb.rows.rows == report.snowflake.rows.rows == 102
+    assert report.dynamodb.verified_rows == report.snowflake.verified_rows == 102
+    assert report.dynamodb.details["write_units"] >= 102
+    assert report.snowflake.details["query_ids"].keys() >= {"copy", "move", "verify", "commit"}
+    assert report.quarantine.reasons == {"unparsable": 1}
+    assert [(part.read.rows, part.quarantined.rows, part.acknowledged.rows) for part in report.parts] == [
+        (62, 0, 62),
+        (41, 1, 40),
+    ]
+    check_stores(platform, written)
+    evidence = report.evidence()
+    assert evidence is not None
+    now = datetime.now(UTC)
+    verify_load(record, evidence, now=now, retention=now - now).check({record.key: _attributes(record)})
+
+
+def _attributes(record: Any) -> dict[str, Any]:
+    members = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def test_a_quarantined_line_is_kept_with_its_reason(
+    platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
+) -> None:
+    """The file on S3 names part, line number, reason and the line itself."""
+    written = platform.builder.write(flights(3), [*flights(2, 3), b"\xff{", b"{" + b"x" * 100_000])
+    report = load(platform.claim(written))
+    (key,) = report.quarantine.keys
+    content = platform.aws("s3").get_object(Bucket=platform.deployment.data_bucket, Key=key)["Body"].read()
+    first, second = map(json.loads, gzip.decompress(content).splitlines())
+    assert first["part"] == written.manifest.json_parts[1].key
+    assert (first["line"], first["reason"], first["content"]) == (3, "unparsable", "\\xff{")
+    assert (second["line"], second["is_cut"], len(second["content"])) == (4, True, 65_536)
+    check_stores(platform, written)
+
+
+def test_loading_again_leaves_the_same_stores(
+    platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
+) -> None:
+    """A batch that is loaded already is loaded again under a new claim, with the same rows."""
+    written = platform.builder.write([*ROWS, *flights(30)])
+    load(platform.claim(written))
+    before = platform.stores()
+    report = load(platform.claim(written))
+    assert report.attempt == 2
+    assert platform.stores() == before
+    assert platform.record().unverified_attempt == 2
+
+
+def test_batches_of_a_model_stand_side_by_side(
+    platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
+) -> None:
+    """A second batch of the same keys changes nothing of the first."""
+    first = platform.builder.write(flights(20))
+    load(platform.claim(first))
+    second = platform.builder.write(flights(25), batch_id=OTHER_BATCH)
+    load(platform.claim(second, verify="sample", write_rate=1000))
+    check_stores(platform, first)
+    check_stores(platform, second)
+
+
+def test_many_parts_go_through_a_pool_of_processes(
+    platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
+) -> None:
+    """A batch of several parts is spread over processes and comes out whole."""
+    written = platform.builder.write(*(flights(10, 10 * number) for number in range(5)))
+    report = load(platform.claim(written))
+    assert [part.acknowledged.rows for part in report.parts] == [10] * 5
+    check_stores(platform, written)
+
+
+def test_an_empty_batch_is_loaded(
+    platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
+) -> None:
+    """A batch without rows is a batch: both stores hold nothing of it, and it is loaded."""
+    written = platform.builder.write([])
+    report = load(platform.claim(written))
+    assert report.dynamodb is not None
+    assert report.dynamodb.rows.rows == 0
+    assert platform.record().load_state == "loaded"
+
+
+def test_a_stale_token_leaves_everything_untouched(
+    platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
+) -> None:
+    """A second job run on the same claim, and one whose claim was replaced, end without a trace."""
+    written = platform.builder.write(flights(5))
+    stale = platform.claim(written)
+    load(stale)
+    fresh = platform.claim(written)
+    before = platform.record(), platform.stores()
+    run = platform.run_by_glue(stale)
+    assert run["JobRunState"] == "FAILED"
+    assert "ClaimNotHeldError" in run["ErrorMessage"]
+    assert BATCH in run["ErrorMessage"]
+    assert (platform.record(), platform.stores()) == before
+    load(fresh)
+    with pytest.raises(ClaimNotHeldError):
+        load(fresh)
