@@ -24,6 +24,8 @@ from typing import Any, TextIO
 
 _COMMAND_NOT_FOUND = 127
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_SWEEP_SECONDS = 10
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE_SECONDS = 0.05
 
@@ -35,6 +37,7 @@ def main(spec_path: Path) -> int:
     if not _acquired(lock) or (home / "started.json").exists():
         return 0
     spec = json.loads(spec_path.read_text())
+    _adopt_orphans()
     process = _ScriptProcess(spec)
     signal.signal(signal.SIGTERM, process.on_terminate)
     signal.signal(signal.SIGUSR1, process.on_kill)
@@ -78,6 +81,7 @@ class _ScriptProcess:
             code = self._child.wait()
         # Like a container's, the job's other processes end with its first.
         self._signal_group(signal.SIGKILL)
+        _end_orphans()
         return code
 
     def on_terminate(self, _number: int, _frame: object) -> None:
@@ -105,6 +109,39 @@ class _ScriptProcess:
             os.killpg(self._child.pid, number)
         except ProcessLookupError:
             return
+
+
+def _adopt_orphans() -> None:
+    """Let Linux make this process the parent of what the script leaves behind in sessions of its own."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _end_orphans() -> None:
+    """Kill the children that are left, and theirs as they come to be this process's own."""
+    deadline = time.monotonic() + _SWEEP_SECONDS
+    while (children := _children()) and time.monotonic() < deadline:
+        for pid in children:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+            except (ProcessLookupError, ChildProcessError):
+                continue
+        time.sleep(_LOCK_PAUSE_SECONDS)
+
+
+def _children() -> list[int]:
+    """Return the ids of this process's children, ended ones that were not waited for included."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name before the last parenthesis may hold anything; then come state and parent.
+            parent = entry.read_text(errors="replace").rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if parent == str(os.getpid()):
+            found.append(int(entry.parent.name))
+    return found
 
 
 def _end_with_parent() -> None:

@@ -89,6 +89,20 @@ def test_a_run_over_its_timeout_ends_with_its_children(executor: Executor, aws: 
     eventually(lambda: not _alive(child), what="the script's child is gone")
 
 
+def test_what_a_script_leaves_running_ends_with_it(executor: Executor, aws: Aws, name: str) -> None:
+    """A child in a session of its own, whose parent is gone, ends with its run, as it does on AWS."""
+    script = """
+        import subprocess
+        command = 'sleep 300 > /dev/null 2>&1 & echo $!'
+        print(subprocess.check_output(["sh", "-c", command], start_new_session=True, text=True))
+    """
+    job = glue_job(executor, aws, name, script)
+    run_id = executor.client("glue").start_job_run(JobName=job)["JobRunId"]
+    assert glue_end(executor, job, run_id)["JobRunState"] == "SUCCEEDED"
+    (child,) = aws.logs("/aws-glue/jobs/output", run_id)
+    assert not _alive(int(child))
+
+
 def _alive(pid: int) -> bool:
     """Tell whether a process exists and is more than a zombie."""
     try:
