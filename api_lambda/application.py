@@ -53,12 +53,12 @@ class Application:
 
     Args:
         services: What routes work with.
-        write_line: Where the log goes, one line a request.
+        write_line: Where the log goes, one line a request; standard output if None.
     """
 
-    def __init__(self, services: Services, write_line: Callable[[str], object] = sys.stdout.write) -> None:
+    def __init__(self, services: Services, write_line: Callable[[str], object] | None = None) -> None:
         self._services = services
-        self._write_line = write_line
+        self._write_line = write_line or _print_line
 
     def answer(self, event: Any, request_id: str) -> dict[str, Any]:
         """Return the answer to a load balancer's event; never raises for what a request holds."""
@@ -93,6 +93,12 @@ class Application:
             problem = problems.problem_of(error)
             call.notes.update({"problem": problem.kind, **_cause(error, problem)})
             return problem.response(call.request_id)
+
+
+def _print_line(line: str) -> None:
+    # Whatever is still in a buffer when the environment is frozen comes late, or never.
+    sys.stdout.write(line)
+    sys.stdout.flush()
 
 
 def _cause(error: Exception, problem: problems.Problem) -> dict[str, Any]:

@@ -126,6 +126,8 @@ class HttpConnections:
             _set_timeout(connection, deadline)
             response = connection.getresponse()
             body = _read(response, connection, request.most_bytes, deadline)
+            # Read to its end, and still open for http.client, which would refuse the next request.
+            response.close()
         except BaseException:
             connection.close()
             raise

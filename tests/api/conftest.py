@@ -1,0 +1,67 @@
+"""The API over real DynamoDB and real HTTP: a model of the test's own, an issuer, a weather service."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.local.weather_observations import read_observations, weather_file
+from infra.local.weather_service import WeatherServer
+from prediction_contract.resource_names import Deployment
+from tests.api.api_calls import ApiUnderTest
+from tests.api.published_batches import PublishedModel, new_model
+from tests.fakes.token_issuer import TokenIssuer, serving_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.stack_runs import LocalStack
+
+
+@pytest.fixture(scope="session")
+def session_issuer() -> Iterator[TokenIssuer]:
+    """Give an issuer that nobody changes."""
+    issuer = TokenIssuer()
+    with serving_keys(issuer) as url:
+        issuer.url = url
+        yield issuer
+
+
+@pytest.fixture(scope="session")
+def weather() -> Iterator[WeatherServer]:
+    """Give a weather service in this process."""
+    with WeatherServer(0, read_observations(weather_file())) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def deployment(local_stack: LocalStack) -> Deployment:
+    """Give the local stack's deployment."""
+    account = local_stack.environment["MLPIPE_ACCOUNT_ID"]
+    return Deployment("local", account, local_stack.environment["AWS_REGION"])
+
+
+@pytest.fixture
+def model(aws_client: Callable[[str], Any], deployment: Deployment) -> PublishedModel:
+    """Give a model of the test's own on the local stack, not published yet."""
+    return new_model(aws_client("dynamodb"), deployment)
+
+
+@pytest.fixture
+def api(local_stack: LocalStack, session_issuer: TokenIssuer, weather: WeatherServer) -> ApiUnderTest:
+    """Give the application in this process, over the stack's DynamoDB; it reads the pointer each time."""
+    return ApiUnderTest(
+        session_issuer,
+        {
+            "AWS_ENDPOINT_URL": local_stack.environment["AWS_ENDPOINT_URL"],
+            "MLPIPE_POINTER_CACHE_SECONDS": "0",
+            "MLPIPE_PROVIDER_ORIGINS": weather.url,
+            "MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS": "5000",
+        },
+    )

@@ -1,0 +1,160 @@
+"""Batches published as the product publishes them: the contract's items, the registry's rules."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from infra.local.provisioning.storage import ensure_table
+from infra.resource_definitions import online_table
+from prediction_contract.batch import mint_batch_id
+from prediction_contract.canonical_json import batch_checksum
+from prediction_contract.online_item import OnlineItems
+from prediction_contract.registry import load_rules, publication_rules
+from prediction_contract.registry.load_rules import LoadEvidence, ManifestFacts, RowTally
+from prediction_contract.registry.records import BatchRecord, Request
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.row import row_contract
+from prediction_contract.schema import PredictionSchema
+from prediction_contract.serving import Enrichment, Serving
+
+if TYPE_CHECKING:
+    from prediction_contract.resource_names import Deployment
+
+DAY = timedelta(days=1)
+SCHEMA = PredictionSchema.from_document(
+    {
+        "key": "flight",
+        "columns": [
+            {"name": "flight", "type": "string", "nullable": False},
+            {"name": "origin", "type": "string", "nullable": True},
+            {"name": "hour", "type": "timestamp", "nullable": True},
+            {"name": "probability", "type": "double", "nullable": True},
+            {"name": "exact", "type": "decimal(38,10)", "nullable": True},
+            {"name": "serial", "type": "long", "nullable": True},
+            {"name": "reasons", "type": "json", "nullable": True},
+        ],
+    }
+)
+FLIGHT = (
+    '{"flight":"AA-1141-JFK","origin":"JFK","hour":"2013-02-01T10:00:00.000000Z","probability":0.1,'
+    '"exact":1234567890123456789012345678.0123456789,"serial":9007199254740993,'
+    '"reasons":{"carrier":[12345678901234567890.5,null],"größe":"ü"}}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedModel:
+    """A model of the test's own, whose batches are published one after another."""
+
+    client: Any
+    deployment: Deployment
+    name: str
+
+    @property
+    def registry(self) -> RegistryTable:
+        """The deployment's registry."""
+        return RegistryTable(self.client, self.deployment.registry_table)
+
+    @property
+    def table(self) -> str:
+        """The model's online table."""
+        return self.deployment.online_table(self.name)
+
+    def publish(
+        self,
+        *lines: str,
+        partition: str = "2013-02-01",
+        enrichments: tuple[Enrichment, ...] = (),
+        expires_at: datetime | None = None,
+        serving: str | None = None,
+    ) -> str:
+        """Load, verify and publish a batch of these JSON lines; return its batch id."""
+        now = datetime.now(UTC)
+        rows = [row_contract(SCHEMA).accept(line.encode()) for line in lines]
+        batch_id = mint_batch_id(self.name, partition, uuid.uuid4().hex, now)
+        expire = expires_at or now + 30 * DAY
+        for row in rows:
+            item = OnlineItems(SCHEMA).build(row, batch_id, int(expire.timestamp()))
+            self.client.put_item(TableName=self.table, Item=item)
+        checksum = batch_checksum(row.checksum for row in rows)
+        self._verify(
+            ManifestFacts(
+                model=self.name,
+                batch_id=batch_id,
+                partition=partition,
+                manifest_key=f"done/{batch_id.date}/{self.name}/{batch_id}.json",
+                manifest_digest="0" * 64,
+                row_count=len(rows),
+                checksum=checksum,
+            ),
+            now,
+        )
+        told = serving or Serving(SCHEMA, "v7", len(rows), checksum, enrichments).to_json()
+        self.registry.carry_out(
+            lambda: publication_rules.publish(
+                self._batch(batch_id),
+                self.registry.release(self.name, home_region=self.deployment.home),
+                Request(request_id=uuid.uuid4().hex, actor="test"),
+                now=now,
+                minimum_life=DAY,
+                retention=DAY,
+                serving=told,
+            )
+        )
+        return batch_id
+
+    def hold(self) -> None:
+        """Stop automatic publication, which moves the pointer's sequence and nothing else."""
+        request = Request(request_id=uuid.uuid4().hex, actor="test")
+        self.registry.carry_out(
+            lambda: publication_rules.hold(
+                self.registry.release(self.name, home_region=self.deployment.home),
+                request,
+                model=self.name,
+                held=True,
+                now=datetime.now(UTC),
+            )
+        )
+
+    def _batch(self, batch_id: str) -> BatchRecord:
+        found = self.registry.batch(self.name, batch_id)
+        assert found is not None
+        return found
+
+    def _verify(self, facts: ManifestFacts, now: datetime) -> None:
+        """Take a batch from its done file to verified, rule by rule."""
+        carry_out, batch_id, token = self.registry.carry_out, facts.batch_id, uuid.uuid4().hex
+        carry_out(lambda: load_rules.register_batch(facts, self.registry.batch(self.name, batch_id)))
+        soon = now + timedelta(minutes=10)
+        carry_out(lambda: load_rules.claim_load(self._batch(batch_id), token=token, confirm_by=soon, now=now))
+        carry_out(lambda: load_rules.confirm_claim(self._batch(batch_id), token=token, job_run_id="jr_1"))
+        carry_out(
+            lambda: load_rules.begin_writing(
+                self._batch(batch_id),
+                token=token,
+                manifest_digest=facts.manifest_digest,
+                cleaning="{}",
+                now=now,
+            )
+        )
+        # What the registry believes of the items' life; a test may have written others.
+        carry_out(
+            lambda: load_rules.complete_load(
+                self._batch(batch_id), token=token, expire_at=now + 30 * DAY, now=now, retention=DAY
+            )
+        )
+        loaded = RowTally(rows=facts.row_count, checksum=int(facts.checksum))
+        evidence = LoadEvidence(
+            attempt=1, dynamodb=loaded, snowflake=loaded, quarantined=RowTally(rows=0, checksum=0)
+        )
+        carry_out(lambda: load_rules.verify_load(self._batch(batch_id), evidence, now=now, retention=DAY))
+
+
+def new_model(client: Any, deployment: Deployment) -> PublishedModel:
+    """Return a model that nobody else uses, with its table."""
+    model = PublishedModel(client, deployment, f"m{uuid.uuid4().hex[:12]}")
+    ensure_table(client, online_table(deployment, model.name))
+    return model

@@ -1,0 +1,222 @@
+"""The API as others see it: load balancer, Lambda from the built zip, DynamoDB, Cognito, weather."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.local.access_token import obtain_token
+from prediction_contract.serving import Enrichment
+from tests.api.published_batches import FLIGHT, PublishedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prediction_contract.resource_names import Deployment
+    from tests.stack_runs import LocalStack
+
+pytestmark = pytest.mark.stack
+_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer as it came over the wire."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    @property
+    def document(self) -> Any:
+        """The body's JSON, numbers as they are written."""
+        return json.loads(self.body, parse_float=Decimal)
+
+
+def request(
+    url: str, *, method: str = "GET", token: str | None = None, body: bytes | None = None
+) -> HttpAnswer:
+    """Send a request over HTTP and return the answer, errors included."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    asked = urllib.request.Request(url, method=method, headers=headers, data=body)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        answer = opener.open(asked, timeout=_SECONDS)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        return HttpAnswer(answer.status or 0, dict(answer.headers), answer.read().decode())
+
+
+@pytest.fixture
+def url(local_stack: LocalStack, model: PublishedModel) -> str:
+    """Give the address of the model's predictions on the local load balancer."""
+    return f"{local_stack.environment['MLPIPE_API_URL']}/v1/models/{model.name}/predictions"
+
+
+@pytest.fixture(scope="module")
+def token(local_stack: LocalStack) -> str:
+    """Give a token as `make token` prints it."""
+    return obtain_token(dict(local_stack.environment))
+
+
+@pytest.fixture
+def order_fault(local_stack: LocalStack) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give a function that puts the stack's weather service in trouble, until the test ends."""
+    address = f"{local_stack.environment['MLPIPE_WEATHER_URL']}/_faults"
+
+    def order(fault: dict[str, Any]) -> None:
+        assert request(address, method="PUT", body=json.dumps(fault).encode()).status == 200
+
+    yield order
+    order({"mode": "none"})
+
+
+def weather_of(local_stack: LocalStack, **changes: Any) -> Enrichment:
+    """Return the enrichment by the stack's weather service."""
+    template = (
+        f"{local_stack.environment['MLPIPE_WEATHER_URL']}/v1/stations/{{origin}}/observations?time={{hour}}"
+    )
+    members = {"fields": ("temp", "observed_at"), "timeout_milliseconds": 5000, "cache_seconds": 0}
+    return Enrichment("weather", template, **{**members, **changes})
+
+
+def test_a_prediction_reaches_its_reader_with_provenance_and_weather(
+    local_stack: LocalStack, model: PublishedModel, url: str, token: str
+) -> None:
+    """Through load balancer, Lambda, DynamoDB and the weather service, every digit included."""
+    batch_id = model.publish(FLIGHT, enrichments=(weather_of(local_stack),))
+    answer = request(f"{url}/AA-1141-JFK", token=token)
+    assert answer.status == 200
+    assert f'"prediction":{FLIGHT}' in answer.body
+    document = answer.document
+    assert (document["model"], document["entity_id"]) == (model.name, "AA-1141-JFK")
+    assert document["provenance"] | {"published_at": "", "request_id": ""} == {
+        "batch_id": batch_id,
+        "partition": "2013-02-01",
+        "model_version": "v7",
+        "published_at": "",
+        "sequence": 1,
+        "request_id": "",
+    }
+    assert document["enrichment"]["weather"]["data"] == {
+        "observed_at": "2013-02-01T10:00:00Z",
+        "temp": Decimal("30.02"),
+    }
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["X-Request-Id"] == document["provenance"]["request_id"]
+
+
+def test_a_dead_provider_leaves_the_prediction(
+    local_stack: LocalStack,
+    model: PublishedModel,
+    url: str,
+    token: str,
+    order_fault: Callable[[dict[str, Any]], None],
+) -> None:
+    """The weather service hangs up on everybody; the answer is 200 and says so."""
+    model.publish(FLIGHT, enrichments=(weather_of(local_stack),))
+    order_fault({"mode": "dead"})
+    answer = request(f"{url}/AA-1141-JFK", token=token)
+    assert answer.status == 200
+    assert answer.document["prediction"]["flight"] == "AA-1141-JFK"
+    assert answer.document["enrichment"] == {"weather": {"status": "unavailable"}}
+
+
+def test_a_slow_provider_costs_its_budget_at_most(
+    local_stack: LocalStack,
+    model: PublishedModel,
+    url: str,
+    token: str,
+    order_fault: Callable[[dict[str, Any]], None],
+) -> None:
+    """A provider that takes half a minute does not hold the answer."""
+    model.publish(FLIGHT, enrichments=(weather_of(local_stack),))
+    order_fault({"mode": "slow", "seconds": 30})
+    started = time.monotonic()
+    answer = request(f"{url}/AA-1141-JFK", token=token)
+    assert time.monotonic() - started < 15
+    assert (answer.status, answer.document["enrichment"]["weather"]["status"]) == (200, "unavailable")
+
+
+def test_refusals_are_problem_documents(
+    model: PublishedModel, url: str, token: str, scopeless_token: str
+) -> None:
+    """Unknown entity and route 404, no and wrong token 401, other scope 403, other method 405."""
+    model.publish(FLIGHT)
+    asked = {
+        "unknown-entity": request(f"{url}/nobody", token=token),
+        "unknown-route": request(f"{url.partition('/v1')[0]}/v2", token=token),
+        "missing-token": request(f"{url}/AA-1141-JFK"),
+        "invalid-token": request(f"{url}/AA-1141-JFK", token=f"{token[:-8]}AAAAAAAA"),
+        "insufficient-scope": request(f"{url}/AA-1141-JFK", token=scopeless_token),
+        "method-not-allowed": request(f"{url}/AA-1141-JFK", token=token, method="DELETE"),
+    }
+    assert {kind: answer.status for kind, answer in asked.items()} == {
+        "unknown-entity": 404,
+        "unknown-route": 404,
+        "missing-token": 401,
+        "invalid-token": 401,
+        "insufficient-scope": 403,
+        "method-not-allowed": 405,
+    }
+    for kind, answer in asked.items():
+        assert answer.document["type"] == f"urn:mlpipe:problem:{kind}"
+        assert answer.headers["Content-Type"] == "application/problem+json"
+    assert asked["missing-token"].headers["WWW-Authenticate"].startswith("Bearer")
+    assert asked["method-not-allowed"].headers["Allow"] == "GET, HEAD"
+
+
+def test_a_publication_is_seen_within_seconds(model: PublishedModel, url: str, token: str) -> None:
+    """A new publication replaces the old one for readers of a function that knew the old one."""
+    first = model.publish(FLIGHT)
+    assert request(f"{url}/AA-1141-JFK", token=token).document["provenance"]["batch_id"] == first
+    second = model.publish(FLIGHT, partition="2013-02-02")
+    deadline = time.monotonic() + 30
+    while (seen := request(f"{url}/AA-1141-JFK", token=token).document["provenance"])["batch_id"] == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert (seen["batch_id"], seen["sequence"]) == (second, 2)
+
+
+def test_the_health_check_needs_no_token(local_stack: LocalStack) -> None:
+    """What the load balancer asks is answered, and says nothing about data."""
+    answer = request(f"{local_stack.environment['MLPIPE_API_URL']}/healthz")
+    assert (answer.status, answer.body) == (200, '{"status":"ok"}')
+
+
+@pytest.fixture(scope="module")
+def scopeless_token(
+    local_stack: LocalStack, aws_client: Callable[[str], Any], deployment: Deployment
+) -> Iterator[str]:
+    """Give a token of the API's own client that carries another scope of the same resource server."""
+    cognito = aws_client("cognito-idp")
+    environment = local_stack.environment
+    pool = environment["MLPIPE_TOKEN_ISSUER"].rpartition("/")[2]
+    server = {"UserPoolId": pool, "Identifier": deployment.resource_server}
+    described = cognito.describe_resource_server(**server)["ResourceServer"]
+    scopes, other = described["Scopes"], {"ScopeName": "other", "ScopeDescription": "Another one"}
+    client = {"UserPoolId": pool, "ClientId": environment["MLPIPE_TOKEN_CLIENT_ID"]}
+    settings = cognito.describe_user_pool_client(**client)["UserPoolClient"]
+    kept = {
+        name: settings[name]
+        for name in (
+            "ClientName",
+            "AllowedOAuthFlows",
+            "AllowedOAuthFlowsUserPoolClient",
+            "AllowedOAuthScopes",
+        )
+    }
+    wider = [*kept["AllowedOAuthScopes"], f"{deployment.resource_server}/other"]
+    cognito.update_resource_server(**server, Name=described["Name"], Scopes=[*scopes, other])
+    cognito.update_user_pool_client(**client, **{**kept, "AllowedOAuthScopes": wider})
+    yield obtain_token({**environment, "MLPIPE_TOKEN_SCOPE": f"{deployment.resource_server}/other"})
+    cognito.update_user_pool_client(**client, **kept)
+    cognito.update_resource_server(**server, Name=described["Name"], Scopes=scopes)

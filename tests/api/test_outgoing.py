@@ -1,0 +1,168 @@
+"""What the API asks of others: connections, signatures, DynamoDB's troubles."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotocoreCredentials
+
+from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
+from api_lambda.http_connections import HttpConnections, HttpFaultError, Outgoing
+from api_lambda.request_signing import RequestSigner
+from api_lambda.settings import Credentials, Settings
+from tests.api.api_calls import ApiUnderTest, environment
+from tests.fakes.http_answers import serving, speaking
+
+if TYPE_CHECKING:
+    from tests.fakes.token_issuer import TokenIssuer
+
+OK = (200, b"{}", {})
+
+
+def test_connections_are_kept_alive_and_shared() -> None:
+    """Ten requests go over one connection."""
+    connections = HttpConnections()
+    with serving(OK) as server:
+        for _ in range(10):
+            assert connections.send(Outgoing(f"{server.url}/a?b=c"), 10).body == OK[1]
+        assert (server.connections, set(server.requests)) == (1, {"/a?b=c"})
+
+
+def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
+    """The peer may close what we keep: the request is sent anew, on a new connection."""
+    connections = HttpConnections()
+    with serving(OK) as server:
+        connections.send(Outgoing(server.url), 10)
+        kept = connections._take(server.url)
+        assert kept is not None
+        kept.sock.shutdown(socket.SHUT_RDWR)
+        connections._keep(server.url, kept)
+        assert connections.send(Outgoing(server.url), 10).status == 200
+        assert server.connections == 2
+
+
+def test_an_answer_that_is_not_whole_in_time_is_a_fault() -> None:
+    """Silence, one byte at a time, a body cut off, a body too long, no HTTP at all, nobody there."""
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(100):
+            connection.sendall(b"x")
+            time.sleep(0.1)
+
+    def cut(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+    def long(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000)
+
+    for talk in (lambda _: time.sleep(1), drip, cut, long, lambda each: each.sendall(b"SSH-2.0\r\n\r\n")):
+        with speaking(talk) as url:
+            started = time.monotonic()
+            with pytest.raises(HttpFaultError):
+                HttpConnections().send(Outgoing(url, most_bytes=1000), 0.5)
+            assert time.monotonic() - started < 5
+    with pytest.raises(HttpFaultError):
+        HttpConnections().send(Outgoing("http://127.0.0.1:1"), 5)
+
+
+def test_a_private_address_is_refused_by_where_it_leads() -> None:
+    """A name that leads to this machine is no public provider; nothing is sent to it."""
+    with serving(OK) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        with pytest.raises(HttpFaultError):
+            HttpConnections().send(Outgoing(url, public_only=True), 5)
+        assert HttpConnections().send(Outgoing(url), 5).status == 200
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("token", [None, "session-token/+="])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:4566/", "https://dynamodb.eu-west-1.amazonaws.com/"])
+def test_signatures_are_botocore_s(url: str, token: str | None) -> None:
+    """Ours and the SDK's signer give one signature for the same request at the same moment."""
+    keys = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", token)
+    host = url.split("/")[2]
+    for body in (b"{}", '{"Key":{"entity_id":{"S":"Zürich"}}}'.encode()):
+        ours = RequestSigner(Credentials(*keys), "eu-west-1", host).headers("DynamoDB_20120810.GetItem", body)
+        sent = {name: ours[name] for name in ("content-type", "x-amz-target")}
+        request = AWSRequest("POST", url, headers=sent, data=body)
+        signer = SigV4Auth(BotocoreCredentials(*keys), "dynamodb", "eu-west-1")
+        request.context["timestamp"] = ours["x-amz-date"]
+        request.headers["X-Amz-Date"] = ours["x-amz-date"]
+        if token:
+            request.headers["X-Amz-Security-Token"] = token
+        canonical = signer.canonical_request(request)
+        signature = signer.signature(signer.string_to_sign(request, canonical), request)
+        assert ours["authorization"].endswith(f"Signature={signature}")
+        assert ours.get("x-amz-security-token") == token
+
+
+def test_a_signature_s_key_changes_with_the_day() -> None:
+    """An environment that lives past midnight signs with the new day's key."""
+    signer = RequestSigner(Credentials("a", "b", None), "us-east-1", "host")
+    first, second = (signer.headers("t", b"", moment)["authorization"] for moment in (0, 86_400))
+    fresh = RequestSigner(Credentials("a", "b", None), "us-east-1", "host")
+    assert second == fresh.headers("t", b"", 86_400)["authorization"]
+    assert "19700101" in first
+    assert "19700102" in second
+
+
+def dynamodb(url: str) -> DynamoDb:
+    """Return a client of a DynamoDB at the address."""
+    return DynamoDb(HttpConnections(), Settings.from_environment(environment(AWS_ENDPOINT_URL=url)))
+
+
+def fault(code: str, status: int = 400) -> tuple[int, bytes, dict[str, str]]:
+    """Return an error as DynamoDB answers it."""
+    return status, json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}"}).encode(), {}
+
+
+ITEM = (200, b'{"Item":{"entity_id":{"S":"a"}}}', {})
+
+
+def test_throttling_is_retried() -> None:
+    """Three refusals for load and two failures later the item is there."""
+    throttled = fault("ProvisionedThroughputExceededException")
+    troubles = (throttled, fault("ThrottlingException"), throttled, fault("InternalServerError", 500))
+    with serving(*troubles, (503, b"busy", {}), ITEM) as server:
+        assert dynamodb(server.url).get_item("t", {"entity_id": "a"}, consistent=True) == {
+            "entity_id": {"S": "a"}
+        }
+        assert len(server.requests) == 6
+
+
+def test_throttling_without_end_is_said_and_never_missing() -> None:
+    """At the deadline the store is unavailable: that the item is not there, nobody said."""
+    with serving(fault("ProvisionedThroughputExceededException")) as server:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match="ProvisionedThroughputExceeded"):
+            dynamodb(server.url).get_item("t", {"entity_id": "a"}, consistent=False)
+        assert time.monotonic() - started < 10
+        assert 3 <= len(server.requests) < 100
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessDeniedException", "ResourceNotFoundException", "ExpiredTokenException"]
+)
+def test_refusals_are_not_retried(code: str) -> None:
+    """No permission and no table stay so."""
+    with serving(fault(code)) as server:
+        with pytest.raises(StoreRefusedError, match=code):
+            dynamodb(server.url).get_item("t", {"entity_id": "a"}, consistent=False)
+        assert len(server.requests) == 1
+
+
+def test_a_throttled_store_is_503_with_retry_after(session_issuer: TokenIssuer) -> None:
+    """A client is told to come again, not that there is nothing."""
+    with serving(fault("ThrottlingException")) as server:
+        api = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": server.url})
+        answer = api.prediction("m")
+    assert (answer.status, answer.problem) == (503, "store-unavailable")
+    assert answer.headers["Retry-After"] == "1"
+    assert "ThrottlingException" in api.last_line["cause"]

@@ -1,0 +1,172 @@
+"""Archives: complete, small, and the same bytes from the same sources."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import packaging
+from infra.packaging import PackagingError
+
+KEPT = packaging.PROJECT_ROOT / "build" / "packages"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a small checkout of its own, which packaging takes for the project."""
+    root = tmp_path / "checkout"
+    for package in ("prediction_contract", "glue_scripts", "sagemaker_scripts"):
+        (root / package / "part").mkdir(parents=True)
+        for name in ("__init__.py", "work.py", "part/__init__.py", "part/schema.json"):
+            (root / package / name).write_text(f"# {package} {name}\n")
+    monkeypatch.setattr(packaging, "PROJECT_ROOT", root)
+    monkeypatch.setattr(packaging.package_files, "__defaults__", (root,))
+    return root
+
+
+def members(path: Path) -> dict[str, bytes]:
+    """Return an archive's files."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    with tarfile.open(path) as archive:
+        found = {entry.name: archive.extractfile(entry) for entry in archive.getmembers()}
+        return {name: content.read() for name, content in found.items() if content}
+
+
+def test_the_api_s_archive_answers_by_itself(tmp_path: Path) -> None:
+    """The zip alone, without the checkout and its environment, imports and answers a health check."""
+    archive = packaging.build_api_archive(KEPT)
+    assert archive.size <= packaging.LARGEST_API_ARCHIVE
+    assert archive.sha256 == hashlib.sha256(archive.path.read_bytes()).hexdigest()
+    with zipfile.ZipFile(archive.path) as opened:
+        opened.extractall(tmp_path)
+    program = """
+import types
+from api_lambda.handler import handler
+answer = handler({"httpMethod": "GET", "path": "/healthz"}, types.SimpleNamespace(aws_request_id="r"))
+assert answer["statusCode"] == 200, answer
+import cryptography, sys
+print(cryptography.__file__)
+assert not {"boto3", "botocore", "orjson", "dagster"} & set(sys.modules)
+"""
+    variables = {
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "MLPIPE_STAGE": "local",
+        "MLPIPE_ACCOUNT_ID": "000000000000",
+        "MLPIPE_TOKEN_ISSUER": "https://issuer.example",
+        "MLPIPE_JWKS_URL": "https://issuer.example/jwks.json",
+        "MLPIPE_TOKEN_CLIENT_IDS": "c",
+    }
+    # Isolated and without site-packages: what the zip lacks is lacking.
+    done = subprocess.run(
+        [sys.executable, "-S", "-s", "-c", program],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(str(tmp_path))
+
+
+def test_the_api_s_archive_holds_no_trace_of_the_machine() -> None:
+    """No byte code, no program, no record of the installation; sorted, with fixed times and permissions."""
+    with zipfile.ZipFile(packaging.build_api_archive(KEPT).path) as archive:
+        entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    assert names == sorted(names)
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {entry.external_attr >> 16 for entry in entries} == {0o100644, 0o100755}
+    assert [name for name in names if name.endswith((".pyc", "RECORD", "INSTALLER")) or "/bin/" in name] == []
+    assert {"api_lambda/handler.py", "prediction_contract/serving.py"} <= set(names)
+    assert {name.split("/")[0] for name in names if name.endswith(".py")} <= {
+        "api_lambda",
+        "prediction_contract",
+        "cryptography",
+        "cffi",
+        "pycparser",
+    }
+
+
+def test_the_same_sources_give_the_same_bytes(checkout: Path, tmp_path: Path) -> None:
+    """Built twice, in other folders, after files were touched: one digest; one byte more: another."""
+
+    def built(out: str) -> list[str]:
+        made: list[Any] = [
+            build(tmp_path / out) for build in (packaging.build_glue_archive, packaging.build_sagemaker_code)
+        ]
+        return [each.archive.sha256 for each in made]
+
+    first = built("first")
+    (checkout / "prediction_contract" / "__pycache__").mkdir()
+    (checkout / "prediction_contract" / "__pycache__" / "work.cpython-311.pyc").write_bytes(b"x")
+    (checkout / "prediction_contract" / ".editor").write_text("x")
+    for path in checkout.rglob("*.py"):
+        path.chmod(0o700)
+        path.touch()
+    assert built("second") == first
+    (checkout / "prediction_contract" / "work.py").write_text("# other\n")
+    changed = built("third")
+    assert all(one != other for one, other in zip(first, changed, strict=True))
+
+
+@pytest.mark.usefixtures("checkout")
+def test_job_archives_hold_the_package_and_the_contract(tmp_path: Path) -> None:
+    """Every file, data files too, under the path that Python imports it by; tree and archive are the same."""
+    for build, package in (
+        (packaging.build_glue_archive, "glue_scripts"),
+        (packaging.build_sagemaker_code, "sagemaker_scripts"),
+    ):
+        code = build(tmp_path / "out")
+        assert members(code.archive.path) == code.files
+        assert {f"{package}/work.py", "prediction_contract/part/schema.json"} <= set(code.files)
+        assert {name.split("/")[0] for name in code.files} == {package, "prediction_contract"}
+
+
+def test_a_missing_package_is_named(checkout: Path, tmp_path: Path) -> None:
+    """An archive without its package is not built."""
+    (checkout / "glue_scripts" / "__init__.py").unlink()
+    with pytest.raises(PackagingError, match="glue_scripts"):
+        packaging.build_glue_archive(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_built_already_is_not_built_again(checkout: Path, tmp_path: Path) -> None:
+    """An archive of the same sources is taken as it is, and old ones of its kind make room."""
+    out = tmp_path / "out"
+    first = packaging.build_glue_archive(out).archive
+    moment = first.path.stat().st_mtime_ns
+    assert packaging.build_glue_archive(out).archive == first
+    assert first.path.stat().st_mtime_ns == moment
+    built = [first]
+    for number in range(10):
+        (checkout / "glue_scripts" / "work.py").write_text(f"# {number}\n")
+        built.append(packaging.build_glue_archive(out).archive)
+    packaging.build_sagemaker_code(out)
+    left = {path.name for path in out.iterdir()}
+    assert built[-1].path.name in left
+    assert len(left) == 5
+
+
+def test_tar_archives_are_readable_and_timeless() -> None:
+    """The compressed header and the entries carry no moment and no owner."""
+    content = packaging._tar_gz({"b.py": b"2", "a.py": b"1"})
+    assert content[4:8] == b"\0\0\0\0"
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        assert [(each.name, each.mtime, each.uid, each.mode) for each in archive] == [
+            ("a.py", 0, 0, 0o644),
+            ("b.py", 0, 0, 0o644),
+        ]

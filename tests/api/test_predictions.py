@@ -1,0 +1,263 @@
+"""The route of predictions over real DynamoDB: values, provenance, pointers, faults, and the log."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from infra.local.weather_faults import Fault
+from prediction_contract.serving import Enrichment
+from tests.api.api_calls import REQUEST_ID, ApiUnderTest, recorded_event
+from tests.api.published_batches import FLIGHT, PublishedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.local.weather_service import WeatherServer
+    from tests.stack_runs import LocalStack
+
+pytestmark = pytest.mark.stack
+PROVIDER_PATH = "/v1/stations/{origin}/observations?time={hour}"
+
+
+def weather_of(weather: WeatherServer, **changes: Any) -> Enrichment:
+    """Return the enrichment of the tests' schema by a weather service."""
+    members = {"timeout_milliseconds": 5000, "cache_seconds": 0, "fields": ("temp", "visib"), **changes}
+    return Enrichment("weather", f"{weather.url}{PROVIDER_PATH}", **members)
+
+
+@pytest.fixture
+def trouble(weather: WeatherServer) -> Iterator[Any]:
+    """Give a function that puts the weather service in trouble, until the test ends."""
+    yield weather.faults.order
+    weather.faults.order(Fault())
+
+
+def test_a_prediction_is_answered_as_it_was_written(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Every digit, null and character comes back, with the whole provenance."""
+    batch_id = model.publish(FLIGHT, '{"flight":"other"}')
+    answer = api.prediction(model.name)
+    assert answer.status == 200
+    assert f'"prediction":{FLIGHT}' in answer.event["body"]
+    assert answer.document["entity_id"] == "AA-1141-JFK"
+    assert answer.document["model"] == model.name
+    provenance = answer.document["provenance"]
+    pointer = model.registry.pointer(model.name, "us-east-1")
+    assert pointer is not None
+    assert provenance == {
+        "batch_id": batch_id,
+        "partition": "2013-02-01",
+        "model_version": "v7",
+        "published_at": pointer.published_at,
+        "sequence": 1,
+        "request_id": REQUEST_ID,
+    }
+    assert answer.document["enrichment"] == {}
+    empty = api.prediction(model.name, "other").document["prediction"]
+    assert empty["flight"] == "other"
+    assert {value for name, value in empty.items() if name != "flight"} == {None}
+
+
+@pytest.mark.parametrize(
+    "entity_id", ["Zürich 1/2", "a%b", "100%", "..", "+ ?#", "\u2028\U0001f6eb", "x" * 2048]
+)
+def test_any_key_can_be_asked_for(api: ApiUnderTest, model: PublishedModel, entity_id: str) -> None:
+    """Percent-encoded once, every key of a batch is found; so it is decoded, unless it looks encoded."""
+    model.publish(json.dumps({"flight": entity_id}))
+    for form in (quote(entity_id, safe=""), entity_id):
+        answer = api.prediction(model.name, form)
+        assert (answer.status, answer.document["entity_id"]) == (200, entity_id)
+
+
+@pytest.mark.parametrize("form", ["%FF", "%C3", "x" * 2049, "%00" * 2049, "\ud800"])
+def test_what_is_no_key_is_refused(api: ApiUnderTest, model: PublishedModel, form: str) -> None:
+    """Bytes that are no UTF-8, and keys longer than DynamoDB's."""
+    model.publish(FLIGHT)
+    assert api.prediction(model.name, form).problem == "invalid-entity-id"
+
+
+def test_unknown_entities_and_models_are_404(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Each in its own words, and neither repeats what was asked."""
+    assert api.prediction(model.name).problem == "unknown-model"
+    model.publish(FLIGHT)
+    for name, entity_id, kind in (
+        (model.name, "marker-4711", "unknown-entity"),
+        ("marker_4711", "a", "unknown-model"),
+        ("MARKER-4711", "a", "unknown-model"),
+        ("m" * 60, "a", "unknown-model"),
+    ):
+        answer = api.prediction(name, entity_id)
+        assert (answer.status, answer.problem) == (404, kind)
+        assert "4711" not in json.dumps(answer.event)
+
+
+def test_an_entity_of_an_older_batch_is_unknown(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Only the live batch counts: what an earlier one held is not served."""
+    model.publish(FLIGHT, '{"flight":"gone"}')
+    assert api.prediction(model.name, "gone").status == 200
+    second = model.publish(FLIGHT, partition="2013-02-02")
+    assert api.prediction(model.name, "gone").problem == "unknown-entity"
+    assert api.prediction(model.name).document["provenance"]["batch_id"] == second
+
+
+def test_a_hold_changes_nothing_for_readers(api: ApiUnderTest, model: PublishedModel) -> None:
+    """The pointer's sequence moves on with a hold; the publication that made the batch live stays."""
+    batch_id = model.publish(FLIGHT)
+    model.hold()
+    pointer = model.registry.pointer(model.name, "us-east-1")
+    assert pointer is not None
+    assert pointer.sequence == 2
+    provenance = api.prediction(model.name).document["provenance"]
+    assert (provenance["batch_id"], provenance["sequence"]) == (batch_id, 1)
+
+
+def test_a_hold_before_any_publication_leaves_the_model_unknown(
+    api: ApiUnderTest, model: PublishedModel
+) -> None:
+    """A pointer without a batch points nowhere."""
+    model.hold()
+    assert api.prediction(model.name).problem == "unknown-model"
+
+
+def test_the_pointer_is_believed_for_its_seconds_only(
+    local_stack: LocalStack, api: ApiUnderTest, model: PublishedModel
+) -> None:
+    """Within the cache time the old batch is served whole; without it the new one at once."""
+    cached = ApiUnderTest(
+        api.issuer,
+        {
+            "AWS_ENDPOINT_URL": local_stack.environment["AWS_ENDPOINT_URL"],
+            "MLPIPE_POINTER_CACHE_SECONDS": "60",
+        },
+    )
+    first = model.publish(FLIGHT)
+    assert cached.prediction(model.name).document["provenance"]["batch_id"] == first
+    second = model.publish(FLIGHT, partition="2013-02-02")
+    assert cached.prediction(model.name).document["provenance"]["batch_id"] == first
+    assert api.prediction(model.name).document["provenance"]["batch_id"] == second
+
+
+def test_an_expired_item_of_the_live_batch_is_served_and_reported(
+    api: ApiUnderTest, model: PublishedModel
+) -> None:
+    """A live batch does not expire: the item is right as long as it is there, and the log says error."""
+    model.publish(FLIGHT, expires_at=datetime.now(UTC) - timedelta(days=1))
+    assert api.prediction(model.name).status == 200
+    assert (api.last_line["level"], api.last_line["fault"]) == ("ERROR", "live_item_expired")
+
+
+def test_an_altered_item_is_not_served(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A value that does not have the row's checksum is a fault, not a prediction."""
+    batch_id = model.publish(FLIGHT)
+    model.client.update_item(
+        TableName=model.table,
+        Key={"entity_id": {"S": "AA-1141-JFK"}, "batch_id": {"S": batch_id}},
+        UpdateExpression="SET probability = :other",
+        ExpressionAttributeValues={":other": {"N": "0.9"}},
+    )
+    answer = api.prediction(model.name)
+    assert (answer.status, answer.problem) == (500, "internal-fault")
+    assert api.last_line["cause"] == "DamagedItemError"
+
+
+@pytest.mark.parametrize("serving", ["", "{}", '{"serving_version":2}'])
+def test_a_publication_that_cannot_be_served_is_a_fault(
+    api: ApiUnderTest, model: PublishedModel, serving: str
+) -> None:
+    """It is neither unknown nor empty: the log names publication and model."""
+    model.publish(FLIGHT, serving=serving or " ")
+    answer = api.prediction(model.name)
+    assert (answer.status, answer.problem) == (500, "internal-fault")
+    assert f"publication 1 of {model.name}" in api.last_line["cause"]
+
+
+def test_an_answer_beyond_the_load_balancer_s_limit_is_refused(
+    api: ApiUnderTest, model: PublishedModel
+) -> None:
+    """A row whose escapes outgrow the limit is told as such, not as a bad gateway."""
+    model.publish(json.dumps({"flight": "big", "reasons": "\u0001" * 200_000}))
+    assert api.prediction(model.name, "big").problem == "answer-too-large"
+
+
+@pytest.mark.parametrize(
+    "name", ["alb_single_value", "alb_multi_value", "alb_both_shapes", "alb_base64_body"]
+)
+def test_recorded_events_are_answered_in_their_own_mode(
+    api: ApiUnderTest, model: PublishedModel, name: str
+) -> None:
+    """Lists where lists came, single values where those came; a body is not in the way."""
+    model.publish(FLIGHT)
+    answer = api.send(recorded_event(name, model=model.name, token=api.issuer.token()))
+    assert answer.status == 200
+    assert answer.event["statusDescription"] == "200 OK"
+    multi = name in {"alb_multi_value", "alb_both_shapes"}
+    assert ("multiValueHeaders" in answer.event, "headers" in answer.event) == (multi, not multi)
+    assert answer.headers["X-Request-Id"] == REQUEST_ID
+    assert api.last_line["trace_id"] == "Root=1-5c536348-3d683b8b04734faae651f476"
+
+
+def test_enrichment_stands_beside_the_prediction(
+    api: ApiUnderTest, model: PublishedModel, weather: WeatherServer
+) -> None:
+    """The provider is asked with the row's own values, and shows the declared fields only."""
+    model.publish(FLIGHT, '{"flight":"nowhere"}', enrichments=(weather_of(weather),))
+    found = api.prediction(model.name).document["enrichment"]["weather"]
+    assert found == {
+        "status": "ok",
+        "age_seconds": 0,
+        "data": {"temp": Decimal("30.02"), "visib": Decimal(10)},
+    }
+    nowhere = api.prediction(model.name, "nowhere").document["enrichment"]
+    assert nowhere == {"weather": {"status": "not_applicable"}}
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("dead"), Fault("failing", status=500), Fault("failing", status=404)], ids=str
+)
+def test_a_provider_in_trouble_does_not_take_the_prediction_with_it(
+    api: ApiUnderTest, model: PublishedModel, weather: WeatherServer, trouble: Any, fault: Fault
+) -> None:
+    """Without an older answer the enrichment is unavailable, with one it is stale; the status stays 200."""
+    model.publish(FLIGHT, enrichments=(weather_of(weather),))
+    trouble(fault)
+    answer = api.prediction(model.name)
+    assert answer.status == 200
+    assert answer.document["enrichment"] == {"weather": {"status": "unavailable"}}
+    assert set(api.last_line["enrichment"]) == {"weather"}
+    trouble(Fault())
+    assert api.prediction(model.name).document["enrichment"]["weather"]["status"] == "ok"
+    trouble(fault)
+    stale = api.prediction(model.name).document["enrichment"]["weather"]
+    assert (stale["status"], stale["data"]["temp"]) == ("stale", Decimal("30.02"))
+
+
+def test_a_required_enrichment_that_is_missing_is_503(
+    api: ApiUnderTest, model: PublishedModel, weather: WeatherServer, trouble: Any
+) -> None:
+    """A model may say that its prediction is worth nothing alone."""
+    model.publish(FLIGHT, enrichments=(weather_of(weather, required=True),))
+    trouble(Fault("dead"))
+    answer = api.prediction(model.name)
+    assert (answer.status, answer.problem) == (503, "enrichment-unavailable")
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_no_value_and_no_token_is_logged(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A line tells what happened and where to look, not what was asked or answered."""
+    marker = f"secret-{uuid.uuid4().hex}"
+    model.publish(json.dumps({"flight": marker, "reasons": marker}))
+    token = api.issuer.token()
+    assert api.get(f"/v1/models/{model.name}/predictions/{marker}", token=token).status == 200
+    line = api.last_line
+    assert marker not in api.lines[-1]
+    assert token not in api.lines[-1]
+    assert (line["level"], line["status"], line["request_id"]) == ("INFO", 200, REQUEST_ID)
+    assert line["route"] == "/v1/models/{model}/predictions/{entity_id}"
+    assert line["milliseconds"] > 0
+    assert len(api.lines) == 1

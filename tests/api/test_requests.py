@@ -1,0 +1,184 @@
+"""Routing, problem documents and headers, before any store is asked."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api_lambda import handler as entry
+from api_lambda.settings import Settings, SettingsError
+from tests.api.api_calls import REQUEST_ID, ApiUnderTest, environment, recorded_event
+
+if TYPE_CHECKING:
+    from tests.fakes.token_issuer import TokenIssuer
+
+
+@pytest.fixture
+def alone(session_issuer: TokenIssuer) -> ApiUnderTest:
+    """Give an application whose store nobody serves."""
+    return ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+
+
+def test_the_health_check_is_answered_without_a_store(alone: ApiUnderTest) -> None:
+    """The load balancer's own event, as recorded, has neither token nor query."""
+    answer = alone.send(recorded_event("alb_health_check"))
+    assert (answer.status, answer.document) == (200, {"status": "ok"})
+    assert alone.last_line["route"] == "/healthz"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/healthz/",
+        "//healthz",
+        "/%68ealthz",
+        "/v1/models/m/predictions",
+        "/v1/models/m/predictions/",
+        "/v1/models//predictions/a",
+        "/v1/models/m/n/predictions/a",
+        "/v2/models/m/predictions/a",
+        f"/v1/models/m/predictions/{'x' * 10_000}",
+    ],
+)
+def test_unknown_routes_are_404(alone: ApiUnderTest, path: str) -> None:
+    """Nothing that is not a route is guessed to be one, with a token or without."""
+    for token in (None, ""):
+        answer = alone.get(path, token=token)
+        assert (answer.status, answer.problem) == (404, "unknown-route")
+    assert alone.last_line["route"] is None
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "", "GET "])
+@pytest.mark.parametrize("path", ["/healthz", "/v1/models/m/predictions/a"])
+def test_other_methods_are_405_with_allow(alone: ApiUnderTest, method: str, path: str) -> None:
+    """The answer says which methods there are; no token is needed to be told."""
+    answer = alone.get(path, method=method, token="")
+    assert (answer.status, answer.problem) == (405, "method-not-allowed")
+    assert answer.headers["Allow"] == "GET, HEAD"
+
+
+def test_head_is_get_without_a_body(alone: ApiUnderTest) -> None:
+    """Status and headers are the same."""
+    head, get = alone.get("/healthz", method="HEAD"), alone.get("/healthz")
+    assert (head.status, head.headers, head.event["body"]) == (200, get.headers, "")
+
+
+def test_every_answer_has_the_security_headers(alone: ApiUnderTest) -> None:
+    """Success and problem alike: not stored, not sniffed, not framed, only over TLS."""
+    for answer in (alone.get("/healthz"), alone.get("/nowhere"), alone.prediction("m")):
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert answer.headers["Strict-Transport-Security"].startswith("max-age=63072000")
+        assert answer.headers["X-Request-Id"] == REQUEST_ID
+
+
+def test_a_problem_leads_to_its_line_in_the_log(alone: ApiUnderTest) -> None:
+    """Instance, header and log carry one request id; the log knows the kind."""
+    answer = alone.get("/v1/models/m/predictions/a", token="")
+    assert answer.document["instance"] == f"urn:mlpipe:request:{REQUEST_ID}"
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="mlpipe"'
+    line = alone.last_line
+    assert (line["request_id"], line["status"], line["problem"]) == (REQUEST_ID, 401, "missing-token")
+
+
+def test_why_a_token_is_invalid_is_for_the_log_only(alone: ApiUnderTest) -> None:
+    """An attacker learns nothing; an operator sees which check failed, and never the token."""
+    token = alone.issuer.token(exp=1)
+    answer = alone.get("/v1/models/m/predictions/a", token=token)
+    assert (answer.status, answer.problem) == (401, "invalid-token")
+    assert "expired" not in answer.event["body"]
+    assert alone.last_line["cause"] == "expired"
+    assert token not in alone.lines[-1]
+
+
+def test_two_authorization_headers_are_refused(alone: ApiUnderTest) -> None:
+    """Whoever sends two hopes that somebody reads the other one."""
+    good = f"Bearer {alone.issuer.token()}"
+    event = {"httpMethod": "GET", "path": "/v1/models/m/predictions/a"}
+    for headers in ({"authorization": [good, good]}, {"authorization": [good], "Authorization": ["x"]}):
+        assert alone.send({**event, "multiValueHeaders": headers}).problem == "invalid-token"
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    event=st.one_of(
+        st.none() | st.integers() | st.text(),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "httpMethod": st.none() | st.sampled_from(["GET", "HEAD", "POST"]) | st.integers(),
+                "path": st.none() | st.text(max_size=50) | st.integers(),
+                "headers": st.none() | st.dictionaries(st.text(max_size=9), st.none() | st.text(max_size=9)),
+                "multiValueHeaders": st.none()
+                | st.dictionaries(st.text(max_size=9), st.none() | st.lists(st.text(max_size=9))),
+                "body": st.none() | st.text(max_size=20),
+                "isBase64Encoded": st.none() | st.booleans(),
+            },
+        ),
+    )
+)
+def test_any_event_gets_an_answer(alone: ApiUnderTest, event: Any) -> None:
+    """Whatever stands in an event, the answer is one the load balancer takes, and no fault of ours."""
+    answer = alone.send(event)
+    assert answer.status in {200, 401, 404, 405}
+    assert isinstance(answer.event["body"], str)
+    assert all(isinstance(value, str) for value in answer.headers.values())
+
+
+def test_the_handler_reads_its_environment_once(
+    session_issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first event builds the application, later ones use it; each leaves one line on standard output."""
+    for name, value in environment(MLPIPE_JWKS_URL=session_issuer.url).items():
+        monkeypatch.setenv(name, value)
+    entry._application.cache_clear()
+    context = SimpleNamespace(aws_request_id=REQUEST_ID)
+    event = {"httpMethod": "GET", "path": "/healthz", "headers": {}}
+    assert entry.handler(event, context)["statusCode"] == 200
+    monkeypatch.delenv("MLPIPE_STAGE")
+    assert entry.handler(event, context)["statusCode"] == 200
+    assert [json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()] == [200, 200]
+    entry._application.cache_clear()
+    with pytest.raises(SettingsError, match="MLPIPE_STAGE is not set"):
+        entry.handler(event, context)
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"AWS_REGION": ""}, "AWS_REGION"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "AWS_SECRET_ACCESS_KEY"),
+        ({"MLPIPE_STAGE": "Bad Stage"}, "stage"),
+        ({"MLPIPE_JWKS_URL": "http://issuer.example/jwks"}, "MLPIPE_JWKS_URL"),
+        ({"MLPIPE_JWKS_URL": "file:///etc/passwd"}, "MLPIPE_JWKS_URL"),
+        ({"MLPIPE_TOKEN_CLIENT_IDS": "", "MLPIPE_TOKEN_AUDIENCES": " , "}, "MLPIPE_TOKEN_AUDIENCES"),
+        ({"MLPIPE_PROVIDER_ORIGINS": "https://a.example/path"}, "MLPIPE_PROVIDER_ORIGINS"),
+        ({"MLPIPE_PROVIDER_ORIGINS": "a.example"}, "MLPIPE_PROVIDER_ORIGINS"),
+        ({"MLPIPE_POINTER_CACHE_SECONDS": "61"}, "MLPIPE_POINTER_CACHE_SECONDS"),
+        ({"MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS": "-1"}, "MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS"),
+        ({"MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS": "1e3"}, "MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS"),
+    ],
+)
+def test_settings_that_cannot_be_right_are_named(variables: dict[str, str], named: str) -> None:
+    """A function with a wrong environment does not start, and says which variable is at fault."""
+    with pytest.raises(SettingsError, match=named) as raised:
+        Settings.from_environment(environment(**variables))
+    assert "test-secret" not in str(raised.value)
+
+
+def test_settings_have_sound_defaults_and_hide_secrets() -> None:
+    """Without more words: AWS's own endpoint, five seconds, the deployment's scope."""
+    settings = Settings.from_environment(environment(MLPIPE_TOKEN_SCOPE="", AWS_SESSION_TOKEN="test-session"))
+    assert settings.dynamodb_url == "https://dynamodb.us-east-1.amazonaws.com"
+    assert (settings.pointer_seconds, settings.enrichment_seconds) == (5, 0.8)
+    assert settings.read_scope == "mlpipe-local-api/predictions:read"
+    assert "test-secret" not in repr(settings)
+    assert "test-session" not in repr(settings)

@@ -1,0 +1,192 @@
+"""Tests of what a publication tells the API."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prediction_contract.row import row_contract
+from prediction_contract.schema import PredictionSchema
+from prediction_contract.serving import Enrichment, InvalidServingError, Serving
+
+SCHEMA = PredictionSchema.from_document(
+    {
+        "key": "flight",
+        "columns": [
+            {"name": "flight", "type": "string", "nullable": False},
+            {"name": "origin", "type": "string", "nullable": True},
+            {"name": "hour", "type": "timestamp", "nullable": True},
+            {"name": "day", "type": "date", "nullable": True},
+            {"name": "seats", "type": "long", "nullable": True},
+            {"name": "late", "type": "boolean", "nullable": True},
+            {"name": "probability", "type": "double", "nullable": True},
+            {"name": "reasons", "type": "json", "nullable": True},
+        ],
+    }
+)
+URL = "https://api.weather.example/v1/stations/{origin}/observations?time={hour}"
+
+
+def weather(url: str = URL, **changes: Any) -> Enrichment:
+    """Return an enrichment, changed."""
+    members: dict[str, Any] = {"name": "weather", "fields": ("temp",), **changes}
+    return Enrichment(url=url, **members)
+
+
+def serving(*enrichments: Enrichment, **changes: Any) -> Serving:
+    """Return a serving record, changed."""
+    members: dict[str, Any] = {"schema": SCHEMA, "model_version": "7", "row_count": 3, "checksum": "5"}
+    return Serving(**{**members, "enrichments": enrichments, **changes})
+
+
+def test_serving_survives_its_json() -> None:
+    """What the publisher writes the API reads, members of a later version left out."""
+    written = serving(weather(required=True, cache_seconds=0), weather(name="fares", timeout_milliseconds=1))
+    assert Serving.from_json(written.to_json()) == written
+    later = {**json.loads(written.to_json()), "later": [1.5]}
+    later["enrichments"][0]["later"] = {}
+    assert Serving.from_json(json.dumps(later)) == written
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"serving_version": 2},
+        {"serving_version": True},
+        {"serving_version": None},
+        {"schema": {"key": "flight", "columns": []}},
+        {"schema": None},
+        {"model_version": ""},
+        {"model_version": 7},
+        {"row_count": -1},
+        {"row_count": "3"},
+        {"checksum": "-5"},
+        {"checksum": str(2**64)},
+        {"enrichments": {}},
+        {"enrichments": ["weather"]},
+        {"enrichments": [{"name": "weather"}]},
+        {"enrichments": [weather().to_document()] * 2},
+        {"enrichments": [{**weather().to_document(), "fields": [1]}]},
+        {"enrichments": [{**weather().to_document(), "timeout_milliseconds": 1.5}]},
+        {"enrichments": [{**weather().to_document(), "required": "no"}]},
+        {"enrichments": [weather(name=f"w{number}").to_document() for number in range(9)]},
+    ],
+    ids=str,
+)
+def test_other_documents_are_refused(change: dict[str, Any]) -> None:
+    """A record of another version, form or sense is no serving record."""
+    document = {**json.loads(serving(weather()).to_json()), **change}
+    with pytest.raises(InvalidServingError):
+        Serving.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a":1,"a":2}', "NaN", "\ud800"])
+def test_what_is_no_json_object_is_refused(text: str) -> None:
+    """Broken text raises the one error."""
+    with pytest.raises(InvalidServingError):
+        Serving.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "ftp://api.example/x",
+        "https://",
+        "https://api.example",
+        "https://{origin}.example/x",
+        "https://api.example:{seats}/x",
+        "https://user:pass@api.example/x",
+        "https://API.example/x",
+        "https://api.example/x y",
+        "https://api.example/x#part",
+        "https://api.example/x\r\nHost: evil",
+        "https://api.example\\@evil.example/x",
+        "https://api.example/{Origin}",
+        "https://api.example/{origin",
+        "https://api.example/ü",
+        "https://api.example/" + "x" * 2000,
+    ],
+)
+def test_urls_that_could_lead_elsewhere_are_refused(url: str) -> None:
+    """Placeholders stand after the host only; no user, fragment, space or control character."""
+    with pytest.raises(InvalidServingError):
+        weather(url)
+
+
+@pytest.mark.parametrize("column", ["probability", "reasons", "unknown", "row_checksum"])
+def test_urls_take_columns_that_have_one_spelling(column: str) -> None:
+    """No column that is not there, no double, nothing nested."""
+    with pytest.raises(InvalidServingError, match=column):
+        serving(weather(f"https://api.example/{{{column}}}"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "Weather"},
+        {"name": ""},
+        {"fields": ()},
+        {"fields": ("temp", "temp")},
+        {"fields": ("a b",)},
+        {"timeout_milliseconds": 0},
+        {"timeout_milliseconds": 5001},
+        {"cache_seconds": -1},
+        {"cache_seconds": 86_401},
+    ],
+    ids=str,
+)
+def test_declarations_out_of_range_are_refused(change: dict[str, Any]) -> None:
+    """Each member has its form and bounds."""
+    with pytest.raises(InvalidServingError):
+        weather(**change)
+
+
+def test_a_url_is_filled_with_the_row_s_own_spelling() -> None:
+    """Texts, moments, days, integers and booleans; the key by either name."""
+    template = "http://127.0.0.1:80/{entity_id}/{flight}/{origin}?h={hour}&d={day}&s={seats}&l={late}"
+    line = (
+        '{"flight":"Zü/1?&","origin":"a b","hour":"2013-02-01T05:00:00-05:00","day":"2013-02-01",'
+        '"seats":9007199254740993,"late":false}'
+    )
+    row = row_contract(SCHEMA).accept(line.encode())
+    assert weather(template).url_for(row) == (
+        "http://127.0.0.1:80/Z%C3%BC%2F1%3F%26/Z%C3%BC%2F1%3F%26/a%20b?h=2013-02-01T10%3A00%3A00.000000Z"
+        "&d=2013-02-01&s=9007199254740993&l=false"
+    )
+
+
+@pytest.mark.parametrize("origin", [None, "", ".", ".."])
+def test_a_row_that_cannot_fill_the_url_has_none(origin: str | None) -> None:
+    """No value, and values that a server would take for another path."""
+    row = row_contract(SCHEMA).accept(
+        json.dumps({"flight": "A", "origin": origin, "hour": "2013-02-01T05:00:00Z"}).encode()
+    )
+    assert weather().url_for(row) is None
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40))
+def test_no_value_changes_where_a_url_leads(value: str) -> None:
+    """Whatever a value holds, scheme, host, path depth and query stay those of the template."""
+    row_text = json.dumps({"flight": "A", "origin": value, "hour": "2013-02-01T05:00:00Z"})
+    row = row_contract(SCHEMA).accept(row_text.encode())
+    url = weather().url_for(row)
+    if url is None:
+        assert value in {".", ".."}
+        return
+    assert url.startswith("https://api.weather.example/v1/stations/")
+    assert url.endswith("/observations?time=2013-02-01T05%3A00%3A00.000000Z")
+    assert (url.count("/"), url.count("?"), url.count("#")) == (6, 1, 0)
+    assert url.isascii()
+    assert url.isprintable()
+
+
+def test_an_enrichment_knows_its_origin() -> None:
+    """Scheme, host and port, by which a deployment allows it."""
+    assert weather().origin == "https://api.weather.example"
+    assert weather("http://[::1]:8080/x").origin == "http://[::1]:8080"
+    assert weather().placeholders == ("origin", "hour")

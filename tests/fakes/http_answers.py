@@ -1,0 +1,97 @@
+"""HTTP servers that answer as a test tells them to."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class AnsweringServer(ThreadingHTTPServer):
+    """Answers by a list of answers, the last one for ever; counts requests and connections."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, *answers: tuple[int, bytes, dict[str, str]], seconds: float = 0.0) -> None:
+        self.answers, self.seconds = list(answers), seconds
+        self.requests: list[str] = []
+        self.connections = 0
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        """The address without a trailing slash."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 10
+
+    def setup(self) -> None:
+        self.server.connections += 1  # type: ignore[attr-defined]  # it is a AnsweringServer
+        super().setup()
+
+    def do_GET(self) -> None:
+        server: Any = self.server
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        server.requests.append(self.path)
+        status, body, headers = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
+        time.sleep(server.seconds)
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = headers.get("Connection") == "close"
+
+    do_POST = do_GET  # noqa: N815 -- the name is the base class's
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
+        """Say nothing."""
+
+
+@contextmanager
+def serving(*answers: tuple[int, bytes, dict[str, str]], seconds: float = 0.0) -> Iterator[AnsweringServer]:
+    """Serve these answers until the block ends."""
+    with AnsweringServer(*answers, seconds=seconds) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join(10)
+
+
+@contextmanager
+def speaking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Accept one connection after another and let `talk` have it; give the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def accept() -> None:
+            while not ended.is_set():
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    try:
+                        connection.recv(65_536)
+                        talk(connection)
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ended.set()
