@@ -57,6 +57,8 @@ def unsaved_state(log: Path, *, offset: int) -> str | None:
 
 def _first_line(log: Path, offset: int, phrases: tuple[str, ...]) -> str | None:
     """Return the first line of a log, from an offset on, that holds one of the phrases."""
+    if not log.exists():
+        return None  # Removed by hand while the stack was up: that must not keep it from being stopped.
     with log.open("rb") as stream:
         stream.seek(offset)
         for line in stream:

@@ -99,9 +99,11 @@ class StackControl:
         Raises:
             StackError: A process could not be ended, or a component ended without saving its state.
         """
-        if not self.directory.root.exists():
+        if not self.directory.root.exists() and not stack_processes(self.directory.root):
             self.say(f"The stack is down: it was never started in {self.directory.root}.")
             return
+        # Whoever removed it while the stack was up still wants its processes ended.
+        self.directory.create()
         with self._alone():
             self.directory.provisioned_file.unlink(missing_ok=True)
             supervisor = find_supervisor(self.directory)
@@ -130,8 +132,11 @@ class StackControl:
         status = read_status(self.directory)
         supervised = find_supervisor(self.directory) is not None
         left = [] if supervised else stack_processes(self.directory.root)
-        if status is None or not (supervised or left or _has_running(status)):
+        if not (supervised or left or (status is not None and _has_running(status))):
             self.say("The stack is down. `make up` starts it.")
+            return False
+        if status is None:
+            self.say(f"{self.directory.status_file} is gone, processes are there. `make down` ends them.")
             return False
         healthy = supervised
         if not supervised:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import queue
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from infra.local.processes import end_processes, family, holds_port, is_alive, p
 from infra.local.stack_state import PROJECT_ROOT, ComponentStatus, StackError, log_tail, port_is_free
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     import psutil
 
@@ -41,6 +43,7 @@ class SupervisedComponent:
         self._log_offset = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._relatives: list[psutil.Process] = []
+        self._answers: queue.SimpleQueue[str | None] | None = None
         self._last_answer = "it was not asked yet"
 
     def revive(self) -> None:
@@ -122,6 +125,7 @@ class SupervisedComponent:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._answers = None
         now = time.time()
         # What a death lost stays in the status, so that whoever asked for the start can tell it.
         self.status = replace(self.status.entering("starting"), pid=self._process.pid, started_at=now)
@@ -144,8 +148,11 @@ class SupervisedComponent:
             return
         if not holds_port(self._process.pid, self.component.port):
             self._last_answer = f"its process does not listen on 127.0.0.1:{self.component.port}"
-        else:
-            problem = self.component.probe()
+        elif self._answers is None:
+            self._answers = _asked(self.component.probe)
+        elif not self._answers.empty():
+            problem = self._answers.get()
+            self._answers = None
             if problem is None:
                 self._note_ready()
                 return
@@ -207,3 +214,10 @@ class SupervisedComponent:
         if not self.component.children_outlive_it or self.status.state == "stopped":
             leftovers = stack_processes(self._directory.root, role=self.component.name)
             end_processes(leftovers, grace_seconds=2)
+
+
+def _asked(probe: Callable[[], str | None]) -> queue.SimpleQueue[str | None]:
+    """Ask in a thread of its own: a component that does not answer must not hide the death of another."""
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(probe()), daemon=True).start()
+    return answers

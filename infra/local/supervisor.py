@@ -46,6 +46,7 @@ class Supervisor:
         self._stop_asked = False
         self._mend_asked = False
         self._written: StackStatus | None = None
+        self._home = directory.root.stat()
 
     def run(self) -> None:
         """Supervise until a signal says to stop; then leave no process of the stack behind."""
@@ -55,7 +56,7 @@ class Supervisor:
         with locked(self._directory.root / "supervisor.lock", wait_seconds=0, on_wait=lambda: None):
             _logger.info("the supervisor of %s runs as process %d", self._directory.root, os.getpid())
             try:
-                while not self._stop_asked:
+                while not self._stop_asked and not self._is_homeless():
                     self._step()
                     time.sleep(_PERIOD_SECONDS)
             finally:
@@ -91,16 +92,31 @@ class Supervisor:
         end_processes(stack_processes(self._directory.root), grace_seconds=5)
         _logger.info("the supervisor ends")
 
+    def _is_homeless(self) -> bool:
+        """Tell whether the state directory was removed, as `git clean` does: nobody could find us by it."""
+        try:
+            homeless = not os.path.samestat(self._home, self._directory.root.stat())
+        except FileNotFoundError:
+            homeless = True
+        if homeless:
+            _logger.error("%s was removed: everything is stopped", self._directory.root)
+        return homeless
+
     def _write_status(self) -> None:
-        """Write the status file if anything changed."""
+        """Write the status file if anything changed; if that fails, the next step tries again."""
         status = StackStatus(
             supervisor_pid=os.getpid(),
             mended=self._mended,
             components={supervised.component.name: supervised.status for supervised in self._components},
         )
         if status != self._written:
-            write_status(self._directory, status)
-            self._written = status
+            try:
+                write_status(self._directory, status)
+            except OSError as error:
+                # A full disk, say: the components must be watched and stopped all the same.
+                _logger.error("the status cannot be written: %s", error)  # noqa: TRY400 -- the reason says all
+            else:
+                self._written = status
 
     def _note_signal(self, number: int, _frame: FrameType | None) -> None:
         """Remember what was asked; the loop does it between two steps."""

@@ -158,6 +158,45 @@ def test_an_answer_from_a_foreign_process_does_not_make_a_component_ready(tmp_pa
     assert f"its process does not listen on 127.0.0.1:{port}" in supervised.status.detail
 
 
+def test_a_component_that_does_not_answer_hides_no_other(tmp_path: Path) -> None:
+    """Asking a silent component takes the supervisor no time, so that a death elsewhere is told in time."""
+    directory = StackDirectory(tmp_path)
+    directory.create()
+    port = choose_ports(directory, ["weather"])["weather"]
+    asked, answered = threading.Event(), threading.Event()
+
+    def silent() -> str | None:
+        asked.set()
+        return None if answered.wait(60) else "silent"
+
+    component = Component(
+        name="weather",
+        title="a server that takes its time",
+        command=(sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"),
+        environment=clean_environment(tmp_path, "weather"),
+        port=port,
+        probe=silent,
+        loss="nothing",
+    )
+    supervised = SupervisedComponent(component, directory)
+
+    def reaches(state: str, event: threading.Event | None = None) -> Callable[[], bool]:
+        def look() -> bool:
+            supervised.advance(())
+            return supervised.status.state == state and (event is None or event.is_set())
+
+        return look
+
+    try:
+        took = wait_until(reaches("starting", asked), seconds=40, what="asked")
+        assert took < 40
+        answered.set()
+        wait_until(reaches("ready"), seconds=40, what="ready")
+    finally:
+        supervised.ask_to_stop()
+        supervised.finish_stop(deadline=0)
+
+
 def test_every_saved_state_file_is_read_before_the_emulator_does(tmp_path: Path) -> None:
     """A good file and none at all pass; a truncated one is named."""
     check_saved_state(tmp_path / "absent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -189,6 +190,20 @@ def test_down_ends_what_a_killed_supervisor_left(new_stack: Callable[..., StackR
     assert "Ended 1 processes that the supervisor had left" in run.down()
 
 
+@pytest.mark.parametrize("supervised", [True, False])
+def test_down_finds_a_stack_whose_directory_was_removed(
+    new_stack: Callable[..., StackRun], supervised: bool
+) -> None:
+    """After `git clean -fdx` of a running stack no process is left, whether its supervisor lives or not."""
+    run = new_stack("aws")
+    run.up()
+    if not supervised:
+        os.kill(run.supervisor_pid(), signal.SIGKILL)
+    shutil.rmtree(run.state_directory, ignore_errors=True)
+    run.down()
+    assert "The stack is up" in run.up()
+
+
 def test_down_ends_a_job_whose_executor_was_killed(new_stack: Callable[..., StackRun]) -> None:
     """A job has an environment and a session of its own: it is known by where its temporary files are."""
     run = new_stack("aws")
@@ -245,6 +260,34 @@ def test_a_caller_that_reads_to_the_end_of_the_pipe_is_not_held(new_stack: Calla
     assert done.returncode == 0, done.stdout
     assert run.components()["aws"]["state"] == "ready"
     assert os.getsid(run.supervisor_pid()) == run.supervisor_pid()
+
+
+def test_an_interrupted_up_says_what_goes_on_and_can_be_repeated(
+    new_stack: Callable[..., StackRun],
+) -> None:
+    """Ctrl-C ends `up` with a sentence and without a trace; the next `up` goes on with what was started."""
+    run = new_stack("aws", "snowflake")
+    # A shell that is not interactive starts what runs in its background with Ctrl-C ignored, which is inherited.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        starting = subprocess.Popen(
+            run.command("up"),
+            cwd=PROJECT_ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+    assert starting.stdout is not None
+    assert "Starting in" in starting.stdout.readline()
+    starting.send_signal(signal.SIGINT)
+    said, _ = starting.communicate(timeout=60)
+    assert starting.returncode == 130, said
+    assert "interrupted; what was started goes on. `make down` stops it." in said
+    assert "Traceback" not in said
+    run.up()
+    assert run.run("status").returncode == 0
 
 
 def test_a_reader_that_leaves_does_not_stop_a_start(new_stack: Callable[..., StackRun]) -> None:
