@@ -127,7 +127,7 @@ def delta_rows(schema: PredictionSchema, lines: list[PredictionLine], batch_id: 
             place = json_places[column.name]
             values = [None if line.row is None else line.row.texts[place] for line in lines]
         else:
-            rows = [None if line.row is None else line.row.values for line in lines]  # noqa: PD011  # no pandas
+            rows = [None if line.row is None else line.row.values for line in lines]
             values = [None if row is None else row[column.name] for row in rows]
         arrays[column.name] = pa.array(values, type=_arrow_type(column.type))
     arrays[BATCH_COLUMN] = pa.array([batch_id] * len(lines), type=pa.string())

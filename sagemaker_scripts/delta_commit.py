@@ -176,6 +176,8 @@ class ModelTable:
                 rows,
                 mode="overwrite",
                 predicate=f"{BATCH_COLUMN} = '{batch_id}'",
+                # A model may gain columns; earlier batches have no values there.
+                schema_mode="merge",
                 commit_properties=CommitProperties(
                     custom_metadata={_WRITER_MEMBER: writer},
                     app_transactions=[Transaction(batch_id, attempt)],

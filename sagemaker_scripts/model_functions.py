@@ -56,24 +56,46 @@ Artifact = dict[str, Any]
 
 @dataclass(frozen=True)
 class ModelFunctions:
-    """A model's own part.
+    """A model's own part; each module is imported when it is first asked for, so no job loads all three."""
 
-    Attributes:
-        features: Takes the partition's schedule and the rows of the days before it, outcomes that are not
-            known at the partition's beginning left empty.
-        history_days: How many days before the partition `features` wants to see.
-        train: Takes features joined with outcomes; returns what `predict` needs, by name: scikit-learn
-            estimators, numbers, texts, lists and dicts of these.
-        metrics: What the model is held to on days it was not trained on.
-        predict: Takes a partition's features, the artifact and the previous batch's predictions joined with
-            what became of them (None if there is no previous batch); returns the schema's columns.
-    """
+    package: str
 
-    features: Callable[[pd.DataFrame, pd.DataFrame], PreparedFeatures]
-    history_days: int
-    train: Callable[[pd.DataFrame], Artifact]
-    metrics: tuple[Metric, ...]
-    predict: Callable[[pd.DataFrame, Artifact, pd.DataFrame | None], pd.DataFrame]
+    @property
+    def features(self) -> Callable[[pd.DataFrame, pd.DataFrame], PreparedFeatures]:
+        """Takes the partition's schedule and the rows of the days before it.
+
+        Outcomes that are not known at the partition's beginning are left empty in these rows.
+        """
+        return self._module("features").features
+
+    @property
+    def history_days(self) -> int:
+        """How many days before the partition `features` wants to see: `HISTORY_DAYS` beside it."""
+        return self._module("features").HISTORY_DAYS
+
+    @property
+    def train(self) -> Callable[[pd.DataFrame], Artifact]:
+        """Takes features joined with outcomes; returns what `predict` needs, by name.
+
+        That may be scikit-learn estimators, numbers, texts, and lists and dicts of these.
+        """
+        return self._module("train").train
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What the model is held to on days it was not trained on: `METRICS` beside `train`."""
+        return self._module("train").METRICS
+
+    @property
+    def predict(self) -> Callable[[pd.DataFrame, Artifact, pd.DataFrame | None], pd.DataFrame]:
+        """Takes a partition's features, the artifact and the previous batch; returns the schema's columns.
+
+        The previous batch's predictions come joined with what became of them; None if there is no batch.
+        """
+        return self._module("predict").predict
+
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(f"{self.package}.{name}")
 
 
 def model_functions(model: str) -> ModelFunctions:
@@ -89,13 +111,4 @@ def model_functions(model: str) -> ModelFunctions:
             remedy="Add the model's features.py, train.py and predict.py, or start the job of another model",
             model=model,
         )
-    features, train, predict = (
-        importlib.import_module(f"{package}.{module}") for module in ("features", "train", "predict")
-    )
-    return ModelFunctions(
-        features=features.features,
-        history_days=features.HISTORY_DAYS,
-        train=train.train,
-        metrics=train.METRICS,
-        predict=predict.predict,
-    )
+    return ModelFunctions(package)

@@ -1,0 +1,68 @@
+"""A bucket in memory behind the calls of a boto3 S3 client that the scoring scripts make."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_START = datetime(2013, 2, 1, tzinfo=UTC)
+
+
+@dataclass
+class MemoryS3:
+    """One bucket; each put is a second later than the one before.
+
+    Attributes:
+        objects: Bytes by key.
+        conflicts: How many conditional puts to answer with a conflict before they are carried out.
+    """
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    conflicts: int = 0
+    _written: dict[str, datetime] = field(default_factory=dict)
+
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
+        """Answer with an object's body."""
+        if Key not in self.objects:
+            raise _error("NoSuchKey", "GetObject")
+        return {"Body": io.BytesIO(self.objects[Key])}
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "") -> None:  # noqa: ARG002, N803  # boto3's names
+        """Write an object, unless it must be new and is not."""
+        if IfNoneMatch and self.conflicts:
+            self.conflicts -= 1
+            raise _error("ConditionalRequestConflict", "PutObject")
+        if IfNoneMatch and Key in self.objects:
+            raise _error("PreconditionFailed", "PutObject")
+        self.objects[Key] = Body
+        self._written[Key] = _START + timedelta(seconds=len(self._written))
+
+    def get_paginator(self, operation: str) -> MemoryS3:
+        """Return what pages through listings."""
+        assert operation == "list_objects_v2"
+        return self
+
+    def paginate(self, *, Bucket: str, Prefix: str, Delimiter: str = "") -> Iterator[dict[str, Any]]:  # noqa: ARG002, N803  # boto3's names
+        """Give a page for each object or common prefix."""
+        folders = set()
+        for key in sorted(self.objects):
+            if not key.startswith(Prefix):
+                continue
+            head, slash, _ = key[len(Prefix) :].partition("/")
+            if Delimiter and slash:
+                folders.add(f"{Prefix}{head}/")
+            else:
+                yield {"Contents": [{"Key": key, "LastModified": self._written.get(key, _START)}]}
+        for folder in sorted(folders):
+            yield {"CommonPrefixes": [{"Prefix": folder}]}
+
+
+def _error(code: str, operation: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": code}}, operation)

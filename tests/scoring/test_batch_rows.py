@@ -1,0 +1,140 @@
+"""Tests of a batch's rows: values, parts, and the same rows in JSON and Arrow."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prediction_contract.delta_table import arrow_columns
+from prediction_contract.row import row_contract
+from prediction_contract.schema import PredictionSchema
+from sagemaker_scripts.batch_rows import PredictionsError, delta_rows, prediction_lines, write_parts
+from sagemaker_scripts.object_store import ObjectStore
+from tests.fakes.memory_s3 import MemoryS3
+
+BATCH = "20130201T060000Z-0123abcd"
+TYPES = {
+    "key": "string",
+    "words": "string",
+    "count": "long",
+    "exact": "decimal(38,6)",
+    "share": "double",
+    "flag": "boolean",
+    "day": "date",
+    "moment": "timestamp",
+    "nested": "json",
+}
+SCHEMA = PredictionSchema.from_document(
+    {
+        "key": "key",
+        "columns": [{"name": name, "type": kind, "nullable": name != "key"} for name, kind in TYPES.items()],
+    }
+)
+FULL: dict[str, Any] = {
+    "key": "AA-1",
+    "words": "Zürich ✈",
+    "count": 2**62 + 1,
+    "exact": Decimal("12345678901234567890123456789012.123456"),
+    "share": 0.1,
+    "flag": True,
+    "day": date(2013, 2, 1),
+    "moment": datetime(2013, 2, 1, 6, 30, tzinfo=UTC),
+    "nested": {"b": [1, None, Decimal("0.10")], "a": "x"},
+}
+
+
+def frame(*rows: dict[str, Any]) -> pd.DataFrame:
+    """Return rows as a DataFrame that leaves their values as they are."""
+    return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in TYPES})
+
+
+def test_json_and_delta_hold_the_same_rows() -> None:
+    """Every type arrives without loss in both, with the same checksum beside it."""
+    lines = prediction_lines(SCHEMA, frame(FULL, dict.fromkeys(TYPES) | {"key": "AA-2"}))
+    table = delta_rows(SCHEMA, lines, BATCH)
+    spelled = {field.name: str(field.type).replace(", 6", ",6") for field in table.schema}
+    assert spelled == {**arrow_columns(SCHEMA), "day": "date32[day]"}
+    contract = row_contract(SCHEMA)
+    for line, stored in zip(lines, table.to_pylist(), strict=True):
+        row = contract.accept(line.content)
+        assert stored.pop("batch_id") == BATCH
+        assert stored.pop("row_checksum") == row.checksum
+        nested = stored.pop("nested")
+        assert (None if nested is None else json.loads(nested, parse_float=Decimal)) == row.values["nested"]
+        assert stored == {name: value for name, value in row.values.items() if name != "nested"}
+
+
+def test_what_pandas_calls_missing_is_no_value() -> None:
+    """None, NaN, NaT and NA of columns that are no numbers with a point become null."""
+    missing = dict.fromkeys(TYPES) | {"key": "AA-1"}
+    missing |= {"words": float("nan"), "count": float("nan"), "flag": pd.NA, "moment": pd.NaT, "share": pd.NA}
+    (line,) = prediction_lines(SCHEMA, frame(missing))
+    assert line.refusal is None
+    assert set(json.loads(line.content).values()) == {None, "AA-1", line.checksum}
+
+
+def test_a_number_that_went_wrong_is_not_taken_for_missing() -> None:
+    """NaN in a double or decimal is written in sight of everybody; Delta keeps the row, to count alike."""
+    for wrong in ({"share": np.float64("nan")}, {"exact": Decimal("NaN")}, {"share": float("inf")}):
+        (line,) = prediction_lines(SCHEMA, frame(FULL | wrong))
+        assert line.refusal == "not_a_number"
+        (stored,) = delta_rows(SCHEMA, [line], BATCH).to_pylist()
+        assert {name for name, value in stored.items() if value is not None} == {"batch_id", "row_checksum"}
+        assert stored["row_checksum"] == line.checksum
+
+
+def test_numpys_values_are_written_as_pythons() -> None:
+    """Columns of NumPy types need no conversion by the model."""
+    columns = {"key": ["AA-1"], "count": np.array([7]), "share": np.array([0.25]), "flag": np.array([True])}
+    rows = pd.DataFrame(columns).reindex(columns=list(TYPES))
+    rows["moment"] = pd.to_datetime(["2013-02-01T06:30:00Z"])
+    (line,) = prediction_lines(SCHEMA, rows.astype({"exact": object}).assign(exact=None))
+    assert line.row is not None
+    assert line.row.values["moment"] == FULL["moment"]
+    assert (line.row.values["count"], line.row.values["share"], line.row.values["flag"]) == (7, 0.25, True)
+
+
+@pytest.mark.parametrize("change", [lambda rows: rows.drop(columns="flag"), lambda rows: rows.assign(more=1)])
+def test_other_columns_than_the_schemas_fail_the_job(change: Any) -> None:
+    """A missing or additional column is the model's mistake, not every row's."""
+    with pytest.raises(PredictionsError, match="predict returned the columns"):
+        prediction_lines(SCHEMA, change(frame(FULL)))
+
+
+def test_a_value_that_json_does_not_know_fails_the_job() -> None:
+    """A set, for instance, is named."""
+    with pytest.raises(PredictionsError, match="A set cannot be written"):
+        prediction_lines(SCHEMA, frame(FULL | {"nested": {1}}))
+
+
+def test_parts_are_cut_by_size_and_lose_no_line() -> None:
+    """No part has more uncompressed bytes than allowed, and together they are the lines in order."""
+    lines = prediction_lines(SCHEMA, frame(*(FULL | {"key": f"AA-{number}"} for number in range(100))))
+    s3 = MemoryS3()
+    where = {"model": "m", "partition": "2013-02-01", "batch_id": BATCH, "attempt": 2}
+    parts = write_parts(ObjectStore(s3, "bucket"), lines, **where, part_bytes=10_000)
+    texts = [gzip.decompress(s3.objects[part.key]) for part in parts]
+    assert len(parts) > 2
+    assert all(len(text) <= 10_000 for text in texts)
+    assert [part.rows for part in parts] == [text.count(b"\n") for text in texts]
+    assert b"".join(texts) == b"".join(line.content for line in lines)
+    assert [part.key for part in parts] == sorted(s3.objects)
+    assert parts == write_parts(ObjectStore(MemoryS3(), "bucket"), lines, **where, part_bytes=10_000)
+
+
+def test_a_batch_without_rows_has_one_empty_part() -> None:
+    """So a later batch finds it."""
+    s3 = MemoryS3()
+    (part,) = write_parts(
+        ObjectStore(s3, "bucket"), [], model="m", partition="2013-02-01", batch_id=BATCH, attempt=1
+    )
+    assert part.rows == 0
+    assert gzip.decompress(s3.objects[part.key]) == b""
+    assert delta_rows(SCHEMA, [], BATCH).num_rows == 0

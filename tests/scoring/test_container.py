@@ -1,0 +1,157 @@
+"""Tests of what a script takes from its container and leaves there, and of what it tells Dagster."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import dagster_pipes
+import pytest
+
+from prediction_contract.errors import JobArgumentsError
+from prediction_contract.job_arguments import ScoreArguments
+from sagemaker_scripts.container import Container, JobSetupError, run_script
+from sagemaker_scripts.dagster_report import report_to_dagster
+from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.score_batch import batch_of
+from tests.fakes.memory_s3 import MemoryS3
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/score-1"
+RESULT = {"rows": 12, "manifest_digest": "0" * 64, "previous_batch_id": None}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the files of a processing job with one instance, found by this process."""
+    (tmp_path / "config").mkdir()
+    job = {"ProcessingJobArn": ARN, "ProcessingJobName": "score-1"}
+    (tmp_path / "config/processingjobconfig.json").write_text(json.dumps(job))
+    (tmp_path / "config/resourceconfig.json").write_text(json.dumps({"hosts": ["algo-1"]}))
+    monkeypatch.setenv("MLPIPE_ML_ROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["score_batch.py", "--model", "m"])
+    return tmp_path
+
+
+def arguments(**changes: Any) -> ScoreArguments:
+    """Return arguments without a batch."""
+    return ScoreArguments(
+        **{
+            "model": "m",
+            "partition": "2013-02-01",
+            "bucket": "mlpipe-data",
+            "lookback": 1,
+            "schema_key": "code/m.json",
+            "registry_table": "registry",
+            "code_version": "v",
+            **changes,
+        }
+    )
+
+
+def test_a_job_mints_the_same_batch_in_each_of_its_processes(root: Path) -> None:
+    """Its ARN and the moment of its configuration make the batch id; a passed one counts before it."""
+    minted = {batch_of(arguments(), Container(root).processing_job()) for _ in range(2)}
+    assert len(minted) == 1
+    passed = "20130201T060000Z-0123abcd"
+    assert batch_of(arguments(batch_id=passed), Container(root).processing_job()) == passed
+    other = {"ProcessingJobArn": f"{ARN}-other"}
+    (root / "config/processingjobconfig.json").write_text(json.dumps(other))
+    assert batch_of(arguments(), Container(root).processing_job()) not in minted
+
+
+def test_outside_of_a_job_a_batch_must_be_passed(tmp_path: Path) -> None:
+    """A person at a shell is told so."""
+    assert Container(tmp_path).processing_job() is None
+    with pytest.raises(JobArgumentsError, match="Pass --batch_id"):
+        batch_of(arguments(), None)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/processingjobconfig.json").write_text("{}")
+    (tmp_path / "config/resourceconfig.json").write_text('{"hosts": ["algo-1"]}')
+    with pytest.raises(JobSetupError, match="Pass --batch_id"):
+        batch_of(arguments(), Container(tmp_path).processing_job())
+
+
+def test_several_instances_are_refused(root: Path) -> None:
+    """Each would score the whole partition."""
+    (root / "config/resourceconfig.json").write_text(json.dumps({"hosts": ["algo-1", "algo-2"]}))
+    with pytest.raises(JobSetupError, match="2 instances"):
+        Container(root).processing_job()
+
+
+def test_a_result_becomes_the_jobs_exit_message(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is printed too, as the last line."""
+
+    def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
+        assert (list(argv), container.root) == (["--model", "m"], root)
+        return RESULT
+
+    assert run_script(main) == 0
+    assert json.loads((root / "output/message").read_text()) == RESULT
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == RESULT
+
+
+@pytest.mark.parametrize("failure_file", ["message", "failure"])
+def test_an_error_is_left_for_describe_and_raised(root: Path, failure_file: str) -> None:
+    """Both kinds of job have a file for it, of at most 1,024 characters."""
+
+    def main(_argv: Sequence[str], _container: Container) -> dict[str, Any]:
+        raise ValueError("x" * 2000)
+
+    with pytest.raises(ValueError, match="x"):
+        run_script(main, failure_file=failure_file)
+    text = (root / "output" / failure_file).read_text()
+    assert text.startswith("ValueError: x")
+    assert len(text) == 1024
+
+
+def test_without_dagster_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that nobody watches runs the same."""
+    monkeypatch.delenv("DAGSTER_PIPES_CONTEXT", raising=False)
+    s3 = MemoryS3()
+    with report_to_dagster(ObjectStore(s3, "mlpipe-data")) as report:
+        report(RESULT)
+    assert s3.objects == {}
+
+
+def test_dagster_is_told_over_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result arrives as a custom message and as the asset's metadata, through the job's own client."""
+    s3 = MemoryS3()
+    context = {
+        "asset_keys": ["predictions"],
+        "code_version_by_asset_key": {"predictions": None},
+        "provenance_by_asset_key": {"predictions": None},
+        "partition_key": None,
+        "partition_key_range": None,
+        "partition_time_window": None,
+        "run_id": "run",
+        "job_name": None,
+        "retry_number": 0,
+        "extras": {},
+    }
+    s3.objects["context.json"] = json.dumps(context).encode()
+    for name, given in (
+        ("DAGSTER_PIPES_CONTEXT", {"bucket": "mlpipe-data", "key": "context.json"}),
+        ("DAGSTER_PIPES_MESSAGES", {"bucket": "mlpipe-data", "key_prefix": "messages"}),
+    ):
+        monkeypatch.setenv(name, dagster_pipes.encode_param(given))
+    with report_to_dagster(ObjectStore(s3, "mlpipe-data")) as report:
+        report(RESULT)
+    messages = [
+        json.loads(line)
+        for key, content in sorted(s3.objects.items())
+        if key.startswith("messages/")
+        for line in (content if isinstance(content, bytes) else str(content).encode()).splitlines()
+    ]
+    by_method = {message["method"]: message["params"] for message in messages}
+    assert by_method["report_custom_message"] == {"payload": RESULT}
+    metadata = by_method["report_asset_materialization"]["metadata"]
+    assert {name: value["raw_value"] for name, value in metadata.items()} == {
+        "rows": 12,
+        "manifest_digest": "0" * 64,
+    }
+    assert "closed" in by_method

@@ -1,0 +1,195 @@
+"""Tests of the Delta commit on the local S3: late, racing, repeated and growing."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from prediction_contract.delta_table import check_delta_table
+from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
+from sagemaker_scripts import delta_commit
+from sagemaker_scripts.batch_rows import delta_rows, prediction_lines
+from sagemaker_scripts.delta_commit import AttemptSupersededError, CommittedFiles, ModelTable
+from sagemaker_scripts.object_store import ObjectStore
+from tests.scoring.scoring_jobs import stack_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+    from tests.stack_runs import LocalStack
+
+pytestmark = pytest.mark.stack
+
+FIRST, SECOND = "20130201T060000Z-00000001", "20130202T060000Z-00000002"
+SCHEMA = PredictionSchema.from_document(
+    {
+        "key": "entity_id",
+        "columns": [
+            {"name": "entity_id", "type": "string", "nullable": False},
+            {"name": "minutes", "type": "long", "nullable": True},
+        ],
+    }
+)
+
+
+@pytest.fixture
+def table(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> ModelTable:
+    """Give the table of a model that has no batch yet."""
+    store = ObjectStore(aws_client("s3"), local_stack.environment["MLPIPE_DATA_BUCKET"])
+    options = delta_commit.storage_options(local_stack.environment) | stack_options(local_stack.environment)
+    return ModelTable(store, f"m{uuid.uuid4().hex}", SCHEMA, options)
+
+
+def rows_of(batch_id: str, *minutes: int, schema: PredictionSchema = SCHEMA) -> pa.Table:
+    """Return rows of a batch."""
+    frame = pd.DataFrame({"entity_id": [f"AA-{value}" for value in minutes], "minutes": minutes})
+    return delta_rows(schema, prediction_lines(schema, frame.reindex(columns=list(schema.names))), batch_id)
+
+
+def commit(table: ModelTable, batch_id: str, attempt: int, *minutes: int) -> CommittedFiles:
+    """Commit rows of a batch."""
+    return table.commit(
+        rows_of(batch_id, *minutes), batch_id=batch_id, attempt=attempt, still_wanted=lambda: True
+    )
+
+
+def stored(table: ModelTable, version: int | None = None) -> dict[str, list[int]]:
+    """Return the minutes of each batch in a version, or in the head."""
+    uri = f"s3://{table.store.bucket}/predictions/{table.model}/delta/"
+    rows = DeltaTable(uri, version=version, storage_options=dict(table.options)).to_pyarrow_table()
+    found: dict[str, list[int]] = {}
+    for row in rows.to_pylist():
+        found.setdefault(row["batch_id"], []).append(row["minutes"])
+    return {batch_id: sorted(minutes) for batch_id, minutes in found.items()}
+
+
+def test_a_later_attempt_replaces_its_batch_and_no_other(table: ModelTable) -> None:
+    """The head holds the later attempt's rows alone; the version of the earlier one stays readable."""
+    other = commit(table, SECOND, 1, 7)
+    early = commit(table, FIRST, 1, 1, 2)
+    late = commit(table, FIRST, 2, 1, 3)
+    assert other.version < early.version < late.version
+    assert stored(table) == {FIRST: [1, 3], SECOND: [7]}
+    assert stored(table, early.version) == {FIRST: [1, 2], SECOND: [7]}
+    assert len(late.files) == 1
+    assert not set(late.files) & set(early.files)
+
+
+def test_an_attempt_that_is_not_above_the_recorded_one_stops(table: ModelTable) -> None:
+    """Neither the same number nor a lower one commits; the error says which attempt did."""
+    commit(table, FIRST, 2, 1)
+    for attempt in (1, 2):
+        with pytest.raises(AttemptSupersededError, match=f"Attempt 2 has .* this is attempt {attempt}"):
+            commit(table, FIRST, attempt, 9)
+    assert stored(table) == {FIRST: [1]}
+
+
+def test_an_attempt_stops_where_a_manifest_has_appeared(table: ModelTable) -> None:
+    """It asks right before it commits."""
+    with pytest.raises(AttemptSupersededError, match="manifest from another attempt"):
+        table.commit(rows_of(FIRST, 1), batch_id=FIRST, attempt=1, still_wanted=lambda: False)
+    assert stored(table) == {}
+
+
+def test_a_late_attempt_loses_against_the_one_that_overtook_it(table: ModelTable) -> None:
+    """It had seen the table before the other's commit, and even so commits nothing after it."""
+    commit(table, SECOND, 1, 7)
+    overtaken: list[CommittedFiles] = []
+
+    def overtake() -> bool:
+        if not overtaken:
+            overtaken.append(commit(table, FIRST, 2, 2))
+        return True
+
+    with pytest.raises(AttemptSupersededError, match="Attempt 2"):
+        table.commit(rows_of(FIRST, 1), batch_id=FIRST, attempt=1, still_wanted=overtake)
+    assert len(overtaken) == 1
+    assert stored(table) == {FIRST: [2], SECOND: [7]}
+
+
+def test_batches_that_are_committed_at_once_are_all_kept(table: ModelTable) -> None:
+    """Each has a version of its own with its own file, also where the table is made at the same time."""
+    batches = [f"20130201T06000{number}Z-0000000{number}" for number in range(4)]
+    made: dict[str, CommittedFiles] = {}
+    threads = [
+        threading.Thread(
+            target=lambda batch_id=batch_id, number=number: made.update(
+                {batch_id: commit(table, batch_id, 1, number)}
+            )
+        )
+        for number, batch_id in enumerate(batches)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert stored(table) == {batch_id: [number] for number, batch_id in enumerate(batches)}
+    assert len({commit.version for commit in made.values()}) == len(batches)
+    assert len({commit.files for commit in made.values()}) == len(batches)
+
+
+def test_a_commit_whose_answer_was_lost_is_recognised(
+    table: ModelTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is asked who wrote it, so the rows are not written twice and no error is raised."""
+    commit(table, SECOND, 1, 7)
+    real = delta_commit.write_deltalake
+
+    def lose_answer(*arguments: Any, **options: Any) -> None:
+        real(*arguments, **options)
+        raise CommitFailedError("the answer was lost")
+
+    monkeypatch.setattr(delta_commit, "write_deltalake", lose_answer)
+    made = commit(table, FIRST, 1, 1, 2)
+    assert stored(table, made.version) == stored(table) == {FIRST: [1, 2], SECOND: [7]}
+
+
+def test_the_table_is_one_that_loaders_take(table: ModelTable) -> None:
+    """Plain Parquet, the declared columns, and a log that is not cleaned up by itself."""
+    commit(table, FIRST, 1, 1)
+    delta = DeltaTable(
+        f"s3://{table.store.bucket}/predictions/{table.model}/delta/", storage_options=dict(table.options)
+    )
+    check_delta_table(
+        SCHEMA,
+        table_schema=delta.schema().to_json(),
+        reader_version=delta.protocol().min_reader_version,
+        writer_version=delta.protocol().min_writer_version,
+        partition_columns=delta.metadata().partition_columns,
+        settings=delta.metadata().configuration,
+    )
+    assert delta.metadata().configuration["delta.enableExpiredLogCleanup"] == "false"
+
+
+def test_a_model_may_gain_a_column(table: ModelTable) -> None:
+    """Batches before it have no value there; the version of the new batch has the new schema."""
+    commit(table, FIRST, 1, 1)
+    grown = PredictionSchema((*SCHEMA.columns, Column("more", ColumnType(Kind.LONG))), SCHEMA.key)
+    made = replace(table, schema=grown).commit(
+        rows_of(SECOND, 2, schema=grown), batch_id=SECOND, attempt=1, still_wanted=lambda: True
+    )
+    assert stored(table, made.version) == {FIRST: [1], SECOND: [2]}
+    uri = f"s3://{table.store.bucket}/predictions/{table.model}/delta/"
+    names = DeltaTable(uri, version=made.version, storage_options=dict(table.options)).schema().to_arrow()
+    assert "more" in {field.name for field in names}
+
+
+def test_a_local_endpoint_may_be_plain_http_and_aws_may_not() -> None:
+    """What the environment does not say is left to the AWS defaults."""
+    local = delta_commit.storage_options(
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "us-east-1"}
+    )
+    assert local["AWS_ALLOW_HTTP"] == "true"
+    aws = delta_commit.storage_options({"AWS_REGION": "eu-west-1"})
+    assert aws["AWS_REGION"] == "eu-west-1"
+    assert not {"AWS_ALLOW_HTTP", "AWS_ENDPOINT_URL"} & set(aws)
+    assert aws["conditional_put"] == local["conditional_put"] == "etag"

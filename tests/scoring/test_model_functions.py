@@ -1,0 +1,177 @@
+"""Tests of the models' own functions on small real data."""
+
+# pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prediction_contract.errors import InvalidNameError
+from sagemaker_scripts.batch_rows import prediction_lines
+from sagemaker_scripts.evaluation import backtest, evaluate, known_outcomes
+from sagemaker_scripts.feature_store import with_outcomes
+from sagemaker_scripts.model_artifact import save_model
+from sagemaker_scripts.model_functions import Artifact, Metric, PreparedFeatures, model_functions
+from tests.scoring.prediction_schemas import SCHEMAS
+from tests.scoring.real_flights import inputs_of
+
+if TYPE_CHECKING:
+    from sagemaker_scripts.model_functions import ModelFunctions
+
+DAYS = [f"2013-01-{day:02}" for day in range(1, 13)]
+MODELS = sorted(SCHEMAS)
+_PREPARED: dict[str, dict[str, PreparedFeatures]] = {}
+
+
+def prepared_days(model: str) -> dict[str, PreparedFeatures]:
+    """Return the features of 5 to 12 January, each from the four days before."""
+    if model not in _PREPARED:
+        days: dict[str, PreparedFeatures] = {}
+        for place in range(4, len(DAYS)):
+            prepared = model_functions(model).features(*inputs_of(DAYS[place], DAYS[place - 4 : place]))
+            days[DAYS[place]] = prepared._replace(features=prepared.features.assign(partition=DAYS[place]))
+        _PREPARED[model] = days
+    return _PREPARED[model]
+
+
+def trained_on_five_days(model: str) -> tuple[ModelFunctions, Artifact, pd.DataFrame]:
+    """Return a model's functions, its artifact after 5 to 9 January, and what it was trained on."""
+    functions, days = model_functions(model), list(prepared_days(model).values())
+    features = pd.concat([day.features for day in days[:5]], ignore_index=True)
+    examples = with_outcomes(features, known_outcomes(days[:6]))
+    return functions, functions.train(examples), examples
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_scheduled_entity_has_one_row_of_complete_features(model: str) -> None:
+    """No entity is doubled, no feature is missing, and entities are named as the design says."""
+    features = prepared_days(model)["2013-01-10"].features
+    assert features["entity_id"].is_unique
+    assert not features.isna().any(axis=None)
+    named = {"flight_delay": "AA-1141-JFK", "airport_congestion": "EWR-17"}
+    assert named[model] in set(features["entity_id"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_first_day_of_all_has_features_too(model: str) -> None:
+    """Without any history the features are complete, and there are no outcomes."""
+    schedule, history = inputs_of("2013-01-01", ["2013-01-02"])
+    prepared = model_functions(model).features(schedule, history.iloc[:0])
+    assert not prepared.features.isna().any(axis=None)
+    assert prepared.outcomes.empty
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_predictions_fit_the_schema_row_by_row(model: str) -> None:
+    """Every row is one that both stores can hold, with and without a previous batch."""
+    functions, artifact, _ = trained_on_five_days(model)
+    days = prepared_days(model)
+    predictions = functions.predict(days["2013-01-10"].features, artifact, None)
+    assert predictions["correction_minutes"].isna().all()
+    judged = with_outcomes(predictions.assign(partition="2013-01-10"), days["2013-01-11"].outcomes)
+    following = functions.predict(days["2013-01-11"].features, artifact, judged)
+    for rows in (predictions, following):
+        lines = prediction_lines(SCHEMAS[model], rows)
+        assert [line.refusal for line in lines if line.refusal] == []
+        assert len(lines) == len(rows)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_same_input_gives_the_same_artifact_and_predictions(model: str) -> None:
+    """Training and predicting twice differs in nothing."""
+    features = prepared_days(model)["2013-01-10"].features
+    once, again = (trained_on_five_days(model) for _ in range(2))
+    pd.testing.assert_frame_equal(
+        once[0].predict(features, once[1], None), again[0].predict(features, again[1], None)
+    )
+
+
+def test_a_carrier_that_was_later_than_predicted_is_predicted_later() -> None:
+    """What became of the previous batch moves its own carrier and origin, and no other."""
+    functions, artifact, _ = trained_on_five_days("flight_delay")
+    features = prepared_days("flight_delay")["2013-01-10"].features
+    plain = functions.predict(features, artifact, None)
+    mine = (features["carrier"] == "UA") & (features["origin"] == "EWR")
+    previous = plain[mine].assign(arrival_delay_minutes=40.0, arrived_late=True)
+    corrected = functions.predict(features, artifact, previous)
+    moved = corrected["expected_delay_minutes"] - plain["expected_delay_minutes"]
+    assert (moved[mine] > 0).all()
+    assert (corrected["delay_probability"] > plain["delay_probability"])[mine].all()
+    assert (moved[~mine] == 0).all()
+    assert set(corrected["correction_minutes"][~mine]) == {Decimal("0.00")}
+
+
+def test_an_airport_that_was_later_than_predicted_is_predicted_later() -> None:
+    """What became of the previous batch moves its own airport, and no other."""
+    functions, artifact, _ = trained_on_five_days("airport_congestion")
+    features = prepared_days("airport_congestion")["2013-01-10"].features
+    plain = functions.predict(features, artifact, None)
+    mine = features["origin"] == "LGA"
+    corrected = functions.predict(features, artifact, plain[mine].assign(departure_delay_minutes=50.0))
+    moved = corrected["expected_departure_delay_minutes"] - plain["expected_departure_delay_minutes"]
+    assert (moved[mine] > 0).all()
+    assert (moved[~mine] == 0).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str) -> None:
+    """The first day has no previous batch; the second is corrected by the first as far as that was known."""
+    functions, artifact, examples = trained_on_five_days(model)
+    days = {day: prepared_days(model)[day] for day in ("2013-01-10", "2013-01-11")}
+    scored = backtest(functions, artifact, days)
+    first, second = (scored[scored["partition"] == day].reset_index(drop=True) for day in days)
+    known = with_outcomes(first, days["2013-01-11"].outcomes)
+    assert 0 < len(known) < len(first)
+    expected = functions.predict(days["2013-01-11"].features, artifact, known)
+    pd.testing.assert_frame_equal(second.drop(columns="partition"), expected, check_dtype=False)
+    outcomes = known_outcomes([prepared_days(model)[day] for day in (*days, "2013-01-12")])
+    for result in evaluate(functions.metrics, scored, outcomes, examples):
+        assert result["rows"] > len(known)
+
+
+def test_a_useless_model_does_not_beat_its_baselines() -> None:
+    """The mean of the training days as prediction is no better than itself, nor is a coin."""
+    examples = pd.DataFrame({"minutes": [0.0, 10.0, 50.0], "late": [False, True, True]})
+    keys = pd.DataFrame({"partition": ["d"] * 4, "entity_id": list("abcd")})
+    outcomes = keys.assign(minutes=[5.0, 20.0, 30.0, 0.0], late=[False, True, True, False])
+    metrics = [Metric("mae", "guess", "minutes"), Metric("roc_auc", "guess", "late")]
+    mean, auc = evaluate(metrics, keys.assign(guess=20.0), outcomes, examples)
+    assert (mean["value"], mean["baselines"]["train_mean"]) == (11.25, 11.25)
+    assert (auc["value"], auc["baselines"]) == (0.5, {"train_mean": 0.5})
+    assert not mean["beats_baselines"]
+    assert not auc["beats_baselines"]
+    perfect = keys.assign(guess=outcomes["minutes"])
+    assert all(result["beats_baselines"] for result in evaluate(metrics, perfect, outcomes, examples))
+
+
+def test_a_model_without_code_is_refused_by_name() -> None:
+    """A name of another form and one that no package has are both refused."""
+    for name in ("no_such_model", "../flight_delay", "os.path"):
+        with pytest.raises(InvalidNameError):
+            model_functions(name)
+
+
+def test_a_saved_models_version_is_that_of_its_content(tmp_path: Path) -> None:
+    """Another artifact has another version."""
+    versions = [save_model(tmp_path, "m", {"weights": np.arange(3) * factor}, {}) for factor in (1, 2)]
+    assert len(set(versions)) == 2
+
+
+def test_preparing_features_does_not_load_scikit_learn() -> None:
+    """Its import costs seconds, and only training and predicting need it."""
+    program = (
+        "import sys; from sagemaker_scripts import prepare_features; "
+        "from sagemaker_scripts.model_functions import model_functions; "
+        "model_functions('flight_delay').features; print('sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,178 @@
+"""Tests of how the previous batch is chosen and read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+
+from prediction_contract.canonical_json import batch_checksum
+from prediction_contract.errors import InvalidManifestError
+from prediction_contract.manifest import Manifest, build_manifest
+from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
+from prediction_contract.s3_layout import done_key
+from prediction_contract.schema import PredictionSchema
+from sagemaker_scripts.batch_rows import prediction_lines, write_parts
+from sagemaker_scripts.object_store import ObjectAlteredError, ObjectStore
+from sagemaker_scripts.previous_batch import done_manifest, find_previous
+from tests.fakes.memory_s3 import MemoryS3
+
+MODEL = "m"
+OWN = "20130210T060000Z-ffffffff"
+SCHEMA = PredictionSchema.from_document(
+    {
+        "key": "flight",
+        "columns": [
+            {"name": "flight", "type": "string", "nullable": False},
+            {"name": "minutes", "type": "decimal(7,2)", "nullable": False},
+        ],
+    }
+)
+
+
+@pytest.fixture
+def store() -> ObjectStore:
+    """Give an empty bucket."""
+    return ObjectStore(MemoryS3(), "mlpipe-data")
+
+
+def put_batch(
+    store: ObjectStore, partition: str, batch_id: str, minutes: float = 1.0, *, done: bool = True
+) -> Manifest:
+    """Write a batch of two rows, one of which no store takes."""
+    values: list[object] = [Decimal(str(minutes)), Decimal("NaN")]
+    rows = pd.DataFrame({"flight": ["AA-1", "AA-2"], "minutes": pd.Series(values, dtype=object)})
+    lines = prediction_lines(SCHEMA, rows)
+    parts = write_parts(store, lines, model=MODEL, partition=partition, batch_id=batch_id, attempt=1)
+    manifest = build_manifest(
+        model=MODEL,
+        batch_id=batch_id,
+        attempt=1,
+        partition=partition,
+        bucket=store.bucket,
+        created_at=datetime(2013, 2, 1, tzinfo=UTC),
+        model_version="v",
+        code_version="c",
+        schema=SCHEMA,
+        json_parts=parts,
+        delta_version=1,
+        delta_files=["part-0.parquet"],
+        checksum=batch_checksum(line.checksum for line in lines),
+    )
+    if done:
+        store.put(manifest.key, manifest.to_bytes())
+    return manifest
+
+
+def chosen(
+    store: ObjectStore, *records: BatchRecord, partition: str = "2013-02-10", lookback: int = 3
+) -> str | None:
+    """Return the id of the batch that is found to be the previous one."""
+    known = {(record.model, record.batch_id): record for record in records}
+    found = find_previous(
+        store,
+        lambda model, batch_id: known.get((model, batch_id)),
+        model=MODEL,
+        partition=partition,
+        lookback=lookback,
+        batch_id=OWN,
+    )
+    return None if found is None else found.manifest.batch_id
+
+
+def test_the_nearest_partition_comes_before_the_newest_batch(store: ObjectStore) -> None:
+    """A late re-scoring of an older day is not preferred to yesterday's batch."""
+    yesterday = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
+    put_batch(store, "2013-02-08", "20130211T060000Z-00000002")
+    assert chosen(store) == yesterday.batch_id
+
+
+def test_of_one_partition_the_newest_done_batch_is_taken(store: ObjectStore) -> None:
+    """A newer batch that has no manifest yet does not count."""
+    put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
+    newer = put_batch(store, "2013-02-09", "20130209T070000Z-00000002")
+    put_batch(store, "2013-02-09", "20130209T080000Z-00000003", done=False)
+    assert chosen(store) == newer.batch_id
+
+
+def test_no_batch_beyond_the_lookback_is_read(store: ObjectStore) -> None:
+    """Nor is one of the same or a later partition."""
+    put_batch(store, "2013-02-06", "20130206T060000Z-00000001")
+    put_batch(store, "2013-02-10", "20130210T050000Z-00000002")
+    put_batch(store, "2013-02-11", "20130211T060000Z-00000003")
+    assert chosen(store, lookback=3) is None
+    assert chosen(store, lookback=0) is None
+    assert chosen(store, lookback=4) == "20130206T060000Z-00000001"
+
+
+@pytest.mark.parametrize(
+    ("load_state", "release_state"),
+    [
+        (LoadState.REFUSED, ReleaseState.UNPUBLISHED),
+        (LoadState.RETIRED, ReleaseState.SUPERSEDED),
+        (LoadState.VERIFIED, ReleaseState.WITHDRAWN),
+    ],
+)
+def test_a_batch_that_was_refused_or_withdrawn_is_passed_over(
+    store: ObjectStore, load_state: LoadState, release_state: ReleaseState
+) -> None:
+    """The registry's word counts; the next best batch is taken."""
+    older = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
+    newer = put_batch(store, "2013-02-09", "20130209T070000Z-00000002")
+    record = BatchRecord(
+        model=MODEL, batch_id=newer.batch_id, load_state=load_state, release_state=release_state
+    )
+    assert chosen(store, record) == older.batch_id
+    live = BatchRecord(
+        model=MODEL,
+        batch_id=newer.batch_id,
+        load_state=LoadState.VERIFIED,
+        release_state=ReleaseState.LIVE,
+    )
+    assert chosen(store, live) == newer.batch_id
+
+
+def test_a_batch_with_an_invalid_manifest_is_passed_over(store: ObjectStore) -> None:
+    """It spoils nobody else's scoring, but is an error where it is the batch itself."""
+    older = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
+    newer = put_batch(store, "2013-02-09", "20130209T070000Z-00000002", done=False)
+    store.put(newer.key, older.to_bytes())
+    assert chosen(store) == older.batch_id
+    with pytest.raises(InvalidManifestError):
+        done_manifest(store, MODEL, newer.batch_id)
+
+
+def test_a_manifest_of_another_partition_than_its_folder_is_passed_over(store: ObjectStore) -> None:
+    """A stray folder does not make a batch one of that partition."""
+    stray = put_batch(store, "2013-02-07", "20130209T060000Z-00000001")
+    store.put(f"predictions/m/json/dt=2013-02-09/batch={stray.batch_id}/attempt=1/x", b"")
+    store.put("predictions/m/json/dt=2013-02-09/batch=odd/x", b"")
+    assert chosen(store, lookback=2) is None
+
+
+def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore) -> None:
+    """Decimals are decimals, the key is called entity_id, and the partition is beside it."""
+    put_batch(store, "2013-02-09", "20130209T060000Z-00000001", minutes=7.25)
+    found = find_previous(
+        store, lambda *_: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
+    )
+    assert found is not None
+    assert found.predictions.to_dict("records") == [
+        {"entity_id": "AA-1", "minutes": Decimal("7.25"), "partition": "2013-02-09"}
+    ]
+
+
+def test_an_altered_part_is_an_error(store: ObjectStore) -> None:
+    """Predictions that nobody made are not learned from."""
+    manifest = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
+    store.put(manifest.json_parts[0].key, b"other")
+    with pytest.raises(ObjectAlteredError, match="has not the SHA-256"):
+        chosen(store)
+
+
+def test_a_batch_that_is_not_done_has_no_manifest(store: ObjectStore) -> None:
+    """None, and no error."""
+    assert done_manifest(store, MODEL, OWN) is None
+    assert done_key(MODEL, OWN) not in store.client.objects
