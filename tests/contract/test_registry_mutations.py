@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.contract.registry_invariants import InvariantBrokenError
-from tests.contract.registry_machine import EVERY_HEALTH_CHECK, RegistryMachine
+from tests.contract.registry_machine import RegistryMachine, independent_histories
 from tests.contract.registry_simulation import RegistrySimulation
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -68,23 +67,9 @@ CONDITIONS = (
 )
 
 
-def histories(examples: int) -> settings:
-    """Return how many histories to try, the same ones every time; the first broken invariant ends it."""
-    return settings(
-        max_examples=examples,
-        stateful_step_count=60,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        report_multiple_bugs=False,
-        suppress_health_check=EVERY_HEALTH_CHECK,
-    )
-
-
 def test_every_condition_of_the_rules_is_listed_and_none_is_broken_as_they_stand() -> None:
     """A new condition cannot be left out of this test, and the whole rules hold in as many histories."""
-    run_state_machine_as_test(RegistryMachine, settings=histories(1500))
+    run_state_machine_as_test(RegistryMachine, settings=independent_histories(3000))
     assert sorted(RegistrySimulation.seen_conditions) == sorted(CONDITIONS)
 
 
@@ -98,4 +83,4 @@ def test_leaving_a_condition_out_breaks_an_invariant(condition: str) -> None:
         disabled = frozenset({condition})
 
     with pytest.raises(InvariantBrokenError):
-        run_state_machine_as_test(MutatedMachine, settings=histories(4000))
+        run_state_machine_as_test(MutatedMachine, settings=independent_histories(6000))

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from infra.resource_definitions import registry_table as registry_definition
 from prediction_contract.registry.attribute_values import decode_item
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.resource_names import Deployment
-from tests.contract.registry_machine import EVERY_HEALTH_CHECK, RegistryMachine
+from tests.contract.registry_machine import RegistryMachine, independent_histories
 from tests.fakes.registry_table import FakeRegistryTable
 
 pytestmark = pytest.mark.stack
@@ -75,13 +74,6 @@ def test_dynamodb_judges_every_transaction_as_the_rules_do(registry_table: tuple
 
     run_state_machine_as_test(
         ComparedMachine,
-        settings=settings(
-            max_examples=15,
-            stateful_step_count=30,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=EVERY_HEALTH_CHECK,
-        ),
+        settings=independent_histories(20),
     )
     assert min(compared.values()) > 30, compared

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from prediction_contract.errors import InvalidNameError, RuleViolationError
 from prediction_contract.registry import load_rules, publication_rules, retention_rules
@@ -21,7 +21,7 @@ from prediction_contract.registry.records import (
     publication_key,
     request_key,
 )
-from tests.contract.registry_machine import EVERY_HEALTH_CHECK, RegistryMachine
+from tests.contract.registry_machine import RegistryMachine, independent_histories
 from tests.fakes.prediction_stores import (
     FIRST,
     HOME,
@@ -41,13 +41,7 @@ DAY = timedelta(days=1)
 LIFE: LifeRules = {"minimum_life": DAY, "retention": DAY}
 
 TestRegistryMachine = RegistryMachine.TestCase
-TestRegistryMachine.settings = settings(
-    max_examples=150,
-    stateful_step_count=60,
-    deadline=None,
-    database=None,
-    suppress_health_check=EVERY_HEALTH_CHECK,
-)
+TestRegistryMachine.settings = settings(independent_histories(300), phases=list(Phase))
 
 
 class Story:

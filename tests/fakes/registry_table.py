@@ -12,6 +12,7 @@ class FakeRegistryTable:
 
     def __init__(self, disabled: frozenset[str] = frozenset()) -> None:
         self.records: dict[RecordKey, dict[str, Value]] = {}
+        self._parsed: dict[RecordKey, BatchRecord] = {}
         self.disabled = disabled
 
     def apply(self, rule: str, transaction: Transaction) -> str | None:
@@ -28,6 +29,7 @@ class FakeRegistryTable:
         for write in transaction.writes:
             if write.assign or write.remove or write.add:
                 self.records[write.key] = write.applied_to(self.records.get(write.key, {}))
+                self._parsed.pop(write.key, None)
         return None
 
     def read(self, key: RecordKey) -> Attributes:
@@ -36,8 +38,13 @@ class FakeRegistryTable:
 
     def batch(self, model: str, batch_id: str) -> BatchRecord | None:
         """Return a batch's record, or None."""
-        attributes = self.read(batch_key(model, batch_id))
-        return BatchRecord.from_attributes(attributes) if attributes else None
+        key = batch_key(model, batch_id)
+        if key not in self.records:
+            return None
+        # Parsing is most of what a long history costs.
+        if key not in self._parsed:
+            self._parsed[key] = BatchRecord.from_attributes(self.records[key])
+        return self._parsed[key]
 
     def pointer(self, model: str, region: str) -> LivePointer | None:
         """Return a region's live pointer, or None."""
