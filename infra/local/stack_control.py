@@ -17,7 +17,7 @@ from infra.local.stack_inspection import (
     losses,
     running_components,
 )
-from infra.local.stack_provisioning import is_provisioned, provision_stack, say_next_steps
+from infra.local.stack_provisioning import provision_stack, say_next_steps
 from infra.local.stack_state import (
     PROJECT_ROOT,
     StackDirectory,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _SETTLED_SECONDS = 300
 _STOPPED_SECONDS = 150
 _OTHER_COMMAND_SECONDS = 420
+_ANSWER_SECONDS = 30
 _SETTLED_STATES = ("ready", "failed", "dead")
 _DOWN_STATES = ("stopped", "failed", "dead", "waiting")
 
@@ -75,20 +76,14 @@ class StackControl:
         self.directory.create()
         with self._alone():
             supervisor = find_supervisor(self.directory)
-            if supervisor is not None and self._is_complete():
-                self.say(
-                    f"The stack is up already, all components answer ({time.monotonic() - started:.1f} s)."
-                )
-                say_next_steps(
-                    self.directory, self.environment_file if self.provisioned else None, say=self.say
-                )
-                return
-            self.directory.provisioned_file.unlink(missing_ok=True)
             if supervisor is None:
                 self._start_afresh()
+            elif self._is_running():
+                self.say("The stack is up already, all components answer.")
             else:
                 self._mend(supervisor)
             if self.provisioned:
+                # Of a stack that is up too: a model may have been added, or a resource removed by hand.
                 provision_stack(self.directory, self.environment_file, say=self.say)
             self.say(f"The stack is up ({time.monotonic() - started:.1f} s).")
             say_next_steps(self.directory, self.environment_file if self.provisioned else None, say=self.say)
@@ -105,7 +100,6 @@ class StackControl:
         # Whoever removed it while the stack was up still wants its processes ended.
         self.directory.create()
         with self._alone():
-            self.directory.provisioned_file.unlink(missing_ok=True)
             supervisor = find_supervisor(self.directory)
             if supervisor is not None:
                 supervisor.send_signal(signal.SIGTERM)
@@ -157,8 +151,8 @@ class StackControl:
             on_wait=lambda: self.say("Another command is at work on this stack; waiting for it."),
         )
 
-    def _is_complete(self) -> bool:
-        """Tell whether all that is asked for runs, answers and is provisioned."""
+    def _is_running(self) -> bool:
+        """Tell whether all that is asked for runs and answers."""
         status = read_status(self.directory)
         if status is None:
             return False
@@ -167,8 +161,13 @@ class StackControl:
                 f"the stack runs with other components ({', '.join(status.components)})",
                 remedy="Run `make down` first",
             )
+        deadline = time.monotonic() + _ANSWER_SECONDS
         for component in running_components(self.directory, status):
             state, detail = current_state(component, status)
+            # A machine or a component that is busy with its clients answers late.
+            while state == "silent" and time.monotonic() < deadline:
+                time.sleep(0.5)
+                state, detail = current_state(component, status)
             if state == "silent":
                 log = self.directory.log(component.name)
                 raise StackError(
@@ -177,7 +176,7 @@ class StackControl:
                 )
             if state != "ready":
                 return False
-        return not self.provisioned or is_provisioned(self.directory, self.environment_file)
+        return True
 
     def _start_afresh(self) -> None:
         """Start a supervisor, and tell what an end out of order lost."""

@@ -7,22 +7,13 @@ from typing import TYPE_CHECKING
 
 from infra.local.components import REGION, aws_environment
 from infra.local.environment_file import read_environment_file, write_environment_file
-from infra.local.stack_state import StackError, read_status, write_atomically
+from infra.local.stack_state import StackError, read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from infra.local.stack_state import StackDirectory
-
-
-def is_provisioned(directory: StackDirectory, environment_file: Path) -> bool:
-    """Tell whether the running stack was provisioned into this environment file, which still is there."""
-    try:
-        provisioned_for = directory.provisioned_file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
-    return provisioned_for == str(environment_file) and bool(read_environment_file(environment_file))
 
 
 def provision_stack(directory: StackDirectory, environment_file: Path, *, say: Callable[[str], None]) -> None:
@@ -49,7 +40,6 @@ def provision_stack(directory: StackDirectory, environment_file: Path, *, say: C
         region=REGION,
     )
     write_environment_file(environment_file, {**values, **aws})
-    write_atomically(directory.provisioned_file, str(environment_file))
     say(f"  {'resources':<10}{'created or found':<32}ready in {time.monotonic() - started:5.1f} s")
 
 

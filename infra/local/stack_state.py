@@ -96,11 +96,6 @@ class StackDirectory:
         return self.root / "status.json"
 
     @property
-    def provisioned_file(self) -> Path:
-        """Exists while the running stack is provisioned and the environment file named in it is written."""
-        return self.root / "provisioned"
-
-    @property
     def data(self) -> Path:
         """Where the components keep what must survive a stop."""
         return self.root / "state"

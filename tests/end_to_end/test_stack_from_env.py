@@ -12,11 +12,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.stack_runs import StackRun
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.stack_runs import LocalStack
 
 PLAIN_CLIENTS = Path(__file__).with_name("plain_clients")
@@ -64,6 +68,28 @@ def test_every_variable_is_explained(local_stack: LocalStack) -> None:
     first_cells = [row.split("|")[1] for row in section.splitlines() if row.startswith("|")]
     explained = {name for cell in first_cells for name in re.findall(r"`([A-Z_]+)`", cell)}
     assert explained == set(local_stack.environment)
+
+
+@pytest.mark.stack
+def test_up_brings_back_what_a_running_stack_lacks(
+    local_stack: LocalStack, aws_client: Callable[[str], Any]
+) -> None:
+    """A queue that was deleted and a lost `.env` are there again after `make up`, and processes stay."""
+    run = StackRun(local_stack.state_directory)
+    before = run.components()
+    sqs = aws_client("sqs")
+    url = local_stack.environment["MLPIPE_DONE_QUEUE_URL"]
+    sqs.delete_queue(QueueUrl=url)
+    run.environment_file.unlink()
+
+    said = run.up()
+
+    assert "The stack is up already" in said
+    assert run.components() == before
+    assert run.running().environment == local_stack.environment
+    assert run.environment_file.stat().st_mode & 0o777 == 0o600
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert {"Policy", "RedrivePolicy"} <= attributes.keys()
 
 
 @pytest.mark.stack

@@ -267,7 +267,7 @@ def test_an_interrupted_up_says_what_goes_on_and_can_be_repeated(
 ) -> None:
     """Ctrl-C ends `up` with a sentence and without a trace; the next `up` goes on with what was started."""
     run = new_stack("aws", "snowflake")
-    # A shell that is not interactive starts what runs in its background with Ctrl-C ignored, which is inherited.
+    # A shell that is not interactive has its background jobs ignore Ctrl-C, and they pass that on.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         starting = subprocess.Popen(
