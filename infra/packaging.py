@@ -249,6 +249,8 @@ def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".build-", delete=False) as scratch:
         scratch.write(content)
+    # A scratch file is its owner's alone.
+    Path(scratch.name).chmod(0o644)
     shutil.move(scratch.name, path)
     _forget_older(path)
 
