@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.exceptions import (
+    ConnectionError as AwsConnectionError,
+)
 
 from glue_scripts.errors import LoadFailedError
 from prediction_contract.online_item import KEY_ATTRIBUTE
@@ -167,7 +175,7 @@ class OnlineWriter:
             if code in _PASSING_CODES or status >= _SERVER_ERROR:
                 return requests, code
             self._fail(requests, f"refused by DynamoDB ({code})", error)
-        except (HTTPClientError, IncompleteReadError) as error:
+        except (AwsConnectionError, HTTPClientError, IncompleteReadError) as error:
             # Whether it was applied is not known: the same items are sent again, which changes nothing.
             return requests, type(error).__name__
         except BotoCoreError as error:

@@ -168,7 +168,8 @@ class LoadPlatform:
                 for name in ("account", "user", "password", "protocol", "host", "database", "schema")
             },
             port=int(names["SNOWFLAKE_PORT"]),
-            session_parameters=SESSION_PARAMETERS,
+            # A copy: the connector writes the server's answers into it.
+            session_parameters=dict(SESSION_PARAMETERS),
             network_timeout=20,
         )
         try:

@@ -9,21 +9,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from dagster_pipes import encode_param
 
 from glue_scripts.errors import ClaimNotHeldError
-from prediction_contract.online_item import OnlineItems
 from prediction_contract.registry.load_rules import verify_load
-from prediction_contract.warehouse_table import WarehouseTable
-from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.loading.batch_builder import BATCH
-from tests.loading.load_platform import EXPIRY
+from tests.loading.store_checks import check_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prediction_contract.job_arguments import LoadArguments
     from prediction_contract.load_report import LoadReport
-    from tests.loading.batch_builder import WrittenBatch
     from tests.loading.load_platform import LoadPlatform
 
 pytestmark = pytest.mark.stack
@@ -50,26 +47,43 @@ def flights(count: int, start: int = 0) -> list[dict[str, Any]]:
     return [{"flight": f"F-{number:05}", "seats": number} for number in range(start, start + count)]
 
 
-def check_stores(platform: LoadPlatform, written: WrittenBatch) -> None:
-    """See that both stores hold exactly the batch's rows, value by value."""
-    rows = {line.row.key: line.row for part in written.lines for line in part if line.row is not None}
-    items = platform.online(written.batch_id)
-    assert items.keys() == rows.keys()
-    reader, table = OnlineItems(FULL_SCHEMA), WarehouseTable(platform.model, FULL_SCHEMA)
-    for key, row in rows.items():
-        stored = reader.read(items[key])
-        assert stored.row == row
-        assert stored.is_intact
-        assert stored.expires_at == EXPIRY
-    wanted = [table.stored_values(row, written.batch_id) for _, row in sorted(rows.items())]
-    assert platform.warehouse(written.batch_id) == wanted
+def pipes_arguments(platform: LoadPlatform) -> dict[str, str]:
+    """Put a Pipes context on S3, as a Dagster run does, and return the arguments that point to it."""
+    bucket, prefix = platform.deployment.data_bucket, f"reports/{platform.model}/pipes"
+    context = {
+        "asset_keys": None,
+        "code_version_by_asset_key": None,
+        "provenance_by_asset_key": None,
+        "partition_key": None,
+        "partition_key_range": None,
+        "partition_time_window": None,
+        "run_id": "run",
+        "job_name": None,
+        "retry_number": 0,
+        "extras": {},
+    }
+    platform.aws("s3").put_object(Bucket=bucket, Key=f"{prefix}/context.json", Body=json.dumps(context))
+    return {
+        "--dagster-pipes-context": encode_param({"bucket": bucket, "key": f"{prefix}/context.json"}),
+        "--dagster-pipes-messages": encode_param({"bucket": bucket, "key_prefix": f"{prefix}/messages"}),
+    }
+
+
+def pipes_messages(platform: LoadPlatform) -> list[dict[str, Any]]:
+    """Return the payloads that the job sent to Dagster."""
+    s3, bucket = platform.aws("s3"), platform.deployment.data_bucket
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"reports/{platform.model}/pipes/messages/")
+    contents = [s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in listed["Contents"]]
+    messages = [json.loads(line) for content in contents for line in content.splitlines()]
+    return [one["params"]["payload"] for one in messages if one["method"] == "report_custom_message"]
 
 
 def test_glue_loads_a_batch_into_both_stores(platform: LoadPlatform) -> None:
     """The real script, as a job run: both stores hold the rows, the report adds up, the registry agrees."""
     written = platform.builder.write([*ROWS, *flights(60)], [b'{"flight": "cut', *flights(40, 60)])
     arguments = platform.claim(written)
-    run = platform.run_by_glue(arguments)
+    piped = pipes_arguments(platform)
+    run = platform.run_by_glue(arguments, **piped)
     assert run["JobRunState"] == "SUCCEEDED", run
     report, record = platform.report(arguments), platform.record()
     assert (report.status, report.job_run_id, report.reason) == ("loaded", run["Id"], None)
@@ -86,6 +100,9 @@ def test_glue_loads_a_batch_into_both_stores(platform: LoadPlatform) -> None:
         (41, 1, 40),
     ]
     check_stores(platform, written)
+    (told,) = [payload for payload in pipes_messages(platform) if payload["kind"] == "load_ended"]
+    assert (told["status"], told["report_key"]) == ("loaded", arguments.report_key)
+    assert (told["dynamodb"], told["snowflake"], told["quarantined"]) == (102, 102, 1)
     evidence = report.evidence()
     assert evidence is not None
     now = datetime.now(UTC)

@@ -1,0 +1,105 @@
+"""Faults of a row send the row to quarantine, in both stores alike; too many of them refuse the batch."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from glue_scripts.errors import BatchRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prediction_contract.job_arguments import LoadArguments
+    from prediction_contract.load_report import LoadReport
+    from tests.loading.load_platform import LoadPlatform
+
+    Load = Callable[[LoadArguments], LoadReport]
+
+pytestmark = pytest.mark.stack
+
+
+def flights(count: int) -> list[dict[str, Any]]:
+    """Return good rows."""
+    return [{"flight": f"F-{number:05}", "seats": number} for number in range(count)]
+
+
+def quarantined(platform: LoadPlatform, report: LoadReport) -> list[dict[str, Any]]:
+    """Return the quarantined lines of a load."""
+    bucket, s3 = platform.deployment.data_bucket, platform.aws("s3")
+    contents = [s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in report.quarantine.keys]
+    return [json.loads(line) for content in contents for line in gzip.decompress(content).splitlines()]
+
+
+def test_every_faulty_row_is_quarantined_and_the_others_are_loaded(
+    platform: LoadPlatform, load: Load
+) -> None:
+    """Cut off, NaN, no key, 500 KB, 50 digits, and a key in two parts: all out of both stores, each named."""
+    bad: list[dict[str, Any] | bytes] = [
+        b'{"flight":"cut","sea',
+        {"flight": "nan", "probability": float("nan")},
+        {"seats": 1},
+        {"flight": "large", "carrier": "x" * 500_000},
+        {"flight": "long", "serial": int("1234567890" * 5)},
+        {"flight": "twice", "seats": 1},
+    ]
+    written = platform.builder.write([*bad, *flights(20)], [{"flight": "twice", "seats": 2}])
+    report = load(platform.claim(written))
+    found = {(line["part"], line["line"]): line["reason"] for line in quarantined(platform, report)}
+    first, second = (part.key for part in written.manifest.json_parts)
+    assert found == {
+        (first, 1): "unparsable",
+        (first, 2): "not_a_number",
+        (first, 3): "missing_key",
+        (first, 4): "value_too_large",
+        (first, 5): "number_too_long",
+        (first, 6): "duplicate_key",
+        (second, 1): "duplicate_key",
+    }
+    assert report.quarantine.rows.rows == 7
+    assert report.quarantine.reasons["duplicate_key"] == 2
+    assert report.expected is not None
+    assert report.dynamodb is not None
+    assert report.dynamodb.rows.plus(report.quarantine.rows).rows == report.expected.rows == 27
+    keys = {row["flight"] for row in flights(20)}
+    assert platform.online().keys() == keys
+    assert {row[0] for row in platform.warehouse()} == keys
+
+
+@pytest.mark.parametrize(("refused", "is_loaded"), [(10, True), (11, False)])
+def test_up_to_ten_rows_may_be_refused(
+    platform: LoadPlatform, load: Load, refused: int, *, is_loaded: bool
+) -> None:
+    """Ten refused rows leave a small batch loaded; the eleventh refuses it, and its rows can be read."""
+    written = platform.builder.write(flights(30), [b"{" for _ in range(refused)])
+    arguments = platform.claim(written)
+    if is_loaded:
+        assert load(arguments).quarantine.rows.rows == refused
+        assert len(platform.online()) == len(platform.warehouse()) == 30
+        return
+    with pytest.raises(BatchRefusedError, match="11 of 41 rows were refused, and 10 may be: 11 unparsable"):
+        load(arguments)
+    report = platform.report(arguments)
+    assert len(quarantined(platform, report)) == refused
+    assert platform.record().load_state == "refused"
+    assert platform.stores() == ({}, [])
+
+
+def test_doubled_keys_count_against_the_threshold(platform: LoadPlatform, load: Load) -> None:
+    """Every row of a doubled key is refused, before the first row is written."""
+    written = platform.builder.write(flights(6), flights(6))
+    with pytest.raises(BatchRefusedError, match="12 duplicate_key"):
+        load(platform.claim(written))
+    assert platform.stores() == ({}, [])
+    assert platform.record().writing_begun_at is None
+
+
+def test_a_share_of_a_larger_batch_may_be_refused(platform: LoadPlatform, load: Load) -> None:
+    """The larger of the number and the share counts, as the job is told."""
+    written = platform.builder.write([*flights(50), *(b"{" for _ in range(12))])
+    assert load(platform.claim(written, quarantine_rate=Decimal("0.25"))).quarantine.rows.rows == 12
+    assert len(platform.online()) == 50

@@ -1,0 +1,49 @@
+"""A load that was killed at any of its steps and is run again ends in the same state."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.loading.store_checks import check_stores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prediction_contract.job_arguments import LoadArguments
+    from prediction_contract.load_report import LoadReport
+    from tests.loading.load_platform import LoadPlatform
+
+pytestmark = pytest.mark.stack
+
+SCRIPT = Path(__file__).with_name("killed_load.py")
+# In the order in which a load comes by them, so that each run goes through what the one before left behind.
+STEPS = [
+    ("TransactWriteItems", 1),  # the claim is confirmed
+    ("TransactWriteItems", 2),  # writing has begun
+    ("BatchWriteItem", 2),  # some items are there
+    ("INSERT", 1),  # inside of the transaction
+    ("COMMIT", 1),
+    ("PUT reports", 1),  # the registry does not know it yet
+]
+
+
+def test_a_load_killed_at_each_step_and_run_again_leaves_the_same_stores(
+    platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
+) -> None:
+    """After six kills in a row the seventh run loads the batch: each row once, and none missing."""
+    written = platform.builder.write([{"flight": f"F-{number:03}", "seats": number} for number in range(110)])
+    ended = None
+    for number, (step, count) in enumerate(STEPS, start=1):
+        arguments = platform.claim(written, ended=ended)
+        ended = f"jr_killed_{number}"
+        done = platform.run_in_process(arguments, SCRIPT, step, str(count), job_run_id=ended)
+        assert done.returncode == -signal.SIGKILL, (step, done.stdout, done.stderr)
+        assert platform.record().load_state == "loading", step
+    report = load(platform.claim(written, ended=ended))
+    assert report.attempt == len(STEPS) + 1
+    assert platform.record().load_state == "loaded"
+    check_stores(platform, written)

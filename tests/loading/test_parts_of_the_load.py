@@ -1,0 +1,201 @@
+"""The load's smaller parts: settings, engines, secrets, thresholds, progress."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from dagster_pipes import encode_param
+
+from glue_scripts.engine import ProcessEngine, SequentialEngine, engine_for
+from glue_scripts.errors import LoadFailedError
+from glue_scripts.progress import Progress, told
+from glue_scripts.settings import LoadSettings
+from glue_scripts.snowflake_connection import connection_arguments, storage_integration
+from glue_scripts.survey import allowed_refusals
+from prediction_contract.batch import ModelName
+from prediction_contract.errors import InvalidNameError, JobArgumentsError
+from prediction_contract.job_arguments import LoadArguments
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BATCH = "20130201T060000Z-0123abcd"
+ARGUMENTS = LoadArguments(
+    model="flight_delay",
+    batch_id=BATCH,
+    bucket="bucket",
+    manifest_key=f"done/2013-02-01/flight_delay/{BATCH}.json",
+    manifest_digest="ab" * 32,
+    claim_token="token",
+    load_attempt=1,
+    registry_table="registry",
+    online_table="online",
+    items_expire_at=1_900_000_000,
+    snowflake_secret="mlpipe-local-snowflake",
+    snowflake_database="D",
+    snowflake_schema="S",
+    snowflake_warehouse="W",
+    snowflake_stage="LAKE",
+    report_key=f"reports/flight_delay/{BATCH}/load-1.json",
+)
+LOGIN = {"account": "a", "user": "u", "password": "hidden-word"}
+
+
+def command_line(arguments: LoadArguments = ARGUMENTS) -> list[str]:
+    """Return a job run's command line, with some of Glue's own arguments."""
+    pairs = [text for pair in arguments.glue_arguments().items() for text in pair]
+    return ["--JOB_NAME", "load", "--JOB_RUN_ID", "jr_1", *pairs, "--enable-metrics", "true"]
+
+
+def test_settings_are_read_from_glues_command_line() -> None:
+    """Arguments and job run id are found among Glue's own; Pipes only where Dagster asks for it."""
+    settings = LoadSettings.read(command_line(), {})
+    assert (settings.arguments, settings.job_run_id) == (ARGUMENTS, "jr_1")
+    assert not settings.is_piped
+    assert LoadSettings.read([*command_line(), "--dagster-pipes-context", "x"], {}).is_piped
+    assert LoadSettings.read(command_line(), {"DAGSTER_PIPES_CONTEXT": "x"}).is_piped_by_environment
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"manifest_key": f"done/2013-02-01/other/{BATCH}.json"},
+        {"report_key": f"reports/other/{BATCH}/load-1.json"},
+        {"items_expire_at": 2**62},
+    ],
+)
+def test_arguments_of_another_batch_are_refused(change: dict[str, Any]) -> None:
+    """A manifest or report of another batch, or a TTL that is no moment: nothing is done."""
+    with pytest.raises(JobArgumentsError, match=next(iter(change))):
+        LoadSettings.read(command_line(replace(ARGUMENTS, **change)), {})
+
+
+def test_a_script_without_a_job_run_id_is_refused() -> None:
+    """Nobody could be named in the claim."""
+    with pytest.raises(JobArgumentsError, match="JOB_RUN_ID"):
+        LoadSettings.read(command_line()[4:], {})
+
+
+def test_both_engines_give_the_same_results_in_order() -> None:
+    """Where the work is done changes nothing of what comes out."""
+    names = ["a", "b", "c", "d", "e"]
+    assert list(SequentialEngine().run(ModelName, names)) == names
+    assert list(ProcessEngine(2).run(ModelName, names)) == names
+
+
+def test_an_error_comes_out_of_a_process_as_it_was_raised() -> None:
+    """A fault that another process found is still of its own kind, with its remedy."""
+    with pytest.raises(InvalidNameError, match="'B' is not a model name") as raised:
+        list(ProcessEngine(1).run(ModelName, ["a", "B"]))
+    assert raised.value.remedy.startswith("Use a lower-case letter")
+
+
+def test_few_parts_need_no_pool() -> None:
+    """A pool is made where there are parts and processors for it."""
+    assert engine_for(1, 8).concurrency == 1
+    assert engine_for(100, 1).concurrency == 1
+    assert engine_for(5, 8).concurrency == 5
+
+
+@pytest.mark.parametrize(("rows", "allowed"), [(0, 10), (9_999, 10), (11_000, 11), (5_000_000, 5_000)])
+def test_the_larger_of_number_and_share_may_be_refused(rows: int, allowed: int) -> None:
+    """Ten rows or a thousandth, whichever is more."""
+    assert allowed_refusals(rows, 10, Decimal("0.001")) == allowed
+
+
+def test_a_password_is_used_where_the_secret_has_one() -> None:
+    """What the secret may set is passed on; where the batch goes is the job's argument."""
+    secret = json.dumps(LOGIN | {"port": 1, "protocol": "http", "database": "OTHER", "insecure_mode": True})
+    made = connection_arguments(secret, ARGUMENTS, "tag")
+    assert made["password"] == "hidden-word"
+    assert (made["database"], made["port"]) == ("D", 1)
+    assert "insecure_mode" not in made
+    assert made["session_parameters"] == {"TIMEZONE": "UTC", "QUERY_TAG": "tag"}
+
+
+@pytest.mark.parametrize("passphrase", [None, "phrase"])
+def test_a_key_pair_is_used_where_the_secret_has_one(passphrase: str | None) -> None:
+    """The PEM key goes to the connector as DER, decrypted, and no password beside it."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    guard = (
+        serialization.BestAvailableEncryption(passphrase.encode())
+        if passphrase
+        else serialization.NoEncryption()
+    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, guard).decode()
+    secret = {"account": "a", "user": "u", "private_key": pem, "private_key_passphrase": passphrase}
+    made = connection_arguments(json.dumps(secret), ARGUMENTS, "tag")
+    found = serialization.load_der_private_key(made["private_key"], None)
+    assert isinstance(found, rsa.RSAPrivateKey)
+    assert found.private_numbers() == key.private_numbers()
+    assert "password" not in made
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "hidden-word",
+        '["hidden-word"]',
+        json.dumps({"account": "hidden-word", "password": "hidden-word"}),
+        json.dumps({"account": "a", "user": "hidden-word"}),
+        json.dumps(LOGIN | {"port": "hidden-word"}),
+        json.dumps(LOGIN | {"private_key": "hidden-word"}),
+    ],
+)
+def test_a_wrong_secret_is_named_and_never_told(secret: str) -> None:
+    """The error names the secret and what it lacks; nothing of its value is in the error or its cause."""
+    with pytest.raises(LoadFailedError, match="mlpipe-local-snowflake") as raised:
+        connection_arguments(secret, ARGUMENTS, "tag")
+    assert "hidden-word" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_the_storage_integration_is_the_secrets() -> None:
+    """A stage is made with the integration that the secret names, if it is an identifier."""
+    assert storage_integration(json.dumps(LOGIN), ARGUMENTS) is None
+    assert (
+        storage_integration(json.dumps(LOGIN | {"storage_integration": "MLPIPE_S3"}), ARGUMENTS)
+        == "MLPIPE_S3"
+    )
+    with pytest.raises(LoadFailedError, match="storage_integration"):
+        storage_integration(json.dumps(LOGIN | {"storage_integration": "X; DROP"}), ARGUMENTS)
+
+
+def test_a_long_step_gives_signs_of_life() -> None:
+    """While a step goes on, its rows are told again and again, and its time is kept."""
+    heard: list[dict[str, Any]] = []
+    progress = Progress(lambda kind, values: heard.append({"kind": kind, **values}), heartbeat_seconds=0.05)
+    with progress.step("write"):
+        progress.advance(7)
+        deadline = time.monotonic() + 20
+        while len(heard) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert [one["step"] for one in heard[:3]] == ["write"] * 3
+    assert heard[-1]["rows"] == 7
+    assert progress.durations["write"] >= 50
+    silent = len(heard)
+    time.sleep(0.2)
+    assert len(heard) == silent
+
+
+def test_dagster_hears_of_it_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Pipes was set up by variables, what is told arrives as custom messages."""
+    messages = tmp_path / "messages"
+    names = ("asset_keys", "code_version_by_asset_key", "provenance_by_asset_key", "partition_key")
+    more = ("partition_key_range", "partition_time_window", "job_name")
+    context = dict.fromkeys((*names, *more)) | {"run_id": "r", "retry_number": 0, "extras": {}}
+    monkeypatch.setenv("DAGSTER_PIPES_CONTEXT", encode_param({"data": context}))
+    monkeypatch.setenv("DAGSTER_PIPES_MESSAGES", encode_param({"path": str(messages)}))
+    settings = LoadSettings(ARGUMENTS, "jr_1", 1, is_piped_by_environment=True)
+    with told(settings, None) as progress:
+        progress.tell("load_ended", {"status": "loaded"})
+    sent = [json.loads(line) for line in messages.read_text().splitlines()]
+    payloads = [one["params"]["payload"] for one in sent if one["method"] == "report_custom_message"]
+    assert payloads == [{"kind": "load_ended", "status": "loaded"}]
