@@ -255,7 +255,8 @@ def test_a_drifted_glue_job_is_repaired(
     """A timeout changed by hand comes back, and so does everything that the change left out."""
     glue = clients.client("glue")
     name = variables["MLPIPE_LOAD_JOB"]
-    wanted = resource_definitions.load_job(DEPLOYMENT).job_update()
+    archive = glue.get_job(JobName=name)["Job"]["DefaultArguments"]["--extra-py-files"].partition("/code/")[2]
+    wanted = resource_definitions.load_job(DEPLOYMENT, code_archive_key=f"code/{archive}").job_update()
     drifted = {"Role": wanted["Role"], "Command": wanted["Command"], "Timeout": 5}
     glue.update_job(JobName=name, JobUpdate=drifted)
 

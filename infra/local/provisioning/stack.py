@@ -8,6 +8,7 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra import api_definitions, resource_definitions, role_definitions
+from infra.code_upload import UploadedCode, upload_code
 from infra.local.provisioning.access import ensure_glue_job, ensure_role
 from infra.local.provisioning.api import ensure_function, ensure_load_balancer
 from infra.local.provisioning.clients import Clients, is_loopback, require_loopback
@@ -80,13 +81,13 @@ def provision(
         connection = warehouse_connection(deployment, host=snowflake_host, port=snowflake_port)
         _storage(clients, deployment)
         queue_url = _notices(clients, deployment)
-        _jobs(clients, deployment)
+        code = _jobs(clients, deployment)
         client = _identity(clients, deployment, connection)
         issued = _variables(clients, deployment, queue_url=queue_url, client=client)
         api_url = _api(clients, deployment, client, issued, provider_origin=weather)
     except PackagingError as error:
         raise ProvisioningError(
-            f"The API cannot be packaged: {error}", remedy="Then run `make up` again"
+            f"The code cannot be packaged: {error}", remedy="Then run `make up` again"
         ) from error
     except (ClientError, BotoCoreError) as error:
         raise ProvisioningError(
@@ -97,6 +98,7 @@ def provision(
     return {
         **issued,
         **connection.variables(),
+        "MLPIPE_SAGEMAKER_CODE_PREFIX": code.sagemaker_prefix,
         "MLPIPE_WEATHER_URL": weather,
         "MLPIPE_API_URL": api_url,
     }
@@ -131,12 +133,15 @@ def _notices(clients: Clients, deployment: Deployment) -> str:
     return url
 
 
-def _jobs(clients: Clients, deployment: Deployment) -> None:
+def _jobs(clients: Clients, deployment: Deployment) -> UploadedCode:
+    code = upload_code(clients.client("s3"), deployment, _PACKAGES)
     iam = clients.client("iam")
     for role in role_definitions.all_roles(deployment):
         ensure_role(iam, role)
-    ensure_glue_job(clients.client("glue"), resource_definitions.load_job(deployment))
+    definition = resource_definitions.load_job(deployment, code_archive_key=code.glue_archive_key)
+    ensure_glue_job(clients.client("glue"), definition)
     _LOG.info("%d roles and Glue job %s are there", len(deployment.roles), deployment.load_job)
+    return code
 
 
 def _identity(clients: Clients, deployment: Deployment, connection: WarehouseConnection) -> TokenClient:
