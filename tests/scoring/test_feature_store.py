@@ -1,0 +1,182 @@
+"""Tests of prepared features on S3, and of whole objects there."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from prediction_contract.job_arguments import FeatureArguments, TrainArguments
+from sagemaker_scripts.feature_store import (
+    FeaturesError,
+    FeatureSet,
+    feature_set,
+    newest_outcomes,
+    partitions_between,
+    write_feature_set,
+)
+from sagemaker_scripts.model_functions import PreparedFeatures
+from sagemaker_scripts.object_store import ObjectAlteredError, ObjectMissingError, ObjectStore
+from sagemaker_scripts.prepare_features import prepare
+from sagemaker_scripts.train_model import train
+from tests.fakes.memory_s3 import MemoryS3
+from tests.scoring.real_flights import day_file
+
+DAY = "2013-01-04"
+
+
+@pytest.fixture
+def store() -> ObjectStore:
+    """Give a bucket with four days of raw flights."""
+    s3 = MemoryS3()
+    for day in range(1, 5):
+        name = f"2013-01-{day:02}"
+        s3.objects[f"raw/nycflights13/flights/dt={name}/flights.csv.gz"] = day_file(name)
+    return ObjectStore(s3, "mlpipe-data")
+
+
+def arguments(run_id: str = "run-1", **changes: str) -> FeatureArguments:
+    """Return the arguments of a features job."""
+    given = {"model": "airport_congestion", "partition": DAY, "bucket": "mlpipe-data"}
+    return FeatureArguments(**given | changes, run_id=run_id, code_version="v")
+
+
+def written(store: ObjectStore, run_id: str, *entities: str) -> FeatureSet:
+    """Write features of some entities."""
+    outcomes = pd.DataFrame({"partition": [], "entity_id": []}, dtype="str")
+    prepared = PreparedFeatures(pd.DataFrame({"entity_id": list(entities)}), outcomes)
+    return write_feature_set(
+        store, prepared, model="m", partition=DAY, run_id=run_id, code_version="v", raw=[]
+    )
+
+
+def test_a_job_prepares_its_days_and_says_what_they_were_made_of(store: ObjectStore) -> None:
+    """Each day has a folder of its own, whose index names the raw files that were read for it."""
+    sets = prepare(arguments(partition="2013-01-03", last_partition=DAY), store)
+    assert [each.prefix for each in sets] == [
+        f"features/airport_congestion/dt={day}/run=run-1/" for day in ("2013-01-03", DAY)
+    ]
+    index = json.loads(store.get(f"{sets[1].prefix}features.json"))
+    assert [source["key"].split("/")[3] for source in index["raw"]] == [
+        f"dt=2013-01-{day:02}" for day in range(1, 5)
+    ]
+    features, outcomes = sets[1].read(store)
+    assert len(features) == sets[1].rows
+    assert set(features["partition"]) == {DAY}
+    assert set(outcomes["partition"]) == {"2013-01-01", "2013-01-02", "2013-01-03"}
+
+
+def test_the_same_job_again_writes_the_same_bytes(store: ObjectStore) -> None:
+    """A retry changes nothing for those who read the features meanwhile."""
+    prepare(arguments(), store)
+    before = dict(store.client.objects)
+    prepare(arguments(), store)
+    assert store.client.objects == before
+
+
+def test_the_newest_run_is_read_unless_another_is_named(store: ObjectStore) -> None:
+    """A run whose index is missing is not finished, and is not read."""
+    older = written(store, "run-9", "a")
+    newer = written(store, "run-1", "a", "b")
+    store.put(f"features/m/dt={DAY}/run=run-5/features.parquet", b"half")
+    assert feature_set(store, "m", DAY) == newer
+    assert feature_set(store, "m", DAY, older.prefix) == older
+
+
+def test_features_that_are_not_there_are_named(store: ObjectStore) -> None:
+    """A partition without features, and a prefix of another partition's."""
+    with pytest.raises(FeaturesError, match=r"no features of 2013-01-04 .*Run the features job"):
+        feature_set(store, "m", DAY)
+    other = written(store, "run-1", "a")
+    with pytest.raises(FeaturesError, match="holds features of m for 2013-01-04"):
+        feature_set(store, "m", "2013-01-05", other.prefix)
+
+
+def test_altered_features_are_not_read(store: ObjectStore) -> None:
+    """The index holds their SHA-256."""
+    found = written(store, "run-1", "a")
+    store.put(found.features.key, store.get(found.outcomes.key))
+    with pytest.raises(ObjectAlteredError):
+        found.read(store)
+
+
+def test_an_index_that_leaves_its_folder_is_refused(store: ObjectStore) -> None:
+    """It could name anything in the bucket."""
+    found = written(store, "run-1", "a")
+    index = json.loads(store.get(f"{found.prefix}features.json"))
+    index["features"]["key"] = "raw/secret"
+    store.put(f"{found.prefix}features.json", json.dumps(index).encode())
+    with pytest.raises(FeaturesError, match="another folder"):
+        feature_set(store, "m", DAY)
+
+
+@pytest.mark.parametrize("entities", [("a", "a"), ("a", None), ("a", 1)])
+def test_features_name_each_entity_once(store: ObjectStore, entities: tuple[str, ...]) -> None:
+    """A doubled, missing or unnamed entity is the model's mistake."""
+    with pytest.raises(FeaturesError, match="do not name each entity once"):
+        written(store, "run-1", *entities)
+
+
+def test_a_day_without_raw_data_is_named(store: ObjectStore) -> None:
+    """The days before it may be missing, the day itself may not."""
+    prepare(arguments(partition="2013-01-01"), store)
+    with pytest.raises(ObjectMissingError, match="dt=2013-01-09/flights"):
+        prepare(arguments(partition="2013-01-09"), store)
+
+
+def test_partitions_between_two_are_all_of_their_kind() -> None:
+    """Days over the end of a month, hours over midnight, and nothing backwards."""
+    assert partitions_between("2013-01-31", "2013-02-02") == ["2013-01-31", "2013-02-01", "2013-02-02"]
+    assert partitions_between("2013-01-31T23", "2013-02-01T00") == ["2013-01-31T23", "2013-02-01T00"]
+    for first, last in (("2013-02-02", "2013-02-01"), ("2013-02-01", "2013-02-01T05")):
+        with pytest.raises(FeaturesError, match="no partitions from"):
+            partitions_between(first, last)
+
+
+def test_what_is_known_later_counts() -> None:
+    """An entity's outcome is that of the last table that has it."""
+    tables = [
+        pd.DataFrame({"partition": "d", "entity_id": list("ab"), "minutes": [1, 2]}),
+        pd.DataFrame({"partition": "d", "entity_id": list("bc"), "minutes": [3, 4]}),
+    ]
+    assert dict(newest_outcomes(tables)[["entity_id", "minutes"]].to_numpy()) == {"a": 1, "b": 3, "c": 4}
+
+
+def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
+    store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The model that is evaluated is the one without evaluation, and days it learned from are refused."""
+    prepare(arguments(partition="2013-01-01", last_partition=DAY), store)
+    learned = {
+        "model": "airport_congestion",
+        "bucket": "mlpipe-data",
+        "first_partition": "2013-01-01",
+        "last_partition": "2013-01-02",
+        "code_version": "v",
+    }
+    plain = train(TrainArguments(**learned), store, tmp_path_factory.mktemp("plain"))
+    assert plain["evaluation"] is None
+    evaluated = train(
+        TrainArguments(**learned, first_evaluated="2013-01-03", last_evaluated="2013-01-03"),
+        store,
+        tmp_path_factory.mktemp("evaluated"),
+    )
+    assert evaluated["evaluation"]["metrics"][0]["rows"] > 40
+    assert plain["metrics"]["rows"] == evaluated["metrics"]["rows"]
+    for first, last in (("2013-01-02", "2013-01-03"), ("2013-01-03", None)):
+        with pytest.raises(Exception, match="cannot be evaluated"):
+            train(
+                TrainArguments(**learned, first_evaluated=first, last_evaluated=last),
+                store,
+                tmp_path_factory.mktemp("refused"),
+            )
+
+
+def test_a_put_that_must_be_new_outlives_a_conflict() -> None:
+    """S3 asks to repeat a conditional put that met another; then the first wins, and only the first."""
+    s3 = MemoryS3(conflicts=2)
+    store = ObjectStore(s3, "mlpipe-data")
+    assert store.put_new("done/x", b"mine")
+    assert not store.put_new("done/x", b"other")
+    assert store.get("done/x") == b"mine"
