@@ -31,7 +31,11 @@ class BatchConfig(dg.Config):
 
 
 def chosen_batch(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, registry: RegistryTable, model: str, configured: str = ""
+    instance: dg.DagsterInstance,
+    run: dg.DagsterRun,
+    registry: RegistryTable,
+    model: str,
+    configured: str = "",
 ) -> str:
     """Return the batch that a run is about, and keep the choice in the run's tags for its other steps.
 

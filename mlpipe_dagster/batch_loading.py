@@ -57,7 +57,9 @@ class BatchLoad:
     glue: PipesGlueJobClient
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def run(self, context: Context, batch_id: str, *, again: bool = False) -> tuple[LoadReport, Mapping[str, Any]]:
+    def run(
+        self, context: Context, batch_id: str, *, again: bool = False
+    ) -> tuple[LoadReport, Mapping[str, Any]]:
         """Load the batch, or find it loaded; return the load's report, and what is known of its job run.
 
         Args:
@@ -81,11 +83,15 @@ class BatchLoad:
                 return report, known
             if record.claim_token is not None and record.claim_job_run_id not in {None, ended}:
                 ended = str(record.claim_job_run_id)
-                context.log.info(f"Job run {ended} has claimed the load of {batch_id}: it is waited for")
+                context.log.info("Job run %s has claimed the load of %s: it is waited for", ended, batch_id)
                 self.glue.wait(context=context, job_name=job, job_run_id=ended)
                 continue
-            if record.claim_token is not None and record.claim_job_run_id is None and not self._lapsed(record):
-                context.log.info(f"Another load of {batch_id} is claimed until {record.claim_confirm_by}")
+            if (
+                record.claim_token is not None
+                and record.claim_job_run_id is None
+                and not self._lapsed(record)
+            ):
+                context.log.info("Another load of %s is claimed until %s", batch_id, record.claim_confirm_by)
                 continue
             claimed = self._claim(record, ended)
             if claimed is None:

@@ -152,7 +152,9 @@ class ModelDeclaration(DeclaredModel):
     quality: Quality = Field(default_factory=Quality)
     retention: Retention = Field(default_factory=Retention)
     processing: Compute = Field(default_factory=Compute)
-    training_compute: Compute = Field(default_factory=lambda: Compute(instance_type="ml.m5.2xlarge", volume_gb=50))
+    training_compute: Compute = Field(
+        default_factory=lambda: Compute(instance_type="ml.m5.2xlarge", volume_gb=50)
+    )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -11,7 +11,13 @@ from mlpipe_dagster.declaration import ModelDeclaration
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.manifest import Manifest
 from prediction_contract.registry import publication_rules
-from prediction_contract.registry.records import BatchRecord, LivePointer, PublicationEntry, ReleaseState, Request
+from prediction_contract.registry.records import (
+    BatchRecord,
+    LivePointer,
+    PublicationEntry,
+    ReleaseState,
+    Request,
+)
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.resource_names import Deployment
@@ -28,6 +34,8 @@ class Outcome(StrEnum):
     LIVE = "live"
     HISTORY = "history"
     UNCHANGED = "unchanged"
+    HELD = "held"
+    RELEASED = "released"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +45,8 @@ class Publication:
     Attributes:
         model: The model.
         outcome: `live` if the pointer moved to the batch or stood there already, `history` if the batch stays
-            loaded without becoming live, `unchanged` if the request had been carried out before.
+            loaded without becoming live, `unchanged` if the request had been carried out before; `held` and
+            `released` of automatic publication.
         batch_id: The batch that was asked for.
         live_batch_id: The batch that is live now.
         sequence: The newest publication's number.
@@ -125,7 +134,9 @@ class Publisher:
                 self._release(), request, model=self.model, held=held, now=self.clock()
             )
         )
-        return self._moved(changed, None)
+        if not changed:
+            return self._moved(changed, None)
+        return self._result(Outcome.HELD if held else Outcome.RELEASED, None)
 
     def pointer(self) -> LivePointer | None:
         """Return the home region's pointer."""

@@ -41,7 +41,9 @@ class StoreBalance:
                 f"but the manifest promises {self.promised.rows}"
             )
         if (total.checksum - self.promised.checksum) % _SPAN:
-            found.append(f"the rows in {self.store} and in quarantine are not those that the manifest promises")
+            found.append(
+                f"the rows in {self.store} and in quarantine are not those that the manifest promises"
+            )
         if self.must_read_back and self.read_back != self.stored.rows:
             found.append(
                 f"of {self.stored.rows} rows in {self.store} {self.read_back} were read back and found equal"

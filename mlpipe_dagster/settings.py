@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from prediction_contract.errors import ContractError
 from prediction_contract.resource_names import Deployment
+from prediction_contract.warehouse_table import SESSION_PARAMETERS
 
 _PROVIDER_URL = re.compile("MLPIPE_([A-Z][A-Z0-9_]*)_URL")
 _SNOWFLAKE_REQUIRED = ("account", "user", "database", "schema", "warehouse")
@@ -45,8 +46,8 @@ class Settings:
         serving_regions: The regions that serve beside home.
         sagemaker_image_uri: The container image of SageMaker jobs.
         sagemaker_role_arn: Their execution role.
-        code_prefix: Key prefix below which the jobs' packages lie as plain files, ending with `/`; empty where
-            no job is started.
+        code_prefix: Key prefix below which the jobs' packages lie as plain files, ending with `/`; empty
+            where no job is started.
         code_version: The version of that code, which manifests carry.
         provider_urls: Base addresses of third-party providers by name, say `weather`.
         snowflake: How the warehouse is reached.
@@ -78,7 +79,8 @@ class Settings:
         code_prefix = environment.get("MLPIPE_SAGEMAKER_CODE_PREFIX", "")
         if code_prefix and not code_prefix.endswith("/"):
             raise SettingsError(
-                "MLPIPE_SAGEMAKER_CODE_PREFIX does not end with '/'", remedy="Give a prefix, as `make up` does"
+                "MLPIPE_SAGEMAKER_CODE_PREFIX does not end with '/'",
+                remedy="Give a prefix, as `make up` does",
             )
         return cls(
             deployment=deployment,
@@ -98,6 +100,18 @@ class Settings:
             snowflake=_snowflake(environment),
         )
 
+    def connector_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the Snowflake connector for a session of ours."""
+        given = self.snowflake
+        named = {
+            name: getattr(given, name)
+            for name in (*_SNOWFLAKE_REQUIRED, "password", "private_key_path", "role", "network_timeout")
+            if getattr(given, name) is not None
+        }
+        if "private_key_path" in named:
+            named["private_key_file"] = named.pop("private_key_path")
+        return {**named, **given.extra, "session_parameters": dict(SESSION_PARAMETERS)}
+
     def provider_url(self, provider: str) -> str:
         """Return the base address of a third-party provider, without a slash at the end.
 
@@ -116,7 +130,8 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name)
     if not value:
         raise SettingsError(
-            f"The variable {name} is not set", remedy="Run `make up`, which writes .env, or set it as deployed"
+            f"The variable {name} is not set",
+            remedy="Run `make up`, which writes .env, or set it as deployed",
         )
     return value
 
@@ -130,7 +145,9 @@ def _snowflake(environment: Mapping[str, str]) -> SnowflakeSettings:
     for name in ("password", "private_key_path", "role", "host", "protocol", *_SNOWFLAKE_NUMBERS):
         if text := environment.get(f"{prefix}{name.upper()}"):
             values[name] = _number(f"{prefix}{name.upper()}", text) if name in _SNOWFLAKE_NUMBERS else text
-    extra = {name: values.pop(name) for name in ("host", "port", "protocol", "login_timeout") if name in values}
+    extra = {
+        name: values.pop(name) for name in ("host", "port", "protocol", "login_timeout") if name in values
+    }
     return SnowflakeSettings(**values, extra=extra)  # type: ignore[arg-type]  # numbers were parsed by name
 
 

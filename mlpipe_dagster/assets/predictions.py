@@ -59,7 +59,14 @@ def predictions_asset(
                 settings,
                 declaration.processing,
                 "score_batch.py",
-                score_arguments(declaration, settings, partition, batch_id, attempt, schema_key),
+                score_arguments(
+                    declaration,
+                    settings,
+                    partition=partition,
+                    batch_id=batch_id,
+                    attempt=attempt,
+                    schema_key=schema_key,
+                ),
             ),
         )
         noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id))
@@ -74,6 +81,7 @@ def predictions_asset(
 def score_arguments(
     declaration: ModelDeclaration,
     settings: Settings,
+    *,
     partition: str,
     batch_id: str,
     attempt: int,
@@ -109,9 +117,7 @@ def accepted_manifest(noticed: Noticed) -> Manifest:
         dagster.Failure: The platform refuses it; a retry would change nothing.
     """
     if noticed.manifest is None or noticed.refusal is not None:
-        raise dg.Failure(
-            f"The done file {noticed.key} is refused: {noticed.refusal}", allow_retries=False
-        )
+        raise dg.Failure(f"The done file {noticed.key} is refused: {noticed.refusal}", allow_retries=False)
     return noticed.manifest
 
 

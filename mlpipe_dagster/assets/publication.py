@@ -78,8 +78,10 @@ def publication_asset(
             except RuleViolationError as violation:
                 raise dg.Failure(str(violation), allow_retries=False) from violation
             projected = session.project(model, registry.publications(model))
-        context.log.info(f"{batch_id}: {published.outcome} {published.reason}")
-        return dg.MaterializeResult(metadata={**publication_metadata(published), "newly_projected": projected})
+        context.log.info("%s: %s %s", batch_id, published.outcome, published.reason)
+        return dg.MaterializeResult(
+            metadata={**publication_metadata(published), "newly_projected": projected}
+        )
 
     return publication
 

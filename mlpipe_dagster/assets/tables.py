@@ -14,6 +14,7 @@ from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.noticing import notice
 from mlpipe_dagster.resources.job_runs import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.load_report import LoadReport, StoreReport
 from prediction_contract.s3_layout import done_key
 
@@ -65,8 +66,14 @@ def tables_asset(
         retry_policy=_RETRIES,
     )
     def load(
-        context: dg.AssetExecutionContext, config: LoadConfig, platform: Platform, glue_jobs: GlueJobs
+        context: dg.AssetExecutionContext,
+        config: LoadConfig,
+        platform: Platform,
+        glue_jobs: GlueJobs,
+        warehouse: Warehouse,
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        # The check that follows needs it, and this step mostly waits.
+        warehouse.warm_up()
         registry, bucket = platform.registry, platform.bucket
         batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
         if registry.batch(model, batch_id) is None:
@@ -85,9 +92,7 @@ def tables_asset(
         for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):
             key = asset_key(model, asset)
             if key in context.selected_asset_keys and store is not None:
-                yield dg.MaterializeResult(
-                    asset_key=key, metadata={**known, **table_metadata(report, store)}
-                )
+                yield dg.MaterializeResult(asset_key=key, metadata={**known, **table_metadata(report, store)})
 
     return load
 

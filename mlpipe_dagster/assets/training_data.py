@@ -117,7 +117,11 @@ def exit_message(description: Mapping[str, Any]) -> dict[str, Any]:
         result = json.loads(description.get("ExitMessage", ""))
     except ValueError:
         return {}
-    return {name: value for name, value in result.items() if value is not None} if isinstance(result, dict) else {}
+    return (
+        {name: value for name, value in result.items() if value is not None}
+        if isinstance(result, dict)
+        else {}
+    )
 
 
 def training_metadata(metrics: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -33,7 +33,10 @@ def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
     }
 
     @dg.multi_asset_check(
-        name=f"{model}__{ADDS_UP}", specs=list(specs.values()), can_subset=True, retry_policy=dg.RetryPolicy(max_retries=2, delay=5)
+        name=f"{model}__{ADDS_UP}",
+        specs=list(specs.values()),
+        can_subset=True,
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=5),
     )
     def adds_up(
         context: dg.AssetCheckExecutionContext, platform: Platform, warehouse: Warehouse

@@ -34,5 +34,7 @@ def declared_model(name: str, folder: Path = DEFS) -> ModelDeclaration:
         return ModelDeclaration.model_validate({"name": name, **attributes})
     except (yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
         raise UnknownModelError(
-            f"{path} cannot be read: {error}", remedy="Correct it; `dg check yaml` names each fault", model=name
+            f"{path} cannot be read: {error}",
+            remedy="Correct it; `dg check yaml` names each fault",
+            model=name,
         ) from error

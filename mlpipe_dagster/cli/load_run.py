@@ -1,4 +1,4 @@
-"""`mlpipe load`: the load job of one batch, run by Dagster in this process and recorded like any other run."""
+"""`mlpipe load`: the load job of one batch, run by Dagster in this process and recorded as any other run."""
 
 from __future__ import annotations
 

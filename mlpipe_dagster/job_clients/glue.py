@@ -106,7 +106,7 @@ class PipesGlueJobClient(dg.PipesClient, TreatAsResourceParam):
             run_id = self._start(
                 context, {**start_job_run_params, "Arguments": arguments}, start_within_seconds
             )
-            context.log.info(f"Glue job {job} was started as job run {run_id}")
+            context.log.info("Glue job %s was started as job run %s", job, run_id)
             job_run = self._finished(context, job, run_id)
         return GlueInvocation(session, job_run, time.monotonic() - began)
 
@@ -122,8 +122,10 @@ class PipesGlueJobClient(dg.PipesClient, TreatAsResourceParam):
     def log_tail(self, job_run_id: str) -> str:
         """Return the last lines of a job run's error log, or of its output if there are none."""
         tail = log_tail(self._logs_client, GLUE_ERROR_LOG_GROUP, job_run_id)
-        return tail if not tail.startswith("(") else log_tail(
-            self._logs_client, GLUE_OUTPUT_LOG_GROUP, job_run_id
+        return (
+            tail
+            if not tail.startswith("(")
+            else log_tail(self._logs_client, GLUE_OUTPUT_LOG_GROUP, job_run_id)
         )
 
     def _start(self, context: Context, params: Mapping[str, Any], within_seconds: float) -> str:
@@ -141,7 +143,7 @@ class PipesGlueJobClient(dg.PipesClient, TreatAsResourceParam):
                 # Throttled or full: nothing was started. After any other answer that is not known.
                 if error_code(error) not in _QUEUED | {"ThrottlingException"}:
                     raise
-                context.log.info(f"Glue has no room after {gone:.0f} s: {error}")
+                context.log.info("Glue has no room after %.0f s: %s", gone, error)
         raise AssertionError("pauses() ends by raising")
 
     def _finished(self, context: Context, job: str, run_id: str) -> Mapping[str, Any]:
@@ -164,7 +166,7 @@ class PipesGlueJobClient(dg.PipesClient, TreatAsResourceParam):
             )
             state = job_run["JobRunState"]
             if state != seen:
-                context.log.info(f"Glue job run {run_id} is {state} after {gone:.0f} s")
+                context.log.info("Glue job run %s is %s after %.0f s", run_id, state, gone)
                 seen = state
             if state in _ENDED:
                 return job_run
@@ -172,9 +174,9 @@ class PipesGlueJobClient(dg.PipesClient, TreatAsResourceParam):
 
     def _stopped_with_us(self, context: Context, job: str, run_id: str) -> Any:
         def stop() -> None:
-            context.log.warning(f"Glue job run {run_id} is told to stop")
+            context.log.warning("Glue job run %s is told to stop", run_id)
             answer = self._client.batch_stop_job_run(JobName=job, JobRunIds=[run_id])
             for failed in answer.get("Errors", []):
-                context.log.warning(f"Glue job run {run_id} was not stopped: {failed.get('ErrorDetail')}")
+                context.log.warning("Glue job run %s was not stopped: %s", run_id, failed.get("ErrorDetail"))
 
-        return stopping_on_interruption(stop, lambda text: context.log.warning(text))
+        return stopping_on_interruption(stop, context.log.warning)

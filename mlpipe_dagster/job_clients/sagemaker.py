@@ -50,7 +50,9 @@ class SageMakerInvocation(PipesClientCompletedInvocation):
         description: SageMaker's own description of it.
     """
 
-    def __init__(self, session: Any, job: SageMakerJob, description: Mapping[str, Any], seconds: float) -> None:
+    def __init__(
+        self, session: Any, job: SageMakerJob, description: Mapping[str, Any], seconds: float
+    ) -> None:
         self.job = job
         self.description = description
         super().__init__(
@@ -119,7 +121,7 @@ class PipesSageMakerClient(dg.PipesClient, TreatAsResourceParam):
             began = time.monotonic()
             job = self._find_or_create(context, job_type, job_name, request, session.get_bootstrap_env_vars())
             with stopping_on_interruption(
-                lambda: self._call(job_type, "stop", job.name), lambda text: context.log.warning(text)
+                lambda: self._call(job_type, "stop", job.name), context.log.warning
             ):
                 description = self._wait_for_completion(context, job_type, job.name)
             self._require_completed(job_type, job.name, description)
@@ -136,13 +138,15 @@ class PipesSageMakerClient(dg.PipesClient, TreatAsResourceParam):
         for attempt in range(1, _MOST_ATTEMPTS + 1):
             name = job_name(attempt)
             if self._create(context, job_type, name, request(name, attempt), variables):
-                context.log.info(f"SageMaker {job_type.lower()} job {name} was created")
+                context.log.info("SageMaker %s job %s was created", job_type.lower(), name)
                 return SageMakerJob(name, attempt, adopted=False)
             status = self._describe(job_type, name)[f"{job_type}JobStatus"]
             if status not in {"Failed", "Stopped"}:
-                context.log.info(f"SageMaker {job_type.lower()} job {name} is {status}: it is adopted")
+                context.log.info("SageMaker %s job %s is %s: it is adopted", job_type.lower(), name, status)
                 return SageMakerJob(name, attempt, adopted=True)
-            context.log.info(f"SageMaker {job_type.lower()} job {name} has {status.lower()}: the next attempt")
+            context.log.info(
+                "SageMaker %s job %s has %s: the next attempt", job_type.lower(), name, status.lower()
+            )
         raise SageMakerJobError(
             f"{_MOST_ATTEMPTS} attempts of {job_name(1)} have ended without success. "
             "Find the cause in their logs, then start a new run."
@@ -169,7 +173,7 @@ class PipesSageMakerClient(dg.PipesClient, TreatAsResourceParam):
                     return False
                 if error_code(error) not in _QUEUED:
                     raise
-                context.log.info(f"SageMaker has no room for {name} after {gone:.0f} s: {error}")
+                context.log.info("SageMaker has no room for %s after %.0f s: %s", name, gone, error)
             else:
                 return True
         return False
@@ -181,7 +185,7 @@ class PipesSageMakerClient(dg.PipesClient, TreatAsResourceParam):
             status = description[f"{job_type}JobStatus"]
             shown = description.get("SecondaryStatus", status)
             if shown != seen:
-                context.log.info(f"SageMaker job {name} is {shown} after {gone:.0f} s")
+                context.log.info("SageMaker job %s is %s after %.0f s", name, shown, gone)
                 seen = shown
             if status in _ENDED:
                 return description

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prediction_contract.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
     from mlpipe_dagster.declaration import Compute
     from mlpipe_dagster.settings import Settings
+    from prediction_contract.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"
 _TRAINING_CODE = "/opt/ml/input/data/code"

@@ -39,9 +39,7 @@ class SageMakerJobs(dg.ConfigurableResource):
             logs_client=self.platform.client("logs"),
             context_injector=TidyContextInjector(bucket=bucket, client=s3),
             message_reader=TidyMessageReader(bucket=bucket, client=s3),
-            polling=Polling(
-                deadline_seconds=self.deadline_seconds, longest_pause=self.longest_pause_seconds
-            ),
+            polling=Polling(deadline_seconds=self.deadline_seconds, longest_pause=self.longest_pause_seconds),
         )
 
 
@@ -65,7 +63,5 @@ class GlueJobs(dg.ConfigurableResource):
             logs_client=self.platform.client("logs"),
             context_injector=TidyContextInjector(bucket=bucket, client=s3),
             message_reader=TidyMessageReader(bucket=bucket, client=s3),
-            polling=Polling(
-                deadline_seconds=self.deadline_seconds, longest_pause=self.longest_pause_seconds
-            ),
+            polling=Polling(deadline_seconds=self.deadline_seconds, longest_pause=self.longest_pause_seconds),
         )

@@ -1,6 +1,8 @@
 """Snowflake as Dagster itself uses it: counts of a batch, and the projection of the publications."""
 
 # No postponed annotations: Dagster reads a resource's field types itself.
+import importlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +19,13 @@ class Warehouse(dg.ConfigurableResource):
 
     platform: dg.ResourceDependency[Platform]
     login_seconds: int = 60
+
+    def warm_up(self) -> None:
+        """Begin to import what a session needs, beside whatever the caller waits for.
+
+        dagster-snowflake imports Snowpark and Snowflake's whole API, which takes seconds.
+        """
+        threading.Thread(target=importlib.import_module, args=("dagster_snowflake",), daemon=True).start()
 
     @contextmanager
     def session(self) -> Iterator[WarehouseSession]:
@@ -37,7 +46,7 @@ class Warehouse(dg.ConfigurableResource):
             private_key_path=given.private_key_path,
             role=given.role,
             database=given.database,
-            schema=given.schema,  # type: ignore[call-arg]  # the alias of the field `schema_`
+            schema=given.schema,
             warehouse=given.warehouse,
             network_timeout=given.network_timeout,
             login_timeout=self.login_seconds,

@@ -118,7 +118,9 @@ def judged(noticed: Noticed, platform: Platform, partitions: Partitions) -> Noti
         known = partitions[manifest.model]
         key = Partition(manifest.partition).dagster_key
         if not known.has_partition_key(key):
-            return refuse(platform.registry, noticed, f"{manifest.partition} is no partition of {manifest.model}")
+            return refuse(
+                platform.registry, noticed, f"{manifest.partition} is no partition of {manifest.model}"
+            )
     return noticed
 
 
@@ -142,7 +144,7 @@ def done_files_tick(
             continue
         marks.add(mark(file))
         if noticed.refusal is not None:
-            context.log.error(f"The done file {file.key} is refused: {noticed.refusal}")
+            context.log.error("The done file %s is refused: %s", file.key, noticed.refusal)
             refused.append(noticed)
         elif noticed.manifest is not None:
             requests.append(load_request(noticed.manifest))

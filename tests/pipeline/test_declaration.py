@@ -1,0 +1,59 @@
+"""A declaration's faults are found while Dagster loads, by their field."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mlpipe_dagster.cli.declared_models import UnknownModelError, declared_model
+from tests.pipeline.small_model import declaration
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"partitions": {"start": "2013-02-30"}}, "partitions.start"),
+        ({"columns": [{"name": "Score", "type": "long", "key": True}]}, "Score"),
+        ({"columns": [{"name": "score", "type": "number"}]}, "number"),
+        ({"columns": [{"name": "score", "type": "long"}]}, "key column"),
+        ({"quality": {"quarantine_rate": "1.5"}}, "quality.quarantine_rate"),
+        ({"retention": {"items_days": 0}}, "retention.items_days"),
+        ({"lookback": -1}, "lookback"),
+        ({"tunings": 3}, "tunings"),
+    ],
+)
+def test_a_fault_is_named_by_its_field(changes: dict[str, Any], named: str) -> None:
+    """Each wrong field is refused with its own name in the message."""
+    with pytest.raises(ValidationError) as caught:
+        declaration("things", **changes)
+    assert named in str(caught.value)
+
+
+def test_an_unquoted_date_is_a_day() -> None:
+    """YAML reads 2013-01-05 as a date; the declaration takes it as the day it is."""
+    declared = declaration("things", partitions={"start": date(2013, 1, 5)})
+    assert declared.partitions.start == "2013-01-05"
+
+
+@pytest.mark.parametrize("name", ["flight_delay", "airport_congestion"])
+def test_declared_models_can_be_read_without_dagster_loading(name: str) -> None:
+    """The command line reads the same files as the component."""
+    assert declared_model(name).prediction_schema.key == "entity_id"
+
+
+def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:
+    """The error lists the models there are."""
+    with pytest.raises(UnknownModelError, match="flight_delay"):
+        declared_model("tides")
+
+
+def test_a_broken_declaration_is_named_by_its_file(tmp_path: Path) -> None:
+    """A file that is no declaration is refused with its path."""
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things" / "defs.yaml").write_text("attributes: {description: 1}")
+    with pytest.raises(UnknownModelError, match=r"things/defs\.yaml"):
+        declared_model("things", tmp_path)

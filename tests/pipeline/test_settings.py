@@ -1,0 +1,45 @@
+"""The settings say what the environment says, and name what is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlpipe_dagster.settings import Settings, SettingsError
+
+
+def test_settings_take_names_from_the_deployment(minimal_environment: dict[str, str]) -> None:
+    """What the environment leaves out follows from stage, account and region."""
+    settings = Settings.from_environment(minimal_environment)
+    assert settings.data_bucket == "mlpipe-local-data-000000000000-us-east-1"
+    assert settings.sagemaker_role_arn == "arn:aws:iam::000000000000:role/mlpipe-local-sagemaker-execution"
+    assert settings.code_version == "0123456789abcdef"
+    assert settings.provider_url("weather") == "http://127.0.0.1:1"
+    assert settings.snowflake.extra == {"port": 1}
+
+
+@pytest.mark.parametrize("name", ["MLPIPE_STAGE", "AWS_REGION", "SNOWFLAKE_ACCOUNT"])
+def test_a_missing_variable_is_named(minimal_environment: dict[str, str], name: str) -> None:
+    """The error says which variable is not set."""
+    del minimal_environment[name]
+    with pytest.raises(SettingsError, match=name.replace("AWS_REGION", "AWS_DEFAULT_REGION")):
+        Settings.from_environment(minimal_environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SNOWFLAKE_PORT", "many"), ("MLPIPE_SAGEMAKER_CODE_PREFIX", "code")]
+)
+def test_a_malformed_variable_is_named(minimal_environment: dict[str, str], name: str, value: str) -> None:
+    """The error says which variable has another form."""
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_environment({**minimal_environment, name: value})
+
+
+def test_an_unknown_provider_is_named(minimal_environment: dict[str, str]) -> None:
+    """Asking for a provider without an address says which variable to set."""
+    with pytest.raises(SettingsError, match="MLPIPE_TIDES_URL"):
+        Settings.from_environment(minimal_environment).provider_url("tides")
+
+
+def test_a_password_is_not_shown(minimal_environment: dict[str, str]) -> None:
+    """The settings may be logged as they are."""
+    assert "not-to-be-shown" not in repr(Settings.from_environment(minimal_environment))
