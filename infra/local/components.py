@@ -131,7 +131,7 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         ready_seconds=120,
         # It saves its state on the way: up to 30 s with much of it.
         stop_seconds=60,
-        check_state=partial(check_saved_state, data / "services"),
+        check_state=partial(check_saved_state, data / "services", data / "s3"),
         start_fault=unloaded_state,
         stop_fault=unsaved_state,
     )

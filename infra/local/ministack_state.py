@@ -13,31 +13,42 @@ if TYPE_CHECKING:
 # What ministack 1.5.33 logs when it goes on without a part of its state (core/persistence.py, app.py).
 _NOT_LOADED = ("Persistence: failed to load", "refusing to load", "Failed to restore persisted state")
 _NOT_SAVED = ("Persistence: failed to save", "Persistence: error getting state")
+_OBJECT_SUFFIX = ".meta.json"
 
 _REMEDY = (
-    "It was left untouched. Restore it from a copy, or move it away to lose what that service kept, "
-    "then run `make up`"
+    "It was left untouched. Restore it from a copy, or move it away to lose what it kept, then run `make up`"
 )
 
 
-def check_saved_state(state_directory: Path) -> None:
+def check_saved_state(state_directory: Path, objects: Path) -> None:
     """Read every state file before the emulator does.
 
     Args:
-        state_directory: Holds one `<service>.json` per service; may not exist yet.
+        state_directory: Holds one `<service>.json` per service, and keys; may not exist yet.
+        objects: Holds the S3 objects, each with what is known of it in `<object>.meta.json`; may not exist.
 
     Raises:
-        StackError: A file is not a JSON object; the emulator would take it for empty without a word.
+        StackError: A file is not what the emulator wrote, who would take it for empty without a word.
     """
     for file in sorted(state_directory.glob("*.json")):
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise StackError(
-                f"the saved AWS state {file} cannot be read ({error})", remedy=_REMEDY
-            ) from error
-        if not isinstance(document, dict):
-            raise StackError(f"the saved AWS state {file} is not a JSON object", remedy=_REMEDY)
+        _require_document(file)
+    for file in sorted(state_directory.rglob("*.pem")):
+        if not file.read_bytes().startswith(b"-----BEGIN "):
+            raise StackError(f"the saved AWS state {file} is not a key", remedy=_REMEDY)
+    for file in objects.rglob(f"*{_OBJECT_SUFFIX}"):
+        # An object may bear such a name itself, and hold anything.
+        if file.with_name(file.name.removesuffix(_OBJECT_SUFFIX)).is_file():
+            _require_document(file)
+
+
+def _require_document(file: Path) -> None:
+    """Raise StackError unless the file holds a JSON object."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StackError(f"the saved AWS state {file} cannot be read ({error})", remedy=_REMEDY) from error
+    if not isinstance(document, dict):
+        raise StackError(f"the saved AWS state {file} is not a JSON object", remedy=_REMEDY)
 
 
 def unloaded_state(log: Path, *, offset: int) -> str | None:

@@ -43,7 +43,7 @@ def clients(local_servers: LocalServers) -> Clients:
     return Clients(local_servers.aws, local_servers.jobs, REGION)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def variables(local_servers: LocalServers) -> dict[str, str]:
-    """Give the variables of a stack that was provisioned just now."""
+    """Give the variables of the session's servers, provisioned once; who changes a resource repairs it."""
     return provision_on(local_servers)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.stack_runs import StackRun
 
 # What ministack writes of a service it cannot restore, and what a newer release of it would have written.
-UNREADABLE_AWS_STATES = ['{"tables": ', "[]", '{"__ministack_format__": 99, "payload": {"tables": {}}}']
+UNREADABLE_AWS_STATES = ['{"tables": ', '{"__ministack_format__": 99, "payload": {"tables": {}}}']
 
 
 class AlwaysWell(BaseHTTPRequestHandler):
@@ -199,12 +199,35 @@ def test_a_component_that_does_not_answer_hides_no_other(tmp_path: Path) -> None
 
 def test_every_saved_state_file_is_read_before_the_emulator_does(tmp_path: Path) -> None:
     """A good file and none at all pass; a truncated one is named."""
-    check_saved_state(tmp_path / "absent")
+    objects = tmp_path / "s3"
+    check_saved_state(tmp_path / "absent", objects)
     (tmp_path / "s3.json").write_text('{"__ministack_format__": 2, "payload": {}}')
-    check_saved_state(tmp_path)
+    check_saved_state(tmp_path, objects)
     (tmp_path / "sqs.json").write_bytes(b'{"queues": "\xff')
     with pytest.raises(StackError, match=r"sqs\.json cannot be read"):
-        check_saved_state(tmp_path)
+        check_saved_state(tmp_path, objects)
+    (tmp_path / "sqs.json").write_text("[]")
+    with pytest.raises(StackError, match=r"sqs\.json is not a JSON object"):
+        check_saved_state(tmp_path, objects)
+
+
+def test_damaged_keys_and_object_records_are_named(tmp_path: Path) -> None:
+    """The emulator would make a new signing key, and forget an object's metadata; an object is no record."""
+    services, objects = tmp_path / "services", tmp_path / "s3"
+    services.mkdir()
+    objects.mkdir()
+    (objects / "named.meta.json").write_text("an object that bears such a name")
+    (objects / "one.json").write_text("{}")
+    (objects / "one.json.meta.json").write_text('{"metadata": {}}')
+    (services / "cognito-rsa-key.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+    check_saved_state(services, objects)
+    (objects / "one.json.meta.json").write_text('{"metadata": ')
+    with pytest.raises(StackError, match=r"one\.json\.meta\.json cannot be read"):
+        check_saved_state(services, objects)
+    (objects / "one.json.meta.json").unlink()
+    (services / "cognito-rsa-key.pem").write_text("garbage")
+    with pytest.raises(StackError, match=r"cognito-rsa-key\.pem is not a key"):
+        check_saved_state(services, objects)
 
 
 def test_a_stop_that_did_not_save_is_found_in_this_starts_lines_only(tmp_path: Path) -> None:

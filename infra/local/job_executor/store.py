@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import sqlite3
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
+CREATE TABLE records (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -31,6 +32,8 @@ def _check(database: sqlite3.Connection) -> None:
     verdict = database.execute("PRAGMA quick_check").fetchone()[0]
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
+    # An emptied file passes as a new database.
+    database.execute("SELECT 1 FROM records LIMIT 1")
 
 
 class RecordStore:
@@ -59,11 +62,12 @@ class RecordStore:
 
     def _open(self) -> sqlite3.Connection:
         try:
+            if not self._path.exists():
+                self._create()
             database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=30)
             _check(database)
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=FULL")
-            database.execute(_SCHEMA)
             for (body,) in database.execute("SELECT body FROM records"):
                 json.loads(body)
         except (sqlite3.DatabaseError, ValueError) as error:
@@ -73,6 +77,18 @@ class RecordStore:
                 f"definition or history."
             ) from error
         return database
+
+    def _create(self) -> None:
+        """Make the file as a whole: one that is there and empty, or without the table, was damaged."""
+        if self._path.with_name(f"{self._path.name}-wal").exists():
+            # SQLite would add its records, which may be half of a change, to the new file.
+            raise sqlite3.DatabaseError("the file is gone, its -wal file is there")
+        draft = self._path.with_suffix(".draft")
+        draft.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(draft)) as database:
+            database.execute(_SCHEMA)
+            database.commit()
+        draft.replace(self._path)
 
     def insert(self, kind: str, name: str, record: Record) -> bool:
         """Add a record; false if the name is taken."""

@@ -93,6 +93,25 @@ def test_a_record_that_is_no_json_is_a_damaged_state(tmp_path: Path) -> None:
         RecordStore(tmp_path)
 
 
+def test_a_state_that_was_emptied_is_a_damaged_state(tmp_path: Path) -> None:
+    """A file without content, or without its table, or gone from beside its log, is not begun anew."""
+    file = tmp_path / "executor.sqlite3"
+    store = RecordStore(tmp_path)
+    store.insert("job", "one", {})
+    store.close()
+    file.write_bytes(b"")
+    with pytest.raises(StateCorruptError, match="is damaged"):
+        RecordStore(tmp_path)
+    assert file.read_bytes() == b""
+    file.unlink()
+    log = tmp_path / "executor.sqlite3-wal"
+    log.write_bytes(b"records")
+    with pytest.raises(StateCorruptError, match="its -wal file is there"):
+        RecordStore(tmp_path)
+    log.unlink()
+    assert RecordStore(tmp_path).all("job") == []
+
+
 @pytest.mark.parametrize("relative", ["../x", "a/../../x", "/etc/passwd", "", "."])
 def test_a_relative_path_cannot_leave_its_directory(tmp_path: Path, relative: str) -> None:
     """Paths taken from S3 keys stay below their directory."""
