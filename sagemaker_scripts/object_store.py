@@ -14,6 +14,7 @@ from prediction_contract.errors import ContractError
 from prediction_contract.manifest import InputObject
 
 _MISSING = {"NoSuchKey", "404", "NotFound"}
+_DENIED = {"AccessDenied", "403"}
 _TAKEN = {"PreconditionFailed", "412"}
 # S3 answers so when two conditional puts of one key meet; the put is then to be sent again.
 _CONFLICT = {"ConditionalRequestConflict", "409"}
@@ -63,9 +64,14 @@ class ObjectStore:
         try:
             return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         except ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
+            code = error.response["Error"]["Code"]
+            # Without the right to list the whole bucket, S3 answers so for what is not there.
+            if code in _MISSING or (code in _DENIED and not self._is_listed(key)):
                 return None
             raise
+
+    def _is_listed(self, key: str) -> bool:
+        return any(item.key == key for item in self.listing(key))
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes.

@@ -21,15 +21,21 @@ class MemoryS3:
 
     Attributes:
         objects: Bytes by key.
+        denied: Keys that may not be read.
+        denies_missing: Whether a missing object is answered as one that may not be read.
         conflicts: How many conditional puts to answer with a conflict before they are carried out.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)
     conflicts: int = 0
+    denied: set[str] = field(default_factory=set)
+    denies_missing: bool = False
     _written: dict[str, datetime] = field(default_factory=dict)
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
         """Answer with an object's body."""
+        if Key in self.denied or (self.denies_missing and Key not in self.objects):
+            raise _error("AccessDenied", "GetObject")
         if Key not in self.objects:
             raise _error("NoSuchKey", "GetObject")
         return {"Body": io.BytesIO(self.objects[Key])}

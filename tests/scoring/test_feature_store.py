@@ -6,7 +6,9 @@ import json
 
 import pandas as pd
 import pytest
+from botocore.exceptions import ClientError
 
+from prediction_contract.errors import JobArgumentsError
 from prediction_contract.job_arguments import FeatureArguments, TrainArguments
 from sagemaker_scripts.feature_store import (
     FeaturesError,
@@ -165,7 +167,7 @@ def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
     assert evaluated["evaluation"]["metrics"][0]["rows"] > 40
     assert plain["metrics"]["rows"] == evaluated["metrics"]["rows"]
     for first, last in (("2013-01-02", "2013-01-03"), ("2013-01-03", None)):
-        with pytest.raises(Exception, match="cannot be evaluated"):
+        with pytest.raises(JobArgumentsError, match="cannot be evaluated"):
             train(
                 TrainArguments(**learned, first_evaluated=first, last_evaluated=last),
                 store,
@@ -180,3 +182,13 @@ def test_a_put_that_must_be_new_outlives_a_conflict() -> None:
     assert store.put_new("done/x", b"mine")
     assert not store.put_new("done/x", b"other")
     assert store.get("done/x") == b"mine"
+
+
+def test_what_may_not_be_read_is_not_taken_for_missing() -> None:
+    """S3 denies a missing object to those who may not list the whole bucket; a listing tells them apart."""
+    s3 = MemoryS3(denies_missing=True, denied={"done/secret"})
+    store = ObjectStore(s3, "mlpipe-data")
+    assert store.find("done/x") is None
+    store.put("done/secret", b"there")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        store.find("done/secret")
