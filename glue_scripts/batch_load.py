@@ -223,11 +223,11 @@ class BatchLoad:
             model=self._arguments.model,
             batch_id=self._arguments.batch_id,
         )
-        try:
-            self._put(self._report(FAILED, reason=what))
-            self._claim.release()
-        except (ContractError, BotoCoreError, ClientError) as second:
-            failure.add_note(f"The claim could not be released, and ends with the job run: {second}")
+        for last_act in (lambda: self._put(self._report(FAILED, reason=what)), self._claim.release):
+            try:
+                last_act()
+            except (ContractError, BotoCoreError, ClientError) as second:
+                failure.add_note(f"The report or the claim's release failed as well: {second}")
         return failure
 
     def _report(self, status: str, **members: Any) -> LoadReport:

@@ -94,8 +94,9 @@ class WarehouseLoader:
             rows_to_verify: The rows to read back.
 
         Raises:
-            LoadFailedError: The table would not hold the accepted rows, or a value of theirs is another;
-                everything was rolled back.
+            BatchFaultError: The table would not hold the accepted rows, or a value of theirs would be another
+                than in JSON; everything was rolled back.
+            LoadFailedError: Snowflake refuses a statement; everything was rolled back.
         """
         self._refuse(survey.refused_checksums)
         self._run("begin", "BEGIN")
@@ -142,9 +143,9 @@ class WarehouseLoader:
         ((rows, keys, checksum),) = self._run("verify", self._table.batch_totals(self._manifest.batch_id))
         wanted, found = batch_checksum([accepted.checksum]), batch_checksum([int(checksum)])
         if (rows, keys, found) != (accepted.rows, accepted.rows, wanted):
-            self._fail(
-                f"would hold {rows} rows of {keys} keys and the checksum {found}, and {accepted.rows} rows "
-                f"of the checksum {wanted} were accepted"
+            self._fault(
+                f"would leave {rows} rows of {keys} keys and the checksum {found}, and {accepted.rows} rows "
+                f"of the checksum {wanted} were accepted from JSON"
             )
         return RowTally(rows=int(rows), checksum=int(checksum))
 
@@ -158,8 +159,8 @@ class WarehouseLoader:
             for key, row in chunk.items():
                 wanted = self._table.stored_values(row, batch_id)
                 if not _is_same(found.get(key), wanted):
-                    what = "is missing" if key not in found else "has other values"
-                    self._fail(f"was read back, and the row {key[:100]!r} {what}")
+                    what = "lack the row" if key not in found else "hold other values than JSON for the row"
+                    self._fault(f"{what} {key[:100]!r}")
             verified += len(chunk)
         return verified
 
