@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -58,5 +59,6 @@ def say_next_steps(
         say(f"  {name:<10}http://127.0.0.1:{entry.port}")
     if environment_file is not None:
         count = len(read_environment_file(environment_file))
-        say(f"{count} variables are in {environment_file}; in a shell: set -a; . {environment_file}; set +a")
+        path = shlex.quote(str(environment_file))
+        say(f"{count} variables are in {path}; in a shell: set -a; . {path}; set +a")
     say(f"Logs: {directory.root / 'logs'}. `make status` tells how it is, `make down` stops it.")

@@ -57,10 +57,21 @@ class HostProcesses:
         """
         try:
             self._launch(environment)
-        except (JobSetupError, OSError) as error:
-            self._signal(signal.SIGUSR1)
-            self._signal(signal.SIGTERM)
+        except Exception as error:
+            # Whatever it was, such as credentials that could not be had: no process may run on unwatched.
+            self._withdraw()
             raise JobSetupError(f"InternalServerError: the job's processes did not start: {error}") from error
+
+    def _withdraw(self) -> None:
+        """End what was started of a job that cannot be started whole."""
+        for host in self._hosts:
+            child = self._children.get(host.number)
+            if child is not None and not self._started(host):
+                # It takes no signals yet.
+                child.kill()
+                child.wait(timeout=_START_SECONDS)
+        self._signal(signal.SIGUSR1)
+        self._signal(signal.SIGTERM)
 
     def _launch(self, environment: Callable[[HostWorkspace], dict[str, str]]) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -118,7 +129,7 @@ class HostProcesses:
     def _signal(self, number: signal.Signals) -> None:
         for host in self._hosts:
             # Only a held lock proves that the process id is still the wrapper's.
-            if host.number not in self._ended and self._alive(host):
+            if host.number not in self._ended and self._started(host) and self._alive(host):
                 try:
                     os.kill(self._read(host, "started.json")["pid"], number)
                 except ProcessLookupError:

@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "0")
-        if not length.isdigit() or int(length) > _MAX_BODY_BYTES or "Transfer-Encoding" in self.headers:
+        if not length.isdecimal() or int(length) > _MAX_BODY_BYTES or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             message = f"A body needs a Content-Length of at most {_MAX_BODY_BYTES} bytes."
             self._send_error(ApiError("RequestEntityTooLargeException", message, status=_TOO_LARGE))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
+from botocore.exceptions import NoCredentialsError
 
 from infra.local.job_executor.errors import ApiError, JobSetupError, StateCorruptError
 from infra.local.job_executor.glue_job import error_message
+from infra.local.job_executor.host_processes import HostProcesses
+from infra.local.job_executor.jobs import HostWorkspace
 from infra.local.job_executor.paging import page
 from infra.local.job_executor.protocol import JsonProtocol
 from infra.local.job_executor.s3_transfer import S3Location, S3Transfer, inside
 from infra.local.job_executor.store import RecordStore
+from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,3 +156,46 @@ def test_a_prefix_is_laid_out_as_on_sagemaker(prefix: str, paths: list[str]) -> 
     found = S3Transfer(bucket).keys(f"s3://b/{prefix}", "S3Prefix")
     assert [relative for _, relative in found] == paths
     assert all(isinstance(location, S3Location) for location, _ in found)
+
+
+def test_of_a_job_that_cannot_be_started_whole_nothing_runs(tmp_path: Path) -> None:
+    """Where the second host's credentials cannot be had, the first host's process ends too."""
+    hosts = [HostWorkspace(tmp_path / f"host-{number}", number, private_mounts=False) for number in (1, 2)]
+    for host in hosts:
+        host.reset()
+        spec = {
+            "argv": ["sleep", "300"],
+            "directory": str(host.work),
+            "stdout": str(host.stdout),
+            "stderr": str(host.stderr),
+            "environment": {},
+            "mount": None,
+            "grace_seconds": 5,
+        }
+        (host.home / "spec.json").write_text(json.dumps(spec))
+
+    def environment(host: HostWorkspace) -> dict[str, str]:
+        if host.number == 1:
+            return {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+        wait_until((hosts[0].home / "started.json").exists, seconds=60, what="the first host has started")
+        raise NoCredentialsError
+
+    with pytest.raises(JobSetupError, match="did not start: Unable to locate credentials"):
+        HostProcesses(hosts).launch(environment)
+
+    def marked() -> list[psutil.Process]:
+        return [
+            process
+            for process in psutil.process_iter()
+            if process.is_running() and _environment(process).get("TMPDIR") == str(tmp_path)
+        ]
+
+    wait_until(lambda: not marked(), seconds=60, what="no process is left")
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    """Return a process's environment; empty of one that ended or is another user's."""
+    try:
+        return process.environ()
+    except (psutil.Error, OSError):
+        return {}
