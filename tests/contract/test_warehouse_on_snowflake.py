@@ -97,7 +97,8 @@ def warehouse(local_stack: LocalStack) -> Iterator[Warehouse]:
         host=environment["SNOWFLAKE_HOST"],
         port=int(environment["SNOWFLAKE_PORT"]),
         database=environment["SNOWFLAKE_DATABASE"],
-        session_parameters=SESSION_PARAMETERS,
+        # A copy: the connector writes the answers of the server into it.
+        session_parameters=dict(SESSION_PARAMETERS),
         network_timeout=30,
     )
     with closing(connection):
