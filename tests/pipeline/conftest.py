@@ -1,16 +1,17 @@
-"""A platform on the local stack, and a model small enough to be read at a glance."""
+"""A stage of its own on the local stack for each test, and a model small enough to be read at a glance."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from infra import resource_definitions
+from infra.local.provisioning.storage import ensure_bucket, ensure_table
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.resources.platform import Platform
-from tests.pipeline.small_model import declaration
+from tests.pipeline.small_model import SmallModel, declaration
 
 if TYPE_CHECKING:
     from tests.stack_runs import LocalStack
@@ -40,17 +41,16 @@ def minimal_environment() -> dict[str, str]:
 
 @pytest.fixture
 def platform(local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    """The platform of the running stack, from its environment file as Dagster reads it."""
-    set_environment(monkeypatch, local_stack.environment)
-    return Platform()
-
-
-def set_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
-    """Give this process the variables of the stack's environment file."""
-    for name, value in environment.items():
+    """A platform with a bucket and a registry of its own, reached by the environment as Dagster does."""
+    for name, value in local_stack.environment.items():
         monkeypatch.setenv(name, value)
-    # An upload is no subject of these tests.
-    monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", "code/sagemaker_scripts/none/")
+    monkeypatch.setenv("MLPIPE_STAGE", f"t{uuid.uuid4().hex[:8]}")
+    monkeypatch.delenv("MLPIPE_DATA_BUCKET")
+    made = Platform()
+    deployment = made.settings.deployment
+    ensure_bucket(made.client("s3"), resource_definitions.data_bucket(deployment), deployment.region)
+    ensure_table(made.client("dynamodb"), resource_definitions.registry_table(deployment))
+    return made
 
 
 @pytest.fixture
@@ -60,14 +60,6 @@ def model() -> ModelDeclaration:
 
 
 @pytest.fixture
-def batch_ids() -> Callable[[], str]:
-    """Return a function that gives batch ids of one second, each later in order than the one before."""
-    taken = iter(range(1, 1000))
-    run = uuid.uuid4().hex[:5]
-    return lambda: f"20261123T010203Z-{run}{next(taken):03x}"
-
-
-def uploaded(platform: Platform, manifest: Any) -> str:
-    """Put a manifest where the sensor looks, and return its key."""
-    platform.bucket.put(manifest.key, manifest.to_bytes())
-    return manifest.key
+def small_model(platform: Platform, model: ModelDeclaration) -> SmallModel:
+    """The same model on the platform: its batches can be delivered and brought to any state."""
+    return SmallModel(platform, model)

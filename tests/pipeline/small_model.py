@@ -1,16 +1,38 @@
-"""A model of two columns: its declaration, and batches of it as far as their manifests go."""
+"""A model of two columns: its declaration, and batches of it as far as manifest and registry go."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
+import dagster as dg
+
+from mlpipe_dagster.components.prediction_pipeline import partitions_of
 from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.noticing import notice
 from prediction_contract.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.registry.load_rules import (
+    LoadEvidence,
+    RowTally,
+    claim_load,
+    complete_load,
+    verify_load,
+)
+from prediction_contract.registry.records import BatchRecord
 from prediction_contract.s3_layout import json_part_key
 
-BUCKET = "mlpipe-local-data-000000000000-us-east-1"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlpipe_dagster.resources.platform import Platform
+
 PARTITION = "2013-02-01"
+ROWS = RowTally(rows=3, checksum=12345)
+NOTHING = RowTally(rows=0, checksum=0)
+TOKEN = "token"
+DAYS = timedelta(days=30)
 
 
 def attributes(**changes: Any) -> dict[str, Any]:
@@ -33,30 +55,96 @@ def declaration(name: str, **changes: Any) -> ModelDeclaration:
     return ModelDeclaration.model_validate({"name": name, **attributes(**changes)})
 
 
-def manifest(
-    model: ModelDeclaration,
-    batch_id: str,
-    *,
-    partition: str = PARTITION,
-    rows: int = 3,
-    checksum: str = "12345",
-    bucket: str = BUCKET,
-    model_version: str = "v1",
-) -> Manifest:
-    """Return the manifest of a batch whose parts need not be there."""
-    part = JsonPart(json_part_key(model.name, partition, batch_id, 1, 0), rows, 100, "a" * 64)
-    return build_manifest(
-        model=model.name,
-        batch_id=batch_id,
-        attempt=1,
-        partition=partition,
-        bucket=bucket,
-        created_at=datetime(2026, 11, 23, 1, 2, 4, tzinfo=UTC),
-        model_version=model_version,
-        code_version="c1",
-        schema=model.prediction_schema,
-        json_parts=[part],
-        delta_version=1,
-        delta_files=[f"part-{batch_id}.parquet"],
-        checksum=checksum,
-    )
+def now() -> datetime:
+    """Return the present moment."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class SmallModel:
+    """A declared model on a platform.
+
+    Attributes:
+        platform: Where its batches are delivered.
+        declaration: What is declared of it.
+    """
+
+    platform: Platform
+    declaration: ModelDeclaration
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.declaration.name
+
+    @property
+    def partitions(self) -> dg.PartitionsDefinition[str]:
+        """Its partitions."""
+        return partitions_of(self.declaration)
+
+    def batch_id(self, day: str = "20261123") -> str:
+        """Return a batch id of one and the same second, in order later than those before."""
+        return f"{day}T010203Z-{next(self._numbers):08x}"
+
+    def manifest(self, batch_id: str | None = None, **changes: Any) -> Manifest:
+        """Return a valid manifest; the parts that it names are not there."""
+        batch_id = batch_id or self.batch_id()
+        partition = changes.pop("partition", PARTITION)
+        part = JsonPart(json_part_key(self.name, partition, batch_id, 1, 0), ROWS.rows, 100, "a" * 64)
+        return build_manifest(
+            **{
+                "model": self.name,
+                "batch_id": batch_id,
+                "attempt": 1,
+                "partition": partition,
+                "bucket": self.platform.settings.data_bucket,
+                "created_at": datetime(2026, 11, 23, 1, 2, 4, tzinfo=UTC),
+                "model_version": "v1",
+                "code_version": "c1",
+                "schema": self.declaration.prediction_schema,
+                "json_parts": [part],
+                "delta_version": 1,
+                "delta_files": [f"part-{batch_id}.parquet"],
+                "checksum": str(ROWS.checksum),
+                **changes,
+            }
+        )
+
+    def deliver(self, manifest: Manifest) -> Manifest:
+        """Put a manifest where the sensor looks."""
+        self.platform.bucket.put(manifest.key, manifest.to_bytes())
+        return manifest
+
+    def record(self, batch_id: str) -> BatchRecord:
+        """Return what the registry knows of a batch."""
+        found = self.platform.registry.batch(self.name, batch_id)
+        assert found is not None
+        return found
+
+    def noticed_batch(self, **changes: Any) -> str:
+        """Deliver a batch, let the registry know of it, and return its id."""
+        manifest = self.deliver(self.manifest(**changes))
+        noticed = notice(self.platform.bucket, self.platform.registry, manifest.key)
+        assert noticed.refusal is None
+        return manifest.batch_id
+
+    def verified_batch(self, **changes: Any) -> str:
+        """Bring a batch to where it may be published, and return its id."""
+        batch_id = self.noticed_batch(**changes)
+        registry, later = self.platform.registry, now() + timedelta(minutes=5)
+        steps = (
+            lambda: claim_load(self.record(batch_id), token=TOKEN, confirm_by=later, now=now()),
+            lambda: complete_load(
+                self.record(batch_id), token=TOKEN, expire_at=now() + DAYS, now=now(), retention=DAYS
+            ),
+            lambda: verify_load(
+                self.record(batch_id),
+                LoadEvidence(attempt=1, dynamodb=ROWS, snowflake=ROWS, quarantined=NOTHING),
+                now=now(),
+                retention=DAYS,
+            ),
+        )
+        for step in steps:
+            registry.carry_out(step)
+        return batch_id
