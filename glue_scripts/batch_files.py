@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from glue_scripts.errors import BatchFaultError, LoadFailedError
+from glue_scripts.missing_objects import is_missing
 from prediction_contract.delta_table import check_delta_table
 from prediction_contract.errors import InvalidManifestError, SchemaError
 from prediction_contract.manifest import MANIFEST_BYTES, Manifest, parse_manifest, validate
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from prediction_contract.job_arguments import LoadArguments
 
-_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 # Far beyond what the names of the most files that a manifest can hold need.
 _COMMIT_BYTES = 256 * 1024 * 1024
 
@@ -37,7 +37,7 @@ def read_manifest(s3: Any, arguments: LoadArguments) -> Manifest:
         answer = s3.get_object(Bucket=arguments.bucket, Key=arguments.manifest_key)
         content = answer["Body"].read(MANIFEST_BYTES + 1)
     except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING:
+        if is_missing(s3, arguments.bucket, arguments.manifest_key, error):
             raise LoadFailedError(
                 f"There is no manifest under {arguments.manifest_key}",
                 remedy="Deliver the manifest again, or retire the batch",
@@ -112,7 +112,7 @@ def _added_files(s3: Any, manifest: Manifest, arguments: LoadArguments) -> dict[
     try:
         answer = s3.get_object(Bucket=manifest.bucket, Key=key)
     except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING:
+        if is_missing(s3, manifest.bucket, key, error):
             _fault(arguments, f"The Delta table has no version {version} any more, or not yet", cause=error)
         raise
     content = answer["Body"].read(_COMMIT_BYTES)
@@ -129,7 +129,7 @@ def _check_file(s3: Any, manifest: Manifest, arguments: LoadArguments, path: str
     try:
         found = s3.head_object(Bucket=manifest.bucket, Key=key)["ContentLength"]
     except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING:
+        if is_missing(s3, manifest.bucket, key, error):
             _fault(arguments, f"Delta file {key} is missing", cause=error)
         raise
     if found != size:

@@ -14,6 +14,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from glue_scripts.errors import BatchFaultError
+from glue_scripts.missing_objects import is_missing
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.row import LINE_BYTES, Row, refused_checksum, row_contract
 from prediction_contract.schema import PredictionSchema
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 # Beyond a row's longest line, so that every line is refused as itself; a longer one is no line any more.
 _LONGEST_LINE = 16 * LINE_BYTES
 _IN_MEMORY = 8 * 1024 * 1024
-_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _DIGEST_BYTES = 16
 
 
@@ -120,7 +120,7 @@ def _verified(source: PartSource, s3: Any) -> Iterator[IO[bytes]]:
                 _fault(source, f"has {found} bytes, and the manifest promises {part.bytes}")
             s3.download_fileobj(source.bucket, part.key, file, Config=TransferConfig(use_threads=False))
         except ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
+            if is_missing(s3, source.bucket, part.key, error):
                 _fault(source, "is missing", error)
             raise
         file.seek(0)
