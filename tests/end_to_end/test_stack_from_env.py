@@ -7,6 +7,7 @@ The programs are in `plain_clients`. That four deltalake processes commit at onc
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.stack_runs import StackRun
+from tests.stack_runs import PROJECT_ROOT, StackRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,24 @@ def test_up_brings_back_what_a_running_stack_lacks(
     assert run.environment_file.stat().st_mode & 0o777 == 0o600
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert {"Policy", "RedrivePolicy"} <= attributes.keys()
+
+
+@pytest.mark.stack
+def test_no_secret_is_in_a_log_or_in_the_environment_file(
+    local_stack: LocalStack, aws_client: Callable[[str], Any]
+) -> None:
+    """Neither the token client's secret nor a token is written where the stack writes."""
+    run = StackRun(local_stack.state_directory)
+    name = local_stack.environment["MLPIPE_TOKEN_CLIENT_SECRET_NAME"]
+    stored = aws_client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
+    command = [sys.executable, "-m", "infra.local.access_token", "--env-file", str(run.environment_file)]
+    token = subprocess.check_output(command, cwd=PROJECT_ROOT, text=True, timeout=_DEADLINE_SECONDS).strip()
+    logs = sorted((run.state_directory / "logs").iterdir())
+    assert {"aws.log", "jobs.log", "supervisor.log"} <= {log.name for log in logs}
+    for file in (*logs, run.environment_file):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        assert json.loads(stored)["client_secret"] not in text, file
+        assert token not in text, file
 
 
 @pytest.mark.stack

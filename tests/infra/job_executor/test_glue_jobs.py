@@ -81,10 +81,10 @@ def test_a_run_over_its_timeout_ends_with_its_children(executor: Executor, aws: 
         time.sleep(300)
     """
     job = glue_job(executor, aws, name, script, Timeout=60)
-    run_id = executor.client("glue").start_job_run(JobName=job, Timeout=1)["JobRunId"]
+    run_id = executor.client("glue").start_job_run(JobName=job, Timeout=3)["JobRunId"]
     run = glue_end(executor, job, run_id)
     assert run["JobRunState"] == "TIMEOUT"
-    assert run["Timeout"] == 1
+    assert run["Timeout"] == 3
     child = int(aws.logs("/aws-glue/jobs/output", run_id)[0])
     eventually(lambda: not _alive(child), what="the script's child is gone")
 

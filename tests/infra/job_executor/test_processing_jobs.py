@@ -122,7 +122,7 @@ def test_a_failure_names_the_message_and_the_exit_code(executor: Executor, aws: 
 
 def test_a_job_over_its_runtime_is_stopped(executor: Executor, aws: Aws, name: str) -> None:
     """A job past MaxRuntimeInSeconds ends as Stopped, with what it had logged."""
-    request = processing_request(aws, name, SLEEPER, StoppingCondition={"MaxRuntimeInSeconds": 3})
+    request = processing_request(aws, name, SLEEPER, StoppingCondition={"MaxRuntimeInSeconds": 6})
     executor.client("sagemaker").create_processing_job(**request)
     job = sagemaker_end(executor, "Processing", name)
     assert job["ProcessingJobStatus"] == "Stopped"

@@ -114,7 +114,7 @@ def test_a_job_over_its_runtime_keeps_its_model(executor: Executor, aws: Aws, na
         pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text("early")
         time.sleep(300)
     """
-    request = training_request(aws, name, script, StoppingCondition={"MaxRuntimeInSeconds": 3})
+    request = training_request(aws, name, script, StoppingCondition={"MaxRuntimeInSeconds": 6})
     executor.client("sagemaker").create_training_job(**request)
     job = sagemaker_end(executor, "Training", name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
