@@ -25,6 +25,11 @@ def tick(small: SmallModel, cursor: str | None = None, today: date = TODAY) -> d
     return done_files_tick(context, small.platform, {small.name: small.partitions}, today)
 
 
+def requests(result: dg.SensorResult) -> list[dg.RunRequest]:
+    """Return the runs that a tick asks for."""
+    return list(result.run_requests or ())
+
+
 def batches(result: dg.SensorResult) -> list[str]:
     """Return the batches that runs were requested for."""
     return [request.tags["mlpipe/batch_id"] for request in result.run_requests or ()]
@@ -43,7 +48,7 @@ def test_files_of_the_same_second_each_start_one_run(small_model: SmallModel) ->
 def test_a_run_names_its_batch_everywhere(small_model: SmallModel) -> None:
     """Partition, run key, tags and config tell Dagster and a person what is loaded."""
     manifest = small_model.deliver(small_model.manifest())
-    (request,) = tick(small_model).run_requests or ()
+    (request,) = requests(tick(small_model))
     named = {"config": {"batch_id": manifest.batch_id}}
     assert request.run_key == f"{manifest.batch_id}:{manifest.digest}"
     assert (request.partition_key, request.job_name) == ("2013-02-01", f"{small_model.name}_load")
@@ -77,7 +82,7 @@ def test_a_manifest_replaced_before_its_load_is_loaded(small_model: SmallModel) 
     small_model.deliver(small_model.manifest(batch_id))
     cursor = tick(small_model).cursor
     corrected = small_model.deliver(small_model.manifest(batch_id, model_version="v2"))
-    (request,) = tick(small_model, cursor).run_requests or ()
+    (request,) = requests(tick(small_model, cursor))
     assert request.run_key == f"{batch_id}:{corrected.digest}"
     assert small_model.record(batch_id).manifest_digest == corrected.digest
 
@@ -158,7 +163,11 @@ def test_a_bad_manifest_is_refused_once_and_stops_nothing(
 
 @pytest.mark.parametrize(
     "key",
-    ["done/2026-11-23/../20261123T010203Z-00000001.json", "done/2026-11-23/Things/x.json", "done/2026-11-23/x"],
+    [
+        "done/2026-11-23/../20261123T010203Z-00000001.json",
+        "done/2026-11-23/Things/x.json",
+        "done/2026-11-23/x",
+    ],
 )
 def test_a_key_that_is_no_done_files_is_refused_by_name(small_model: SmallModel, key: str) -> None:
     """Nothing of such a file is read; the tick says which it was."""

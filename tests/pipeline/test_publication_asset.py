@@ -21,7 +21,11 @@ pytestmark = pytest.mark.stack
 
 
 def materialized(
-    small: SmallModel, *, partition: str = PARTITION, instance: dg.DagsterInstance | None = None, **config: Any
+    small: SmallModel,
+    *,
+    partition: str = PARTITION,
+    instance: dg.DagsterInstance | None = None,
+    **config: Any,
 ) -> dict[str, Any]:
     """Materialize the publication of a partition, and return what it shows."""
     result = dg.materialize(
