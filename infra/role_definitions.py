@@ -116,12 +116,12 @@ def glue_load_role(deployment: Deployment) -> RoleDefinition:
             _allow(
                 "ReadBatches",
                 ["s3:GetObject"],
-                _objects(deployment, "done", "predictions", "reports", "quarantine", "code"),
+                _objects(deployment, "done", "predictions", "reports", "quarantine", "code", "pipes"),
             ),
             _allow(
                 "LeaveReportAndQuarantine",
                 ["s3:PutObject", "s3:AbortMultipartUpload"],
-                _objects(deployment, "reports", "quarantine"),
+                _objects(deployment, "reports", "quarantine", "pipes"),
             ),
             _list_bucket(deployment, "done", "predictions", "reports", "quarantine", "code"),
             _allow(
@@ -162,11 +162,11 @@ def sagemaker_role(deployment: Deployment) -> RoleDefinition:
         "sagemaker.amazonaws.com",
         deployment.account_id,
         (
-            _allow("ReadInputs", ["s3:GetObject"], _objects(deployment, "raw", "code", *written)),
+            _allow("ReadInputs", ["s3:GetObject"], _objects(deployment, "raw", "code", "pipes", *written)),
             _allow(
                 "WriteOutputs",
                 ["s3:PutObject", "s3:AbortMultipartUpload"],
-                _objects(deployment, *written),
+                _objects(deployment, *written, "pipes"),
             ),
             _list_bucket(deployment, "raw", "code", *written),
             _allow(
@@ -235,8 +235,11 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
         "ecs-tasks.amazonaws.com",
         deployment.account_id,
         (
-            _allow("ReadBatches", ["s3:GetObject"], _objects(deployment, *read)),
-            _list_bucket(deployment, *read),
+            _allow("ReadBatches", ["s3:GetObject"], _objects(deployment, *read, "pipes")),
+            _list_bucket(deployment, *read, "pipes"),
+            # What a job is told that does not fit into its arguments: its Pipes context, its schema.
+            _allow("TellJobs", ["s3:PutObject"], _objects(deployment, "pipes", "models")),
+            _allow("TidyUp", ["s3:DeleteObject"], _objects(deployment, "pipes")),
             _allow(
                 "RunLoadJob",
                 [
