@@ -20,7 +20,7 @@ export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check check-locks test test-full up down status token
+.PHONY: help setup lock check check-locks demo dev test test-full up down status token
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,12 @@ test: setup ## The suite, at most 12 minutes on 2 cores.
 
 test-full: setup ## What takes longer: mutated rules, fresh clones.
 	$(PYTEST) -m slow
+
+demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
+	@$(BIN)/python -m infra.local.demo
+
+dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C.
+	@$(BIN)/python -m infra.local.dev
 
 up: setup ## Start the local stack and write .env.
 	@$(BIN)/python -m infra.local up

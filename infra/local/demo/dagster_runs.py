@@ -1,0 +1,250 @@
+"""Dagster's GraphQL interface, as its web page uses it: launch a run, follow it, see why it failed."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from infra.local.demo.progress import DemoError, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from infra.local.dagster_service import DagsterService
+
+_LOCATION = "mlpipe"
+_REPOSITORY = "__repository__"
+_IMPLICIT_JOB = "__ASSET_JOB"
+_ANSWER_SECONDS = 60
+_FAILED = frozenset({"FAILURE", "CANCELED"})
+
+_LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on Error { message }
+  }
+}
+"""
+_RUN_FIELDS = "runId jobName status startTime endTime tags { key value }"
+_RUN = f"query Run($id: ID!) {{ runOrError(runId: $id) {{ ... on Run {{ {_RUN_FIELDS} }} }} }}"
+_RUNS = f"""
+query Runs($filter: RunsFilter!) {{
+  runsOrError(filter: $filter, limit: 5) {{ ... on Runs {{ results {{ {_RUN_FIELDS} }} }} }}
+}}
+"""
+_FAILURES = """
+query Failures($id: ID!) {
+  logsForRun(runId: $id, limit: 1000) {
+    ... on EventConnection {
+      events {
+        ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
+        ... on RunFailureEvent { message error { message } }
+      }
+    }
+  }
+}
+"""
+_MATERIALIZATION = """
+query Latest($key: AssetKeyInput!, $partitions: [String!]) {
+  assetOrError(assetKey: $key) {
+    ... on Asset {
+      assetMaterializations(limit: 1, partitions: $partitions) {
+        runId
+        metadataEntries {
+          label
+          ... on TextMetadataEntry { text }
+          ... on IntMetadataEntry { intRepr }
+          ... on JsonMetadataEntry { jsonString }
+        }
+      }
+    }
+  }
+}
+"""
+_SENSOR = """
+query Sensor($selector: SensorSelector!) {
+  sensorOrError(sensorSelector: $selector) { ... on Sensor { sensorState { status } } }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A Dagster run as it was last seen.
+
+    Attributes:
+        run_id: Its id.
+        job: Its job.
+        status: `QUEUED`, `STARTED`, `SUCCESS`, `FAILURE` ...
+        tags: Its tags.
+    """
+
+    run_id: str
+    job: str
+    status: str
+    tags: Mapping[str, str]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed, or was ended, and no automatic retry follows."""
+        return self.status in _FAILED and self.tags.get("dagster/will_retry") != "true"
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Run:
+        """Return the run of its GraphQL document."""
+        tags = {tag["key"]: tag["value"] for tag in found["tags"]}
+        return cls(found["runId"], found["jobName"], found["status"], tags)
+
+
+@dataclass(frozen=True)
+class Dagster:
+    """Dagster, asked through its web server.
+
+    Attributes:
+        service: Where it runs.
+    """
+
+    service: DagsterService
+
+    def launch_job(self, job: str, *, partition: str | None = None) -> str:
+        """Start a run of a job and return its id.
+
+        Raises:
+            DemoError: Dagster refuses.
+        """
+        tags = {} if partition is None else {"dagster/partition": partition}
+        return self._launch({"jobName": job}, tags)
+
+    def launch_assets(self, assets: Sequence[str], *, first: str, last: str) -> str:
+        """Start one run that materializes assets, partitioned ones over a range, and return its id.
+
+        Args:
+            assets: Their keys, as `flight_delay/features`.
+            first: The first partition.
+            last: The last, itself included.
+
+        Raises:
+            DemoError: Dagster refuses.
+        """
+        selection = [{"path": asset.split("/")} for asset in assets]
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        return self._launch({"jobName": _IMPLICIT_JOB, "assetSelection": selection}, tags)
+
+    def await_run(self, run_id: str, *, seconds: float, what: str) -> Run:
+        """Wait until a run succeeded.
+
+        Raises:
+            DemoError: It failed, or the deadline passed.
+        """
+
+        def look() -> Run | None:
+            run = self.run(run_id)
+            if run.status in _FAILED:
+                raise self.failure(run, what)
+            return run if run.status == "SUCCESS" else None
+
+        return wait_for(look, seconds=seconds, what=f"{what} (run {run_id})", see=self.page(run_id))
+
+    def run(self, run_id: str) -> Run:
+        """Return a run."""
+        self.service.require_running()
+        return Run.of(self._ask(_RUN, {"id": run_id})["runOrError"])
+
+    def newest_run(self, job: str, tags: Mapping[str, str]) -> Run | None:
+        """Return the newest run of a job with these tags, or None."""
+        self.service.require_running()
+        wanted = [{"key": key, "value": value} for key, value in tags.items()]
+        answer = self._ask(_RUNS, {"filter": {"pipelineName": job, "tags": wanted}})
+        results = answer["runsOrError"]["results"]
+        return Run.of(results[0]) if results else None
+
+    def failure(self, run: Run, what: str) -> DemoError:
+        """Return the error that tells why a run failed."""
+        answer = self._ask(_FAILURES, {"id": run.run_id})
+        told = []
+        for event in answer["logsForRun"].get("events", ()):
+            error = event.get("error")
+            if error:
+                told += [
+                    error["message"].strip(),
+                    *(cause["message"].strip() for cause in error.get("causes", ())),
+                ]
+        return DemoError(
+            f"{what}: run {run.run_id} of {run.job} is {run.status}: {' / '.join(told)[-3000:]}",
+            remedy=f"See {self.page(run.run_id)} while Dagster runs, and {self.service.log}",
+        )
+
+    def materialization(self, asset: str, partition: str | None = None) -> dict[str, str]:
+        """Return the metadata of an asset's newest materialization as text by label; empty without one."""
+        partitions = None if partition is None else [partition]
+        answer = self._ask(_MATERIALIZATION, {"key": {"path": asset.split("/")}, "partitions": partitions})
+        found = answer["assetOrError"].get("assetMaterializations") or [{"metadataEntries": []}]
+        return {
+            entry["label"]: entry.get("text") or entry.get("intRepr") or entry.get("jsonString") or ""
+            for entry in found[0]["metadataEntries"]
+        }
+
+    def sensor_runs(self, sensor: str) -> bool:
+        """Tell whether the daemon is to evaluate a sensor."""
+        selector = {"repositoryLocationName": _LOCATION, "repositoryName": _REPOSITORY, "sensorName": sensor}
+        state = self._ask(_SENSOR, {"selector": selector})["sensorOrError"].get("sensorState")
+        return bool(state) and state["status"] == "RUNNING"
+
+    def page(self, run_id: str) -> str:
+        """Return the address of a run's page."""
+        return f"{self.service.url}/runs/{run_id}"
+
+    def _launch(self, selector: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        params = {
+            "selector": {
+                "repositoryLocationName": _LOCATION,
+                "repositoryName": _REPOSITORY,
+                **selector,
+            },
+            "runConfigData": {},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        }
+        answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise DemoError(
+                f"Dagster does not start {selector}: {json.dumps(answer)[:2000]}",
+                remedy=f"See {self.service.log}",
+            )
+        return str(answer["run"]["runId"])
+
+    def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the data of an answer.
+
+        Raises:
+            DemoError: There is none.
+        """
+        request = urllib.request.Request(  # noqa: S310  # the loopback address of our own web server
+            f"{self.service.url}/graphql",
+            data=json.dumps({"query": query, "variables": variables}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=_ANSWER_SECONDS) as response:
+                answer = json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            reason = error.read().decode(errors="replace")[:2000]
+            raise DemoError(
+                f"Dagster refused a question: {error.code} {reason}", remedy=f"See {self.service.log}"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise DemoError(
+                f"Dagster did not answer at {self.service.url}: {error}", remedy=f"See {self.service.log}"
+            ) from error
+        if answer.get("errors"):
+            raise DemoError(
+                f"Dagster refused a question: {json.dumps(answer['errors'])[:2000]}",
+                remedy=f"See {self.service.log}",
+            )
+        return answer["data"]

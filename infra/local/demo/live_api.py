@@ -1,0 +1,91 @@
+"""The API as an application sees it: through the load balancer, with a token of the local Cognito."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from infra.local.demo.progress import DemoError
+
+_ANSWER_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of the API.
+
+    Attributes:
+        status: The HTTP status.
+        body: Its text.
+    """
+
+    status: int
+    body: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The body's JSON; empty if it is none."""
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def batch_id(self) -> str | None:
+        """The batch that the answer comes from, if it is a prediction."""
+        return self.document.get("provenance", {}).get("batch_id")
+
+
+@dataclass(frozen=True)
+class LiveApi:
+    """The API of one model.
+
+    Attributes:
+        url: The load balancer's address, without a slash at the end.
+        model: The model.
+        token: A bearer token.
+    """
+
+    url: str
+    model: str
+    token: str
+
+    def ask(self, entity_id: str, *, with_token: bool = True) -> Answer:
+        """Ask for an entity's prediction; errors of the API are answers too.
+
+        Raises:
+            DemoError: Nobody answers.
+        """
+        address = f"{self.url}/v1/models/{self.model}/predictions/{quote(entity_id, safe='')}"
+        headers = {"Authorization": f"Bearer {self.token}"} if with_token else {}
+        request = urllib.request.Request(address, headers=headers)  # noqa: S310  # loopback, as `make up` wrote it
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=_ANSWER_SECONDS) as answer:
+                return Answer(answer.status, answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.read().decode(errors="replace"))
+        except OSError as error:
+            raise DemoError(
+                f"The API does not answer at {address}: {error}", remedy="See `make status`"
+            ) from error
+
+    def require(self, entity_id: str, status: int, *, with_token: bool = True) -> Answer:
+        """Return the answer if it has a status.
+
+        Raises:
+            DemoError: It has another.
+        """
+        answer = self.ask(entity_id, with_token=with_token)
+        if answer.status != status:
+            raise DemoError(
+                f"The API answers {answer.status} for {entity_id}, not {status}: {answer.body[:1000]}",
+                remedy="See the log group of the API's function",
+            )
+        return answer

@@ -1,0 +1,232 @@
+"""The way of one model through the platform: train, score, notice, load, publish, serve, roll back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from infra.local.demo.progress import DemoError, wait_for
+from infra.local.stack_state import PROJECT_ROOT
+from prediction_contract.registry.records import ReleaseState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.local.demo.dagster_runs import Dagster
+    from infra.local.demo.live_api import Answer, LiveApi
+    from infra.local.demo.progress import Progress
+    from infra.local.demo.stores import Stores
+    from prediction_contract.manifest import Manifest
+    from prediction_contract.registry.records import BatchRecord
+
+TRAINED_ON = ("2013-01-08", "2013-01-31")
+_SENSOR = "done_files"
+_TRAINING_SECONDS = 420
+_SCORING_SECONDS = 300
+_NOTICED_SECONDS = 120
+_LOAD_SECONDS = 300
+_COMMAND_SECONDS = 120
+_ANSWERED_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A day's batch at the end of its way.
+
+    Attributes:
+        partition: The day.
+        manifest: Its manifest.
+        is_live: Whether it became live; else it is history, because a newer day was live already.
+        seconds: From the done file to the first answer of the API from it; None if it is history.
+    """
+
+    partition: str
+    manifest: Manifest
+    is_live: bool
+    seconds: float | None
+
+    @property
+    def batch_id(self) -> str:
+        """The batch."""
+        return str(self.manifest.batch_id)
+
+
+@dataclass(frozen=True)
+class ModelPath:
+    """One model's way.
+
+    Attributes:
+        model: The model.
+        entity_id: The entity that is asked for.
+        dagster: Runs it.
+        stores: What it leaves.
+        api: What it serves.
+        progress: Tells of it.
+        environment: Of the `mlpipe` command.
+    """
+
+    model: str
+    entity_id: str
+    dagster: Dagster
+    stores: Stores
+    api: LiveApi
+    progress: Progress
+    environment: Mapping[str, str]
+
+    def start_training(self) -> str:
+        """Prepare the features of the training days and train on them, in one run; return its id."""
+        assets = [f"{self.model}/features", f"{self.model}/trained_model"]
+        return self.dagster.launch_assets(assets, first=TRAINED_ON[0], last=TRAINED_ON[1])
+
+    def await_training(self, run_id: str) -> dict[str, str]:
+        """Wait for the training and return what is known of the model."""
+        self.dagster.await_run(run_id, seconds=_TRAINING_SECONDS, what=f"Training {self.model}")
+        return self.dagster.materialization(f"{self.model}/trained_model")
+
+    def score(self, partition: str) -> str:
+        """Score a day by a Dagster run; return its batch."""
+        before = {batch.batch_id for batch in self.stores.registry.batches(self.model)}
+        run_id = self.dagster.launch_job(f"{self.model}_score", partition=partition)
+        run = self.dagster.await_run(
+            run_id, seconds=_SCORING_SECONDS, what=f"Scoring {self.model} for {partition}"
+        )
+        batch_id = run.tags.get(f"mlpipe.batch/{self.model}", "")
+        if not batch_id or batch_id in before:
+            raise DemoError(
+                f"The run {run_id} scored no new batch of {partition}",
+                remedy=f"See {self.dagster.page(run_id)}",
+            )
+        return batch_id
+
+    def deliver(self, partition: str, batch_id: str) -> Delivered:
+        """Wait until the sensor of the running daemon has noticed a batch and its run has published it."""
+        manifest, done_at = self.stores.manifest(self._record(batch_id))
+        pointer = self.stores.registry.pointer(self.model, self.stores.deployment.home)
+        live_before = pointer.partition if pointer and pointer.partition else ""
+        tags = {"mlpipe/batch_id": batch_id}
+        what = f"The load of {batch_id}"
+        load_job = f"{self.model}_load"
+        run = wait_for(
+            lambda: self.dagster.newest_run(load_job, tags),
+            seconds=_NOTICED_SECONDS,
+            what=f"The sensor's notice of {manifest.key}",
+            see=str(self.dagster.service.log),
+        )
+        if run.tags.get("dagster/sensor_name") != _SENSOR:
+            raise DemoError(
+                f"Not the sensor started run {run.run_id}", remedy=f"See {self.dagster.page(run.run_id)}"
+            )
+        first_answer: list[datetime] = []
+
+        def look() -> str | None:
+            if not first_answer and self.api.ask(self.entity_id).batch_id == batch_id:
+                first_answer.append(datetime.now(UTC))
+            newest = self.dagster.newest_run(load_job, tags)
+            if newest is not None and newest.has_failed:
+                raise self.dagster.failure(newest, what)
+            return newest.run_id if newest is not None and newest.status == "SUCCESS" else None
+
+        run_id = wait_for(look, seconds=_LOAD_SECONDS, what=what, see=self.dagster.page(run.run_id))
+        is_live = self._record(batch_id).release_state == ReleaseState.LIVE
+        if is_live == (live_before > partition):
+            raise DemoError(
+                f"{batch_id} of {partition} is {'live' if is_live else 'history'}, and before it"
+                f" {live_before or 'nothing'} was live",
+                remedy=f"See {self.dagster.page(run_id)} and `mlpipe batches {self.model}`",
+            )
+        if is_live and not first_answer:
+            first_answer.append(self.await_answer(batch_id)[1])
+        seconds = (first_answer[0] - done_at).total_seconds() if is_live else None
+        return Delivered(partition, manifest, is_live, None if seconds is None else round(seconds, 1))
+
+    def await_answer(self, batch_id: str) -> tuple[Answer, datetime]:
+        """Wait until the API answers from a batch; return the answer and its moment.
+
+        Raises:
+            DemoError: It does not within 10 seconds.
+        """
+
+        def look() -> tuple[Answer, datetime] | None:
+            answer = self.api.ask(self.entity_id)
+            return (answer, datetime.now(UTC)) if answer.batch_id == batch_id else None
+
+        return wait_for(
+            look,
+            seconds=_ANSWERED_SECONDS,
+            what=f"The API's answer from {batch_id}",
+            see=f"`mlpipe batches {self.model}`",
+            pause_seconds=0.2,
+        )
+
+    def day_before(self, live: Delivered) -> str:
+        """Return the batch to roll back to: the newest of the nearest earlier day that was live before.
+
+        Raises:
+            DemoError: There is none.
+        """
+        earlier = [
+            (record.partition, record.batch_id)
+            for record in self.stores.registry.batches(self.model)
+            if record.release_state == ReleaseState.SUPERSEDED and record.partition < live.partition
+        ]
+        if not earlier:
+            raise DemoError(
+                f"No batch of a day before {live.partition} was live",
+                remedy=f"See `mlpipe batches {self.model}`",
+            )
+        return max(earlier)[1]
+
+    def switch(self, command: str, batch_id: str) -> tuple[Answer, float]:
+        """Roll back to a batch or publish it by the `mlpipe` command, and see that the API answers from it.
+
+        Args:
+            command: `rollback` or `publish`.
+            batch_id: The batch.
+
+        Returns:
+            The answer, and the seconds that it came after the command's end.
+
+        Raises:
+            DemoError: The command fails, or the API does not answer from the batch within 10 seconds.
+        """
+        target = ["--to", batch_id] if command == "rollback" else [batch_id]
+        self._mlpipe(command, self.model, *target, "--reason", "shown by make demo")
+        ended = time.monotonic()
+        answer, _ = self.await_answer(batch_id)
+        return answer, time.monotonic() - ended
+
+    def _mlpipe(self, *arguments: str) -> dict[str, Any]:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "mlpipe_dagster.cli", *arguments, "--json"],
+                cwd=PROJECT_ROOT,
+                env=dict(self.environment),
+                capture_output=True,
+                text=True,
+                timeout=_COMMAND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DemoError(
+                f"mlpipe {' '.join(arguments)} did not end within {_COMMAND_SECONDS} s",
+                remedy="See `make status`",
+            ) from error
+        if done.returncode != 0:
+            raise DemoError(
+                f"mlpipe {' '.join(arguments)} failed: {done.stderr.strip()[-2000:]}",
+                remedy="See `make status`",
+            )
+        return json.loads(done.stdout)
+
+    def _record(self, batch_id: str) -> BatchRecord:
+        record = self.stores.registry.batch(self.model, batch_id)
+        if record is None:
+            raise DemoError(
+                f"The registry does not know {batch_id}", remedy=f"See {self.dagster.service.log}"
+            )
+        return record

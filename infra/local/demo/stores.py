@@ -1,0 +1,197 @@
+"""What the stores themselves hold of a batch, counted row by row: no report of a job is believed here."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from infra.local.demo.progress import DemoError
+from infra.local.provisioning.clients import Clients
+from prediction_contract.errors import ContractError
+from prediction_contract.manifest import parse_manifest, validate
+from prediction_contract.online_item import BATCH_ATTRIBUTE, OnlineItems
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.resource_names import Deployment
+from prediction_contract.row import row_contract
+from prediction_contract.s3_layout import quarantine_prefix
+from prediction_contract.warehouse_table import SESSION_PARAMETERS, WarehouseTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prediction_contract.manifest import Manifest
+    from prediction_contract.registry.records import BatchRecord
+
+_SNOWFLAKE_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRows:
+    """Rows of one batch, by where they are.
+
+    Attributes:
+        promised: By the manifest.
+        json: Lines of its JSON parts.
+        delta: Rows of the batch in the version of the Delta table that the manifest names.
+        dynamodb: Items.
+        snowflake: Rows of the table.
+        quarantine: Rows that the load refused.
+    """
+
+    promised: int
+    json: int
+    delta: int
+    dynamodb: int
+    snowflake: int
+    quarantine: int
+
+    @property
+    def disagreements(self) -> list[str]:
+        """What does not add up, in words; empty if all of it does."""
+        statements = {
+            f"JSON holds {self.json} rows of {self.promised} promised": self.json == self.promised,
+            f"Delta holds {self.delta} rows of {self.promised} promised": self.delta == self.promised,
+            f"DynamoDB's {self.dynamodb} and quarantine's {self.quarantine} are not {self.json}": (
+                self.dynamodb + self.quarantine == self.json
+            ),
+            f"Snowflake's {self.snowflake} and quarantine's {self.quarantine} are not {self.json}": (
+                self.snowflake + self.quarantine == self.json
+            ),
+            "the batch is empty": self.promised > 0,
+        }
+        return [what for what, holds in statements.items() if not holds]
+
+
+class Stores:
+    """The stores of a running stack.
+
+    Args:
+        variables: What `make up` wrote.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        region = variables["AWS_REGION"]
+        clients = Clients(
+            aws=variables["AWS_ENDPOINT_URL"], jobs=variables["AWS_ENDPOINT_URL_GLUE"], region=region
+        )
+        self.bucket = variables["MLPIPE_DATA_BUCKET"]
+        self.deployment = Deployment(variables["MLPIPE_STAGE"], variables["MLPIPE_ACCOUNT_ID"], region)
+        self.s3 = clients.client("s3")
+        self._dynamodb = clients.client("dynamodb")
+        self.registry = RegistryTable(self._dynamodb, self.deployment.registry_table)
+
+    def manifest(self, record: BatchRecord) -> tuple[Manifest, datetime]:
+        """Return a batch's manifest, validated, and the moment when S3 took it.
+
+        Raises:
+            DemoError: It is not what it must be.
+        """
+        answer = self.s3.get_object(Bucket=self.bucket, Key=record.manifest_key)
+        try:
+            manifest = parse_manifest(answer["Body"].read())
+            validate(manifest, bucket=self.bucket, key=record.manifest_key)
+        except ContractError as error:
+            raise DemoError(
+                f"The done file {record.manifest_key} is wrong: {error}", remedy="Mend its producer"
+            ) from error
+        return manifest, answer["LastModified"]
+
+    def lines(self, manifest: Manifest) -> list[bytes]:
+        """Return the lines of a batch's JSON parts."""
+        return [line for part in manifest.json_parts for line in self._unpacked(part.key).splitlines()]
+
+    def served(self, manifest: Manifest, entity_id: str) -> str | None:
+        """Return what the API must answer for an entity, by its line of the JSON parts; None without one."""
+        contract, items = row_contract(manifest.schema), OnlineItems(manifest.schema)
+        for line in self.lines(manifest):
+            # The key stands in the line as it is; a row of another entity is not worth its validation.
+            if entity_id.encode() in line and (row := contract.accept(line)).key == entity_id:
+                return items.render_json(row)
+        return None
+
+    def count(self, manifest: Manifest, record: BatchRecord) -> BatchRows:
+        """Count a batch's rows in every store."""
+        return BatchRows(
+            promised=manifest.row_count,
+            json=len(self.lines(manifest)),
+            delta=self._in_delta(manifest),
+            dynamodb=self._in_dynamodb(manifest),
+            snowflake=self._in_snowflake(manifest),
+            quarantine=self._in_quarantine(record),
+        )
+
+    def live_in_snowflake(self, manifest: Manifest) -> dict[str, int]:
+        """Return how many rows of which batch the live view of the manifest's model shows."""
+        view = WarehouseTable(manifest.model, manifest.schema).view
+        rows = self._query(f'SELECT "BATCH_ID", COUNT(*) FROM {view} GROUP BY 1')  # noqa: S608  # validated
+        return {str(batch_id): int(count) for batch_id, count in rows}
+
+    def _in_delta(self, manifest: Manifest) -> int:
+        # Heavy, and needed only when the waiting is over.
+        from deltalake import DeltaTable, QueryBuilder  # noqa: PLC0415
+
+        variables = self._variables
+        table = DeltaTable(
+            f"s3://{self.bucket}/{manifest.delta.table}",
+            version=manifest.delta.version,
+            storage_options={
+                "AWS_ENDPOINT_URL": variables["AWS_ENDPOINT_URL"],
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_REGION": variables["AWS_REGION"],
+                "AWS_ACCESS_KEY_ID": variables["AWS_ACCESS_KEY_ID"],
+                "AWS_SECRET_ACCESS_KEY": variables["AWS_SECRET_ACCESS_KEY"],
+            },
+        )
+        query = f"SELECT COUNT(*) AS n FROM predictions WHERE batch_id = '{manifest.batch_id}'"  # noqa: S608  # safe in a literal by its form
+        answer = QueryBuilder().register("predictions", table).execute(query).read_all()
+        return int(answer["n"][0].as_py())
+
+    def _in_dynamodb(self, manifest: Manifest) -> int:
+        pages = self._dynamodb.get_paginator("scan").paginate(
+            TableName=self.deployment.online_table(manifest.model),
+            Select="COUNT",
+            ConsistentRead=True,
+            FilterExpression="#batch = :batch",
+            ExpressionAttributeNames={"#batch": BATCH_ATTRIBUTE},
+            ExpressionAttributeValues={":batch": {"S": str(manifest.batch_id)}},
+        )
+        return sum(page["Count"] for page in pages)
+
+    def _in_snowflake(self, manifest: Manifest) -> int:
+        table = WarehouseTable(manifest.model, manifest.schema)
+        ((rows, keys, _),) = self._query(table.batch_totals(manifest.batch_id))
+        if rows != keys:
+            raise DemoError(
+                f"Snowflake holds {rows} rows of {manifest.batch_id} with {keys} different keys",
+                remedy="Load the batch again with `mlpipe load --again`",
+            )
+        return int(rows)
+
+    def _in_quarantine(self, record: BatchRecord) -> int:
+        prefix = quarantine_prefix(record.model, record.batch_id, record.verified_attempt or 1)
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        return sum(len(self._unpacked(key).splitlines()) for key in keys)
+
+    def _query(self, statement: str) -> list[Any]:
+        import snowflake.connector  # noqa: PLC0415  # takes seconds, as above
+
+        prefix = "SNOWFLAKE_"
+        given = {
+            name.removeprefix(prefix).lower(): value
+            for name, value in self._variables.items()
+            if name.startswith(prefix)
+        }
+        connection = snowflake.connector.connect(
+            **{**given, "port": int(given["port"]), "network_timeout": _SNOWFLAKE_SECONDS},
+            session_parameters=dict(SESSION_PARAMETERS),
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def _unpacked(self, key: str) -> bytes:
+        return gzip.decompress(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
