@@ -17,9 +17,9 @@ from prediction_contract.registry.conditions import (
     Below,
     Clause,
     Condition,
+    Differs,
     Equals,
     Missing,
-    OneOf,
 )
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState, batch_key
 from prediction_contract.registry.transaction import Transaction, Write
@@ -95,7 +95,9 @@ def register_batch(facts: ManifestFacts, existing: BatchRecord | None) -> Transa
     """Record a done file, new or replaced, as a batch to be loaded; a known one changes nothing."""
     if existing and existing.manifest_digest == facts.manifest_digest:
         return Transaction(facts.model, facts.batch_id)
-    return _record_manifest(facts, existing, LoadState.DONE, assign={}, remove=("refusal_reason",))
+    return _record_manifest(
+        facts, existing, LoadState.DONE, assign={}, remove=("refusal_reason", "retain_until")
+    )
 
 
 def refuse_manifest(facts: ManifestFacts, reason: str, existing: BatchRecord | None) -> Transaction:
@@ -249,7 +251,7 @@ def refuse_load(
     """
     never_verified = Condition(
         "batch_is_not_verified",
-        OneOf("load_state", (LoadState.LOADING,)),
+        Differs("load_state", LoadState.VERIFIED),
         "The batch was verified by an earlier load and is kept",
         "Find out why its files have changed since; release the claim",
     )

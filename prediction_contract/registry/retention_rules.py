@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from prediction_contract.moments import moment_text, parse_moment
-from prediction_contract.registry.conditions import AnyOf, Below, Condition, Differs, Missing, OneOf
+from prediction_contract.registry.conditions import AnyOf, Below, Condition, Differs, Missing
 from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
@@ -49,6 +49,9 @@ def retire(
 ) -> Transaction:
     """Let a batch leave the stores: not while anybody serves it, may roll back to it, or loads it.
 
+    Only a batch that was loaded or refused has a time to be retained until; one that waits for its load is
+    left alone. A sweep that died is repeated by retiring the batch again.
+
     Its rows may be deleted only after this transaction was applied. It takes the batch's claim, so that no
     load brings rows back while they are being deleted; `release_claim` gives the claim up afterwards. Items
     of the online table leave by their own expiry.
@@ -64,12 +67,6 @@ def retire(
     """
     remedy = "Leave it for a later sweep"
     conditions = (
-        Condition(
-            "batch_was_loaded",
-            OneOf("load_state", (LoadState.LOADED, LoadState.VERIFIED, LoadState.REFUSED)),
-            f"The batch is {batch.load_state}: there is nothing to retire, or it is on its way",
-            remedy,
-        ),
         Condition(
             "batch_is_not_live", Differs("release_state", ReleaseState.LIVE), "The batch is live", remedy
         ),

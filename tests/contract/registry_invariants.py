@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LOAD_STATES = {
     None: {"done", "refused"},
-    "done": {"done", "loading", "refused"},
+    "done": {"done", "loading", "refused", "retired"},
     "loading": {"loading", "loaded", "done", "refused"},
     "loaded": {"loaded", "verified", "loading", "retired"},
     "verified": {"verified", "retired"},

@@ -42,11 +42,14 @@ ACTORS = (
 )
 SEQUELS = (
     "load_at_once",
+    "release_at_home",
     "release_at_once",
     "release_automatically",
     "publish_and_follow",
     "retire_and_restore",
     "replace_job",
+    "replace_manifest_under_a_load",
+    "sweep",
 )
 # Who decides first, and who acts before him on the same record.
 RACES = (
@@ -60,10 +63,12 @@ RACES = (
     ("hold", "publish"),
     ("job_step", "notice"),
     ("job_step", "replace_job"),
+    ("notice", "load_at_once"),
     ("notice", "refuse_manifest"),
     ("notice", "withdraw"),
     ("publish", "retire_and_restore"),
     ("refuse_manifest", "claim"),
+    ("refuse_manifest", "load_at_once"),
     ("refuse_manifest", "notice"),
     ("retire", "claim"),
     ("rollback", "publish"),
@@ -95,12 +100,16 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @initialize(
         released=st.lists(st.sampled_from((FIRST, SECOND, OLDER)), unique=True),
+        region_lags=st.booleans(),
         hours=st.sampled_from((0, 0, 30, 70)),
     )
-    def begin(self, released: list[str], hours: int) -> None:
+    def begin(self, released: list[str], region_lags: bool, hours: int) -> None:
         """Begin with some history, so that runs get far: up to three batches released, some time ago."""
-        for batch_id in released:
-            self.simulation.release_at_once(batch_id, 1)
+        for number, batch_id in enumerate(released):
+            if region_lags and number > 0:
+                self.simulation.release_at_home(batch_id, 1)
+            else:
+                self.simulation.release_at_once(batch_id, 1)
             live = self.simulation.known(batch_id).release_state == "live"
             invariants.must(live, "a batch could not be released although nothing stood against it")
         self.simulation.let_time_pass(hours)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from prediction_contract.registry import load_rules, publication_rules, retention_rules
-from prediction_contract.registry.records import BatchRecord, Request, publication_key
+from prediction_contract.registry.records import BatchRecord, LoadState, Request, publication_key
 from prediction_contract.registry.transaction import Transaction
 from tests.contract.registry_invariants import (
     check_entries,
@@ -375,9 +375,9 @@ class RegistrySimulation:
 
     def plan_retire(self, batch_id: str, _choice: int) -> Plan | None:
         """The retention sweep takes a batch."""
-        run_id = self.fresh("purge")
+        run_id, batch = self.fresh("purge"), self.known(batch_id)
         transaction = retention_rules.retire(
-            self.known(batch_id),
+            batch,
             token=self.fresh("token"),
             run_id=run_id,
             home_region=HOME,
@@ -391,6 +391,8 @@ class RegistrySimulation:
                 self.retained_until.get(batch_id, self.world.now) <= self.world.now,
                 f"{batch_id} was retired within its retention",
             )
+            waits = batch.load_state == LoadState.DONE and batch.writing_begun_at is None
+            must(not waits, f"{batch_id} was retired while it waited for its load")
             self.purges[run_id] = batch_id
 
         return Plan("retire", transaction, retired)
@@ -447,12 +449,16 @@ class RegistrySimulation:
         attempt = (batch_id, self.known(batch_id).load_attempts)
         return attempt in self.evidence and self.submit(self.plan_verify(batch_id, 1))
 
-    def release_at_once(self, batch_id: str, choice: int) -> None:
-        """Load, publish, project, and let the far region follow, where the registry allows it."""
+    def release_at_home(self, batch_id: str, choice: int) -> None:
+        """Load, publish and project, where the registry allows it; the far region stays behind."""
         self.load_at_once(batch_id, choice)
         self.submit(self.plan_request("publish")(batch_id, choice))
         for _ in range(10):
             self.project_next()
+
+    def release_at_once(self, batch_id: str, choice: int) -> None:
+        """Release at home, and let the far region follow, where the registry allows it."""
+        self.release_at_home(batch_id, choice)
         self.world.replicate(batch_id)
         self.count_replica(batch_id)
         self.submit(self.plan_confirm_region(batch_id, choice))
@@ -480,6 +486,23 @@ class RegistrySimulation:
         for job in self.world.jobs:
             job.reported_ended = job.reported_ended or job.batch_id == batch_id
         self.load_some_way(batch_id, choice, 2 + choice % 4)
+
+    def replace_manifest_under_a_load(self, batch_id: str, choice: int) -> None:
+        """A load has begun but not written when another done file arrives; the load goes on regardless."""
+        self.submit(self.plan_notice(batch_id, choice))
+        fault = "file-altered" if choice % 4 < 2 else "none"
+        claim, (job,) = self.plan_claimed_jobs(batch_id, fault, 1)
+        if self.submit(claim) and self.submit(self.plan_next(job)):
+            self.submit(self.plan_notice(batch_id, choice + 1))
+            self.submit(self.plan_next(job))
+
+    def sweep(self, _batch_id: str, choice: int) -> None:
+        """The retention sweep tries every batch, and deletes what it may, or dies before."""
+        for batch_id in BATCHES:
+            if self.submit(self.plan_retire(batch_id, choice)):
+                self.finish_purge(
+                    max(self.purges, key=lambda run_id: int(run_id.split("-")[1])), dies=choice % 5 == 0
+                )
 
     def let_time_pass(self, hours: int) -> None:
         """Advance the clock; what is served is loaded again in time, as the platform's watch does."""

@@ -46,7 +46,6 @@ CONDITIONS = (
     "release_claim.claim_is_ours",
     "retire.batch_is_not_live",
     "retire.batch_is_not_the_previous_one",
-    "retire.batch_was_loaded",
     "retire.no_region_serves_it",
     "retire.nothing_is_loading",
     "retire.projection_has_moved_on",
