@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from infra.local.demo.progress import DemoError, Progress
@@ -34,6 +35,10 @@ def main(argv: list[str]) -> int:
     except (DemoError, StackError) as error:
         sys.stderr.write(f"make demo: {error}\n")
         progress.say(json.dumps({"ok": False, "error": str(error)}))
+        return 1
+    except Exception as error:  # noqa: BLE001  # whatever it is, the last line and the status must tell
+        traceback.print_exc()
+        progress.say(json.dumps({"ok": False, "error": f"{type(error).__name__}: {error}"}))
         return 1
     except KeyboardInterrupt:
         progress.say(json.dumps({"ok": False, "error": "interrupted"}))

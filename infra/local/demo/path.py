@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from infra.local.demo.progress import DemoError, wait_for
 from infra.local.stack_state import PROJECT_ROOT
-from prediction_contract.registry.records import ReleaseState
+from prediction_contract.registry.records import LoadState, ReleaseState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.local.demo.dagster_runs import Dagster
+    from infra.local.demo.dagster_runs import Dagster, Run
     from infra.local.demo.live_api import Answer, LiveApi
-    from infra.local.demo.progress import Progress
     from infra.local.demo.stores import Stores
     from prediction_contract.manifest import Manifest
     from prediction_contract.registry.records import BatchRecord
@@ -66,7 +65,6 @@ class ModelPath:
         dagster: Runs it.
         stores: What it leaves.
         api: What it serves.
-        progress: Tells of it.
         environment: Of the `mlpipe` command.
     """
 
@@ -75,7 +73,6 @@ class ModelPath:
     dagster: Dagster
     stores: Stores
     api: LiveApi
-    progress: Progress
     environment: Mapping[str, str]
 
     def start_training(self) -> str:
@@ -112,7 +109,7 @@ class ModelPath:
         what = f"The load of {batch_id}"
         load_job = f"{self.model}_load"
         run = wait_for(
-            lambda: self.dagster.newest_run(load_job, tags),
+            lambda: self._noticed(batch_id, load_job, tags),
             seconds=_NOTICED_SECONDS,
             what=f"The sensor's notice of {manifest.key}",
             see=str(self.dagster.service.log),
@@ -143,6 +140,15 @@ class ModelPath:
             first_answer.append(self.await_answer(batch_id)[1])
         seconds = (first_answer[0] - done_at).total_seconds() if is_live else None
         return Delivered(partition, manifest, is_live, None if seconds is None else round(seconds, 1))
+
+    def _noticed(self, batch_id: str, load_job: str, tags: Mapping[str, str]) -> Run | None:
+        """Return the run that the sensor asked for, or None yet; raise if the batch is refused."""
+        record = self._record(batch_id)
+        if record.load_state == LoadState.REFUSED:
+            raise DemoError(
+                f"The platform refuses {batch_id}: {record.refusal_reason}", remedy="See the batch's files"
+            )
+        return self.dagster.newest_run(load_job, tags)
 
     def await_answer(self, batch_id: str) -> tuple[Answer, datetime]:
         """Wait until the API answers from a batch; return the answer and its moment.

@@ -77,7 +77,7 @@ class Demo:
                 environment_file=self.environment_file,
                 names=COMPONENT_NAMES,
                 provisioned=True,
-                say=lambda _line: None,
+                say=lambda line: self.progress.say(f"    {line}"),
             )
             control.up()
             found.append(f"its state is in {self.directory.root}")
@@ -96,9 +96,15 @@ class Demo:
             )
             found.append(service.url)
         environment = dagster_environment(self.directory, variables)
-        path = ModelPath(MODEL, ENTITY, dagster, stores, self._api(MODEL), self.progress, environment)
-        self._train(path)
+        path, other = (
+            ModelPath(model, entity_id, dagster, stores, self._api(model), environment)
+            for model, entity_id in ((MODEL, ENTITY), (OTHER_MODEL, OTHER_ENTITY))
+        )
+        self._train(path, path.start_training())
+        # Beside the first day's scoring: both mostly wait.
+        other_training = other.start_training()
         delivered = [self._deliver(path, day) for day in DAYS]
+        self._train(other, other_training)
         rows = self._count(stores, delivered)
         live = delivered[-1]
         self._serve(path, live)
@@ -127,9 +133,9 @@ class Demo:
         except AccessTokenError as error:
             raise DemoError(str(error), remedy="See `make status`") from error
 
-    def _train(self, path: ModelPath) -> None:
+    def _train(self, path: ModelPath, run_id: str) -> None:
         with self.progress.step(f"features of January, and {path.model} trained on them") as found:
-            known = path.await_training(path.start_training())
+            known = path.await_training(run_id)
             found.append(f"{known.get('rows')} rows, model version {known.get('model_version')}")
             if evaluation := known.get("evaluation"):
                 found.append(f"on held-out days {evaluation}")

@@ -1,0 +1,157 @@
+"""The demo fails where a statement does not hold, names it, and says so in its last line."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.local.demo.dagster_runs import Run
+from infra.local.demo.live_api import Answer, LiveApi
+from infra.local.demo.path import Delivered
+from infra.local.demo.progress import DemoError, Progress, wait_for
+from infra.local.demo.scenario import Demo, table
+from infra.local.demo.stores import BatchRows
+from infra.local.stack_state import StackDirectory
+from tests.stack_runs import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROWS = BatchRows(promised=10, json=10, delta=10, dynamodb=8, snowflake=8, quarantine=2)
+BATCH = "20261123T010203Z-00000001"
+
+
+class CountedStores:
+    """Stores that hold what a test says."""
+
+    def __init__(self, rows: BatchRows, live: Mapping[str, int]) -> None:
+        self.rows = rows
+        self.live = live
+        self.registry = SimpleNamespace(batch=lambda _model, _batch_id: None)
+
+    def count(self, _manifest: Any, _record: Any) -> BatchRows:
+        """Return the batch's rows by store."""
+        return self.rows
+
+    def live_in_snowflake(self, _manifest: Any) -> Mapping[str, int]:
+        """Return the live view's rows by batch."""
+        return self.live
+
+
+def demo(tmp_path: Path) -> Demo:
+    """Return a demo that has not begun."""
+    return Demo(StackDirectory(tmp_path), tmp_path / ".env", Progress(io.StringIO()))
+
+
+def delivered(*, is_live: bool = True) -> Delivered:
+    """Return a day at the end of its way."""
+    manifest: Any = SimpleNamespace(batch_id=BATCH)
+    return Delivered("2013-02-01", manifest, is_live, 12.5 if is_live else None)
+
+
+def test_rows_that_add_up_leave_nothing_to_say(tmp_path: Path) -> None:
+    """Rows loaded and rows quarantined make the rows promised, in each store."""
+    stores: Any = CountedStores(ROWS, {BATCH: 8})
+    assert demo(tmp_path)._count(stores, [delivered()]) == {BATCH: ROWS}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"json": 9}, "JSON holds 9 rows of 10"),
+        ({"delta": 11}, "Delta holds 11 rows of 10"),
+        ({"dynamodb": 7}, "DynamoDB's 7"),
+        ({"snowflake": 9}, "Snowflake's 9"),
+        ({"quarantine": 0}, "quarantine's 0"),
+        (dict.fromkeys(("promised", "json", "delta", "dynamodb", "snowflake", "quarantine"), 0), "empty"),
+    ],
+)
+def test_rows_that_do_not_add_up_fail_the_demo(tmp_path: Path, change: dict[str, int], named: str) -> None:
+    """One row too few or too many in any place is found, and the message names the place."""
+    rows = dataclasses.replace(ROWS, **change)
+    stores: Any = CountedStores(rows, {BATCH: rows.snowflake})
+    with pytest.raises(DemoError, match=named):
+        demo(tmp_path)._count(stores, [delivered()])
+
+
+@pytest.mark.parametrize("live", [{}, {BATCH: 7}, {"20261123T010203Z-00000002": 8}])
+def test_another_live_view_fails_the_demo(tmp_path: Path, live: dict[str, int]) -> None:
+    """Snowflake's live view must show the live batch, whole and alone."""
+    stores: Any = CountedStores(ROWS, live)
+    with pytest.raises(DemoError, match="live view"):
+        demo(tmp_path)._count(stores, [delivered()])
+
+
+@pytest.mark.parametrize(
+    "body", [{"provenance": {"batch_id": BATCH}, "p": 2}, {"provenance": {"batch_id": "other"}, "p": 1}]
+)
+def test_an_answer_of_other_numbers_or_another_batch_fails_the_demo(body: dict[str, Any]) -> None:
+    """The API's prediction must be the model's own line, and of the live batch."""
+    path: Any = SimpleNamespace(stores=SimpleNamespace(served=lambda *_: '"p": 1'))
+    with pytest.raises(DemoError):
+        Demo._require_right(path, delivered(), Answer(200, json.dumps(body)))
+
+
+def test_history_is_told_as_such() -> None:
+    """A day that a newer one had overtaken has no seconds."""
+    assert table([delivered(is_live=False)], {BATCH: ROWS})[1].endswith("history")
+    assert table([delivered()], {BATCH: ROWS})[1].endswith("12.5 s")
+
+
+def test_a_wait_ends_by_its_deadline() -> None:
+    """What does not come is named, and where to look."""
+    with pytest.raises(DemoError, match=r"The flood did not happen within 0 s. See the river"):
+        wait_for(lambda: None, seconds=0.05, what="The flood", see="the river", pause_seconds=0.01)
+
+
+def test_a_failed_step_is_told_before_its_error() -> None:
+    """The step's line says FAILED; the error goes on."""
+    stream = io.StringIO()
+    with pytest.raises(DemoError), Progress(stream).step("something"):
+        raise DemoError("It does not hold", remedy="Look")
+    assert "FAILED" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("status", "retried", "failed"),
+    [
+        ("FAILURE", False, True),
+        ("FAILURE", True, False),
+        ("CANCELED", False, True),
+        ("STARTED", False, False),
+    ],
+)
+def test_a_run_that_is_retried_has_not_failed(status: str, retried: bool, failed: bool) -> None:
+    """Dagster's own retry is waited for; a failure without one ends the demo."""
+    tags = {"dagster/will_retry": str(retried).lower()}
+    assert Run("1", "job", status, tags).has_failed is failed
+
+
+def test_an_unexpected_status_of_the_api_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer instead of 401 is no refusal."""
+    monkeypatch.setattr(LiveApi, "ask", lambda *_, **__: Answer(200, "{}"))
+    with pytest.raises(DemoError, match="200"):
+        LiveApi("http://127.0.0.1:1", "flight_delay", "token").require("AA-1141-JFK", 401, with_token=False)
+
+
+def test_a_demo_that_cannot_begin_fails_with_json(tmp_path: Path) -> None:
+    """Exit status 1, and the last line is a JSON object that is not ok."""
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.local.demo", "--state-dir", str(tmp_path / "file" / "state")],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout.splitlines()[-1])["ok"] is False
