@@ -1,0 +1,239 @@
+"""The whole way, as `make demo` goes it: real daemon, sensor, scripts, stores, load balancer, Lambda."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from deltalake import DeltaTable
+from deltalake.query import QueryBuilder
+
+from infra.local.dagster_service import ROLE, answers
+from infra.local.processes import stack_processes
+from prediction_contract.registry.records import PublicationEntry
+from prediction_contract.registry.table import RegistryTable
+from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(720)]
+_DEMO_SECONDS = 480
+_DEV_SECONDS = 240
+_MODEL = "flight_delay"
+_DAYS = ["2013-02-01", "2013-02-02", "2013-02-03"]
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """A demo that has ended.
+
+    Attributes:
+        status: Its exit status.
+        lines: Its standard output.
+        told: Its standard error, and all of its output.
+    """
+
+    status: int
+    lines: list[str]
+    told: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The last line's JSON."""
+        return json.loads(self.lines[-1])
+
+    @property
+    def days(self) -> dict[str, list[str]]:
+        """The cells of the table's lines, by day."""
+        cells = [line.split() for line in self.lines if line[:10] in _DAYS]
+        return {line[0]: line[1:] for line in cells}
+
+
+def arguments(stack: StackRun, program: str) -> list[str]:
+    """Return the command line that a target of make runs, on a stack of the test's own."""
+    paths = ["--state-dir", str(stack.state_directory), "--env-file", str(stack.environment_file)]
+    return [sys.executable, "-m", f"infra.local.{program}", *paths]
+
+
+def run_demo(stack: StackRun) -> DemoRun:
+    """Run the demo to its end."""
+    done = subprocess.run(
+        arguments(stack, "demo"),
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=_DEMO_SECONDS,
+        check=False,
+    )
+    return DemoRun(done.returncode, done.stdout.splitlines(), done.stderr + done.stdout)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackRun]:
+    """A stack of these tests' own, which the first demo starts."""
+    run = StackRun(tmp_path_factory.mktemp("demo") / "state")
+    try:
+        yield run
+    finally:
+        run.down()
+
+
+@pytest.fixture(scope="module")
+def first(stack: StackRun) -> DemoRun:
+    """The demo from nothing."""
+    return run_demo(stack)
+
+
+@pytest.fixture(scope="module")
+def entries_of_first(first: DemoRun, stack: StackRun) -> list[PublicationEntry]:
+    """The publications that the first demo left."""
+    assert first.status == 0, first.told
+    return registry(stack).publications(_MODEL)
+
+
+@pytest.fixture(scope="module")
+def second(entries_of_first: list[PublicationEntry], stack: StackRun) -> DemoRun:
+    """The demo again, on what the first one left."""
+    assert entries_of_first
+    return run_demo(stack)
+
+
+def registry(stack: StackRun) -> RegistryTable:
+    """Return the stack's registry."""
+    variables = stack.running().environment
+    client = aws_client_at(variables["AWS_ENDPOINT_URL"], "dynamodb")
+    return RegistryTable(client, variables["MLPIPE_REGISTRY_TABLE"])
+
+
+def rows_held(stack: StackRun, batch_id: str) -> dict[str, int]:
+    """Count a batch's rows in the three stores by clients of the test's own."""
+    variables = stack.running().environment
+    endpoint = variables["AWS_ENDPOINT_URL"]
+    scan = aws_client_at(endpoint, "dynamodb").get_paginator("scan")
+    items = [
+        item
+        for page in scan.paginate(TableName=f"mlpipe-local-predictions-{_MODEL}")
+        for item in page["Items"]
+        if item["batch_id"]["S"] == batch_id
+    ]
+    options = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }
+    uri = f"s3://{variables['MLPIPE_DATA_BUCKET']}/predictions/{_MODEL}/delta"
+    delta = DeltaTable(uri, storage_options=options)
+    listed = (
+        QueryBuilder()
+        .register("t", delta)
+        .execute("SELECT batch_id FROM t")
+        .read_all()["batch_id"]
+        .to_pylist()
+    )
+    with stack.snowflake(
+        database=variables["SNOWFLAKE_DATABASE"], schema=variables["SNOWFLAKE_SCHEMA"]
+    ) as connection:
+        live = connection.cursor().execute('SELECT COUNT(*) FROM "FLIGHT_DELAY_LIVE"').fetchone()[0]
+    return {
+        "delta": list(listed).count(batch_id),
+        "dynamodb": len(items),
+        "snowflake": live,
+    }
+
+
+def test_the_first_demo_takes_three_days_live(first: DemoRun) -> None:
+    """From nothing: exit status 0, a line a day whose rows add up, and each day live after its done file."""
+    assert first.status == 0, first.told
+    result = first.result
+    assert list(result) == [
+        "ok",
+        "model",
+        "entity_id",
+        "batch_id",
+        "rows",
+        "done_to_live_seconds",
+        "response",
+    ]
+    assert result["ok"] is True
+    assert (result["model"], result["entity_id"]) == (_MODEL, "AA-1141-JFK")
+    assert len(set(result["rows"].values())) == 1
+    assert list(result["rows"]) == ["json", "delta", "dynamodb", "snowflake"]
+    # The data set's own numbers of different scheduled flights.
+    assert {day: cells[1:6] for day, cells in first.days.items()} == {
+        day: [str(rows)] * 4 + ["0"] for day, rows in zip(_DAYS, (926, 682, 814), strict=True)
+    }
+    assert len(result["done_to_live_seconds"]) == len(_DAYS)
+    assert all(0 < seconds < _DEMO_SECONDS for seconds in result["done_to_live_seconds"])
+
+
+def test_the_response_is_the_live_batchs(first: DemoRun) -> None:
+    """The answer names the last day's batch as its origin, and has the model's numbers and the weather."""
+    response = first.result["response"]
+    assert response["provenance"]["batch_id"] == first.result["batch_id"] == first.days[_DAYS[-1]][0]
+    assert response["provenance"]["partition"] == _DAYS[-1]
+    assert response["entity_id"] == response["prediction"]["entity_id"] == "AA-1141-JFK"
+    assert 0 <= response["prediction"]["delay_probability"] <= 1
+    # It is null where no previous batch was compared with what then happened.
+    assert response["prediction"]["correction_minutes"] is not None
+    assert response["enrichment"]["weather"]["data"]["station"] == "JFK"
+
+
+def test_the_history_shows_publications_rollback_and_return(
+    entries_of_first: list[PublicationEntry], first: DemoRun
+) -> None:
+    """The registry holds three automatic publications, the rollback by a day, and the way forward."""
+    told = [(entry.action, entry.partition) for entry in entries_of_first]
+    assert told == [
+        *(("publish", day) for day in _DAYS),
+        ("rollback", _DAYS[1]),
+        ("publish", _DAYS[2]),
+    ]
+    assert entries_of_first[-1].batch_id == first.result["batch_id"]
+    assert all(entry.actor.startswith("dagster run ") for entry in entries_of_first[:3])
+
+
+def test_a_second_demo_leaves_older_days_as_history(second: DemoRun, first: DemoRun, stack: StackRun) -> None:
+    """On the same state all holds again: only the newest day becomes live, and only its seconds count."""
+    assert second.status == 0, second.told
+    assert [cells[-1] for cells in second.days.values()][:2] == ["history", "history"]
+    assert len(second.result["done_to_live_seconds"]) == 1
+    assert second.result["batch_id"] > first.result["batch_id"]
+    # What the demo said of the stores, asked of them by other means.
+    expected = {name: rows for name, rows in second.result["rows"].items() if name != "json"}
+    assert rows_held(stack, second.result["batch_id"]) == expected
+
+
+def test_the_stack_stays_and_dagster_ends(second: DemoRun, stack: StackRun) -> None:
+    """After a demo the stack is whole and no process of Dagster's is left."""
+    assert second.status == 0, second.told
+    assert stack_processes(stack.state_directory, role=ROLE) == []
+    assert stack.run("status").returncode == 0
+
+
+def test_dev_keeps_dagster_until_it_is_interrupted(second: DemoRun, stack: StackRun) -> None:
+    """`make dev` prints the UI's address, which answers; Ctrl-C ends all of Dagster with status 0."""
+    assert second.status == 0, second.told
+    log = stack.state_directory / "dev-output.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(arguments(stack, "dev"), cwd=PROJECT_ROOT, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: "Ctrl-C" in log.read_text(), seconds=_DEV_SECONDS, what="the addresses")
+        (address,) = [
+            line.split()[1] for line in log.read_text().splitlines() if line.startswith("  dagster ")
+        ]
+        assert answers(f"{address}/server_info")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait(30)
+    assert stack_processes(stack.state_directory, role=ROLE) == []
+    assert not answers(f"{address}/server_info")
