@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from infra.local.processes import clean_environment, end_processes, stack_processes
@@ -46,11 +46,13 @@ class DagsterService:
         url: The address of the web server, without a slash at the end.
         log: Its log.
         process: The process, if this program started it; None if it was found running.
+        started_at: When this program started or found it, in seconds since 1970.
     """
 
     url: str
     log: Path
     process: subprocess.Popen[bytes] | None
+    started_at: float = field(default_factory=time.time)
 
     def require_running(self) -> None:
         """Raise if the process that this program started has ended.
@@ -159,6 +161,7 @@ def answers(url: str) -> bool:
 
 def _start(directory: StackDirectory, variables: Mapping[str, str], home: Path, log: Path) -> DagsterService:
     port = _USUAL_PORT if port_is_free(_USUAL_PORT) else _free_port()
+    started_at = time.time()
     command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -174,7 +177,7 @@ def _start(directory: StackDirectory, variables: Mapping[str, str], home: Path, 
             # A shell's background job ignores the interrupt, and so would all its descendants.
             preexec_fn=_heed_interrupts,  # noqa: PLW1509  # no thread runs before it
         )
-    return DagsterService(f"http://127.0.0.1:{port}", log, process)
+    return DagsterService(f"http://127.0.0.1:{port}", log, process, started_at)
 
 
 def _heed_interrupts() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from infra.local.components import COMPONENT_NAMES
 from infra.local.dagster_service import DagsterService, await_ready, running_dagster
+from infra.local.demo.dagster_runs import Dagster
+from infra.local.demo.progress import DemoError
 from infra.local.environment_file import read_environment_file
 from infra.local.provisioning.clients import Clients
 from infra.local.raw_data import upload_days
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _run(StackDirectory(options.state_dir.resolve()), options.env_file.resolve())
-    except StackError as error:
+    except (StackError, DemoError) as error:
         sys.stderr.write(f"make dev: {error}\n")
         return 1
     except KeyboardInterrupt:
@@ -59,6 +61,8 @@ def _run(directory: StackDirectory, environment_file: Path) -> None:
         )
         upload_days(clients.client("s3"), variables["MLPIPE_DATA_BUCKET"])
         await_ready(service)
+        if service.process is not None and (dead := Dagster(service).cancel_dead_runs()):
+            _say(f"{dead} runs that an earlier Dagster left are cancelled; start them again in the UI.")
         _say(f"  dagster   {service.url}")
         _say(f"  api       {variables['MLPIPE_API_URL']}")
         _say(f"Dagster's log: {service.log}. Ctrl-C ends Dagster; the stack stays up.")

@@ -20,6 +20,7 @@ _REPOSITORY = "__repository__"
 _IMPLICIT_JOB = "__ASSET_JOB"
 _ANSWER_SECONDS = 60
 _FAILED = frozenset({"FAILURE", "CANCELED"})
+_UNDER_WAY = ("STARTING", "STARTED", "CANCELING")
 
 _LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -35,8 +36,17 @@ _RUN_FIELDS = "runId jobName status startTime endTime tags { key value }"
 _RUN = f"query Run($id: ID!) {{ runOrError(runId: $id) {{ ... on Run {{ {_RUN_FIELDS} }} }} }}"
 _RUNS = f"""
 query Runs($filter: RunsFilter!) {{
-  runsOrError(filter: $filter, limit: 5) {{ ... on Runs {{ results {{ {_RUN_FIELDS} }} }} }}
+  runsOrError(filter: $filter, limit: 100) {{ ... on Runs {{ results {{ {_RUN_FIELDS} }} }} }}
 }}
+"""
+_CANCEL = """
+mutation Cancel($ids: [String!]!) {
+  terminateRuns(runIds: $ids, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) {
+    __typename
+    ... on TerminateRunsResult { terminateRunResults { __typename } }
+    ... on Error { message }
+  }
+}
 """
 _FAILURES = """
 query Failures($id: ID!) {
@@ -163,6 +173,23 @@ class Dagster:
         answer = self._ask(_RUNS, {"filter": {"pipelineName": job, "tags": wanted}})
         results = answer["runsOrError"]["results"]
         return Run.of(results[0]) if results else None
+
+    def cancel_dead_runs(self) -> int:
+        """Mark what was under way before this Dagster started as cancelled, and return how many runs it was.
+
+        Their processes ended with the last Dagster, whose launcher cannot find that out: they would hold the
+        places of the runs to come for hours.
+        """
+        before = {"statuses": list(_UNDER_WAY), "updatedBefore": self.service.started_at}
+        dead = [found["runId"] for found in self._ask(_RUNS, {"filter": before})["runsOrError"]["results"]]
+        if dead:
+            answer = self._ask(_CANCEL, {"ids": dead})["terminateRuns"]
+            if answer["__typename"] != "TerminateRunsResult":
+                raise DemoError(
+                    f"Dagster does not cancel {dead}: {json.dumps(answer)[:2000]}",
+                    remedy=f"Cancel them at {self.service.url}/runs",
+                )
+        return len(dead)
 
     def failure(self, run: Run, what: str) -> DemoError:
         """Return the error that tells why a run failed."""

@@ -95,6 +95,8 @@ class Demo:
                 see=str(service.log),
             )
             found.append(service.url)
+            if service.process is not None and (dead := dagster.cancel_dead_runs()):
+                found.append(f"{dead} runs that an earlier Dagster left are cancelled")
         environment = dagster_environment(self.directory, variables)
         path, other = (
             ModelPath(model, entity_id, dagster, stores, self._api(model), environment)
