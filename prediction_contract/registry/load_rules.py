@@ -199,17 +199,15 @@ def begin_writing(
         cleaning: The model's cleaning rules as JSON text; ignored if an earlier load fixed others.
         now: The present moment.
     """
-    return _one_write(
-        batch,
-        Write(
-            key=batch.key,
-            conditions=(_claim_is_ours(token), _manifest_is_the_jobs(manifest_digest)),
-            assign={
-                "writing_begun_at": batch.writing_begun_at or moment_text(now),
-                "cleaning": cleaning if batch.cleaning is None else batch.cleaning,
-            },
-        ),
-    )
+    assign: dict[str, Value] = {
+        "writing_begun_at": batch.writing_begun_at or moment_text(now),
+        "cleaning": cleaning if batch.cleaning is None else batch.cleaning,
+    }
+    if batch.load_state != LoadState.VERIFIED:
+        # The done file may have been replaced and put back since the claim, which made the batch `done`.
+        assign["load_state"] = LoadState.LOADING
+    conditions = (_claim_is_ours(token), _manifest_is_the_jobs(manifest_digest))
+    return _one_write(batch, Write(key=batch.key, conditions=conditions, assign=assign))
 
 
 def complete_load(

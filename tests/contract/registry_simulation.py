@@ -456,13 +456,29 @@ class RegistrySimulation:
         for _ in range(10):
             self.project_next()
 
-    def release_at_once(self, batch_id: str, choice: int) -> None:
-        """Release at home, and let the far region follow, where the registry allows it."""
-        self.release_at_home(batch_id, choice)
+    def release_unprojected(self, batch_id: str, choice: int) -> None:
+        """Load and publish, and let the far region follow; Snowflake's projection stays behind."""
+        self.load_at_once(batch_id, choice)
+        self.submit(self.plan_request("publish")(batch_id, choice))
         self.world.replicate(batch_id)
         self.count_replica(batch_id)
         self.submit(self.plan_confirm_region(batch_id, choice))
         self.submit(self.plan_follow(batch_id, choice))
+
+    def release_at_once(self, batch_id: str, choice: int) -> None:
+        """Release everywhere, where the registry allows it."""
+        self.release_unprojected(batch_id, choice)
+        for _ in range(10):
+            self.project_next()
+
+    def roll_back_and_forward(self, batch_id: str, choice: int) -> None:
+        """Roll back and forward again; then whoever never got the rollback's answer asks once more."""
+        home = self.table.pointer(MODEL, HOME)
+        self.submit(self.plan_request("rollback")(batch_id, choice))
+        rolled_back = self.requests[-1]
+        if home and home.batch_id:
+            self.submit(self.plan_request("publish")(home.batch_id, choice))
+        self.submit(self.plan_asked(*rolled_back))
 
     def release_automatically(self, batch_id: str, choice: int) -> None:
         """Load, and publish as the pipeline does, where the registry allows it."""
