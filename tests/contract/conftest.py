@@ -1,9 +1,29 @@
-"""Settings of the contract's property tests."""
+"""What tests of the contract on real servers share."""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
 
-# Examples are judged by what they show, not by how long a busy machine takes for them.
-settings.register_profile("contract", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("contract")
+import pytest
+
+from infra.resource_definitions import registry_table
+from prediction_contract.resource_names import Deployment
+
+
+@pytest.fixture
+def registry_on_dynamodb(aws_client: Callable[[str], Any]) -> Iterator[tuple[Any, str]]:
+    """A DynamoDB client, and the name of an empty registry table of the test's own."""
+    client, name = aws_client("dynamodb"), f"registry-{uuid.uuid4().hex[:8]}"
+    definition = registry_table(Deployment(stage="test", account_id="000000000000", region="us-east-1"))
+    keys = {definition.partition_key: "HASH", definition.sort_key: "RANGE"}
+    client.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        BillingMode=definition.billing_mode,
+    )
+    client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    yield client, name
+    client.delete_table(TableName=name)

@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from infra.resource_definitions import registry_table as registry_definition
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
 from prediction_contract.registry import load_rules, publication_rules
 from prediction_contract.registry.records import Request
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
-from prediction_contract.resource_names import Deployment
 from tests.fakes.prediction_stores import FIRST, HOME, MODEL, START, World
 
 pytestmark = pytest.mark.stack
 
 
 @pytest.fixture
-def dynamodb(aws_client: Callable[[str], Any]) -> Iterator[tuple[Any, str]]:
-    """A client, and an empty registry table of the test's own."""
-    client, name = aws_client("dynamodb"), f"registry-{uuid.uuid4().hex[:8]}"
-    definition = registry_definition(Deployment(stage="test", account_id="000000000000", region="us-east-1"))
-    keys = {definition.partition_key: "HASH", definition.sort_key: "RANGE"}
-    client.create_table(
-        TableName=name,
-        KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
-        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
-        BillingMode=definition.billing_mode,
-    )
-    client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
-    yield client, name
-    client.delete_table(TableName=name)
-
-
-@pytest.fixture
-def registry(dynamodb: tuple[Any, str]) -> RegistryTable:
+def registry(registry_on_dynamodb: tuple[Any, str]) -> RegistryTable:
     """The registry in that table."""
-    return RegistryTable(*dynamodb)
+    return RegistryTable(*registry_on_dynamodb)
 
 
 def hold(registry: RegistryTable, request_id: str, *, held: bool) -> bool:
@@ -103,9 +82,9 @@ def test_requests_that_collide_are_all_carried_out_one_after_another(registry: R
     assert [entry.sequence for entry in registry.publications(MODEL)] == list(range(1, 9))
 
 
-def test_an_actor_who_is_always_overtaken_gives_up_in_time(dynamodb: tuple[Any, str]) -> None:
+def test_an_actor_who_is_always_overtaken_gives_up_in_time(registry_on_dynamodb: tuple[Any, str]) -> None:
     """The wait has a deadline, and its error says that repeating is safe."""
-    client, name = dynamodb
+    client, name = registry_on_dynamodb
     registry = RegistryTable(client, name, patience_seconds=0.5)
     hold(registry, "request-1", held=True)
     stale = publication_rules.Release(home_region=HOME, home=None)
