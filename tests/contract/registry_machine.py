@@ -47,6 +47,7 @@ SEQUELS = (
     "release_automatically",
     "release_unprojected",
     "roll_back_and_forward",
+    "roll_back_and_go_on",
     "publish_and_follow",
     "retire_and_restore",
     "replace_job",

@@ -485,6 +485,12 @@ class RegistrySimulation:
         self.load_at_once(batch_id, choice)
         self.submit(self.plan_request("automatic")(batch_id, choice))
 
+    def roll_back_and_go_on(self, batch_id: str, choice: int) -> None:
+        """Roll back, while other batches are in the works and end in automatic publication."""
+        self.submit(self.plan_request("rollback")(batch_id, choice))
+        for other in BATCHES:
+            self.release_automatically(other, choice)
+
     def publish_and_follow(self, batch_id: str, choice: int) -> None:
         """Load and publish, and let the far region follow at once, whatever its replica holds."""
         self.load_at_once(batch_id, choice)
