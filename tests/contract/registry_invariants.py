@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prediction_contract.batch import BatchId
 from prediction_contract.moments import parse_moment
 from prediction_contract.registry.attribute_values import Attributes
-from prediction_contract.registry.records import BatchRecord, LoadState, RecordKey
+from prediction_contract.registry.records import BatchRecord, LoadState, RecordKey, batch_key
 from tests.fakes.prediction_stores import BATCHES, FAR, HOME, MINIMUM_LIFE, MODEL, expected_rows
 
 if TYPE_CHECKING:
@@ -41,6 +41,13 @@ def check_entries(table: FakeRegistryTable, before: Mapping[RecordKey, Attribute
     """No publication entry ever changes."""
     for key, entry in before.items():
         must(table.read(key) == entry, f"{rule} rewrote the entry {key.record}")
+
+
+def check_records(table: FakeRegistryTable, rule: str) -> None:
+    """Nothing is written of a batch that was never registered."""
+    for batch_id in BATCHES:
+        attributes = table.read(batch_key(MODEL, batch_id))
+        must(not attributes or "batch_id" in attributes, f"{rule} made half a record of {batch_id}")
 
 
 def check_transition(rule: str, was: BatchRecord | None, now: BatchRecord | None) -> None:

@@ -13,6 +13,7 @@ from prediction_contract.registry.transaction import Transaction
 from tests.contract.registry_invariants import (
     check_entries,
     check_move,
+    check_records,
     check_transition,
     must,
 )
@@ -122,6 +123,7 @@ class RegistrySimulation:
         if self.table.apply(plan.rule, plan.transaction) is not None:
             return False
         check_entries(self.table, entries, plan.rule)
+        check_records(self.table, plan.rule)
         for batch_id, was in before.items():
             check_transition(plan.rule, was, self.record(batch_id))
         if plan.transaction.writes:
