@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import dagster_pipes
 import pytest
 
 from tests.stack_runs import LocalStack, StackRun, aws_client_at
@@ -11,6 +12,12 @@ from tests.stack_runs import LocalStack, StackRun, aws_client_at
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def own_pipes_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a Pipes context of its own: a process keeps the first one, and tests share a process."""
+    monkeypatch.setattr(dagster_pipes.PipesContext, "_instance", None)
 
 
 @pytest.fixture(scope="session")
