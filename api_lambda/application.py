@@ -32,6 +32,9 @@ _TOLD = (
     KeysUnavailableError,
 )
 _INTERNAL = 500
+# For all that a request asks of the store: with the issuer's keys and the enrichment budget it must fit into
+# the function's timeout.
+_STORE_SECONDS = 3.0
 _FRAMES = 8
 _LONGEST_TRACE_ID = 256
 
@@ -65,7 +68,7 @@ class Application:
         started = time.perf_counter()
         request = Request.from_event(event)
         found = find_route(request.path)
-        call = Call(self._services, found[1] if found else {}, request_id)
+        call = Call(self._services, found[1] if found else {}, request_id, time.monotonic() + _STORE_SECONDS)
         if found is None:
             call.notes["problem"] = problems.UNKNOWN_ROUTE.kind
             response = problems.UNKNOWN_ROUTE.response(request_id)

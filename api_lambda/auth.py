@@ -90,8 +90,10 @@ class TokenVerifier:
         key_id = header.get("kid")
         if not isinstance(key_id, str) or not 1 <= len(key_id) <= _LONGEST_KEY_ID:
             raise InvalidTokenError("no key id")
-        signed = f"{parts[0]}.{parts[1]}".encode()
-        if not self._keys.verifies(key_id, signed, _decoded(parts[2])):
+        # Decoded before they are believed: what is no base64url has no bytes that could have been signed.
+        _decoded(parts[1])
+        signature = _decoded(parts[2])
+        if not self._keys.verifies(key_id, f"{parts[0]}.{parts[1]}".encode(), signature):
             raise InvalidTokenError("unknown key or wrong signature")
         claims = _object(parts[1])
         self._check_claims(claims)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from api_lambda.http_connections import Answer, HttpConnections
     from api_lambda.settings import Settings
 
-DEADLINE_SECONDS = 2.0
 # One slow answer must leave time for another try.
 _ATTEMPT_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.025
@@ -46,13 +45,16 @@ class StoreRefusedError(Exception):
 class ItemReader(Protocol):
     """What the API needs of a store."""
 
-    def get_item(self, table: str, key: Mapping[str, str], *, consistent: bool) -> dict[str, Any] | None:
+    def get_item(
+        self, table: str, key: Mapping[str, str], *, consistent: bool, until: float
+    ) -> dict[str, Any] | None:
         """Return an item in DynamoDB's low-level form, or None if there is none.
 
         Args:
             table: The table's name.
             key: The key attributes, all of type S.
             consistent: Whether every write that was answered before must be seen.
+            until: The moment, by `time.monotonic`, to give up.
 
         Raises:
             StoreUnavailableError: The store gave no answer in time.
@@ -70,22 +72,22 @@ class DynamoDb:
         host = urlsplit(settings.dynamodb_url).netloc
         self._signer = RequestSigner(settings.credentials, settings.deployment.region, host)
 
-    def get_item(self, table: str, key: Mapping[str, str], *, consistent: bool) -> dict[str, Any] | None:
+    def get_item(
+        self, table: str, key: Mapping[str, str], *, consistent: bool, until: float
+    ) -> dict[str, Any] | None:
         """Return an item, or None; see `ItemReader`."""
         request = {
             "TableName": table,
             "Key": {name: {"S": value} for name, value in key.items()},
             "ConsistentRead": consistent,
         }
-        return self._call("GetItem", json.dumps(request).encode()).get("Item")
+        return self._call("GetItem", json.dumps(request).encode(), until).get("Item")
 
-    def _call(self, operation: str, body: bytes) -> dict[str, Any]:
-        deadline = time.monotonic() + DEADLINE_SECONDS
+    def _call(self, operation: str, body: bytes, until: float) -> dict[str, Any]:
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            left = deadline - time.monotonic()
             try:
-                answer = self._send(operation, body, min(left, _ATTEMPT_SECONDS))
+                answer = self._send(operation, body, min(until - time.monotonic(), _ATTEMPT_SECONDS))
                 if answer.status == _OK:
                     return json.loads(answer.body)
                 fault = _fault(operation, answer)
@@ -93,8 +95,8 @@ class DynamoDb:
                 fault = f"{operation}: {error}"
             # Full jitter, so that many functions that were throttled together do not come back together.
             wait = random.uniform(0, pause)  # noqa: S311 -- spreads load, keeps no secret
-            if time.monotonic() + wait >= deadline:
-                raise StoreUnavailableError(f"{fault}, until the deadline of {DEADLINE_SECONDS} s")
+            if time.monotonic() + wait >= until:
+                raise StoreUnavailableError(f"{fault}, until the request's deadline")
             time.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 

@@ -146,6 +146,8 @@ class Enricher:
             self._cache.put((url, enrichment.fields), _Cached(data, self._clock()))
         except ProviderFaultError as error:
             data, reason = None, str(error)
+        except Exception as error:  # noqa: BLE001 -- a thread's last boundary: the request waits for its word
+            data, reason = None, type(error).__name__
         finally:
             self._calls.release()
         answers.put((enrichment.name, data, reason))

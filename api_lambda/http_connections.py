@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, RemoteDisconnected
-from typing import TYPE_CHECKING
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _KEPT_PER_ORIGIN = 4
+# What lies between may have forgotten an idle connection by then, and tells nobody: a request over it would
+# wait for its deadline. AWS's own gateways forget after 350 seconds.
+_IDLE_SECONDS = 60
 _CHUNK = 65_536
-# What a peer does to a kept-alive connection that it closed while we were away.
-_CLOSED_MEANWHILE = (RemoteDisconnected, BrokenPipeError, ConnectionResetError)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class HttpFaultError(Exception):
@@ -55,10 +59,12 @@ class Answer:
 class HttpConnections:
     """A few connections per origin, shared by threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
-        self._idle: dict[str, list[HTTPConnection]] = {}
+        # Those that were judged by their address apart from those that were not.
+        self._idle: dict[tuple[str, bool], list[tuple[float, HTTPConnection]]] = {}
         self._tls: ssl.SSLContext | None = None
+        self._clock = clock
 
     def send(self, request: Outgoing, seconds: float) -> Answer:
         """Send a request and return the answer.
@@ -75,38 +81,46 @@ class HttpConnections:
         origin = f"{parts.scheme}://{parts.netloc}"
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         try:
-            while (kept := self._take(origin)) is not None:
+            while (kept := self._take(origin, request)) is not None:
                 try:
                     return self._exchange(kept, origin, target, request, deadline)
-                except _CLOSED_MEANWHILE:
+                except TimeoutError:
+                    raise
+                except OSError:
+                    # The peer closed it while we were away, each kind of connection in its own way.
                     continue
             return self._exchange(self._connect(origin, request, deadline), origin, target, request, deadline)
         except (OSError, HTTPException, ValueError) as error:
             raise HttpFaultError(f"{origin} gave no answer: {type(error).__name__}") from error
 
-    def _take(self, origin: str) -> HTTPConnection | None:
-        with self._lock:
-            kept = self._idle.get(origin)
-            return kept.pop() if kept else None
+    def _take(self, origin: str, request: Outgoing) -> HTTPConnection | None:
+        now = self._clock()
+        while True:
+            with self._lock:
+                kept = self._idle.get((origin, request.public_only))
+                if not kept:
+                    return None
+                kept_at, connection = kept.pop()
+            if now - kept_at < _IDLE_SECONDS:
+                return connection
+            connection.close()
 
     def _connect(self, origin: str, request: Outgoing, deadline: float) -> HTTPConnection:
         parts = urlsplit(origin)
-        host = parts.hostname or ""
-        left = _left(deadline)
-        if parts.scheme == "https":
-            connection: HTTPConnection = HTTPSConnection(
-                host, parts.port, timeout=left, context=self._tls_context()
-            )
-        else:
-            connection = HTTPConnection(host, parts.port, timeout=left)
+        host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+        opened = _open_socket(host, port, deadline, public_only=request.public_only)
         try:
-            connection.connect()
-            if request.public_only:
-                # Judged by the address that was reached: a name may mean another one at every look-up.
-                _require_public(connection)
+            if parts.scheme == "https":
+                tls = self._tls_context()
+                opened.settimeout(_left(deadline))
+                opened = tls.wrap_socket(opened, server_hostname=host)
+                connection: HTTPConnection = HTTPSConnection(host, port, context=tls)
+            else:
+                connection = HTTPConnection(host, port)
         except BaseException:
-            connection.close()
+            opened.close()
             raise
+        connection.sock = opened
         return connection
 
     def _tls_context(self) -> ssl.SSLContext:
@@ -120,12 +134,15 @@ class HttpConnections:
     def _exchange(
         self, connection: HTTPConnection, origin: str, target: str, request: Outgoing, deadline: float
     ) -> Answer:
+        def response_class(peer: socket.socket, **arguments: Any) -> HTTPResponse:
+            return HTTPResponse(_TimedReader(peer, deadline), **arguments)  # type: ignore[arg-type]  # asked for makefile only
+
         try:
-            _set_timeout(connection, deadline)
+            connection.sock.settimeout(_left(deadline))
             connection.request(request.method, target, body=request.body, headers=dict(request.headers))
-            _set_timeout(connection, deadline)
+            connection.response_class = response_class  # type: ignore[assignment]  # called as the class would be
             response = connection.getresponse()
-            body = _read(response, connection, request.most_bytes, deadline)
+            body = _read(response, request.most_bytes)
             # Read to its end, and still open for http.client, which would refuse the next request.
             response.close()
         except BaseException:
@@ -134,16 +151,41 @@ class HttpConnections:
         if response.will_close:
             connection.close()
         else:
-            self._keep(origin, connection)
+            self._keep(origin, request, connection)
         return Answer(response.status, body)
 
-    def _keep(self, origin: str, connection: HTTPConnection) -> None:
+    def _keep(self, origin: str, request: Outgoing, connection: HTTPConnection) -> None:
         with self._lock:
-            kept = self._idle.setdefault(origin, [])
+            kept = self._idle.setdefault((origin, request.public_only), [])
             if len(kept) < _KEPT_PER_ORIGIN:
-                kept.append(connection)
+                kept.append((self._clock(), connection))
                 return
         connection.close()
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads a socket until a deadline: a byte a second is too slow, in the headers as in the body."""
+
+    def __init__(self, peer: socket.socket, deadline: float) -> None:
+        self._peer = peer
+        self._deadline = deadline
+        # Holds the socket open when http.client hands the connection over to its last response.
+        self._raw = peer.makefile("rb", buffering=0)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the reader that a response reads from."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        self._peer.settimeout(_left(self._deadline))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _left(deadline: float) -> float:
@@ -153,13 +195,29 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _set_timeout(connection: HTTPConnection, deadline: float) -> None:
-    if connection.sock is not None:
-        connection.sock.settimeout(_left(deadline))
+def _open_socket(host: str, port: int, deadline: float, *, public_only: bool) -> socket.socket:
+    """Connect to the first address that answers, all of them within the deadline.
+
+    A name may mean another address at every look-up, so each is judged right before it is called.
+    """
+    failure: OSError = OSError("the name has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        if public_only:
+            _require_public(str(address[0]))
+        opened = socket.socket(family, kind, protocol)
+        try:
+            opened.settimeout(_left(deadline))
+            opened.connect(address)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            opened.close()
+            failure = error
+        else:
+            return opened
+    raise failure
 
 
-def _read(response: HTTPResponse, connection: HTTPConnection, most_bytes: int, deadline: float) -> bytes:
-    """Return the whole body, watching the clock at every piece: one byte a second is too slow as well."""
+def _read(response: HTTPResponse, most_bytes: int) -> bytes:
     pieces: list[bytes] = []
     length = 0
     while piece := response.read1(_CHUNK):
@@ -167,16 +225,26 @@ def _read(response: HTTPResponse, connection: HTTPConnection, most_bytes: int, d
         if length > most_bytes:
             raise ValueError("the answer is too long")
         pieces.append(piece)
-        _set_timeout(connection, deadline)
     if response.length:
         raise ValueError("the answer was cut off")
     return b"".join(pieces)
 
 
-def _require_public(connection: HTTPConnection) -> None:
+def _require_public(text: str) -> None:
+    """Refuse an address that is not the internet's, or carries one for a gateway to unpack.
+
+    Raises:
+        ValueError: It is.
+    """
     import ipaddress  # noqa: PLC0415 -- only calls to third parties need it
 
-    address = ipaddress.ip_address(connection.sock.getpeername()[0].partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    if not (mapped or address).is_global:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    judged: list[Any] = [address]
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            judged = [address.ipv4_mapped]
+        elif address in ipaddress.ip_network("64:ff9b::/96"):
+            judged = [ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)]
+        judged += filter(None, (address.sixtofour, *(address.teredo or ())))
+    if not all(each.is_global and not each.is_multicast for each in judged):
         raise ValueError("the address is private")

@@ -89,8 +89,12 @@ class OnlineStore:
         self._clock = clock
         self._live: BoundedCache[str, tuple[float, LivePointer, LiveBatch]] = BoundedCache(_MOST_MODELS)
 
-    def live(self, model: str) -> LiveBatch:
+    def live(self, model: str, until: float) -> LiveBatch:
         """Return the batch that a model serves now, at most `pointer_seconds` late.
+
+        Args:
+            model: The model's name.
+            until: The moment, by `time.monotonic`, to give up.
 
         Raises:
             UnknownModelError: The region serves nothing of the model.
@@ -102,16 +106,21 @@ class OnlineStore:
         cached = self._live.get(model)
         if cached is not None and now - cached[0] < self._pointer_seconds:
             return cached[2]
-        item = self._record(pointer_key(model, self._deployment.region))
+        item = self._record(pointer_key(model, self._deployment.region), until)
         pointer = LivePointer.from_item(item) if item else None
         if pointer is None or pointer.batch_id is None:
             raise UnknownModelError
-        live = cached[2] if cached is not None and cached[1] == pointer else self._resolve(pointer)
+        live = cached[2] if cached is not None and cached[1] == pointer else self._resolve(pointer, until)
         self._live.put(model, (now, pointer, live))
         return live
 
-    def prediction(self, live: LiveBatch, entity_id: str) -> StoredPrediction:
+    def prediction(self, live: LiveBatch, entity_id: str, until: float) -> StoredPrediction:
         """Return an entity's prediction in a batch.
+
+        Args:
+            live: The batch.
+            entity_id: The entity.
+            until: The moment, by `time.monotonic`, to give up.
 
         Raises:
             UnknownEntityError: The batch has none.
@@ -121,10 +130,10 @@ class OnlineStore:
         """
         table = self._deployment.online_table(live.model)
         key = {KEY_ATTRIBUTE: entity_id, BATCH_ATTRIBUTE: live.batch_id}
-        item = self._reader.get_item(table, key, consistent=False)
+        item = self._reader.get_item(table, key, consistent=False, until=until)
         if item is None:
             # The cheap read may miss what was written a moment ago; "there is none" must be certain.
-            item = self._reader.get_item(table, key, consistent=True)
+            item = self._reader.get_item(table, key, consistent=True, until=until)
         if item is None:
             raise UnknownEntityError
         stored = live.items.read(item)
@@ -137,8 +146,8 @@ class OnlineStore:
             )
         return stored
 
-    def _resolve(self, pointer: LivePointer) -> LiveBatch:
-        entry = self._publication(pointer)
+    def _resolve(self, pointer: LivePointer, until: float) -> LiveBatch:
+        entry = self._publication(pointer, until)
         if pointer.batch_id is None or entry.batch_id != pointer.batch_id or entry.serving is None:
             raise BrokenPublicationError(
                 f"publication {entry.sequence} of {pointer.model} does not tell how to serve the live batch"
@@ -159,28 +168,28 @@ class OnlineStore:
             items=OnlineItems(serving.schema),
         )
 
-    def _publication(self, pointer: LivePointer) -> PublicationEntry:
+    def _publication(self, pointer: LivePointer, until: float) -> PublicationEntry:
         """Return the entry that made the live batch live.
 
         It has the pointer's sequence, unless a later entry changed something else, say the hold; then the
         batch's own record tells.
         """
-        entry = self._entry(pointer.model, pointer.sequence)
+        entry = self._entry(pointer.model, pointer.sequence, until)
         if entry is not None and entry.serving is not None:
             return entry
-        item = self._record(batch_key(pointer.model, pointer.batch_id or ""))
+        item = self._record(batch_key(pointer.model, pointer.batch_id or ""), until)
         sequence = BatchRecord.from_item(item).published_sequence if item else None
-        entry = self._entry(pointer.model, sequence) if sequence is not None else None
+        entry = self._entry(pointer.model, sequence, until) if sequence is not None else None
         if entry is None:
             raise BrokenPublicationError(
                 f"{pointer.model} points at {pointer.batch_id}, and no publication of it is recorded"
             )
         return entry
 
-    def _entry(self, model: str, sequence: int) -> PublicationEntry | None:
-        item = self._record(publication_key(model, sequence))
+    def _entry(self, model: str, sequence: int, until: float) -> PublicationEntry | None:
+        item = self._record(publication_key(model, sequence), until)
         return PublicationEntry.from_item(item) if item else None
 
-    def _record(self, key: RecordKey) -> dict[str, Any] | None:
+    def _record(self, key: RecordKey, until: float) -> dict[str, Any] | None:
         names = {"model": key.model, "record": key.record}
-        return self._reader.get_item(self._deployment.registry_table, names, consistent=True)
+        return self._reader.get_item(self._deployment.registry_table, names, consistent=True, until=until)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Three characters for each byte of the longest entity id, and the rest of the path.
 _LONGEST_PATH = 3 * KEY_BYTES + 128
+_LONGEST_ESCAPE = len(r"\ud83d\udeeb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,14 @@ class Call:
         services: To work with.
         parts: What stands in the path where the route has a name, still encoded.
         request_id: Lambda's.
+        until: The moment, by `time.monotonic`, at which the store has had its time.
         notes: For the log line; no token, no value of a row.
     """
 
     services: Services
     parts: Mapping[str, str]
     request_id: str
+    until: float
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -99,9 +102,9 @@ def healthz(_call: Call) -> Response:
 def get_prediction(call: Call) -> Response:
     """Answer with one entity's live prediction, its provenance and its enrichments."""
     model, entity_id = _model(call), _entity_id(call)
-    live = call.services.store.live(model)
+    live = call.services.store.live(model, call.until)
     call.notes["batch_id"] = live.batch_id
-    stored = call.services.store.prediction(live, entity_id)
+    stored = call.services.store.prediction(live, entity_id, call.until)
     if stored.expires_at <= time.time():
         # A live batch does not expire. The item is still there and right, so it is served, and reported.
         call.notes["fault"] = "live_item_expired"
@@ -119,8 +122,9 @@ def get_prediction(call: Call) -> Response:
         f'"prediction":{live.items.render_json(stored.row)},'
         f'"provenance":{_provenance(live, call.request_id)},"enrichment":{{{enrichment}}}}}'
     )
-    # The load balancer's limit is on the event, in which quotes and what is not ASCII are escaped.
-    if len(body) * 6 > LARGEST_BODY and len(json.dumps(body)) > LARGEST_BODY:
+    # The load balancer's limit is on the event, in which quotes and what is not ASCII are escaped, and what
+    # lies beyond the basic plane twice.
+    if len(body) * _LONGEST_ESCAPE > LARGEST_BODY and len(json.dumps(body)) > LARGEST_BODY:
         raise problems.ProblemError(problems.ANSWER_TOO_LARGE)
     return Response(200, body)
 

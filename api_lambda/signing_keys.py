@@ -26,6 +26,8 @@ FRESH_SECONDS = 3_600
 LONGEST_SECONDS = 24 * 3_600
 # Tokens with invented key ids must not make us ask the issuer at every request.
 _SECONDS_BETWEEN_FETCHES = 30
+# Without any key every request needs them; an issuer that is down must not hold each for the whole timeout.
+_SECONDS_WITHOUT_KEYS = 1
 _FETCH_SECONDS = 2.0
 _MOST_KEYS = 32
 _MOST_BYTES = 65_536
@@ -95,15 +97,16 @@ class SigningKeys:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
 
     def _renew(self) -> None:
-        now = self._clock()
-        if self._tried_at is not None and now - self._tried_at < _SECONDS_BETWEEN_FETCHES and self._keys:
+        pause = _SECONDS_BETWEEN_FETCHES if self._keys else _SECONDS_WITHOUT_KEYS
+        if self._tried_at is not None and self._clock() - self._tried_at < pause:
             return
-        self._tried_at = now
         try:
             answer = self._connections.send(self._request, _FETCH_SECONDS)
             keys = _parse_keys(answer.body) if answer.status == _OK else {}
         except (HttpFaultError, InvalidJsonError):
             return
+        finally:
+            self._tried_at = self._clock()
         if keys:
             self._keys, self._fetched_at = keys, self._clock()
 

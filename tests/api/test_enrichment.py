@@ -89,14 +89,16 @@ def test_an_answer_is_fresh_for_its_cache_time_and_then_asked_for_again() -> Non
         (200, b'{"a":"\\ud800"}', {}),
         (200, b"x" * 70_000, {}),
         (204, b"", {}),
+        (200, b'{"a":' + b"[" * 900 + b"]" * 900 + b"}", {}),
     ],
-    ids=["redirect", "list", "NaN", "surrogate", "long", "empty"],
+    ids=["redirect", "list", "NaN", "surrogate", "long", "empty", "deep"],
 )
 def test_an_answer_that_is_no_object_is_none(answer: tuple[int, bytes, dict[str, str]]) -> None:
-    """Redirects are not followed, and what is not a JSON object within the limit does not count."""
+    """Redirects are not followed; what is no JSON object within the limits does not count, and is said."""
     with serving(answer) as server:
         outcome = enricher(server.url).enrich([provider(server.url)], ROW)["one"]
         assert (outcome.status, len(server.requests)) == ("unavailable", 1)
+        assert outcome.reason != "the time budget was spent"
 
 
 def test_only_allowed_origins_are_called() -> None:

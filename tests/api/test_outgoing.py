@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
 from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
-from api_lambda.http_connections import HttpConnections, HttpFaultError, Outgoing
+from api_lambda.http_connections import HttpConnections, HttpFaultError, Outgoing, _require_public
 from api_lambda.request_signing import RequestSigner
 from api_lambda.settings import Credentials, Settings
 from tests.api.api_calls import ApiUnderTest, environment
@@ -38,17 +38,45 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
     """The peer may close what we keep: the request is sent anew, on a new connection."""
     connections = HttpConnections()
     with serving(OK) as server:
-        connections.send(Outgoing(server.url), 10)
-        kept = connections._take(server.url)
+        asked = Outgoing(server.url)
+        connections.send(asked, 10)
+        kept = connections._take(server.url, asked)
         assert kept is not None
         kept.sock.shutdown(socket.SHUT_RDWR)
-        connections._keep(server.url, kept)
-        assert connections.send(Outgoing(server.url), 10).status == 200
+        connections._keep(server.url, asked, kept)
+        assert connections.send(asked, 10).status == 200
         assert server.connections == 2
 
 
+def test_a_connection_that_was_idle_for_long_is_not_trusted() -> None:
+    """What lies between may have dropped it without a word, and a request over it would hang."""
+    now = [0.0]
+    connections = HttpConnections(clock=lambda: now[0])
+    with serving(OK) as server:
+        for seconds, opened in ((0, 1), (59, 1), (61, 2)):
+            now[0] += seconds
+            connections.send(Outgoing(server.url), 10)
+            assert server.connections == opened
+
+
+def test_a_connection_judged_by_its_address_is_not_mixed_with_others() -> None:
+    """What was opened to an address nobody judged is not lent to a request that asks for a public one."""
+    connections = HttpConnections()
+    with serving(OK) as server:
+        assert connections.send(Outgoing(server.url), 5).status == 200
+        with pytest.raises(HttpFaultError):
+            connections.send(Outgoing(server.url, public_only=True), 5)
+        assert len(server.requests) == 1
+
+
 def test_an_answer_that_is_not_whole_in_time_is_a_fault() -> None:
-    """Silence, one byte at a time, a body cut off, a body too long, no HTTP at all, nobody there."""
+    """Silence, a byte at a time in headers or body, a body cut off or too long, no HTTP, nobody there."""
+
+    def drip_headers(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(100):
+            connection.sendall(b"X: x\r\n")
+            time.sleep(0.1)
 
     def drip(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
@@ -62,7 +90,8 @@ def test_an_answer_that_is_not_whole_in_time_is_a_fault() -> None:
     def long(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000)
 
-    for talk in (lambda _: time.sleep(1), drip, cut, long, lambda each: each.sendall(b"SSH-2.0\r\n\r\n")):
+    silent, foreign = (lambda _: time.sleep(1)), (lambda each: each.sendall(b"SSH-2.0\r\n\r\n"))
+    for talk in (silent, drip_headers, drip, cut, long, foreign):
         with speaking(talk) as url:
             started = time.monotonic()
             with pytest.raises(HttpFaultError):
@@ -78,8 +107,38 @@ def test_a_private_address_is_refused_by_where_it_leads() -> None:
         url = server.url.replace("127.0.0.1", "localhost")
         with pytest.raises(HttpFaultError):
             HttpConnections().send(Outgoing(url, public_only=True), 5)
+        assert server.connections == 0
         assert HttpConnections().send(Outgoing(url), 5).status == 200
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2001:4860:4860::8888", True),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::808:808", True),
+        ("10.0.0.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fd00:ec2::254", False),
+        ("fe80::1%eth0", False),
+        ("::ffff:169.254.169.254", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("2002:7f00:1::", False),
+    ],
+)
+def test_which_addresses_are_public(address: str, *, public: bool) -> None:
+    """Private, shared, link-local, multicast, and all of them carried inside an IPv6 address are not."""
+    if public:
+        _require_public(address)
+    else:
+        with pytest.raises(ValueError, match="private"):
+            _require_public(address)
 
 
 @pytest.mark.parametrize("token", [None, "session-token/+="])
@@ -131,9 +190,9 @@ def test_throttling_is_retried() -> None:
     throttled = fault("ProvisionedThroughputExceededException")
     troubles = (throttled, fault("ThrottlingException"), throttled, fault("InternalServerError", 500))
     with serving(*troubles, (503, b"busy", {}), ITEM) as server:
-        assert dynamodb(server.url).get_item("t", {"entity_id": "a"}, consistent=True) == {
-            "entity_id": {"S": "a"}
-        }
+        assert dynamodb(server.url).get_item(
+            "t", {"entity_id": "a"}, consistent=True, until=time.monotonic() + 5
+        ) == {"entity_id": {"S": "a"}}
         assert len(server.requests) == 6
 
 
@@ -142,7 +201,9 @@ def test_throttling_without_end_is_said_and_never_missing() -> None:
     with serving(fault("ProvisionedThroughputExceededException")) as server:
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="ProvisionedThroughputExceeded"):
-            dynamodb(server.url).get_item("t", {"entity_id": "a"}, consistent=False)
+            dynamodb(server.url).get_item(
+                "t", {"entity_id": "a"}, consistent=False, until=time.monotonic() + 2
+            )
         assert time.monotonic() - started < 10
         assert 3 <= len(server.requests) < 100
 
@@ -154,7 +215,9 @@ def test_refusals_are_not_retried(code: str) -> None:
     """No permission and no table stay so."""
     with serving(fault(code)) as server:
         with pytest.raises(StoreRefusedError, match=code):
-            dynamodb(server.url).get_item("t", {"entity_id": "a"}, consistent=False)
+            dynamodb(server.url).get_item(
+                "t", {"entity_id": "a"}, consistent=False, until=time.monotonic() + 2
+            )
         assert len(server.requests) == 1
 
 

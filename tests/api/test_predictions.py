@@ -181,8 +181,12 @@ def test_an_answer_beyond_the_load_balancer_s_limit_is_refused(
     api: ApiUnderTest, model: PublishedModel
 ) -> None:
     """A row whose escapes outgrow the limit is told as such, not as a bad gateway."""
-    model.publish(json.dumps({"flight": "big", "reasons": "\u0001" * 200_000}))
-    assert api.prediction(model.name, "big").problem == "answer-too-large"
+    model.publish(
+        json.dumps({"flight": "big", "reasons": "\u0001" * 200_000}),
+        json.dumps({"flight": "wide", "reasons": "\U0001f6eb" * 90_000}),
+    )
+    for entity_id in ("big", "wide"):
+        assert api.prediction(model.name, entity_id).problem == "answer-too-large"
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,8 @@ def test_what_is_no_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifie
         bearer("a.b"),
         bearer(""),
         bearer(f"{doubled}.{good.partition('.')[2]}"),
+        bearer(f"{good.partition('.')[0]}.\ud800.{good.rpartition('.')[2]}"),
+        bearer(f"{good.partition('.')[0]}.é.{good.rpartition('.')[2]}"),
         bearer(good) + bearer(good),
     ):
         with pytest.raises(InvalidTokenError):
@@ -255,6 +257,30 @@ def test_keys_outlive_an_issuer_that_is_down_but_not_for_ever(issuer: TokenIssue
         verifier.require_reader(bearer(token))
     with pytest.raises(KeysUnavailableError):
         TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).require_reader(bearer(token))
+
+
+def test_an_issuer_that_is_down_from_the_start_is_not_asked_by_every_request(issuer: TokenIssuer) -> None:
+    """Without keys nobody can be judged; whether the issuer is back is asked once a second."""
+    clock, token = Clock(), issuer.token()
+    issuer.served = None
+    verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
+    for _ in range(20):
+        with pytest.raises(KeysUnavailableError):
+            verifier.require_reader(bearer(token))
+    assert issuer.fetches == 1
+    issuer.served = issuer.key_set()
+    clock.now += 1
+    verifier.require_reader(bearer(token))
+
+
+def test_a_key_too_short_to_trust_is_left_out(issuer: TokenIssuer) -> None:
+    """1,024 bits can be broken; a token signed with such a key proves nothing."""
+    issuer.keys = {"key-1": generate_private_key(65537, 1024)}
+    issuer.served = issuer.key_set()
+    with pytest.raises(KeysUnavailableError):
+        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).require_reader(
+            bearer(issuer.token())
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,83 @@
+"""How often and how carefully the store is asked."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from api_lambda.dynamodb import DynamoDb
+from api_lambda.http_connections import HttpConnections
+from api_lambda.online_store import OnlineStore, UnknownEntityError
+from api_lambda.settings import Settings
+from tests.api.api_calls import environment
+from tests.api.published_batches import FLIGHT, PublishedModel
+from tests.fakes.item_readers import RecordingReader
+
+if TYPE_CHECKING:
+    from tests.stack_runs import LocalStack
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def reader(local_stack: LocalStack) -> RecordingReader:
+    """Give a recording reader of the stack's DynamoDB."""
+    settings = Settings.from_environment(
+        environment(AWS_ENDPOINT_URL=local_stack.environment["AWS_ENDPOINT_URL"])
+    )
+    return RecordingReader(DynamoDb(HttpConnections(), settings))
+
+
+def soon() -> float:
+    """Return a deadline that no test reaches."""
+    return time.monotonic() + 20
+
+
+def test_a_known_pointer_is_read_and_nothing_else(reader: RecordingReader, model: PublishedModel) -> None:
+    """A publication never changes, so it is read once; the pointer is read consistently, every time."""
+    batch_id = model.publish(FLIGHT)
+    store = OnlineStore(reader, model.deployment, pointer_seconds=0)
+    registry = model.deployment.registry_table
+    assert store.live(model.name, soon()).batch_id == batch_id
+    assert reader.asked == [
+        (registry, (model.name, "live#us-east-1"), True),
+        (registry, (model.name, "publication#000000000001"), True),
+    ]
+    store.live(model.name, soon())
+    assert reader.asked[2:] == [(registry, (model.name, "live#us-east-1"), True)]
+
+
+def test_the_pointer_is_believed_for_its_seconds(reader: RecordingReader, model: PublishedModel) -> None:
+    """Within them nothing is asked; after them the pointer is."""
+    now = [1000.0]
+    model.publish(FLIGHT)
+    store = OnlineStore(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
+    for seconds, questions in ((0, 2), (4.9, 2), (0.2, 3)):
+        now[0] += seconds
+        store.live(model.name, soon())
+        assert len(reader.asked) == questions
+
+
+def test_missing_is_said_only_after_a_consistent_read(reader: RecordingReader, model: PublishedModel) -> None:
+    """A cheap read that finds nothing proves nothing: the item may have been written a moment ago."""
+    model.publish(FLIGHT)
+    store = OnlineStore(reader, model.deployment, pointer_seconds=60)
+    live = store.live(model.name, soon())
+    reader.lagging = True
+    assert store.prediction(live, "AA-1141-JFK", soon()).row.key == "AA-1141-JFK"
+    with pytest.raises(UnknownEntityError):
+        store.prediction(live, "nobody", soon())
+    assert [consistent for _, _, consistent in reader.asked[2:]] == [False, True, False, True]
+
+
+def test_a_request_reads_one_batch_though_the_pointer_moves(
+    reader: RecordingReader, model: PublishedModel
+) -> None:
+    """Who resolved the pointer reads that batch to the end, whatever is published meanwhile."""
+    first = model.publish(FLIGHT)
+    store = OnlineStore(reader, model.deployment, pointer_seconds=0)
+    live = store.live(model.name, soon())
+    model.publish(FLIGHT, partition="2013-02-02")
+    assert store.prediction(live, "AA-1141-JFK", soon()).batch_id == first
