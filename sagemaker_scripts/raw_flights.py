@@ -41,8 +41,10 @@ SCHEDULE_COLUMNS = (
 # The aircraft is chosen late, so the tail number belongs to what a departure tells.
 DEPARTURE_COLUMNS = ("dep_time", "dep_delay", "tailnum")
 ARRIVAL_COLUMNS = ("arr_time", "arr_delay", "air_time")
-# From wheels down to the gate and from the gate to wheels up; longer ones are known a day later.
-TAXI_TIME = pd.Timedelta(minutes=90)
+# From the gate to wheels up and from wheels down to the gate; no flight of 2013 took longer than 235 minutes,
+# so none counts as arrived before it has.
+TAXI_TIME = pd.Timedelta(hours=4)
+_TIME_ZONE = "America/New_York"
 
 _TEXTS = dict.fromkeys(("carrier", "tailnum", "origin", "dest", "time_hour"), "str")
 _NUMBERS = dict.fromkeys(("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"), "float64")
@@ -91,8 +93,8 @@ class RawFlights:
         before = [self._day(str(first - timedelta(days=back))) for back in range(history_days, 0, -1)]
         found = [day for day in before if day is not None]
         rows = pd.concat([own[0].iloc[:0], *(flights for flights, _ in found)], ignore_index=True)
-        schedule = schedule_of(own[0])
-        return schedule, known_at(rows, day_start(schedule)), [source for _, source in [*found, own]]
+        known = known_at(rows, day_start(partition))
+        return schedule_of(own[0]), known, [source for _, source in [*found, own]]
 
     def _key(self, day: str) -> str:
         return f"{self.prefix}flights/dt={day}/flights.csv.gz"
@@ -115,7 +117,8 @@ def read_flights(content: bytes, day: str) -> pd.DataFrame:
     """Return the rows of one day's file: all columns, `time_hour` as UTC, and `partition`.
 
     Raises:
-        RawDataError: The file is no gzipped CSV, lacks a column, or holds another day's flight.
+        RawDataError: The file is no gzipped CSV, lacks a column or a part of the schedule, or holds another
+            day's flight.
     """
     try:
         text = gzip.decompress(content)
@@ -126,6 +129,11 @@ def read_flights(content: bytes, day: str) -> pd.DataFrame:
         raise RawDataError(
             f"The flights of {day} cannot be read: {error}", remedy="Deliver the day's file again"
         ) from error
+    if flights[list(SCHEDULE_COLUMNS)].isna().any(axis=None):
+        # A number that is missing would turn its column into floats, and flight 15 into flight 15.0.
+        raise RawDataError(
+            f"The file of {day} holds flights without a whole schedule", remedy="Deliver the day's file again"
+        )
     stated = pd.to_datetime(flights[["year", "month", "day"]]).dt.strftime("%Y-%m-%d")
     if not (stated == day).all():
         raise RawDataError(
@@ -140,10 +148,9 @@ def schedule_of(flights: pd.DataFrame) -> pd.DataFrame:
     return flights[[*SCHEDULE_COLUMNS, "partition"]]
 
 
-def day_start(schedule: pd.DataFrame) -> pd.Timestamp:
-    """Return the moment in UTC when a schedule's day begins in New York."""
-    # The data gives the same hour in both clocks, so no time zone data is needed.
-    return (schedule["time_hour"] - pd.to_timedelta(schedule["hour"], unit="h")).min()
+def day_start(day: str) -> pd.Timestamp:
+    """Return the moment in UTC when a day begins in New York."""
+    return pd.Timestamp(day, tz=_TIME_ZONE).tz_convert("UTC")
 
 
 def known_at(flights: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFrame:

@@ -34,4 +34,4 @@ def inputs_of(day: str, history: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]
     """Return what a model's `features` is given for a day: its schedule and the days before it as known."""
     schedule = schedule_of(flights_of(day))
     rows = pd.concat([flights_of(each) for each in history], ignore_index=True)
-    return schedule, known_at(rows, day_start(schedule))
+    return schedule, known_at(rows, day_start(day))

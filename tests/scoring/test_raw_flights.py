@@ -46,7 +46,7 @@ def test_features_do_not_change_with_what_happens_later(model: str) -> None:
     schedule, history = inputs_of(DAY, BEFORE)
     prepared = functions.features(schedule, history)
 
-    start = day_start(schedule)
+    start = day_start(DAY)
     altered = []
     for day in [*BEFORE, DAY]:
         flights = flights_of(day).copy()
@@ -68,15 +68,27 @@ def test_features_do_not_change_with_what_happens_later(model: str) -> None:
 def test_an_arrival_after_midnight_is_not_known_yet() -> None:
     """Of the evening before, some departures are known and their arrivals are not; the next day they are."""
     late = flights_of("2013-01-09").query("sched_dep_time >= 2200").dropna(subset=["arr_delay"])
-    that_night = known_at(late, day_start(schedule_of(flights_of(DAY))))
+    that_night = known_at(late, day_start(DAY))
     assert that_night["dep_delay"].notna().sum() > that_night["arr_delay"].notna().sum()
-    a_day_later = known_at(late, day_start(schedule_of(flights_of("2013-01-11"))))
+    a_day_later = known_at(late, day_start("2013-01-11"))
     pd.testing.assert_frame_equal(a_day_later, late)
 
 
-def test_a_day_begins_at_midnight_in_new_york() -> None:
-    """In winter that is 05:00 in UTC."""
-    assert day_start(schedule_of(flights_of(DAY))) == pd.Timestamp("2013-01-10T05:00:00Z")
+@pytest.mark.parametrize(
+    ("day", "hour"), [(DAY, 5), ("2013-03-10", 5), ("2013-03-11", 4), ("2013-11-03", 4), ("2013-11-04", 5)]
+)
+def test_a_day_begins_at_midnight_in_new_york(day: str, hour: int) -> None:
+    """Also where the clock is changed, which happens two hours after midnight."""
+    assert day_start(day) == pd.Timestamp(f"{day}T{hour:02}:00:00Z")
+
+
+def test_a_flight_that_taxied_for_hours_is_not_known_to_have_arrived() -> None:
+    """It left at 20:00, flew 60 minutes and came to the gate at 00:30, after 210 minutes of taxiing."""
+    flight = flights_of("2013-01-09").dropna(subset=["arr_delay"]).iloc[:1]
+    flight = flight.assign(time_hour=pd.Timestamp("2013-01-10T01:00:00Z"), minute=0, dep_delay=0.0)
+    known = known_at(flight.assign(air_time=60.0), day_start(DAY))
+    assert known["dep_delay"].notna().all()
+    assert known["arr_delay"].isna().all()
 
 
 def test_a_day_file_holds_the_packages_rows_unchanged() -> None:
@@ -106,8 +118,9 @@ def test_day_files_are_the_same_bytes_each_time() -> None:
         (b"no gzip", "cannot be read"),
         (gzip.compress(b"year,month,day\n2013,1,10\n", mtime=0), "cannot be read"),
         (day_file("2013-01-09"), "flights of other days"),
+        (gzip.compress(gzip.decompress(day_file(DAY)).replace(b",AA,1141,", b",AA,,", 1)), "whole schedule"),
     ],
-    ids=["no gzip", "columns missing", "another day"],
+    ids=["no gzip", "columns missing", "another day", "no flight number"],
 )
 def test_a_raw_file_that_is_not_the_days_is_refused(content: bytes, complaint: str) -> None:
     """A file that is damaged, lacks a column, or is another day's is named and not half used."""
