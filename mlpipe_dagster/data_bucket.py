@@ -19,12 +19,17 @@ class ObjectMissingError(ContractError):
     """An object that a step needs is not in the bucket."""
 
 
+class ObjectUnreadableError(ContractError):
+    """S3 refuses to give an object that is there."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class ListedObject:
-    """An object in a listing: its key, and the ETag that changes with its content."""
+    """An object in a listing: its key, the ETag that changes with its content, and when it was put."""
 
     key: str
     etag: str
+    modified_at: str
 
 
 class DataBucket:
@@ -49,19 +54,25 @@ class DataBucket:
         )
         for page in pages:
             for item in page.get("Contents", ()):
-                yield ListedObject(item["Key"], item["ETag"].strip('"'))
+                yield ListedObject(item["Key"], item["ETag"].strip('"'), item["LastModified"].isoformat())
 
     def read(self, key: str, *, most_bytes: int = MANIFEST_BYTES) -> bytes:
         """Return an object's bytes, one more than allowed of one that is too large.
 
         Raises:
             ObjectMissingError: There is none.
+            ObjectUnreadableError: S3 refuses to give it.
         """
         try:
             return self._client.get_object(Bucket=self.name, Key=key)["Body"].read(most_bytes + 1)
         except self._client.exceptions.NoSuchKey as error:
             raise ObjectMissingError(
                 f"s3://{self.name}/{key} does not exist", remedy="Run the step that writes it, then this one"
+            ) from error
+        except self._client.exceptions.ClientError as error:
+            raise ObjectUnreadableError(
+                f"s3://{self.name}/{key} cannot be read: {error}",
+                remedy="Look at the rights to it and to the key it is encrypted with",
             ) from error
 
     def read_json(self, key: str) -> Any:

@@ -27,6 +27,7 @@ class Noticed:
         manifest: The valid manifest, or None.
         refusal: Why the batch is not to be loaded, or None.
         is_recorded: Whether the registry knows of the refusal.
+        is_to_be_tried_again: Whether an earlier load of the same file came to nothing.
     """
 
     key: str
@@ -35,9 +36,10 @@ class Noticed:
     manifest: Manifest | None = None
     refusal: str | None = None
     is_recorded: bool = False
+    is_to_be_tried_again: bool = False
 
 
-def notice(bucket: DataBucket, registry: RegistryTable, key: str) -> Noticed:
+def notice(bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered: bool = False) -> Noticed:
     """Read and validate a done file, and record it in the registry: as a batch to load, or as refused.
 
     Doing it again changes nothing. A file that takes the place of one whose load has begun is refused, and
@@ -47,6 +49,8 @@ def notice(bucket: DataBucket, registry: RegistryTable, key: str) -> Noticed:
         bucket: Where it lies.
         registry: The registry.
         key: Its key.
+        redelivered: Whether somebody asks for the same file once more, so that a batch that was refused is
+            to be tried again.
 
     Raises:
         ObjectMissingError: It is gone.
@@ -72,7 +76,9 @@ def notice(bucket: DataBucket, registry: RegistryTable, key: str) -> Noticed:
         )
     facts = manifest_facts(manifest)
     try:
-        registry.carry_out(lambda: register_batch(facts, registry.batch(name.model, name.batch_id)))
+        registry.carry_out(
+            lambda: register_batch(facts, registry.batch(name.model, name.batch_id), redelivered=redelivered)
+        )
     except RuleViolationError as violation:
         return Noticed(key=key, name=name, digest=manifest.digest, refusal=_shortened(str(violation)))
     record = registry.batch(name.model, name.batch_id)
@@ -84,6 +90,9 @@ def notice(bucket: DataBucket, registry: RegistryTable, key: str) -> Noticed:
         manifest=manifest,
         refusal=refusal,
         is_recorded=refusal is not None,
+        is_to_be_tried_again=record is not None
+        and record.load_state == LoadState.DONE
+        and record.load_attempts > 0,
     )
 
 

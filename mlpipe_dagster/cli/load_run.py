@@ -21,7 +21,8 @@ def run_load(platform: Platform, model: str, batch_id: str, *, again: bool) -> d
         ContractError: The done file is missing or refused, or the run failed.
     """
     declared_model(model)
-    noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id))
+    # A person asks for it: a batch that was refused is tried again, as if it were delivered once more.
+    noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id), redelivered=True)
     if noticed.manifest is None or noticed.refusal is not None:
         raise PublishingError(
             f"The done file {noticed.key} is refused: {noticed.refusal}",

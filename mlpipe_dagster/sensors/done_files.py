@@ -1,10 +1,8 @@
 """The sensor of done files: every new one of the last days becomes one run of its model's load job."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -22,9 +20,10 @@ from mlpipe_dagster.asset_names import (
     load_op_name,
     op_name,
 )
-from mlpipe_dagster.data_bucket import ListedObject, ObjectMissingError
+from mlpipe_dagster.data_bucket import ObjectMissingError
 from mlpipe_dagster.noticing import Noticed, notice, refuse
 from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.sensors.done_file_marks import Cursor, UnseenFile, unseen_files
 from prediction_contract.batch import Partition
 from prediction_contract.manifest import Manifest
 
@@ -32,53 +31,20 @@ WINDOW_DAYS = 3
 MOST_RUNS = 25
 # Bad files need no run, yet a flood of them must not take the whole tick either.
 _MOST_FILES = 100
-_MARK_LENGTH = 16
+# Dagster gives a tick 60 seconds, and forgets all of one that takes longer.
+_MOST_SECONDS = 30
 
 Partitions = Mapping[str, dg.PartitionsDefinition[str]]
 
 
-@dataclass(frozen=True)
-class Cursor:
-    """The done files of the window that were dealt with: a mark of key and ETag each, never a moment.
-
-    A file that comes late, comes in the same second, or is replaced has a mark of its own.
-    """
-
-    seen: frozenset[str] = frozenset()
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Cursor":
-        """Return the cursor of its text; one that is lost or unreadable means that nothing was seen."""
-        try:
-            marks = json.loads(text or "[]")
-        except ValueError:
-            return cls()
-        return cls(frozenset(marks)) if isinstance(marks, list) else cls()
-
-    def text(self) -> str:
-        """Return the cursor as text."""
-        return json.dumps(sorted(self.seen))
-
-
-def mark(file: ListedObject) -> str:
-    """Return the mark of a done file."""
-    return hashlib.sha256(f"{file.key}\n{file.etag}".encode()).hexdigest()[:_MARK_LENGTH]
-
-
-def unseen(files: Iterable[ListedObject], cursor: Cursor) -> tuple[list[ListedObject], Cursor]:
-    """Return the files that are new, the oldest batch first, and the cursor without what left the window."""
-    listed = {mark(file): file for file in files}
-    new = [file for its_mark, file in listed.items() if its_mark not in cursor.seen]
-    return sorted(new, key=lambda file: file.key.rpartition("/")[2]), Cursor(cursor.seen & listed.keys())
-
-
-def load_request(manifest: Manifest) -> dg.RunRequest:
-    """Return the run that loads, checks and publishes a batch."""
+def load_request(manifest: Manifest, redelivery: str = "") -> dg.RunRequest:
+    """Return the run that loads, checks and publishes a batch; a redelivery's beside the one that failed."""
     model, batch_id = manifest.model, manifest.batch_id
     named = {"config": {"batch_id": str(batch_id)}}
+    # A manifest replaced before it was loaded has another digest, and is another run.
+    run_key = f"{batch_id}:{manifest.digest}"
     return dg.RunRequest(
-        # A manifest replaced before it was loaded has another digest, and is another run.
-        run_key=f"{batch_id}:{manifest.digest}",
+        run_key=f"{run_key}:{redelivery}" if redelivery else run_key,
         job_name=load_job_name(model),
         partition_key=manifest.partition.dagster_key,
         tags={
@@ -124,30 +90,53 @@ def judged(noticed: Noticed, platform: Platform, partitions: Partitions) -> Noti
     return noticed
 
 
+def requested_run(file: UnseenFile, noticed: Noticed) -> dg.RunRequest | None:
+    """Return the run that an accepted file asks for, or None if what it says is under way or done."""
+    if noticed.manifest is None:
+        return None
+    if not file.redelivered:
+        return load_request(noticed.manifest)
+    return load_request(noticed.manifest, file.delivery) if noticed.is_to_be_tried_again else None
+
+
 def done_files_tick(
-    context: dg.SensorEvaluationContext, platform: Platform, partitions: Partitions, today: date
+    context: dg.SensorEvaluationContext,
+    platform: Platform,
+    partitions: Partitions,
+    today: date,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dg.SensorResult:
     """Look once: list the window, deal with what is new, and remember what was dealt with."""
     bucket, registry = platform.bucket, platform.registry
-    cursor = Cursor.parse(context.cursor)
-    new, cursor = unseen(bucket.done_files(today - timedelta(days=WINDOW_DAYS)), cursor)
+    began = clock()
+    listed = bucket.done_files(today - timedelta(days=WINDOW_DAYS))
+    new, cursor = unseen_files(listed, Cursor.parse(context.cursor), partitions)
     requests: list[dg.RunRequest] = []
     refused: list[Noticed] = []
     marks: set[str] = set()
+    troubles: list[Exception] = []
     for file in new[:_MOST_FILES]:
-        if len(requests) == MOST_RUNS:
+        if len(requests) == MOST_RUNS or clock() - began > _MOST_SECONDS:
             break
         try:
-            noticed = judged(notice(bucket, registry, file.key), platform, partitions)
+            noticed = judged(
+                notice(bucket, registry, file.key, redelivered=file.redelivered), platform, partitions
+            )
         except ObjectMissingError:
             # Deleted since it was listed: there is nothing left to load.
             continue
-        marks.add(mark(file))
+        except Exception as error:  # noqa: BLE001  # whatever ails one file, the others go on
+            context.log.exception("The done file %s is looked at again by the next tick", file.key)
+            troubles.append(error)
+            continue
+        marks.add(file.mark)
         if noticed.refusal is not None:
             context.log.error("The done file %s is refused: %s", file.key, noticed.refusal)
             refused.append(noticed)
-        elif noticed.manifest is not None:
-            requests.append(load_request(noticed.manifest))
+        elif request := requested_run(file, noticed):
+            requests.append(request)
+    if troubles and not marks:
+        raise troubles[0]
     events = [event for noticed in refused if (event := refusal_event(noticed, partitions)) is not None]
     return dg.SensorResult(
         run_requests=requests,

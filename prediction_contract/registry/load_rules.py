@@ -91,9 +91,20 @@ class LoadEvidence:
     quarantined: RowTally
 
 
-def register_batch(facts: ManifestFacts, existing: BatchRecord | None) -> Transaction:
-    """Record a done file, new or replaced, as a batch to be loaded; a known one changes nothing."""
-    if existing and existing.manifest_digest == facts.manifest_digest:
+def register_batch(
+    facts: ManifestFacts, existing: BatchRecord | None, *, redelivered: bool = False
+) -> Transaction:
+    """Record a done file, new or replaced, as a batch to be loaded; a known one changes nothing.
+
+    Args:
+        facts: Of the done file.
+        existing: The batch's record as read.
+        redelivered: Whether the same file was delivered once more: what its batch was refused for may have
+            been mended beside it, a missing part for instance, so that it is to be loaded after all.
+    """
+    known = existing is not None and existing.manifest_digest == facts.manifest_digest
+    mended = redelivered and existing is not None and existing.load_state == LoadState.REFUSED
+    if known and not mended:
         return Transaction(facts.model, facts.batch_id)
     return _record_manifest(
         facts, existing, LoadState.DONE, assign={}, remove=("refusal_reason", "retain_until")

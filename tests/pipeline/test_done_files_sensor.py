@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.sensors.done_files import MOST_RUNS, WINDOW_DAYS, Cursor, done_files_tick
-from prediction_contract.registry.load_rules import begin_writing, claim_load
+from mlpipe_dagster.data_bucket import DataBucket, ObjectUnreadableError
+from mlpipe_dagster.sensors.done_file_marks import Cursor
+from mlpipe_dagster.sensors.done_files import MOST_RUNS, WINDOW_DAYS, done_files_tick
+from prediction_contract.registry.load_rules import begin_writing, claim_load, refuse_load
 from prediction_contract.registry.records import LoadState
 from tests.pipeline.small_model import TOKEN, SmallModel, now
 
@@ -112,6 +114,93 @@ def test_a_manifest_replaced_after_rows_were_written_is_refused(small_model: Sma
     assert (kept.load_state, kept.manifest_digest) == (LoadState.LOADING, original.digest)
 
 
+def refused_by_its_load(small: SmallModel, batch_id: str) -> None:
+    """Let a load find a fault of the batch before it writes a row."""
+    claim = claim_load(
+        small.record(batch_id), token=TOKEN, confirm_by=now() + timedelta(minutes=5), now=now()
+    )
+    small.platform.registry.carry_out(lambda: claim)
+    record = small.record(batch_id)
+    refusal = refuse_load(
+        record,
+        token=TOKEN,
+        manifest_digest=record.manifest_digest,
+        reason="part-00000 is missing",
+        now=now(),
+        retention=timedelta(days=1),
+    )
+    small.platform.registry.carry_out(lambda: refusal)
+
+
+def test_a_redelivery_after_the_missing_part_was_brought_is_loaded(small_model: SmallModel) -> None:
+    """The same done file, put again once its batch was refused, is one more run, and only one."""
+    manifest = small_model.deliver(small_model.manifest())
+    first = tick(small_model)
+    refused_by_its_load(small_model, manifest.batch_id)
+    assert tick(small_model, first.cursor).run_requests == []
+
+    small_model.deliver(manifest)
+    result = tick(small_model, first.cursor)
+    assert batches(result) == [manifest.batch_id]
+    (request,) = requests(result)
+    assert request.run_key != requests(first)[0].run_key
+    assert small_model.record(manifest.batch_id).load_state == LoadState.DONE
+    # A tick that was lost before its cursor was kept asks for the same run.
+    assert [again.run_key for again in requests(tick(small_model, first.cursor))] == [request.run_key]
+    assert tick(small_model, result.cursor).run_requests == []
+
+
+def test_a_lost_cursor_does_not_try_refused_batches_again(small_model: SmallModel) -> None:
+    """Nobody has delivered them anew: the refusal stands."""
+    manifest = small_model.deliver(small_model.manifest())
+    tick(small_model)
+    refused_by_its_load(small_model, manifest.batch_id)
+    assert tick(small_model).run_requests == []
+    assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
+
+
+@pytest.fixture
+def locked_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Keys that S3 refuses to give, whatever else it gives."""
+    locked: list[str] = []
+    read = DataBucket.read
+
+    def guarded(bucket: DataBucket, key: str, **options: Any) -> bytes:
+        if key in locked:
+            raise ObjectUnreadableError("AccessDenied", remedy="Ask its owner")
+        return read(bucket, key, **options)
+
+    monkeypatch.setattr(DataBucket, "read", guarded)
+    yield locked
+    locked.clear()
+
+
+def test_a_file_that_cannot_be_read_stops_no_other_and_loads_when_it_can(
+    small_model: SmallModel, locked_key: list[str]
+) -> None:
+    """It stays new; a tick that has nothing else to show fails, so that somebody looks."""
+    locked, other = (small_model.deliver(small_model.manifest()) for _ in range(2))
+    locked_key.append(locked.key)
+    result = tick(small_model)
+    assert batches(result) == [other.batch_id]
+    with pytest.raises(ObjectUnreadableError):
+        tick(small_model, result.cursor)
+    locked_key.clear()
+    assert batches(tick(small_model, result.cursor)) == [locked.batch_id]
+
+
+def test_a_slow_tick_ends_in_time_and_the_next_goes_on(small_model: SmallModel) -> None:
+    """Dagster would forget all of a tick that takes a minute."""
+    first, second = (small_model.deliver(small_model.manifest()) for _ in range(2))
+    times = iter([0.0, 1.0, 31.0])
+    context = dg.build_sensor_context()
+    slow = done_files_tick(
+        context, small_model.platform, {small_model.name: small_model.partitions}, TODAY, lambda: next(times)
+    )
+    assert batches(slow) == [first.batch_id]
+    assert batches(tick(small_model, slow.cursor)) == [second.batch_id]
+
+
 def refusals(result: dg.SensorResult) -> list[str]:
     """Return the reasons that are shown beside the model's predictions."""
     return [str(event.metadata["reason"].value) for event in result.asset_events]
@@ -189,11 +278,17 @@ def test_a_partition_that_the_model_has_not_is_refused(small_model: SmallModel) 
 def test_a_model_that_is_not_declared_is_refused_until_it_is(small_model: SmallModel) -> None:
     """Its file loads once the model is there."""
     manifest = small_model.deliver(small_model.manifest())
-    context = dg.build_sensor_context()
-    result = done_files_tick(context, small_model.platform, {}, TODAY)
-    assert result.skip_reason is not None
-    assert small_model.name in str(result.skip_reason.skip_message)
-    assert batches(tick(small_model)) == [manifest.batch_id]
+
+    def reason(cursor: str | None) -> tuple[str, str | None]:
+        context = dg.build_sensor_context(cursor=cursor)
+        result = done_files_tick(context, small_model.platform, {}, TODAY)
+        assert result.skip_reason is not None
+        return str(result.skip_reason.skip_message), result.cursor
+
+    refusal, cursor = reason(None)
+    assert small_model.name in refusal
+    assert reason(cursor) == ("No new done files", cursor)
+    assert batches(tick(small_model, cursor)) == [manifest.batch_id]
 
 
 def test_late_files_are_seen_within_the_window(small_model: SmallModel) -> None:
