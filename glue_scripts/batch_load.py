@@ -125,8 +125,8 @@ class BatchLoad:
             warehouse = WarehouseLoader(
                 connection,
                 manifest,
+                arguments,
                 self._settings.job_run_id,
-                stage=arguments.snowflake_stage,
                 integration=storage_integration(secret, arguments),
             )
             try:
@@ -139,9 +139,8 @@ class BatchLoad:
                     written = self._write_online(survey, tasks, engine)
                 with progress.step("move"):
                     stored = warehouse.move(survey, self._rows_to_verify(tasks))
-            except BaseException:
-                warehouse.abandon()
-                raise
+            finally:
+                warehouse.clean_up()
         with progress.step("verify_online"):
             verified = 0
             for rows in engine.run(verify_part, tasks):

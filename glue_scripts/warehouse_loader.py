@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from snowflake.connector.errors import Error as SnowflakeError
 
-from glue_scripts.errors import BatchFaultError, LoadFailedError
+from glue_scripts.errors import BatchFaultError, ClaimNotHeldError, LoadFailedError
+from glue_scripts.load_records import LoadRecord
 from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.load_report import StoreReport
 from prediction_contract.registry.load_rules import RowTally
@@ -47,24 +49,35 @@ class WarehouseLoader:
     Args:
         connection: A session in UTC, in the model's database and schema.
         manifest: The validated manifest.
+        arguments: The load's.
         job_run_id: Names the staging tables.
-        stage: The external stage over the bucket.
         integration: The storage integration to make the stage with; None if it needs none.
     """
 
     def __init__(
-        self, connection: Any, manifest: Manifest, job_run_id: str, *, stage: str, integration: str | None
+        self,
+        connection: Any,
+        manifest: Manifest,
+        arguments: LoadArguments,
+        job_run_id: str,
+        *,
+        integration: str | None,
     ) -> None:
         self._connection = connection
         self._manifest = manifest
-        self._stage = stage
+        self._stage = arguments.snowflake_stage
         self._integration = integration
         self._table = WarehouseTable(manifest.model, manifest.schema)
         self._load = WarehouseLoad(self._table, manifest.batch_id, job_run_id)
+        self._record = LoadRecord(
+            self._table, self._load, manifest.batch_id, arguments.load_attempt, datetime.now(UTC)
+        )
         self._query_ids: dict[str, list[str]] = {}
 
     def stage(self) -> None:
         """Copy the batch's Delta files beside the table, and compare what they hold with the manifest.
+
+        What killed loads have left behind is dropped first, and with it their right to move rows.
 
         Raises:
             BatchFaultError: They hold other rows than the manifest promises, or rows of another batch.
@@ -73,6 +86,11 @@ class WarehouseLoader:
         manifest = self._manifest
         for statement in (self._table.create(), *self._table.add_columns(), self._create_stage()):
             self._run("define", statement)
+        for statement in (self._record.create(), self._record.write()):
+            self._run("record", statement)
+        for (stem,) in self._run("overtaken", self._record.overtaken()):
+            for statement in self._record.take_over(stem):
+                self._run("take_over", statement)
         for statement in self._load.prepare():
             self._run("prepare", statement)
         for statement in self._load.copy(self._stage, manifest.delta.files):
@@ -96,6 +114,7 @@ class WarehouseLoader:
         Raises:
             BatchFaultError: The table would not hold the accepted rows, or a value of theirs would be another
                 than in JSON; everything was rolled back.
+            ClaimNotHeldError: A later attempt has taken over; everything was rolled back.
             LoadFailedError: Snowflake refuses a statement; everything was rolled back.
         """
         self._refuse(survey.refused_checksums)
@@ -105,25 +124,36 @@ class WarehouseLoader:
                 self._run("move", statement)
             stored = self._verify_totals(survey.accepted)
             verified = self._verify_rows(rows_to_verify)
+            self._renew_record()
             self._run("commit", "COMMIT")
         except BaseException:
             self._roll_back()
             raise
-        for statement in self._load.clean_up():
-            self._run("clean_up", statement)
         details = {"query_ids": self._query_ids}
         return StoreReport(
             table=self._table.name.strip('"'), rows=stored, verified_rows=verified, details=details
         )
 
-    def abandon(self) -> None:
-        """Drop the staging tables of a load that goes no further, as far as Snowflake still listens."""
-        for statement in self._load.clean_up():
-            try:
+    def clean_up(self) -> None:
+        """Drop the staging tables of a load that has ended, as far as Snowflake still listens."""
+        try:
+            for statement in (*self._load.clean_up(), self._record.delete()):
                 self._run("clean_up", statement)
-            except LoadFailedError as error:
-                # Nobody reads them, and the error that led here is the one to be told.
-                print(f"A staging table was left behind: {error}", flush=True)  # noqa: T201  # Glue's log
+        except LoadFailedError as error:
+            # A later load drops them, and how this one ended is what is to be told.
+            print(f"A staging table was left behind: {error}", flush=True)  # noqa: T201  # Glue's log
+
+    def _renew_record(self) -> None:
+        """Delete the load's record and write it again, which only one of two loads can do."""
+        ((deleted,),) = self._run("renew", self._record.delete())
+        if not deleted:
+            raise ClaimNotHeldError(
+                f"A later load has taken the batch over in {self._table.name}",
+                remedy="Nothing is to be done: that load goes on without this job run",
+                model=self._manifest.model,
+                batch_id=self._manifest.batch_id,
+            )
+        self._run("renew", self._record.write())
 
     def _create_stage(self) -> str:
         integration = f" STORAGE_INTEGRATION = {self._integration}" if self._integration else ""

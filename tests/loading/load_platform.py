@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 import zipfile
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -28,7 +29,7 @@ from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.loading.batch_builder import BATCH, PARTITION, BatchBuilder, WrittenBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from prediction_contract.registry.records import BatchRecord
 
@@ -161,6 +162,22 @@ class LoadPlatform:
     def warehouse(self, batch_id: str = BATCH) -> list[tuple[Any, ...]]:
         """Return the batch's rows of the warehouse table, sorted by key."""
         table = WarehouseTable(self.model, FULL_SCHEMA)
+        with self._snowflake() as cursor:
+            cursor.execute(table.create())
+            cursor.execute(
+                f"SELECT {table.column_list} FROM {table.name} WHERE {table.is_of_batch(batch_id)}"
+            )
+            return sorted(cursor.fetchall(), key=lambda row: row[0])
+
+    def staging_tables(self) -> list[str]:
+        """Return the names of the model's staging tables."""
+        with self._snowflake() as cursor:
+            cursor.execute("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES")
+            prefix = f"{self.model.upper()}_STAGING_"
+            return [name for (name,) in cursor.fetchall() if name.startswith(prefix)]
+
+    @contextmanager
+    def _snowflake(self) -> Iterator[Any]:
         names = self.environment
         connection = snowflake.connector.connect(
             **{
@@ -172,15 +189,8 @@ class LoadPlatform:
             session_parameters=dict(SESSION_PARAMETERS),
             network_timeout=20,
         )
-        try:
-            cursor = connection.cursor()
-            cursor.execute(table.create())
-            cursor.execute(
-                f"SELECT {table.column_list} FROM {table.name} WHERE {table.is_of_batch(batch_id)}"
-            )
-            return sorted(cursor.fetchall(), key=lambda row: row[0])
-        finally:
-            connection.close()
+        with closing(connection), closing(connection.cursor()) as cursor:
+            yield cursor
 
     def stores(self, batch_id: str = BATCH) -> tuple[dict[str, dict[str, Any]], list[tuple[Any, ...]]]:
         """Return what both stores hold of a batch."""

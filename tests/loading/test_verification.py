@@ -1,22 +1,18 @@
-"""What was stored is read back: one altered or missing value is found; and a lost claim stops a load."""
+"""What was stored is read back: one altered or missing value is found."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from glue_scripts.batch_load import BatchLoad
-from glue_scripts.errors import BatchRefusedError, ClaimNotHeldError, LoadFailedError
+from glue_scripts.errors import BatchRefusedError, LoadFailedError
 from glue_scripts.online_table import OnlineTask, verify_part
 from glue_scripts.part_lines import sources
-from glue_scripts.warehouse_loader import WarehouseLoader
 from prediction_contract.manifest import parse_manifest
 from prediction_contract.prediction_line import prediction_line
 from tests.loading.batch_builder import BATCH, CONTRACT, altered
 from tests.loading.load_platform import EXPIRY
-from tests.loading.store_checks import check_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,52 +75,3 @@ def test_a_delta_row_of_other_values_refuses_the_batch(platform: LoadPlatform, l
         load(arguments)
     assert platform.warehouse() == []
     assert platform.record().load_state == "refused"
-
-
-def test_a_load_that_lost_its_claim_before_writing_writes_nothing(
-    platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A job run that was taken for dead wakes up, finds another's claim, and leaves no trace in a store."""
-    written = platform.builder.write(ROWS)
-    stale = platform.claim(written)
-    fresh: list[LoadArguments] = []
-    stage = WarehouseLoader.stage
-
-    def replace_claim(loader: WarehouseLoader) -> None:
-        stage(loader)
-        if not fresh:
-            fresh.append(platform.claim(written, ended="jr_1"))
-
-    monkeypatch.setattr(WarehouseLoader, "stage", replace_claim)
-    with pytest.raises(ClaimNotHeldError):
-        load(stale)
-    assert platform.stores() == ({}, [])
-    assert platform.record().claim_token == fresh[0].claim_token
-    with pytest.raises(ClientError):
-        platform.report(stale)
-    load(fresh[0])
-    check_stores(platform, written)
-
-
-def test_a_load_that_lost_its_claim_at_the_end_does_no_harm(
-    platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A zombie that has written all its rows cannot declare them loaded, and its successor's are the same."""
-    written = platform.builder.write(ROWS)
-    stale = platform.claim(written)
-    fresh: list[LoadArguments] = []
-    put = BatchLoad._put
-
-    def replace_claim(one: BatchLoad, report: LoadReport) -> None:
-        put(one, report)
-        if not fresh:
-            fresh.append(platform.claim(written, ended="jr_1"))
-
-    monkeypatch.setattr(BatchLoad, "_put", replace_claim)
-    with pytest.raises(ClaimNotHeldError):
-        load(stale)
-    record = platform.record()
-    assert (record.load_state, record.claim_token) == ("loading", fresh[0].claim_token)
-    load(fresh[0])
-    assert platform.record().unverified_attempt == 2
-    check_stores(platform, written)
