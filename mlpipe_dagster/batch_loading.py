@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.data_bucket import DataBucket
 from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.job_clients.errors import GlueJobError
 from mlpipe_dagster.settings import Settings
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.job_arguments import LoadArguments
 from prediction_contract.load_report import LoadReport
 from prediction_contract.moments import parse_moment
-from prediction_contract.registry.load_rules import claim_load
+from prediction_contract.registry.load_rules import claim_load, release_claim
 from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import report_key
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.job_clients.glue import Context, PipesGlueJobClient
+    from mlpipe_dagster.job_clients.glue import PipesGlueJobClient
+    from mlpipe_dagster.job_clients.pipes_job_client import Context
 
 # A job run must confirm within this; starting it is given up some time before.
 _CONFIRM_WITHIN = timedelta(minutes=20)
@@ -70,8 +72,9 @@ class BatchLoad:
         Raises:
             BatchRefusedError: It is or was refused.
             LoadFailedError: A job run ended without a complete load.
-            GlueJobError: The job run failed.
+            GlueJobError: The job run failed, or could not be started.
             JobDeadlineError: A job run did not end in time.
+            JobApiError: Glue did not answer for too long.
         """
         job = self.settings.deployment.load_job
         known: Mapping[str, Any] = {}
@@ -99,6 +102,7 @@ class BatchLoad:
             known = self._start(context, claimed)
             after = self._record(batch_id)
             if after.claim_token == claimed.claim_token:
+                self._release(claimed)
                 raise LoadFailedError(
                     "The load's job run succeeded without completing the load",
                     remedy="Read its log, and load the batch again",
@@ -169,11 +173,24 @@ class BatchLoad:
                 },
                 start_within_seconds=_START_WITHIN_SECONDS,
             )
-        except Exception:
-            # If the job run has refused the batch, that is what a person must read.
-            self._record(claimed.batch_id)
+        except GlueJobError:
+            # No job run will use the claim: the next try need not wait for it to lapse.
+            self._release(claimed)
             raise
         return invocation.metadata
+
+    def _release(self, claimed: BatchRecord) -> None:
+        """Give up our claim unless its job run did; what it refused the batch for is what a person must read.
+
+        Raises:
+            BatchRefusedError: The job run has refused the batch.
+        """
+        token = str(claimed.claim_token)
+        try:
+            self.registry.carry_out(lambda: release_claim(self._record(claimed.batch_id), token=token))
+        except RuleViolationError as violation:
+            if violation.condition != "claim_is_ours":
+                raise
 
     def _arguments(self, claimed: BatchRecord) -> LoadArguments:
         deployment, declaration = self.settings.deployment, self.declaration

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mlpipe_dagster.data_bucket import DataBucket
 from prediction_contract.errors import ContractError, InvalidNameError, RuleViolationError
 from prediction_contract.manifest import Manifest, parse_manifest, validate
-from prediction_contract.registry.load_rules import ManifestFacts, refuse_manifest, register_batch
+from prediction_contract.registry.manifest_rules import ManifestFacts, refuse_manifest, register_batch
 from prediction_contract.registry.records import LoadState
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import DoneKey, parse_done_key

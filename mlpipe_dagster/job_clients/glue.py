@@ -4,23 +4,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import dagster as dg
-from dagster._core.definitions.resource_annotation import TreatAsResourceParam
 from dagster._core.pipes.client import PipesClientCompletedInvocation
 
-from mlpipe_dagster.job_clients.job_logs import log_tail
-from mlpipe_dagster.job_clients.polling import Polling, error_code, stopping_on_interruption
+from mlpipe_dagster.job_clients.errors import GlueJobError, JobDeadlineError, JobNotStartedError
+from mlpipe_dagster.job_clients.pipes_job_client import Context, PipesJobClient
+from mlpipe_dagster.job_clients.polling import error_code, is_refusal
 from prediction_contract.resource_names import GLUE_ERROR_LOG_GROUP, GLUE_OUTPUT_LOG_GROUP
-
-Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 # All states in which a job run stays for good.
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED"})
-_QUEUED = frozenset({"ConcurrentRunsExceededException", "ResourceNumberLimitExceededException"})
-
-
-class GlueJobError(Exception):
-    """A Glue job run ended otherwise than succeeded; the message ends with its own log's last lines."""
+_QUEUED = frozenset(
+    {"ConcurrentRunsExceededException", "ResourceNumberLimitExceededException", "ThrottlingException"}
+)
 
 
 class GlueInvocation(PipesClientCompletedInvocation):
@@ -44,32 +39,12 @@ class GlueInvocation(PipesClientCompletedInvocation):
         )
 
 
-class PipesGlueJobClient(dg.PipesClient, TreatAsResourceParam):
+class PipesGlueJobClient(PipesJobClient):
     """Runs a Glue job to its end, and reads what it reports over Pipes.
 
-    Args:
-        client: A boto3 Glue client. It must not repeat requests by itself: `StartJobRun` has no token, so a
-            repetition after a lost answer starts a second job run.
-        logs_client: A boto3 CloudWatch Logs client.
-        context_injector: Gives the job its context, say dagster-aws's `PipesS3ContextInjector`.
-        message_reader: Reads its messages, say dagster-aws's `PipesS3MessageReader`.
-        polling: How the job run is watched.
+    Its boto3 client must not repeat requests by itself: `StartJobRun` has no token, so a repetition after a
+    lost answer starts a second job run.
     """
-
-    def __init__(
-        self,
-        *,
-        client: Any,
-        logs_client: Any,
-        context_injector: dg.PipesContextInjector,
-        message_reader: dg.PipesMessageReader,
-        polling: Polling | None = None,
-    ) -> None:
-        self._client = client
-        self._logs_client = logs_client
-        self._context_injector = context_injector
-        self._message_reader = message_reader
-        self.polling = polling or Polling()
 
     def run(  # type: ignore[override]  # Pipes clients each have arguments of their own
         self,
@@ -89,14 +64,11 @@ class PipesGlueJobClient(dg.PipesClient, TreatAsResourceParam):
 
         Raises:
             GlueJobError: The job run failed, was stopped, expired or timed out.
-            JobDeadlineError: It could not be started in time, or did not end in time and was told to stop.
+            JobNotStartedError: There is none, for want of room or because Glue refuses.
+            JobDeadlineError: It did not end in time, and was told to stop.
+            JobApiError: Glue did not answer for too long; the job run is left alone.
         """
-        with dg.open_pipes_session(
-            context=context,
-            context_injector=self._context_injector,
-            message_reader=self._message_reader,
-            extras=extras,
-        ) as session:
+        with self._session(context, extras) as session:
             began = time.monotonic()
             arguments = {
                 **start_job_run_params.get("Arguments", {}),
@@ -110,73 +82,64 @@ class PipesGlueJobClient(dg.PipesClient, TreatAsResourceParam):
             job_run = self._finished(context, job, run_id)
         return GlueInvocation(session, job_run, time.monotonic() - began)
 
-    def wait(self, *, context: Context, job_name: str, job_run_id: str) -> str:
-        """Wait for a job run that somebody else has started, and return the state in which it ended.
+    def wait(self, *, context: Context, job_name: str, job_run_id: str) -> None:
+        """Wait until a job run that somebody else has started is no more.
 
         Raises:
             JobDeadlineError: It did not end in time, and was told to stop.
+            JobApiError: Glue did not answer for too long.
         """
-        with self._stopped_with_us(context, job_name, job_run_id):
-            return str(self._wait_for_completion(context, job_name, job_run_id)["JobRunState"])
-
-    def log_tail(self, job_run_id: str) -> str:
-        """Return the last lines of a job run's error log, or of its output if there are none."""
-        tail = log_tail(self._logs_client, GLUE_ERROR_LOG_GROUP, job_run_id)
-        return (
-            tail
-            if not tail.startswith("(")
-            else log_tail(self._logs_client, GLUE_OUTPUT_LOG_GROUP, job_run_id)
-        )
+        try:
+            self._job_run_at_its_end(context, job_name, job_run_id)
+        except self._client.exceptions.EntityNotFoundException:
+            # Glue forgets job runs in time, and nothing of one that it does not know can be running.
+            context.log.warning("Glue does not know the job run %s any more", job_run_id)
 
     def _start(self, context: Context, params: Mapping[str, Any], within_seconds: float) -> str:
-        patience = Polling(
-            deadline_seconds=within_seconds,
-            first_pause=self.polling.first_pause,
-            longest_pause=self.polling.longest_pause,
-            clock=self.polling.clock,
-            sleep=self.polling.sleep,
-        )
-        for gone in patience.pauses(f"The start of Glue job {params['JobName']}"):
-            try:
-                return str(self._client.start_job_run(**params)["JobRunId"])
-            except self._client.exceptions.ClientError as error:
-                # Throttled or full: nothing was started. After any other answer that is not known.
-                if error_code(error) not in _QUEUED | {"ThrottlingException"}:
-                    raise
-                context.log.info("Glue has no room after %.0f s: %s", gone, error)
+        """Start a job run and return its id.
+
+        Raises:
+            JobNotStartedError: Glue had no room in time, or refuses.
+            Exception: Of the client: whether a job run was started is not known.
+        """
+        job = params["JobName"]
+        try:
+            for gone in self.polling.within(within_seconds).pauses(f"The wait for room for Glue job {job}"):
+                try:
+                    return str(self._client.start_job_run(**params)["JobRunId"])
+                except self._client.exceptions.ClientError as error:
+                    if not is_refusal(error):
+                        raise
+                    # Throttled or full: there may be room later.
+                    if error_code(error) not in _QUEUED:
+                        raise JobNotStartedError(f"Glue refuses to start job {job}: {error}") from error
+                    context.log.info("Glue has no room after %.0f s: %s", gone, error)
+        except JobDeadlineError as error:
+            raise JobNotStartedError(f"{error}. Look at the job runs that take it.") from error
         raise AssertionError("pauses() ends by raising")
 
     def _finished(self, context: Context, job: str, run_id: str) -> Mapping[str, Any]:
-        with self._stopped_with_us(context, job, run_id):
-            job_run = self._wait_for_completion(context, job, run_id)
+        job_run = self._job_run_at_its_end(context, job, run_id)
         state = job_run["JobRunState"]
         if state != "SUCCEEDED":
+            tail = self._log_tail(run_id, GLUE_ERROR_LOG_GROUP, GLUE_OUTPUT_LOG_GROUP)
             raise GlueJobError(
                 f"Glue job {job} run {run_id} ended as {state}: "
-                f"{job_run.get('ErrorMessage') or 'no reason given'}\nIts log ends:\n{self.log_tail(run_id)}"
+                f"{job_run.get('ErrorMessage') or 'no reason given'}\nIts log ends:\n{tail}"
             )
         return job_run
 
-    def _wait_for_completion(self, context: Context, job: str, run_id: str) -> Mapping[str, Any]:
-        seen = ""
-        for gone in self.polling.pauses(f"Glue job {job} run {run_id}"):
-            job_run = self.polling.insist(
-                lambda: self._client.get_job_run(JobName=job, RunId=run_id)["JobRun"],
-                f"Looking at Glue job run {run_id}",
-            )
-            state = job_run["JobRunState"]
-            if state != seen:
-                context.log.info("Glue job run %s is %s after %.0f s", run_id, state, gone)
-                seen = state
-            if state in _ENDED:
-                return job_run
-        raise AssertionError("pauses() ends by raising")
-
-    def _stopped_with_us(self, context: Context, job: str, run_id: str) -> Any:
+    def _job_run_at_its_end(self, context: Context, job: str, run_id: str) -> Mapping[str, Any]:
         def stop() -> None:
-            context.log.warning("Glue job run %s is told to stop", run_id)
             answer = self._client.batch_stop_job_run(JobName=job, JobRunIds=[run_id])
             for failed in answer.get("Errors", []):
                 context.log.warning("Glue job run %s was not stopped: %s", run_id, failed.get("ErrorDetail"))
 
-        return stopping_on_interruption(stop, context.log.warning)
+        return self._wait_for_completion(
+            context,
+            f"Glue job {job} run {run_id}",
+            look=lambda: self._client.get_job_run(JobName=job, RunId=run_id)["JobRun"],
+            state=lambda job_run: job_run["JobRunState"],
+            has_ended=lambda job_run: job_run["JobRunState"] in _ENDED,
+            stop=stop,
+        )

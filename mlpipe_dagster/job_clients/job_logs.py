@@ -7,28 +7,43 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 TAIL_LINES = 40
+_MOST_STREAMS = 10
 
 
-def log_tail(client: Any, group: str, stream_prefix: str, lines: int = TAIL_LINES) -> str:
-    """Return the last lines of the newest log stream of a prefix; a word on why not if there are none.
+def log_tail(client: Any, stream_prefix: str, *groups: str, lines: int = TAIL_LINES) -> str:
+    """Return a job's last lines from the first log group that has any; a word on why not if none has.
 
     Args:
         client: A boto3 CloudWatch Logs client.
-        group: The log group.
-        stream_prefix: What the stream's name begins with: `<job name>/` or a job run's id.
+        stream_prefix: What the names of its streams begin with: `<job name>/` or a job run's id.
+        groups: The log groups, that of errors first.
         lines: How many.
     """
-    try:
-        streams = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=stream_prefix, limit=10)
-        names = [stream["logStreamName"] for stream in streams["logStreams"]]
-        events = [
-            event["message"].rstrip("\n")
-            for name in names
-            for event in client.get_log_events(
-                logGroupName=group, logStreamName=name, limit=lines, startFromHead=False
-            )["events"]
-        ]
-    except (ClientError, BotoCoreError) as error:
-        # A failing job's own error is what counts: that its log cannot be had must not hide it.
-        return f"(The log {group} {stream_prefix} cannot be read: {error})"
-    return "\n".join(events[-lines:]) or f"(The log {group} {stream_prefix} is empty.)"
+    troubles = []
+    for group in groups:
+        try:
+            found = _newest_lines(client, group, stream_prefix, lines)
+        except (ClientError, BotoCoreError) as error:
+            # A failing job's own error is what counts: that its log cannot be had must not hide it.
+            troubles.append(f"(The log {group} {stream_prefix} cannot be read: {error})")
+            continue
+        if found:
+            return "\n".join(found)
+        troubles.append(f"(The log {group} {stream_prefix} is empty.)")
+    return "\n".join(troubles)
+
+
+def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> list[str]:
+    streams = client.describe_log_streams(
+        logGroupName=group, logStreamNamePrefix=stream_prefix, limit=_MOST_STREAMS
+    )
+    events = [
+        event
+        for stream in streams["logStreams"]
+        for event in client.get_log_events(
+            logGroupName=group, logStreamName=stream["logStreamName"], limit=lines, startFromHead=False
+        )["events"]
+    ]
+    # Hosts and executors each have a stream; the last word of all of them is wanted.
+    events.sort(key=lambda event: event["timestamp"])
+    return [event["message"].rstrip("\n") for event in events[-lines:]]

@@ -6,10 +6,11 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -17,6 +18,8 @@ from botocore.exceptions import (
     HTTPClientError,
     ReadTimeoutError,
 )
+
+from mlpipe_dagster.job_clients.errors import JobApiError, JobDeadlineError
 
 _T = TypeVar("_T")
 _PASSING_CODES = frozenset(
@@ -42,15 +45,18 @@ _PASSING_KINDS = (
     ReadTimeoutError,
 )
 _SERVER_ERROR = 500
-
-
-class JobDeadlineError(Exception):
-    """A job did not come to its end, or its API not to an answer, in the time it was given."""
+_STOP_PATIENCE_SECONDS = 30
 
 
 def error_code(error: BaseException) -> str:
     """Return the AWS error code of an exception, or an empty text."""
     return error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
+
+
+def is_refusal(error: ClientError) -> bool:
+    """Tell whether a service has answered that it did nothing, rather than that it does not know."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", _SERVER_ERROR)
+    return status < _SERVER_ERROR and error_code(error) != "OperationTimeoutException"
 
 
 def is_passing(error: Exception) -> bool:
@@ -83,6 +89,10 @@ class Polling:
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
+    def within(self, seconds: float) -> Polling:
+        """Return the same with another deadline."""
+        return replace(self, deadline_seconds=seconds)
+
     def pauses(self, what: str) -> Iterator[float]:
         """Yield the seconds gone so far, then pause; again and again until the deadline.
 
@@ -94,7 +104,8 @@ class Polling:
         while (gone := self.clock() - began) < self.deadline_seconds:
             yield gone
             # Jitter: jobs that were started together are not looked at together for ever.
-            self.sleep(min(random.uniform(0.5, 1.0) * pause, self.deadline_seconds))  # noqa: S311  # no secret
+            left = max(0.0, self.deadline_seconds - (self.clock() - began))
+            self.sleep(min(random.uniform(0.5, 1.0) * pause, left))  # noqa: S311  # no secret
             pause = min(pause * self.growth, self.longest_pause)
         raise JobDeadlineError(f"{what} did not end within {self.deadline_seconds:.0f} s")
 
@@ -102,7 +113,7 @@ class Polling:
         """Return what a call returns, calling again while its API has passing troubles.
 
         Raises:
-            JobDeadlineError: The troubles outlasted the patience.
+            JobApiError: The troubles outlasted the patience.
         """
         began = self.clock()
         pause = self.first_pause
@@ -113,34 +124,33 @@ class Polling:
                 if not is_passing(error):
                     raise
                 if self.clock() - began > self.patience_seconds:
-                    raise JobDeadlineError(
-                        f"{what} failed for {self.patience_seconds:.0f} s: {error}"
-                    ) from error
+                    raise JobApiError(f"{what} failed for {self.patience_seconds:.0f} s: {error}") from error
             self.sleep(random.uniform(0.5, 1.0) * pause)  # noqa: S311  # no secret
             pause = min(pause * self.growth, self.longest_pause)
 
+    @contextmanager
+    def stopping_on_interruption(
+        self, stop: Callable[[], None], log: Callable[[str], None]
+    ) -> Iterator[None]:
+        """Stop the remote job when this process is told to end, or when the job has had its time.
 
-@contextmanager
-def stopping_on_interruption(stop: Callable[[], None], log: Callable[[str], None]) -> Iterator[None]:
-    """Stop the remote job when this process is told to end, or when the job has had its time.
+        Ordinary errors leave the job alone: its successor adopts it.
+        """
+        try:
+            yield
+        except JobDeadlineError:
+            self._stop(stop, log)
+            raise
+        except Exception:
+            raise
+        except BaseException:
+            # Dagster's interruption, SIGINT and SIGTERM: none of them is an `Exception`.
+            self._stop(stop, log)
+            raise
 
-    Ordinary errors leave the job alone: its successor adopts it.
-    """
-    try:
-        yield
-    except JobDeadlineError:
-        _stop(stop, log)
-        raise
-    except Exception:
-        raise
-    except BaseException:
-        # Dagster's interruption, SIGINT and SIGTERM: none of them is an `Exception`.
-        _stop(stop, log)
-        raise
-
-
-def _stop(stop: Callable[[], None], log: Callable[[str], None]) -> None:
-    try:
-        stop()
-    except ClientError as error:
-        log(f"The job could not be stopped: {error}. Stop it by hand.")
+    def _stop(self, stop: Callable[[], None], log: Callable[[str], None]) -> None:
+        try:
+            # A job that is not stopped costs money: one throttled call must not leave it running.
+            replace(self, patience_seconds=_STOP_PATIENCE_SECONDS).insist(stop, "Stopping the job")
+        except (ClientError, BotoCoreError, JobApiError) as error:
+            log(f"The job could not be stopped: {error}. Stop it by hand.")

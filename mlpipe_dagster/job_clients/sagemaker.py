@@ -5,26 +5,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import dagster as dg
-from dagster._core.definitions.resource_annotation import TreatAsResourceParam
 from dagster._core.pipes.client import PipesClientCompletedInvocation
 
-from mlpipe_dagster.job_clients.job_logs import log_tail
-from mlpipe_dagster.job_clients.polling import Polling, error_code, stopping_on_interruption
+from mlpipe_dagster.job_clients.errors import SageMakerJobError
+from mlpipe_dagster.job_clients.pipes_job_client import Context, PipesJobClient
+from mlpipe_dagster.job_clients.polling import error_code
 from prediction_contract.job_arguments import container_environment
 from prediction_contract.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
 
-Context = dg.OpExecutionContext | dg.AssetExecutionContext
 JobType = Literal["Processing", "Training"]
 
 _LOG_GROUPS: dict[str, str] = {"Processing": PROCESSING_LOG_GROUP, "Training": TRAINING_LOG_GROUP}
 _ENDED = {"Completed", "Failed", "Stopped"}
 _MOST_ATTEMPTS = 50
 _QUEUED = {"ResourceLimitExceeded"}
-
-
-class SageMakerJobError(Exception):
-    """A SageMaker job ended otherwise than completed; the message ends with its own log's last lines."""
 
 
 @dataclass(frozen=True)
@@ -61,31 +55,8 @@ class SageMakerInvocation(PipesClientCompletedInvocation):
         )
 
 
-class PipesSageMakerClient(dg.PipesClient, TreatAsResourceParam):
-    """Runs a SageMaker job to its end, and reads what it reports over Pipes.
-
-    Args:
-        client: A boto3 SageMaker client.
-        logs_client: A boto3 CloudWatch Logs client.
-        context_injector: Gives the job its context, say dagster-aws's `PipesS3ContextInjector`.
-        message_reader: Reads its messages, say dagster-aws's `PipesS3MessageReader`.
-        polling: How the job is watched.
-    """
-
-    def __init__(
-        self,
-        *,
-        client: Any,
-        logs_client: Any,
-        context_injector: dg.PipesContextInjector,
-        message_reader: dg.PipesMessageReader,
-        polling: Polling | None = None,
-    ) -> None:
-        self._client = client
-        self._logs_client = logs_client
-        self._context_injector = context_injector
-        self._message_reader = message_reader
-        self._polling = polling or Polling()
+class PipesSageMakerClient(PipesJobClient):
+    """Runs a SageMaker job to its end, and reads what it reports over Pipes."""
 
     def run(  # type: ignore[override]  # Pipes clients each have arguments of their own
         self,
@@ -111,19 +82,12 @@ class PipesSageMakerClient(dg.PipesClient, TreatAsResourceParam):
         Raises:
             SageMakerJobError: The job failed or was stopped.
             JobDeadlineError: It did not end in time, and was told to stop.
+            JobApiError: SageMaker did not answer for too long; the job is left alone.
         """
-        with dg.open_pipes_session(
-            context=context,
-            context_injector=self._context_injector,
-            message_reader=self._message_reader,
-            extras=extras,
-        ) as session:
+        with self._session(context, extras) as session:
             began = time.monotonic()
             job = self._find_or_create(context, job_type, job_name, request, session.get_bootstrap_env_vars())
-            with stopping_on_interruption(
-                lambda: self._call(job_type, "stop", job.name), context.log.warning
-            ):
-                description = self._wait_for_completion(context, job_type, job.name)
+            description = self._job_at_its_end(context, job_type, job.name)
             self._require_completed(job_type, job.name, description)
         return SageMakerInvocation(session, job, description, time.monotonic() - began)
 
@@ -164,10 +128,10 @@ class PipesSageMakerClient(dg.PipesClient, TreatAsResourceParam):
         environment = container_environment({**request.get("Environment", {}), **variables})
         create = getattr(self._client, f"create_{job_type.lower()}_job")
         whole = {**request, f"{job_type}JobName": name, "Environment": environment}
-        for gone in self._polling.pauses(f"The start of SageMaker job {name}"):
+        for gone in self.polling.pauses(f"The start of SageMaker job {name}"):
             try:
                 # An answer that was lost shows itself as a name in use: that job is then adopted.
-                self._polling.insist(lambda: create(**whole), f"Creating SageMaker job {name}")
+                self.polling.insist(lambda: create(**whole), f"Creating SageMaker job {name}")
             except self._client.exceptions.ClientError as error:
                 if error_code(error) == "ResourceInUse" or "already exists" in str(error):
                     return False
@@ -178,29 +142,27 @@ class PipesSageMakerClient(dg.PipesClient, TreatAsResourceParam):
                 return True
         return False
 
-    def _wait_for_completion(self, context: Context, job_type: JobType, name: str) -> Mapping[str, Any]:
-        seen = ""
-        for gone in self._polling.pauses(f"SageMaker job {name}"):
-            description = self._describe(job_type, name)
-            status = description[f"{job_type}JobStatus"]
-            shown = description.get("SecondaryStatus", status)
-            if shown != seen:
-                context.log.info("SageMaker job %s is %s after %.0f s", name, shown, gone)
-                seen = shown
-            if status in _ENDED:
-                return description
-        raise AssertionError("pauses() ends by raising")
+    def _job_at_its_end(self, context: Context, job_type: JobType, name: str) -> Mapping[str, Any]:
+        status = f"{job_type}JobStatus"
+        return self._wait_for_completion(
+            context,
+            f"SageMaker job {name}",
+            look=lambda: self._call(job_type, "describe", name),
+            state=lambda job: job.get("SecondaryStatus", job[status]),
+            has_ended=lambda job: job[status] in _ENDED,
+            stop=lambda: self._call(job_type, "stop", name),
+        )
 
     def _require_completed(self, job_type: JobType, name: str, description: Mapping[str, Any]) -> None:
         status = description[f"{job_type}JobStatus"]
         if status == "Completed":
             return
         reason = description.get("FailureReason") or description.get("ExitMessage") or "no reason given"
-        tail = log_tail(self._logs_client, _LOG_GROUPS[job_type], f"{name}/")
+        tail = self._log_tail(f"{name}/", _LOG_GROUPS[job_type])
         raise SageMakerJobError(f"SageMaker job {name} ended as {status}: {reason}\nIts log ends:\n{tail}")
 
     def _describe(self, job_type: JobType, name: str) -> Mapping[str, Any]:
-        return self._polling.insist(
+        return self.polling.insist(
             lambda: self._call(job_type, "describe", name), f"Describing SageMaker job {name}"
         )
 

@@ -125,7 +125,7 @@ def done_files_tick(
         except ObjectMissingError:
             # Deleted since it was listed: there is nothing left to load.
             continue
-        except Exception as error:  # noqa: BLE001  # whatever ails one file, the others go on
+        except Exception as error:  # whatever ails one file, the others go on
             context.log.exception("The done file %s is looked at again by the next tick", file.key)
             troubles.append(error)
             continue

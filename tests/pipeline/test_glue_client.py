@@ -11,13 +11,15 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from botocore.exceptions import HTTPClientError
 
 from infra import resource_definitions
-from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError
-from mlpipe_dagster.job_clients.glue import GlueInvocation, GlueJobError, PipesGlueJobClient
+from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError, LoadFailedError
+from mlpipe_dagster.job_clients.errors import GlueJobError, JobNotStartedError
+from mlpipe_dagster.job_clients.glue import GlueInvocation, PipesGlueJobClient
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.load_report import LoadReport
-from prediction_contract.registry.load_rules import claim_load
+from prediction_contract.registry.load_rules import claim_load, confirm_claim
 from prediction_contract.registry.records import LoadState
 from tests.pipeline.job_steps import (
     FAILS,
@@ -208,6 +210,61 @@ def test_a_load_that_failed_is_claimed_again(job: Job, small_model: SmallModel, 
     job.define(load_script(wanted))
     with pytest.raises(GlueJobError):
         loaded(job, small_model, batch_id)
+    assert small_model.record(batch_id).claim_token is None
+    job.define(load_script("complete"))
+    assert loaded(job, small_model, batch_id).attempt == 2
+
+
+@pytest.mark.parametrize("body", [FAILS, SLEEPS.format(seconds=0)])
+def test_a_job_run_that_never_took_its_claim_does_not_block_the_batch(
+    job: Job, small_model: SmallModel, body: str
+) -> None:
+    """Nobody waits for the claim to lapse whose job run is known to have ended."""
+    batch_id = small_model.noticed_batch()
+    job.define(body)
+    with pytest.raises((GlueJobError, LoadFailedError)):
+        loaded(job, small_model, batch_id)
+    job.define(load_script("complete"))
+    assert loaded(job, small_model, batch_id).attempt == 2
+
+
+def test_a_job_run_that_glue_refuses_to_start_leaves_no_claim(job: Job, small_model: SmallModel) -> None:
+    """The error is Glue's own, and the batch loads as soon as its cause is gone."""
+    batch_id = small_model.noticed_batch()
+    with pytest.raises(JobNotStartedError, match="EntityNotFound"):
+        loaded(job, small_model, batch_id)
+    job.define(load_script("complete"))
+    assert loaded(job, small_model, batch_id).attempt == 2
+
+
+def test_a_start_whose_answer_was_lost_keeps_its_claim(job: Job, small_model: SmallModel) -> None:
+    """A job run may be under way: the next try takes its result and starts none beside it."""
+    job.define(load_script("complete"))
+    batch_id = small_model.noticed_batch()
+    fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", operation="StartJobRun", lost_answer=True)
+    with pytest.raises(HTTPClientError):
+        loaded(job, small_model, batch_id)
+    assert loaded(job, small_model, batch_id).attempt == 1
+    assert len(job.runs()) == 1
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_dead_job_run_of_a_crashed_run_is_replaced(
+    job: Job, small_model: SmallModel, is_known: bool
+) -> None:
+    """Its claim stands confirmed; whether Glue knows how it ended or forgot it, the next attempt starts."""
+    job.define(FAILS)
+    batch_id = small_model.noticed_batch()
+    run_id = job.glue.start_job_run(JobName=job.name)["JobRunId"] if is_known else f"jr_{'0' * 64}"
+    later = now() + timedelta(minutes=5)
+    for step in (
+        lambda: claim_load(small_model.record(batch_id), token=TOKEN, confirm_by=later, now=now()),
+        lambda: confirm_claim(small_model.record(batch_id), token=TOKEN, job_run_id=run_id),
+    ):
+        job.platform.registry.carry_out(step)
+    if is_known:
+        with pytest.raises(GlueJobError):
+            job.run(job.client())
     job.define(load_script("complete"))
     assert loaded(job, small_model, batch_id).attempt == 2
 

@@ -12,7 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.job_clients.sagemaker import PipesSageMakerClient, SageMakerInvocation, SageMakerJobError
+from mlpipe_dagster.job_clients.errors import SageMakerJobError
+from mlpipe_dagster.job_clients.sagemaker import PipesSageMakerClient, SageMakerInvocation
 from mlpipe_dagster.resources.platform import Platform
 from tests.pipeline.job_steps import (
     FAILS,
