@@ -1,4 +1,4 @@
-"""How a batch gets into the stores: noticed, claimed, written, loaded, verified, or refused.
+"""How a batch gets into the stores: claimed, written, loaded, verified, or refused.
 
 A verified batch stays verified while it is loaded again: every load of a batch writes the same rows, so a
 rollback target does not become unusable in the very moment somebody extends its life.
@@ -21,45 +21,11 @@ from prediction_contract.registry.conditions import (
     Equals,
     Missing,
 )
-from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState, batch_key
+from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.registry.transaction import Transaction, Write
 
 _CLAIM = ("claim_token", "claim_confirm_by", "claim_job_run_id")
 _UNVERIFIED = ("unverified_attempt", "unverified_expire_at")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestFacts:
-    """What the registry keeps of a done file.
-
-    Attributes:
-        model: The model's name.
-        batch_id: The batch.
-        partition: The data date or hour.
-        manifest_key: S3 key of the done file.
-        manifest_digest: SHA-256 of its bytes, in hex.
-        row_count: Rows promised; 0 if the file could not be read as a manifest.
-        checksum: The batch checksum, as decimal text; empty if the file could not be read.
-    """
-
-    model: str
-    batch_id: str
-    partition: str
-    manifest_key: str
-    manifest_digest: str
-    row_count: int = 0
-    checksum: str = ""
-
-    def attributes(self) -> dict[str, Value]:
-        """Return the facts as registry attributes."""
-        return {
-            "batch_id": self.batch_id,
-            "partition": self.partition,
-            "manifest_key": self.manifest_key,
-            "manifest_digest": self.manifest_digest,
-            "row_count": self.row_count,
-            "checksum": self.checksum,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,35 +55,6 @@ class LoadEvidence:
     dynamodb: RowTally
     snowflake: RowTally
     quarantined: RowTally
-
-
-def register_batch(
-    facts: ManifestFacts, existing: BatchRecord | None, *, redelivered: bool = False
-) -> Transaction:
-    """Record a done file, new or replaced, as a batch to be loaded; a known one changes nothing.
-
-    Args:
-        facts: Of the done file.
-        existing: The batch's record as read.
-        redelivered: Whether the same file was delivered once more: what its batch was refused for may have
-            been mended beside it, a missing part for instance, so that it is to be loaded after all.
-    """
-    known = existing is not None and existing.manifest_digest == facts.manifest_digest
-    mended = redelivered and existing is not None and existing.load_state == LoadState.REFUSED
-    if known and not mended:
-        return Transaction(facts.model, facts.batch_id)
-    return _record_manifest(
-        facts, existing, LoadState.DONE, assign={}, remove=("refusal_reason", "retain_until")
-    )
-
-
-def refuse_manifest(facts: ManifestFacts, reason: str, existing: BatchRecord | None) -> Transaction:
-    """Refuse a done file before any load of it; a corrected file may follow under the same batch id."""
-    nothing_loads = Write(key=batch_key(facts.model, facts.batch_id), conditions=(_nothing_is_loading(),))
-    refusal = _record_manifest(
-        facts, existing, LoadState.REFUSED, assign={"refusal_reason": reason}, remove=()
-    )
-    return _with_conditions(refusal, nothing_loads.conditions)
 
 
 def claim_load(
@@ -333,54 +270,6 @@ def confirm_region(batch: BatchRecord, *, region: str, attempt: int) -> Transact
     )
 
 
-def _record_manifest(
-    facts: ManifestFacts,
-    existing: BatchRecord | None,
-    load_state: LoadState,
-    *,
-    assign: dict[str, Value],
-    remove: tuple[str, ...],
-) -> Transaction:
-    as_seen: Clause = (
-        Equals("manifest_digest", existing.manifest_digest) if existing else Missing("manifest_digest")
-    )
-    conditions = [
-        Condition(
-            "manifest_is_as_seen",
-            as_seen,
-            "The batch's record has changed meanwhile",
-            "Read the record again",
-        )
-    ]
-    created: dict[str, Value] = {}
-    if existing:
-        conditions.append(
-            Condition(
-                "manifest_is_not_fixed",
-                Missing("writing_begun_at"),
-                "Rows of this batch were already written from another done file",
-                "Publish the correction as a new batch",
-            )
-        )
-    else:
-        created = {"release_state": ReleaseState.UNPUBLISHED, "load_attempts": 0}
-    write = Write(
-        key=batch_key(facts.model, facts.batch_id),
-        conditions=tuple(conditions),
-        assign=facts.attributes() | created | {"load_state": load_state} | assign,
-        remove=remove,
-    )
-    return Transaction(facts.model, facts.batch_id, (write,))
-
-
-def _with_conditions(transaction: Transaction, conditions: tuple[Condition, ...]) -> Transaction:
-    (write,) = transaction.writes
-    guarded = Write(
-        key=write.key, conditions=(*write.conditions, *conditions), assign=write.assign, remove=write.remove
-    )
-    return Transaction(transaction.model, transaction.batch_id, (guarded,))
-
-
 def _one_write(batch: BatchRecord, write: Write) -> Transaction:
     return Transaction(batch.model, batch.batch_id, (write,))
 
@@ -429,15 +318,6 @@ def _manifest_is_the_jobs(manifest_digest: str) -> Condition:
         Equals("manifest_digest", manifest_digest),
         "The done file was replaced since this load was claimed",
         "Release the claim: the new done file is loaded by its own run",
-    )
-
-
-def _nothing_is_loading() -> Condition:
-    return Condition(
-        "nothing_is_loading",
-        Missing("claim_token"),
-        "A load of the batch is claimed",
-        "Wait for it to end",
     )
 
 

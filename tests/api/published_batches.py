@@ -12,8 +12,9 @@ from infra.resource_definitions import online_table
 from prediction_contract.batch import mint_batch_id
 from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.online_item import OnlineItems
-from prediction_contract.registry import load_rules, publication_rules
-from prediction_contract.registry.load_rules import LoadEvidence, ManifestFacts, RowTally
+from prediction_contract.registry import load_rules, manifest_rules, publication_rules
+from prediction_contract.registry.load_rules import LoadEvidence, RowTally
+from prediction_contract.registry.manifest_rules import ManifestFacts
 from prediction_contract.registry.records import BatchRecord, Request
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.row import row_contract
@@ -127,7 +128,7 @@ class PublishedModel:
     def _verify(self, facts: ManifestFacts, now: datetime) -> None:
         """Take a batch from its done file to verified, rule by rule."""
         carry_out, batch_id, token = self.registry.carry_out, facts.batch_id, uuid.uuid4().hex
-        carry_out(lambda: load_rules.register_batch(facts, self.registry.batch(self.name, batch_id)))
+        carry_out(lambda: manifest_rules.register_batch(facts, self.registry.batch(self.name, batch_id)))
         soon = now + timedelta(minutes=10)
         carry_out(lambda: load_rules.claim_load(self._batch(batch_id), token=token, confirm_by=soon, now=now))
         carry_out(lambda: load_rules.confirm_claim(self._batch(batch_id), token=token, job_run_id="jr_1"))

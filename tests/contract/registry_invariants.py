@@ -9,7 +9,7 @@ from prediction_contract.batch import BatchId
 from prediction_contract.moments import parse_moment
 from prediction_contract.registry.attribute_values import Attributes
 from prediction_contract.registry.records import BatchRecord, LoadState, RecordKey, batch_key
-from tests.fakes.prediction_stores import BATCHES, FAR, HOME, MINIMUM_LIFE, MODEL, expected_rows
+from tests.fakes.prediction_stores import BATCHES, FAR, HOME, MINIMUM_LIFE, MODEL, World, expected_rows
 
 if TYPE_CHECKING:
     from tests.contract.registry_simulation import RegistrySimulation
@@ -66,6 +66,15 @@ def check_transition(rule: str, was: BatchRecord | None, now: BatchRecord | None
             was.release_state == now.release_state or now.release_state != "unpublished",
             f"{rule} made {now.batch_id} unpublished again",
         )
+
+
+def check_verified(world: World, batch: BatchRecord) -> None:
+    """A batch counts as verified only if each store holds exactly its rows at that moment."""
+    expected = expected_rows(batch.manifest_digest, batch.cleaning)
+    online = {key: row for key, (row, _) in world.online.get(batch.batch_id, {}).items()}
+    must(online == expected, f"{batch.batch_id} was verified without all its rows in DynamoDB")
+    warehouse = world.warehouse.get(batch.batch_id, {})
+    must(warehouse == expected, f"{batch.batch_id} was verified without all its rows in Snowflake")
 
 
 def check_move(

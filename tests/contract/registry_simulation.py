@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from prediction_contract.registry import load_rules, publication_rules, retention_rules
+from prediction_contract.registry import load_rules, manifest_rules, publication_rules, retention_rules
 from prediction_contract.registry.records import BatchRecord, LoadState, Request, publication_key
 from prediction_contract.registry.transaction import Transaction
 from tests.contract.registry_invariants import (
@@ -15,6 +15,7 @@ from tests.contract.registry_invariants import (
     check_move,
     check_records,
     check_transition,
+    check_verified,
     must,
 )
 from tests.fakes.prediction_stores import (
@@ -139,12 +140,14 @@ class RegistrySimulation:
     def plan_notice(self, batch_id: str, choice: int) -> Plan:
         """A done file is noticed."""
         facts = self.world.facts(batch_id, DIGESTS[choice % 2])
-        return Plan("register_batch", load_rules.register_batch(facts, self.record(batch_id)))
+        return Plan("register_batch", manifest_rules.register_batch(facts, self.record(batch_id)))
 
     def plan_refuse_manifest(self, _batch_id: str, _choice: int) -> Plan:
         """The one bad done file is refused."""
         facts = self.world.facts(OLDER, "digest-0")
-        return Plan("refuse_manifest", load_rules.refuse_manifest(facts, "unreadable", self.record(OLDER)))
+        return Plan(
+            "refuse_manifest", manifest_rules.refuse_manifest(facts, "unreadable", self.record(OLDER))
+        )
 
     def plan_claim(self, batch_id: str, choice: int) -> Plan | None:
         """A load is claimed and its job run started, by mistake twice if the choice is even."""
@@ -281,6 +284,7 @@ class RegistrySimulation:
         )
 
         def verified() -> None:
+            check_verified(self.world, self.known(batch_id))
             self.ever_verified.add(batch_id)
             self.retain(batch_id)
 

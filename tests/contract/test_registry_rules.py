@@ -8,7 +8,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from prediction_contract.errors import InvalidNameError, RuleViolationError
-from prediction_contract.registry import load_rules, publication_rules, retention_rules
+from prediction_contract.registry import load_rules, manifest_rules, publication_rules, retention_rules
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally
 from prediction_contract.registry.publication_rules import BECOMES_HISTORY, Release
 from prediction_contract.registry.records import (
@@ -70,7 +70,7 @@ class Story:
         """Take a batch from its done file to verified."""
         apply = self.table.apply
         facts = self.world.facts(batch_id, digest)
-        assert apply("", load_rules.register_batch(facts, self.table.batch(MODEL, batch_id))) is None
+        assert apply("", manifest_rules.register_batch(facts, self.table.batch(MODEL, batch_id))) is None
         token, job = f"token-{batch_id}", f"job-{batch_id}"
         soon = self.now + timedelta(minutes=10)
         assert (
@@ -227,10 +227,10 @@ def test_a_bad_done_file_is_refused_and_its_correction_loads() -> None:
     """Nothing was written from the bad file, so the same batch id may come again."""
     story = Story()
     bad = story.world.facts(OLDER, "digest-0")
-    assert story.table.apply("", load_rules.refuse_manifest(bad, "part 3 is missing", None)) is None
+    assert story.table.apply("", manifest_rules.refuse_manifest(bad, "part 3 is missing", None)) is None
     assert story.batch(OLDER).refusal_reason == "part 3 is missing"
     good = story.world.facts(OLDER, "digest-1")
-    assert story.table.apply("", load_rules.register_batch(good, story.batch(OLDER))) is None
+    assert story.table.apply("", manifest_rules.register_batch(good, story.batch(OLDER))) is None
     assert (story.batch(OLDER).load_state, story.batch(OLDER).refusal_reason) == ("done", None)
 
 
@@ -239,15 +239,15 @@ def test_a_done_file_that_changes_after_rows_were_written_is_refused() -> None:
     story = Story()
     loaded = story.verified(FIRST)
     other = story.world.facts(FIRST, "digest-1")
-    assert story.table.apply("", load_rules.register_batch(other, loaded)) == "manifest_is_not_fixed"
-    assert load_rules.register_batch(story.world.facts(FIRST, "digest-0"), loaded).writes == ()
+    assert story.table.apply("", manifest_rules.register_batch(other, loaded)) == "manifest_is_not_fixed"
+    assert manifest_rules.register_batch(story.world.facts(FIRST, "digest-0"), loaded).writes == ()
 
 
 def test_a_load_that_finds_its_files_altered_refuses_the_batch() -> None:
     """The refusal is recorded by the holder of the claim only."""
     story = Story()
     facts = story.world.facts(FIRST, "digest-0")
-    assert story.table.apply("", load_rules.register_batch(facts, None)) is None
+    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
     claim = load_rules.claim_load(story.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
     assert story.table.apply("", claim) is None
     for token, verdict in (("other", "claim_is_ours"), ("t", None)):
@@ -268,7 +268,7 @@ def test_a_lapsed_claim_can_be_abandoned_and_an_active_one_cannot() -> None:
     """A claim whose job run never confirmed is cleared after its time."""
     story = Story()
     facts = story.world.facts(FIRST, "digest-0")
-    assert story.table.apply("", load_rules.register_batch(facts, None)) is None
+    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
     claim = load_rules.claim_load(story.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
     assert story.table.apply("", claim) is None
     early = load_rules.abandon_claim(story.batch(FIRST), now=START)
@@ -310,7 +310,7 @@ def test_a_refusal_says_what_which_batch_and_what_to_do() -> None:
     """`check` names the first condition that the records read do not meet."""
     story = Story()
     facts = story.world.facts(FIRST, "digest-0")
-    assert story.table.apply("", load_rules.register_batch(facts, None)) is None
+    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
     request = Request(request_id="r-1", actor="ada")
     change = publication_rules.publish(story.batch(FIRST), story.release(), request, now=START, **LIFE)
     with pytest.raises(RuleViolationError) as refusal:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
-from prediction_contract.registry import load_rules, publication_rules
+from prediction_contract.registry import load_rules, manifest_rules, publication_rules
 from prediction_contract.registry.records import Request
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
@@ -38,7 +38,7 @@ def test_a_registered_batch_is_read_back_and_registering_again_does_nothing(regi
     facts = World().facts(FIRST, "digest-0")
 
     def register() -> Transaction:
-        return load_rules.register_batch(facts, registry.batch(MODEL, FIRST))
+        return manifest_rules.register_batch(facts, registry.batch(MODEL, FIRST))
 
     assert registry.carry_out(register)
     assert not registry.carry_out(register)
@@ -51,7 +51,7 @@ def test_a_registered_batch_is_read_back_and_registering_again_does_nothing(regi
 def test_a_refused_change_names_the_condition_and_the_batch(registry: RegistryTable) -> None:
     """DynamoDB's cancellation becomes the rule's own words."""
     facts = World().facts(FIRST, "digest-0")
-    registry.carry_out(lambda: load_rules.register_batch(facts, None))
+    registry.carry_out(lambda: manifest_rules.register_batch(facts, None))
     batch = registry.batch(MODEL, FIRST)
     assert batch is not None
     with pytest.raises(RuleViolationError, match=f"{MODEL}/{FIRST}: The claim was replaced") as refusal:

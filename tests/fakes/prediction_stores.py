@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
-from prediction_contract.registry.load_rules import ManifestFacts, RowTally
+from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.registry.manifest_rules import ManifestFacts
 from prediction_contract.registry.records import BatchRecord
 
 MODEL = "flight_delay"

@@ -20,7 +20,8 @@ import snowflake.connector
 
 from prediction_contract.job_arguments import LoadArguments
 from prediction_contract.load_report import LoadReport
-from prediction_contract.registry.load_rules import ManifestFacts, claim_load, register_batch
+from prediction_contract.registry.load_rules import claim_load
+from prediction_contract.registry.manifest_rules import ManifestFacts, register_batch
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.resource_names import Deployment
 from prediction_contract.s3_layout import delta_table_prefix, done_key, report_key
