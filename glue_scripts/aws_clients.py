@@ -15,14 +15,14 @@ _TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60}
 
 @cache
 def client(service: str) -> Any:
-    """Return a client that retries passing errors by itself; for everything but bulk writes."""
+    """Return a client that retries passing errors by itself; for everything but items in bulk."""
     retries: Any = {"mode": "standard", "total_max_attempts": 6}
     return boto3.client(service, config=Config(retries=retries, **_TIMEOUTS))
 
 
 @cache
 def bulk_dynamodb() -> Any:
-    """Return a DynamoDB client that sends each request once: the writer has a retry policy of its own."""
+    """Return a DynamoDB client that sends each request once: who writes and reads items retries by itself."""
     retries: Any = {"mode": "standard", "total_max_attempts": 1}
     config = Config(
         retries=retries,

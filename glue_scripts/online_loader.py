@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -11,16 +10,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    HTTPClientError,
-    IncompleteReadError,
-)
-from botocore.exceptions import (
-    ConnectionError as AwsConnectionError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 
+from glue_scripts.dynamodb_retries import Patience, passing_reason
 from glue_scripts.errors import LoadFailedError
 from prediction_contract.online_item import KEY_ATTRIBUTE
 
@@ -32,22 +24,7 @@ Item: TypeAlias = "dict[str, dict[str, Any]]"
 # DynamoDB's own limit of a request.
 REQUEST_ITEMS = 25
 THREADS = 8
-_FIRST_PAUSE_SECONDS = 0.05
-_LONGEST_PAUSE_SECONDS = 5.0
-_SERVER_ERROR = 500
 _NAMED_KEYS = 5
-_PASSING_CODES = frozenset(
-    {
-        "InternalServerError",
-        "LimitExceededException",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "ThrottlingException",
-        "TransactionInProgressException",
-    }
-)
 
 
 @dataclass(slots=True)
@@ -146,22 +123,21 @@ class OnlineWriter:
         return self._acknowledged - before
 
     def _write_batch(self, items: list[Item]) -> None:
-        deadline = time.monotonic() + self._patience_seconds
-        pause = _FIRST_PAUSE_SECONDS
         left = [{"PutRequest": {"Item": item}} for item in items]
-        while left:
-            self._pace.wait(len(left))
+        self._pace.wait(len(left))
+        patience = Patience(self._patience_seconds, self._sleep)
+        while True:
             sent = len(left)
             left, why = self._send(left)
             with self._lock:
                 self._acknowledged += sent - len(left)
                 self._retried += len(left)
-            if left:
-                if time.monotonic() + pause > deadline:
-                    self._fail(left, f"not acknowledged within {self._patience_seconds:.0f} s ({why})")
-                # Full jitter: threads that were throttled together do not come back together.
-                self._sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            if not left:
+                return
+            if not patience.wait():
+                what = f"not acknowledged within {self._patience_seconds:.0f} s ({why})"
+                self._fail(left, what, "Look at the table's throttling and its write rate")
+            self._pace.wait(len(left))
 
     def _send(self, requests: list[Any]) -> tuple[list[Any], str]:
         """Send a request once; return what is to be sent again, and why."""
@@ -169,27 +145,23 @@ class OnlineWriter:
             answer = self._dynamodb.batch_write_item(
                 RequestItems={self._table: requests}, ReturnConsumedCapacity="TOTAL"
             )
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if code in _PASSING_CODES or status >= _SERVER_ERROR:
-                return requests, code
-            self._fail(requests, f"refused by DynamoDB ({code})", error)
-        except (AwsConnectionError, HTTPClientError, IncompleteReadError) as error:
-            # Whether it was applied is not known: the same items are sent again, which changes nothing.
-            return requests, type(error).__name__
-        except BotoCoreError as error:
-            self._fail(requests, f"not sent ({type(error).__name__})", error)
+        except (ClientError, BotoCoreError) as error:
+            reason = passing_reason(error)
+            if reason is None:
+                self._fail(
+                    requests, f"refused ({error})"[:500], "Look at the table and the job's rights", error
+                )
+            return requests, reason
         with self._lock:
             self._write_units += sum(one["CapacityUnits"] for one in answer.get("ConsumedCapacity", []))
         return answer.get("UnprocessedItems", {}).get(self._table, []), "UnprocessedItems"
 
-    def _fail(self, requests: list[Any], what: str, cause: Exception | None = None) -> NoReturn:
+    def _fail(self, requests: list[Any], what: str, remedy: str, cause: Exception | None = None) -> NoReturn:
         keys = [request["PutRequest"]["Item"][KEY_ATTRIBUTE]["S"][:80] for request in requests]
         more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""
         raise LoadFailedError(
             f"{len(keys)} items of {self._table} were {what}: {', '.join(keys[:_NAMED_KEYS])}{more}",
-            remedy="Look at the table's throttling and its write rate, then load the batch again",
+            remedy=f"{remedy}, then load the batch again",
         ) from cause
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from glue_scripts.aws_clients import bulk_dynamodb, client
+from glue_scripts.dynamodb_retries import Patience, passing_reason
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.online_loader import OnlineWriter, WriteCounts
 from glue_scripts.part_lines import PartSource, RefusedLine, read_rows
@@ -147,21 +149,26 @@ def _read_items(task: OnlineTask, keys: list[str]) -> list[Any]:
     batch = {"S": task.source.batch_id}
     left: Any = [{KEY_ATTRIBUTE: {"S": key}, BATCH_ATTRIBUTE: batch} for key in keys]
     found: list[Any] = []
-    deadline, pause = time.monotonic() + _READ_PATIENCE_SECONDS, 0.05
-    while left:
-        answer = client("dynamodb").batch_get_item(
-            RequestItems={task.table: {"Keys": left, "ConsistentRead": True}}
-        )
-        found += answer["Responses"].get(task.table, [])
-        left = answer.get("UnprocessedKeys", {}).get(task.table, {}).get("Keys", [])
-        if left:
-            if time.monotonic() > deadline:
-                raise LoadFailedError(
-                    f"{task.table} did not return {len(left)} keys within {_READ_PATIENCE_SECONDS:.0f} s",
-                    remedy="Look at the table's throttling, then load the batch again",
-                    model=task.source.model,
-                    batch_id=task.source.batch_id,
-                )
-            time.sleep(pause)
-            pause = min(pause * 2, 5.0)
-    return found
+    patience = Patience(_READ_PATIENCE_SECONDS)
+    while True:
+        try:
+            answer = bulk_dynamodb().batch_get_item(
+                RequestItems={task.table: {"Keys": left, "ConsistentRead": True}}
+            )
+        except (ClientError, BotoCoreError) as error:
+            why = passing_reason(error)
+            if why is None:
+                raise
+        else:
+            why = "UnprocessedKeys"
+            found += answer["Responses"].get(task.table, [])
+            left = answer.get("UnprocessedKeys", {}).get(task.table, {}).get("Keys", [])
+        if not left:
+            return found
+        if not patience.wait():
+            raise LoadFailedError(
+                f"{task.table} did not return {len(left)} keys within {_READ_PATIENCE_SECONDS:.0f} s ({why})",
+                remedy="Look at the table's throttling, then load the batch again",
+                model=task.source.model,
+                batch_id=task.source.batch_id,
+            )

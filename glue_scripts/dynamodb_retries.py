@@ -1,0 +1,65 @@
+"""Which failures of DynamoDB may pass, and how long requests are repeated: full jitter, up to a deadline."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import ConnectionError as AwsConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 5.0
+_SERVER_ERROR = 500
+_PASSING_CODES = frozenset(
+    {
+        "InternalServerError",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "ThrottlingException",
+        "TransactionInProgressException",
+    }
+)
+
+
+def passing_reason(error: ClientError | BotoCoreError) -> str | None:
+    """Return in a word why a request that failed is to be sent again; None if no retry can cure it.
+
+    Whether a request without an answer was applied is not known: the same one again changes nothing.
+    """
+    if isinstance(error, ClientError):
+        code = error.response["Error"]["Code"]
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return code if code in _PASSING_CODES or status >= _SERVER_ERROR else None
+    is_of_the_wire = isinstance(error, AwsConnectionError | HTTPClientError | IncompleteReadError)
+    return type(error).__name__ if is_of_the_wire else None
+
+
+class Patience:
+    """The time that one request has, from now on.
+
+    Args:
+        seconds: How long.
+        sleep: Waits; tests pass their own.
+    """
+
+    def __init__(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._sleep = sleep
+
+    def wait(self) -> bool:
+        """Wait before the next try, and return whether there is time for it."""
+        if time.monotonic() + self._pause > self._deadline:
+            return False
+        # Full jitter: requests that were throttled together do not come back together.
+        self._sleep(random.uniform(0, self._pause))  # noqa: S311  # spreads load, guards nothing
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+        return True
