@@ -117,9 +117,8 @@ class BatchLoad:
         self, manifest: Manifest, survey: Survey, engine: Engine
     ) -> tuple[list[PartWritten], StoreReport, StoreReport]:
         arguments, progress = self._arguments, self._progress
-        secret = client("secretsmanager").get_secret_value(SecretId=arguments.snowflake_secret)[
-            "SecretString"
-        ]
+        answer = client("secretsmanager").get_secret_value(SecretId=arguments.snowflake_secret)
+        secret = answer.get("SecretString", "")
         tag = query_tag(arguments, self._settings.job_run_id)
         with connected(secret, arguments, tag) as connection:
             warehouse = WarehouseLoader(
@@ -213,7 +212,10 @@ class BatchLoad:
         )
 
     def _failed(self, error: Exception) -> LoadFailedError:
-        """Release the claim and return what went wrong; what was written is invisible, and written again."""
+        """Release the claim and return what went wrong; what was written is invisible, and written again.
+
+        The report comes second: if the claim is gone, the report of a load that did complete must stay.
+        """
         what = error.what if isinstance(error, ContractError) else f"{type(error).__name__}: {error}"[:1000]
         remedy = error.remedy if isinstance(error, ContractError) else "Remove the cause and load it again"
         failure = LoadFailedError(
@@ -222,11 +224,11 @@ class BatchLoad:
             model=self._arguments.model,
             batch_id=self._arguments.batch_id,
         )
-        for last_act in (lambda: self._put(self._report(FAILED, reason=what)), self._claim.release):
-            try:
-                last_act()
-            except (ContractError, BotoCoreError, ClientError) as second:
-                failure.add_note(f"The report or the claim's release failed as well: {second}")
+        try:
+            self._claim.release()
+            self._put(self._report(FAILED, reason=what))
+        except (ContractError, BotoCoreError, ClientError) as second:
+            failure.add_note(f"The claim's release or the report failed as well: {second}")
         return failure
 
     def _report(self, status: str, **members: Any) -> LoadReport:

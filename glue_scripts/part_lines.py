@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Beyond a row's longest line, so that every line is refused as itself; a longer one is no line any more.
 _LONGEST_LINE = 16 * LINE_BYTES
+# Enough to recognise a refused line by; the part holds the whole of it.
+CONTENT_BYTES = 64 * 1024
 _IN_MEMORY = 8 * 1024 * 1024
 _DIGEST_BYTES = 16
 
@@ -60,7 +62,8 @@ class RefusedLine:
         reason: One of `row.REASONS`.
         what: What is wrong, in words.
         checksum: Signed 64-bit; what the producer counted the line by.
-        content: The line without its ending.
+        content: The line without its ending, cut after `CONTENT_BYTES`: many may be kept at once.
+        is_cut: Whether it was.
     """
 
     number: int
@@ -68,6 +71,7 @@ class RefusedLine:
     what: str
     checksum: int
     content: bytes
+    is_cut: bool
 
 
 def sources(manifest: Manifest, duplicates: frozenset[bytes] = frozenset()) -> list[PartSource]:
@@ -97,16 +101,22 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
             try:
                 row = contract.accept(line)
             except InvalidRowError as error:
-                content = line.rstrip(b"\r\n")
-                yield RefusedLine(number, error.reason, error.what, refused_checksum(line), content)
+                yield _refused(number, error.reason, error.what, refused_checksum(line), line)
                 continue
             if duplicates and key_digest(row.key) in duplicates:
                 what = f"Several rows of the batch have the {source.schema.key} {row.key[:100]!r}"
-                yield RefusedLine(number, "duplicate_key", what, row.checksum, line.rstrip(b"\r\n"))
+                yield _refused(number, "duplicate_key", what, row.checksum, line)
             else:
                 yield row
     if number != source.part.rows:
         _fault(source, f"has {number} rows, and the manifest promises {source.part.rows}")
+
+
+def _refused(number: int, reason: str, what: str, checksum: int, line: bytes) -> RefusedLine:
+    content = line.rstrip(b"\r\n")
+    return RefusedLine(
+        number, reason, what, checksum, content[:CONTENT_BYTES], is_cut=len(content) > CONTENT_BYTES
+    )
 
 
 @contextmanager

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from glue_scripts.survey import Survey
     from prediction_contract.job_arguments import LoadArguments
 
-# Enough to recognise a row by; the part holds the whole of it.
-CONTENT_BYTES = 64 * 1024
-
 
 def write_quarantine(s3: Any, survey: Survey, arguments: LoadArguments) -> QuarantineReport:
     """Put the refused lines of a batch on S3, one file for each part that has any; return the summary.
@@ -47,8 +44,8 @@ def _file(part: str, lines: list[RefusedLine]) -> bytes:
                 "reason": line.reason,
                 "what": line.what.encode(errors="backslashreplace").decode(),
                 "row_checksum": str(line.checksum),
-                "content": line.content[:CONTENT_BYTES].decode(errors="backslashreplace"),
-                "is_cut": len(line.content) > CONTENT_BYTES,
+                "content": line.content.decode(errors="backslashreplace"),
+                "is_cut": line.is_cut,
             }
             file.write(canonical_bytes(document) + b"\n")
     return buffer.getvalue()

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _TEXTS = ("account", "user", "role", "host", "protocol")
 _NUMBERS = ("port", "network_timeout")
 _LOGIN_SECONDS = 60
+# Of one request with its repetitions; by default the connector repeats without end.
+_NETWORK_SECONDS = 300
+# A killed load's transaction is aborted by Snowflake after five idle minutes; by default others wait for its
+# locks twelve hours, and a statement may run for two days.
+_WAITS = {"LOCK_TIMEOUT": 900, "STATEMENT_TIMEOUT_IN_SECONDS": 1800}
 
 
 def connection_arguments(secret: str, arguments: LoadArguments, query_tag: str) -> dict[str, Any]:
@@ -51,12 +56,13 @@ def connection_arguments(secret: str, arguments: LoadArguments, query_tag: str) 
         if name not in login:
             _refuse(arguments, f"lacks {name}")
     return {
+        "network_timeout": _NETWORK_SECONDS,
         **login,
         **_credential(document, arguments),
         "database": arguments.snowflake_database,
         "schema": arguments.snowflake_schema,
         "warehouse": arguments.snowflake_warehouse,
-        "session_parameters": {**SESSION_PARAMETERS, "QUERY_TAG": query_tag},
+        "session_parameters": {**SESSION_PARAMETERS, **_WAITS, "QUERY_TAG": query_tag},
         "login_timeout": _LOGIN_SECONDS,
         "autocommit": True,
         "application": "mlpipe",

@@ -117,7 +117,17 @@ def test_a_password_is_used_where_the_secret_has_one() -> None:
     assert made["password"] == "hidden-word"
     assert (made["database"], made["port"]) == ("D", 1)
     assert "insecure_mode" not in made
-    assert made["session_parameters"] == {"TIMEZONE": "UTC", "QUERY_TAG": "tag"}
+    assert made["session_parameters"].items() >= {"TIMEZONE": "UTC", "QUERY_TAG": "tag"}.items()
+
+
+def test_no_wait_for_snowflake_is_without_end() -> None:
+    """Requests, logins, locks and statements end within Glue's hour; a secret may shorten the network's."""
+    made = connection_arguments(json.dumps(LOGIN), ARGUMENTS, "tag")
+    parameters = made["session_parameters"]
+    waits = [made["network_timeout"], made["login_timeout"], parameters["LOCK_TIMEOUT"]]
+    assert all(0 < seconds < 3600 for seconds in [*waits, parameters["STATEMENT_TIMEOUT_IN_SECONDS"]])
+    shorter = connection_arguments(json.dumps(LOGIN | {"network_timeout": 1}), ARGUMENTS, "tag")
+    assert shorter["network_timeout"] == 1
 
 
 @pytest.mark.parametrize("passphrase", [None, "phrase"])
@@ -141,6 +151,7 @@ def test_a_key_pair_is_used_where_the_secret_has_one(passphrase: str | None) -> 
 @pytest.mark.parametrize(
     "secret",
     [
+        "",
         "hidden-word",
         '["hidden-word"]',
         json.dumps({"account": "hidden-word", "password": "hidden-word"}),

@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from glue_scripts import load_records
 from glue_scripts.batch_load import BatchLoad
+from glue_scripts.claim import Claim
 from glue_scripts.errors import ClaimNotHeldError, LoadFailedError
 from glue_scripts.warehouse_loader import WarehouseLoader
 from tests.loading.store_checks import check_stores
@@ -77,6 +78,25 @@ def test_a_load_that_lost_its_claim_at_the_end_does_no_harm(
     load(fresh[0])
     assert platform.record().unverified_attempt == 2
     check_stores(platform, written)
+
+
+def test_a_load_whose_completion_was_not_answered_keeps_its_report(
+    platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry has it as loaded, so its report must go on saying what was loaded."""
+    written = platform.builder.write(ROWS)
+    arguments = platform.claim(written)
+    complete = Claim.complete
+
+    def lose_the_answer(claim: Claim) -> None:
+        complete(claim)
+        raise ReadTimeoutError(endpoint_url="http://127.0.0.1")
+
+    monkeypatch.setattr(Claim, "complete", lose_the_answer)
+    with pytest.raises(LoadFailedError, match="ReadTimeoutError"):
+        load(arguments)
+    assert platform.record().load_state == "loaded"
+    assert platform.report(arguments).evidence() is not None
 
 
 @pytest.mark.parametrize("step", ["record", "prepare", "copy", "begin", "verify", "renew", "commit"])
