@@ -21,7 +21,7 @@ from prediction_contract.schema import ColumnType, Kind, PredictionSchema
 from sagemaker_scripts.object_store import ObjectStore
 
 # Of uncompressed lines, so that a loader's memory is bounded too.
-PART_BYTES = 32 * 1024 * 1024
+PART_BYTES = 32_000_000
 _ARROW_TYPES = {
     Kind.STRING: pa.string(),
     Kind.LONG: pa.int64(),
@@ -35,6 +35,10 @@ _ARROW_TYPES = {
 
 class PredictionsError(ContractError):
     """What a model's `predict` returned is not what the model's schema declares."""
+
+
+class PartConflictError(ContractError):
+    """Two job runs of the same attempt have scored different rows."""
 
 
 def prediction_lines(schema: PredictionSchema, predictions: pd.DataFrame) -> list[PredictionLine]:
@@ -91,13 +95,24 @@ def write_parts(
 ) -> list[JsonPart]:
     """Write the lines as gzipped JSON parts, at least one, each of at most `part_bytes` uncompressed bytes.
 
-    A line that is longer by itself has a part of its own. The same lines give the same bytes.
+    The same lines give the same bytes. A part that is there is never overwritten: the manifest of another job
+    run of the same attempt may name it.
+
+    Raises:
+        PredictionsError: A line is longer than a part may be.
+        PartConflictError: An earlier job run of the attempt has written other rows.
     """
     parts = []
     for number, (content, rows) in enumerate(_chunks(lines, part_bytes)):
         packed = gzip.compress(content, compresslevel=6, mtime=0)
         key = json_part_key(model, partition, batch_id, attempt, number)
-        store.put(key, packed)
+        if not store.put_new(key, packed) and store.get(key) != packed:
+            raise PartConflictError(
+                f"Another job run of attempt {attempt} has written other rows to {key}",
+                remedy="Start the next attempt",
+                model=model,
+                batch_id=batch_id,
+            )
         parts.append(JsonPart(key, rows, len(packed), hashlib.sha256(packed).hexdigest()))
     return parts
 
@@ -105,7 +120,12 @@ def write_parts(
 def _chunks(lines: Iterable[PredictionLine], part_bytes: int) -> Iterator[tuple[bytes, int]]:
     pending: list[bytes] = []
     size = 0
-    for line in lines:
+    for number, line in enumerate(lines):
+        if len(line.content) > part_bytes:
+            raise PredictionsError(
+                f"Row {number} has {len(line.content)} bytes, and a whole part may have {part_bytes}",
+                remedy="Correct the model's predict function",
+            )
         if pending and size + len(line.content) > part_bytes:
             yield b"".join(pending), len(pending)
             pending, size = [], 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import time
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ _TAKEN = {"PreconditionFailed", "412"}
 # S3 answers so when two conditional puts of one key meet; the put is then to be sent again.
 _CONFLICT = {"ConditionalRequestConflict", "409"}
 _CONFLICTS_BORNE = 5
+_FIRST_PAUSE = 0.2
 AWS_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 6})
 
 
@@ -121,6 +124,7 @@ class ObjectStore:
                     return False
                 if code not in _CONFLICT or conflict == _CONFLICTS_BORNE - 1:
                     raise
+                time.sleep(random.uniform(0, _FIRST_PAUSE * 2**conflict))  # noqa: S311  # spreads load, guards nothing
             else:
                 return True
         return False

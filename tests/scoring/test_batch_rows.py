@@ -13,9 +13,16 @@ import pandas as pd
 import pytest
 
 from prediction_contract.delta_table import arrow_columns
+from prediction_contract.prediction_line import PredictionLine
 from prediction_contract.row import row_contract
 from prediction_contract.schema import PredictionSchema
-from sagemaker_scripts.batch_rows import PredictionsError, delta_rows, prediction_lines, write_parts
+from sagemaker_scripts.batch_rows import (
+    PartConflictError,
+    PredictionsError,
+    delta_rows,
+    prediction_lines,
+    write_parts,
+)
 from sagemaker_scripts.object_store import ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
 
@@ -114,27 +121,51 @@ def test_a_value_that_json_does_not_know_fails_the_job() -> None:
         prediction_lines(SCHEMA, frame(FULL | {"nested": {1}}))
 
 
+WHERE: dict[str, Any] = {"model": "m", "partition": "2013-02-01", "batch_id": BATCH, "attempt": 2}
+
+
+def long_line(size: int) -> PredictionLine:
+    """Return a line of so many bytes."""
+    return PredictionLine(b"x" * (size - 1) + b"\n", 0, None, None)
+
+
+def test_no_part_has_more_than_32_megabytes() -> None:
+    """Unless told otherwise, and uncompressed; a row that no part can hold fails the job and says which."""
+    s3 = MemoryS3()
+    parts = write_parts(ObjectStore(s3, "bucket"), [long_line(8_000_000)] * 5, **WHERE)
+    assert [len(gzip.decompress(s3.objects[part.key])) for part in parts] == [32_000_000, 8_000_000]
+    with pytest.raises(PredictionsError, match="Row 1 has 32000001 bytes"):
+        write_parts(ObjectStore(MemoryS3(), "bucket"), [long_line(9), long_line(32_000_001)], **WHERE)
+
+
+def test_a_part_that_is_there_is_not_overwritten() -> None:
+    """The same rows again are welcome; others are those of another job run, whose manifest may name them."""
+    store = ObjectStore(MemoryS3(), "bucket")
+    first = write_parts(store, [long_line(9)], **WHERE)
+    assert write_parts(store, [long_line(9)], **WHERE) == first
+    with pytest.raises(PartConflictError, match=f"m/{BATCH}: .*attempt 2 .*Start the next attempt"):
+        write_parts(store, [long_line(10)], **WHERE)
+    assert gzip.decompress(store.get(first[0].key)) == b"x" * 8 + b"\n"
+
+
 def test_parts_are_cut_by_size_and_lose_no_line() -> None:
     """No part has more uncompressed bytes than allowed, and together they are the lines in order."""
     lines = prediction_lines(SCHEMA, frame(*(FULL | {"key": f"AA-{number}"} for number in range(100))))
     s3 = MemoryS3()
-    where = {"model": "m", "partition": "2013-02-01", "batch_id": BATCH, "attempt": 2}
-    parts = write_parts(ObjectStore(s3, "bucket"), lines, **where, part_bytes=10_000)
+    parts = write_parts(ObjectStore(s3, "bucket"), lines, **WHERE, part_bytes=10_000)
     texts = [gzip.decompress(s3.objects[part.key]) for part in parts]
     assert len(parts) > 2
     assert all(len(text) <= 10_000 for text in texts)
     assert [part.rows for part in parts] == [text.count(b"\n") for text in texts]
     assert b"".join(texts) == b"".join(line.content for line in lines)
     assert [part.key for part in parts] == sorted(s3.objects)
-    assert parts == write_parts(ObjectStore(MemoryS3(), "bucket"), lines, **where, part_bytes=10_000)
+    assert parts == write_parts(ObjectStore(MemoryS3(), "bucket"), lines, **WHERE, part_bytes=10_000)
 
 
 def test_a_batch_without_rows_has_one_empty_part() -> None:
     """So a later batch finds it."""
     s3 = MemoryS3()
-    (part,) = write_parts(
-        ObjectStore(s3, "bucket"), [], model="m", partition="2013-02-01", batch_id=BATCH, attempt=1
-    )
+    (part,) = write_parts(ObjectStore(s3, "bucket"), [], **WHERE)
     assert part.rows == 0
     assert gzip.decompress(s3.objects[part.key]) == b""
     assert delta_rows(SCHEMA, [], BATCH).num_rows == 0
