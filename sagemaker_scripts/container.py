@@ -102,14 +102,16 @@ def run_script(
     """Run a script's main function and return the process's exit code.
 
     What main returns is printed, and left as one JSON text of at most 1,024 characters for
-    DescribeProcessingJob's ExitMessage. An error's text is left in the failure file and raised.
+    DescribeProcessingJob's ExitMessage. An error's text and notes are left in the failure file,
+    and it is raised.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s: %(message)s")
     container = Container.of_process()
     try:
         result = main(sys.argv[1:], container)
     except Exception as error:
-        container.leave_message(failure_file, f"{type(error).__name__}: {error}")
+        told = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
+        container.leave_message(failure_file, "\n".join(told))
         raise
     text = json.dumps(result)
     print(text)  # noqa: T201  # the last line of the job's log is its result

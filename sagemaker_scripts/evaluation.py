@@ -13,8 +13,8 @@ import pandas as pd
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from prediction_contract.errors import ContractError
-from sagemaker_scripts.feature_store import newest_outcomes, with_outcomes
 from sagemaker_scripts.model_functions import Artifact, Metric, ModelFunctions, PreparedFeatures
+from sagemaker_scripts.outcomes import predictions_of, with_outcomes
 
 # What a prediction without any knowledge is worth.
 _CHANCE_AUC = 0.5
@@ -39,8 +39,7 @@ def backtest(
     """
     scored: list[pd.DataFrame] = []
     for partition, prepared in days.items():
-        previous = with_outcomes(scored[-1], prepared.outcomes) if scored else None
-        rows = functions.predict(prepared.features, artifact, previous)
+        rows = predictions_of(functions, prepared, artifact, scored[-1] if scored else None)
         scored.append(rows.assign(partition=partition))
     return pd.concat(scored, ignore_index=True)
 
@@ -60,7 +59,8 @@ def evaluate(
         examples: What the model was trained on.
 
     Raises:
-        EvaluationError: None of the predicted entities has an outcome.
+        EvaluationError: None of the predicted entities has an outcome, or a metric that tells two outcomes
+            apart finds only one.
     """
     judged = with_outcomes(predictions, outcomes)
     if judged.empty:
@@ -71,15 +71,15 @@ def evaluate(
     return [_evaluated(metric, judged, examples[metric.actual]) for metric in metrics]
 
 
-def known_outcomes(days: Sequence[PreparedFeatures]) -> pd.DataFrame:
-    """Return what is known of each entity at the beginning of the last of these partitions."""
-    return newest_outcomes(day.outcomes for day in days)
-
-
 def _evaluated(metric: Metric, judged: pd.DataFrame, trained: pd.Series) -> dict[str, Any]:
     actual = judged[metric.actual]
     predicted = judged[metric.predicted].astype("float64")
     if metric.kind == "roc_auc":
+        if len(set(actual)) == 1:
+            raise EvaluationError(
+                f"All entities of the evaluated partitions have the same {metric.actual}",
+                remedy="Evaluate more partitions",
+            )
         value = float(roc_auc_score(actual, predicted))
         baselines = {"train_mean": _CHANCE_AUC}
         better = value > _CHANCE_AUC

@@ -16,9 +16,9 @@ from prediction_contract.manifest import InputObject
 from prediction_contract.s3_layout import features_prefix, partition_features_prefix
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.outcomes import ENTITY
 
 INDEX_NAME = "features.json"
-_ENTITY = ["partition", "entity_id"]
 
 
 class FeaturesError(ContractError):
@@ -89,12 +89,18 @@ def write_feature_set(
         raw: What was read, for the index.
 
     Raises:
-        FeaturesError: The rows do not name each entity once.
+        FeaturesError: The rows do not name each entity once, or an entity has two outcomes.
     """
     keys = prepared.features["entity_id"].tolist()
     if any(type(key) is not str for key in keys) or len(set(keys)) != len(keys):
         raise FeaturesError(
             f"The features of {partition} do not name each entity once in entity_id",
+            remedy="Correct the model's features function",
+            model=model,
+        )
+    if prepared.outcomes.duplicated(ENTITY).any():
+        raise FeaturesError(
+            f"The outcomes that are known of before {partition} name an entity of a partition twice",
             remedy="Correct the model's features function",
             model=model,
         )
@@ -167,16 +173,6 @@ def partitions_between(first: str, last: str) -> list[Partition]:
     while found[-1] > first:
         found.append(found[-1].earlier(1))
     return found[::-1]
-
-
-def newest_outcomes(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return what is known of each entity, given tables of outcomes of which later ones know more."""
-    return pd.concat(list(tables), ignore_index=True).drop_duplicates(_ENTITY, keep="last")
-
-
-def with_outcomes(rows: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose outcome is known, joined with it; both have `partition` and `entity_id`."""
-    return rows.merge(outcomes, on=_ENTITY, how="inner")
 
 
 def _newest(store: ObjectStore, model: str, partition: str) -> str | None:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class TrainedModel:
 
     Attributes:
         artifact: What the model's `train` returned.
-        version: Named by the digest of the trained objects.
+        version: The digest of the trained objects; equal ones have the same.
         source: The archive.
     """
 
@@ -68,7 +69,7 @@ def save_model(folder: Path, model: str, artifact: Artifact, facts: Mapping[str,
         facts: What else the index shall hold.
     """
     content = skops.io.dumps(artifact)
-    version = hashlib.sha256(content).hexdigest()[:_VERSION_DIGITS]
+    version = _version(content)
     (folder / MODEL_FILE).write_bytes(content)
     index = {**facts, "model": str(model), "model_version": version}
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=1))
@@ -87,7 +88,7 @@ def load_model(store: ObjectStore, model: str, key: str | None = None) -> Traine
         members = _members(archive)
         index = json.loads(members[INDEX_FILE])
         content = members[MODEL_FILE]
-        version = hashlib.sha256(content).hexdigest()[:_VERSION_DIGITS]
+        version = _version(content)
         if (index["model"], index["model_version"]) != (model, version):
             raise ModelArtifactError(
                 f"{archive_key} says {index['model']} {index['model_version']}, and its content is {version}",
@@ -101,7 +102,15 @@ def load_model(store: ObjectStore, model: str, key: str | None = None) -> Traine
             remedy="Read what they do, then add them to TRUSTED_TYPES",
             model=model,
         ) from error
-    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError, TypeError) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        EOFError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+    ) as error:
         raise ModelArtifactError(
             f"{archive_key} is no archive of a trained model: {error!r}", remedy="Train again", model=model
         ) from error
@@ -129,6 +138,24 @@ def newest_archive(store: ObjectStore, model: str) -> str:
             model=model,
         )
     return max(whole, key=lambda item: (item.modified, item.key)).key
+
+
+def _version(content: bytes) -> str:
+    """Return the digest of what a skops file holds: the same for equal objects, whenever they were saved.
+
+    Its own bytes differ each time, because skops keeps the objects' addresses and the time of writing.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        digests = {name: hashlib.sha256(packed.read(name)).hexdigest() for name in packed.namelist()}
+        schema = json.loads(
+            packed.read("schema.json"),
+            object_hook=lambda node: {
+                name: digests.get(value, value) if name == "file" and isinstance(value, str) else value
+                for name, value in node.items()
+                if name != "__id__" or not isinstance(value, int)
+            },
+        )
+    return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:_VERSION_DIGITS]
 
 
 def _members(archive: bytes) -> dict[str, bytes]:

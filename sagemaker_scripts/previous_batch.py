@@ -51,8 +51,16 @@ def done_manifest(store: ObjectStore, model: str, batch_id: str) -> Manifest | N
     content = store.find(key)
     if content is None:
         return None
-    manifest = parse_manifest(content)
-    validate(manifest, bucket=store.bucket, key=key)
+    try:
+        manifest = parse_manifest(content)
+        validate(manifest, bucket=store.bucket, key=key)
+    except InvalidManifestError as error:
+        raise type(error)(
+            f"{key} is not this batch's manifest: {error.what}",
+            remedy=error.remedy,
+            model=model,
+            batch_id=batch_id,
+        ) from error
     return manifest
 
 
@@ -112,7 +120,7 @@ def _usable_manifest(
 
 
 def _predictions(store: ObjectStore, manifest: Manifest) -> pd.DataFrame:
-    """Return a batch's rows as typed values; rows that no store took are left out.
+    """Return a batch's rows as typed values; rows that no store took, all of a doubled key too, are left out.
 
     Raises:
         ObjectMissingError: A part is gone.
@@ -129,4 +137,9 @@ def _predictions(store: ObjectStore, manifest: Manifest) -> pd.DataFrame:
                 _LOG.warning("a row of batch %s is left out: %s", manifest.batch_id, error.reason)
     frame = pd.DataFrame(rows, columns=list(manifest.schema.names))
     frame = frame.rename(columns={manifest.schema.key: "entity_id"})
-    return frame.assign(partition=str(manifest.partition))
+    doubled = frame["entity_id"].duplicated(keep=False)
+    if doubled.any():
+        _LOG.warning(
+            "%d rows of batch %s have doubled keys and are left out", doubled.sum(), manifest.batch_id
+        )
+    return frame[~doubled].assign(partition=str(manifest.partition)).reset_index(drop=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import boto3
-import pandas as pd
 
 from prediction_contract.batch import mint_batch_id
 from prediction_contract.canonical_json import InvalidJsonError, batch_checksum, parse_json
@@ -32,14 +32,14 @@ from sagemaker_scripts.batch_rows import delta_rows, prediction_lines, write_par
 from sagemaker_scripts.container import Container, ProcessingJob, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.delta_commit import AttemptSupersededError, ModelTable, storage_options
-from sagemaker_scripts.feature_store import FeatureSet, feature_set, with_outcomes
-from sagemaker_scripts.model_artifact import TrainedModel, load_model
+from sagemaker_scripts.feature_store import feature_set
+from sagemaker_scripts.model_artifact import load_model
 from sagemaker_scripts.model_functions import model_functions
 from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore
+from sagemaker_scripts.outcomes import predictions_of
 from sagemaker_scripts.previous_batch import (
     FindRecord,
     ManifestConflictError,
-    PreviousBatch,
     done_manifest,
     find_previous,
 )
@@ -82,7 +82,13 @@ def score(
         lookback=arguments.lookback,
         batch_id=batch_id,
     )
-    lines = prediction_lines(schema, _predictions(model, store, features, trained, previous))
+    predictions = predictions_of(
+        model_functions(model),
+        features.read(store),
+        trained.artifact,
+        None if previous is None else previous.predictions,
+    )
+    lines = prediction_lines(schema, predictions)
     parts = write_parts(
         store, lines, model=model, partition=partition, batch_id=batch_id, attempt=arguments.attempt
     )
@@ -147,19 +153,6 @@ def read_schema(store: ObjectStore, key: str) -> PredictionSchema:
         ) from error
 
 
-def _predictions(
-    model: str,
-    store: ObjectStore,
-    features: FeatureSet,
-    trained: TrainedModel,
-    previous: PreviousBatch | None,
-) -> pd.DataFrame:
-    prepared = features.read(store)
-    judged = None if previous is None else with_outcomes(previous.predictions, prepared.outcomes)
-    rows = prepared.features.drop(columns="partition")
-    return model_functions(model).predict(rows, trained.artifact, judged)
-
-
 def _own_manifest(arguments: ScoreArguments, batch_id: str, store: ObjectStore) -> Manifest | None:
     manifest = done_manifest(store, arguments.model, batch_id)
     if manifest is not None and manifest.partition != arguments.partition:
@@ -190,6 +183,19 @@ def batch_of(arguments: ScoreArguments, job: ProcessingJob | None) -> str:
     return mint_batch_id(arguments.model, arguments.partition, job.identity, job.created_at)
 
 
+@contextmanager
+def _named_in_errors(arguments: ScoreArguments, batch_id: str) -> Iterator[None]:
+    """Tell of any error which batch it kept from being scored."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(
+            f"Attempt {arguments.attempt} at batch {batch_id} of {arguments.model} for "
+            f"{arguments.partition} ended so."
+        )
+        raise
+
+
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     """Score the batch that the command line asks for; return what the done file says."""
     arguments = ScoreArguments.parse(argv)
@@ -199,7 +205,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     store = ObjectStore.of_job(arguments.bucket)
     registry = RegistryTable(boto3.client("dynamodb", config=AWS_CONFIG), arguments.registry_table)
     producer = Producer(job.name, job.arn) if job else Producer()
-    with report_to_dagster(store) as report:
+    with _named_in_errors(arguments, batch_id), report_to_dagster(store) as report:
         manifest, adopted = score(arguments, batch_id, store, registry.batch, producer)
         result = {
             "model": str(manifest.model),

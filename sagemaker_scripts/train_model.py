@@ -1,6 +1,6 @@
 """The training job: learns from prepared features of past partitions, and is evaluated on later ones.
 
-It runs in SageMaker's script mode; what it leaves in `/opt/ml/model` becomes `model.tar.gz`.
+What it leaves in `/opt/ml/model` becomes `model.tar.gz`; metrics and evaluation lie beside that too.
 """
 
 from __future__ import annotations
@@ -21,67 +21,78 @@ if __name__ == "__main__":
 import pandas as pd
 import sklearn
 
+from prediction_contract.batch import Partition
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.job_arguments import TrainArguments
 from sagemaker_scripts.container import Container, run_script
-from sagemaker_scripts.evaluation import backtest, evaluate, known_outcomes
+from sagemaker_scripts.evaluation import backtest, evaluate
 from sagemaker_scripts.feature_store import (
     FeaturesError,
-    FeatureSet,
     feature_set,
     has_features,
     partitions_between,
-    with_outcomes,
 )
 from sagemaker_scripts.model_artifact import EVALUATION_NAME, METRICS_NAME, save_model, training_prefix
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures, model_functions
 from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.outcomes import newest_outcomes, with_outcomes
 
 _LOG = logging.getLogger("train_model")
 
 
+# When training begins, nothing later than the partition after the last is known; an evaluation can wait until
+# the last flights have arrived.
+_TRAINING_WAITS = 1
+_EVALUATION_WAITS = 2
+
+
 @dataclass(frozen=True)
 class Days:
-    """Prepared features of consecutive partitions, and of the one after them if it is prepared.
+    """Prepared features of consecutive partitions, and what became of them.
 
     Attributes:
         prepared: By partition, in order.
-        sets: Where they were read, in order.
-        after: What is known when the partition after the last begins; None if nobody prepared it.
+        outcomes: As far as they are known when `known_at` begins.
+        known_at: The last partition whose features tell outcomes.
+        sources: SHA-256 of every file that was read.
     """
 
     prepared: dict[str, PreparedFeatures]
-    sets: list[FeatureSet]
-    after: pd.DataFrame | None
+    outcomes: pd.DataFrame
+    known_at: str
+    sources: list[str]
 
     @classmethod
-    def read(cls, store: ObjectStore, model: str, first: str, last: str) -> Days:
+    def read(cls, store: ObjectStore, model: str, first: str, last: str, *, waits: int) -> Days:
         """Read them.
 
+        Args:
+            store: The bucket.
+            model: The model's name.
+            first: The first partition.
+            last: The last one.
+            waits: How many partitions after the last one may tell outcomes, where they are prepared.
+
         Raises:
-            FeaturesError: A partition is not prepared.
+            FeaturesError: A partition from the first to the last is not prepared.
         """
-        partitions = partitions_between(first, last)
-        sets = [feature_set(store, model, partition) for partition in partitions]
-        following = partitions[-1].earlier(-1)
-        after = None
-        if has_features(store, model, following):
-            sets_after = feature_set(store, model, following)
-            after = sets_after.read_outcomes(store)
-        return cls({each.partition: each.read(store) for each in sets}, sets, after)
+        sets = [feature_set(store, model, partition) for partition in partitions_between(first, last)]
+        later = [Partition(last).earlier(-steps) for steps in range(1, waits + 1)]
+        telling = [feature_set(store, model, each) for each in later if has_features(store, model, each)]
+        prepared = {each.partition: each.read(store) for each in sets}
+        told = [day.outcomes for day in prepared.values()] + [each.read_outcomes(store) for each in telling]
+        sources = [source.sha256 for each in sets for source in each.inputs]
+        return cls(
+            prepared,
+            newest_outcomes(told),
+            known_at=[*sets, *telling][-1].partition,
+            sources=sources + [each.outcomes.sha256 for each in telling],
+        )
 
     @property
     def features(self) -> pd.DataFrame:
         """The features of all partitions."""
         return pd.concat([day.features for day in self.prepared.values()], ignore_index=True)
-
-    @property
-    def outcomes(self) -> pd.DataFrame:
-        """What had become of them by the beginning of the partition after the last."""
-        days = list(self.prepared.values())
-        if self.after is not None:
-            days.append(PreparedFeatures(days[-1].features, self.after))
-        return known_outcomes(days)
 
 
 def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> dict[str, Any]:
@@ -90,8 +101,10 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
     Raises:
         ContractError: Features are missing, or their outcomes are.
     """
+    _refuse_known_days(arguments)
     functions = model_functions(arguments.model)
-    days = Days.read(store, arguments.model, arguments.first_partition, arguments.last_partition)
+    first, last = arguments.first_partition, arguments.last_partition
+    days = Days.read(store, arguments.model, first, last, waits=_TRAINING_WAITS)
     examples = with_outcomes(days.features, days.outcomes)
     if examples.empty:
         raise FeaturesError(
@@ -100,21 +113,31 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
             model=arguments.model,
         )
     artifact = functions.train(examples)
-    metrics = {
+    facts = {
         "model": str(arguments.model),
-        "first_partition": str(arguments.first_partition),
-        "last_partition": str(arguments.last_partition),
+        "first_partition": str(first),
+        "last_partition": str(last),
+        "outcomes_known_at": days.known_at,
         "rows": len(examples),
         "code_version": arguments.code_version,
         "scikit_learn": sklearn.__version__,
-        "features": [each.features.sha256 for each in days.sets],
+        "inputs": days.sources,
     }
     evaluation = _evaluation(arguments, store, functions, artifact, examples)
-    for name, document in ((METRICS_NAME, metrics), (EVALUATION_NAME, evaluation)):
-        if document is not None:
-            (model_folder / name).write_text(json.dumps(document, indent=1))
-    version = save_model(model_folder, arguments.model, artifact, metrics)
-    return {"metrics": metrics | {"model_version": version}, "evaluation": evaluation}
+    metrics = {**facts, "model_version": save_model(model_folder, arguments.model, artifact, facts)}
+    return {"metrics": metrics, "evaluation": evaluation}
+
+
+def _refuse_known_days(arguments: TrainArguments) -> None:
+    first, last = arguments.first_evaluated, arguments.last_evaluated
+    if first is None and last is None:
+        return
+    if first is None or last is None or first <= arguments.last_partition:
+        raise JobArgumentsError(
+            f"The model cannot be evaluated on {first} to {last}, learning up to {arguments.last_partition}",
+            remedy="Pass both first_evaluated and last_evaluated, later than last_partition, or neither",
+            model=arguments.model,
+        )
 
 
 def _evaluation(
@@ -125,21 +148,17 @@ def _evaluation(
     examples: pd.DataFrame,
 ) -> dict[str, Any] | None:
     first, last = arguments.first_evaluated, arguments.last_evaluated
-    if first is None and last is None:
+    if first is None or last is None:
         return None
-    if first is None or last is None or first <= arguments.last_partition:
-        raise JobArgumentsError(
-            f"The model cannot be evaluated on {first} to {last}, learning up to {arguments.last_partition}",
-            remedy="Pass both first_evaluated and last_evaluated, later than last_partition, or neither",
-            model=arguments.model,
-        )
-    days = Days.read(store, arguments.model, first, last)
+    days = Days.read(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
     predictions = backtest(functions, artifact, days.prepared)
     return {
         "model": str(arguments.model),
         "trained_on": [str(arguments.first_partition), str(arguments.last_partition)],
         "evaluated_on": [str(first), str(last)],
+        "outcomes_known_at": days.known_at,
         "days": len(days.prepared),
+        "predictions": len(predictions),
         "metrics": evaluate(functions.metrics, predictions, days.outcomes, examples),
     }
 
@@ -155,15 +174,13 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
         # The form that MetricDefinitions of the training job reads.
         _LOG.info("%s=%s;", metric["kind"], metric["value"])
     job_name = os.environ.get("TRAINING_JOB_NAME")
-    if job_name:
-        # Beside the archive, so that nobody unpacks it to read them; the metrics last say it is whole.
-        prefix = training_prefix(arguments.model, job_name)
-        for name, document in (
-            (EVALUATION_NAME, results["evaluation"]),
-            (METRICS_NAME, results["metrics"]),
-        ):
-            if document is not None:
-                store.put(f"{prefix}{name}", json.dumps(document, indent=1).encode())
+    # The metrics last: beside an archive they say that its training came to its end.
+    for name, document in ((EVALUATION_NAME, results["evaluation"]), (METRICS_NAME, results["metrics"])):
+        if document is not None:
+            content = json.dumps(document, indent=1).encode()
+            (folder / name).write_bytes(content)
+            if job_name:
+                store.put(f"{training_prefix(arguments.model, job_name)}{name}", content)
     return results
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prediction_contract.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.manifest import Manifest, parse_manifest, validate
-from tests.scoring.prediction_schemas import SCHEMAS
+from tests.scoring.declared_models import SCHEMAS
 from tests.stack_runs import PROJECT_ROOT
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PACKAGES = ("prediction_contract", "sagemaker_scripts")
 CODE_FOLDER = "/opt/ml/processing/input/code"
 CODE_VERSION = "abc123"
+# Where the raw data ends.
+LAST_PREPARED = "2013-02-28"
 _JOB_SECONDS = 180
 
 

@@ -14,12 +14,12 @@ from sagemaker_scripts.feature_store import (
     FeaturesError,
     FeatureSet,
     feature_set,
-    newest_outcomes,
     partitions_between,
     write_feature_set,
 )
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectAlteredError, ObjectMissingError, ObjectStore
+from sagemaker_scripts.outcomes import newest_outcomes
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.train_model import train
 from tests.fakes.memory_s3 import MemoryS3
@@ -118,6 +118,15 @@ def test_features_name_each_entity_once(store: ObjectStore, entities: tuple[str,
     """A doubled, missing or unnamed entity is the model's mistake."""
     with pytest.raises(FeaturesError, match="do not name each entity once"):
         written(store, "run-1", *entities)
+
+
+def test_outcomes_name_each_entity_of_a_partition_once(store: ObjectStore) -> None:
+    """A doubled outcome would double the row that is judged by it."""
+    outcomes = pd.DataFrame({"partition": ["2013-01-03"] * 2, "entity_id": ["a", "a"]})
+    prepared = PreparedFeatures(pd.DataFrame({"entity_id": ["a"]}), outcomes)
+    with pytest.raises(FeaturesError, match="before 2013-01-04 name an entity of a partition twice"):
+        write_feature_set(store, prepared, model="m", partition=DAY, run_id="run-1", code_version="v", raw=[])
+    assert store.client.objects.keys().isdisjoint({f"features/m/dt={DAY}/run=run-1/features.json"})
 
 
 def test_a_day_without_raw_data_is_named(store: ObjectStore) -> None:

@@ -17,11 +17,11 @@ import pytest
 
 from prediction_contract.errors import InvalidNameError
 from sagemaker_scripts.batch_rows import prediction_lines
-from sagemaker_scripts.evaluation import backtest, evaluate, known_outcomes
-from sagemaker_scripts.feature_store import with_outcomes
+from sagemaker_scripts.evaluation import EvaluationError, backtest, evaluate
 from sagemaker_scripts.model_artifact import save_model
 from sagemaker_scripts.model_functions import Artifact, Metric, PreparedFeatures, model_functions
-from tests.scoring.prediction_schemas import SCHEMAS
+from sagemaker_scripts.outcomes import newest_outcomes, with_outcomes
+from tests.scoring.declared_models import SCHEMAS
 from tests.scoring.real_flights import inputs_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def trained_on_five_days(model: str) -> tuple[ModelFunctions, Artifact, pd.DataF
     """Return a model's functions, its artifact after 5 to 9 January, and what it was trained on."""
     functions, days = model_functions(model), list(prepared_days(model).values())
     features = pd.concat([day.features for day in days[:5]], ignore_index=True)
-    examples = with_outcomes(features, known_outcomes(days[:6]))
+    examples = with_outcomes(features, newest_outcomes(day.outcomes for day in days[:6]))
     return functions, functions.train(examples), examples
 
 
@@ -133,7 +133,7 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
     assert 0 < len(known) < len(first)
     expected = functions.predict(days["2013-01-11"].features, artifact, known)
     pd.testing.assert_frame_equal(second.drop(columns="partition"), expected, check_dtype=False)
-    outcomes = known_outcomes([prepared_days(model)[day] for day in (*days, "2013-01-12")])
+    outcomes = newest_outcomes(prepared_days(model)[day].outcomes for day in (*days, "2013-01-12"))
     for result in evaluate(functions.metrics, scored, outcomes, examples):
         assert result["rows"] > len(known)
 
@@ -153,6 +153,18 @@ def test_a_useless_model_does_not_beat_its_baselines() -> None:
     assert all(result["beats_baselines"] for result in evaluate(metrics, perfect, outcomes, examples))
 
 
+def test_outcomes_that_are_all_alike_give_no_area_under_the_curve() -> None:
+    """Nothing can be told apart then, and no number would be true."""
+    keys = pd.DataFrame({"partition": ["d"] * 2, "entity_id": list("ab")})
+    with pytest.raises(EvaluationError, match=r"have the same late\. Evaluate more partitions"):
+        evaluate(
+            [Metric("roc_auc", "guess", "late")],
+            keys.assign(guess=[0.1, 0.2]),
+            keys.assign(late=False),
+            pd.DataFrame({"late": [True]}),
+        )
+
+
 def test_a_model_without_code_is_refused_by_name() -> None:
     """A name of another form and one that no package has are both refused."""
     for name in ("no_such_model", "../flight_delay", "os.path"):
@@ -160,10 +172,28 @@ def test_a_model_without_code_is_refused_by_name() -> None:
             model_functions(name)
 
 
-def test_a_saved_models_version_is_that_of_its_content(tmp_path: Path) -> None:
-    """Another artifact has another version."""
-    versions = [save_model(tmp_path, "m", {"weights": np.arange(3) * factor}, {}) for factor in (1, 2)]
-    assert len(set(versions)) == 2
+@pytest.mark.parametrize("model", MODELS)
+def test_a_saved_models_version_is_that_of_its_content(tmp_path: Path, model: str) -> None:
+    """Training again on the same days gives the same version, another coefficient another one."""
+    once, again = (trained_on_five_days(model)[1] for _ in range(2))
+    version = save_model(tmp_path, model, once, {})
+    assert once["minutes"] is not again["minutes"]
+    assert save_model(tmp_path, model, again, {}) == version
+    again["minutes"][-1].coef_[0] += 1e-9
+    assert save_model(tmp_path, model, again, {}) != version
+
+
+def test_a_saved_models_version_tells_all_values_apart(tmp_path: Path) -> None:
+    """Plain values and arrays alike, also under the names that skops uses itself."""
+    artifacts = [
+        {"weights": np.arange(3)},
+        {"weights": np.arange(3) * 2},
+        {"weights": [0, 1, 2]},
+        {"file": "a", "__id__": 1},
+        {"file": "b", "__id__": 1},
+        {"file": "a", "__id__": 2},
+    ]
+    assert len({save_model(tmp_path, "m", artifact, {}) for artifact in artifacts}) == len(artifacts)
 
 
 def test_preparing_features_does_not_load_scikit_learn() -> None:

@@ -41,9 +41,10 @@ def store() -> ObjectStore:
 def put_batch(
     store: ObjectStore, partition: str, batch_id: str, minutes: float = 1.0, *, done: bool = True
 ) -> Manifest:
-    """Write a batch of two rows, one of which no store takes."""
-    values: list[object] = [Decimal(str(minutes)), Decimal("NaN")]
-    rows = pd.DataFrame({"flight": ["AA-1", "AA-2"], "minutes": pd.Series(values, dtype=object)})
+    """Write a batch of four rows, only one of which a store takes: a number is none, a key is doubled."""
+    values: list[object] = [Decimal(str(minutes)), Decimal("NaN"), Decimal(3), Decimal(4)]
+    flights = ["AA-1", "AA-2", "AA-3", "AA-3"]
+    rows = pd.DataFrame({"flight": flights, "minutes": pd.Series(values, dtype=object)})
     lines = prediction_lines(SCHEMA, rows)
     parts = write_parts(store, lines, model=MODEL, partition=partition, batch_id=batch_id, attempt=1)
     manifest = build_manifest(
@@ -140,7 +141,10 @@ def test_a_batch_with_an_invalid_manifest_is_passed_over(store: ObjectStore) -> 
     newer = put_batch(store, "2013-02-09", "20130209T070000Z-00000002", done=False)
     store.put(newer.key, older.to_bytes())
     assert chosen(store) == older.batch_id
-    with pytest.raises(InvalidManifestError):
+    with pytest.raises(InvalidManifestError, match=f"m/{newer.batch_id}: {newer.key} is not this batch's"):
+        done_manifest(store, MODEL, newer.batch_id)
+    store.put(newer.key, b"half a manif")
+    with pytest.raises(InvalidManifestError, match=f"m/{newer.batch_id}: .*not JSON"):
         done_manifest(store, MODEL, newer.batch_id)
 
 

@@ -23,7 +23,7 @@ from sagemaker_scripts.raw_flights import (
     read_flights,
     schedule_of,
 )
-from tests.scoring.prediction_schemas import SCHEMAS
+from tests.scoring.declared_models import SCHEMAS
 from tests.scoring.real_flights import day_file, flights_of, inputs_of
 
 DAY = "2013-01-10"

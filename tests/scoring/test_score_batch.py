@@ -1,0 +1,223 @@
+"""Tests of the score job's order and of who wins where two job runs score the same batch."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+from prediction_contract.job_arguments import ScoreArguments
+from prediction_contract.manifest import Manifest, Producer
+from prediction_contract.s3_layout import done_key
+from sagemaker_scripts import score_batch
+from sagemaker_scripts.container import run_script
+from sagemaker_scripts.delta_commit import AttemptSupersededError, CommittedFiles
+from sagemaker_scripts.feature_store import write_feature_set
+from sagemaker_scripts.model_artifact import save_model, training_prefix
+from sagemaker_scripts.model_functions import PreparedFeatures
+from sagemaker_scripts.object_store import ObjectMissingError, ObjectStore
+from sagemaker_scripts.previous_batch import ManifestConflictError
+from sagemaker_scripts.score_batch import score
+from tests.fakes.memory_s3 import MemoryS3
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MODEL, DAY, NEXT_DAY = "m", "2013-02-01", "2013-02-02"
+BATCH, NEXT_BATCH = "20130201T060000Z-00000001", "20130202T060000Z-00000002"
+SCHEMA = {
+    "key": "entity_id",
+    "columns": [
+        {"name": "entity_id", "type": "string", "nullable": False},
+        {"name": "minutes", "type": "long", "nullable": False},
+    ],
+}
+
+
+def predict(features: pd.DataFrame, artifact: dict[str, Any], previous: pd.DataFrame | None) -> pd.DataFrame:
+    """Predict the artifact's minutes, and what is known of the previous batch on top."""
+    late = 0 if previous is None else sum(previous["late_minutes"]) - sum(previous["minutes"])
+    return pd.DataFrame({"entity_id": features["entity_id"], "minutes": artifact["minutes"] + late})
+
+
+def put_features(store: ObjectStore, day: str, outcomes: dict[str, list[Any]]) -> None:
+    """Write features of two entities."""
+    known = pd.DataFrame(outcomes).astype({"partition": "str", "entity_id": "str"})
+    write_feature_set(
+        store,
+        PreparedFeatures(pd.DataFrame({"entity_id": ["a", "b"]}), known),
+        model=MODEL,
+        partition=day,
+        run_id="run-1",
+        code_version="v",
+        raw=[],
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """Give a bucket with schema, model and features of two days, of which the second knows one outcome."""
+    monkeypatch.setattr(score_batch, "model_functions", lambda _model: SimpleNamespace(predict=predict))
+    store = ObjectStore(MemoryS3(), "mlpipe-data")
+    store.put("code/m.json", json.dumps(SCHEMA).encode())
+    save_model(tmp_path, MODEL, {"minutes": 10}, {})
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name in ("model.skops", "model.json"):
+            archive.add(tmp_path / name, arcname=name)
+    prefix = training_prefix(MODEL, "train-1")
+    store.put(f"{prefix}output/model.tar.gz", packed.getvalue())
+    store.put(f"{prefix}metrics.json", b"{}")
+    put_features(store, DAY, {"partition": [], "entity_id": [], "late_minutes": []})
+    put_features(store, NEXT_DAY, {"partition": [DAY], "entity_id": ["b"], "late_minutes": [15]})
+    return store
+
+
+@pytest.fixture
+def commits_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Return a function that says what happens while the batch is committed to Delta, instead of it."""
+
+    def set_commit(happens: Callable[[], Any]) -> None:
+        def commit(*_: Any, still_wanted: Callable[[], bool], **__: Any) -> CommittedFiles:
+            assert still_wanted()
+            happens()
+            return CommittedFiles(3, ("part-1.parquet",))
+
+        monkeypatch.setattr(score_batch.ModelTable, "commit", commit)
+
+    set_commit(lambda: None)
+    return set_commit
+
+
+def scored(
+    store: ObjectStore, batch_id: str = BATCH, partition: str = DAY, attempt: int = 1
+) -> tuple[Manifest, bool]:
+    """Score a batch, and return its manifest and whether it was adopted."""
+    arguments = ScoreArguments(
+        model=MODEL,
+        partition=partition,
+        bucket=store.bucket,
+        lookback=3,
+        schema_key="code/m.json",
+        registry_table="registry",
+        code_version="v",
+        attempt=attempt,
+    )
+    return score(arguments, batch_id, store, lambda *_: None, Producer())
+
+
+def of_another_attempt(store: ObjectStore) -> Manifest:
+    """Return the manifest of the batch as its second attempt writes it."""
+    manifest, _ = scored(store, attempt=2)
+    del store.client.objects[manifest.key]
+    return manifest
+
+
+@pytest.mark.usefixtures("commits_as")
+def test_the_second_day_is_corrected_by_what_became_of_the_first(store: ObjectStore) -> None:
+    """The manifest names the previous batch, whose known outcome was five minutes later."""
+    first, _ = scored(store)
+    second, _ = scored(store, NEXT_BATCH, NEXT_DAY)
+    assert (first.previous_batch_id, second.previous_batch_id) == (None, BATCH)
+    lines = gzip.decompress(store.get(second.json_parts[0].key)).splitlines()
+    assert [json.loads(line)["minutes"] for line in lines] == [15, 15]
+
+
+def test_parts_come_before_the_delta_commit_and_the_manifest_last(
+    store: ObjectStore, commits_as: Callable[[Callable[[], Any]], None]
+) -> None:
+    """While Delta is written all parts are there, and no done file is."""
+    seen: list[set[str]] = []
+    commits_as(lambda: seen.append(set(store.client.objects)))
+    manifest, adopted = scored(store)
+    assert not adopted
+    assert {part.key for part in manifest.json_parts} <= seen[0]
+    assert set(store.client.objects) - seen[0] == {done_key(MODEL, BATCH)}
+    assert manifest.delta.version == 3
+
+
+def test_a_manifest_that_appears_meanwhile_is_adopted_and_not_replaced(
+    store: ObjectStore, commits_as: Callable[[Callable[[], Any]], None]
+) -> None:
+    """Of two attempts that come to the end at once, the first to put its manifest wins."""
+    other = of_another_attempt(store)
+    commits_as(lambda: store.put(other.key, other.to_bytes()))
+    assert scored(store) == (other, True)
+    assert store.get(other.key) == other.to_bytes()
+
+
+def test_an_overtaken_attempt_adopts_the_manifest_or_fails(
+    store: ObjectStore, commits_as: Callable[[Callable[[], Any]], None]
+) -> None:
+    """Without a manifest nobody knows whether the other attempt will come to its end."""
+    other = of_another_attempt(store)
+
+    def overtaken() -> None:
+        raise AttemptSupersededError("Attempt 2 has committed", remedy="Start the next", batch_id=BATCH)
+
+    commits_as(overtaken)
+    with pytest.raises(AttemptSupersededError):
+        scored(store)
+
+    def overtaken_and_done() -> None:
+        store.put(other.key, other.to_bytes())
+        overtaken()
+
+    commits_as(overtaken_and_done)
+    assert scored(store) == (other, True)
+
+
+@pytest.mark.usefixtures("commits_as")
+def test_a_manifest_whose_answer_was_lost_is_the_jobs_own(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 refuses the repeated put, and the job finds what it has written itself."""
+    put_new = ObjectStore.put_new
+
+    def lose_answer(store: ObjectStore, key: str, content: bytes) -> bool:
+        return put_new(store, key, content) and not key.startswith("done/")
+
+    monkeypatch.setattr(ObjectStore, "put_new", lose_answer)
+    manifest, adopted = scored(store)
+    assert not adopted
+    assert store.get(manifest.key) == manifest.to_bytes()
+
+
+@pytest.mark.usefixtures("commits_as")
+def test_a_batch_of_another_partition_is_not_adopted(store: ObjectStore) -> None:
+    """Its batch id was passed by mistake."""
+    scored(store)
+    with pytest.raises(ManifestConflictError, match=rf"m/{BATCH}: .* {DAY}, .* {NEXT_DAY}\. Pass another"):
+        scored(store, partition=NEXT_DAY)
+
+
+def test_an_error_names_the_batch_that_was_not_scored(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An input that is missing does not know which batch it is missed by."""
+    monkeypatch.setattr(score_batch.ObjectStore, "of_job", lambda _bucket: store)
+    monkeypatch.setattr(score_batch.boto3, "client", lambda *_, **__: None)
+    monkeypatch.setenv("MLPIPE_ML_ROOT", str(tmp_path))
+    given = ScoreArguments(
+        model=MODEL,
+        partition=DAY,
+        bucket=store.bucket,
+        lookback=3,
+        schema_key="code/missing.json",
+        registry_table="registry",
+        code_version="v",
+        batch_id=BATCH,
+    )
+    monkeypatch.setattr("sys.argv", ["score_batch.py", *given.container_arguments()])
+    with pytest.raises(ObjectMissingError):
+        run_script(score_batch.main)
+    message = (tmp_path / "output" / "message").read_text()
+    assert "code/missing.json does not exist" in message
+    assert f"Attempt 1 at batch {BATCH} of m for {DAY} ended so." in message
