@@ -131,4 +131,28 @@ def training_metadata(metrics: Mapping[str, Any], evaluation: Mapping[str, Any] 
         for name in ("model_version", "first_partition", "last_partition", "rows", "code_version")
         if name in metrics
     }
-    return shown if evaluation is None else {**shown, "evaluation": dg.MetadataValue.json(evaluation)}
+    if evaluation is None:
+        return shown
+    figures = {}
+    for metric in evaluation["metrics"]:
+        kind, baselines = metric["kind"], metric["baselines"]
+        figures |= {kind: metric["value"], **{f"{kind}_{name}": value for name, value in baselines.items()}}
+    return {
+        **shown,
+        **figures,
+        "held_out_report": held_out_report(evaluation),
+        "evaluation": dg.MetadataValue.json(evaluation),
+    }
+
+
+def held_out_report(evaluation: Mapping[str, Any]) -> str:
+    """Return an evaluation in one line for people: each metric beside its naive baselines."""
+    first, last = evaluation["evaluated_on"]
+    told = []
+    for metric in evaluation["metrics"]:
+        baselines = ", ".join(
+            f"{name.replace('_', ' ')} {value}" for name, value in metric["baselines"].items()
+        )
+        verdict = "better than" if metric["beats_baselines"] else "NOT better than"
+        told.append(f"{metric['kind']} {metric['value']} on {metric['rows']} rows, {verdict} {baselines}")
+    return f"{first} to {last}: {'; '.join(told)}"

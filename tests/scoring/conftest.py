@@ -8,15 +8,13 @@ import pytest
 
 from infra.local.raw_data import upload_days
 from prediction_contract.job_arguments import TrainArguments
-from tests.scoring.prediction_schemas import SCHEMAS
-from tests.scoring.scoring_jobs import CODE_VERSION, ScoringJobs
+from tests.scoring.declared_models import SCHEMAS, TRAINING
+from tests.scoring.scoring_jobs import CODE_VERSION, LAST_PREPARED, ScoringJobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.stack_runs import LocalStack
-
-LAST_EVALUATED = "2013-02-14"
 
 
 @pytest.fixture(scope="session")
@@ -30,19 +28,15 @@ def jobs(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> ScoringJo
 
 @pytest.fixture(scope="session")
 def trained(jobs: ScoringJobs) -> dict[str, dict[str, Any]]:
-    """Prepare features, train both models on January, and give their training jobs by model."""
-    for name in [jobs.start_features(model, "2013-01-01", "2013-02-15") for model in SCHEMAS]:
+    """Prepare features, train both models as they declare, and give their training jobs by model."""
+    for name in [
+        jobs.start_features(model, TRAINING[model]["first_partition"], LAST_PREPARED) for model in SCHEMAS
+    ]:
         jobs.completed(name)
     names = {}
     for model in SCHEMAS:
         arguments = TrainArguments(
-            model=model,
-            bucket=jobs.bucket,
-            first_partition="2013-01-01",
-            last_partition="2013-01-31",
-            first_evaluated="2013-02-01",
-            last_evaluated=LAST_EVALUATED,
-            code_version=CODE_VERSION,
+            model=model, bucket=jobs.bucket, code_version=CODE_VERSION, **TRAINING[model]
         )
         names[model] = jobs.start_training(arguments)
     return {model: jobs.completed(name) for model, name in names.items()}

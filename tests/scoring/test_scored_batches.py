@@ -18,8 +18,8 @@ from prediction_contract.delta_table import check_delta_table
 from prediction_contract.manifest import Manifest
 from prediction_contract.row import row_contract
 from prediction_contract.s3_layout import done_key
-from tests.scoring.prediction_schemas import SCHEMAS
-from tests.scoring.scoring_jobs import ScoringJobs, stack_options
+from tests.scoring.declared_models import SCHEMAS, TRAINING
+from tests.scoring.scoring_jobs import LAST_PREPARED, ScoringJobs, stack_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,9 +35,12 @@ from sagemaker_scripts import score_batch
 from sagemaker_scripts.container import run_script
 from sagemaker_scripts.object_store import ObjectStore
 
+put_new = ObjectStore.put_new
+
 def die(store, key, content):
-    assert key.startswith("done/")
-    os.kill(os.getpid(), signal.SIGKILL)
+    if key.startswith("done/"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return put_new(store, key, content)
 
 ObjectStore.put_new = die
 sys.exit(run_script(score_batch.main))
@@ -124,11 +127,18 @@ def test_every_model_beats_its_baseline_on_days_it_has_not_seen(
     """The training job's own evaluation on February says so, metric by metric, with its baselines."""
     prefix = f"models/{model}/{trained[model]['TrainingJobName']}/"
     evaluation = json.loads(jobs.content(f"{prefix}evaluation.json"))
-    assert evaluation["trained_on"][1] < evaluation["evaluated_on"][0]
+    declared = TRAINING[model]
+    assert evaluation["trained_on"] == [declared["first_partition"], declared["last_partition"]]
+    assert evaluation["evaluated_on"] == [declared["first_evaluated"], declared["last_evaluated"]]
+    assert evaluation["evaluated_on"][0] > evaluation["trained_on"][1]
+    assert evaluation["outcomes_known_at"] == LAST_PREPARED
     for metric in evaluation["metrics"]:
         assert metric["beats_baselines"], metric
-        baseline = metric["baselines"]["train_mean"]
-        assert metric["value"] < baseline if metric["kind"] == "mae" else metric["value"] > baseline
+        for baseline in metric["baselines"].values():
+            better = metric["value"] < baseline if metric["kind"] == "mae" else metric["value"] > baseline
+            assert better, metric
+        # What was cancelled has no outcome, and nothing else is left out.
+        assert 0.9 * evaluation["predictions"] < metric["rows"] < evaluation["predictions"]
     kinds = [metric["kind"] for metric in evaluation["metrics"]]
     assert kinds == (["mae", "roc_auc"] if model == "flight_delay" else ["mae"])
     metrics = json.loads(jobs.content(f"{prefix}metrics.json"))
@@ -136,6 +146,7 @@ def test_every_model_beats_its_baseline_on_days_it_has_not_seen(
         evaluation["metrics"][0]["value"]
     )
     assert metrics["rows"] > 1000
+    assert metrics["outcomes_known_at"] == declared["first_evaluated"]
 
 
 @pytest.mark.parametrize("model", sorted(SCHEMAS))
@@ -189,12 +200,13 @@ def test_a_job_killed_before_the_manifest_is_repeated_without_doubled_rows(jobs:
     assert "exit code: 137" in killed["FailureReason"]
     with pytest.raises(jobs.client("s3").exceptions.NoSuchKey):
         jobs.content(done_key(model, batch_id))
+    uri = f"s3://{jobs.bucket}/predictions/{model}/delta/"
+    killed_rows = DeltaTable(uri, storage_options=stack_options(jobs.environment)).to_pyarrow_table()
+    assert len(delta_rows(killed_rows, batch_id)) > 40
 
     manifest = check_batch(jobs, jobs.scored(jobs.score_arguments(model, day, batch_id=batch_id, attempt=2)))
     assert manifest.attempt == 2
-    head = DeltaTable(
-        f"s3://{jobs.bucket}/predictions/{model}/delta/", storage_options=stack_options(jobs.environment)
-    )
+    head = DeltaTable(uri, storage_options=stack_options(jobs.environment))
     assert len(delta_rows(head.to_pyarrow_table(), batch_id)) == manifest.row_count
 
 

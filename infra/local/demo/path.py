@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from prediction_contract.manifest import Manifest
     from prediction_contract.registry.records import BatchRecord
 
-TRAINED_ON = ("2013-01-08", "2013-01-31")
+# What the models learn from and are evaluated on, as far as raw data tells what became of it.
+PREPARED = ("2013-01-08", "2013-02-28")
 _SENSOR = "done_files"
 _TRAINING_SECONDS = 420
 _SCORING_SECONDS = 300
@@ -76,9 +77,9 @@ class ModelPath:
     environment: Mapping[str, str]
 
     def start_training(self) -> str:
-        """Prepare the features of the training days and train on them, in one run; return its id."""
+        """Prepare features, train and evaluate on them, in one run; return its id."""
         assets = [f"{self.model}/features", f"{self.model}/trained_model"]
-        return self.dagster.launch_assets(assets, first=TRAINED_ON[0], last=TRAINED_ON[1])
+        return self.dagster.launch_assets(assets, first=PREPARED[0], last=PREPARED[1])
 
     def await_training(self, run_id: str) -> dict[str, str]:
         """Wait for the training and return what is known of the model."""
