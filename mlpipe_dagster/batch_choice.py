@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.asset_names import DAGSTER_PARTITION_TAG, chosen_batch_tag
+from mlpipe_dagster.asset_names import DAGSTER_PARTITION_TAG, choosing_intent_tag, chosen_batch_tag
+from mlpipe_dagster.intents import intent_of
 from prediction_contract.batch import Partition
 from prediction_contract.errors import ContractError
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
 from prediction_contract.registry.table import RegistryTable
 
+# Some steps of an earlier run, executed again, are about its batch.
+_STEP_SELECTION = "dagster/step_selection"
 _LOADABLE = frozenset({LoadState.DONE, LoadState.LOADING, LoadState.LOADED, LoadState.VERIFIED})
 
 
@@ -49,15 +51,29 @@ def chosen_batch(
     Raises:
         NoBatchError: Nothing was named, and the partition has no batch to take.
     """
-    tag = chosen_batch_tag(model)
     present = instance.get_run_by_id(run.run_id) or run
-    chosen = configured or present.tags.get(tag, "")
+    intent, _ = intent_of(instance, present)
+    chosen = configured or _kept_choice(present, model, intent)
     if not chosen:
         partition = Partition.from_dagster_key(partition_key_of(run, model))
         chosen = newest_batch(registry.batches(model), model, partition).batch_id
-    if present.tags.get(tag) != chosen:
-        instance.add_run_tags(run.run_id, {tag: chosen})
+    keep_choice(instance, present, model, chosen)
     return chosen
+
+
+def keep_choice(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str, batch_id: str) -> None:
+    """Keep in a run's tags which batch it is about, so that its later steps and its retries take the same."""
+    intent, _ = intent_of(instance, run)
+    kept = {chosen_batch_tag(model): batch_id, choosing_intent_tag(model): intent}
+    if any(run.tags.get(tag) != value for tag, value in kept.items()):
+        instance.add_run_tags(run.run_id, kept)
+
+
+def _kept_choice(run: dg.DagsterRun, model: str, intent: str) -> str:
+    """Return the batch in a run's tags, unless the run was executed anew as a whole and inherited them."""
+    chooser = run.tags.get(choosing_intent_tag(model), intent)
+    is_inherited = chooser != intent and _STEP_SELECTION not in run.tags
+    return "" if is_inherited else run.tags.get(chosen_batch_tag(model), "")
 
 
 def newest_batch(records: Iterable[BatchRecord], model: str, partition: str) -> BatchRecord:
@@ -96,13 +112,3 @@ def partition_key_of(run: dg.DagsterRun, model: str) -> str:
             model=model,
         )
     return key
-
-
-def batch_metadata(record: BatchRecord) -> dict[str, Any]:
-    """Return what a person wants to see of a batch beside any of its assets."""
-    return {
-        "batch_id": record.batch_id,
-        "partition": record.partition,
-        "load_state": str(record.load_state),
-        "release_state": str(record.release_state),
-    }

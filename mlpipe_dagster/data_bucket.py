@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from prediction_contract.errors import ContractError
 from prediction_contract.manifest import MANIFEST_BYTES
+from prediction_contract.row import LINE_BYTES
 from prediction_contract.s3_layout import done_prefix
 
 _DONE = "done/"
@@ -63,8 +65,11 @@ class DataBucket:
             ObjectMissingError: There is none.
             ObjectUnreadableError: S3 refuses to give it.
         """
+        return self._open(key).read(most_bytes + 1)
+
+    def _open(self, key: str) -> Any:
         try:
-            return self._client.get_object(Bucket=self.name, Key=key)["Body"].read(most_bytes + 1)
+            return self._client.get_object(Bucket=self.name, Key=key)["Body"]
         except self._client.exceptions.NoSuchKey as error:
             raise ObjectMissingError(
                 f"s3://{self.name}/{key} does not exist", remedy="Run the step that writes it, then this one"
@@ -74,6 +79,17 @@ class DataBucket:
                 f"s3://{self.name}/{key} cannot be read: {error}",
                 remedy="Look at the rights to it and to the key it is encrypted with",
             ) from error
+
+    def lines(self, key: str) -> Iterator[bytes]:
+        """Yield the lines of a gzip-compressed object as they come, none longer than any row may be.
+
+        Raises:
+            ObjectMissingError: There is none.
+            ObjectUnreadableError: S3 refuses to give it.
+        """
+        with gzip.GzipFile(fileobj=self._open(key), mode="rb") as lines:
+            while line := lines.readline(LINE_BYTES + 1):
+                yield line
 
     def read_json(self, key: str) -> Any:
         """Return a JSON document that the platform itself has written.

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from prediction_contract.batch import Partition
 from prediction_contract.errors import ContractError
+from prediction_contract.metrics import Metric, Metrics
 from prediction_contract.resource_names import require_model_name
 from prediction_contract.schema import Column, ColumnType, PredictionSchema
 
@@ -63,13 +64,40 @@ class DeclaredColumn(DeclaredModel):
     description: str = ""
 
 
+class DeclaredMetric(DeclaredModel):
+    """How well a prediction column foretells an outcome column that `features` returns."""
+
+    kind: Literal["mae", "roc_auc"]
+    predicted: str
+    actual: str
+
+
 class TrainingRange(DeclaredModel):
-    """The partitions that the model learns from, and the later ones it is tried on, all included."""
+    """The partitions that the model learns from, and the later ones it is evaluated on, all included."""
 
     first_partition: PartitionText
     last_partition: PartitionText
     first_evaluated: PartitionText | None = None
     last_evaluated: PartitionText | None = None
+    metrics: list[DeclaredMetric] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """Refuse half an evaluation, and one on partitions that the model has learned from."""
+        given = (self.first_evaluated, self.last_evaluated, self.metrics or None)
+        if any(given) and not all(given):
+            raise ValueError("an evaluation needs first_evaluated, last_evaluated and metrics")
+        if self.first_evaluated and self.first_evaluated <= self.last_partition:
+            raise ValueError(f"first_evaluated is not later than last_partition {self.last_partition}")
+        _ = self.metrics_text
+        return self
+
+    @property
+    def metrics_text(self) -> str | None:
+        """The metrics as the training job is told them."""
+        if not self.metrics:
+            return None
+        return Metrics.of(Metric(each.kind, each.predicted, each.actual) for each in self.metrics)
 
 
 class Compute(DeclaredModel):
@@ -130,6 +158,7 @@ class ModelDeclaration(DeclaredModel):
         owners: As Dagster takes them: `team:name` or an e-mail address.
         partitions: Which partitions there are.
         raw_inputs: Asset keys of the raw data, `/` between their parts.
+        history_days: How many days before a partition its features are made of.
         training: What it learns from.
         lookback: How many partitions back the previous batch may lie; 0 for none.
         columns: Of its predictions.
@@ -145,6 +174,7 @@ class ModelDeclaration(DeclaredModel):
     owners: list[str] = Field(default_factory=list)
     partitions: Partitions
     raw_inputs: list[str] = Field(default_factory=list)
+    history_days: int = Field(default=14, ge=1, le=366)
     training: TrainingRange
     lookback: int = Field(default=7, ge=0, le=366)
     columns: list[DeclaredColumn]

@@ -9,11 +9,15 @@ from mlpipe_dagster.data_bucket import DataBucket
 from prediction_contract.errors import ContractError, InvalidNameError, RuleViolationError
 from prediction_contract.manifest import Manifest, parse_manifest, validate
 from prediction_contract.registry.manifest_rules import ManifestFacts, refuse_manifest, register_batch
-from prediction_contract.registry.records import LoadState
+from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import DoneKey, parse_done_key
 
 _LONGEST_REASON = 1000
+
+
+class ManifestReplacedError(ContractError):
+    """The done file of a batch is not the one that the registry knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,16 +113,31 @@ def refuse(registry: RegistryTable, noticed: Noticed, reason: str) -> Noticed:
     )
 
 
-def read_manifest_of(bucket: DataBucket, key: str) -> Manifest:
-    """Return the valid manifest under a key.
+def registered_manifest(bucket: DataBucket, record: BatchRecord) -> Manifest:
+    """Return the manifest that a batch was registered with.
 
     Raises:
-        ObjectMissingError: There is none.
-        InvalidManifestError: It is not one that the platform may act on.
+        ObjectMissingError: It is gone.
+        ManifestReplacedError: Another done file lies in its place.
     """
-    manifest = parse_manifest(bucket.read(key))
-    validate(manifest, bucket=bucket.name, key=key)
+    content = bucket.read(record.manifest_key)
+    try:
+        manifest = parse_manifest(content)
+        validate(manifest, bucket=bucket.name, key=record.manifest_key)
+    except ContractError as error:
+        raise _replaced(record, error.what) from error
+    if manifest.digest != record.manifest_digest:
+        raise _replaced(record, f"its digest is {manifest.digest}")
     return manifest
+
+
+def _replaced(record: BatchRecord, found: str) -> ManifestReplacedError:
+    return ManifestReplacedError(
+        f"{record.manifest_key} is not the done file that the batch was registered with: {found.rstrip('.')}",
+        remedy="Put the registered one back, and deliver the correction as a new batch",
+        model=record.model,
+        batch_id=record.batch_id,
+    )
 
 
 def manifest_facts(manifest: Manifest) -> ManifestFacts:

@@ -165,15 +165,7 @@ class Publisher:
         )
 
     def _record(self, batch_id: str) -> BatchRecord:
-        record = self.registry.batch(self.model, batch_id)
-        if record is None:
-            raise PublishingError(
-                "The registry does not know the batch",
-                remedy=f"See `mlpipe batches {self.model}`",
-                model=self.model,
-                batch_id=batch_id,
-            )
-        return record
+        return known_batch(self.registry, self.model, batch_id)
 
     def _release(self) -> publication_rules.Release:
         return self.registry.release(
@@ -226,6 +218,23 @@ class Publisher:
     @property
     def _retention(self) -> timedelta:
         return timedelta(days=self.declaration.retention.superseded_days)
+
+
+def known_batch(registry: RegistryTable, model: str, batch_id: str) -> BatchRecord:
+    """Return a batch's record.
+
+    Raises:
+        PublishingError: The registry does not know the batch.
+    """
+    record = registry.batch(model, batch_id)
+    if record is None:
+        raise PublishingError(
+            "The registry does not know the batch",
+            remedy=f"See `mlpipe batches {model}`",
+            model=model,
+            batch_id=batch_id,
+        )
+    return record
 
 
 def serving_text(

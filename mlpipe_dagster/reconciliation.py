@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlpipe_dagster.online_count import OnlineCount
 from prediction_contract.load_report import LoadReport
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally
 
@@ -21,6 +22,8 @@ class StoreBalance:
         quarantined: Refused rows, which no store holds.
         read_back: Rows that the load read back and found equal.
         must_read_back: Whether all of them had to be.
+        looked_up: Rows that Dagster itself looked up in a store too large to be counted.
+        missing: How many of these were not there.
     """
 
     store: str
@@ -29,6 +32,8 @@ class StoreBalance:
     quarantined: RowTally
     read_back: int
     must_read_back: bool
+    looked_up: int = 0
+    missing: int = 0
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -48,6 +53,11 @@ class StoreBalance:
             found.append(
                 f"of {self.stored.rows} rows in {self.store} {self.read_back} were read back and found equal"
             )
+        if self.missing > self.quarantined.rows:
+            found.append(
+                f"of {self.looked_up} rows that were looked up in {self.store} {self.missing} are not there, "
+                f"and {self.quarantined.rows} are in quarantine"
+            )
         return tuple(found)
 
     def metadata(self) -> dict[str, int | str]:
@@ -57,19 +67,27 @@ class StoreBalance:
             "rows_stored": self.stored.rows,
             "rows_quarantined": self.quarantined.rows,
             "rows_read_back": self.read_back,
+            "rows_looked_up": self.looked_up,
             "checksum_promised": str(self.promised.checksum % _SPAN),
             "checksum_found": str(self.stored.plus(self.quarantined).checksum % _SPAN),
         }
 
 
 def balances(
-    report: LoadReport, promised: RowTally, snowflake: RowTally, *, must_read_back: bool
+    report: LoadReport,
+    promised: RowTally,
+    online: OnlineCount,
+    snowflake: RowTally,
+    *,
+    must_read_back: bool,
 ) -> tuple[StoreBalance, StoreBalance]:
     """Return the balances of DynamoDB and Snowflake.
 
     Args:
         report: The complete load's.
         promised: Rows and checksum of the manifest, from the registry.
+        online: What was found in DynamoDB after the load; of a batch too large for it, some rows beside what
+            the load's report says.
         snowflake: What was counted in Snowflake after the load.
         must_read_back: Whether the load had to read every row back.
 
@@ -86,8 +104,10 @@ def balances(
     return (
         StoreBalance(
             store="dynamodb",
-            stored=report.dynamodb.rows,
+            stored=online.found if online.is_whole else report.dynamodb.rows,
             read_back=report.dynamodb.verified_rows,
+            looked_up=online.asked,
+            missing=0 if online.is_whole else online.asked - online.found.rows,
             **common,
         ),
         StoreBalance(store="snowflake", stored=snowflake, read_back=report.snowflake.verified_rows, **common),

@@ -6,8 +6,10 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key, chosen_batch_tag
+from mlpipe_dagster.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key
+from mlpipe_dagster.batch_choice import keep_choice
 from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.intents import batch_id_of
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.noticing import Noticed, notice
@@ -70,9 +72,9 @@ def predictions_asset(
             ),
         )
         noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id))
-        manifest = accepted_manifest(noticed)
+        manifest = accepted_manifest(context, noticed)
         # A load in the same run takes this batch and no other.
-        context.instance.add_run_tags(context.run_id, {chosen_batch_tag(model): batch_id})
+        keep_choice(context.instance, context.run, model, batch_id)
         return dg.MaterializeResult(metadata={**done.metadata, **manifest_metadata(manifest)})
 
     return predictions
@@ -110,14 +112,14 @@ def published_schema(platform: Platform, declaration: ModelDeclaration) -> str:
     return key
 
 
-def accepted_manifest(noticed: Noticed) -> Manifest:
+def accepted_manifest(context: dg.AssetExecutionContext, noticed: Noticed) -> Manifest:
     """Return the manifest of a done file.
 
     Raises:
         dagster.Failure: The platform refuses it; a retry would change nothing.
     """
     if noticed.manifest is None or noticed.refusal is not None:
-        raise dg.Failure(f"The done file {noticed.key} is refused: {noticed.refusal}", allow_retries=False)
+        raise final_failure(context, f"The done file {noticed.key} is refused: {noticed.refusal}")
     return noticed.manifest
 
 

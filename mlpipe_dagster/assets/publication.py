@@ -6,17 +6,17 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.asset_names import DYNAMODB, PUBLICATION, SNOWFLAKE, asset_key, op_name
+from mlpipe_dagster.asset_names import DYNAMODB, PUBLICATION, SNOWFLAKE, asset_key
 from mlpipe_dagster.batch_choice import BatchConfig, chosen_batch
 from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.intents import intent_of
-from mlpipe_dagster.noticing import read_manifest_of
-from mlpipe_dagster.publishing import Publication, Publisher, serving_text
+from mlpipe_dagster.noticing import ManifestReplacedError, registered_manifest
+from mlpipe_dagster.publishing import Publication, Publisher, known_batch, serving_text
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry.records import Request
-from prediction_contract.s3_layout import done_key
 
 _RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
 
@@ -53,7 +53,10 @@ def publication_asset(
     ) -> dg.MaterializeResult[Any]:
         settings, registry = platform.settings, platform.registry
         batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
-        manifest = read_manifest_of(platform.bucket, done_key(model, batch_id))
+        try:
+            manifest = registered_manifest(platform.bucket, known_batch(registry, model, batch_id))
+        except ManifestReplacedError as error:
+            raise final_failure(context, str(error)) from error
         first_run_id, _ = intent_of(context.instance, context.run)
         request = Request(
             # The same for every retry of the same intent: a lost answer then does nothing twice.
@@ -76,7 +79,7 @@ def publication_asset(
             try:
                 published = publisher.publish(batch_id, request, serving)
             except RuleViolationError as violation:
-                raise dg.Failure(str(violation), allow_retries=False) from violation
+                raise final_failure(context, str(violation)) from violation
             projected = session.project(model, registry.publications(model))
         context.log.info("%s: %s %s", batch_id, published.outcome, published.reason)
         return dg.MaterializeResult(
@@ -97,8 +100,3 @@ def publication_metadata(published: Publication) -> dict[str, Any]:
         "reason": published.reason,
     }
     return {name: value for name, value in shown.items() if value not in {None, ""}}
-
-
-def publication_op(model: str) -> str:
-    """Return the op whose config names the batch to publish."""
-    return op_name(model, PUBLICATION)

@@ -11,6 +11,7 @@ from mlpipe_dagster.assets.predictions import accepted_manifest, column_schema
 from mlpipe_dagster.batch_choice import BatchConfig, chosen_batch
 from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError
 from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.noticing import notice
 from mlpipe_dagster.resources.job_runs import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
@@ -36,31 +37,10 @@ def tables_asset(
 ) -> dg.AssetsDefinition:
     """Return both tables; either may be selected alone, and the job loads both all the same."""
     model = declaration.name
-    common: dict[str, Any] = {
-        "deps": [asset_key(model, PREDICTIONS)],
-        "group_name": model,
-        "owners": declaration.owners,
-        "skippable": True,
-        "partitions_def": partitions,
-        "metadata": {"dagster/column_schema": column_schema(declaration)},
-    }
 
     @dg.multi_asset(
         name=load_op_name(model),
-        specs=[
-            dg.AssetSpec(
-                asset_key(model, DYNAMODB),
-                kinds={"dynamodb", "glue"},
-                description="The batch's items, which the API serves once the batch is live.",
-                **common,
-            ),
-            dg.AssetSpec(
-                asset_key(model, SNOWFLAKE),
-                kinds={"snowflake", "glue"},
-                description="The batch's rows, which the live view shows once the batch is live.",
-                **common,
-            ),
-        ],
+        specs=table_specs(declaration, partitions),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
         retry_policy=_RETRIES,
@@ -77,7 +57,7 @@ def tables_asset(
         registry, bucket = platform.registry, platform.bucket
         batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
         if registry.batch(model, batch_id) is None:
-            accepted_manifest(notice(bucket, registry, done_key(model, batch_id)))
+            accepted_manifest(context, notice(bucket, registry, done_key(model, batch_id)))
         loading = BatchLoad(
             declaration=declaration,
             settings=platform.settings,
@@ -88,13 +68,37 @@ def tables_asset(
         try:
             report, known = loading.run(context, batch_id, again=config.again)
         except BatchRefusedError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise final_failure(context, str(error)) from error
         for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):
             key = asset_key(model, asset)
             if key in context.selected_asset_keys and store is not None:
                 yield dg.MaterializeResult(asset_key=key, metadata={**known, **table_metadata(report, store)})
 
     return load
+
+
+def table_specs(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> list[dg.AssetSpec]:
+    """Return what Dagster shows of both tables."""
+    described = (
+        (DYNAMODB, "The batch's items, which the API serves once the batch is live."),
+        (SNOWFLAKE, "The batch's rows, which the live view shows once the batch is live."),
+    )
+    return [
+        dg.AssetSpec(
+            asset_key(declaration.name, store),
+            deps=[asset_key(declaration.name, PREDICTIONS)],
+            kinds={store, "glue"},
+            description=description,
+            group_name=declaration.name,
+            owners=declaration.owners,
+            skippable=True,
+            partitions_def=partitions,
+            metadata={"dagster/column_schema": column_schema(declaration)},
+        )
+        for store, description in described
+    ]
 
 
 def table_metadata(report: LoadReport, store: StoreReport) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def features_asset(
             partition=first,
             last_partition=None if last == first else last,
             bucket=settings.data_bucket,
+            history_days=declaration.history_days,
             run_id=batch_id,
             code_version=settings.code_version,
         )
@@ -87,6 +88,7 @@ def trained_model_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
             last_partition=training.last_partition,
             first_evaluated=training.first_evaluated,
             last_evaluated=training.last_evaluated,
+            metrics=training.metrics_text,
             code_version=settings.code_version,
         )
         request = training_request(settings, declaration.training_compute, arguments)

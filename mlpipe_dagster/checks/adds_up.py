@@ -10,6 +10,8 @@ from mlpipe_dagster.asset_names import ADDS_UP, DYNAMODB, SNOWFLAKE, asset_key
 from mlpipe_dagster.batch_choice import chosen_batch
 from mlpipe_dagster.batch_loading import LoadFailedError, load_report
 from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.noticing import registered_manifest
+from mlpipe_dagster.online_count import count_online
 from mlpipe_dagster.reconciliation import StoreBalance, balances, evidence
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -45,10 +47,18 @@ def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         batch_id = chosen_batch(context.instance, context.run, registry, model)
         record, attempt = loaded_batch(registry, model, batch_id)
         report = load_report(platform.bucket, model, batch_id, attempt)
+        online = count_online(
+            platform.bucket,
+            platform.client("dynamodb"),
+            platform.settings.deployment.online_table(model),
+            registered_manifest(platform.bucket, record),
+        )
         with warehouse.session() as session:
             counted = session.batch_tally(model, declaration.prediction_schema, batch_id)
         promised = RowTally(rows=record.row_count, checksum=int(record.checksum))
-        both = balances(report, promised, counted, must_read_back=declaration.quality.verify == "full")
+        both = balances(
+            report, promised, online, counted, must_read_back=declaration.quality.verify == "full"
+        )
         if not any(balance.faults for balance in both):
             verify(registry, declaration, batch_id, evidence(report, *both))
         for balance in both:

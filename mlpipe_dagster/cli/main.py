@@ -14,8 +14,8 @@ from typing import Any
 
 from mlpipe_dagster.cli.declared_models import declared_model
 from mlpipe_dagster.cli.load_run import run_load
-from mlpipe_dagster.noticing import read_manifest_of
-from mlpipe_dagster.publishing import Publication, Publisher, PublishingError, serving_text
+from mlpipe_dagster.noticing import registered_manifest
+from mlpipe_dagster.publishing import Publication, Publisher, known_batch, serving_text
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.warehouse_projection import WarehouseSession
 from prediction_contract.errors import ContractError
@@ -64,15 +64,8 @@ def batches(options: argparse.Namespace, platform: Platform) -> list[dict[str, A
 def publish(options: argparse.Namespace, platform: Platform) -> dict[str, Any]:
     """Make a batch live, as a person's decision."""
     declaration = declared_model(options.model)
-    record = platform.registry.batch(options.model, options.batch_id)
-    if record is None:
-        raise PublishingError(
-            "The registry does not know the batch",
-            remedy=f"See `mlpipe batches {options.model}`",
-            model=options.model,
-            batch_id=options.batch_id,
-        )
-    manifest = read_manifest_of(platform.bucket, record.manifest_key)
+    record = known_batch(platform.registry, options.model, options.batch_id)
+    manifest = registered_manifest(platform.bucket, record)
     serving = serving_text(declaration, manifest, platform.settings.provider_url)
     return _changed(
         options, platform, lambda publisher, request: publisher.publish(options.batch_id, request, serving)

@@ -18,6 +18,7 @@ from prediction_contract.registry.load_rules import (
     RowTally,
     claim_load,
     complete_load,
+    refuse_load,
     verify_load,
 )
 from prediction_contract.registry.records import BatchRecord
@@ -128,6 +129,23 @@ class SmallModel:
         noticed = notice(self.platform.bucket, self.platform.registry, manifest.key)
         assert noticed.refusal is None
         return manifest.batch_id
+
+    def refuse(self, batch_id: str) -> None:
+        """Let a load find a fault of a batch before it writes a row."""
+        registry, later = self.platform.registry, now() + timedelta(minutes=5)
+        registry.carry_out(
+            lambda: claim_load(self.record(batch_id), token=TOKEN, confirm_by=later, now=now())
+        )
+        registry.carry_out(
+            lambda: refuse_load(
+                self.record(batch_id),
+                token=TOKEN,
+                manifest_digest=self.record(batch_id).manifest_digest,
+                reason="part-00000 is missing",
+                now=now(),
+                retention=DAYS,
+            )
+        )
 
     def verified_batch(self, **changes: Any) -> str:
         """Bring a batch to where it may be published, and return its id."""

@@ -13,7 +13,7 @@ import pytest
 from mlpipe_dagster.data_bucket import DataBucket, ObjectUnreadableError
 from mlpipe_dagster.sensors.done_file_marks import Cursor
 from mlpipe_dagster.sensors.done_files import MOST_RUNS, WINDOW_DAYS, done_files_tick
-from prediction_contract.registry.load_rules import begin_writing, claim_load, refuse_load
+from prediction_contract.registry.load_rules import begin_writing, claim_load
 from prediction_contract.registry.records import LoadState
 from tests.pipeline.small_model import TOKEN, SmallModel, now
 
@@ -114,29 +114,11 @@ def test_a_manifest_replaced_after_rows_were_written_is_refused(small_model: Sma
     assert (kept.load_state, kept.manifest_digest) == (LoadState.LOADING, original.digest)
 
 
-def refused_by_its_load(small: SmallModel, batch_id: str) -> None:
-    """Let a load find a fault of the batch before it writes a row."""
-    claim = claim_load(
-        small.record(batch_id), token=TOKEN, confirm_by=now() + timedelta(minutes=5), now=now()
-    )
-    small.platform.registry.carry_out(lambda: claim)
-    record = small.record(batch_id)
-    refusal = refuse_load(
-        record,
-        token=TOKEN,
-        manifest_digest=record.manifest_digest,
-        reason="part-00000 is missing",
-        now=now(),
-        retention=timedelta(days=1),
-    )
-    small.platform.registry.carry_out(lambda: refusal)
-
-
 def test_a_redelivery_after_the_missing_part_was_brought_is_loaded(small_model: SmallModel) -> None:
     """The same done file, put again once its batch was refused, is one more run, and only one."""
     manifest = small_model.deliver(small_model.manifest())
     first = tick(small_model)
-    refused_by_its_load(small_model, manifest.batch_id)
+    small_model.refuse(manifest.batch_id)
     assert tick(small_model, first.cursor).run_requests == []
 
     small_model.deliver(manifest)
@@ -154,7 +136,7 @@ def test_a_lost_cursor_does_not_try_refused_batches_again(small_model: SmallMode
     """Nobody has delivered them anew: the refusal stands."""
     manifest = small_model.deliver(small_model.manifest())
     tick(small_model)
-    refused_by_its_load(small_model, manifest.batch_id)
+    small_model.refuse(manifest.batch_id)
     assert tick(small_model).run_requests == []
     assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
 

@@ -114,3 +114,27 @@ def test_a_run_without_partition_is_refused(instance: dg.DagsterInstance) -> Non
     """Nobody guesses which partition was meant."""
     with pytest.raises(NoBatchError, match="partition"):
         partition_key_of(run_of(instance), "things")
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"),
+    [
+        ({}, NEWER),
+        ({"dagster__is_resume_retry": "true"}, OLDER),
+        ({"dagster__retry_number": "1"}, OLDER),
+        ({"dagster__step_selection": "things__adds_up"}, OLDER),
+    ],
+)
+def test_only_a_whole_run_executed_again_on_purpose_chooses_anew(
+    instance: dg.DagsterInstance, kind: dict[str, str], taken: str
+) -> None:
+    """Dagster hands a run's tags on; what a retry keeps, a new intent must not."""
+    first = run_of(instance, dagster__partition="2013-02-01")
+    chosen_batch(instance, first, Records(record(OLDER)), "things")  # type: ignore[arg-type]  # a fake
+    parent = instance.get_run_by_id(first.run_id)
+    assert parent is not None
+    tags = {**parent.tags, "dagster__parent_run_id": first.run_id, **kind}
+    again = run_of(instance, **tags)
+    found = Records(record(OLDER), record(NEWER))
+    for _ in range(2):
+        assert chosen_batch(instance, again, found, "things") == taken  # type: ignore[arg-type]  # a fake

@@ -90,6 +90,19 @@ def test_the_entry_says_how_the_batch_is_served(small_model: SmallModel) -> None
     assert serving.schema == small_model.declaration.prediction_schema
 
 
+@pytest.mark.parametrize("content", [b"{", None])
+def test_a_done_file_replaced_after_the_load_is_not_published(
+    small_model: SmallModel, content: bytes | None
+) -> None:
+    """What is served is what was loaded and checked, or nothing."""
+    batch_id = small_model.verified_batch()
+    replaced = small_model.manifest(batch_id, model_version="v2")
+    small_model.platform.bucket.put(replaced.key, content or replaced.to_bytes())
+    with pytest.raises(dg.Failure, match=rf"{batch_id}.*registered with"):
+        materialized(small_model)
+    assert publisher(small_model).pointer() is None
+
+
 def test_publishing_what_is_live_changes_nothing(small_model: SmallModel) -> None:
     """Materializing the same partition again leaves one entry, in the registry and in Snowflake."""
     batch_id = small_model.verified_batch()

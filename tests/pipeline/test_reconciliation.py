@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from mlpipe_dagster.online_count import OnlineCount
 from mlpipe_dagster.reconciliation import balances, evidence
 from prediction_contract.load_report import LOADED, LoadReport, QuarantineReport, StoreReport
 from prediction_contract.registry.load_rules import RowTally
@@ -16,7 +17,7 @@ REFUSED = RowTally(rows=1, checksum=7)
 STORED = RowTally(rows=9, checksum=-12)
 
 
-def report(dynamodb: RowTally = STORED, read_back: int = 9) -> LoadReport:
+def report(read_back: int = 9) -> LoadReport:
     """Return a complete load's report."""
     return LoadReport(
         status=LOADED,
@@ -28,15 +29,23 @@ def report(dynamodb: RowTally = STORED, read_back: int = 9) -> LoadReport:
         started_at="2026-11-23T01:02:03Z",
         ended_at="2026-11-23T01:02:09Z",
         items_expire_at=1,
-        dynamodb=StoreReport(table="t", rows=dynamodb, verified_rows=read_back),
+        dynamodb=StoreReport(table="t", rows=STORED, verified_rows=read_back),
         snowflake=StoreReport(table="T", rows=STORED, verified_rows=read_back),
         quarantine=QuarantineReport(rows=REFUSED),
     )
 
 
+def counted(found: RowTally, *, asked: int = 9, is_whole: bool = True) -> OnlineCount:
+    """Return what was found in DynamoDB."""
+    return OnlineCount(asked=asked, found=found, is_whole=is_whole)
+
+
+WHOLE = counted(STORED)
+
+
 def test_stored_and_refused_rows_make_up_the_batch() -> None:
     """Nothing is at fault, and the evidence is what the registry's rule needs."""
-    both = balances(report(), PROMISED, STORED, must_read_back=True)
+    both = balances(report(), PROMISED, WHOLE, STORED, must_read_back=True)
     assert [balance.faults for balance in both] == [(), ()]
     found = evidence(report(), *both)
     assert (found.attempt, found.dynamodb, found.snowflake, found.quarantined) == (2, STORED, STORED, REFUSED)
@@ -49,19 +58,31 @@ def test_stored_and_refused_rows_make_up_the_batch() -> None:
 @pytest.mark.parametrize("store", ["dynamodb", "snowflake"])
 def test_a_store_that_differs_is_at_fault(store: str, stored: RowTally, fault: str) -> None:
     """A missing row and a row of another content are each found, in the store that has them."""
-    online = report(stored) if store == "dynamodb" else report()
-    both = balances(online, PROMISED, stored if store == "snowflake" else STORED, must_read_back=False)
+    online = counted(stored if store == "dynamodb" else STORED)
+    warehouse = stored if store == "snowflake" else STORED
+    both = balances(report(), PROMISED, online, warehouse, must_read_back=False)
     by_store = {balance.store: balance.faults for balance in both}
     assert fault in by_store.pop(store)[0]
     assert list(by_store.values()) == [()]
 
 
+@pytest.mark.parametrize(("found", "faults"), [(4, 0), (3, 1)])
+def test_a_large_batch_is_looked_up_in_part(found: int, faults: int) -> None:
+    """As many of the rows asked for may be missing as are in quarantine; what was loaded says the report."""
+    online = counted(RowTally(rows=found, checksum=1), asked=5, is_whole=False)
+    both = balances(report(), PROMISED, online, STORED, must_read_back=True)
+    assert [len(balance.faults) for balance in both] == [faults, 0]
+    assert evidence(report(), *both).dynamodb == STORED
+
+
 def test_rows_that_were_not_read_back_are_at_fault_only_where_all_must_be() -> None:
     """A load that verified a sample passes if the model asks for no more."""
     partial = report(read_back=3)
-    strict = balances(partial, PROMISED, STORED, must_read_back=True)
+    strict = balances(partial, PROMISED, WHOLE, STORED, must_read_back=True)
     assert all("read back" in balance.faults[0] for balance in strict)
-    assert not any(balance.faults for balance in balances(partial, PROMISED, STORED, must_read_back=False))
+    assert not any(
+        balance.faults for balance in balances(partial, PROMISED, WHOLE, STORED, must_read_back=False)
+    )
 
 
 def test_an_incomplete_report_is_no_evidence() -> None:
@@ -70,6 +91,7 @@ def test_an_incomplete_report_is_no_evidence() -> None:
         balances(
             dataclasses.replace(report(), status="failed", snowflake=None),
             PROMISED,
+            WHOLE,
             STORED,
             must_read_back=True,
         )

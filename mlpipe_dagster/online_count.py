@@ -1,0 +1,122 @@
+"""What DynamoDB holds of a batch, asked by Dagster itself: a load's report is no witness of its own work."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from mlpipe_dagster.data_bucket import DataBucket
+from prediction_contract.errors import ContractError, InvalidRowError
+from prediction_contract.manifest import Manifest
+from prediction_contract.online_item import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, DamagedItemError, OnlineItems
+from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.row import Row, row_contract
+
+MOST_LINES = 5_000
+_MOST_PARTS = 10
+# DynamoDB's own limit of a request.
+_KEYS_PER_REQUEST = 100
+_PATIENCE_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class OnlineTableBusyError(ContractError):
+    """The online table throttles for longer than a check can wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineCount:
+    """The rows that were looked up.
+
+    Attributes:
+        asked: How many keys were asked for.
+        found: Rows found under them, by what their items hold and not by what stands beside it; of a large
+            batch only those that are as in its JSON part.
+        is_whole: Whether these are all keys of the batch, or some of a large one.
+    """
+
+    asked: int
+    found: RowTally
+    is_whole: bool
+
+
+def count_online(
+    bucket: DataBucket, dynamodb: Any, table: str, manifest: Manifest, *, most_lines: int = MOST_LINES
+) -> OnlineCount:
+    """Look the rows of a batch's JSON parts up in the online table; of a large batch some of several parts.
+
+    Args:
+        bucket: Of the JSON parts.
+        dynamodb: A boto3 DynamoDB client.
+        table: The online table's name.
+        manifest: The batch's.
+        most_lines: How many lines are read at most.
+
+    Raises:
+        ObjectMissingError: A JSON part is gone.
+        OnlineTableBusyError: DynamoDB throttled for too long.
+    """
+    is_whole = manifest.row_count <= most_lines
+    asked, rows, checksum = 0, 0, 0
+    items = OnlineItems(manifest.schema)
+    expected = {row.key: row.checksum for row in _rows(bucket, manifest, None if is_whole else most_lines)}
+    keys = iter(expected)
+    while chunk := list(islice(keys, _KEYS_PER_REQUEST)):
+        asked += len(chunk)
+        for item in _items(dynamodb, table, manifest.batch_id, chunk):
+            try:
+                stored = items.read(item)
+            except DamagedItemError:
+                continue
+            if not is_whole and stored.row.checksum != expected.get(stored.row.key):
+                continue
+            rows += 1
+            checksum += stored.row.checksum
+    return OnlineCount(asked=asked, found=RowTally(rows=rows, checksum=checksum), is_whole=is_whole)
+
+
+def _rows(bucket: DataBucket, manifest: Manifest, most_lines: int | None) -> Iterator[Row]:
+    """Yield the acceptable rows of all parts, or of the first lines of parts from all over the batch."""
+    contract = row_contract(manifest.schema)
+    parts = manifest.json_parts
+    if most_lines is not None:
+        parts = parts[:: -(-len(parts) // _MOST_PARTS)]
+    lines_of_each = None if most_lines is None else most_lines // len(parts)
+    for part in parts:
+        for line in islice(bucket.lines(part.key), lines_of_each):
+            try:
+                yield contract.accept(line)
+            except InvalidRowError:
+                # It is in quarantine, and no store has it.
+                continue
+
+
+def _items(
+    dynamodb: Any,
+    table: str,
+    batch_id: str,
+    keys: Iterable[str],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Any]:
+    left: Any = [{KEY_ATTRIBUTE: {"S": key}, BATCH_ATTRIBUTE: {"S": batch_id}} for key in keys]
+    found: list[Any] = []
+    deadline, pause = time.monotonic() + _PATIENCE_SECONDS, 0.05
+    while True:
+        answer = dynamodb.batch_get_item(RequestItems={table: {"Keys": left, "ConsistentRead": True}})
+        found += answer["Responses"].get(table, [])
+        left = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+        if not left:
+            return found
+        if time.monotonic() + pause > deadline:
+            raise OnlineTableBusyError(
+                f"{table} did not return {len(left)} keys within {_PATIENCE_SECONDS:.0f} s",
+                remedy="Look at the table's throttling, then run the check again",
+                batch_id=batch_id,
+            )
+        sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
