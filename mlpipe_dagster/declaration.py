@@ -195,6 +195,14 @@ class ModelDeclaration(DeclaredModel):
             _ = self.prediction_schema
         except ContractError as error:
             raise ValueError(str(error)) from error
+        if self.lookback > self.history_days:
+            raise ValueError(
+                f"with lookback {self.lookback} and history_days {self.history_days} nobody knows what became "
+                "of the oldest previous batch"
+            )
+        for metric in self.training.metrics:
+            if metric.predicted not in self.prediction_schema.names:
+                raise ValueError(f"a metric names {metric.predicted}, which is none of the columns")
         return self
 
     @cached_property

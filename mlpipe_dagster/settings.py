@@ -13,6 +13,8 @@ from prediction_contract.warehouse_table import SESSION_PARAMETERS
 
 _PROVIDER_URL = re.compile("MLPIPE_([A-Z][A-Z0-9_]*)_URL")
 _SNOWFLAKE_REQUIRED = ("account", "user", "database", "schema", "warehouse")
+# No statement of Dagster's own takes longer, and without it the connector waits for ever.
+_SNOWFLAKE_SECONDS = 300
 _SNOWFLAKE_NUMBERS = ("port", "network_timeout", "login_timeout")
 
 
@@ -32,7 +34,7 @@ class SnowflakeSettings:
     password: str | None = field(default=None, repr=False)
     private_key_path: str | None = None
     role: str | None = None
-    network_timeout: int | None = None
+    network_timeout: int = _SNOWFLAKE_SECONDS
     extra: Mapping[str, str | int] = field(default_factory=dict)
 
 

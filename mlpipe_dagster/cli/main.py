@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from mlpipe_dagster.cli.declared_models import declared_model
 from mlpipe_dagster.cli.load_run import run_load
 from mlpipe_dagster.noticing import registered_manifest
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load_environment_file()
     try:
         found = options.command(options, Platform())
-    except ContractError as error:
+    except (ContractError, BotoCoreError, ClientError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     text = json.dumps(found, indent=1) if options.json else options.shown(found)

@@ -6,9 +6,10 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from dagster_aws.pipes import PipesS3ContextInjector, PipesS3MessageReader
 
 PIPES_PREFIX = "pipes/"
@@ -31,7 +32,8 @@ class TidyContextInjector(PipesS3ContextInjector):
         try:
             yield {"bucket": self.bucket, "key": key}
         finally:
-            self.client.delete_object(Bucket=self.bucket, Key=key)
+            with suppress(BotoCoreError, ClientError):
+                self.client.delete_object(Bucket=self.bucket, Key=key)
 
 
 class TidyMessageReader(PipesS3MessageReader):
@@ -66,19 +68,23 @@ class TidyMessageReader(PipesS3MessageReader):
         while True:
             # Asked before the look, so that what was written until the end is seen.
             is_last_look = ended.is_set()
-            while (chunk := self.download_messages_chunk(number, params)) is not None:
-                number += 1
-                for message in _messages(chunk):
-                    handler.handle_message(message)
+            # Trouble that passes must not end the reading: the next look goes on where this one stopped.
+            with suppress(BotoCoreError, ClientError):
+                while (chunk := self.download_messages_chunk(number, params)) is not None:
+                    number += 1
+                    for message in _messages(chunk):
+                        handler.handle_message(message)
             if is_last_look:
                 return
             ended.wait(self.interval)
 
     def _delete(self, prefix: str) -> None:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        for page in pages:
-            for item in page.get("Contents", ()):
-                self.client.delete_object(Bucket=self.bucket, Key=item["Key"])
+        # Small objects are left at worst; a job that completed must not fail for them.
+        with suppress(BotoCoreError, ClientError):
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    self.client.delete_object(Bucket=self.bucket, Key=item["Key"])
 
 
 def _messages(chunk: str) -> Iterator[dict[str, Any]]:

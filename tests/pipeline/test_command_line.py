@@ -74,3 +74,12 @@ def test_an_unknown_batch_is_an_error_in_words(command: Any) -> None:
     status, shown, error = command("publish", "20261123T010203Z-ffffffff")
     assert (status, shown) == (1, None)
     assert "mlpipe batches" in error
+
+
+def test_an_aws_error_is_said_in_words(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack that is down gives a line and a status, and no stack trace."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
+    status, shown, error = command("batches")
+    assert (status, shown) == (1, None)
+    assert "127.0.0.1:1" in error

@@ -13,6 +13,19 @@ from mlpipe_dagster.cli.declared_models import UnknownModelError, declared_model
 from tests.pipeline.small_model import declaration
 
 
+TRAINING = {"first_partition": "2013-01-01", "last_partition": "2013-01-31"}
+METRIC = {"kind": "mae", "predicted": "score", "actual": "real_score"}
+EVALUATED = {"first_evaluated": "2013-02-01", "last_evaluated": "2013-02-26", "metrics": [METRIC]}
+
+
+def test_an_evaluation_is_told_to_the_training_job_as_text() -> None:
+    """A model may be evaluated, or not."""
+    assert (
+        declaration("things", training=TRAINING | EVALUATED).training.metrics_text == "mae:score:real_score"
+    )
+    assert declaration("things").training.metrics_text is None
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -23,6 +36,12 @@ from tests.pipeline.small_model import declaration
         ({"quality": {"quarantine_rate": "1.5"}}, "quality.quarantine_rate"),
         ({"retention": {"items_days": 0}}, "retention.items_days"),
         ({"lookback": -1}, "lookback"),
+        ({"lookback": 8, "history_days": 7}, "lookback 8"),
+        ({"training": TRAINING | {"last_evaluated": "2013-02-26"}}, "first_evaluated"),
+        ({"training": TRAINING | EVALUATED | {"first_evaluated": "2013-01-31"}}, "first_evaluated"),
+        ({"training": TRAINING | EVALUATED | {"metrics": []}}, "metrics"),
+        ({"training": TRAINING | EVALUATED | {"metrics": [METRIC | {"kind": "rmse"}]}}, "kind"),
+        ({"training": TRAINING | EVALUATED | {"metrics": [METRIC | {"predicted": "tide"}]}}, "tide"),
         ({"tunings": 3}, "tunings"),
     ],
 )

@@ -15,6 +15,8 @@ def test_settings_take_names_from_the_deployment(minimal_environment: dict[str, 
     assert settings.code_version == "0123456789abcdef"
     assert settings.provider_url("weather") == "http://127.0.0.1:1"
     assert settings.snowflake.extra == {"port": 1}
+    # Every wait ends, that for an answer of Snowflake too.
+    assert settings.connector_arguments()["network_timeout"] == 300
 
 
 @pytest.mark.parametrize("name", ["MLPIPE_STAGE", "AWS_REGION", "SNOWFLAKE_ACCOUNT"])
