@@ -43,10 +43,15 @@ $(STACK_VENV)/.installed: $(UV) requirements/stack.lock
 	$(UV) pip sync --quiet --python $(STACK_VENV)/bin/python --compile-bytecode requirements/stack.lock
 	@touch $@
 
+$(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/spark.lock
+	@touch $@
+
 lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes, does not upgrade).
 	$(COMPILE) --group uv -o $(LOCK_DIR)/uv.lock
 	$(COMPILE) pyproject.toml --extra scoring --group api --group dev -o $(LOCK_DIR)/dev.lock
 	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
+	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
 	$(COMPILE) pyproject.toml --extra production -o $(LOCK_DIR)/runtime.lock
 	$(COMPILE) pyproject.toml --extra production --extra sagemaker -o $(LOCK_DIR)/sagemaker.lock
@@ -69,7 +74,7 @@ check-locks: $(UV) ## Fail if a lock file does not match pyproject.toml.
 test: setup ## The suite, at most 12 minutes on 2 cores.
 	$(PYTEST) -m "not slow"
 
-test-full: setup ## What takes longer: mutated rules, fresh clones.
+test-full: setup $(VENV)/.spark-installed ## What takes longer: mutated rules, fresh clones, Spark.
 	$(PYTEST) -m slow
 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.

@@ -91,7 +91,11 @@ class BatchLoad:
                 rows=manifest.row_count, checksum=parse_batch_checksum(manifest.checksum)
             )
             check_delta(s3, manifest, arguments, delta_storage_options())
-        engine = engine_for(len(manifest.json_parts), self._settings.processes)
+        settings = self._settings
+        engine = engine_for(
+            len(manifest.json_parts), processes=settings.processes, has_spark=settings.has_spark
+        )
+        progress.tell("engine", {"name": engine.name, "concurrency": engine.concurrency})
         allowed = allowed_refusals(manifest.row_count, arguments.quarantine_rows, arguments.quarantine_rate)
         with progress.step("survey"):
             survey = survey_batch(manifest, engine, allowed)

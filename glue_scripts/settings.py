@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from prediction_contract.errors import JobArgumentsError
@@ -28,6 +30,7 @@ class LoadSettings:
         processes: How many parts are worked on at once.
         is_piped: Whether Dagster waits for Pipes messages, by the command line.
         is_piped_by_environment: The same, by the environment.
+        has_spark: Whether a Spark session can be had.
     """
 
     arguments: LoadArguments
@@ -35,6 +38,7 @@ class LoadSettings:
     processes: int
     is_piped: bool = False
     is_piped_by_environment: bool = False
+    has_spark: bool = False
 
     @classmethod
     def read(cls, argv: Sequence[str], environment: Mapping[str, str]) -> LoadSettings:
@@ -65,7 +69,16 @@ class LoadSettings:
             processes=max(1, os.cpu_count() or 1),
             is_piped="--dagster-pipes-context" in argv,
             is_piped_by_environment="DAGSTER_PIPES_CONTEXT" in environment,
+            has_spark=_has_spark(environment),
         )
+
+
+def _has_spark(environment: Mapping[str, str]) -> bool:
+    """Return whether Glue holds a Java machine ready for the script, or pyspark can start one."""
+    if "PYSPARK_GATEWAY_PORT" in environment:
+        return True
+    java = environment.get("JAVA_HOME") or shutil.which("java", path=environment.get("PATH", ""))
+    return java is not None and find_spec("pyspark") is not None
 
 
 def _check_together(arguments: LoadArguments) -> None:

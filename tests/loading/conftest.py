@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from glue_scripts import aws_clients
+from glue_scripts import aws_clients, settings
 from glue_scripts.load_predictions import main
 from tests.loading.load_platform import LoadPlatform
 
@@ -35,6 +35,8 @@ def load(
     for name, value in platform.environment.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
+    # Java would outlive the test, with the environment of this one.
+    monkeypatch.setattr(settings, "_has_spark", lambda _environment: False)
     _forget_clients()
 
     def run(arguments: LoadArguments) -> LoadReport:

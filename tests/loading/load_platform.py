@@ -83,6 +83,13 @@ class LoadPlatform:
             BillingMode="PAY_PER_REQUEST",
         )
 
+    def clear_online(self) -> None:
+        """Delete the model's online table with all its items, and create it again."""
+        table = self.deployment.online_table(self.model)
+        self.aws("dynamodb").delete_table(TableName=table)
+        self.aws("dynamodb").get_waiter("table_not_exists").wait(TableName=table)
+        self.create_online_table()
+
     def claim(
         self, written: WrittenBatch, *, digest: str | None = None, ended: str | None = None, **changes: Any
     ) -> LoadArguments:
@@ -218,6 +225,12 @@ class LoadPlatform:
         environment = {
             name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
         } | {name: value for name, value in self.environment.items() if name.startswith("AWS_")}
+        # Glue makes its Spark session outside of the script too.
+        environment |= {
+            "PYSPARK_SUBMIT_ARGS": "--master local[2] pyspark-shell",
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        }
         return subprocess.run(
             [sys.executable, str(script), *options, *pairs, "--JOB_RUN_ID", job_run_id],
             cwd=ROOT,

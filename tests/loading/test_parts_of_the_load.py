@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from dagster_pipes import encode_param
 
+from glue_scripts import settings as settings_module
 from glue_scripts.engine import ProcessEngine, SequentialEngine, engine_for
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.progress import Progress, told
@@ -99,9 +100,36 @@ def test_an_error_comes_out_of_a_process_as_it_was_raised() -> None:
 
 def test_few_parts_need_no_pool() -> None:
     """A pool is made where there are parts and processors for it."""
-    assert engine_for(1, 8).concurrency == 1
-    assert engine_for(100, 1).concurrency == 1
-    assert engine_for(5, 8).concurrency == 5
+    assert engine_for(1, processes=8, has_spark=True).name == "sequential"
+    assert engine_for(100, processes=1, has_spark=False).name == "sequential"
+    assert engine_for(5, processes=8, has_spark=False).concurrency == 5
+
+
+@pytest.mark.parametrize(
+    ("environment", "package", "has_spark"),
+    [
+        ({"PYSPARK_GATEWAY_PORT": "1"}, False, True),
+        ({"JAVA_HOME": "/java"}, True, True),
+        ({"PATH": "bin"}, True, True),
+        ({"PATH": "bin"}, False, False),
+        ({}, True, False),
+    ],
+)
+def test_spark_is_used_where_glue_or_java_and_the_package_are(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    *,
+    package: bool,
+    has_spark: bool,
+) -> None:
+    """The environment and what is installed decide, so the script is the same everywhere."""
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings_module, "find_spec", lambda _name: object() if package else None)
+    assert LoadSettings.read(command_line(), environment).has_spark is has_spark
 
 
 @pytest.mark.parametrize(("rows", "allowed"), [(0, 10), (9_999, 10), (11_000, 11), (5_000_000, 5_000)])
