@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 # The load balancer turns anything larger into a 502.
 LARGEST_BODY = 1_000_000
+# In the event, quotes and what is not ASCII are escaped, and what lies beyond the basic plane twice.
+_LONGEST_ESCAPE = len(r"\ud83d\udeeb")
 
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -22,37 +26,57 @@ class Request:
     Attributes:
         method: As sent, say `GET`.
         path: As the event has it: percent-encoded by AWS, decoded by others.
+        query: Values by name, both as the event has them.
         headers: Values by lower-case name.
+        body: Decoded; empty if there is none.
         multi_value: Whether the answer's headers must be lists.
     """
 
     method: str
     path: str
+    query: Mapping[str, tuple[str, ...]]
     headers: Mapping[str, tuple[str, ...]]
+    body: bytes
     multi_value: bool
 
     @classmethod
     def from_event(cls, event: Any) -> Request:
-        """Return the request of an event; what is missing or of another type is empty.
-
-        The body is not looked at, encoded or not: no route takes one.
-        """
+        """Return the request of an event; what is missing or of another type is empty."""
         members = event if isinstance(event, dict) else {}
-        lists = members.get("multiValueHeaders")
-        multi_value = isinstance(lists, dict)
-        given = lists if isinstance(lists, dict) else members.get("headers")
         headers: dict[str, tuple[str, ...]] = {}
-        for name, value in given.items() if isinstance(given, dict) else ():
-            values = value if isinstance(value, list) else [value]
-            texts = tuple(text for text in values if isinstance(text, str))
-            headers[name.lower()] = headers.get(name.lower(), ()) + texts
+        for name, values in _texts(members, "multiValueHeaders", "headers").items():
+            headers[name.lower()] = headers.get(name.lower(), ()) + values
         method, path = members.get("httpMethod"), members.get("path")
         return cls(
             method=method if isinstance(method, str) else "",
             path=path if isinstance(path, str) else "",
+            query=_texts(members, "multiValueQueryStringParameters", "queryStringParameters"),
             headers=headers,
-            multi_value=multi_value,
+            body=_body(members),
+            multi_value=isinstance(members.get("multiValueHeaders"), dict),
         )
+
+
+def _texts(members: Mapping[str, Any], several: str, single: str) -> dict[str, tuple[str, ...]]:
+    """Return the texts by name of a member that has one form or the other."""
+    lists = members.get(several)
+    given = lists if isinstance(lists, dict) else members.get(single)
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in given.items() if isinstance(given, dict) else ():
+        values = value if isinstance(value, list) else [value]
+        found[name] = tuple(text for text in values if isinstance(text, str))
+    return found
+
+
+def _body(members: Mapping[str, Any]) -> bytes:
+    body = members.get("body")
+    if not isinstance(body, str):
+        return b""
+    try:
+        return base64.b64decode(body, validate=True) if members.get("isBase64Encoded") else body.encode()
+    except ValueError:
+        # No byte of it can be what was sent, so it is nothing that a route would take.
+        return b""
 
 
 def decode_part(text: str) -> str | None:
@@ -74,8 +98,8 @@ class Response:
 
     Attributes:
         status: HTTP status.
-        body: JSON text.
-        content_type: `application/json` or `application/problem+json`.
+        body: Text.
+        content_type: Of the body.
         headers: Beside those that every answer has.
     """
 
@@ -83,6 +107,11 @@ class Response:
     body: str
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the load balancer takes it."""
+        return len(self.body) * _LONGEST_ESCAPE <= LARGEST_BODY or len(json.dumps(self.body)) <= LARGEST_BODY
 
     def to_event(self, request: Request, request_id: str) -> dict[str, Any]:
         """Return the answer as the load balancer takes it."""

@@ -9,17 +9,19 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
-from api_lambda.alb import Request, Response
+from api_lambda.alb import LARGEST_BODY, Request, Response
 from api_lambda.auth import InvalidTokenError, TokenVerifier
+from api_lambda.calls import Call, Services
 from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
 from api_lambda.enrichment import Enricher
 from api_lambda.http_connections import HttpConnections
 from api_lambda.online_store import BrokenPublicationError, OnlineStore
-from api_lambda.routes import Call, Route, Services, find_route
+from api_lambda.routes import Route, find_route
 from api_lambda.signing_keys import KeysUnavailableError, SigningKeys
+from prediction_contract.row import KEY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from api_lambda.settings import Settings
 
@@ -37,6 +39,10 @@ _INTERNAL = 500
 _STORE_SECONDS = 3.0
 _FRAMES = 8
 _LONGEST_TRACE_ID = 256
+# Three characters for each byte of the longest entity id, and the rest of the path.
+LONGEST_PATH = 3 * KEY_BYTES + 128
+LONGEST_QUERY = 8_192
+LARGEST_HEADERS = 32_768
 
 
 def services_of(settings: Settings) -> Services:
@@ -48,6 +54,7 @@ def services_of(settings: Settings) -> Services:
             DynamoDb(connections, settings), settings.deployment, pointer_seconds=settings.pointer_seconds
         ),
         enricher=Enricher(connections, settings.provider_origins, budget_seconds=settings.enrichment_seconds),
+        public_documentation=settings.public_documentation,
     )
 
 
@@ -67,35 +74,58 @@ class Application:
         """Return the answer to a load balancer's event; never raises for what a request holds."""
         started = time.perf_counter()
         request = Request.from_event(event)
-        found = find_route(request.path)
-        call = Call(self._services, found[1] if found else {}, request_id, time.monotonic() + _STORE_SECONDS)
-        if found is None:
-            call.notes["problem"] = problems.UNKNOWN_ROUTE.kind
-            response = problems.UNKNOWN_ROUTE.response(request_id)
-        else:
-            response = self._answer_route(request, found[0], call)
+        notes: dict[str, Any] = {}
+        route: Route | None = None
+        try:
+            _require_limits(request)
+            route, parts = find_route(request.path)
+            response = self._answer_route(request, route, parts, notes)
+        except Exception as error:  # noqa: BLE001 -- the last boundary: one table decides what a client is told
+            problem = problems.problem_of(error)
+            notes.update({"problem": problem.kind, **_cause(error, problem)})
+            response = problem.response(request_id)
         line = {
-            "level": "ERROR" if response.status >= _INTERNAL or "fault" in call.notes else "INFO",
+            "level": "ERROR" if response.status >= _INTERNAL or "fault" in notes else "INFO",
             "request_id": request_id,
             "trace_id": "".join(request.headers.get("x-amzn-trace-id", ())[:1])[:_LONGEST_TRACE_ID],
-            "route": found[0].name if found else None,
+            "route": route.name if route else None,
             "status": response.status,
             "milliseconds": round((time.perf_counter() - started) * 1000, 3),
-            **call.notes,
+            **notes,
         }
         self._write_line(f"{json.dumps(line)}\n")
         return response.to_event(request, request_id)
 
-    def _answer_route(self, request: Request, route: Route, call: Call) -> Response:
-        try:
-            answer = route.answer_to(request.method)
-            if not route.public:
-                self._services.verifier.require_reader(request.headers.get("authorization", ()))
-            return answer(call)
-        except Exception as error:  # noqa: BLE001 -- the last boundary: one table decides what a client is told
-            problem = problems.problem_of(error)
-            call.notes.update({"problem": problem.kind, **_cause(error, problem)})
-            return problem.response(call.request_id)
+    def _answer_route(
+        self, request: Request, route: Route, parts: Mapping[str, str], notes: dict[str, Any]
+    ) -> Response:
+        answer = route.answer_to(request.method)
+        services, until = self._services, time.monotonic() + _STORE_SECONDS
+        reader = None
+        if not (route.public or (route.documents and services.public_documentation)):
+            reader = services.verifier.reader(request.headers.get("authorization", ()))
+        response = answer(Call(services, request, parts, reader, until, notes))
+        if not response.fits:
+            raise problems.ProblemError(problems.ANSWER_TOO_LARGE)
+        return response
+
+
+def _require_limits(request: Request) -> None:
+    """Refuse what no request of ours needs, before anything looks into it.
+
+    Raises:
+        ProblemError: The request is too large.
+    """
+    if len(request.path) > LONGEST_PATH or _weight(request.query) > LONGEST_QUERY:
+        raise problems.ProblemError(problems.ADDRESS_TOO_LONG)
+    if _weight(request.headers) > LARGEST_HEADERS:
+        raise problems.ProblemError(problems.HEADERS_TOO_LARGE)
+    if len(request.body) > LARGEST_BODY:
+        raise problems.ProblemError(problems.BODY_TOO_LARGE)
+
+
+def _weight(texts: Mapping[str, tuple[str, ...]]) -> int:
+    return sum(len(name) + len(value) for name, values in texts.items() for value in values)
 
 
 def _print_line(line: str) -> None:

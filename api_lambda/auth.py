@@ -6,6 +6,7 @@ The load balancer checks tokens too; the function does not rely on it.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,40 @@ class InvalidTokenError(Exception):
 
 
 class InsufficientScopeError(Exception):
-    """The token is valid and does not carry the read scope."""
+    """The token is valid and does not allow to read this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Whoever sent a valid token, and what it lets them read.
+
+    Attributes:
+        scopes: Of the token.
+        read_scope: The one that allows every model; with `:<model>` after it, it allows that model.
+    """
+
+    scopes: frozenset[str]
+    read_scope: str
+
+    def may_read(self, model: str) -> bool:
+        """Tell whether the token allows a model."""
+        return self.read_scope in self.scopes or f"{self.read_scope}:{model}" in self.scopes
+
+    def require(self, model: str) -> None:
+        """Let a reader of the model pass.
+
+        Raises:
+            InsufficientScopeError: The token does not allow the model.
+        """
+        if not self.may_read(model):
+            raise InsufficientScopeError
+
+    @property
+    def may_read_any(self) -> bool:
+        """Whether there is a model that the token allows."""
+        return any(
+            scope == self.read_scope or scope.startswith(f"{self.read_scope}:") for scope in self.scopes
+        )
 
 
 class TokenVerifier:
@@ -53,8 +87,8 @@ class TokenVerifier:
         self._scope = settings.read_scope
         self._clock = clock
 
-    def require_reader(self, authorization: tuple[str, ...]) -> None:
-        """Let a request pass.
+    def reader(self, authorization: tuple[str, ...]) -> Reader:
+        """Return who sent a request.
 
         Args:
             authorization: The values of its Authorization headers.
@@ -62,7 +96,7 @@ class TokenVerifier:
         Raises:
             MissingTokenError: There is no bearer token.
             InvalidTokenError: There are several, or the token proves nothing.
-            InsufficientScopeError: It does not carry the read scope.
+            InsufficientScopeError: It allows no model at all.
             KeysUnavailableError: The issuer's keys cannot be had.
         """
         if len(authorization) > 1:
@@ -72,8 +106,10 @@ class TokenVerifier:
             raise MissingTokenError
         claims = self._verified_claims(token.strip(" "))
         scopes = claims.get("scope")
-        if not isinstance(scopes, str) or self._scope not in scopes.split(" "):
+        reader = Reader(frozenset(scopes.split(" ") if isinstance(scopes, str) else ()), self._scope)
+        if not reader.may_read_any:
             raise InsufficientScopeError
+        return reader
 
     def _verified_claims(self, token: str) -> dict[str, Any]:
         if len(token) > LONGEST_TOKEN:

@@ -88,8 +88,39 @@ ENRICHMENT_UNAVAILABLE = Problem(
     _RETRY,
 )
 ANSWER_TOO_LARGE = Problem(
-    "answer-too-large", 500, "The answer is too large", "The prediction is larger than one answer may be."
+    "answer-too-large",
+    400,
+    "The answer is too large",
+    "An answer has at most 1 MB. Ask for fewer entities, a shorter page, or some fields only.",
 )
+INVALID_QUERY = Problem(
+    "invalid-query",
+    400,
+    "The query is not valid",
+    "A parameter is repeated, empty, no number where one belongs, or beyond its limit.",
+)
+UNKNOWN_FIELD = Problem(
+    "unknown-field", 400, "There is no such field", "The model's route lists the columns of its predictions."
+)
+UNKNOWN_ENRICHMENT = Problem(
+    "unknown-enrichment",
+    400,
+    "There is no such enrichment",
+    "The model's route lists its enrichments; none and all are understood as well, each by itself.",
+)
+INVALID_BODY = Problem(
+    "invalid-body",
+    400,
+    "The body is not valid",
+    "Send a JSON object with entity_ids, 1 to 100 texts of 1 to 2048 bytes, and if you like fields.",
+)
+ADDRESS_TOO_LONG = Problem(
+    "address-too-long", 414, "The address is too long", "Path and query have limits; see the documentation."
+)
+HEADERS_TOO_LARGE = Problem(
+    "headers-too-large", 431, "The headers are too large", "All headers together have at most 32 kB."
+)
+BODY_TOO_LARGE = Problem("body-too-large", 413, "The body is too large", "A body has at most 1 MB.")
 INTERNAL_FAULT = Problem(
     "internal-fault",
     500,

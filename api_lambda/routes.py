@@ -2,56 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from api_lambda import problems
-from api_lambda.alb import LARGEST_BODY, Response, decode_part
-from api_lambda.online_store import UnknownModelError
-from prediction_contract.errors import InvalidNameError
-from prediction_contract.resource_names import require_model_name
-from prediction_contract.row import KEY_BYTES
+from api_lambda import documentation, health, history, models, predictions, problems
 
 if TYPE_CHECKING:
-    from api_lambda.auth import TokenVerifier
-    from api_lambda.enrichment import Enricher
-    from api_lambda.online_store import LiveBatch, OnlineStore
-
-# Three characters for each byte of the longest entity id, and the rest of the path.
-_LONGEST_PATH = 3 * KEY_BYTES + 128
-_LONGEST_ESCAPE = len(r"\ud83d\udeeb")
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What routes work with; made once per execution environment."""
-
-    verifier: TokenVerifier
-    store: OnlineStore
-    enricher: Enricher
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request on its way through a route.
-
-    Attributes:
-        services: To work with.
-        parts: What stands in the path where the route has a name, still encoded.
-        request_id: Lambda's.
-        until: The moment, by `time.monotonic`, at which the store has had its time.
-        notes: For the log line; no token, no value of a row.
-    """
-
-    services: Services
-    parts: Mapping[str, str]
-    request_id: str
-    until: float
-    notes: dict[str, Any] = field(default_factory=dict)
+    from api_lambda.alb import Response
+    from api_lambda.calls import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +19,18 @@ class Route:
     """A path and what answers it, method by method.
 
     Attributes:
-        name: The path with names in braces, as the log shows it.
+        name: The path with names in braces, as the log and the OpenAPI document show it.
         pattern: What the path must match as a whole; its groups are the call's parts.
         methods: By name.
-        public: Whether it is answered without a token.
+        public: Whether it is always answered without a token.
+        documents: Whether it describes the API: answered without a token if the deployment says so.
     """
 
     name: str
     pattern: re.Pattern[str]
     methods: Mapping[str, Callable[[Call], Response]]
     public: bool = False
+    documents: bool = False
 
     def answer_to(self, method: str) -> Callable[[Call], Response]:
         """Return what answers a method.
@@ -83,91 +45,49 @@ class Route:
         return answer
 
 
-def find_route(path: str) -> tuple[Route, Mapping[str, str]] | None:
-    """Return the route of a path and the named parts, or None."""
-    if len(path) > _LONGEST_PATH:
-        return None
+def find_route(path: str) -> tuple[Route, Mapping[str, str]]:
+    """Return the route of a path and the named parts.
+
+    Raises:
+        ProblemError: There is none.
+    """
     for route in ROUTES:
         found = route.pattern.fullmatch(path)
         if found:
             return route, found.groupdict()
-    return None
+    raise problems.ProblemError(problems.UNKNOWN_ROUTE)
 
 
-def healthz(_call: Call) -> Response:
-    """Answer the load balancer: the function runs. What it depends on is no reason to take it out."""
-    return Response(200, '{"status":"ok"}')
-
-
-def get_prediction(call: Call) -> Response:
-    """Answer with one entity's live prediction, its provenance and its enrichments."""
-    model, entity_id = _model(call), _entity_id(call)
-    live = call.services.store.live(model, call.until)
-    call.notes["batch_id"] = live.batch_id
-    stored = call.services.store.prediction(live, entity_id, call.until)
-    if stored.expires_at <= time.time():
-        # A live batch does not expire. The item is still there and right, so it is served, and reported.
-        call.notes["fault"] = "live_item_expired"
-    outcomes = call.services.enricher.enrich(live.serving.enrichments, stored.row)
-    failed = {name: outcome.reason for name, outcome in outcomes.items() if outcome.reason}
-    if failed:
-        call.notes["enrichment"] = failed
-    if any(
-        each.required and outcomes[each.name].status == "unavailable" for each in live.serving.enrichments
-    ):
-        raise problems.ProblemError(problems.ENRICHMENT_UNAVAILABLE)
-    enrichment = ",".join(f'"{name}":{outcome.to_json()}' for name, outcome in outcomes.items())
-    body = (
-        f'{{"model":{json.dumps(live.model)},"entity_id":{json.dumps(entity_id, ensure_ascii=False)},'
-        f'"prediction":{live.items.render_json(stored.row)},'
-        f'"provenance":{_provenance(live, call.request_id)},"enrichment":{{{enrichment}}}}}'
-    )
-    # The load balancer's limit is on the event, in which quotes and what is not ASCII are escaped, and what
-    # lies beyond the basic plane twice.
-    if len(body) * _LONGEST_ESCAPE > LARGEST_BODY and len(json.dumps(body)) > LARGEST_BODY:
-        raise problems.ProblemError(problems.ANSWER_TOO_LARGE)
-    return Response(200, body)
-
-
-def _model(call: Call) -> str:
-    try:
-        return require_model_name(call.parts["model"])
-    except InvalidNameError as error:
-        # A name that no model can have is as unknown as one that none has.
-        raise UnknownModelError from error
-
-
-def _entity_id(call: Call) -> str:
-    decoded = decode_part(call.parts["entity_id"])
-    if not decoded or len(decoded.encode()) > KEY_BYTES:
-        raise problems.ProblemError(problems.INVALID_ENTITY)
-    return decoded
-
-
-def _provenance(live: LiveBatch, request_id: str) -> str:
-    return json.dumps(
-        {
-            "batch_id": live.batch_id,
-            "partition": live.partition,
-            "model_version": live.serving.model_version,
-            "published_at": live.published_at,
-            "sequence": live.sequence,
-            "request_id": request_id,
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
-
-
-def _route(name: str, answer: Callable[[Call], Response], *, public: bool = False, last: str = "") -> Route:
-    pattern = re.sub(
-        "{([a-z_]+)}", lambda found: f"(?P<{found[1]}>{'.+' if found[1] == last else '[^/]+'})", name
-    )
-    return Route(name, re.compile(pattern, re.DOTALL), {"GET": answer, "HEAD": answer}, public)
-
-
-ROUTES = (
-    _route("/healthz", healthz, public=True),
+def _pattern(name: str) -> re.Pattern[str]:
     # An entity id may hold slashes, and some load balancers hand the path on decoded.
-    _route("/v1/models/{model}/predictions/{entity_id}", get_prediction, last="entity_id"),
+    kinds = {"model": "[^/]+", "entity_id": ".+"}
+    pieces = re.split("{([a-z_]+)}", name)
+    texts = (
+        f"(?P<{piece}>{kinds[piece]})" if place % 2 else re.escape(piece)
+        for place, piece in enumerate(pieces)
+    )
+    return re.compile("".join(texts), re.DOTALL)
+
+
+def _get(
+    name: str, answer: Callable[[Call], Response], *, public: bool = False, documents: bool = False
+) -> Route:
+    return Route(name, _pattern(name), {"GET": answer, "HEAD": answer}, public, documents)
+
+
+def _post(name: str, answer: Callable[[Call], Response]) -> Route:
+    return Route(name, _pattern(name), {"POST": answer})
+
+
+# The first that fits counts.
+ROUTES = (
+    _get("/healthz", health.healthz, public=True),
+    _get("/readyz", health.readyz, public=True),
+    _get("/openapi.json", documentation.openapi, documents=True),
+    _get("/docs", documentation.docs, documents=True),
+    _get("/v1/models", models.list_models),
+    _get("/v1/models/{model}", models.get_model),
+    _post("/v1/models/{model}/predictions:batchGet", predictions.batch_get),
+    _get("/v1/models/{model}/predictions/{entity_id}/history", history.get_history),
+    _get("/v1/models/{model}/predictions/{entity_id}", predictions.get_prediction),
 )

@@ -49,6 +49,7 @@ class Settings:
         provider_origins: `https://host[:port]` of every third party that may be called.
         pointer_seconds: For how long a live pointer is believed without being read again.
         enrichment_seconds: The time that all third parties of a request have together.
+        public_documentation: Whether `/openapi.json` and `/docs` are answered without a token.
     """
 
     deployment: Deployment
@@ -62,6 +63,7 @@ class Settings:
     provider_origins: frozenset[str]
     pointer_seconds: float
     enrichment_seconds: float
+    public_documentation: bool
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Self:
@@ -94,6 +96,7 @@ class Settings:
                 reader.blame("MLPIPE_PROVIDER_ORIGINS", "is not a list of https://host[:port]")
         pointer = reader.number("MLPIPE_POINTER_CACHE_SECONDS", 5, LONGEST_POINTER_SECONDS)
         budget = reader.number("MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS", 800, LONGEST_BUDGET_MILLISECONDS)
+        public_documentation = reader.flag("MLPIPE_PUBLIC_DOCUMENTATION")
         endpoint = "AWS_ENDPOINT_URL_DYNAMODB"
         if not reader.optional(endpoint):
             endpoint = "AWS_ENDPOINT_URL"
@@ -116,6 +119,7 @@ class Settings:
             provider_origins=origins,
             pointer_seconds=float(pointer),
             enrichment_seconds=budget / 1000,
+            public_documentation=public_documentation,
         )
 
 
@@ -161,6 +165,13 @@ class _Reader:
         """Return a list that is separated by commas."""
         parts = (part.strip() for part in (self.optional(name) or "").split(","))
         return frozenset(part for part in parts if part)
+
+    def flag(self, name: str) -> bool:
+        """Return whether a variable says `true`; unset is `false`."""
+        text = self.optional(name) or "false"
+        if text not in {"true", "false"}:
+            self.blame(name, "is neither true nor false")
+        return text == "true"
 
     def number(self, name: str, default: int, highest: int) -> int:
         """Return a whole number from 0 to the highest."""

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 HEALTH_CHECK_PATH = "/healthz"
 # Answered without a token; a rule of their own, because all else passes the load balancer's token check.
-PUBLIC_PATHS = (HEALTH_CHECK_PATH,)
+PUBLIC_PATHS = (HEALTH_CHECK_PATH, "/readyz")
+# Likewise, where the deployment says so.
+DOCUMENTATION_PATHS = ("/openapi.json", "/docs")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def api_function(
     jwks_url: str,
     client_ids: Iterable[str],
     provider_origins: Iterable[str],
+    public_documentation: bool,
 ) -> FunctionDefinition:
     """Return the API's function.
 
@@ -63,6 +66,7 @@ def api_function(
         jwks_url: Where the issuer's keys are.
         client_ids: The clients that may use the API.
         provider_origins: Third parties that it may call, `https://host[:port]`.
+        public_documentation: Whether it describes itself to those without a token.
     """
     environment = {
         "MLPIPE_STAGE": deployment.stage,
@@ -73,6 +77,7 @@ def api_function(
         "MLPIPE_TOKEN_CLIENT_IDS": ",".join(sorted(client_ids)),
         "MLPIPE_TOKEN_SCOPE": deployment.read_scope,
         "MLPIPE_PROVIDER_ORIGINS": ",".join(sorted(provider_origins)),
+        "MLPIPE_PUBLIC_DOCUMENTATION": str(public_documentation).lower(),
     }
     return FunctionDefinition(deployment.api_function, deployment.role_arn(deployment.api_role), environment)
 
@@ -103,11 +108,11 @@ class LoadBalancerDefinition:
 
     Args:
         name: The load balancer's name.
-        public_paths: Path patterns that pass without the token check.
+        public_paths: Path patterns that pass without the token check; a rule takes five.
     """
 
     name: str
-    public_paths: tuple[str, ...] = PUBLIC_PATHS
+    public_paths: tuple[str, ...]
     public_priority: int = 10
 
 
@@ -116,6 +121,12 @@ def target_group(deployment: Deployment) -> TargetGroupDefinition:
     return TargetGroupDefinition(deployment.api_load_balancer)
 
 
-def load_balancer(deployment: Deployment) -> LoadBalancerDefinition:
-    """Return the API's load balancer."""
-    return LoadBalancerDefinition(deployment.api_load_balancer)
+def load_balancer(deployment: Deployment, *, public_documentation: bool) -> LoadBalancerDefinition:
+    """Return the API's load balancer.
+
+    Args:
+        deployment: Where.
+        public_documentation: As in `api_function`.
+    """
+    paths = (*PUBLIC_PATHS, *(DOCUMENTATION_PATHS if public_documentation else ()))
+    return LoadBalancerDefinition(deployment.api_load_balancer, paths)

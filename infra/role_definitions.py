@@ -216,6 +216,8 @@ def api_role(deployment: Deployment) -> RoleDefinition:
                 _READ_TABLE,
                 [deployment.registry_table_arn, deployment.online_tables_arn_pattern],
             ),
+            # Which models there are; the action knows no resource.
+            _allow("ListOnlineTables", ["dynamodb:ListTables"], ["*"]),
             _allow(
                 "ReadProviderTokens",
                 ["secretsmanager:GetSecretValue"],

@@ -13,7 +13,7 @@ from prediction_contract.row import row_contract
 from prediction_contract.schema import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from prediction_contract.row import Row
     from prediction_contract.schema import PredictionSchema
@@ -115,13 +115,21 @@ class OnlineItems:
                 remedy="Read it with the schema of its own batch; if it is that one, load the batch again",
             ) from error
 
-    def render_json(self, row: Row) -> str:
+    def render_json(self, row: Row, names: Collection[str] | None = None) -> str:
         """Return a row as a JSON object in the schema's order, null where there is no value.
 
         Numbers are spelled with all their digits; none has been a binary float unless declared `double`.
+
+        Args:
+            row: A row of this schema.
+            names: The columns to show; all if None.
         """
         texts = dict(zip(self._contract.column_names, row.texts, strict=True))
-        members = (f"{encode_basestring(name)}:{texts[name] or 'null'}" for name in self._schema.names)
+        members = (
+            f"{encode_basestring(name)}:{texts[name] or 'null'}"
+            for name in self._schema.names
+            if names is None or name in names
+        )
         return f"{{{','.join(members)}}}"
 
 

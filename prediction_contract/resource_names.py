@@ -184,9 +184,14 @@ class Deployment:
         return self._arn("dynamodb", f"table/{self.online_table(model)}")
 
     @property
+    def online_tables_prefix(self) -> str:
+        """What the name of every model's online table begins with; the model's name follows."""
+        return self._name("predictions-")
+
+    @property
     def online_tables_arn_pattern(self) -> str:
         """What matches the ARN of every model's online table, so that a new model changes no policy."""
-        return self._arn("dynamodb", f"table/{self._name('predictions-')}*")
+        return self._arn("dynamodb", f"table/{self.online_tables_prefix}*")
 
     # The notice of done files.
 

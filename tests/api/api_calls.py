@@ -13,6 +13,8 @@ from api_lambda.settings import Settings
 from tests.fakes.token_issuer import CLIENT, ISSUER, SCOPE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.fakes.token_issuer import TokenIssuer
 
 EVENTS = Path(__file__).parents[1] / "events"
@@ -90,15 +92,36 @@ class ApiUnderTest:
         """Answer an event."""
         return Answered(self.application.answer(event, REQUEST_ID))
 
-    def get(self, path: str, *, method: str = "GET", token: str | None = None) -> Answered:
+    def get(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+        body: str | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Answered:
         """Answer a request with a good token, or with the given one; an empty one is none."""
         token = self.issuer.token() if token is None else token
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        return self.send({"httpMethod": method, "path": path, "headers": headers})
+        joined = {**({"authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
+        event = {
+            "httpMethod": method,
+            "path": path,
+            "headers": joined,
+            "queryStringParameters": dict(query or {}),
+        }
+        return self.send({**event, "body": body})
 
-    def prediction(self, model: str, entity_id: str = "AA-1141-JFK") -> Answered:
+    def batch_get(self, model: str, document: Any, *, token: str | None = None) -> Answered:
+        """Ask for several predictions with this JSON, or with this text as it is."""
+        body = document if isinstance(document, str) else json.dumps(document)
+        path = f"/v1/models/{model}/predictions:batchGet"
+        return self.get(path, method="POST", token=token, body=body)
+
+    def prediction(self, model: str, entity_id: str = "AA-1141-JFK", **query: str) -> Answered:
         """Ask for a prediction."""
-        return self.get(f"/v1/models/{model}/predictions/{entity_id}")
+        return self.get(f"/v1/models/{model}/predictions/{entity_id}", query=query)
 
     @property
     def last_line(self) -> dict[str, Any]:

@@ -73,6 +73,41 @@ class PublishedModel:
         serving: str | None = None,
     ) -> str:
         """Load, verify and publish a batch of these JSON lines; return its batch id."""
+        batch_id, checksum = self._load(lines, partition, expires_at)
+        now = datetime.now(UTC)
+        told = serving or Serving(SCHEMA, "v7", len(lines), checksum, enrichments).to_json()
+        self.registry.carry_out(
+            lambda: publication_rules.publish(
+                self._batch(batch_id),
+                self.registry.release(self.name, home_region=self.deployment.home),
+                Request(request_id=uuid.uuid4().hex, actor="test"),
+                now=now,
+                minimum_life=DAY,
+                retention=DAY,
+                serving=told,
+            )
+        )
+        return batch_id
+
+    def load(self, *lines: str, partition: str = "2013-02-01") -> str:
+        """Load and verify a batch that nobody publishes; return its batch id."""
+        return self._load(lines, partition, None)[0]
+
+    def hold(self) -> None:
+        """Stop automatic publication, which moves the pointer's sequence and nothing else."""
+        request = Request(request_id=uuid.uuid4().hex, actor="test")
+        self.registry.carry_out(
+            lambda: publication_rules.hold(
+                self.registry.release(self.name, home_region=self.deployment.home),
+                request,
+                model=self.name,
+                held=True,
+                now=datetime.now(UTC),
+            )
+        )
+
+    def _load(self, lines: tuple[str, ...], partition: str, expires_at: datetime | None) -> tuple[str, str]:
+        """Load and verify a batch; return its batch id and checksum."""
         now = datetime.now(UTC)
         rows = [row_contract(SCHEMA).accept(line.encode()) for line in lines]
         batch_id = mint_batch_id(self.name, partition, uuid.uuid4().hex, now)
@@ -93,32 +128,7 @@ class PublishedModel:
             ),
             now,
         )
-        told = serving or Serving(SCHEMA, "v7", len(rows), checksum, enrichments).to_json()
-        self.registry.carry_out(
-            lambda: publication_rules.publish(
-                self._batch(batch_id),
-                self.registry.release(self.name, home_region=self.deployment.home),
-                Request(request_id=uuid.uuid4().hex, actor="test"),
-                now=now,
-                minimum_life=DAY,
-                retention=DAY,
-                serving=told,
-            )
-        )
-        return batch_id
-
-    def hold(self) -> None:
-        """Stop automatic publication, which moves the pointer's sequence and nothing else."""
-        request = Request(request_id=uuid.uuid4().hex, actor="test")
-        self.registry.carry_out(
-            lambda: publication_rules.hold(
-                self.registry.release(self.name, home_region=self.deployment.home),
-                request,
-                model=self.name,
-                held=True,
-                now=datetime.now(UTC),
-            )
-        )
+        return batch_id, checksum
 
     def _batch(self, batch_id: str) -> BatchRecord:
         found = self.registry.batch(self.name, batch_id)

@@ -72,6 +72,33 @@ def test_missing_is_said_only_after_a_consistent_read(reader: RecordingReader, m
     assert [consistent for _, _, consistent in reader.asked[2:]] == [False, True, False, True]
 
 
+def test_a_batch_of_a_hundred_takes_one_question_or_two(
+    reader: RecordingReader, model: PublishedModel
+) -> None:
+    """One for what is there, a careful one for what seems not to be; asked twice is read once."""
+    model.publish(*(f'{{"flight":"f{number}"}}' for number in range(99)))
+    store = OnlineStore(reader, model.deployment, pointer_seconds=60)
+    live = store.live(model.name, soon())
+    asked = [f"f{number}" for number in range(99)]
+    assert list(store.predictions(live, [*asked, "f1"], soon())) == asked
+    assert len(reader.asked) == 3
+    assert set(store.predictions(live, [*asked, "nobody"], soon())) == set(asked)
+    assert reader.asked[4] == (model.table, (f"nobody/{live.batch_id}",), True)
+    reader.lagging = True
+    assert set(store.predictions(live, asked, soon())) == set(asked)
+    assert len(reader.asked) == 7
+
+
+def test_readiness_is_looked_at_every_few_seconds(reader: RecordingReader, model: PublishedModel) -> None:
+    """Whoever asks all the time costs no more than whoever asks now and then."""
+    now = [1000.0]
+    store = OnlineStore(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
+    for seconds, questions in ((0, 2), (4.9, 2), (0.2, 3)):
+        now[0] += seconds
+        store.require_ready(soon())
+        assert len(reader.asked) == questions
+
+
 def test_a_request_reads_one_batch_though_the_pointer_moves(
     reader: RecordingReader, model: PublishedModel
 ) -> None:

@@ -12,6 +12,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
+from api_lambda.bounded_cache import BoundedCache
 from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
 from api_lambda.http_connections import HttpConnections, HttpFaultError, Outgoing, _require_public
 from api_lambda.request_signing import RequestSigner
@@ -32,6 +33,29 @@ def test_connections_are_kept_alive_and_shared() -> None:
         for _ in range(10):
             assert connections.send(Outgoing(f"{server.url}/a?b=c"), 10).body == OK[1]
         assert (server.connections, set(server.requests)) == (1, {"/a?b=c"})
+
+
+def test_few_connections_are_kept() -> None:
+    """A burst opens as many as it needs; four of them stay."""
+    connections = HttpConnections()
+    with serving(OK) as server:
+        asked = Outgoing(server.url)
+        opened = [connections._connect(server.url, asked, time.monotonic() + 10) for _ in range(9)]
+        for connection in opened:
+            connections._keep(server.url, asked, connection)
+        assert sum(connection.sock is not None for connection in opened) == 4
+        for connection in opened:
+            connection.close()
+
+
+def test_a_cache_forgets_what_was_unused_for_longest() -> None:
+    """The newest and those asked for lately stay."""
+    cache: BoundedCache[str, int] = BoundedCache(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    assert cache.get("a") == 1
+    cache.put("c", 3)
+    assert [cache.get(key) for key in "abc"] == [1, None, 3]
 
 
 def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:

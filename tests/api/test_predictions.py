@@ -56,7 +56,6 @@ def test_a_prediction_is_answered_as_it_was_written(api: ApiUnderTest, model: Pu
         "model_version": "v7",
         "published_at": pointer.published_at,
         "sequence": 1,
-        "request_id": REQUEST_ID,
     }
     assert answer.document["enrichment"] == {}
     empty = api.prediction(model.name, "other").document["prediction"]

@@ -44,7 +44,6 @@ def test_the_health_check_is_answered_without_a_store(alone: ApiUnderTest) -> No
         "/v1/models//predictions/a",
         "/v1/models/m/n/predictions/a",
         "/v2/models/m/predictions/a",
-        f"/v1/models/m/predictions/{'x' * 10_000}",
     ],
 )
 def test_unknown_routes_are_404(alone: ApiUnderTest, path: str) -> None:
@@ -53,6 +52,23 @@ def test_unknown_routes_are_404(alone: ApiUnderTest, path: str) -> None:
         answer = alone.get(path, token=token)
         assert (answer.status, answer.problem) == (404, "unknown-route")
     assert alone.last_line["route"] is None
+
+
+def test_limits_are_told_before_anything_else_is_looked_at(alone: ApiUnderTest) -> None:
+    """Address, headers and body that nobody needs are refused by their size, without a token."""
+    path = "/v1/models/m/predictions/a"
+    asked: dict[str, dict[str, Any]] = {
+        "address-too-long": {"path": f"/v1/models/m/predictions/{'x' * 6_300}"},
+        "headers-too-large": {"headers": {"x": "y" * 40_000}},
+        "body-too-large": {"body": "x" * 1_000_001},
+    }
+    answers = {
+        kind: alone.send({"httpMethod": "GET", "path": path, **members}) for kind, members in asked.items()
+    }
+    assert {kind: answer.problem for kind, answer in answers.items()} == {kind: kind for kind in asked}
+    assert [answer.status for answer in answers.values()] == [414, 431, 413]
+    query = {"fields": "x" * 9_000}
+    assert alone.send({"httpMethod": "GET", "path": path, "queryStringParameters": query}).status == 414
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "", "GET "])
@@ -99,6 +115,13 @@ def test_why_a_token_is_invalid_is_for_the_log_only(alone: ApiUnderTest) -> None
     assert token not in alone.lines[-1]
 
 
+def test_a_line_takes_no_more_of_a_trace_id_than_one_has(alone: ApiUnderTest) -> None:
+    """The header is the client's as well: the log keeps what a trace id needs."""
+    event = {"httpMethod": "GET", "path": "/healthz"}
+    alone.send({**event, "multiValueHeaders": {"X-Amzn-Trace-Id": ["x" * 9_000, "y"]}})
+    assert alone.last_line["trace_id"] == "x" * 256
+
+
 def test_two_authorization_headers_are_refused(alone: ApiUnderTest) -> None:
     """Whoever sends two hopes that somebody reads the other one."""
     good = f"Bearer {alone.issuer.token()}"
@@ -128,7 +151,7 @@ def test_two_authorization_headers_are_refused(alone: ApiUnderTest) -> None:
 def test_any_event_gets_an_answer(alone: ApiUnderTest, event: Any) -> None:
     """Whatever stands in an event, the answer is one the load balancer takes, and no fault of ours."""
     answer = alone.send(event)
-    assert answer.status in {200, 401, 404, 405}
+    assert answer.status in {200, 401, 404, 405, 503}
     assert isinstance(answer.event["body"], str)
     assert all(isinstance(value, str) for value in answer.headers.values())
 

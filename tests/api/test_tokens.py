@@ -83,7 +83,7 @@ def bearer(token: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {}", " Bearer {} "])
 def test_a_good_token_lets_pass(issuer: TokenIssuer, verifier: TokenVerifier, form: str) -> None:
     """The scheme's case and spaces around the token do not matter."""
-    verifier.require_reader((form.format(issuer.token()),))
+    verifier.reader((form.format(issuer.token()),))
 
 
 @pytest.mark.parametrize("audience", ["api", ["other", "api"]])
@@ -91,14 +91,14 @@ def test_an_audience_stands_for_a_client(
     issuer: TokenIssuer, verifier: TokenVerifier, audience: str | list[str]
 ) -> None:
     """A token without client id is taken if it is meant for this API."""
-    verifier.require_reader(bearer(issuer.token(client_id=None, aud=audience)))
+    verifier.reader(bearer(issuer.token(client_id=None, aud=audience)))
 
 
 @pytest.mark.parametrize("values", [(), ("Basic dXNlcjpwYXNz",), ("token",), ("",)])
 def test_no_bearer_token_is_said_so(verifier: TokenVerifier, values: tuple[str, ...]) -> None:
     """Nothing, another scheme, or no scheme."""
     with pytest.raises(MissingTokenError):
-        verifier.require_reader(values)
+        verifier.reader(values)
 
 
 @pytest.mark.parametrize(
@@ -127,13 +127,13 @@ def test_claims_that_are_not_for_us_are_refused(
 ) -> None:
     """Another issuer, client or audience; expired, not yet valid, without end; an identity token."""
     with pytest.raises(InvalidTokenError):
-        verifier.require_reader(bearer(issuer.token(**changes)))
+        verifier.reader(bearer(issuer.token(**changes)))
 
 
 def test_clocks_may_differ_a_little(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
     """A token that ended or begins within the leeway is taken."""
     now = int(time.time())
-    verifier.require_reader(bearer(issuer.token(exp=now - 5, nbf=now + 10, iat=now + 10)))
+    verifier.reader(bearer(issuer.token(exp=now - 5, nbf=now + 10, iat=now + 10)))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_valid_token_without_the_scope_is_refused_as_such(
 ) -> None:
     """The scope must be there as a whole word."""
     with pytest.raises(InsufficientScopeError):
-        verifier.require_reader(bearer(issuer.token(scope=scope)))
+        verifier.reader(bearer(issuer.token(scope=scope)))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_headers_that_would_choose_how_to_verify_are_refused(
 ) -> None:
     """The algorithm is RS256 and the key the issuer's, whatever a header says."""
     with pytest.raises(InvalidTokenError):
-        verifier.require_reader(bearer(issuer.token(header=header)))
+        verifier.reader(bearer(issuer.token(header=header)))
 
 
 def test_the_public_key_as_a_shared_secret_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
@@ -178,7 +178,28 @@ def test_the_public_key_as_a_shared_secret_is_refused(issuer: TokenIssuer, verif
     )
     signature = hmac.digest(public, signed.encode(), hashlib.sha256)
     with pytest.raises(InvalidTokenError):
-        verifier.require_reader(bearer(f"{signed}.{base64url(signature)}"))
+        verifier.reader(bearer(f"{signed}.{base64url(signature)}"))
+
+
+def test_a_signature_has_one_spelling(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    """Another last character that stands for the same bytes is no token that was issued."""
+    good = issuer.token()
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = good[:-1] + alphabet[alphabet.index(good[-1]) + 1]
+    verifier.reader(bearer(good))
+    with pytest.raises(InvalidTokenError):
+        verifier.reader(bearer(other))
+
+
+@pytest.mark.parametrize("scope", [f"{SCOPE}:one", f"{SCOPE}:one {SCOPE}:two", f"x {SCOPE}:one"])
+def test_a_scope_may_allow_one_model(issuer: TokenIssuer, verifier: TokenVerifier, scope: str) -> None:
+    """The read scope with a model's name after it allows that model and no other."""
+    reader = verifier.reader(bearer(issuer.token(scope=scope)))
+    reader.require("one")
+    assert [reader.may_read(model) for model in ("one", "on", "ones", "three", "")] == [True] + [False] * 4
+    with pytest.raises(InsufficientScopeError):
+        reader.require("three")
+    assert verifier.reader(bearer(issuer.token())).may_read("three")
 
 
 def test_an_altered_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
@@ -189,7 +210,7 @@ def test_an_altered_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifie
     foreign.keys = {"key-1": generate_private_key(65537, 2048)}
     for token in (f"{header}.{claims}.{signature}", f"{header}.{claims}.", foreign.token()):
         with pytest.raises(InvalidTokenError):
-            verifier.require_reader(bearer(token))
+            verifier.reader(bearer(token))
 
 
 def test_what_is_no_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
@@ -197,7 +218,7 @@ def test_what_is_no_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifie
     good = issuer.token()
     doubled = base64url(b'{"alg":"RS256","alg":"none","kid":"key-1"}')
     for values in (
-        bearer("x" * (LONGEST_TOKEN + 1)),
+        bearer(issuer.token(padding="x" * LONGEST_TOKEN)),
         bearer(f"{good}="),
         bearer(f"{good}.{good}"),
         bearer("a.b"),
@@ -206,9 +227,10 @@ def test_what_is_no_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifie
         bearer(f"{good.partition('.')[0]}.\ud800.{good.rpartition('.')[2]}"),
         bearer(f"{good.partition('.')[0]}.é.{good.rpartition('.')[2]}"),
         bearer(good) + bearer(good),
+        (*bearer(good), ""),
     ):
         with pytest.raises(InvalidTokenError):
-            verifier.require_reader(values)
+            verifier.reader(values)
     assert issuer.fetches == 0
 
 
@@ -219,7 +241,7 @@ def test_what_is_no_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifie
 def test_any_text_is_refused_and_breaks_nothing(verifier: TokenVerifier, text: str) -> None:
     """Whatever stands in the header, the verdict is one of the three."""
     with pytest.raises((InvalidTokenError, MissingTokenError)):
-        verifier.require_reader((f"Bearer {text}",))
+        verifier.reader((f"Bearer {text}",))
 
 
 def test_a_new_key_is_fetched_and_a_withdrawn_one_forgotten(issuer: TokenIssuer) -> None:
@@ -227,19 +249,19 @@ def test_a_new_key_is_fetched_and_a_withdrawn_one_forgotten(issuer: TokenIssuer)
     clock = Clock()
     verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
     old = issuer.token()
-    verifier.require_reader(bearer(old))
+    verifier.reader(bearer(old))
     issuer.rotate("key-2")
     clock.now += 60
-    verifier.require_reader(bearer(issuer.token()))
+    verifier.reader(bearer(issuer.token()))
     with pytest.raises(InvalidTokenError):
-        verifier.require_reader(bearer(old))
+        verifier.reader(bearer(old))
 
 
 def test_invented_key_ids_do_not_make_us_ask_each_time(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
     """A hundred unknown keys cost the issuer one question."""
     for number in range(100):
         with pytest.raises(InvalidTokenError):
-            verifier.require_reader(bearer(issuer.token(header={"kid": f"invented-{number}"})))
+            verifier.reader(bearer(issuer.token(header={"kid": f"invented-{number}"})))
     assert issuer.fetches == 1
 
 
@@ -248,15 +270,15 @@ def test_keys_outlive_an_issuer_that_is_down_but_not_for_ever(issuer: TokenIssue
     clock = Clock()
     verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
     token = issuer.token()
-    verifier.require_reader(bearer(token))
+    verifier.reader(bearer(token))
     issuer.served = None
     clock.now += FRESH_SECONDS + 1
-    verifier.require_reader(bearer(token))
+    verifier.reader(bearer(token))
     clock.now += LONGEST_SECONDS
     with pytest.raises(KeysUnavailableError):
-        verifier.require_reader(bearer(token))
+        verifier.reader(bearer(token))
     with pytest.raises(KeysUnavailableError):
-        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).require_reader(bearer(token))
+        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(token))
 
 
 def test_an_issuer_that_is_down_from_the_start_is_not_asked_by_every_request(issuer: TokenIssuer) -> None:
@@ -266,11 +288,23 @@ def test_an_issuer_that_is_down_from_the_start_is_not_asked_by_every_request(iss
     verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
     for _ in range(20):
         with pytest.raises(KeysUnavailableError):
-            verifier.require_reader(bearer(token))
+            verifier.reader(bearer(token))
     assert issuer.fetches == 1
     issuer.served = issuer.key_set()
     clock.now += 1
-    verifier.require_reader(bearer(token))
+    verifier.reader(bearer(token))
+
+
+def test_a_key_set_has_bounds(issuer: TokenIssuer) -> None:
+    """Of very many keys the first count; a document that is too long is none."""
+    good = issuer.key_set()["keys"][0]
+    many = [{**good, "kid": f"other-{number}"} for number in range(32)]
+    for served in ({"keys": [*many, good]}, {"keys": [good], "padding": "x" * 70_000}):
+        issuer.served = served
+        with pytest.raises((InvalidTokenError, KeysUnavailableError)):
+            TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(issuer.token()))
+    issuer.served = {"keys": [*many[1:], good]}
+    TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(issuer.token()))
 
 
 def test_a_key_too_short_to_trust_is_left_out(issuer: TokenIssuer) -> None:
@@ -278,9 +312,7 @@ def test_a_key_too_short_to_trust_is_left_out(issuer: TokenIssuer) -> None:
     issuer.keys = {"key-1": generate_private_key(65537, 1024)}
     issuer.served = issuer.key_set()
     with pytest.raises(KeysUnavailableError):
-        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).require_reader(
-            bearer(issuer.token())
-        )
+        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(issuer.token()))
 
 
 @pytest.mark.parametrize(
@@ -303,15 +335,13 @@ def test_keys_that_are_no_rs256_keys_are_left_out(issuer: TokenIssuer, change: d
     issuer.served = {"keys": [{**good, **change}]}
     token = issuer.token()
     with pytest.raises(KeysUnavailableError):
-        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).require_reader(bearer(token))
+        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(token))
     issuer.served = {"keys": [{**good, "kid": "other", **change}, "text", good]}
-    TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).require_reader(bearer(token))
+    TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(token))
 
 
 def test_the_scope_is_the_settings(issuer: TokenIssuer) -> None:
     """Another deployment's scope does not open this one."""
     other = replace(SETTINGS, read_scope="mlpipe-prod-api/predictions:read")
     with pytest.raises(InsufficientScopeError):
-        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), other).require_reader(
-            bearer(issuer.token())
-        )
+        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), other).reader(bearer(issuer.token()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from api_lambda.dynamodb import ItemReader
 
@@ -32,3 +32,24 @@ class RecordingReader:
         if self.lagging and not consistent:
             return None
         return self.inner.get_item(table, key, consistent=consistent, until=until)
+
+    def batch_get(
+        self, table: str, keys: Sequence[Mapping[str, str]], *, consistent: bool, until: float
+    ) -> list[dict[str, Any]]:
+        """Return the items that there are."""
+        self.asked.append((table, tuple("/".join(key.values()) for key in keys), consistent))
+        if self.lagging and not consistent:
+            return []
+        return self.inner.batch_get(table, keys, consistent=consistent, until=until)
+
+    def query_backwards(
+        self, table: str, key: Mapping[str, str], last: str, *, most: int, until: float
+    ) -> list[dict[str, Any]]:
+        """Return a partition's items backwards."""
+        self.asked.append((table, (*key.values(), last), True))
+        return self.inner.query_backwards(table, key, last, most=most, until=until)
+
+    def table_names(self, prefix: str, *, most: int, until: float) -> list[str]:
+        """Return the tables' names."""
+        self.asked.append((prefix, (), True))
+        return self.inner.table_names(prefix, most=most, until=until)

@@ -173,12 +173,13 @@ def _api(
         jwks_url=issued["MLPIPE_JWKS_URL"],
         client_ids=[client.client_id],
         provider_origins=[provider_origin],
+        public_documentation=True,
     )
     arn = ensure_function(functions, function, build_api_archive(_PACKAGES))
     ensure_load_balancer(
         clients.client("elbv2"),
         functions,
-        api_definitions.load_balancer(deployment),
+        api_definitions.load_balancer(deployment, public_documentation=True),
         api_definitions.target_group(deployment),
         arn,
     )

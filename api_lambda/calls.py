@@ -1,0 +1,137 @@
+"""One request on its way through a route, what routes work with, and what they read off a request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from api_lambda import problems
+from api_lambda.alb import decode_part
+from api_lambda.online_store import UnknownModelError
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.resource_names import require_model_name
+from prediction_contract.row import KEY_BYTES
+
+if TYPE_CHECKING:
+    from api_lambda.alb import Request
+    from api_lambda.auth import Reader, TokenVerifier
+    from api_lambda.enrichment import Enricher
+    from api_lambda.online_store import OnlineStore
+    from prediction_contract.schema import PredictionSchema
+
+_NUMBER = re.compile("[1-9][0-9]{0,11}")
+_MOST_NAMES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What routes work with; made once per execution environment.
+
+    Attributes:
+        verifier: Judges tokens.
+        store: Of this region.
+        enricher: Calls third parties.
+        public_documentation: Whether `/openapi.json` and `/docs` are answered without a token.
+    """
+
+    verifier: TokenVerifier
+    store: OnlineStore
+    enricher: Enricher
+    public_documentation: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on its way through a route.
+
+    Attributes:
+        services: To work with.
+        request: As it came.
+        parts: What stands in the path where the route has a name, still encoded.
+        reader: Who asks; None on routes without a token.
+        until: The moment, by `time.monotonic`, at which the store has had its time.
+        notes: For the log line; no token, no value of a row.
+    """
+
+    services: Services
+    request: Request
+    parts: Mapping[str, str]
+    reader: Reader | None
+    until: float
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def model(self) -> str:
+        """Return the model that the path names, if the reader may read it.
+
+        Raises:
+            UnknownModelError: No model can have the name.
+            InsufficientScopeError: The reader may read other models only.
+        """
+        try:
+            model = require_model_name(self.parts["model"])
+        except InvalidNameError as error:
+            # A name that no model can have is as unknown as one that none has.
+            raise UnknownModelError from error
+        if self.reader is not None:
+            self.reader.require(model)
+        return model
+
+    def entity_id(self) -> str:
+        """Return the entity that the path names.
+
+        Raises:
+            ProblemError: It is no entity id.
+        """
+        decoded = decode_part(self.parts["entity_id"])
+        if not decoded or len(decoded.encode()) > KEY_BYTES:
+            raise problems.ProblemError(problems.INVALID_ENTITY)
+        return decoded
+
+    def names(self, parameter: str) -> tuple[str, ...] | None:
+        """Return the names that a query parameter lists, each once; None without the parameter.
+
+        Raises:
+            ProblemError: It is there twice, empty, or lists too many.
+        """
+        text = self._parameter(parameter)
+        if text is None:
+            return None
+        names = tuple(dict.fromkeys(text.split(",")))
+        if not all(names) or len(names) > _MOST_NAMES:
+            raise problems.ProblemError(problems.INVALID_QUERY)
+        return names
+
+    def number(self, parameter: str, default: int, highest: int) -> int:
+        """Return a query parameter's number, 1 or more.
+
+        Raises:
+            ProblemError: It is none, or higher than the highest.
+        """
+        text = self._parameter(parameter)
+        if text is None:
+            return default
+        if not _NUMBER.fullmatch(text) or int(text) > highest:
+            raise problems.ProblemError(problems.INVALID_QUERY)
+        return int(text)
+
+    def _parameter(self, name: str) -> str | None:
+        values = self.request.query.get(name)
+        if not values:
+            return None
+        text = decode_part(values[0])
+        if len(values) > 1 or text is None:
+            raise problems.ProblemError(problems.INVALID_QUERY)
+        return text
+
+
+def require_columns(schema: PredictionSchema, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the names of columns to show; None for all.
+
+    Raises:
+        ProblemError: The schema has no such column.
+    """
+    if names is not None and not set(names) <= set(schema.names):
+        raise problems.ProblemError(problems.UNKNOWN_FIELD)
+    return names

@@ -1,0 +1,57 @@
+"""The route of an entity's history: what each publication said of it, the newest first."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from api_lambda.alb import Response
+from api_lambda.calls import require_columns
+from api_lambda.predictions import provenance
+
+if TYPE_CHECKING:
+    from api_lambda.calls import Call
+    from api_lambda.online_store import LiveBatch
+    from prediction_contract.online_item import StoredPrediction
+
+DEFAULT_PAGE = 20
+LONGEST_PAGE = 50
+_HIGHEST_SEQUENCE = 10**12 - 1
+
+
+def get_history(call: Call) -> Response:
+    """Answer with the entity's values over the publications up to the live one, a page of them.
+
+    What was only loaded is in no publication, so it is never looked at.
+    """
+    model, entity_id = call.model(), call.entity_id()
+    limit = call.number("limit", DEFAULT_PAGE, LONGEST_PAGE)
+    before = call.number("before", _HIGHEST_SEQUENCE, _HIGHEST_SEQUENCE)
+    names = call.names("fields")
+    store = call.services.store
+    live = store.live(model, call.until)
+    require_columns(live.serving.schema, names)
+    published, following = store.published(live, before=before, most=limit, until=call.until)
+    found = store.predictions_of(published, entity_id, call.until)
+    now = time.time()
+    entries = []
+    for batch in published:
+        stored = found.get(batch.batch_id)
+        # A superseded batch's items expire; DynamoDB may take days to remove them.
+        kept = stored if stored is not None and stored.expires_at > now else None
+        entries.append(f'{{"provenance":{provenance(batch)},{_value(batch, kept, names)}}}')
+    more = f',"next_before":{following}' if following is not None else ""
+    return Response(
+        200,
+        f'{{"model":{json.dumps(model)},"entity_id":{json.dumps(entity_id, ensure_ascii=False)},'
+        f'"history":[{",".join(entries)}]{more}}}',
+    )
+
+
+def _value(batch: LiveBatch, stored: StoredPrediction | None, names: tuple[str, ...] | None) -> str:
+    if stored is None:
+        return '"found":false'
+    # An earlier batch may lack a column that the live one has.
+    shown = None if names is None else tuple(name for name in names if name in batch.serving.schema.names)
+    return f'"found":true,"prediction":{batch.items.render_json(stored.row, shown)}'

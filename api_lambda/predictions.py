@@ -1,0 +1,167 @@
+"""The routes of live predictions: one entity with its enrichments, or a hundred at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from api_lambda import problems
+from api_lambda.alb import Response
+from api_lambda.calls import require_columns
+from prediction_contract.canonical_json import InvalidJsonError, parse_json
+from prediction_contract.row import KEY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from api_lambda.calls import Call
+    from api_lambda.online_store import LiveBatch
+    from prediction_contract.online_item import StoredPrediction
+    from prediction_contract.serving import Enrichment
+
+MOST_ENTITIES = 100
+MOST_FIELDS = 200
+# Part of every ETag: changes with the form of an answer, which the publication does not know.
+_FORM = "1"
+_ETAG_DIGITS = 32
+_REVALIDATE = {"Cache-Control": "private, no-cache"}
+
+
+def get_prediction(call: Call) -> Response:
+    """Answer with one entity's live prediction, its provenance and its enrichments."""
+    model, entity_id = call.model(), call.entity_id()
+    live = call.services.store.live(model, call.until)
+    call.notes["batch_id"] = live.batch_id
+    names = require_columns(live.serving.schema, call.names("fields"))
+    chosen = _chosen(live.serving.enrichments, call.names("enrich"))
+    headers = {}
+    if not chosen:
+        # Third parties may say something else tomorrow; without them the publication says it all.
+        headers = {"ETag": _etag(call, live), **_REVALIDATE}
+        if headers["ETag"] in _known(call):
+            return Response(304, "", headers=headers)
+    stored = call.services.store.prediction(live, entity_id, call.until)
+    _note_expiry(call, [stored])
+    outcomes = call.services.enricher.enrich(chosen, stored.row)
+    failed = {name: outcome.reason for name, outcome in outcomes.items() if outcome.reason}
+    if failed:
+        call.notes["enrichment"] = failed
+    if any(each.required and outcomes[each.name].status == "unavailable" for each in chosen):
+        raise problems.ProblemError(problems.ENRICHMENT_UNAVAILABLE)
+    enrichment = ",".join(f'"{name}":{outcome.to_json()}' for name, outcome in outcomes.items())
+    return Response(
+        200,
+        f'{{"model":{json.dumps(live.model)},"entity_id":{json.dumps(entity_id, ensure_ascii=False)},'
+        f'"prediction":{live.items.render_json(stored.row, names)},'
+        f'"provenance":{provenance(live)},"enrichment":{{{enrichment}}}}}',
+        headers=headers,
+    )
+
+
+def batch_get(call: Call) -> Response:
+    """Answer with the live predictions of up to a hundred entities, all of one batch, in the order asked."""
+    model = call.model()
+    entity_ids, fields = _asked(call.request.body)
+    live = call.services.store.live(model, call.until)
+    call.notes["batch_id"] = live.batch_id
+    names = require_columns(live.serving.schema, fields)
+    found = call.services.store.predictions(live, entity_ids, call.until)
+    _note_expiry(call, found.values())
+    call.notes["not_found"] = sum(entity_id not in found for entity_id in entity_ids)
+    entries = []
+    for entity_id in entity_ids:
+        stored = found.get(entity_id)
+        shown = f',"prediction":{live.items.render_json(stored.row, names)}' if stored else ""
+        entries.append(
+            f'{{"entity_id":{json.dumps(entity_id, ensure_ascii=False)},'
+            f'"found":{json.dumps(stored is not None)}{shown}}}'
+        )
+    return Response(
+        200,
+        f'{{"model":{json.dumps(live.model)},"predictions":[{",".join(entries)}],'
+        f'"provenance":{provenance(live)}}}',
+    )
+
+
+def provenance(live: LiveBatch) -> str:
+    """Return where an answer comes from, as JSON."""
+    return json.dumps(
+        {
+            "batch_id": live.batch_id,
+            "partition": live.partition,
+            "model_version": live.serving.model_version,
+            "published_at": live.published_at,
+            "sequence": live.sequence,
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def _chosen(enrichments: tuple[Enrichment, ...], names: tuple[str, ...] | None) -> tuple[Enrichment, ...]:
+    if names is None or names == ("all",):
+        return enrichments
+    if names == ("none",):
+        return ()
+    if not set(names) <= {enrichment.name for enrichment in enrichments}:
+        raise problems.ProblemError(problems.UNKNOWN_ENRICHMENT)
+    return tuple(enrichment for enrichment in enrichments if enrichment.name in names)
+
+
+def _etag(call: Call, live: LiveBatch) -> str:
+    query = sorted((name, values) for name, values in call.request.query.items())
+    said = json.dumps([_FORM, live.sequence, live.batch_id, call.request.path, query])
+    return f'"{hashlib.sha256(said.encode()).hexdigest()[:_ETAG_DIGITS]}"'
+
+
+def _known(call: Call) -> set[str]:
+    """Return the ETags that the client has an answer for."""
+    values = ",".join(call.request.headers.get("if-none-match", ()))
+    return {value.strip().removeprefix("W/") for value in values.split(",")}
+
+
+def _note_expiry(call: Call, found: Iterable[StoredPrediction]) -> None:
+    now = time.time()
+    if any(stored.expires_at <= now for stored in found):
+        # A live batch does not expire. The item is still there and right, so it is served, and reported.
+        call.notes["fault"] = "live_item_expired"
+
+
+def _asked(body: bytes) -> tuple[list[str], tuple[str, ...] | None]:
+    """Return the entities and fields that a body asks for.
+
+    Raises:
+        ProblemError: The body has another form.
+    """
+    try:
+        document: Any = parse_json(body)
+    except InvalidJsonError as error:
+        raise problems.ProblemError(problems.INVALID_BODY) from error
+    if not isinstance(document, dict) or not set(document) <= {"entity_ids", "fields"}:
+        raise problems.ProblemError(problems.INVALID_BODY)
+    fields = document.get("fields")
+    return (
+        _texts(document.get("entity_ids"), MOST_ENTITIES),
+        None if fields is None else tuple(dict.fromkeys(_texts(fields, MOST_FIELDS))),
+    )
+
+
+def _texts(values: object, most: int) -> list[str]:
+    """Return a list of 1 to `most` texts that could be keys.
+
+    Raises:
+        ProblemError: It is none.
+    """
+    if isinstance(values, list) and 1 <= len(values) <= most and all(map(_could_be_key, values)):
+        return values
+    raise problems.ProblemError(problems.INVALID_BODY)
+
+
+def _could_be_key(value: object) -> bool:
+    try:
+        return isinstance(value, str) and 1 <= len(value.encode()) <= KEY_BYTES
+    except UnicodeEncodeError:
+        # Half of a surrogate pair.
+        return False

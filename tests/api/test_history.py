@@ -1,0 +1,89 @@
+"""The history of an entity: what was published of it, never what was only loaded."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.api.published_batches import PublishedModel
+
+if TYPE_CHECKING:
+    from tests.api.api_calls import Answered, ApiUnderTest
+
+pytestmark = pytest.mark.stack
+
+
+def history(api: ApiUnderTest, model: PublishedModel, entity_id: str = "a", **query: str) -> Answered:
+    """Ask for an entity's history."""
+    return api.get(f"/v1/models/{model.name}/predictions/{entity_id}/history", query=query)
+
+
+def serials(document: Any) -> list[tuple[int, Any]]:
+    """Return each entry's sequence and value."""
+    return [
+        (entry["provenance"]["sequence"], entry["prediction"]["serial"] if entry["found"] else None)
+        for entry in document["history"]
+    ]
+
+
+def test_every_publication_tells_its_value(api: ApiUnderTest, model: PublishedModel) -> None:
+    """The newest first, with provenance; a batch without the entity says so; a hold is no publication."""
+    first = model.publish('{"flight":"a","serial":1}', partition="2013-02-01")
+    model.publish('{"flight":"other"}', partition="2013-02-02")
+    model.hold()
+    model.publish('{"flight":"a","serial":9007199254740993}', partition="2013-02-03")
+    answer = history(api, model)
+    assert answer.status == 200
+    assert serials(answer.document) == [(4, 9007199254740993), (2, None), (1, 1)]
+    oldest = answer.document["history"][-1]["provenance"]
+    assert (oldest["batch_id"], oldest["partition"]) == (first, "2013-02-01")
+    assert "next_before" not in answer.document
+
+
+def test_what_was_only_loaded_is_never_shown(api: ApiUnderTest, model: PublishedModel) -> None:
+    """An item of a batch that nobody published lies in the table, and stays there."""
+    model.publish('{"flight":"a","serial":1}')
+    model.load('{"flight":"a","serial":2}', partition="2013-02-02")
+    assert serials(history(api, model).document) == [(1, 1)]
+
+
+def test_pages_follow_one_another(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Each page tells where the next begins, the last one does not."""
+    for number in range(1, 6):
+        model.publish(f'{{"flight":"a","serial":{number}}}', partition=f"2013-02-0{number}")
+    seen, query = [], {"limit": "2"}
+    for _ in range(3):
+        document = history(api, model, **query).document
+        seen.append(serials(document))
+        query["before"] = str(document.get("next_before"))
+    assert seen == [[(5, 5), (4, 4)], [(3, 3), (2, 2)], [(1, 1)]]
+    assert query["before"] == "None"
+
+
+def test_expired_items_of_superseded_batches_are_not_shown(api: ApiUnderTest, model: PublishedModel) -> None:
+    """DynamoDB removes them when it likes; readers do not see when."""
+    model.publish('{"flight":"a","serial":1}', expires_at=datetime.now(UTC) - timedelta(days=1))
+    model.publish('{"flight":"a","serial":2}', partition="2013-02-02")
+    assert serials(history(api, model).document) == [(2, 2), (1, None)]
+
+
+def test_fields_and_the_rest_of_the_query(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Some columns only; a number that is none, zero or too high is refused and not repeated."""
+    model.publish('{"flight":"a","serial":1}')
+    entry = history(api, model, fields="serial").document["history"][0]
+    assert entry["prediction"] == {"serial": 1}
+    for query in ({"limit": "0"}, {"limit": "51"}, {"limit": "x4711"}, {"before": "-1"}, {"before": ""}):
+        answer = history(api, model, **query)
+        assert (answer.status, answer.problem) == (400, "invalid-query")
+        assert "4711" not in json.dumps(answer.event)
+    assert history(api, model, fields="nothing").problem == "unknown-field"
+    assert history(api, model, "%FF").problem == "invalid-entity-id"
+
+
+def test_a_model_without_publication_has_no_history(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Loaded is not published."""
+    model.load('{"flight":"a","serial":2}')
+    assert history(api, model).problem == "unknown-model"

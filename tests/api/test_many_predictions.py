@@ -1,0 +1,140 @@
+"""Many predictions at once: in the order asked, of one batch, whole or refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from api_lambda.dynamodb import StoreUnavailableError
+from tests.api.published_batches import FLIGHT, PublishedModel
+from tests.api.test_outgoing import dynamodb, fault
+from tests.fakes.http_answers import serving
+
+if TYPE_CHECKING:
+    from tests.api.api_calls import ApiUnderTest
+
+
+@pytest.mark.stack
+def test_found_and_not_found_come_in_the_order_asked(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Every id has its entry, those asked twice two; values are what was written; one provenance for all."""
+    batch_id = model.publish(FLIGHT, '{"flight":"Zürich 1/2"}')
+    asked = ["nobody", "Zürich 1/2", "AA-1141-JFK", "nobody", "AA-1141-JFK"]
+    answer = api.batch_get(model.name, {"entity_ids": asked})
+    assert answer.status == 200
+    assert [entry["entity_id"] for entry in answer.document["predictions"]] == asked
+    assert [entry["found"] for entry in answer.document["predictions"]] == [False, True, True, False, True]
+    assert f'"prediction":{FLIGHT}' in answer.event["body"]
+    assert answer.document["provenance"]["batch_id"] == batch_id
+    assert api.last_line["not_found"] == 2
+
+
+@pytest.mark.stack
+def test_only_the_live_batch_counts(api: ApiUnderTest, model: PublishedModel) -> None:
+    """What an earlier batch held is not found any more."""
+    model.publish(FLIGHT, '{"flight":"gone"}')
+    second = model.publish(FLIGHT, partition="2013-02-02")
+    answer = api.batch_get(model.name, {"entity_ids": ["gone", "AA-1141-JFK"]}).document
+    assert [entry["found"] for entry in answer["predictions"]] == [False, True]
+    assert answer["provenance"]["batch_id"] == second
+
+
+@pytest.mark.stack
+def test_some_fields_can_be_asked_for(api: ApiUnderTest, model: PublishedModel) -> None:
+    """In the order of the columns; a column that is not there is a mistake, not an empty answer."""
+    model.publish(FLIGHT)
+    answer = api.batch_get(model.name, {"entity_ids": ["AA-1141-JFK"], "fields": ["serial", "origin"]})
+    assert '"prediction":{"origin":"JFK","serial":9007199254740993}' in answer.event["body"]
+    wrong = api.batch_get(model.name, {"entity_ids": ["a"], "fields": ["marker-4711"]})
+    assert (wrong.status, wrong.problem) == (400, "unknown-field")
+    assert "4711" not in json.dumps(wrong.event)
+
+
+@pytest.mark.stack
+def test_an_answer_that_would_be_too_large_is_refused_whole(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Never cut: fewer entities or fields are the client's to choose."""
+    model.publish(*(json.dumps({"flight": f"f{n}", "reasons": "x" * 300_000}) for n in range(4)))
+    asked = {"entity_ids": [f"f{n}" for n in range(4)]}
+    refused = api.batch_get(model.name, asked)
+    assert (refused.status, refused.problem) == (400, "answer-too-large")
+    assert api.batch_get(model.name, {**asked, "fields": ["flight"]}).status == 200
+    assert api.batch_get(model.name, {"entity_ids": ["f0", "f1", "f2"]}).status == 200
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "no JSON",
+        [],
+        {},
+        {"entity_ids": []},
+        {"entity_ids": "a"},
+        {"entity_ids": [1]},
+        {"entity_ids": [""]},
+        {"entity_ids": ["x" * 2049]},
+        {"entity_ids": ["a"] * 101},
+        {"entity_ids": ["a"], "fields": []},
+        {"entity_ids": ["a"], "fields": "flight"},
+        {"entity_ids": ["a"], "marker": 4711},
+        '{"entity_ids":["\\ud800"]}',
+        '{"entity_ids":["a"],"entity_ids":["b"]}',
+    ],
+    ids=lambda body: str(body)[:40],
+)
+def test_a_body_of_another_form_is_refused(api: ApiUnderTest, model: PublishedModel, body: Any) -> None:
+    """Nothing of it comes back."""
+    model.publish(FLIGHT)
+    answer = api.batch_get(model.name, body)
+    assert (answer.status, answer.problem) == (400, "invalid-body")
+    assert "4711" not in json.dumps(answer.event)
+
+
+@pytest.mark.stack
+def test_a_body_may_come_encoded(api: ApiUnderTest, model: PublishedModel) -> None:
+    """As the load balancer hands on what it does not take for text."""
+    model.publish(FLIGHT)
+    body = base64.b64encode(b'{"entity_ids":["AA-1141-JFK"]}').decode()
+    event = {
+        "httpMethod": "POST",
+        "path": f"/v1/models/{model.name}/predictions:batchGet",
+        "headers": {"authorization": f"Bearer {api.issuer.token()}"},
+        "body": body,
+        "isBase64Encoded": True,
+    }
+    assert api.send(event).status == 200
+    assert api.send({**event, "body": "%%%"}).problem == "invalid-body"
+
+
+ITEM = {"entity_id": {"S": "a"}, "batch_id": {"S": "b"}}
+KEYS = [{"entity_id": name, "batch_id": "b"} for name in ("a", "c")]
+
+
+def partial(found: list[Any], unread: list[str]) -> tuple[int, bytes, dict[str, str]]:
+    """Return an answer of BatchGetItem."""
+    keys = [{"entity_id": {"S": name}, "batch_id": {"S": "b"}} for name in unread]
+    answer: dict[str, Any] = {"Responses": {"t": found}}
+    if keys:
+        answer["UnprocessedKeys"] = {"t": {"Keys": keys}}
+    return 200, json.dumps(answer).encode(), {}
+
+
+def test_keys_that_were_not_read_are_asked_for_again() -> None:
+    """A store under load reads some now and the rest later: none is missing."""
+    other = {"entity_id": {"S": "c"}, "batch_id": {"S": "b"}}
+    answers = (partial([], ["a", "c"]), partial([ITEM], ["c"]), fault("ThrottlingException"))
+    with serving(*answers, partial([other], [])) as server:
+        found = dynamodb(server.url).batch_get("t", KEYS, consistent=True, until=time.monotonic() + 10)
+        assert (found, len(server.requests)) == ([ITEM, other], 4)
+
+
+def test_keys_that_are_never_read_are_not_missing() -> None:
+    """At the deadline the store is unavailable."""
+    with serving(partial([ITEM], ["c"])) as server:
+        with pytest.raises(StoreUnavailableError):
+            dynamodb(server.url).batch_get("t", KEYS, consistent=True, until=time.monotonic() + 1)
+        assert len(server.requests) > 2
