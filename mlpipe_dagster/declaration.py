@@ -197,8 +197,8 @@ class ModelDeclaration(DeclaredModel):
             raise ValueError(str(error)) from error
         if self.lookback > self.history_days:
             raise ValueError(
-                f"with lookback {self.lookback} and history_days {self.history_days} nobody knows what became "
-                "of the oldest previous batch"
+                f"with lookback {self.lookback} and history_days {self.history_days} nobody knows what "
+                "became of the oldest previous batch"
             )
         for metric in self.training.metrics:
             if metric.predicted not in self.prediction_schema.names:

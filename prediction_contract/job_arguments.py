@@ -15,6 +15,7 @@ from typing import Any, Never, Self
 
 from prediction_contract.batch import BatchId, ModelName, Partition
 from prediction_contract.errors import ContractError, JobArgumentsError
+from prediction_contract.metrics import Metrics
 from prediction_contract.s3_layout import validated_bucket, validated_key, validated_run_id
 
 CONTAINER_ARGUMENT_LENGTH = 256
@@ -222,6 +223,7 @@ class FeatureArguments(JobArguments):
         model: The model's name.
         partition: The partition to prepare.
         bucket: The bucket that raw data is read from and features are written to.
+        history_days: How many days before the partition the model sees.
         run_id: Names the folder below the partition that this run writes.
         code_version: The version of the code that runs.
         last_partition: The last of several partitions to prepare in one job; None for the one alone.
@@ -231,6 +233,7 @@ class FeatureArguments(JobArguments):
     model: str = _argument(ModelName)
     partition: str = _argument(Partition)
     bucket: str = _argument(validated_bucket)
+    history_days: int = _argument(_whole(1))
     run_id: str = _argument(validated_run_id)
     code_version: str = _argument(_WORD_FORM)
     last_partition: str | None = _argument(Partition, None)
@@ -280,6 +283,7 @@ class TrainArguments(JobArguments):
         code_version: The version of the code that runs.
         first_evaluated: The first partition to evaluate the model on; None to evaluate it on none.
         last_evaluated: The last partition to evaluate the model on, itself included.
+        metrics: By which it is evaluated, as `Metrics` takes them.
     """
 
     model: str = _argument(ModelName)
@@ -289,6 +293,7 @@ class TrainArguments(JobArguments):
     code_version: str = _argument(_WORD_FORM)
     first_evaluated: str | None = _argument(Partition, None)
     last_evaluated: str | None = _argument(Partition, None)
+    metrics: str | None = _argument(Metrics, None)
 
 
 def container_environment(values: Mapping[str, str]) -> dict[str, str]:

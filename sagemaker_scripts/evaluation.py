@@ -13,7 +13,8 @@ import pandas as pd
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from prediction_contract.errors import ContractError
-from sagemaker_scripts.model_functions import Artifact, Metric, ModelFunctions, PreparedFeatures
+from prediction_contract.metrics import Metric
+from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures
 from sagemaker_scripts.outcomes import predictions_of, with_outcomes
 
 # What a prediction without any knowledge is worth.

@@ -37,20 +37,6 @@ class PreparedFeatures(NamedTuple):
     outcomes: pd.DataFrame
 
 
-class Metric(NamedTuple):
-    """How well a prediction column foretells an outcome column.
-
-    Attributes:
-        kind: `mae` or `roc_auc`.
-        predicted: A column of what `predict` returns.
-        actual: An outcome column; numbers for `mae`, booleans for `roc_auc`.
-    """
-
-    kind: str
-    predicted: str
-    actual: str
-
-
 Artifact = dict[str, Any]
 
 
@@ -69,22 +55,12 @@ class ModelFunctions:
         return self._module("features").features
 
     @property
-    def history_days(self) -> int:
-        """How many days before the partition `features` wants to see: `HISTORY_DAYS` beside it."""
-        return self._module("features").HISTORY_DAYS
-
-    @property
     def train(self) -> Callable[[pd.DataFrame], Artifact]:
         """Takes features joined with outcomes; returns what `predict` needs, by name.
 
         That may be scikit-learn estimators, numbers, texts, and lists and dicts of these.
         """
         return self._module("train").train
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What the model is held to on days it was not trained on: `METRICS` beside `train`."""
-        return self._module("train").METRICS
 
     @property
     def predict(self) -> Callable[[pd.DataFrame, Artifact, pd.DataFrame | None], pd.DataFrame]:

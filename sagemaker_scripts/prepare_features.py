@@ -33,7 +33,7 @@ def prepare(arguments: FeatureArguments, store: ObjectStore) -> list[FeatureSet]
     raw = RawFlights(store, arguments.raw_prefix)
     written = []
     for partition in partitions_between(arguments.partition, arguments.last_partition or arguments.partition):
-        schedule, history, sources = raw.of_partition(partition, functions.history_days)
+        schedule, history, sources = raw.of_partition(partition, arguments.history_days)
         written.append(
             write_feature_set(
                 store,

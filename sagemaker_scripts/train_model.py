@@ -24,6 +24,7 @@ import sklearn
 from prediction_contract.batch import Partition
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.job_arguments import TrainArguments
+from prediction_contract.metrics import Metrics
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.evaluation import backtest, evaluate
 from sagemaker_scripts.feature_store import (
@@ -101,7 +102,7 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
     Raises:
         ContractError: Features are missing, or their outcomes are.
     """
-    _refuse_known_days(arguments)
+    _refuse_half_evaluation(arguments)
     functions = model_functions(arguments.model)
     first, last = arguments.first_partition, arguments.last_partition
     days = Days.read(store, arguments.model, first, last, waits=_TRAINING_WAITS)
@@ -128,14 +129,15 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
     return {"metrics": metrics, "evaluation": evaluation}
 
 
-def _refuse_known_days(arguments: TrainArguments) -> None:
-    first, last = arguments.first_evaluated, arguments.last_evaluated
-    if first is None and last is None:
+def _refuse_half_evaluation(arguments: TrainArguments) -> None:
+    first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, arguments.metrics
+    if first is last is metrics is None:
         return
-    if first is None or last is None or first <= arguments.last_partition:
+    if first is None or last is None or metrics is None or first <= arguments.last_partition:
         raise JobArgumentsError(
-            f"The model cannot be evaluated on {first} to {last}, learning up to {arguments.last_partition}",
-            remedy="Pass both first_evaluated and last_evaluated, later than last_partition, or neither",
+            f"The model cannot be evaluated on {first} to {last} by {metrics or 'no metrics'}, "
+            f"learning up to {arguments.last_partition}",
+            remedy="Pass first_evaluated, later than last_partition, last_evaluated and metrics, or none",
             model=arguments.model,
         )
 
@@ -147,8 +149,8 @@ def _evaluation(
     artifact: Artifact,
     examples: pd.DataFrame,
 ) -> dict[str, Any] | None:
-    first, last = arguments.first_evaluated, arguments.last_evaluated
-    if first is None or last is None:
+    first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, arguments.metrics
+    if first is None or last is None or metrics is None:
         return None
     days = Days.read(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
     predictions = backtest(functions, artifact, days.prepared)
@@ -159,7 +161,7 @@ def _evaluation(
         "outcomes_known_at": days.known_at,
         "days": len(days.prepared),
         "predictions": len(predictions),
-        "metrics": evaluate(functions.metrics, predictions, days.outcomes, examples),
+        "metrics": evaluate(Metrics(metrics).each, predictions, days.outcomes, examples),
     }
 
 

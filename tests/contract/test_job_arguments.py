@@ -102,6 +102,7 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
         partition="2013-02-01",
         last_partition="2013-02-28",
         bucket="mlpipe-data",
+        history_days=14,
         run_id="r-1",
         code_version="abc",
         raw_prefix="raw/other/",
@@ -114,6 +115,7 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
         code_version="a",
         first_evaluated="2013-02-01",
         last_evaluated="2013-02-27",
+        metrics="mae:minutes:actual_minutes,roc_auc:probability:late",
     )
     assert FeatureArguments.parse(features.container_arguments()) == features
     assert TrainArguments.parse(train.container_arguments()) == train
@@ -131,7 +133,12 @@ def test_a_run_id_that_cannot_stand_in_a_key_is_refused() -> None:
     for run_id in ("../r", "a/b", "a=b", "r" * 129):
         with pytest.raises(JobArgumentsError, match="run_id"):
             FeatureArguments(
-                model="m", partition="2013-02-01", bucket="mlpipe-data", run_id=run_id, code_version="a"
+                model="m",
+                partition="2013-02-01",
+                bucket="mlpipe-data",
+                history_days=14,
+                run_id=run_id,
+                code_version="a",
             )
 
 

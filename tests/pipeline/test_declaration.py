@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from mlpipe_dagster.cli.declared_models import UnknownModelError, declared_model
 from tests.pipeline.small_model import declaration
 
-
 TRAINING = {"first_partition": "2013-01-01", "last_partition": "2013-01-31"}
 METRIC = {"kind": "mae", "predicted": "score", "actual": "real_score"}
 EVALUATED = {"first_evaluated": "2013-02-01", "last_evaluated": "2013-02-26", "metrics": [METRIC]}

@@ -1,4 +1,4 @@
-"""Both models as their `defs.yaml` declares them: schemas of predictions and days of training."""
+"""Both models as their `defs.yaml` declares them: schemas, history and training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from prediction_contract.metrics import Metric, Metrics
 from prediction_contract.schema import PredictionSchema
 from tests.stack_runs import PROJECT_ROOT
 
@@ -28,6 +29,12 @@ def _schema(columns: list[dict[str, Any]]) -> PredictionSchema:
     )
 
 
-_MODELS = ("airport_congestion", "flight_delay")
-SCHEMAS = {model: _schema(_declared(model)["columns"]) for model in _MODELS}
-TRAINING: dict[str, dict[str, str]] = {model: _declared(model)["training"] for model in _MODELS}
+def _training(training: dict[str, Any]) -> dict[str, str]:
+    metrics = Metrics.of(Metric(**metric) for metric in training["metrics"])
+    return {**training, "metrics": str(metrics)}
+
+
+_DECLARED = {model: _declared(model) for model in ("airport_congestion", "flight_delay")}
+SCHEMAS = {model: _schema(declared["columns"]) for model, declared in _DECLARED.items()}
+HISTORY_DAYS: dict[str, int] = {model: declared["history_days"] for model, declared in _DECLARED.items()}
+TRAINING = {model: _training(declared["training"]) for model, declared in _DECLARED.items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prediction_contract.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.manifest import Manifest, parse_manifest, validate
-from tests.scoring.declared_models import SCHEMAS
+from tests.scoring.declared_models import HISTORY_DAYS, SCHEMAS
 from tests.stack_runs import PROJECT_ROOT
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class ScoringJobs:
             partition=first,
             last_partition=last,
             bucket=self.bucket,
+            history_days=HISTORY_DAYS[model],
             run_id="run-1",
             code_version=CODE_VERSION,
         )

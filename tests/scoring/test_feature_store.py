@@ -23,9 +23,11 @@ from sagemaker_scripts.outcomes import newest_outcomes
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.train_model import train
 from tests.fakes.memory_s3 import MemoryS3
+from tests.scoring.declared_models import TRAINING
 from tests.scoring.real_flights import day_file
 
 DAY = "2013-01-04"
+METRICS = TRAINING["airport_congestion"]["metrics"]
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def store() -> ObjectStore:
 def arguments(run_id: str = "run-1", **changes: str) -> FeatureArguments:
     """Return the arguments of a features job."""
     given = {"model": "airport_congestion", "partition": DAY, "bucket": "mlpipe-data"}
-    return FeatureArguments(**given | changes, run_id=run_id, code_version="v")
+    return FeatureArguments(**given | changes, history_days=14, run_id=run_id, code_version="v")
 
 
 def written(store: ObjectStore, run_id: str, *entities: str) -> FeatureSet:
@@ -169,16 +171,20 @@ def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
     plain = train(TrainArguments(**learned), store, tmp_path_factory.mktemp("plain"))
     assert plain["evaluation"] is None
     evaluated = train(
-        TrainArguments(**learned, first_evaluated="2013-01-03", last_evaluated="2013-01-03"),
+        TrainArguments(**learned, first_evaluated="2013-01-03", last_evaluated="2013-01-03", metrics=METRICS),
         store,
         tmp_path_factory.mktemp("evaluated"),
     )
     assert evaluated["evaluation"]["metrics"][0]["rows"] > 40
     assert plain["metrics"]["rows"] == evaluated["metrics"]["rows"]
-    for first, last in (("2013-01-02", "2013-01-03"), ("2013-01-03", None)):
+    for first, last, metrics in (
+        ("2013-01-02", "2013-01-03", METRICS),
+        ("2013-01-03", None, METRICS),
+        ("2013-01-03", "2013-01-03", None),
+    ):
         with pytest.raises(JobArgumentsError, match="cannot be evaluated"):
             train(
-                TrainArguments(**learned, first_evaluated=first, last_evaluated=last),
+                TrainArguments(**learned, first_evaluated=first, last_evaluated=last, metrics=metrics),
                 store,
                 tmp_path_factory.mktemp("refused"),
             )

@@ -16,12 +16,13 @@ import pandas as pd
 import pytest
 
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.metrics import Metric, Metrics
 from sagemaker_scripts.batch_rows import prediction_lines
 from sagemaker_scripts.evaluation import EvaluationError, backtest, evaluate
 from sagemaker_scripts.model_artifact import save_model
-from sagemaker_scripts.model_functions import Artifact, Metric, PreparedFeatures, model_functions
+from sagemaker_scripts.model_functions import Artifact, PreparedFeatures, model_functions
 from sagemaker_scripts.outcomes import newest_outcomes, with_outcomes
-from tests.scoring.declared_models import SCHEMAS
+from tests.scoring.declared_models import SCHEMAS, TRAINING
 from tests.scoring.real_flights import inputs_of
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
     expected = functions.predict(days["2013-01-11"].features, artifact, known)
     pd.testing.assert_frame_equal(second.drop(columns="partition"), expected, check_dtype=False)
     outcomes = newest_outcomes(prepared_days(model)[day].outcomes for day in (*days, "2013-01-12"))
-    for result in evaluate(functions.metrics, scored, outcomes, examples):
+    for result in evaluate(Metrics(TRAINING[model]["metrics"]).each, scored, outcomes, examples):
         assert result["rows"] > len(known)
 
 

@@ -9,9 +9,6 @@ import pandas as pd
 
 from sagemaker_scripts.model_functions import PreparedFeatures
 
-HISTORY_DAYS = 14
-# Old enough for any batch that the next one still looks back to.
-OUTCOME_DAYS = 7
 # Minutes beyond this say that something broke, not how busy the hour was.
 _LONGEST_DELAY = 240.0
 # An hour's history counts as much as this many flights of everybody's.
@@ -19,7 +16,7 @@ _PRIOR_FLIGHTS = 10.0
 
 
 def features(schedule: pd.DataFrame, history: pd.DataFrame) -> PreparedFeatures:
-    """Return one row per airport and hour of the schedule, and how the hours of the week before went.
+    """Return one row per airport and hour of the schedule, and how the hours of the days before went.
 
     Args:
         schedule: The day's flights, as scheduled.
@@ -64,9 +61,7 @@ def _mean_delay(flights: pd.DataFrame, keys: list[str], everybody: float) -> pd.
 
 
 def _outcomes(departed: pd.DataFrame) -> pd.DataFrame:
-    days = sorted(departed["partition"].unique())[-OUTCOME_DAYS:]
-    recent = departed[departed["partition"].isin(days)]
-    hours = recent.groupby(["partition", "origin", "hour"])["delay"].mean().reset_index()
+    hours = departed.groupby(["partition", "origin", "hour"])["delay"].mean().reset_index()
     return pd.DataFrame(
         {
             "partition": hours["partition"],

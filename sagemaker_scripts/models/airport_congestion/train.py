@@ -7,10 +7,9 @@ from sklearn.linear_model import SGDRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sagemaker_scripts.model_functions import Artifact, Metric
+from sagemaker_scripts.model_functions import Artifact
 
-METRICS = (Metric("mae", predicted="expected_departure_delay_minutes", actual="departure_delay_minutes"),)
-INPUTS = [
+_INPUTS = [
     "hour",
     "weekday",
     "scheduled_departures",
@@ -35,8 +34,8 @@ def train(examples: pd.DataFrame) -> Artifact:
         loss="epsilon_insensitive", epsilon=0.0, alpha=1e-3, average=True, max_iter=500, random_state=0
     )
     return {
-        "inputs": INPUTS,
+        "inputs": _INPUTS,
         "minutes": make_pipeline(StandardScaler(), minutes).fit(
-            examples[INPUTS], examples["departure_delay_minutes"]
+            examples[_INPUTS], examples["departure_delay_minutes"]
         ),
     }

@@ -9,10 +9,7 @@ import pandas as pd
 
 from sagemaker_scripts.model_functions import PreparedFeatures
 
-HISTORY_DAYS = 14
-# Old enough for any batch that the next one still looks back to.
-OUTCOME_DAYS = 7
-LATE_MINUTES = 15
+_LATE_MINUTES = 15
 # Minutes beyond this say that something broke, not how busy the day was.
 _LONGEST_DELAY = 240.0
 # A group's history counts as much as this many flights of everybody's.
@@ -26,7 +23,7 @@ _GROUPS = {
 
 
 def features(schedule: pd.DataFrame, history: pd.DataFrame) -> PreparedFeatures:
-    """Return one row per flight of the schedule, and how the flights of the week before arrived.
+    """Return one row per flight of the schedule, and how the flights of the days before arrived.
 
     Args:
         schedule: The day's flights, as scheduled.
@@ -35,7 +32,7 @@ def features(schedule: pd.DataFrame, history: pd.DataFrame) -> PreparedFeatures:
     flown = history.dropna(subset=["arr_delay"])
     flown = flown.assign(
         delay=flown["arr_delay"].clip(upper=_LONGEST_DELAY),
-        late=(flown["arr_delay"] >= LATE_MINUTES).astype("float64"),
+        late=(flown["arr_delay"] >= _LATE_MINUTES).astype("float64"),
     )
     rows = pd.DataFrame(
         {
@@ -62,7 +59,7 @@ def features(schedule: pd.DataFrame, history: pd.DataFrame) -> PreparedFeatures:
     rows = rows.join(yesterday, on="origin").fillna(
         {f"yesterday_{name}": everybody[name] for name in everybody}
     )
-    return PreparedFeatures(rows.reset_index(drop=True), _outcomes(history, flown))
+    return PreparedFeatures(rows.reset_index(drop=True), _outcomes(flown))
 
 
 def _entities(flights: pd.DataFrame) -> pd.Series:
@@ -89,15 +86,13 @@ def _group_history(flown: pd.DataFrame, keys: list[str], everybody: dict[str, fl
     )
 
 
-def _outcomes(history: pd.DataFrame, flown: pd.DataFrame) -> pd.DataFrame:
-    days = sorted(history["partition"].unique())[-OUTCOME_DAYS:]
-    recent = flown[flown["partition"].isin(days)]
+def _outcomes(flown: pd.DataFrame) -> pd.DataFrame:
     outcomes = pd.DataFrame(
         {
-            "partition": recent["partition"],
-            "entity_id": _entities(recent),
-            "arrival_delay_minutes": recent["arr_delay"],
-            "arrived_late": recent["arr_delay"] >= LATE_MINUTES,
+            "partition": flown["partition"],
+            "entity_id": _entities(flown),
+            "arrival_delay_minutes": flown["arr_delay"],
+            "arrived_late": flown["arr_delay"] >= _LATE_MINUTES,
         }
     )
     return outcomes.reset_index(drop=True)

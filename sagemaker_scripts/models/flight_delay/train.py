@@ -7,13 +7,9 @@ from sklearn.linear_model import LogisticRegression, SGDRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sagemaker_scripts.model_functions import Artifact, Metric
+from sagemaker_scripts.model_functions import Artifact
 
-METRICS = (
-    Metric("mae", predicted="expected_delay_minutes", actual="arrival_delay_minutes"),
-    Metric("roc_auc", predicted="delay_probability", actual="arrived_late"),
-)
-INPUTS = [
+_INPUTS = [
     "minute_of_day",
     "weekday",
     "distance",
@@ -43,11 +39,11 @@ def train(examples: pd.DataFrame) -> Artifact:
         loss="epsilon_insensitive", epsilon=0.0, alpha=1e-3, average=True, max_iter=200, random_state=0
     )
     return {
-        "inputs": INPUTS,
+        "inputs": _INPUTS,
         "late": make_pipeline(StandardScaler(), LogisticRegression(C=0.1)).fit(
-            examples[INPUTS], examples["arrived_late"]
+            examples[_INPUTS], examples["arrived_late"]
         ),
         "minutes": make_pipeline(StandardScaler(), minutes).fit(
-            examples[INPUTS], examples["arrival_delay_minutes"]
+            examples[_INPUTS], examples["arrival_delay_minutes"]
         ),
     }
