@@ -29,14 +29,16 @@ def predictions_asset(
     """Return the predictions of a model, each partition reading those of an earlier one."""
     model = declaration.name
     key = asset_key(model, PREDICTIONS)
-    previous = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+    previous = dg.AssetDep(
+        key, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+    )
 
     @dg.asset(
         key=key,
         deps=[
             asset_key(model, FEATURES),
             asset_key(model, TRAINED_MODEL),
-            dg.AssetDep(key, partition_mapping=previous),
+            *([previous] if declaration.lookback else []),
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from mlpipe_dagster.assets.predictions import predictions_asset
+from mlpipe_dagster.components.prediction_pipeline import partitions_of
 from mlpipe_dagster.definitions import defs
+from tests.pipeline.small_model import declaration
 
 MODELS = ("airport_congestion", "flight_delay")
 ASSETS = {
@@ -91,3 +94,11 @@ def test_the_column_schema_is_shown_beside_predictions_and_tables(loaded: dg.Def
         node = loaded.resolve_asset_graph().get(dg.AssetKey(["flight_delay", asset]))
         schema = node.metadata["dagster/column_schema"]
         assert ("expected_delay_minutes", "decimal(7,2)") in {(col.name, col.type) for col in schema.columns}
+
+
+@pytest.mark.parametrize(("lookback", "is_read"), [(0, False), (1, True)])
+def test_a_model_that_looks_back_on_nothing_shows_no_such_lineage(lookback: int, is_read: bool) -> None:
+    """Without lookback, partitions may be scored in any order and all at once."""
+    declared = declaration("things", lookback=lookback)
+    asset = predictions_asset(declared, partitions_of(declared))
+    assert (asset.key in {dep.asset_key for dep in asset.get_asset_spec().deps}) is is_read
