@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+import time
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import duckdb
 import fakesnow.server
@@ -19,8 +23,13 @@ import s3fs
 import uvicorn
 from fakesnow import arrow, transforms
 from fakesnow.copy_into import ReadParquet
+from fakesnow.cursor import FakeSnowflakeCursor
 from fakesnow.instance import FakeSnow
+from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
+
+# Snowflake waits five minutes before it aborts an idle transaction that others wait for.
+IDLE_TRANSACTION_SECONDS = 30.0
 
 
 class _PlainParquet(ReadParquet):
@@ -52,6 +61,42 @@ def _timestamps_or_null(moments: pa.Array | pa.ChunkedArray) -> pa.Array:
     structs = _stock_timestamp_struct(moments)
     parts = [pc.fill_null(part, 0) for part in structs.flatten()]
     return pa.StructArray.from_arrays(parts, fields=list(structs.type), mask=moments.is_null())
+
+
+_stock_execute = FakeSnowflakeCursor.execute
+# By connection with an open transaction: since when it is idle; infinite while a statement runs.
+_idle_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+
+def _execute(cursor: FakeSnowflakeCursor, command: str, *arguments: Any, **options: Any) -> Any:
+    """Execute a statement; if another transaction stands in its way, end those whose clients are gone.
+
+    Snowflake waits for the other transaction, and aborts an idle one. DuckDB refuses at once, so here the
+    client has to come again.
+    """
+    connection = cursor._conn  # noqa: SLF001  # fakesnow has no other way to it
+    word = command.split(maxsplit=1)[0].upper()
+    if word == "BEGIN" or connection in _idle_since:
+        _idle_since[connection] = math.inf
+    try:
+        return _stock_execute(cursor, command, *arguments, **options)
+    except duckdb.TransactionException as error:
+        _end_idle_transactions()
+        raise ProgrammingError(msg=f"Another transaction holds a lock: {error}", errno=625) from error
+    finally:
+        if word in {"COMMIT", "ROLLBACK"}:
+            _idle_since.pop(connection, None)
+        elif connection in _idle_since:
+            _idle_since[connection] = time.monotonic()
+
+
+def _end_idle_transactions() -> None:
+    """End the sessions of transactions that have been idle for too long: a dead client cannot roll back."""
+    latest = time.monotonic() - IDLE_TRANSACTION_SECONDS
+    for token, connection in list(fakesnow.server.sessions.items()):
+        if _idle_since.get(connection, math.inf) < latest:
+            del fakesnow.server.sessions[token]
+            connection.close()
 
 
 def open_warehouse(database_directory: Path, s3_endpoint_url: str) -> FakeSnow:
@@ -99,6 +144,7 @@ def main() -> None:
     parser.add_argument("--s3-endpoint-url", required=True)
     arguments = parser.parse_args()
     ReadParquet.read_expression = _PlainParquet.read_expression
+    FakeSnowflakeCursor.execute = _execute
     transforms.integer_precision = _all_digits
     arrow.timestamp_to_sf_struct = _timestamps_or_null
     warehouse = open_warehouse(arguments.database_directory, arguments.s3_endpoint_url)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from glue_scripts.errors import LoadFailedError
 from tests.loading.store_checks import check_stores
 
 if TYPE_CHECKING:
@@ -51,3 +53,21 @@ def test_a_load_killed_at_each_step_and_run_again_leaves_the_same_stores(
     assert platform.record().load_state == "loaded"
     check_stores(platform, written)
     assert platform.staging_tables() == []
+
+
+@pytest.mark.slow
+def test_a_load_killed_within_its_transaction_over_an_earlier_one_can_be_repeated(
+    platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
+) -> None:
+    """A dead session that holds the rows stands in the way until the server ends it, and no longer."""
+    written = platform.builder.write([{"flight": f"F-{number:03}", "seats": number} for number in range(30)])
+    load(platform.claim(written))
+    done = platform.run_in_process(platform.claim(written), SCRIPT, "DELETE", "1", job_run_id="jr_killed")
+    assert done.returncode == -signal.SIGKILL, (done.stdout, done.stderr)
+    with pytest.raises(LoadFailedError, match="Another transaction holds a lock"):
+        load(platform.claim(written, ended="jr_killed"))
+    time.sleep(31)  # what the local Snowflake bears with
+    with pytest.raises(LoadFailedError, match="Another transaction holds a lock"):
+        load(platform.claim(written))
+    load(platform.claim(written))
+    check_stores(platform, written)
