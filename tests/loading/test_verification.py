@@ -9,6 +9,7 @@ import pytest
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
 from glue_scripts.online_table import OnlineTask, verify_part
 from glue_scripts.part_lines import sources
+from glue_scripts.warehouse_loader import WarehouseLoader
 from prediction_contract.manifest import parse_manifest
 from prediction_contract.prediction_line import prediction_line
 from tests.loading.batch_builder import BATCH, CONTRACT, altered
@@ -75,3 +76,33 @@ def test_a_delta_row_of_other_values_refuses_the_batch(platform: LoadPlatform, l
         load(arguments)
     assert platform.warehouse() == []
     assert platform.record().load_state == "refused"
+
+
+@pytest.mark.parametrize(
+    ("tampering", "found"),
+    [
+        ("INSERT INTO {staging} SELECT * FROM {staging} WHERE FLIGHT = 'F-007'", "121 rows of 120 keys"),
+        ("DELETE FROM {staging} WHERE FLIGHT = 'F-007'", "119 rows of 119 keys"),
+        (
+            "UPDATE {staging} SET ROW_CHECKSUM = 1 WHERE FLIGHT = 'F-007'",
+            "120 rows of 120 keys and the checksum",
+        ),
+    ],
+)
+def test_rows_that_differ_from_json_by_count_key_or_checksum_are_not_committed(
+    platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch, tampering: str, found: str
+) -> None:
+    """What the table would hold is counted within the transaction, whatever was counted before it."""
+    written = platform.builder.write(ROWS)
+    run = WarehouseLoader._run
+
+    def tamper(loader: WarehouseLoader, step: str, *arguments: Any) -> Any:
+        if step == "begin":
+            run(loader, "tamper", tampering.format(staging=loader._load.staging))
+        return run(loader, step, *arguments)
+
+    monkeypatch.setattr(WarehouseLoader, "_run", tamper)
+    monkeypatch.setattr(WarehouseLoader, "_verify_rows", lambda _loader, _rows: 0)
+    with pytest.raises(BatchRefusedError, match=f"would leave {found}"):
+        load(platform.claim(written))
+    assert platform.warehouse() == []
