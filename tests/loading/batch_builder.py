@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, TableFeatures, write_deltalake
 
 from prediction_contract.canonical_json import batch_checksum, canonical_bytes
 from prediction_contract.delta_table import delta_columns
@@ -130,6 +130,11 @@ class BatchBuilder:
         log = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         actions = [json.loads(action) for action in log.splitlines()]
         return version, [unquote(action["add"]["path"]) for action in actions if "add" in action]
+
+    def raise_protocol(self) -> None:
+        """Give the Delta table a feature that plain Parquet readers do not know."""
+        table = DeltaTable(self._table, storage_options=self._options)
+        table.alter.add_feature(TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True)
 
     def _put_part(
         self, batch_id: str, attempt: int, number: int, lines: Sequence[PredictionLine]

@@ -165,6 +165,13 @@ def commits_an_altered_row(platform: LoadPlatform, written: WrittenBatch) -> byt
     return altered(written, delta=written.document["delta"] | {"version": version, "files": files})
 
 
+def needs_more_than_parquet(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+    """A Delta table whose files are not all there is to it."""
+    platform.builder.raise_protocol()
+    version, files = platform.builder.commit(BATCH, written.lines[0])
+    return altered(written, delta=written.document["delta"] | {"version": version, "files": files})
+
+
 FAULTS = [
     (not_json, "not JSON"),
     (lacks_a_field, "schema is missing"),
@@ -185,6 +192,7 @@ FAULTS = [
     (has_a_cut_delta_file, "has 4 bytes"),
     (commits_other_rows, "hold 11 rows, and the manifest promises 12"),
     (commits_an_altered_row, "rows of the checksum"),
+    (needs_more_than_parquet, "needs reader 3 and writer 7"),
 ]
 
 
