@@ -16,6 +16,8 @@ from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableErr
 from api_lambda.enrichment import Enricher
 from api_lambda.http_connections import HttpConnections
 from api_lambda.online_store import BrokenPublicationError, OnlineStore
+from api_lambda.provider_secrets import ProviderSecret
+from api_lambda.providers import Provider
 from api_lambda.routes import Route, find_route
 from api_lambda.signing_keys import KeysUnavailableError, SigningKeys
 from prediction_contract.row import KEY_BYTES
@@ -53,7 +55,17 @@ def services_of(settings: Settings) -> Services:
         store=OnlineStore(
             DynamoDb(connections, settings), settings.deployment, pointer_seconds=settings.pointer_seconds
         ),
-        enricher=Enricher(connections, settings.provider_origins, budget_seconds=settings.enrichment_seconds),
+        enricher=Enricher(
+            {
+                origin: Provider(
+                    connections,
+                    origin,
+                    secret=ProviderSecret(connections, settings, secret) if secret else None,
+                )
+                for origin, secret in settings.providers.items()
+            },
+            budget_seconds=settings.enrichment_seconds,
+        ),
         public_documentation=settings.public_documentation,
     )
 

@@ -99,7 +99,13 @@ class DynamoDb:
         self._connections = connections
         self._url = f"{settings.dynamodb_url}/"
         host = urlsplit(settings.dynamodb_url).netloc
-        self._signer = RequestSigner(settings.credentials, settings.deployment.region, host)
+        self._signer = RequestSigner(
+            settings.credentials,
+            settings.deployment.region,
+            host,
+            service="dynamodb",
+            content_type="application/x-amz-json-1.0",
+        )
 
     def get_item(
         self, table: str, key: Mapping[str, str], *, consistent: bool, until: float

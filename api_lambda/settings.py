@@ -46,7 +46,9 @@ class Settings:
         client_ids: Clients whose tokens are taken (Cognito's access tokens have no `aud`).
         audiences: Values of `aud` that are taken.
         read_scope: The scope that a token must carry.
-        provider_origins: `https://host[:port]` of every third party that may be called.
+        providers: `https://host[:port]` of every third party that may be called, and the name of the secret
+            that is for it alone, if it wants one.
+        secrets_url: Address of the region's Secrets Manager, without a trailing slash.
         pointer_seconds: For how long a live pointer is believed without being read again.
         enrichment_seconds: The time that all third parties of a request have together.
         public_documentation: Whether `/openapi.json` and `/docs` are answered without a token.
@@ -60,7 +62,8 @@ class Settings:
     client_ids: frozenset[str]
     audiences: frozenset[str]
     read_scope: str
-    provider_origins: frozenset[str]
+    providers: Mapping[str, str | None]
+    secrets_url: str
     pointer_seconds: float
     enrichment_seconds: float
     public_documentation: bool
@@ -90,33 +93,30 @@ class Settings:
         )
         if not client_ids | audiences:
             reader.blame("MLPIPE_TOKEN_CLIENT_IDS and MLPIPE_TOKEN_AUDIENCES", "name nobody")
-        origins = reader.names("MLPIPE_PROVIDER_ORIGINS")
-        for origin in origins:
-            if not _ORIGIN.fullmatch(origin):
-                reader.blame("MLPIPE_PROVIDER_ORIGINS", "is not a list of https://host[:port]")
+        providers = reader.providers("MLPIPE_PROVIDER_ORIGINS")
         pointer = reader.number("MLPIPE_POINTER_CACHE_SECONDS", 5, LONGEST_POINTER_SECONDS)
         budget = reader.number("MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS", 800, LONGEST_BUDGET_MILLISECONDS)
         public_documentation = reader.flag("MLPIPE_PUBLIC_DOCUMENTATION")
-        endpoint = "AWS_ENDPOINT_URL_DYNAMODB"
-        if not reader.optional(endpoint):
-            endpoint = "AWS_ENDPOINT_URL"
-        given = reader.optional(endpoint)
         reader.raise_if_blamed()
         try:
             deployment = Deployment(stage, account, region, reader.optional("MLPIPE_HOME_REGION"))
+            secrets = {
+                origin: deployment.provider_secret(name) if name else None
+                for origin, name in providers.items()
+            }
         except InvalidNameError as error:
             raise SettingsError(str(error)) from error
-        suffix = "amazonaws.com.cn" if deployment.partition == "aws-cn" else "amazonaws.com"
         return cls(
             deployment=deployment,
             credentials=credentials,
-            dynamodb_url=(given or f"https://dynamodb.{region}.{suffix}").rstrip("/"),
+            dynamodb_url=reader.endpoint("dynamodb", "DYNAMODB", deployment),
+            secrets_url=reader.endpoint("secretsmanager", "SECRETS_MANAGER", deployment),
             token_issuer=issuer,
             jwks_url=jwks_url,
             client_ids=client_ids,
             audiences=audiences,
             read_scope=reader.optional("MLPIPE_TOKEN_SCOPE") or deployment.read_scope,
-            provider_origins=origins,
+            providers=secrets,
             pointer_seconds=float(pointer),
             enrichment_seconds=budget / 1000,
             public_documentation=public_documentation,
@@ -165,6 +165,25 @@ class _Reader:
         """Return a list that is separated by commas."""
         parts = (part.strip() for part in (self.optional(name) or "").split(","))
         return frozenset(part for part in parts if part)
+
+    def providers(self, name: str) -> dict[str, str | None]:
+        """Return the provider's name, or None, by origin of a list of `https://host[:port][=name]`."""
+        found: dict[str, str | None] = {}
+        for entry in self.names(name):
+            origin, _, provider = entry.partition("=")
+            parts = urlsplit(origin)
+            if not _ORIGIN.fullmatch(origin):
+                self.blame(name, "is not a list of https://host[:port] or https://host[:port]=provider")
+            elif provider and parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+                self.blame(name, "would send a secret in the open")
+            found[origin] = provider or None
+        return found
+
+    def endpoint(self, service: str, service_id: str, deployment: Deployment) -> str:
+        """Return the address of an AWS service, as the SDKs find it by the service's id."""
+        given = self.optional(f"AWS_ENDPOINT_URL_{service_id}") or self.optional("AWS_ENDPOINT_URL")
+        suffix = "amazonaws.com.cn" if deployment.partition == "aws-cn" else "amazonaws.com"
+        return (given or f"https://{service}.{deployment.region}.{suffix}").rstrip("/")
 
     def flag(self, name: str) -> bool:
         """Return whether a variable says `true`; unset is `false`."""

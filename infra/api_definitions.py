@@ -65,7 +65,8 @@ def api_function(
         issuer: What tokens name as theirs.
         jwks_url: Where the issuer's keys are.
         client_ids: The clients that may use the API.
-        provider_origins: Third parties that it may call, `https://host[:port]`.
+        provider_origins: Third parties that it may call, `https://host[:port]`; with `=name` after it, one
+            that is told the headers in the secret of that provider's name.
         public_documentation: Whether it describes itself to those without a token.
     """
     environment = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ from infra.local.weather_service import WeatherServer
 from prediction_contract.resource_names import Deployment
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import PublishedModel, new_model
+from tests.fakes.http_answers import serving_requests
 from tests.fakes.token_issuer import TokenIssuer, serving_keys
 
 if TYPE_CHECKING:
@@ -32,12 +32,8 @@ def session_issuer() -> Iterator[TokenIssuer]:
 @pytest.fixture(scope="session")
 def weather() -> Iterator[WeatherServer]:
     """Give a weather service in this process."""
-    with WeatherServer(0, read_observations(weather_file())) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    with WeatherServer(0, read_observations(weather_file())) as server, serving_requests(server):
         yield server
-        server.shutdown()
-        thread.join(10)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api_lambda.circuit_breaker import FAILURES_TO_OPEN, OPEN_SECONDS
 from api_lambda.enrichment import Enricher
 from api_lambda.http_connections import HttpConnections
+from api_lambda.providers import Provider
 from prediction_contract.row import row_contract
 from prediction_contract.serving import Enrichment
 from tests.api.published_batches import FLIGHT, SCHEMA
@@ -23,7 +25,9 @@ OK = (200, b'{"a":1.50,"b":[12345678901234567890123],"c":"x"}', {})
 
 def enricher(*origins: str, budget: float = 5.0, clock: Callable[[], float] = time.monotonic) -> Enricher:
     """Return an enricher that may call these origins."""
-    return Enricher(HttpConnections(), frozenset(origins), budget_seconds=budget, clock=clock)
+    connections = HttpConnections()
+    providers = {origin: Provider(connections, origin, clock=clock) for origin in origins}
+    return Enricher(providers, budget_seconds=budget, clock=clock)
 
 
 def provider(url: str, name: str = "one", **changes: Any) -> Enrichment:
@@ -77,7 +81,8 @@ def test_an_answer_is_fresh_for_its_cache_time_and_then_asked_for_again() -> Non
             now[0] += seconds
             outcome = under_test.enrich(asked, ROW)["one"]
             states.append((outcome.status, outcome.age_seconds, len(server.requests)))
-    assert states == [("ok", 0, 1), ("ok", 59, 1), ("stale", 61, 2), ("unavailable", None, 3)]
+    # A failure is tried once more.
+    assert states == [("ok", 0, 1), ("ok", 59, 1), ("stale", 61, 3), ("unavailable", None, 5)]
 
 
 @pytest.mark.parametrize(
@@ -87,11 +92,10 @@ def test_an_answer_is_fresh_for_its_cache_time_and_then_asked_for_again() -> Non
         (200, b"[1]", {}),
         (200, b'{"a":NaN}', {}),
         (200, b'{"a":"\\ud800"}', {}),
-        (200, b"x" * 70_000, {}),
         (204, b"", {}),
         (200, b'{"a":' + b"[" * 900 + b"]" * 900 + b"}", {}),
     ],
-    ids=["redirect", "list", "NaN", "surrogate", "long", "empty", "deep"],
+    ids=["redirect", "list", "NaN", "surrogate", "empty", "deep"],
 )
 def test_an_answer_that_is_no_object_is_none(answer: tuple[int, bytes, dict[str, str]]) -> None:
     """Redirects are not followed; what is no JSON object within the limits does not count, and is said."""
@@ -99,6 +103,63 @@ def test_an_answer_that_is_no_object_is_none(answer: tuple[int, bytes, dict[str,
         outcome = enricher(server.url).enrich([provider(server.url)], ROW)["one"]
         assert (outcome.status, len(server.requests)) == ("unavailable", 1)
         assert outcome.reason != "the time budget was spent"
+
+
+def test_an_answer_that_is_too_long_is_none() -> None:
+    """What a provider may say has a limit."""
+    with serving((200, b'{"a":"' + b"x" * 70_000 + b'"}', {})) as server:
+        assert enricher(server.url).enrich([provider(server.url)], ROW)["one"].status == "unavailable"
+
+
+def test_a_fault_that_may_pass_is_tried_once_more() -> None:
+    """A provider that is busy or fails inside is asked again, once; one that refuses is not."""
+    failing, busy, refusing = (500, b"", {}), (429, b"", {}), (404, b"", {})
+    cases = (((failing, OK), "ok", 2), ((busy, OK), "ok", 2), ((refusing, OK), "unavailable", 1))
+    for answers, status, requests in (*cases, ((failing,), "unavailable", 2)):
+        with serving(*answers) as server:
+            outcome = enricher(server.url).enrich([provider(server.url)], ROW)["one"]
+            assert (outcome.status, len(server.requests)) == (status, requests)
+
+
+def test_a_second_try_is_made_within_the_budget_only() -> None:
+    """Where the first one took it all there is none: a provider that is slow is not asked twice as often."""
+    with serving((500, b"", {}), seconds=0.5) as server:
+        under_test = enricher(server.url, budget=0.4)
+        under_test.enrich([provider(server.url)], ROW)
+        time.sleep(1.0)
+        assert len(server.requests) == 1
+
+
+def test_a_provider_that_fails_again_and_again_is_left_alone() -> None:
+    """The breaker opens, one call now and then finds out how things are, and an answer closes it."""
+    now = [1000.0]
+    with serving((500, b"", {})) as server:
+        under_test = enricher(server.url, clock=lambda: now[0])
+        asked = [provider(server.url)]
+        for _ in range(FAILURES_TO_OPEN):
+            under_test.enrich(asked, ROW)
+        assert len(server.requests) == 2 * FAILURES_TO_OPEN
+        for _ in range(10):
+            assert under_test.enrich(asked, ROW)["one"].reason == "it failed again and again"
+        assert len(server.requests) == 2 * FAILURES_TO_OPEN
+        now[0] += OPEN_SECONDS
+        for _ in range(10):
+            under_test.enrich(asked, ROW)
+        assert len(server.requests) == 2 * FAILURES_TO_OPEN + 2
+        server.answers[:] = [OK]
+        now[0] += OPEN_SECONDS
+        assert [under_test.enrich(asked, ROW)["one"].status for _ in range(2)] == ["ok", "ok"]
+        now[0] += 61
+        assert under_test.enrich(asked, ROW)["one"].age_seconds == 0
+
+
+def test_an_answer_that_refuses_does_not_open_the_breaker() -> None:
+    """A provider that knows nothing of one row answers for the others."""
+    with serving((404, b"", {})) as server:
+        under_test = enricher(server.url)
+        for _ in range(3 * FAILURES_TO_OPEN):
+            under_test.enrich([provider(server.url)], ROW)
+        assert len(server.requests) == 3 * FAILURES_TO_OPEN
 
 
 def test_only_allowed_origins_are_called() -> None:
@@ -112,10 +173,11 @@ def test_only_allowed_origins_are_called() -> None:
 
 
 def test_hanging_calls_do_not_pile_up() -> None:
-    """A provider that swallows requests holds a bounded number of threads."""
-    with serving(OK, seconds=2) as server:
-        under_test = enricher(server.url, budget=0.01)
+    """A provider that swallows requests holds a bounded number of threads, and none of another's."""
+    with serving(OK, seconds=2) as server, serving(OK) as quick:
+        under_test = enricher(server.url, quick.url, budget=0.01)
         for _ in range(40):
             under_test.enrich([provider(server.url, cache_seconds=0)], ROW)
-        time.sleep(0.2)
-        assert len(server.requests) <= 16
+        patient = Enricher(under_test._providers, budget_seconds=5)
+        assert patient.enrich([provider(quick.url)], ROW)["one"].status == "ok"
+        assert len(server.requests) <= 8

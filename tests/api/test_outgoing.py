@@ -167,31 +167,41 @@ def test_which_addresses_are_public(address: str, *, public: bool) -> None:
 
 @pytest.mark.parametrize("token", [None, "session-token/+="])
 @pytest.mark.parametrize("url", ["http://127.0.0.1:4566/", "https://dynamodb.eu-west-1.amazonaws.com/"])
-def test_signatures_are_botocore_s(url: str, token: str | None) -> None:
+@pytest.mark.parametrize("service", ["dynamodb", "secretsmanager"])
+def test_signatures_are_botocore_s(url: str, token: str | None, service: str) -> None:
     """Ours and the SDK's signer give one signature for the same request at the same moment."""
     keys = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", token)
     host = url.split("/")[2]
     for body in (b"{}", '{"Key":{"entity_id":{"S":"Zürich"}}}'.encode()):
-        ours = RequestSigner(Credentials(*keys), "eu-west-1", host).headers("DynamoDB_20120810.GetItem", body)
+        credentials = Credentials(*keys)
+        signer = RequestSigner(
+            credentials, "eu-west-1", host, service=service, content_type="application/x-amz-json-1.1"
+        )
+        ours = signer.headers("DynamoDB_20120810.GetItem", body)
         sent = {name: ours[name] for name in ("content-type", "x-amz-target")}
         request = AWSRequest("POST", url, headers=sent, data=body)
-        signer = SigV4Auth(BotocoreCredentials(*keys), "dynamodb", "eu-west-1")
+        theirs = SigV4Auth(BotocoreCredentials(*keys), service, "eu-west-1")
         request.context["timestamp"] = ours["x-amz-date"]
         request.headers["X-Amz-Date"] = ours["x-amz-date"]
         if token:
             request.headers["X-Amz-Security-Token"] = token
-        canonical = signer.canonical_request(request)
-        signature = signer.signature(signer.string_to_sign(request, canonical), request)
+        canonical = theirs.canonical_request(request)
+        signature = theirs.signature(theirs.string_to_sign(request, canonical), request)
         assert ours["authorization"].endswith(f"Signature={signature}")
         assert ours.get("x-amz-security-token") == token
 
 
 def test_a_signature_s_key_changes_with_the_day() -> None:
     """An environment that lives past midnight signs with the new day's key."""
-    signer = RequestSigner(Credentials("a", "b", None), "us-east-1", "host")
+
+    def new_signer() -> RequestSigner:
+        return RequestSigner(
+            Credentials("a", "b", None), "us-east-1", "host", service="dynamodb", content_type="text/plain"
+        )
+
+    signer = new_signer()
     first, second = (signer.headers("t", b"", moment)["authorization"] for moment in (0, 86_400))
-    fresh = RequestSigner(Credentials("a", "b", None), "us-east-1", "host")
-    assert second == fresh.headers("t", b"", 86_400)["authorization"]
+    assert second == new_signer().headers("t", b"", 86_400)["authorization"]
     assert "19700101" in first
     assert "19700102" in second
 

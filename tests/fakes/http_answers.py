@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import socketserver
     from collections.abc import Callable, Iterator
 
 
@@ -22,6 +23,7 @@ class AnsweringServer(ThreadingHTTPServer):
     def __init__(self, *answers: tuple[int, bytes, dict[str, str]], seconds: float = 0.0) -> None:
         self.answers, self.seconds = list(answers), seconds
         self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.connections = 0
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -44,6 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         server: Any = self.server
         self.rfile.read(int(self.headers.get("Content-Length", "0")))
         server.requests.append(self.path)
+        server.headers.append(dict(self.headers))
         status, body, headers = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
         time.sleep(server.seconds)
         self.send_response(status)
@@ -62,14 +65,20 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(*answers: tuple[int, bytes, dict[str, str]], seconds: float = 0.0) -> Iterator[AnsweringServer]:
     """Serve these answers until the block ends."""
-    with AnsweringServer(*answers, seconds=seconds) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join(10)
+    with AnsweringServer(*answers, seconds=seconds) as server, serving_requests(server):
+        yield server
+
+
+@contextmanager
+def serving_requests(server: socketserver.BaseServer) -> Iterator[None]:
+    """Let a server of any kind serve until the block ends."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join(10)
 
 
 @contextmanager

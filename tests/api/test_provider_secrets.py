@@ -1,0 +1,136 @@
+"""What third parties want to be told: from Secrets Manager, to one host, and into no log."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from api_lambda.enrichment import Enricher
+from api_lambda.http_connections import HttpConnections
+from api_lambda.provider_secrets import ProviderSecret, SecretUnavailableError
+from api_lambda.providers import Provider
+from api_lambda.settings import Settings
+from infra.local.provisioning.identity import ensure_secret
+from infra.local.weather_observations import read_observations, weather_file
+from infra.local.weather_service import WeatherServer
+from tests.api.api_calls import ApiUnderTest, environment
+from tests.api.published_batches import FLIGHT, PublishedModel
+from tests.api.test_enrichment import OK, ROW, provider
+from tests.api.test_predictions import weather_of
+from tests.fakes.http_answers import serving, serving_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fakes.http_answers import AnsweringServer
+    from tests.stack_runs import LocalStack
+
+
+def secret_answer(document: Any) -> tuple[int, bytes, dict[str, str]]:
+    """Return an answer of Secrets Manager."""
+    text = document if isinstance(document, str) else json.dumps(document)
+    return 200, json.dumps({"Name": "n", "SecretString": text}).encode(), {}
+
+
+def secret_of(manager: AnsweringServer, clock: Callable[[], float]) -> ProviderSecret:
+    """Return a secret that this Secrets Manager keeps."""
+    settings = Settings.from_environment(environment(AWS_ENDPOINT_URL=manager.url))
+    return ProviderSecret(HttpConnections(), settings, "mlpipe-local-providers/weather", clock=clock)
+
+
+@pytest.mark.stack
+def test_a_provider_with_a_key_is_told_it(
+    local_stack: LocalStack,
+    aws_client: Callable[[str], Any],
+    api: ApiUnderTest,
+    model: PublishedModel,
+) -> None:
+    """The real weather service with a key, the key in the real Secrets Manager, and no trace of it after."""
+    key = f"key-{uuid.uuid4().hex}"
+    name = model.deployment.provider_secret("keyed_weather")
+    ensure_secret(aws_client("secretsmanager"), name, {"X-Api-Key": key})
+    with (
+        WeatherServer(0, read_observations(weather_file()), api_key=key) as server,
+        serving_requests(server),
+    ):
+        model.publish(FLIGHT, enrichments=(weather_of(server),))
+        endpoint = local_stack.environment["AWS_ENDPOINT_URL"]
+        outcomes = []
+        for origins in (server.url, f"{server.url}=keyed_weather"):
+            variables = {"AWS_ENDPOINT_URL": endpoint, "MLPIPE_PROVIDER_ORIGINS": origins}
+            keyed = ApiUnderTest(api.issuer, {**variables, "MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS": "5000"})
+            answer = keyed.prediction(model.name)
+            outcomes.append(answer.document["enrichment"]["weather"]["status"])
+            assert key not in json.dumps([answer.event, keyed.lines])
+    assert outcomes == ["unavailable", "ok"]
+
+
+def test_a_secret_is_told_to_its_host_only() -> None:
+    """Another provider of the same request gets nothing of it."""
+    answer = secret_answer({"X-Api-Key": "k1"})
+    with serving(OK) as one, serving(OK) as other, serving(answer) as manager:
+        connections = HttpConnections()
+        secret = secret_of(manager, lambda: 0.0)
+        providers = {
+            one.url: Provider(connections, one.url, secret=secret),
+            other.url: Provider(connections, other.url),
+        }
+        outcomes = Enricher(providers, budget_seconds=5).enrich(
+            [provider(one.url, "one"), provider(other.url, "two")], ROW
+        )
+        assert {outcome.status for outcome in outcomes.values()} == {"ok"}
+        assert one.headers[0]["X-Api-Key"] == "k1"
+        assert "X-Api-Key" not in other.headers[0]
+        assert manager.headers[0]["x-amz-target"] == "secretsmanager.GetSecretValue"
+
+
+def test_a_changed_secret_is_noticed_when_the_old_one_is_refused() -> None:
+    """It is read again, at most once a minute, and the call is made once more."""
+    now = [1000.0]
+    with (
+        serving(OK, (401, b"", {}), OK, (401, b"", {})) as server,
+        serving(secret_answer({"X-Api-Key": "k1"}), secret_answer({"X-Api-Key": "k2"})) as manager,
+    ):
+        secret = secret_of(manager, lambda: now[0])
+        enricher = Enricher(
+            {server.url: Provider(HttpConnections(), server.url, secret=secret)}, budget_seconds=5
+        )
+        asked = [provider(server.url, cache_seconds=0)]
+        assert enricher.enrich(asked, ROW)["one"].status == "ok"
+        now[0] += 61
+        assert enricher.enrich(asked, ROW)["one"].status == "ok"
+        assert [headers["X-Api-Key"] for headers in server.headers] == ["k1", "k1", "k2"]
+        for _ in range(3):
+            assert enricher.enrich(asked, ROW)["one"].status == "stale"
+        assert len(manager.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (400, b'{"__type":"AccessDeniedException"}', {}),
+        (200, b"{}", {}),
+        (200, b"marker-4711", {}),
+        secret_answer("marker-4711"),
+        secret_answer(["marker-4711"]),
+        secret_answer({"X-Api-Key": 4711}),
+    ],
+    ids=["refused", "empty", "no JSON", "text", "list", "number"],
+)
+def test_a_secret_that_cannot_be_had_is_said_without_its_text(
+    answer: tuple[int, bytes, dict[str, str]],
+) -> None:
+    """The provider is not called, nobody asks again at once, and the reason quotes nothing."""
+    with serving(OK) as server, serving(answer) as manager:
+        secret = secret_of(manager, lambda: 0.0)
+        with pytest.raises(SecretUnavailableError) as raised:
+            secret.headers()
+        assert "4711" not in str(raised.value)
+        providers = {server.url: Provider(HttpConnections(), server.url, secret=secret)}
+        outcome = Enricher(providers, budget_seconds=5).enrich([provider(server.url)], ROW)["one"]
+        assert outcome.status == "unavailable"
+        assert "4711" not in (outcome.reason or "")
+        assert (server.requests, len(manager.requests)) == ([], 1)
