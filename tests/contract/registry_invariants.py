@@ -77,6 +77,13 @@ def check_verified(world: World, batch: BatchRecord) -> None:
     must(warehouse == expected, f"{batch.batch_id} was verified without all its rows in Snowflake")
 
 
+def check_replica(world: World, batch: BatchRecord) -> None:
+    """A region counts as holding a batch only if its replica holds exactly the batch's rows."""
+    replica = {key: row for key, (row, _) in world.replica.get(batch.batch_id, {}).items()}
+    expected = expected_rows(batch.manifest_digest, batch.cleaning)
+    must(replica == expected, f"{FAR} was said to hold {batch.batch_id} while it holds other rows")
+
+
 def check_move(
     simulation: RegistrySimulation, kind: str, target: str, *, live_before: str | None, state_before: str
 ) -> None:

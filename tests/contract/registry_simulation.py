@@ -14,6 +14,7 @@ from tests.contract.registry_invariants import (
     check_entries,
     check_move,
     check_records,
+    check_replica,
     check_transition,
     check_verified,
     must,
@@ -358,7 +359,7 @@ class RegistrySimulation:
         transaction = load_rules.confirm_region(
             self.known(batch_id), region=FAR, attempt=self.region_findings[batch_id]
         )
-        return Plan("confirm_region", transaction)
+        return Plan("confirm_region", transaction, lambda: check_replica(self.world, self.known(batch_id)))
 
     def plan_follow(self, _batch_id: str, _choice: int) -> Plan | None:
         """The far region follows what home was seen to serve."""
