@@ -6,11 +6,13 @@ carry them to other processes or machines; whatever they need of AWS they make t
 
 from __future__ import annotations
 
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -72,12 +74,26 @@ class ProcessEngine:
     def run(self, function: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
         """See `Engine`."""
         # Started anew and not forked: the parent holds threads and connections.
-        pool = ProcessPoolExecutor(self.concurrency, mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(
+            self.concurrency, mp_context=get_context("spawn"), initializer=_end_with_parent
+        )
         try:
             futures = [pool.submit(function, task) for task in tasks]
             yield from (future.result() for future in futures)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that started it: an orphan would go on writing, and then wait forever."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -23,6 +27,7 @@ from glue_scripts.survey import allowed_refusals
 from prediction_contract.batch import ModelName
 from prediction_contract.errors import InvalidNameError, JobArgumentsError
 from prediction_contract.job_arguments import LoadArguments
+from tests.loading.load_platform import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,6 +101,28 @@ def test_an_error_comes_out_of_a_process_as_it_was_raised() -> None:
     with pytest.raises(InvalidNameError, match="'B' is not a model name") as raised:
         list(ProcessEngine(1).run(ModelName, ["a", "B"]))
     assert raised.value.remedy.startswith("Use a lower-case letter")
+
+
+def test_a_killed_load_leaves_no_process_at_work(tmp_path: Path) -> None:
+    """The processes of a pool end with the one that made it, whatever they were at."""
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import time\n"
+        "from glue_scripts.engine import ProcessEngine\n"
+        "if __name__ == '__main__':\n"
+        "    for _ in ProcessEngine(2).run(time.sleep, [0, 60, 60, 60]):\n"
+        "        print('working', flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+    ) as load:
+        assert load.stdout is not None
+        assert load.stdout.readline() == b"working\n"
+        processes = psutil.Process(load.pid).children(recursive=True)
+        load.kill()
+    assert processes
+    _, left = psutil.wait_procs(processes, timeout=20)
+    assert left == []
 
 
 def test_few_parts_need_no_pool() -> None:
