@@ -17,7 +17,7 @@ from infra.local.demo.dagster_runs import Run
 from infra.local.demo.live_api import Answer, LiveApi
 from infra.local.demo.path import Delivered
 from infra.local.demo.progress import DemoError, Progress, wait_for
-from infra.local.demo.scenario import Demo, table
+from infra.local.demo.scenario import Demo, require_better_than_baselines, table
 from infra.local.demo.stores import BatchRows
 from infra.local.stack_state import StackDirectory
 from tests.stack_runs import PROJECT_ROOT
@@ -98,6 +98,21 @@ def test_an_answer_of_other_numbers_or_another_batch_fails_the_demo(body: dict[s
     path: Any = SimpleNamespace(stores=SimpleNamespace(served=lambda *_: '"p": 1'))
     with pytest.raises(DemoError):
         Demo._require_right(path, delivered(), Answer(200, json.dumps(body)))
+
+
+@pytest.mark.parametrize("verdicts", [(), (True, False)])
+def test_a_model_that_is_not_better_than_its_baselines_fails_the_demo(verdicts: tuple[bool, ...]) -> None:
+    """Each metric on the held-out days must beat the naive baselines, and there must be one."""
+    metrics = [{"kind": "mae", "beats_baselines": verdict} for verdict in verdicts]
+    known = {"evaluation": json.dumps({"metrics": metrics}), "held_out_report": "mae 2, NOT better than 1"}
+    with pytest.raises(DemoError, match="NOT better than 1"):
+        require_better_than_baselines("flight_delay", known)
+
+
+def test_a_better_model_is_told_with_its_report() -> None:
+    """The step shows the figures beside the baselines."""
+    known = {"evaluation": '{"metrics": [{"beats_baselines": true}]}', "held_out_report": "mae 1, better"}
+    assert require_better_than_baselines("flight_delay", known) == "mae 1, better"
 
 
 def test_history_is_told_as_such() -> None:

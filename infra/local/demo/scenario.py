@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,11 +137,12 @@ class Demo:
             raise DemoError(str(error), remedy="See `make status`") from error
 
     def _train(self, path: ModelPath, run_id: str) -> None:
-        with self.progress.step(f"features of January, and {path.model} trained on them") as found:
+        with self.progress.step(
+            f"features of two months, {path.model} trained and evaluated on them"
+        ) as found:
             known = path.await_training(run_id)
             found.append(f"{known.get('rows')} rows, model version {known.get('model_version')}")
-            if evaluation := known.get("evaluation"):
-                found.append(f"on held-out days {evaluation}")
+            found.append(require_better_than_baselines(path.model, known))
 
     def _deliver(self, path: ModelPath, day: str) -> Delivered:
         with self.progress.step(f"{day} scored") as found:
@@ -212,6 +214,26 @@ class Demo:
             found.append(f"the API answers from {live.partition} {seconds:.1f} s later")
         self._require_right(path, live, answer)
         return answer
+
+
+def require_better_than_baselines(model: str, known: Mapping[str, str]) -> str:
+    """Return the report of a trained model on held-out days, which must beat every naive baseline.
+
+    Args:
+        model: The model.
+        known: What Dagster shows of the trained model.
+
+    Raises:
+        DemoError: There is no report, or it does not.
+    """
+    evaluation = json.loads(known.get("evaluation") or "{}")
+    metrics = evaluation.get("metrics", [])
+    if not metrics or not all(metric["beats_baselines"] for metric in metrics):
+        raise DemoError(
+            f"{model} is not better than naive baselines: {known.get('held_out_report', 'it was not evaluated')}",
+            remedy=f"See the evaluation of {model}/trained_model",
+        )
+    return known["held_out_report"]
 
 
 def table(delivered: list[Delivered], counted: dict[str, BatchRows]) -> list[str]:
