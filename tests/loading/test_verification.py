@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from glue_scripts import batch_load
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
-from glue_scripts.online_table import OnlineTask, verify_part
+from glue_scripts.online_table import OnlineTask, PartWritten, verify_part, write_part
 from glue_scripts.part_lines import sources
-from glue_scripts.warehouse_loader import WarehouseLoader
+from glue_scripts.warehouse_loader import WarehouseLoader, _is_same
 from prediction_contract.manifest import parse_manifest
 from prediction_contract.prediction_line import prediction_line
 from tests.loading.batch_builder import BATCH, CONTRACT, altered
@@ -106,3 +109,38 @@ def test_rows_that_differ_from_json_by_count_key_or_checksum_are_not_committed(
     with pytest.raises(BatchRefusedError, match=f"would leave {found}"):
         load(platform.claim(written))
     assert platform.warehouse() == []
+
+
+def test_a_part_of_which_less_was_acknowledged_than_accepted_fails_the_load(
+    platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that vanish between the survey and the store are never taken for loaded."""
+    written = platform.builder.write(ROWS)
+
+    def lose_a_row(one: OnlineTask) -> PartWritten:
+        whole = write_part(one)
+        acknowledged = replace(whole.acknowledged, rows=whole.acknowledged.rows - 1)
+        return replace(whole, acknowledged=acknowledged)
+
+    monkeypatch.setattr(batch_load, "write_part", lose_a_row)
+    with pytest.raises(LoadFailedError, match=r"acknowledged 119 rows of .*part-00000.* 120 were accepted"):
+        load(platform.claim(written))
+    assert platform.record().load_state == "done"
+    assert platform.warehouse() == []
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "same"),
+    [
+        (("a", 1), ("a", Decimal(1)), True),
+        (("a", 2**53 + 1), ("a", 2**53 + 1), True),
+        (("a", 1.0), ("a", 1), False),
+        (("a", float(2**53)), ("a", 2**53), False),
+        (("a", 1), ("a", 1.0), False),
+        (("a", None), ("a", 0), False),
+        (None, ("a", 0), False),
+    ],
+)
+def test_a_number_that_has_been_a_float_is_not_the_same(found: Any, wanted: Any, *, same: bool) -> None:
+    """A store that keeps an integer or a decimal as a binary float is found out, though both look equal."""
+    assert _is_same(found, wanted) is same
