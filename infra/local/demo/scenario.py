@@ -230,7 +230,8 @@ def require_better_than_baselines(model: str, known: Mapping[str, str]) -> str:
     metrics = evaluation.get("metrics", [])
     if not metrics or not all(metric["beats_baselines"] for metric in metrics):
         raise DemoError(
-            f"{model} is not better than naive baselines: {known.get('held_out_report', 'it was not evaluated')}",
+            f"{model} is not better than naive baselines:"
+            f" {known.get('held_out_report', 'it was not evaluated')}",
             remedy=f"See the evaluation of {model}/trained_model",
         )
     return known["held_out_report"]
