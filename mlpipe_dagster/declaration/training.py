@@ -1,0 +1,46 @@
+"""What a model learns from, and how it is judged."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText
+from prediction_contract.metrics import Metric, Metrics
+
+
+class DeclaredMetric(DeclaredModel):
+    """How well a prediction column foretells an outcome column that `features` returns."""
+
+    kind: Literal["mae", "roc_auc"]
+    predicted: str
+    actual: str
+
+
+class TrainingRange(DeclaredModel):
+    """The partitions that the model learns from, and the later ones it is evaluated on, all included."""
+
+    first_partition: PartitionText
+    last_partition: PartitionText
+    first_evaluated: PartitionText | None = None
+    last_evaluated: PartitionText | None = None
+    metrics: list[DeclaredMetric] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """Refuse half an evaluation, and one on partitions that the model has learned from."""
+        given = (self.first_evaluated, self.last_evaluated, self.metrics or None)
+        if any(given) and not all(given):
+            raise ValueError("an evaluation needs first_evaluated, last_evaluated and metrics")
+        if self.first_evaluated and self.first_evaluated <= self.last_partition:
+            raise ValueError(f"first_evaluated is not later than last_partition {self.last_partition}")
+        _ = self.metrics_text
+        return self
+
+    @property
+    def metrics_text(self) -> str | None:
+        """The metrics as the training job is told them."""
+        if not self.metrics:
+            return None
+        return Metrics.of(Metric(each.kind, each.predicted, each.actual) for each in self.metrics)
