@@ -20,7 +20,7 @@ export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check check-locks demo dev test test-full up down status token
+.PHONY: help setup lock check check-locks bench demo dev test test-full up down status token
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,7 +49,7 @@ $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
 
 lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes, does not upgrade).
 	$(COMPILE) --group uv -o $(LOCK_DIR)/uv.lock
-	$(COMPILE) pyproject.toml --extra scoring --group api --group dev -o $(LOCK_DIR)/dev.lock
+	$(COMPILE) pyproject.toml --extra scoring --group api --group dev --group bench -o $(LOCK_DIR)/dev.lock
 	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
 	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
@@ -76,6 +76,9 @@ test: setup ## The suite, at most 12 minutes on 2 cores.
 
 test-full: setup $(VENV)/.spark-installed ## What takes longer: mutated rules, fresh clones, Spark.
 	$(PYTEST) -m slow
+
+bench: setup ## What serving costs, beside what others cost; writes benchmarks/results.
+	@$(BIN)/python -m benchmarks.serve
 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
 	@$(BIN)/python -m infra.local.demo

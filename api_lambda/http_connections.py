@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -62,7 +62,7 @@ class HttpConnections:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         # Those that were judged by their address apart from those that were not.
-        self._idle: dict[tuple[str, bool], list[tuple[float, HTTPConnection]]] = {}
+        self._idle: dict[tuple[str, bool], list[tuple[float, socket.socket]]] = {}
         self._tls: ssl.SSLContext | None = None
         self._clock = clock
 
@@ -93,7 +93,7 @@ class HttpConnections:
         except (OSError, HTTPException, ValueError) as error:
             raise HttpFaultError(f"{origin} gave no answer: {type(error).__name__}") from error
 
-    def _take(self, origin: str, request: Outgoing) -> HTTPConnection | None:
+    def _take(self, origin: str, request: Outgoing) -> socket.socket | None:
         now = self._clock()
         while True:
             with self._lock:
@@ -105,23 +105,18 @@ class HttpConnections:
                 return connection
             connection.close()
 
-    def _connect(self, origin: str, request: Outgoing, deadline: float) -> HTTPConnection:
+    def _connect(self, origin: str, request: Outgoing, deadline: float) -> socket.socket:
         parts = urlsplit(origin)
         host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
         opened = _open_socket(host, port, deadline, public_only=request.public_only)
+        if parts.scheme != "https":
+            return opened
         try:
-            if parts.scheme == "https":
-                tls = self._tls_context()
-                opened.settimeout(_left(deadline))
-                opened = tls.wrap_socket(opened, server_hostname=host)
-                connection: HTTPConnection = HTTPSConnection(host, port, context=tls)
-            else:
-                connection = HTTPConnection(host, port)
+            opened.settimeout(_left(deadline))
+            return self._tls_context().wrap_socket(opened, server_hostname=host)
         except BaseException:
             opened.close()
             raise
-        connection.sock = opened
-        return connection
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -132,18 +127,14 @@ class HttpConnections:
         return self._tls
 
     def _exchange(
-        self, connection: HTTPConnection, origin: str, target: str, request: Outgoing, deadline: float
+        self, connection: socket.socket, origin: str, target: str, request: Outgoing, deadline: float
     ) -> Answer:
-        def response_class(peer: socket.socket, **arguments: Any) -> HTTPResponse:
-            return HTTPResponse(_TimedReader(peer, deadline), **arguments)  # type: ignore[arg-type]  # asked for makefile only
-
         try:
-            connection.sock.settimeout(_left(deadline))
-            connection.request(request.method, target, body=request.body, headers=dict(request.headers))
-            connection.response_class = response_class  # type: ignore[assignment]  # called as the class would be
-            response = connection.getresponse()
+            connection.settimeout(_left(deadline))
+            connection.sendall(_written(request, origin, target))
+            response = HTTPResponse(_TimedReader(connection, deadline), method=request.method)  # type: ignore[arg-type]  # it asks for makefile only
+            response.begin()
             body = _read(response, request.most_bytes)
-            # Read to its end, and still open for http.client, which would refuse the next request.
             response.close()
         except BaseException:
             connection.close()
@@ -154,7 +145,7 @@ class HttpConnections:
             self._keep(origin, request, connection)
         return Answer(response.status, body)
 
-    def _keep(self, origin: str, request: Outgoing, connection: HTTPConnection) -> None:
+    def _keep(self, origin: str, request: Outgoing, connection: socket.socket) -> None:
         with self._lock:
             kept = self._idle.setdefault((origin, request.public_only), [])
             if len(kept) < _KEPT_PER_ORIGIN:
@@ -169,7 +160,6 @@ class _TimedReader(io.RawIOBase):
     def __init__(self, peer: socket.socket, deadline: float) -> None:
         self._peer = peer
         self._deadline = deadline
-        # Holds the socket open when http.client hands the connection over to its last response.
         self._raw = peer.makefile("rb", buffering=0)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
@@ -193,6 +183,25 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
+
+
+def _written(request: Outgoing, origin: str, target: str) -> bytes:
+    """Return a request's bytes, to be sent at once: http.client would send head and body apart.
+
+    Raises:
+        ValueError: A line would end early and begin another.
+    """
+    headers = {
+        "host": origin.partition("://")[2],
+        "accept-encoding": "identity",
+        **{name.lower(): value for name, value in request.headers.items()},
+    }
+    if request.body is not None:
+        headers["content-length"] = str(len(request.body))
+    lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if any("\r" in line or "\n" in line for line in lines) or " " in target:
+        raise ValueError("a line of the request is broken")
+    return "\r\n".join((*lines, "", "")).encode("latin-1") + (request.body or b"")
 
 
 def _open_socket(host: str, port: int, deadline: float, *, public_only: bool) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,24 @@ def test_connections_are_kept_alive_and_shared() -> None:
         assert (server.connections, set(server.requests)) == (1, {"/a?b=c"})
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Outgoing("http://HOST/a", headers={"X-Key": "a\r\nX-Other: b"}),
+        Outgoing("http://HOST/a", headers={"X-Key\n": "a"}),
+        Outgoing("http://HOST/a b"),
+        Outgoing("http://HOST/a", headers={"X-Key": "\u20ac"}),
+    ],
+    ids=["value", "name", "target", "not latin"],
+)
+def test_a_request_is_one_request(asked: Outgoing) -> None:
+    """What would end a line, or has no bytes in a header, is not sent."""
+    with serving(OK) as server:
+        with pytest.raises(HttpFaultError):
+            HttpConnections().send(replace(asked, url=asked.url.replace("http://HOST", server.url)), 5)
+        assert server.requests == []
+
+
 def test_few_connections_are_kept() -> None:
     """A burst opens as many as it needs; four of them stay."""
     connections = HttpConnections()
@@ -43,7 +62,7 @@ def test_few_connections_are_kept() -> None:
         opened = [connections._connect(server.url, asked, time.monotonic() + 10) for _ in range(9)]
         for connection in opened:
             connections._keep(server.url, asked, connection)
-        assert sum(connection.sock is not None for connection in opened) == 4
+        assert sum(connection.fileno() != -1 for connection in opened) == 4
         for connection in opened:
             connection.close()
 
@@ -66,7 +85,7 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
         connections.send(asked, 10)
         kept = connections._take(server.url, asked)
         assert kept is not None
-        kept.sock.shutdown(socket.SHUT_RDWR)
+        kept.shutdown(socket.SHUT_RDWR)
         connections._keep(server.url, asked, kept)
         assert connections.send(asked, 10).status == 200
         assert server.connections == 2

@@ -82,8 +82,8 @@ def test_a_secret_is_told_to_its_host_only() -> None:
             [provider(one.url, "one"), provider(other.url, "two")], ROW
         )
         assert {outcome.status for outcome in outcomes.values()} == {"ok"}
-        assert one.headers[0]["X-Api-Key"] == "k1"
-        assert "X-Api-Key" not in other.headers[0]
+        assert one.headers[0]["x-api-key"] == "k1"
+        assert "x-api-key" not in other.headers[0]
         assert manager.headers[0]["x-amz-target"] == "secretsmanager.GetSecretValue"
 
 
@@ -102,7 +102,7 @@ def test_a_changed_secret_is_noticed_when_the_old_one_is_refused() -> None:
         assert enricher.enrich(asked, ROW)["one"].status == "ok"
         now[0] += 61
         assert enricher.enrich(asked, ROW)["one"].status == "ok"
-        assert [headers["X-Api-Key"] for headers in server.headers] == ["k1", "k1", "k2"]
+        assert [headers["x-api-key"] for headers in server.headers] == ["k1", "k1", "k2"]
         for _ in range(3):
             assert enricher.enrich(asked, ROW)["one"].status == "stale"
         assert len(manager.requests) == 2

@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         server: Any = self.server
         self.rfile.read(int(self.headers.get("Content-Length", "0")))
         server.requests.append(self.path)
-        server.headers.append(dict(self.headers))
+        server.headers.append({name.lower(): value for name, value in self.headers.items()})
         status, body, headers = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
         time.sleep(server.seconds)
         self.send_response(status)

@@ -1,0 +1,229 @@
+"""What serving costs, beside handlers made of what others would take.
+
+    python -m benchmarks.serve [--rounds 5] [--requests 500]
+
+All are measured in turns, on one machine, against one store that answers from memory; CPU is that of the
+handler's own process. Writes `benchmarks/results/serve.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.canned_store import CLIENT, DEPLOYMENT, ISSUER, MODEL
+from infra.packaging import LARGEST_API_ARCHIVE, build_api_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "serve.json"
+HANDLERS = {
+    "mlpipe": "api_lambda.handler",
+    "powertools": "benchmarks.handlers.powertools",
+    "fastapi": "benchmarks.handlers.fastapi_mangum",
+}
+BUDGET_MS = 200
+_BEFORE_OPENING = 4
+_DEAD = "http://127.0.0.1:1"
+
+
+@contextmanager
+def canned_store() -> Iterator[dict[str, str]]:
+    """Run the canned store and give what it says of itself."""
+    command = [sys.executable, "-m", "benchmarks.canned_store"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None  # noqa: S101 -- it is a pipe, as asked for
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+class Bench:
+    """Measures handlers against one canned store."""
+
+    def __init__(self, store: dict[str, str], rounds: int, requests: int) -> None:
+        self._store = store
+        self._rounds = rounds
+        self._requests = requests
+
+    def side_by_side(self, kind: str, *, byte_code: bool = True) -> dict[str, dict[str, float]]:
+        """Return each handler's medians over the rounds, one handler after another in each."""
+        measured: dict[str, list[dict[str, float]]] = {name: [] for name in HANDLERS}
+        for _ in range(self._rounds):
+            for name, module in HANDLERS.items():
+                measured[name].append(self._measure(module, kind, byte_code=byte_code))
+        return _medians(measured)
+
+    def in_turns(self, enrichments: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+        """Return our point lookups with each of these, medians over the rounds."""
+        measured: dict[str, list[dict[str, float]]] = {name: [] for name in enrichments}
+        for _ in range(self._rounds):
+            for name, declared in enrichments.items():
+                measured[name].append(self.ours(declared, requests=self._requests))
+        return _medians(measured)
+
+    def ours(self, enrichments: list[dict[str, Any]], *, requests: int) -> dict[str, float]:
+        """Return our point lookups with these enrichments."""
+        self._publish(enrichments)
+        try:
+            return self._measure(HANDLERS["mlpipe"], "point", requests=requests)
+        finally:
+            self._publish([])
+
+    def _publish(self, enrichments: list[dict[str, Any]]) -> None:
+        body = json.dumps(enrichments).encode()
+        request = urllib.request.Request(f"{self._store['url']}/enrich", data=body)  # noqa: S310 -- loopback
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        opener.open(request, timeout=10).close()
+
+    def _measure(
+        self, module: str, kind: str, *, byte_code: bool = True, requests: int | None = None
+    ) -> dict[str, float]:
+        count = requests or (self._requests if kind == "point" else max(1, self._requests // 10))
+        command = [sys.executable, "-m", "benchmarks.measured_handler", module, kind, str(count)]
+        with tempfile.TemporaryDirectory() as empty:
+            hidden = {} if byte_code else {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": empty}
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**self._environment(), **hidden},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=300,
+            )
+        if done.returncode != 0:
+            raise SystemExit(f"{module} failed: {done.stderr[-2000:]}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def _environment(self) -> dict[str, str]:
+        url = self._store["url"]
+        return {
+            "PATH": os.environ["PATH"],
+            "AWS_REGION": DEPLOYMENT.region,
+            "AWS_DEFAULT_REGION": DEPLOYMENT.region,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ENDPOINT_URL": url,
+            "MLPIPE_STAGE": DEPLOYMENT.stage,
+            "MLPIPE_ACCOUNT_ID": DEPLOYMENT.account_id,
+            "MLPIPE_TOKEN_ISSUER": ISSUER,
+            "MLPIPE_JWKS_URL": f"{url}/jwks.json",
+            "MLPIPE_TOKEN_CLIENT_IDS": CLIENT,
+            "MLPIPE_TOKEN_SCOPE": DEPLOYMENT.read_scope,
+            "MLPIPE_PROVIDER_ORIGINS": f"{_DEAD},{self._store.get('silent', _DEAD)}",
+            "MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS": str(BUDGET_MS),
+            "BENCHMARK_TOKEN": self._store["token"],
+            "BENCHMARK_REGISTRY": DEPLOYMENT.registry_table,
+            "BENCHMARK_PREDICTIONS": DEPLOYMENT.online_table(MODEL),
+            "POWERTOOLS_TRACE_DISABLED": "true",
+        }
+
+
+def _medians(measured: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {key: round(statistics.median(each[key] for each in found), 3) for key in found[0]}
+        for name, found in measured.items()
+    }
+
+
+def provider_at(url: str) -> list[dict[str, Any]]:
+    """Return the enrichment by a provider there."""
+    return [{"name": "weather", "url": f"{url}/{{origin}}", "fields": ["temp"], "timeout_milliseconds": 5000}]
+
+
+def measure(rounds: int, requests: int) -> dict[str, Any]:
+    """Return everything that was measured."""
+    with canned_store() as store, socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
+        # It accepts connections by its backlog, and never says a word.
+        store["silent"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        bench = Bench(store, rounds, requests)
+        found: dict[str, Any] = {
+            "cold": bench.side_by_side("cold"),
+            "cold_without_byte_code": bench.side_by_side("cold", byte_code=False),
+            "point": bench.side_by_side("point"),
+            "batch_of_100": bench.side_by_side("batch"),
+        }
+        found["providers"] = {
+            **bench.in_turns({"none": [], "dead": provider_at(_DEAD)}),
+            # Few: before the breaker opens each costs the budget, and then nothing.
+            "black_holed": bench.ours(provider_at(store["silent"]), requests=_BEFORE_OPENING),
+        }
+    archive = build_api_archive(ROOT / "build" / "packages")
+    return {
+        "machine": {
+            "cpus": os.cpu_count(),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+        },
+        **found,
+        "archive_bytes": archive.size,
+    }
+
+
+def statements(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what is to hold, with what was measured beside it."""
+    cold, bare, point = found["cold"], found["cold_without_byte_code"], found["point"]
+    providers = found["providers"]
+
+    def ratio(measured: dict[str, dict[str, float]], other: str, most: float) -> dict[str, Any]:
+        value = measured["mlpipe"]["cpu_ms"] / measured[other]["cpu_ms"]
+        return {"measured": round(value, 3), "at_most": most, "holds": value <= most}
+
+    def limit(value: float, most: float) -> dict[str, Any]:
+        return {"measured": round(value, 3), "at_most": most, "holds": value <= most}
+
+    return {
+        "cold CPU / Powertools + boto3 + PyJWT": ratio(cold, "powertools", 0.5),
+        "cold CPU / FastAPI + Mangum + boto3 + PyJWT": ratio(cold, "fastapi", 0.4),
+        "cold CPU / Powertools + boto3 + PyJWT, no byte code": ratio(bare, "powertools", 0.5),
+        "cold CPU / FastAPI + Mangum + boto3 + PyJWT, no byte code": ratio(bare, "fastapi", 0.4),
+        "point CPU / FastAPI + boto3": ratio(point, "fastapi", 0.2),
+        "point p99, ms": limit(point["mlpipe"]["p99_ms"], 3.0),
+        "p99 that a black-holed provider adds, ms": limit(
+            providers["black_holed"]["p99_ms"] - providers["none"]["p99_ms"], BUDGET_MS + 20
+        ),
+        "p50 that a dead provider adds, ms": limit(
+            providers["dead"]["p50_ms"] - providers["none"]["p50_ms"], 0.1
+        ),
+        "archive, bytes": limit(found["archive_bytes"], LARGEST_API_ARCHIVE),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each handler is measured")
+    parser.add_argument("--requests", type=int, default=500, help="warm requests in each measurement")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the results are written")
+    options = parser.parse_args(arguments)
+    found = measure(options.rounds, options.requests)
+    told = statements(found)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(f"{json.dumps({**found, 'statements': told}, indent=2)}\n", encoding="utf-8")
+    for kind in ("cold", "cold_without_byte_code", "point", "batch_of_100"):
+        for name, values in found[kind].items():
+            texts = "  ".join(f"{key} {value:9.3f}" for key, value in values.items())
+            sys.stdout.write(f"{kind:24}{name:12}{texts}\n")
+    for name, each in told.items():
+        verdict = "holds" if each["holds"] else "MISSED"
+        sys.stdout.write(f"{name:60}{each['measured']:>12} of {each['at_most']:>9}  {verdict}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

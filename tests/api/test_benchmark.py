@@ -1,0 +1,27 @@
+"""The benchmark runs, and all handlers that it compares answer."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from benchmarks import serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_the_benchmark_states_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One short round: every handler was measured in every way, and every statement has its number."""
+    out = tmp_path / "serve.json"
+    assert serve.main(["--rounds", "1", "--requests", "5", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    for kind in ("cold", "cold_without_byte_code", "point", "batch_of_100"):
+        assert set(found[kind]) == set(serve.HANDLERS)
+        assert all(values["cpu_ms"] > 0 for values in found[kind].values())
+    printed = capsys.readouterr().out
+    for name, statement in found["statements"].items():
+        assert statement["holds"] == (statement["measured"] <= statement["at_most"])
+        assert name in printed
