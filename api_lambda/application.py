@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 import time
 import traceback
@@ -14,10 +14,11 @@ from api_lambda.auth import InvalidTokenError, TokenVerifier
 from api_lambda.calls import Call, Services
 from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
 from api_lambda.enrichment import Enricher
-from api_lambda.http_connections import HttpConnections
+from api_lambda.http_connections import TRACE_ID, HttpConnections
 from api_lambda.online_store import BrokenPublicationError, OnlineStore
 from api_lambda.provider_secrets import ProviderSecret
 from api_lambda.providers import Provider
+from api_lambda.request_log import RequestLog
 from api_lambda.routes import Route, find_route
 from api_lambda.signing_keys import KeysUnavailableError, SigningKeys
 from prediction_contract.row import KEY_BYTES
@@ -40,7 +41,7 @@ _INTERNAL = 500
 # the function's timeout.
 _STORE_SECONDS = 3.0
 _FRAMES = 8
-_LONGEST_TRACE_ID = 256
+_TRACE_ID = re.compile("[A-Za-z]+=[A-Za-z0-9:-]{1,80}(?:;[A-Za-z]+=[A-Za-z0-9:-]{1,80}){0,7}")
 # Three characters for each byte of the longest entity id, and the rest of the path.
 LONGEST_PATH = 3 * KEY_BYTES + 128
 LONGEST_QUERY = 8_192
@@ -75,48 +76,61 @@ class Application:
 
     Args:
         services: What routes work with.
+        stage: The deployment's, for the log.
         write_line: Where the log goes, one line a request; standard output if None.
     """
 
-    def __init__(self, services: Services, write_line: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self, services: Services, stage: str, write_line: Callable[[str], object] | None = None
+    ) -> None:
         self._services = services
+        self._stage = stage
         self._write_line = write_line or _print_line
 
-    def answer(self, event: Any, request_id: str) -> dict[str, Any]:
-        """Return the answer to a load balancer's event; never raises for what a request holds."""
-        started = time.perf_counter()
+    def answer(self, event: Any, request_id: str, trace_id: str | None = None) -> dict[str, Any]:
+        """Return the answer to a load balancer's event; never raises for what a request holds.
+
+        Args:
+            event: The event.
+            request_id: Lambda's.
+            trace_id: X-Ray's header for what this request causes; the event's own if None.
+        """
+        log = RequestLog()
         request = Request.from_event(event)
-        notes: dict[str, Any] = {}
+        trace_id = trace_id or "".join(request.headers.get("x-amzn-trace-id", ())[:1])
+        if not _TRACE_ID.fullmatch(trace_id):
+            # The header is the client's as well.
+            trace_id = ""
+        TRACE_ID.set(trace_id)
         route: Route | None = None
         try:
             _require_limits(request)
             route, parts = find_route(request.path)
-            response = self._answer_route(request, route, parts, notes)
+            response = self._answer_route(request, route, parts, log)
         except Exception as error:  # noqa: BLE001 -- the last boundary: one table decides what a client is told
             problem = problems.problem_of(error)
-            notes.update({"problem": problem.kind, **_cause(error, problem)})
+            log.notes.update({"problem": problem.kind, **_cause(error, problem)})
             response = problem.response(request_id)
-        line = {
-            "level": "ERROR" if response.status >= _INTERNAL or "fault" in notes else "INFO",
-            "request_id": request_id,
-            "trace_id": "".join(request.headers.get("x-amzn-trace-id", ())[:1])[:_LONGEST_TRACE_ID],
-            "route": route.name if route else None,
-            "status": response.status,
-            "milliseconds": round((time.perf_counter() - started) * 1000, 3),
-            **notes,
-        }
-        self._write_line(f"{json.dumps(line)}\n")
+        line = log.line(
+            stage=self._stage,
+            request_id=request_id,
+            trace_id=trace_id,
+            route=route.name if route else None,
+            status=response.status,
+        )
+        self._write_line(f"{line}\n")
         return response.to_event(request, request_id)
 
     def _answer_route(
-        self, request: Request, route: Route, parts: Mapping[str, str], notes: dict[str, Any]
+        self, request: Request, route: Route, parts: Mapping[str, str], log: RequestLog
     ) -> Response:
         answer = route.answer_to(request.method)
         services, until = self._services, time.monotonic() + _STORE_SECONDS
         reader = None
         if not (route.public or (route.documents and services.public_documentation)):
-            reader = services.verifier.reader(request.headers.get("authorization", ()))
-        response = answer(Call(services, request, parts, reader, until, notes))
+            with log.stage("token"):
+                reader = services.verifier.reader(request.headers.get("authorization", ()))
+        response = answer(Call(services, request, parts, reader, until, log))
         if not response.fits:
             raise problems.ProblemError(problems.ANSWER_TOO_LARGE)
         return response

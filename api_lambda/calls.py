@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from api_lambda import problems
 from api_lambda.alb import decode_part
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from api_lambda.alb import Request
     from api_lambda.auth import Reader, TokenVerifier
     from api_lambda.enrichment import Enricher
-    from api_lambda.online_store import OnlineStore
+    from api_lambda.online_store import LiveBatch, OnlineStore
+    from api_lambda.request_log import RequestLog
     from prediction_contract.schema import PredictionSchema
 
 _NUMBER = re.compile("[1-9][0-9]{0,11}")
@@ -52,7 +53,7 @@ class Call:
         parts: What stands in the path where the route has a name, still encoded.
         reader: Who asks; None on routes without a token.
         until: The moment, by `time.monotonic`, at which the store has had its time.
-        notes: For the log line; no token, no value of a row.
+        log: For what is worth a line.
     """
 
     services: Services
@@ -60,7 +61,7 @@ class Call:
     parts: Mapping[str, str]
     reader: Reader | None
     until: float
-    notes: dict[str, Any] = field(default_factory=dict)
+    log: RequestLog
 
     def model(self) -> str:
         """Return the model that the path names, if the reader may read it.
@@ -77,6 +78,13 @@ class Call:
         if self.reader is not None:
             self.reader.require(model)
         return model
+
+    def live(self, model: str) -> LiveBatch:
+        """Return the batch that serves the request: to be asked for once, and used to the end."""
+        with self.log.stage("pointer"):
+            live = self.services.store.live(model, self.until)
+        self.log.serves(live)
+        return live
 
     def entity_id(self) -> str:
         """Return the entity that the path names.

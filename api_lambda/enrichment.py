@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -121,9 +122,10 @@ class Enricher:
         if reason is not None:
             answers.put((enrichment.name, None, reason))
             return
-        arguments = (provider, enrichment, url, answers, until)
-        # A daemon: one that hangs in a name look-up must not keep the process from ending.
-        threading.Thread(target=self._call, args=arguments, daemon=True).start()
+        # With the request's context, for the trace. A daemon: one that hangs in a name look-up must not keep
+        # the process from ending.
+        arguments = (self._call, provider, enrichment, url, answers, until)
+        threading.Thread(target=copy_context().run, args=arguments, daemon=True).start()
 
     def _call(
         self, provider: Provider, enrichment: Enrichment, url: str, answers: _Answers, until: float

@@ -12,7 +12,8 @@ from api_lambda.settings import Settings
 
 @cache
 def _application() -> Application:
-    return Application(services_of(Settings.from_environment(os.environ)))
+    settings = Settings.from_environment(os.environ)
+    return Application(services_of(settings), settings.deployment.stage)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -25,4 +26,5 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     Raises:
         SettingsError: The function's environment is incomplete; the load balancer answers 502.
     """
-    return _application().answer(event, context.aws_request_id)
+    # Lambda sets it anew for every request, with what the function itself is in the trace.
+    return _application().answer(event, context.aws_request_id, os.environ.get("_X_AMZN_TRACE_ID"))

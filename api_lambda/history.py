@@ -30,10 +30,12 @@ def get_history(call: Call) -> Response:
     before = call.number("before", _HIGHEST_SEQUENCE, _HIGHEST_SEQUENCE)
     names = call.names("fields")
     store = call.services.store
-    live = store.live(model, call.until)
+    live = call.live(model)
     require_columns(live.serving.schema, names)
-    published, following = store.published(live, before=before, most=limit, until=call.until)
-    found = store.predictions_of(published, entity_id, call.until)
+    with call.log.stage("publications"):
+        published, following = store.published(live, before=before, most=limit, until=call.until)
+    with call.log.stage("items"):
+        found = store.predictions_of(published, entity_id, call.until)
     now = time.time()
     entries = []
     for batch in published:

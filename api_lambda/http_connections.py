@@ -6,6 +6,7 @@ import io
 import socket
 import threading
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
+
+# X-Ray's header of the request at hand, which is passed on to whomever it makes us ask.
+TRACE_ID: ContextVar[str] = ContextVar("TRACE_ID", default="")
 
 _KEPT_PER_ORIGIN = 4
 # What lies between may have forgotten an idle connection by then, and tells nobody: a request over it would
@@ -196,6 +200,9 @@ def _written(request: Outgoing, origin: str, target: str) -> bytes:
         "accept-encoding": "identity",
         **{name.lower(): value for name, value in request.headers.items()},
     }
+    trace_id = TRACE_ID.get()
+    if trace_id:
+        headers["x-amzn-trace-id"] = trace_id
     if request.body is not None:
         headers["content-length"] = str(len(request.body))
     lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]

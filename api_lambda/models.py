@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from api_lambda.alb import Response
 from api_lambda.calls import Call
 from api_lambda.online_store import BrokenPublicationError, UnknownModelError
-from prediction_contract.moments import parse_moment
 
 if TYPE_CHECKING:
     from api_lambda.online_store import LiveBatch
@@ -19,6 +18,7 @@ def list_models(call: Call) -> Response:
     """Answer with every model that the reader may read and that has a live batch, by name."""
     store, reader = call.services.store, call.reader
     found: list[dict[str, Any]] = []
+    faults: list[str] = []
     for model in store.models(call.until):
         if reader is not None and not reader.may_read(model):
             continue
@@ -28,21 +28,20 @@ def list_models(call: Call) -> Response:
             continue
         except BrokenPublicationError as error:
             # One model's fault does not hide the others, and is not hidden itself.
-            call.notes["fault"] = str(error)
+            faults.append(str(error))
             found.append({"model": model, "problem": "urn:mlpipe:problem:internal-fault"})
+    if faults:
+        call.log.notes["fault"] = "; ".join(faults)
     return Response(200, json.dumps({"models": found}, ensure_ascii=False))
 
 
 def get_model(call: Call) -> Response:
     """Answer with a model's live batch, its age, rows and columns."""
-    live = call.services.store.live(call.model(), call.until)
-    call.notes["batch_id"] = live.batch_id
-    return Response(200, json.dumps(_document(live), ensure_ascii=False))
+    return Response(200, json.dumps(_document(call.live(call.model())), ensure_ascii=False))
 
 
 def _document(live: LiveBatch) -> dict[str, Any]:
     serving = live.serving
-    published = parse_moment(live.published_at).timestamp()
     return {
         "model": live.model,
         "batch_id": live.batch_id,
@@ -50,7 +49,7 @@ def _document(live: LiveBatch) -> dict[str, Any]:
         "model_version": serving.model_version,
         "published_at": live.published_at,
         "sequence": live.sequence,
-        "age_seconds": max(0, int(time.time() - published)),
+        "age_seconds": max(0, int(time.time() - live.published)),
         "rows": serving.row_count,
         "key": serving.schema.key,
         "columns": [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api_lambda.bounded_cache import BoundedCache
+from prediction_contract.moments import parse_moment
 from prediction_contract.online_item import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, DamagedItemError, OnlineItems
 from prediction_contract.registry.records import (
     BatchRecord,
@@ -55,6 +56,7 @@ class LiveBatch:
         partition: The data date or hour that it scores.
         sequence: The publication that made it live.
         published_at: When it became live here.
+        published: The same in seconds since 1970.
         serving: Schema, model version, enrichments.
         items: Reads its items.
     """
@@ -64,6 +66,7 @@ class LiveBatch:
     partition: str
     sequence: int
     published_at: str
+    published: float
     serving: Serving
     items: OnlineItems
 
@@ -288,7 +291,8 @@ def _live_batch(model: str, entry: PublicationEntry, published_at: str) -> LiveB
     """
     try:
         serving = Serving.from_json(entry.serving or "")
-    except InvalidServingError as error:
+        published = parse_moment(published_at).timestamp()
+    except (InvalidServingError, ValueError) as error:
         raise BrokenPublicationError(f"publication {entry.sequence} of {model}: {error}") from error
     return LiveBatch(
         model=model,
@@ -296,6 +300,7 @@ def _live_batch(model: str, entry: PublicationEntry, published_at: str) -> LiveB
         partition=entry.partition or "",
         sequence=entry.sequence,
         published_at=published_at,
+        published=published,
         serving=serving,
         items=OnlineItems(serving.schema),
     )

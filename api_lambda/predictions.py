@@ -14,9 +14,10 @@ from prediction_contract.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.row import KEY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from api_lambda.calls import Call
+    from api_lambda.enrichment import Outcome
     from api_lambda.online_store import LiveBatch
     from prediction_contract.online_item import StoredPrediction
     from prediction_contract.serving import Enrichment
@@ -32,8 +33,7 @@ _REVALIDATE = {"Cache-Control": "private, no-cache"}
 def get_prediction(call: Call) -> Response:
     """Answer with one entity's live prediction, its provenance and its enrichments."""
     model, entity_id = call.model(), call.entity_id()
-    live = call.services.store.live(model, call.until)
-    call.notes["batch_id"] = live.batch_id
+    live = call.live(model)
     names = require_columns(live.serving.schema, call.names("fields"))
     chosen = _chosen(live.serving.enrichments, call.names("enrich"))
     headers = {}
@@ -42,12 +42,16 @@ def get_prediction(call: Call) -> Response:
         headers = {"ETag": _etag(call, live), **_REVALIDATE}
         if headers["ETag"] in _known(call):
             return Response(304, "", headers=headers)
-    stored = call.services.store.prediction(live, entity_id, call.until)
+    call.log.found(1, not_found=1)
+    with call.log.stage("items"):
+        stored = call.services.store.prediction(live, entity_id, call.until)
+    call.log.found(1, not_found=0)
     _note_expiry(call, [stored])
-    outcomes = call.services.enricher.enrich(chosen, stored.row)
-    failed = {name: outcome.reason for name, outcome in outcomes.items() if outcome.reason}
-    if failed:
-        call.notes["enrichment"] = failed
+    outcomes: Mapping[str, Outcome] = {}
+    if chosen:
+        with call.log.stage("enrichment"):
+            outcomes = call.services.enricher.enrich(chosen, stored.row)
+        _note_outcomes(call, outcomes)
     if any(each.required and outcomes[each.name].status == "unavailable" for each in chosen):
         raise problems.ProblemError(problems.ENRICHMENT_UNAVAILABLE)
     enrichment = ",".join(f'"{name}":{outcome.to_json()}' for name, outcome in outcomes.items())
@@ -64,12 +68,12 @@ def batch_get(call: Call) -> Response:
     """Answer with the live predictions of up to a hundred entities, all of one batch, in the order asked."""
     model = call.model()
     entity_ids, fields = _asked(call.request.body)
-    live = call.services.store.live(model, call.until)
-    call.notes["batch_id"] = live.batch_id
+    live = call.live(model)
     names = require_columns(live.serving.schema, fields)
-    found = call.services.store.predictions(live, entity_ids, call.until)
+    with call.log.stage("items"):
+        found = call.services.store.predictions(live, entity_ids, call.until)
     _note_expiry(call, found.values())
-    call.notes["not_found"] = sum(entity_id not in found for entity_id in entity_ids)
+    call.log.found(len(entity_ids), not_found=sum(entity_id not in found for entity_id in entity_ids))
     entries = []
     for entity_id in entity_ids:
         stored = found.get(entity_id)
@@ -126,7 +130,17 @@ def _note_expiry(call: Call, found: Iterable[StoredPrediction]) -> None:
     now = time.time()
     if any(stored.expires_at <= now for stored in found):
         # A live batch does not expire. The item is still there and right, so it is served, and reported.
-        call.notes["fault"] = "live_item_expired"
+        call.log.notes["fault"] = "live_item_expired"
+
+
+def _note_outcomes(call: Call, outcomes: Mapping[str, Outcome]) -> None:
+    statuses = [outcome.status for outcome in outcomes.values()]
+    call.log.notes.update(
+        stale_enrichments=statuses.count("stale"), unavailable_enrichments=statuses.count("unavailable")
+    )
+    failed = {name: outcome.reason for name, outcome in outcomes.items() if outcome.reason}
+    if failed:
+        call.log.notes["enrichment"] = failed
 
 
 def _asked(body: bytes) -> tuple[list[str], tuple[str, ...] | None]:

@@ -86,7 +86,7 @@ class ApiUnderTest:
 
     def __post_init__(self) -> None:
         settings = Settings.from_environment(environment(MLPIPE_JWKS_URL=self.issuer.url, **self.variables))
-        self.application = Application(services_of(settings), self.lines.append)
+        self.application = Application(services_of(settings), settings.deployment.stage, self.lines.append)
 
     def send(self, event: Any) -> Answered:
         """Answer an event."""

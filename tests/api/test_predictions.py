@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infra.local.weather_service import WeatherServer
+    from tests.fakes.http_answers import AnsweringServer
     from tests.stack_runs import LocalStack
 
 pytestmark = pytest.mark.stack
 PROVIDER_PATH = "/v1/stations/{origin}/observations?time={hour}"
 
 
-def weather_of(weather: WeatherServer, **changes: Any) -> Enrichment:
+def weather_of(weather: WeatherServer | AnsweringServer, **changes: Any) -> Enrichment:
     """Return the enrichment of the tests' schema by a weather service."""
     members = {"timeout_milliseconds": 5000, "cache_seconds": 0, "fields": ("temp", "visib"), **changes}
     return Enrichment("weather", f"{weather.url}{PROVIDER_PATH}", **members)

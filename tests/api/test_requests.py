@@ -116,10 +116,12 @@ def test_why_a_token_is_invalid_is_for_the_log_only(alone: ApiUnderTest) -> None
 
 
 def test_a_line_takes_no_more_of_a_trace_id_than_one_has(alone: ApiUnderTest) -> None:
-    """The header is the client's as well: the log keeps what a trace id needs."""
+    """The header is the client's as well: what is none is left out of log and further requests."""
     event = {"httpMethod": "GET", "path": "/healthz"}
-    alone.send({**event, "multiValueHeaders": {"X-Amzn-Trace-Id": ["x" * 9_000, "y"]}})
-    assert alone.last_line["trace_id"] == "x" * 256
+    good = "Root=1-5c536348-3d683b8b04734faae651f476;Parent=53995c3f42cd8ad8;Sampled=1"
+    for sent, kept in ((good, good), (f"{good}\nX: y", ""), ("x" * 9_000, ""), (f"A={'b' * 200}", "")):
+        alone.send({**event, "multiValueHeaders": {"X-Amzn-Trace-Id": [sent, "y"]}})
+        assert alone.last_line["trace_id"] == kept
 
 
 def test_two_authorization_headers_are_refused(alone: ApiUnderTest) -> None:

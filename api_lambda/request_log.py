@@ -1,0 +1,102 @@
+"""The one line that a request leaves: for people, and for CloudWatch, which takes its metrics from it.
+
+The line is JSON in CloudWatch's embedded metric format. No token and no value of a row belongs here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from api_lambda.online_store import LiveBatch
+
+NAMESPACE = "mlpipe"
+_FAULT = 500
+# By the members of the line; each has the unit that CloudWatch shows.
+_ROUTE_METRICS = {"milliseconds": "Milliseconds", "faults": "Count"}
+_MODEL_METRICS = {
+    "predictions": "Count",
+    "not_found": "Count",
+    "stale_enrichments": "Count",
+    "unavailable_enrichments": "Count",
+    "pointer_age": "Seconds",
+}
+
+
+@dataclass(slots=True)
+class RequestLog:
+    """What is known of a request so far.
+
+    Attributes:
+        started: When it began, by `time.perf_counter`.
+        notes: Members of the line.
+        milliseconds: What each stage took; one that comes twice is added up.
+    """
+
+    started: float = field(default_factory=time.perf_counter)
+    notes: dict[str, Any] = field(default_factory=dict)
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a stage of the request, whatever becomes of it."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            took = (time.perf_counter() - began) * 1000
+            self.milliseconds[name] = round(self.milliseconds.get(name, 0) + took, 3)
+
+    def serves(self, live: LiveBatch) -> None:
+        """Note which batch answers, and how long ago it became live."""
+        age = max(0, int(time.time() - live.published))
+        self.notes.update(model=live.model, batch_id=live.batch_id, pointer_age=age)
+
+    def found(self, predictions: int, *, not_found: int) -> None:
+        """Note how many predictions were asked for, and how many of them there are not."""
+        self.notes.update(predictions=predictions, not_found=not_found)
+
+    def line(self, *, stage: str, request_id: str, trace_id: str, route: str | None, status: int) -> str:
+        """Return the line.
+
+        Args:
+            stage: The deployment's.
+            request_id: Lambda's.
+            trace_id: As it came.
+            route: The route's name; None if there is none.
+            status: Of the answer.
+        """
+        faults = int(status >= _FAULT or "fault" in self.notes)
+        members = {
+            "level": "ERROR" if faults else "INFO",
+            "stage": stage,
+            "request_id": request_id,
+            "trace_id": trace_id,
+            "route": route,
+            "status": status,
+            "milliseconds": round((time.perf_counter() - self.started) * 1000, 3),
+            "faults": faults,
+            **self.notes,
+            "stages": self.milliseconds,
+        }
+        directives = [_directive("route", _ROUTE_METRICS)] if route else []
+        measured = {name: unit for name, unit in _MODEL_METRICS.items() if name in self.notes}
+        if "model" in self.notes:
+            directives.append(_directive("model", measured))
+        return json.dumps(
+            {"_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": directives}, **members}
+        )
+
+
+def _directive(dimension: str, metrics: dict[str, str]) -> dict[str, Any]:
+    return {
+        "Namespace": NAMESPACE,
+        "Dimensions": [["stage", dimension]],
+        "Metrics": [{"Name": name, "Unit": unit} for name, unit in metrics.items()],
+    }

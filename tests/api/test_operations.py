@@ -1,0 +1,127 @@
+"""What operators see of a request: its line, its metrics, its trace."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from api_lambda import handler as entry
+from api_lambda.request_log import RequestLog
+from infra.local.weather_faults import Fault
+from tests.api.api_calls import REQUEST_ID, ApiUnderTest, environment
+from tests.api.published_batches import FLIGHT, PublishedModel
+from tests.api.test_predictions import weather_of
+from tests.fakes.http_answers import serving
+
+if TYPE_CHECKING:
+    from infra.local.weather_service import WeatherServer
+    from tests.fakes.token_issuer import TokenIssuer
+
+TRACE = "Root=1-5c536348-3d683b8b04734faae651f476;Parent=53995c3f42cd8ad8;Sampled=1"
+
+
+def metrics(line: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the names of a line's metrics by dimension, having checked its form."""
+    found = {}
+    for directive in line["_aws"]["CloudWatchMetrics"]:
+        assert directive["Namespace"] == "mlpipe"
+        ((stage, dimension),) = directive["Dimensions"]
+        assert isinstance(line[stage], str)
+        assert isinstance(line[dimension], str)
+        found[dimension] = [metric["Name"] for metric in directive["Metrics"]]
+        assert all(isinstance(line[name], int | float) for name in found[dimension])
+    assert line["_aws"]["Timestamp"] > 1_700_000_000_000
+    return found
+
+
+@pytest.mark.stack
+def test_a_prediction_leaves_its_stages_and_metrics(
+    api: ApiUnderTest, model: PublishedModel, weather: WeatherServer
+) -> None:
+    """Where the time went, which batch served, how old it is; found, not found, enriched or not."""
+    model.publish(FLIGHT, enrichments=(weather_of(weather),))
+    api.prediction(model.name)
+    line = api.last_line
+    assert set(line["stages"]) == {"token", "pointer", "items", "enrichment"}
+    assert 0 < sum(line["stages"].values()) <= line["milliseconds"]
+    assert metrics(line) == {
+        "route": ["milliseconds", "faults"],
+        "model": [
+            "predictions",
+            "not_found",
+            "stale_enrichments",
+            "unavailable_enrichments",
+            "pointer_age",
+        ],
+    }
+    told = ("stage", "model", "predictions", "not_found", "stale_enrichments", "faults")
+    assert [line[name] for name in told] == ["local", model.name, 1, 0, 0, 0]
+    assert 0 <= line["pointer_age"] < 600
+    weather.faults.order(Fault("dead"))
+    try:
+        api.prediction(model.name)
+    finally:
+        weather.faults.order(Fault())
+    assert api.last_line["stale_enrichments"] == 1
+    api.prediction(model.name, "nobody")
+    assert (api.last_line["predictions"], api.last_line["not_found"]) == (1, 1)
+    assert metrics(api.last_line)["model"] == ["predictions", "not_found", "pointer_age"]
+
+
+def test_a_request_that_finds_no_route_counts_for_none(session_issuer: TokenIssuer) -> None:
+    """Whatever clients invent makes no new metric."""
+    alone = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    alone.get("/marker/4711")
+    assert metrics(alone.last_line) == {}
+    alone.prediction("m")
+    assert metrics(alone.last_line) == {"route": ["milliseconds", "faults"]}
+    assert alone.last_line["faults"] == 1
+
+
+def test_a_stage_that_fails_is_measured_and_one_that_comes_twice_added_up() -> None:
+    """A line tells where the time went, above all when something went wrong."""
+    log = RequestLog()
+    with pytest.raises(KeyError), log.stage("items"):
+        raise KeyError
+    first = log.milliseconds["items"]
+    with log.stage("items"):
+        pass
+    assert log.milliseconds["items"] >= first
+
+
+def test_the_trace_is_passed_on(
+    session_issuer: TokenIssuer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The store sees the function's own part of the trace, which Lambda gives it, not the client's header."""
+    with serving((200, b"{}", {})) as store:
+        for name, value in environment(
+            MLPIPE_JWKS_URL=session_issuer.url, AWS_ENDPOINT_URL=store.url
+        ).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("_X_AMZN_TRACE_ID", TRACE)
+        entry._application.cache_clear()
+        headers = {
+            "authorization": f"Bearer {session_issuer.token()}",
+            "x-amzn-trace-id": "Root=1-00000000-000000000000000000000000",
+        }
+        event = {"httpMethod": "GET", "path": "/v1/models/m/predictions/a", "headers": headers}
+        assert entry.handler(event, SimpleNamespace(aws_request_id=REQUEST_ID))["statusCode"] == 404
+        entry._application.cache_clear()
+        assert {each["x-amzn-trace-id"] for each in store.headers} == {TRACE}
+    assert json.loads(capsys.readouterr().out)["trace_id"] == TRACE
+
+
+@pytest.mark.stack
+def test_providers_see_the_trace_too(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Though a thread of its own asks them."""
+    with serving((200, b'{"temp":1}', {})) as provider:
+        other = ApiUnderTest(api.issuer, {**api.variables, "MLPIPE_PROVIDER_ORIGINS": provider.url})
+        model.publish(FLIGHT, enrichments=(weather_of(provider),))
+        path = f"/v1/models/{model.name}/predictions/AA-1141-JFK"
+        assert other.get(path, headers={"x-amzn-trace-id": TRACE}).status == 200
+        assert provider.headers[0]["x-amzn-trace-id"] == TRACE
