@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import ValidationError
-
-from mlpipe_dagster.declaration import ModelDeclaration
 from prediction_contract.errors import ContractError
 from prediction_contract.resource_names import require_model_name
+
+if TYPE_CHECKING:
+    from mlpipe_dagster.declaration import ModelDeclaration
 
 DEFS = Path(__file__).resolve().parents[1] / "defs"
 
 
 class UnknownModelError(ContractError):
     """No model of this name is declared, or its declaration is wrong."""
+
+
+def declared_names(folder: Path = DEFS) -> list[str]:
+    """Return the names of all declared models, sorted."""
+    return sorted(found.parent.name for found in folder.glob("*/defs.yaml"))
+
+
+def require_declared(name: str, folder: Path = DEFS) -> Path:
+    """Return the file that declares a model, without reading it.
+
+    Raises:
+        InvalidNameError: The name has another form.
+        UnknownModelError: There is none.
+    """
+    path = folder / require_model_name(name) / "defs.yaml"
+    if not path.is_file():
+        raise UnknownModelError(
+            f"No model {name} is declared",
+            remedy=f"The models are {', '.join(declared_names(folder))}",
+            model=name,
+        )
+    return path
 
 
 def declared_model(name: str, folder: Path = DEFS) -> ModelDeclaration:
@@ -25,10 +47,13 @@ def declared_model(name: str, folder: Path = DEFS) -> ModelDeclaration:
         InvalidNameError: The name has another form.
         UnknownModelError: There is none, or it is wrong.
     """
-    path = folder / require_model_name(name) / "defs.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(found.parent.name for found in folder.glob("*/defs.yaml")))
-        raise UnknownModelError(f"No model {name} is declared", remedy=f"The models are {known}", model=name)
+    path = require_declared(name, folder)
+    # A declaration's types are Dagster's, which takes most of a second: only some commands need one.
+    import yaml  # noqa: PLC0415
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from mlpipe_dagster.declaration import ModelDeclaration  # noqa: PLC0415
+
     try:
         attributes = yaml.safe_load(path.read_text(encoding="utf-8"))["attributes"]
         return ModelDeclaration.model_validate({"name": name, **attributes})
@@ -38,3 +63,22 @@ def declared_model(name: str, folder: Path = DEFS) -> ModelDeclaration:
             remedy="Correct it; `dg check yaml` names each fault",
             model=name,
         ) from error
+
+
+def sensitive_columns(name: str, folder: Path = DEFS) -> frozenset[str] | None:
+    """Return the columns whose values nobody is to be shown, or None if the declaration does not tell.
+
+    Raises:
+        InvalidNameError: The name has another form.
+        UnknownModelError: No model of this name is declared.
+    """
+    path = require_declared(name, folder)
+    import yaml  # noqa: PLC0415  # only a command that shows rows asks
+
+    try:
+        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        columns = document["attributes"]["columns"]
+        # Whatever stands there beside false, a template for instance, is taken for yes.
+        return frozenset(column["name"] for column in columns if column.get("sensitive", False) is not False)
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return None

@@ -8,12 +8,10 @@ from typing import Any
 import dagster as dg
 from pydantic import PrivateAttr
 
+from mlpipe_dagster.aws_clients import READ_SECONDS, TRIES, new_client
 from mlpipe_dagster.data_bucket import DataBucket
 from mlpipe_dagster.settings import Settings
 from prediction_contract.registry.table import RegistryTable
-
-_CONNECT_SECONDS = 5
-_READ_SECONDS = 60
 
 
 class Platform(dg.ConfigurableResource):
@@ -23,7 +21,7 @@ class Platform(dg.ConfigurableResource):
         read_seconds: How long one AWS call may take before it is tried again.
     """
 
-    read_seconds: int = _READ_SECONDS
+    read_seconds: int = READ_SECONDS
 
     _clients: dict[tuple[str, bool], Any] = PrivateAttr(default_factory=dict)
 
@@ -44,17 +42,11 @@ class Platform(dg.ConfigurableResource):
             repeats: Whether boto3 repeats requests whose answer was lost.
         """
         if (service, repeats) not in self._clients:
-            # Not while definitions load: boto3 and botocore take longer than all of them together.
-            import boto3  # noqa: PLC0415
-            from botocore.config import Config  # noqa: PLC0415
-
-            retries: Any = {"mode": "standard", "total_max_attempts": 6 if repeats else 1}
-            self._clients[service, repeats] = boto3.client(
+            self._clients[service, repeats] = new_client(
                 service,
-                region_name=self.settings.deployment.region,
-                config=Config(
-                    connect_timeout=_CONNECT_SECONDS, read_timeout=self.read_seconds, retries=retries
-                ),
+                self.settings.deployment.region,
+                tries=TRIES if repeats else 1,
+                read_seconds=self.read_seconds,
             )
         return self._clients[service, repeats]
 

@@ -11,9 +11,12 @@ from infra import resource_definitions
 from infra.local.provisioning.storage import ensure_bucket, ensure_table
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.resources.platform import Platform
+from tests.pipeline.cli_calls import CommandLine
 from tests.pipeline.small_model import SmallModel, declaration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.stack_runs import LocalStack
 
 MINIMAL_ENVIRONMENT = {
@@ -63,3 +66,18 @@ def model() -> ModelDeclaration:
 def small_model(platform: Platform, model: ModelDeclaration) -> SmallModel:
     """The same model on the platform: its batches can be delivered and brought to any state."""
     return SmallModel(platform, model)
+
+
+@pytest.fixture
+def command_line(
+    small_model: SmallModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> CommandLine:
+    """The `mlpipe` command; it finds the small model declared."""
+    # No `.env` of the checkout may have a say.
+    monkeypatch.chdir(tmp_path)
+    made = CommandLine(tmp_path / "defs", capsys)
+    made.declare(small_model.name)
+    return made

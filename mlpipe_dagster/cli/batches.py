@@ -1,0 +1,115 @@
+"""`mlpipe batches`: the batches of a model, and which of them each region serves."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.options import Commands, add_command, add_model, at_least_one
+from mlpipe_dagster.cli.printed import Answer, Facts, Table
+from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.records import BatchRecord, LivePointer
+
+_SHOWN_BATCHES = 30
+_COLUMNS = (
+    "batch_id",
+    "partition",
+    "load_state",
+    "release_state",
+    "row_count",
+    "load_attempts",
+    "items_expire_at",
+    "refusal_reason",
+)
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    listing = add_command(commands, "batches", batches)
+    add_model(listing)
+    listing.add_argument(
+        "--newest",
+        type=at_least_one,
+        metavar="N",
+        help=f"show so many; {_SHOWN_BATCHES} in a table and all as JSON unless told otherwise",
+    )
+
+
+def batches(options: argparse.Namespace, access: Access) -> Answer:
+    """List a model's batches, the newest last, and what each region serves."""
+    access.require_declared(options.model)
+    release = access.registry.release(options.model, home_region=access.home, regions=access.other_regions)
+    records = access.registry.batches(options.model)
+    newest = options.newest or (len(records) if options.json else _SHOWN_BATCHES)
+    listed = records[-newest:] if newest else []
+    pointers = region_documents(release)
+    document = {
+        "model": options.model,
+        "live": pointer_document(release.home or LivePointer(model=options.model)),
+        "regions": pointers,
+        "batches": [batch_document(record, pointers) for record in listed],
+        "batches_in_all": len(records),
+    }
+    return Answer(document=document, parts=_parts(document))
+
+
+def _parts(document: dict[str, Any]) -> list[Table | Facts]:
+    rows = [
+        {"live": "*" if row["release_state"] == "live" else " ", **row, "regions": row["served_in"]}
+        for row in document["batches"]
+    ]
+    left_out = document["batches_in_all"] - len(rows)
+    columns = ("live", *(name for name in _COLUMNS if name != "refusal_reason"), "regions", "refusal_reason")
+    return [
+        Facts(members={"model": document["model"], **document["live"]}),
+        Table(
+            title=f"batches, the newest {len(rows)} of {len(rows) + left_out}" if left_out else "batches",
+            columns=columns,
+            rows=rows,
+        ),
+        Table(
+            title="regions",
+            columns=("region", "is_home", "batch_id", "sequence", "published_at", "publications_behind"),
+            rows=document["regions"],
+        ),
+    ]
+
+
+def batch_document(record: BatchRecord, regions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a batch of a list, with the regions that serve it."""
+    served_in = [region["region"] for region in regions if region["batch_id"] == record.batch_id]
+    return {**{name: getattr(record, name) for name in _COLUMNS}, "served_in": served_in}
+
+
+def pointer_document(pointer: LivePointer) -> dict[str, Any]:
+    """Return what home serves; `batch_id` is null before the first publication."""
+    return {
+        "batch_id": pointer.batch_id,
+        "partition": pointer.partition,
+        "sequence": pointer.sequence,
+        "published_at": pointer.published_at,
+        "previous_batch_id": pointer.previous_batch_id,
+        "hold": pointer.hold,
+        "withdrawn_before": pointer.withdrawn_before,
+    }
+
+
+def region_documents(release: Release) -> list[dict[str, Any]]:
+    """Return what each region serves, home first, and how many publications it is behind home."""
+    home = release.home.sequence if release.home else 0
+    found = []
+    for region, pointer in {release.home_region: release.home, **release.regions}.items():
+        # A hold takes a number too, and changes nothing that another region would have to follow.
+        same = release.home and pointer and pointer.batch_id == release.home.batch_id
+        found.append(
+            {
+                "region": region,
+                "is_home": region == release.home_region,
+                "batch_id": pointer.batch_id if pointer else None,
+                "sequence": pointer.sequence if pointer else 0,
+                "published_at": pointer.published_at if pointer else None,
+                "publications_behind": 0 if same else home - (pointer.sequence if pointer else 0),
+            }
+        )
+    return found

@@ -1,0 +1,50 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from collections.abc import Callable
+from typing import Any
+
+from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.printed import Answer
+
+# argparse has no public name for what `add_subparsers` returns.
+Commands = Any
+Run = Callable[[argparse.Namespace, Access], Answer]
+
+
+def add_command(commands: Commands, name: str, run: Run) -> argparse.ArgumentParser:
+    """Add a command that `run` carries out; the first line of its docstring describes it."""
+    summary = (run.__doc__ or "").splitlines()[0]
+    added: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    added.set_defaults(run=run)
+    added.add_argument("--json", action="store_true", help="print JSON, in the form that docs/cli.md gives")
+    return added
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """Add the model's name."""
+    command.add_argument("model", help="the model's name")
+
+
+def add_model_and_batch(command: argparse.ArgumentParser) -> None:
+    """Add the model's name and a batch."""
+    add_model(command)
+    command.add_argument("batch_id", help="the batch, as `mlpipe batches` names it")
+
+
+def add_request(command: argparse.ArgumentParser) -> None:
+    """Add who asks for a change of what is live, and why."""
+    command.add_argument("--reason", default="", help="why, for the history")
+    command.add_argument("--actor", default=getpass.getuser(), help="who; you unless told otherwise")
+    command.add_argument("--request-id", default="", help="a known one does nothing again")
+
+
+def at_least_one(text: str) -> int:
+    """Return a whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number

@@ -1,0 +1,162 @@
+"""What a command answers with, and how it is printed: as JSON, or as tables that fit the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_NARROWEST = 8
+_GAP = "  "
+_CUT = "…"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows under their columns' names.
+
+    Attributes:
+        columns: The members of a row that are shown, in order.
+        rows: One mapping a row.
+        title: Above it; empty for none.
+        whole: Columns that are never cut, because a person copies them.
+        empty: What is said if there are no rows.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    title: str = ""
+    whole: frozenset[str] = frozenset({"batch_id"})
+    empty: str = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One line for each member of a document."""
+
+    members: Mapping[str, Any]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a command found or did.
+
+    Attributes:
+        document: The stable form, for programs.
+        parts: The same for a person.
+        is_so: Whether what was asked for is so, which makes the exit status.
+        remarks: What a person must know beside it, each a line on standard error.
+    """
+
+    document: Mapping[str, Any]
+    parts: Sequence[Table | Facts]
+    is_so: bool = True
+    remarks: Sequence[str] = field(default=())
+
+    def to_json(self) -> str:
+        """Return the document as JSON."""
+        return json.dumps(self.document, indent=1, ensure_ascii=False)
+
+    def to_text(self, width: int | None) -> str:
+        """Return the parts as text of at most so many columns; None for as wide as need be."""
+        return "\n\n".join(filter(None, (_printed(part, width) for part in self.parts)))
+
+
+def _printed(part: Table | Facts, width: int | None) -> str:
+    lines = _table(part, width) if isinstance(part, Table) else _facts(part.members, width)
+    return "\n".join([part.title, *lines] if part.title else lines)
+
+
+def _table(table: Table, width: int | None) -> list[str]:
+    if not table.rows:
+        return [table.empty]
+    cells = [[shown(row.get(column)) for column in table.columns] for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(table.columns, *cells, strict=True)]
+    if width is not None:
+        fitting = _fitted(table, widths, width)
+        if fitting is None:
+            return _records(table, width)
+        widths = fitting
+    return [_line(line, widths) for line in (table.columns, *cells)]
+
+
+def _fitted(table: Table, widths: list[int], width: int) -> list[int] | None:
+    """Return widths that fit together, the widest columns cut first, or None if there are none."""
+    fitting = list(widths)
+    least = [
+        natural if name in table.whole else min(natural, max(_NARROWEST, len(name)))
+        for name, natural in zip(table.columns, widths, strict=True)
+    ]
+    excess = sum(fitting) + len(_GAP) * (len(fitting) - 1) - width
+    while excess > 0:
+        spare = max(range(len(fitting)), key=lambda at: (fitting[at] > least[at], fitting[at]))
+        if fitting[spare] <= least[spare]:
+            return None
+        fitting[spare] -= 1
+        excess -= 1
+    return fitting
+
+
+def _records(table: Table, width: int) -> list[str]:
+    """Return a table too wide for the terminal as one block of lines for each row."""
+    blocks = [_facts({name: row.get(name) for name in table.columns}, width) for row in table.rows]
+    return [line for block in blocks for line in (*block, "")][:-1]
+
+
+def _facts(members: Mapping[str, Any], width: int | None) -> list[str]:
+    longest = max(map(len, members), default=0)
+    lines = []
+    for name, value in members.items():
+        text = shown(value)
+        space = None if width is None else max(_NARROWEST, width - longest - len(_GAP))
+        pieces = _pieces(text, space)
+        lines.append(f"{name.ljust(longest)}{_GAP}{pieces[0]}".rstrip())
+        lines += [f"{' ' * longest}{_GAP}{piece}" for piece in pieces[1:]]
+    return lines
+
+
+def _pieces(text: str, space: int | None) -> list[str]:
+    """Return a text as lines that fit, broken at spaces where there are any; a longer word is kept whole."""
+    if space is None or len(text) <= space:
+        return [text]
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > space:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+    return lines
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    shortened = (
+        cell if len(cell) <= width else f"{cell[: width - 1]}{_CUT}"
+        for cell, width in zip(cells, widths, strict=True)
+    )
+    return _GAP.join(cell.ljust(width) for cell, width in zip(shortened, widths, strict=True)).rstrip()
+
+
+def shown(value: Any) -> str:
+    """Return a value as one line of text in which nothing steers the terminal."""
+    match value:
+        case None:
+            text = "-"
+        case bool():
+            text = "yes" if value else "no"
+        case float():
+            text = f"{value:.6g}"
+        case str():
+            text = value
+        case Mapping():
+            text = ", ".join(f"{shown(name)} {shown(member)}" for name, member in value.items()) or "-"
+        case Sequence():
+            text = ", ".join(map(shown, value)) or "-"
+        case _:
+            text = str(value)
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

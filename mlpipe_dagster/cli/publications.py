@@ -1,0 +1,118 @@
+"""`mlpipe publish`, `rollback` and `hold`: a person's decisions about what is live."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mlpipe_dagster.cli.access import Access, WarehouseUnreachableError
+from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_model_and_batch, add_request
+from mlpipe_dagster.cli.printed import Answer, Facts
+from mlpipe_dagster.noticing import registered_manifest
+from prediction_contract.registry.records import Request
+
+if TYPE_CHECKING:
+    from mlpipe_dagster.publishing import Publication, Publisher
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands."""
+    publishing = add_command(commands, "publish", publish)
+    add_model_and_batch(publishing)
+    rolling = add_command(commands, "rollback", rollback)
+    add_model(rolling)
+    rolling.add_argument(
+        "--to", metavar="BATCH_ID", help="the batch; the one that was live before if left out"
+    )
+    holding = add_command(commands, "hold", hold)
+    add_model(holding)
+    holding.add_argument("--release", action="store_true", help="let automatic publication go on")
+    for command in (publishing, rolling, holding):
+        add_request(command)
+
+
+def publish(options: argparse.Namespace, access: Access) -> Answer:
+    """Make a batch live, as a person's decision."""
+    record = access.known_batch(options.model, options.batch_id)
+    manifest = registered_manifest(access.bucket, record)
+    from mlpipe_dagster.publishing import serving_text  # noqa: PLC0415  # imports Dagster
+
+    serving = serving_text(access.declaration(options.model), manifest, access.settings.provider_url)
+    return _changed(
+        options, access, lambda publisher, request: publisher.publish(options.batch_id, request, serving)
+    )
+
+
+def rollback(options: argparse.Namespace, access: Access) -> Answer:
+    """Make a batch live again that was live before."""
+    return _changed(options, access, lambda publisher, request: publisher.roll_back(request, options.to))
+
+
+def hold(options: argparse.Namespace, access: Access) -> Answer:
+    """Stop automatic publication, or let it go on."""
+    return _changed(
+        options, access, lambda publisher, request: publisher.hold(request, held=not options.release)
+    )
+
+
+def _changed(
+    options: argparse.Namespace, access: Access, change: Callable[[Publisher, Request], Publication]
+) -> Answer:
+    from mlpipe_dagster.publishing import Publisher  # noqa: PLC0415  # imports Dagster
+
+    settings = access.settings
+    publisher = Publisher(
+        registry=access.registry,
+        deployment=settings.deployment,
+        declaration=access.declaration(options.model),
+        serving_regions=settings.serving_regions,
+        clock=lambda: datetime.now(UTC),
+    )
+    request = Request(
+        request_id=options.request_id or uuid.uuid4().hex, actor=options.actor, reason=options.reason
+    )
+    published = change(publisher, request)
+    # The registry is the authority, and readers of the API see the change now. Snowflake follows.
+    projected, trouble = _project(access, options.model)
+    document: dict[str, Any] = {
+        **{name: value for name, value in dataclasses.asdict(published).items() if value != ""},
+        "request_id": request.request_id,
+        "newly_projected": projected,
+        **({"projection_trouble": trouble} if trouble else {}),
+    }
+    overtaken = _overtaken(published, options)
+    return Answer(
+        document=document,
+        parts=[Facts(members=document)],
+        is_so=not overtaken,
+        remarks=[remark for remark in (trouble, overtaken) if remark],
+    )
+
+
+def _overtaken(published: Publication, options: argparse.Namespace) -> str:
+    """Return in words how a request that was carried out before is no longer so, or nothing."""
+    if published.outcome != "unchanged":
+        return ""
+    is_so = published.live_batch_id == published.batch_id if published.batch_id else True
+    if options.name == "hold":
+        is_so = published.hold is not options.release
+    return (
+        ""
+        if is_so
+        else f"Request {options.request_id} was carried out before, and the model has moved on since. "
+        "Ask again without --request-id if it shall be so once more."
+    )
+
+
+def _project(access: Access, model: str) -> tuple[int, str]:
+    """Bring Snowflake's projection in step; return how many were missing, or why it stays behind."""
+    entries = access.registry.publications(model)
+    try:
+        with access.warehouse() as session:
+            return session.project(model, entries), ""
+    except WarehouseUnreachableError as error:
+        return 0, f"Snowflake's projection stays behind until the next publication: {error}"

@@ -1,0 +1,100 @@
+"""`mlpipe publish`, `rollback` and `hold` on a real registry and a real projection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.pipeline.cli_calls import CommandLine
+    from tests.pipeline.small_model import SmallModel
+
+pytestmark = pytest.mark.stack
+
+
+def test_publish_rollback_and_forward_again(small_model: SmallModel, command_line: CommandLine) -> None:
+    """Each command says what is live now, and Snowflake's projection follows it."""
+    first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
+    for batch_id in (first, second):
+        told = command_line.json("publish", small_model.name, batch_id)
+        assert (told.status, told.document["live_batch_id"]) == (0, batch_id)
+    told = command_line.json("rollback", small_model.name)
+    shown = told.document
+    assert (told.status, shown["live_batch_id"], shown["sequence"]) == (0, first, 3)
+    assert shown["newly_projected"] == 1
+    told = command_line.json("publish", small_model.name, second)
+    assert (told.status, told.document["live_batch_id"]) == (0, second)
+    listed = command_line.json("batches", small_model.name).document["batches"]
+    assert {row["batch_id"]: row["release_state"] for row in listed} == {first: "superseded", second: "live"}
+
+
+def test_hold_and_release(small_model: SmallModel, command_line: CommandLine) -> None:
+    """Holding needs no batch, and is undone by its release."""
+    assert command_line.json("hold", small_model.name).document["hold"] is True
+    assert command_line.json("hold", small_model.name, "--release").document["hold"] is False
+
+
+def test_an_unknown_batch_is_an_error_in_words(small_model: SmallModel, command_line: CommandLine) -> None:
+    """The status is 1, and the message names the batch and says what to look at."""
+    told = command_line.json("publish", small_model.name, "20261123T010203Z-ffffffff")
+    assert (told.status, told.out) == (1, "")
+    assert f"{small_model.name}/20261123T010203Z-ffffffff" in told.err
+    assert "mlpipe batches" in told.err
+
+
+def test_an_unverified_batch_cannot_be_published_by_a_person(
+    small_model: SmallModel, command_line: CommandLine
+) -> None:
+    """The status is 1, the message names the rule's remedy, and nothing is live."""
+    batch_id = small_model.noticed_batch()
+    told = command_line("publish", small_model.name, batch_id)
+    assert told.status == 1
+    assert "not verified" in told.err
+    assert command_line.json("batches", small_model.name).document["live"]["batch_id"] is None
+
+
+def test_a_request_that_is_repeated_does_nothing_again(
+    small_model: SmallModel, command_line: CommandLine
+) -> None:
+    """A lost answer is harmless; but once the model has moved on, what was asked for is not so."""
+    first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
+    asked = ("publish", small_model.name, first, "--request-id", "r-1")
+    assert command_line.json(*asked).status == 0
+    again = command_line.json(*asked)
+    assert (again.status, again.document["outcome"]) == (0, "unchanged")
+    command_line.json("publish", small_model.name, second)
+    late = command_line.json(*asked)
+    assert (late.status, late.document["live_batch_id"]) == (1, second)
+    assert "has moved on" in late.err
+
+
+def test_who_asked_and_why_is_kept(small_model: SmallModel, command_line: CommandLine) -> None:
+    """The history says who published the batch and for which reason."""
+    batch_id = small_model.verified_batch()
+    command_line.json("publish", small_model.name, batch_id, "--actor", "ada", "--reason", "release 7")
+    (entry,) = command_line.json("show", small_model.name, batch_id).document["publications"]
+    assert (entry["actor"], entry["reason"], entry["action"]) == ("ada", "release 7", "publish")
+
+
+def test_an_aws_error_is_said_in_words(
+    small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack that is down gives a line and a status, and no stack trace."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
+    told = command_line.json("batches", small_model.name)
+    assert (told.status, told.out) == (1, "")
+    assert "127.0.0.1:1" in told.err
+
+
+def test_snowflake_that_is_down_does_not_undo_a_publication(
+    small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry is the authority: the batch is live, and a remark says that Snowflake stays behind."""
+    batch_id = small_model.verified_batch()
+    monkeypatch.setenv("SNOWFLAKE_PORT", "1")
+    monkeypatch.setenv("SNOWFLAKE_LOGIN_TIMEOUT", "2")
+    told = command_line.json("publish", small_model.name, batch_id)
+    assert (told.status, told.document["live_batch_id"], told.document["newly_projected"]) == (0, batch_id, 0)
+    assert "stays behind" in told.err
