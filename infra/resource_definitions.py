@@ -10,6 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
 from prediction_contract.resource_names import READ_SCOPE
+from prediction_contract.s3_layout import PIPES_PREFIX
 
 if TYPE_CHECKING:
     from prediction_contract.resource_names import Deployment
@@ -67,6 +68,9 @@ class BucketDefinition:
     object_ownership: Literal["BucketOwnerEnforced"] = "BucketOwnerEnforced"
     # Delta and the scoring script upload in parts; what a killed job leaves behind costs money unseen.
     abort_multipart_after_days: int = 2
+    # What a killed run has exchanged with its job, unless the run that adopted the job deleted it.
+    pipes_prefix: str = PIPES_PREFIX
+    pipes_objects_days: int = 7
 
 
 def data_bucket(deployment: Deployment) -> BucketDefinition:

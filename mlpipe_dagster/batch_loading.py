@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.data_bucket import DataBucket
 from mlpipe_dagster.declaration import ModelDeclaration
-from mlpipe_dagster.job_clients.errors import GlueJobError
+from mlpipe_dagster.intents import intent_of
+from mlpipe_dagster.job_clients.errors import GlueJobError, JobDeadlineError
 from mlpipe_dagster.settings import Settings
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.job_arguments import LoadArguments
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # A job run must confirm within this; starting it is given up some time before.
 _CONFIRM_WITHIN = timedelta(minutes=20)
 _START_WITHIN_SECONDS = 15 * 60
+# Between the intent and what makes a claim's token unique.
+_AFTER_INTENT = "."
 
 
 class BatchRefusedError(ContractError):
@@ -76,18 +79,32 @@ class BatchLoad:
             JobDeadlineError: A job run did not end in time.
             JobApiError: Glue did not answer for too long.
         """
-        job = self.settings.deployment.load_job
+        intent, _ = intent_of(context.instance, context.run)
+        try:
+            return self._run(context, batch_id, intent, again=again)
+        except JobDeadlineError:
+            self._withdraw(context, batch_id, intent)
+            raise
+        except Exception:
+            raise
+        except BaseException:
+            # The run is cancelled.
+            self._withdraw(context, batch_id, intent)
+            raise
+
+    def _run(
+        self, context: Context, batch_id: str, intent: str, *, again: bool
+    ) -> tuple[LoadReport, Mapping[str, Any]]:
         known: Mapping[str, Any] = {}
         before = self._record(batch_id).load_attempts if again else 0
         ended: str | None = None
         for _ in self.glue.polling.pauses(f"The load of {batch_id}"):
             record = self._record(batch_id)
             if report := self._complete(record, above=before):
-                return report, known
+                return report, known or self._known(report.job_run_id)
             if record.claim_token is not None and record.claim_job_run_id not in {None, ended}:
                 ended = str(record.claim_job_run_id)
-                context.log.info("Job run %s has claimed the load of %s: it is waited for", ended, batch_id)
-                self.glue.wait(context=context, job_name=job, job_run_id=ended)
+                known = self._wait(context, record, ended, is_ours=_is_of(intent, record))
                 continue
             if (
                 record.claim_token is not None
@@ -96,7 +113,7 @@ class BatchLoad:
             ):
                 context.log.info("Another load of %s is claimed until %s", batch_id, record.claim_confirm_by)
                 continue
-            claimed = self._claim(record, ended)
+            claimed = self._claim(record, intent, ended)
             if claimed is None:
                 continue
             known = self._start(context, claimed)
@@ -110,6 +127,36 @@ class BatchLoad:
                     batch_id=batch_id,
                 )
         raise AssertionError("pauses() ends by raising")
+
+    def _wait(
+        self, context: Context, record: BatchRecord, job_run_id: str, *, is_ours: bool
+    ) -> Mapping[str, Any]:
+        """Wait for the job run that holds the claim; return what is known of it in the end."""
+        job, batch_id = self.settings.deployment.load_job, record.batch_id
+        context.log.info("Job run %s has claimed the load of %s: it is waited for", job_run_id, batch_id)
+        job_run = self.glue.wait(context=context, job_name=job, job_run_id=job_run_id, is_ours=is_ours)
+        return {} if job_run is None else self.glue.metadata(job_run)
+
+    def _known(self, job_run_id: str) -> Mapping[str, Any]:
+        """Return what is known of a job run that ended before this run began."""
+        job_run = self.glue.find(self.settings.deployment.load_job, job_run_id)
+        return {} if job_run is None else self.glue.metadata(job_run)
+
+    def _withdraw(self, context: Context, batch_id: str, intent: str) -> None:
+        """Give up the claim of this intent if no job run has confirmed it: nobody waits until it lapses.
+
+        A job run of that claim that starts after all finds it gone, and exits untouched; so does one that
+        confirms it in this very moment, before it writes anything. A confirmed claim is left alone: its job
+        run was told to stop, and the next load waits for its end.
+        """
+        try:
+            record = self.registry.batch(self.declaration.name, batch_id)
+            if record is None or not _is_of(intent, record) or record.claim_job_run_id is not None:
+                return
+            self._release(record)
+            context.log.info("The load of %s is not claimed any more", batch_id)
+        except Exception as error:  # noqa: BLE001  # the cancellation is what must come through
+            context.log.warning("The claim on %s stays until it lapses: %s", batch_id, error)
 
     def _record(self, batch_id: str) -> BatchRecord:
         record = self.registry.batch(self.declaration.name, batch_id)
@@ -139,9 +186,9 @@ class BatchLoad:
     def _lapsed(self, record: BatchRecord) -> bool:
         return record.claim_confirm_by is None or parse_moment(record.claim_confirm_by) < self.clock()
 
-    def _claim(self, seen: BatchRecord, ended_job_run_id: str | None) -> BatchRecord | None:
+    def _claim(self, seen: BatchRecord, intent: str, ended_job_run_id: str | None) -> BatchRecord | None:
         """Claim the load; return the record with the claim, or None if another run was quicker."""
-        token = uuid.uuid4().hex
+        token = f"{intent}{_AFTER_INTENT}{uuid.uuid4().hex}"
 
         def decide() -> Any:
             now = self.clock()
@@ -217,6 +264,11 @@ class BatchLoad:
             quarantine_rows=declaration.quality.quarantine_rows,
             quarantine_rate=Decimal(declaration.quality.quarantine_rate),
         )
+
+
+def _is_of(intent: str, record: BatchRecord) -> bool:
+    """Tell whether a batch's load was claimed by a run of the same intent: by this one or one it follows."""
+    return (record.claim_token or "").startswith(f"{intent}{_AFTER_INTENT}")
 
 
 def load_report(bucket: DataBucket, model: str, batch_id: str, attempt: int) -> LoadReport:

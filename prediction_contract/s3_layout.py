@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from datetime import date
 
 BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+# What a Dagster run and its job tell one another while both run.
+PIPES_PREFIX = "pipes/"
 
 _BUCKET = re.compile(BUCKET_PATTERN)
 _RUN_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,127}")

@@ -6,6 +6,7 @@ side may also be a file or standard output.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sagemaker_scripts.object_store import ObjectStore
 
+_SECONDS_BETWEEN_MESSAGES = 3.0
 _CONTEXT_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 
 Report = Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
-def report_to_dagster(store: ObjectStore) -> Iterator[Report]:
+def report_to_dagster(store: ObjectStore, log: logging.Logger) -> Iterator[Report]:
     """Give a function that reports a job's result, as a custom message and as the asset's metadata.
 
     Args:
         store: The bucket, whose client serves Pipes' own objects too.
+        log: The script's, whose lines are shown in the Dagster run as they come.
     """
     if _CONTEXT_VARIABLE not in os.environ:
         yield lambda _result: None
@@ -42,7 +45,9 @@ def report_to_dagster(store: ObjectStore) -> Iterator[Report]:
     }
     with dagster_pipes.open_dagster_pipes(
         context_loader=dagster_pipes.PipesS3ContextLoader(store.client) if in_s3["context"] else None,
-        message_writer=dagster_pipes.PipesS3MessageWriter(store.client) if in_s3["messages"] else None,
+        message_writer=dagster_pipes.PipesS3MessageWriter(store.client, interval=_SECONDS_BETWEEN_MESSAGES)
+        if in_s3["messages"]
+        else None,
         params_loader=parameters,
     ) as pipes:
 
@@ -53,4 +58,20 @@ def report_to_dagster(store: ObjectStore) -> Iterator[Report]:
                 shown = {name: value for name, value in result.items() if value is not None}
                 pipes.report_asset_materialization(metadata=shown)
 
-        yield report
+        lines = _LinesToDagster(pipes.log)
+        log.addHandler(lines)
+        try:
+            yield report
+        finally:
+            log.removeHandler(lines)
+
+
+class _LinesToDagster(logging.Handler):
+    """Passes a script's own lines on to the Dagster run."""
+
+    def __init__(self, told: logging.Logger) -> None:
+        super().__init__(logging.INFO)
+        self._told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._told.log(record.levelno, record.getMessage())

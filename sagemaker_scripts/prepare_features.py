@@ -54,7 +54,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     arguments = FeatureArguments.parse(argv)
     container.processing_job()
     store = ObjectStore.of_job(arguments.bucket)
-    with report_to_dagster(store) as report:
+    with report_to_dagster(store, _LOG) as report:
         written = prepare(arguments, store)
         result = {
             "model": str(arguments.model),

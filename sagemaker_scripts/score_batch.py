@@ -205,7 +205,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     store = ObjectStore.of_job(arguments.bucket)
     registry = RegistryTable(boto3.client("dynamodb", config=AWS_CONFIG), arguments.registry_table)
     producer = Producer(job.name, job.arn) if job else Producer()
-    with _named_in_errors(arguments, batch_id), report_to_dagster(store) as report:
+    with _named_in_errors(arguments, batch_id), report_to_dagster(store, _LOG) as report:
         manifest, adopted = score(arguments, batch_id, store, registry.batch, producer)
         result = {
             "model": str(manifest.model),

@@ -26,6 +26,7 @@ from prediction_contract.errors import JobArgumentsError
 from prediction_contract.job_arguments import TrainArguments
 from prediction_contract.metrics import Metrics
 from sagemaker_scripts.container import Container, run_script
+from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.evaluation import backtest, evaluate
 from sagemaker_scripts.feature_store import (
     FeaturesError,
@@ -113,6 +114,7 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
             remedy="Learn from more partitions, or prepare the one after the last",
             model=arguments.model,
         )
+    _LOG.info("learns from %d rows of %s to %s", len(examples), first, last)
     artifact = functions.train(examples)
     facts = {
         "model": str(arguments.model),
@@ -152,6 +154,7 @@ def _evaluation(
     first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, arguments.metrics
     if first is None or last is None or metrics is None:
         return None
+    _LOG.info("is evaluated on %s to %s", first, last)
     days = Days.read(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
     predictions = backtest(functions, artifact, days.prepared)
     return {
@@ -171,10 +174,11 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     store = ObjectStore.of_job(arguments.bucket)
     folder = container.root / "model"
     folder.mkdir(parents=True, exist_ok=True)
-    results = train(arguments, store, folder)
+    with report_to_dagster(store, _LOG):
+        results = train(arguments, store, folder)
     for metric in (results["evaluation"] or {}).get("metrics", ()):
         # The form that MetricDefinitions of the training job reads.
-        _LOG.info("%s=%s;", metric["kind"], metric["value"])
+        _LOG.info("%s:%s=%s;", metric["kind"], metric["predicted"], metric["value"])
     job_name = os.environ.get("TRAINING_JOB_NAME")
     # The metrics last: beside an archive they say that its training came to its end.
     for name, document in ((EVALUATION_NAME, results["evaluation"]), (METRICS_NAME, results["metrics"])):

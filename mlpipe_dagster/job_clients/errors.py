@@ -6,7 +6,7 @@ class JobDeadlineError(Exception):
 
 
 class JobApiError(Exception):
-    """A service did not come to an answer in the time it was given; its job may well go on."""
+    """What became of a job is not known: its service did not answer in time. The job may well go on."""
 
 
 class SageMakerJobError(Exception):

@@ -1,16 +1,40 @@
 """What the clients of SageMaker and Glue jobs share: their parts, a Pipes session, the wait for an end."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.resource_annotation import TreatAsResourceParam
+from dagster._core.pipes.client import PipesClientCompletedInvocation
+from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR
 
 from mlpipe_dagster.job_clients.job_logs import log_tail
+from mlpipe_dagster.job_clients.job_messages import ShownMessages
+from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader
 from mlpipe_dagster.job_clients.polling import Polling
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
+
+
+class JobInvocation(PipesClientCompletedInvocation):
+    """The results of a job that succeeded: what it has reported, and nothing that it has not.
+
+    Dagster's own default makes up a materialization for every asset that a job is silent about, so that one
+    whose messages got lost turns green.
+    """
+
+    def get_results(self, *, implicit_materializations: bool = False) -> Sequence[Any]:
+        """Return what the job has reported."""
+        return super().get_results(implicit_materializations=implicit_materializations)
+
+    def get_materialize_result(self, *, implicit_materialization: bool = False) -> dg.MaterializeResult[Any]:
+        """Return the one materialization that the job has reported.
+
+        Raises:
+            dagster.DagsterPipesError: It has reported none, or several.
+        """
+        return super().get_materialize_result(implicit_materialization=implicit_materialization)
 
 
 class PipesJobClient(dg.PipesClient, TreatAsResourceParam):
@@ -19,8 +43,8 @@ class PipesJobClient(dg.PipesClient, TreatAsResourceParam):
     Args:
         client: The service's boto3 client.
         logs_client: A boto3 CloudWatch Logs client.
-        context_injector: Gives the job its context, say dagster-aws's `PipesS3ContextInjector`.
-        message_reader: Reads its messages, say dagster-aws's `PipesS3MessageReader`.
+        context_injector: Gives the job its context, say a `TidyContextInjector`.
+        message_reader: Reads its messages, say a `TidyMessageReader`.
         polling: How the job is watched.
     """
 
@@ -39,13 +63,47 @@ class PipesJobClient(dg.PipesClient, TreatAsResourceParam):
         self._message_reader = message_reader
         self.polling = polling or Polling()
 
+    @property
+    def _region(self) -> str:
+        return str(self._client.meta.region_name)
+
     def _session(self, context: Context, extras: dict[str, Any] | None) -> AbstractContextManager[Any]:
         return dg.open_pipes_session(
             context=context,
             context_injector=self._context_injector,
-            message_reader=self._message_reader,
+            message_reader=ShownMessages(self._message_reader, context.log.info),
             extras=extras,
         )
+
+    def _follow(self, variables: Mapping[str, str]) -> None:
+        """Read what a job tells that another run has started, and tidy up after it.
+
+        Args:
+            variables: Pipes' parameters of that job by the names of environment variables.
+        """
+        if isinstance(self._message_reader, TidyMessageReader):
+            self._message_reader.follow(variables.get(DAGSTER_PIPES_MESSAGES_ENV_VAR))
+        if isinstance(self._context_injector, TidyContextInjector):
+            self._context_injector.delete_in_the_end(variables.get(DAGSTER_PIPES_CONTEXT_ENV_VAR))
+
+    @contextmanager
+    def _stopping_on_interruption(
+        self, context: Context, what: str, stop: Callable[[], Any]
+    ) -> Iterator[None]:
+        """Stop a job when the run is cancelled, or when the job has had its time.
+
+        Args:
+            context: The step's.
+            what: Names the job.
+            stop: Tells it to stop; it may not have been started, or have ended.
+        """
+
+        def tell_to_stop() -> None:
+            context.log.warning("%s is told to stop", what)
+            stop()
+
+        with self.polling.stopping_on_interruption(tell_to_stop, context.log.warning):
+            yield
 
     def _wait_for_completion(
         self,
@@ -55,9 +113,9 @@ class PipesJobClient(dg.PipesClient, TreatAsResourceParam):
         look: Callable[[], Mapping[str, Any]],
         state: Callable[[Mapping[str, Any]], str],
         has_ended: Callable[[Mapping[str, Any]], bool],
-        stop: Callable[[], Any],
+        since: float,
     ) -> Mapping[str, Any]:
-        """Return the description of a job that has ended; stop one that takes too long or is interrupted.
+        """Return the description of a job that has ended.
 
         Args:
             context: The step's, whose log shows every change of the state.
@@ -65,26 +123,20 @@ class PipesJobClient(dg.PipesClient, TreatAsResourceParam):
             look: Returns its description.
             state: Gives its state, for a person.
             has_ended: Tells whether that state stays.
-            stop: Tells it to stop.
+            since: When its time began, by the polling's clock.
 
         Raises:
-            JobDeadlineError: It did not end in time, and was told to stop.
+            JobDeadlineError: It did not end in time.
             JobApiError: Its service did not answer for too long; the job is left alone.
         """
         seen = ""
-
-        def tell_to_stop() -> None:
-            context.log.warning("%s is told to stop", what)
-            stop()
-
-        with self.polling.stopping_on_interruption(tell_to_stop, context.log.warning):
-            for gone in self.polling.pauses(what):
-                description = self.polling.insist(look, f"Looking at {what}")
-                if (shown := state(description)) != seen:
-                    context.log.info("%s is %s after %.0f s", what, shown, gone)
-                    seen = shown
-                if has_ended(description):
-                    return description
+        for gone in self.polling.pauses(what, since=since):
+            description = self.polling.insist(look, f"Looking at {what}")
+            if (shown := state(description)) != seen:
+                context.log.info("%s is %s after %.0f s", what, shown, gone)
+                seen = shown
+            if has_ended(description):
+                return description
         raise AssertionError("pauses() ends by raising")
 
     def _log_tail(self, stream_prefix: str, *groups: str) -> str:

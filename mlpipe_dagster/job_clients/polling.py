@@ -93,13 +93,17 @@ class Polling:
         """Return the same with another deadline."""
         return replace(self, deadline_seconds=seconds)
 
-    def pauses(self, what: str) -> Iterator[float]:
+    def pauses(self, what: str, *, since: float | None = None) -> Iterator[float]:
         """Yield the seconds gone so far, then pause; again and again until the deadline.
 
+        Args:
+            what: Names whose deadline it is.
+            since: When the time began, by the clock; now unless given.
+
         Raises:
-            JobDeadlineError: The deadline has passed; `what` names whose.
+            JobDeadlineError: The deadline has passed.
         """
-        began = self.clock()
+        began = self.clock() if since is None else since
         pause = self.first_pause
         while (gone := self.clock() - began) < self.deadline_seconds:
             yield gone

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
+
+from prediction_contract.metrics import Metrics
 
 if TYPE_CHECKING:
     from mlpipe_dagster.declaration import Compute
@@ -67,6 +70,7 @@ def training_request(settings: Settings, compute: Compute, arguments: TrainArgum
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", f"{_TRAINING_CODE}/sagemaker_scripts/train_model.py"],
             "ContainerArguments": arguments.container_arguments(),
+            "MetricDefinitions": metric_definitions(arguments.metrics),
         },
         "InputDataConfig": [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
         "OutputDataConfig": {
@@ -81,3 +85,16 @@ def training_request(settings: Settings, compute: Compute, arguments: TrainArgum
         "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region},
         "Tags": [{"Key": _MODEL_TAG, "Value": arguments.model}],
     }
+
+
+def metric_definitions(metrics: str | None) -> list[dict[str, str]]:
+    """Return how SageMaker reads the evaluation's metrics from the training job's log.
+
+    Args:
+        metrics: As `Metrics` takes them; None for none.
+    """
+    if metrics is None:
+        return []
+    # Two metrics of a kind are told apart by the column that they judge.
+    named = dict.fromkeys(f"{each.kind}:{each.predicted}" for each in Metrics(metrics).each)
+    return [{"Name": name, "Regex": rf"{re.escape(name)}=(-?[0-9.]+(?:e-?[0-9]+)?);"} for name in named]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from mlpipe_dagster.job_clients.job_costs import GLUE_DPU_HOUR_USD, SAGEMAKER_HOUR_USD
 from mlpipe_dagster.resources.platform import Platform
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ class SageMakerJobs(dg.ConfigurableResource):
         platform: Where.
         deadline_seconds: How long one job may take, its time in queues included.
         longest_pause_seconds: To which the pause between two looks grows.
+        hour_usd: Price of an hour by instance type, for the estimated cost of a job.
     """
 
     platform: dg.ResourceDependency[Platform]
     deadline_seconds: float = 5 * 3600
     longest_pause_seconds: float = 15
+    hour_usd: dict[str, float] = SAGEMAKER_HOUR_USD
 
     def client(self) -> "PipesSageMakerClient":
         """Return the client."""
@@ -35,6 +38,7 @@ class SageMakerJobs(dg.ConfigurableResource):
 
         s3, bucket = self.platform.client("s3"), self.platform.settings.data_bucket
         return PipesSageMakerClient(
+            hour_usd=self.hour_usd,
             client=self.platform.client("sagemaker"),
             logs_client=self.platform.client("logs"),
             context_injector=TidyContextInjector(bucket=bucket, client=s3),
@@ -44,11 +48,16 @@ class SageMakerJobs(dg.ConfigurableResource):
 
 
 class GlueJobs(dg.ConfigurableResource):
-    """Gives the client of Glue jobs; fields as in `SageMakerJobs`."""
+    """Gives the client of Glue jobs; fields as in `SageMakerJobs`.
+
+    Attributes:
+        dpu_hour_usd: Price of a DPU hour, for the estimated cost of a job run.
+    """
 
     platform: dg.ResourceDependency[Platform]
     deadline_seconds: float = 2 * 3600
     longest_pause_seconds: float = 10
+    dpu_hour_usd: float = GLUE_DPU_HOUR_USD
 
     def client(self) -> "PipesGlueJobClient":
         """Return the client."""
@@ -58,6 +67,7 @@ class GlueJobs(dg.ConfigurableResource):
 
         s3, bucket = self.platform.client("s3"), self.platform.settings.data_bucket
         return PipesGlueJobClient(
+            dpu_hour_usd=self.dpu_hour_usd,
             # A repeated StartJobRun would be a second job run.
             client=self.platform.client("glue", repeats=False),
             logs_client=self.platform.client("logs"),

@@ -14,9 +14,10 @@ from botocore.config import Config
 
 from infra import role_definitions
 from infra.local.provisioning.access import ensure_role
-from mlpipe_dagster.job_clients.pipes_objects import PIPES_PREFIX, TidyContextInjector, TidyMessageReader
+from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader
 from mlpipe_dagster.job_clients.polling import Polling
 from mlpipe_dagster.resources.platform import Platform
+from prediction_contract.s3_layout import PIPES_PREFIX
 
 QUICK = Polling(first_pause=0.1, longest_pause=0.5, deadline_seconds=90, patience_seconds=30)
 

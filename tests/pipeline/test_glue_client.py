@@ -11,11 +11,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from botocore.exceptions import HTTPClientError
 
 from infra import resource_definitions
 from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError, LoadFailedError
-from mlpipe_dagster.job_clients.errors import GlueJobError, JobNotStartedError
+from mlpipe_dagster.job_clients.errors import GlueJobError, JobApiError, JobNotStartedError
 from mlpipe_dagster.job_clients.glue import GlueInvocation, PipesGlueJobClient
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.load_report import LoadReport
@@ -242,7 +241,7 @@ def test_a_start_whose_answer_was_lost_keeps_its_claim(job: Job, small_model: Sm
     job.define(load_script("complete"))
     batch_id = small_model.noticed_batch()
     fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", operation="StartJobRun", lost_answer=True)
-    with pytest.raises(HTTPClientError):
+    with pytest.raises(JobApiError, match="did not say"):
         loaded(job, small_model, batch_id)
     assert loaded(job, small_model, batch_id).attempt == 1
     assert len(job.runs()) == 1

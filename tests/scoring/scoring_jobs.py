@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
 from prediction_contract.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.manifest import Manifest, parse_manifest, validate
 from tests.scoring.declared_models import HISTORY_DAYS, SCHEMAS
@@ -118,7 +119,7 @@ class ScoringJobs:
             AlgorithmSpecification={
                 "TrainingImage": self.environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
                 "TrainingInputMode": "File",
-                "MetricDefinitions": [{"Name": "held_out:mae", "Regex": "mae=([0-9.]+);"}],
+                "MetricDefinitions": metric_definitions(arguments.metrics),
             },
             HyperParameters={
                 "sagemaker_program": "sagemaker_scripts/train_model.py",

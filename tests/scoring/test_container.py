@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/score-1"
+LOG = logging.getLogger("a script")
 RESULT = {"rows": 12, "manifest_digest": "0" * 64, "previous_batch_id": None}
 
 
@@ -113,13 +115,13 @@ def test_without_dagster_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) ->
     """A job that nobody watches runs the same."""
     monkeypatch.delenv("DAGSTER_PIPES_CONTEXT", raising=False)
     s3 = MemoryS3()
-    with report_to_dagster(ObjectStore(s3, "mlpipe-data")) as report:
+    with report_to_dagster(ObjectStore(s3, "mlpipe-data"), LOG) as report:
         report(RESULT)
     assert s3.objects == {}
 
 
 def test_dagster_is_told_over_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The result arrives as a custom message and as the asset's metadata, through the job's own client."""
+    """The script's lines arrive, and its result as a custom message and as the asset's metadata."""
     s3 = MemoryS3()
     context = {
         "asset_keys": ["predictions"],
@@ -139,7 +141,8 @@ def test_dagster_is_told_over_s3(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DAGSTER_PIPES_MESSAGES", {"bucket": "mlpipe-data", "key_prefix": "messages"}),
     ):
         monkeypatch.setenv(name, dagster_pipes.encode_param(given))
-    with report_to_dagster(ObjectStore(s3, "mlpipe-data")) as report:
+    with report_to_dagster(ObjectStore(s3, "mlpipe-data"), LOG) as report:
+        LOG.error("%d rows are odd", 3)
         report(RESULT)
     messages = [
         json.loads(line)
@@ -148,6 +151,7 @@ def test_dagster_is_told_over_s3(monkeypatch: pytest.MonkeyPatch) -> None:
         for line in (content if isinstance(content, bytes) else str(content).encode()).splitlines()
     ]
     by_method = {message["method"]: message["params"] for message in messages}
+    assert by_method["log"] == {"message": "3 rows are odd", "level": "ERROR"}
     assert by_method["report_custom_message"] == {"payload": RESULT}
     metadata = by_method["report_asset_materialization"]["metadata"]
     assert {name: value["raw_value"] for name, value in metadata.items()} == {

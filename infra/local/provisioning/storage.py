@@ -54,7 +54,13 @@ def ensure_bucket(s3: Any, bucket: BucketDefinition, region: str) -> None:
                     "AbortIncompleteMultipartUpload": {
                         "DaysAfterInitiation": bucket.abort_multipart_after_days
                     },
-                }
+                },
+                {
+                    "ID": "pipes-objects",
+                    "Status": "Enabled",
+                    "Filter": {"Prefix": bucket.pipes_prefix},
+                    "Expiration": {"Days": bucket.pipes_objects_days},
+                },
             ]
         },
     )
