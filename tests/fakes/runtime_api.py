@@ -1,0 +1,79 @@
+"""Lambda's Runtime API for one function: hands out events, takes what comes back."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PREFIX = "/2018-06-01/runtime"
+_INVOCATION_SECONDS = 30
+_ARN = "arn:aws:lambda:us-east-1:000000000000:function:mlpipe-local-api"
+
+
+class RuntimeApi(ThreadingHTTPServer):
+    """Serves https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html to one runtime.
+
+    `sizes` are those of the answers so far, in bytes.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.events: queue.Queue[tuple[str, bytes]] = queue.Queue()
+        self.answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
+        self.sizes: list[int] = []
+        self._count = 0
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def address(self) -> str:
+        """Host and port, as `AWS_LAMBDA_RUNTIME_API` names it."""
+        return f"127.0.0.1:{self.server_address[1]}"
+
+    def invoke(self, event: Mapping[str, Any], *, seconds: float = _INVOCATION_SECONDS) -> dict[str, Any]:
+        """Let the function answer an event and return what it answers."""
+        self._count += 1
+        request_id = f"request-{self._count}"
+        self.events.put((request_id, json.dumps(event).encode()))
+        path, body = self.answers.get(timeout=seconds)
+        assert path == f"{_PREFIX}/invocation/{request_id}/response", (path, body)
+        self.sizes.append(len(body))
+        return json.loads(body)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        runtime: Any = self.server
+        request_id, event = runtime.events.get()
+        headers = {
+            "Lambda-Runtime-Aws-Request-Id": request_id,
+            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + _INVOCATION_SECONDS) * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": _ARN,
+            "Lambda-Runtime-Trace-Id": "Root=1-5c536348-3d683b8b04734faae651f476;Sampled=0",
+            "Content-Type": "application/json",
+        }
+        self._send(200, event, headers)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        runtime: Any = self.server
+        runtime.answers.put((self.path, body))
+        self._send(202, b"", {})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
+        """Say nothing."""
