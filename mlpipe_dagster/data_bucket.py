@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from http import HTTPStatus
 from typing import Any
 
 from prediction_contract.errors import ContractError
 from prediction_contract.manifest import MANIFEST_BYTES
 from prediction_contract.row import LINE_BYTES
 from prediction_contract.s3_layout import done_prefix
-
-_DONE = "done/"
 
 
 class ObjectMissingError(ContractError):
@@ -46,17 +44,29 @@ class DataBucket:
         self._client = client
         self.name = name
 
-    def done_files(self, since: date) -> Iterator[ListedObject]:
-        """Yield the done files of batches minted on a UTC date or later, by key."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            # Keys begin with the date, so history costs nothing: the listing starts after it.
-            Bucket=self.name,
-            Prefix=_DONE,
-            StartAfter=done_prefix(since),
-        )
-        for page in pages:
-            for item in page.get("Contents", ()):
-                yield ListedObject(item["Key"], item["ETag"].strip('"'), item["LastModified"].isoformat())
+    def done_page(self, day: str, *, after: str = "") -> tuple[list[ListedObject], bool]:
+        """Return up to 1,000 done files of batches minted on a UTC date, by key, and whether there are more.
+
+        Args:
+            day: The date, which done files' keys begin with: history costs nothing.
+            after: The key behind which to go on.
+        """
+        start = {"StartAfter": after} if after else {}
+        page = self._client.list_objects_v2(Bucket=self.name, Prefix=done_prefix(day), **start)
+        return [_listed(item["Key"], item) for item in page.get("Contents", ())], page["IsTruncated"]
+
+    def look(self, key: str) -> ListedObject | None:
+        """Return an object as a listing would show it, or None if there is none.
+
+        Raises:
+            ObjectUnreadableError: S3 refuses to tell.
+        """
+        try:
+            return _listed(key, self._client.head_object(Bucket=self.name, Key=key))
+        except self._client.exceptions.ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.NOT_FOUND:
+                return None
+            raise self._unreadable(key, error) from error
 
     def read(self, key: str, *, most_bytes: int = MANIFEST_BYTES) -> bytes:
         """Return an object's bytes, one more than allowed of one that is too large.
@@ -75,10 +85,13 @@ class DataBucket:
                 f"s3://{self.name}/{key} does not exist", remedy="Run the step that writes it, then this one"
             ) from error
         except self._client.exceptions.ClientError as error:
-            raise ObjectUnreadableError(
-                f"s3://{self.name}/{key} cannot be read: {error}",
-                remedy="Look at the rights to it and to the key it is encrypted with",
-            ) from error
+            raise self._unreadable(key, error) from error
+
+    def _unreadable(self, key: str, error: Exception) -> ObjectUnreadableError:
+        return ObjectUnreadableError(
+            f"s3://{self.name}/{key} cannot be read: {error}",
+            remedy="Look at the rights to it and to the key it is encrypted with",
+        )
 
     def lines(self, key: str) -> Iterator[bytes]:
         """Yield the lines of a gzip-compressed object as they come, none longer than any row may be.
@@ -110,3 +123,9 @@ class DataBucket:
     def put(self, key: str, content: bytes) -> None:
         """Write an object."""
         self._client.put_object(Bucket=self.name, Key=key, Body=content)
+
+
+def _listed(key: str, described: Mapping[str, Any]) -> ListedObject:
+    # An object's header tells the second alone, and a listing may tell more.
+    put_at = described["LastModified"].replace(microsecond=0)
+    return ListedObject(key, described["ETag"].strip('"'), put_at.isoformat())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from mlpipe_dagster.api_settings import ApiSettings
 from prediction_contract.errors import ContractError
 from prediction_contract.resource_names import Deployment
 from prediction_contract.warehouse_table import SESSION_PARAMETERS
@@ -45,6 +46,7 @@ class Settings:
     Attributes:
         deployment: Gives every name.
         data_bucket: The one bucket.
+        done_queue_url: The queue of done files.
         serving_regions: The regions that serve beside home.
         sagemaker_image_uri: The container image of SageMaker jobs.
         sagemaker_role_arn: Their execution role.
@@ -53,10 +55,12 @@ class Settings:
         code_version: The version of that code, which manifests carry.
         provider_urls: Base addresses of third-party providers by name, say `weather`.
         snowflake: How the warehouse is reached.
+        api: How clients reach the deployed API; None where the environment does not say.
     """
 
     deployment: Deployment
     data_bucket: str
+    done_queue_url: str
     serving_regions: tuple[str, ...]
     sagemaker_image_uri: str
     sagemaker_role_arn: str
@@ -64,6 +68,7 @@ class Settings:
     code_version: str
     provider_urls: Mapping[str, str]
     snowflake: SnowflakeSettings
+    api: ApiSettings | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -87,6 +92,7 @@ class Settings:
         return cls(
             deployment=deployment,
             data_bucket=environment.get("MLPIPE_DATA_BUCKET") or deployment.data_bucket,
+            done_queue_url=environment.get("MLPIPE_DONE_QUEUE_URL") or _queue_url(deployment),
             serving_regions=tuple(environment.get("MLPIPE_SERVING_REGIONS", "").split()),
             sagemaker_image_uri=_required(environment, "MLPIPE_SAGEMAKER_IMAGE_URI"),
             sagemaker_role_arn=environment.get("MLPIPE_SAGEMAKER_ROLE_ARN")
@@ -100,6 +106,7 @@ class Settings:
                 if (found := _PROVIDER_URL.fullmatch(name)) and value
             },
             snowflake=_snowflake(environment),
+            api=ApiSettings.from_environment(environment),
         )
 
     def connector_arguments(self) -> dict[str, Any]:
@@ -126,6 +133,12 @@ class Settings:
                 remedy=f"Set MLPIPE_{provider.upper()}_URL",
             )
         return self.provider_urls[provider]
+
+
+def _queue_url(deployment: Deployment) -> str:
+    suffix = "amazonaws.com.cn" if deployment.partition == "aws-cn" else "amazonaws.com"
+    host = f"sqs.{deployment.region}.{suffix}"
+    return f"https://{host}/{deployment.account_id}/{deployment.done_file_queue}"
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

@@ -1,97 +1,143 @@
-"""Which done files of the window were dealt with: marks of their content and delivery, never a moment."""
+"""Which done files were dealt with: short marks of their content and delivery, never a moment."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import Enum
 
 from mlpipe_dagster.data_bucket import ListedObject
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.s3_layout import parse_done_key
 
-_CONTENT_LENGTH = 16
-_DELIVERY_LENGTH = 8
+# Files of batches that were minted longer ago come by their event, or by `mlpipe load`.
+WINDOW_DAYS = 3
+
+_FILE, _CONTENT, _DELIVERY = 8, 8, 4
+# Of one file; whoever replaces it more often has the oldest forgotten.
+_MOST_CONTENTS = 8
+MARK_LENGTH = _FILE + _CONTENT + _DELIVERY
 
 
-@dataclass(frozen=True)
-class UnseenFile:
-    """A done file that was not dealt with.
+class Standing(Enum):
+    """How a done file as it lies there now stands to those that were dealt with."""
+
+    NEW = "new"
+    """Its content was not dealt with."""
+    DEALT_WITH = "dealt with"
+    """Nothing has happened to it since."""
+    REDELIVERED = "redelivered"
+    """The same content was put once more."""
+    RETURNED = "returned"
+    """Other content stood in its place meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A done file as it was found, in 20 characters.
 
     Attributes:
-        key: Its key.
-        mark: By which the cursor will know it.
-        delivery: Tells this delivery from others of the same content.
-        redelivered: Whether an earlier delivery of the same content was dealt with.
+        file: Tells its key from others.
+        content: Tells its content from others of the same key.
+        delivery: Tells when it was put from other deliveries of the same content.
     """
 
-    key: str
-    mark: str
+    file: str
+    content: str
     delivery: str
-    redelivered: bool
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """The marks of the files that were dealt with.
-
-    A file that comes late, comes in the same second, is replaced or is delivered again has a mark of its own.
-    """
-
-    seen: frozenset[str] = frozenset()
 
     @classmethod
-    def parse(cls, text: str | None) -> Cursor:
-        """Return the cursor of its text; one that is lost or unreadable means that nothing was seen."""
+    def of(cls, found: ListedObject, models: Collection[str]) -> Mark:
+        """Return the mark of a file; that of a model that is not declared is another once it is."""
         try:
-            marks = json.loads(text or "[]")
-        except ValueError:
-            return cls()
-        if not isinstance(marks, list):
-            return cls()
-        return cls(frozenset(mark for mark in marks if isinstance(mark, str)))
+            is_declared = parse_done_key(found.key).model in models
+        except InvalidNameError:
+            is_declared = False
+        return cls(
+            _short(found.key, _FILE),
+            _short(f"{found.key}\n{found.etag}\n{is_declared}", _CONTENT),
+            _short(found.modified_at, _DELIVERY),
+        )
 
+    @classmethod
+    def parse(cls, text: str) -> Mark:
+        """Return the mark of its text."""
+        return cls(text[:_FILE], text[_FILE:-_DELIVERY], text[-_DELIVERY:])
+
+    @property
     def text(self) -> str:
-        """Return the cursor as text."""
-        return json.dumps(sorted(self.seen))
+        """The mark as the cursor holds it."""
+        return f"{self.file}{self.content}{self.delivery}"
 
 
-def unseen_files(
-    files: Iterable[ListedObject], cursor: Cursor, models: Collection[str]
-) -> tuple[list[UnseenFile], Cursor]:
-    """Return the files that are new, the oldest batch first, and the cursor without what left the window.
+class Marks:
+    """The marks of the files that were dealt with; those of one file in their order."""
 
-    Args:
-        files: The window.
-        cursor: What was dealt with.
-        models: The declared models.
-    """
-    deliveries: dict[str, set[str]] = {}
-    for mark in cursor.seen:
-        deliveries.setdefault(mark.partition(":")[0], set()).add(mark)
-    kept: set[str] = set()
-    new = []
-    for file in files:
-        content, delivery = _content_mark(file, models), _short_hash(file.modified_at, _DELIVERY_LENGTH)
-        mark = f"{content}:{delivery}"
-        if mark in cursor.seen:
-            kept.add(mark)
-            continue
-        # Kept until this delivery was dealt with, however many ticks that takes.
-        kept |= deliveries.get(content, set())
-        new.append(UnseenFile(file.key, mark, delivery, redelivered=content in deliveries))
-    return sorted(new, key=lambda file: file.key.rpartition("/")[2]), Cursor(frozenset(kept))
+    def __init__(self) -> None:
+        self._files: dict[str, list[Mark]] = {}
+        self._days: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        """Return how many marks there are."""
+        return sum(map(len, self._files.values()))
+
+    def standing(self, mark: Mark) -> Standing:
+        """Return how a file stands to what was dealt with."""
+        known = self._files.get(mark.file, [])
+        if all(earlier.content != mark.content for earlier in known):
+            return Standing.NEW
+        if known[-1].content != mark.content:
+            return Standing.RETURNED
+        return Standing.DEALT_WITH if known[-1] == mark else Standing.REDELIVERED
+
+    def add(self, key: str, mark: Mark, today: date) -> None:
+        """Keep a mark, in place of that of an earlier delivery, as long as its day is in the window.
+
+        Args:
+            key: The file's key, which says its day.
+            mark: The file's mark.
+            today: The day of files whose own is far away.
+        """
+        others = [known for known in self._files.get(mark.file, []) if known.content != mark.content]
+        self._files[mark.file] = [*others, mark][-_MOST_CONTENTS:]
+        self._days[mark.file] = _day_of(key, today)
+
+    def forget_before(self, day: date) -> None:
+        """Forget the files of earlier days."""
+        for file in [file for file, known in self._days.items() if known < day.isoformat()]:
+            del self._files[file], self._days[file]
+
+    @classmethod
+    def parse(cls, document: object) -> Marks:
+        """Return the marks of a cursor's document; what is none of ours is left out."""
+        made = cls()
+        for day, text in document.items() if isinstance(document, dict) else ():
+            for start in range(0, len(text), MARK_LENGTH) if isinstance(text, str) else ():
+                mark = Mark.parse(text[start : start + MARK_LENGTH])
+                made._files.setdefault(mark.file, []).append(mark)
+                made._days[mark.file] = str(day)
+        return made
+
+    def to_document(self) -> dict[str, str]:
+        """Return the marks for a cursor, by day, without a character more than they need."""
+        days: dict[str, list[str]] = {}
+        for file, marks in self._files.items():
+            days.setdefault(self._days[file], []).extend(mark.text for mark in marks)
+        return {day: "".join(marks) for day, marks in sorted(days.items())}
 
 
-def _content_mark(file: ListedObject, models: Collection[str]) -> str:
+def _day_of(key: str, today: date) -> str:
+    """Return the day under which a file is kept; one that is no day of the window is kept under today's."""
+    named = key.split("/")[1] if key.count("/") else ""
     try:
-        is_declared = parse_done_key(file.key).model in models
-    except InvalidNameError:
-        is_declared = False
-    # The file of a model that is not declared is refused, and is new again once the model is.
-    return _short_hash(f"{file.key}\n{file.etag}\n{is_declared}", _CONTENT_LENGTH)
+        distance = today - date.fromisoformat(named)
+    except ValueError:
+        return today.isoformat()
+    return named if timedelta(days=-1) <= distance <= timedelta(days=WINDOW_DAYS) else today.isoformat()
 
 
-def _short_hash(text: str, length: int) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+def _short(text: str, length: int) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:length].decode()

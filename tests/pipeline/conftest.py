@@ -5,16 +5,20 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 
 from infra import resource_definitions
+from infra.local.provisioning.messaging import ensure_queue
 from infra.local.provisioning.storage import ensure_bucket, ensure_table
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.resources.platform import Platform
 from tests.pipeline.cli_calls import CommandLine
+from tests.pipeline.sensor_daemon import SensorDaemon
 from tests.pipeline.small_model import SmallModel, declaration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.stack_runs import LocalStack
@@ -44,13 +48,16 @@ def minimal_environment() -> dict[str, str]:
 
 @pytest.fixture
 def platform(local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    """A platform with a bucket and a registry of its own, reached by the environment as Dagster does."""
+    """A platform with bucket, queue and registry of its own, reached by the environment as Dagster does."""
     for name, value in local_stack.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLPIPE_STAGE", f"t{uuid.uuid4().hex[:8]}")
-    monkeypatch.delenv("MLPIPE_DATA_BUCKET")
+    for of_the_stack in ("MLPIPE_DATA_BUCKET", "MLPIPE_DONE_QUEUE_URL"):
+        monkeypatch.delenv(of_the_stack)
+    deployment = Platform().settings.deployment
+    queue = ensure_queue(Platform().client("sqs"), resource_definitions.done_file_queue(deployment))
+    monkeypatch.setenv("MLPIPE_DONE_QUEUE_URL", queue)
     made = Platform()
-    deployment = made.settings.deployment
     ensure_bucket(made.client("s3"), resource_definitions.data_bucket(deployment), deployment.region)
     ensure_table(made.client("dynamodb"), resource_definitions.registry_table(deployment))
     return made
@@ -81,3 +88,10 @@ def command_line(
     made = CommandLine(tmp_path / "defs", capsys)
     made.declare(small_model.name)
     return made
+
+
+@pytest.fixture
+def daemon(small_model: SmallModel) -> Iterator[SensorDaemon]:
+    """What lets the sensor look, with runs of its own."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield SensorDaemon(small_model, instance)

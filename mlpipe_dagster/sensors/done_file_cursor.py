@@ -1,0 +1,69 @@
+"""What the sensor of done files keeps from one tick to the next."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from mlpipe_dagster.sensors.done_file_marks import Mark, Marks
+from mlpipe_dagster.sensors.done_file_sweep import Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRun:
+    """A run that was asked for, and of which nobody has seen yet that Dagster made it.
+
+    Attributes:
+        run_key: Its run key.
+        mark: That of its file.
+    """
+
+    run_key: str
+    mark: Mark
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Grows with the files of the window, and not with history.
+
+    Attributes:
+        marks: Of the files whose run or refusal is recorded.
+        asked: By key of their files the runs of the last tick.
+        troubled: Keys of files that could not be read, and are tried again.
+        sweep: How far the listing has come.
+    """
+
+    marks: Marks = field(default_factory=Marks)
+    asked: dict[str, AskedRun] = field(default_factory=dict)
+    troubled: tuple[str, ...] = ()
+    sweep: Sweep = field(default_factory=Sweep)
+
+    @classmethod
+    def parse(cls, text: str | None) -> Cursor:
+        """Return the cursor of its text; what is lost or unreadable was not seen."""
+        try:
+            document = json.loads(text or "{}")
+        except ValueError:
+            return cls()
+        if not isinstance(document, dict):
+            return cls()
+        try:
+            asked = {
+                key: AskedRun(run_key, Mark.parse(mark))
+                for key, (run_key, mark) in document.get("asked", {}).items()
+            }
+            troubled = tuple(map(str, document.get("troubled", ())))
+        except (AttributeError, TypeError, ValueError):
+            asked, troubled = {}, ()
+        return cls(Marks.parse(document.get("marks")), asked, troubled, Sweep.parse(document.get("sweep")))
+
+    def text(self) -> str:
+        """Return the cursor as text."""
+        asked = {key: [run.run_key, run.mark.text] for key, run in self.asked.items()}
+        document = {
+            "marks": self.marks.to_document(),
+            "asked": asked,
+            "troubled": self.troubled,
+            "sweep": self.sweep.to_document(),
+        }
+        return json.dumps(document, separators=(",", ":"))

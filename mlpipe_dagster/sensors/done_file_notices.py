@@ -1,0 +1,75 @@
+"""Notices of done files: S3's events as they come through EventBridge into the queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MOST_AT_ONCE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message of the queue.
+
+    Attributes:
+        message_id: The message's id.
+        receipt: By which it is deleted.
+        key: The done file's key; None if the message does not tell of an object of our bucket.
+    """
+
+    message_id: str
+    receipt: str
+    key: str | None
+
+
+class DoneFileNotices:
+    """The queue of done files, read and emptied.
+
+    A message is deleted when it comes again after its file was dealt with, never in the tick that deals with
+    it: that tick may be lost. The queue hides a message for twice as long as a tick may take, and hands one
+    that nobody can use to the dead-letter queue.
+
+    Args:
+        client: A boto3 SQS client.
+        url: The queue's address.
+        bucket: The data bucket's name.
+    """
+
+    def __init__(self, client: Any, url: str, bucket: str) -> None:
+        self._client = client
+        self._url = url
+        self._bucket = bucket
+
+    def receive(self) -> list[Notice]:
+        """Return up to ten messages, without waiting for any: the next tick is near."""
+        answer = self._client.receive_message(
+            QueueUrl=self._url, MaxNumberOfMessages=MOST_AT_ONCE, WaitTimeSeconds=0
+        )
+        return [
+            Notice(message["MessageId"], message["ReceiptHandle"], noticed_key(message["Body"], self._bucket))
+            for message in answer.get("Messages", ())
+        ]
+
+    def delete(self, notices: Sequence[Notice]) -> None:
+        """Delete messages; one that the queue does not let go comes again, and is deleted then."""
+        for start in range(0, len(notices), MOST_AT_ONCE):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": notice.receipt}
+                for number, notice in enumerate(notices[start : start + MOST_AT_ONCE])
+            ]
+            self._client.delete_message_batch(QueueUrl=self._url, Entries=entries)
+
+
+def noticed_key(body: str, bucket: str) -> str | None:
+    """Return the key that an EventBridge event of S3 tells of, or None if it is none of ours."""
+    try:
+        event = json.loads(body)
+        detail = event["detail"]
+        key = detail["object"]["key"]
+        is_ours = event["source"] == "aws.s3" and detail["bucket"]["name"] == bucket
+    except (ValueError, TypeError, KeyError):
+        return None
+    return key if is_ours and isinstance(key, str) and key.startswith("done/") else None

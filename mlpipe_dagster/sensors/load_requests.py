@@ -1,0 +1,92 @@
+"""What becomes of a done file that was noticed: the run that loads its batch, or a refusal to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import dagster as dg
+
+from mlpipe_dagster.asset_names import (
+    BATCH_TAG,
+    MODEL_TAG,
+    PARTITION_TAG,
+    PREDICTIONS,
+    PUBLICATION,
+    asset_key,
+    chosen_batch_tag,
+    load_job_name,
+    load_op_name,
+    op_name,
+)
+from mlpipe_dagster.noticing import Noticed, refuse
+from mlpipe_dagster.sensors.done_file_marks import Mark, Standing
+from prediction_contract.batch import Partition
+from prediction_contract.manifest import Manifest
+from prediction_contract.registry.table import RegistryTable
+
+# Of files that belong to no declared model, and so to no asset of one.
+REFUSED_DONE_FILES = dg.AssetKey("refused_done_files")
+
+Partitions = Mapping[str, dg.PartitionsDefinition[str]]
+
+
+def load_request(manifest: Manifest, delivery: str = "") -> dg.RunRequest:
+    """Return the run that loads, checks and publishes a batch; a redelivery's beside the one that failed."""
+    model, batch_id = manifest.model, manifest.batch_id
+    named = {"config": {"batch_id": str(batch_id)}}
+    # A manifest replaced before it was loaded has another digest, and is another run.
+    run_key = f"{batch_id}:{manifest.digest}"
+    return dg.RunRequest(
+        run_key=f"{run_key}:{delivery}" if delivery else run_key,
+        job_name=load_job_name(model),
+        partition_key=manifest.partition.dagster_key,
+        tags={
+            MODEL_TAG: str(model),
+            BATCH_TAG: str(batch_id),
+            PARTITION_TAG: str(manifest.partition),
+            chosen_batch_tag(model): str(batch_id),
+        },
+        run_config={"ops": {load_op_name(model): named, op_name(model, PUBLICATION): named}},
+    )
+
+
+def requested_run(mark: Mark, standing: Standing, noticed: Noticed) -> dg.RunRequest | None:
+    """Return the run that an accepted file asks for, or None if what it says is under way or done."""
+    if noticed.manifest is None:
+        return None
+    if standing is Standing.NEW:
+        return load_request(noticed.manifest)
+    if standing is Standing.RETURNED or noticed.is_to_be_tried_again:
+        return load_request(noticed.manifest, mark.delivery)
+    return None
+
+
+def judged(noticed: Noticed, registry: RegistryTable, partitions: Partitions) -> Noticed:
+    """Return what was noticed, refused if the code location has no such model or partition."""
+    manifest = noticed.manifest
+    if noticed.name is not None and noticed.name.model not in partitions:
+        # Not recorded: once the model is declared, the same file loads.
+        reason = f"No model {noticed.name.model} is declared"
+        return Noticed(key=noticed.key, name=noticed.name, digest=noticed.digest, refusal=reason)
+    if noticed.refusal is None and manifest is not None:
+        known = partitions[manifest.model]
+        key = Partition(manifest.partition).dagster_key
+        if not known.has_partition_key(key):
+            return refuse(registry, noticed, f"{manifest.partition} is no partition of {manifest.model}")
+    return noticed
+
+
+def refusal_event(noticed: Noticed, models: Collection[str]) -> dg.AssetObservation:
+    """Return a refusal as an event of the model's predictions, or of all that belong to no model."""
+    name = noticed.name
+    is_declared = name is not None and name.model in models
+    return dg.AssetObservation(
+        asset_key=asset_key(name.model, PREDICTIONS) if name and is_declared else REFUSED_DONE_FILES,
+        description=f"Done file refused: {noticed.refusal}",
+        metadata={
+            "refused_done_file": noticed.key,
+            **({"batch_id": str(name.batch_id)} if name else {}),
+            "reason": noticed.refusal or "",
+            "recorded_in_registry": noticed.is_recorded,
+        },
+    )

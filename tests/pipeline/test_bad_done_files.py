@@ -1,0 +1,108 @@
+"""Done files that are none: one visible refusal each, with its reason, and everything else goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from prediction_contract.registry.records import LoadState
+from tests.pipeline.sensor_daemon import SensorDaemon, batches, refusals, skipped_because
+from tests.pipeline.small_model import SmallModel
+
+pytestmark = pytest.mark.stack
+
+
+def without(member: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return what leaves one member out of a document."""
+    return lambda document: {name: value for name, value in document.items() if name != member}
+
+
+def elsewhere(document: dict[str, Any]) -> dict[str, Any]:
+    """Name a part of another batch."""
+    part = {**document["json_parts"][0], "key": "predictions/other/json/part-00000.jsonl.gz"}
+    return {**document, "json_parts": [part]}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (without("checksum"), "checksum"),
+        (lambda document: {**document, "bucket": "another-bucket"}, "another-bucket"),
+        (elsewhere, r"json_parts[0].key"),
+        (lambda document: {**document, "row_count": 4}, "row_count"),
+        (lambda document: {**document, "model": "../etc"}, "model"),
+        (None, "not JSON"),
+    ],
+)
+def test_a_bad_manifest_is_refused_once_and_stops_nothing(
+    small_model: SmallModel,
+    daemon: SensorDaemon,
+    spoil: Callable[[dict[str, Any]], dict[str, Any]] | None,
+    named: str,
+) -> None:
+    """The reason is in the registry and in the UI, the batch beside it loads, and a correction loads too."""
+    good, bad = small_model.deliver(small_model.manifest()), small_model.manifest()
+    content = b"{" if spoil is None else json.dumps(spoil(bad.to_document())).encode()
+    small_model.platform.bucket.put(bad.key, content)
+    result = daemon.tick()
+    assert batches(result) == [good.batch_id]
+    assert named in refusals(result)[0]
+    assert [event.asset_key for event in result.asset_events] == [
+        dg.AssetKey([small_model.name, "predictions"])
+    ]
+    refused = small_model.record(bad.batch_id)
+    assert refused.load_state == LoadState.REFUSED
+    assert named in str(refused.refusal_reason)
+
+    for _ in range(3):
+        again = daemon.tick()
+        assert (again.run_requests, again.asset_events) == ([], [])
+
+    small_model.deliver(bad)
+    assert batches(daemon.tick()) == [bad.batch_id]
+    assert small_model.record(bad.batch_id).load_state == LoadState.DONE
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "done/2026-11-23/../20261123T010203Z-00000001.json",
+        "done/2026-11-23/Things/x.json",
+        "done/2026-11-23/x",
+    ],
+)
+def test_a_key_that_is_no_done_files_is_refused_by_name(
+    small_model: SmallModel, daemon: SensorDaemon, key: str
+) -> None:
+    """Nothing of such a file is read; the tick says which it was, and so does an asset of such files."""
+    small_model.platform.bucket.put(key, b"{}")
+    result = daemon.tick()
+    assert result.run_requests == []
+    assert key in skipped_because(result)
+    (event,) = result.asset_events
+    assert event.asset_key == dg.AssetKey("refused_done_files")
+    again = daemon.tick()
+    assert (skipped_because(again), again.asset_events) == ("No new done files", [])
+
+
+def test_a_partition_that_the_model_has_not_is_refused(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """A run of a partition that does not exist would fail the whole tick."""
+    manifest = small_model.deliver(small_model.manifest(partition="2020-01-01"))
+    assert "2020-01-01" in refusals(daemon.tick())[0]
+    assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
+
+
+def test_a_model_that_is_not_declared_is_refused_until_it_is(
+    small_model: SmallModel, daemon: SensorDaemon
+) -> None:
+    """Its file loads once the model is there."""
+    manifest = small_model.deliver(small_model.manifest())
+    declared, daemon.partitions = daemon.partitions, {}
+    assert small_model.name in skipped_because(daemon.tick())
+    assert skipped_because(daemon.tick()) == "No new done files"
+    daemon.partitions = declared
+    assert batches(daemon.tick()) == [manifest.batch_id]
