@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.aws_clients import new_client
 from mlpipe_dagster.cli import declared_models
+from mlpipe_dagster.cli.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.data_bucket import DataBucket
 from mlpipe_dagster.settings import Settings
-from mlpipe_dagster.warehouse_projection import WarehouseSession
 from prediction_contract.errors import ContractError
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
@@ -129,7 +129,7 @@ class Access:
         return record
 
     @contextmanager
-    def warehouse(self) -> Iterator[WarehouseSession]:
+    def warehouse(self) -> Iterator[WarehouseQueries]:
         """Open a session of Snowflake for as long as the context lasts.
 
         Raises:
@@ -141,7 +141,7 @@ class Access:
         arguments = {"login_timeout": _LOGIN_SECONDS, **self.settings.connector_arguments()}
         try:
             with connector.connect(**arguments) as connection:
-                yield WarehouseSession(connection)
+                yield WarehouseQueries(connection)
         except connector.errors.Error as error:
             raise WarehouseUnreachableError(
                 f"Snowflake does not answer, or refuses: {error}"[:1000],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ class DagsterHistory:
 
 def dagster_history(model: str, batch_id: str) -> DagsterHistory:
     """Return what the Dagster instance of this environment knows of a batch."""
+    if not os.environ.get("DAGSTER_HOME"):
+        return DagsterHistory(unknown="set DAGSTER_HOME to see what Dagster remembers")
     # It takes most of a second.
     import dagster as dg  # noqa: PLC0415
 

@@ -7,12 +7,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from mlpipe_dagster.cli import batches, load, publications, quarantine, show
+from mlpipe_dagster.cli import batches, diff, doctor, explain, load, publications, quarantine, show
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.printed import Answer
 from prediction_contract.errors import ContractError
 
-_TOPICS = (batches, show, quarantine, publications, load)
+_TOPICS = (batches, show, diff, explain, quarantine, publications, load, doctor)
 
 
 def main(arguments: Sequence[str] | None = None, access: Access | None = None) -> int:

@@ -1,0 +1,171 @@
+"""`mlpipe doctor`: what is wrong with the deployment, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.deployment_health import (
+    bucket_findings,
+    done_files,
+    guarded,
+    job_run_ended,
+    queue_findings,
+    table_findings,
+)
+from mlpipe_dagster.cli.findings import Finding, Severity
+from mlpipe_dagster.cli.model_health import (
+    ModelRecords,
+    model_findings,
+    projection_findings,
+    staging_findings,
+    unregistered_findings,
+)
+from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
+from mlpipe_dagster.cli.printed import Answer, Facts, Table
+from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.s3_layout import parse_done_key
+
+_DAYS = 3
+_ORDER = tuple(Severity)
+_WRONG = frozenset({Severity.ERROR, Severity.WARNING})
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    command = add_command(commands, "doctor", doctor)
+    command.add_argument("model", nargs="?", help="look at this model alone")
+    command.add_argument(
+        "--days",
+        type=at_least_one,
+        default=_DAYS,
+        help=f"how many days of done files to look through; {_DAYS} by default",
+    )
+
+
+def doctor(options: argparse.Namespace, access: Access) -> Answer:
+    """Look for what is wrong with the deployment, and say what to do about it."""
+    if options.model:
+        access.require_declared(options.model)
+    models = [options.model] if options.model else access.models()
+    found = sorted(_findings(access, models, options.days), key=lambda each: _ORDER.index(each.severity))
+    counts = {str(severity): sum(each.severity is severity for each in found) for severity in Severity}
+    is_healthy = not any(each.severity in _WRONG for each in found)
+    document = {
+        "is_healthy": is_healthy,
+        "looked_at": models,
+        "counts": counts,
+        "findings": [each.document() for each in found],
+    }
+    return Answer(
+        document=document,
+        parts=[
+            Facts(members={"healthy": is_healthy, "models": models, **counts}),
+            Table(
+                title="findings",
+                columns=("severity", "topic", "model", "batch_id", "what", "remedy"),
+                rows=document["findings"],
+                whole=frozenset({"severity", "topic", "model", "batch_id", "what", "remedy"}),
+            ),
+        ],
+        is_so=is_healthy,
+    )
+
+
+def _findings(access: Access, models: list[str], days: int) -> Iterator[Finding]:
+    try:
+        deployment = access.settings.deployment
+    except ContractError as error:
+        # Without them nothing else can be looked at.
+        yield Finding(severity=Severity.ERROR, topic="settings", what=error.what, remedy=error.remedy)
+        return
+    looks: list[tuple[str, str, Callable[[], Iterator[Finding]]]] = [
+        (
+            "bucket",
+            f"See that {access.settings.data_bucket} exists and may be listed",
+            partial(bucket_findings, access),
+        ),
+        (
+            "registry",
+            f"See that {deployment.registry_table} exists and may be read",
+            partial(table_findings, access, models),
+        ),
+        ("queues", "See that the queues exist and may be read", partial(queue_findings, access)),
+    ]
+    for topic, remedy, look in looks:
+        yield from guarded(topic, remedy, look)
+    known: dict[str, ModelRecords] = {}
+    for model in models:
+        yield from guarded(
+            "model", "Look at the registry and at the declaration", partial(_model, access, model, known)
+        )
+    yield from guarded(
+        "done_files", "See that done/ may be listed", partial(_done_files, access, known, days)
+    )
+    yield from guarded(
+        "snowflake",
+        "Look at the SNOWFLAKE_ variables and at Snowflake's state",
+        partial(_warehouse, access, known),
+    )
+
+
+def _model(access: Access, model: str, known: dict[str, ModelRecords]) -> Iterator[Finding]:
+    """Yield what is wrong with a model in the registry, and keep its records for the looks that follow."""
+    release = access.registry.release(model, home_region=access.home, regions=access.other_regions)
+    retention = access.declaration(model).retention
+    known[model] = records = ModelRecords(
+        model=model,
+        batches=access.registry.batches(model),
+        release=release,
+        minimum_life=timedelta(hours=retention.minimum_life_hours),
+        now=datetime.now(UTC),
+    )
+    yield from model_findings(records)
+    for batch in records.batches:
+        if batch.claim_token is None or batch.claim_job_run_id is None:
+            continue
+        if ended := job_run_ended(access, batch.claim_job_run_id):
+            yield records.finding(
+                Severity.WARNING,
+                "claims",
+                f"Its load is claimed by job run {batch.claim_job_run_id}, which has ended ({ended})",
+                f"Run `mlpipe load {batch.manifest_key}`: it replaces the claim",
+                batch.batch_id,
+            )
+
+
+def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    found: dict[str, dict[str, datetime]] = {}
+    strangers: list[str] = []
+    for key, put_at in done_files(access, (now - timedelta(days=days - 1)).date()):
+        try:
+            name = parse_done_key(key)
+        except InvalidNameError:
+            strangers.append(key)
+            continue
+        found.setdefault(name.model, {})[name.batch_id] = put_at
+    for model, files in found.items():
+        if model in known:
+            batches = {batch.batch_id for batch in known[model].batches}
+            yield from unregistered_findings(model, files, batches, now)
+    if strangers:
+        yield Finding(
+            severity=Severity.NOTE,
+            topic="done_files",
+            what=f"{len(strangers)} objects below done/ are no done files, the first {strangers[0][:200]!r}",
+            remedy="Delete them, or deliver them as done/<UTC date of minting>/<model>/<batch id>.json",
+        )
+
+
+def _warehouse(access: Access, known: dict[str, ModelRecords]) -> Iterator[Finding]:
+    with access.warehouse() as session:
+        tables = session.tables()
+        projected = {model: session.projected(model) for model in known}
+    for model, records in known.items():
+        sequences = [entry.sequence for entry in access.registry.publications(model)]
+        yield from projection_findings(records, sequences, projected[model])
+        yield from staging_findings(records, tables)

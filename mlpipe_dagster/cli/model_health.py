@@ -1,0 +1,221 @@
+"""What is wrong with one model, by its records in the registry alone; nothing here does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mlpipe_dagster.cli.findings import Finding, Severity
+from prediction_contract.batch import BatchId
+from prediction_contract.moments import moment_text, parse_moment
+from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.records import BatchRecord, LoadState
+from prediction_contract.registry.retention_rules import needs_reload
+from prediction_contract.s3_layout import done_key
+
+# A load takes minutes; what waits for longer has been forgotten.
+WAITS_TOO_LONG = timedelta(hours=1)
+# So long before the items of a live batch expire, somebody is to know.
+EXPIRY_MARGIN = timedelta(days=7)
+# A refusal older than this, or of a batch older than the live one, is history.
+_RECENT = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecords:
+    """A model as its registry records say.
+
+    Attributes:
+        model: The model's name.
+        batches: All its batches, the oldest first.
+        release: Its live pointers.
+        minimum_life: What a batch must have left to become live.
+        now: The present moment.
+    """
+
+    model: str
+    batches: Sequence[BatchRecord]
+    release: Release
+    minimum_life: timedelta
+    now: datetime
+
+    def finding(
+        self, severity: Severity, topic: str, what: str, remedy: str, batch_id: str | None = None
+    ) -> Finding:
+        """Return a finding about the model or one of its batches."""
+        return Finding(
+            severity=severity, topic=topic, what=what, remedy=remedy, model=self.model, batch_id=batch_id
+        )
+
+
+def model_findings(records: ModelRecords) -> Iterator[Finding]:
+    """Yield what is wrong with pointers, expiry, refusals and loads of a model."""
+    yield from _pointer_findings(records)
+    yield from _expiry_findings(records)
+    for batch in records.batches:
+        yield from _batch_findings(records, batch)
+
+
+def _pointer_findings(records: ModelRecords) -> Iterator[Finding]:
+    home = records.release.home
+    if home is None or home.batch_id is None:
+        yield records.finding(
+            Severity.NOTE,
+            "pointers",
+            "Nothing is live",
+            f"Publish a batch; see `mlpipe batches {records.model}`",
+        )
+        return
+    if home.hold:
+        yield records.finding(
+            Severity.NOTE,
+            "hold",
+            "Automatic publication is on hold",
+            f"Run `mlpipe hold {records.model} --release` when its reason has gone",
+            home.batch_id,
+        )
+    for region, pointer in records.release.regions.items():
+        if pointer is None or pointer.batch_id != home.batch_id:
+            serves = f"serves {pointer.batch_id}" if pointer and pointer.batch_id else "serves nothing"
+            yield records.finding(
+                Severity.WARNING,
+                "pointers",
+                f"{region} {serves}, and home {home.batch_id} since {home.published_at}",
+                f"Look at the replica of the online table in {region}: the pointer follows once it is whole",
+                home.batch_id,
+            )
+
+
+def _expiry_findings(records: ModelRecords) -> Iterator[Finding]:
+    pointers = [pointer for pointer in (records.release.home, *records.release.regions.values()) if pointer]
+    for batch in records.batches:
+        if needs_reload(batch, pointers, now=records.now, margin=EXPIRY_MARGIN):
+            soon = needs_reload(batch, pointers, now=records.now, margin=records.minimum_life)
+            yield records.finding(
+                Severity.ERROR if soon else Severity.WARNING,
+                "expiry",
+                f"It is served, and its items expire at {batch.items_expire_at}",
+                f"Run `mlpipe load {batch.manifest_key} --again`, or publish a newer batch",
+                batch.batch_id,
+            )
+
+
+def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Finding]:
+    if batch.claim_token is not None and batch.claim_job_run_id is None:
+        confirm_by = batch.claim_confirm_by
+        if confirm_by is None or confirm_by < moment_text(records.now):
+            yield records.finding(
+                Severity.WARNING,
+                "claims",
+                f"Its load was claimed and no job run confirmed that by {confirm_by}",
+                f"Run `mlpipe load {batch.manifest_key}`: it replaces the claim",
+                batch.batch_id,
+            )
+    elif batch.load_state == LoadState.REFUSED:
+        yield _refusal(records, batch)
+    elif batch.claim_token is None and batch.load_state in {LoadState.DONE, LoadState.LOADED}:
+        # A load that is done again counts from when it began to write.
+        since = batch.writing_begun_at and parse_moment(batch.writing_begun_at)
+        if (since or BatchId(batch.batch_id).minted_at) < records.now - WAITS_TOO_LONG:
+            yield _waiting(records, batch)
+
+
+def _refusal(records: ModelRecords, batch: BatchRecord) -> Finding:
+    live = records.release.home.batch_id if records.release.home else None
+    is_history = live is not None and batch.batch_id < live
+    is_old = BatchId(batch.batch_id).minted_at < records.now - _RECENT
+    return records.finding(
+        Severity.NOTE if is_history or is_old else Severity.WARNING,
+        "refused",
+        f"It is refused: {(batch.refusal_reason or 'no reason is recorded').rstrip('.')}",
+        f"See `mlpipe quarantine {records.model} {batch.batch_id}`, correct the cause, and score a new batch",
+        batch.batch_id,
+    )
+
+
+def _waiting(records: ModelRecords, batch: BatchRecord) -> Finding:
+    is_loaded = batch.load_state == LoadState.LOADED
+    return records.finding(
+        Severity.WARNING,
+        "waiting",
+        "It is loaded, and no check has verified it"
+        if is_loaded
+        else "Its done file is known, and nobody loads it",
+        f"Look at its runs in Dagster, then run `mlpipe load {batch.manifest_key}`",
+        batch.batch_id,
+    )
+
+
+def projection_findings(
+    records: ModelRecords, sequences: Sequence[int], projected: set[int]
+) -> Iterator[Finding]:
+    """Yield what is wrong with a model's projection in Snowflake.
+
+    Args:
+        records: The model's.
+        sequences: Of all its publications in the registry.
+        projected: Of those in Snowflake.
+    """
+    missing = [sequence for sequence in sequences if sequence not in projected]
+    if missing:
+        is_behind = max(missing) > max(projected, default=0)
+        yield records.finding(
+            Severity.ERROR if is_behind else Severity.WARNING,
+            "projection",
+            f"Snowflake lacks {len(missing)} of {len(sequences)} publications, the newest {missing[-1]}"
+            + (": its live view shows an older batch" if is_behind else ""),
+            "It is projected by itself within minutes; the next publish, rollback or hold does it at once",
+        )
+    beyond = max(projected, default=0) - max(sequences, default=0)
+    if beyond > 0:
+        yield records.finding(
+            Severity.ERROR,
+            "projection",
+            f"Snowflake holds publication {max(projected)}, which the registry does not know",
+            "If the registry was restored, publish the right batch: the numbering goes on above Snowflake's",
+        )
+
+
+def staging_findings(records: ModelRecords, tables: Sequence[str]) -> Iterator[Finding]:
+    """Yield the staging tables that a load has left behind.
+
+    Args:
+        records: The model's.
+        tables: Names of all tables in Snowflake's schema.
+    """
+    claimed = {
+        batch.batch_id.replace("-", "_").upper() for batch in records.batches if batch.claim_token is not None
+    }
+    prefix = f"{records.model.upper()}_STAGING_"
+    for name in tables:
+        if name.startswith(prefix) and not any(f"{prefix}{batch}_" in name for batch in claimed):
+            yield records.finding(
+                Severity.WARNING,
+                "staging",
+                f"Snowflake keeps the staging table {name}, and no load of its batch is claimed",
+                "The next load of the batch drops it, and after a day any load of the model",
+            )
+
+
+def unregistered_findings(
+    model: str, done_files: Mapping[str, datetime], known: set[str], now: datetime
+) -> Iterator[Finding]:
+    """Yield the done files that the registry does not know though the sensor should have seen them.
+
+    Args:
+        model: The model's name.
+        done_files: When each batch's done file was put, by batch id.
+        known: The batches that the registry knows.
+        now: The present moment.
+    """
+    for batch_id, put_at in done_files.items():
+        if batch_id not in known and put_at < now - WAITS_TOO_LONG:
+            yield Finding(
+                severity=Severity.WARNING,
+                topic="done_files",
+                what=f"Its done file lies there since {moment_text(put_at)}, and the registry lacks it",
+                remedy=f"See that the sensor runs, or run `mlpipe load {done_key(model, batch_id)}`",
+                model=model,
+                batch_id=batch_id,
+            )
