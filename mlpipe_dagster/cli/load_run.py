@@ -1,50 +1,58 @@
-"""`mlpipe load`: the load job of one batch, run by Dagster in this process and recorded as any other run."""
+"""The load job of one batch, run by Dagster in this process and recorded as any other run."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.asset_names import PUBLICATION, chosen_batch_tag, load_job_name, load_op_name, op_name
-from mlpipe_dagster.cli.declared_models import declared_model
-from mlpipe_dagster.noticing import notice
+from mlpipe_dagster.asset_names import load_job_name, load_op_name
+from mlpipe_dagster.noticing import Noticed, notice
 from mlpipe_dagster.publishing import PublishingError
 from mlpipe_dagster.resources.platform import Platform
-from prediction_contract.s3_layout import done_key
+from mlpipe_dagster.sensors.load_requests import judged, load_request
+from prediction_contract.manifest import Manifest
+from prediction_contract.s3_layout import DoneKey, done_key
+
+_LONGEST_REASON = 2000
 
 
-def run_load(platform: Platform, model: str, batch_id: str, *, again: bool) -> dict[str, Any]:
+def run_load(
+    platform: Platform, named: DoneKey, *, again: bool, definitions: dg.Definitions | None = None
+) -> dict[str, Any]:
     """Register a batch by its done file, then load, check and publish it; return what came of it.
+
+    Args:
+        platform: Where.
+        named: What the done file's key says.
+        again: Load the batch though it is loaded.
+        definitions: The code location; that of this package by default.
 
     Raises:
         ContractError: The done file is missing or refused, or the run failed.
     """
-    declared_model(model)
+    if definitions is None:
+        # They need a second, which the other commands shall not pay.
+        from mlpipe_dagster.definitions import defs  # noqa: PLC0415
+
+        definitions = defs()
+    model, batch_id = named.model, named.batch_id
+    job = definitions.resolve_job_def(load_job_name(model))
+    assert job.partitions_def is not None, f"{job.name} has no partitions"  # noqa: S101  # a load is of one
     # A person asks for it: a batch that was refused is tried again, as if it were delivered once more.
     noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id), redelivered=True)
-    if noticed.manifest is None or noticed.refusal is not None:
-        raise PublishingError(
-            f"The done file {noticed.key} is refused: {noticed.refusal}",
-            remedy="Correct it and deliver it again",
-            model=model,
-            batch_id=batch_id,
-        )
-    # The code location needs a second, which the other commands shall not pay.
-    from mlpipe_dagster.definitions import defs  # noqa: PLC0415
-
-    job = defs().resolve_job_def(load_job_name(model))
-    named = {"batch_id": batch_id}
-    with dg.DagsterInstance.get() as instance:
+    manifest = _accepted(judged(noticed, platform.registry, {model: job.partitions_def}))
+    request = load_request(manifest)
+    config = dict(request.run_config)
+    config["ops"][load_op_name(model)]["config"]["again"] = again
+    with _instance() as instance:
         result = job.execute_in_process(
-            run_config={
-                "ops": {
-                    load_op_name(model): {"config": {**named, "again": again}},
-                    op_name(model, PUBLICATION): {"config": named},
-                }
-            },
-            partition_key=noticed.manifest.partition.dagster_key,
-            tags={chosen_batch_tag(model): batch_id},
+            run_config=config,
+            partition_key=request.partition_key,
+            tags=dict(request.tags),
             instance=instance,
             raise_on_error=False,
         )
@@ -55,7 +63,7 @@ def run_load(platform: Platform, model: str, batch_id: str, *, again: bool) -> d
             if event.step_failure_data.error is not None
         ]
         raise PublishingError(
-            f"Run {result.run_id} failed: {' '.join(failures)[:2000]}",
+            f"Run {result.run_id} failed: {' '.join(failures)[:_LONGEST_REASON]}",
             remedy="See the run in Dagster's UI",
             model=model,
             batch_id=batch_id,
@@ -63,7 +71,29 @@ def run_load(platform: Platform, model: str, batch_id: str, *, again: bool) -> d
     record = platform.registry.batch(model, batch_id)
     return {
         "run_id": result.run_id,
-        "batch_id": batch_id,
+        "batch_id": str(batch_id),
         "load_state": str(record.load_state) if record else None,
         "release_state": str(record.release_state) if record else None,
     }
+
+
+def _accepted(noticed: Noticed) -> Manifest:
+    if noticed.manifest is None or noticed.refusal is not None:
+        raise PublishingError(
+            f"The done file {noticed.key} is refused: {noticed.refusal}",
+            remedy="Correct it and deliver it again",
+            model=noticed.name.model if noticed.name else None,
+            batch_id=noticed.name.batch_id if noticed.name else None,
+        )
+    return noticed.manifest
+
+
+@contextmanager
+def _instance() -> Iterator[dg.DagsterInstance]:
+    if not os.environ.get("DAGSTER_HOME"):
+        raise PublishingError(
+            "DAGSTER_HOME is not set, so nobody would see the run",
+            remedy="Set it to the folder of the deployment's dagster.yaml: .local/dagster on the local stack",
+        )
+    with dg.DagsterInstance.get() as instance:
+        yield instance

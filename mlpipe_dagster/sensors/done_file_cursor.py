@@ -29,13 +29,13 @@ class Cursor:
     Attributes:
         marks: Of the files whose run or refusal is recorded.
         asked: By key of their files the runs of the last tick.
-        troubled: Keys of files that could not be read, and are tried again.
+        trouble: What could not be read since the sweep began; the next one tries again.
         sweep: How far the listing has come.
     """
 
     marks: Marks = field(default_factory=Marks)
     asked: dict[str, AskedRun] = field(default_factory=dict)
-    troubled: tuple[str, ...] = ()
+    trouble: str = ""
     sweep: Sweep = field(default_factory=Sweep)
 
     @classmethod
@@ -52,10 +52,14 @@ class Cursor:
                 key: AskedRun(run_key, Mark.parse(mark))
                 for key, (run_key, mark) in document.get("asked", {}).items()
             }
-            troubled = tuple(map(str, document.get("troubled", ())))
         except (AttributeError, TypeError, ValueError):
-            asked, troubled = {}, ()
-        return cls(Marks.parse(document.get("marks")), asked, troubled, Sweep.parse(document.get("sweep")))
+            asked = {}
+        return cls(
+            marks=Marks.parse(document.get("marks")),
+            asked=asked,
+            trouble=str(document.get("trouble", "")),
+            sweep=Sweep.parse(document.get("sweep")),
+        )
 
     def text(self) -> str:
         """Return the cursor as text."""
@@ -63,7 +67,7 @@ class Cursor:
         document = {
             "marks": self.marks.to_document(),
             "asked": asked,
-            "troubled": self.troubled,
+            "trouble": self.trouble,
             "sweep": self.sweep.to_document(),
         }
         return json.dumps(document, separators=(",", ":"))

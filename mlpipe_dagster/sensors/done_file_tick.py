@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -13,18 +13,23 @@ from mlpipe_dagster.noticing import notice
 from mlpipe_dagster.sensors.done_file_cursor import AskedRun, Cursor
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing
 from mlpipe_dagster.sensors.done_file_notices import DoneFileNotices, Notice
-from mlpipe_dagster.sensors.done_file_sweep import Sweep
+from mlpipe_dagster.sensors.done_file_sweep import SWEEP_EVERY, Sweep
 from mlpipe_dagster.sensors.load_requests import Partitions, judged, refusal_event, requested_run
+from prediction_contract.errors import ContractError
 from prediction_contract.registry.table import RegistryTable
 
 MOST_RUNS = 25
 # Bad files need no run, yet a flood of them must not take the whole tick either.
 _MOST_FILES = 100
-_MOST_TROUBLED = 50
 _MOST_RECEIVES = 5
 # Dagster gives a tick 60 seconds, and forgets all of one that takes longer.
 _MOST_SECONDS = 30
+_LONGEST_REASON = 2000
 _RUN_KEY_TAG = "dagster/run_key"
+
+
+class DoneFileTroubleError(ContractError):
+    """A done file or the queue cannot be read."""
 
 
 @dataclass
@@ -51,7 +56,7 @@ class DoneFileTick:
 
     _requests: list[dg.RunRequest] = field(default_factory=list)
     _events: list[dg.AssetObservation] = field(default_factory=list)
-    _troubles: dict[str, Exception] = field(default_factory=dict)
+    _troubles: list[str] = field(default_factory=list)
     _refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -64,18 +69,22 @@ class DoneFileTick:
         """Look, deal with what is new, and return what Dagster is to do and to keep."""
         cursor = self._cursor
         cursor.marks.forget_before(self.now.date() - timedelta(days=WINDOW_DAYS))
-        lost = self._confirm_asked()
-        self._look_again([*lost, *cursor.troubled])
+        for key in self._confirm_asked():
+            self._look(key)
         self._take_notices()
-        begun, through = self._list()
-        left = self._deal()
+        through = self._list()
         # What was listed and not dealt with is listed again: only then the sweep goes on.
-        cursor.sweep = begun if left else through
-        cursor.troubled = tuple(key for key in self._troubles if key)[:_MOST_TROUBLED]
+        if not self._deal():
+            cursor.sweep = through
+        if self._troubles:
+            cursor.trouble = self._troubles[0][:_LONGEST_REASON]
         text = cursor.text()
-        if self._troubles and text == self.context.cursor:
+        if cursor.trouble and text == self.context.cursor:
             # There is nothing else to tell or to keep: the tick fails, so that somebody looks.
-            raise next(iter(self._troubles.values()))
+            raise DoneFileTroubleError(
+                cursor.trouble,
+                remedy=f"It is tried again every {SWEEP_EVERY.total_seconds() / 60:.0f} minutes",
+            )
         return dg.SensorResult(
             run_requests=self._requests,
             skip_reason=None if self._requests else self._skip_reason(),
@@ -94,10 +103,6 @@ class DoneFileTick:
                 lost.append(key)
         cursor.asked = {}
         return lost
-
-    def _look_again(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            self._look(key)
 
     def _look(self, key: str) -> bool:
         """Look at a file, and return whether it needs nothing more: it was dealt with, or is gone."""
@@ -139,15 +144,17 @@ class DoneFileTick:
             self.notices.delete(settled)
         except Exception as error:  # the listing finds what the queue does not tell
             self.context.log.exception("The queue of done files does not answer")
-            self._troubles[""] = error
+            self._troubles.append(f"The queue of done files does not answer: {error}")
 
-    def _list(self) -> tuple[Sweep, Sweep]:
-        """List the sweep's next piece; return how far it was, and how far it is once that is dealt with."""
+    def _list(self) -> Sweep:
+        """List the sweep's next piece, and return how far the sweep is once that is dealt with."""
         begun = self._cursor.sweep.begun_if_due(self.now)
+        if begun != self._cursor.sweep:
+            self._cursor.sweep, self._cursor.trouble = begun, ""
         found, through = begun.piece(self.bucket)
         for file in found:
             self._consider(file)
-        return begun, through
+        return through
 
     def _deal(self) -> bool:
         """Deal with the oldest batches' files first, and return whether some were left for the next tick."""
@@ -185,13 +192,12 @@ class DoneFileTick:
             self._events.append(refusal_event(noticed, self.partitions))
 
     def _note_trouble(self, key: str, error: Exception) -> None:
-        self.context.log.error("The done file %s is looked at again by the next tick: %s", key, error)
-        self._troubles[key] = error
+        self.context.log.error("The done file %s cannot be dealt with yet: %s", key, error)
+        self._troubles.append(f"The done file {key} cannot be dealt with yet: {error}")
 
     def _is_late(self) -> bool:
         return self.clock() - self._began > _MOST_SECONDS
 
     def _skip_reason(self) -> str:
-        told = [f"Refused: {refusal}" for refusal in self._refusals]
-        told += [f"Not readable: {key or 'the queue'}: {error}" for key, error in self._troubles.items()]
-        return "; ".join(told)[:2000] or "No new done files"
+        told = [f"Refused: {refusal}" for refusal in self._refusals] + self._troubles
+        return "; ".join(told)[:_LONGEST_REASON] or "No new done files"

@@ -12,11 +12,11 @@ import pytest
 from mlpipe_dagster.data_bucket import DataBucket, ObjectUnreadableError
 from mlpipe_dagster.sensors.done_file_cursor import Cursor
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS
-from mlpipe_dagster.sensors.done_file_tick import MOST_RUNS
+from mlpipe_dagster.sensors.done_file_tick import MOST_RUNS, DoneFileTroubleError
 from prediction_contract.manifest import Manifest
 from prediction_contract.registry.load_rules import begin_writing, claim_load
 from prediction_contract.registry.records import LoadState
-from tests.pipeline.sensor_daemon import MORNING, SensorDaemon, batches, refusals, requests
+from tests.pipeline.sensor_daemon import MORNING, SensorDaemon, batches, refusals, requests, skipped_because
 from tests.pipeline.small_model import TOKEN, SmallModel, now
 
 pytestmark = pytest.mark.stack
@@ -185,12 +185,15 @@ def test_a_file_that_cannot_be_read_stops_no_other_and_loads_when_it_can(
     locked_key.append(locked.key)
     assert batches(daemon.tick()) == [other.batch_id]
     daemon.tick(lists=False)
-    with pytest.raises(ObjectUnreadableError):
-        daemon.tick(lists=False)
+    for _ in range(2):
+        with pytest.raises(DoneFileTroubleError, match=rf"{locked.batch_id}.*AccessDenied"):
+            daemon.tick(lists=False)
     later = small_model.deliver(small_model.manifest())
     assert batches(daemon.tick()) == [later.batch_id]
     locked_key.clear()
-    assert batches(daemon.tick(lists=False)) == [locked.batch_id]
+    assert batches(daemon.tick()) == [locked.batch_id]
+    daemon.tick(lists=False)
+    assert skipped_because(daemon.tick(lists=False)) == "No new done files"
 
 
 def test_a_slow_tick_ends_in_time_and_the_next_goes_on(small_model: SmallModel, daemon: SensorDaemon) -> None:
