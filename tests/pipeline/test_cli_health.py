@@ -1,0 +1,172 @@
+"""What `mlpipe doctor` makes of records: pure, so that every fault can be put before it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mlpipe_dagster.cli.findings import Finding
+from mlpipe_dagster.cli.model_health import (
+    ModelRecords,
+    model_findings,
+    projection_findings,
+    staging_findings,
+    unregistered_findings,
+)
+from prediction_contract.moments import moment_text
+from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.records import BatchRecord, LivePointer
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MODEL = "tides"
+OLD, LIVE, NEW = "20261110T010203Z-00000001", "20261123T010203Z-00000002", "20261123T020203Z-00000003"
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def batch(batch_id: str = LIVE, **values: Any) -> BatchRecord:
+    """Return a batch with which nothing is wrong, unless changed."""
+    return BatchRecord(
+        **{
+            "model": MODEL,
+            "batch_id": batch_id,
+            "load_state": "verified",
+            "manifest_key": f"done/2026-11-23/{MODEL}/{batch_id}.json",
+            "items_expire_at": moment_text(NOW + 30 * DAY),
+            **values,
+        }
+    )
+
+
+def records(
+    *batches: BatchRecord,
+    home: LivePointer | None = None,
+    regions: dict[str, LivePointer | None] | None = None,
+) -> ModelRecords:
+    """Return a model's records; the live batch is verified and lives long unless given."""
+    return ModelRecords(
+        model=MODEL,
+        batches=batches or (batch(),),
+        release=Release(
+            home_region="us-east-1",
+            home=home or LivePointer(model=MODEL, batch_id=LIVE, sequence=3, published_at=moment_text(NOW)),
+            regions=regions or {},
+        ),
+        minimum_life=DAY,
+        now=NOW,
+    )
+
+
+def told(findings: Any) -> list[tuple[str, str, str | None]]:
+    """Return severity, topic and batch of findings, after seeing that each has words and a remedy."""
+    found: list[Finding] = list(findings)
+    for finding in found:
+        assert finding.what
+        assert finding.remedy
+        assert finding.model == MODEL
+        assert not finding.what.endswith(".")
+    return [(str(each.severity), each.topic, each.batch_id) for each in found]
+
+
+def test_nothing_is_found_where_nothing_is_wrong() -> None:
+    """A verified live batch that lives long, with all regions on it."""
+    follower = LivePointer(model=MODEL, batch_id=LIVE, sequence=2)
+    assert told(model_findings(records(regions={"eu-west-1": follower}))) == []
+
+
+def test_a_region_that_serves_another_batch_is_found() -> None:
+    """A late region and one without a pointer are both named beside home."""
+    late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
+    found = list(model_findings(records(regions={"eu-west-1": late, "ap-south-1": None})))
+    assert told(found) == [("warning", "pointers", LIVE)] * 2
+    assert f"eu-west-1 serves {OLD}" in found[0].what
+    assert "ap-south-1 serves nothing" in found[1].what
+
+
+def test_a_hold_and_a_model_without_publication_are_noted() -> None:
+    """Neither is a fault."""
+    held = LivePointer(model=MODEL, batch_id=LIVE, sequence=3, hold=True)
+    assert told(model_findings(records(home=held))) == [("note", "hold", LIVE)]
+    assert told(model_findings(records(home=LivePointer(model=MODEL)))) == [("note", "pointers", None)]
+
+
+@pytest.mark.parametrize(
+    ("life", "severity"), [(8 * DAY, None), (6 * DAY, "warning"), (DAY - HOUR, "error"), (-HOUR, "error")]
+)
+def test_a_served_batch_near_its_expiry_is_found(life: timedelta, severity: str | None) -> None:
+    """Below the minimum of life it is an error, since nobody could even publish it any more."""
+    found = told(model_findings(records(batch(items_expire_at=moment_text(NOW + life)))))
+    assert found == ([(severity, "expiry", LIVE)] if severity else [])
+
+
+def test_a_batch_that_only_a_late_region_serves_may_expire_too() -> None:
+    """What readers anywhere see counts, not what home says."""
+    late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
+    old = batch(OLD, items_expire_at=moment_text(NOW + HOUR))
+    found = told(model_findings(records(old, batch(), regions={"eu-west-1": late})))
+    assert ("error", "expiry", OLD) in found
+
+
+@pytest.mark.parametrize(
+    ("batch_id", "severity"), [(OLD, "note"), (NEW, "warning"), ("20261101T000000Z-00000009", "note")]
+)
+def test_a_refusal_counts_until_a_newer_batch_is_live(batch_id: str, severity: str) -> None:
+    """An old refusal is history and leaves the deployment healthy."""
+    refused = batch(batch_id, load_state="refused", refusal_reason="part-00000 is missing")
+    assert told(model_findings(records(refused, batch()))) == [(severity, "refused", batch_id)]
+
+
+def test_a_claim_that_nobody_confirmed_in_time_is_found() -> None:
+    """One that may still be confirmed is not."""
+    claimed = {"load_state": "loading", "claim_token": "t"}
+    waits = batch(NEW, claim_confirm_by=moment_text(NOW + HOUR), **claimed)
+    assert told(model_findings(records(batch(), waits))) == []
+    lapsed = batch(NEW, claim_confirm_by=moment_text(NOW - HOUR), **claimed)
+    assert told(model_findings(records(batch(), lapsed))) == [("warning", "claims", NEW)]
+    confirmed = batch(NEW, claim_confirm_by=moment_text(NOW - HOUR), claim_job_run_id="jr_1", **claimed)
+    assert told(model_findings(records(batch(), confirmed))) == []
+
+
+@pytest.mark.parametrize("state", ["done", "loaded"])
+def test_a_batch_that_nobody_goes_on_with_is_found(state: str) -> None:
+    """After an hour without a claim a done or loaded batch is forgotten; a fresh one is on its way."""
+    assert told(model_findings(records(batch(), batch(NEW, load_state=state)))) == [
+        ("warning", "waiting", NEW)
+    ]
+    fresh = batch("20261123T113000Z-00000004", load_state=state)
+    assert told(model_findings(records(batch(), fresh))) == []
+
+
+def test_a_projection_that_lags_is_told_from_one_with_a_gap() -> None:
+    """Behind, the live view shows another batch: an error; a gap in its past shows nothing wrong."""
+    assert told(projection_findings(records(), [1, 2, 3], {1, 2, 3})) == []
+    assert told(projection_findings(records(), [1, 2, 3], {1, 3})) == [("warning", "projection", None)]
+    assert told(projection_findings(records(), [1, 2, 3], set())) == [("error", "projection", None)]
+    assert told(projection_findings(records(), [1, 2, 3], {1, 2})) == [("error", "projection", None)]
+    assert told(projection_findings(records(), [1], {1, 2})) == [("error", "projection", None)]
+
+
+def test_a_staging_table_that_no_load_uses_is_found() -> None:
+    """Those of a claimed batch, and those of a model whose name only begins alike, are left alone."""
+    claimed = batch(NEW, load_state="loading", claim_token="t", claim_job_run_id="jr_1")
+    own = "TIDES_STAGING_20261110T010203Z_00000001_AAAAAAAAAAAA"
+    used = "TIDES_STAGING_20261123T020203Z_00000003_BBBBBBBBBBBB"
+    tables = [
+        own,
+        used,
+        f"{used}_REFUSED",
+        "TIDES_OF_SPRING_STAGING_20261110T010203Z_00000001_A",
+        "TIDES_LOADS",
+    ]
+    found = list(staging_findings(records(batch(), claimed), tables))
+    assert told(found) == [("warning", "staging", None)]
+    assert own in found[0].what
+
+
+def test_a_done_file_that_the_registry_lacks_is_found_after_an_hour() -> None:
+    """A fresh one is the sensor's; a known one is nobody's concern."""
+    files = {OLD: NOW - DAY, LIVE: NOW - DAY, NEW: NOW - timedelta(minutes=5)}
+    found = list(unregistered_findings(MODEL, files, {LIVE}, NOW))
+    assert told(found) == [("warning", "done_files", OLD)]
+    assert f"mlpipe load done/2026-11-10/{MODEL}/{OLD}.json" in found[0].remedy

@@ -1,0 +1,95 @@
+"""Answers as a person sees them: tables that fit the terminal, and nothing that steers it."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlpipe_dagster.cli.printed import Answer, Facts, Table, shown
+
+BATCH = "20130201T060000Z-0123abcd"
+
+
+def text_of(part: Table | Facts, width: int | None) -> str:
+    """Return a part as a terminal of that width shows it."""
+    return Answer(document={}, parts=[part]).to_text(width)
+
+
+def test_columns_are_aligned_under_their_names() -> None:
+    """Without a terminal nothing is cut."""
+    rows = [{"a": 1, "b": "x" * 300}, {"a": 20, "b": None}]
+    assert text_of(Table(columns=("a", "b"), rows=rows, title="things"), None).splitlines() == [
+        "things",
+        "a   b",
+        f"1   {'x' * 300}",
+        "20  -",
+    ]
+
+
+def test_a_wide_column_is_cut_and_a_batch_id_never_is() -> None:
+    """What a person copies stays whole."""
+    rows = [{"batch_id": BATCH, "why": "because " * 20}]
+    header, line = text_of(Table(columns=("batch_id", "why"), rows=rows), 60).splitlines()
+    assert line.startswith(BATCH)
+    assert len(line) == 60
+    assert line.endswith("…")
+    assert header.split() == ["batch_id", "why"]
+
+
+def test_a_table_too_wide_for_the_terminal_becomes_blocks() -> None:
+    """On 40 columns nothing is lost: each row is a block of lines."""
+    names = ("batch_id", "previous_batch_id", "a")
+    rows = [{"batch_id": BATCH, "previous_batch_id": BATCH, "a": 1}] * 2
+    table = Table(columns=names, rows=rows, whole=frozenset(names))
+    lines = text_of(table, 40).splitlines()
+    assert len(lines) == 7
+    assert lines[0] == f"batch_id           {BATCH}"
+    assert lines[3] == ""
+
+
+def test_an_empty_table_says_so() -> None:
+    """Nobody takes the lack of rows for the lack of an answer."""
+    assert (
+        text_of(Table(columns=("a",), rows=[], title="runs", empty="unknown: down"), 80)
+        == "runs\nunknown: down"
+    )
+
+
+def test_long_facts_are_broken_at_spaces() -> None:
+    """A reason may be long; a word is never broken, since it may be a key."""
+    lines = text_of(Facts(members={"reason": "one two three " * 5, "key": "k" * 50}), 30).splitlines()
+    assert lines[0].startswith("reason  one two")
+    assert all(line.startswith("        ") for line in lines[1:-1])
+    assert lines[-1] == f"key     {'k' * 50}"
+
+
+def test_values_read_as_a_person_writes_them() -> None:
+    """Nothing, yes and no, lists and mappings have words of their own."""
+    assert [shown(value) for value in (None, True, False, [], ["a", 1], {"x": 2}, 0.1234567)] == [
+        "-",
+        "yes",
+        "no",
+        "-",
+        "a, 1",
+        "x 2",
+        "0.123457",
+    ]
+
+
+@given(st.text(), st.text(), st.integers(20, 200))
+def test_no_text_steers_the_terminal(title: str, value: str, width: int) -> None:
+    """Whatever stands in a store or a file: no line holds a character that is not printable."""
+    parts = [
+        Facts(members={"name": value, "list": [value]}),
+        Table(columns=("a", "b"), rows=[{"a": value, "b": title}]),
+    ]
+    for line in Answer(document={}, parts=parts).to_text(width).split("\n"):
+        assert line.isprintable()
+
+
+def test_json_keeps_letters_of_all_languages() -> None:
+    """A reason in words is read as it was written."""
+    assert json.loads(Answer(document={"reason": "größe"}, parts=[]).to_json()) == {"reason": "größe"}
+    assert "größe" in Answer(document={"reason": "größe"}, parts=[]).to_json()
