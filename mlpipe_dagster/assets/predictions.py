@@ -7,12 +7,15 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key
+from mlpipe_dagster.assets.column_lineage import COLUMN_LINEAGE, column_lineage
+from mlpipe_dagster.assets.shown import asset_tags, code_links, column_schema
 from mlpipe_dagster.batch_choice import keep_choice
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.intents import batch_id_of
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.noticing import Noticed, notice
+from mlpipe_dagster.op_signatures import read_once
 from mlpipe_dagster.resources.job_runs import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.settings import Settings
@@ -20,7 +23,9 @@ from prediction_contract.batch import Partition, job_name
 from prediction_contract.canonical_json import canonical_bytes
 from prediction_contract.job_arguments import ScoreArguments
 from prediction_contract.manifest import Manifest
-from prediction_contract.s3_layout import done_key
+from prediction_contract.s3_layout import delta_table_prefix, done_key
+
+PREDICTIONS_KINDS = {"sagemaker", "deltalake", "json"}
 
 
 def predictions_asset(
@@ -28,26 +33,20 @@ def predictions_asset(
 ) -> dg.AssetsDefinition:
     """Return the predictions of a model, each partition reading those of an earlier one."""
     model = declaration.name
-    key = asset_key(model, PREDICTIONS)
-    previous = dg.AssetDep(
-        key, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
-    )
 
     @dg.asset(
-        key=key,
-        deps=[
-            asset_key(model, FEATURES),
-            asset_key(model, TRAINED_MODEL),
-            *([previous] if declaration.lookback else []),
-        ],
+        key=asset_key(model, PREDICTIONS),
+        deps=predictions_deps(declaration),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
-        group_name=model,
-        owners=declaration.owners,
-        kinds={"sagemaker", "deltalake", "json"},
+        kinds=PREDICTIONS_KINDS,
         description=declaration.description,
-        metadata={"dagster/column_schema": column_schema(declaration)},
+        metadata=predictions_facts(declaration),
+        group_name=declaration.asset_group,
+        owners=declaration.owners,
+        tags=asset_tags(declaration),
     )
+    @read_once
     def predictions(
         context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
     ) -> dg.MaterializeResult[Any]:
@@ -77,9 +76,34 @@ def predictions_asset(
         manifest = accepted_manifest(context, noticed)
         # A load in the same run takes this batch and no other.
         keep_choice(context.instance, context.run, model, batch_id)
-        return dg.MaterializeResult(metadata={**done.metadata, **manifest_metadata(manifest)})
+        return dg.MaterializeResult(
+            metadata={
+                **done.metadata,
+                **manifest_metadata(manifest),
+                COLUMN_LINEAGE: column_lineage(declaration, PREDICTIONS),
+            }
+        )
 
     return predictions
+
+
+def predictions_deps(declaration: ModelDeclaration) -> list[dg.AssetDep]:
+    """Return what a partition's predictions are made of, those of the partition before among it."""
+    model = declaration.name
+    deps = [dg.AssetDep(asset_key(model, asset)) for asset in (FEATURES, TRAINED_MODEL)]
+    if declaration.lookback:
+        before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+        deps.append(dg.AssetDep(asset_key(model, PREDICTIONS), partition_mapping=before))
+    return deps
+
+
+def predictions_facts(declaration: ModelDeclaration) -> dict[str, Any]:
+    """Return what is known of a model's predictions before there are any."""
+    return {
+        "dagster/column_schema": column_schema(declaration),
+        COLUMN_LINEAGE: column_lineage(declaration, PREDICTIONS),
+        **code_links(declaration.name, "predict"),
+    }
 
 
 def score_arguments(
@@ -137,23 +161,7 @@ def manifest_metadata(manifest: Manifest) -> dict[str, Any]:
         "model_version": manifest.model_version,
         "code_version": manifest.code_version,
         "manifest_key": manifest.key,
+        "dagster/uri": f"s3://{manifest.bucket}/{delta_table_prefix(manifest.model)}",
     }
     previous = manifest.previous_batch_id
     return shown if previous is None else {**shown, "previous_batch_id": str(previous)}
-
-
-def column_schema(declaration: ModelDeclaration) -> dg.TableSchema:
-    """Return the declared columns as Dagster shows them."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                column.name,
-                column.type,
-                description=column.description or None,
-                constraints=dg.TableColumnConstraints(
-                    nullable=column.nullable and not column.key, unique=column.key
-                ),
-            )
-            for column in declaration.columns
-        ]
-    )

@@ -7,12 +7,16 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.asset_names import DYNAMODB, PREDICTIONS, SNOWFLAKE, asset_key, load_op_name
-from mlpipe_dagster.assets.predictions import accepted_manifest, column_schema
+from mlpipe_dagster.assets.column_lineage import COLUMN_LINEAGE, column_lineage
+from mlpipe_dagster.assets.external import record_external_predictions
+from mlpipe_dagster.assets.predictions import accepted_manifest
+from mlpipe_dagster.assets.shown import asset_tags, code_links, column_schema
 from mlpipe_dagster.batch_choice import BatchConfig, chosen_batch
 from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.noticing import notice
+from mlpipe_dagster.op_signatures import read_once
 from mlpipe_dagster.resources.job_runs import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -45,6 +49,7 @@ def tables_asset(
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
         retry_policy=_RETRIES,
     )
+    @read_once
     def load(
         context: dg.AssetExecutionContext,
         config: LoadConfig,
@@ -58,6 +63,8 @@ def tables_asset(
         batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
         if registry.batch(model, batch_id) is None:
             accepted_manifest(context, notice(bucket, registry, done_key(model, batch_id)))
+        if declaration.produced_by == "sagemaker":
+            record_external_predictions(context, platform, declaration, batch_id)
         loading = BatchLoad(
             declaration=declaration,
             settings=platform.settings,
@@ -72,7 +79,14 @@ def tables_asset(
         for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):
             key = asset_key(model, asset)
             if key in context.selected_asset_keys and store is not None:
-                yield dg.MaterializeResult(asset_key=key, metadata={**known, **table_metadata(report, store)})
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={
+                        **known,
+                        **table_metadata(report, store),
+                        COLUMN_LINEAGE: column_lineage(declaration, asset),
+                    },
+                )
 
     return load
 
@@ -91,11 +105,16 @@ def table_specs(
             deps=[asset_key(declaration.name, PREDICTIONS)],
             kinds={store, "glue"},
             description=description,
-            group_name=declaration.name,
-            owners=declaration.owners,
             skippable=True,
             partitions_def=partitions,
-            metadata={"dagster/column_schema": column_schema(declaration)},
+            metadata={
+                "dagster/column_schema": column_schema(declaration, store),
+                COLUMN_LINEAGE: column_lineage(declaration, store),
+                **code_links(declaration.name),
+            },
+            group_name=declaration.asset_group,
+            owners=declaration.owners,
+            tags=asset_tags(declaration),
         )
         for store, description in described
     ]

@@ -8,9 +8,11 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.asset_names import FEATURES, TRAINED_MODEL, asset_key
-from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.assets.shown import asset_tags, code_links
+from mlpipe_dagster.declaration import ModelDeclaration, TrainingRange
 from mlpipe_dagster.intents import batch_id_of
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
+from mlpipe_dagster.op_signatures import read_once
 from mlpipe_dagster.resources.job_runs import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.batch import Partition, job_name
@@ -18,6 +20,10 @@ from prediction_contract.job_arguments import FeatureArguments, TrainArguments
 
 _METRICS = "metrics.json"
 _EVALUATION = "evaluation.json"
+
+FEATURES_KINDS = {"sagemaker", "parquet", "s3"}
+FEATURES_DESCRIPTION = "What is known of a partition's entities before it begins."
+TRAINED_MODEL_KINDS = {"sagemaker", "scikitlearn"}
 
 
 def features_asset(
@@ -28,14 +34,17 @@ def features_asset(
 
     @dg.asset(
         key=asset_key(model, FEATURES),
-        deps=[dg.AssetKey(key.split("/")) for key in declaration.raw_inputs],
+        deps=raw_inputs(declaration),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name=model,
+        kinds=FEATURES_KINDS,
+        description=FEATURES_DESCRIPTION,
+        metadata=code_links(model, "features"),
+        group_name=declaration.asset_group,
         owners=declaration.owners,
-        kinds={"sagemaker", "parquet", "s3"},
-        description="What is known of a partition's entities before it begins.",
+        tags=asset_tags(declaration),
     )
+    @read_once
     def features(
         context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
     ) -> dg.MaterializeResult[Any]:
@@ -64,22 +73,30 @@ def features_asset(
     return features
 
 
-def trained_model_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
+def raw_inputs(declaration: ModelDeclaration) -> list[dg.AssetKey]:
+    """Return the raw data that the features are made of."""
+    return [dg.AssetKey(key.split("/")) for key in declaration.raw_inputs]
+
+
+def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) -> dg.AssetsDefinition:
     """Return the trained model, which has no partitions: the newest serves all of them."""
     model = declaration.name
 
     @dg.asset(
         key=asset_key(model, TRAINED_MODEL),
         deps=[asset_key(model, FEATURES)],
-        group_name=model,
-        owners=declaration.owners,
-        kinds={"sagemaker", "scikitlearn"},
+        kinds=TRAINED_MODEL_KINDS,
         description="The model as trained on the declared range of partitions.",
+        metadata=code_links(model, "train"),
+        group_name=declaration.asset_group,
+        owners=declaration.owners,
+        tags=asset_tags(declaration),
     )
+    @read_once
     def trained_model(
         context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
     ) -> dg.MaterializeResult[Any]:
-        settings, training = platform.settings, declaration.training
+        settings = platform.settings
         batch_id = batch_id_of(context.instance, context.run, model, training.last_partition)
         arguments = TrainArguments(
             model=model,

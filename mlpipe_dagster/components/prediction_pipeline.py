@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from mlpipe_dagster.asset_names import (
     DYNAMODB,
@@ -17,53 +18,96 @@ from mlpipe_dagster.asset_names import (
     score_job_name,
     train_job_name,
 )
+from mlpipe_dagster.assets.external import external_specs
 from mlpipe_dagster.assets.predictions import predictions_asset
 from mlpipe_dagster.assets.publication import publication_asset
 from mlpipe_dagster.assets.tables import tables_asset
 from mlpipe_dagster.assets.training_data import features_asset, trained_model_asset
 from mlpipe_dagster.checks.adds_up import adds_up_check
-from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
+from mlpipe_dagster.declaration import DeclaredPipeline, ModelDeclaration
+from mlpipe_dagster.schedules.scoring import scoring_schedule
 from prediction_contract.batch import Partition
-from prediction_contract.resource_names import require_model_name
+from prediction_contract.errors import InvalidNameError
 
 
-class PredictionPipeline(dg.Component, ModelDeclaration):
-    """A model's way from raw data to a live prediction."""
+@dg.scaffold_with(ModelScaffolder)
+class PredictionPipeline(dg.Component, DeclaredPipeline):
+    """A model's way from raw data to a live prediction, declared in `defs/<model>/defs.yaml`."""
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Return the model's definitions; its name is that of the folder unless the file gives one.
+        """Return the definitions of the model that the folder names.
 
         Raises:
-            InvalidNameError: The folder's name is no model name.
+            InvalidNameError: The folder's name is no model name, or it does not lie directly below `defs`.
         """
-        model = require_model_name(self.name or context.path.name)
-        return pipeline_definitions(self.model_copy(update={"name": model}))
+        folder = context.path if context.path.is_dir() else context.path.parent
+        if folder.parent.resolve() != context.defs_module_path.resolve():
+            # Tables and permissions are made for the folders directly below.
+            raise InvalidNameError(
+                f"{folder} does not lie directly below {context.defs_module_path}",
+                remedy="Move the folder there: it is called like its model",
+            )
+        return pipeline_definitions(self.named(folder.name))
 
 
 def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
     """Return the definitions of a model whose name is set."""
-    model = declaration.name
     partitions = partitions_of(declaration)
+    scores = declaration.produced_by == "dagster"
+    training = declaration.training
+    return dg.Definitions(
+        assets=[
+            *(
+                [features_asset(declaration, partitions)]
+                if scores
+                else external_specs(declaration, partitions)
+            ),
+            *([trained_model_asset(declaration, training)] if training else []),
+            *([predictions_asset(declaration, partitions)] if scores else []),
+            tables_asset(declaration, partitions),
+            publication_asset(declaration, partitions),
+        ],
+        asset_checks=[
+            adds_up_check(declaration),
+        ],
+        jobs=pipeline_jobs(declaration, partitions),
+        schedules=[scoring_schedule(declaration, partitions)] if scores else [],
+    )
+
+
+def pipeline_jobs(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> list[UnresolvedAssetJobDefinition]:
+    """Return the jobs that train and score, as far as Dagster does, and the one that loads and publishes."""
+    model = declaration.name
     keys = {
         asset: asset_key(model, asset)
         for asset in (FEATURES, TRAINED_MODEL, PREDICTIONS, DYNAMODB, SNOWFLAKE, PUBLICATION)
     }
     tables = (keys[DYNAMODB], keys[SNOWFLAKE])
     tags = {MODEL_TAG: model}
-    jobs = (
-        dg.define_asset_job(
-            train_job_name(model),
-            selection=dg.AssetSelection.assets(keys[TRAINED_MODEL]),
-            tags=tags,
-            description=f"Trains {model} on the features of its training range.",
-        ),
-        dg.define_asset_job(
-            score_job_name(model),
-            selection=dg.AssetSelection.assets(keys[FEATURES], keys[PREDICTIONS]),
-            partitions_def=partitions,
-            tags=tags,
-            description=f"Scores one partition of {model}; its done file starts the load.",
-        ),
+    jobs = []
+    if declaration.training:
+        jobs.append(
+            dg.define_asset_job(
+                train_job_name(model),
+                selection=dg.AssetSelection.assets(keys[TRAINED_MODEL]),
+                tags=tags,
+                description=f"Trains {model} on the features of its training range.",
+            )
+        )
+    if declaration.produced_by == "dagster":
+        jobs.append(
+            dg.define_asset_job(
+                score_job_name(model),
+                selection=dg.AssetSelection.assets(keys[FEATURES], keys[PREDICTIONS]),
+                partitions_def=partitions,
+                tags=tags,
+                description=f"Scores one partition of {model}; its done file starts the load.",
+            )
+        )
+    jobs.append(
         dg.define_asset_job(
             load_job_name(model),
             selection=dg.AssetSelection.assets(*tables, keys[PUBLICATION])
@@ -71,26 +115,19 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             partitions_def=partitions,
             tags=tags,
             description=f"Loads, checks and publishes one batch of {model}.",
-        ),
+        )
     )
-    return dg.Definitions(
-        assets=[
-            features_asset(declaration, partitions),
-            trained_model_asset(declaration),
-            predictions_asset(declaration, partitions),
-            tables_asset(declaration, partitions),
-            publication_asset(declaration, partitions),
-        ],
-        asset_checks=[adds_up_check(declaration)],
-        jobs=jobs,
-    )
+    return jobs
 
 
 def partitions_of(declaration: ModelDeclaration) -> dg.PartitionsDefinition[str]:
-    """Return the declared partitions: days in UTC."""
+    """Return the declared partitions: days or hours in UTC, today or the present hour among them."""
     declared = declaration.partitions
-    return dg.DailyPartitionsDefinition(
+    kind = dg.HourlyPartitionsDefinition if declared.kind == "hourly" else dg.DailyPartitionsDefinition
+    return kind(
         start_date=Partition(declared.start).start,
         end_date=Partition(declared.end).start if declared.end else None,
         timezone="UTC",
+        # A partition is scored when it begins, not when it has ended.
+        end_offset=1,
     )

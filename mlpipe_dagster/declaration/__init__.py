@@ -3,8 +3,8 @@
 from mlpipe_dagster.declaration.columns import DeclaredColumn
 from mlpipe_dagster.declaration.compute import Compute
 from mlpipe_dagster.declaration.enrichment import DeclaredEnrichment
-from mlpipe_dagster.declaration.model import ModelDeclaration
-from mlpipe_dagster.declaration.partitions import Partitions
+from mlpipe_dagster.declaration.model import DeclaredPipeline, ModelDeclaration
+from mlpipe_dagster.declaration.partitions import DeclaredSchedule, Partitions
 from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.declaration.training import DeclaredMetric, TrainingRange
@@ -14,6 +14,8 @@ __all__ = [
     "DeclaredColumn",
     "DeclaredEnrichment",
     "DeclaredMetric",
+    "DeclaredPipeline",
+    "DeclaredSchedule",
     "ModelDeclaration",
     "Partitions",
     "Quality",

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
-from typing import Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mlpipe_dagster.declaration.columns import DeclaredColumn
 from mlpipe_dagster.declaration.compute import Compute
 from mlpipe_dagster.declaration.enrichment import DeclaredEnrichment
-from mlpipe_dagster.declaration.partitions import Partitions
+from mlpipe_dagster.declaration.partitions import DeclaredSchedule, Partitions
 from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.declaration.training import TrainingRange
-from mlpipe_dagster.declaration.values import DeclaredModel
+from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency
 from prediction_contract.errors import ContractError
 from prediction_contract.resource_names import require_model_name
 from prediction_contract.schema import Column, ColumnType, PredictionSchema
 
+_OWNER = "team:[A-Za-z0-9_]+|[^@\\s]+@[^@\\s]+"
 
-class ModelDeclaration(DeclaredModel):
-    """One model: what it predicts, when, from what, and how its batches are kept and served.
+
+def _owner(value: str) -> str:
+    if not re.fullmatch(_OWNER, value):
+        raise ValueError("it is neither team:name nor an e-mail address")
+    return value
+
+
+Owner = Annotated[str, AfterValidator(_owner), Field(json_schema_extra={"pattern": f"^({_OWNER})$"})]
+
+
+class DeclaredPipeline(DeclaredModel):
+    """What a `defs.yaml` says: what is predicted, when, from what, and how batches are kept and served.
 
     Attributes:
-        name: The model's name; that of the folder unless given.
         description: For people.
         owners: As Dagster takes them: `team:name` or an e-mail address.
+        group: Dagster's asset group; one of the model's own unless given.
+        tags: Of all its assets, beside the model's name.
+        produced_by: Who starts the scoring: Dagster, or a schedule of SageMaker's own.
+        schedule: When Dagster scores it by itself.
         partitions: Which partitions there are.
         raw_inputs: Asset keys of the raw data, `/` between their parts.
         history_days: How many days before a partition its features are made of.
-        training: What it learns from.
+        training: What it learns from; a model that SageMaker scores may be trained elsewhere as well.
         lookback: How many partitions back the previous batch may lie; 0 for none.
         columns: Of its predictions.
         enrichments: Of its answers.
@@ -40,13 +55,16 @@ class ModelDeclaration(DeclaredModel):
         training_compute: The machine of training jobs.
     """
 
-    name: str = ""
     description: str
-    owners: list[str] = Field(default_factory=list)
+    owners: list[Owner] = Field(default_factory=list)
+    group: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    produced_by: Literal["dagster", "sagemaker"] = "dagster"
+    schedule: DeclaredSchedule = Field(default_factory=DeclaredSchedule)
     partitions: Partitions
     raw_inputs: list[str] = Field(default_factory=list)
     history_days: int = Field(default=14, ge=1, le=366)
-    training: TrainingRange
+    training: TrainingRange | None = None
     lookback: int = Field(default=7, ge=0, le=366)
     columns: list[DeclaredColumn]
     enrichments: list[DeclaredEnrichment] = Field(default_factory=list)
@@ -59,22 +77,43 @@ class ModelDeclaration(DeclaredModel):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        """Refuse a name or columns that the contract would refuse later, in the middle of a job."""
+        """Refuse what would fail later, in the middle of a job."""
         try:
-            if self.name:
-                require_model_name(self.name)
-            _ = self.prediction_schema
+            names = self.prediction_schema.names
         except ContractError as error:
-            raise ValueError(str(error)) from error
-        if self.lookback > self.history_days:
-            raise ValueError(
+            raise inconsistency(str(error), "columns") from error
+        self._require_training(names)
+        self._require_schedule()
+        days = self.lookback if self.partitions.kind == "daily" else -(-self.lookback // 24)
+        if days > self.history_days:
+            raise inconsistency(
                 f"with lookback {self.lookback} and history_days {self.history_days} nobody knows what "
-                "became of the oldest previous batch"
+                "became of the oldest previous batch",
+                "lookback",
             )
-        for metric in self.training.metrics:
-            if metric.predicted not in self.prediction_schema.names:
-                raise ValueError(f"a metric names {metric.predicted}, which is none of the columns")
         return self
+
+    def _require_training(self, names: tuple[str, ...]) -> None:
+        """Refuse a training that is missing, or does not fit partitions and columns."""
+        training = self.training
+        if training is None:
+            if self.produced_by == "dagster":
+                raise inconsistency("it is missing, and Dagster scores with what it trained", "training")
+            return
+        for field in ("first_partition", "last_partition", "first_evaluated", "last_evaluated"):
+            if (partition := getattr(training, field)) is not None:
+                self.partitions.require_own(partition, "training", field)
+        for number, metric in enumerate(training.metrics):
+            if metric.predicted not in names:
+                raise inconsistency(
+                    f"a metric names {metric.predicted}, which is none of the columns",
+                    *("training", "metrics", number, "predicted"),
+                )
+
+    def _require_schedule(self) -> None:
+        """Refuse a schedule that could never do anything."""
+        if self.produced_by == "sagemaker" and "schedule" in self.model_fields_set:
+            raise inconsistency("SageMaker scores by a schedule of its own: leave this one out", "schedule")
 
     @cached_property
     def prediction_schema(self) -> PredictionSchema:
@@ -90,3 +129,33 @@ class ModelDeclaration(DeclaredModel):
             ),
             keys[0] if len(keys) == 1 else "",
         )
+
+    def named(self, model: str) -> ModelDeclaration:
+        """Return the declaration of the model that the file's folder names.
+
+        Raises:
+            InvalidNameError: That is no model name.
+        """
+        require_model_name(model)
+        fields: dict[str, Any] = {name: getattr(self, name) for name in DeclaredPipeline.model_fields}
+        return ModelDeclaration(name=model, **fields)
+
+
+class ModelDeclaration(DeclaredPipeline):
+    """One model: what is declared, and the name of the folder that declares it."""
+
+    name: str
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        """Refuse a name that the contract would refuse."""
+        try:
+            require_model_name(self.name)
+        except ContractError as error:
+            raise inconsistency(str(error), "name") from error
+        return self
+
+    @property
+    def asset_group(self) -> str:
+        """The group of its assets."""
+        return self.group or self.name

@@ -1,15 +1,74 @@
-"""Which partitions a model has."""
+"""Which partitions a model has, and when Dagster scores them."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText
+from pydantic import AfterValidator, Field, model_validator
+
+from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency
+from prediction_contract.batch import Partition
+
+_FORMS = {"daily": "2013-02-01", "hourly": "2013-02-01T05"}
+# A day's raw data is thought to be there an hour after its end; an hour's after ten minutes.
+_USUAL_TIMES = {"daily": "0 1 * * *", "hourly": "10 * * * *"}
+
+
+def _cron(value: str) -> str:
+    # Not while definitions load, unless a file gives one.
+    from dagster._utils.schedules import is_valid_cron_string  # noqa: PLC0415
+
+    if not is_valid_cron_string(value):
+        raise ValueError("it is no cron schedule of five fields, say 0 6 * * *")
+    return value
 
 
 class Partitions(DeclaredModel):
-    """Which partitions the model has: daily, from `start`; `end` is the first that is no longer one."""
+    """Which partitions the model has, in UTC.
 
-    kind: Literal["daily"] = "daily"
+    Attributes:
+        kind: Days or hours.
+        start: The first.
+        end: The first that is no longer one; without it, the present one is the last.
+    """
+
+    kind: Literal["daily", "hourly"] = "daily"
     start: PartitionText
     end: PartitionText | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """Refuse days of an hourly model, hours of a daily one, and a range without a partition."""
+        for field, value in (("start", self.start), ("end", self.end)):
+            if value is not None:
+                self.require_own(value, field)
+        if self.end is not None and self.end <= self.start:
+            raise inconsistency(f"end {self.end} is not later than start {self.start}", "end")
+        return self
+
+    def require_own(self, partition: str, *field: str) -> None:
+        """Refuse a partition of the other kind.
+
+        Raises:
+            ValidationError: It is one.
+        """
+        if Partition(partition).is_hourly != (self.kind == "hourly"):
+            raise inconsistency(f"{partition} is not {self.kind}: write it as {_FORMS[self.kind]}", *field)
+
+
+class DeclaredSchedule(DeclaredModel):
+    """When Dagster scores the model by itself.
+
+    Attributes:
+        cron: Five fields, in UTC; 01:00 for days and ten minutes past for hours unless given.
+        partition: The one that ended last before the tick, or the current one, which the tick lies in.
+        running: Whether the schedule runs from the start; otherwise a person turns it on.
+    """
+
+    cron: Annotated[str, AfterValidator(_cron)] | None = None
+    partition: Literal["ended", "current"] = "ended"
+    running: bool = Field(default=False)
+
+    def cron_of(self, partitions: Partitions) -> str:
+        """Return the cron schedule."""
+        return self.cron or _USUAL_TIMES[partitions.kind]

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText
+from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency
 from prediction_contract.metrics import Metric, Metrics
 
 
@@ -34,7 +34,13 @@ class TrainingRange(DeclaredModel):
         if any(given) and not all(given):
             raise ValueError("an evaluation needs first_evaluated, last_evaluated and metrics")
         if self.first_evaluated and self.first_evaluated <= self.last_partition:
-            raise ValueError(f"first_evaluated is not later than last_partition {self.last_partition}")
+            raise inconsistency(
+                f"first_evaluated is not later than last_partition {self.last_partition}", "first_evaluated"
+            )
+        for last, first in (("last_partition", "first_partition"), ("last_evaluated", "first_evaluated")):
+            until, since = getattr(self, last), getattr(self, first)
+            if until and since and until < since:
+                raise inconsistency(f"{last} {until} is earlier than {first} {since}", last)
         _ = self.metrics_text
         return self
 

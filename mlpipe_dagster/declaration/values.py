@@ -6,19 +6,33 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import dagster as dg
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
-from prediction_contract.batch import Partition
+from prediction_contract.batch import PARTITION_PATTERN, Partition
 from prediction_contract.errors import ContractError
 
 
-def _day(value: object) -> str:
+def _partition(value: object) -> str:
     # YAML reads an unquoted 2013-01-01 as a date.
     try:
         partition = Partition(str(value))
     except ContractError as error:
         raise ValueError(str(error)) from error
     return str(partition)
+
+
+def inconsistency(what: str, *field: str | int) -> ValidationError:
+    """Return the error for a validator over several fields to raise; it names the one to correct.
+
+    Args:
+        what: What is wrong.
+        field: The path of the field, as seen from the validator's own part of the declaration.
+    """
+    error = PydanticCustomError("inconsistent", "{what}", {"what": what})
+    return ValidationError.from_exception_data(
+        "declaration", [{"type": error, "loc": field, "input": ".".join(map(str, field))}]
+    )
 
 
 def _share(value: object) -> str:
@@ -32,7 +46,10 @@ def _share(value: object) -> str:
     return format(share, "f")
 
 
-PartitionText = Annotated[str, BeforeValidator(_day)]
+# A pattern is what `dg check yaml` can judge without loading the code location.
+PartitionText = Annotated[
+    str, BeforeValidator(_partition), Field(json_schema_extra={"pattern": f"^{PARTITION_PATTERN}$"})
+]
 Share = Annotated[str, BeforeValidator(_share)]
 
 

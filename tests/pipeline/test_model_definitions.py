@@ -90,10 +90,15 @@ def test_one_sensor_watches_over_all_models(loaded: dg.Definitions) -> None:
 
 def test_the_column_schema_is_shown_beside_predictions_and_tables(loaded: dg.Definitions) -> None:
     """A person sees the declared columns and their types in the catalogue."""
-    for asset in ("predictions", "dynamodb", "snowflake"):
+    spelt = {
+        "predictions": "expected_delay_minutes",
+        "dynamodb": "expected_delay_minutes",
+        "snowflake": "EXPECTED_DELAY_MINUTES",
+    }
+    for asset, name in spelt.items():
         node = loaded.resolve_asset_graph().get(dg.AssetKey(["flight_delay", asset]))
         schema = node.metadata["dagster/column_schema"]
-        assert ("expected_delay_minutes", "decimal(7,2)") in {(col.name, col.type) for col in schema.columns}
+        assert (name, "decimal(7,2)") in {(col.name, col.type) for col in schema.columns}
 
 
 @pytest.mark.parametrize(("lookback", "is_read"), [(0, False), (1, True)])

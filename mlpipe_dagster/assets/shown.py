@@ -1,0 +1,66 @@
+"""What Dagster shows of every asset of a model: tags, columns, links to the code."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.asset_names import MODEL_TAG, PREDICTIONS
+from mlpipe_dagster.assets.column_lineage import stored_name
+from mlpipe_dagster.declaration import ModelDeclaration
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def asset_tags(declaration: ModelDeclaration) -> dict[str, str]:
+    """Return the tags of all assets of a model."""
+    return {MODEL_TAG: declaration.name, **declaration.tags}
+
+
+def code_links(model: str, function: str | None = None) -> dict[str, Any]:
+    """Return metadata that leads to the model's `defs.yaml`, and to the function that makes the asset.
+
+    Args:
+        model: The model's name.
+        function: `features`, `train` or `predict`; None for an asset that no function of the model makes.
+    """
+    links = []
+    declared = _ROOT / "mlpipe_dagster" / "defs" / model / "defs.yaml"
+    if declared.is_file():
+        links.append(dg.LocalFileCodeReference(file_path=str(declared), line_number=1, label="declaration"))
+    if function is not None:
+        module = _ROOT / "sagemaker_scripts" / "models" / model / f"{function}.py"
+        if module.is_file():
+            line = _line_of(module, function)
+            links.append(dg.LocalFileCodeReference(file_path=str(module), line_number=line, label=function))
+    if not links:
+        return {}
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=links)}
+
+
+def _line_of(module: Path, function: str) -> int:
+    lines = module.read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, 1) if line.startswith(f"def {function}(")), 1)
+
+
+def column_schema(declaration: ModelDeclaration, asset: str = PREDICTIONS) -> dg.TableSchema:
+    """Return the declared columns as Dagster shows them, spelt as the asset's store spells them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                stored_name(asset, column.name, is_key=column.key),
+                column.type,
+                description=column.description or None,
+                constraints=_constraints(nullable=column.nullable and not column.key, unique=column.key),
+            )
+            for column in declaration.columns
+        ]
+    )
+
+
+@cache
+def _constraints(*, nullable: bool, unique: bool) -> dg.TableColumnConstraints:
+    return dg.TableColumnConstraints(nullable=nullable, unique=unique)

@@ -1,0 +1,44 @@
+"""A model's schedule: each tick scores the partition that ended last, or the current one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from mlpipe_dagster.asset_names import MODEL_TAG, score_job_name
+from mlpipe_dagster.declaration import ModelDeclaration
+from prediction_contract.batch import Partition
+
+
+def scoring_schedule(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> dg.ScheduleDefinition:
+    """Return the schedule that starts a model's score job; stopped at first unless declared as running."""
+    declared = declaration.schedule
+
+    def newest_partition(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        partition = due_partition(declaration, context.scheduled_execution_time)
+        if not partitions.has_partition_key(partition.dagster_key):
+            return dg.SkipReason(f"{partition} is no partition of {declaration.name}")
+        return dg.RunRequest(partition_key=partition.dagster_key)
+
+    return dg.ScheduleDefinition(
+        name=score_job_name(declaration.name),
+        job_name=score_job_name(declaration.name),
+        cron_schedule=declared.cron_of(declaration.partitions),
+        execution_timezone="UTC",
+        execution_fn=newest_partition,
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if declared.running
+        else dg.DefaultScheduleStatus.STOPPED,
+        tags={MODEL_TAG: declaration.name},
+        description=f"Scores the {declared.partition} partition of {declaration.name}.",
+    )
+
+
+def due_partition(declaration: ModelDeclaration, moment: datetime) -> Partition:
+    """Return the partition that a tick at a moment is to score, whether the model has it or not."""
+    text = moment.astimezone(UTC).isoformat()
+    current = Partition(text[:13] if declaration.partitions.kind == "hourly" else text[:10])
+    return current if declaration.schedule.partition == "current" else current.earlier(1)
