@@ -15,8 +15,8 @@ _MILLION = 1_000_000
 class Prices:
     """List prices in US dollars, of us-east-1 in November 2026; an account's own are set by the environment.
 
-    Each is `MLPIPE_PRICE_` and its name in capitals. Prices of machines are `MLPIPE_PRICE_ML_M5_XLARGE` and the
-    like, per hour; those of a machine without a price are left out of the estimate.
+    Each is `MLPIPE_PRICE_` and its name in capitals. Prices of machines are `MLPIPE_PRICE_ML_M5_XLARGE` and
+    the like, per hour; a machine without a price is left out of the estimate.
 
     Attributes:
         dynamodb_million_writes: Per million write request units, on demand.

@@ -11,6 +11,10 @@ from mlpipe_dagster.resources.job_runs import GlueJobs, SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.sensors.done_files import done_files_sensor
+from mlpipe_dagster.sensors.live_batches import live_batches_sensor
+from mlpipe_dagster.sensors.projection import projection_sensor
+from mlpipe_dagster.sensors.served_models import served_models
+from mlpipe_dagster.sensors.serving_regions import serving_regions_sensor
 
 # Dagster's own notes on its own components: a user's log starts clean.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning, module="dagster")
@@ -41,9 +45,16 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
         and assets.partitions_def is not None
     }
     jobs = {job.name: job for job in models.jobs or ()}
+    served = served_models(models)
+    load_jobs = [jobs[load_job_name(model)] for model in partitions]
     platform = Platform()
     return dg.Definitions(
-        sensors=[done_files_sensor([jobs[load_job_name(model)] for model in partitions], partitions)]
+        sensors=[
+            done_files_sensor(load_jobs, partitions),
+            live_batches_sensor(served, load_jobs),
+            projection_sensor(served),
+            serving_regions_sensor(served),
+        ]
         if partitions
         else [],
         resources={

@@ -45,7 +45,13 @@ class OnlineCount:
 
 
 def count_online(
-    bucket: DataBucket, dynamodb: Any, table: str, manifest: Manifest, *, most_lines: int = MOST_LINES
+    bucket: DataBucket,
+    dynamodb: Any,
+    table: str,
+    manifest: Manifest,
+    *,
+    most_lines: int = MOST_LINES,
+    expires_not_before: int = 0,
 ) -> OnlineCount:
     """Look the rows of a batch's JSON parts up in the online table; of a large batch some of several parts.
 
@@ -55,6 +61,8 @@ def count_online(
         table: The online table's name.
         manifest: The batch's.
         most_lines: How many lines are read at most.
+        expires_not_before: Items that expire earlier, in seconds since 1970, are those of an earlier load and
+            do not count.
 
     Raises:
         ObjectMissingError: A JSON part is gone.
@@ -72,11 +80,24 @@ def count_online(
                 stored = items.read(item)
             except DamagedItemError:
                 continue
+            if stored.expires_at < expires_not_before:
+                continue
             if not is_whole and stored.row.checksum != expected.get(stored.row.key):
                 continue
             rows += 1
             checksum += stored.row.checksum
     return OnlineCount(asked=asked, found=RowTally(rows=rows, checksum=checksum), is_whole=is_whole)
+
+
+def first_accepted_key(bucket: DataBucket, manifest: Manifest) -> str | None:
+    """Return an entity that a batch's stores have, or None if all of its rows were refused.
+
+    A key that stands in the first lines more than once is passed over: all its rows are in quarantine.
+    """
+    seen: dict[str, int] = {}
+    for row in islice(_rows(bucket, manifest, None), _KEYS_PER_REQUEST):
+        seen[row.key] = seen.get(row.key, 0) + 1
+    return next((key for key, times in seen.items() if times == 1), None)
 
 
 def _rows(bucket: DataBucket, manifest: Manifest, most_lines: int | None) -> Iterator[Row]:

@@ -14,6 +14,7 @@ from prediction_contract.registry import publication_rules
 from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
+    LoadState,
     PublicationEntry,
     ReleaseState,
     Request,
@@ -33,6 +34,7 @@ class Outcome(StrEnum):
 
     LIVE = "live"
     HISTORY = "history"
+    WAITING = "waiting"
     UNCHANGED = "unchanged"
     HELD = "held"
     RELEASED = "released"
@@ -45,8 +47,8 @@ class Publication:
     Attributes:
         model: The model.
         outcome: `live` if the pointer moved to the batch or stood there already, `history` if the batch stays
-            loaded without becoming live, `unchanged` if the request had been carried out before; `held` and
-            `released` of automatic publication.
+            loaded without becoming live, `waiting` if a person must publish it, `unchanged` if it was
+            carried out before; `held` and `released` of automatic publication.
         batch_id: The batch that was asked for.
         live_batch_id: The batch that is live now.
         sequence: The newest publication's number.
@@ -95,9 +97,12 @@ class Publisher:
 
         Raises:
             RuleViolationError: A rule stands against it that does not merely make it history.
-            PublishingError: The registry does not know the batch.
+            PublishingError: The registry does not know the batch, it failed its checks and no person decided
+                otherwise, or the model is in shadow and a person did.
             RegistryUnavailableError: The registry did not take the change in time.
         """
+        if kept_back := self._kept_back(batch_id, request):
+            return kept_back
         try:
             changed = self.registry.carry_out(lambda: self._publish(batch_id, request, serving))
         except RuleViolationError as violation:
@@ -137,6 +142,44 @@ class Publisher:
         if not changed:
             return self._moved(changed, None)
         return self._result(Outcome.HELD if held else Outcome.RELEASED, None)
+
+    def _kept_back(self, batch_id: str, request: Request) -> Publication | None:
+        """Return why a verified batch does not become live by the model's declaration, or None if it may."""
+        record, mode = self._record(batch_id), self.declaration.publication.mode
+        if record.load_state != LoadState.VERIFIED or record.release_state == ReleaseState.LIVE:
+            # The registry's rules have the word.
+            return None
+        if mode == "shadow":
+            if not request.automatic:
+                raise PublishingError(
+                    "The model is declared to be in shadow: none of its batches becomes live",
+                    remedy="Declare another publication mode first",
+                    model=self.model,
+                    batch_id=batch_id,
+                )
+            return self._result(
+                Outcome.HISTORY,
+                batch_id,
+                condition="model_is_not_in_shadow",
+                reason="The model is in shadow: its batches are loaded and verified, and never live",
+            )
+        if not request.automatic:
+            return None
+        if record.check_faults and record.release_state == ReleaseState.UNPUBLISHED:
+            raise PublishingError(
+                f"The batch failed its checks: {record.check_faults}",
+                remedy="Publish it explicitly if it shall be live all the same",
+                model=self.model,
+                batch_id=batch_id,
+            )
+        if mode == "manual":
+            return self._result(
+                Outcome.WAITING,
+                batch_id,
+                condition="publication_is_automatic",
+                reason=f"A person publishes batches of this model: mlpipe publish {self.model} {batch_id}",
+            )
+        return None
 
     def pointer(self) -> LivePointer | None:
         """Return the home region's pointer."""

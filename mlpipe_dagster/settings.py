@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from mlpipe_dagster.api_settings import ApiSettings
+from mlpipe_dagster.costs import Prices
 from prediction_contract.errors import ContractError
 from prediction_contract.resource_names import Deployment
 from prediction_contract.warehouse_table import SESSION_PARAMETERS
@@ -56,6 +57,7 @@ class Settings:
         provider_urls: Base addresses of third-party providers by name, say `weather`.
         snowflake: How the warehouse is reached.
         api: How clients reach the deployed API; None where the environment does not say.
+        prices: What estimates of cost are made with.
     """
 
     deployment: Deployment
@@ -69,6 +71,7 @@ class Settings:
     provider_urls: Mapping[str, str]
     snowflake: SnowflakeSettings
     api: ApiSettings | None = None
+    prices: Prices = field(default_factory=Prices)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -107,6 +110,7 @@ class Settings:
             },
             snowflake=_snowflake(environment),
             api=ApiSettings.from_environment(environment),
+            prices=_prices(environment),
         )
 
     def connector_arguments(self) -> dict[str, Any]:
@@ -149,6 +153,15 @@ def _required(environment: Mapping[str, str], name: str) -> str:
             remedy="Run `make up`, which writes .env, or set it as deployed",
         )
     return value
+
+
+def _prices(environment: Mapping[str, str]) -> Prices:
+    try:
+        return Prices.from_environment(environment)
+    except ValueError as error:
+        raise SettingsError(
+            f"A variable MLPIPE_PRICE_... is no number: {error}", remedy="Correct or unset it"
+        ) from error
 
 
 def _snowflake(environment: Mapping[str, str]) -> SnowflakeSettings:

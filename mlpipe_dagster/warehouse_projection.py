@@ -11,6 +11,7 @@ from prediction_contract.schema import PredictionSchema
 from prediction_contract.warehouse_table import (
     ProjectedPublication,
     WarehouseTable,
+    count_projected,
     create_publications,
     insert_publication,
     projected_sequences,
@@ -27,6 +28,10 @@ class WarehouseSession:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query without placeholders."""
+        return self._query(statement)
 
     def batch_tally(self, model: str, schema: PredictionSchema, batch_id: str) -> RowTally:
         """Return a batch's rows and their summed checksum as they stand in the model's table.
@@ -48,11 +53,21 @@ class WarehouseSession:
         self._query(create_publications())
         return max(self._projected(model), default=0)
 
+    def projected_count(self) -> dict[str, tuple[int, int]]:
+        """Return, by model, how many sequences the projection holds and the highest of them."""
+        self._query(create_publications())
+        counted = self._query(count_projected())
+        return {str(model): (int(count), int(highest)) for model, count, highest in counted}
+
+    def missing_publications(self, model: str, entries: Iterable[PublicationEntry]) -> list[PublicationEntry]:
+        """Return the entries that the projection lacks."""
+        there = self._projected(model)
+        return [entry for entry in entries if entry.sequence not in there]
+
     def project(self, model: str, entries: Iterable[PublicationEntry]) -> int:
         """Add the publications that the projection lacks; return how many there were."""
         self._query(create_publications())
-        there = self._projected(model)
-        missing = [entry for entry in entries if entry.sequence not in there]
+        missing = self.missing_publications(model, entries)
         for entry in missing:
             self._query(
                 insert_publication(),

@@ -249,3 +249,9 @@ def projected_sequences() -> str:
         f"SELECT {quoted('SEQUENCE')}, {quoted('BATCH_ID')} FROM {PUBLICATIONS} "
         f"WHERE {quoted('MODEL')} = %s ORDER BY {quoted('SEQUENCE')}"
     )
+
+
+def count_projected() -> str:
+    """Return the query of every model's projected sequences: the model, how many there are, the highest."""
+    model, sequence = quoted("MODEL"), quoted("SEQUENCE")
+    return f"SELECT {model}, COUNT(DISTINCT {sequence}), MAX({sequence}) FROM {PUBLICATIONS} GROUP BY {model}"

@@ -7,16 +7,37 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.asset_names import DYNAMODB, PUBLICATION, SNOWFLAKE, asset_key
+from mlpipe_dagster.batch_card import batch_facts, drift_table, pictures, sample
+from mlpipe_dagster.assets.shown import asset_tags, code_links
 from mlpipe_dagster.batch_choice import BatchConfig, chosen_batch
+from mlpipe_dagster.batch_consumption import batch_consumption
+from mlpipe_dagster.batch_examination import Examiner
+from mlpipe_dagster.batch_loading import load_report
+from mlpipe_dagster.checks.quality import examined
+from mlpipe_dagster.console_links import console_links
+from mlpipe_dagster.costs import estimated_costs
+from mlpipe_dagster.data_bucket import ObjectMissingError
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.intents import intent_of
 from mlpipe_dagster.noticing import ManifestReplacedError, registered_manifest
-from mlpipe_dagster.publishing import Publication, Publisher, known_batch, serving_text
+from mlpipe_dagster.op_signatures import read_once
+from mlpipe_dagster.pools import SNOWFLAKE_POOL
+from mlpipe_dagster.publishing import (
+    Publication,
+    Publisher,
+    PublishingError,
+    known_batch,
+    serving_text,
+)
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
+from mlpipe_dagster.sensors.served_models import publication_facts
+from mlpipe_dagster.warehouse_projection import WarehouseSession
 from prediction_contract.errors import RuleViolationError
-from prediction_contract.registry.records import Request
+from prediction_contract.load_report import LoadReport
+from prediction_contract.manifest import Manifest
+from prediction_contract.registry.records import BatchRecord, LoadState, Request
 
 _RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
 
@@ -42,12 +63,16 @@ def publication_asset(
         deps=[asset_key(model, DYNAMODB), asset_key(model, SNOWFLAKE)],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
-        group_name=model,
+        group_name=declaration.asset_group,
         owners=declaration.owners,
+        tags=asset_tags(declaration),
         kinds={"dynamodb", "snowflake"},
+        metadata=publication_facts(declaration),
         retry_policy=_RETRIES,
         description="Which batch readers see; a batch that may not become live is materialized as history.",
+        pool=SNOWFLAKE_POOL,
     )
+    @read_once
     def publication(
         context: dg.AssetExecutionContext, config: PublicationConfig, platform: Platform, warehouse: Warehouse
     ) -> dg.MaterializeResult[Any]:
@@ -67,6 +92,8 @@ def publication_asset(
         )
         with warehouse.session() as session:
             session.ensure_view(model, manifest.schema)
+            # Against what is live now, and before that changes.
+            card = batch_card(session, platform, declaration, manifest)
             publisher = Publisher(
                 registry=registry,
                 deployment=settings.deployment,
@@ -78,15 +105,52 @@ def publication_asset(
             serving = serving_text(declaration, manifest, settings.provider_url)
             try:
                 published = publisher.publish(batch_id, request, serving)
-            except RuleViolationError as violation:
-                raise final_failure(context, str(violation)) from violation
+            except (PublishingError, RuleViolationError) as refusal:
+                raise final_failure(context, str(refusal)) from refusal
             projected = session.project(model, registry.publications(model))
         context.log.info("%s: %s %s", batch_id, published.outcome, published.reason)
         return dg.MaterializeResult(
-            metadata={**publication_metadata(published), "newly_projected": projected}
+            metadata={**publication_metadata(published), "newly_projected": projected, **card}
         )
 
     return publication
+
+
+def batch_card(
+    session: WarehouseSession, platform: Platform, declaration: ModelDeclaration, manifest: Manifest
+) -> dict[str, Any]:
+    """Examine a verified batch, keep the verdict that gates it, and return what a person sees of it.
+
+    A publication that is materialized by itself so obeys the same rules as one in the job that loads. In that
+    job Snowflake answers from its result cache: the checks have just asked the same.
+    """
+    record = known_batch(platform.registry, declaration.name, manifest.batch_id)
+    if record.load_state != LoadState.VERIFIED:
+        return {}
+    found = examined(session, platform, declaration, manifest.schema, manifest.batch_id)
+    examiner = Examiner(query=session.rows, declaration=declaration, schema=manifest.schema)
+    report = verified_report(platform, record)
+    consumed = batch_consumption(platform, manifest, report)
+    deployment = platform.settings.deployment
+    return {
+        **batch_facts(
+            manifest,
+            report,
+            estimated_costs(consumed, platform.settings.prices),
+            console_links(deployment, manifest, report.job_run_id if report else None),
+        ),
+        **drift_table(found),
+        **pictures(declaration, manifest.batch_id, found),
+        **sample(declaration, examiner, manifest.batch_id),
+    }
+
+
+def verified_report(platform: Platform, record: BatchRecord) -> LoadReport | None:
+    """Return the report of a batch's verified load, or None if its time on S3 is over."""
+    try:
+        return load_report(platform.bucket, record.model, record.batch_id, record.verified_attempt or 0)
+    except ObjectMissingError:
+        return None
 
 
 def publication_metadata(published: Publication) -> dict[str, Any]:

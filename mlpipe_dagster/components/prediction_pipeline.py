@@ -24,6 +24,9 @@ from mlpipe_dagster.assets.publication import publication_asset
 from mlpipe_dagster.assets.tables import tables_asset
 from mlpipe_dagster.assets.training_data import features_asset, trained_model_asset
 from mlpipe_dagster.checks.adds_up import adds_up_check
+from mlpipe_dagster.checks.api_canary import api_canary_check
+from mlpipe_dagster.checks.live_batch import live_batch_checks
+from mlpipe_dagster.checks.quality import quality_checks
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
 from mlpipe_dagster.declaration import DeclaredPipeline, ModelDeclaration
 from mlpipe_dagster.schedules.scoring import scoring_schedule
@@ -70,6 +73,9 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
         ],
         asset_checks=[
             adds_up_check(declaration),
+            quality_checks(declaration),
+            live_batch_checks(declaration, partitions),
+            api_canary_check(declaration),
         ],
         jobs=pipeline_jobs(declaration, partitions),
         schedules=[scoring_schedule(declaration, partitions)] if scores else [],
@@ -111,7 +117,7 @@ def pipeline_jobs(
         dg.define_asset_job(
             load_job_name(model),
             selection=dg.AssetSelection.assets(*tables, keys[PUBLICATION])
-            | dg.AssetSelection.checks_for_assets(*tables),
+            | dg.AssetSelection.checks_for_assets(*tables, keys[PUBLICATION]),
             partitions_def=partitions,
             tags=tags,
             description=f"Loads, checks and publishes one batch of {model}.",

@@ -29,6 +29,7 @@ class DeclaredColumn(DeclaredModel):
         key: Whether it names the entity.
         description: For people.
         derived_from: The columns of the features that it is made of, for the lineage of columns.
+        sensitive: Whether Dagster shows none of its values: no sample, no picture, no bound of a bin.
     """
 
     name: str
@@ -37,3 +38,4 @@ class DeclaredColumn(DeclaredModel):
     key: bool = False
     description: str = ""
     derived_from: list[str] = Field(default_factory=list)
+    sensitive: bool = False

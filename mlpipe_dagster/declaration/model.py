@@ -12,13 +12,17 @@ from mlpipe_dagster.declaration.columns import DeclaredColumn
 from mlpipe_dagster.declaration.compute import Compute
 from mlpipe_dagster.declaration.enrichment import DeclaredEnrichment
 from mlpipe_dagster.declaration.partitions import DeclaredSchedule, Partitions
+from mlpipe_dagster.declaration.publication import DeclaredPublication
 from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.declaration.training import TrainingRange
 from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency
 from prediction_contract.errors import ContractError
 from prediction_contract.resource_names import require_model_name
-from prediction_contract.schema import Column, ColumnType, PredictionSchema
+from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
+
+NUMERIC = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
+
 
 _OWNER = "team:[A-Za-z0-9_]+|[^@\\s]+@[^@\\s]+"
 
@@ -49,7 +53,8 @@ class DeclaredPipeline(DeclaredModel):
         lookback: How many partitions back the previous batch may lie; 0 for none.
         columns: Of its predictions.
         enrichments: Of its answers.
-        quality: What a batch may lack.
+        quality: What a batch may lack, and must be like.
+        publication: How its batches become live.
         retention: How long things live.
         processing: The machine of feature and score jobs.
         training_compute: The machine of training jobs.
@@ -69,6 +74,7 @@ class DeclaredPipeline(DeclaredModel):
     columns: list[DeclaredColumn]
     enrichments: list[DeclaredEnrichment] = Field(default_factory=list)
     quality: Quality = Field(default_factory=Quality)
+    publication: DeclaredPublication = Field(default_factory=DeclaredPublication)
     retention: Retention = Field(default_factory=Retention)
     processing: Compute = Field(default_factory=Compute)
     training_compute: Compute = Field(
@@ -91,6 +97,7 @@ class DeclaredPipeline(DeclaredModel):
                 "became of the oldest previous batch",
                 "lookback",
             )
+        self._require_quality(names)
         return self
 
     def _require_training(self, names: tuple[str, ...]) -> None:
@@ -114,6 +121,20 @@ class DeclaredPipeline(DeclaredModel):
         """Refuse a schedule that could never do anything."""
         if self.produced_by == "sagemaker" and "schedule" in self.model_fields_set:
             raise inconsistency("SageMaker scores by a schedule of its own: leave this one out", "schedule")
+
+    def _require_quality(self, names: tuple[str, ...]) -> None:
+        """Refuse rules of columns that are not there, and bounds of what is no number."""
+        if unknown := self.quality.named_columns.difference(names):
+            raise inconsistency(
+                f"quality names {', '.join(sorted(unknown))}, which is none of the columns", "quality"
+            )
+        kinds = {column.name: column.type.kind for column in self.prediction_schema.columns}
+        for number, rule in enumerate(self.quality.columns):
+            if not (rule.minimum is rule.maximum is None or kinds[rule.column] in NUMERIC):
+                raise inconsistency(
+                    f"quality gives {rule.column} bounds, which is a {kinds[rule.column]} and no number",
+                    *("quality", "columns", number),
+                )
 
     @cached_property
     def prediction_schema(self) -> PredictionSchema:

@@ -2,16 +2,139 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from mlpipe_dagster.declaration.values import DeclaredModel, Share
 
 
+def _number(value: object) -> str:
+    # As text, because a YAML float is a binary one, and a bound of 0.1 is meant as it is written.
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise ValueError("it is no finite number")
+    return format(number, "f")
+
+
+Number = Annotated[str, BeforeValidator(_number)]
+
+
+class ColumnRule(DeclaredModel):
+    """What the values of one column must be like; a batch that breaks it is not published automatically.
+
+    Attributes:
+        column: One of the model's columns.
+        null_rate: The highest share of rows without a value.
+        minimum: The least value of a numeric column.
+        maximum: The greatest value of a numeric column.
+        unique: Whether no value may occur twice.
+    """
+
+    column: str
+    null_rate: Share | None = None
+    minimum: Number | None = None
+    maximum: Number | None = None
+    unique: bool = False
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        """Refuse a rule that no batch could break, and one that every batch breaks."""
+        if not self.unique and all(each is None for each in (self.null_rate, self.minimum, self.maximum)):
+            raise ValueError("the rule states none of null_rate, minimum, maximum and unique")
+        bounds = (self.minimum, self.maximum)
+        if None not in bounds and Decimal(str(self.minimum)) > Decimal(str(self.maximum)):
+            raise ValueError(f"minimum {self.minimum} is greater than maximum {self.maximum}")
+        return self
+
+
+class RowsAgainstLive(DeclaredModel):
+    """How many rows a batch must have, as a multiple of those of the live one."""
+
+    at_least: float = Field(default=0.5, ge=0, le=1)
+    at_most: float = Field(default=2.0, ge=1)
+
+
+class CoverageOfLive(DeclaredModel):
+    """Which share of the live batch's entities a batch must have.
+
+    Attributes:
+        warn: Below it the check warns.
+        block: Below it the batch is not published automatically.
+    """
+
+    warn: float = Field(default=0.9, ge=0, le=1)
+    block: float = Field(default=0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        """Refuse a block that comes before its warning."""
+        if self.block > self.warn:
+            raise ValueError(f"block {self.block} is greater than warn {self.warn}")
+        return self
+
+
+class DriftThresholds(DeclaredModel):
+    """How far a column's values may have moved, as a population stability index; None for however far.
+
+    Attributes:
+        warn: From it on the check warns.
+        block: From it on the batch is not published automatically.
+    """
+
+    warn: float | None = Field(default=0.25, gt=0)
+    block: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        """Refuse a block that comes before its warning."""
+        if self.warn is not None and self.block is not None and self.block < self.warn:
+            raise ValueError(f"block {self.block} is less than warn {self.warn}")
+        return self
+
+
+class ColumnDrift(DriftThresholds):
+    """The thresholds of one column."""
+
+    column: str
+
+
+class Drift(DriftThresholds):
+    """The thresholds of all numeric and boolean columns, and those of single ones in their place."""
+
+    columns: list[ColumnDrift] = Field(default_factory=list)
+
+    def of(self, column: str) -> DriftThresholds:
+        """Return the thresholds of a column."""
+        return next((each for each in self.columns if each.column == column), self)
+
+
 class Quality(DeclaredModel):
-    """What a batch may lack: so many refused rows, or that share of them, do not refuse it."""
+    """What a batch may lack to be loaded, and must be like to be published automatically.
+
+    Attributes:
+        quarantine_rows: So many refused rows do not refuse the batch, nor does
+        quarantine_rate: that share of them.
+        verify: Whether a load reads every row back, or a sample.
+        columns: Rules of single columns.
+        rows: Rows against the live batch; nothing is asked if left out.
+        coverage: Entities against the live batch; nothing is asked if left out.
+        drift: Values against the live batch.
+    """
 
     quarantine_rows: int = Field(default=10, ge=0)
     quarantine_rate: Share = "0.001"
     verify: Literal["full", "sample"] = "full"
+    columns: list[ColumnRule] = Field(default_factory=list)
+    rows: RowsAgainstLive | None = None
+    coverage: CoverageOfLive | None = None
+    drift: Drift = Field(default_factory=Drift)
+
+    @property
+    def named_columns(self) -> frozenset[str]:
+        """The columns that rules and thresholds name."""
+        return frozenset(each.column for each in (*self.columns, *self.drift.columns))

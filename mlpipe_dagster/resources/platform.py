@@ -24,6 +24,7 @@ class Platform(dg.ConfigurableResource):
     read_seconds: int = READ_SECONDS
 
     _clients: dict[tuple[str, bool], Any] = PrivateAttr(default_factory=dict)
+    _replicas: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @cached_property
     def settings(self) -> Settings:
@@ -49,6 +50,12 @@ class Platform(dg.ConfigurableResource):
                 read_seconds=self.read_seconds,
             )
         return self._clients[service, repeats]
+
+    def dynamodb_in(self, region: str) -> Any:
+        """Return the boto3 DynamoDB client of a serving region, for what its replicas hold."""
+        if region not in self._replicas:
+            self._replicas[region] = new_client("dynamodb", region, read_seconds=self.read_seconds)
+        return self._replicas[region]
 
     @property
     def registry(self) -> RegistryTable:

@@ -28,6 +28,21 @@ class Warehouse(dg.ConfigurableResource):
         threading.Thread(target=importlib.import_module, args=("dagster_snowflake",), daemon=True).start()
 
     @contextmanager
+    def quick_session(self) -> Iterator[WarehouseSession]:
+        """Open the same session by the connector alone, for a sensor's tick.
+
+        dagster-snowflake's resource takes longer to import than a tick should.
+
+        Raises:
+            snowflake.connector.errors.Error: Snowflake does not answer, or refuses the login.
+        """
+        from snowflake import connector  # noqa: PLC0415  # not while definitions load
+
+        arguments = {"login_timeout": self.login_seconds, **self.platform.settings.connector_arguments()}
+        with connector.connect(**arguments) as connection:
+            yield WarehouseSession(connection)
+
+    @contextmanager
     def session(self) -> Iterator[WarehouseSession]:
         """Open a session for as long as the context lasts.
 

@@ -138,6 +138,8 @@ class BatchRecord(_Stored):
         published_sequence: The last publication that made the batch live.
         superseded_sequence: The publication that replaced it, unless it is live.
         refusal_reason: Why the batch was refused.
+        checked_attempt: The load attempt whose rows the model's quality and drift rules were last applied to.
+        check_faults: Which of them the batch broke so that nothing automatic may publish it; absent if none.
     """
 
     model: str
@@ -164,6 +166,8 @@ class BatchRecord(_Stored):
     published_sequence: int | None = None
     superseded_sequence: int | None = None
     refusal_reason: str | None = None
+    checked_attempt: int | None = None
+    check_faults: str | None = None
 
     @property
     def key(self) -> RecordKey:

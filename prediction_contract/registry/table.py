@@ -79,9 +79,16 @@ class RegistryTable:
         item = self._item(publication_key(model, sequence))
         return PublicationEntry.from_item(item) if item else None
 
-    def batches(self, model: str) -> list[BatchRecord]:
-        """Return all batch records of a model, the oldest batch first."""
-        return [BatchRecord.from_item(item) for item in self._query(model, "batch#")]
+    def batches(self, model: str, *, minted_from: str = "") -> list[BatchRecord]:
+        """Return the batch records of a model, the oldest batch first.
+
+        Args:
+            model: The model's name.
+            minted_from: The beginning of a batch id, say `20130201T`: earlier batches are neither read nor
+                returned.
+        """
+        items = self._query(model, "batch#", first=f"batch#{minted_from}")
+        return [BatchRecord.from_item(item) for item in items]
 
     def publications(self, model: str, *, after: int = 0) -> list[PublicationEntry]:
         """Return a model's publication entries with a higher sequence than `after`, in their order."""
@@ -174,13 +181,18 @@ class RegistryTable:
         answer = self._client.get_item(TableName=self._name, Key=key.item(), ConsistentRead=True)
         return answer.get("Item")
 
-    def _query(self, model: str, prefix: str) -> Iterable[Mapping[str, Any]]:
+    def _query(self, model: str, prefix: str, first: str = "") -> Iterable[Mapping[str, Any]]:
         pages = self._client.get_paginator("query").paginate(
             TableName=self._name,
             ConsistentRead=True,
-            KeyConditionExpression="#model = :model AND begins_with(#record, :prefix)",
+            KeyConditionExpression="#model = :model AND #record BETWEEN :first AND :last",
             ExpressionAttributeNames={"#model": "model", "#record": "record"},
-            ExpressionAttributeValues={":model": {"S": model}, ":prefix": {"S": prefix}},
+            ExpressionAttributeValues={
+                ":model": {"S": model},
+                ":first": {"S": first or prefix},
+                # What follows a prefix is ASCII below it.
+                ":last": {"S": f"{prefix}~"},
+            },
         )
         for page in pages:
             yield from page["Items"]

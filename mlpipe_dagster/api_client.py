@@ -1,0 +1,135 @@
+"""The deployed API as its clients reach it: its public address, and a token by client credentials."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlpipe_dagster.api_settings import ApiSettings
+from prediction_contract.errors import ContractError
+
+_SECONDS = 10
+_MOST_BYTES = 1 << 20
+
+
+class ApiUnreachableError(ContractError):
+    """The API, or who issues its tokens, does not answer as it should."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiAnswer:
+    """What the API answered to one question.
+
+    Attributes:
+        status: The HTTP status.
+        batch_id: The batch that the answer is of, if it is a prediction.
+        request_id: Leads to the API's log line.
+    """
+
+    status: int
+    batch_id: str | None
+    request_id: str
+
+
+class PublicApi:
+    """The API of one deployment.
+
+    Args:
+        settings: Where it is, and who issues its tokens.
+        secrets: A boto3 Secrets Manager client, for the client's credentials.
+    """
+
+    def __init__(self, settings: ApiSettings, secrets: Any) -> None:
+        self._settings = settings
+        self._secrets = secrets
+        self._token = ""
+
+    def prediction(self, model: str, entity_id: str) -> ApiAnswer:
+        """Ask for one entity's live prediction, without enrichment.
+
+        Raises:
+            ApiUnreachableError: There is no token, or no answer.
+        """
+        path = f"/v1/models/{model}/predictions/{urllib.parse.quote(entity_id, safe='')}?enrich=none"
+        request = urllib.request.Request(  # noqa: S310  # the operator's own address
+            self._settings.url + path, headers={"Authorization": f"Bearer {self._bearer()}"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
+                return _read(answer.status, answer.read(_MOST_BYTES), answer.headers)
+        except urllib.error.HTTPError as error:
+            with error:
+                return _read(error.code, error.read(_MOST_BYTES), error.headers)
+        except OSError as error:
+            raise ApiUnreachableError(
+                f"{self._settings.url} does not answer: {error}",
+                remedy="Look at the load balancer and at MLPIPE_API_URL",
+                model=model,
+            ) from error
+
+    def _bearer(self) -> str:
+        if self._token:
+            return self._token
+        settings = self._settings
+        try:
+            secret = self._secrets.get_secret_value(SecretId=settings.token_client_secret)["SecretString"]
+            credentials = json.loads(secret)
+            basic = f"{credentials['client_id']}:{credentials['client_secret']}"
+            form = {"grant_type": "client_credentials", "scope": settings.token_scope}
+            request = urllib.request.Request(  # noqa: S310  # the operator's own address
+                settings.token_url,
+                data=urllib.parse.urlencode(form).encode(),
+                headers={"Authorization": f"Basic {base64.b64encode(basic.encode()).decode()}"},
+            )
+            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
+                self._token = str(json.loads(answer.read(_MOST_BYTES))["access_token"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # Not its text, which may quote what was read: nothing of a secret may reach a log.
+            raise ApiUnreachableError(
+                f"{settings.token_url} gave no token ({type(error).__name__})",
+                remedy=f"Look at the secret {settings.token_client_secret} and at MLPIPE_TOKEN_URL",
+            ) from None
+        return self._token
+
+
+def _read(status: int, body: bytes, headers: Any) -> ApiAnswer:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    found = document.get("provenance", document) if isinstance(document, dict) else {}
+    batch_id = found.get("batch_id") if isinstance(found, dict) else None
+    return ApiAnswer(
+        status=status,
+        batch_id=None if batch_id is None else str(batch_id),
+        request_id=str(headers.get("X-Request-Id", "")),
+    )
+
+
+def ask_until(
+    ask: Callable[[], ApiAnswer],
+    is_answered: Callable[[ApiAnswer], bool],
+    *,
+    seconds: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> tuple[ApiAnswer | None, str]:
+    """Ask again each second until the answer is as wanted; return the last answer, and what went wrong.
+
+    A pointer is believed for some seconds, so the first answers may be of the batch before.
+    """
+    deadline, answer, trouble = clock() + seconds, None, ""
+    while True:
+        try:
+            answer, trouble = ask(), ""
+        except ApiUnreachableError as error:
+            trouble = str(error)
+        if (answer is not None and not trouble and is_answered(answer)) or clock() + 1 > deadline:
+            return answer, trouble
+        sleep(1)

@@ -1,0 +1,104 @@
+"""What a person sees of a batch in Dagster: drift, pictures, sample rows; nothing of sensitive columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.batch_examination import Examination, Examiner
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.distribution_picture import Series, distribution_svg, markdown_image
+from mlpipe_dagster.quality import Level
+from prediction_contract.load_report import LoadReport
+from prediction_contract.manifest import Manifest
+
+SAMPLE_ROWS = 5
+# Each is some three kilobytes of the event log.
+_MOST_PICTURES = 12
+_LONGEST_CELL = 60
+
+
+def shown_columns(declaration: ModelDeclaration) -> frozenset[str]:
+    """Return the columns whose values may be shown."""
+    return frozenset(column.name for column in declaration.columns if not column.sensitive)
+
+
+def batch_facts(
+    manifest: Manifest, report: LoadReport | None, costs: Mapping[str, float], links: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a batch's counts, bytes, durations, consumption, estimated cost and where to look on."""
+    shown: dict[str, Any] = {
+        "dagster/row_count": manifest.row_count,
+        "bytes": sum(part.bytes for part in manifest.json_parts),
+        "json_parts": len(manifest.json_parts),
+        "model_version": manifest.model_version,
+        "code_version": manifest.code_version,
+        **{f"console_{name}": dg.MetadataValue.url(link) for name, link in links.items()},
+    }
+    if report is not None:
+        shown |= {
+            "rows_quarantined": report.quarantine.rows.rows,
+            "load_durations_ms": dg.MetadataValue.json(dict(report.durations)),
+        }
+        if report.dynamodb is not None:
+            shown["rows_loaded"] = report.dynamodb.rows.rows
+            shown["write_units"] = int(report.dynamodb.details.get("write_units", 0))
+    if costs:
+        shown["estimated_cost_usd"] = round(sum(costs.values()), 6)
+        shown["estimated_costs_usd"] = dg.MetadataValue.json(dict(costs))
+    return shown
+
+
+def drift_table(found: Examination) -> dict[str, Any]:
+    """Return how far each column moved, without any of its values."""
+    if not found.drift:
+        return {}
+    words = {Level.PASS: "", Level.WARN: "warn", Level.BLOCK: "block"}
+    rows = [[each.column, f"{each.index:.3f}", words[each.level]] for each in found.drift]
+    return {"drift": dg.MetadataValue.md(markdown_table(("column", "stability index", "verdict"), rows))}
+
+
+def pictures(declaration: ModelDeclaration, batch_id: str, found: Examination) -> dict[str, Any]:
+    """Return a picture of each measured column that may be shown, beside the live batch's."""
+    allowed = shown_columns(declaration)
+    shown = [each for each in found.pictures if each.column in allowed][:_MOST_PICTURES]
+    return {
+        f"distribution_{each.column}": dg.MetadataValue.md(
+            markdown_image(
+                f"Distribution of {each.column}",
+                distribution_svg(
+                    each.column,
+                    each.edges,
+                    Series(f"batch {batch_id}", each.batch),
+                    Series(f"live {found.live_batch_id}", each.live) if each.live else None,
+                ),
+            )
+        )
+        for each in shown
+    }
+
+
+def sample(declaration: ModelDeclaration, examiner: Examiner, batch_id: str) -> dict[str, Any]:
+    """Return a batch's first rows, without the columns whose values may not be shown."""
+    allowed = shown_columns(declaration)
+    columns = [name for name in examiner.schema.names if name in allowed]
+    if not columns:
+        return {}
+    rows = examiner.sample(batch_id, columns, SAMPLE_ROWS)
+    return {"sample_rows": dg.MetadataValue.md(markdown_table(columns, rows))}
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table in Markdown; long values are cut, and none can break out of its cell."""
+    lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    short = text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
+    # A value is data and no markup: neither a link nor an image of somebody else's.
+    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]()#!|~$:@" else letter for letter in short)
+    return escaped.replace("<", "&lt;").replace("\n", " ").replace("\r", " ")

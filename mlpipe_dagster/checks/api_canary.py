@@ -1,0 +1,110 @@
+"""The canary: after a publication the deployed API is asked, as a client asks it, and must show the batch."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import time
+from dataclasses import dataclass
+
+import dagster as dg
+
+from mlpipe_dagster.api_client import ApiAnswer, PublicApi, ask_until
+from mlpipe_dagster.asset_names import API_CANARY, PUBLICATION, asset_key
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.live_batches import Answer
+from mlpipe_dagster.noticing import registered_manifest
+from mlpipe_dagster.online_count import first_accepted_key
+from mlpipe_dagster.op_signatures import read_once
+from mlpipe_dagster.publishing import known_batch
+from mlpipe_dagster.resources.platform import Platform
+
+# The API believes a pointer for some seconds, and a cold function takes one more.
+_WITHIN_SECONDS = 45.0
+_FOUND = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What the API said.
+
+    Attributes:
+        answer: Whether it shows the live batch.
+        asked_batch_id: The batch that it should show; None if none is live.
+        shown: Its last answer, if there was one.
+        seconds: How long it took.
+    """
+
+    answer: Answer
+    asked_batch_id: str | None = None
+    shown: ApiAnswer | None = None
+    seconds: float = 0.0
+
+
+def api_canary_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
+    """Return the check of one model's publication."""
+    model = declaration.name
+
+    @dg.asset_check(
+        name=API_CANARY,
+        asset=asset_key(model, PUBLICATION),
+        description="The deployed API answers with the live batch, asked through its public address.",
+    )
+    @read_once
+    def api_canary(_: dg.AssetCheckExecutionContext, platform: Platform) -> dg.AssetCheckResult:
+        found = asked_api(platform, model)
+        shown = {
+            "batch_id": found.asked_batch_id,
+            "answered_batch_id": found.shown.batch_id if found.shown else None,
+            "status": found.shown.status if found.shown else None,
+            "request_id": found.shown.request_id if found.shown else None,
+            "seconds": round(found.seconds, 1),
+        }
+        return dg.AssetCheckResult(
+            passed=found.answer.is_well,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=found.answer.text,
+            metadata={name: value for name, value in shown.items() if value is not None},
+        )
+
+    return api_canary
+
+
+def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS) -> Canary:
+    """Ask the API for an entity of the live batch until it shows that batch, or the time is over."""
+    settings, registry = platform.settings, platform.registry
+    home = settings.deployment.home
+
+    def live_batch_id() -> str | None:
+        pointer = registry.pointer(model, home)
+        return pointer.batch_id if pointer else None
+
+    batch_id = live_batch_id()
+    if batch_id is None:
+        return Canary(Answer(True, "No batch is live, so there is nothing to ask for"))
+    if settings.api is None:
+        words = "The API was not asked: MLPIPE_API_URL or what a token takes (MLPIPE_TOKEN_URL, "
+        return Canary(
+            Answer(False, f"{words}MLPIPE_TOKEN_CLIENT_SECRET_NAME, MLPIPE_TOKEN_SCOPE) is not set"), batch_id
+        )
+    manifest = registered_manifest(platform.bucket, known_batch(registry, model, batch_id))
+    entity_id = first_accepted_key(platform.bucket, manifest)
+    if entity_id is None:
+        return Canary(Answer(True, f"{batch_id} has no entity to ask for"), batch_id)
+    api = PublicApi(settings.api, platform.client("secretsmanager"))
+    began = time.monotonic()
+    shown, trouble = ask_until(
+        lambda: api.prediction(model, entity_id),
+        lambda answer: answer.status == _FOUND and answer.batch_id == batch_id,
+        seconds=seconds,
+        clock=time.monotonic,
+        sleep=time.sleep,
+    )
+    took = time.monotonic() - began
+    if not trouble and shown and shown.status == _FOUND and shown.batch_id in {batch_id, live_batch_id()}:
+        # Another batch may have become live meanwhile: then that one is right.
+        return Canary(Answer(True, f"The API shows {shown.batch_id}"), batch_id, shown, took)
+    said = trouble or (f"{shown.status} with batch {shown.batch_id}" if shown else "nothing")
+    return Canary(
+        Answer(False, f"{batch_id} is live, and after {took:.0f} s the API answers: {said}"),
+        batch_id,
+        shown,
+        took,
+    )

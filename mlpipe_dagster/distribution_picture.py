@@ -1,0 +1,77 @@
+"""A picture of one column's distribution beside the live batch's, as Markdown that Dagster's UI shows."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+from mlpipe_dagster.drift import Distribution
+
+_WIDTH, _HEIGHT, _MARGIN = 460, 120, 22
+_BATCH, _LIVE = "#1f77b4", "#d0d0d0"
+
+
+class Series(NamedTuple):
+    """One batch's distribution, and how the legend calls it."""
+
+    name: str
+    distribution: Distribution
+
+
+def distribution_svg(column: str, edges: Sequence[float], batch: Series, live: Series | None) -> str:
+    """Return a bar chart: per bin the share of rows, the live batch's bars behind.
+
+    Args:
+        column: Its title.
+        edges: Between the bins.
+        batch: The batch's distribution over them.
+        live: The live batch's, if there is one.
+    """
+    shown = [(live, _LIVE, 1.0), (batch, _BATCH, 0.55)] if live else [(batch, _BATCH, 0.55)]
+    shares = [(_shares(series.distribution), colour, width) for series, colour, width in shown if series]
+    highest = max((share for values, _, _ in shares for share in values), default=0.0) or 1.0
+    bars = "".join(
+        _bar(number, len(values), share / highest, colour, width)
+        for values, colour, width in shares
+        for number, share in enumerate(values)
+    )
+    legend = "".join(
+        f'<text x="{_MARGIN + 190 * number}" y="13" fill="{"#777" if colour == _LIVE else colour}">'
+        f"{escape(series.name)}</text>"
+        for number, (series, colour, _) in enumerate(reversed(shown))
+        if series
+    )
+    ends = (
+        f'<text x="{_MARGIN}" y="{_HEIGHT - 6}">{edges[0]:.4g}</text>'
+        f'<text x="{_WIDTH - _MARGIN}" y="{_HEIGHT - 6}" text-anchor="end">{edges[-1]:.4g}</text>'
+        if edges
+        else ""
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="10">'
+        f"<title>{escape(column)}</title>{legend}{bars}{ends}</svg>"
+    )
+
+
+def markdown_image(text: str, svg: str) -> str:
+    """Return an image that needs no other host; its text is what screen readers read."""
+    encoded = base64.b64encode(svg.encode()).decode()
+    return f"![{text}](data:image/svg+xml;base64,{encoded})"
+
+
+def _shares(distribution: Distribution) -> list[float]:
+    rows = distribution.rows or 1
+    return [count / rows for count in distribution.counts]
+
+
+def _bar(number: int, bars: int, height: float, colour: str, width: float) -> str:
+    step = (_WIDTH - 2 * _MARGIN) / bars
+    tall = height * (_HEIGHT - 2 * _MARGIN)
+    left = _MARGIN + step * (number + (1 - width) / 2)
+    return (
+        f'<rect x="{left:.1f}" y="{_HEIGHT - _MARGIN - tall:.1f}" width="{step * width * 0.94:.1f}" '
+        f'height="{tall:.1f}" fill="{colour}"/>'
+    )

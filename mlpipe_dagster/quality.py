@@ -1,0 +1,159 @@
+"""Whether a batch is as its model's rules want it, by itself and beside the live batch, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import IntEnum
+
+from mlpipe_dagster.declaration import Quality
+from mlpipe_dagster.declaration.quality import ColumnRule
+
+
+class Level(IntEnum):
+    """How much a finding matters: a block keeps the batch from being published automatically."""
+
+    PASS = 0
+    WARN = 1
+    BLOCK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found wrong: a sentence without a full stop."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFacts:
+    """What was counted in one column of a batch.
+
+    Attributes:
+        nulls: Rows without a value.
+        outside: Values beyond the rule's bounds.
+        distinct: Different values; None unless the rule asks for it.
+    """
+
+    nulls: int
+    outside: int
+    distinct: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFacts:
+    """What was counted of a batch and of the live one.
+
+    Attributes:
+        rows: Of the batch.
+        columns: By the name of each column with a rule.
+        live_rows: Of the live batch; None if there is none to compare with.
+        shared_entities: How many of the live batch's entities the batch has.
+    """
+
+    rows: int
+    columns: Mapping[str, ColumnFacts]
+    live_rows: int | None = None
+    shared_entities: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DriftedColumn:
+    """How far one column moved: its index, and what its thresholds say of it."""
+
+    column: str
+    index: float
+    level: Level
+
+
+def column_findings(rules: Iterable[ColumnRule], facts: BatchFacts) -> list[Finding]:
+    """Return what breaks the rules of single columns; a column that the batch does not have breaks none."""
+    return [
+        Finding(Level.BLOCK, text)
+        for rule in rules
+        if rule.column in facts.columns
+        for text in _broken(rule, facts.columns[rule.column], facts.rows)
+    ]
+
+
+def _broken(rule: ColumnRule, found: ColumnFacts, rows: int) -> Iterator[str]:
+    if rule.null_rate is not None and found.nulls > Decimal(rule.null_rate) * rows:
+        yield (
+            f"{rule.column} has no value in {found.nulls} of {rows} rows, "
+            f"and may lack it in a share of {rule.null_rate}"
+        )
+    if found.outside:
+        bounds = f"from {_shown(rule.minimum, '-infinity')} to {_shown(rule.maximum, 'infinity')}"
+        yield f"{rule.column} is not {bounds} in {found.outside} of {rows} rows"
+    valued = rows - found.nulls
+    if rule.unique and found.distinct is not None and found.distinct < valued:
+        yield f"{rule.column} has {found.distinct} different values in {valued} rows, and must be unique"
+
+
+def _shown(bound: str | None, otherwise: str) -> str:
+    return otherwise if bound is None else bound
+
+
+def comparison_findings(quality: Quality, facts: BatchFacts) -> list[Finding]:
+    """Return what is wrong with a batch's rows and entities beside those of the live one."""
+    if not facts.live_rows:
+        return []
+    found = []
+    if quality.rows is not None:
+        ratio = facts.rows / facts.live_rows
+        if not quality.rows.at_least <= ratio <= quality.rows.at_most:
+            found.append(
+                Finding(
+                    Level.BLOCK,
+                    f"the batch has {facts.rows} rows, {ratio:.2f} times the live batch's {facts.live_rows}, "
+                    f"and must have {quality.rows.at_least} to {quality.rows.at_most} times as many",
+                )
+            )
+    if quality.coverage is not None and facts.shared_entities is not None:
+        share = facts.shared_entities / facts.live_rows
+        level = _level_below(share, quality.coverage.warn, quality.coverage.block)
+        if level:
+            found.append(
+                Finding(
+                    level,
+                    f"the batch has {facts.shared_entities} of the live batch's {facts.live_rows} entities, "
+                    f"a share of {share:.2f}",
+                )
+            )
+    return found
+
+
+def _level_below(value: float, warn: float, block: float) -> Level:
+    if value < block:
+        return Level.BLOCK
+    return Level.WARN if value < warn else Level.PASS
+
+
+def judged_drift(quality: Quality, indices: Mapping[str, float]) -> list[DriftedColumn]:
+    """Return each column's stability index with what its thresholds say, the largest first."""
+    judged = []
+    for column, index in indices.items():
+        thresholds = quality.drift.of(column)
+        level = Level.PASS
+        if thresholds.warn is not None and index >= thresholds.warn:
+            level = Level.WARN
+        if thresholds.block is not None and index >= thresholds.block:
+            level = Level.BLOCK
+        judged.append(DriftedColumn(column, index, level))
+    return sorted(judged, key=lambda each: -each.index)
+
+
+def drift_findings(judged: Iterable[DriftedColumn]) -> list[Finding]:
+    """Return the columns that moved too far."""
+    return [
+        Finding(each.level, f"the values of {each.column} have moved: stability index {each.index:.2f}")
+        for each in judged
+        if each.level
+    ]
+
+
+def highest(findings: Iterable[Finding]) -> Level:
+    """Return the level of the gravest finding."""
+    return max((finding.level for finding in findings), default=Level.PASS)

@@ -1,0 +1,122 @@
+"""The sensor of live batches: one near its expiry is loaded again, and what is wrong is shown as a check."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.asset_names import (
+    BATCH_TAG,
+    MODEL_TAG,
+    PARTITION_TAG,
+    PUBLICATION,
+    asset_key,
+    chosen_batch_tag,
+    load_job_name,
+    load_op_name,
+    op_name,
+)
+from mlpipe_dagster.checks.live_batch import live_batch_answers
+from mlpipe_dagster.live_batches import Answer, expiring_batches, served_batches
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.sensors.served_models import ServedModel
+from prediction_contract.batch import Partition
+from prediction_contract.registry.records import BatchRecord
+
+# A load that failed is asked for again so often; the shortest margin is twelve hours.
+_AGAIN_HOURS = 4
+
+
+def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
+    """Return the run that loads a live batch again; a new one is asked for if the load has failed."""
+    model, batch_id = record.model, record.batch_id
+    named = {"batch_id": batch_id}
+    turn = int(now.timestamp() // (_AGAIN_HOURS * 3600))
+    return dg.RunRequest(
+        run_key=f"reload:{batch_id}:{record.items_expire_at}:{turn}",
+        job_name=load_job_name(model),
+        partition_key=Partition(record.partition).dagster_key,
+        tags={
+            MODEL_TAG: model,
+            BATCH_TAG: batch_id,
+            PARTITION_TAG: record.partition,
+            chosen_batch_tag(model): batch_id,
+        },
+        run_config={
+            "ops": {
+                load_op_name(model): {"config": {**named, "again": True}},
+                op_name(model, PUBLICATION): {"config": named},
+            }
+        },
+    )
+
+
+def live_batches_tick(
+    cursor: str | None, platform: Platform, models: Iterable[ServedModel], now: datetime
+) -> dg.SensorResult:
+    """Look once at what every region serves; a verdict is told when it changes, and once a day."""
+    settings, registry = platform.settings, platform.registry
+    home = settings.deployment.home
+    regions = [region for region in settings.serving_regions if region != home]
+    told, today = _told(cursor), now.date().isoformat()
+    requests, events, telling = [], [], {}
+    for model in models:
+        records, pointers = served_batches(registry, model.name, home_region=home, regions=regions)
+        requests += [
+            reload_request(record, now)
+            for record in expiring_batches(records, pointers, now=now, items_life=model.items_life)
+        ]
+        for check, answer in live_batch_answers(platform, model, now).items():
+            name, says = f"{model.name}/{check}", [answer.is_well, today]
+            telling[name] = says
+            if records and told.get(name) != says:
+                events.append(evaluation(model.name, check, answer))
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else "No live batch is near its expiry",
+        cursor=json.dumps(telling),
+        asset_events=events,
+    )
+
+
+def evaluation(model: str, check: str, answer: Answer) -> dg.AssetCheckEvaluation:
+    """Return an answer as an evaluation of the publication's check."""
+    return dg.AssetCheckEvaluation(
+        asset_key=asset_key(model, PUBLICATION),
+        check_name=check,
+        passed=answer.is_well,
+        metadata={"found": answer.text},
+        description=answer.text,
+    )
+
+
+def _told(cursor: str | None) -> dict[str, Any]:
+    try:
+        told = json.loads(cursor or "{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def live_batches_sensor(models: list[ServedModel], jobs: Iterable[Any]) -> dg.SensorDefinition:
+    """Return the sensor over all models.
+
+    Args:
+        models: The models.
+        jobs: Their load jobs.
+    """
+
+    @dg.sensor(
+        name="live_batches",
+        jobs=list(jobs),
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Loads a live batch again before its items expire, and tells of late partitions.",
+    )
+    def live_batches(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        return live_batches_tick(context.cursor, platform, models, datetime.now(UTC))
+
+    return live_batches

@@ -1,0 +1,120 @@
+"""The sensor of serving regions: one that does not serve what home serves is verified, and follows."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from mlpipe_dagster.asset_names import MODEL_TAG, PUBLICATION, asset_key
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.sensors.served_models import ServedModel
+from mlpipe_dagster.serving_regions import Following, RegionFollower, Step, is_in_step
+
+JOB = "follow_home"
+REGION_TAG = "mlpipe/region"
+# A replica that lacks rows is counted again so often, and is an alarm after so long.
+_AGAIN_AFTER = timedelta(minutes=5)
+ALARM_AFTER = timedelta(minutes=15)
+
+
+class FollowConfig(dg.Config):
+    """Names the model and the serving region that shall follow home."""
+
+    model: str
+    region: str
+
+
+@dg.op(name=JOB, description="Counts one region's replica of the live batch, and moves the region's pointer.")
+def follow_home_op(context: dg.OpExecutionContext, config: FollowConfig, platform: Platform) -> None:
+    """Let one region follow; a replica that lacks rows for long fails the run, which is the alarm."""
+    followed = follower(platform, config.model, config.region).follow()
+    context.log_event(region_observation(config.model, followed))
+    if followed.step is Step.INCOMPLETE and followed.behind > ALARM_AFTER:
+        raise dg.Failure(
+            f"{config.region} does not follow home since {followed.behind}: {'. '.join(followed.faults)}. "
+            f"It serves {followed.region_batch_id}, home serves {followed.home_batch_id}. Look at the "
+            "table's replication; the region is tried again by itself.",
+            allow_retries=False,
+        )
+
+
+@dg.job(name=JOB, description="Lets one serving region follow home for one model.")
+def follow_home_job() -> None:
+    """Let a region follow."""
+    follow_home_op()
+
+
+def follower(platform: Platform, model: str, region: str) -> RegionFollower:
+    """Return what lets a region follow home."""
+    return RegionFollower(
+        model=model,
+        region=region,
+        deployment=platform.settings.deployment,
+        registry=platform.registry,
+        bucket=platform.bucket,
+        replica=platform.dynamodb_in(region),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def region_observation(model: str, followed: Following) -> dg.AssetObservation:
+    """Return what became of an attempt as an event of the model's publication."""
+    shown = {
+        "region": followed.region,
+        "step": str(followed.step),
+        "home_serves": followed.home_batch_id,
+        "region_serves": followed.region_batch_id,
+        "behind_seconds": round(followed.behind.total_seconds()),
+        "faults": ". ".join(followed.faults) or None,
+    }
+    return dg.AssetObservation(
+        asset_key=asset_key(model, PUBLICATION),
+        description=f"{followed.region}: {followed.step}",
+        metadata={name: value for name, value in shown.items() if value is not None},
+    )
+
+
+def follow_requests(
+    platform: Platform, models: Iterable[ServedModel], now: datetime
+) -> Iterator[dg.RunRequest]:
+    """Yield a run for every model and region that is not in step, or not yet verified, one per interval."""
+    settings, registry = platform.settings, platform.registry
+    home = settings.deployment.home
+    regions = [region for region in settings.serving_regions if region != home]
+    interval = int(now.timestamp() // _AGAIN_AFTER.total_seconds())
+    for model in models if regions else ():
+        release = registry.release(model.name, home_region=home, regions=regions)
+        if release.home is None or release.home.batch_id is None:
+            continue
+        record = registry.batch(model.name, release.home.batch_id)
+        verified = record.verified_regions if record else frozenset()
+        attempt = record.verified_attempt if record else None
+        for region in regions:
+            if region in verified and is_in_step(release, region):
+                continue
+            yield dg.RunRequest(
+                run_key=f"{JOB}:{model.name}:{region}:{release.home.sequence}:{attempt}:{interval}",
+                job_name=JOB,
+                run_config={"ops": {JOB: {"config": {"model": model.name, "region": region}}}},
+                tags={MODEL_TAG: model.name, REGION_TAG: region},
+            )
+
+
+def serving_regions_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
+    """Return the sensor over all models and serving regions."""
+
+    @dg.sensor(
+        name="serving_regions",
+        job=follow_home_job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Lets each serving region follow home once its replica holds the whole batch.",
+    )
+    def serving_regions(_: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        requests = list(follow_requests(platform, models, datetime.now(UTC)))
+        return dg.SensorResult(
+            run_requests=requests, skip_reason=None if requests else "Every serving region is in step"
+        )
+
+    return serving_regions
