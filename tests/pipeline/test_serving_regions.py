@@ -1,0 +1,226 @@
+"""Serving regions on real global tables: each follows home once its replica was found to be whole."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from infra import resource_definitions
+from infra.local.provisioning.storage import ensure_table
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.sensors.served_models import ServedModel
+from mlpipe_dagster.sensors.serving_regions import ALARM_AFTER, follow_home_job, follow_requests, follower
+from mlpipe_dagster.serving_regions import RegionFollower, Step
+from prediction_contract.load_report import LOADED, LoadReport, StoreReport
+from prediction_contract.manifest import JsonPart
+from prediction_contract.online_item import OnlineItems
+from prediction_contract.prediction_line import prediction_line
+from prediction_contract.registry.load_rules import RowTally, claim_load, complete_load, verify_load
+from prediction_contract.row import row_contract
+from prediction_contract.s3_layout import json_part_key, report_key
+from tests.pipeline.small_model import DAYS, NOTHING, PARTITION, TOKEN, SmallModel, now
+from tests.pipeline.test_publication_asset import publisher, request
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+pytestmark = pytest.mark.stack
+REGION = "eu-west-1"
+ROWS = 20
+
+
+class ReplicatedModel:
+    """A model whose online table has a replica in another region; its batches are really in DynamoDB."""
+
+    def __init__(self, small: SmallModel) -> None:
+        self.small = small
+        self.platform = small.platform
+        self.table = small.platform.settings.deployment.online_table(small.name)
+        self.home = small.platform.client("dynamodb")
+        self.replica = small.platform.dynamodb_in(REGION)
+        definition = resource_definitions.online_table(small.platform.settings.deployment, small.name)
+        ensure_table(self.home, definition)
+        self.home.update_table(TableName=self.table, ReplicaUpdates=[{"Create": {"RegionName": REGION}}])
+        self.items = OnlineItems(small.declaration.prediction_schema)
+        contract = row_contract(small.declaration.prediction_schema)
+        self.lines = [
+            prediction_line(contract, {"entity_id": f"E{number}", "score": Decimal(number)})
+            for number in range(ROWS)
+        ]
+        self.tally = RowTally(rows=ROWS, checksum=sum(line.checksum for line in self.lines))
+
+    def batch(self, partition: str = PARTITION) -> str:
+        """Deliver, load and verify a batch, and return its id."""
+        small, batch_id = self.small, self.small.batch_id()
+        content = gzip.compress(b"".join(line.content for line in self.lines))
+        key = json_part_key(small.name, partition, batch_id, 1, 0)
+        self.platform.bucket.put(key, content)
+        part = JsonPart(key, ROWS, len(content), hashlib.sha256(content).hexdigest())
+        checksum = str(self.tally.checksum % 2**64)
+        small.noticed_batch(batch_id=batch_id, json_parts=[part], checksum=checksum, partition=partition)
+        self.load(batch_id, now() + DAYS)
+        return batch_id
+
+    def load(self, batch_id: str, expire_at: datetime) -> None:
+        """Write the batch's items, leave the report, and let the registry call the load verified."""
+        small, registry = self.small, self.platform.registry
+        for line in self.lines:
+            assert line.row is not None
+            item = self.items.build(line.row, batch_id, int(expire_at.timestamp()))
+            self.home.put_item(TableName=self.table, Item=item)
+        confirm_by = now() + timedelta(minutes=5)
+        registry.carry_out(
+            lambda: claim_load(small.record(batch_id), token=TOKEN, confirm_by=confirm_by, now=now())
+        )
+        attempt = small.record(batch_id).load_attempts
+        stored = StoreReport(table=self.table, rows=self.tally, verified_rows=ROWS)
+        report = LoadReport(
+            status=LOADED,
+            model=small.name,
+            batch_id=batch_id,
+            attempt=attempt,
+            job_run_id="jr",
+            manifest_digest=small.record(batch_id).manifest_digest,
+            started_at="2026-11-23T01:02:03Z",
+            ended_at="2026-11-23T01:02:09Z",
+            items_expire_at=int(expire_at.timestamp()),
+            dynamodb=stored,
+            snowflake=stored,
+        )
+        self.platform.bucket.put(report_key(small.name, batch_id, attempt), report.to_bytes())
+        registry.carry_out(
+            lambda: complete_load(
+                small.record(batch_id), token=TOKEN, expire_at=expire_at, now=now(), retention=DAYS
+            )
+        )
+        evidence = report.evidence()
+        assert evidence is not None
+        assert evidence.quarantined == NOTHING
+        registry.carry_out(lambda: verify_load(small.record(batch_id), evidence, now=now(), retention=DAYS))
+
+    def publish(self, batch_id: str) -> None:
+        """Make a batch live at home."""
+        publisher(self.small).publish(batch_id, request(), "{}")
+
+    def follower(self, **changes: Any) -> RegionFollower:
+        """Return what lets the region follow."""
+        made = follower(self.platform, self.small.name, REGION)
+        return RegionFollower(
+            **{name: getattr(made, name) for name in RegionFollower.__dataclass_fields__} | changes
+        )
+
+    def served(self) -> tuple[str | None, int] | None:
+        """Return what the region's pointer says."""
+        pointer = self.platform.registry.pointer(self.small.name, REGION)
+        return (pointer.batch_id, pointer.sequence) if pointer else None
+
+    def key(self, batch_id: str, number: int) -> dict[str, Any]:
+        """Return an item's key."""
+        return {"entity_id": {"S": f"E{number}"}, "batch_id": {"S": batch_id}}
+
+    def requests(self) -> list[dg.RunRequest]:
+        """Return what the sensor asks for."""
+        model = ServedModel(
+            name=self.small.name, partitions=self.small.partitions, items_life=timedelta(days=90)
+        )
+        return list(follow_requests(self.platform, [model], now()))
+
+
+@pytest.fixture
+def replicated(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> ReplicatedModel:
+    """A model with a replica, in a deployment that serves from two regions."""
+    monkeypatch.setenv("MLPIPE_SERVING_REGIONS", f"us-east-1 {REGION}")
+    platform = Platform()
+    return ReplicatedModel(SmallModel(platform, small_model.declaration))
+
+
+def test_a_region_follows_once_its_replica_is_whole(replicated: ReplicatedModel) -> None:
+    """It is verified, its pointer moves to home's sequence, and then there is nothing to do."""
+    batch_id = replicated.batch()
+    replicated.publish(batch_id)
+    assert replicated.served() is None
+    assert len(replicated.requests()) == 1
+    assert replicated.follower().follow().step is Step.FOLLOWED
+    assert replicated.served() == (batch_id, 1)
+    assert replicated.small.record(batch_id).verified_regions == {REGION}
+    assert replicated.requests() == []
+    assert replicated.follower().follow().step is Step.IN_STEP
+
+
+@pytest.mark.parametrize("spoil", ["missing", "altered"])
+def test_a_replica_that_lacks_a_row_is_not_followed(replicated: ReplicatedModel, spoil: str) -> None:
+    """Home serves it all the same; after a while the region is an alarm, and it follows when it is mended."""
+    batch_id = replicated.batch()
+    if spoil == "missing":
+        replicated.replica.delete_item(TableName=replicated.table, Key=replicated.key(batch_id, 7))
+    else:
+        replicated.replica.update_item(
+            TableName=replicated.table,
+            Key=replicated.key(batch_id, 7),
+            UpdateExpression="SET score = :other",
+            ExpressionAttributeValues={":other": {"N": "99"}},
+        )
+    replicated.publish(batch_id)
+    found = replicated.follower().follow()
+    assert found.step is Step.INCOMPLETE
+    assert REGION in found.faults[0]
+    assert (replicated.served(), found.home_batch_id) == (None, batch_id)
+    late = replicated.follower(clock=lambda: now() + ALARM_AFTER * 2).follow()
+    assert late.behind > ALARM_AFTER
+    replicated.load(batch_id, now() + DAYS)
+    assert replicated.follower().follow().step is Step.FOLLOWED
+
+
+def test_items_of_an_earlier_load_do_not_count(replicated: ReplicatedModel) -> None:
+    """After a re-load the region is verified anew, by items that live as long as the re-load's."""
+    batch_id = replicated.batch()
+    replicated.publish(batch_id)
+    replicated.follower().follow()
+    item = replicated.replica.get_item(TableName=replicated.table, Key=replicated.key(batch_id, 3))["Item"]
+    replicated.load(batch_id, now() + 2 * DAYS)
+    assert replicated.small.record(batch_id).verified_regions == frozenset()
+    assert len(replicated.requests()) == 1
+    replicated.replica.put_item(TableName=replicated.table, Item=item)
+    assert replicated.follower().follow().step is Step.INCOMPLETE
+    replicated.load(batch_id, now() + 2 * DAYS)
+    assert replicated.follower().follow().step is Step.IN_STEP
+    assert replicated.small.record(batch_id).verified_regions == {REGION}
+
+
+def test_a_publication_during_the_count_is_not_mixed_up(replicated: ReplicatedModel) -> None:
+    """The region does not move to what home served when the count began."""
+    first, second = replicated.batch("2013-01-31"), replicated.batch()
+    replicated.publish(first)
+
+    class Meanwhile:
+        """A fake at the edge: while the replica is counted, home publishes another batch."""
+
+        def __getattr__(self, name: str) -> Any:
+            if replicated.platform.registry.publications(replicated.small.name, after=1) == []:
+                replicated.publish(second)
+            return getattr(replicated.replica, name)
+
+    assert replicated.follower(replica=Meanwhile()).follow().step is Step.OVERTAKEN
+    assert replicated.served() is None
+    assert replicated.follower().follow().step is Step.FOLLOWED
+    assert replicated.served() == (second, 2)
+
+
+def test_the_run_that_the_sensor_asks_for_moves_the_region(replicated: ReplicatedModel) -> None:
+    """The job shows what became of it, beside the publication."""
+    batch_id = replicated.batch()
+    replicated.publish(batch_id)
+    (wanted,) = replicated.requests()
+    result = follow_home_job.execute_in_process(
+        run_config=wanted.run_config, resources={"platform": replicated.platform}
+    )
+    (observed,) = [event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"]
+    metadata = observed.asset_observation_data.asset_observation.metadata
+    assert (metadata["step"].value, metadata["region_serves"].value) == ("followed", batch_id)
+    assert replicated.served() == (batch_id, 1)
