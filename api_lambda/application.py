@@ -130,6 +130,7 @@ class Application:
         if not (route.public or (route.documents and services.public_documentation)):
             with log.stage("token"):
                 reader = services.verifier.reader(request.headers.get("authorization", ()))
+        route.require_parameters(request.query)
         response = answer(Call(services, request, parts, reader, until, log))
         if not response.fits:
             raise problems.ProblemError(problems.ANSWER_TOO_LARGE)

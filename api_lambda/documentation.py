@@ -18,27 +18,32 @@ _PAGE_POLICY = (
 )
 
 
-def openapi(_call: Call) -> Response:
+def openapi(call: Call) -> Response:
     """Answer with the OpenAPI 3.1 document."""
-    return Response(200, _openapi_text())
+    return Response(200, _openapi_text(call.services.public_documentation))
 
 
-def docs(_call: Call) -> Response:
+def docs(call: Call) -> Response:
     """Answer with the documentation page."""
-    return Response(200, _page_text(), "text/html; charset=utf-8", {"Content-Security-Policy": _PAGE_POLICY})
+    return Response(
+        200,
+        _page_text(call.services.public_documentation),
+        "text/html; charset=utf-8",
+        {"Content-Security-Policy": _PAGE_POLICY},
+    )
 
 
 @cache
-def _openapi_text() -> str:
+def _openapi_text(public: bool) -> str:
     # Few cold starts are asked for it.
     from api_lambda.openapi import openapi_document  # noqa: PLC0415
 
-    return json.dumps(openapi_document())
+    return json.dumps(openapi_document(public_documentation=public))
 
 
 @cache
-def _page_text() -> str:
+def _page_text(public: bool) -> str:
     from api_lambda.documentation_page import page  # noqa: PLC0415
     from api_lambda.openapi import openapi_document  # noqa: PLC0415
 
-    return page(openapi_document())
+    return page(openapi_document(public_documentation=public))

@@ -6,14 +6,18 @@ from typing import Any
 
 from api_lambda import problems
 from api_lambda.history import DEFAULT_PAGE, LONGEST_PAGE
-from api_lambda.openapi_schemas import ENTITY_ID, MODEL_NAME, TEXT, schemas
+from api_lambda.openapi_schemas import ENTITY_ID, MODEL_NAME, NAME, TEXT, schemas
 from api_lambda.predictions import MOST_FIELDS
 
 _JSON = "application/json"
 
 
-def openapi_document() -> dict[str, Any]:
-    """Return the document."""
+def openapi_document(*, public_documentation: bool) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        public_documentation: Whether the document itself needs no token.
+    """
     return {
         "openapi": "3.1.0",
         "info": {
@@ -26,7 +30,7 @@ def openapi_document() -> dict[str, Any]:
             ),
         },
         "security": [{"token": []}],
-        "paths": {**_public_paths(), **_model_paths(), **_prediction_paths()},
+        "paths": {**_own_paths(public_documentation), **_model_paths(), **_prediction_paths()},
         "components": {
             "securitySchemes": {
                 "token": {
@@ -43,7 +47,7 @@ def openapi_document() -> dict[str, Any]:
     }
 
 
-def _public_paths() -> dict[str, Any]:
+def _own_paths(public_documentation: bool) -> dict[str, Any]:
     return {
         "/healthz": {
             "get": _operation("healthz", "Whether the function runs", {"200": _ok("Status")}, public=True)
@@ -58,12 +62,18 @@ def _public_paths() -> dict[str, Any]:
         },
         "/openapi.json": {
             "get": _operation(
-                "openapi", "This document", {"200": _content("The document", _JSON, {"type": "object"})}
+                "openapi",
+                "This document",
+                {"200": _content("The document", _JSON, {"type": "object"})},
+                public=public_documentation,
             )
         },
         "/docs": {
             "get": _operation(
-                "docs", "This document for people", {"200": _content("A page", "text/html", TEXT)}
+                "docs",
+                "This document for people",
+                {"200": _content("A page", "text/html", TEXT)},
+                public=public_documentation,
             )
         },
     }
@@ -90,7 +100,7 @@ def _prediction_paths() -> dict[str, Any]:
     fields = _query(
         "fields",
         "Columns to show, all without it",
-        {"type": "array", "items": TEXT, "minItems": 1, "maxItems": MOST_FIELDS},
+        {"type": "array", "items": NAME, "minItems": 1, "maxItems": MOST_FIELDS},
     )
     point = "/v1/models/{model}/predictions/{entity_id}"
     bad_query = _refusals(problems.INVALID_QUERY)
@@ -115,7 +125,7 @@ def _prediction_paths() -> dict[str, Any]:
                     _query(
                         "enrich",
                         "Enrichments to ask for: none, all (so without it), or some by name",
-                        {"type": "array", "items": TEXT, "minItems": 1, "maxItems": MOST_FIELDS},
+                        {"type": "array", "items": NAME, "minItems": 1, "maxItems": MOST_FIELDS},
                     ),
                     fields,
                     {"name": "If-None-Match", "in": "header", "schema": TEXT},
@@ -200,9 +210,11 @@ def _refusals(*kinds: problems.Problem) -> dict[str, Any]:
     return {str(kind.status): _problem(kind.title) for kind in kinds}
 
 
-_STORE = _refusals(problems.INVALID_QUERY, problems.STORE_UNAVAILABLE)
+_STORE = _refusals(problems.STORE_UNAVAILABLE)
 _TOKEN = _refusals(problems.MISSING_TOKEN, problems.INSUFFICIENT_SCOPE)
-_ANY = _refusals(problems.ADDRESS_TOO_LONG, problems.HEADERS_TOO_LARGE, problems.INTERNAL_FAULT)
+_ANY = _refusals(
+    problems.INVALID_QUERY, problems.ADDRESS_TOO_LONG, problems.HEADERS_TOO_LARGE, problems.INTERNAL_FAULT
+)
 
 
 def _operation(

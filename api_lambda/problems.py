@@ -97,7 +97,7 @@ INVALID_QUERY = Problem(
     "invalid-query",
     400,
     "The query is not valid",
-    "A parameter is repeated, empty, no number where one belongs, or beyond its limit.",
+    "A parameter is unknown here, repeated, empty, no number where one belongs, or beyond its limit.",
 )
 UNKNOWN_FIELD = Problem(
     "unknown-field", 400, "There is no such field", "The model's route lists the columns of its predictions."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ class Route:
         name: The path with names in braces, as the log and the OpenAPI document show it.
         pattern: What the path must match as a whole; its groups are the call's parts.
         methods: By name.
+        parameters: What its query may hold.
         public: Whether it is always answered without a token.
         documents: Whether it describes the API: answered without a token if the deployment says so.
     """
@@ -29,6 +30,7 @@ class Route:
     name: str
     pattern: re.Pattern[str]
     methods: Mapping[str, Callable[[Call], Response]]
+    parameters: frozenset[str] = frozenset()
     public: bool = False
     documents: bool = False
 
@@ -43,6 +45,15 @@ class Route:
             allowed = ", ".join(self.methods)
             raise problems.ProblemError(problems.METHOD_NOT_ALLOWED.with_header("Allow", allowed))
         return answer
+
+    def require_parameters(self, names: Iterable[str]) -> None:
+        """Refuse a query that would be answered as if part of it had not been asked.
+
+        Raises:
+            ProblemError: The route knows no parameter of one of the names.
+        """
+        if not self.parameters.issuperset(names):
+            raise problems.ProblemError(problems.INVALID_QUERY)
 
 
 def find_route(path: str) -> tuple[Route, Mapping[str, str]]:
@@ -70,15 +81,22 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 def _get(
-    name: str, answer: Callable[[Call], Response], *, public: bool = False, documents: bool = False
+    name: str,
+    answer: Callable[[Call], Response],
+    *parameters: str,
+    public: bool = False,
+    documents: bool = False,
 ) -> Route:
-    return Route(name, _pattern(name), {"GET": answer, "HEAD": answer}, public, documents)
+    methods = {"GET": answer, "HEAD": answer}
+    return Route(name, _pattern(name), methods, frozenset(parameters), public, documents)
 
 
 def _post(name: str, answer: Callable[[Call], Response]) -> Route:
     return Route(name, _pattern(name), {"POST": answer})
 
 
+_PREDICTION = ("enrich", "fields")
+_HISTORY = ("limit", "before", "fields")
 # The first that fits counts.
 ROUTES = (
     _get("/healthz", health.healthz, public=True),
@@ -88,6 +106,6 @@ ROUTES = (
     _get("/v1/models", models.list_models),
     _get("/v1/models/{model}", models.get_model),
     _post("/v1/models/{model}/predictions:batchGet", predictions.batch_get),
-    _get("/v1/models/{model}/predictions/{entity_id}/history", history.get_history),
-    _get("/v1/models/{model}/predictions/{entity_id}", predictions.get_prediction),
+    _get("/v1/models/{model}/predictions/{entity_id}/history", history.get_history, *_HISTORY),
+    _get("/v1/models/{model}/predictions/{entity_id}", predictions.get_prediction, *_PREDICTION),
 )

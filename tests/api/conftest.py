@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.local.access_token import obtain_token
 from infra.local.weather_observations import read_observations, weather_file
 from infra.local.weather_service import WeatherServer
 from prediction_contract.resource_names import Deployment
@@ -61,3 +62,9 @@ def api(local_stack: LocalStack, session_issuer: TokenIssuer, weather: WeatherSe
             "MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS": "5000",
         },
     )
+
+
+@pytest.fixture(scope="session")
+def token(local_stack: LocalStack) -> str:
+    """Give a token as `make token` prints it."""
+    return obtain_token(dict(local_stack.environment))

@@ -29,7 +29,7 @@ def documented(session_issuer: TokenIssuer) -> ApiUnderTest:
 
 def test_the_document_has_the_routes_and_no_others() -> None:
     """Every path and method, and of each whether it needs a token."""
-    paths = openapi_document()["paths"]
+    paths = openapi_document(public_documentation=True)["paths"]
     told = {
         (path, method.upper()) for path, item in paths.items() for method in item if method != "parameters"
     }
@@ -37,14 +37,16 @@ def test_the_document_has_the_routes_and_no_others() -> None:
     for route in ROUTES:
         for method in set(route.methods) - {"HEAD"}:
             operation = paths[route.name][method.lower()]
-            assert (operation.get("security") == []) == route.public
+            assert (operation.get("security") == []) == (route.public or route.documents)
+            asked = {each["name"] for each in operation.get("parameters", []) if each["in"] == "query"}
+            assert asked == route.parameters
             names = {each["name"] for each in paths[route.name].get("parameters", [])}
             assert names == set(re.findall("{([a-z_]+)}", route.name))
 
 
 def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
     """By JSON Schema's own rules, which OpenAPI 3.1 takes over."""
-    document = openapi_document()
+    document = openapi_document(public_documentation=True)
     assert document["openapi"].startswith("3.1")
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
@@ -57,7 +59,7 @@ def test_every_status_of_a_problem_is_documented() -> None:
     """No client meets a status that the document does not know."""
     told = {
         status
-        for item in openapi_document()["paths"].values()
+        for item in openapi_document(public_documentation=True)["paths"].values()
         for method, operation in item.items()
         if method != "parameters"
         for status in operation["responses"]
@@ -76,7 +78,9 @@ def test_both_are_public_where_the_deployment_says_so(
         assert documented.get(path, token="").status == 200
         assert closed.get(path, token="").problem == "missing-token"
         assert closed.get(path).status == 200
-    assert documented.get("/openapi.json").document == openapi_document()
+    needing = closed.get("/openapi.json").document["paths"]
+    assert all("security" not in needing[path]["get"] for path in ("/openapi.json", "/docs"))
+    assert documented.get("/openapi.json").document == openapi_document(public_documentation=True)
 
 
 def test_the_page_needs_nothing_from_elsewhere(documented: ApiUnderTest) -> None:

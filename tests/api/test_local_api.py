@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -12,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api_lambda.routes import ROUTES
 from infra.local.access_token import obtain_token
 from prediction_contract.serving import Enrichment
 from tests.api.published_batches import FLIGHT, PublishedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from prediction_contract.resource_names import Deployment
     from tests.stack_runs import LocalStack
@@ -41,10 +45,17 @@ class HttpAnswer:
 
 
 def request(
-    url: str, *, method: str = "GET", token: str | None = None, body: bytes | None = None
+    url: str,
+    *,
+    method: str = "GET",
+    token: str | None = None,
+    body: bytes | None = None,
+    etag: str | None = None,
 ) -> HttpAnswer:
     """Send a request over HTTP and return the answer, errors included."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if etag:
+        headers["If-None-Match"] = etag
     asked = urllib.request.Request(url, method=method, headers=headers, data=body)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -59,12 +70,6 @@ def request(
 def url(local_stack: LocalStack, model: PublishedModel) -> str:
     """Give the address of the model's predictions on the local load balancer."""
     return f"{local_stack.environment['MLPIPE_API_URL']}/v1/models/{model.name}/predictions"
-
-
-@pytest.fixture(scope="module")
-def token(local_stack: LocalStack) -> str:
-    """Give a token as `make token` prints it."""
-    return obtain_token(dict(local_stack.environment))
 
 
 @pytest.fixture
@@ -186,10 +191,57 @@ def test_a_publication_is_seen_within_seconds(model: PublishedModel, url: str, t
     assert (seen["batch_id"], seen["sequence"]) == (second, 2)
 
 
-def test_the_health_check_needs_no_token(local_stack: LocalStack) -> None:
-    """What the load balancer asks is answered, and says nothing about data."""
-    answer = request(f"{local_stack.environment['MLPIPE_API_URL']}/healthz")
-    assert (answer.status, answer.body) == (200, '{"status":"ok"}')
+def test_every_other_route_answers_too(model: PublishedModel, url: str, token: str) -> None:
+    """Models, many predictions, history, and an answer that the client has already."""
+    first = model.publish(FLIGHT)
+    second = model.publish(FLIGHT, '{"flight":"Zürich 1"}', partition="2013-02-02")
+    root, _, _ = url.partition("/predictions")
+    assert request(root, token=token).document["batch_id"] == second
+    # Which models there are is remembered for a minute, so this new one may be missing.
+    listed = request(root.rpartition("/")[0], token=token)
+    assert (listed.status, list(listed.document)) == (200, ["models"])
+    body = json.dumps({"entity_ids": ["nobody", "Zürich 1"]}).encode()
+    many = request(f"{url}:batchGet", method="POST", token=token, body=body)
+    assert [entry["found"] for entry in many.document["predictions"]] == [False, True]
+    history = request(f"{url}/AA-1141-JFK/history?fields=serial", token=token).document["history"]
+    assert [entry["provenance"]["batch_id"] for entry in history] == [second, first]
+    etag = request(f"{url}/AA-1141-JFK", token=token).headers["ETag"]
+    assert request(f"{url}/AA-1141-JFK", token=token, etag=etag).status == 304
+    assert request(f"{url}/AA-1141-JFK?enrich=marker", token=token).status == 400
+
+
+@pytest.mark.slow
+def test_the_documentation_shows_in_a_browser(local_stack: LocalStack, tmp_path: Path) -> None:
+    """A real browser renders every route, asks nobody else, and reports nothing against the policy."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no browser is installed")
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--dump-dom",
+    ]
+    command += [f"--user-data-dir={tmp_path}", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+    done = subprocess.run(
+        [*command, f"{local_stack.environment['MLPIPE_API_URL']}/docs"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    for route in ROUTES:
+        assert route.name in done.stdout
+    assert "CONSOLE" not in done.stderr
+
+
+def test_the_health_checks_need_no_token(local_stack: LocalStack) -> None:
+    """What load balancer and Route 53 ask is answered, and says nothing about data."""
+    for path, status in (("healthz", "ok"), ("readyz", "ready")):
+        answer = request(f"{local_stack.environment['MLPIPE_API_URL']}/{path}")
+        assert (answer.status, answer.body) == (200, f'{{"status":"{status}"}}')
 
 
 @pytest.fixture(scope="module")

@@ -200,6 +200,11 @@ def test_recorded_events_are_answered_in_their_own_mode(
     answer = api.send(recorded_event(name, model=model.name, token=api.issuer.token()))
     assert answer.status == 200
     assert answer.event["statusDescription"] == "200 OK"
+    # What the query asks for is percent-encoded, as it arrives.
+    asked = recorded_event(name).get("queryStringParameters") or recorded_event(name).get(
+        "multiValueQueryStringParameters"
+    )
+    assert len(answer.document["prediction"]) == (2 if asked else 7)
     multi = name in {"alb_multi_value", "alb_both_shapes"}
     assert ("multiValueHeaders" in answer.event, "headers" in answer.event) == (multi, not multi)
     assert answer.headers["X-Request-Id"] == REQUEST_ID

@@ -1,0 +1,148 @@
+"""The OpenAPI document against the API: whatever is generated from it is answered as it says."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, assume, given, settings
+from schemathesis import GenerationMode
+from schemathesis.config._checks import NegativeDataRejectionConfig
+from schemathesis.core.parameters import ParameterLocation
+
+from api_lambda.openapi import openapi_document
+from prediction_contract.row import KEY_BYTES
+from tests.api.api_calls import ApiUnderTest
+from tests.api.published_batches import FLIGHT, new_model
+from tests.api.test_local_api import request
+from tests.fakes.load_balancer import LoadBalancer
+from tests.fakes.token_issuer import TokenIssuer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prediction_contract.resource_names import Deployment
+    from tests.stack_runs import LocalStack
+
+pytestmark = pytest.mark.stack
+DOCUMENT = openapi_document(public_documentation=True)
+OPERATIONS = [
+    f"{method.upper()} {path}"
+    for path, item in DOCUMENT["paths"].items()
+    for method in item
+    if method != "parameters"
+]
+SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+RELAXED = settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+# What makes a valid request of one that JSON Schema takes for valid: these only the model knows.
+FIELDS = "flight,serial"
+
+
+@pytest.fixture(scope="module")
+def published(aws_client: Callable[[str], Any], deployment: Deployment) -> str:
+    """Give the name of a model with a live batch."""
+    model = new_model(aws_client("dynamodb"), deployment)
+    model.publish(FLIGHT, '{"flight":"0"}')
+    return model.name
+
+
+@pytest.fixture(scope="module")
+def load_balancer(local_stack: LocalStack, session_issuer: TokenIssuer) -> LoadBalancer:
+    """Give the handler behind a load balancer."""
+    variables = {
+        "AWS_ENDPOINT_URL": local_stack.environment["AWS_ENDPOINT_URL"],
+        "MLPIPE_PUBLIC_DOCUMENTATION": "true",
+    }
+    return LoadBalancer(ApiUnderTest(session_issuer, variables).application)
+
+
+def operation_of(schema: Any, label: str) -> Any:
+    """Return one operation of a schema."""
+    method, _, path = label.partition(" ")
+    return schema[path][method.lower()]
+
+
+def aim(case: Any, model: str) -> None:
+    """Let a valid path lead to a model that there is, mostly to an entity that there is."""
+    if "model" in case.path_parameters:
+        case.path_parameters["model"] = model
+    if len(str(case.path_parameters.get("entity_id", ""))) % 2:
+        case.path_parameters["entity_id"] = "0"
+
+
+def make_valid(case: Any, model: str) -> None:
+    """Make a request valid in what only the model knows, or JSON Schema cannot say."""
+    aim(case, model)
+    if "fields" in case.query:
+        case.query["fields"] = FIELDS
+    if "enrich" in case.query:
+        case.query["enrich"] = "none"
+    if case.method == "POST":
+        # JSON Schema counts characters, DynamoDB bytes.
+        assume(all(len(each.encode()) <= KEY_BYTES for each in case.body["entity_ids"]))
+        if "fields" in case.body:
+            case.body["fields"] = FIELDS.split(",")
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_valid_requests_are_answered_as_documented(
+    load_balancer: LoadBalancer, session_issuer: TokenIssuer, published: str, label: str
+) -> None:
+    """All checks: no fault, no refusal; status, type, headers and body as documented; no token, no answer."""
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", load_balancer)
+    headers = {"Authorization": f"Bearer {session_issuer.token()}"}
+
+    @RELAXED
+    @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def keeps(case: Any) -> None:
+        make_valid(case, published)
+        case.call_and_validate(headers=headers)
+
+    keeps()
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_the_running_api_answers_as_documented(
+    local_stack: LocalStack, published: str, token: str, label: str
+) -> None:
+    """The same through load balancer and Lambda, with the document that they serve."""
+    url = local_stack.environment["MLPIPE_API_URL"]
+    document = request(f"{url}/openapi.json").document
+    schema = schemathesis.openapi.from_dict({**document, "servers": [{"url": url}]})
+
+    @settings(max_examples=5, deadline=None, suppress_health_check=SLOW)
+    @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def keeps(case: Any) -> None:
+        make_valid(case, published)
+        case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {token}"})
+
+    keeps()
+
+
+@pytest.mark.parametrize("label", [label for label in OPERATIONS if "{" in label])
+def test_invalid_requests_are_refused_as_documented(
+    load_balancer: LoadBalancer, session_issuer: TokenIssuer, published: str, label: str
+) -> None:
+    """All checks on paths, queries, headers and bodies that the document does not allow."""
+    document = copy.deepcopy(DOCUMENT)
+    # Tokens are tested on their own: here each request has a good one, which would pass for a mistake.
+    del document["security"]
+    schema = schemathesis.openapi.from_dict(document)
+    schema.app = load_balancer
+    # An address that is too long is refused as such.
+    schema.config.checks.negative_data_rejection = NegativeDataRejectionConfig(
+        expected_statuses=["400", "404", "414"]
+    )
+    headers = {"Authorization": f"Bearer {session_issuer.token()}"}
+
+    @RELAXED
+    @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    def keeps(case: Any) -> None:
+        path = case.meta.components.get(ParameterLocation.PATH)
+        if path is None or path.mode is GenerationMode.POSITIVE:
+            aim(case, published)
+        case.call_and_validate(headers=headers)
+
+    keeps()
