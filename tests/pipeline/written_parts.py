@@ -1,0 +1,43 @@
+"""A JSON part of a small model's batch that is really in the bucket."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from prediction_contract.manifest import JsonPart
+from prediction_contract.prediction_line import prediction_line
+from prediction_contract.row import Row, row_contract
+from prediction_contract.s3_layout import json_part_key
+from tests.pipeline.small_model import PARTITION
+
+if TYPE_CHECKING:
+    from tests.pipeline.small_model import SmallModel
+
+
+class WrittenPart:
+    """The one part of a batch: put into the bucket when this is made.
+
+    Attributes:
+        rows: As the contract accepts them.
+        manifest_changes: What a manifest says of it.
+    """
+
+    def __init__(self, model: SmallModel, *, rows: int, partition: str = PARTITION) -> None:
+        contract = row_contract(model.declaration.prediction_schema)
+        lines = [
+            prediction_line(contract, {"entity_id": f"E{number}", "score": Decimal(number)})
+            for number in range(rows)
+        ]
+        batch_id = model.batch_id()
+        content = gzip.compress(b"".join(line.content for line in lines))
+        key = json_part_key(model.name, partition, batch_id, 1, 0)
+        model.platform.bucket.put(key, content)
+        self.rows: list[Row] = [line.row for line in lines if line.row is not None]
+        self.manifest_changes: dict[str, Any] = {
+            "batch_id": batch_id,
+            "partition": partition,
+            "json_parts": [JsonPart(key, rows, len(content), hashlib.sha256(content).hexdigest())],
+        }
