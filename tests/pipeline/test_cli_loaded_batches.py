@@ -15,6 +15,7 @@ from prediction_contract.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.loading.load_platform import LoadPlatform
 from tests.pipeline.cli_calls import CommandLine
+from tests.pipeline.documented_answers import agree, documented
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,6 +155,15 @@ def test_quarantine_names_part_line_and_reason_of_each_row(loaded: LoadedModel, 
     assert found["lines"][1]["what"] == "seats is a string, not a number"
     assert SECRET not in told.out
     assert SECRET in run.json("quarantine", loaded.name, SECOND, "--rows").out
+
+
+def test_the_documented_forms_hold_for_loaded_batches(loaded: LoadedModel, run: CommandLine) -> None:
+    """docs/cli.md shows a quarantine with lines, a diff with columns, loads with reports, costs of jobs."""
+    examples = documented()
+    agree(examples["quarantine"], run.json("quarantine", loaded.name, SECOND).document)
+    agree(examples["diff"], run.json("diff", loaded.name, FIRST, SECOND).document)
+    agree(examples["show"], run.json("show", loaded.name, SECOND).document)
+    agree(examples["explain"], run.json("explain", loaded.name, SECOND).document)
 
 
 def test_quarantined_text_cannot_steer_the_terminal(loaded: LoadedModel, run: CommandLine) -> None:
