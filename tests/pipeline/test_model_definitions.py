@@ -68,7 +68,7 @@ def test_both_tables_are_gated_by_a_blocking_check(loaded: dg.Definitions, model
 
 @pytest.mark.parametrize("model", MODELS)
 def test_jobs_train_score_and_load(loaded: dg.Definitions, model: str) -> None:
-    """The load job holds both tables, their checks and the publication, and nothing else."""
+    """The load job holds both tables, the publication and the checks of all three, and nothing else."""
     jobs = {
         name: loaded.resolve_job_def(f"{model}_{name}").asset_layer for name in ("train", "score", "load")
     }
@@ -78,7 +78,16 @@ def test_jobs_train_score_and_load(loaded: dg.Definitions, model: str) -> None:
         "score": {"features", "predictions"},
         "load": {"dynamodb", "snowflake", "publication"},
     }
-    assert len({key.name for key in jobs["load"].asset_graph.asset_check_keys}) == 1
+    checks = {(key.asset_key.path[-1], key.name) for key in jobs["load"].asset_graph.asset_check_keys}
+    assert checks == {
+        ("dynamodb", "adds_up"),
+        ("snowflake", "adds_up"),
+        ("snowflake", "quality"),
+        ("snowflake", "against_live"),
+        ("snowflake", "drift"),
+        ("publication", "api_canary"),
+        ("publication", "live_batch_lasts"),
+    }
 
 
 def test_one_sensor_watches_over_all_models(loaded: dg.Definitions) -> None:
@@ -86,6 +95,12 @@ def test_one_sensor_watches_over_all_models(loaded: dg.Definitions) -> None:
     sensor = loaded.resolve_sensor_def("done_files")
     assert {target.job_name for target in sensor.targets} == {f"{model}_load" for model in MODELS}
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+@pytest.mark.parametrize("sensor", ["live_batches", "warehouse_projection", "serving_regions"])
+def test_what_is_live_looks_after_itself(loaded: dg.Definitions, sensor: str) -> None:
+    """These sensors run unless somebody stops them, too."""
+    assert loaded.resolve_sensor_def(sensor).default_status is dg.DefaultSensorStatus.RUNNING
 
 
 def test_the_column_schema_is_shown_beside_predictions_and_tables(loaded: dg.Definitions) -> None:
