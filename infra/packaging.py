@@ -41,7 +41,10 @@ _ZIP_MOMENT = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE = stat.S_IFREG | 0o644
 _LIBRARY_MODE = stat.S_IFREG | 0o755
 # Changes with the way archives are made, so that none made another way is taken for the same.
-_FORMAT = b"1"
+_FORMAT = b"2"
+_COMPILE_SECONDS = 120
+# Where Lambda unpacks an archive: what tracebacks name.
+_TASK_ROOT = "/var/task"
 
 
 class PackagingError(Exception):
@@ -77,7 +80,9 @@ class CodeTree:
 
 
 def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
-    """Build the Lambda's zip: `api_lambda`, the contract, and the locked packages it imports.
+    """Build the Lambda's zip: `api_lambda`, the contract, the locked packages it imports, their byte code.
+
+    A function cannot write where its code lies, so without byte code every cold start compiles all of it.
 
     Args:
         out_dir: Where archives are kept.
@@ -89,11 +94,12 @@ def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
     sources = {**package_files("api_lambda"), **package_files(_CONTRACT)}
     machine = _machine(platform)
     lock = _LOCK.read_bytes()
-    digest = _digest(sources, machine.encode(), lock)
+    digest = _digest(sources, machine.encode(), lock, sys.version.encode())
     path = out_dir / f"api_lambda-{machine}-{digest[:16]}.zip"
     if not path.exists():
         packages = _installed(out_dir, machine, lock)
-        _write(path, _zip({**packages, **sources}))
+        files = {**packages, **sources}
+        _write(path, _zip({**files, **_byte_code(files)}))
     archive = _archive(path)
     if archive.size > LARGEST_API_ARCHIVE:
         raise PackagingError(
@@ -207,6 +213,42 @@ def _install(target: Path, machine: str) -> None:
             f"The packages of {_LOCK} cannot be installed for {machine}: {done.stderr.strip()[-1000:]}. "
             "See whether the package registry answers, then run it again."
         )
+
+
+def _byte_code(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the byte code of Python files as the function's Python takes it, without looking at the source.
+
+    Nothing if this is another Python. A process of its own compiles it: what a constant looks like depends on
+    what else its process has seen.
+    """
+    if f"{sys.version_info.major}.{sys.version_info.minor}" != PYTHON_VERSION:
+        return {}
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        for name in (name for name in files if name.endswith(".py")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(files[name])
+        command = [
+            sys.executable,
+            "-S",
+            "-s",
+            "-m",
+            "compileall",
+            "-q",
+            "--invalidation-mode",
+            "unchecked-hash",
+        ]
+        done = subprocess.run(
+            [*command, "-s", scratch, "-p", _TASK_ROOT, scratch],
+            env={"PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+            timeout=_COMPILE_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise PackagingError(f"The archive's code cannot be compiled: {done.stdout[-1000:]}")
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.pyc")}
 
 
 def _digest(files: Mapping[str, bytes], *others: bytes) -> str:

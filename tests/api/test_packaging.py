@@ -90,14 +90,14 @@ assert not {"boto3", "botocore", "orjson", "dagster"} & set(sys.modules)
 
 
 def test_the_api_s_archive_holds_no_trace_of_the_machine() -> None:
-    """No byte code, no program, no record of the installation; sorted, with fixed times and permissions."""
+    """No program, no record of the installation; sorted, with fixed times and permissions."""
     with zipfile.ZipFile(packaging.build_api_archive(KEPT).path) as archive:
         entries = archive.infolist()
     names = [entry.filename for entry in entries]
     assert names == sorted(names)
     assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
     assert {entry.external_attr >> 16 for entry in entries} == {0o100644, 0o100755}
-    assert [name for name in names if name.endswith((".pyc", "RECORD", "INSTALLER")) or "/bin/" in name] == []
+    assert [name for name in names if name.endswith(("RECORD", "INSTALLER")) or "/bin/" in name] == []
     assert {"api_lambda/handler.py", "prediction_contract/serving.py"} <= set(names)
     assert {name.split("/")[0] for name in names if name.endswith(".py")} <= {
         "api_lambda",
@@ -106,6 +106,55 @@ def test_the_api_s_archive_holds_no_trace_of_the_machine() -> None:
         "cffi",
         "pycparser",
     }
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="another Python's byte code is of no use to Lambda"
+)
+def test_the_api_s_archive_brings_its_byte_code(tmp_path: Path) -> None:
+    """Python imports it without compiling anything, and it names Lambda's folder, not the builder's."""
+    with zipfile.ZipFile(packaging.build_api_archive(KEPT).path) as archive:
+        archive.extractall(tmp_path)
+        names = archive.namelist()
+    compiled = {name for name in names if name.endswith(".pyc")}
+    for name in (name for name in names if name.endswith(".py")):
+        folder, _, file = name.rpartition("/")
+        assert f"{folder}/__pycache__/{file.removesuffix('.py')}.cpython-311.pyc" in compiled
+    # Sources that cannot be compiled any more are not looked at.
+    for path in (tmp_path / "api_lambda").glob("*.py"):
+        path.write_text("this is no Python")
+    program = "from api_lambda.routes import find_route; print(find_route('/healthz')[0].name)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-s", "-c", program],
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "/healthz"
+    content = (tmp_path / "api_lambda" / "__pycache__" / "routes.cpython-311.pyc").read_bytes()
+    assert b"/var/task/api_lambda/routes.py" in content
+
+
+def test_the_api_s_archive_is_the_same_byte_for_byte(tmp_path: Path) -> None:
+    """Built anew in another folder, by another process, it is the same."""
+    first = packaging.build_api_archive(KEPT)
+    program = """
+import pathlib, sys
+from infra.packaging import build_api_archive
+print(build_api_archive(pathlib.Path(sys.argv[1])).sha256)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "elsewhere")],
+        cwd=packaging.PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.stdout.strip() == first.sha256
 
 
 def test_the_same_sources_give_the_same_bytes(checkout: Path, tmp_path: Path) -> None:
