@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 STACK_VENV := .venv-stack
+BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 LOCK_DIR := requirements
@@ -43,6 +44,11 @@ $(STACK_VENV)/.installed: $(UV) requirements/stack.lock
 	$(UV) pip sync --quiet --python $(STACK_VENV)/bin/python --compile-bytecode requirements/stack.lock
 	@touch $@
 
+$(BENCH_VENV)/.installed: $(UV) requirements/wrangler.lock
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(BENCH_VENV)
+	$(UV) pip sync --quiet --python $(BENCH_VENV)/bin/python --compile-bytecode requirements/wrangler.lock
+	@touch $@
+
 $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/spark.lock
 	@touch $@
@@ -51,6 +57,7 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) --group uv -o $(LOCK_DIR)/uv.lock
 	$(COMPILE) pyproject.toml --extra scoring --group api --group dev --group bench -o $(LOCK_DIR)/dev.lock
 	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
+	$(COMPILE) --group wrangler -o $(LOCK_DIR)/wrangler.lock
 	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
 	$(COMPILE) pyproject.toml --extra production -o $(LOCK_DIR)/runtime.lock
@@ -77,8 +84,8 @@ test: setup ## The suite, at most 12 minutes on 2 cores.
 test-full: setup $(VENV)/.spark-installed ## What takes longer: mutated rules, fresh clones, Spark.
 	$(PYTEST) -m slow
 
-bench: setup ## What serving costs, beside what others cost; writes benchmarks/results.
-	@$(BIN)/python -m benchmarks.serve
+bench: setup $(BENCH_VENV)/.installed ## What serving and the load cost, beside others; writes benchmarks/results.
+	@for name in serve load; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
 	@$(BIN)/python -m infra.local.demo

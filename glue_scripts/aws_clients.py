@@ -8,6 +8,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from glue_scripts.dynamodb_endpoint import DynamoDbEndpoint
+
 # Fewer than the DynamoDB writer has threads would make them wait for one another.
 POOL_CONNECTIONS = 32
 _TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60}
@@ -33,6 +35,17 @@ def bulk_dynamodb() -> Any:
         **_TIMEOUTS,
     )
     return boto3.client("dynamodb", config=config)
+
+
+@cache
+def dynamodb_endpoint() -> DynamoDbEndpoint:
+    """Return where items are written to, with the credentials, region and address that boto3 finds."""
+    session = boto3.Session()
+    found = client("dynamodb").meta
+    bundle = session._session.get_config_variable("ca_bundle")  # noqa: SLF001  # boto3 has no other way to it
+    return DynamoDbEndpoint(
+        found.endpoint_url, found.region_name, session.get_credentials(), ca_bundle=bundle
+    )
 
 
 def delta_storage_options() -> dict[str, str]:

@@ -159,7 +159,7 @@ class BatchLoad:
                 source=source,
                 table=arguments.online_table,
                 items_expire_at=arguments.items_expire_at,
-                items_per_second=rate,
+                units_per_second=rate,
                 verify=arguments.verify,
             )
             for source in sources(manifest, survey.duplicates)

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
+_DOUBLINGS = 20
 _SERVER_ERROR = 500
+_TOO_MANY_REQUESTS = 429
 _PASSING_CODES = frozenset(
     {
+        # Credentials that end are renewed before the next try.
+        "ExpiredTokenException",
         "InternalServerError",
         "LimitExceededException",
         "ProvisionedThroughputExceededException",
@@ -37,9 +41,24 @@ def passing_reason(error: ClientError | BotoCoreError) -> str | None:
     if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code if code in _PASSING_CODES or status >= _SERVER_ERROR else None
+        return code if passing_answer(code, status) else None
     is_of_the_wire = isinstance(error, AwsConnectionError | HTTPClientError | IncompleteReadError)
     return type(error).__name__ if is_of_the_wire else None
+
+
+def passing_answer(code: str, status: int) -> bool:
+    """Return whether a request that DynamoDB answered with an error is to be sent again.
+
+    Args:
+        code: The error's name; empty if something before DynamoDB has answered.
+        status: The HTTP status.
+    """
+    return code in _PASSING_CODES or status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS
+
+
+def pause_span(tries: int) -> float:
+    """Return the longest pause in seconds after so many tries before; the pause itself is drawn from it."""
+    return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tries, _DOUBLINGS), _LONGEST_PAUSE_SECONDS)
 
 
 class Patience:

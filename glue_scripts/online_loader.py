@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import threading
+import heapq
+import json
+import random
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from glue_scripts.dynamodb_retries import Patience, passing_reason
+from glue_scripts.dynamodb_retries import passing_answer, pause_span
 from glue_scripts.errors import LoadFailedError
+from glue_scripts.request_flights import ANSWER_SECONDS, RequestFlights
+from glue_scripts.write_pace import Pace, Window
 from prediction_contract.online_item import KEY_ATTRIBUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-Item: TypeAlias = "dict[str, dict[str, Any]]"
+    from glue_scripts.dynamodb_endpoint import DynamoDbEndpoint
+    from glue_scripts.request_flights import Landing
+
+# An item's entity, and the item as JSON in DynamoDB's form.
+WrittenItem: TypeAlias = "tuple[str, str]"
 
 # DynamoDB's own limit of a request.
 REQUEST_ITEMS = 25
-THREADS = 8
+_UNIT_BYTES = 1024
 _NAMED_KEYS = 5
+_OK = 200
+_TICK_SECONDS = 1.0
+# Of a second's units, so that a low rate is kept evenly and not in bursts.
+_REQUEST_SHARE = 0.1
 
 
 @dataclass(slots=True)
@@ -35,137 +43,198 @@ class WriteCounts:
         acknowledged: Items that DynamoDB took.
         retried: Items sent more than once, each time counted.
         write_units: Write units that DynamoDB says were consumed, rounded up.
+        seconds: How long it wrote.
     """
 
     acknowledged: int = 0
     retried: int = 0
     write_units: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)
-class Pace:
-    """Keeps a stream of items below a rate, over all threads of a writer.
+class _Request:
+    """Items that go together."""
 
-    Attributes:
-        items_per_second: The rate; None for no limit.
-    """
-
-    items_per_second: float | None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _free_at: float = 0.0
-
-    def wait(self, items: int) -> None:
-        """Wait until so many items may be sent."""
-        if self.items_per_second is None:
-            return
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._free_at)
-            self._free_at = start + items / self.items_per_second
-        time.sleep(start - now)
+    items: list[WrittenItem]
+    deadline: float
+    units: float
+    number: int = 0
+    tries: int = 0
 
 
 class OnlineWriter:
     """Writes items with many requests in flight; what DynamoDB leaves over is sent again with full jitter.
 
     Args:
-        dynamodb: A boto3 client that does not retry by itself.
+        endpoint: DynamoDB.
         table: The online table's name.
-        items_per_second: The most to send; None for no limit.
+        units_per_second: The most write units to consume; None for no limit.
         patience_seconds: How long an item is tried before the load fails.
-        sleep: Waits; tests pass their own.
+        answer_seconds: How long DynamoDB may take to answer before a request is sent again.
     """
 
     def __init__(
         self,
-        dynamodb: Any,
+        endpoint: DynamoDbEndpoint,
         table: str,
         *,
-        items_per_second: float | None = None,
+        units_per_second: float | None = None,
         patience_seconds: float = 300.0,
-        sleep: Callable[[float], None] = time.sleep,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self._dynamodb = dynamodb
+        self._endpoint = endpoint
         self._table = table
-        self._pace = Pace(items_per_second)
+        self._head = f'{{"ReturnConsumedCapacity":"TOTAL","RequestItems":{{{json.dumps(table)}:['
+        self._pace = Pace(units_per_second)
+        share = REQUEST_ITEMS if units_per_second is None else units_per_second * _REQUEST_SHARE
+        self._request_items = max(1, min(REQUEST_ITEMS, int(share)))
         self._patience_seconds = patience_seconds
-        self._sleep = sleep
-        self._lock = threading.Lock()
+        self._answer_seconds = answer_seconds
+        self._window = Window()
+        self._retries: list[tuple[float, int, _Request]] = []
+        self._order = count()
         self._write_units = 0.0
-        self._retried = 0
-        self._acknowledged = 0
+        self._counts = WriteCounts()
 
     @property
     def counts(self) -> WriteCounts:
         """What was done so far."""
-        return WriteCounts(self._acknowledged, self._retried, round(self._write_units + 0.5 - 1e-9))
+        self._counts.write_units = round(self._write_units + 0.5 - 1e-9)
+        return self._counts
 
-    def write_items(self, items: Iterable[Item]) -> int:
+    def write_items(self, items: Iterable[WrittenItem]) -> int:
         """Write items of different keys and return how many were acknowledged: all of them.
 
         Raises:
             LoadFailedError: Some were not acknowledged in time, or DynamoDB refuses them; it names the first.
         """
-        before = self._acknowledged
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="online-writer") as pool:
-            in_flight: deque[Future[None]] = deque()
-            try:
-                for batch in _batches(items):
-                    # As many waiting as working, so that memory does not grow with the part.
-                    if len(in_flight) >= 2 * THREADS:
-                        in_flight.popleft().result()
-                    in_flight.append(pool.submit(self._write_batch, batch))
-                while in_flight:
-                    in_flight.popleft().result()
-            finally:
-                for future in in_flight:
-                    future.cancel()
-        return self._acknowledged - before
-
-    def _write_batch(self, items: list[Item]) -> None:
-        left = [{"PutRequest": {"Item": item}} for item in items]
-        self._pace.wait(len(left))
-        patience = Patience(self._patience_seconds, self._sleep)
-        while True:
-            sent = len(left)
-            left, why = self._send(left)
-            with self._lock:
-                self._acknowledged += sent - len(left)
-                self._retried += len(left)
-            if not left:
-                return
-            if not patience.wait():
-                what = f"not acknowledged within {self._patience_seconds:.0f} s ({why})"
-                self._fail(left, what, "Look at the table's throttling and its write rate")
-            self._pace.wait(len(left))
-
-    def _send(self, requests: list[Any]) -> tuple[list[Any], str]:
-        """Send a request once; return what is to be sent again, and why."""
+        before, began = self._counts.acknowledged, time.monotonic()
+        fresh = self._requests(items)
+        upcoming = next(fresh, None)
+        flights: RequestFlights[_Request] = RequestFlights(
+            self._endpoint, answer_seconds=self._answer_seconds
+        )
         try:
-            answer = self._dynamodb.batch_write_item(
-                RequestItems={self._table: requests}, ReturnConsumedCapacity="TOTAL"
-            )
-        except (ClientError, BotoCoreError) as error:
-            reason = passing_reason(error)
-            if reason is None:
-                self._fail(
-                    requests, f"refused ({error})"[:500], "Look at the table and the job's rights", error
-                )
-            return requests, reason
-        with self._lock:
-            self._write_units += sum(one["CapacityUnits"] for one in answer.get("ConsumedCapacity", []))
-        return answer.get("UnprocessedItems", {}).get(self._table, []), "UnprocessedItems"
+            while upcoming or flights.in_flight or self._retries:
+                pause = self._pace.wait_seconds()
+                while pause <= 0 and flights.in_flight < self._window.width:
+                    request = self._due()
+                    if request is None:
+                        request, upcoming = upcoming, next(fresh, None) if upcoming else None
+                    if request is None:
+                        break
+                    self._begin(flights, request)
+                    pause = self._pace.wait_seconds()
+                for landing in flights.landed(self._tick(pause)):
+                    self._settle(landing)
+        finally:
+            flights.close()
+            self._counts.seconds += time.monotonic() - began
+        return self._counts.acknowledged - before
 
-    def _fail(self, requests: list[Any], what: str, remedy: str, cause: Exception | None = None) -> NoReturn:
-        keys = [request["PutRequest"]["Item"][KEY_ATTRIBUTE]["S"][:80] for request in requests]
+    def _requests(self, items: Iterable[WrittenItem]) -> Iterator[_Request]:
+        """Yield requests of as many items as go together, as they are asked for."""
+        gathered: list[WrittenItem] = []
+        for item in items:
+            gathered.append(item)
+            if len(gathered) == self._request_items:
+                yield self._request(gathered)
+                gathered = []
+        if gathered:
+            yield self._request(gathered)
+
+    def _request(self, items: list[WrittenItem]) -> _Request:
+        # What an item weighs is never more than its text; DynamoDB tells how much less it was.
+        units = sum([1 + len(text) // _UNIT_BYTES for _, text in items])
+        return _Request(items, time.monotonic() + self._patience_seconds, units)
+
+    def _due(self) -> _Request | None:
+        """Return a request that is to be sent again now."""
+        if self._retries and self._retries[0][0] <= time.monotonic():
+            return heapq.heappop(self._retries)[2]
+        return None
+
+    def _tick(self, pause: float) -> float:
+        """Return how long nothing but an answer can give the writer something to do."""
+        seconds = _TICK_SECONDS
+        if pause > 0:
+            seconds = min(seconds, pause)
+        if self._retries:
+            seconds = min(seconds, max(0.0, self._retries[0][0] - time.monotonic()))
+        return seconds
+
+    def _begin(self, flights: RequestFlights[_Request], request: _Request) -> None:
+        request.number = self._window.begun()
+        self._pace.spend(request.units)
+        puts = '}},{"PutRequest":{"Item":'.join([text for _, text in request.items])
+        body = f'{self._head}{{"PutRequest":{{"Item":{puts}}}}}]}}}}'
+        flights.begin(request, "BatchWriteItem", body.encode())
+
+    def _settle(self, landing: Landing[_Request]) -> None:
+        """Take an answer in: count what was acknowledged, and set aside what is to be sent again."""
+        request = landing.request
+        if landing.trouble is not None:
+            self._again(request, request.items, landing.trouble)
+            return
+        if landing.status != _OK:
+            code, message = _error(landing.body)
+            if not passing_answer(code, landing.status):
+                what = f"refused ({code}: {message})"[:500]
+                self._fail(request.items, what, "Look at the table and the job's rights")
+            self._pace.correct(-request.units)
+            self._window.was_throttled(request.number)
+            self._again(request, request.items, code or str(landing.status))
+            return
+        try:
+            answer = json.loads(landing.body)
+            units = sum(one["CapacityUnits"] for one in answer.get("ConsumedCapacity") or [])
+            left = [
+                put["PutRequest"]["Item"][KEY_ATTRIBUTE]["S"]
+                for put in answer.get("UnprocessedItems", {}).get(self._table, [])
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._again(request, request.items, "an answer that is none of DynamoDB's")
+            return
+        self._write_units += units
+        self._pace.correct(units - request.units)
+        if not left:
+            self._counts.acknowledged += len(request.items)
+            self._window.went_well()
+            return
+        keys = set(left)
+        items = [item for item in request.items if item[0] in keys]
+        self._counts.acknowledged += len(request.items) - len(items)
+        self._window.was_throttled(request.number)
+        self._again(request, items, "UnprocessedItems")
+
+    def _again(self, request: _Request, items: list[WrittenItem], why: str) -> None:
+        """Set items aside until they are sent again, if there is time for it."""
+        self._counts.retried += len(items)
+        now = time.monotonic()
+        # Full jitter: requests that were throttled together do not come back together.
+        pause = random.uniform(0, pause_span(request.tries))  # noqa: S311  # spreads load, guards nothing
+        if now + pause > request.deadline:
+            what = f"not acknowledged within {self._patience_seconds:.0f} s ({why})"
+            self._fail(items, what, "Look at the table's throttling and its write rate")
+        again = self._request(items)
+        again.deadline, again.tries = request.deadline, request.tries + 1
+        heapq.heappush(self._retries, (now + pause, next(self._order), again))
+
+    def _fail(self, items: list[WrittenItem], what: str, remedy: str) -> NoReturn:
+        keys = [key[:80] for key, _ in items]
         more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""
         raise LoadFailedError(
             f"{len(keys)} items of {self._table} were {what}: {', '.join(keys[:_NAMED_KEYS])}{more}",
             remedy=f"{remedy}, then load the batch again",
-        ) from cause
+        )
 
 
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, REQUEST_ITEMS)):
-        yield batch
+def _error(body: bytes) -> tuple[str, str]:
+    """Return code and message of DynamoDB's error."""
+    try:
+        document: Any = json.loads(body)
+        code = str(document.get("__type", "")).rpartition("#")[2]
+        return code, str(document.get("message") or document.get("Message") or "")
+    except (ValueError, AttributeError):
+        return "", body[:200].decode(errors="replace")

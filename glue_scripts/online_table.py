@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from glue_scripts.aws_clients import bulk_dynamodb, client
+from glue_scripts.aws_clients import bulk_dynamodb, client, dynamodb_endpoint
 from glue_scripts.dynamodb_retries import Patience, passing_reason
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.online_loader import OnlineWriter, WriteCounts
@@ -19,12 +19,14 @@ from prediction_contract.online_item import (
     DamagedItemError,
     OnlineItems,
 )
+from prediction_contract.online_item_text import OnlineItemTexts
 from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.row import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from prediction_contract.row import Row
+    from glue_scripts.online_loader import WrittenItem
 
 # DynamoDB's own limit of a request.
 _READ_KEYS = 100
@@ -41,14 +43,14 @@ class OnlineTask:
         source: The part.
         table: The online table.
         items_expire_at: The items' TTL, seconds since 1970.
-        items_per_second: The most to write; None for no limit.
+        units_per_second: The most write units to consume; None for no limit.
         verify: `full` or `sample`.
     """
 
     source: PartSource
     table: str
     items_expire_at: int
-    items_per_second: float | None
+    units_per_second: float | None
     verify: str
 
 
@@ -59,20 +61,6 @@ class PartWritten:
     key: str
     acknowledged: RowTally
     counts: WriteCounts
-
-
-class _Tally:
-    """Counts rows as they pass."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.checksum = 0
-
-    def passing(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            self.rows += 1
-            self.checksum += row.checksum
-            yield row
 
 
 def accepted_rows(source: PartSource) -> Iterator[Row]:
@@ -91,21 +79,36 @@ def write_part(task: OnlineTask) -> PartWritten:
     Raises:
         LoadFailedError: As `OnlineWriter.write_items`.
     """
-    source, tally = task.source, _Tally()
-    items = OnlineItems(source.schema)
-    writer = OnlineWriter(bulk_dynamodb(), task.table, items_per_second=task.items_per_second)
-    acknowledged = writer.write_items(
-        items.build(row, source.batch_id, task.items_expire_at)
-        for row in tally.passing(accepted_rows(source))
-    )
-    if acknowledged != tally.rows:
+    return write_rows(task, read_rows(task.source, client("s3")))
+
+
+def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> PartWritten:
+    """Write those of a part's rows that both stores hold into the online table.
+
+    Raises:
+        LoadFailedError: As `OnlineWriter.write_items`.
+    """
+    source, passed, checksum = task.source, 0, 0
+    text = OnlineItemTexts(source.schema, source.batch_id, task.items_expire_at).text
+
+    def items() -> Iterator[WrittenItem]:
+        nonlocal passed, checksum
+        for row in rows:
+            if type(row) is Row:
+                passed += 1
+                checksum += row.checksum
+                yield row.key, text(row)
+
+    writer = OnlineWriter(dynamodb_endpoint(), task.table, units_per_second=task.units_per_second)
+    acknowledged = writer.write_items(items())
+    if acknowledged != passed:
         raise LoadFailedError(
-            f"{task.table} acknowledged {acknowledged} of {tally.rows} rows of {source.part.key}",
+            f"{task.table} acknowledged {acknowledged} of {passed} rows of {source.part.key}",
             remedy="Load the batch again",
             model=source.model,
             batch_id=source.batch_id,
         )
-    return PartWritten(source.part.key, RowTally(rows=tally.rows, checksum=tally.checksum), writer.counts)
+    return PartWritten(source.part.key, RowTally(rows=passed, checksum=checksum), writer.counts)
 
 
 def verify_part(task: OnlineTask) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LONGEST_LINE = 16 * LINE_BYTES
 # Enough to recognise a refused line by; the part holds the whole of it.
 CONTENT_BYTES = 64 * 1024
+_BLOCK_BYTES = 1024 * 1024
 _IN_MEMORY = 8 * 1024 * 1024
 _DIGEST_BYTES = 16
 
@@ -93,21 +94,25 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
     Raises:
         BatchFaultError: The part is missing, is not what the manifest says, or has more or fewer rows.
     """
-    contract = row_contract(source.schema)
+    accept = row_contract(source.schema).accept
     duplicates = source.duplicates
     number = 0
     with _verified(source, s3) as file:
-        for number, line in _numbered_lines(source, file):  # counts the lines too
-            try:
-                row = contract.accept(line)
-            except InvalidRowError as error:
-                yield _refused(number, error.reason, error.what, refused_checksum(line), line)
-                continue
-            if duplicates and key_digest(row.key) in duplicates:
-                what = f"Several rows of the batch have the {source.schema.key} {row.key[:100]!r}"
-                yield _refused(number, "duplicate_key", what, row.checksum, line)
-            else:
-                yield row
+        for lines in _blocks(source, file):
+            if number + len(lines) > source.part.rows:
+                _fault(source, f"has more than the {source.part.rows} rows that the manifest promises")
+            for line in lines:
+                number += 1
+                try:
+                    row = accept(line)
+                except InvalidRowError as error:
+                    yield _refused(number, error.reason, error.what, refused_checksum(line), line)
+                    continue
+                if duplicates and key_digest(row.key) in duplicates:
+                    what = f"Several rows of the batch have the {source.schema.key} {row.key[:100]!r}"
+                    yield _refused(number, "duplicate_key", what, row.checksum, line)
+                else:
+                    yield row
     if number != source.part.rows:
         _fault(source, f"has {number} rows, and the manifest promises {source.part.rows}")
 
@@ -143,19 +148,20 @@ def _verified(source: PartSource, s3: Any) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _numbered_lines(source: PartSource, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    number = 0
+def _blocks(source: PartSource, file: IO[bytes]) -> Iterator[list[bytes]]:
+    """Yield the part's lines without their endings, some thousands at a time."""
+    rest = b""
     try:
-        with gzip.GzipFile(fileobj=file, mode="rb") as lines:
-            while line := lines.readline(_LONGEST_LINE):
-                number += 1
-                if len(line) == _LONGEST_LINE:
-                    _fault(source, f"has a line of more than {_LONGEST_LINE} bytes, line {number}")
-                if number > source.part.rows:
-                    _fault(source, f"has more than the {source.part.rows} rows that the manifest promises")
-                yield number, line
+        with gzip.GzipFile(fileobj=file, mode="rb") as content:
+            while block := content.read(_BLOCK_BYTES):
+                *lines, rest = (rest + block).split(b"\n")
+                if len(rest) >= _LONGEST_LINE:
+                    _fault(source, f"has a line of more than {_LONGEST_LINE} bytes")
+                yield lines
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        _fault(source, f"is no gzip file beyond line {number}: {error}", error)
+        _fault(source, f"is no gzip file to its end: {error}", error)
+    if rest:
+        yield [rest]
 
 
 def _fault(source: PartSource, what: str, cause: Exception | None = None) -> NoReturn:

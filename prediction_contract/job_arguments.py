@@ -190,7 +190,7 @@ class LoadArguments(JobArguments):
         verify: `full` reads every row back, `sample` some.
         quarantine_rows: So many refused rows never refuse the batch.
         quarantine_rate: Nor does this share of the rows; the larger of both counts.
-        write_rate: DynamoDB items a second at most; None for no limit.
+        write_rate: DynamoDB write units a second at most; None for no limit.
     """
 
     model: str = _argument(ModelName)

@@ -56,11 +56,7 @@ class OnlineItems:
     def __init__(self, schema: PredictionSchema) -> None:
         self._schema = schema
         self._contract = row_contract(schema)
-        kinds = {column.name: column.type.kind for column in schema.columns}
-        self._attributes = [
-            (name, KEY_ATTRIBUTE if name == schema.key else name, kinds[name])
-            for name in self._contract.column_names
-        ]
+        self._attributes = attributes_of(schema)
 
     def build(self, row: Row, batch_id: str, expires_at: int) -> dict[str, dict[str, Any]]:
         """Return a row's item.
@@ -86,7 +82,7 @@ class OnlineItems:
             elif kind is Kind.BOOLEAN:
                 item[attribute] = {"BOOL": values[name]}
             elif kind is Kind.JSON:
-                item[attribute] = _attribute_value(values[name])
+                item[attribute] = attribute_value(values[name])
             else:
                 item[attribute] = {"S": text[1:-1]}
         return item
@@ -136,7 +132,15 @@ class OnlineItems:
 _NUMBERS = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
 
 
-def _attribute_value(value: Any) -> dict[str, Any]:
+def attributes_of(schema: PredictionSchema) -> list[tuple[str, str, Kind]]:
+    """Return name, attribute and kind of each column, in name order."""
+    return [
+        (column.name, KEY_ATTRIBUTE if column.name == schema.key else column.name, column.type.kind)
+        for column in sorted(schema.columns, key=lambda column: column.name)
+    ]
+
+
+def attribute_value(value: Any) -> dict[str, Any]:
     """Return a nested value in low-level form."""
     if value is None:
         return {"NULL": True}
@@ -145,9 +149,9 @@ def _attribute_value(value: Any) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"BOOL": value}
     if isinstance(value, list):
-        return {"L": [_attribute_value(element) for element in value]}
+        return {"L": [attribute_value(element) for element in value]}
     if isinstance(value, dict):
-        return {"M": {name: _attribute_value(member) for name, member in value.items()}}
+        return {"M": {name: attribute_value(member) for name, member in value.items()}}
     return {"N": number_text(value)}
 
 

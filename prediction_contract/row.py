@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.canonical_json import InvalidJsonError, parse_as_written, row_checksum
 from prediction_contract.column_values import decoder_for
 from prediction_contract.errors import InvalidRowError
+from prediction_contract.spelled_rows import SpelledRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,24 +65,52 @@ class Row:
         texts: Each column's canonical JSON in the same order; None where there is no value.
         canonical: The row's canonical JSON in UTF-8; columns without value are left out.
         checksum: Signed 64-bit, over `canonical`.
+        pieces: As `SpelledRows.read` returns them, if it read the row; None else.
     """
 
-    __slots__ = ("canonical", "checksum", "key", "texts", "values")
+    __slots__ = ("_contract", "_texts", "_values", "canonical", "checksum", "key", "pieces")
 
     def __init__(
-        self, key: str, values: dict[str, Any], texts: list[str | None], canonical: bytes, checksum: int
+        self,
+        contract: RowContract,
+        key: str,
+        canonical: bytes,
+        checksum: int,
+        *,
+        read: tuple[dict[str, Any], list[str | None]] | None = None,
+        pieces: list[str | None] | None = None,
     ) -> None:
+        self._contract = contract
+        self._values, self._texts = (None, None) if read is None else read
         self.key = key
-        self.values = values
-        self.texts = texts
         self.canonical = canonical
         self.checksum = checksum
+        self.pieces = pieces
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """See the class."""
+        if self._values is None:
+            self._read()
+        assert self._values is not None  # noqa: S101  # for type checkers
+        return self._values
+
+    @property
+    def texts(self) -> list[str | None]:
+        """See the class."""
+        if self._texts is None:
+            self._read()
+        assert self._texts is not None  # noqa: S101  # for type checkers
+        return self._texts
+
+    def _read(self) -> None:
+        self._values, self._texts = self._contract.values_and_texts(self.canonical)
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Row)
-            and self.values.keys() == other.values.keys()
-            and (self.canonical == other.canonical)
+            and self._contract.column_names == other._contract.column_names
+            and self.canonical == other.canonical
         )
 
     def __hash__(self) -> int:
@@ -92,7 +121,12 @@ class Row:
 
 
 class RowContract:
-    """Decides line by line; make one per schema and keep it."""
+    """Decides line by line; make one per schema and keep it.
+
+    Attributes:
+        schema: The schema.
+        column_names: The names of all columns in the order of a row's values and texts.
+    """
 
     def __init__(self, schema: PredictionSchema) -> None:
         self.schema = schema
@@ -101,11 +135,12 @@ class RowContract:
             for column in sorted(schema.columns, key=lambda column: column.name)
         ]
         self._names = frozenset(schema.names)
+        self.column_names = [name for name, *_ in self._columns]
 
-    @property
-    def column_names(self) -> list[str]:
-        """The names of all columns in the order of a row's values and texts."""
-        return [name for name, *_ in self._columns]
+    @cached_property
+    def _spelled(self) -> SpelledRows:
+        """Made when the first line comes: whoever reads items only does without."""
+        return SpelledRows(self.schema)
 
     def accept(self, line: bytes) -> Row:
         """Return the row of one JSON line, its line ending included or not.
@@ -116,6 +151,16 @@ class RowContract:
             InvalidRowError: The line is no row of this schema that both stores can hold; its `reason` is one
                 of `REASONS`.
         """
+        spelled = self._spelled.read(line)
+        if spelled is not None:
+            key, pieces, text, stated = spelled
+            canonical = text.encode()
+            checksum = row_checksum(canonical)
+            if stated is None or int(stated) == checksum:
+                return Row(self, key, canonical, checksum, pieces=pieces)
+        return self._parsed(line)
+
+    def _parsed(self, line: bytes) -> Row:
         if len(line) > LINE_BYTES:
             raise InvalidRowError("value_too_large", f"The line has {len(line)} bytes")
         try:
@@ -137,6 +182,18 @@ class RowContract:
             InvalidRowError: As `accept`.
         """
         key = self._checked_key(members)
+        values, texts, encoded = self._judged(members)
+        if len(encoded) > _SURELY_SMALL:
+            _check_weight(values, self.schema.key)
+        return Row(self, key, encoded, row_checksum(encoded), read=(values, texts))
+
+    def values_and_texts(self, canonical: bytes) -> tuple[dict[str, Any], list[str | None]]:
+        """Return what an accepted row's canonical JSON says."""
+        values, texts, _ = self._judged(parse_as_written(canonical))
+        return values, texts
+
+    def _judged(self, members: Mapping[str, Any]) -> tuple[dict[str, Any], list[str | None], bytes]:
+        """Return the values, the texts and the canonical JSON of a row's members."""
         values: dict[str, Any] = {}
         texts: list[str | None] = []
         canonical: list[str] = []
@@ -161,9 +218,7 @@ class RowContract:
             encoded = f"{{{','.join(canonical)}}}".encode()
         except UnicodeEncodeError as error:
             raise InvalidRowError("unparsable", "A string holds half of a surrogate pair") from error
-        if len(encoded) > _SURELY_SMALL:
-            _check_weight(values, self.schema.key)
-        return Row(key, values, texts, encoded, row_checksum(encoded))
+        return values, texts, encoded
 
     def _checked_key(self, members: Mapping[str, Any]) -> str:
         name = self.schema.key

@@ -19,6 +19,7 @@ from botocore.httpsession import URLLib3Session
 from snowflake.connector.cursor import SnowflakeCursor
 
 from glue_scripts.load_predictions import main
+from glue_scripts.request_flights import RequestFlights
 
 _LOCK = threading.Lock()
 
@@ -40,7 +41,7 @@ class Killer:
 
 def install(killer: Killer) -> None:
     """Let the killer see each answer of AWS and Snowflake."""
-    send, execute = URLLib3Session.send, SnowflakeCursor.execute
+    send, execute, landed = URLLib3Session.send, SnowflakeCursor.execute, RequestFlights.landed
 
     def watched_send(session: Any, request: Any) -> Any:
         answer = send(session, request)
@@ -57,6 +58,13 @@ def install(killer: Killer) -> None:
         killer.answered(command.split(maxsplit=1)[0])
         return answer
 
+    def watched_landed(flights: Any, timeout: float) -> Any:
+        landings = landed(flights, timeout)
+        for _ in landings:
+            killer.answered("BatchWriteItem")
+        return landings
+
+    patch.object(RequestFlights, "landed", watched_landed).start()
     patch.object(URLLib3Session, "send", watched_send).start()
     patch.object(SnowflakeCursor, "execute", watched_execute).start()
 

@@ -1,136 +1,180 @@
-"""The writer of the online table against a table that throttles, fails, and leaves items over."""
+"""The writer of the online table against a server that throttles, fails, and leaves items over."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
+from glue_scripts import dynamodb_retries
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.online_loader import REQUEST_ITEMS, OnlineWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-TABLE = "online"
+from glue_scripts.write_pace import Window
+from tests.fakes.dynamodb_server import TABLE, DynamoDbServer, dynamodb_server, endpoint
 
 
-class FakeTable:
-    """Takes items as DynamoDB does; what is done to each request is decided by its number, from 1."""
-
-    def __init__(self, decide: Callable[[int, list[Any]], Any] = lambda _number, _requests: None) -> None:
-        self.items: dict[str, Any] = {}
-        self.sizes: list[int] = []
-        self._decide = decide
-        self._lock = threading.Lock()
-
-    def batch_write_item(self, *, RequestItems: dict[str, Any], ReturnConsumedCapacity: str) -> Any:  # noqa: N803  # boto3's names
-        """Take a request, but for what the decision keeps back."""
-        assert ReturnConsumedCapacity == "TOTAL"
-        requests = RequestItems[TABLE]
-        with self._lock:
-            self.sizes.append(len(requests))
-            left = self._decide(len(self.sizes), requests) or []
-            for request in requests:
-                if request not in left:
-                    item = request["PutRequest"]["Item"]
-                    self.items[item["entity_id"]["S"]] = item
-        taken = len(requests) - len(left)
-        return {
-            "UnprocessedItems": {TABLE: left} if left else {},
-            "ConsumedCapacity": [{"TableName": TABLE, "CapacityUnits": float(taken)}],
-        }
+def items(count: int, size: int = 0) -> list[tuple[str, str]]:
+    """Return items of different keys, each with a text of that many characters."""
+    return [
+        (f"E-{number}", json.dumps({"entity_id": {"S": f"E-{number}"}, "text": {"S": "x" * size}}))
+        for number in range(count)
+    ]
 
 
-def items(count: int) -> list[dict[str, Any]]:
-    """Return items of different keys."""
-    return [{"entity_id": {"S": f"E-{number}"}, "batch_id": {"S": "b"}} for number in range(count)]
+def writer(server: DynamoDbServer, **options: Any) -> OnlineWriter:
+    """Return a writer to a server."""
+    return OnlineWriter(endpoint(server.url), TABLE, **options)
 
 
-def aws_error(code: str, status: int = 400) -> ClientError:
-    """Return an error as boto3 raises it."""
-    answer: Any = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(answer, "BatchWriteItem")
-
-
-def writer(table: FakeTable, **options: Any) -> OnlineWriter:
-    """Return a writer that does not really wait."""
-    return OnlineWriter(table, TABLE, **{"sleep": lambda _seconds: None, **options})
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamodb_retries, "_LONGEST_PAUSE_SECONDS", 0.1)
 
 
 def test_all_items_are_written_in_requests_of_25() -> None:
-    """What is acknowledged is there, and DynamoDB's limit of a request is kept."""
-    table = FakeTable()
-    one = writer(table)
-    assert one.write_items(iter(items(103))) == 103
-    assert len(table.items) == 103
-    assert max(table.sizes) == REQUEST_ITEMS
-    assert len(table.sizes) == 5
-    assert (one.counts.acknowledged, one.counts.retried, one.counts.write_units) == (103, 0, 103)
+    """What is acknowledged is there, a request has as many items as it may, and connections are kept."""
+    with dynamodb_server() as server:
+        one = writer(server)
+        assert one.write_items(iter(items(1003))) == 1003
+        assert len(server.items) == 1003
+        assert max(server.sizes) == REQUEST_ITEMS
+        assert len(server.sizes) == 41
+        assert server.connections < 20
+        counts = one.counts
+    assert (counts.acknowledged, counts.retried, counts.write_units) == (1003, 0, 1003)
+    assert counts.seconds > 0
 
 
 def test_what_is_left_over_is_sent_again_until_all_is_there() -> None:
     """Every other request leaves items over; none is lost, and the retries are counted."""
-    table = FakeTable(lambda number, requests: requests[5:] if number % 2 else None)
-    one = writer(table)
-    assert one.write_items(items(200)) == 200
-    assert len(table.items) == 200
-    assert one.counts.retried > 0
+    with dynamodb_server(lambda number, puts: puts[5:] if number % 2 else None) as server:
+        one = writer(server)
+        assert one.write_items(items(200)) == 200
+        assert len(server.items) == 200
+        assert one.counts.retried > 0
 
 
 @pytest.mark.parametrize(
-    "error",
+    "trouble",
     [
-        aws_error("ThrottlingException"),
-        aws_error("ProvisionedThroughputExceededException"),
-        aws_error("Strange", 503),
-        EndpointConnectionError(endpoint_url="http://127.0.0.1"),
+        (400, "ThrottlingException"),
+        (400, "ProvisionedThroughputExceededException"),
+        (400, "ExpiredTokenException"),
+        (503, "Strange"),
+        (500, ""),
+        "reset",
     ],
 )
-def test_passing_errors_are_retried(error: Exception) -> None:
+def test_passing_errors_are_retried(trouble: Any) -> None:
     """Throttling, server errors and broken connections cost time and no item."""
+    with dynamodb_server(lambda number, _puts: trouble if number <= 5 else None) as server:
+        assert writer(server).write_items(items(80)) == 80
+        assert len(server.items) == 80
 
-    def fail_thrice(number: int, _requests: list[Any]) -> None:
-        if number <= 3:
-            raise error
 
-    table = FakeTable(fail_thrice)
-    assert writer(table).write_items(items(30)) == 30
-    assert len(table.items) == 30
+def test_an_answer_that_is_late_is_not_waited_for() -> None:
+    """A request without an answer in time is sent again on another connection."""
+    with dynamodb_server(lambda number, _puts: time.sleep(2) if number == 1 else None) as server:
+        assert writer(server, answer_seconds=0.5).write_items(items(60)) == 60
+        assert len(server.sizes) >= 4
+
+
+def test_a_server_that_is_not_there_is_named_with_what_is_missing() -> None:
+    """Connections that nobody takes are tried until the deadline, and then the load fails."""
+    nobody = OnlineWriter(endpoint("http://127.0.0.1:1"), TABLE, patience_seconds=0.5)
+    with pytest.raises(LoadFailedError, match=r"10 items of online were not ack.*no connection.*E-0, E-1"):
+        nobody.write_items(items(10))
 
 
 def test_items_that_are_never_taken_are_named_at_the_deadline() -> None:
     """The load fails loudly with the number and the first keys of what is missing."""
-    stubborn = FakeTable(
-        lambda _number, requests: [
-            one for one in requests if one["PutRequest"]["Item"]["entity_id"]["S"] in {"E-3", "E-7"}
-        ]
-    )
-    with pytest.raises(LoadFailedError, match=r"2 items of online were not acknowledged .*E-3, E-7"):
-        writer(stubborn, patience_seconds=0.5, sleep=time.sleep).write_items(items(30))
+    stubborn = {"E-3", "E-7"}
+
+    def keep_back(_number: int, puts: list[Any]) -> list[Any]:
+        return [put for put in puts if put["PutRequest"]["Item"]["entity_id"]["S"] in stubborn]
+
+    with (
+        dynamodb_server(keep_back) as server,
+        pytest.raises(LoadFailedError, match=r"2 items of online were not acknowledged .*E-3, E-7"),
+    ):
+        writer(server, patience_seconds=0.5).write_items(items(30))
 
 
-@pytest.mark.parametrize("error", [aws_error("ValidationException"), NoCredentialsError()])
-def test_a_refusal_is_not_retried(error: Exception) -> None:
-    """What no retry can cure fails at once."""
-
-    def fail(_number: int, _requests: list[Any]) -> None:
-        raise error
-
-    table = FakeTable(fail)
-    with pytest.raises(LoadFailedError, match="10 items of online"):
-        writer(table).write_items(items(10))
-    assert len(table.sizes) == 1
+@pytest.mark.parametrize("code", ["ValidationException", "AccessDeniedException"])
+def test_a_refusal_is_not_retried(code: str) -> None:
+    """What no retry can cure fails at once, with DynamoDB's word for it."""
+    with dynamodb_server(lambda _number, _puts: (400, code)) as server:
+        with pytest.raises(LoadFailedError, match=f"10 items of online were refused .{code}: m"):
+            writer(server).write_items(items(10))
+        assert len(server.sizes) == 1
 
 
-def test_a_rate_is_not_exceeded() -> None:
-    """At 250 items a second, 100 items take at least the time of the three requests before the last."""
-    started = time.monotonic()
-    writer(FakeTable(), items_per_second=250).write_items(items(100))
-    assert time.monotonic() - started >= 0.29
+@pytest.mark.parametrize("size", [0, 3000])
+def test_a_cap_of_write_units_is_kept_and_used(size: int) -> None:
+    """In every stretch of the time at most a tenth more than the cap is consumed, and nine tenths in all."""
+    rate, units = 400, 1000
+    with dynamodb_server() as server:
+        one = writer(server, units_per_second=rate)
+        count = units if size == 0 else units // 3
+        began = time.monotonic()
+        assert one.write_items(items(count, size)) == count
+        seconds = time.monotonic() - began
+        total = sum(consumed for _, _, consumed in server.requests)
+        arrived = server.requests[-1][0] - server.requests[0][0]
+    assert total <= rate * (arrived + 0.1) * 1.1
+    # A busy machine may be slow, and is never to be fast.
+    assert total >= rate * seconds * 0.5
+    assert one.counts.write_units == total
+
+
+def test_a_cap_holds_while_items_are_left_over() -> None:
+    """What DynamoDB did not consume is not counted against the cap, and what is sent again is."""
+    with dynamodb_server(lambda number, puts: puts[3:] if number % 3 == 0 else None) as server:
+        assert writer(server, units_per_second=500).write_items(items(700)) == 700
+        total = sum(consumed for _, _, consumed in server.requests)
+        arrived = server.requests[-1][0] - server.requests[0][0]
+    assert total == 700
+    assert total <= 500 * (arrived + 0.1) * 1.1
+
+
+def test_throttling_narrows_the_window_once_a_round_and_success_widens_it() -> None:
+    """Requests that were in flight together count as one signal."""
+    window = Window(32)
+    numbers = [window.begun() for _ in range(4)]
+    assert window.width == 4
+    for number in numbers:
+        window.was_throttled(number)
+    assert window.width == 2
+    for _ in range(200):
+        window.went_well()
+    assert 15 <= window.width <= 32
+    for _ in range(20):
+        window.was_throttled(window.begun())
+    assert window.width == 1
+
+
+def test_a_throttled_table_sees_fewer_requests_at_once() -> None:
+    """While a table throttles, the writer comes down to what it bears, and loses nothing."""
+    at_once, lock = [0], threading.Lock()
+
+    def bear_two(_number: int, _puts: list[Any]) -> Any:
+        with lock:
+            at_once[0] += 1
+            present = at_once[0]
+        time.sleep(0.01)
+        with lock:
+            at_once[0] -= 1
+        return (400, "ThrottlingException") if present > 2 else None
+
+    with dynamodb_server(bear_two) as server:
+        one = writer(server)
+        assert one.write_items(items(3000)) == 3000
+        assert len(server.items) == 3000
+    # Without narrowing, most requests would be throttled once the window is wide.
+    assert one.counts.retried < 3000
 
 
 def test_memory_does_not_grow_with_the_items() -> None:
@@ -144,14 +188,12 @@ def test_memory_does_not_grow_with_the_items() -> None:
             taken += 1
             yield item
 
-    def wait(_number: int, _requests: list[Any]) -> None:
-        release.wait(20)
-
-    thread = threading.Thread(target=lambda: writer(FakeTable(wait)).write_items(source()))
-    thread.start()
-    time.sleep(0.3)
-    seen = taken
-    release.set()
-    thread.join(60)
+    with dynamodb_server(lambda _number, _puts: release.wait(20) and None) as server:
+        thread = threading.Thread(target=lambda: writer(server).write_items(source()))
+        thread.start()
+        time.sleep(0.5)
+        seen = taken
+        release.set()
+        thread.join(60)
     assert 0 < seen < 1000
     assert taken == 5000

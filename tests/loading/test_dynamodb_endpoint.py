@@ -1,0 +1,227 @@
+"""How DynamoDB is reached: signed as botocore signs, by TLS that is verified, and through proxies."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glue_scripts.errors import LoadFailedError
+from glue_scripts.http_answer import BrokenAnswerError, HttpAnswer
+from glue_scripts.online_loader import OnlineWriter
+from glue_scripts.request_signature import RequestSigner
+from tests.fakes.dynamodb_server import TABLE, DynamoDbServer, dynamodb_server, endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ITEMS = [(f"E-{number}", json.dumps({"entity_id": {"S": f"E-{number}"}})) for number in range(60)]
+
+
+@given(st.binary(max_size=300), st.integers(1_400_000_000, 2_000_000_000), st.none() | st.just("a/token+="))
+def test_requests_are_signed_as_botocore_signs_them(body: bytes, now: int, token: str | None) -> None:
+    """Whatever the body, the moment and the credentials: the same signature over the same headers."""
+    credentials = Credentials("AKIDEXAMPLE", "secret/key", token)
+    signer = RequestSigner(
+        credentials, "eu-west-1", "dynamodb.eu-west-1.amazonaws.com", "/", clock=lambda: now + 0.5
+    )
+    head = signer.head("BatchWriteItem", body).decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in head[1:] if line)
+    assert headers.pop("Content-Length") == str(len(body))
+    signed = headers.pop("Authorization")
+    request = AWSRequest("POST", f"https://{headers['host']}/", data=body, headers=headers)
+    request.context["timestamp"] = headers["x-amz-date"]
+    theirs = _SigV4AtAMoment(credentials, "dynamodb", "eu-west-1")
+    theirs.add_auth(request)
+    assert headers["x-amz-date"] == datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    assert signed == request.headers["Authorization"]
+
+
+class _SigV4AtAMoment(SigV4Auth):
+    """botocore's signature, at the moment that the request says."""
+
+    def add_auth(self, request: Any) -> None:
+        canonical = self.canonical_request(request)
+        self._inject_signature_to_request(
+            request, self.signature(self.string_to_sign(request, canonical), request)
+        )
+
+
+def test_credentials_that_were_renewed_are_used() -> None:
+    """Each second's requests are signed by the credentials of that second."""
+    now, credentials = [1_700_000_000.0], Credentials("OLD", "old")
+    signer = RequestSigner(credentials, "us-east-1", "host", "/", clock=lambda: now[0])
+    assert b"Credential=OLD/" in signer.head("BatchWriteItem", b"")
+    credentials.access_key, credentials.secret_key = "NEW", "new"
+    now[0] += 1
+    renewed = signer.head("BatchWriteItem", b"")
+    fresh = RequestSigner(Credentials("NEW", "new"), "us-east-1", "host", "/", clock=lambda: now[0])
+    assert renewed == fresh.head("BatchWriteItem", b"")
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate of 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, private = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return certificate, private
+
+
+@contextmanager
+def _tls_server(folder: Path) -> Iterator[tuple[DynamoDbServer, str, Path]]:
+    certificate, private = _certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, private)
+    with dynamodb_server() as server:
+        # A handshake that fails is the client's trouble, and no reason to print anything.
+        server.handle_error = lambda *_arguments: None  # type: ignore[method-assign]
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        yield server, server.url.replace("http://", "https://"), certificate
+
+
+def test_tls_is_verified(tmp_path: Path) -> None:
+    """Items go to a server whose certificate is trusted, large ones too, and to no other."""
+    with _tls_server(tmp_path) as (server, url, certificate):
+        large = [(key, text[:-1] + f',"text":{{"S":"{"x" * 100_000}"}}}}') for key, text in ITEMS]
+        trusting = OnlineWriter(endpoint(url, ca_bundle=str(certificate)), TABLE)
+        assert trusting.write_items(large) == len(ITEMS)
+        assert len(server.items) == len(ITEMS)
+        wary = OnlineWriter(endpoint(url), TABLE, patience_seconds=0.3)
+        with pytest.raises(LoadFailedError, match="CERTIFICATE_VERIFY_FAILED"):
+            wary.write_items(ITEMS)
+
+
+class _Proxy(threading.Thread):
+    """Passes bytes on to one server; tells the first lines that it was sent."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.heads: list[bytes] = []
+        self._port = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def run(self) -> None:
+        """Take connections until the listening socket is closed."""
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listening.close()
+
+    def _serve(self, client: socket.socket) -> None:
+        head = client.recv(65536)
+        self.heads.append(head)
+        server = socket.create_connection(("127.0.0.1", self._port))
+        if head.startswith(b"CONNECT"):
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        else:
+            server.sendall(head)
+        threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
+        self._pass_on(server, client)
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            target.close()
+
+
+def test_a_proxy_is_gone_through(tmp_path: Path) -> None:
+    """A plain request names the whole address; TLS goes through a tunnel that asks with the proxy's login."""
+    with dynamodb_server() as server:
+        proxy = _Proxy(server.server_address[1])
+        proxy.start()
+        reached = endpoint(server.url, proxies={"http": f"http://{proxy.address}"})
+        assert OnlineWriter(reached, TABLE).write_items(ITEMS) == len(ITEMS)
+        proxy.close()
+    assert proxy.heads
+    assert all(head.startswith(f"POST {server.url}/ HTTP/1.1".encode()) for head in proxy.heads)
+    with _tls_server(tmp_path) as (server, url, certificate):
+        proxy = _Proxy(server.server_address[1])
+        proxy.start()
+        login = {"https": f"http://user:pass%20word@{proxy.address}"}
+        reached = endpoint(url, ca_bundle=str(certificate), proxies=login)
+        assert OnlineWriter(reached, TABLE).write_items(ITEMS) == len(ITEMS)
+        proxy.close()
+    assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in proxy.heads)
+    assert all(b"Proxy-Authorization: Basic dXNlcjpwYXNzIHdvcmQ=" in head for head in proxy.heads)
+
+
+@given(st.binary(max_size=60), st.integers(1, 40))
+def test_an_answer_is_read_however_it_arrives(body: bytes, size: int) -> None:
+    """With a length or in chunks, cut anywhere: the same body, and no sooner than it is whole."""
+    chunked = b"".join(
+        b"%x;x=y\r\n%b\r\n" % (len(body[at : at + 7]), body[at : at + 7]) for at in range(0, len(body), 7)
+    )
+    for content in (
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n%b0\r\n\r\n" % chunked,
+    ):
+        answer = HttpAnswer()
+        for at in range(0, len(content), size):
+            assert not answer.is_whole
+            answer.feed(content[at : at + size])
+        assert (answer.is_whole, answer.status, answer.body) == (True, 200, body)
+        assert answer.is_last == (b"chunked" in content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nbody",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-amz-crc32: 1\r\n\r\n{}",
+    ],
+)
+def test_what_is_no_answer_is_not_believed(content: bytes) -> None:
+    """Another protocol, no length, or a body that was altered: none of it acknowledges anything."""
+    with pytest.raises(BrokenAnswerError):
+        HttpAnswer().feed(content)
