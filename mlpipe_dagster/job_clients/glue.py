@@ -202,7 +202,7 @@ class PipesGlueJobClient(PipesJobClient):
         state, run_id = job_run["JobRunState"], str(job_run["Id"])
         if state == "SUCCEEDED":
             return
-        tail = self._log_tail(run_id, GLUE_ERROR_LOG_GROUP, GLUE_OUTPUT_LOG_GROUP)
+        tail = self._log_tail(run_id, GLUE_OUTPUT_LOG_GROUP, GLUE_ERROR_LOG_GROUP)
         reason = job_run.get("ErrorMessage") or "no reason given"
         raise GlueJobError(
             f"Glue job {job} run {run_id} ended as {state}: {reason}"

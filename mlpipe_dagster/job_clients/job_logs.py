@@ -11,26 +11,24 @@ _MOST_STREAMS = 10
 
 
 def log_tail(client: Any, stream_prefix: str, *groups: str, lines: int = TAIL_LINES) -> str:
-    """Return a job's last lines from the first log group that has any; a word on why not if none has.
+    """Return a job's last lines of each log group; a word on why not of one that has none.
 
     Args:
         client: A boto3 CloudWatch Logs client.
         stream_prefix: What the names of its streams begin with: `<job name>/` or a job run's id.
-        groups: The log groups, that of errors first.
-        lines: How many.
+        groups: The log groups, that of errors last: what is read first stands at the end.
+        lines: How many, of each.
     """
-    troubles = []
+    tails = []
     for group in groups:
         try:
             found = _newest_lines(client, group, stream_prefix, lines)
         except (ClientError, BotoCoreError) as error:
             # A failing job's own error is what counts: that its log cannot be had must not hide it.
-            troubles.append(f"(The log {group} {stream_prefix} cannot be read: {error})")
+            tails.append(f"(The log {group} {stream_prefix} cannot be read: {error})")
             continue
-        if found:
-            return "\n".join(found)
-        troubles.append(f"(The log {group} {stream_prefix} is empty.)")
-    return "\n".join(troubles)
+        tails += found or [f"(The log {group} {stream_prefix} is empty.)"]
+    return "\n".join(tails)
 
 
 def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> list[str]:

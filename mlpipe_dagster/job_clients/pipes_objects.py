@@ -1,7 +1,7 @@
 """dagster-aws's Pipes over S3, under one prefix, without leaving objects behind and without idle waits.
 
-What a killed run leaves is deleted by the run that adopts its job; what nobody adopts, by the bucket's rule on
-the life of such objects.
+What a killed run leaves is deleted by the run that adopts its job; what nobody adopts, by the bucket's own
+lifecycle.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import textwrap
 import urllib.request
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import boto3
@@ -22,8 +23,8 @@ from prediction_contract.s3_layout import PIPES_PREFIX
 QUICK = Polling(first_pause=0.1, longest_pause=0.5, deadline_seconds=90, patience_seconds=30)
 
 # What a job does that knows Pipes: parameters from the environment or from argv.
-REPORTS = """
-    import boto3, sys
+_OPENS_PIPES = """
+    import boto3, sys, time
     from dagster_pipes import (
         PipesCliArgsParamsLoader, PipesEnvVarParamsLoader, PipesS3ContextLoader, PipesS3MessageWriter,
         open_dagster_pipes,
@@ -33,9 +34,20 @@ REPORTS = """
     with open_dagster_pipes(
         params_loader=PipesCliArgsParamsLoader() if in_argv else PipesEnvVarParamsLoader(),
         context_loader=PipesS3ContextLoader(client=client),
-        message_writer=PipesS3MessageWriter(client=client),
+        message_writer=PipesS3MessageWriter(client=client, interval=0.2),
     ) as pipes:
-        pipes.report_custom_message({"rows": pipes.get_extra("rows")})
+"""
+REPORTS = f"""{_OPENS_PIPES}
+        pipes.report_custom_message({{"rows": pipes.get_extra("rows")}})
+"""
+# Tells something, and goes on once somebody puts an object there.
+TELLS_AND_WAITS = f"""{_OPENS_PIPES}
+        pipes.report_custom_message({{{{"kind": "progress", "step": "survey", "rows": 5}}}})
+        deadline = time.monotonic() + 120
+        while not client.list_objects_v2(Bucket="{{bucket}}", Prefix="go-on").get("Contents"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        pipes.report_custom_message({{{{"rows": 7}}}})
 """
 FAILS = """
     print("what led to it")
@@ -48,7 +60,9 @@ SLEEPS = """
 """
 
 
-def in_step(function: Callable[[dg.AssetExecutionContext], Any]) -> Any:
+def in_step(
+    function: Callable[[dg.AssetExecutionContext], Any], instance: dg.DagsterInstance | None = None
+) -> Any:
     """Return what a function returns inside a Dagster step; what it raises is raised."""
     returned: list[Any] = []
 
@@ -57,9 +71,19 @@ def in_step(function: Callable[[dg.AssetExecutionContext], Any]) -> Any:
         returned.append(function(context))
         return dg.MaterializeResult()
 
-    with dg.DagsterInstance.ephemeral() as instance:
-        dg.materialize([step], instance=instance)
+    with dg.DagsterInstance.ephemeral() if instance is None else nullcontext(instance) as used:
+        dg.materialize([step], instance=used)
     return returned[0]
+
+
+def log_lines(instance: dg.DagsterInstance) -> list[str]:
+    """Return what the steps of an instance's runs have logged so far."""
+    return [
+        entry.user_message
+        for run in instance.get_runs()
+        for entry in instance.all_logs(run.run_id)
+        if not entry.is_dagster_event
+    ]
 
 
 def upload(platform: Platform, script: str) -> str:
@@ -111,3 +135,15 @@ def fault(endpoint: str, **what: Any) -> None:
     )
     with urllib.request.urlopen(answer, timeout=30) as response:
         assert response.status < 300
+
+
+def forget_faults(endpoint: str) -> None:
+    """Let the job executor have no more trouble."""
+    request = urllib.request.Request(f"{endpoint}/_executor/faults", method="DELETE")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        assert response.status < 300
+
+
+def let_go_on(platform: Platform) -> None:
+    """Let a job go on that tells and waits."""
+    platform.bucket.put("go-on", b"")

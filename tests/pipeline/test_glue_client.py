@@ -1,80 +1,33 @@
-"""The Glue client and the load that uses it, on the job executor and a real registry."""
+"""The Glue client on the job executor: every end, every trouble of the API, what a run shows meanwhile."""
 
 from __future__ import annotations
 
 import os
 from copy import deepcopy
 from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster_pipes import DagsterPipesError
 
-from infra import resource_definitions
-from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError, LoadFailedError
 from mlpipe_dagster.job_clients.errors import GlueJobError, JobApiError, JobNotStartedError
-from mlpipe_dagster.job_clients.glue import GlueInvocation, PipesGlueJobClient
 from mlpipe_dagster.resources.platform import Platform
-from prediction_contract.load_report import LoadReport
-from prediction_contract.registry.load_rules import claim_load, confirm_claim
-from prediction_contract.registry.records import LoadState
 from tests.pipeline.job_steps import (
     FAILS,
     QUICK,
     REPORTS,
     SLEEPS,
-    ensure_roles,
+    TELLS_AND_WAITS,
     fault,
     in_step,
-    pipes,
+    let_go_on,
+    log_lines,
     pipes_objects,
-    unrepeating,
-    upload,
 )
-from tests.pipeline.small_model import TOKEN, SmallModel, now
+from tests.pipeline.load_job_on_glue import Job
 
 pytestmark = pytest.mark.stack
-LOAD_SCRIPT = (Path(__file__).parent / "load_job.py").read_text(encoding="utf-8")
-
-
-class Job:
-    """The load job of a test's own stage, with a script of the test's choice."""
-
-    def __init__(self, platform: Platform) -> None:
-        ensure_roles(platform)
-        self.platform = platform
-        self.glue = unrepeating(platform, "glue")
-        self.name = platform.settings.deployment.load_job
-
-    def define(self, script: str) -> None:
-        """Let the job run a script from now on."""
-        definition = resource_definitions.load_job(self.platform.settings.deployment)
-        update = replace(definition, script_location=upload(self.platform, script)).job_update()
-        try:
-            self.glue.create_job(Name=self.name, **update)
-        except self.glue.exceptions.AlreadyExistsException:
-            self.glue.update_job(JobName=self.name, JobUpdate=update)
-
-    def client(self, glue: Any = None, **changes: Any) -> PipesGlueJobClient:
-        """Return a client of the job."""
-        return PipesGlueJobClient(client=glue or self.glue, **{**pipes(self.platform), **changes})
-
-    def run(self, client: PipesGlueJobClient, **params: Any) -> GlueInvocation:
-        """Run the job inside a Dagster step."""
-        return in_step(
-            lambda context: client.run(
-                context=context,
-                start_job_run_params={"JobName": self.name, **params},
-                extras={"rows": 7},
-                start_within_seconds=60,
-            )
-        )
-
-    def runs(self) -> list[str]:
-        """Return the states of all job runs there were."""
-        return [run["JobRunState"] for run in self.glue.get_job_runs(JobName=self.name)["JobRuns"]]
 
 
 @pytest.fixture
@@ -88,17 +41,26 @@ def test_a_job_run_that_succeeds_reports_and_leaves_nothing_behind(job: Job) -> 
     job.define(REPORTS)
     arguments = {"--own": "kept"}
     before = deepcopy(arguments)
-    invocation = job.run(job.client(), Arguments=arguments)
+    invocation = job.run(job.client(dpu_hour_usd=0.5), Arguments=arguments)
     assert invocation.get_custom_messages() == ({"rows": 7},)
     assert arguments == before
     assert pipes_objects(job.platform) == []
+    told: dict[str, Any] = {name: value.value for name, value in invocation.metadata.items()}
+    assert invocation.job_run_id in str(told["job_page"])
+    assert invocation.job_run_id in str(told["log_page"])
+    # Two workers of one DPU each, for a minute at least.
+    assert (told["worker_type"], told["workers"]) == ("G.1X", 2)
+    assert told["dpu_seconds"] == 2 * max(60, invocation.job_run["ExecutionTime"])
+    assert told["price_usd_per_dpu_hour"] == 0.5
+    assert told["estimated_cost_usd"] == pytest.approx(told["dpu_seconds"] / 3600 * 0.5, abs=1e-6)
 
 
 def test_a_failing_job_run_shows_its_own_log(job: Job) -> None:
-    """The error names state, cause and the log's last lines."""
+    """The error names state, cause, the job run's page and the log's last lines; Pipes leaves nothing."""
     job.define(FAILS)
-    with pytest.raises(GlueJobError, match=r"(?s)FAILED.*ValueError: no such batch"):
+    with pytest.raises(GlueJobError, match=r"(?s)FAILED.*https://.*Its log ends.*ValueError: no such batch"):
         job.run(job.client())
+    assert pipes_objects(job.platform) == []
 
 
 def test_an_interrupted_step_stops_its_job_run(job: Job) -> None:
@@ -113,12 +75,16 @@ def test_an_interrupted_step_stops_its_job_run(job: Job) -> None:
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
         job.run(job.client(polling=replace(QUICK, sleep=interrupted)))
     assert set(job.runs()) <= {"STOPPING", "STOPPED"}
+    assert pipes_objects(job.platform) == []
 
 
 @pytest.mark.parametrize(
     "trouble",
     [
         {"operation": "GetJobRun", "error": "ThrottlingException"},
+        {"operation": "GetJobRun", "error": "InternalServiceException"},
+        {"operation": "GetJobRun", "lost_answer": True},
+        {"operation": "StartJobRun", "error": "ThrottlingException"},
         {"operation": "StartJobRun", "error": "ConcurrentRunsExceededException"},
     ],
 )
@@ -130,162 +96,121 @@ def test_passing_trouble_of_the_api_is_survived(job: Job, trouble: dict[str, Any
     assert job.runs() == ["SUCCEEDED"]
 
 
-class Ending:
-    """A Glue client whose job runs end in a state that the job executor never reaches."""
-
-    def __init__(self, glue: Any, state: str) -> None:
-        self._glue = glue
-        self._state = state
-
-    def __getattr__(self, name: str) -> Any:
-        """Pass everything else on."""
-        return getattr(self._glue, name)
-
-    def get_job_run(self, **arguments: Any) -> dict[str, Any]:
-        """Return the job run in that state."""
-        run = self._glue.get_job_run(**arguments)["JobRun"]
-        return {"JobRun": {**run, "JobRunState": self._state}}
-
-
 @pytest.mark.parametrize("state", ["EXPIRED", "ERROR", "TIMEOUT", "STOPPED"])
 def test_every_state_that_stays_is_an_end(job: Job, state: str) -> None:
     """Not even a job run that expired in the queue is waited for until the deadline."""
+    job.define(SLEEPS.format(seconds=60))
+    fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", operation="StartJobRun", ends_as=state)
+    with pytest.raises(GlueJobError, match=f"ended as {state}"):
+        job.run(job.client())
+    assert job.runs() == [state]
+
+
+def test_a_job_run_waits_for_room(job: Job) -> None:
+    """While the one place is taken the start is tried again; then there is one job run more, and no other."""
+    job.define(SLEEPS.format(seconds=3), max_concurrent_runs=1)
+    job.glue.start_job_run(JobName=job.name)
+    job.run(job.client())
+    assert job.runs() == ["SUCCEEDED", "SUCCEEDED"]
+
+
+def test_the_wait_for_room_ends(job: Job) -> None:
+    """A place that nobody gives up is waited for until a deadline, and the error says what to look at."""
+    job.define(SLEEPS.format(seconds=60), max_concurrent_runs=1)
+    taken = job.glue.start_job_run(JobName=job.name)["JobRunId"]
+    with pytest.raises(JobNotStartedError, match=r"did not end within 1 s.*Look at the job runs"):
+        in_step(
+            lambda context: job.client().run(
+                context=context, start_job_run_params={"JobName": job.name}, start_within_seconds=1
+            )
+        )
+    assert len(job.runs()) == 1
+    job.glue.batch_stop_job_run(JobName=job.name, JobRunIds=[taken])
+
+
+class GoOnOnceShown:
+    """Sleeps that let the job go on as soon as the Dagster run shows what it told."""
+
+    def __init__(self, platform: Platform, instance: dg.DagsterInstance, shown: str) -> None:
+        self._platform = platform
+        self._instance = instance
+        self._shown = shown
+        self.was_shown = False
+
+    def __call__(self, seconds: float) -> None:
+        """Pause, and look at the run's log."""
+        QUICK.sleep(seconds)
+        if not self.was_shown and self._shown in log_lines(self._instance):
+            self.was_shown = True
+            let_go_on(self._platform)
+
+
+def test_what_a_running_job_tells_is_shown_while_it_runs(job: Job) -> None:
+    """The job ends only after the Dagster run has shown its message."""
+    job.define(TELLS_AND_WAITS.format(bucket=job.platform.settings.data_bucket))
+    with dg.DagsterInstance.ephemeral() as instance:
+        shown = GoOnOnceShown(job.platform, instance, "The job tells progress: step=survey rows=5")
+        client = job.client(polling=replace(QUICK, sleep=shown))
+        params = {"JobName": job.name}
+        in_step(lambda context: client.run(context=context, start_job_run_params=params), instance)
+        assert shown.was_shown
+        assert "The job tells its result: rows=7" in log_lines(instance)
+
+
+def test_a_job_whose_messages_got_lost_does_not_turn_green(job: Job) -> None:
+    """What a job has not reported is not made up, although the job run succeeded."""
     job.define(SLEEPS.format(seconds=0))
-    with pytest.raises(GlueJobError, match=state):
-        job.run(job.client(Ending(job.glue, state)))
+    invocation = job.run(job.client())
+    assert invocation.get_results() == ()
+    with pytest.raises(DagsterPipesError, match="No materialization"):
+        invocation.get_materialize_result()
 
 
-def loaded(job: Job, small: SmallModel, batch_id: str, *, again: bool = False) -> LoadReport:
-    """Load a batch inside a Dagster step, and return the load's report."""
-    platform = job.platform
-    loading = BatchLoad(
-        declaration=small.declaration,
-        settings=platform.settings,
-        bucket=platform.bucket,
-        registry=platform.registry,
-        glue=job.client(),
+def test_a_job_run_that_was_left_alone_is_adopted_with_its_messages(job: Job) -> None:
+    """If Glue does not answer, the job goes on; who waits for it next shows what it tells, and tidies up."""
+    job.define(TELLS_AND_WAITS.format(bucket=job.platform.settings.data_bucket))
+    fault(
+        os.environ["AWS_ENDPOINT_URL_GLUE"],
+        service="glue",
+        operation="GetJobRun",
+        error="InternalServiceException",
+        count=4,
     )
-    return in_step(lambda context: loading.run(context, batch_id, again=again))[0]
+    with pytest.raises(JobApiError, match="Looking at Glue job"):
+        job.run(job.client(polling=replace(QUICK, patience_seconds=0)))
+    assert len(pipes_objects(job.platform)) >= 1
+    (run,) = job.glue.get_job_runs(JobName=job.name)["JobRuns"]
+    let_go_on(job.platform)
+    with dg.DagsterInstance.ephemeral() as instance:
+        ended = in_step(
+            lambda context: job.client().wait(
+                context=context, job_name=job.name, job_run_id=run["Id"], is_ours=True
+            ),
+            instance,
+        )
+        assert "The job tells its result: rows=7" in log_lines(instance)
+    assert ended["JobRunState"] == "SUCCEEDED"
+    assert pipes_objects(job.platform) == []
 
 
-def load_script(wanted: str) -> str:
-    """Return the script of a load that ends as wanted."""
-    return f'{LOAD_SCRIPT}\n\nmain("{wanted}")\n'
+@pytest.mark.parametrize(
+    ("is_ours", "states"), [(True, {"STOPPING", "STOPPED"}), (False, {"RUNNING", "STARTING"})]
+)
+def test_cancelling_a_wait_stops_only_what_is_ours(job: Job, is_ours: bool, states: set[str]) -> None:
+    """A job run of somebody else's run goes on; one that a crashed try of ours has left is stopped."""
+    job.define(SLEEPS.format(seconds=60))
+    run_id = job.glue.start_job_run(JobName=job.name)["JobRunId"]
 
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
 
-def test_a_load_is_claimed_and_started_once(job: Job, small_model: SmallModel) -> None:
-    """Its report is read from S3; a second run of the same batch finds it loaded and starts nothing."""
-    job.define(load_script("complete"))
-    batch_id = small_model.noticed_batch()
-    report = loaded(job, small_model, batch_id)
-    assert (report.attempt, report.batch_id) == (1, batch_id)
-    assert small_model.record(batch_id).load_state == LoadState.LOADED
-    assert loaded(job, small_model, batch_id).job_run_id == report.job_run_id
-    assert job.runs() == ["SUCCEEDED"]
-
-
-def test_a_loaded_batch_is_loaded_again_if_asked(job: Job, small_model: SmallModel) -> None:
-    """A new attempt renews the life of the items."""
-    job.define(load_script("complete"))
-    batch_id = small_model.noticed_batch()
-    loaded(job, small_model, batch_id)
-    assert loaded(job, small_model, batch_id, again=True).attempt == 2
-
-
-def test_a_refused_batch_is_an_error_with_the_reason(job: Job, small_model: SmallModel) -> None:
-    """What the job run found wrong is what the Dagster run says, now and at every later try."""
-    job.define(load_script("refuse"))
-    batch_id = small_model.noticed_batch()
-    for _ in range(2):
-        with pytest.raises(BatchRefusedError, match="part missing"):
-            loaded(job, small_model, batch_id)
-    assert job.runs() == ["FAILED"]
-
-
-@pytest.mark.parametrize("wanted", ["crash", "release"])
-def test_a_load_that_failed_is_claimed_again(job: Job, small_model: SmallModel, wanted: str) -> None:
-    """Whether it gave up its claim or died with it, the next run starts the next attempt."""
-    batch_id = small_model.noticed_batch()
-    job.define(load_script(wanted))
-    with pytest.raises(GlueJobError):
-        loaded(job, small_model, batch_id)
-    assert small_model.record(batch_id).claim_token is None
-    job.define(load_script("complete"))
-    assert loaded(job, small_model, batch_id).attempt == 2
-
-
-@pytest.mark.parametrize("body", [FAILS, SLEEPS.format(seconds=0)])
-def test_a_job_run_that_never_took_its_claim_does_not_block_the_batch(
-    job: Job, small_model: SmallModel, body: str
-) -> None:
-    """Nobody waits for the claim to lapse whose job run is known to have ended."""
-    batch_id = small_model.noticed_batch()
-    job.define(body)
-    with pytest.raises((GlueJobError, LoadFailedError)):
-        loaded(job, small_model, batch_id)
-    job.define(load_script("complete"))
-    assert loaded(job, small_model, batch_id).attempt == 2
-
-
-def test_a_job_run_that_glue_refuses_to_start_leaves_no_claim(job: Job, small_model: SmallModel) -> None:
-    """The error is Glue's own, and the batch loads as soon as its cause is gone."""
-    batch_id = small_model.noticed_batch()
-    with pytest.raises(JobNotStartedError, match="EntityNotFound"):
-        loaded(job, small_model, batch_id)
-    job.define(load_script("complete"))
-    assert loaded(job, small_model, batch_id).attempt == 2
-
-
-def test_a_start_whose_answer_was_lost_keeps_its_claim(job: Job, small_model: SmallModel) -> None:
-    """A job run may be under way: the next try takes its result and starts none beside it."""
-    job.define(load_script("complete"))
-    batch_id = small_model.noticed_batch()
-    fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", operation="StartJobRun", lost_answer=True)
-    with pytest.raises(JobApiError, match="did not say"):
-        loaded(job, small_model, batch_id)
-    assert loaded(job, small_model, batch_id).attempt == 1
-    assert len(job.runs()) == 1
-
-
-@pytest.mark.parametrize("is_known", [True, False])
-def test_a_dead_job_run_of_a_crashed_run_is_replaced(
-    job: Job, small_model: SmallModel, is_known: bool
-) -> None:
-    """Its claim stands confirmed; whether Glue knows how it ended or forgot it, the next attempt starts."""
-    job.define(FAILS)
-    batch_id = small_model.noticed_batch()
-    run_id = job.glue.start_job_run(JobName=job.name)["JobRunId"] if is_known else f"jr_{'0' * 64}"
-    later = now() + timedelta(minutes=5)
-    for step in (
-        lambda: claim_load(small_model.record(batch_id), token=TOKEN, confirm_by=later, now=now()),
-        lambda: confirm_claim(small_model.record(batch_id), token=TOKEN, job_run_id=run_id),
-    ):
-        job.platform.registry.carry_out(step)
-    if is_known:
-        with pytest.raises(GlueJobError):
-            job.run(job.client())
-    job.define(load_script("complete"))
-    assert loaded(job, small_model, batch_id).attempt == 2
-
-
-def test_a_job_run_that_a_crashed_run_left_behind_is_waited_for(job: Job, small_model: SmallModel) -> None:
-    """The successor of a killed run takes the result of its job run and starts none of its own."""
-    body = f"import time\ntime.sleep(3)\n{load_script('complete')}"
-    job.define(body)
-    batch_id = small_model.noticed_batch()
-    record = small_model.record(batch_id)
-    registry = job.platform.registry
-    claim = claim_load(record, token=TOKEN, confirm_by=now() + timedelta(minutes=5), now=now())
-    registry.carry_out(lambda: claim)
-    loading = BatchLoad(
-        declaration=small_model.declaration,
-        settings=job.platform.settings,
-        bucket=job.platform.bucket,
-        registry=registry,
-        glue=job.client(),
-    )
-    arguments = loading._arguments(small_model.record(batch_id)).glue_arguments()
-    run_id = job.glue.start_job_run(JobName=job.name, Arguments=arguments)["JobRunId"]
-    assert loaded(job, small_model, batch_id).job_run_id == run_id
-    # The registry may know that the load is complete before Glue says that its job run is.
-    assert len(job.runs()) == 1
+    client = job.client(polling=replace(QUICK, sleep=interrupted))
+    with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
+        in_step(
+            lambda context: client.wait(
+                context=context, job_name=job.name, job_run_id=run_id, is_ours=is_ours
+            )
+        )
+    assert set(job.runs()) <= states
+    if not is_ours:
+        job.glue.batch_stop_job_run(JobName=job.name, JobRunIds=[run_id])

@@ -1,4 +1,4 @@
-"""Faults on demand: throttling, internal failures, slow answers and answers that never arrive."""
+"""Faults on demand: throttling, failures, slow and lost answers, job runs that come to nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_MEMBERS = {"service", "operation", "error", "latency_seconds", "lost_answer", "count"}
+_EFFECTS = ("error", "latency_seconds", "lost_answer", "ends_as")
+_MEMBERS = {"service", "operation", *_EFFECTS, "count"}
+# Where a job run's fate is put into the request that starts it: no request has a member of this name.
+ENDS_AS = "<ends_as>"
+# What Glue may do with a job run before its script has begun.
+_FATES = ("EXPIRED", "ERROR", "TIMEOUT", "STOPPED")
 _COMMON_ERRORS = {"ThrottlingException": 400, "InternalFailure": 500, "ServiceUnavailableException": 503}
 _MAX_COUNT = 1000
 _MAX_LATENCY_SECONDS = 600
@@ -25,6 +30,7 @@ class Fault:
         error: Answer with this code; the operation is not carried out.
         latency_seconds: Answer so much later.
         lost_answer: Carry the operation out, then close the connection without an answer.
+        ends_as: Let Glue's StartJobRun start a job run that ends in this state before its script begins.
         count: Calls still to be hit.
         fired: Calls hit.
     """
@@ -34,6 +40,7 @@ class Fault:
     error: str | None = None
     latency_seconds: float | None = None
     lost_answer: bool = False
+    ends_as: str | None = None
     count: int = 1
     fired: int = field(default=0)
 
@@ -72,9 +79,9 @@ class FaultBook:
         service, operation = str(document.get("service")), str(document.get("operation"))
         if service not in self._operations or operation not in self._operations[service]:
             raise ValueError(f"unknown service or operation: {service} {operation}")
-        effects = [name for name in ("error", "latency_seconds", "lost_answer") if name in document]
+        effects = [name for name in _EFFECTS if name in document]
         if len(effects) != 1:
-            raise ValueError("a fault has exactly one of error, latency_seconds and lost_answer")
+            raise ValueError(f"a fault has exactly one of {', '.join(_EFFECTS)}")
         count = document.get("count", 1)
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MAX_COUNT:
             raise ValueError(f"count must be an integer from 1 to {_MAX_COUNT}")
@@ -93,6 +100,8 @@ class FaultBook:
             raise ValueError(f"latency_seconds must be a number up to {_MAX_LATENCY_SECONDS}")
         if effect == "lost_answer" and value is not True:
             raise ValueError("lost_answer must be true")
+        if effect == "ends_as" and (operation != ("glue", "StartJobRun") or value not in _FATES):
+            raise ValueError(f"ends_as is for glue StartJobRun, and must be one of {_FATES}")
 
     def take(self, service: str, operation: str) -> Fault | None:
         """Return the rule that hits this call, the oldest first, and count it down."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.local.job_executor.aws_access import RoleUnusableError
 from infra.local.job_executor.errors import ApiError
+from infra.local.job_executor.faults import ENDS_AS
 from infra.local.job_executor.glue_job import LOG_GROUP, GlueJobKind
 from infra.local.job_executor.jobs import Ending, Phase
 from infra.local.job_executor.paging import page
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 _JOB = "glue_job"
 _RUN = GlueJobKind.record_kind
+_ENDINGS = {
+    "EXPIRED": Ending.EXPIRY,
+    "ERROR": Ending.ERROR,
+    "TIMEOUT": Ending.TIMEOUT,
+    "STOPPED": Ending.STOP,
+}
 _LIVE = {"STARTING", "RUNNING", "STOPPING", "WAITING"}
 _MAX_TIMEOUT_MINUTES = 10_080
 _DEFAULT_TIMEOUT_MINUTES = 480
@@ -211,6 +218,7 @@ class GlueApi:
         )
         run_id = f"{first_id}_attempt_{attempt}" if previous else first_id
         now = time.time()
+        fate = request.get(ENDS_AS)
         return {
             "id": run_id,
             "name": run_id,
@@ -227,9 +235,10 @@ class GlueApi:
             "timeout_minutes": timeout,
             "limit_seconds": timeout * self._settings.seconds_per_minute,
             "host_count": 1,
-            "state": "STARTING",
+            # A job run expires in a queue, and not while it starts.
+            "state": "WAITING" if fate == "EXPIRED" else "STARTING",
             "phase": Phase.PREPARING,
-            "ending": None,
+            "ending": None if fate is None else _ENDINGS[fate],
             "created_at": now,
             "modified_at": now,
         }

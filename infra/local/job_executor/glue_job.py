@@ -26,6 +26,8 @@ _STATES = {
     Outcome.FAILED: "FAILED",
     Outcome.TIMED_OUT: "TIMEOUT",
     Outcome.STOPPED: "STOPPED",
+    Outcome.EXPIRED: "EXPIRED",
+    Outcome.ERROR: "ERROR",
 }
 
 

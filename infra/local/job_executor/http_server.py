@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
 from infra.local.job_executor.errors import ApiError
-from infra.local.job_executor.faults import FaultBook
+from infra.local.job_executor.faults import ENDS_AS, FaultBook
 from infra.local.job_executor.protocol import JsonProtocol
 
 if TYPE_CHECKING:
@@ -68,7 +68,10 @@ class Dispatcher:
         if fault is not None and fault.error is not None:
             message = "Rate exceeded" if fault.error == "ThrottlingException" else "Injected fault"
             raise ApiError(fault.error, message, status=fault.status)
-        answer = protocol.serialize(model, operation(protocol.parse(model, body)))
+        request = protocol.parse(model, body)
+        if fault is not None and fault.ends_as is not None:
+            request |= {ENDS_AS: fault.ends_as}
+        answer = protocol.serialize(model, operation(request))
         return None if fault is not None and fault.lost_answer else answer
 
 

@@ -28,6 +28,12 @@ _POLL_SECONDS = 0.25
 _SHIP_SECONDS = 1.0
 _FINAL_SHIP_SECONDS = 60.0
 _SHUTDOWN_GRACE_SECONDS = 5.0
+_OUTCOMES = {
+    Ending.STOP: Outcome.STOPPED,
+    Ending.TIMEOUT: Outcome.TIMED_OUT,
+    Ending.EXPIRY: Outcome.EXPIRED,
+    Ending.ERROR: Outcome.ERROR,
+}
 SHUTDOWN_MESSAGE = (
     "The local job executor was shut down while the job was running, which ended it. Start the job again."
 )
@@ -239,10 +245,8 @@ class JobRunner:
 
     def _outcome(self, record: Record) -> Outcome:
         ending = record["ending"]
-        if ending == Ending.STOP:
-            return Outcome.STOPPED
-        if ending == Ending.TIMEOUT:
-            return Outcome.TIMED_OUT
+        if ending in _OUTCOMES:
+            return _OUTCOMES[ending]
         succeeded = ending is None and all(code == 0 for code in record.get("returncodes") or [1])
         return Outcome.SUCCEEDED if succeeded else Outcome.FAILED
 

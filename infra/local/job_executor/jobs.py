@@ -29,6 +29,8 @@ class Ending(StrEnum):
     STOP = "stop"
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
+    EXPIRY = "expiry"
+    ERROR = "error"
 
 
 class Outcome(StrEnum):
@@ -38,6 +40,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     STOPPED = "stopped"
+    EXPIRED = "expired"
+    ERROR = "error"
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,8 @@ def test_a_slow_answer_arrives(executor: Executor, aws: Aws, name: str) -> None:
         {"service": "glue", "operation": "GetDatabases", "error": "ThrottlingException"},
         {"service": "s3", "operation": "GetJob", "error": "ThrottlingException"},
         {"service": "glue", "operation": "GetJob", "latency_seconds": -1},
+        {"service": "glue", "operation": "GetJob", "ends_as": "EXPIRED"},
+        {"service": "glue", "operation": "StartJobRun", "ends_as": "SUCCEEDED"},
     ],
 )
 def test_a_fault_that_could_not_fire_as_meant_is_refused(executor: Executor, fault: dict[str, Any]) -> None:

@@ -1,0 +1,135 @@
+"""What is shown of a job: its pages in the console, its use, its price, its messages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mlpipe_dagster.job_clients.job_costs import glue_job_run_use, sagemaker_job_use
+from mlpipe_dagster.job_clients.job_messages import ShownMessages, message_text
+from mlpipe_dagster.job_clients.job_pages import glue_job_run_page, log_page, sagemaker_job_page
+from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
+from tests.fakes.pipes_messages import FakeMessageReader
+
+BEGAN = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
+
+
+def test_pages_are_those_of_the_region_and_its_partition() -> None:
+    """A person gets to the job and to its log with one click, in China and GovCloud too."""
+    assert sagemaker_job_page("eu-west-1", "Processing", "score-1") == (
+        "https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/processing-jobs/score-1"
+    )
+    assert sagemaker_job_page("cn-north-1", "Training", "t").startswith(
+        "https://cn-north-1.console.amazonaws.cn/"
+    )
+    assert glue_job_run_page("us-gov-west-1", "load", "jr_1") == (
+        "https://us-gov-west-1.console.amazonaws-us-gov.com/gluestudio/home?region=us-gov-west-1"
+        "#/job/load/run/jr_1"
+    )
+    assert log_page("us-east-1", "/aws-glue/jobs/output", "jr_1").endswith(
+        "#logsV2:log-groups/log-group/$252Faws-glue$252Fjobs$252Foutput$3FlogStreamNameFilter$3Djr_1"
+    )
+
+
+def test_a_processing_job_costs_its_seconds_on_all_its_machines() -> None:
+    """From start to end, whatever the time in queues."""
+    cluster = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}
+    description = {
+        "ProcessingResources": {"ClusterConfig": cluster},
+        "ProcessingStartTime": BEGAN,
+        "ProcessingEndTime": BEGAN + timedelta(minutes=30),
+    }
+    used = sagemaker_job_use(description, "Processing", {"ml.m5.xlarge": 0.2})
+    assert used == {
+        "instance_type": "ml.m5.xlarge",
+        "instance_count": 2,
+        "job_seconds": 1800.0,
+        "price_usd_per_hour": 0.2,
+        "estimated_cost_usd": 0.2,
+    }
+
+
+def test_a_training_job_costs_what_sagemaker_bills() -> None:
+    """Spot training bills fewer seconds than it takes."""
+    description = {
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        "TrainingStartTime": BEGAN,
+        "TrainingEndTime": BEGAN + timedelta(hours=1),
+        "BillableTimeInSeconds": 900,
+    }
+    used = sagemaker_job_use(description, "Training", {"ml.m5.large": 1.0})
+    assert (used["job_seconds"], used["estimated_cost_usd"]) == (900.0, 0.25)
+
+
+def test_no_price_is_no_estimate() -> None:
+    """A machine whose price nobody configured has no cost made up for it."""
+    description = {
+        "ResourceConfig": {"InstanceType": "ml.p5.48xlarge", "InstanceCount": 1},
+        "TrainingStartTime": BEGAN,
+        "TrainingEndTime": BEGAN + timedelta(hours=1),
+    }
+    assert "estimated_cost_usd" not in sagemaker_job_use(description, "Training", {})
+    assert "estimated_cost_usd" not in glue_job_run_use({"ExecutionTime": 60, "MaxCapacity": 2.0}, None)
+
+
+@pytest.mark.parametrize(
+    ("job_run", "dpu_seconds"),
+    [
+        ({"ExecutionTime": 600, "WorkerType": "G.2X", "NumberOfWorkers": 3}, 3600),
+        ({"ExecutionTime": 5, "WorkerType": "G.1X", "NumberOfWorkers": 2}, 120),
+        ({"ExecutionTime": 600, "WorkerType": "G.1X", "NumberOfWorkers": 9, "DPUSeconds": 1800.0}, 1800),
+        ({"ExecutionTime": 60, "MaxCapacity": 0.5}, 30),
+        ({"ExecutionTime": 60, "WorkerType": "Z.9X", "NumberOfWorkers": 2}, None),
+    ],
+)
+def test_a_job_run_uses_its_workers_for_a_minute_at_least(
+    job_run: dict[str, Any], dpu_seconds: float | None
+) -> None:
+    """Glue's own count goes before ours; a worker that we do not know is not guessed."""
+    used = glue_job_run_use(job_run, 0.44)
+    assert used.get("dpu_seconds") == dpu_seconds
+    expected = None if dpu_seconds is None else round(dpu_seconds / 3600 * 0.44, 6)
+    assert used.get("estimated_cost_usd") == expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "text"),
+    [
+        ({"kind": "progress", "step": "move", "rows": 12}, "The job tells progress: step=move rows=12"),
+        ({"rows": 7, "previous": None}, "The job tells its result: rows=7"),
+        ([1, 2], "The job tells: [1, 2]"),
+        ({"kind": "engine", "name": "x" * 900}, f"The job tells engine: name={'x' * 900}"[:500]),
+    ],
+)
+def test_a_message_is_one_line(payload: Any, text: str) -> None:
+    """Whatever a job reports can be read in the run's log."""
+    assert message_text(payload) == text
+
+
+def test_a_step_that_goes_on_is_shown_every_ten_seconds() -> None:
+    """A sign of life every few seconds would hide everything else; a new step is shown at once."""
+    moments = iter((0.0, 4.0, 8.0, 12.0, 13.0))
+    shown: list[str] = []
+    steps = ("survey", "survey", "survey", "survey", "move")
+    told = [
+        {
+            "method": "report_custom_message",
+            "params": {"payload": {"kind": "progress", "step": step, "rows": rows}},
+        }
+        for rows, step in enumerate(steps)
+    ]
+    reader = FakeMessageReader(told)
+    with ShownMessages(reader, shown.append, clock=lambda: next(moments)).read_messages(reader):
+        pass
+    assert [line.rsplit("rows=", 1)[1] for line in shown] == ["0", "3", "4"]
+    assert reader.handled == told
+
+
+def test_a_training_job_is_told_how_its_metrics_read() -> None:
+    """Each metric has a name of its own, also two of a kind; without an evaluation there is none."""
+    definitions = metric_definitions("mae:minutes:delay,mae:hours:delay,roc_auc:late:late")
+    assert [each["Name"] for each in definitions] == ["mae:minutes", "mae:hours", "roc_auc:late"]
+    assert definitions[0]["Regex"].startswith("mae:minutes=")
+    assert metric_definitions(None) == []
