@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.asset_names import DYNAMODB, PUBLICATION, SNOWFLAKE, asset_key
-from mlpipe_dagster.batch_card import batch_facts, drift_table, pictures, sample
 from mlpipe_dagster.assets.shown import asset_tags, code_links
+from mlpipe_dagster.batch_card import batch_facts, drift_table, pictures, sample
 from mlpipe_dagster.batch_choice import BatchConfig, chosen_batch
 from mlpipe_dagster.batch_consumption import batch_consumption
 from mlpipe_dagster.batch_examination import Examiner
@@ -67,7 +67,7 @@ def publication_asset(
         owners=declaration.owners,
         tags=asset_tags(declaration),
         kinds={"dynamodb", "snowflake"},
-        metadata=publication_facts(declaration),
+        metadata={**publication_facts(declaration), **code_links(model)},
         retry_policy=_RETRIES,
         description="Which batch readers see; a batch that may not become live is materialized as history.",
         pool=SNOWFLAKE_POOL,

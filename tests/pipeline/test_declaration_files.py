@@ -1,0 +1,115 @@
+"""A `defs.yaml` is read as Dagster reads it, and a fault is told with file, line and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlpipe_dagster.declaration.file import COMPONENT, DeclarationError, declaration_in
+from mlpipe_dagster.model_folders import definitions_below
+from tests.pipeline.small_model import attributes
+
+TEXT = f"""type: {COMPONENT}
+
+attributes:
+  description: A number for each thing.
+  partitions: {{kind: hourly, start: 2013-01-01T05, end: 2014-01-01T00}}
+  history_days: 2
+  training:
+    first_partition: 2013-01-01T06
+    last_partition: 2013-01-02T06
+  columns:
+    - {{name: entity_id, type: string, nullable: false, key: true}}
+    - name: score
+      type: decimal(7,2)
+"""
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    """Write a model's file below a package's `defs`, and return its path."""
+    path = folder / "defs" / name / "defs.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+def text_of(**changes: Any) -> str:
+    """Return the small model's file with other attributes."""
+    return yaml.safe_dump({"type": COMPONENT, "attributes": attributes(**changes)}, sort_keys=False)
+
+
+def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
+    """The command line, provisioning and Dagster find it by the same name."""
+    declared = declaration_in(write(tmp_path, "things", TEXT))
+    assert declared is not None
+    assert (declared.name, declared.asset_group) == ("things", "things")
+    assert (declared.partitions.start, declared.partitions.kind) == ("2013-01-01T05", "hourly")
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        ("2013-01-01T05", "2013-02-30T05", ":5 attributes.partitions.start: "),
+        ("2014-01-01T00", "2012-01-01T00", ":5 attributes.partitions.end: end 2012-01-01T00 is not later"),
+        ("kind: hourly", "kind: daily", ":5 attributes.partitions.start: 2013-01-01T05 is not daily"),
+        ("kind: hourly", "kind: weekly", ":5 attributes.partitions.kind: "),
+        ("2013-01-02T06", "2013-01-02", ":9 attributes.training.last_partition: 2013-01-02 is not hourly"),
+        ("2013-01-02T06", "2012-01-02T06", ":9 attributes.training.last_partition: "),
+        ("decimal(7,2)", "number", ":13 attributes.columns.1.type: "),
+        ("name: score", "name: entity_id", ":10 attributes.columns: Column entity_id is declared twice"),
+        ("  history_days: 2", "  history_day: 2", ":6 attributes.history_day: Extra inputs"),
+        ("  history_days: 2", "  name: others", ":6 attributes.name: a model is called like its folder"),
+        ("  history_days: 2", "  owners: [somebody]", ":6 attributes.owners.0: "),
+        ("  history_days: 2", "  schedule: {cron: often}", ":6 attributes.schedule.cron: "),
+        ("  history_days: 2", "  lookback: 366", ":6 attributes.lookback: "),
+        ("  history_days: 2", "  produced_by: sagemaker\n  schedule: {}", ":7 attributes.schedule: "),
+        ("  description: A number for each thing.\n", "", ":3 attributes.description: Field required"),
+    ],
+)
+def test_a_fault_is_told_with_file_line_and_field(tmp_path: Path, was: str, becomes: str, told: str) -> None:
+    """Faults of one field and of several together name the place to correct."""
+    assert was in TEXT
+    path = write(tmp_path, "things", TEXT.replace(was, becomes))
+    with pytest.raises(DeclarationError) as caught:
+        declaration_in(path)
+    assert f"{path}{told}" in str(caught.value)
+
+
+def test_all_faulty_files_are_told_at_once(tmp_path: Path) -> None:
+    """Whoever changes many models reads all faults after one load."""
+    for name in ("first", "second"):
+        write(tmp_path, name, TEXT.replace("decimal(7,2)", "number"))
+    with pytest.raises(DeclarationError, match=r"(?s)first/defs.yaml:13.*second/defs.yaml:13"):
+        definitions_below(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT.replace("A number for each thing.", "\"{{ env('WHAT') }}\""),
+        TEXT + "\npost_processing: {}\n",
+        TEXT + "---\n" + TEXT,
+        TEXT.replace(COMPONENT, "somebody.elses.Component"),
+        "type: [",
+    ],
+)
+def test_what_is_not_plain_is_left_to_dagster(tmp_path: Path, text: str) -> None:
+    """Templates, several documents and other components are read by Dagster's own loader."""
+    assert declaration_in(write(tmp_path, "things", text)) is None
+
+
+def test_a_folder_whose_name_is_no_model_is_told(tmp_path: Path) -> None:
+    """The folder is named, not a line of its file."""
+    path = write(tmp_path, "Things", TEXT)
+    with pytest.raises(DeclarationError, match=r"defs/Things: .*model name"):
+        declaration_in(path)
+
+
+def test_a_date_is_the_same_text_in_both_loaders(tmp_path: Path) -> None:
+    """An unquoted date stays the text that it is, as in Dagster's loader."""
+    declared = declaration_in(write(tmp_path, "things", text_of().replace("'", "")))
+    assert declared is not None
+    assert declared.partitions.start == "2013-01-01"
