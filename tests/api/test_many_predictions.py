@@ -133,8 +133,8 @@ def test_keys_that_were_not_read_are_asked_for_again() -> None:
 
 
 def test_keys_that_are_never_read_are_not_missing() -> None:
-    """At the deadline the store is unavailable."""
+    """At the deadline the store is unavailable; until then it is not stormed."""
     with serving(partial([ITEM], ["c"])) as server:
         with pytest.raises(StoreUnavailableError):
             dynamodb(server.url).batch_get("t", KEYS, consistent=True, until=time.monotonic() + 1)
-        assert len(server.requests) > 2
+        assert 2 < len(server.requests) < 100
