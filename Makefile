@@ -21,7 +21,7 @@ export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check check-locks bench demo dev test test-full up down status token
+.PHONY: help setup lock check check-locks bench demo dev test test-full up down status token pictures
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -92,6 +92,10 @@ demo: setup ## The whole path, from real flights to live predictions; fails unle
 
 dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C.
 	@$(BIN)/python -m infra.local.dev
+
+pictures: setup ## Take the documents' pictures anew, of Dagster's UI on a stack of their own.
+	$(BIN)/pytest -q --numprocesses 0 -m slow tests/end_to_end/test_dagster_ui.py
+	mkdir -p docs/images && cp build/pictures/*.png docs/images/
 
 up: setup ## Start the local stack and write .env.
 	@$(BIN)/python -m infra.local up

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+
+from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,15 +96,41 @@ def described(processes: list[psutil.Process]) -> Mapping[int, str]:
     return {process.pid: " ".join(process.cmdline()) for process in processes if process.is_running()}
 
 
+def run_until_interrupted(command: str, clone: Path, *, ready: str) -> None:
+    """Type a command that goes on until Ctrl-C, and interrupt it once its output says that it is ready."""
+    output = clone.with_name("output.log")
+    with output.open("wb") as stream:
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=clone,
+            env=newcomers_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            # A terminal's Ctrl-C reaches make and all it has started.
+            process_group=0,
+        )
+    wait_until(
+        lambda: ready in output.read_text() or process.poll() is not None,
+        seconds=_COMMAND_SECONDS,
+        what=f"{command} says {ready}",
+    )
+    assert process.poll() is None, output.read_text()
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(_COMMAND_SECONDS)
+    assert "Dagster has ended" in output.read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_newcomer_follows_the_readme(clone: Path) -> None:
-    """The README's first commands succeed in a fresh clone; after `make down` no process is left."""
-    commands = readme_commands(clone)
-    assert commands[0] == "make up"
-    for command in commands:
-        done = run(command, clone)
-        assert done.returncode == 0, f"{command}\n{done.stdout}"
+    """The README's first commands do what they say in a fresh clone; after `make down` no process is left."""
+    assert readme_commands(clone) == ["make demo", "make dev"]
+    demo = run("make demo", clone)
+    assert demo.returncode == 0, demo.stdout
+    assert json.loads(demo.stdout.splitlines()[-1])["ok"] is True
+    run_until_interrupted("make dev", clone, ready="Ctrl-C ends Dagster")
+    assert run("make status", clone).returncode == 0
     running = processes_of(clone)
     assert len(running) >= 5, described(running)
 

@@ -1,0 +1,77 @@
+"""Dagster's web page as a person sees it, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from tests.stack_runs import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PICTURES = PROJECT_ROOT / "build" / "pictures"
+_SIZE = {"width": 1600, "height": 900}
+_SEEN_MILLISECONDS = 60_000
+
+
+@dataclass(frozen=True)
+class DagsterPage:
+    """One browser tab.
+
+    Attributes:
+        url: The web server's address, without a slash at the end.
+        page: The tab.
+    """
+
+    url: str
+    page: Page
+
+    def open(self, path: str) -> None:
+        """Go to a page of Dagster."""
+        self.page.goto(f"{self.url}{path}", timeout=_SEEN_MILLISECONDS)
+
+    def see(self, text: str | re.Pattern[str], *, seconds: float = 60) -> Locator:
+        """Wait until a text is to be seen; fail if it is not in time."""
+        found = self.page.get_by_text(text).first
+        expect(found).to_be_visible(timeout=seconds * 1000)
+        return found
+
+    def see_asset(self, name: str, *shown: str) -> None:
+        """Wait until a lineage graph has a node of this name that shows these texts."""
+        # A node's text begins with the asset's name, which may be a kind on other nodes.
+        its_text = re.compile(rf"^\s*{name}\s*Latest event")
+        node = self.page.locator("foreignObject").filter(has_text=its_text).first
+        expect(node).to_be_visible(timeout=_SEEN_MILLISECONDS)
+        for text in shown:
+            expect(node).to_contain_text(text, timeout=_SEEN_MILLISECONDS)
+
+    def picture(self, name: str) -> None:
+        """Keep what is seen as `build/pictures/<name>.png`."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=PICTURES / f"{name}.png")
+
+
+@contextmanager
+def dagster_page(url: str) -> Iterator[DagsterPage]:
+    """Open Dagster in Debian's Chromium; skip, saying why, where there is none and CI does not run."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        assert os.environ.get("CI") != "true", "chromium is missing: .ci/run installs it"
+        pytest.skip("a browser is needed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        try:
+            tab = chromium.new_page(viewport=_SIZE)  # type: ignore[arg-type]  # a TypedDict of the library's own
+            # A browser without a history is greeted, sooner or later, and cannot click on anything else.
+            tab.add_locator_handler(tab.get_by_text("Skip", exact=True), lambda skip: skip.click())
+            yield DagsterPage(url, tab)
+        finally:
+            chromium.close()

@@ -1,0 +1,240 @@
+"""What an engineer sees in Dagster's UI: both models' lineage, checks, and a failed load run again."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.local.dagster_service import DagsterService
+from infra.local.demo.dagster_runs import Dagster, Run
+from infra.local.demo.path import PREPARED
+from prediction_contract.registry.records import ReleaseState
+from prediction_contract.registry.table import RegistryTable
+from tests.end_to_end.dagster_page import DagsterPage, dagster_page
+from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prediction_contract.registry.records import BatchRecord
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(900)]
+DAY = "2013-02-01"
+MODELS = ("flight_delay", "airport_congestion")
+KINDS = {
+    "features": {"sagemaker", "parquet"},
+    "predictions": {"sagemaker", "deltalake", "json"},
+    "dynamodb": {"dynamodb", "glue"},
+    "snowflake": {"snowflake", "glue"},
+    "publication": {"dynamodb", "snowflake"},
+}
+_RUN_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class DevelopmentStack:
+    """A stack with Dagster on it, as `make dev` keeps it.
+
+    Attributes:
+        variables: What its environment file holds.
+        dagster: Asks Dagster.
+        registry: The registry.
+    """
+
+    variables: dict[str, str]
+    dagster: Dagster
+    registry: RegistryTable
+
+    def train(self) -> None:
+        """Train both models, side by side."""
+        runs = [
+            self.dagster.launch_assets(
+                [f"{model}/features", f"{model}/trained_model"], first=PREPARED[0], last=PREPARED[1]
+            )
+            for model in MODELS
+        ]
+        for run_id in runs:
+            self.dagster.await_run(run_id, seconds=_RUN_SECONDS, what="Training")
+
+    def score(self, model: str) -> str:
+        """Score the day and return its batch."""
+        run_id = self.dagster.launch_job(f"{model}_score", partition=DAY)
+        run = self.dagster.await_run(run_id, seconds=_RUN_SECONDS, what="Scoring")
+        return run.tags[f"mlpipe.batch/{model}"]
+
+    def load_run(self, model: str, batch_id: str) -> Run | None:
+        """Return the newest run that loads a batch."""
+        return self.dagster.newest_run(f"{model}_load", {"mlpipe/batch_id": batch_id})
+
+    def batch(self, model: str, batch_id: str) -> BatchRecord:
+        """Return a batch's record."""
+        record = self.registry.batch(model, batch_id)
+        assert record is not None
+        return record
+
+    def is_live(self, model: str, batch_id: str) -> bool:
+        """Tell whether a batch is live."""
+        return self.batch(model, batch_id).release_state == ReleaseState.LIVE
+
+    def glue_refuses(self, *, count: int) -> None:
+        """Let Glue refuse so many starts of a job; 0 ends it."""
+        address = f"{self.variables['AWS_ENDPOINT_URL_GLUE']}/_executor/faults"
+        fault = {
+            "service": "glue",
+            "operation": "StartJobRun",
+            "error": "InvalidInputException",
+            "count": count,
+        }
+        request = urllib.request.Request(
+            address,
+            data=json.dumps(fault).encode() if count else None,
+            method="POST" if count else "DELETE",
+            headers={"Content-Type": "application/json"},
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=30) as answer:
+            assert answer.status == 200
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevelopmentStack]:
+    """A stack of these tests' own, under `make dev`."""
+    run = StackRun(tmp_path_factory.mktemp("ui") / "state")
+    log = run.state_directory.with_name("dev.log")
+    paths = ["--state-dir", str(run.state_directory), "--env-file", str(run.environment_file)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "infra.local.dev", *paths], cwd=PROJECT_ROOT, stdout=output, stderr=output
+        )
+    try:
+        wait_until(
+            lambda: "Ctrl-C" in log.read_text() or process.poll() is not None,
+            seconds=_RUN_SECONDS,
+            what="Dagster's address",
+        )
+        (url,) = re.findall(r"^  dagster +(\S+)", log.read_text(), re.MULTILINE)
+        variables = dict(run.running().environment)
+        client = aws_client_at(variables["AWS_ENDPOINT_URL"], "dynamodb")
+        yield DevelopmentStack(
+            variables,
+            Dagster(DagsterService(url, run.state_directory / "logs" / "dagster.log", None)),
+            RegistryTable(client, variables["MLPIPE_REGISTRY_TABLE"]),
+        )
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(90)
+        finally:
+            process.kill()
+            run.down()
+
+
+@pytest.fixture(scope="module")
+def flights(stack: DevelopmentStack) -> str:
+    """A batch of flight delays that the running daemon has taken live."""
+    stack.train()
+    batch_id = stack.score("flight_delay")
+    wait_until(
+        lambda: stack.is_live("flight_delay", batch_id), seconds=_RUN_SECONDS, what=f"{batch_id} is live"
+    )
+    return batch_id
+
+
+@pytest.fixture(scope="module")
+def failed(flights: str, stack: DevelopmentStack) -> tuple[str, Run]:
+    """A batch of the other model whose load has failed for good, and its last run; Glue is well again."""
+    assert flights
+    stack.glue_refuses(count=1000)
+    batch_id = stack.score("airport_congestion")
+    seen: list[Run] = []
+
+    def has_failed() -> bool:
+        run = stack.load_run("airport_congestion", batch_id)
+        seen[:] = [run] if run else []
+        return run is not None and run.has_failed
+
+    wait_until(has_failed, seconds=_RUN_SECONDS, what=f"the load of {batch_id} fails")
+    stack.glue_refuses(count=0)
+    return batch_id, seen[0]
+
+
+@pytest.fixture(scope="module")
+def page(stack: DevelopmentStack) -> Iterator[DagsterPage]:
+    """The UI in a browser."""
+    with dagster_page(stack.dagster.service.url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def run_again(failed: tuple[str, Run], stack: DevelopmentStack, page: DagsterPage) -> str:
+    """The batch whose failed load was run again by one click on the failed run's page."""
+    batch_id, run = failed
+    assert not stack.is_live("airport_congestion", batch_id)
+    page.open(f"/runs/{run.run_id}")
+    page.see(re.compile("Glue refuses to start job"))
+    page.picture("failed_load")
+    page.page.get_by_role("button", name=re.compile("Re-execute")).first.click()
+    wait_until(
+        lambda: stack.is_live("airport_congestion", batch_id), seconds=_RUN_SECONDS, what=f"{batch_id} live"
+    )
+    return batch_id
+
+
+def test_a_failed_load_is_run_again_from_the_page(
+    run_again: str, failed: tuple[str, Run], stack: DevelopmentStack
+) -> None:
+    """A run of its own succeeds where the failed one, which is kept, gave up."""
+    again = stack.load_run("airport_congestion", run_again)
+    assert again is not None
+    assert again.run_id != failed[1].run_id
+    stack.dagster.await_run(again.run_id, seconds=60, what="The run from the page")
+    assert stack.dagster.run(failed[1].run_id).status == "FAILURE"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_lineage_shows_a_models_way(
+    model: str, flights: str, run_again: str, stack: DevelopmentStack, page: DagsterPage
+) -> None:
+    """Every asset is there with its partitions and kinds, in one graph; the tables' checks have passed."""
+    live = {"flight_delay": flights, "airport_congestion": run_again}[model]
+    assert stack.is_live(model, live)
+    page.open(f"/locations/mlpipe/asset-groups/{model}/lineage")
+    page.see_asset("features", "Sagemaker", "Parquet", "365 partitions")
+    page.see_asset("trained_model", "Sagemaker", "Materialized")
+    page.see_asset("predictions", "Sagemaker", "Delta Lake", "365 partitions")
+    page.see_asset("dynamodb", "Passed", "glue")
+    page.see_asset("snowflake", "Passed", "Snowflake")
+    page.see_asset("publication", "365 partitions")
+    page.picture(f"lineage_{model}")
+
+
+def test_the_graph_is_the_designs(stack: DevelopmentStack) -> None:
+    """By GraphQL: each asset's kinds and upstream assets, for both models alike."""
+    nodes = asset_nodes(stack)
+    for model in MODELS:
+        for asset, kinds in KINDS.items():
+            assert kinds <= set(nodes[f"{model}/{asset}"]["kinds"])
+        assert upstream(nodes, f"{model}/predictions") >= {f"{model}/features", f"{model}/trained_model"}
+        for table in ("dynamodb", "snowflake"):
+            assert upstream(nodes, f"{model}/{table}") == {f"{model}/predictions"}
+        assert upstream(nodes, f"{model}/publication") == {f"{model}/dynamodb", f"{model}/snowflake"}
+
+
+def asset_nodes(stack: DevelopmentStack) -> dict[str, dict[str, Any]]:
+    """Return Dagster's own description of all assets by key."""
+    query = "{ assetNodes { assetKey { path } kinds isExecutable dependencyKeys { path } } }"
+    answer = stack.dagster._ask(query, {})
+    return {"/".join(node["assetKey"]["path"]): node for node in answer["assetNodes"]}
+
+
+def upstream(nodes: dict[str, dict[str, Any]], key: str) -> set[str]:
+    """Return the keys that an asset depends on."""
+    return {"/".join(found["path"]) for found in nodes[key]["dependencyKeys"]}
