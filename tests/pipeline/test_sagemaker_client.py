@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.job_clients.errors import SageMakerJobError
+from mlpipe_dagster.job_clients.errors import JobApiError, JobDeadlineError, SageMakerJobError
 from mlpipe_dagster.job_clients.sagemaker import PipesSageMakerClient, SageMakerInvocation
 from mlpipe_dagster.resources.platform import Platform
 from tests.pipeline.job_steps import (
@@ -20,9 +20,13 @@ from tests.pipeline.job_steps import (
     QUICK,
     REPORTS,
     SLEEPS,
+    TELLS_AND_WAITS,
     ensure_roles,
     fault,
+    forget_faults,
     in_step,
+    let_go_on,
+    log_lines,
     pipes,
     pipes_objects,
     unrepeating,
@@ -67,7 +71,9 @@ class Jobs:
             "Environment": {"OWN": "kept"},
         }
 
-    def run(self, request: Mapping[str, Any]) -> SageMakerInvocation:
+    def run(
+        self, request: Mapping[str, Any], instance: dg.DagsterInstance | None = None
+    ) -> SageMakerInvocation:
         """Run a job of this intent inside a Dagster step."""
         return in_step(
             lambda context: self.client.run(
@@ -76,7 +82,8 @@ class Jobs:
                 job_name=self.name,
                 request=lambda _name, _attempt: request,
                 extras={"rows": 7},
-            )
+            ),
+            instance,
         )
 
     def status(self, attempt: int) -> str:
@@ -100,6 +107,10 @@ def test_a_completed_job_reports_and_leaves_nothing_behind(jobs: Jobs) -> None:
     assert (invocation.job.name, invocation.job.adopted) == (jobs.name(1), False)
     assert request == before
     assert pipes_objects(jobs.platform) == []
+    told: dict[str, Any] = {name: value.value for name, value in invocation.metadata.items()}
+    assert str(told["job_page"]).endswith(f"/processing-jobs/{jobs.name(1)}")
+    assert (told["instance_type"], told["price_usd_per_hour"]) == ("ml.m5.large", 0.115)
+    assert told["estimated_cost_usd"] == pytest.approx(told["job_seconds"] / 3600 * 0.115, abs=1e-5)
 
 
 def test_a_failing_job_shows_its_own_log_and_the_next_attempt_is_another_job(jobs: Jobs) -> None:
@@ -139,6 +150,69 @@ def test_an_interrupted_step_stops_its_job(platform: Platform) -> None:
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
         jobs.run(jobs.request(SLEEPS.format(seconds=60)))
     assert jobs.status(1) in {"Stopping", "Stopped"}
+
+
+def test_a_job_that_was_cancelled_is_not_adopted(platform: Platform) -> None:
+    """While it stops it is waited for; then the next attempt is a job of its own."""
+    jobs = Jobs(platform)
+    jobs.sagemaker.create_processing_job(
+        ProcessingJobName=jobs.name(1), **jobs.request(SLEEPS.format(seconds=60))
+    )
+    jobs.sagemaker.stop_processing_job(ProcessingJobName=jobs.name(1))
+    assert jobs.run(jobs.request(REPORTS)).job.attempt == 2
+    assert (jobs.status(1), jobs.status(2)) == ("Stopped", "Completed")
+
+
+def test_a_job_that_somebody_stops_is_an_error(platform: Platform) -> None:
+    """Stopped is an end like any other, and no success."""
+    looks = iter(range(1000))
+
+    def stopped(seconds: float) -> None:
+        QUICK.sleep(seconds)
+        if next(looks) == 3:
+            jobs.sagemaker.stop_processing_job(ProcessingJobName=jobs.name(1))
+
+    jobs = Jobs(platform, polling=replace(QUICK, sleep=stopped))
+    with pytest.raises(SageMakerJobError, match="ended as Stopped"):
+        jobs.run(jobs.request(SLEEPS.format(seconds=60)))
+
+
+def test_the_wait_for_room_ends(platform: Platform) -> None:
+    """While the account's limit is reached the start is tried again, up to the job's own deadline."""
+    jobs = Jobs(platform, polling=replace(QUICK, deadline_seconds=2))
+    endpoint = os.environ["AWS_ENDPOINT_URL_SAGEMAKER"]
+    full = {"operation": "CreateProcessingJob", "error": "ResourceLimitExceeded"}
+    fault(endpoint, service="sagemaker", count=1000, **full)
+    try:
+        with pytest.raises(JobDeadlineError, match="did not end within 2 s"):
+            jobs.run(jobs.request(SLEEPS.format(seconds=60)))
+    finally:
+        forget_faults(endpoint)
+    with pytest.raises(jobs.sagemaker.exceptions.ClientError):
+        jobs.status(1)
+
+
+def test_a_running_jobs_messages_are_shown_to_the_run_that_adopts_it(jobs: Jobs) -> None:
+    """A run that got no answer leaves job and messages; its successor shows them, and tidies up."""
+    request = jobs.request(TELLS_AND_WAITS.format(bucket=jobs.platform.settings.data_bucket))
+    impatient = PipesSageMakerClient(
+        client=jobs.sagemaker, **{**pipes(jobs.platform), "polling": replace(QUICK, patience_seconds=0)}
+    )
+    endpoint = os.environ["AWS_ENDPOINT_URL_SAGEMAKER"]
+    trouble = {"operation": "DescribeProcessingJob", "error": "InternalFailure", "count": 4}
+    fault(endpoint, service="sagemaker", **trouble)
+    patient, jobs.client = jobs.client, impatient
+    with pytest.raises(JobApiError, match="Looking at SageMaker job"):
+        jobs.run(request)
+    forget_faults(endpoint)
+    assert jobs.status(1) == "InProgress"
+    assert len(pipes_objects(jobs.platform)) >= 1
+    let_go_on(jobs.platform)
+    jobs.client = patient
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert jobs.run(request, instance).job.adopted
+        assert "The job tells progress: step=survey rows=5" in log_lines(instance)
+    assert pipes_objects(jobs.platform) == []
 
 
 def test_a_job_over_its_deadline_is_stopped(platform: Platform) -> None:
