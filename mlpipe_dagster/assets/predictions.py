@@ -14,8 +14,9 @@ from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.intents import batch_id_of
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
+from mlpipe_dagster.model_ops import model_asset
 from mlpipe_dagster.noticing import Noticed, notice
-from mlpipe_dagster.op_signatures import read_once
+from mlpipe_dagster.pools import SAGEMAKER_POOL
 from mlpipe_dagster.resources.job_runs import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.settings import Settings
@@ -34,7 +35,7 @@ def predictions_asset(
     """Return the predictions of a model, each partition reading those of an earlier one."""
     model = declaration.name
 
-    @dg.asset(
+    @model_asset(
         key=asset_key(model, PREDICTIONS),
         deps=predictions_deps(declaration),
         partitions_def=partitions,
@@ -45,8 +46,8 @@ def predictions_asset(
         group_name=declaration.asset_group,
         owners=declaration.owners,
         tags=asset_tags(declaration),
+        pool=SAGEMAKER_POOL,
     )
-    @read_once
     def predictions(
         context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
     ) -> dg.MaterializeResult[Any]:

@@ -20,8 +20,8 @@ from mlpipe_dagster.data_bucket import ObjectMissingError
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.intents import intent_of
+from mlpipe_dagster.model_ops import model_asset
 from mlpipe_dagster.noticing import ManifestReplacedError, registered_manifest
-from mlpipe_dagster.op_signatures import read_once
 from mlpipe_dagster.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.publishing import (
     Publication,
@@ -58,7 +58,7 @@ def publication_asset(
     """Return the publication of a model's batches."""
     model = declaration.name
 
-    @dg.asset(
+    @model_asset(
         key=asset_key(model, PUBLICATION),
         deps=[asset_key(model, DYNAMODB), asset_key(model, SNOWFLAKE)],
         partitions_def=partitions,
@@ -72,7 +72,6 @@ def publication_asset(
         description="Which batch readers see; a batch that may not become live is materialized as history.",
         pool=SNOWFLAKE_POOL,
     )
-    @read_once
     def publication(
         context: dg.AssetExecutionContext, config: PublicationConfig, platform: Platform, warehouse: Warehouse
     ) -> dg.MaterializeResult[Any]:

@@ -12,7 +12,7 @@ from mlpipe_dagster.asset_names import MODEL_TAG, PREDICTIONS
 from mlpipe_dagster.assets.column_lineage import stored_name
 from mlpipe_dagster.declaration import ModelDeclaration
 
-_ROOT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def asset_tags(declaration: ModelDeclaration) -> dict[str, str]:
@@ -28,11 +28,11 @@ def code_links(model: str, function: str | None = None) -> dict[str, Any]:
         function: `features`, `train` or `predict`; None for an asset that no function of the model makes.
     """
     links = []
-    declared = _ROOT / "mlpipe_dagster" / "defs" / model / "defs.yaml"
+    declared = PROJECT / "mlpipe_dagster" / "defs" / model / "defs.yaml"
     if declared.is_file():
         links.append(dg.LocalFileCodeReference(file_path=str(declared), line_number=1, label="declaration"))
     if function is not None:
-        module = _ROOT / "sagemaker_scripts" / "models" / model / f"{function}.py"
+        module = PROJECT / "sagemaker_scripts" / "models" / model / f"{function}.py"
         if module.is_file():
             line = _line_of(module, function)
             links.append(dg.LocalFileCodeReference(file_path=str(module), line_number=line, label=function))

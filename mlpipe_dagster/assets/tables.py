@@ -15,8 +15,9 @@ from mlpipe_dagster.batch_choice import BatchConfig, chosen_batch
 from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import final_failure
+from mlpipe_dagster.model_ops import model_assets
 from mlpipe_dagster.noticing import notice
-from mlpipe_dagster.op_signatures import read_once
+from mlpipe_dagster.pools import GLUE_POOL
 from mlpipe_dagster.resources.job_runs import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -42,14 +43,14 @@ def tables_asset(
     """Return both tables; either may be selected alone, and the job loads both all the same."""
     model = declaration.name
 
-    @dg.multi_asset(
+    @model_assets(
         name=load_op_name(model),
         specs=table_specs(declaration, partitions),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
         retry_policy=_RETRIES,
+        pool=GLUE_POOL,
     )
-    @read_once
     def load(
         context: dg.AssetExecutionContext,
         config: LoadConfig,

@@ -12,7 +12,8 @@ from mlpipe_dagster.assets.shown import asset_tags, code_links
 from mlpipe_dagster.declaration import ModelDeclaration, TrainingRange
 from mlpipe_dagster.intents import batch_id_of
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
-from mlpipe_dagster.op_signatures import read_once
+from mlpipe_dagster.model_ops import model_asset
+from mlpipe_dagster.pools import SAGEMAKER_POOL
 from mlpipe_dagster.resources.job_runs import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.batch import Partition, job_name
@@ -32,7 +33,7 @@ def features_asset(
     """Return the features of a model; one run prepares any range of partitions in one job."""
     model = declaration.name
 
-    @dg.asset(
+    @model_asset(
         key=asset_key(model, FEATURES),
         deps=raw_inputs(declaration),
         partitions_def=partitions,
@@ -43,8 +44,8 @@ def features_asset(
         group_name=declaration.asset_group,
         owners=declaration.owners,
         tags=asset_tags(declaration),
+        pool=SAGEMAKER_POOL,
     )
-    @read_once
     def features(
         context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
     ) -> dg.MaterializeResult[Any]:
@@ -82,7 +83,7 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
     """Return the trained model, which has no partitions: the newest serves all of them."""
     model = declaration.name
 
-    @dg.asset(
+    @model_asset(
         key=asset_key(model, TRAINED_MODEL),
         deps=[asset_key(model, FEATURES)],
         kinds=TRAINED_MODEL_KINDS,
@@ -91,8 +92,8 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
         group_name=declaration.asset_group,
         owners=declaration.owners,
         tags=asset_tags(declaration),
+        pool=SAGEMAKER_POOL,
     )
-    @read_once
     def trained_model(
         context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
     ) -> dg.MaterializeResult[Any]:

@@ -10,8 +10,10 @@ from mlpipe_dagster.asset_names import ADDS_UP, DYNAMODB, SNOWFLAKE, asset_key
 from mlpipe_dagster.batch_choice import chosen_batch
 from mlpipe_dagster.batch_loading import LoadFailedError, load_report
 from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.model_ops import model_checks
 from mlpipe_dagster.noticing import registered_manifest
 from mlpipe_dagster.online_count import count_online
+from mlpipe_dagster.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.reconciliation import StoreBalance, balances, evidence
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -34,11 +36,12 @@ def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         for store in (DYNAMODB, SNOWFLAKE)
     }
 
-    @dg.multi_asset_check(
+    @model_checks(
         name=f"{model}__{ADDS_UP}",
         specs=list(specs.values()),
         can_subset=True,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5),
+        pool=SNOWFLAKE_POOL,
     )
     def adds_up(
         context: dg.AssetCheckExecutionContext, platform: Platform, warehouse: Warehouse

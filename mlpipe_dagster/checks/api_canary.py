@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import dagster as dg
 
 from mlpipe_dagster.api_client import ApiAnswer, PublicApi, ask_until
-from mlpipe_dagster.asset_names import API_CANARY, PUBLICATION, asset_key
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.live_batches import Answer
 from mlpipe_dagster.noticing import registered_manifest
 from mlpipe_dagster.online_count import first_accepted_key
-from mlpipe_dagster.op_signatures import read_once
 from mlpipe_dagster.publishing import known_batch
 from mlpipe_dagster.resources.platform import Platform
 
@@ -38,33 +35,23 @@ class Canary:
     seconds: float = 0.0
 
 
-def api_canary_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
-    """Return the check of one model's publication."""
-    model = declaration.name
-
-    @dg.asset_check(
-        name=API_CANARY,
-        asset=asset_key(model, PUBLICATION),
-        description="The deployed API answers with the live batch, asked through its public address.",
+def canary_result(found: Canary, spec: dg.AssetCheckSpec) -> dg.AssetCheckResult:
+    """Return what the API said as Dagster shows it."""
+    shown = {
+        "batch_id": found.asked_batch_id,
+        "answered_batch_id": found.shown.batch_id if found.shown else None,
+        "status": found.shown.status if found.shown else None,
+        "request_id": found.shown.request_id if found.shown else None,
+        "seconds": round(found.seconds, 1),
+    }
+    return dg.AssetCheckResult(
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        passed=found.answer.is_well,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=found.answer.text,
+        metadata={name: value for name, value in shown.items() if value is not None},
     )
-    @read_once
-    def api_canary(_: dg.AssetCheckExecutionContext, platform: Platform) -> dg.AssetCheckResult:
-        found = asked_api(platform, model)
-        shown = {
-            "batch_id": found.asked_batch_id,
-            "answered_batch_id": found.shown.batch_id if found.shown else None,
-            "status": found.shown.status if found.shown else None,
-            "request_id": found.shown.request_id if found.shown else None,
-            "seconds": round(found.seconds, 1),
-        }
-        return dg.AssetCheckResult(
-            passed=found.answer.is_well,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=found.answer.text,
-            metadata={name: value for name, value in shown.items() if value is not None},
-        )
-
-    return api_canary
 
 
 def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS) -> Canary:

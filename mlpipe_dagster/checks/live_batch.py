@@ -1,4 +1,4 @@
-"""Checks of what readers see: it lasts, and each due partition has its batch. A sensor evaluates them too."""
+"""Checks of what readers see: the API shows it, it lasts, and each due partition has its batch."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -6,7 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from mlpipe_dagster.asset_names import LIVE_BATCH_LASTS, PARTITION_IS_FRESH, PUBLICATION, asset_key
+from mlpipe_dagster.asset_names import (
+    API_CANARY,
+    LIVE_BATCH_LASTS,
+    PARTITION_IS_FRESH,
+    PUBLICATION,
+    asset_key,
+)
+from mlpipe_dagster.checks.api_canary import asked_api, canary_result
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.live_batches import (
     Answer,
@@ -15,11 +22,12 @@ from mlpipe_dagster.live_batches import (
     partition_is_fresh,
     served_batches,
 )
-from mlpipe_dagster.op_signatures import read_once
+from mlpipe_dagster.model_ops import model_checks
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.sensors.served_models import ServedModel
 
 _DESCRIPTIONS = {
+    API_CANARY: "The deployed API answers with the live batch, asked through its public address.",
     LIVE_BATCH_LASTS: "No region serves a batch whose items are about to expire.",
     PARTITION_IS_FRESH: "The last partition that is due has a batch fit to be served.",
 }
@@ -28,7 +36,11 @@ _DESCRIPTIONS = {
 def live_batch_checks(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetChecksDefinition:
-    """Return both checks of a model; the second only where the model states when a partition is due."""
+    """Return the checks of a model's publication, in one step, since each makes the code location slower.
+
+    The sensor of live batches evaluates all but the canary, too. Whether a partition is fresh is asked only
+    where the model states when one is due.
+    """
     due = declaration.publication.due_hours
     model = ServedModel(
         name=declaration.name,
@@ -36,20 +48,23 @@ def live_batch_checks(
         items_life=timedelta(days=declaration.retention.items_days),
         due_after=None if due is None else timedelta(hours=due),
     )
-    names = [LIVE_BATCH_LASTS, *([PARTITION_IS_FRESH] if due is not None else [])]
+    names = [API_CANARY, LIVE_BATCH_LASTS, *([PARTITION_IS_FRESH] if due is not None else [])]
     specs = [
         dg.AssetCheckSpec(name, asset=asset_key(model.name, PUBLICATION), description=_DESCRIPTIONS[name])
         for name in names
     ]
 
-    @dg.multi_asset_check(name=f"{model.name}__live_batch", specs=specs, can_subset=True)
-    @read_once
+    @model_checks(name=f"{model.name}__live_batch", specs=specs, can_subset=True)
     def live_batch(
         context: dg.AssetCheckExecutionContext, platform: Platform
     ) -> Iterator[dg.AssetCheckResult]:
         answers = live_batch_answers(platform, model, datetime.now(UTC))
         for spec in specs:
-            if spec.key in context.op_execution_context.selected_asset_check_keys:
+            if spec.key not in context.op_execution_context.selected_asset_check_keys:
+                continue
+            if spec.name == API_CANARY:
+                yield canary_result(asked_api(platform, model.name), spec)
+            else:
                 answer = answers[spec.name]
                 yield dg.AssetCheckResult(
                     asset_key=spec.asset_key,

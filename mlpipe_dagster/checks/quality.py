@@ -13,8 +13,8 @@ from mlpipe_dagster.batch_examination import Examination, Examiner
 from mlpipe_dagster.checks.adds_up import loaded_batch
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import leave_one_failed_run
+from mlpipe_dagster.model_ops import model_checks
 from mlpipe_dagster.noticing import registered_manifest
-from mlpipe_dagster.op_signatures import read_once
 from mlpipe_dagster.quality import Finding, Level, drift_findings, highest
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -42,13 +42,12 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         for name, description in _DESCRIPTIONS.items()
     }
 
-    @dg.multi_asset_check(
+    @model_checks(
         name=f"{model}__{QUALITY}",
         specs=list(specs.values()),
         can_subset=True,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5),
     )
-    @read_once
     def quality(
         context: dg.AssetCheckExecutionContext, platform: Platform, warehouse: Warehouse
     ) -> Iterator[dg.AssetCheckResult]:

@@ -24,7 +24,6 @@ from mlpipe_dagster.assets.publication import publication_asset
 from mlpipe_dagster.assets.tables import tables_asset
 from mlpipe_dagster.assets.training_data import features_asset, trained_model_asset
 from mlpipe_dagster.checks.adds_up import adds_up_check
-from mlpipe_dagster.checks.api_canary import api_canary_check
 from mlpipe_dagster.checks.live_batch import live_batch_checks
 from mlpipe_dagster.checks.quality import quality_checks
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
@@ -75,7 +74,6 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             adds_up_check(declaration),
             quality_checks(declaration),
             live_batch_checks(declaration, partitions),
-            api_canary_check(declaration),
         ],
         jobs=pipeline_jobs(declaration, partitions),
         schedules=[scoring_schedule(declaration, partitions)] if scores else [],

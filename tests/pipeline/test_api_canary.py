@@ -12,7 +12,9 @@ from infra import resource_definitions
 from infra.local.provisioning.storage import ensure_table
 from mlpipe_dagster.api_client import ApiUnreachableError, PublicApi
 from mlpipe_dagster.api_settings import ApiSettings
-from mlpipe_dagster.checks.api_canary import api_canary_check, asked_api
+from mlpipe_dagster.asset_names import API_CANARY, PUBLICATION, asset_key
+from mlpipe_dagster.checks.api_canary import asked_api
+from mlpipe_dagster.checks.live_batch import live_batch_checks
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.online_item import OnlineItems
 from prediction_contract.serving import Serving
@@ -81,12 +83,13 @@ def test_the_check_needs_no_live_batch_and_an_address(
     deployed: SmallModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is asked before the first publication; an API that nobody named is told, not passed over."""
+    canary = dg.AssetCheckKey(asset_key(deployed.name, PUBLICATION), API_CANARY)
 
     def evaluated(platform: Platform) -> Any:
         result = (
             dg.Definitions(
-                asset_checks=[api_canary_check(deployed.declaration)],
-                jobs=[dg.define_asset_job("check", selection=dg.AssetSelection.all_asset_checks())],
+                asset_checks=[live_batch_checks(deployed.declaration, deployed.partitions)],
+                jobs=[dg.define_asset_job("check", selection=dg.AssetSelection.checks(canary))],
                 resources={"platform": platform},
             )
             .resolve_job_def("check")

@@ -15,7 +15,7 @@ from mlpipe_dagster.assets.tables import tables_asset
 from mlpipe_dagster.resources.job_runs import GlueJobs
 from mlpipe_dagster.resources.warehouse import Warehouse
 from tests.pipeline.small_model import PARTITION, SmallModel
-from tests.pipeline.test_local_instance import LOCAL
+from tests.pipeline.test_instances import LOCAL
 
 pytestmark = pytest.mark.stack
 
