@@ -12,6 +12,7 @@ from mlpipe_dagster.sensors.served_models import ServedModel
 from mlpipe_dagster.serving_regions import Following, RegionFollower, Step, is_in_step
 
 JOB = "follow_home"
+_OP = "follow_in_region"
 REGION_TAG = "mlpipe/region"
 # A replica that lacks rows is counted again so often, and is an alarm after so long.
 _AGAIN_AFTER = timedelta(minutes=5)
@@ -25,7 +26,7 @@ class FollowConfig(dg.Config):
     region: str
 
 
-@dg.op(name=JOB, description="Counts one region's replica of the live batch, and moves the region's pointer.")
+@dg.op(name=_OP, description="Counts one region's replica of the live batch, and moves the region's pointer.")
 def follow_home_op(context: dg.OpExecutionContext, config: FollowConfig, platform: Platform) -> None:
     """Let one region follow; a replica that lacks rows for long fails the run, which is the alarm."""
     followed = follower(platform, config.model, config.region).follow()
@@ -96,7 +97,7 @@ def follow_requests(
             yield dg.RunRequest(
                 run_key=f"{JOB}:{model.name}:{region}:{release.home.sequence}:{attempt}:{interval}",
                 job_name=JOB,
-                run_config={"ops": {JOB: {"config": {"model": model.name, "region": region}}}},
+                run_config={"ops": {_OP: {"config": {"model": model.name, "region": region}}}},
                 tags={MODEL_TAG: model.name, REGION_TAG: region},
             )
 
