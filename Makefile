@@ -55,7 +55,7 @@ $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
 
 lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes, does not upgrade).
 	$(COMPILE) --group uv -o $(LOCK_DIR)/uv.lock
-	$(COMPILE) pyproject.toml --extra scoring --group api --group dev --group bench -o $(LOCK_DIR)/dev.lock
+	$(COMPILE) pyproject.toml --extra production --extra scoring --group api --group dev --group bench -o $(LOCK_DIR)/dev.lock
 	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
 	$(COMPILE) --group wrangler -o $(LOCK_DIR)/wrangler.lock
 	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock
