@@ -164,7 +164,7 @@ def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> It
 def _warehouse(access: Access, known: dict[str, ModelRecords]) -> Iterator[Finding]:
     with access.warehouse() as session:
         tables = session.tables()
-        projected = {model: session.projected(model) for model in known}
+        projected = session.projected(known)
     for model, records in known.items():
         sequences = [entry.sequence for entry in access.registry.publications(model)]
         yield from projection_findings(records, sequences, projected[model])

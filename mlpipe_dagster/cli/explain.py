@@ -6,10 +6,11 @@ import argparse
 from typing import Any
 
 from mlpipe_dagster.cli.access import Access
-from mlpipe_dagster.cli.answers import ApiAnswer, UnreadableAnswerError, read_answer
+from mlpipe_dagster.cli.answers import ApiAnswer, read_answer
 from mlpipe_dagster.cli.batch_facts import find_manifest, load_documents, publication_documents
 from mlpipe_dagster.cli.dagster_history import dagster_history
 from mlpipe_dagster.cli.jobs import UNKNOWN, cost_document, job_documents
+from mlpipe_dagster.cli.named_batches import is_batch_id, named_batch
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
 from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from mlpipe_dagster.cli.show import check_table, publication_table
@@ -26,7 +27,7 @@ def add_to(commands: Commands) -> None:
         "about",
         nargs="+",
         metavar="answer",
-        help="a file with a JSON answer of the API, `-` for standard input, or a model and a batch id",
+        help="a file with a JSON answer of the API, `-` for standard input, or [model] batch",
     )
     command.add_argument(
         "--chain",
@@ -40,8 +41,10 @@ def add_to(commands: Commands) -> None:
 def explain(options: argparse.Namespace, access: Access) -> Answer:
     """Tell where an answer or a batch comes from: inputs, code, model, jobs, checks, runs, cost."""
     answer = _asked_about(options.about)
-    model, batch_id = (answer.model, answer.batch_id) if answer else options.about
-    record = access.known_batch(model, batch_id)
+    record = (
+        access.known_batch(answer.model, answer.batch_id) if answer else named_batch(options.about, access)
+    )
+    model, batch_id = record.model, record.batch_id
     manifest, trouble = find_manifest(access, record)
     publications = access.registry.publications(model)
     loads = load_documents(access.bucket, record)
@@ -67,25 +70,21 @@ def explain(options: argparse.Namespace, access: Access) -> Answer:
         "runs": list(history.runs),
         "dagster_unknown": history.unknown or None,
         "publications": publication_documents(publications, batch_id),
-        "cost": cost_document(jobs, loads),
+        "cost": cost_document(jobs, loads, access.settings.prices),
     }
     remarks = [f"{model}/{batch_id}: the answer does not agree: {said}" for said in differences]
     return Answer(document=document, parts=_parts(document), is_so=not differences, remarks=remarks)
 
 
 def _asked_about(about: list[str]) -> ApiAnswer | None:
-    """Return the answer that was given, or None for a model and a batch id.
+    """Return the answer that was given, or None for a batch.
 
     Raises:
-        UnreadableAnswerError: It is neither.
+        UnreadableAnswerError: It is no answer.
     """
-    match about:
-        case [_, _]:
-            return None
-        case [source]:
-            return read_answer(source)
-        case _:
-            raise UnreadableAnswerError(f"{len(about)} words name neither an answer nor a model and a batch")
+    if len(about) > 1 or is_batch_id(about[0]):
+        return None
+    return read_answer(about[0])
 
 
 def _differences(

@@ -7,19 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlpipe_dagster.cli.access import Access
-from mlpipe_dagster.job_clients.job_costs import (
-    GLUE_DPU_HOUR_USD,
-    SAGEMAKER_HOUR_USD,
-    glue_job_run_use,
-    sagemaker_job_use,
-)
+from mlpipe_dagster.costs import Prices
+from mlpipe_dagster.job_clients.job_costs import glue_job_run_use, sagemaker_job_use
 from mlpipe_dagster.job_clients.job_pages import glue_job_run_page, sagemaker_job_page
 from prediction_contract.batch import BatchId, job_name
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.manifest import Manifest
 
-# https://aws.amazon.com/dynamodb/pricing/on-demand/, us-east-1: 0.625 US dollars for a million.
-WRITE_UNIT_USD = 0.625e-6
 UNKNOWN = "unknown"
 _FEATURES_KEY = re.compile("features/[^/]+/dt=[^/]+(?:/hour=[^/]+)?/run=([^/]+)/.+")
 _ARTIFACT_KEY = re.compile("models/[^/]+/([^/]+)/output/model[.]tar[.]gz")
@@ -84,7 +78,7 @@ def _sagemaker_job(access: Access, step: str, job_type: str, name: str) -> dict[
         "sagemaker",
         lambda client: getattr(client, f"describe_{job_type.lower()}_job")(**{f"{job_type}JobName": name}),
     )
-    used = sagemaker_job_use(described, job_type, SAGEMAKER_HOUR_USD) if described else {}
+    used = sagemaker_job_use(described, job_type, dict(access.settings.prices.machines)) if described else {}
     return _document(
         step,
         "sagemaker",
@@ -97,7 +91,7 @@ def _sagemaker_job(access: Access, step: str, job_type: str, name: str) -> dict[
 
 def _glue_job_run(access: Access, job: str, run_id: str) -> dict[str, Any]:
     answer = _asked(access, "glue", lambda client: client.get_job_run(JobName=job, RunId=run_id))
-    used = glue_job_run_use(answer["JobRun"], GLUE_DPU_HOUR_USD) if answer else {}
+    used = glue_job_run_use(answer["JobRun"], access.settings.prices.glue_dpu_hour) if answer else {}
     return {
         **_document(
             "load",
@@ -136,8 +130,8 @@ def _document(
     }
 
 
-def cost_document(jobs: list[dict[str, Any]], loads: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the estimated cost of a batch: jobs of its own and write units, at list prices of us-east-1.
+def cost_document(jobs: list[dict[str, Any]], loads: list[dict[str, Any]], prices: Prices) -> dict[str, Any]:
+    """Return the estimated cost of a batch: jobs of its own and write units, at the environment's prices.
 
     Training is left out: the trained model serves many batches.
     """
@@ -152,7 +146,9 @@ def cost_document(jobs: list[dict[str, Any]], loads: list[dict[str, Any]]) -> di
         items.append(
             {
                 "what": f"DynamoDB writes of load {load['attempt']}",
-                "estimated_usd": round(units * WRITE_UNIT_USD, 8) if known else None,
+                "estimated_usd": round(units / 1_000_000 * prices.dynamodb_million_writes, 8)
+                if known
+                else None,
             }
         )
     known_items = [item["estimated_usd"] for item in items if item["estimated_usd"] is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -32,10 +33,15 @@ def main(arguments: Sequence[str] | None = None, access: Access | None = None) -
     except (ContractError, BotoCoreError, ClientError) as error:
         sys.stderr.write(f"mlpipe {options.name}: {error}\n")
         return 1
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    sys.stdout.write(f"{answer.to_json() if options.json else answer.to_text(width)}\n")
     for remark in answer.remarks:
         sys.stderr.write(f"mlpipe {options.name}: {remark}\n")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    try:
+        sys.stdout.write(f"{answer.to_json() if options.json else answer.to_text(width)}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has read enough. Nothing may be written when the interpreter ends either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if answer.is_so else 1
 
 

@@ -10,7 +10,7 @@ from mlpipe_dagster.cli.findings import Finding, Severity
 from prediction_contract.batch import BatchId
 from prediction_contract.moments import moment_text, parse_moment
 from prediction_contract.registry.publication_rules import Release
-from prediction_contract.registry.records import BatchRecord, LoadState
+from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState, ReleaseState
 from prediction_contract.registry.retention_rules import needs_reload
 from prediction_contract.s3_layout import done_key
 
@@ -114,11 +114,31 @@ def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Findi
             )
     elif batch.load_state == LoadState.REFUSED:
         yield _refusal(records, batch)
+    elif _is_blocked(records, batch):
+        yield records.finding(
+            Severity.WARNING,
+            "blocked",
+            f"Its checks keep it from being published: {(batch.check_faults or '').rstrip('.')}",
+            f"See `mlpipe diff` against the live batch; publish it by `mlpipe publish {records.model} "
+            f"{batch.batch_id}` if it is right, or score the partition again",
+            batch.batch_id,
+        )
     elif batch.claim_token is None and batch.load_state in {LoadState.DONE, LoadState.LOADED}:
         # A load that is done again counts from when it began to write.
         since = batch.writing_begun_at and parse_moment(batch.writing_begun_at)
         if (since or BatchId(batch.batch_id).minted_at) < records.now - WAITS_TOO_LONG:
             yield _waiting(records, batch)
+
+
+def _is_blocked(records: ModelRecords, batch: BatchRecord) -> bool:
+    home = records.release.home or LivePointer(model=records.model)
+    live = (home.partition or "", home.batch_id or "")
+    return (
+        batch.load_state == LoadState.VERIFIED
+        and batch.release_state == ReleaseState.UNPUBLISHED
+        and bool(batch.check_faults)
+        and (batch.partition, batch.batch_id) > live
+    )
 
 
 def _refusal(records: ModelRecords, batch: BatchRecord) -> Finding:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.batch_facts import find_report, newest_report, quarantine_summary
-from mlpipe_dagster.cli.options import Commands, add_command, add_model_and_batch, at_least_one
+from mlpipe_dagster.cli.named_batches import add_named_batch, named_batch
+from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
 from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from mlpipe_dagster.data_bucket import DataBucket
 from prediction_contract.canonical_json import InvalidJsonError, canonical_json, parse_json
@@ -30,7 +32,7 @@ class NoQuarantineError(ContractError):
 def add_to(commands: Commands) -> None:
     """Add the command."""
     command = add_command(commands, "quarantine", quarantine)
-    add_model_and_batch(command)
+    add_named_batch(command)
     command.add_argument(
         "--attempt", type=at_least_one, help="the load; the last one with a report by default"
     )
@@ -46,10 +48,10 @@ def add_to(commands: Commands) -> None:
 
 def quarantine(options: argparse.Namespace, access: Access) -> Answer:
     """Show the rows of a batch that were refused, each with its reason, part and line."""
-    record = access.known_batch(options.model, options.batch_id)
+    record = named_batch(options.batch, access)
     report = _report(access.bucket, record, options.attempt)
     summary = quarantine_summary(report)
-    sensitive = access.sensitive_columns(options.model)
+    sensitive = access.sensitive_columns(record.model)
     lines = [
         quarantined_line(line, sensitive, with_row=options.rows)
         for line in _lines(access.bucket, report, options.limit)
@@ -104,11 +106,19 @@ def _lines(bucket: DataBucket, report: LoadReport, most: int) -> Iterator[dict[s
                 model=report.model,
                 batch_id=report.batch_id,
             )
-        for line in bucket.lines(key):
-            if most <= 0:
-                return
-            most -= 1
-            yield json.loads(line)
+        try:
+            for line in bucket.lines(key):
+                if most <= 0:
+                    return
+                most -= 1
+                yield json.loads(line)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise NoQuarantineError(
+                f"{key} is not as the load has written it: {error}"[:300],
+                remedy="Load the batch again, which writes its quarantine anew",
+                model=report.model,
+                batch_id=report.batch_id,
+            ) from error
 
 
 def quarantined_line(

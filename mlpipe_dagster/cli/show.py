@@ -16,7 +16,8 @@ from mlpipe_dagster.cli.batch_facts import (
     record_document,
 )
 from mlpipe_dagster.cli.dagster_history import dagster_history
-from mlpipe_dagster.cli.options import Commands, add_command, add_model_and_batch
+from mlpipe_dagster.cli.named_batches import add_named_batch, named_batch
+from mlpipe_dagster.cli.options import Commands, add_command
 from mlpipe_dagster.cli.printed import Answer, Facts, Table
 
 LOAD_COLUMNS = (
@@ -45,13 +46,13 @@ _WHOLE = frozenset({"batch_id", "previous_batch_id"})
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    add_model_and_batch(add_command(commands, "show", show))
+    add_named_batch(add_command(commands, "show", show))
 
 
 def show(options: argparse.Namespace, access: Access) -> Answer:
     """Show a batch: record, manifest, loads, publications, quarantine and checks."""
-    model, batch_id = options.model, options.batch_id
-    record = access.known_batch(model, batch_id)
+    record = named_batch(options.batch, access)
+    model, batch_id = record.model, record.batch_id
     manifest, trouble = find_manifest(access, record)
     history = dagster_history(model, batch_id)
     document: dict[str, Any] = {

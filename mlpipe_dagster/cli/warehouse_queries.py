@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlpipe_dagster.warehouse_projection import WarehouseSession
@@ -28,6 +28,7 @@ class WarehouseQueries(WarehouseSession):
         """Return whether the session's schema has a table of this name, quoted or not."""
         return name.strip('"') in self.tables()
 
-    def projected(self, model: str) -> set[int]:
-        """Return the sequences in the projection; none if no publication of any model was ever projected."""
-        return self._projected(model) if self.has_table(PUBLICATIONS) else set()
+    def projected(self, models: Iterable[str]) -> dict[str, set[int]]:
+        """Return each model's sequences in the projection; none if nothing was ever projected."""
+        is_there = self.has_table(PUBLICATIONS)
+        return {model: self._projected(model) if is_there else set() for model in models}

@@ -12,6 +12,7 @@ import yaml
 
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.main import main
+from mlpipe_dagster.declaration.file import COMPONENT
 from tests.pipeline.small_model import attributes
 
 
@@ -38,10 +39,14 @@ class CommandLine:
 
     def declare(self, model: str, **changes: Any) -> None:
         """Declare a model; as `small_model.attributes` unless changed."""
-        place = self.folder / model
+        self.declare_in(self.folder / model, **changes)
+
+    @staticmethod
+    def declare_in(place: Path, **changes: Any) -> None:
+        """Declare a model in the folder that bears its name."""
         place.mkdir(parents=True, exist_ok=True)
         (place / "defs.yaml").write_text(
-            yaml.safe_dump({"attributes": attributes(**changes)}), encoding="utf-8"
+            yaml.safe_dump({"type": COMPONENT, "attributes": attributes(**changes)}), encoding="utf-8"
         )
 
     def __call__(self, *arguments: str) -> Told:

@@ -14,6 +14,7 @@ from mlpipe_dagster.asset_names import BATCH_TAG, MODEL_TAG, chosen_batch_tag
 from mlpipe_dagster.cli.answers import UnreadableAnswerError, parse_answer
 from mlpipe_dagster.cli.dagster_history import batch_history
 from mlpipe_dagster.cli.jobs import cost_document
+from mlpipe_dagster.costs import Prices
 from prediction_contract.batch import job_name
 from prediction_contract.manifest import InputObject, Inputs, Producer
 
@@ -95,7 +96,8 @@ def test_an_answer_leads_to_everything_it_came_from(
     assert [(each["sequence"], each["action"]) for each in found["publications"]] == [(1, "publish")]
     assert found["dagster_unknown"] == "set DAGSTER_HOME to see what Dagster remembers"
     assert (found["cost"]["estimated_total"], found["cost"]["is_complete"]) == (None, False)
-    text = command_line("explain", small_model.name, batch_id).out
+    # A batch id alone names its model.
+    text = command_line("explain", batch_id).out
     assert "total of what is known" in text
     assert "unknown" in text
 
@@ -138,9 +140,14 @@ def test_what_names_nothing_is_an_error_in_words(small_model: SmallModel, comman
     missing = command_line("explain", "no-such-answer.json")
     assert (missing.status, missing.out) == (1, "")
     assert "no-such-answer.json cannot be read" in missing.err
-    unknown = command_line("explain", small_model.name, "20261123T010203Z-ffffffff")
-    assert unknown.status == 1
-    assert f"{small_model.name}/20261123T010203Z-ffffffff" in unknown.err
+    for words in (["20261123T010203Z-ffffffff"], [small_model.name, "20261123T010203Z-ffffffff"]):
+        unknown = command_line("explain", *words)
+        assert unknown.status == 1
+        assert "20261123T010203Z-ffffffff" in unknown.err
+        assert "mlpipe batches" in unknown.err
+    wordy = command_line("show", small_model.name, "20261123T010203Z-ffffffff", "more")
+    assert (wordy.status, wordy.out) == (1, "")
+    assert "3 words do not name a batch" in wordy.err
 
 
 @pytest.mark.parametrize(
@@ -200,9 +207,9 @@ def test_costs_add_up_and_say_what_they_leave_out() -> None:
         {"step": "load", "name": "l", "run_id": "jr_1", "estimated_cost_usd": 0.5},
     ]
     loads = [{"attempt": 1, "write_units": 1_000_000}]
-    cost = cost_document(jobs, loads)
+    cost = cost_document(jobs, loads, Prices())
     assert (cost["estimated_total"], cost["is_complete"]) == (1.375, True)
     assert [item["what"] for item in cost["items"]] == ["score s", "load jr_1", "DynamoDB writes of load 1"]
-    partly = cost_document(jobs, [{"attempt": 1, "write_units": None}])
+    partly = cost_document(jobs, [{"attempt": 1, "write_units": None}], Prices())
     assert (partly["estimated_total"], partly["is_complete"]) == (0.75, False)
-    assert cost_document([], [])["estimated_total"] is None
+    assert cost_document([], [], Prices())["estimated_total"] is None

@@ -138,6 +138,16 @@ def test_a_batch_that_nobody_goes_on_with_is_found(state: str) -> None:
     assert told(model_findings(records(batch(), fresh))) == []
 
 
+@pytest.mark.parametrize(("partition", "is_found"), [("2013-02-02", True), ("2013-01-31", False)])
+def test_a_batch_that_its_checks_block_is_found_while_it_is_newer(partition: str, is_found: bool) -> None:
+    """Of an older partition it would have become history anyway."""
+    home = LivePointer(model=MODEL, batch_id=LIVE, partition="2013-02-01", sequence=3)
+    blocked = batch(NEW, partition=partition, check_faults="score: 40 % of the values are null")
+    found = list(model_findings(records(batch(partition="2013-02-01"), blocked, home=home)))
+    assert told(found) == ([("warning", "blocked", NEW)] if is_found else [])
+    assert all("40 % of the values are null" in each.what for each in found)
+
+
 def test_a_projection_that_lags_is_told_from_one_with_a_gap() -> None:
     """Behind, the live view shows another batch: an error; a gap in its past shows nothing wrong."""
     assert told(projection_findings(records(), [1, 2, 3], {1, 2, 3})) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
@@ -189,9 +190,24 @@ def test_quarantine_says_what_it_leaves_out(loaded: LoadedModel, run: CommandLin
     told = run.json("quarantine", loaded.name, SECOND, "--limit", "1")
     assert (told.status, len(told.document["lines"])) == (0, 1)
     assert "2 more rows are not shown" in told.err
-    missing = run("quarantine", loaded.name, SECOND, "--attempt", "7")
+    missing = run("quarantine", SECOND, "--attempt", "7")
     assert missing.status == 1
     assert f"{loaded.name}/{SECOND}: Load 7 has no report" in missing.err
+
+
+def test_a_damaged_quarantine_is_an_error_in_words(loaded: LoadedModel, run: CommandLine) -> None:
+    """Neither bytes that are no gzip nor lines that are no JSON end in a stack trace."""
+    s3, bucket = loaded.platform.aws("s3"), loaded.platform.deployment.data_bucket
+    (key,) = run.json("quarantine", SECOND).document["keys"]
+    kept = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    try:
+        for damaged in (b"no gzip", kept[:-12], gzip.compress(b"no JSON\n")):
+            s3.put_object(Bucket=bucket, Key=key, Body=damaged)
+            told = run("quarantine", SECOND)
+            assert (told.status, told.out) == (1, "")
+            assert f"{loaded.name}/{SECOND}: {key} is not as the load has written it" in told.err
+    finally:
+        s3.put_object(Bucket=bucket, Key=key, Body=kept)
 
 
 def test_diff_counts_entities_and_values_in_the_warehouse(loaded: LoadedModel, run: CommandLine) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.pipeline.cli_calls import CommandLine
+
 if TYPE_CHECKING:
-    from tests.pipeline.cli_calls import CommandLine
     from tests.pipeline.small_model import SmallModel
 
 pytestmark = pytest.mark.stack
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_publish_rollback_and_forward_again(small_model: SmallModel, command_line: CommandLine) -> None:
@@ -75,6 +82,34 @@ def test_who_asked_and_why_is_kept(small_model: SmallModel, command_line: Comman
     command_line.json("publish", small_model.name, batch_id, "--actor", "ada", "--reason", "release 7")
     (entry,) = command_line.json("show", small_model.name, batch_id).document["publications"]
     assert (entry["actor"], entry["reason"], entry["action"]) == ("ada", "release 7", "publish")
+
+
+def test_a_reader_that_has_read_enough_is_no_fault(small_model: SmallModel, tmp_path: Path) -> None:
+    """`mlpipe ... | head` ends quietly, in a process of its own as a person starts it."""
+    batch_id = small_model.verified_batch()
+    place = tmp_path / "defs" / small_model.name
+    CommandLine.declare_in(place)
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = (
+        "import sys; from pathlib import Path; from mlpipe_dagster.cli.access import Access; "
+        "from mlpipe_dagster.cli.main import main; "
+        "sys.exit(main(sys.argv[2:], Access(Path(sys.argv[1]))))"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(place.parent), "show", batch_id],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_aws_error_is_said_in_words(
