@@ -285,6 +285,11 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 [deployment.secret_arn_pattern(deployment.snowflake_secret)],
             ),
             _allow(
+                "AskApiAsAClient",
+                ["secretsmanager:GetSecretValue"],
+                [deployment.secret_arn_pattern(deployment.token_client_secret)],
+            ),
+            _allow(
                 "ReadJobLogs",
                 ["logs:GetLogEvents", "logs:FilterLogEvents", "logs:DescribeLogStreams"],
                 _log_streams(
