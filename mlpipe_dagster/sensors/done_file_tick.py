@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import dagster as dg
 
 from mlpipe_dagster.data_bucket import DataBucket, ListedObject, ObjectMissingError
-from mlpipe_dagster.noticing import notice
+from mlpipe_dagster.noticing import Noticed, notice
 from mlpipe_dagster.sensors.done_file_cursor import AskedRun, Cursor
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing
 from mlpipe_dagster.sensors.done_file_notices import DoneFileNotices, Notice
@@ -20,12 +22,15 @@ from prediction_contract.registry.table import RegistryTable
 
 MOST_RUNS = 25
 # Bad files need no run, yet a flood of them must not take the whole tick either.
-_MOST_FILES = 100
+_MOST_REFUSALS = 100
+# S3 and the registry answer side by side, and then a tick takes no longer than its slowest few answers.
+AT_ONCE = 8
 _MOST_RECEIVES = 5
 # Dagster gives a tick 60 seconds, and forgets all of one that takes longer.
 _MOST_SECONDS = 30
 _LONGEST_REASON = 2000
 _RUN_KEY_TAG = "dagster/run_key"
+_Found = TypeVar("_Found")
 
 
 class DoneFileTroubleError(ContractError):
@@ -63,14 +68,13 @@ class DoneFileTick:
         """Read the cursor, and note when the tick began."""
         self._began = self.clock()
         self._cursor = Cursor.parse(self.context.cursor)
-        self._candidates: dict[str, tuple[ListedObject, Mark]] = {}
+        self._candidates: dict[str, Mark] = {}
 
     def result(self) -> dg.SensorResult:
         """Look, deal with what is new, and return what Dagster is to do and to keep."""
         cursor = self._cursor
         cursor.marks.forget_before(self.now.date() - timedelta(days=WINDOW_DAYS))
-        for key in self._confirm_asked():
-            self._look(key)
+        self._look(self._confirm_asked())
         self._take_notices()
         through = self._list()
         # What was listed and not dealt with is listed again: only then the sweep goes on.
@@ -104,24 +108,25 @@ class DoneFileTick:
         cursor.asked = {}
         return lost
 
-    def _look(self, key: str) -> bool:
-        """Look at a file, and return whether it needs nothing more: it was dealt with, or is gone."""
-        try:
-            found = self.bucket.look(key)
-        except Exception as error:  # noqa: BLE001  # whatever ails one file, the others go on
-            self._note_trouble(key, error)
-            return False
-        if found is None:
-            self.context.log.warning("The done file %s was deleted before it was loaded", key)
-            return True
-        return not self._consider(found)
+    def _look(self, keys: Sequence[str]) -> set[str]:
+        """Look at files, and return those that need nothing more: they were dealt with, or are gone."""
+        settled = set()
+        for key, found in zip(keys, at_once(self.bucket.look, keys), strict=True):
+            if isinstance(found, Exception):
+                self._note_trouble(key, found)
+            elif found is None:
+                self.context.log.warning("The done file %s was deleted before it was loaded", key)
+                settled.add(key)
+            elif not self._consider(found):
+                settled.add(key)
+        return settled
 
     def _consider(self, found: ListedObject) -> bool:
         """Keep a file for dealing with if it needs that, and return whether it does."""
         mark = Mark.of(found, self.partitions)
         if self._cursor.marks.standing(mark) is Standing.DEALT_WITH:
             return False
-        self._candidates[found.key] = (found, mark)
+        self._candidates[found.key] = mark
         return True
 
     def _take_notices(self) -> None:
@@ -130,14 +135,13 @@ class DoneFileTick:
         try:
             for _ in range(_MOST_RECEIVES):
                 received = self.notices.receive()
-                for told in received:
-                    if told.key is None:
-                        self.context.log.warning(
-                            "Message %s tells of no done file of ours: it is left to the dead-letter queue",
-                            told.message_id,
-                        )
-                    elif self._look(told.key):
-                        settled.append(told)
+                for foreign in (told for told in received if told.key is None):
+                    self.context.log.warning(
+                        "Message %s tells of no done file of ours: it is left to the dead-letter queue",
+                        foreign.message_id,
+                    )
+                known = self._look(sorted({told.key for told in received if told.key is not None}))
+                settled += [told for told in received if told.key in known]
                 # More would only wait, and count as received.
                 if not received or len(self._candidates) >= MOST_RUNS or self._is_late():
                     break
@@ -158,28 +162,32 @@ class DoneFileTick:
 
     def _deal(self) -> bool:
         """Deal with the oldest batches' files first, and return whether some were left for the next tick."""
-        oldest = sorted(self._candidates.values(), key=lambda found: found[0].key.rpartition("/")[2])
-        for number, (found, mark) in enumerate(oldest):
-            if len(self._requests) == MOST_RUNS or number == _MOST_FILES or self._is_late():
+        left = sorted(self._candidates, key=lambda key: key.rpartition("/")[2])
+        while left:
+            room = min(MOST_RUNS - len(self._requests), _MOST_REFUSALS - len(self._refusals))
+            if room <= 0 or self._is_late():
                 return True
-            try:
-                self._deal_with(found.key, mark)
-            except ObjectMissingError:
-                # Deleted since it was listed: there is nothing left to load.
-                continue
-            except Exception as error:  # noqa: BLE001  # whatever ails one file, the others go on
-                self._note_trouble(found.key, error)
+            together, left = left[: min(room, AT_ONCE)], left[min(room, AT_ONCE) :]
+            for key, noticed in zip(together, at_once(self._noticed, together), strict=True):
+                if isinstance(noticed, ObjectMissingError):
+                    # Deleted since it was listed: there is nothing left to load.
+                    continue
+                if isinstance(noticed, Exception):
+                    self._note_trouble(key, noticed)
+                else:
+                    self._deal_with(key, noticed)
         return False
 
-    def _deal_with(self, key: str, mark: Mark) -> None:
-        """Request the run of a file, or record its refusal."""
-        cursor = self._cursor
+    def _noticed(self, key: str) -> Noticed:
+        standing = self._cursor.marks.standing(self._candidates[key])
+        redelivered = standing is Standing.REDELIVERED
+        noticed = notice(self.bucket, self.registry, key, redelivered=redelivered)
+        return judged(noticed, self.registry, self.partitions)
+
+    def _deal_with(self, key: str, noticed: Noticed) -> None:
+        """Request the run of a file, or show its refusal."""
+        cursor, mark = self._cursor, self._candidates[key]
         standing = cursor.marks.standing(mark)
-        noticed = judged(
-            notice(self.bucket, self.registry, key, redelivered=standing is Standing.REDELIVERED),
-            self.registry,
-            self.partitions,
-        )
         if noticed.refusal is None and (request := requested_run(mark, standing, noticed)):
             self._requests.append(request)
             # Marked by the next tick, which sees whether Dagster has made the run.
@@ -201,3 +209,16 @@ class DoneFileTick:
     def _skip_reason(self) -> str:
         told = [f"Refused: {refusal}" for refusal in self._refusals] + self._troubles
         return "; ".join(told)[:_LONGEST_REASON] or "No new done files"
+
+
+def at_once(function: Callable[[str], _Found], keys: Sequence[str]) -> list[_Found | Exception]:
+    """Return what a function returns or raises for each key: whatever ails one file, the others go on."""
+
+    def outcome(key: str) -> _Found | Exception:
+        try:
+            return function(key)
+        except Exception as error:  # noqa: BLE001  # the caller tells which error is whose
+            return error
+
+    with ThreadPoolExecutor(AT_ONCE) as workers:
+        return list(workers.map(outcome, keys))

@@ -1,0 +1,99 @@
+"""What a tick of the done-file sensor costs with little and with much history, beside listing all of it.
+
+    python -m benchmarks.sensor_tick [--history 1000000] [--without-peer]
+
+S3, SQS and DynamoDB are canned and speak their protocols to boto3; their work is part of the figures. The
+peer is dagster-aws's `get_objects` on a tenth of the files. Writes `benchmarks/results/sensor_tick.json`, and
+fails beyond 2 seconds or 5 list calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from dagster_aws.s3 import sensor as dagster_aws_sensor
+
+from benchmarks.canned_done_files import BUCKET
+from benchmarks.sensor_ticks import CannedSensor, Ticked, canned_sensor
+
+RESULT = Path(__file__).resolve().parent / "results" / "sensor_tick.json"
+NEW, PER_DAY = 20, 1000
+MOST_SECONDS, MOST_LIST_CALLS = 2.0, 5
+_SMALL_HISTORY = 10_000
+# It takes ten times as long for ten times as many files.
+_PEER_HISTORY = 100_000
+_REPEATS = 5
+# What S3, DynamoDB and SQS take within a region, rounded up.
+_ANSWER_SECONDS = 0.02
+
+
+def measured(history: int) -> dict[str, dict[str, Any]]:
+    """Return the ticks of a history: new files told by the queue, found by listing, and none at all."""
+    figures: dict[str, list[Ticked]] = {"told": [], "listed": [], "nothing_new": []}
+    with canned_sensor(history=history, per_day=PER_DAY, answer_seconds=_ANSWER_SECONDS) as sensor:
+        for _ in range(_REPEATS):
+            figures["nothing_new"].append(sensor.tick(lists=False))
+            known = len(sensor.canned.keys)
+            for kind, tell in (("told", True), ("listed", False)):
+                sensor.canned.add(NEW, tell=tell)
+                figures[kind].append(sensor.tick(lists=not tell))
+                del sensor.canned.keys[known:]
+    return {
+        kind: {
+            **dataclasses.asdict(ticks[-1]),
+            "seconds": median(tick.seconds for tick in ticks),
+            "cpu_seconds": median(tick.cpu_seconds for tick in ticks),
+        }
+        for kind, ticks in figures.items()
+    }
+
+
+def peers(history: int) -> dict[str, float]:
+    """Return what dagster-aws's listing of the same files costs, as a sensor of it would at each tick."""
+    with canned_sensor(history=history, per_day=PER_DAY, answer_seconds=_ANSWER_SECONDS) as sensor:
+        new = sensor.canned.add(NEW, tell=False)
+        seconds, found = _listed_by_peer(sensor, new[0])
+        return {
+            "seconds": round(seconds, 2),
+            "list_calls": sensor.canned.calls["ListObjectsV2"],
+            "found": found,
+        }
+
+
+def _listed_by_peer(sensor: CannedSensor, first_new: str) -> tuple[float, int]:
+    client = sensor.client("s3")
+    last_known = sensor.canned.keys[sensor.canned.keys.index(first_new) - 1]
+    began = time.monotonic()
+    found = dagster_aws_sensor.get_objects(BUCKET, prefix="done/", since_key=last_known, client=client)
+    return time.monotonic() - began, len(found)
+
+
+def main() -> int:
+    """Measure, print and write the result; fail beyond a limit."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--history", type=int, default=1_000_000)
+    parser.add_argument("--without-peer", action="store_true", help="leave out what takes a minute")
+    options = parser.parse_args()
+    result: dict[str, Any] = {
+        "new_files": NEW,
+        "answer_seconds": _ANSWER_SECONDS,
+        "history": {str(size): measured(size) for size in (_SMALL_HISTORY, options.history)},
+    }
+    if not options.without_peer:
+        result["dagster_aws_get_objects"] = {str(_PEER_HISTORY): peers(_PEER_HISTORY)}
+    sys.stdout.write(f"{json.dumps(result, indent=1)}\n")
+    RESULT.write_text(f"{json.dumps(result, indent=1)}\n", encoding="utf-8")
+    ticks = [tick for kinds in result["history"].values() for tick in kinds.values()]
+    held = all(tick["seconds"] < MOST_SECONDS and tick["list_calls"] <= MOST_LIST_CALLS for tick in ticks)
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""The sensor of done files on canned ones: what a tick asks for, and how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import dagster as dg
+
+from benchmarks.canned_done_files import BUCKET, MODEL, CannedDoneFiles
+from mlpipe_dagster.data_bucket import DataBucket
+from mlpipe_dagster.sensors.done_file_cursor import Cursor
+from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark
+from mlpipe_dagster.sensors.done_file_notices import DoneFileNotices
+from mlpipe_dagster.sensors.done_file_sweep import Sweep
+from mlpipe_dagster.sensors.done_file_tick import DoneFileTick
+from prediction_contract.registry.table import RegistryTable
+
+NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
+PARTITIONS = {MODEL: dg.DailyPartitionsDefinition("2013-01-01", end_date="2014-01-01", timezone="UTC")}
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """One look.
+
+    Attributes:
+        runs: How many runs it asked for.
+        list_calls: How often it listed.
+        calls: All its requests, by kind.
+        seconds: How long it took.
+        cpu_seconds: Of this process, the canned services included.
+        cursor_bytes: The size of what it keeps.
+    """
+
+    runs: int
+    list_calls: int
+    calls: dict[str, int]
+    seconds: float
+    cpu_seconds: float
+    cursor_bytes: int
+
+
+@dataclass
+class CannedSensor:
+    """The sensor with the boto3 clients of canned services.
+
+    Attributes:
+        canned: The done files.
+        address: Where they are served.
+        instance: Holds no run.
+        cursor: What the sensor keeps.
+    """
+
+    canned: CannedDoneFiles
+    address: str
+    instance: dg.DagsterInstance
+    cursor: str = ""
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client."""
+        return canned_client(service, self.address)
+
+    def deal_with_all(self) -> None:
+        """Let the cursor know all files of the window, as if each had been loaded, and the sweep be due."""
+        cursor, bucket = Cursor(sweep=Sweep(began_at=0, turn=0)), DataBucket(self.client("s3"), BUCKET)
+        for back in range(WINDOW_DAYS + 1):
+            after, more = "", True
+            while more:
+                day = f"{NOW.date() - timedelta(days=back):%Y-%m-%d}"
+                page, more = bucket.done_page(day, after=after)
+                for found in page:
+                    cursor.marks.add(found.key, Mark.of(found, PARTITIONS), NOW.date())
+                after = page[-1].key if page else ""
+        self.cursor = cursor.text()
+        self.canned.calls.clear()
+
+    def tick(self, *, lists: bool) -> Ticked:
+        """Look once, with or without a listing being due."""
+        cursor = Cursor.parse(self.cursor)
+        cursor.sweep = Sweep(began_at=0 if lists else int(NOW.timestamp()))
+        self.canned.calls.clear()
+        context = dg.build_sensor_context(instance=self.instance, cursor=cursor.text())
+        tick = DoneFileTick(
+            context=context,
+            bucket=DataBucket(self.client("s3"), BUCKET),
+            registry=RegistryTable(self.client("dynamodb"), "registry"),
+            notices=DoneFileNotices(self.client("sqs"), f"{self.address}/queue", BUCKET),
+            partitions=PARTITIONS,
+            now=NOW,
+            clock=time.monotonic,
+        )
+        wall, cpu = time.monotonic(), time.process_time()
+        result = tick.result()
+        seconds, cpu_seconds = time.monotonic() - wall, time.process_time() - cpu
+        calls = dict(self.canned.calls)
+        return Ticked(
+            runs=len(result.run_requests or ()),
+            list_calls=calls.get("ListObjectsV2", 0),
+            calls=calls,
+            seconds=round(seconds, 3),
+            cpu_seconds=round(cpu_seconds, 3),
+            cursor_bytes=len(result.cursor or ""),
+        )
+
+
+def canned_client(service: str, address: str) -> Any:
+    """Return a boto3 client of canned services."""
+    return boto3.client(
+        service,
+        endpoint_url=address,
+        region_name="us-east-1",
+        aws_access_key_id="canned",
+        aws_secret_access_key="canned",  # noqa: S106  # nobody asks for it
+    )
+
+
+@contextmanager
+def canned_sensor(*, history: int, per_day: int, answer_seconds: float = 0) -> Iterator[CannedSensor]:
+    """Give a sensor that has dealt with all of a history; every answer takes so long on its way."""
+    canned = CannedDoneFiles(NOW.date(), history, per_day, answer_seconds)
+    with canned.served() as address, dg.DagsterInstance.ephemeral() as instance:
+        sensor = CannedSensor(canned, address, instance)
+        sensor.deal_with_all()
+        yield sensor

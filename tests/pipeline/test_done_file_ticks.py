@@ -1,0 +1,119 @@
+"""What the sensor asks of S3 follows what is new, counted on a million canned done files; and its cursor."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from benchmarks.canned_done_files import BUCKET, CannedDoneFiles
+from benchmarks.sensor_ticks import NOW, canned_client, canned_sensor
+from mlpipe_dagster.data_bucket import DataBucket, ListedObject
+from mlpipe_dagster.sensors.done_file_cursor import AskedRun, Cursor
+from mlpipe_dagster.sensors.done_file_marks import MARK_LENGTH, WINDOW_DAYS, Mark, Marks, Standing
+from mlpipe_dagster.sensors.done_file_sweep import MOST_LIST_CALLS, SWEEP_EVERY, Sweep
+from prediction_contract.s3_layout import done_key
+
+TODAY = date(2026, 11, 23)
+
+
+@pytest.mark.parametrize("tell", [True, False], ids=["by the queue", "by listing"])
+def test_with_a_million_files_twenty_new_ones_cost_five_list_calls_at_most(*, tell: bool) -> None:
+    """Each new file starts its run, whoever tells of it; history is not looked at."""
+    with canned_sensor(history=1_000_000, per_day=1000) as sensor:
+        sensor.canned.add(20, tell=tell)
+        ticked = sensor.tick(lists=not tell)
+    assert ticked.runs == 20
+    assert ticked.list_calls <= MOST_LIST_CALLS == 5
+    assert ticked.calls["GetObject"] == 20
+
+
+def test_a_quiet_tick_asks_the_queue_alone() -> None:
+    """Between two listings, with nothing new."""
+    with canned_sensor(history=10_000, per_day=1000) as sensor:
+        assert sensor.tick(lists=False).calls == {"ReceiveMessage": 1}
+
+
+def test_a_day_of_many_pages_is_listed_over_several_ticks() -> None:
+    """No tick lists more than its share, none lists a page again, and the last file is found."""
+    canned = CannedDoneFiles(NOW.date(), history=12_000, per_day=12_000)
+    with canned.served() as address:
+        bucket = DataBucket(canned_client("s3", address), BUCKET)
+        sweep, found = Sweep().begun_if_due(NOW), 0
+        for _ in range(3):
+            canned.calls.clear()
+            files, sweep = sweep.piece(bucket)
+            found += len(files)
+            assert canned.calls["ListObjectsV2"] <= MOST_LIST_CALLS
+    assert found == 12_000
+    assert sweep.days == ()
+
+
+def test_sweeps_take_today_yesterday_and_the_older_days_in_turn() -> None:
+    """Every older day of the window has its turn."""
+    sweep, older = Sweep(), []
+    for number in range(2 * (WINDOW_DAYS - 1)):
+        now = datetime(2026, 11, 23, 6, tzinfo=UTC) + number * SWEEP_EVERY
+        sweep = Sweep(sweep.began_at, sweep.turn).begun_if_due(now)
+        assert sweep.days[:2] == ("2026-11-23", "2026-11-22")
+        older.append(sweep.days[2])
+    assert older == ["2026-11-21", "2026-11-20"] * 2
+
+
+def test_the_cursor_grows_with_the_window_and_not_with_history() -> None:
+    """A year of 40 files a day, each replaced once and delivered again, leaves those of the window."""
+    cursor = Cursor()
+    for passed in range(365):
+        today = TODAY + timedelta(days=passed)
+        cursor.marks.forget_before(today - timedelta(days=WINDOW_DAYS))
+        for number in range(40):
+            key = done_key("things", f"{today:%Y%m%d}T010203Z-{number:08x}")
+            for etag, put_at in (("a", "1"), ("b", "2"), ("b", "3")):
+                cursor.marks.add(key, Mark.of(ListedObject(key, etag, put_at), {"things"}), today)
+        cursor = Cursor.parse(cursor.text())
+    files = 40 * (WINDOW_DAYS + 1)
+    assert len(cursor.marks) == 2 * files
+    assert len(cursor.text()) < 2 * files * MARK_LENGTH + 300
+
+
+def test_a_file_of_long_ago_is_remembered_from_its_arrival() -> None:
+    """Its own day has left the window, and its message may come again for a while."""
+    marks, key = Marks(), done_key("things", "20200101T010203Z-00000001")
+    mark = Mark.of(ListedObject(key, "a", "1"), {"things"})
+    marks.add(key, mark, TODAY)
+    marks.forget_before(TODAY)
+    assert marks.standing(mark) is Standing.DEALT_WITH
+    marks.forget_before(TODAY + timedelta(days=1))
+    assert marks.standing(mark) is Standing.NEW
+
+
+def test_a_cursor_survives_its_text() -> None:
+    """Marks, runs that were asked for, trouble and sweep are read as they were written."""
+    key = done_key("things", "20261123T010203Z-00000001")
+    mark = Mark.of(ListedObject(key, "a", "1"), {"things"})
+    cursor = Cursor(asked={key: AskedRun("run key", mark)}, trouble="AccessDenied")
+    cursor.marks.add(key, mark, TODAY)
+    cursor.sweep = Sweep().begun_if_due(NOW)
+    read = Cursor.parse(cursor.text())
+    assert read.text() == cursor.text()
+    assert (read.asked, read.trouble, read.sweep) == (cursor.asked, cursor.trouble, cursor.sweep)
+    assert read.marks.standing(mark) is Standing.DEALT_WITH
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        "{",
+        "null",
+        '{"asked": 1}',
+        '{"asked": {"k": 1}}',
+        '{"marks": {"d": 1}}',
+        '{"sweep": "x"}',
+    ],
+)
+def test_a_cursor_that_is_none_begins_anew(text: str | None) -> None:
+    """One of another release, or spoilt by hand: nothing was seen, and run keys keep runs from doubling."""
+    assert Cursor.parse(text).text() == Cursor().text()
