@@ -84,8 +84,8 @@ test: setup ## The suite, at most 12 minutes on 2 cores.
 test-full: setup $(VENV)/.spark-installed ## What takes longer: mutated rules, fresh clones, Spark.
 	$(PYTEST) -m slow
 
-bench: setup $(BENCH_VENV)/.installed ## What serving, loads and sensor ticks cost, beside others; writes benchmarks/results.
-	@for name in serve load sensor_tick; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: setup $(BENCH_VENV)/.installed ## What serving, loads, ticks and definitions cost, beside others; writes benchmarks/results.
+	@for name in serve load sensor_tick load_definitions; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
 	@$(BIN)/python -m infra.local.demo

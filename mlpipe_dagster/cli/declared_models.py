@@ -49,20 +49,19 @@ def declared_model(name: str, folder: Path = DEFS) -> ModelDeclaration:
     """
     path = require_declared(name, folder)
     # A declaration's types are Dagster's, which takes most of a second: only some commands need one.
-    import yaml  # noqa: PLC0415
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    from mlpipe_dagster.declaration import ModelDeclaration  # noqa: PLC0415
+    from mlpipe_dagster.declaration.file import DeclarationError, declaration_in  # noqa: PLC0415
 
     try:
-        attributes = yaml.safe_load(path.read_text(encoding="utf-8"))["attributes"]
-        return ModelDeclaration.model_validate({"name": name, **attributes})
-    except (yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
+        declared = declaration_in(path)
+    except DeclarationError as error:
+        raise UnknownModelError(error.what, remedy=error.remedy, model=name) from error
+    if declared is None:
         raise UnknownModelError(
-            f"{path} cannot be read: {error}",
-            remedy="Correct it; `dg check yaml` names each fault",
+            f"{path} is not one plain model: it holds templates, other components, or no YAML",
+            remedy="Write its values out; `dg check yaml` names faults of its form",
             model=name,
-        ) from error
+        )
+    return declared
 
 
 def sensitive_columns(name: str, folder: Path = DEFS) -> frozenset[str] | None:

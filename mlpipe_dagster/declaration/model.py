@@ -6,7 +6,7 @@ import re
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from mlpipe_dagster.declaration.columns import DeclaredColumn
 from mlpipe_dagster.declaration.compute import Compute
@@ -33,7 +33,7 @@ def _owner(value: str) -> str:
     return value
 
 
-Owner = Annotated[str, AfterValidator(_owner), Field(json_schema_extra={"pattern": f"^({_OWNER})$"})]
+Owner = Annotated[str, AfterValidator(_owner), WithJsonSchema({"type": "string", "pattern": f"^({_OWNER})$"})]
 
 
 class DeclaredPipeline(DeclaredModel):

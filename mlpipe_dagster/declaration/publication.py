@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -22,4 +22,4 @@ class DeclaredPublication(DeclaredModel):
     """
 
     mode: PublicationMode = "auto"
-    due_hours: float | None = Field(default=None, gt=0)
+    due_hours: Annotated[float, Field(gt=0)] | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mlpipe_dagster.declaration.values import DeclaredModel, Share
+from mlpipe_dagster.declaration.values import DeclaredModel, NumberOrText, Share
 
 
 def _number(value: object) -> str:
@@ -21,7 +21,9 @@ def _number(value: object) -> str:
     return format(number, "f")
 
 
-Number = Annotated[str, BeforeValidator(_number)]
+Number = Annotated[str, BeforeValidator(_number), NumberOrText]
+# Of a field that may be null as well, Dagster's own model of it would compare null.
+Distance = Annotated[float, Field(gt=0)]
 
 
 class ColumnRule(DeclaredModel):
@@ -86,8 +88,8 @@ class DriftThresholds(DeclaredModel):
         block: From it on the batch is not published automatically.
     """
 
-    warn: float | None = Field(default=0.25, gt=0)
-    block: float | None = Field(default=None, gt=0)
+    warn: Distance | None = 0.25
+    block: Distance | None = None
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:

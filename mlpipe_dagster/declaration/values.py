@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import dagster as dg
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from prediction_contract.batch import PARTITION_PATTERN, Partition
@@ -48,9 +48,11 @@ def _share(value: object) -> str:
 
 # A pattern is what `dg check yaml` can judge without loading the code location.
 PartitionText = Annotated[
-    str, BeforeValidator(_partition), Field(json_schema_extra={"pattern": f"^{PARTITION_PATTERN}$"})
+    str, BeforeValidator(_partition), WithJsonSchema({"type": "string", "pattern": f"^{PARTITION_PATTERN}$"})
 ]
-Share = Annotated[str, BeforeValidator(_share)]
+# A number that is kept as text may be written as either.
+NumberOrText = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
+Share = Annotated[str, BeforeValidator(_share), NumberOrText]
 
 
 class DeclaredModel(dg.Model, dg.Resolvable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlpipe_dagster.cli.declared_models import UnknownModelError, declared_model
+from mlpipe_dagster.declaration.file import COMPONENT
 from tests.pipeline.small_model import declaration
 
 TRAINING = {"first_partition": "2013-01-01", "last_partition": "2013-01-31"}
@@ -19,10 +21,10 @@ EVALUATED = {"first_evaluated": "2013-02-01", "last_evaluated": "2013-02-26", "m
 
 def test_an_evaluation_is_told_to_the_training_job_as_text() -> None:
     """A model may be evaluated, or not."""
-    assert (
-        declaration("things", training=TRAINING | EVALUATED).training.metrics_text == "mae:score:real_score"
-    )
-    assert declaration("things").training.metrics_text is None
+    for training, told in ((TRAINING | EVALUATED, "mae:score:real_score"), (TRAINING, None)):
+        declared = declaration("things", training=training).training
+        assert declared is not None
+        assert declared.metrics_text == told
 
 
 @pytest.mark.parametrize(
@@ -69,9 +71,16 @@ def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:
         declared_model("tides")
 
 
-def test_a_broken_declaration_is_named_by_its_file(tmp_path: Path) -> None:
-    """A file that is no declaration is refused with its path."""
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("attributes: {description: 1}", "things/defs.yaml is not one plain model"),
+        (f"type: {COMPONENT}\nattributes: {{description: 1}}", "things/defs.yaml:2 attributes.description: "),
+    ],
+)
+def test_a_broken_declaration_is_named_by_its_file(tmp_path: Path, text: str, told: str) -> None:
+    """A file that is no declaration is refused with its path, and a fault with its line."""
     (tmp_path / "things").mkdir()
-    (tmp_path / "things" / "defs.yaml").write_text("attributes: {description: 1}")
-    with pytest.raises(UnknownModelError, match=r"things/defs\.yaml"):
+    (tmp_path / "things" / "defs.yaml").write_text(text)
+    with pytest.raises(UnknownModelError, match=re.escape(told)):
         declared_model("things", tmp_path)

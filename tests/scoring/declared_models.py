@@ -38,3 +38,8 @@ _DECLARED = {model: _declared(model) for model in ("airport_congestion", "flight
 SCHEMAS = {model: _schema(declared["columns"]) for model, declared in _DECLARED.items()}
 HISTORY_DAYS: dict[str, int] = {model: declared["history_days"] for model, declared in _DECLARED.items()}
 TRAINING = {model: _training(declared["training"]) for model, declared in _DECLARED.items()}
+# The columns of the features that predictions are declared to be made of.
+SOURCES: dict[str, set[str]] = {
+    model: {source for column in declared["columns"] for source in column.get("derived_from", [])}
+    for model, declared in _DECLARED.items()
+}

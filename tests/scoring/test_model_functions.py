@@ -22,7 +22,7 @@ from sagemaker_scripts.evaluation import EvaluationError, backtest, evaluate
 from sagemaker_scripts.model_artifact import save_model
 from sagemaker_scripts.model_functions import Artifact, PreparedFeatures, model_functions
 from sagemaker_scripts.outcomes import newest_outcomes, with_outcomes
-from tests.scoring.declared_models import SCHEMAS, TRAINING
+from tests.scoring.declared_models import SCHEMAS, SOURCES, TRAINING
 from tests.scoring.real_flights import inputs_of
 
 if TYPE_CHECKING:
@@ -60,6 +60,15 @@ def test_each_scheduled_entity_has_one_row_of_complete_features(model: str) -> N
     assert not features.isna().any(axis=None)
     named = {"flight_delay": "AA-1141-JFK", "airport_congestion": "EWR-17"}
     assert named[model] in set(features["entity_id"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_predictions_are_declared_to_come_from_features_that_there_are(model: str) -> None:
+    """The lineage of columns names what the features hold, all inputs of the model among it."""
+    sources, prepared = SOURCES[model], prepared_days(model)["2013-01-10"].features
+    assert sources <= set(prepared.columns)
+    _, artifact, _ = trained_on_five_days(model)
+    assert set(artifact["inputs"]) <= sources
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -13,15 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from dagster_shared.yaml_utils import safe_load_yaml
+from jsonschema import Draft202012Validator
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from mlpipe_dagster.components.prediction_pipeline import PredictionPipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+DECLARATIONS = [
+    *sorted((ROOT / "mlpipe_dagster" / "defs").glob("*/defs.yaml")),
+    ROOT / "mlpipe_dagster" / "components" / "new_model.yaml",
+]
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 HEAVY = (
     "boto3",
@@ -69,6 +77,14 @@ def test_definitions_load_without_heavy_modules() -> None:
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert "dagster" in loaded
     assert [name for name in loaded if name.partition(".")[0] in HEAVY] == []
+
+
+@pytest.mark.parametrize("path", DECLARATIONS, ids=lambda path: path.parent.name)
+def test_every_declaration_obeys_the_schema(path: Path) -> None:
+    """All files do: `dg check yaml` without a folder looks at one file of each component type only."""
+    schema = PredictionPipeline.model().model_json_schema()
+    document = safe_load_yaml(path.read_text(encoding="utf-8"))
+    assert [error.message for error in Draft202012Validator(schema).iter_errors(document["attributes"])] == []
 
 
 def test_the_code_location_has_one_name() -> None:

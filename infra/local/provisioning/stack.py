@@ -101,6 +101,8 @@ def provision(
         "MLPIPE_SAGEMAKER_CODE_PREFIX": code.sagemaker_prefix,
         "MLPIPE_WEATHER_URL": weather,
         "MLPIPE_API_URL": api_url,
+        # The one command of Dagster's that looks in neither workspace.yaml nor pyproject.toml.
+        "DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME": "mlpipe_dagster.definitions",
     }
 
 

@@ -1,0 +1,110 @@
+"""`dg` and `dagster` on a project's folder: what they list, make and check, and what they say of faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPONENT = "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what `dg` looks at, for models to be added to."""
+    for name in ("mlpipe_dagster", "prediction_contract", "sagemaker_scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "workspace.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def command(project: Path, *words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a project's folder, whose packages go before the installed ones."""
+    return subprocess.run(
+        [str(ROOT / ".venv" / "bin" / words[0]), *words[1:]],
+        cwd=project,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(project),
+            "DAGSTER_HOME": str(home or project),
+            "COLUMNS": "200",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+
+
+def assets(project: Path) -> set[str]:
+    """Return the asset keys that `dg list defs` shows."""
+    done = command(project, "dg", "list", "defs", "--json")
+    assert done.returncode == 0, done.stdout
+    document = json.loads(done.stdout[done.stdout.index("{") :])
+    return {each["asset_key"] for each in document["assets"]}
+
+
+def test_a_new_model_is_scaffolded_checked_and_listed(project: Path) -> None:
+    """One command adds a model that passes every check and shows beside the others."""
+    made = command(project, "dg", "scaffold", "defs", COMPONENT, "new_thing")
+    assert made.returncode == 0, made.stdout
+    assert (project / "sagemaker_scripts" / "models" / "new_thing" / "predict.py").is_file()
+    for words in (("dg", "check", "yaml"), ("dg", "check", "defs")):
+        done = command(project, *words)
+        assert done.returncode == 0, done.stdout
+    listed = assets(project)
+    models = {key.partition("/")[0] for key in listed if key.endswith("/publication")}
+    assert models == {"airport_congestion", "flight_delay", "new_thing"}
+    assert "new_thing/dynamodb" in listed
+
+
+def test_the_code_location_is_valid(tmp_path: Path) -> None:
+    """`dagster definitions validate` takes the workspace as it is."""
+    done = command(ROOT, "dagster", "definitions", "validate", home=tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+def test_faults_of_form_are_told_by_check_yaml(project: Path) -> None:
+    """A field that the schema refuses is told with file and line, without loading anything.
+
+    The folder is named, because `dg` looks at one file of each component type only.
+    """
+    path = project / "mlpipe_dagster" / "defs" / "flight_delay" / "defs.yaml"
+    text = path.read_text()
+    path.write_text(text.replace('start: "2013-01-01"', 'start: "first of May"'))
+    done = command(project, "dg", "check", "yaml", "mlpipe_dagster/defs/flight_delay")
+    assert done.returncode != 0
+    # `dg` points at the attribute that holds the field, because a template might stand for it.
+    line = next(number for number, each in enumerate(text.splitlines(), 1) if each == "  partitions:")
+    assert f"flight_delay/defs.yaml:{line}" in done.stdout
+    assert "'start': 'first of May'" in done.stdout
+
+
+def test_faults_between_fields_are_told_by_check_defs(project: Path) -> None:
+    """What only the declaration as a whole shows to be wrong is told with file, line and field, too."""
+    path = project / "mlpipe_dagster" / "defs" / "flight_delay" / "defs.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("  lookback: 3", "  lookback: 300"))
+    done = command(project, "dg", "check", "defs")
+    assert done.returncode != 0
+    line = next(number for number, each in enumerate(text.splitlines(), 1) if "  lookback: 3" in each)
+    assert f"flight_delay/defs.yaml:{line} attributes.lookback: " in done.stdout
+
+
+def test_a_file_with_templates_is_loaded_by_dagster_itself(project: Path) -> None:
+    """What the quick way does not read shows all the same."""
+    path = project / "mlpipe_dagster" / "defs" / "flight_delay" / "defs.yaml"
+    text = path.read_text()
+    head, _, tail = text.partition("  description: ")
+    description = "  description: \"{{ env('FLIGHTS', 'Of flights') }}\"\n"
+    path.write_text(head + description + tail.partition("\n")[2])
+    assert {"flight_delay/publication", "airport_congestion/publication"} <= assets(project)
