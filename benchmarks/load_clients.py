@@ -1,8 +1,9 @@
 """One way to write a part into DynamoDB, measured in a process of its own.
 
-    python -m benchmarks.load_clients CLIENT part|rows PART
+    python -m benchmarks.load_clients CLIENT part|rows|survey PART
 
 CLIENT is `mlpipe`, `boto3` or `awswrangler`; PART a JSON file: address, bucket, key, path, rows and schema.
+`survey` is our look at all lines and keys before the first write.
 The last line of standard output is a JSON object: items, seconds of CPU and of the wall, peak memory.
 Imports and the making of clients are not measured, nor the parsing of rows before (`rows`).
 """
@@ -72,7 +73,7 @@ def awswrangler_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
 
 def mlpipe_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
     """Write as the Glue job does: `part` includes the fetch from S3, its SHA-256 and judging every row."""
-    from glue_scripts import aws_clients, online_table  # noqa: PLC0415  # each process imports its own client
+    from glue_scripts import aws_clients, online_table, survey  # noqa: PLC0415  # each process imports its own client
     from glue_scripts.part_lines import PartSource  # noqa: PLC0415
     from prediction_contract.manifest import JsonPart  # noqa: PLC0415
     from prediction_contract.schema import PredictionSchema  # noqa: PLC0415
@@ -81,6 +82,8 @@ def mlpipe_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
     schema = PredictionSchema.from_document(part["schema"])
     source = PartSource("flight_delay", BATCH, part["bucket"], json_part, schema)
     task = online_table.OnlineTask(source, TABLE, EXPIRY, None, "full")
+    if kind == "survey":
+        return lambda: survey.survey_part(survey.PartTask(source, 10)).read.rows
     aws_clients.client("s3")
     aws_clients.dynamodb_endpoint()
     if kind == "part":

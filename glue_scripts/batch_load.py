@@ -95,9 +95,10 @@ class BatchLoad:
         engine = engine_for(
             len(manifest.json_parts), processes=settings.processes, has_spark=settings.has_spark
         )
+        progress.watch(engine.counter)
         progress.tell("engine", {"name": engine.name, "concurrency": engine.concurrency})
         allowed = allowed_refusals(manifest.row_count, arguments.quarantine_rows, arguments.quarantine_rate)
-        with progress.step("survey"):
+        with progress.step("survey", manifest.row_count):
             survey = survey_batch(manifest, engine, allowed)
             self._quarantine = write_quarantine(s3, survey, arguments)
         progress.tell("quarantine", {"rows": survey.refused.rows, "reasons": survey.reasons})
@@ -138,13 +139,13 @@ class BatchLoad:
                     warehouse.stage()
                 self._claim.begin_writing()
                 tasks = self._online_tasks(manifest, survey, engine)
-                with progress.step("write_online"):
+                with progress.step("write_online", survey.accepted.rows):
                     written = self._write_online(survey, tasks, engine)
                 with progress.step("move"):
                     stored = warehouse.move(survey, self._rows_to_verify(tasks))
             finally:
                 warehouse.clean_up()
-        with progress.step("verify_online"):
+        with progress.step("verify_online", survey.accepted.rows):
             verified = 0
             for rows in engine.run(verify_part, tasks):
                 verified += rows
@@ -153,7 +154,8 @@ class BatchLoad:
 
     def _online_tasks(self, manifest: Manifest, survey: Survey, engine: Engine) -> list[OnlineTask]:
         arguments = self._arguments
-        rate = None if arguments.write_rate is None else arguments.write_rate / engine.concurrency
+        at_once = max(1, min(engine.concurrency, len(manifest.json_parts)))
+        rate = None if arguments.write_rate is None else arguments.write_rate / at_once
         return [
             OnlineTask(
                 source=source,
@@ -189,6 +191,10 @@ class BatchLoad:
         details = {
             "write_units": sum(one.counts.write_units for one in written),
             "retried_items": sum(one.counts.retried for one in written),
+            "write_units_per_second": round(
+                sum(one.counts.write_units for one in written)
+                / max(0.001, self._progress.durations["write_online"] / 1000)
+            ),
         }
         return StoreReport(
             table=self._arguments.online_table, rows=total, verified_rows=verified, details=details

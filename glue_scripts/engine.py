@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,14 +16,23 @@ from importlib import import_module
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from glue_scripts.row_counter import count_in
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from glue_scripts.row_counter import RowCounter
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 # Below so many parts others cost more than they save: each process imports the AWS client anew.
 _FEWEST_PARTS = 4
+_AHEAD = 2
+_SPARK_ROUND = 16
+# Started anew and not forked: the parent holds threads and connections.
+_CONTEXT = get_context("spawn")
 
 
 class Engine(Protocol):
@@ -36,6 +46,11 @@ class Engine(Protocol):
     @property
     def concurrency(self) -> int:
         """How many tasks run at once at most, so that a rate can be shared out among them."""
+        ...
+
+    @property
+    def counter(self) -> RowCounter:
+        """Rows that functions say they came through; stays at 0 on Spark, whose executors are elsewhere."""
         ...
 
     def run(self, function: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
@@ -54,8 +69,12 @@ class SequentialEngine:
     name = "sequential"
     concurrency = 1
 
+    def __init__(self) -> None:
+        self.counter: RowCounter = _CONTEXT.Value("q", 0)
+
     def run(self, function: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
         """See `Engine`."""
+        count_in(self.counter)
         return map(function, tasks)
 
 
@@ -70,22 +89,29 @@ class ProcessEngine:
 
     def __init__(self, processes: int) -> None:
         self.concurrency = processes
+        self.counter: RowCounter = _CONTEXT.Value("q", 0)
 
     def run(self, function: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
         """See `Engine`."""
-        # Started anew and not forked: the parent holds threads and connections.
         pool = ProcessPoolExecutor(
-            self.concurrency, mp_context=get_context("spawn"), initializer=_end_with_parent
+            self.concurrency, mp_context=_CONTEXT, initializer=_begin_process, initargs=(self.counter,)
         )
         try:
-            futures = [pool.submit(function, task) for task in tasks]
-            yield from (future.result() for future in futures)
+            # As many as keep all at work: results are let go as they are taken.
+            futures: deque[Future[_Result]] = deque()
+            for task in tasks:
+                if len(futures) == _AHEAD * self.concurrency:
+                    yield futures.popleft().result()
+                futures.append(pool.submit(function, task))
+            while futures:
+                yield futures.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """End this process with the one that started it: an orphan would go on writing, and then wait forever."""
+def _begin_process(counter: RowCounter) -> None:
+    """Count where the starter does, and end with it: an orphan would go on writing, then wait forever."""
+    count_in(counter)
     parent = parent_process()
 
     def watch() -> None:
@@ -113,17 +139,22 @@ class SparkEngine:
     name = "spark"
 
     def __init__(self, context: Any) -> None:
+        self.counter: RowCounter = _CONTEXT.Value("q", 0)
         self._context = context
         self.concurrency: int = context.defaultParallelism
 
     def run(self, function: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
         """See `Engine`."""
-        # No more slices than that, however many executors join later: rates were shared out among so many.
-        sliced = self._context.parallelize(tasks, min(len(tasks), self.concurrency))
-        for outcome in sliced.mapPartitions(partial(_outcomes, function)).collect():
-            if isinstance(outcome, _Failure):
-                raise outcome.error
-            yield outcome
+        # In rounds, so that the driver never holds all results.
+        size = _SPARK_ROUND * self.concurrency
+        for first in range(0, len(tasks), size):
+            chunk = tasks[first : first + size]
+            # No more slices than that, however many executors join: rates were shared out among so many.
+            sliced = self._context.parallelize(chunk, min(len(chunk), self.concurrency))
+            for outcome in sliced.mapPartitions(partial(_outcomes, function)).collect():
+                if isinstance(outcome, _Failure):
+                    raise outcome.error
+                yield outcome
 
 
 def _outcomes(function: Callable[[_Task], _Result], tasks: Iterable[_Task]) -> Iterator[_Result | _Failure]:

@@ -13,6 +13,7 @@ from glue_scripts.dynamodb_retries import Patience, passing_reason
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.online_loader import OnlineWriter, WriteCounts
 from glue_scripts.part_lines import PartSource, RefusedLine, read_rows
+from glue_scripts.row_counter import COUNTED_ROWS, came_through
 from prediction_contract.online_item import (
     BATCH_ATTRIBUTE,
     KEY_ATTRIBUTE,
@@ -97,7 +98,10 @@ def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> PartWritt
             if type(row) is Row:
                 passed += 1
                 checksum += row.checksum
+                if not passed % COUNTED_ROWS:
+                    came_through(COUNTED_ROWS)
                 yield row.key, text(row)
+        came_through(passed % COUNTED_ROWS)
 
     writer = OnlineWriter(dynamodb_endpoint(), task.table, units_per_second=task.units_per_second)
     acknowledged = writer.write_items(items())
@@ -132,6 +136,7 @@ def verify_part(task: OnlineTask) -> int:
                     batch_id=source.batch_id,
                 )
         verified += len(expected)
+        came_through(len(expected))
     return verified
 
 

@@ -30,7 +30,7 @@ _LONGEST_LINE = 16 * LINE_BYTES
 CONTENT_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024 * 1024
 _IN_MEMORY = 8 * 1024 * 1024
-_DIGEST_BYTES = 16
+DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def sources(manifest: Manifest, duplicates: frozenset[bytes] = frozenset()) -> l
 
 def key_digest(key: str) -> bytes:
     """Return 16 bytes that stand for a key while duplicates are looked for."""
-    return hashlib.blake2b(key.encode(), digest_size=_DIGEST_BYTES).digest()
+    return hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:

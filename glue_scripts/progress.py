@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from glue_scripts.row_counter import RowCounter
     from glue_scripts.settings import LoadSettings
 
 # Often enough for whoever expects a sign of life every ten seconds.
@@ -18,7 +19,7 @@ HEARTBEAT_SECONDS = 5.0
 
 
 class Progress:
-    """The load's present step, its time and its rows, told when a step begins and every few seconds.
+    """The load's present step, its time, rows and rate, told when a step begins and every few seconds.
 
     Args:
         tell: Takes a kind and plain values.
@@ -36,12 +37,25 @@ class Progress:
         self._step: str | None = None
         self._began = 0.0
         self._rows = 0
+        self._total: int | None = None
+        self._counter: RowCounter | None = None
+        self._counted_before = 0
         self.durations: dict[str, int] = {}
 
+    def watch(self, counter: RowCounter) -> None:
+        """Read from now on how far a step is within the parts that it has not finished."""
+        self._counter = counter
+
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time a step, and tell that it goes on as long as it does."""
-        self._step, self._began, self._rows = name, time.monotonic(), 0
+    def step(self, name: str, rows: int | None = None) -> Iterator[None]:
+        """Time a step, and tell that it goes on as long as it does.
+
+        Args:
+            name: The step's.
+            rows: How many rows it comes through in all; None if it does not go by rows.
+        """
+        self._step, self._began, self._rows, self._total = name, time.monotonic(), 0, rows
+        self._counted_before = self._counter.value if self._counter else 0
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), name="progress", daemon=True)
         self._tell_progress()
@@ -54,7 +68,7 @@ class Progress:
             self.durations[name] = round((time.monotonic() - self._began) * 1000)
 
     def advance(self, rows: int) -> None:
-        """Count rows that the present step is through with."""
+        """Count rows of a part that the present step is through with."""
         self._rows += rows
 
     def tell(self, kind: str, values: Mapping[str, Any]) -> None:
@@ -66,8 +80,17 @@ class Progress:
             self._tell_progress()
 
     def _tell_progress(self) -> None:
-        seconds = round(time.monotonic() - self._began)
-        self._tell("progress", {"step": self._step, "rows": self._rows, "seconds": seconds})
+        seconds = time.monotonic() - self._began
+        counted = self._counter.value - self._counted_before if self._counter else 0
+        rows = max(self._rows, counted)
+        values: dict[str, Any] = {"step": self._step, "rows": rows, "seconds": round(seconds)}
+        if self._total is not None and rows:
+            rate = rows / max(seconds, 0.001)
+            values |= {
+                "rows_per_second": round(rate),
+                "eta_seconds": round(max(0, self._total - rows) / rate),
+            }
+        self._tell("progress", values)
 
 
 @contextmanager

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from glue_scripts.aws_clients import client
+from glue_scripts.doubled_keys import KeyDigests, spilled_digests
 from glue_scripts.errors import BatchFaultError
 from glue_scripts.part_lines import PartSource, RefusedLine, key_digest, read_rows, sources
+from glue_scripts.row_counter import COUNTED_ROWS, came_through
 from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.registry.load_rules import RowTally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from decimal import Decimal
 
     from glue_scripts.engine import Engine
@@ -34,7 +34,7 @@ class PartSurvey:
         refused: Its other lines.
         reasons: Refused lines by reason.
         lines: The refused lines themselves, as many as are worth keeping.
-        key_digests: The accepted keys' digests, sorted and joined.
+        key_digests: The accepted keys' digests, in sorted runs; empty once the batch has them.
     """
 
     key: str
@@ -42,7 +42,7 @@ class PartSurvey:
     refused: RowTally
     reasons: Counter[str]
     lines: list[RefusedLine]
-    key_digests: bytes
+    key_digests: list[bytes]
 
     @property
     def read(self) -> RowTally:
@@ -64,7 +64,8 @@ class Survey:
 
     Attributes:
         parts: By part.
-        duplicates: Digests of the keys that several rows have; all their rows count as refused.
+        duplicates: Digests of the keys that several rows have, as many as refuse the batch at most; all their
+            rows count as refused.
     """
 
     parts: list[PartSurvey]
@@ -119,7 +120,7 @@ def survey_part(task: PartTask) -> PartSurvey:
     rows = checksum = refused = refused_sum = 0
     reasons: Counter[str] = Counter()
     lines: list[RefusedLine] = []
-    digests: list[bytes] = []
+    digests = KeyDigests()
     for row in read_rows(task.source, client("s3")):
         if isinstance(row, RefusedLine):
             refused += 1
@@ -130,15 +131,17 @@ def survey_part(task: PartTask) -> PartSurvey:
         else:
             rows += 1
             checksum += row.checksum
-            digests.append(key_digest(row.key))
-    digests.sort()
+            digests.add(key_digest(row.key))
+            if not rows % COUNTED_ROWS:
+                came_through(COUNTED_ROWS)
+    came_through(rows % COUNTED_ROWS)
     return PartSurvey(
         key=task.source.part.key,
         accepted=RowTally(rows=rows, checksum=checksum),
         refused=RowTally(rows=refused, checksum=refused_sum),
         reasons=reasons,
         lines=lines,
-        key_digests=b"".join(digests),
+        key_digests=digests.runs(),
     )
 
 
@@ -160,18 +163,27 @@ def survey_batch(manifest: Manifest, engine: Engine, allowed: int) -> Survey:
         TooManyRefusedError: More rows than allowed were refused.
     """
     kept = allowed + 1
-    parts = list(engine.run(survey_part, [PartTask(source, kept) for source in sources(manifest)]))
-    survey = Survey(parts, frozenset(_doubled(parts)))
+    parts: list[PartSurvey] = []
+    with spilled_digests() as digests:
+        for part in engine.run(survey_part, [PartTask(source, kept) for source in sources(manifest)]):
+            for run in part.key_digests:
+                digests.add(run)
+            parts.append(replace(part, key_digests=[]))
+        # Each has two rows at least, so with so many the batch is refused, whatever the others are.
+        doubled = digests.doubled(kept)
+    survey = Survey(parts, doubled)
     if survey.duplicates:
-        again = sources(manifest, survey.duplicates)
-        parts = list(engine.run(survey_part, [PartTask(source, kept) for source in again]))
+        again = [PartTask(source, kept) for source in sources(manifest, survey.duplicates)]
+        parts = [replace(part, key_digests=[]) for part in engine.run(survey_part, again)]
         survey = Survey(parts, survey.duplicates)
     _check_checksum(manifest, survey)
     refused = survey.refused.rows
     if refused > allowed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in survey.reasons.items())
+        # Of more doubled keys than refuse the batch, no more are looked for.
+        least = "at least " if len(survey.duplicates) == kept else ""
         raise TooManyRefusedError(
-            f"{refused} of {manifest.row_count} rows were refused, and {allowed} may be: {reasons}",
+            f"{least}{refused} of {manifest.row_count} rows were refused, and {allowed} may be: {reasons}",
             survey=survey,
             model=manifest.model,
             batch_id=manifest.batch_id,
@@ -190,20 +202,7 @@ def _check_checksum(manifest: Manifest, survey: Survey) -> None:
         )
 
 
-def _doubled(parts: list[PartSurvey]) -> Iterator[bytes]:
-    """Yield the digests that occur more than once, within a part or across parts."""
-    for one, next_one in pairwise(heapq.merge(*(_digests(part.key_digests) for part in parts))):
-        if one == next_one:
-            yield one
-
-
-def _digests(joined: bytes) -> Iterator[bytes]:
-    width = len(key_digest(""))
-    for start in range(0, len(joined), width):
-        yield joined[start : start + width]
-
-
-def _sum(tallies: Iterator[RowTally]) -> RowTally:
+def _sum(tallies: Iterable[RowTally]) -> RowTally:
     total = NOTHING
     for tally in tallies:
         total = total.plus(tally)

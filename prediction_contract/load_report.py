@@ -52,7 +52,8 @@ class StoreReport:
         table: The table's name.
         rows: What is stored.
         verified_rows: How many rows were read back and found equal.
-        details: Of the store's own: `write_units` and `retried_items` of DynamoDB, `query_ids` of Snowflake.
+        details: Of the store's own: `write_units`, `write_units_per_second` and `retried_items` of DynamoDB,
+            `query_ids` of Snowflake.
     """
 
     table: str

@@ -98,6 +98,18 @@ def test_doubled_keys_count_against_the_threshold(platform: LoadPlatform, load: 
     assert platform.record().writing_begun_at is None
 
 
+def test_more_doubled_keys_than_refuse_a_batch_are_not_all_counted(
+    platform: LoadPlatform, load: Load
+) -> None:
+    """A batch of doubled keys is refused by as many as it takes, and is told that there may be more."""
+    written = platform.builder.write(flights(60), flights(60))
+    with pytest.raises(
+        BatchRefusedError, match=r"at least 22 of 120 rows were refused, .*: 22 duplicate_key"
+    ):
+        load(platform.claim(written))
+    assert platform.stores() == ({}, [])
+
+
 def test_a_share_of_a_larger_batch_may_be_refused(platform: LoadPlatform, load: Load) -> None:
     """The larger of the number and the share counts, as the job is told."""
     written = platform.builder.write([*flights(50), *(b"{" for _ in range(12))])

@@ -21,6 +21,7 @@ from glue_scripts import settings as settings_module
 from glue_scripts.engine import ProcessEngine, SequentialEngine, engine_for
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.progress import Progress, told
+from glue_scripts.row_counter import came_through
 from glue_scripts.settings import LoadSettings
 from glue_scripts.snowflake_connection import connection_arguments, storage_integration
 from glue_scripts.survey import allowed_refusals
@@ -249,6 +250,32 @@ def test_a_long_step_gives_signs_of_life() -> None:
     silent = len(heard)
     time.sleep(0.2)
     assert len(heard) == silent
+
+
+def test_progress_tells_rows_within_a_part_their_rate_and_what_is_left() -> None:
+    """Rows that a part's function has come through count before the part has ended."""
+    heard: list[dict[str, Any]] = []
+    progress = Progress(lambda _kind, values: heard.append(dict(values)), heartbeat_seconds=0.05)
+    engine = SequentialEngine()
+    progress.watch(engine.counter)
+    for _ in range(2):  # what the step before counted is not this one's
+        with progress.step("write", 400):
+            assert list(engine.run(came_through, [100])) == [None]
+            deadline = time.monotonic() + 20
+            while heard[-1]["rows"] != 100 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            time.sleep(0.15)
+        last = heard[-1]
+        assert last["rows"] == 100
+        assert last["rows_per_second"] > 0
+        assert last["eta_seconds"] == pytest.approx(300 / last["rows_per_second"], rel=0.2, abs=1)
+
+
+def test_rows_are_counted_across_processes_and_few_results_are_held() -> None:
+    """What the pool's processes come through is seen here; a pool of many tasks gives each result once."""
+    engine = ProcessEngine(2)
+    assert list(engine.run(came_through, [7] * 20)) == [None] * 20
+    assert engine.counter.value == 140
 
 
 def test_dagster_hears_of_it_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
