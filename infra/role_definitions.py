@@ -277,7 +277,8 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
             _allow(
                 "CompareOnlineItems",
                 [*_READ_TABLE, "dynamodb:DescribeTable"],
-                [deployment.online_tables_arn_pattern],
+                # A region that serves follows home once its replica was counted.
+                [deployment.online_replicas_arn_pattern],
             ),
             _allow(
                 "ReadSnowflakeConnection",

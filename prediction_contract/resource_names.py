@@ -193,6 +193,11 @@ class Deployment:
         """What matches the ARN of every model's online table, so that a new model changes no policy."""
         return self._arn("dynamodb", f"table/{self.online_tables_prefix}*")
 
+    @property
+    def online_replicas_arn_pattern(self) -> str:
+        """What matches the ARN of every model's online table in any region that serves."""
+        return self._arn("dynamodb", f"table/{self.online_tables_prefix}*", region="*")
+
     # The notice of done files.
 
     @property

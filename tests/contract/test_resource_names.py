@@ -6,6 +6,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import assume, given
@@ -196,6 +197,17 @@ def test_the_pattern_of_online_tables_matches_them_and_not_the_registry(
 
     assert deployment.online_table_arn(model).startswith(prefix)
     assert not deployment.registry_table_arn.startswith(prefix)
+
+
+@given(DEPLOYMENTS, MODELS)
+def test_the_pattern_of_replicas_matches_a_table_in_every_region(deployment: Deployment, model: str) -> None:
+    """Whoever counts a region's replica reads the model's table there, and no registry."""
+    pattern = deployment.online_replicas_arn_pattern
+    elsewhere = deployment.online_table_arn(model).replace(f":{deployment.region}:", ":xx-east-9:")
+
+    assert fnmatchcase(deployment.online_table_arn(model), pattern)
+    assert fnmatchcase(elsewhere, pattern)
+    assert not fnmatchcase(deployment.registry_table_arn, pattern)
 
 
 def test_the_scope_is_the_resource_server_s() -> None:
