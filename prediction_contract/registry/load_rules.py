@@ -85,6 +85,8 @@ def claim_load(
     }
     if batch.load_state != LoadState.VERIFIED:
         assign["load_state"] = LoadState.LOADING
+    # A refused batch that somebody loads after all waits for its load: until then no sweep may take it.
+    no_longer_retained = () if batch.writing_begun_at else ("retain_until",)
     return _one_write(
         batch,
         Write(
@@ -105,7 +107,7 @@ def claim_load(
                 _no_load_is_claimed(now, ended_job_run_id),
             ),
             assign=assign,
-            remove=("claim_job_run_id", *_UNVERIFIED),
+            remove=("claim_job_run_id", *_UNVERIFIED, *no_longer_retained),
         ),
     )
 

@@ -264,6 +264,35 @@ def test_a_load_that_finds_its_files_altered_refuses_the_batch() -> None:
     assert story.batch(FIRST).claim_token is None
 
 
+def test_a_refused_batch_that_waits_for_another_load_is_not_retired() -> None:
+    """Once somebody claims it after all, the time of its refusal is no longer that of its retirement."""
+    story = Story()
+    facts = story.world.facts(FIRST, "digest-0")
+    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    claim = load_rules.claim_load(story.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
+    assert story.table.apply("", claim) is None
+    refusal = load_rules.refuse_load(
+        story.batch(FIRST), token="t", manifest_digest="digest-0", reason="-", now=START, retention=DAY
+    )
+    assert story.table.apply("", refusal) is None
+    later = START + 3 * DAY
+    again = load_rules.claim_load(story.batch(FIRST), token="u", confirm_by=later, now=later)
+    assert story.table.apply("", again) is None
+    given_up = load_rules.abandon_claim(story.batch(FIRST), now=later + DAY)
+    assert story.table.apply("", given_up) is None
+    assert story.batch(FIRST).load_state == "done"
+    sweep = retention_rules.retire(
+        story.batch(FIRST),
+        token="sweep",
+        run_id="purge-1",
+        home_region=HOME,
+        regions=[FAR],
+        projected_sequence=0,
+        now=later + 9 * DAY,
+    )
+    assert story.table.apply("", sweep) == "retention_is_over"
+
+
 def test_a_lapsed_claim_can_be_abandoned_and_an_active_one_cannot() -> None:
     """A claim whose job run never confirmed is cleared after its time."""
     story = Story()
