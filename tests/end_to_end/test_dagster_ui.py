@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
-import signal
-import subprocess
-import sys
-import urllib.request
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.local.dagster_service import DagsterService
-from infra.local.demo.dagster_runs import Dagster, Run
-from infra.local.demo.path import PREPARED
-from prediction_contract.registry.records import ReleaseState
-from prediction_contract.registry.table import RegistryTable
 from tests.end_to_end.dagster_page import DagsterPage, dagster_page
-from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
+from tests.end_to_end.development_stack import MODELS, RUN_SECONDS, DevelopmentStack, development_stack
+from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prediction_contract.registry.records import BatchRecord
+    from infra.local.demo.dagster_runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(900)]
 DAY = "2013-02-01"
-MODELS = ("flight_delay", "airport_congestion")
 KINDS = {
     "features": {"sagemaker", "parquet"},
     "predictions": {"sagemaker", "deltalake", "json"},
@@ -36,114 +25,22 @@ KINDS = {
     "snowflake": {"snowflake", "glue"},
     "publication": {"dynamodb", "snowflake"},
 }
-_RUN_SECONDS = 300
-
-
-@dataclass(frozen=True)
-class DevelopmentStack:
-    """A stack with Dagster on it, as `make dev` keeps it.
-
-    Attributes:
-        variables: What its environment file holds.
-        dagster: Asks Dagster.
-        registry: The registry.
-    """
-
-    variables: dict[str, str]
-    dagster: Dagster
-    registry: RegistryTable
-
-    def train(self) -> None:
-        """Train both models, side by side."""
-        runs = [
-            self.dagster.launch_assets(
-                [f"{model}/features", f"{model}/trained_model"], first=PREPARED[0], last=PREPARED[1]
-            )
-            for model in MODELS
-        ]
-        for run_id in runs:
-            self.dagster.await_run(run_id, seconds=_RUN_SECONDS, what="Training")
-
-    def score(self, model: str) -> str:
-        """Score the day and return its batch."""
-        run_id = self.dagster.launch_job(f"{model}_score", partition=DAY)
-        run = self.dagster.await_run(run_id, seconds=_RUN_SECONDS, what="Scoring")
-        return run.tags[f"mlpipe.batch/{model}"]
-
-    def load_run(self, model: str, batch_id: str) -> Run | None:
-        """Return the newest run that loads a batch."""
-        return self.dagster.newest_run(f"{model}_load", {"mlpipe/batch_id": batch_id})
-
-    def batch(self, model: str, batch_id: str) -> BatchRecord:
-        """Return a batch's record."""
-        record = self.registry.batch(model, batch_id)
-        assert record is not None
-        return record
-
-    def is_live(self, model: str, batch_id: str) -> bool:
-        """Tell whether a batch is live."""
-        return self.batch(model, batch_id).release_state == ReleaseState.LIVE
-
-    def glue_refuses(self, *, count: int) -> None:
-        """Let Glue refuse so many starts of a job; 0 ends it."""
-        address = f"{self.variables['AWS_ENDPOINT_URL_GLUE']}/_executor/faults"
-        fault = {
-            "service": "glue",
-            "operation": "StartJobRun",
-            "error": "InvalidInputException",
-            "count": count,
-        }
-        request = urllib.request.Request(
-            address,
-            data=json.dumps(fault).encode() if count else None,
-            method="POST" if count else "DELETE",
-            headers={"Content-Type": "application/json"},
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as answer:
-            assert answer.status == 200
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevelopmentStack]:
     """A stack of these tests' own, under `make dev`."""
-    run = StackRun(tmp_path_factory.mktemp("ui") / "state")
-    log = run.state_directory.with_name("dev.log")
-    paths = ["--state-dir", str(run.state_directory), "--env-file", str(run.environment_file)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local.dev", *paths], cwd=PROJECT_ROOT, stdout=output, stderr=output
-        )
-    try:
-        wait_until(
-            lambda: "Ctrl-C" in log.read_text() or process.poll() is not None,
-            seconds=_RUN_SECONDS,
-            what="Dagster's address",
-        )
-        (url,) = re.findall(r"^  dagster +(\S+)", log.read_text(), re.MULTILINE)
-        variables = dict(run.running().environment)
-        client = aws_client_at(variables["AWS_ENDPOINT_URL"], "dynamodb")
-        yield DevelopmentStack(
-            variables,
-            Dagster(DagsterService(url, run.state_directory / "logs" / "dagster.log", None)),
-            RegistryTable(client, variables["MLPIPE_REGISTRY_TABLE"]),
-        )
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(90)
-        finally:
-            process.kill()
-            run.down()
+    with development_stack(tmp_path_factory.mktemp("ui")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def flights(stack: DevelopmentStack) -> str:
     """A batch of flight delays that the running daemon has taken live."""
     stack.train()
-    batch_id = stack.score("flight_delay")
+    batch_id = stack.score("flight_delay", DAY)
     wait_until(
-        lambda: stack.is_live("flight_delay", batch_id), seconds=_RUN_SECONDS, what=f"{batch_id} is live"
+        lambda: stack.is_live("flight_delay", batch_id), seconds=RUN_SECONDS, what=f"{batch_id} is live"
     )
     return batch_id
 
@@ -153,7 +50,7 @@ def failed(flights: str, stack: DevelopmentStack) -> tuple[str, Run]:
     """A batch of the other model whose load has failed for good, and its last run; Glue is well again."""
     assert flights
     stack.glue_refuses(count=1000)
-    batch_id = stack.score("airport_congestion")
+    batch_id = stack.score("airport_congestion", DAY)
     seen: list[Run] = []
 
     def has_failed() -> bool:
@@ -161,7 +58,7 @@ def failed(flights: str, stack: DevelopmentStack) -> tuple[str, Run]:
         seen[:] = [run] if run else []
         return run is not None and run.has_failed
 
-    wait_until(has_failed, seconds=_RUN_SECONDS, what=f"the load of {batch_id} fails")
+    wait_until(has_failed, seconds=RUN_SECONDS, what=f"the load of {batch_id} fails")
     stack.glue_refuses(count=0)
     return batch_id, seen[0]
 
@@ -183,7 +80,7 @@ def run_again(failed: tuple[str, Run], stack: DevelopmentStack, page: DagsterPag
     page.picture("failed_load")
     page.page.get_by_role("button", name=re.compile("Re-execute")).first.click()
     wait_until(
-        lambda: stack.is_live("airport_congestion", batch_id), seconds=_RUN_SECONDS, what=f"{batch_id} live"
+        lambda: stack.is_live("airport_congestion", batch_id), seconds=RUN_SECONDS, what=f"{batch_id} live"
     )
     return batch_id
 
