@@ -7,9 +7,20 @@ or where a new model must not change a policy (online tables).
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from infra.platform_roles import COMPUTE_LOGS_PREFIX, platform_roles
+from infra.policy_statements import (
+    POLICY_NAME,
+    WRITE_JOB_LOGS,
+    WRITE_LOGS,
+    RoleDefinition,
+    allow,
+    list_bucket,
+    log_streams,
+    objects,
+    use_data_key,
+)
 from prediction_contract.resource_names import (
     GLUE_ERROR_LOG_GROUP,
     GLUE_OUTPUT_LOG_GROUP,
@@ -18,83 +29,10 @@ from prediction_contract.resource_names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from prediction_contract.resource_names import Deployment
 
-Statement = dict[str, Any]
-POLICY_VERSION = "2012-10-17"
-POLICY_NAME = "permissions"
+__all__ = ["POLICY_NAME", "RoleDefinition", "all_roles"]
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RoleDefinition:
-    """A role: who takes it on and what it may do.
-
-    Args:
-        name: The role's name.
-        service: The AWS service that assumes it, say `glue.amazonaws.com`.
-        account_id: The only account on whose behalf the service may, or `None` where the service does not
-            send it (Lambda).
-        statements: The statements of its one inline policy.
-    """
-
-    name: str
-    service: str
-    account_id: str | None
-    statements: tuple[Statement, ...]
-
-    def trust_policy(self) -> dict[str, Any]:
-        """Return the trust policy document."""
-        statement: Statement = {
-            "Effect": "Allow",
-            "Principal": {"Service": self.service},
-            "Action": "sts:AssumeRole",
-        }
-        if self.account_id is not None:
-            statement["Condition"] = {"StringEquals": {"aws:SourceAccount": self.account_id}}
-        return {"Version": POLICY_VERSION, "Statement": [statement]}
-
-    def policy(self) -> dict[str, Any]:
-        """Return the permissions as one policy document."""
-        return {"Version": POLICY_VERSION, "Statement": list(self.statements)}
-
-
-def _allow(sid: str, actions: Sequence[str], resources: Sequence[str], **condition: Any) -> Statement:
-    statement: Statement = {
-        "Sid": sid,
-        "Effect": "Allow",
-        "Action": list(actions),
-        "Resource": list(resources),
-    }
-    if condition:
-        statement["Condition"] = condition
-    return statement
-
-
-def _objects(deployment: Deployment, *prefixes: str) -> list[str]:
-    return [f"{deployment.data_bucket_arn}/{prefix}/*" for prefix in prefixes]
-
-
-def _list_bucket(deployment: Deployment, *prefixes: str) -> Statement:
-    patterns = [f"{prefix}/*" for prefix in prefixes]
-    return _allow(
-        "ListObjects",
-        ["s3:ListBucket"],
-        [deployment.data_bucket_arn],
-        StringLike={"s3:prefix": patterns},
-    )
-
-
-def _log_streams(deployment: Deployment, *log_groups: str) -> list[str]:
-    # IAM matches a group's own actions by its plain ARN and its streams' by `:*`.
-    arns = [deployment.log_group_arn(group) for group in log_groups]
-    return [form for arn in arns for form in (arn, f"{arn}:*")]
-
-
-_WRITE_LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
-# AWS creates the groups of Glue and SageMaker on a job's behalf, under the job's role.
-_WRITE_JOB_LOGS = ("logs:CreateLogGroup", "logs:DescribeLogStreams", *_WRITE_LOGS)
 _READ_TABLE = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
 # A transaction is authorised item by item, by the action that each item stands for.
 _CHANGE_REGISTRY = (
@@ -113,34 +51,35 @@ def glue_load_role(deployment: Deployment) -> RoleDefinition:
         "glue.amazonaws.com",
         deployment.account_id,
         (
-            _allow(
+            allow(
                 "ReadBatches",
                 ["s3:GetObject"],
-                _objects(deployment, "done", "predictions", "reports", "quarantine", "code", "pipes"),
+                objects(deployment, "done", "predictions", "reports", "quarantine", "code", "pipes"),
             ),
-            _allow(
+            allow(
                 "LeaveReportAndQuarantine",
                 ["s3:PutObject", "s3:AbortMultipartUpload"],
-                _objects(deployment, "reports", "quarantine", "pipes"),
+                objects(deployment, "reports", "quarantine", "pipes"),
             ),
-            _list_bucket(deployment, "done", "predictions", "reports", "quarantine", "code"),
-            _allow(
+            list_bucket(deployment, "done", "predictions", "reports", "quarantine", "code"),
+            use_data_key(deployment, writes=True),
+            allow(
                 "WriteOnlineItems",
-                [*_READ_TABLE, "dynamodb:BatchWriteItem", "dynamodb:DescribeTable"],
+                [*_READ_TABLE, "dynamodb:Scan", "dynamodb:BatchWriteItem", "dynamodb:DescribeTable"],
                 [deployment.online_tables_arn_pattern],
             ),
-            _allow("ConfirmClaimAndLoadState", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
-            _allow(
+            allow("ConfirmClaimAndLoadState", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
+            allow(
                 "ReadSnowflakeConnection",
                 ["secretsmanager:GetSecretValue"],
                 [deployment.secret_arn_pattern(deployment.snowflake_secret)],
             ),
-            _allow(
+            allow(
                 "WriteLogs",
-                _WRITE_JOB_LOGS,
-                _log_streams(deployment, GLUE_OUTPUT_LOG_GROUP, GLUE_ERROR_LOG_GROUP),
+                WRITE_JOB_LOGS,
+                log_streams(deployment, GLUE_OUTPUT_LOG_GROUP, GLUE_ERROR_LOG_GROUP),
             ),
-            _allow(
+            allow(
                 "WriteMetrics",
                 ["cloudwatch:PutMetricData"],
                 ["*"],
@@ -162,19 +101,20 @@ def sagemaker_role(deployment: Deployment) -> RoleDefinition:
         "sagemaker.amazonaws.com",
         deployment.account_id,
         (
-            _allow("ReadInputs", ["s3:GetObject"], _objects(deployment, "raw", "code", "pipes", *written)),
-            _allow(
+            allow("ReadInputs", ["s3:GetObject"], objects(deployment, "raw", "code", "pipes", *written)),
+            allow(
                 "WriteOutputs",
                 ["s3:PutObject", "s3:AbortMultipartUpload"],
-                _objects(deployment, *written, "pipes"),
+                objects(deployment, *written, "pipes"),
             ),
-            _list_bucket(deployment, "raw", "code", *written),
-            _allow(
+            list_bucket(deployment, "raw", "code", *written),
+            use_data_key(deployment, writes=True),
+            allow(
                 "FindPreviousBatch",
                 ["dynamodb:GetItem", "dynamodb:Query"],
                 [deployment.registry_table_arn],
             ),
-            _allow(
+            allow(
                 "RegisterModels",
                 [
                     "sagemaker:CreateModelPackage",
@@ -183,18 +123,18 @@ def sagemaker_role(deployment: Deployment) -> RoleDefinition:
                 ],
                 own_groups,
             ),
-            _allow("LogInToImageRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
-            _allow(
+            allow("LogInToImageRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
+            allow(
                 "PullImage",
                 ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
                 [deployment.job_image_repository_arn],
             ),
-            _allow(
+            allow(
                 "WriteLogs",
-                _WRITE_JOB_LOGS,
-                _log_streams(deployment, PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP),
+                WRITE_JOB_LOGS,
+                log_streams(deployment, PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP),
             ),
-            _allow(
+            allow(
                 "WriteMetrics",
                 ["cloudwatch:PutMetricData"],
                 ["*"],
@@ -211,19 +151,20 @@ def api_role(deployment: Deployment) -> RoleDefinition:
         "lambda.amazonaws.com",
         None,
         (
-            _allow(
+            allow(
                 "ReadPointersAndPredictions",
                 _READ_TABLE,
                 [deployment.registry_table_arn, deployment.online_tables_arn_pattern],
             ),
             # Which models there are; the action knows no resource.
-            _allow("ListOnlineTables", ["dynamodb:ListTables"], ["*"]),
-            _allow(
+            allow("ListOnlineTables", ["dynamodb:ListTables"], ["*"]),
+            allow(
                 "ReadProviderTokens",
                 ["secretsmanager:GetSecretValue"],
                 [deployment.provider_secrets_arn_pattern],
             ),
-            _allow("WriteLogs", _WRITE_LOGS, _log_streams(deployment, deployment.api_log_group)),
+            allow("WriteLogs", WRITE_LOGS, log_streams(deployment, deployment.api_log_group)),
+            allow("WriteTraces", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]),
         ),
     )
 
@@ -237,12 +178,18 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
         "ecs-tasks.amazonaws.com",
         deployment.account_id,
         (
-            _allow("ReadBatches", ["s3:GetObject"], _objects(deployment, *read, "pipes")),
-            _list_bucket(deployment, *read, "pipes"),
+            allow("ReadBatches", ["s3:GetObject"], objects(deployment, *read, "pipes")),
+            list_bucket(deployment, *read, "pipes", COMPUTE_LOGS_PREFIX),
+            use_data_key(deployment, writes=True),
+            allow(
+                "KeepComputeLogs",
+                ["s3:GetObject", "s3:PutObject"],
+                objects(deployment, COMPUTE_LOGS_PREFIX),
+            ),
             # What a job is told that does not fit into its arguments: its Pipes context, its schema.
-            _allow("TellJobs", ["s3:PutObject"], _objects(deployment, "pipes", "models")),
-            _allow("TidyUp", ["s3:DeleteObject"], _objects(deployment, "pipes")),
-            _allow(
+            allow("TellJobs", ["s3:PutObject"], objects(deployment, "pipes", "models")),
+            allow("TidyUp", ["s3:DeleteObject"], objects(deployment, "pipes")),
+            allow(
                 "RunLoadJob",
                 [
                     "glue:GetJob",
@@ -253,7 +200,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 ],
                 [deployment.load_job_arn],
             ),
-            _allow(
+            allow(
                 "RunSageMakerJobs",
                 [
                     f"sagemaker:{verb}{kind}Job"
@@ -263,37 +210,37 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 + ["sagemaker:AddTags"],
                 [f"{jobs}:processing-job/*", f"{jobs}:training-job/*"],
             ),
-            _allow(
+            allow(
                 "PassSageMakerRole",
                 ["iam:PassRole"],
                 [deployment.role_arn(deployment.sagemaker_role)],
                 StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
             ),
-            _allow(
+            allow(
                 "ChangeRegistry",
                 [*_CHANGE_REGISTRY, "dynamodb:BatchGetItem"],
                 [deployment.registry_table_arn],
             ),
-            _allow(
+            allow(
                 "CompareOnlineItems",
                 [*_READ_TABLE, "dynamodb:DescribeTable"],
                 # A region that serves follows home once its replica was counted.
                 [deployment.online_replicas_arn_pattern],
             ),
-            _allow(
+            allow(
                 "ReadSnowflakeConnection",
                 ["secretsmanager:GetSecretValue"],
                 [deployment.secret_arn_pattern(deployment.snowflake_secret)],
             ),
-            _allow(
+            allow(
                 "AskApiAsAClient",
                 ["secretsmanager:GetSecretValue"],
                 [deployment.secret_arn_pattern(deployment.token_client_secret)],
             ),
-            _allow(
+            allow(
                 "ReadJobLogs",
                 ["logs:GetLogEvents", "logs:FilterLogEvents", "logs:DescribeLogStreams"],
-                _log_streams(
+                log_streams(
                     deployment,
                     GLUE_OUTPUT_LOG_GROUP,
                     GLUE_ERROR_LOG_GROUP,
@@ -301,7 +248,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                     TRAINING_LOG_GROUP,
                 ),
             ),
-            _allow("WriteLogs", _WRITE_LOGS, _log_streams(deployment, deployment.dagster_log_group)),
+            allow("WriteLogs", WRITE_LOGS, log_streams(deployment, deployment.dagster_log_group)),
         ),
     )
 
@@ -310,13 +257,15 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
     """Return the role of Dagster's daemon and code server: takes notices, records refusals, launches runs."""
     ecs = f"arn:{deployment.partition}:ecs:{deployment.region}:{deployment.account_id}"
     cluster = deployment.dagster_cluster
-    task_roles = [deployment.role_arn(deployment.dagster_run_role)]
+    task_roles = [
+        deployment.role_arn(role) for role in (deployment.dagster_run_role, deployment.dagster_execution_role)
+    ]
     return RoleDefinition(
         deployment.dagster_daemon_role,
         "ecs-tasks.amazonaws.com",
         deployment.account_id,
         (
-            _allow(
+            allow(
                 "TakeNotices",
                 [
                     "sqs:ReceiveMessage",
@@ -326,21 +275,24 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                 ],
                 [deployment.done_file_queue_arn],
             ),
-            _allow("ReadManifests", ["s3:GetObject"], _objects(deployment, "done")),
-            _list_bucket(deployment, "done"),
-            _allow("RecordBatches", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
-            _allow(
+            allow("ReadManifests", ["s3:GetObject"], objects(deployment, "done")),
+            list_bucket(deployment, "done"),
+            use_data_key(deployment, writes=False),
+            allow("RecordBatches", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
+            allow(
                 "LaunchRuns",
                 ["ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:TagResource"],
                 [f"{ecs}:task-definition/{cluster}-*", f"{ecs}:task/{cluster}/*"],
             ),
-            _allow(
+            # A run's task takes over the daemon's own network; neither action knows a resource.
+            allow("ReadOwnTask", ["ecs:DescribeTaskDefinition", "ec2:DescribeNetworkInterfaces"], ["*"]),
+            allow(
                 "PassRunRole",
                 ["iam:PassRole"],
                 task_roles,
                 StringEquals={"iam:PassedToService": "ecs-tasks.amazonaws.com"},
             ),
-            _allow("WriteLogs", _WRITE_LOGS, _log_streams(deployment, deployment.dagster_log_group)),
+            allow("WriteLogs", WRITE_LOGS, log_streams(deployment, deployment.dagster_log_group)),
         ),
     )
 
@@ -353,4 +305,5 @@ def all_roles(deployment: Deployment) -> tuple[RoleDefinition, ...]:
         api_role(deployment),
         dagster_run_role(deployment),
         dagster_daemon_role(deployment),
+        *platform_roles(deployment),
     )

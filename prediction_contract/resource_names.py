@@ -125,6 +125,26 @@ class Deployment:
         """The bucket's ARN, which names neither region nor account."""
         return f"arn:{self.partition}:s3:::{self.data_bucket}"
 
+    @property
+    def data_key_alias(self) -> str:
+        """The alias of the KMS key that the bucket is encrypted with."""
+        return f"alias/{self._name('data')}"
+
+    @property
+    def keys_arn_pattern(self) -> str:
+        """What matches the ARN of every KMS key in this region: a key's id is KMS's own."""
+        return self._arn("kms", "key/*")
+
+    @property
+    def logs_bucket(self) -> str:
+        """The bucket of logs about the data bucket and the home region's network."""
+        return self._name(f"logs-{self.account_id}-{self.home}")
+
+    @property
+    def api_logs_bucket(self) -> str:
+        """The bucket of the load balancer's access logs in this region."""
+        return self._name(f"api-logs-{self.account_id}-{self.region}")
+
     def model_prefix(self, model: str) -> str:
         """Return the key prefix of a model's trained artifacts, ending in a slash."""
         return f"models/{require_model_name(model)}/"
@@ -235,6 +255,20 @@ class Deployment:
         """The SNS topic that alarms are sent to."""
         return self._name("alarms")
 
+    @property
+    def alarm_topic_arn(self) -> str:
+        """The topic's ARN in this region."""
+        return self._arn("sns", self.alarm_topic)
+
+    def alarm(self, what: str) -> str:
+        """Return the name of an alarm about something, say `api-errors`."""
+        return self._name(what)
+
+    @property
+    def alarm_arn_pattern(self) -> str:
+        """What matches the ARN of every alarm in this region."""
+        return self._arn("cloudwatch", f"alarm:{PREFIX}-{self.stage}-*")
+
     # Jobs.
 
     @property
@@ -263,6 +297,15 @@ class Deployment:
         """Return the ARN of a model's package group."""
         return self._arn("sagemaker", f"model-package-group/{self.model_package_group(model)}")
 
+    def scoring_pipeline(self, model: str) -> str:
+        """Return the SageMaker pipeline of a model that SageMaker itself scores."""
+        return self.model_package_group(model)
+
+    @property
+    def scoring_pipelines_arn_pattern(self) -> str:
+        """What matches the ARN of every such pipeline."""
+        return self._arn("sagemaker", f"pipeline/{PREFIX}-{self.stage}-*")
+
     @property
     def job_image_repository(self) -> str:
         """The ECR repository of the image that SageMaker jobs run in."""
@@ -272,6 +315,31 @@ class Deployment:
     def job_image_repository_arn(self) -> str:
         """The repository's ARN in this region."""
         return self._arn("ecr", f"repository/{self.job_image_repository}")
+
+    @property
+    def dagster_image_repository(self) -> str:
+        """The ECR repository of the image of Dagster's services and runs."""
+        return self._name("dagster")
+
+    @property
+    def dagster_image_repository_arn(self) -> str:
+        """That repository's ARN in this region."""
+        return self._arn("ecr", f"repository/{self.dagster_image_repository}")
+
+    @property
+    def dagster_tasks_arn_pattern(self) -> str:
+        """What matches the ARN of every task of Dagster's."""
+        return self._arn("ecs", f"task/{self.dagster_cluster}/*")
+
+    @property
+    def dagster_run_family(self) -> str:
+        """The ECS task family of a run."""
+        return f"{self.dagster_cluster}-run"
+
+    @property
+    def dagster_namespace(self) -> str:
+        """The private DNS domain that Dagster's services find one another in."""
+        return f"{PREFIX}-{self.stage}.internal"
 
     @property
     def dagster_cluster(self) -> str:
@@ -306,14 +374,48 @@ class Deployment:
         return self._name("dagster-daemon")
 
     @property
+    def dagster_webserver_role(self) -> str:
+        """The role of Dagster's web server: shows logs, stops runs."""
+        return self._name("dagster-webserver")
+
+    @property
+    def dagster_execution_role(self) -> str:
+        """The role by which ECS starts Dagster's tasks: image, secrets, logs."""
+        return self._name("dagster-execution")
+
+    @property
+    def api_deployment_role(self) -> str:
+        """The role by which CodeDeploy shifts the API's traffic in this region."""
+        return self._name(f"api-deployment-{self.region}")
+
+    @property
+    def scoring_schedule_role(self) -> str:
+        """The role by which schedules start SageMaker's own scoring."""
+        return self._name("scoring-schedule")
+
+    @property
+    def snowflake_access_role(self) -> str:
+        """The role that Snowflake itself assumes to read the data bucket."""
+        return self._name("snowflake-access")
+
+    @property
+    def snowflake_access_role_arn(self) -> str:
+        """That role's ARN, which the storage integration names."""
+        return self._arn("iam", f"role/{self.snowflake_access_role}", region="")
+
+    @property
     def roles(self) -> tuple[str, ...]:
-        """All role names."""
+        """The names of all roles that a service of AWS assumes."""
         return (
             self.glue_load_role,
             self.sagemaker_role,
             self.api_role,
             self.dagster_run_role,
             self.dagster_daemon_role,
+            self.dagster_webserver_role,
+            self.dagster_execution_role,
+            self.api_deployment_role,
+            self.scoring_schedule_role,
         )
 
     def role_arn(self, role: str) -> str:
@@ -334,6 +436,11 @@ class Deployment:
     def api_function(self) -> str:
         """The Lambda function of the API."""
         return self._name("api")
+
+    @property
+    def api_alias(self) -> str:
+        """The alias of the function that the load balancer calls."""
+        return "live"
 
     @property
     def api_function_arn(self) -> str:
@@ -379,6 +486,11 @@ class Deployment:
     def snowflake_secret(self) -> str:
         """The secret that holds the Snowflake connection as one JSON document."""
         return self._name("snowflake")
+
+    @property
+    def dagster_database_secret(self) -> str:
+        """The secret that holds user and password of Dagster's Postgres."""
+        return self._name("dagster-database")
 
     @property
     def token_client_secret(self) -> str:
@@ -436,6 +548,11 @@ class Deployment:
     def api_log_group(self) -> str:
         """The log group of the API's Lambda."""
         return f"/aws/lambda/{self.api_function}"
+
+    @property
+    def firewall_log_group(self) -> str:
+        """The log group of the API's firewall; WAF demands how it begins."""
+        return f"aws-waf-logs-{self._name('api')}"
 
     @property
     def dagster_log_group(self) -> str:

@@ -42,6 +42,8 @@ SECRET = re.compile(r"(?!.*-.{6}\Z)[A-Za-z0-9/_+=.@-]{1,512}")
 SNOWFLAKE = re.compile(r"[A-Z_][A-Z0-9_]{0,254}")
 LOG_GROUP = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
 REPOSITORY = re.compile(r"(?=.{2,256}\Z)[a-z0-9]+(?:[._-][a-z0-9]+)*")
+KEY_ALIAS = re.compile(r"alias/(?!aws/)[a-zA-Z0-9/_-]{1,250}")
+CLUSTER_DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.internal")
 CLUSTER = re.compile(r"[a-zA-Z0-9_-]{1,255}")
 ARN = re.compile(r"arn:aws(-cn|-us-gov)?:[a-z0-9-]+:[a-z0-9-]*:([0-9]{12})?:\S+")
 
@@ -59,6 +61,14 @@ def names_with_limits(deployment: Deployment, model: str) -> list[tuple[str, re.
         (deployment.load_job, GLUE_JOB),
         (deployment.model_package_group(model), PACKAGE_GROUP),
         (deployment.job_image_repository, REPOSITORY),
+        (deployment.dagster_image_repository, REPOSITORY),
+        (deployment.logs_bucket, BUCKET),
+        (deployment.api_logs_bucket, BUCKET),
+        (deployment.data_key_alias, KEY_ALIAS),
+        (deployment.firewall_log_group, LOG_GROUP),
+        (deployment.dagster_run_family, CLUSTER),
+        (deployment.dagster_namespace, CLUSTER_DOMAIN),
+        (deployment.dagster_database_secret, SECRET),
         (deployment.dagster_cluster, CLUSTER),
         *((role, ROLE) for role in deployment.roles),
         (deployment.api_function, FUNCTION),
@@ -143,14 +153,15 @@ def test_distinct_stages_share_nothing(deployment: Deployment, stage: str, model
 
 @given(DEPLOYMENTS, REGIONS, MODELS)
 def test_regional_names_are_the_same_in_every_region(deployment: Deployment, region: str, model: str) -> None:
-    """A client in another region finds its replica by the same name; only the API's role, global, differs."""
+    """A client in another region finds its replica by the same name; what is global differs."""
     there = deployment.in_region(region)
     here = [name for name, _ in names_with_limits(deployment, model)]
     away = [name for name, _ in names_with_limits(there, model)]
 
     differing = [name for name, other in zip(here, away, strict=True) if name != other]
 
-    assert differing == ([deployment.api_role] if region != deployment.region else [])
+    regional = [deployment.api_logs_bucket, deployment.api_role, deployment.api_deployment_role]
+    assert differing == (regional if region != deployment.region else [])
     assert there.home == deployment.home
     assert there.is_home == (region == deployment.region)
 

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 DEPLOYMENT = Deployment("prod", "123456789012", "eu-west-1")
 ROLES = role_definitions.all_roles(DEPLOYMENT)
 # AWS knows no narrower resource for these.
-WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData", "dynamodb:ListTables"}
+WITHOUT_RESOURCE = {
+    "ecr:GetAuthorizationToken",
+    "cloudwatch:PutMetricData",
+    "dynamodb:ListTables",
+    "ec2:DescribeNetworkInterfaces",
+    "ecs:DescribeTaskDefinition",
+    "xray:PutTelemetryRecords",
+    "xray:PutTraceSegments",
+}
 INLINE_POLICY_LIMIT = 10_240
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from infra.local.provisioning.clients import error_code
-from infra.role_definitions import POLICY_VERSION
+from infra.policy_statements import POLICY_VERSION
 
 if TYPE_CHECKING:
     from infra.resource_definitions import QueueDefinition
