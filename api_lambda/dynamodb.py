@@ -14,7 +14,8 @@ from api_lambda.request_signing import RequestSigner
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from api_lambda.http_connections import Answer, HttpConnections
+    from api_lambda.http_answers import Answer
+    from api_lambda.http_connections import HttpConnections
     from api_lambda.settings import Settings
 
 # One slow answer must leave time for another try.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import socket
+import select
 import threading
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPResponse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from api_lambda.addresses import open_socket, seconds_left
+from api_lambda.http_answers import read_answer
+
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Mapping
+
+    from api_lambda.http_answers import Answer
 
 # X-Ray's header of the request at hand, which is passed on to whomever it makes us ask.
 TRACE_ID: ContextVar[str] = ContextVar("TRACE_ID", default="")
@@ -23,7 +27,6 @@ _KEPT_PER_ORIGIN = 4
 # What lies between may have forgotten an idle connection by then, and tells nobody: a request over it would
 # wait for its deadline. AWS's own gateways forget after 350 seconds.
 _IDLE_SECONDS = 60
-_CHUNK = 65_536
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -50,14 +53,6 @@ class Outgoing:
     body: bytes | None = None
     most_bytes: int = 1_048_576
     public_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer, whatever its status; a redirect is one too."""
-
-    status: int
-    body: bytes
 
 
 class HttpConnections:
@@ -94,7 +89,7 @@ class HttpConnections:
                     # The peer closed it while we were away, each kind of connection in its own way.
                     continue
             return self._exchange(self._connect(origin, request, deadline), origin, target, request, deadline)
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise HttpFaultError(f"{origin} gave no answer: {type(error).__name__}") from error
 
     def _take(self, origin: str, request: Outgoing) -> socket.socket | None:
@@ -105,18 +100,18 @@ class HttpConnections:
                 if not kept:
                     return None
                 kept_at, connection = kept.pop()
-            if now - kept_at < _IDLE_SECONDS:
+            if now - kept_at < _IDLE_SECONDS and _is_silent(connection):
                 return connection
             connection.close()
 
     def _connect(self, origin: str, request: Outgoing, deadline: float) -> socket.socket:
         parts = urlsplit(origin)
         host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
-        opened = _open_socket(host, port, deadline, public_only=request.public_only)
+        opened = open_socket(host, port, deadline, public_only=request.public_only)
         if parts.scheme != "https":
             return opened
         try:
-            opened.settimeout(_left(deadline))
+            opened.settimeout(seconds_left(deadline))
             return self._tls_context().wrap_socket(opened, server_hostname=host)
         except BaseException:
             opened.close()
@@ -134,20 +129,17 @@ class HttpConnections:
         self, connection: socket.socket, origin: str, target: str, request: Outgoing, deadline: float
     ) -> Answer:
         try:
-            connection.settimeout(_left(deadline))
+            connection.settimeout(seconds_left(deadline))
             connection.sendall(_written(request, origin, target))
-            response = HTTPResponse(_TimedReader(connection, deadline), method=request.method)  # type: ignore[arg-type]  # it asks for makefile only
-            response.begin()
-            body = _read(response, request.most_bytes)
-            response.close()
+            answer, again = read_answer(connection, deadline, request.most_bytes)
         except BaseException:
             connection.close()
             raise
-        if response.will_close:
-            connection.close()
-        else:
+        if again:
             self._keep(origin, request, connection)
-        return Answer(response.status, body)
+        else:
+            connection.close()
+        return answer
 
     def _keep(self, origin: str, request: Outgoing, connection: socket.socket) -> None:
         with self._lock:
@@ -158,35 +150,11 @@ class HttpConnections:
         connection.close()
 
 
-class _TimedReader(io.RawIOBase):
-    """Reads a socket until a deadline: a byte a second is too slow, in the headers as in the body."""
-
-    def __init__(self, peer: socket.socket, deadline: float) -> None:
-        self._peer = peer
-        self._deadline = deadline
-        self._raw = peer.makefile("rb", buffering=0)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return the reader that a response reads from."""
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        self._peer.settimeout(_left(self._deadline))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+def _is_silent(connection: socket.socket) -> bool:
+    """Tell whether nothing came since the last answer: neither the end nor what would pass for the next."""
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    return not waiting.poll(0)
 
 
 def _written(request: Outgoing, origin: str, target: str) -> bytes:
@@ -209,58 +177,3 @@ def _written(request: Outgoing, origin: str, target: str) -> bytes:
     if any("\r" in line or "\n" in line for line in lines) or " " in target:
         raise ValueError("a line of the request is broken")
     return "\r\n".join((*lines, "", "")).encode("latin-1") + (request.body or b"")
-
-
-def _open_socket(host: str, port: int, deadline: float, *, public_only: bool) -> socket.socket:
-    """Connect to the first address that answers, all of them within the deadline.
-
-    A name may mean another address at every look-up, so each is judged right before it is called.
-    """
-    failure: OSError = OSError("the name has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        if public_only:
-            _require_public(str(address[0]))
-        opened = socket.socket(family, kind, protocol)
-        try:
-            opened.settimeout(_left(deadline))
-            opened.connect(address)
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            opened.close()
-            failure = error
-        else:
-            return opened
-    raise failure
-
-
-def _read(response: HTTPResponse, most_bytes: int) -> bytes:
-    pieces: list[bytes] = []
-    length = 0
-    while piece := response.read1(_CHUNK):
-        length += len(piece)
-        if length > most_bytes:
-            raise ValueError("the answer is too long")
-        pieces.append(piece)
-    if response.length:
-        raise ValueError("the answer was cut off")
-    return b"".join(pieces)
-
-
-def _require_public(text: str) -> None:
-    """Refuse an address that is not the internet's, or carries one for a gateway to unpack.
-
-    Raises:
-        ValueError: It is.
-    """
-    import ipaddress  # noqa: PLC0415 -- only calls to third parties need it
-
-    address = ipaddress.ip_address(text.partition("%")[0])
-    judged: list[Any] = [address]
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            judged = [address.ipv4_mapped]
-        elif address in ipaddress.ip_network("64:ff9b::/96"):
-            judged = [ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)]
-        judged += filter(None, (address.sixtofour, *(address.teredo or ())))
-    if not all(each.is_global and not each.is_multicast for each in judged):
-        raise ValueError("the address is private")

@@ -15,7 +15,8 @@ from prediction_contract.canonical_json import InvalidJsonError, canonical_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from api_lambda.http_connections import Answer, HttpConnections
+    from api_lambda.http_answers import Answer
+    from api_lambda.http_connections import HttpConnections
     from api_lambda.provider_secrets import ProviderSecret
     from prediction_contract.serving import Enrichment
 

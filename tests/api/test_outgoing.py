@@ -15,7 +15,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 
 from api_lambda.bounded_cache import BoundedCache
 from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
-from api_lambda.http_connections import HttpConnections, HttpFaultError, Outgoing, _require_public
+from api_lambda.http_connections import HttpConnections, HttpFaultError, Outgoing
 from api_lambda.request_signing import RequestSigner
 from api_lambda.settings import Credentials, Settings
 from tests.api.api_calls import ApiUnderTest, environment
@@ -142,46 +142,6 @@ def test_an_answer_that_is_not_whole_in_time_is_a_fault() -> None:
             assert time.monotonic() - started < 5
     with pytest.raises(HttpFaultError):
         HttpConnections().send(Outgoing("http://127.0.0.1:1"), 5)
-
-
-def test_a_private_address_is_refused_by_where_it_leads() -> None:
-    """A name that leads to this machine is no public provider; nothing is sent to it."""
-    with serving(OK) as server:
-        url = server.url.replace("127.0.0.1", "localhost")
-        with pytest.raises(HttpFaultError):
-            HttpConnections().send(Outgoing(url, public_only=True), 5)
-        assert server.connections == 0
-        assert HttpConnections().send(Outgoing(url), 5).status == 200
-        assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("8.8.8.8", True),
-        ("2001:4860:4860::8888", True),
-        ("::ffff:8.8.8.8", True),
-        ("64:ff9b::808:808", True),
-        ("10.0.0.1", False),
-        ("169.254.169.254", False),
-        ("100.64.0.1", False),
-        ("0.0.0.0", False),
-        ("224.0.0.1", False),
-        ("::1", False),
-        ("fd00:ec2::254", False),
-        ("fe80::1%eth0", False),
-        ("::ffff:169.254.169.254", False),
-        ("64:ff9b::a9fe:a9fe", False),
-        ("2002:7f00:1::", False),
-    ],
-)
-def test_which_addresses_are_public(address: str, *, public: bool) -> None:
-    """Private, shared, link-local, multicast, and all of them carried inside an IPv6 address are not."""
-    if public:
-        _require_public(address)
-    else:
-        with pytest.raises(ValueError, match="private"):
-            _require_public(address)
 
 
 @pytest.mark.parametrize("token", [None, "session-token/+="])
