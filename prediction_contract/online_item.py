@@ -22,6 +22,8 @@ KEY_ATTRIBUTE = "entity_id"
 BATCH_ATTRIBUTE = "batch_id"
 EXPIRY_ATTRIBUTE = "expires_at"
 CHECKSUM_ATTRIBUTE = "row_checksum"
+# Of cleaned rows, whose values are not those that `row_checksum` was computed over.
+STORED_CHECKSUM_ATTRIBUTE = "stored_checksum"
 
 
 class DamagedItemError(ContractError):
@@ -36,18 +38,21 @@ class StoredPrediction:
         row: The row as it was written, under the declared types.
         batch_id: The batch it belongs to.
         expires_at: When DynamoDB may delete it, in seconds since 1970.
-        row_checksum: The checksum written beside the values.
+        row_checksum: The checksum of the row as the model wrote it.
+        stored_checksum: That of the row as it was stored, if it was cleaned; None if not.
     """
 
     row: Row
     batch_id: str
     expires_at: int
     row_checksum: int
+    stored_checksum: int | None = None
 
     @property
     def is_intact(self) -> bool:
         """Whether the values read back have the checksum that was written with them."""
-        return self.row.checksum == self.row_checksum
+        written = self.row_checksum if self.stored_checksum is None else self.stored_checksum
+        return self.row.checksum == written
 
 
 class OnlineItems:
@@ -71,6 +76,8 @@ class OnlineItems:
             EXPIRY_ATTRIBUTE: {"N": str(expires_at)},
             CHECKSUM_ATTRIBUTE: {"N": str(row.checksum)},
         }
+        if row.stored_checksum is not None:
+            item[STORED_CHECKSUM_ATTRIBUTE] = {"N": str(row.stored_checksum)}
         values = row.values
         for (name, attribute, kind), text in zip(self._attributes, row.texts, strict=True):
             if text is None:
@@ -104,6 +111,9 @@ class OnlineItems:
                 batch_id=BatchId(item[BATCH_ATTRIBUTE]["S"]),
                 expires_at=int(item[EXPIRY_ATTRIBUTE]["N"]),
                 row_checksum=int(item[CHECKSUM_ATTRIBUTE]["N"]),
+                stored_checksum=(
+                    int(item[STORED_CHECKSUM_ATTRIBUTE]["N"]) if STORED_CHECKSUM_ATTRIBUTE in item else None
+                ),
             )
         except (KeyError, ValueError, InvalidRowError, InvalidNameError) as error:
             raise DamagedItemError(

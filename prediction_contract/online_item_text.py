@@ -11,6 +11,7 @@ from prediction_contract.online_item import (
     BATCH_ATTRIBUTE,
     CHECKSUM_ATTRIBUTE,
     EXPIRY_ATTRIBUTE,
+    STORED_CHECKSUM_ATTRIBUTE,
     attribute_value,
     attributes_of,
 )
@@ -41,9 +42,12 @@ class OnlineItemTexts:
         schema: The rows' schema.
         batch_id: The batch.
         expires_at: The items' TTL, seconds since 1970.
+        cleaned: Whether the rows were cleaned.
     """
 
-    def __init__(self, schema: PredictionSchema, batch_id: str, expires_at: int) -> None:
+    def __init__(
+        self, schema: PredictionSchema, batch_id: str, expires_at: int, *, cleaned: bool = False
+    ) -> None:
         attributes = attributes_of(schema)
         self._kinds = [(name, kind) for name, _, kind in attributes]
         members = [
@@ -52,12 +56,16 @@ class OnlineItemTexts:
         ]
         batch = f'"{BATCH_ATTRIBUTE}":{{"S":"{BatchId(batch_id)}"}}'
         own = f'{{{batch},"{EXPIRY_ATTRIBUTE}":{{"N":"{expires_at}"}},'
-        checksum = (f'"{CHECKSUM_ATTRIBUTE}":{{"N":"', '"}')
-        self._template = Template([*members, checksum], first=own)
+        checksums = [CHECKSUM_ATTRIBUTE, STORED_CHECKSUM_ATTRIBUTE] if cleaned else [CHECKSUM_ATTRIBUTE]
+        members += [(f'"{attribute}":{{"N":"', '"}') for attribute in checksums]
+        self._template = Template(members, first=own)
+        self._cleaned = cleaned
 
     def text(self, row: Row) -> str:
         """Return the item of a row of the schema."""
         pieces = row.pieces or self._pieces(row)
+        if self._cleaned:
+            return self._template.fill([*pieces, row.checksum, row.stored_checksum])
         return self._template.fill([*pieces, row.checksum])
 
     def _pieces(self, row: Row) -> list[str | None]:

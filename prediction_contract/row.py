@@ -53,6 +53,7 @@ _SURELY_SMALL = 64 * 1024
 _NUMBER_BYTES = 21
 # entity_id, batch_id with its 25 bytes, expires_at and row_checksum with their numbers.
 _OWN_ATTRIBUTES = len("entity_id") + len("batch_id") + 25 + len("expires_at") + len("row_checksum") + 42
+_STORED_CHECKSUM = len("stored_checksum") + _NUMBER_BYTES
 
 
 class Row:
@@ -64,11 +65,21 @@ class Row:
             datetime, for `json` nested lists and dicts with Decimal numbers; None where there is no value.
         texts: Each column's canonical JSON in the same order; None where there is no value.
         canonical: The row's canonical JSON in UTF-8; columns without value are left out.
-        checksum: Signed 64-bit, over `canonical`.
+        checksum: Signed 64-bit, over `canonical`; of a cleaned row that of the row as the model wrote it.
+        stored_checksum: Over `canonical` of a cleaned row; None if nothing was cleaned.
         pieces: As `SpelledRows.read` returns them, if it read the row; None else.
     """
 
-    __slots__ = ("_contract", "_texts", "_values", "canonical", "checksum", "key", "pieces")
+    __slots__ = (
+        "_contract",
+        "_texts",
+        "_values",
+        "canonical",
+        "checksum",
+        "key",
+        "pieces",
+        "stored_checksum",
+    )
 
     def __init__(
         self,
@@ -85,7 +96,13 @@ class Row:
         self.key = key
         self.canonical = canonical
         self.checksum = checksum
+        self.stored_checksum: int | None = None
         self.pieces = pieces
+
+    def standing_for(self, checksum: int) -> Row:
+        """Let the row stand for the one of another checksum that it was cleaned from, and return it."""
+        self.stored_checksum, self.checksum = self.checksum, checksum
+        return self
 
     @property
     def values(self) -> dict[str, Any]:
@@ -123,13 +140,18 @@ class Row:
 class RowContract:
     """Decides line by line; make one per schema and keep it.
 
+    Args:
+        schema: The schema.
+        is_cleaned: Whether the rows are cleaned ones, whose items hold one more attribute.
+
     Attributes:
         schema: The schema.
         column_names: The names of all columns in the order of a row's values and texts.
     """
 
-    def __init__(self, schema: PredictionSchema) -> None:
+    def __init__(self, schema: PredictionSchema, *, is_cleaned: bool = False) -> None:
         self.schema = schema
+        self._own_bytes = _OWN_ATTRIBUTES + (_STORED_CHECKSUM if is_cleaned else 0)
         self._columns: list[tuple[str, str, Decoder, bool]] = [
             (column.name, f"{encode_basestring(column.name)}:", decoder_for(column), column.nullable)
             for column in sorted(schema.columns, key=lambda column: column.name)
@@ -184,7 +206,7 @@ class RowContract:
         key = self._checked_key(members)
         values, texts, encoded = self._judged(members)
         if len(encoded) > _SURELY_SMALL:
-            _check_weight(values, self.schema.key)
+            _check_weight(values, self.schema.key, self._own_bytes)
         return Row(self, key, encoded, row_checksum(encoded), read=(values, texts))
 
     def values_and_texts(self, canonical: bytes) -> tuple[dict[str, Any], list[str | None]]:
@@ -242,9 +264,9 @@ class RowContract:
 
 
 @lru_cache(maxsize=64)
-def row_contract(schema: PredictionSchema) -> RowContract:
+def row_contract(schema: PredictionSchema, *, is_cleaned: bool = False) -> RowContract:
     """Return the contract of a schema, made once."""
-    return RowContract(schema)
+    return RowContract(schema, is_cleaned=is_cleaned)
 
 
 def refused_checksum(line: bytes) -> int:
@@ -255,8 +277,8 @@ def refused_checksum(line: bytes) -> int:
     return row_checksum(line.rstrip(b"\r\n"))
 
 
-def _check_weight(values: dict[str, Any], key: str) -> None:
-    weight = _OWN_ATTRIBUTES + _weight(values[key])
+def _check_weight(values: dict[str, Any], key: str, own_bytes: int) -> None:
+    weight = own_bytes + _weight(values[key])
     for name, value in values.items():
         if value is not None and name != key:
             weight += len(name) + _weight(value)

@@ -36,7 +36,7 @@ COLUMN_PATTERN = "[a-z][a-z0-9_]{0,62}"
 TYPE_PATTERN = "string|long|double|boolean|date|timestamp|json|decimal[(][1-9][0-9]?,[0-9]{1,2}[)]"
 MOST_COLUMNS = 1000
 # Attributes and columns of our own beside the model's. Only `entity_id` may be a column: the key itself.
-RESERVED_NAMES = frozenset({"entity_id", "batch_id", "expires_at", "row_checksum"})
+RESERVED_NAMES = frozenset({"entity_id", "batch_id", "expires_at", "row_checksum", "stored_checksum"})
 
 _COLUMN = re.compile(COLUMN_PATTERN)
 _DECIMAL = re.compile("decimal[(]([1-9][0-9]?),([0-9]{1,2})[)]")

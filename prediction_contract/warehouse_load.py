@@ -11,14 +11,17 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from prediction_contract.batch import BatchId
+from prediction_contract.cleaning import NO_CLEANING
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.s3_layout import delta_table_prefix, validated_key
-from prediction_contract.warehouse_table import BATCH_COLUMN, CHECKSUM_COLUMN, quoted
+from prediction_contract.warehouse_cleaning import selected_columns
+from prediction_contract.warehouse_table import BATCH_COLUMN, CHECKSUM_COLUMN, WarehouseTable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prediction_contract.warehouse_table import WarehouseTable
+    from prediction_contract.cleaning import Cleaning
+    from prediction_contract.schema import PredictionSchema
 
 # Snowflake's own limit of a COPY statement.
 MOST_FILES = 1000
@@ -31,10 +34,22 @@ class WarehouseLoad:
         table: The model's table.
         batch_id: The batch.
         job_run: The job run's id; it is hashed into the staging tables' names.
+        delivered: The schema of the batch's files; None if it is the table's.
+        cleaning: What makes the table's rows of those of the files.
     """
 
-    def __init__(self, table: WarehouseTable, batch_id: str, job_run: str) -> None:
+    def __init__(
+        self,
+        table: WarehouseTable,
+        batch_id: str,
+        job_run: str,
+        *,
+        delivered: PredictionSchema | None = None,
+        cleaning: Cleaning = NO_CLEANING,
+    ) -> None:
         self._table = table
+        self._staged = table if delivered is None else WarehouseTable(table.model, delivered)
+        self._cleaning = cleaning
         self._batch_id = BatchId(batch_id)
         if not job_run:
             raise InvalidNameError(
@@ -50,7 +65,7 @@ class WarehouseLoad:
 
         The staging table takes rows without key: what to leave out is decided when all of them are seen.
         """
-        columns = ", ".join(f"{column.name} {column.type}" for column in self._table.columns)
+        columns = ", ".join(f"{column.name} {column.type}" for column in self._staged.columns)
         refused = quoted(CHECKSUM_COLUMN)
         return [
             f"CREATE OR REPLACE TRANSIENT TABLE {self.staging} ({columns})",
@@ -85,7 +100,7 @@ class WarehouseLoad:
         """Return the query of what was staged: rows, keys, summed checksums, rows of other batches."""
         batch = self._table.is_of_batch(self._batch_id)
         others = f"COUNT(*) - COUNT(CASE WHEN {batch} THEN 1 END)"
-        return f"SELECT {self._table.totals}, {others} FROM {self.staging}"
+        return f"SELECT {self._staged.totals}, {others} FROM {self.staging}"
 
     def refuse(self) -> str:
         """Return the statement that leaves a quarantined line out of the table, its checksum being its `%s`.
@@ -101,10 +116,11 @@ class WarehouseLoad:
         They belong into one transaction, with no DDL in it: DDL would commit.
         """
         table = self._table
-        selected = ", ".join(f"S.{column.name}" for column in table.columns)
         checksum = quoted(CHECKSUM_COLUMN)
+        own = [f"S.{quoted(BATCH_COLUMN)}", f"S.{checksum}"]
+        selected = ", ".join([*selected_columns(self._staged.schema, self._cleaning, "S"), *own])
         refused = f"SELECT 1 FROM {self.refused} R WHERE R.{checksum} = S.{checksum}"
-        accepted = f"S.{table.key} IS NOT NULL AND NOT EXISTS ({refused})"
+        accepted = f"S.{self._staged.key} IS NOT NULL AND NOT EXISTS ({refused})"
         insert = (
             f"INSERT INTO {table.name} ({table.column_list}) SELECT {selected} FROM {self.staging} S "
             f"WHERE S.{quoted(BATCH_COLUMN)} = '{self._batch_id}' AND {accepted}"

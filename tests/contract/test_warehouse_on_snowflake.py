@@ -14,6 +14,9 @@ import pytest
 import snowflake.connector
 
 from prediction_contract.canonical_json import batch_checksum
+from prediction_contract.cleaning import Cleaning, ColumnCleaning
+from prediction_contract.errors import InvalidRowError
+from prediction_contract.row_cleaning import row_cleaning
 from prediction_contract.schema import PredictionSchema
 from prediction_contract.warehouse_load import WarehouseLoad
 from prediction_contract.warehouse_table import (
@@ -139,9 +142,11 @@ def table(warehouse: Warehouse) -> WarehouseTable:
     return made
 
 
-def load(warehouse: Warehouse, table: WarehouseTable, batch: Batch, job_run: str = "jr_1") -> None:
+def load(
+    warehouse: Warehouse, table: WarehouseTable, batch: Batch, job_run: str = "jr_1", **cleaned: Any
+) -> None:
     """Load a batch as the loader's statements say, and check both totals on the way."""
-    staged = WarehouseLoad(table, batch.batch_id, job_run)
+    staged = WarehouseLoad(table, batch.batch_id, job_run, **cleaned)
     for statement in (*staged.prepare(), *staged.copy("LAKE", batch.files)):
         warehouse.run(statement)
     keys = {line.row.key for line in batch.lines if line.row} | {
@@ -366,3 +371,142 @@ def test_an_older_table_gets_the_new_columns(warehouse: Warehouse, lake: Lake) -
     load(warehouse, newer, lake.write(NEXT_BATCH, ROWS))
     publish(warehouse, 1, BATCH)
     assert warehouse.run(f'SELECT "FLIGHT", "SEATS", "FARE" FROM {newer.view}') == [("A", 1, None)]
+
+
+CLEANED_SCHEMA = PredictionSchema(
+    (
+        column("flight", "string", nullable=False),
+        *(column(f"text_{kind}", "string") for kind in ("long", "decimal", "double", "boolean", "date")),
+        column("text_timestamp", "string"),
+        column("long_string", "long"),
+        column("long_decimal", "long"),
+        column("long_double", "long"),
+        column("decimal_long", "decimal(38,10)"),
+        column("decimal_decimal", "decimal(38,10)"),
+        column("decimal_double", "decimal(38,10)"),
+        column("boolean_string", "boolean"),
+        column("boolean_long", "boolean"),
+        column("date_string", "date"),
+        column("date_timestamp", "date"),
+        column("timestamp_date", "timestamp"),
+        column("left_out", "json"),
+        column("given", "string"),
+        column("clamped", "double"),
+        column("whole", "long"),
+    ),
+    "flight",
+)
+CLEANING = Cleaning(
+    (
+        ColumnCleaning(column="flight", trim=True, rename="number"),
+        *(
+            ColumnCleaning(column=f"text_{kind}", trim=True, cast=kind)
+            for kind in ("long", "double", "boolean", "date", "timestamp")
+        ),
+        ColumnCleaning(column="text_decimal", cast="decimal(38,10)"),
+        *(
+            ColumnCleaning(column=f"{source}_{target}", cast=target)
+            for source, target in (
+                ("long", "string"),
+                ("long", "double"),
+                ("decimal", "long"),
+                ("decimal", "double"),
+                ("boolean", "string"),
+                ("boolean", "long"),
+                ("date", "string"),
+                ("date", "timestamp"),
+                ("timestamp", "date"),
+            )
+        ),
+        ColumnCleaning(column="long_decimal", cast="decimal(38,10)"),
+        ColumnCleaning(column="decimal_decimal", cast="decimal(12,2)"),
+        ColumnCleaning(column="left_out", drop=True),
+        ColumnCleaning(column="given", trim=True, default="it's 'a' \\ default;\n--", rename="whole"),
+        ColumnCleaning(column="clamped", default="0.5", minimum="0.1", maximum="0.95"),
+        ColumnCleaning(column="whole", minimum="-5", rename="given"),
+    )
+)
+
+CLEANED_ROWS: list[dict[str, Any]] = [
+    {"flight": "only-a-key"},
+    {
+        "flight": " \tA\n",
+        "text_long": " -9223372036854775808\r",
+        "text_decimal": "1234567890123456789012345678.0123456789",
+        "text_double": "\f1e-3\v",
+        "text_boolean": "false ",
+        "text_date": " 0001-01-01",
+        "text_timestamp": " 2013-02-01T05:00:00.25Z",
+        "long_string": -(2**63),
+        "long_decimal": 2**63 - 1,
+        "long_double": -(2**53),
+        "decimal_long": Decimal("-9007199254740993.0000000000"),
+        "decimal_decimal": Decimal("-9999999999.9900000000"),
+        "decimal_double": Decimal("1234567890123456789.0123456789"),
+        "boolean_string": False,
+        "boolean_long": True,
+        "date_string": date(1, 1, 1),
+        "date_timestamp": date(9999, 12, 31),
+        "timestamp_date": datetime(2013, 2, 1, 23, 59, 59, 999999, tzinfo=UTC),
+        "left_out": {"n": 1},
+        "given": "\u00a0it's\u2028 \\N ",
+        "clamped": 0.9500000000000001,
+        "whole": -6,
+    },
+    {
+        "flight": "B",
+        "text_timestamp": "9999-12-31T23:59:59.999999+00:00",
+        "text_double": "-0.1",
+        "text_boolean": "true",
+        "decimal_double": Decimal("0.1"),
+        "boolean_string": True,
+        "boolean_long": False,
+        "date_timestamp": date(1, 1, 1),
+        "given": "",
+        "clamped": 1e-130,
+        "whole": 7,
+    },
+    # Their rows are refused, each by another cast, and no statement fails for them.
+    {"flight": "R1", "text_long": "many"},
+    {"flight": "R2", "text_long": "9223372036854775808"},
+    {"flight": "R3", "text_decimal": "1.01234567891"},
+    {"flight": "R4", "text_double": "1e400"},
+    {"flight": "R5", "text_boolean": "yes"},
+    {"flight": "R6", "text_date": "2013-02-30"},
+    {"flight": "R7", "text_timestamp": "2013-02-01T05:00:00+02:00"},
+    {"flight": "R8", "long_double": 2**53 + 1},
+    {"flight": "R9", "decimal_long": Decimal(2**63)},
+    {"flight": "R10", "decimal_decimal": Decimal("0.001")},
+    {"flight": "R11", "long_double": 2**63 - 1},
+    {"flight": " \t"},
+]
+
+
+def test_the_warehouse_cleans_as_python_does(warehouse: Warehouse, lake: Lake) -> None:
+    """Every cast, trim, default, bound and name, at the ends of their ranges; refused rows do no harm."""
+    lake.schema = CLEANED_SCHEMA
+    written = lake.write(BATCH, CLEANED_ROWS)
+    cleaner = row_cleaning(CLEANED_SCHEMA, CLEANING)
+    assert cleaner is not None
+    rows, refused = [], set()
+    for line in written.lines:
+        assert line.row is not None
+        try:
+            rows.append(cleaner.clean(line.row))
+        except InvalidRowError:
+            refused.add(line.checksum)
+    assert [row.key for row in rows] == ["only-a-key", "A", "B"]
+    batch = written._replace(uncleanable=frozenset(refused))
+    cleaned = WarehouseTable("flight_delay", CLEANING.stored_schema(CLEANED_SCHEMA))
+    warehouse.run(cleaned.create())
+    load(warehouse, cleaned, batch, delivered=CLEANED_SCHEMA, cleaning=CLEANING)
+    found = {
+        values[0]: values for values in warehouse.run(cleaned.read_back(BATCH, 3), ["only-a-key", "A", "B"])
+    }
+    for row in rows:
+        wanted = cleaned.stored_values(row, BATCH)
+        assert dict(zip(cleaned.schema.names, found[row.key], strict=False)) == dict(
+            zip(cleaned.schema.names, wanted, strict=False)
+        )
+        assert found[row.key] == wanted
+        assert list(map(type, found[row.key])) == list(map(type, wanted))

@@ -13,31 +13,39 @@ from prediction_contract.delta_table import arrow_columns, check_delta_table
 from prediction_contract.prediction_line import PredictionLine, prediction_line
 from prediction_contract.row import row_contract
 from prediction_contract.s3_layout import delta_table_prefix
+from prediction_contract.schema import Kind
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from prediction_contract.row import Row
-
-CONTRACT = row_contract(FULL_SCHEMA)
+    from prediction_contract.schema import PredictionSchema
 
 
 class Lake:
     """The model's Delta table in a bucket of its own, written as the scoring job writes it."""
 
-    def __init__(self, bucket: str, model: str, options: Mapping[str, str]) -> None:
+    def __init__(
+        self, bucket: str, model: str, options: Mapping[str, str], schema: PredictionSchema = FULL_SCHEMA
+    ) -> None:
         self.bucket = bucket
+        self.schema = schema
         self._uri = f"s3://{bucket}/{delta_table_prefix(model).rstrip('/')}"
         self._options = dict(options)
 
     def write(self, batch_id: str, values: Sequence[Mapping[str, Any]]) -> Batch:
         """Commit a batch of rows with their checksums, and return what its manifest and its loader know."""
-        lines = [prediction_line(CONTRACT, row) for row in values]
-        columns = arrow_columns(FULL_SCHEMA)
+        contract = row_contract(self.schema)
+        lines = [prediction_line(contract, row) for row in values]
+        columns = arrow_columns(self.schema)
         arrays = [
             _array(
-                kind, [_stored(name, row, line, batch_id) for row, line in zip(values, lines, strict=True)]
+                kind,
+                [
+                    _stored(self.schema, name, row, line, batch_id)
+                    for row, line in zip(values, lines, strict=True)
+                ],
             )
             for name, kind in columns.items()
         ]
@@ -55,7 +63,7 @@ class Lake:
         """Let the contract judge the table, as every loader does."""
         table = DeltaTable(self._uri, storage_options=self._options)
         check_delta_table(
-            FULL_SCHEMA,
+            self.schema,
             table_schema=table.schema().to_json(),
             reader_version=table.protocol().min_reader_version,
             writer_version=table.protocol().min_writer_version,
@@ -71,18 +79,19 @@ class Lake:
 
 
 class Batch(NamedTuple):
-    """A batch as it was written."""
+    """A batch as it was written, and the checksums of rows that its cleaning refuses."""
 
     batch_id: str
     lines: list[PredictionLine]
     files: list[str]
+    uncleanable: frozenset[int] = frozenset()
 
     @property
     def accepted(self) -> list[Row]:
         """The rows that a store can hold, but those of a doubled key."""
         rows = [line.row for line in self.lines if line.row is not None]
         keys = Counter(row.key for row in rows)
-        return [row for row in rows if keys[row.key] == 1]
+        return [row for row in rows if keys[row.key] == 1 and row.checksum not in self.uncleanable]
 
     @property
     def quarantined(self) -> list[int]:
@@ -91,7 +100,9 @@ class Batch(NamedTuple):
         return [line.checksum for line in self.lines if line.checksum not in accepted]
 
 
-def _stored(name: str, row: Mapping[str, Any], line: PredictionLine, batch_id: str) -> Any:
+def _stored(
+    schema: PredictionSchema, name: str, row: Mapping[str, Any], line: PredictionLine, batch_id: str
+) -> Any:
     """Return a line's value in a Delta column; one that the column cannot hold is none."""
     if name == "batch_id":
         return batch_id
@@ -99,8 +110,9 @@ def _stored(name: str, row: Mapping[str, Any], line: PredictionLine, batch_id: s
         return line.checksum
     if line.row is None:
         return row.get(name) if isinstance(row.get(name), str) and name in {"flight", "carrier"} else None
-    value = line.row.values[name]
-    return line.row.texts[CONTRACT.column_names.index(name)] if name == "reasons" else value
+    values = line.row.values
+    kind = next(column.type.kind for column in schema.columns if column.name == name)
+    return line.row.texts[list(values).index(name)] if kind is Kind.JSON else values[name]
 
 
 def _array(kind: str, values: list[Any]) -> Any:

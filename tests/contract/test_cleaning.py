@@ -1,0 +1,239 @@
+"""What cleaning makes of rows and of their schema, and which rules are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from prediction_contract.cleaned_column import InvalidCleaningError
+from prediction_contract.cleaning import NO_CLEANING, Cleaning, ColumnCleaning, stored_schema
+from prediction_contract.errors import InvalidRowError, SchemaError
+from prediction_contract.online_item import OnlineItems
+from prediction_contract.online_item_text import OnlineItemTexts
+from prediction_contract.row import row_contract
+from prediction_contract.row_cleaning import row_cleaning
+from prediction_contract.schema import ColumnType, PredictionSchema
+from tests.contract.prediction_rows import FULL_SCHEMA, column
+
+BATCH = "20130201T060000Z-0123abcd"
+
+
+def rule(name: str, **members: Any) -> ColumnCleaning:
+    """Return the rule of one column."""
+    return ColumnCleaning(column=name, **members)
+
+
+def cleaned(line: str, *rules: ColumnCleaning, schema: PredictionSchema = FULL_SCHEMA) -> dict[str, Any]:
+    """Return what the stores hold of a line, as JSON."""
+    row_rules = row_cleaning(schema, Cleaning(rules))
+    assert row_rules is not None
+    return json.loads(row_rules.clean(row_contract(schema).accept(line.encode())).canonical)
+
+
+def one_column(kind: str) -> PredictionSchema:
+    """Return a key and one column of a type."""
+    return PredictionSchema((column("flight", "string", nullable=False), column("value", kind)), "flight")
+
+
+@pytest.mark.parametrize(
+    ("members", "line", "stored"),
+    [
+        ({"column": "carrier", "trim": True}, '"carrier":" \\t\\u00a0AA\\r\\n"', {"carrier": "\u00a0AA"}),
+        ({"column": "carrier", "rename": "airline"}, '"carrier":"AA"', {"airline": "AA"}),
+        ({"column": "carrier", "drop": True}, '"carrier":"AA"', {}),
+        ({"column": "carrier", "default": "it's \\ null"}, '"carrier":null', {"carrier": "it's \\ null"}),
+        ({"column": "carrier", "default": "XX"}, '"carrier":""', {"carrier": ""}),
+        ({"column": "seats", "default": "0"}, "", {"seats": 0}),
+        ({"column": "seats", "minimum": "1", "maximum": "9"}, '"seats":-7', {"seats": 1}),
+        ({"column": "seats", "minimum": "1", "maximum": "9"}, '"seats":10', {"seats": 9}),
+        ({"column": "seats", "minimum": "1", "maximum": "9"}, '"seats":null', {}),
+        ({"column": "probability", "maximum": "0.95"}, '"probability":0.951', {"probability": 0.95}),
+        ({"column": "late", "default": "false", "rename": "delayed"}, "", {"delayed": False}),
+        (
+            {
+                "column": "carrier",
+                "trim": True,
+                "cast": "long",
+                "default": "7",
+                "maximum": "5",
+                "rename": "n",
+            },
+            '"carrier":" 12 "',
+            {"n": 5},
+        ),
+        (
+            {
+                "column": "carrier",
+                "trim": True,
+                "cast": "long",
+                "default": "7",
+                "maximum": "5",
+                "rename": "n",
+            },
+            '"carrier":null',
+            {"n": 5},
+        ),
+    ],
+)
+def test_a_column_is_cleaned(members: dict[str, Any], line: str, stored: dict[str, Any]) -> None:
+    """Trim, cast, default, clamp, rename, in this order; no value stays none unless it has a default."""
+    members = dict(members)
+    text = f'{{"flight":"F"{"," if line else ""}{line}}}'
+    assert cleaned(text, rule(members.pop("column"), **members)) == {"flight": "F", **stored}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "value", "stored"),
+    [
+        ("string", "long", '"-9223372036854775808"', -(2**63)),
+        ("string", "decimal(7,2)", '"12.5"', 12.5),
+        ("string", "double", '"1e-3"', 0.001),
+        ("string", "boolean", '"true"', True),
+        ("string", "date", '"2013-02-01"', "2013-02-01"),
+        ("string", "timestamp", '"2013-02-01T05:00:00+00:00"', "2013-02-01T05:00:00.000000Z"),
+        ("long", "string", "12", "12"),
+        ("long", "decimal(4,2)", "12", 12),
+        ("long", "double", "9007199254740992", 2.0**53),
+        ("decimal(7,2)", "long", "12.00", 12),
+        ("decimal(7,2)", "decimal(3,1)", "12.50", 12.5),
+        ("decimal(7,2)", "double", "0.1", 0.1),
+        ("boolean", "string", "false", "false"),
+        ("boolean", "long", "true", 1),
+        ("date", "string", '"2013-02-01"', "2013-02-01"),
+        ("date", "timestamp", '"2013-02-01"', "2013-02-01T00:00:00.000000Z"),
+        ("timestamp", "date", '"2013-02-01T23:30:00-05:00"', "2013-02-02"),
+    ],
+)
+def test_a_value_is_cast(source: str, target: str, value: str, stored: object) -> None:
+    """The value is the same one under the other type; a moment's day is that in UTC."""
+    found = cleaned(
+        f'{{"flight":"F","value":{value}}}', rule("value", cast=target), schema=one_column(source)
+    )
+    assert found == {"flight": "F", "value": stored}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "value", "reason"),
+    [
+        ("string", "long", '"12 "', "wrong_type"),
+        ("string", "long", '"+12"', "wrong_type"),
+        ("string", "long", '""', "wrong_type"),
+        ("string", "long", '"1.5"', "wrong_type"),
+        ("string", "long", '"9223372036854775808"', "out_of_range"),
+        ("string", "decimal(3,1)", '"12.55"', "out_of_range"),
+        ("string", "double", '"NaN"', "wrong_type"),
+        ("string", "boolean", '"True"', "wrong_type"),
+        ("string", "date", '"2013-02-30"', "wrong_type"),
+        ("string", "timestamp", '"2013-02-01T05:00:00+02:00"', "wrong_type"),
+        ("long", "double", "9007199254740993", "wrong_type"),
+        ("long", "decimal(2,1)", "12", "out_of_range"),
+        ("decimal(7,2)", "long", "12.50", "wrong_type"),
+        ("decimal(7,2)", "decimal(7,1)", "12.55", "out_of_range"),
+    ],
+)
+def test_a_value_that_would_be_another_one_is_refused(
+    source: str, target: str, value: str, reason: str
+) -> None:
+    """A cast rounds nothing and cuts nothing off, and a bound saves no row whose cast fails."""
+    rules = [rule("value", cast=target)]
+    if target == "long":
+        rules = [rule("value", cast=target, default="1", minimum="0", maximum="2")]
+    with pytest.raises(InvalidRowError) as caught:
+        cleaned(f'{{"flight":"F","value":{value}}}', *rules, schema=one_column(source))
+    assert (caught.value.reason, caught.value.column) == (reason, "value")
+
+
+def test_a_cleaned_row_stands_for_the_row_that_the_model_wrote() -> None:
+    """Both stores keep the checksum of the row as written; the item also has that of its own values."""
+    rules = Cleaning((rule("flight", trim=True, rename="number"), rule("seats", maximum="100")))
+    schema = rules.stored_schema(FULL_SCHEMA)
+    assert (schema.key, schema.names[0]) == ("number", "number")
+    written = row_contract(FULL_SCHEMA).accept(b'{"flight":" F ","seats":300}')
+    cleaner = row_cleaning(FULL_SCHEMA, rules)
+    assert cleaner is not None
+    row = cleaner.clean(written)
+    plain = row_contract(schema).accept(b'{"number":"F","seats":100}')
+    assert (row, row.key) == (plain, "F")
+    assert (row.checksum, row.stored_checksum) == (written.checksum, plain.checksum)
+    item = OnlineItems(schema).build(row, BATCH, 1)
+    assert json.loads(OnlineItemTexts(schema, BATCH, 1, cleaned=True).text(row)) == item
+    stored = OnlineItems(schema).read(item)
+    assert (stored.row, stored.row_checksum, stored.is_intact) == (plain, written.checksum, True)
+    altered = OnlineItems(schema).read(item | {"seats": {"N": "101"}})
+    assert not altered.is_intact
+
+
+def test_rules_travel_as_text_and_as_an_argument() -> None:
+    """What the registry keeps and what a job is told are the same rules again."""
+    rules = Cleaning(
+        (rule("carrier", default="it's \u2708 -- {}"), rule("seats", cast="double", minimum="-1.50"))
+    )
+    assert Cleaning.parse(rules.to_text()) == rules
+    argument = rules.to_argument()
+    assert argument is not None
+    assert argument.isascii()
+    assert not set(argument) & set("\"' {}")
+    assert Cleaning.from_argument(argument) == rules
+    assert (NO_CLEANING.to_text(), NO_CLEANING.to_argument()) == ("{}", None)
+    assert stored_schema(FULL_SCHEMA, None) is stored_schema(FULL_SCHEMA, "{}") is FULL_SCHEMA
+    for broken in ("[", "[]", '{"columns":[{"colour":"red"}]}'):
+        with pytest.raises(SchemaError):
+            Cleaning.parse(broken)
+    with pytest.raises(SchemaError):
+        Cleaning.from_argument("e30=e")
+
+
+@pytest.mark.parametrize(
+    ("members", "member", "what"),
+    [
+        ({"column": "colour", "drop": True}, "column", "colour is none of the columns"),
+        ({"column": "carrier"}, "column", "carrier is named, and nothing is to be done to it"),
+        ({"column": "flight", "drop": True}, "drop", "flight is the key, which cannot be left out"),
+        ({"column": "carrier", "drop": True, "trim": True}, "drop", "nothing else can be done to it"),
+        ({"column": "flight", "default": "F"}, "default", "flight is the key, which has no default"),
+        ({"column": "flight", "cast": "long"}, "cast", "flight is the key, which has no cast"),
+        ({"column": "seats", "trim": True}, "trim", "seats is a long, and only a string can be trimmed"),
+        (
+            {"column": "seats", "cast": "number"},
+            "cast",
+            "seats cannot be cast: 'number' is not a column type",
+        ),
+        ({"column": "seats", "cast": "long"}, "cast", "can be cast to string, decimal, double, not to long"),
+        ({"column": "probability", "cast": "decimal(7,2)"}, "cast", "can be cast to nothing"),
+        ({"column": "carrier", "minimum": "1"}, "minimum", "carrier is a string and no number"),
+        ({"column": "seats", "minimum": "1.5"}, "minimum", "seats has the minimum '1.5'"),
+        ({"column": "seats", "minimum": "5", "maximum": "4"}, "minimum", "5 and a smaller maximum, 4"),
+        (
+            {"column": "seats", "default": "none"},
+            "default",
+            "seats has the default 'none', which is no number",
+        ),
+        ({"column": "reasons", "default": "{}"}, "default", "reasons has the default '{}'"),
+        ({"column": "late", "default": "1"}, "default", "which is neither true nor false"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_refused(members: dict[str, Any], member: str, what: str) -> None:
+    """The error names the rule and its member, before anything is loaded."""
+    members = dict(members)
+    rules = Cleaning((rule("day", rename="date"), rule(members.pop("column"), **members)))
+    with pytest.raises(InvalidCleaningError) as caught:
+        rules.stored_schema(FULL_SCHEMA)
+    assert (caught.value.rule, caught.value.member) == (1, member)
+    assert what in caught.value.what
+
+
+@pytest.mark.parametrize("name", ["seats", "row_checksum", "stored_checksum", "Air line"])
+def test_a_name_that_is_taken_is_refused(name: str) -> None:
+    """Neither two columns of one name, nor one of the platform's own."""
+    with pytest.raises(SchemaError):
+        Cleaning((rule("carrier", rename=name),)).stored_schema(FULL_SCHEMA)
+
+
+def test_a_name_may_move_to_another_column() -> None:
+    """Names are judged as they are in the end."""
+    rules = Cleaning((rule("carrier", rename="day"), rule("day", rename="carrier")))
+    schema = rules.stored_schema(FULL_SCHEMA)
+    assert schema.columns[1].type == ColumnType.parse("string")
+    assert schema.names[1] == "day"
