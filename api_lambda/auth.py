@@ -117,7 +117,7 @@ class TokenVerifier:
         parts = token.split(".")
         if len(parts) != _PARTS:
             raise InvalidTokenError("not three parts")
-        header = _object(parts[0])
+        header = _object(_decoded(parts[0]))
         # The algorithm is ours to choose: a token that names another one is not even looked at.
         if header.get("alg") != "RS256":
             raise InvalidTokenError("not RS256")
@@ -127,11 +127,10 @@ class TokenVerifier:
         if not isinstance(key_id, str) or not 1 <= len(key_id) <= _LONGEST_KEY_ID:
             raise InvalidTokenError("no key id")
         # Decoded before they are believed: what is no base64url has no bytes that could have been signed.
-        _decoded(parts[1])
-        signature = _decoded(parts[2])
+        content, signature = _decoded(parts[1]), _decoded(parts[2])
         if not self._keys.verifies(key_id, f"{parts[0]}.{parts[1]}".encode(), signature):
             raise InvalidTokenError("unknown key or wrong signature")
-        claims = _object(parts[1])
+        claims = _object(content)
         self._check_claims(claims)
         return claims
 
@@ -149,12 +148,17 @@ class TokenVerifier:
             begins = _moment(claims, name)
             if begins is not None and begins > now + LEEWAY_SECONDS:
                 raise InvalidTokenError("not valid yet")
+        if not self._is_for_us(claims):
+            raise InvalidTokenError("unknown client or another audience")
+
+    def _is_for_us(self, claims: dict[str, Any]) -> bool:
         audience = claims.get("aud")
-        named = audience if isinstance(audience, list) else [audience]
-        known_audience = any(isinstance(name, str) and name in self._audiences for name in named)
+        if audience is not None:
+            # A known client's token for another service is not for this one (RFC 7519, section 4.1.3).
+            named = audience if isinstance(audience, list) else [audience]
+            return any(isinstance(name, str) and name in self._audiences for name in named)
         client = claims.get("client_id")
-        if not known_audience and not (isinstance(client, str) and client in self._client_ids):
-            raise InvalidTokenError("unknown client and audience")
+        return isinstance(client, str) and client in self._client_ids
 
 
 def _decoded(part: str) -> bytes:
@@ -164,9 +168,9 @@ def _decoded(part: str) -> bytes:
         raise InvalidTokenError("not base64url") from error
 
 
-def _object(part: str) -> dict[str, Any]:
+def _object(content: bytes) -> dict[str, Any]:
     try:
-        document = parse_json(_decoded(part))
+        document = parse_json(content)
     except InvalidJsonError as error:
         raise InvalidTokenError("not JSON") from error
     if not isinstance(document, dict):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from api_lambda.auth import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SHARED = TokenIssuer()
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 ENVIRONMENT = {
     "AWS_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "test",
@@ -118,6 +119,10 @@ def test_no_bearer_token_is_said_so(verifier: TokenVerifier, values: tuple[str, 
         {"client_id": [CLIENT]},
         {"client_id": None, "aud": "other"},
         {"client_id": None, "aud": {"api": 1}},
+        {"aud": "other"},
+        {"aud": []},
+        {"aud": ""},
+        {"aud": CLIENT},
         {"token_use": "id", "aud": "api"},
     ],
     ids=str,
@@ -159,6 +164,7 @@ def test_a_valid_token_without_the_scope_is_refused_as_such(
         {"kid": None},
         {"kid": "k" * 300},
         {"crit": ["b64"], "b64": False},
+        {"zip": "DEF", "alg": "rs256"},
     ],
     ids=str,
 )
@@ -181,11 +187,23 @@ def test_the_public_key_as_a_shared_secret_is_refused(issuer: TokenIssuer, verif
         verifier.reader(bearer(f"{signed}.{base64url(signature)}"))
 
 
+def test_a_key_that_a_token_brings_is_not_looked_at(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    """Neither the key itself nor an address of keys: the issuer's own are asked for, and nobody else."""
+    foreign = TokenIssuer.__new__(TokenIssuer)
+    foreign.keys, foreign.fetches = {"foreign": generate_private_key(65537, 2048)}, 0
+    foreign.served = foreign.key_set()
+    with serving_keys(foreign) as url:
+        for member in ({"jwk": foreign.key_set()["keys"][0]}, {"jku": url}, {"x5u": url}):
+            for key_id in ("foreign", "key-1"):
+                with pytest.raises(InvalidTokenError):
+                    verifier.reader(bearer(foreign.token(header={"kid": key_id, **member})))
+        assert (foreign.fetches, issuer.fetches) == (0, 1)
+
+
 def test_a_signature_has_one_spelling(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
     """Another last character that stands for the same bytes is no token that was issued."""
     good = issuer.token()
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    other = good[:-1] + alphabet[alphabet.index(good[-1]) + 1]
+    other = good[:-1] + ALPHABET[ALPHABET.index(good[-1]) + 1]
     verifier.reader(bearer(good))
     with pytest.raises(InvalidTokenError):
         verifier.reader(bearer(other))
@@ -242,6 +260,53 @@ def test_any_text_is_refused_and_breaks_nothing(verifier: TokenVerifier, text: s
     """Whatever stands in the header, the verdict is one of the three."""
     with pytest.raises((InvalidTokenError, MissingTokenError)):
         verifier.reader((f"Bearer {text}",))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(data=st.data())
+def test_a_token_with_any_character_changed_is_refused(verifier: TokenVerifier, data: st.DataObject) -> None:
+    """One character replaced, put in or taken out, anywhere: nobody signed that."""
+    good = _SHARED.token()
+    place = data.draw(st.integers(0, len(good) - 1))
+    letter = data.draw(st.sampled_from(f"{ALPHABET}.=+/ ") | st.characters())
+    kept = data.draw(st.sampled_from([place, place + 1]))
+    changed = f"{good[:place]}{data.draw(st.sampled_from([letter, '']))}{good[kept:]}"
+    # Spaces around a token are not part of it.
+    assume(changed.strip(" ") != good)
+    with pytest.raises(InvalidTokenError):
+        verifier.reader(bearer(changed))
+    verifier.reader(bearer(good))
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(
+    header=st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "x"]), JSON_VALUES, max_size=3),
+    claims=st.dictionaries(
+        st.sampled_from(["iss", "aud", "client_id", "exp", "nbf", "iat", "token_use", "scope"]),
+        JSON_VALUES,
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_signed_tokens_of_any_form_get_a_verdict(
+    verifier: TokenVerifier, header: dict[str, Any], claims: dict[str, Any]
+) -> None:
+    """Even the issuer's own signature under values of any type breaks nothing and lets nobody else pass."""
+    token = _SHARED.token(header=header, **claims)
+    try:
+        verifier.reader(bearer(token))
+    except (InvalidTokenError, InsufficientScopeError):
+        return
+    # Only what does not matter may have changed, or was taken away where it may be missing.
+    assert set(header) <= {"typ", "x"}
+    assert all(value is None or name in {"nbf", "iat", "exp"} for name, value in claims.items())
 
 
 def test_a_new_key_is_fetched_and_a_withdrawn_one_forgotten(issuer: TokenIssuer) -> None:
