@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,10 @@ from glue_scripts.aws_clients import client, delta_storage_options
 from glue_scripts.batch_files import check_delta, read_manifest
 from glue_scripts.engine import engine_for
 from glue_scripts.errors import BatchFaultError, BatchRefusedError, ClaimNotHeldError, LoadFailedError
-from glue_scripts.online_table import OnlineTask, accepted_rows, is_in_sample, verify_part, write_part
-from glue_scripts.part_lines import sources
+from glue_scripts.online_load import OnlineLoad
 from glue_scripts.quarantine import write_quarantine
 from glue_scripts.snowflake_connection import connected, storage_integration
-from glue_scripts.survey import NOTHING, TooManyRefusedError, allowed_refusals, survey_batch
+from glue_scripts.survey import TooManyRefusedError, allowed_refusals, survey_batch
 from glue_scripts.warehouse_loader import WarehouseLoader, query_tag
 from prediction_contract.canonical_json import parse_batch_checksum
 from prediction_contract.errors import ContractError
@@ -32,17 +32,13 @@ from prediction_contract.moments import moment_text
 from prediction_contract.registry.load_rules import RowTally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from glue_scripts.claim import Claim
-    from glue_scripts.engine import Engine
-    from glue_scripts.online_table import PartWritten
     from glue_scripts.progress import Progress
     from glue_scripts.settings import LoadSettings
     from glue_scripts.survey import Survey
     from prediction_contract.manifest import Manifest
-    from prediction_contract.row import Row
 
 
 class BatchLoad:
@@ -92,113 +88,63 @@ class BatchLoad:
             )
             check_delta(s3, manifest, arguments, delta_storage_options())
         settings = self._settings
-        engine = engine_for(
-            len(manifest.json_parts), processes=settings.processes, has_spark=settings.has_spark
-        )
+        with progress.step("prepare"):
+            # A Spark session takes its time.
+            engine = engine_for(
+                len(manifest.json_parts), processes=settings.processes, has_spark=settings.has_spark
+            )
         progress.watch(engine.counter)
         progress.tell("engine", {"name": engine.name, "concurrency": engine.concurrency})
         allowed = allowed_refusals(manifest.row_count, arguments.quarantine_rows, arguments.quarantine_rate)
         with progress.step("survey", manifest.row_count):
-            survey = survey_batch(manifest, engine, allowed)
+            survey = survey_batch(manifest, engine, allowed, self._claim.cleaning())
             self._quarantine = write_quarantine(s3, survey, arguments)
         progress.tell("quarantine", {"rows": survey.refused.rows, "reasons": survey.reasons})
-        written, online, warehouse = self._fill_stores(manifest, survey, engine)
+        online = OnlineLoad(arguments, manifest, survey, engine, progress)
+        warehouse = self._fill_stores(manifest, survey, online)
         report = self._report(
             LOADED,
+            items_expire_at=online.expire_at,
             parts=tuple(
                 PartReport(
                     key=part.key, read=part.read, quarantined=part.refused, acknowledged=one.acknowledged
                 )
-                for part, one in zip(survey.parts, written, strict=True)
+                for part, one in zip(survey.parts, online.written, strict=True)
             ),
-            dynamodb=online,
+            dynamodb=online.report(),
             snowflake=warehouse,
         )
         self._put(report)
-        self._claim.complete()
+        self._claim.complete(online.expire_at)
         return report
 
-    def _fill_stores(
-        self, manifest: Manifest, survey: Survey, engine: Engine
-    ) -> tuple[list[PartWritten], StoreReport, StoreReport]:
+    def _fill_stores(self, manifest: Manifest, survey: Survey, online: OnlineLoad) -> StoreReport:
+        """Load both stores; return what the warehouse holds."""
         arguments, progress = self._arguments, self._progress
-        answer = client("secretsmanager").get_secret_value(SecretId=arguments.snowflake_secret)
-        secret = answer.get("SecretString", "")
-        tag = query_tag(arguments, self._settings.job_run_id)
-        with connected(secret, arguments, tag) as connection:
+        with ExitStack() as session:
+            with progress.step("connect"):
+                answer = client("secretsmanager").get_secret_value(SecretId=arguments.snowflake_secret)
+                secret = answer.get("SecretString", "")
+                tag = query_tag(arguments, self._settings.job_run_id)
+                connection = session.enter_context(connected(secret, arguments, tag))
             warehouse = WarehouseLoader(
                 connection,
                 manifest,
                 arguments,
                 self._settings.job_run_id,
                 integration=storage_integration(secret, arguments),
+                cleaning=survey.cleaning,
             )
-            try:
-                # Before the manifest is fixed: a fault found here may still be corrected under this batch id.
-                with progress.step("stage"):
-                    warehouse.stage()
-                self._claim.begin_writing()
-                tasks = self._online_tasks(manifest, survey, engine)
-                with progress.step("write_online", survey.accepted.rows):
-                    written = self._write_online(survey, tasks, engine)
-                with progress.step("move"):
-                    stored = warehouse.move(survey, self._rows_to_verify(tasks))
-            finally:
-                warehouse.clean_up()
-        with progress.step("verify_online", survey.accepted.rows):
-            verified = 0
-            for rows in engine.run(verify_part, tasks):
-                verified += rows
-                progress.advance(rows)
-        return written, self._online_report(written, verified), stored
-
-    def _online_tasks(self, manifest: Manifest, survey: Survey, engine: Engine) -> list[OnlineTask]:
-        arguments = self._arguments
-        at_once = max(1, min(engine.concurrency, len(manifest.json_parts)))
-        rate = None if arguments.write_rate is None else arguments.write_rate / at_once
-        return [
-            OnlineTask(
-                source=source,
-                table=arguments.online_table,
-                items_expire_at=arguments.items_expire_at,
-                units_per_second=rate,
-                verify=arguments.verify,
-            )
-            for source in sources(manifest, survey.duplicates)
-        ]
-
-    def _write_online(self, survey: Survey, tasks: list[OnlineTask], engine: Engine) -> list[PartWritten]:
-        written = []
-        for part, one in zip(survey.parts, engine.run(write_part, tasks), strict=True):
-            if one.acknowledged != part.accepted:
-                raise LoadFailedError(
-                    f"DynamoDB acknowledged {one.acknowledged.rows} rows of {part.key}, and "
-                    f"{part.accepted.rows} were accepted",
-                    remedy="Find out who changed the part while it was read, then load the batch again",
-                )
-            written.append(one)
-            self._progress.advance(one.acknowledged.rows)
-        return written
-
-    @staticmethod
-    def _rows_to_verify(tasks: list[OnlineTask]) -> Iterator[Row]:
-        return (row for task in tasks for row in accepted_rows(task.source) if is_in_sample(row, task.verify))
-
-    def _online_report(self, written: list[PartWritten], verified: int) -> StoreReport:
-        total = NOTHING
-        for one in written:
-            total = total.plus(one.acknowledged)
-        details = {
-            "write_units": sum(one.counts.write_units for one in written),
-            "retried_items": sum(one.counts.retried for one in written),
-            "write_units_per_second": round(
-                sum(one.counts.write_units for one in written)
-                / max(0.001, self._progress.durations["write_online"] / 1000)
-            ),
-        }
-        return StoreReport(
-            table=self._arguments.online_table, rows=total, verified_rows=verified, details=details
-        )
+            session.callback(warehouse.clean_up)
+            # Before the manifest is fixed: a fault found here may still be corrected under this batch id.
+            with progress.step("stage"):
+                warehouse.stage()
+            self._claim.begin_writing(survey.cleaning)
+            online.write()
+            with progress.step("move"):
+                stored = warehouse.move(survey, online.rows_to_verify())
+        online.verify()
+        return stored
 
     def _refused(self, fault: BatchFaultError) -> BatchRefusedError | LoadFailedError:
         """Refuse the batch and return what to raise."""
@@ -252,11 +198,10 @@ class BatchLoad:
             manifest_digest=arguments.manifest_digest,
             started_at=self._started_at,
             ended_at=moment_text(datetime.now(UTC)),
-            items_expire_at=arguments.items_expire_at,
             expected=self._expected,
             quarantine=self._quarantine,
             durations=dict(self._progress.durations),
-            **members,
+            **{"items_expire_at": arguments.items_expire_at, **members},
         )
 
     def _put(self, report: LoadReport) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from glue_scripts.errors import ClaimNotHeldError
+from prediction_contract.cleaning import Cleaning
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry import load_rules
 from prediction_contract.registry.records import LoadState
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from prediction_contract.registry.table import RegistryTable
     from prediction_contract.registry.transaction import Transaction
 
-# The first version cleans nothing; the rule fixes what a batch was loaded with.
-NO_CLEANING = "{}"
 _CLAIM_CONDITIONS = frozenset({"claim_is_ours", "claim_is_unconfirmed"})
 _LONGEST_REASON = 2000
 
@@ -63,8 +62,20 @@ class Claim:
             )
         )
 
-    def begin_writing(self) -> None:
-        """Fix the manifest before the first row is written.
+    def cleaning(self) -> Cleaning:
+        """Return the rules to clean the batch by: those of its first load, or else the model's of today.
+
+        Raises:
+            SchemaError: They cannot be read.
+        """
+        kept = self._batch().cleaning
+        return Cleaning.from_argument(self._arguments.cleaning) if kept is None else Cleaning.parse(kept)
+
+    def begin_writing(self, cleaning: Cleaning) -> None:
+        """Fix the manifest and the cleaning rules before the first row is written.
+
+        Args:
+            cleaning: What `cleaning` returned, by which the rows were judged.
 
         Raises:
             ClaimNotHeldError: The claim was lost meanwhile.
@@ -75,13 +86,16 @@ class Claim:
                 self._batch(),
                 token=self._arguments.claim_token,
                 manifest_digest=self._arguments.manifest_digest,
-                cleaning=NO_CLEANING,
+                cleaning=cleaning.to_text(),
                 now=self._now(),
             )
         )
 
-    def complete(self) -> None:
+    def complete(self, expire_at: int) -> None:
         """Declare the batch loaded, which ends the claim.
+
+        Args:
+            expire_at: Until when all of its items live, seconds since 1970.
 
         Raises:
             ClaimNotHeldError: The claim was lost meanwhile.
@@ -90,7 +104,7 @@ class Claim:
             lambda: load_rules.complete_load(
                 self._batch(),
                 token=self._arguments.claim_token,
-                expire_at=datetime.fromtimestamp(self._arguments.items_expire_at, UTC),
+                expire_at=datetime.fromtimestamp(expire_at, UTC),
                 now=self._now(),
                 retention=self._retention(),
             )

@@ -1,8 +1,8 @@
-"""One part on its way into the online table, and back: written, then read and compared."""
+"""One part on its way into the online table, and back: written, or found written, then read and compared."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,9 @@ from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.row import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from glue_scripts.acknowledgement import Acknowledgement
     from glue_scripts.online_loader import WrittenItem
 
 # DynamoDB's own limit of a request.
@@ -45,7 +46,8 @@ class OnlineTask:
         table: The online table.
         items_expire_at: The items' TTL, seconds since 1970.
         units_per_second: The most write units to consume; None for no limit.
-        verify: `full` or `sample`.
+        verify: `full`, `sample` or `scan`.
+        acknowledgement: What is left on S3 once DynamoDB has all of the part; None for nothing.
     """
 
     source: PartSource
@@ -53,15 +55,30 @@ class OnlineTask:
     items_expire_at: int
     units_per_second: float | None
     verify: str
+    acknowledgement: Acknowledgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PartWritten:
-    """What DynamoDB took of one part."""
+    """What DynamoDB took of one part.
+
+    Attributes:
+        key: The part's key.
+        acknowledged: Its rows that are in the online table.
+        counts: What was written.
+        expire_at: The TTL that each of its items has at least, seconds since 1970.
+        was_found: Whether an earlier attempt had written it: all its rows were read back instead.
+    """
 
     key: str
     acknowledged: RowTally
     counts: WriteCounts
+    expire_at: int
+    was_found: bool = False
+
+
+class DifferentRowError(LoadFailedError):
+    """A row of the online table is missing, or is not the one that was written."""
 
 
 def accepted_rows(source: PartSource) -> Iterator[Row]:
@@ -71,16 +88,34 @@ def accepted_rows(source: PartSource) -> Iterator[Row]:
 
 def is_in_sample(row: Row, verify: str) -> bool:
     """Return whether a row is to be read back."""
-    return verify == "full" or row.checksum % SAMPLE_ONE_IN == 0
+    return verify != "sample" or row.checksum % SAMPLE_ONE_IN == 0
 
 
 def write_part(task: OnlineTask) -> PartWritten:
-    """Write a part's rows into the online table.
+    """Write a part's rows into the online table, or find that an earlier attempt at the batch has done so.
 
     Raises:
         LoadFailedError: As `OnlineWriter.write_items`.
     """
-    return write_rows(task, read_rows(task.source, client("s3")))
+    s3, acknowledgement = client("s3"), task.acknowledgement
+    expiry = acknowledgement.earlier_expiry(s3) if acknowledgement else None
+    found = None if expiry is None else _found_part(replace(task, items_expire_at=expiry))
+    if found is not None:
+        return found
+    written = write_rows(task, read_rows(task.source, s3))
+    if acknowledgement is not None:
+        acknowledgement.leave(s3, written.acknowledged)
+    return written
+
+
+def _found_part(task: OnlineTask) -> PartWritten | None:
+    """Return a part whose rows are all in the table, and live long enough; None if one is not."""
+    try:
+        tally = _compared(task, accepted_rows(task.source))
+    except DifferentRowError:
+        return None
+    came_through(tally.rows)
+    return PartWritten(task.source.part.key, tally, WriteCounts(), task.items_expire_at, was_found=True)
 
 
 def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> PartWritten:
@@ -112,7 +147,8 @@ def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> PartWritt
             model=source.model,
             batch_id=source.batch_id,
         )
-    return PartWritten(source.part.key, RowTally(rows=passed, checksum=checksum), writer.counts)
+    tally = RowTally(rows=passed, checksum=checksum)
+    return PartWritten(source.part.key, tally, writer.counts, task.items_expire_at)
 
 
 def verify_part(task: OnlineTask) -> int:
@@ -121,23 +157,37 @@ def verify_part(task: OnlineTask) -> int:
     Raises:
         LoadFailedError: A row is missing or altered, or could not be read in time.
     """
-    source = task.source
-    rows = (row for row in accepted_rows(source) if is_in_sample(row, task.verify))
-    items, verified = OnlineItems(source.schema), 0
+    rows = (row for row in accepted_rows(task.source) if is_in_sample(row, task.verify))
+    return _compared(task, rows, came_through).rows
+
+
+def _compared(
+    task: OnlineTask, rows: Iterator[Row], count: Callable[[int], object] | None = None
+) -> RowTally:
+    """Compare rows with what the table holds of them; return how many there were, and their checksum.
+
+    Raises:
+        DifferentRowError: One is missing or altered, or expires too early.
+        LoadFailedError: They could not be read in time.
+    """
+    source, items = task.source, OnlineItems(task.source.schema)
+    verified = checksum = 0
     while expected := {row.key: row for row in islice(rows, _READ_KEYS)}:
         found = {item[KEY_ATTRIBUTE]["S"]: item for item in _read_items(task, list(expected))}
         for key, row in expected.items():
             fault = _fault(items, row, found.get(key), task)
             if fault:
-                raise LoadFailedError(
+                raise DifferentRowError(
                     f"{task.table} was read back, and the row {key[:100]!r} of {source.part.key} {fault}",
                     remedy="Find out who else writes into the table, then load the batch again",
                     model=source.model,
                     batch_id=source.batch_id,
                 )
+            checksum += row.checksum
         verified += len(expected)
-        came_through(len(expected))
-    return verified
+        if count is not None:
+            count(len(expected))
+    return RowTally(rows=verified, checksum=checksum)
 
 
 def _fault(items: OnlineItems, row: Row, item: Any, task: OnlineTask) -> str | None:
@@ -147,7 +197,8 @@ def _fault(items: OnlineItems, row: Row, item: Any, task: OnlineTask) -> str | N
         stored = items.read(item)
     except DamagedItemError as error:
         return f"is damaged: {error.what}"
-    if stored.row != row or not stored.is_intact or stored.batch_id != task.source.batch_id:
+    is_same = stored.row == row and stored.row_checksum == row.checksum and stored.is_intact
+    if not is_same or stored.batch_id != task.source.batch_id:
         return "is not what was written"
     # A later expiry is another load's of the same batch, and does no harm.
     return "expires too early" if stored.expires_at < task.items_expire_at else None

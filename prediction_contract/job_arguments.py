@@ -22,7 +22,7 @@ CONTAINER_ARGUMENT_LENGTH = 256
 MOST_CONTAINER_ARGUMENTS = 100
 ENVIRONMENT_VALUE_LENGTH = 256
 
-VERIFY_MODES = ("full", "sample")
+VERIFY_MODES = ("full", "sample", "scan")
 
 # Anything a shell, an SQL statement or an ARN may hold, but no spaces and no leading '-': values stay values.
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,254}")
@@ -83,6 +83,7 @@ _WORD_FORM = _matching(
     _WORD, "1 to 255 letters, digits and '_.:/=+@,-', beginning with a letter, digit or '_'"
 )
 _IDENTIFIER_FORM = _matching(_IDENTIFIER, "an identifier of letters, digits and underscores")
+_BASE64_FORM = _matching(re.compile("[A-Za-z0-9_=-]{1,200000}"), "text in Base64")
 _DIGEST_FORM = _matching(_DIGEST, "a SHA-256 in lower-case hex")
 
 
@@ -187,10 +188,13 @@ class LoadArguments(JobArguments):
         snowflake_warehouse: The virtual warehouse that runs the load.
         snowflake_stage: The external stage over the bucket.
         report_key: Where the report goes.
-        verify: `full` reads every row back, `sample` some.
+        verify: `full` reads every row back, `sample` some; `scan` does as `full`, and then looks through the
+            whole online table for items that the batch does not have.
         quarantine_rows: So many refused rows never refuse the batch.
         quarantine_rate: Nor does this share of the rows; the larger of both counts.
-        write_rate: DynamoDB write units a second at most; None for no limit.
+        max_write_units_per_second: Of DynamoDB, by the whole job; None for no limit.
+        cleaning: The model's cleaning rules, as `Cleaning.to_argument` writes them; None for none.
+        dagster_run_id: The run that waits for the job run; None outside Dagster.
     """
 
     model: str = _argument(ModelName)
@@ -212,7 +216,9 @@ class LoadArguments(JobArguments):
     verify: str = _argument(_verify_mode, "full")
     quarantine_rows: int = _argument(_whole(0), 10)
     quarantine_rate: Decimal = field(default=_QUARANTINE_RATE, metadata={"parse": _rate})
-    write_rate: int | None = _argument(_whole(1), None)
+    max_write_units_per_second: int | None = _argument(_whole(1), None)
+    cleaning: str | None = _argument(_BASE64_FORM, None)
+    dagster_run_id: str | None = _argument(_WORD_FORM, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,8 +52,9 @@ class StoreReport:
         table: The table's name.
         rows: What is stored.
         verified_rows: How many rows were read back and found equal.
-        details: Of the store's own: `write_units`, `write_units_per_second` and `retried_items` of DynamoDB,
-            `query_ids` of Snowflake.
+        details: Of the store's own: `write_units`, `write_units_per_second`, `retried_items`, `found_rows`
+            (those that an earlier attempt had written, all read back) and, after a scan, `scan_read_units` of
+            DynamoDB; `query_ids` of Snowflake.
     """
 
     table: str
@@ -84,7 +85,7 @@ class LoadReport:
         manifest_digest: The manifest that was loaded.
         started_at: When the job run began, as `moments` writes it.
         ended_at: When the report was written.
-        items_expire_at: The items' TTL, seconds since 1970.
+        items_expire_at: Until when all its items live, seconds since 1970.
         reason: Why it was refused or failed; None if loaded.
         expected: Rows and checksum that the manifest promises; None if it could not be read.
         parts: By part, in the manifest's order; empty unless loaded.

@@ -156,14 +156,40 @@ def reports_prefix(model: str, batch_id: str) -> str:
     return f"reports/{ModelName(model)}/{BatchId(batch_id)}/"
 
 
+def acknowledgement_key(model: str, batch_id: str, number: int) -> str:
+    """Return the key of what is left once DynamoDB has acknowledged all of one JSON part, counting from 0.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"{reports_prefix(model, batch_id)}acknowledged/part-{_part_number(number)}.json"
+
+
+def acknowledgements_prefix(model: str, batch_id: str) -> str:
+    """Return the prefix of what loads of a batch leave of each JSON part that DynamoDB has acknowledged.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"{reports_prefix(model, batch_id)}acknowledged/"
+
+
+def batch_quarantine_prefix(model: str, batch_id: str) -> str:
+    """Return the prefix of the rows that all attempts to load a batch refused.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"quarantine/{ModelName(model)}/batch={BatchId(batch_id)}/"
+
+
 def quarantine_prefix(model: str, batch_id: str, attempt: int) -> str:
     """Return the prefix of the rows that one attempt to load a batch refused.
 
     Raises:
         InvalidNameError: An argument has another form.
     """
-    attempt = validated_attempt(attempt)
-    return f"quarantine/{ModelName(model)}/batch={BatchId(batch_id)}/attempt={attempt}/"
+    return f"{batch_quarantine_prefix(model, batch_id)}attempt={validated_attempt(attempt)}/"
 
 
 def quarantine_key(model: str, batch_id: str, attempt: int, number: int) -> str:

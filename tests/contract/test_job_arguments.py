@@ -45,10 +45,10 @@ LOADS = st.builds(
     snowflake_warehouse=IDENTIFIERS,
     snowflake_stage=IDENTIFIERS,
     report_key=KEYS,
-    verify=st.sampled_from(["full", "sample"]),
+    verify=st.sampled_from(["full", "sample", "scan"]),
     quarantine_rows=st.integers(0, 100),
     quarantine_rate=st.decimals(0, 1, places=6),
-    write_rate=st.none() | COUNTS,
+    max_write_units_per_second=st.none() | COUNTS,
 )
 SCORES = st.builds(
     ScoreArguments,

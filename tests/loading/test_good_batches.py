@@ -149,7 +149,7 @@ def test_batches_of_a_model_stand_side_by_side(
     first = platform.builder.write(flights(20))
     load(platform.claim(first))
     second = platform.builder.write(flights(25), batch_id=OTHER_BATCH)
-    load(platform.claim(second, verify="sample", write_rate=1000))
+    load(platform.claim(second, verify="sample", max_write_units_per_second=1000))
     check_stores(platform, first)
     check_stores(platform, second)
 

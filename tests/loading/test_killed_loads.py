@@ -29,6 +29,7 @@ STEPS = [
     ("COPY", 1),
     ("TransactWriteItems", 2),  # writing has begun
     ("BatchWriteItem", 2),  # some items are there
+    ("PUT reports", 1),  # the part is acknowledged, and found written from now on
     ("INSERT", 2),  # inside of the transaction
     ("COMMIT", 1),
     ("DROP", 3),  # what the one before left is gone, and its own staging table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from glue_scripts import batch_load
+from glue_scripts import online_load
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
 from glue_scripts.online_table import OnlineTask, PartWritten, verify_part, write_part
 from glue_scripts.part_lines import sources
@@ -122,7 +122,7 @@ def test_a_part_of_which_less_was_acknowledged_than_accepted_fails_the_load(
         acknowledged = replace(whole.acknowledged, rows=whole.acknowledged.rows - 1)
         return replace(whole, acknowledged=acknowledged)
 
-    monkeypatch.setattr(batch_load, "write_part", lose_a_row)
+    monkeypatch.setattr(online_load, "write_part", lose_a_row)
     with pytest.raises(LoadFailedError, match=r"acknowledged 119 rows of .*part-00000.* 120 were accepted"):
         load(platform.claim(written))
     assert platform.record().load_state == "done"

@@ -88,8 +88,8 @@ def test_a_load_whose_completion_was_not_answered_keeps_its_report(
     arguments = platform.claim(written)
     complete = Claim.complete
 
-    def lose_the_answer(claim: Claim) -> None:
-        complete(claim)
+    def lose_the_answer(claim: Claim, expire_at: int) -> None:
+        complete(claim, expire_at)
         raise ReadTimeoutError(endpoint_url="http://127.0.0.1")
 
     monkeypatch.setattr(Claim, "complete", lose_the_answer)
