@@ -70,7 +70,7 @@ def pictures(declaration: ModelDeclaration, batch_id: str, found: Examination) -
                 f"Distribution of {each.column}",
                 distribution_svg(
                     each.column,
-                    each.edges,
+                    each.ends,
                     Series(f"batch {batch_id}", each.batch),
                     Series(f"live {found.live_batch_id}", each.live) if each.live else None,
                 ),

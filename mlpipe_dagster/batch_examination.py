@@ -37,10 +37,10 @@ _PICTURE_ENDS = (0.01, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class ColumnPicture:
-    """One column's distributions over bars of equal width."""
+    """One column's distributions over bars of equal width; `ends` tells what the outer bars stand for."""
 
     column: str
-    edges: tuple[float, ...]
+    ends: tuple[str, str] | None
     batch: Distribution
     live: Distribution | None
 
@@ -163,9 +163,8 @@ class Examiner:
                 batch, live = of_batch[batch_id], of_batch.get(live_batch_id or "")
                 if live is not None and bins:
                     indices[name] = stability_index(live[0], batch[0])
-                pictures.append(
-                    ColumnPicture(name, picture_edges[name], batch[1], None if live is None else live[1])
-                )
+                ends = _ends(column, picture_edges[name])
+                pictures.append(ColumnPicture(name, ends, batch[1], None if live is None else live[1]))
         return indices, pictures
 
     def _edges(
@@ -200,6 +199,12 @@ def _even_edges(low: Any, high: Any) -> tuple[float, ...]:
         return ()
     width = (float(high) - float(low)) / (_PICTURE_BARS - 2)
     return distinct_edges([float(low) + width * number for number in range(_PICTURE_BARS - 1)])
+
+
+def _ends(column: Column, edges: Sequence[float]) -> tuple[str, str] | None:
+    if column.type.kind is Kind.BOOLEAN:
+        return "false", "true"
+    return (f"{edges[0]:.4g}", f"{edges[-1]:.4g}") if edges else None
 
 
 def _chunks(columns: Sequence[Column], size: int) -> Iterator[Sequence[Column]]:

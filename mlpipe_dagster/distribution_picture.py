@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -20,13 +19,13 @@ class Series(NamedTuple):
     distribution: Distribution
 
 
-def distribution_svg(column: str, edges: Sequence[float], batch: Series, live: Series | None) -> str:
+def distribution_svg(column: str, ends: tuple[str, str] | None, batch: Series, live: Series | None) -> str:
     """Return a bar chart: per bin the share of rows, the live batch's bars behind.
 
     Args:
         column: Its title.
-        edges: Between the bins.
-        batch: The batch's distribution over them.
+        ends: What the first and the last bar stand for, if there is anything to tell.
+        batch: The batch's distribution.
         live: The live batch's, if there is one.
     """
     shown = [(live, _LIVE, 1.0), (batch, _BATCH, 0.55)] if live else [(batch, _BATCH, 0.55)]
@@ -43,16 +42,16 @@ def distribution_svg(column: str, edges: Sequence[float], batch: Series, live: S
         for number, (series, colour, _) in enumerate(reversed(shown))
         if series
     )
-    ends = (
-        f'<text x="{_MARGIN}" y="{_HEIGHT - 6}">{edges[0]:.4g}</text>'
-        f'<text x="{_WIDTH - _MARGIN}" y="{_HEIGHT - 6}" text-anchor="end">{edges[-1]:.4g}</text>'
-        if edges
+    scale = (
+        f'<text x="{_MARGIN}" y="{_HEIGHT - 6}">{escape(ends[0])}</text>'
+        f'<text x="{_WIDTH - _MARGIN}" y="{_HEIGHT - 6}" text-anchor="end">{escape(ends[1])}</text>'
+        if ends
         else ""
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="10">'
-        f"<title>{escape(column)}</title>{legend}{bars}{ends}</svg>"
+        f"<title>{escape(column)}</title>{legend}{bars}{scale}</svg>"
     )
 
 

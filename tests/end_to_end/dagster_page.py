@@ -53,6 +53,20 @@ class DagsterPage:
         for text in shown:
             expect(node).to_contain_text(text, timeout=_SEEN_MILLISECONDS)
 
+    def see_plot(self, entry: str, of: str) -> None:
+        """Open a plot among an asset's metadata, and wait until the browser has drawn it.
+
+        Args:
+            entry: The metadata's key.
+            of: The plot's text.
+        """
+        row = self.page.locator("tr").filter(has_text=entry).first
+        row.get_by_text("Show Markdown").click(timeout=_SEEN_MILLISECONDS)
+        plot = self.page.get_by_role("dialog").get_by_role("img", name=of)
+        expect(plot).to_be_visible(timeout=_SEEN_MILLISECONDS)
+        # A picture that the page refuses or cannot read is visible as a frame without any size of its own.
+        expect(plot).not_to_have_js_property("naturalWidth", 0, timeout=_SEEN_MILLISECONDS)
+
     def picture(self, name: str) -> None:
         """Keep what is seen as `build/pictures/<name>.png`."""
         PICTURES.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from infra.local.demo.dagster_runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(900)]
-DAY = "2013-02-01"
+DAY, NEXT_DAY = "2013-02-01", "2013-02-02"
 KINDS = {
     "features": {"sagemaker", "parquet"},
     "predictions": {"sagemaker", "deltalake", "json"},
@@ -111,6 +111,19 @@ def test_the_lineage_shows_a_models_way(
     page.see_asset("snowflake", "Passed", "Snowflake")
     page.see_asset("publication", "365 partitions")
     page.picture(f"lineage_{model}")
+
+
+def test_a_publication_shows_its_distributions(
+    run_again: str, stack: DevelopmentStack, page: DagsterPage
+) -> None:
+    """What a publication changed can be seen: each column's distribution beside that of the batch before."""
+    assert run_again
+    newer = stack.score("flight_delay", NEXT_DAY)
+    wait_until(lambda: stack.is_live("flight_delay", newer), seconds=RUN_SECONDS, what=f"{newer} is live")
+    page.open("/assets/flight_delay/publication")
+    page.see(newer)
+    page.see_plot("distribution_delay_probability", "Distribution of delay_probability")
+    page.picture("distribution")
 
 
 def test_the_graph_is_the_designs(stack: DevelopmentStack) -> None:

@@ -99,6 +99,8 @@ def test_bounds_and_shares_are_met_where_they_are_reached() -> None:
 
 def test_a_picture_holds_no_markup_of_others() -> None:
     """What stands in a name is shown as text."""
-    svg = distribution_svg("a<b", (0.0, 1.0), Series('"><script>', Distribution((1, 2, 3), 0)), None)
+    svg = distribution_svg("a<b", ("0", "1"), Series('"><script>', Distribution((1, 2, 3), 0)), None)
     assert "<script" not in svg
     assert svg.count("<rect") == 3
+    assert ">0</text>" in svg
+    assert ">1</text>" in svg
