@@ -15,8 +15,10 @@ from botocore.exceptions import ClientError
 
 from glue_scripts.errors import BatchFaultError
 from glue_scripts.missing_objects import is_missing
+from prediction_contract.cleaning import NO_CLEANING, Cleaning
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.row import LINE_BYTES, Row, refused_checksum, row_contract
+from prediction_contract.row_cleaning import row_cleaning
 from prediction_contract.schema import PredictionSchema
 
 if TYPE_CHECKING:
@@ -42,8 +44,10 @@ class PartSource:
         batch_id: The batch.
         bucket: The bucket.
         part: What the manifest says of the part.
-        schema: The batch's columns.
+        schema: The columns that the stores hold.
         duplicates: Digests (`key_digest`) of keys that several rows of the batch have.
+        written: The columns that the model wrote; None if they are those of the stores.
+        cleaning: What makes the one of the other.
     """
 
     model: str
@@ -52,6 +56,8 @@ class PartSource:
     part: JsonPart
     schema: PredictionSchema
     duplicates: frozenset[bytes] = frozenset()
+    written: PredictionSchema | None = None
+    cleaning: Cleaning = NO_CLEANING
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,22 @@ class RefusedLine:
     is_cut: bool
 
 
-def sources(manifest: Manifest, duplicates: frozenset[bytes] = frozenset()) -> list[PartSource]:
+def sources(
+    manifest: Manifest, duplicates: frozenset[bytes] = frozenset(), cleaning: Cleaning = NO_CLEANING
+) -> list[PartSource]:
     """Return a source for each part of a manifest, in its order."""
+    stored = cleaning.stored_schema(manifest.schema)
     return [
-        PartSource(manifest.model, manifest.batch_id, manifest.bucket, part, manifest.schema, duplicates)
+        PartSource(
+            manifest.model,
+            manifest.batch_id,
+            manifest.bucket,
+            part,
+            stored,
+            duplicates,
+            manifest.schema,
+            cleaning,
+        )
         for part in manifest.json_parts
     ]
 
@@ -89,12 +107,16 @@ def key_digest(key: str) -> bytes:
 
 
 def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
-    """Yield each line of a part, in order, as the row that both stores can hold or as a refused line.
+    """Yield each line of a part, in order, as the row that both stores hold or as a refused line.
+
+    A row that cannot be cleaned is refused under the checksum of the row as written, as Delta has it.
 
     Raises:
         BatchFaultError: The part is missing, is not what the manifest says, or has more or fewer rows.
     """
-    accept = row_contract(source.schema).accept
+    written = source.written or source.schema
+    accept = row_contract(written).accept
+    cleaner = row_cleaning(written, source.cleaning)
     duplicates = source.duplicates
     number = 0
     with _verified(source, s3) as file:
@@ -108,6 +130,12 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
                 except InvalidRowError as error:
                     yield _refused(number, error.reason, error.what, refused_checksum(line), line)
                     continue
+                if cleaner is not None:
+                    try:
+                        row = cleaner.clean(row)
+                    except InvalidRowError as error:
+                        yield _refused(number, error.reason, error.what, row.checksum, line)
+                        continue
                 if duplicates and key_digest(row.key) in duplicates:
                     what = f"Several rows of the batch have the {source.schema.key} {row.key[:100]!r}"
                     yield _refused(number, "duplicate_key", what, row.checksum, line)

@@ -12,6 +12,7 @@ from glue_scripts.errors import BatchFaultError
 from glue_scripts.part_lines import PartSource, RefusedLine, key_digest, read_rows, sources
 from glue_scripts.row_counter import COUNTED_ROWS, came_through
 from prediction_contract.canonical_json import batch_checksum
+from prediction_contract.cleaning import NO_CLEANING
 from prediction_contract.registry.load_rules import RowTally
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from glue_scripts.engine import Engine
+    from prediction_contract.cleaning import Cleaning
     from prediction_contract.manifest import Manifest
 
 NOTHING = RowTally(rows=0, checksum=0)
@@ -66,10 +68,12 @@ class Survey:
         parts: By part.
         duplicates: Digests of the keys that several rows have, as many as refuse the batch at most; all their
             rows count as refused.
+        cleaning: The rules that the rows were cleaned by.
     """
 
     parts: list[PartSurvey]
     duplicates: frozenset[bytes]
+    cleaning: Cleaning = NO_CLEANING
 
     @property
     def accepted(self) -> RowTally:
@@ -150,13 +154,16 @@ def allowed_refusals(rows: int, quarantine_rows: int, quarantine_rate: Decimal) 
     return max(quarantine_rows, int(rows * quarantine_rate))
 
 
-def survey_batch(manifest: Manifest, engine: Engine, allowed: int) -> Survey:
+def survey_batch(
+    manifest: Manifest, engine: Engine, allowed: int, cleaning: Cleaning = NO_CLEANING
+) -> Survey:
     """Return what a batch's parts hold.
 
     Args:
         manifest: The validated manifest.
         engine: Runs the parts.
         allowed: How many rows may be refused.
+        cleaning: The rules to clean the rows by.
 
     Raises:
         BatchFaultError: A part is at fault, or the rows are not those that the manifest promises.
@@ -165,17 +172,18 @@ def survey_batch(manifest: Manifest, engine: Engine, allowed: int) -> Survey:
     kept = allowed + 1
     parts: list[PartSurvey] = []
     with spilled_digests() as digests:
-        for part in engine.run(survey_part, [PartTask(source, kept) for source in sources(manifest)]):
+        first = [PartTask(source, kept) for source in sources(manifest, cleaning=cleaning)]
+        for part in engine.run(survey_part, first):
             for run in part.key_digests:
                 digests.add(run)
             parts.append(replace(part, key_digests=[]))
         # Each has two rows at least, so with so many the batch is refused, whatever the others are.
         doubled = digests.doubled(kept)
-    survey = Survey(parts, doubled)
+    survey = Survey(parts, doubled, cleaning)
     if survey.duplicates:
-        again = [PartTask(source, kept) for source in sources(manifest, survey.duplicates)]
+        again = [PartTask(source, kept) for source in sources(manifest, survey.duplicates, cleaning)]
         parts = [replace(part, key_digests=[]) for part in engine.run(survey_part, again)]
-        survey = Survey(parts, survey.duplicates)
+        survey = replace(survey, parts=parts)
     _check_checksum(manifest, survey)
     refused = survey.refused.rows
     if refused > allowed:

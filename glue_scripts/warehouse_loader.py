@@ -12,6 +12,7 @@ from snowflake.connector.errors import Error as SnowflakeError
 from glue_scripts.errors import BatchFaultError, ClaimNotHeldError, LoadFailedError
 from glue_scripts.load_records import LoadRecord
 from prediction_contract.canonical_json import batch_checksum
+from prediction_contract.cleaning import NO_CLEANING
 from prediction_contract.load_report import StoreReport
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.warehouse_load import WarehouseLoad
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from glue_scripts.survey import Survey
+    from prediction_contract.cleaning import Cleaning
     from prediction_contract.job_arguments import LoadArguments
     from prediction_contract.manifest import Manifest
     from prediction_contract.row import Row
@@ -39,6 +41,7 @@ def query_tag(arguments: LoadArguments, job_run_id: str) -> str:
         "batch_id": arguments.batch_id,
         "attempt": arguments.load_attempt,
         "job_run_id": job_run_id,
+        "dagster_run_id": arguments.dagster_run_id,
     }
     return json.dumps(tag)
 
@@ -52,6 +55,7 @@ class WarehouseLoader:
         arguments: The load's.
         job_run_id: Names the staging tables.
         integration: The storage integration to make the stage with; None if it needs none.
+        cleaning: What makes the table's rows of those of the Delta files.
     """
 
     def __init__(
@@ -62,13 +66,16 @@ class WarehouseLoader:
         job_run_id: str,
         *,
         integration: str | None,
+        cleaning: Cleaning = NO_CLEANING,
     ) -> None:
         self._connection = connection
         self._manifest = manifest
         self._stage = arguments.snowflake_stage
         self._integration = integration
-        self._table = WarehouseTable(manifest.model, manifest.schema)
-        self._load = WarehouseLoad(self._table, manifest.batch_id, job_run_id)
+        self._table = WarehouseTable(manifest.model, cleaning.stored_schema(manifest.schema))
+        self._load = WarehouseLoad(
+            self._table, manifest.batch_id, job_run_id, delivered=manifest.schema, cleaning=cleaning
+        )
         self._record = LoadRecord(
             self._table, self._load, manifest.batch_id, arguments.load_attempt, datetime.now(UTC)
         )
@@ -182,7 +189,7 @@ class WarehouseLoader:
     def _verify_rows(self, rows: Iterable[Row]) -> int:
         verified = 0
         batch_id = self._manifest.batch_id
-        key_at = self._manifest.schema.names.index(self._manifest.schema.key)
+        key_at = self._table.schema.names.index(self._table.schema.key)
         for chunk in _chunks(rows):
             statement = self._table.read_back(batch_id, len(chunk))
             found = {values[key_at]: values for values in self._run("read_back", statement, list(chunk))}

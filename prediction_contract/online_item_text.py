@@ -42,12 +42,9 @@ class OnlineItemTexts:
         schema: The rows' schema.
         batch_id: The batch.
         expires_at: The items' TTL, seconds since 1970.
-        cleaned: Whether the rows were cleaned.
     """
 
-    def __init__(
-        self, schema: PredictionSchema, batch_id: str, expires_at: int, *, cleaned: bool = False
-    ) -> None:
+    def __init__(self, schema: PredictionSchema, batch_id: str, expires_at: int) -> None:
         attributes = attributes_of(schema)
         self._kinds = [(name, kind) for name, _, kind in attributes]
         members = [
@@ -56,17 +53,18 @@ class OnlineItemTexts:
         ]
         batch = f'"{BATCH_ATTRIBUTE}":{{"S":"{BatchId(batch_id)}"}}'
         own = f'{{{batch},"{EXPIRY_ATTRIBUTE}":{{"N":"{expires_at}"}},'
-        checksums = [CHECKSUM_ATTRIBUTE, STORED_CHECKSUM_ATTRIBUTE] if cleaned else [CHECKSUM_ATTRIBUTE]
-        members += [(f'"{attribute}":{{"N":"', '"}') for attribute in checksums]
-        self._template = Template(members, first=own)
-        self._cleaned = cleaned
+        checksum, stored_checksum = (
+            (f'"{attribute}":{{"N":"', '"}') for attribute in (CHECKSUM_ATTRIBUTE, STORED_CHECKSUM_ATTRIBUTE)
+        )
+        self._template = Template([*members, checksum], first=own)
+        self._cleaned_template = Template([*members, checksum, stored_checksum], first=own)
 
     def text(self, row: Row) -> str:
         """Return the item of a row of the schema."""
         pieces = row.pieces or self._pieces(row)
-        if self._cleaned:
-            return self._template.fill([*pieces, row.checksum, row.stored_checksum])
-        return self._template.fill([*pieces, row.checksum])
+        if row.stored_checksum is None:
+            return self._template.fill([*pieces, row.checksum])
+        return self._cleaned_template.fill([*pieces, row.checksum, row.stored_checksum])
 
     def _pieces(self, row: Row) -> list[str | None]:
         pieces: list[str | None] = []

@@ -158,7 +158,7 @@ def test_a_cleaned_row_stands_for_the_row_that_the_model_wrote() -> None:
     assert (row, row.key) == (plain, "F")
     assert (row.checksum, row.stored_checksum) == (written.checksum, plain.checksum)
     item = OnlineItems(schema).build(row, BATCH, 1)
-    assert json.loads(OnlineItemTexts(schema, BATCH, 1, cleaned=True).text(row)) == item
+    assert json.loads(OnlineItemTexts(schema, BATCH, 1).text(row)) == item
     stored = OnlineItems(schema).read(item)
     assert (stored.row, stored.row_checksum, stored.is_intact) == (plain, written.checksum, True)
     altered = OnlineItems(schema).read(item | {"seats": {"N": "101"}})

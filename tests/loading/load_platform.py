@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from prediction_contract.registry.records import BatchRecord
+    from prediction_contract.schema import PredictionSchema
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPIRY = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
@@ -167,9 +168,11 @@ class LoadPlatform:
         items = [item for page in pages for item in page["Items"]]
         return {item["entity_id"]["S"]: item for item in items if item["batch_id"]["S"] == batch_id}
 
-    def warehouse(self, batch_id: str = BATCH) -> list[tuple[Any, ...]]:
+    def warehouse(
+        self, batch_id: str = BATCH, schema: PredictionSchema = FULL_SCHEMA
+    ) -> list[tuple[Any, ...]]:
         """Return the batch's rows of the warehouse table, sorted by key."""
-        table = WarehouseTable(self.model, FULL_SCHEMA)
+        table = WarehouseTable(self.model, schema)
         with self._snowflake() as cursor:
             cursor.execute(table.create())
             cursor.execute(
