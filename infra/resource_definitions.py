@@ -58,6 +58,23 @@ def online_table(deployment: Deployment, model: str) -> TableDefinition:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ExpiryRule:
+    """What becomes of objects below a prefix with time.
+
+    Args:
+        name: The rule's name.
+        prefix: Ends in a slash.
+        expire_after_days: After which they are deleted; `None` for never.
+        archive_after_days: After which S3 keeps by itself what nobody reads for less; `None` for never.
+    """
+
+    name: str
+    prefix: str
+    expire_after_days: int | None = None
+    archive_after_days: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class BucketDefinition:
     """The data bucket: private, encrypted, owned by the account, telling EventBridge of every object."""
 
@@ -68,9 +85,19 @@ class BucketDefinition:
     object_ownership: Literal["BucketOwnerEnforced"] = "BucketOwnerEnforced"
     # Delta and the scoring script upload in parts; what a killed job leaves behind costs money unseen.
     abort_multipart_after_days: int = 2
-    # What a killed run has exchanged with its job, unless the run that adopted the job deleted it.
-    pipes_prefix: str = PIPES_PREFIX
-    pipes_objects_days: int = 7
+    # What was overwritten or deleted by a slip can be brought back for so long.
+    old_versions_days: int = 30
+    # Manifests, models and Delta files are named by later batches and by Snowflake: no rule takes them.
+    expiry_rules: tuple[ExpiryRule, ...] = (
+        # What a killed run has exchanged with its job, unless the run that adopted the job deleted it.
+        ExpiryRule("pipes-objects", PIPES_PREFIX, expire_after_days=7),
+        ExpiryRule("compute-logs", "compute-logs/", expire_after_days=90),
+        ExpiryRule("quarantine", "quarantine/", expire_after_days=180),
+        ExpiryRule("reports", "reports/", expire_after_days=400),
+        ExpiryRule("raw", "raw/", archive_after_days=60),
+        ExpiryRule("features", "features/", archive_after_days=60),
+        ExpiryRule("predictions", "predictions/", archive_after_days=60),
+    )
 
 
 def data_bucket(deployment: Deployment) -> BucketDefinition:
@@ -183,13 +210,19 @@ class GlueJobDefinition:
         }
 
 
-def load_job(deployment: Deployment, *, code_archive_key: str | None = None) -> GlueJobDefinition:
+def load_job(
+    deployment: Deployment,
+    *,
+    code_archive_key: str | None = None,
+    code_urls: tuple[str, str] | None = None,
+) -> GlueJobDefinition:
     """Return the load job.
 
     Args:
         deployment: Where.
         code_archive_key: Key of the packaged `glue_scripts` in the data bucket; `None` where the script runs
             from the checkout, as on the local stack.
+        code_urls: `s3://` addresses of script and package, if they lie elsewhere.
     """
     bucket = deployment.data_bucket
     arguments = {
@@ -200,10 +233,13 @@ def load_job(deployment: Deployment, *, code_archive_key: str | None = None) -> 
     }
     if code_archive_key is not None:
         arguments["--extra-py-files"] = f"s3://{bucket}/{code_archive_key}"
+    script = f"s3://{bucket}/{deployment.load_script_key}"
+    if code_urls is not None:
+        script, arguments["--extra-py-files"] = code_urls
     return GlueJobDefinition(
         name=deployment.load_job,
         role_arn=deployment.role_arn(deployment.glue_load_role),
-        script_location=f"s3://{bucket}/{deployment.load_script_key}",
+        script_location=script,
         default_arguments=arguments,
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from infra import resource_definitions, role_definitions
 from infra.local.provisioning import ProvisioningError, provision
-from infra.local.provisioning.stack import declared_models
+from infra.model_declarations import declared_models
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.resource_names import Deployment
 

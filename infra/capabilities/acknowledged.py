@@ -1,0 +1,52 @@
+"""Findings of the rules that a resource is left with, each with its reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+
+from infra.wildcards import wildcard_reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from constructs import IConstruct
+
+    from infra.policy_statements import Statement
+    from prediction_contract.resource_names import Deployment
+
+_PACK = "AwsSolutions"
+
+
+def acknowledge(resource: IConstruct, **reasons: str) -> None:
+    """Let findings of AWS Solutions' rules stand on one resource.
+
+    Args:
+        resource: The resource itself, so that nothing else is excused.
+        reasons: Why, by the rule's name after `AwsSolutions-`.
+    """
+    _acknowledge(resource, reasons)
+
+
+def acknowledge_wildcards(
+    resource: IConstruct, deployment: Deployment, statements: Iterable[Statement]
+) -> None:
+    """Let the stars of a role's statements stand, one by one, each with its reason.
+
+    Raises:
+        UnexplainedWildcardError: One has none.
+    """
+    found: dict[str, str] = {}
+    for statement in statements:
+        for pattern, reason in wildcard_reasons(deployment, statement).items():
+            found[pattern] = f"{found[pattern]}; {reason}" if pattern in found else reason
+    stars = {pattern: reason for pattern, reason in found.items() if "*" in pattern}
+    _acknowledge(resource, {f"IAM5[Resource::{pattern}]": reason for pattern, reason in stars.items()})
+
+
+def _acknowledge(resource: IConstruct, reasons: Mapping[str, str]) -> None:
+    acknowledgements = [
+        cdk.Acknowledgment(id=f"{_PACK}::{_PACK}-{rule}", reason=reason) for rule, reason in reasons.items()
+    ]
+    cdk.Validations.of(resource).acknowledge(*acknowledgements)

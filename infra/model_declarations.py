@@ -1,0 +1,51 @@
+"""Which models are declared, and what of a declaration decides what is provisioned; without Dagster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prediction_contract.resource_names import require_model_name
+
+DEFS = Path(__file__).resolve().parents[1] / "mlpipe_dagster" / "defs"
+_DEFAULT_PRODUCER = "dagster"
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredModel:
+    """What a model's declaration says about its resources.
+
+    Attributes:
+        name: The folder's.
+        produced_by: `dagster` or `sagemaker`.
+    """
+
+    name: str
+    produced_by: str = _DEFAULT_PRODUCER
+
+
+def declared_models(defs: Path = DEFS) -> tuple[str, ...]:
+    """Return the names of the models that are declared, one folder with a `defs.yaml` each, sorted.
+
+    Raises:
+        InvalidNameError: A folder's name is no model name.
+    """
+    return tuple(sorted(require_model_name(path.parent.name) for path in defs.glob("*/defs.yaml")))
+
+
+def model_declarations(defs: Path = DEFS) -> tuple[DeclaredModel, ...]:
+    """Return the declared models with what is provisioned for them.
+
+    Raises:
+        InvalidNameError: A folder's name is no model name.
+        yaml.YAMLError: A file is no YAML; `make check` tells where.
+    """
+    found = []
+    for name in declared_models(defs):
+        document: Any = yaml.safe_load((defs / name / "defs.yaml").read_text(encoding="utf-8"))
+        attributes = document.get("attributes") or {}
+        found.append(DeclaredModel(name, str(attributes.get("produced_by", _DEFAULT_PRODUCER))))
+    return tuple(found)

@@ -1,0 +1,252 @@
+"""One typed configuration per stage: accounts, regions, domain, sizes, hosts that may be called.
+
+A new stage is a new value here. Secrets have no place in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Literal
+
+from prediction_contract.resource_names import Deployment
+
+# What the load balancer takes in one claim.
+MOST_CLAIM_VALUES = 10
+_HOST = re.compile(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(=[a-z][a-z0-9_]{0,40})?")
+
+
+class StageSettingsError(Exception):
+    """A stage's configuration contradicts itself; the message says what to correct."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSettings:
+    """A region that serves the API.
+
+    Attributes:
+        name: AWS's name of it.
+        availability_zones: Named, so that nothing is looked up; two at least, as load balancers demand.
+    """
+
+    name: str
+    availability_zones: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DomainSettings:
+    """Where the API is found.
+
+    Attributes:
+        hosted_zone_id: Of the public zone that records are written to.
+        api_name: The name that clients use; regions answer below it as `<region>.<api_name>` too.
+    """
+
+    hosted_zone_id: str
+    api_name: str
+
+    def regional_name(self, region: str) -> str:
+        """Return the name of one region alone."""
+        return f"{region}.{self.api_name}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSettings:
+    """Whose tokens the API takes: of the stage's own Cognito pool, or of another issuer.
+
+    Attributes:
+        issuer: What a token's `iss` must be.
+        jwks_url: Where its keys are.
+        client_ids: The clients that may use the API.
+        single_models: Models that tokens may be for alone; ten scopes fit into the load balancer's rule.
+    """
+
+    issuer: str
+    jwks_url: str
+    client_ids: tuple[str, ...]
+    single_models: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSize:
+    """How much the API serves with.
+
+    Attributes:
+        warm_environments: Provisioned concurrency at least, which no cold start reaches.
+        most_warm_environments: At most; utilisation decides between.
+        requests_per_address: That one address may make in five minutes.
+        architecture: The function's processor.
+    """
+
+    warm_environments: int
+    most_warm_environments: int
+    requests_per_address: int
+    architecture: Literal["aarch64", "x86_64"] = "aarch64"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DagsterSize:
+    """What Dagster's services and database run on.
+
+    Attributes:
+        service_cpu: CPU units of each service's task.
+        service_memory_mb: Its memory.
+        run_cpu: CPU units of a run's task.
+        run_memory_mb: Its memory.
+        database_class: RDS's name of the machine.
+        database_gb: Its storage.
+        database_in_two_zones: Whether a standby waits in another zone.
+        nat_gateways: Ways out to Snowflake and others; one for each zone survives a zone's loss.
+    """
+
+    service_cpu: int
+    service_memory_mb: int
+    run_cpu: int
+    run_memory_mb: int
+    database_class: str
+    database_gb: int
+    database_in_two_zones: bool
+    nat_gateways: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SnowflakeTrust:
+    """What `DESC INTEGRATION` says, once the storage integration exists."""
+
+    user_arn: str
+    external_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StageSettings:
+    """Everything that differs between stages.
+
+    Attributes:
+        stage: Its name, part of every resource's.
+        account_id: The AWS account.
+        regions: The regions that serve; the first is home, the one that writes.
+        domain: Where the API is found.
+        tokens: Whose tokens it takes.
+        provider_origins: Third parties that the API may call, as `api_definitions.api_function` takes them.
+        public_documentation: Whether the API describes itself to those without a token.
+        api: Its size.
+        dagster: Dagster's size.
+        snowflake: Whom Snowflake comes as; None until the storage integration exists.
+        alarm_address: The e-mail address that alarms go to.
+        monthly_budget_dollars: Above which spending is told.
+        pointer_hours: How old a live batch may become before somebody is told.
+        deletion_protection: Whether what keeps data refuses to be deleted.
+    """
+
+    stage: str
+    account_id: str
+    regions: tuple[RegionSettings, ...]
+    domain: DomainSettings
+    tokens: TokenSettings
+    provider_origins: tuple[str, ...]
+    public_documentation: bool
+    api: ApiSize
+    dagster: DagsterSize
+    snowflake: SnowflakeTrust | None
+    alarm_address: str
+    monthly_budget_dollars: int
+    pointer_hours: int
+    deletion_protection: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.regions or len({region.name for region in self.regions}) != len(self.regions):
+            raise StageSettingsError(f"Stage {self.stage} names no region, or one twice. Name each once.")
+        if narrow := [each.name for each in self.regions if len(set(each.availability_zones)) < 2]:  # noqa: PLR2004
+            raise StageSettingsError(f"Give {', '.join(narrow)} two availability zones at least.")
+        if len(self.tokens.single_models) >= MOST_CLAIM_VALUES:
+            raise StageSettingsError(
+                f"The load balancer takes {MOST_CLAIM_VALUES} scopes, the one for all models among them. "
+                "Name fewer single models."
+            )
+        if wrong := [each for each in self.provider_origins if not _HOST.fullmatch(each)]:
+            raise StageSettingsError(
+                f"{', '.join(wrong)} is not https://host[:port] or https://host=provider."
+            )
+
+    @property
+    def home(self) -> RegionSettings:
+        """The region that writes."""
+        return self.regions[0]
+
+    @property
+    def serving_regions(self) -> tuple[str, ...]:
+        """The regions beside home."""
+        return tuple(region.name for region in self.regions[1:])
+
+    def deployment(self, region: str | None = None) -> Deployment:
+        """Return all names as seen from a region; home unless it is named."""
+        return Deployment(self.stage, self.account_id, region or self.home.name, self.home.name)
+
+
+def _cognito(region: str, pool_id: str, *client_ids: str) -> TokenSettings:
+    issuer = f"https://cognito-idp.{region}.amazonaws.com/{pool_id}"
+    return TokenSettings(issuer=issuer, jwks_url=f"{issuer}/.well-known/jwks.json", client_ids=client_ids)
+
+
+_REGIONS = (
+    RegionSettings(name="us-east-1", availability_zones=("us-east-1a", "us-east-1b", "us-east-1c")),
+    RegionSettings(name="us-west-2", availability_zones=("us-west-2a", "us-west-2b", "us-west-2c")),
+)
+_WEATHER = ("https://api.weather.example.com=weather",)
+
+DEV = StageSettings(
+    stage="dev",
+    account_id="111122223333",
+    regions=_REGIONS,
+    domain=DomainSettings(hosted_zone_id="Z00000000000000000DEV", api_name="predictions.dev.example.com"),
+    # Of the pool that the stack Data makes: its outputs name both after the first deployment.
+    tokens=_cognito("us-east-1", "us-east-1_000000DEV", "0000000000000000000000dev"),
+    provider_origins=_WEATHER,
+    public_documentation=True,
+    api=ApiSize(warm_environments=1, most_warm_environments=2, requests_per_address=3_000),
+    dagster=DagsterSize(
+        service_cpu=512,
+        service_memory_mb=2_048,
+        run_cpu=512,
+        run_memory_mb=2_048,
+        database_class="db.t4g.small",
+        database_gb=20,
+        database_in_two_zones=False,
+        nat_gateways=1,
+    ),
+    snowflake=None,
+    alarm_address="predictions-dev@example.com",
+    monthly_budget_dollars=600,
+    pointer_hours=72,
+    deletion_protection=True,
+)
+
+PROD = StageSettings(
+    stage="prod",
+    account_id="444455556666",
+    regions=_REGIONS,
+    domain=DomainSettings(hosted_zone_id="Z0000000000000000PROD", api_name="predictions.example.com"),
+    tokens=_cognito("us-east-1", "us-east-1_00000PROD", "000000000000000000000prod"),
+    provider_origins=_WEATHER,
+    public_documentation=False,
+    api=ApiSize(warm_environments=4, most_warm_environments=40, requests_per_address=30_000),
+    dagster=DagsterSize(
+        service_cpu=1_024,
+        service_memory_mb=4_096,
+        run_cpu=1_024,
+        run_memory_mb=4_096,
+        database_class="db.m7g.large",
+        database_gb=100,
+        database_in_two_zones=True,
+        nat_gateways=3,
+    ),
+    snowflake=SnowflakeTrust(
+        user_arn="arn:aws:iam::777788889999:user/snowflake-prod", external_id="PROD_SFCRole=2_EXAMPLE="
+    ),
+    alarm_address="predictions@example.com",
+    monthly_budget_dollars=5_000,
+    pointer_hours=36,
+    deletion_protection=True,
+)
+
+STAGES = {settings.stage: settings for settings in (DEV, PROD)}
