@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -137,3 +137,17 @@ class Response:
         else:
             answer["headers"] = headers
         return answer
+
+
+def longest_that_fits(entries: int, page: Callable[[int], Response]) -> Response:
+    """Return the page with as many entries as the load balancer takes: all, or half of them, or a quarter ...
+
+    Args:
+        entries: How many there are.
+        page: Makes the answer with so many of them, which says where the next one begins.
+    """
+    response = page(entries)
+    while entries > 1 and not response.fits:
+        entries //= 2
+        response = page(entries)
+    return response

@@ -15,9 +15,10 @@ from api_lambda.calls import Call, Services
 from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
 from api_lambda.enrichment import Enricher
 from api_lambda.http_connections import TRACE_ID, HttpConnections
-from api_lambda.online_store import BrokenPublicationError, OnlineStore
+from api_lambda.online_store import OnlineStore
 from api_lambda.provider_secrets import ProviderSecret
 from api_lambda.providers import Provider
+from api_lambda.publications import BrokenPublicationError, Publications
 from api_lambda.request_log import RequestLog
 from api_lambda.routes import Route, find_route
 from api_lambda.signing_keys import KeysUnavailableError, SigningKeys
@@ -51,11 +52,11 @@ LARGEST_HEADERS = 32_768
 def services_of(settings: Settings) -> Services:
     """Return everything that routes work with, by the settings; nothing is asked over the network yet."""
     connections = HttpConnections()
+    tables = DynamoDb(connections, settings)
     return Services(
         verifier=TokenVerifier(SigningKeys(connections, settings.jwks_url), settings),
-        store=OnlineStore(
-            DynamoDb(connections, settings), settings.deployment, pointer_seconds=settings.pointer_seconds
-        ),
+        publications=Publications(tables, settings.deployment, pointer_seconds=settings.pointer_seconds),
+        store=OnlineStore(tables, settings.deployment),
         enricher=Enricher(
             {
                 origin: Provider(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from api_lambda import problems
 from api_lambda.alb import decode_part
-from api_lambda.online_store import UnknownModelError
+from api_lambda.publications import UnknownModelError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.resource_names import require_model_name
 from prediction_contract.row import KEY_BYTES
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from api_lambda.alb import Request
     from api_lambda.auth import Reader, TokenVerifier
     from api_lambda.enrichment import Enricher
-    from api_lambda.online_store import LiveBatch, OnlineStore
+    from api_lambda.online_store import OnlineStore
+    from api_lambda.publications import LiveBatch, Publications
     from api_lambda.request_log import RequestLog
     from prediction_contract.schema import PredictionSchema
 
@@ -32,12 +33,14 @@ class Services:
 
     Attributes:
         verifier: Judges tokens.
-        store: Of this region.
+        publications: Of this region.
+        store: The same region's predictions.
         enricher: Calls third parties.
         public_documentation: Whether `/openapi.json` and `/docs` are answered without a token.
     """
 
     verifier: TokenVerifier
+    publications: Publications
     store: OnlineStore
     enricher: Enricher
     public_documentation: bool
@@ -82,7 +85,7 @@ class Call:
     def live(self, model: str) -> LiveBatch:
         """Return the batch that serves the request: to be asked for once, and used to the end."""
         with self.log.stage("pointer"):
-            live = self.services.store.live(model, self.until)
+            live = self.services.publications.live(model, self.until)
         self.log.serves(live)
         return live
 
@@ -103,7 +106,7 @@ class Call:
         Raises:
             ProblemError: It is there twice, empty, or lists too many.
         """
-        text = self._parameter(parameter)
+        text = self.text(parameter)
         if text is None:
             return None
         names = tuple(dict.fromkeys(text.split(",")))
@@ -117,15 +120,20 @@ class Call:
         Raises:
             ProblemError: It is none, or higher than the highest.
         """
-        text = self._parameter(parameter)
+        text = self.text(parameter)
         if text is None:
             return default
         if not _NUMBER.fullmatch(text) or int(text) > highest:
             raise problems.ProblemError(problems.INVALID_QUERY)
         return int(text)
 
-    def _parameter(self, name: str) -> str | None:
-        values = self.request.query.get(name)
+    def text(self, parameter: str) -> str | None:
+        """Return a query parameter's value; None without the parameter.
+
+        Raises:
+            ProblemError: It is there twice, or no UTF-8.
+        """
+        values = self.request.query.get(parameter)
         if not values:
             return None
         text = decode_part(values[0])

@@ -88,8 +88,8 @@ class ItemReader(Protocol):
         """
         ...
 
-    def table_names(self, prefix: str, *, most: int, until: float) -> list[str]:
-        """Return the names of tables that begin so, in order, `most` of them at most; else as `get_item`."""
+    def table_names(self, prefix: str, *, until: float) -> list[str]:
+        """Return the names of all tables that begin so, in order; else as `get_item`."""
         ...
 
 
@@ -163,18 +163,18 @@ class DynamoDb:
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
         return found
 
-    def table_names(self, prefix: str, *, most: int, until: float) -> list[str]:
+    def table_names(self, prefix: str, *, until: float) -> list[str]:
         """Return the tables' names; see `ItemReader`."""
         found: list[str] = []
         # A name of its own kind, so that what begins with it comes after.
         start: str | None = prefix
-        while start is not None and len(found) < most:
+        while start is not None:
             answer = self._call("ListTables", {"ExclusiveStartTableName": start}, until)
             names = answer.get("TableNames", [])
             found += [name for name in names if name.startswith(prefix)]
             beyond = bool(names) and not names[-1].startswith(prefix)
             start = None if beyond else answer.get("LastEvaluatedTableName")
-        return found[:most]
+        return found
 
     def _call(self, operation: str, request: Mapping[str, Any], until: float) -> dict[str, Any]:
         body = json.dumps(request).encode()

@@ -17,5 +17,5 @@ def healthz(_call: Call) -> Response:
 
 def readyz(call: Call) -> Response:
     """Answer Route 53: the region's store answers and its pointers can be read; a late batch is no fault."""
-    call.services.store.require_ready(call.until)
+    call.services.publications.require_ready(call.until)
     return Response(200, '{"status":"ready"}')

@@ -6,13 +6,13 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from api_lambda.alb import Response
+from api_lambda.alb import Response, longest_that_fits
 from api_lambda.calls import require_columns
 from api_lambda.predictions import provenance
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call
-    from api_lambda.online_store import LiveBatch
+    from api_lambda.publications import LiveBatch
     from prediction_contract.online_item import StoredPrediction
 
 DEFAULT_PAGE = 20
@@ -29,11 +29,11 @@ def get_history(call: Call) -> Response:
     limit = call.number("limit", DEFAULT_PAGE, LONGEST_PAGE)
     before = call.number("before", _HIGHEST_SEQUENCE, _HIGHEST_SEQUENCE)
     names = call.names("fields")
-    store = call.services.store
     live = call.live(model)
     require_columns(live.serving.schema, names)
+    publications, store = call.services.publications, call.services.store
     with call.log.stage("publications"):
-        published, following = store.published(live, before=before, most=limit, until=call.until)
+        published, following = publications.published(live, before=before, most=limit, until=call.until)
     with call.log.stage("items"):
         found = store.predictions_of(published, entity_id, call.until)
     now = time.time()
@@ -43,12 +43,17 @@ def get_history(call: Call) -> Response:
         # A superseded batch's items expire; DynamoDB may take days to remove them.
         kept = stored if stored is not None and stored.expires_at > now else None
         entries.append(f'{{"provenance":{provenance(batch)},{_value(batch, kept, names)}}}')
-    more = f',"next_before":{following}' if following is not None else ""
-    return Response(
-        200,
-        f'{{"model":{json.dumps(model)},"entity_id":{json.dumps(entity_id, ensure_ascii=False)},'
-        f'"history":[{",".join(entries)}]{more}}}',
-    )
+
+    def page(count: int) -> Response:
+        before = published[count - 1].sequence if count < len(published) else following
+        more = f',"next_before":{before}' if before is not None else ""
+        return Response(
+            200,
+            f'{{"model":{json.dumps(model)},"entity_id":{json.dumps(entity_id, ensure_ascii=False)},'
+            f'"history":[{",".join(entries[:count])}]{more}}}',
+        )
+
+    return longest_that_fits(len(published), page)
 
 
 def _value(batch: LiveBatch, stored: StoredPrediction | None, names: tuple[str, ...] | None) -> str:

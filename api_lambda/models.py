@@ -6,38 +6,57 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from api_lambda.alb import Response
-from api_lambda.calls import Call
-from api_lambda.online_store import BrokenPublicationError, UnknownModelError
+from api_lambda import problems
+from api_lambda.alb import Response, longest_that_fits
+from api_lambda.publications import MOST_MODELS, BrokenPublicationError
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.resource_names import require_model_name
 
 if TYPE_CHECKING:
-    from api_lambda.online_store import LiveBatch
+    from api_lambda.calls import Call
+    from api_lambda.publications import LiveBatch
 
 
 def list_models(call: Call) -> Response:
-    """Answer with every model that the reader may read and that has a live batch, by name."""
-    store, reader = call.services.store, call.reader
-    found: list[dict[str, Any]] = []
-    faults: list[str] = []
-    for model in store.models(call.until):
-        if reader is not None and not reader.may_read(model):
-            continue
-        try:
-            found.append(_document(store.live(model, call.until)))
-        except UnknownModelError:
-            continue
-        except BrokenPublicationError as error:
-            # One model's fault does not hide the others, and is not hidden itself.
-            faults.append(str(error))
-            found.append({"model": model, "problem": "urn:mlpipe:problem:internal-fault"})
+    """Answer with the models that the reader may read and that have a live batch, by name, a page of them."""
+    reader, after = call.reader, _after(call)
+    limit = call.number("limit", MOST_MODELS, MOST_MODELS)
+    with call.log.stage("models"):
+        names = call.services.publications.models(call.until)
+    left = [name for name in names if name > after and (reader is None or reader.may_read(name))]
+    shown = left[:limit]
+    with call.log.stage("pointer"):
+        found = call.services.publications.live_of(shown, call.until)
+    faults = [str(each) for each in found.values() if isinstance(each, BrokenPublicationError)]
     if faults:
         call.log.notes["fault"] = "; ".join(faults)
-    return Response(200, json.dumps({"models": found}, ensure_ascii=False))
+
+    def page(count: int) -> Response:
+        part = [_told(name, found[name]) for name in shown[:count] if name in found]
+        more = {"next_after": shown[count - 1]} if 0 < count < len(left) else {}
+        return Response(200, json.dumps({"models": part, **more}, ensure_ascii=False))
+
+    return longest_that_fits(len(shown), page)
 
 
 def get_model(call: Call) -> Response:
     """Answer with a model's live batch, its age, rows and columns."""
     return Response(200, json.dumps(_document(call.live(call.model())), ensure_ascii=False))
+
+
+def _after(call: Call) -> str:
+    name = call.text("after")
+    try:
+        return require_model_name(name) if name is not None else ""
+    except InvalidNameError as error:
+        raise problems.ProblemError(problems.INVALID_QUERY) from error
+
+
+def _told(model: str, live: LiveBatch | BrokenPublicationError) -> dict[str, Any]:
+    """Return a model's entry; one model's fault does not hide the others, and is not hidden itself."""
+    if isinstance(live, BrokenPublicationError):
+        return {"model": model, "problem": f"{problems.TYPE_PREFIX}{problems.INTERNAL_FAULT.kind}"}
+    return _document(live)
 
 
 def _document(live: LiveBatch) -> dict[str, Any]:

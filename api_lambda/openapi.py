@@ -8,6 +8,7 @@ from api_lambda import problems
 from api_lambda.history import DEFAULT_PAGE, LONGEST_PAGE
 from api_lambda.openapi_schemas import ENTITY_ID, MODEL_NAME, NAME, TEXT, schemas
 from api_lambda.predictions import MOST_FIELDS
+from api_lambda.publications import MOST_MODELS
 
 _JSON = "application/json"
 
@@ -82,7 +83,15 @@ def _own_paths(public_documentation: bool) -> dict[str, Any]:
 def _model_paths() -> dict[str, Any]:
     return {
         "/v1/models": {
-            "get": _operation("listModels", "What is live of every model", {"200": _ok("Models"), **_STORE})
+            "get": _operation(
+                "listModels",
+                "What is live of the models, by name",
+                {"200": _ok("Models"), **_STORE},
+                parameters=[
+                    _limit("How many models to look at", MOST_MODELS, MOST_MODELS),
+                    _query("after", "The next_after of the page before", MODEL_NAME),
+                ],
+            )
         },
         "/v1/models/{model}": {
             "parameters": [_path("model", MODEL_NAME)],
@@ -162,16 +171,7 @@ def _prediction_paths() -> dict[str, Any]:
                     **_refusals(problems.UNKNOWN_MODEL),
                 },
                 parameters=[
-                    _query(
-                        "limit",
-                        "How many publications to look at",
-                        {
-                            "type": "integer",
-                            "minimum": 1,
-                            "maximum": LONGEST_PAGE,
-                            "default": DEFAULT_PAGE,
-                        },
-                    ),
+                    _limit("How many publications to look at", LONGEST_PAGE, DEFAULT_PAGE),
                     _query(
                         "before",
                         "The next_before of the page before",
@@ -192,6 +192,11 @@ def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any
     # Lists are separated by commas.
     lists = {"style": "form", "explode": False} if schema.get("type") == "array" else {}
     return {"name": name, "in": "query", "description": description, "schema": schema, **lists}
+
+
+def _limit(description: str, highest: int, default: int) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": 1, "maximum": highest, "default": default}
+    return _query("limit", description, schema)
 
 
 def _content(description: str, kind: str, schema: dict[str, Any]) -> dict[str, Any]:

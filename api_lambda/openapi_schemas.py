@@ -72,8 +72,10 @@ def schemas() -> dict[str, Any]:
                 "models": {
                     "type": "array",
                     "items": {"anyOf": [model, _object({"model": MODEL_NAME, "problem": TEXT})]},
-                }
-            }
+                },
+                "next_after": MODEL_NAME,
+            },
+            optional=("next_after",),
         ),
         "Prediction": _object(
             {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from api_lambda.calls import Call
     from api_lambda.enrichment import Outcome
-    from api_lambda.online_store import LiveBatch
+    from api_lambda.publications import LiveBatch
     from prediction_contract.online_item import StoredPrediction
     from prediction_contract.serving import Enrichment
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from api_lambda.alb import Response
 from api_lambda.auth import InsufficientScopeError, InvalidTokenError, MissingTokenError
 from api_lambda.dynamodb import StoreRefusedError, StoreUnavailableError
-from api_lambda.online_store import BrokenPublicationError, UnknownEntityError, UnknownModelError
+from api_lambda.online_store import UnknownEntityError
+from api_lambda.publications import BrokenPublicationError, UnknownModelError
 from api_lambda.signing_keys import KeysUnavailableError
 from prediction_contract.online_item import DamagedItemError
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from api_lambda.online_store import LiveBatch
+    from api_lambda.publications import LiveBatch
 
 NAMESPACE = "mlpipe"
 _FAULT = 500

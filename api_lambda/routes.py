@@ -103,7 +103,7 @@ ROUTES = (
     _get("/readyz", health.readyz, public=True),
     _get("/openapi.json", documentation.openapi, documents=True),
     _get("/docs", documentation.docs, documents=True),
-    _get("/v1/models", models.list_models),
+    _get("/v1/models", models.list_models, "limit", "after"),
     _get("/v1/models/{model}", models.get_model),
     _post("/v1/models/{model}/predictions:batchGet", predictions.batch_get),
     _get("/v1/models/{model}/predictions/{entity_id}/history", history.get_history, *_HISTORY),

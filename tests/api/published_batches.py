@@ -22,6 +22,9 @@ from prediction_contract.schema import PredictionSchema
 from prediction_contract.serving import Enrichment, Serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prediction_contract.registry.transaction import Transaction
     from prediction_contract.resource_names import Deployment
 
 DAY = timedelta(days=1)
@@ -74,20 +77,13 @@ class PublishedModel:
     ) -> str:
         """Load, verify and publish a batch of these JSON lines; return its batch id."""
         batch_id, checksum = self._load(lines, partition, expires_at)
-        now = datetime.now(UTC)
         told = serving or Serving(SCHEMA, "v7", len(lines), checksum, enrichments).to_json()
-        self.registry.carry_out(
-            lambda: publication_rules.publish(
-                self._batch(batch_id),
-                self.registry.release(self.name, home_region=self.deployment.home),
-                Request(request_id=uuid.uuid4().hex, actor="test"),
-                now=now,
-                minimum_life=DAY,
-                retention=DAY,
-                serving=told,
-            )
-        )
+        self._release(publication_rules.publish, batch_id, told)
         return batch_id
+
+    def roll_back(self, batch_id: str) -> None:
+        """Make a batch live again that was live before."""
+        self._release(publication_rules.rollback, batch_id, Serving(SCHEMA, "v7", 1, "0").to_json())
 
     def load(self, *lines: str, partition: str = "2013-02-01") -> str:
         """Load and verify a batch that nobody publishes; return its batch id."""
@@ -103,6 +99,20 @@ class PublishedModel:
                 model=self.name,
                 held=True,
                 now=datetime.now(UTC),
+            )
+        )
+
+    def _release(self, rule: Callable[..., Transaction], batch_id: str, serving: str) -> None:
+        request = Request(request_id=uuid.uuid4().hex, actor="test")
+        self.registry.carry_out(
+            lambda: rule(
+                self._batch(batch_id),
+                self.registry.release(self.name, home_region=self.deployment.home),
+                request,
+                now=datetime.now(UTC),
+                minimum_life=DAY,
+                retention=DAY,
+                serving=serving,
             )
         )
 

@@ -63,6 +63,58 @@ def test_pages_follow_one_another(api: ApiUnderTest, model: PublishedModel) -> N
     assert query["before"] == "None"
 
 
+def test_a_page_of_large_values_has_what_fits(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Fewer of them than asked for, and the rest on the next pages: none is cut, none is missing."""
+    for number in range(1, 6):
+        line = {"flight": "a", "serial": number, "reasons": "x" * 300_000}
+        model.publish(json.dumps(line), partition=f"2013-02-0{number}")
+    seen, query = [], {}
+    while query.get("before") != "None":
+        answer = history(api, model, **query)
+        assert answer.status == 200
+        seen.append(serials(answer.document))
+        query["before"] = str(answer.document.get("next_before"))
+    assert seen == [[(5, 5), (4, 4)], [(3, 3), (2, 2), (1, 1)]]
+    assert len(serials(history(api, model, fields="serial").document)) == 5
+
+
+def test_a_rollback_is_a_publication_too(api: ApiUnderTest, model: PublishedModel) -> None:
+    """The batch that is live again stands there twice; what was withdrawn was published once, and shows."""
+    first = model.publish('{"flight":"a","serial":1}')
+    model.publish('{"flight":"a","serial":2}', partition="2013-02-02")
+    model.roll_back(first)
+    assert serials(history(api, model).document) == [(3, 1), (2, 2), (1, 1)]
+
+
+def test_a_page_of_holds_leads_to_the_next(api: ApiUnderTest, model: PublishedModel) -> None:
+    """What a page looked at may be no publication at all; the pages before it are still reached."""
+    model.publish('{"flight":"a","serial":1}')
+    for _ in range(3):
+        model.hold()
+    model.publish('{"flight":"a","serial":2}', partition="2013-02-02")
+    seen, query = [], {"limit": "1"}
+    while query.get("before") != "None":
+        document = history(api, model, **query).document
+        seen += serials(document)
+        query["before"] = str(document.get("next_before"))
+    assert seen == [(5, 2), (1, 1)]
+
+
+def test_publications_that_the_region_does_not_serve_yet_are_not_shown(
+    api: ApiUnderTest, model: PublishedModel
+) -> None:
+    """A region follows home later: its history ends with what it serves."""
+    first = model.publish('{"flight":"a","serial":1}')
+    behind = model.client.get_item(
+        TableName=model.deployment.registry_table,
+        Key={"model": {"S": model.name}, "record": {"S": "live#us-east-1"}},
+    )["Item"]
+    model.publish('{"flight":"a","serial":2}', partition="2013-02-02")
+    model.client.put_item(TableName=model.deployment.registry_table, Item=behind)
+    assert serials(history(api, model).document) == [(1, 1)]
+    assert api.prediction(model.name, "a").document["provenance"]["batch_id"] == first
+
+
 def test_expired_items_of_superseded_batches_are_not_shown(api: ApiUnderTest, model: PublishedModel) -> None:
     """DynamoDB removes them when it likes; readers do not see when."""
     model.publish('{"flight":"a","serial":1}', expires_at=datetime.now(UTC) - timedelta(days=1))

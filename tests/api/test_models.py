@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prediction_contract.serving import Enrichment
+from prediction_contract.schema import PredictionSchema
+from prediction_contract.serving import Enrichment, Serving
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import FLIGHT, SCHEMA, PublishedModel, new_model
 from tests.fakes.token_issuer import SCOPE
@@ -43,14 +44,58 @@ def test_a_model_tells_what_is_live(api: ApiUnderTest, model: PublishedModel) ->
     assert "weather.example" not in answer.event["body"]
 
 
+def pages(api: ApiUnderTest, *, token: str | None = None, **query: str) -> list[Any]:
+    """Return all pages of the list of models."""
+    found = []
+    while not found or "next_after" in found[-1]:
+        asked = {**query, **({"after": found[-1]["next_after"]} if found else {})}
+        answer = api.get("/v1/models", token=token, query=asked)
+        assert answer.status == 200
+        found.append(answer.document)
+    return found
+
+
+@pytest.mark.stack
+def test_the_list_comes_in_pages(api: ApiUnderTest, model: PublishedModel) -> None:
+    """However many models there are, each is on one page; one not live or not allowed is on none."""
+    names = sorted(new_model(model.client, model.deployment).name for _ in range(5))
+    for name in (names[0], names[2], names[4]):
+        PublishedModel(model.client, model.deployment, name).publish(FLIGHT)
+    token = api.issuer.token(scope=" ".join(f"{SCOPE}:{name}" for name in (model.name, *names[:4])))
+    told = pages(api, token=token, limit="1")
+    assert [entry["model"] for page in told for entry in page["models"]] == [names[0], names[2]]
+    assert len(told) == 5
+    assert [len(page["models"]) for page in pages(api, token=token)] == [2]
+    for query in ({"limit": "0"}, {"limit": "101"}, {"after": ""}, {"after": "MARKER-4711"}):
+        answer = api.get("/v1/models", query=query)
+        assert (answer.status, answer.problem) == (400, "invalid-query")
+        assert "4711" not in json.dumps(answer.event)
+
+
+@pytest.mark.stack
+def test_a_page_of_models_has_what_fits(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Models with very many columns: fewer of them on a page, none missing and none cut."""
+    nullable = {"type": "string", "nullable": True}
+    columns = [{"name": f"column_{number:04}_{'x' * 50}", **nullable} for number in range(999)]
+    key = {"name": "flight", "type": "string", "nullable": False}
+    schema = PredictionSchema.from_document({"key": "flight", "columns": [key, *columns]})
+    serving = Serving(schema, "v1", 1, "0").to_json()
+    wide = [new_model(model.client, model.deployment) for _ in range(12)]
+    for each in wide:
+        each.publish(FLIGHT, serving=serving)
+    token = api.issuer.token(scope=" ".join(f"{SCOPE}:{each.name}" for each in wide))
+    told = pages(api, token=token)
+    assert [len(page["models"]) for page in told] == [6, 6]
+    assert [entry["model"] for page in told for entry in page["models"]] == sorted(each.name for each in wide)
+
+
 @pytest.mark.stack
 def test_models_with_a_live_batch_are_listed(api: ApiUnderTest, model: PublishedModel) -> None:
     """By name; those without one are not there; one that cannot be served says so and hides no other."""
     model.publish(FLIGHT)
     broken, empty = (new_model(model.client, model.deployment) for _ in range(2))
     broken.publish(FLIGHT, serving="{}")
-    listed = api.get("/v1/models").document["models"]
-    by_name = {entry["model"]: entry for entry in listed}
+    by_name = {entry["model"]: entry for page in pages(api) for entry in page["models"]}
     assert list(by_name) == sorted(by_name)
     assert by_name[model.name]["rows"] == 1
     assert by_name[broken.name] == {"model": broken.name, "problem": "urn:mlpipe:problem:internal-fault"}

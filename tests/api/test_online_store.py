@@ -10,9 +10,10 @@ import pytest
 from api_lambda.dynamodb import DynamoDb
 from api_lambda.http_connections import HttpConnections
 from api_lambda.online_store import OnlineStore, UnknownEntityError
+from api_lambda.publications import LiveBatch, Publications
 from api_lambda.settings import Settings
 from tests.api.api_calls import environment
-from tests.api.published_batches import FLIGHT, PublishedModel
+from tests.api.published_batches import FLIGHT, PublishedModel, new_model
 from tests.fakes.item_readers import RecordingReader
 
 if TYPE_CHECKING:
@@ -35,17 +36,22 @@ def soon() -> float:
     return time.monotonic() + 20
 
 
+def live_batch(reader: RecordingReader, model: PublishedModel) -> LiveBatch:
+    """Return what is live, which takes two questions."""
+    return Publications(reader, model.deployment, pointer_seconds=60).live(model.name, soon())
+
+
 def test_a_known_pointer_is_read_and_nothing_else(reader: RecordingReader, model: PublishedModel) -> None:
     """A publication never changes, so it is read once; the pointer is read consistently, every time."""
     batch_id = model.publish(FLIGHT)
-    store = OnlineStore(reader, model.deployment, pointer_seconds=0)
+    publications = Publications(reader, model.deployment, pointer_seconds=0)
     registry = model.deployment.registry_table
-    assert store.live(model.name, soon()).batch_id == batch_id
+    assert publications.live(model.name, soon()).batch_id == batch_id
     assert reader.asked == [
         (registry, (model.name, "live#us-east-1"), True),
         (registry, (model.name, "publication#000000000001"), True),
     ]
-    store.live(model.name, soon())
+    publications.live(model.name, soon())
     assert reader.asked[2:] == [(registry, (model.name, "live#us-east-1"), True)]
 
 
@@ -53,18 +59,44 @@ def test_the_pointer_is_believed_for_its_seconds(reader: RecordingReader, model:
     """Within them nothing is asked; after them the pointer is."""
     now = [1000.0]
     model.publish(FLIGHT)
-    store = OnlineStore(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
+    publications = Publications(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
     for seconds, questions in ((0, 2), (4.9, 2), (0.2, 3)):
         now[0] += seconds
-        store.live(model.name, soon())
+        publications.live(model.name, soon())
         assert len(reader.asked) == questions
+
+
+def test_many_pointers_take_one_question_and_their_publications_another(
+    reader: RecordingReader, model: PublishedModel
+) -> None:
+    """Whatever is known by then is not read again; a hold's own entry leads to the publication before it."""
+    now = [1000.0]
+    publications = Publications(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
+    held, silent = (new_model(model.client, model.deployment) for _ in range(2))
+    batches = {each.name: each.publish(FLIGHT) for each in (model, held)}
+    held.hold()
+    asked = [model.name, silent.name, held.name]
+
+    def live() -> dict[str, str]:
+        found = publications.live_of(asked, soon())
+        return {name: each.batch_id for name, each in found.items() if isinstance(each, LiveBatch)}
+
+    assert live() == batches
+    # Pointers, publications, and for the held model its batch and that batch's publication.
+    assert len(reader.asked) == 4
+    assert live() == batches
+    assert publications.live(held.name, soon()).batch_id == batches[held.name]
+    assert len(reader.asked) == 5
+    now[0] += 6
+    batches[model.name] = model.publish(FLIGHT, partition="2013-02-02")
+    assert live() == batches
+    assert [len(keys) for _, keys, _ in reader.asked[5:]] == [3, 1]
 
 
 def test_missing_is_said_only_after_a_consistent_read(reader: RecordingReader, model: PublishedModel) -> None:
     """A cheap read that finds nothing proves nothing: the item may have been written a moment ago."""
     model.publish(FLIGHT)
-    store = OnlineStore(reader, model.deployment, pointer_seconds=60)
-    live = store.live(model.name, soon())
+    store, live = OnlineStore(reader, model.deployment), live_batch(reader, model)
     reader.lagging = True
     assert store.prediction(live, "AA-1141-JFK", soon()).row.key == "AA-1141-JFK"
     with pytest.raises(UnknownEntityError):
@@ -77,8 +109,7 @@ def test_a_batch_of_a_hundred_takes_one_question_or_two(
 ) -> None:
     """One for what is there, a careful one for what seems not to be; asked twice is read once."""
     model.publish(*(f'{{"flight":"f{number}"}}' for number in range(99)))
-    store = OnlineStore(reader, model.deployment, pointer_seconds=60)
-    live = store.live(model.name, soon())
+    store, live = OnlineStore(reader, model.deployment), live_batch(reader, model)
     asked = [f"f{number}" for number in range(99)]
     assert list(store.predictions(live, [*asked, "f1"], soon())) == asked
     assert len(reader.asked) == 3
@@ -92,10 +123,10 @@ def test_a_batch_of_a_hundred_takes_one_question_or_two(
 def test_readiness_is_looked_at_every_few_seconds(reader: RecordingReader, model: PublishedModel) -> None:
     """Whoever asks all the time costs no more than whoever asks now and then."""
     now = [1000.0]
-    store = OnlineStore(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
+    publications = Publications(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
     for seconds, questions in ((0, 2), (4.9, 2), (0.2, 3)):
         now[0] += seconds
-        store.require_ready(soon())
+        publications.require_ready(soon())
         assert len(reader.asked) == questions
 
 
@@ -104,7 +135,6 @@ def test_a_request_reads_one_batch_though_the_pointer_moves(
 ) -> None:
     """Who resolved the pointer reads that batch to the end, whatever is published meanwhile."""
     first = model.publish(FLIGHT)
-    store = OnlineStore(reader, model.deployment, pointer_seconds=0)
-    live = store.live(model.name, soon())
+    store, live = OnlineStore(reader, model.deployment), live_batch(reader, model)
     model.publish(FLIGHT, partition="2013-02-02")
     assert store.prediction(live, "AA-1141-JFK", soon()).batch_id == first

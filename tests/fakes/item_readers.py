@@ -49,7 +49,7 @@ class RecordingReader:
         self.asked.append((table, (*key.values(), last), True))
         return self.inner.query_backwards(table, key, last, most=most, until=until)
 
-    def table_names(self, prefix: str, *, most: int, until: float) -> list[str]:
+    def table_names(self, prefix: str, *, until: float) -> list[str]:
         """Return the tables' names."""
         self.asked.append((prefix, (), True))
-        return self.inner.table_names(prefix, most=most, until=until)
+        return self.inner.table_names(prefix, until=until)
