@@ -260,9 +260,10 @@ class BatchLoad:
             snowflake_warehouse=snowflake.warehouse,
             snowflake_stage=deployment.snowflake_stage,
             report_key=report_key(claimed.model, claimed.batch_id, claimed.load_attempts),
-            verify=declaration.quality.verify,
+            verify=declaration.quality.verification(claimed.row_count),
             quarantine_rows=declaration.quality.quarantine_rows,
             quarantine_rate=Decimal(declaration.quality.quarantine_rate),
+            max_write_units_per_second=declaration.loading.max_write_units_per_second,
         )
 
 

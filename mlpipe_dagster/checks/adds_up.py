@@ -59,9 +59,8 @@ def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         with warehouse.session() as session:
             counted = session.batch_tally(model, declaration.prediction_schema, batch_id)
         promised = RowTally(rows=record.row_count, checksum=int(record.checksum))
-        both = balances(
-            report, promised, online, counted, must_read_back=declaration.quality.verify == "full"
-        )
+        must_read_back = declaration.quality.verification(record.row_count) != "sample"
+        both = balances(report, promised, online, counted, must_read_back=must_read_back)
         if not any(balance.faults for balance in both):
             verify(registry, declaration, batch_id, evidence(report, *both))
         for balance in both:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from mlpipe_dagster.declaration.columns import DeclaredColumn
 from mlpipe_dagster.declaration.compute import Compute
 from mlpipe_dagster.declaration.enrichment import DeclaredEnrichment
+from mlpipe_dagster.declaration.loading import Loading
 from mlpipe_dagster.declaration.partitions import DeclaredSchedule, Partitions
 from mlpipe_dagster.declaration.publication import DeclaredPublication
 from mlpipe_dagster.declaration.quality import Quality
@@ -53,6 +54,7 @@ class DeclaredPipeline(DeclaredModel):
         lookback: How many partitions back the previous batch may lie; 0 for none.
         columns: Of its predictions.
         enrichments: Of its answers.
+        loading: How its batches get into the stores.
         quality: What a batch may lack, and must be like.
         publication: How its batches become live.
         retention: How long things live.
@@ -73,6 +75,7 @@ class DeclaredPipeline(DeclaredModel):
     lookback: int = Field(default=7, ge=0, le=366)
     columns: list[DeclaredColumn]
     enrichments: list[DeclaredEnrichment] = Field(default_factory=list)
+    loading: Loading = Field(default_factory=Loading)
     quality: Quality = Field(default_factory=Quality)
     publication: DeclaredPublication = Field(default_factory=DeclaredPublication)
     retention: Retention = Field(default_factory=Retention)

@@ -22,6 +22,8 @@ def _number(value: object) -> str:
 
 
 Number = Annotated[str, BeforeValidator(_number), NumberOrText]
+# Reading a row back costs a fifth of writing it, and as much time.
+_ALL_READ_BACK = 50_000
 # Of a field that may be null as well, Dagster's own model of it would compare null.
 Distance = Annotated[float, Field(gt=0)]
 
@@ -121,7 +123,9 @@ class Quality(DeclaredModel):
     Attributes:
         quarantine_rows: So many refused rows do not refuse the batch, nor does
         quarantine_rate: that share of them.
-        verify: Whether a load reads every row back, or a sample.
+        verify: Whether a load reads back every row (`full`), one in a hundred (`sample`), or every row and
+            then looks through the whole online table for others (`scan`); if left out, `full` up to 50,000
+            rows, else `sample`.
         columns: Rules of single columns.
         rows: Rows against the live batch; nothing is asked if left out.
         coverage: Entities against the live batch; nothing is asked if left out.
@@ -130,11 +134,15 @@ class Quality(DeclaredModel):
 
     quarantine_rows: int = Field(default=10, ge=0)
     quarantine_rate: Share = "0.001"
-    verify: Literal["full", "sample"] = "full"
+    verify: Literal["full", "sample", "scan"] | None = None
     columns: list[ColumnRule] = Field(default_factory=list)
     rows: RowsAgainstLive | None = None
     coverage: CoverageOfLive | None = None
     drift: Drift = Field(default_factory=Drift)
+
+    def verification(self, rows: int) -> Literal["full", "sample", "scan"]:
+        """Return how a load of so many rows is verified."""
+        return self.verify or ("full" if rows <= _ALL_READ_BACK else "sample")
 
     @property
     def named_columns(self) -> frozenset[str]:

@@ -18,7 +18,7 @@ from prediction_contract.registry.load_rules import claim_load, confirm_claim
 from prediction_contract.registry.records import LoadState
 from tests.pipeline.job_steps import FAILS, QUICK, SLEEPS, fault, in_step
 from tests.pipeline.load_job_on_glue import Job, batch_load, load_script
-from tests.pipeline.small_model import TOKEN, SmallModel, now
+from tests.pipeline.small_model import TOKEN, SmallModel, declaration, now
 
 pytestmark = pytest.mark.stack
 
@@ -43,6 +43,18 @@ def test_a_load_is_claimed_and_started_once(job: Job, small_model: SmallModel) -
     assert small_model.record(batch_id).load_state == LoadState.LOADED
     assert loaded(job, small_model, batch_id).job_run_id == report.job_run_id
     assert job.runs() == ["SUCCEEDED"]
+
+
+def test_the_job_is_told_how_the_model_is_loaded(job: Job, small_model: SmallModel) -> None:
+    """Cap, verification and what may be refused are the declaration's."""
+    job.define(load_script("complete"))
+    quality = {"verify": "scan", "quarantine_rows": 3, "quarantine_rate": "0.5"}
+    declared = declaration(small_model.name, quality=quality, loading={"max_write_units_per_second": 500})
+    loaded(job, replace(small_model, declaration=declared), small_model.noticed_batch())
+    (run,) = job.glue.get_job_runs(JobName=job.name)["JobRuns"]
+    told = {"verify": "scan", "max_write_units_per_second": "500", "quarantine_rows": "3"}
+    assert {name: run["Arguments"][f"--{name}"] for name in told} == told
+    assert run["Arguments"]["--quarantine_rate"] == "0.5"
 
 
 def test_a_loaded_batch_is_loaded_again_if_asked(job: Job, small_model: SmallModel) -> None:

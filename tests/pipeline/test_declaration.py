@@ -35,6 +35,8 @@ def test_an_evaluation_is_told_to_the_training_job_as_text() -> None:
         ({"columns": [{"name": "score", "type": "number"}]}, "number"),
         ({"columns": [{"name": "score", "type": "long"}]}, "key column"),
         ({"quality": {"quarantine_rate": "1.5"}}, "quality.quarantine_rate"),
+        ({"quality": {"verify": "never"}}, "quality.verify"),
+        ({"loading": {"max_write_units_per_second": 0}}, "loading.max_write_units_per_second"),
         ({"retention": {"items_days": 0}}, "retention.items_days"),
         ({"lookback": -1}, "lookback"),
         ({"lookback": 8, "history_days": 7}, "lookback 8"),
@@ -51,6 +53,17 @@ def test_a_fault_is_named_by_its_field(changes: dict[str, Any], named: str) -> N
     with pytest.raises(ValidationError) as caught:
         declaration("things", **changes)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("declared", "rows", "verify"),
+    [(None, 50_000, "full"), (None, 50_001, "sample"), ("full", 50_001, "full"), ("scan", 1, "scan")],
+)
+def test_up_to_50000_rows_all_are_read_back_unless_the_model_says_otherwise(
+    declared: str | None, rows: int, verify: str
+) -> None:
+    """What a load verifies follows from the batch's size where nothing is declared."""
+    assert declaration("things", quality={"verify": declared}).quality.verification(rows) == verify
 
 
 def test_an_unquoted_date_is_a_day() -> None:

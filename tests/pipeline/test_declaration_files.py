@@ -117,7 +117,8 @@ def test_dagster_reads_every_field_that_may_be_null() -> None:
     nulls = attributes(
         partitions={"start": "2013-01-01", "end": None},
         publication={"due_hours": None},
-        quality={"rows": None, "coverage": None, "drift": {"warn": None, "block": None}},
+        quality={"rows": None, "coverage": None, "drift": {"warn": None, "block": None}, "verify": None},
+        loading={"max_write_units_per_second": None},
         schedule={"cron": None},
         group=None,
     )
