@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -13,8 +14,16 @@ Value = TypeVar("Value")
 class BoundedCache(Generic[Key, Value]):
     """Keeps the entries used last; how old one may be is its user's affair."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, weigh: Callable[[Key, Value], int] = lambda _key, _value: 1) -> None:
+        """Take the bound.
+
+        Args:
+            most: What all entries may weigh together.
+            weigh: What one weighs; 1 each without it.
+        """
         self._most = most
+        self._weigh = weigh
+        self._weight = 0
         self._entries: OrderedDict[Key, Value] = OrderedDict()
         # Calls to third parties fill it from threads of their own.
         self._lock = threading.Lock()
@@ -27,9 +36,11 @@ class BoundedCache(Generic[Key, Value]):
             return self._entries.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        """Keep an entry; the one unused for longest may go."""
+        """Keep an entry; those unused for longest make room."""
         with self._lock:
+            if key in self._entries:
+                self._weight -= self._weigh(key, self._entries.pop(key))
             self._entries[key] = value
-            self._entries.move_to_end(key)
-            if len(self._entries) > self._most:
-                self._entries.popitem(last=False)
+            self._weight += self._weigh(key, value)
+            while self._weight > self._most:
+                self._weight -= self._weigh(*self._entries.popitem(last=False))

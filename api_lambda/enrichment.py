@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     _Answers = queue.SimpleQueue[tuple[str, str | None, str]]
 
 STALE_SECONDS = 24 * 3_600
-_MOST_CACHED = 2_000
+# Of 1,024 MB that the function has.
+_MOST_CACHED_BYTES = 32 * 1024 * 1024
+# What an entry takes beside its texts.
+_ENTRY_BYTES = 512
+# Servers take about 8,000 characters; a row's text may have more.
+_LONGEST_URL = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,11 @@ class _Cached:
     fetched_at: float
 
 
+def _bytes_of(key: tuple[str, tuple[str, ...]], cached: _Cached) -> int:
+    # A character that is not ASCII makes each of its text's take up to four bytes.
+    return _ENTRY_BYTES + len(key[0]) + len(cached.data) * (1 if cached.data.isascii() else 4)
+
+
 class Enricher:
     """Calls providers that the deployment allows, and remembers what they said."""
 
@@ -76,7 +86,9 @@ class Enricher:
         self._providers = providers
         self._budget = budget_seconds
         self._clock = clock
-        self._cache: BoundedCache[tuple[str, tuple[str, ...]], _Cached] = BoundedCache(_MOST_CACHED)
+        self._cache: BoundedCache[tuple[str, tuple[str, ...]], _Cached] = BoundedCache(
+            _MOST_CACHED_BYTES, _bytes_of
+        )
 
     def enrich(self, enrichments: Iterable[Enrichment], row: Row) -> dict[str, Outcome]:
         """Return every enrichment's outcome by name, in order, when all are there or the budget is spent."""
@@ -107,7 +119,7 @@ class Enricher:
         if enrichment.origin not in self._providers:
             return Outcome("unavailable", reason="the origin is not on the deployment's list"), None
         url = enrichment.url_for(row)
-        if url is None:
+        if url is None or len(url) > _LONGEST_URL:
             return Outcome("not_applicable"), None
         cached = self._cache.get((url, enrichment.fields))
         if cached is not None:

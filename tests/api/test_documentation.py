@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,6 +68,38 @@ def test_every_status_of_a_problem_is_documented() -> None:
     kinds = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
     # A method that is not there has no operation to stand with.
     assert {str(kind.status) for kind in kinds} - told == {"405"}
+
+
+def test_the_page_for_people_lists_every_problem() -> None:
+    """The table in docs/api.md has each kind with its status, and no other: clients rely on them."""
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    table = text.partition("## Errors")[2]
+    told = {
+        (int(status), kind)
+        for status, kinds in re.findall(r"^\| ([0-9]+) \| (.+?) \|", table, re.MULTILINE)
+        for kind in re.findall("`([a-z-]+)`", kinds)
+    }
+    kinds = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
+    assert told == {(kind.status, kind.kind) for kind in kinds}
+
+
+def test_every_route_but_the_public_ones_needs_a_token(
+    documented: ApiUnderTest, session_issuer: TokenIssuer
+) -> None:
+    """Health and, where the deployment says so, documentation are open; nothing else, by any method."""
+    closed = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    opened: dict[str, set[str]] = {"closed": set(), "documented": set()}
+    for name, api in (("closed", closed), ("documented", documented)):
+        for route in ROUTES:
+            path = route.name.replace("{model}", "m").replace("{entity_id}", "a")
+            for method in route.methods:
+                answer = api.get(path, method=method, token="", body="{}")
+                if answer.status == 401:
+                    assert "Bearer" in answer.headers["WWW-Authenticate"]
+                else:
+                    opened[name].add(route.name)
+    assert opened["closed"] == {"/healthz", "/readyz"}
+    assert opened["documented"] == {"/healthz", "/readyz", "/openapi.json", "/docs"}
 
 
 def test_both_are_public_where_the_deployment_says_so(

@@ -152,6 +152,46 @@ def test_a_provider_that_fails_again_and_again_is_left_alone() -> None:
         assert len(server.requests) == 2 * FAILURES_TO_OPEN + 5
 
 
+def test_a_breaker_that_tries_again_lets_one_call_through() -> None:
+    """Half open: of four calls at once one finds out, and the others wait for nobody."""
+    now = [1000.0]
+    with serving((500, b"", {}), seconds=0.3) as server:
+        under_test = enricher(server.url, clock=lambda: now[0])
+        asked = [provider(server.url, f"p{number}", cache_seconds=0) for number in range(4)]
+        for _ in range(2):
+            under_test.enrich(asked, ROW)
+        now[0] += OPEN_SECONDS
+        before = len(server.requests)
+        reasons = [outcome.reason for outcome in under_test.enrich(asked, ROW).values()]
+        assert sorted(reasons, key=str) == ["it failed again and again"] * 3 + ["status 500"]
+        # Its failure was tried once more, as any, and counts from now on.
+        assert len(server.requests) == before + 2
+        now[0] += OPEN_SECONDS - 1
+        assert under_test.enrich(asked[:1], ROW)["p0"].reason == "it failed again and again"
+
+
+def test_one_provider_s_breaker_is_not_another_s() -> None:
+    """Who answers is asked, whoever else does not."""
+    with serving((500, b"", {})) as dead, serving(OK) as alive:
+        under_test = enricher(dead.url, alive.url)
+        asked = [provider(dead.url, "dead", cache_seconds=0), provider(alive.url, "alive", cache_seconds=0)]
+        for _ in range(FAILURES_TO_OPEN + 1):
+            under_test.enrich(asked, ROW)
+        outcomes = under_test.enrich(asked, ROW)
+        assert outcomes["dead"].reason == "it failed again and again"
+        assert outcomes["alive"].status == "ok"
+        assert len(alive.requests) == FAILURES_TO_OPEN + 2
+
+
+def test_a_value_too_long_to_ask_with_is_not_asked_with() -> None:
+    """A text of a row may be longer than any server takes for an address."""
+    row = row_contract(SCHEMA).accept(b'{"flight":"a","origin":"%s"}' % (b"x" * 9_000))
+    with serving(OK) as server:
+        asked = Enrichment("one", f"{server.url}/{{origin}}", ("a",))
+        assert enricher(server.url).enrich([asked], row)["one"].status == "not_applicable"
+        assert server.requests == []
+
+
 def test_an_answer_that_refuses_does_not_open_the_breaker() -> None:
     """A provider that knows nothing of one row answers for the others."""
     with serving((404, b"", {})) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from tests.api.api_calls import REQUEST_ID, ApiUnderTest, environment
 from tests.api.published_batches import FLIGHT, PublishedModel
 from tests.api.test_predictions import weather_of
 from tests.fakes.http_answers import serving
+from tests.fakes.token_issuer import SCOPE
 
 if TYPE_CHECKING:
     from infra.local.weather_service import WeatherServer
@@ -125,3 +127,73 @@ def test_providers_see_the_trace_too(api: ApiUnderTest, model: PublishedModel) -
         path = f"/v1/models/{model.name}/predictions/AA-1141-JFK"
         assert other.get(path, headers={"x-amzn-trace-id": TRACE}).status == 200
         assert provider.headers[0]["x-amzn-trace-id"] == TRACE
+
+
+@pytest.mark.stack
+def test_no_value_and_no_token_is_logged(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A line tells what happened and where to look, not what was asked or answered, whatever went wrong."""
+    marker = f"secret-{uuid.uuid4().hex}"
+    with serving((500, marker.encode(), {}), (200, marker.encode(), {})) as failing:
+        providers = {"MLPIPE_PROVIDER_ORIGINS": failing.url}
+        other = ApiUnderTest(api.issuer, {**api.variables, **providers})
+        row = json.dumps(
+            {"flight": marker, "origin": marker, "hour": "2013-02-01T10:00:00Z", "reasons": marker}
+        )
+        batch_id = model.publish(row, enrichments=(weather_of(failing),))
+        token, path = api.issuer.token(), f"/v1/models/{model.name}/predictions"
+        answers = [
+            other.get(f"{path}/{marker}", token=token),
+            other.get(f"{path}/{marker}/history", token=token),
+            other.get(f"{path}/{marker}-nobody", token=token),
+            other.get(f"{path}/{marker}", token=token, query={"fields": marker}),
+            other.get(f"{path}/{marker}", token=token, query={marker: marker}),
+            other.get(f"{path}/{marker}", token=f"{token}{marker}"),
+            other.get(f"{path}/{marker}", token=api.issuer.token(iss=marker)),
+            other.get(f"/{marker}", token=token),
+            other.get(f"/v1/models/{marker.replace('-', '_')}", token=token),
+            other.get(path, token=token, method=marker),
+            other.batch_get(model.name, {"entity_ids": [marker, "x"]}, token=token),
+            other.batch_get(model.name, {"entity_ids": [marker], marker: 1}, token=token),
+        ]
+        assert [answer.status for answer in answers[:3]] == [200, 200, 404]
+        model.client.update_item(
+            TableName=model.table,
+            Key={"entity_id": {"S": marker}, "batch_id": {"S": batch_id}},
+            UpdateExpression="SET serial = :other",
+            ExpressionAttributeValues={":other": {"S": marker}},
+        )
+        assert other.get(f"{path}/{marker}", token=token).status == 500
+        assert (other.last_line["cause"], bool(other.last_line["frames"])) == ("DamagedItemError", True)
+    assert len(other.lines) == len(answers) + 1
+    for line in other.lines:
+        assert marker not in line
+        assert marker.replace("-", "_") not in line
+        assert token not in line
+    first = json.loads(other.lines[0])
+    assert (first["level"], first["status"], first["request_id"]) == ("INFO", 200, REQUEST_ID)
+    assert first["route"] == "/v1/models/{model}/predictions/{entity_id}"
+
+
+def test_no_input_comes_back_in_an_error(session_issuer: TokenIssuer) -> None:
+    """Whatever a client puts anywhere, no problem document and no header of it repeats any."""
+    marker = "marker-4711"
+    alone = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    token = session_issuer.token(scope=f"{SCOPE}:{marker}")
+    good = session_issuer.token()
+    answers = [
+        alone.get(f"/{marker}"),
+        alone.get(f"/v1/models/{marker}"),
+        alone.get("/v1/models/m", token=marker),
+        alone.get("/v1/models/m", token=token),
+        alone.get("/v1/models/m", token=good, query={marker: marker}),
+        alone.get(f"/v1/models/m/predictions/%FF{marker}", token=good),
+        alone.get("/v1/models/m", method=marker),
+        alone.get(
+            "/v1/models/m", headers={"x-amzn-trace-id": marker, "host": marker, "x-request-id": marker}
+        ),
+        alone.batch_get("m", {marker: marker}),
+    ]
+    assert {answer.status for answer in answers} == {400, 401, 403, 404, 405, 503}
+    for answer in answers:
+        assert answer.problem
+        assert marker not in json.dumps(answer.event)

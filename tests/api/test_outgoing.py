@@ -77,6 +77,19 @@ def test_a_cache_forgets_what_was_unused_for_longest() -> None:
     assert [cache.get(key) for key in "abc"] == [1, None, 3]
 
 
+def test_a_cache_has_a_bound_of_weight() -> None:
+    """Large values leave room for few, a replaced one counts once, and one too large for all is not kept."""
+    cache: BoundedCache[str, str] = BoundedCache(10, lambda key, value: len(key) + len(value))
+    for _ in range(3):
+        cache.put("a", "1234")
+    cache.put("b", "1234")
+    assert [cache.get(key) for key in "ab"] == ["1234", "1234"]
+    cache.put("c", "1")
+    assert [cache.get(key) for key in "abc"] == [None, "1234", "1"]
+    cache.put("d", "x" * 10)
+    assert [cache.get(key) for key in "abcd"] == [None] * 4
+
+
 def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
     """The peer may close what we keep: the request is sent anew, on a new connection."""
     connections = HttpConnections()
