@@ -5,10 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from api_lambda.dynamodb import StoreUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from api_lambda.dynamodb import ItemReader
+
+
+class UnavailableReader:
+    """A store that is at its deadline already, whatever it is asked."""
+
+    def get_item(self, *_: Any, **__: Any) -> dict[str, Any] | None:
+        """Raise."""
+        raise StoreUnavailableError("the request's deadline")
+
+    def batch_get(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        """Raise."""
+        raise StoreUnavailableError("the request's deadline")
+
+    query_backwards = batch_get
+
+    def table_names(self, *_: Any, **__: Any) -> list[str]:
+        """Raise."""
+        raise StoreUnavailableError("the request's deadline")
 
 
 @dataclass(slots=True)
