@@ -50,9 +50,9 @@ $(BENCH_VENV)/.installed: $(UV) requirements/wrangler.lock
 	$(UV) pip sync --quiet --python $(BENCH_VENV)/bin/python --compile-bytecode requirements/wrangler.lock
 	@touch $@
 
-$(CDK_VENV)/.installed: $(UV) requirements/cdk.lock
+$(CDK_VENV)/.installed: $(UV) requirements/cdk.lock requirements/uv.lock
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(CDK_VENV)
-	$(UV) pip sync --quiet --python $(CDK_VENV)/bin/python requirements/cdk.lock
+	$(UV) pip sync --quiet --python $(CDK_VENV)/bin/python requirements/cdk.lock requirements/uv.lock
 	@# One path whatever Python's version: the type checker looks there.
 	@cd $(CDK_VENV) && ln -sfn lib/python3.*/site-packages site-packages
 	@touch $@

@@ -15,6 +15,12 @@ HEALTH_CHECK_PATH = "/healthz"
 PUBLIC_PATHS = (HEALTH_CHECK_PATH, "/readyz")
 # Likewise, where the deployment says so.
 DOCUMENTATION_PATHS = ("/openapi.json", "/docs")
+# All else that the API answers lies below it.
+VERSION_PREFIX = "/v1/"
+METHODS = ("GET", "HEAD", "POST")
+# What the load balancer hands to a function at most; the firewall refuses what says that it is longer.
+LARGEST_BODY = 1_000_000
+LONGEST_QUERY = 8_192
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ def api_function(
     client_ids: Iterable[str],
     provider_origins: Iterable[str],
     public_documentation: bool,
+    audiences: Iterable[str] = (),
 ) -> FunctionDefinition:
     """Return the API's function.
 
@@ -68,6 +75,7 @@ def api_function(
         provider_origins: Third parties that it may call, `https://host[:port]`; with `=name` after it, one
             that is told the headers in the secret of that provider's name.
         public_documentation: Whether it describes itself to those without a token.
+        audiences: Values of `aud` that are taken, of issuers whose tokens have one.
     """
     environment = {
         "MLPIPE_STAGE": deployment.stage,
@@ -80,6 +88,8 @@ def api_function(
         "MLPIPE_PROVIDER_ORIGINS": ",".join(sorted(provider_origins)),
         "MLPIPE_PUBLIC_DOCUMENTATION": str(public_documentation).lower(),
     }
+    if accepted := ",".join(sorted(audiences)):
+        environment["MLPIPE_TOKEN_AUDIENCES"] = accepted
     return FunctionDefinition(deployment.api_function, deployment.role_arn(deployment.api_role), environment)
 
 
@@ -97,6 +107,8 @@ class TargetGroupDefinition:
     health_check_path: str = HEALTH_CHECK_PATH
     # Every check is a billed invocation.
     health_check_seconds: int = 60
+    # Longer than a cold start.
+    health_check_timeout_seconds: int = 10
 
     def attributes(self) -> dict[str, str]:
         """Return the target group's attributes by key."""
@@ -105,16 +117,19 @@ class TargetGroupDefinition:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadBalancerDefinition:
-    """The load balancer, whose one listener hands everything to the function.
+    """The load balancer, which hands what the API answers to the function.
 
     Args:
         name: The load balancer's name.
         public_paths: Path patterns that pass without the token check; a rule takes five.
+        protected_paths: Path patterns that pass with a token only.
     """
 
     name: str
     public_paths: tuple[str, ...]
+    protected_paths: tuple[str, ...]
     public_priority: int = 10
+    protected_priority: int = 20
 
 
 def target_group(deployment: Deployment) -> TargetGroupDefinition:
@@ -129,5 +144,50 @@ def load_balancer(deployment: Deployment, *, public_documentation: bool) -> Load
         deployment: Where.
         public_documentation: As in `api_function`.
     """
-    paths = (*PUBLIC_PATHS, *(DOCUMENTATION_PATHS if public_documentation else ()))
-    return LoadBalancerDefinition(deployment.api_load_balancer, paths)
+    documentation, hidden = (DOCUMENTATION_PATHS, ()) if public_documentation else ((), DOCUMENTATION_PATHS)
+    return LoadBalancerDefinition(
+        deployment.api_load_balancer,
+        public_paths=(*PUBLIC_PATHS, *documentation),
+        protected_paths=(f"{VERSION_PREFIX}*", *hidden),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenClaim:
+    """A claim that the load balancer demands of a token, beside issuer and times.
+
+    Args:
+        name: Of the claim.
+        form: How the token spells it, in the load balancer's words.
+        values: Of which it must hold one.
+    """
+
+    name: str
+    form: str
+    values: tuple[str, ...]
+
+
+def token_claims(
+    deployment: Deployment,
+    *,
+    client_ids: Iterable[str],
+    audiences: Iterable[str] = (),
+    single_models: Iterable[str] = (),
+) -> tuple[TokenClaim, ...]:
+    """Return what the load balancer demands: the scope, and a client or an audience that is known.
+
+    Args:
+        deployment: Whose scope.
+        client_ids: As in `api_function`.
+        audiences: As in `api_function`.
+        single_models: Models that tokens may be for alone.
+    """
+    scope = deployment.read_scope
+    scopes = (scope, *(f"{scope}:{model}" for model in sorted(single_models)))
+    claims = [TokenClaim("scope", "space-separated-values", scopes)]
+    # Cognito's access tokens have no audience; a token that has one is known by it.
+    if accepted := tuple(sorted(audiences)):
+        claims.append(TokenClaim("aud", "string-array", accepted))
+    else:
+        claims.append(TokenClaim("client_id", "single-string", tuple(sorted(client_ids))))
+    return tuple(claims)

@@ -24,6 +24,7 @@ from cdk_nag import AwsSolutionsChecks
 from infra.model_declarations import DeclaredModel, model_declarations
 from infra.packaging import PROJECT_ROOT
 from infra.settings import STAGES, StageSettings
+from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Pat
     cdk.Tags.of(app).add("mlpipe:stage", settings.stage)
     home = cdk.Environment(account=settings.account_id, region=settings.home.name)
     name = f"mlpipe-{settings.stage}"
+    protected = settings.deletion_protection
     DataStack(
         app,
         f"{name}-data",
@@ -56,8 +58,19 @@ def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Pat
         models=models,
         packages=PACKAGES,
         env=home,
-        termination_protection=settings.deletion_protection,
+        termination_protection=protected,
     )
+    for region in settings.regions:
+        ApiStack(
+            app,
+            f"{name}-api-{region.name}",
+            settings=settings,
+            region=region,
+            models=models,
+            packages=PACKAGES,
+            env=cdk.Environment(account=settings.account_id, region=region.name),
+            termination_protection=protected,
+        )
     return app
 
 

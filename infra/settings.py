@@ -58,12 +58,14 @@ class TokenSettings:
         issuer: What a token's `iss` must be.
         jwks_url: Where its keys are.
         client_ids: The clients that may use the API.
+        audiences: Values of `aud` that are taken, of an issuer whose tokens have one.
         single_models: Models that tokens may be for alone; ten scopes fit into the load balancer's rule.
     """
 
     issuer: str
     jwks_url: str
-    client_ids: tuple[str, ...]
+    client_ids: tuple[str, ...] = ()
+    audiences: tuple[str, ...] = ()
     single_models: tuple[str, ...] = ()
 
 

@@ -256,6 +256,16 @@ class Deployment:
         return self._name("alarms")
 
     @property
+    def api_alarm_topic(self) -> str:
+        """The SNS topic that alarms about the API are sent to; each region has its own."""
+        return self._name("api-alarms")
+
+    @property
+    def api_alarm_topic_arn(self) -> str:
+        """That topic's ARN in this region."""
+        return self._arn("sns", self.api_alarm_topic)
+
+    @property
     def alarm_topic_arn(self) -> str:
         """The topic's ARN in this region."""
         return self._arn("sns", self.alarm_topic)

@@ -44,7 +44,7 @@ def add_data_bucket(stack: cdk.Stack, deployment: Deployment) -> s3.CfnBucket:
             )
         ),
         logging_configuration=s3.CfnBucket.LoggingConfigurationProperty(
-            destination_bucket_name=logs.ref, log_file_prefix=_ACCESS_LOG_PREFIX
+            destination_bucket_name=logs.bucket.ref, log_file_prefix=_ACCESS_LOG_PREFIX
         ),
         lifecycle_configuration=s3.CfnBucket.LifecycleConfigurationProperty(rules=_lifecycle(definition)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
 _KEPT_DAYS = 400
 
 
+@dataclass(frozen=True, slots=True)
+class LogsBucket:
+    """A bucket, and the policy without which nobody can write to it."""
+
+    bucket: s3.CfnBucket
+    policy: s3.CfnBucketPolicy
+
+
 def add_logs_bucket(
     stack: cdk.Stack, construct_id: str, name: str, deployment: Deployment, *statements: Statement
-) -> s3.CfnBucket:
+) -> LogsBucket:
     """Add a private bucket whose objects expire after a year and more.
 
     Args:
@@ -57,10 +66,10 @@ def add_logs_bucket(
     bucket.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
     acknowledge(bucket, S1="It is where access logs go; logging its own would never end.")
     arn = f"arn:{deployment.partition}:s3:::{name}"
-    add_bucket_policy(
+    policy = add_bucket_policy(
         stack, f"{construct_id}Policy", bucket, tls_only_statement("s3", arn, f"{arn}/*"), *statements
     )
-    return bucket
+    return LogsBucket(bucket, policy)
 
 
 def add_bucket_policy(

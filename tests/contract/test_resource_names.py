@@ -58,6 +58,7 @@ def names_with_limits(deployment: Deployment, model: str) -> list[tuple[str, re.
         (deployment.done_file_queue, QUEUE),
         (deployment.dead_letter_queue, QUEUE),
         (deployment.alarm_topic, TOPIC),
+        (deployment.api_alarm_topic, TOPIC),
         (deployment.load_job, GLUE_JOB),
         (deployment.model_package_group(model), PACKAGE_GROUP),
         (deployment.job_image_repository, REPOSITORY),
