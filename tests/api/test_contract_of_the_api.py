@@ -121,28 +121,60 @@ def test_the_running_api_answers_as_documented(
     keeps()
 
 
-@pytest.mark.parametrize("label", [label for label in OPERATIONS if "{" in label])
-def test_invalid_requests_are_refused_as_documented(
-    load_balancer: LoadBalancer, session_issuer: TokenIssuer, published: str, label: str
-) -> None:
-    """All checks on paths, queries, headers and bodies that the document does not allow."""
-    document = copy.deepcopy(DOCUMENT)
+def refusing_schema(document: dict[str, Any]) -> Any:
+    """Return the schema whose invalid requests are to be refused."""
+    document = copy.deepcopy(document)
     # Tokens are tested on their own: here each request has a good one, which would pass for a mistake.
     del document["security"]
     schema = schemathesis.openapi.from_dict(document)
-    schema.app = load_balancer
     # An address that is too long is refused as such.
     schema.config.checks.negative_data_rejection = NegativeDataRejectionConfig(
         expected_statuses=["400", "404", "414"]
     )
+    return schema
+
+
+def lead_to_a_model(case: Any, model: str) -> None:
+    """Aim a request at what there is, unless its path is what is wrong with it."""
+    path = case.meta.components.get(ParameterLocation.PATH)
+    if path is None or path.mode is GenerationMode.POSITIVE:
+        aim(case, model)
+
+
+REFUSABLE = [label for label in OPERATIONS if "{" in label or label == "GET /v1/models"]
+
+
+@pytest.mark.parametrize("label", REFUSABLE)
+def test_invalid_requests_are_refused_as_documented(
+    load_balancer: LoadBalancer, session_issuer: TokenIssuer, published: str, label: str
+) -> None:
+    """All checks on paths, queries, headers and bodies that the document does not allow."""
+    schema = refusing_schema(DOCUMENT)
+    schema.app = load_balancer
     headers = {"Authorization": f"Bearer {session_issuer.token()}"}
 
     @RELAXED
     @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.NEGATIVE))
     def keeps(case: Any) -> None:
-        path = case.meta.components.get(ParameterLocation.PATH)
-        if path is None or path.mode is GenerationMode.POSITIVE:
-            aim(case, published)
+        lead_to_a_model(case, published)
         case.call_and_validate(headers=headers)
+
+    keeps()
+
+
+@pytest.mark.parametrize("label", REFUSABLE)
+def test_the_running_api_refuses_as_documented(
+    local_stack: LocalStack, published: str, token: str, label: str
+) -> None:
+    """The same through load balancer and Lambda."""
+    url = local_stack.environment["MLPIPE_API_URL"]
+    document = request(f"{url}/openapi.json").document
+    schema = refusing_schema({**document, "servers": [{"url": url}]})
+
+    @settings(max_examples=5, deadline=None, suppress_health_check=SLOW)
+    @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    def keeps(case: Any) -> None:
+        lead_to_a_model(case, published)
+        case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {token}"})
 
     keeps()

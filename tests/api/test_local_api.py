@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -14,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api_lambda.routes import ROUTES
 from infra.local.access_token import obtain_token
 from prediction_contract.serving import Enrichment
 from tests.api.published_batches import FLIGHT, PublishedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from prediction_contract.resource_names import Deployment
     from tests.stack_runs import LocalStack
@@ -208,33 +204,6 @@ def test_every_other_route_answers_too(model: PublishedModel, url: str, token: s
     etag = request(f"{url}/AA-1141-JFK", token=token).headers["ETag"]
     assert request(f"{url}/AA-1141-JFK", token=token, etag=etag).status == 304
     assert request(f"{url}/AA-1141-JFK?enrich=marker", token=token).status == 400
-
-
-@pytest.mark.slow
-def test_the_documentation_shows_in_a_browser(local_stack: LocalStack, tmp_path: Path) -> None:
-    """A real browser renders every route, asks nobody else, and reports nothing against the policy."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no browser is installed")
-    command = [
-        browser,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        "--dump-dom",
-    ]
-    command += [f"--user-data-dir={tmp_path}", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
-    done = subprocess.run(
-        [*command, f"{local_stack.environment['MLPIPE_API_URL']}/docs"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    for route in ROUTES:
-        assert route.name in done.stdout
-    assert "CONSOLE" not in done.stderr
 
 
 def test_the_health_checks_need_no_token(local_stack: LocalStack) -> None:
