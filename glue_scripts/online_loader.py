@@ -86,7 +86,7 @@ class OnlineWriter:
         self._endpoint = endpoint
         self._table = table
         self._head = f'{{"ReturnConsumedCapacity":"TOTAL","RequestItems":{{{json.dumps(table)}:['
-        self._pace = Pace(units_per_second)
+        self._pace = Pace(units_per_second, time.monotonic)
         share = REQUEST_ITEMS if units_per_second is None else units_per_second * _REQUEST_SHARE
         self._request_items = max(1, min(REQUEST_ITEMS, int(share)))
         self._patience_seconds = patience_seconds
@@ -126,8 +126,11 @@ class OnlineWriter:
                         break
                     self._begin(flights, request)
                     pause = self._pace.wait_seconds()
-                for landing in flights.landed(self._tick(pause)):
+                has_room = flights.in_flight < self._window.width
+                for landing in flights.landed(self._tick(pause, has_room=has_room)):
                     self._settle(landing)
+            # Whoever writes the next part of this process knows nothing of what this one has consumed.
+            time.sleep(self._pace.wait_seconds())
         finally:
             flights.close()
             self._counts.seconds += time.monotonic() - began
@@ -155,14 +158,13 @@ class OnlineWriter:
             return heapq.heappop(self._retries)[2]
         return None
 
-    def _tick(self, pause: float) -> float:
+    def _tick(self, pause: float, *, has_room: bool) -> float:
         """Return how long nothing but an answer can give the writer something to do."""
-        seconds = _TICK_SECONDS
         if pause > 0:
-            seconds = min(seconds, pause)
-        if self._retries:
-            seconds = min(seconds, max(0.0, self._retries[0][0] - time.monotonic()))
-        return seconds
+            return min(_TICK_SECONDS, pause)
+        if self._retries and has_room:
+            return min(_TICK_SECONDS, max(0.0, self._retries[0][0] - time.monotonic()))
+        return _TICK_SECONDS
 
     def _begin(self, flights: RequestFlights[_Request], request: _Request) -> None:
         request.number = self._window.begun()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ class Pace:
         clock: Returns monotonic seconds.
     """
 
-    def __init__(self, units_per_second: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, units_per_second: float | None, clock: Callable[[], float]) -> None:
         self._rate = units_per_second
         self._clock = clock
         self._free_at = clock()

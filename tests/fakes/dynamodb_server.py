@@ -31,6 +31,7 @@ class DynamoDbServer(ThreadingHTTPServer):
         items: What was taken, by key.
         requests: For each when it came, how many items it had, and how many write units were consumed.
         connections: How many there were.
+        access_keys: Those that requests were signed with.
     """
 
     daemon_threads = True
@@ -40,6 +41,7 @@ class DynamoDbServer(ThreadingHTTPServer):
         self.items: dict[str, Any] = {}
         self.requests: list[tuple[float, int, float]] = []
         self.connections = 0
+        self.access_keys: set[str] = set()
         self._decide = decide
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -94,6 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         server: Any = self.server
         body = self.rfile.read(int(self.headers["Content-Length"]))
         assert self.headers["X-Amz-Target"] == "DynamoDB_20120810.BatchWriteItem"
+        server.access_keys.add(self.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
         answer = server.take(json.loads(body))
         if answer is None:
             self.close_connection = True

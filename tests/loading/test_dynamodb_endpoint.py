@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -27,6 +29,7 @@ from glue_scripts.http_answer import BrokenAnswerError, HttpAnswer
 from glue_scripts.online_loader import OnlineWriter
 from glue_scripts.request_signature import RequestSigner
 from tests.fakes.dynamodb_server import TABLE, DynamoDbServer, dynamodb_server, endpoint
+from tests.loading.load_platform import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,6 +194,55 @@ def test_a_proxy_is_gone_through(tmp_path: Path) -> None:
         proxy.close()
     assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in proxy.heads)
     assert all(b"Proxy-Authorization: Basic dXNlcjpwYXNzIHdvcmQ=" in head for head in proxy.heads)
+
+
+_CREDENTIAL_PROCESS = """
+import json, time
+from datetime import UTC, datetime, timedelta
+# So soon that botocore asks again before it signs anything else.
+expiration = datetime.now(UTC) + timedelta(seconds=60)
+print(json.dumps({"Version": 1, "AccessKeyId": f"AKID{time.time_ns()}", "SecretAccessKey": "s",
+                  "SessionToken": "t", "Expiration": expiration.isoformat()}))
+"""
+_WRITE = """
+import json
+from glue_scripts.aws_clients import dynamodb_endpoint
+from glue_scripts.online_loader import OnlineWriter
+rows = [(f"E-{number}", json.dumps({"entity_id": {"S": f"E-{number}"}})) for number in range(60)]
+OnlineWriter(dynamodb_endpoint(), "online", units_per_second=25).write_items(rows)
+"""
+
+
+def test_the_job_reaches_dynamodb_as_botocore_would(tmp_path: Path) -> None:
+    """Address, authorities, proxy and credentials are the environment's, and renewed before they expire."""
+    script, config = tmp_path / "credentials.py", tmp_path / "config"
+    script.write_text(_CREDENTIAL_PROCESS)
+    config.write_text(f"[default]\nregion = eu-west-1\ncredential_process = {sys.executable} {script}\n")
+    with _tls_server(tmp_path) as (server, url, certificate):
+        proxy = _Proxy(server.server_address[1])
+        proxy.start()
+        done = subprocess.run(
+            [sys.executable, "-c", _WRITE],
+            cwd=ROOT,
+            env={
+                "AWS_CONFIG_FILE": str(config),
+                "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+                "AWS_ENDPOINT_URL_DYNAMODB": url,
+                "AWS_CA_BUNDLE": str(certificate),
+                "HTTPS_PROXY": f"http://{proxy.address}",
+                "PYTHONPATH": str(ROOT),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        proxy.close()
+        assert done.returncode == 0, done.stderr
+        assert len(server.items) == 60
+        assert len(server.access_keys) >= 2
+    assert proxy.heads
+    assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in proxy.heads)
 
 
 @given(st.binary(max_size=60), st.integers(1, 40))
