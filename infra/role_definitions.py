@@ -15,6 +15,7 @@ from infra.policy_statements import (
     WRITE_JOB_LOGS,
     WRITE_LOGS,
     RoleDefinition,
+    Statement,
     allow,
     list_bucket,
     log_streams,
@@ -189,6 +190,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
             # What a job is told that does not fit into its arguments: its Pipes context, its schema.
             allow("TellJobs", ["s3:PutObject"], objects(deployment, "pipes", "models")),
             allow("TidyUp", ["s3:DeleteObject"], objects(deployment, "pipes")),
+            *_retire_batches(deployment),
             allow(
                 "RunLoadJob",
                 [
@@ -228,11 +230,6 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 [deployment.online_replicas_arn_pattern],
             ),
             allow(
-                "ReadSnowflakeConnection",
-                ["secretsmanager:GetSecretValue"],
-                [deployment.secret_arn_pattern(deployment.snowflake_secret)],
-            ),
-            allow(
                 "AskApiAsAClient",
                 ["secretsmanager:GetSecretValue"],
                 [deployment.secret_arn_pattern(deployment.token_client_secret)],
@@ -249,6 +246,27 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 ),
             ),
             allow("WriteLogs", WRITE_LOGS, log_streams(deployment, deployment.dagster_log_group)),
+        ),
+    )
+
+
+def _retire_batches(deployment: Deployment) -> tuple[Statement, ...]:
+    """Return what a sweep of retention needs: parts and Delta's data files go, reports stay."""
+    bucket = deployment.data_bucket_arn
+    return (
+        allow(
+            "DeleteRetiredBatches",
+            ["s3:DeleteObject"],
+            [
+                f"{bucket}/predictions/*/json/*",
+                # Of Delta's log, which also lies below, no entry begins so.
+                f"{bucket}/predictions/*/delta/part-*",
+                f"{bucket}/quarantine/*",
+                f"{bucket}/reports/*/acknowledged/*",
+            ],
+        ),
+        allow(
+            "RemoveRetiredBatchesFromDelta", ["s3:PutObject"], [f"{bucket}/predictions/*/delta/_delta_log/*"]
         ),
     )
 

@@ -15,6 +15,15 @@ from infra.local.provisioning import ProvisioningError, provision
 from infra.model_declarations import declared_models
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.resource_names import Deployment
+from prediction_contract.s3_layout import (
+    acknowledgements_prefix,
+    batch_quarantine_prefix,
+    delta_table_prefix,
+    done_key,
+    json_batch_prefix,
+    report_key,
+)
+from tests.infra.role_rights import allows, holders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +69,55 @@ def test_a_role_trusts_one_service_for_this_account(role: role_definitions.RoleD
     assert list(statement["Principal"]) == ["Service"]
     expected = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
     assert statement.get("Condition") == (None if role.service == "lambda.amazonaws.com" else expected)
+
+
+RUN_ROLE = role_definitions.dagster_run_role(DEPLOYMENT)
+MODEL, BATCH = "flight_delay", "20130201T060000Z-0123abcd"
+
+
+def test_a_run_may_delete_what_a_retired_batch_leaves_and_nothing_else() -> None:
+    """Refused rows, parts, data files: yes. What tells of the batch, and the log of Delta: nobody may."""
+    delta = delta_table_prefix(MODEL)
+    gone = (
+        f"{json_batch_prefix(MODEL, '2013-02-01', BATCH)}attempt=1/part-00000.jsonl.gz",
+        f"{batch_quarantine_prefix(MODEL, BATCH)}attempt=1/part-00000.jsonl.gz",
+        f"{acknowledgements_prefix(MODEL, BATCH)}part-00000.json",
+        f"{delta}part-00000-0b7d0461-ab1e-609d-8813-320638b7c301-c000.snappy.parquet",
+    )
+    kept = (
+        done_key(MODEL, BATCH),
+        report_key(MODEL, BATCH, 1),
+        f"{delta}_delta_log/00000000000000000001.json",
+        f"{delta}_delta_log/00000000000000000010.checkpoint.parquet",
+        f"models/{MODEL}/model.skops",
+    )
+    for key in gone:
+        assert holders(ROLES, "s3:DeleteObject", f"{DEPLOYMENT.data_bucket_arn}/{key}") == {RUN_ROLE.name}
+    for key in kept:
+        assert holders(ROLES, "s3:DeleteObject", f"{DEPLOYMENT.data_bucket_arn}/{key}") == set()
+    log = f"{DEPLOYMENT.data_bucket_arn}/{delta}_delta_log/00000000000000000002.json"
+    assert allows(RUN_ROLE, "s3:PutObject", log)
+    assert not allows(RUN_ROLE, "s3:PutObject", f"{DEPLOYMENT.data_bucket_arn}/{gone[-1]}")
+
+
+def test_only_the_load_and_who_starts_dagsters_tasks_read_the_snowflake_login() -> None:
+    """ECS puts it into the environment of runs and sensors, which so need no right to the secret."""
+    secret = DEPLOYMENT.secret_arn_pattern(DEPLOYMENT.snowflake_secret).replace("*", "aB3dE9")
+    assert holders(ROLES, "secretsmanager:GetSecretValue", secret) == {
+        DEPLOYMENT.glue_load_role,
+        DEPLOYMENT.dagster_execution_role,
+    }
+
+
+def test_only_runs_count_replicas_in_other_regions() -> None:
+    """A run reads the replica of an online table in every serving region; nobody writes there."""
+    abroad = DEPLOYMENT.online_table_arn(MODEL).replace("eu-west-1", "ap-southeast-2")
+    for action in ("dynamodb:GetItem", "dynamodb:BatchGetItem"):
+        assert holders(ROLES, action, abroad) == {RUN_ROLE.name}
+    for action in ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"):
+        assert holders(ROLES, action, abroad) == set()
+    registry = DEPLOYMENT.registry_table_arn.replace("eu-west-1", "ap-southeast-2")
+    assert holders(ROLES, "dynamodb:UpdateItem", registry) == set()
 
 
 @pytest.mark.parametrize("stage", ["p", "production12"])
