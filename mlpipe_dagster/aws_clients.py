@@ -28,3 +28,28 @@ def new_client(service: str, region: str, *, tries: int = TRIES, read_seconds: i
         region_name=region,
         config=Config(connect_timeout=_CONNECT_SECONDS, read_timeout=read_seconds, retries=retries),
     )
+
+
+def delta_storage_options(s3: Any) -> dict[str, str]:
+    """Return what deltalake needs to reach and change the bucket as a client of S3 does.
+
+    Args:
+        s3: A boto3 S3 client; its address, region and credentials count.
+    """
+    import boto3  # noqa: PLC0415
+
+    # Commits are conditional puts.
+    options = {"conditional_put": "etag", "timeout": "60s", "connect_timeout": "5s"}
+    options["AWS_REGION"] = s3.meta.region_name
+    endpoint: str = s3.meta.endpoint_url
+    if not endpoint.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        options["AWS_ENDPOINT_URL"] = endpoint
+    if endpoint.startswith("http://"):
+        # deltalake refuses addresses without TLS unless it is told otherwise.
+        options["AWS_ALLOW_HTTP"] = "true"
+    credentials = boto3.Session().get_credentials()
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        options |= {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key}
+        options |= {"AWS_SESSION_TOKEN": frozen.token} if frozen.token else {}
+    return options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +21,22 @@ class ObjectMissingError(ContractError):
 
 class ObjectUnreadableError(ContractError):
     """S3 refuses to give an object that is there."""
+
+
+class ObjectNotDeletedError(ContractError):
+    """S3 refuses to delete an object."""
+
+
+# What DeleteObjects takes at once.
+_MOST_DELETED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's key and its size in bytes."""
+
+    key: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -123,6 +139,29 @@ class DataBucket:
     def put(self, key: str, content: bytes) -> None:
         """Write an object."""
         self._client.put_object(Bucket=self.name, Key=key, Body=content)
+
+    def below(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield all objects below a prefix."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        for page in pages:
+            for item in page.get("Contents", ()):
+                yield StoredObject(item["Key"], item["Size"])
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are gone already count as deleted.
+
+        Raises:
+            ObjectNotDeletedError: S3 refuses to delete one.
+        """
+        left = list(keys)
+        for first in range(0, len(left), _MOST_DELETED):
+            named = [{"Key": key} for key in left[first : first + _MOST_DELETED]]
+            answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})
+            for error in answer.get("Errors", ()):
+                raise ObjectNotDeletedError(
+                    f"s3://{self.name}/{error.get('Key')} cannot be deleted: {error.get('Message')}",
+                    remedy="Look at the rights to it, and run the step again",
+                )
 
 
 def _listed(key: str, described: Mapping[str, Any]) -> ListedObject:

@@ -13,6 +13,7 @@ from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.sensors.done_files import done_files_sensor
 from mlpipe_dagster.sensors.live_batches import live_batches_sensor
 from mlpipe_dagster.sensors.projection import projection_sensor
+from mlpipe_dagster.sensors.retention import retention_sensor
 from mlpipe_dagster.sensors.served_models import served_models
 from mlpipe_dagster.sensors.serving_regions import serving_regions_sensor
 
@@ -53,6 +54,7 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
             done_files_sensor(load_jobs, partitions),
             live_batches_sensor(served, load_jobs),
             projection_sensor(served),
+            retention_sensor(served),
             serving_regions_sensor(served),
         ]
         if partitions

@@ -12,10 +12,13 @@ from prediction_contract.warehouse_table import (
     ProjectedPublication,
     WarehouseTable,
     count_projected,
+    count_tables,
     create_publications,
+    delete_batch,
     insert_publication,
     projected_sequences,
     publication_parameters,
+    table_name,
 )
 
 
@@ -41,6 +44,16 @@ class WarehouseSession:
         (row,) = self._query(WarehouseTable(model, schema).batch_totals(batch_id))
         rows, keys, checksum = (int(value) for value in row)
         return RowTally(rows=rows if rows == keys else keys, checksum=checksum)
+
+    def has_predictions(self, model: str) -> bool:
+        """Whether the model's table of all batches is there yet."""
+        ((count,),) = self._query(count_tables(), (table_name(model),))
+        return bool(count)
+
+    def delete_batch(self, model: str, batch_id: str) -> int:
+        """Delete a batch from the model's table; return how many rows there were."""
+        ((deleted,),) = self._query(delete_batch(model, batch_id))
+        return int(deleted)
 
     def ensure_view(self, model: str, schema: PredictionSchema) -> None:
         """Create the publications' table and the model's live view, as the schema says."""

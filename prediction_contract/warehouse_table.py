@@ -86,7 +86,7 @@ class WarehouseTable:
         self.model = ModelName(model)
         self.schema = schema
         # The suffixes keep the names of one model's table and view apart from those of every other model.
-        self.name = f'"{self.model.upper()}_PREDICTIONS"'
+        self.name = f'"{table_name(model)}"'
         self.view = f'"{self.model.upper()}_LIVE"'
         self.key = quoted(schema.key)
         self._kinds = {column.name: column.type.kind for column in schema.columns}
@@ -189,13 +189,31 @@ class WarehouseTable:
         return (*(values[name] for name in self.schema.names), batch_id, row.checksum)
 
     def delete_batch(self, batch_id: str) -> str:
-        """Return the statement that deletes a batch: before it is inserted again, or when it is retired."""
-        return f"DELETE FROM {self.name} WHERE {self.is_of_batch(batch_id)}"
+        """Return the statement that deletes a batch, before it is inserted again."""
+        return delete_batch(self.model, batch_id)
 
     @staticmethod
     def is_of_batch(batch_id: str) -> str:
         """Return the condition that a row is of a batch."""
         return f"{quoted(BATCH_COLUMN)} = '{BatchId(batch_id)}'"
+
+
+def table_name(model: str) -> str:
+    """Return the name, without quotes, of the table of all batches of a model."""
+    return f"{ModelName(model).upper()}_PREDICTIONS"
+
+
+def count_tables() -> str:
+    """Return the query whether the schema has a table of the name that is its `%s`: 1 or 0."""
+    return (
+        "SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES "
+        "WHERE TABLE_SCHEMA = CURRENT_SCHEMA() AND TABLE_NAME = %s"
+    )
+
+
+def delete_batch(model: str, batch_id: str) -> str:
+    """Return the statement that deletes a batch and says how many rows it had, whatever its columns."""
+    return f'DELETE FROM "{table_name(model)}" WHERE {WarehouseTable.is_of_batch(batch_id)}'
 
 
 def quoted(name: str) -> str:

@@ -30,12 +30,15 @@ class FollowConfig(dg.Config):
 def follow_home_op(context: dg.OpExecutionContext, config: FollowConfig, platform: Platform) -> None:
     """Let one region follow; a replica that lacks rows for long fails the run, which is the alarm."""
     followed = follower(platform, config.model, config.region).follow()
-    context.log_event(region_observation(config.model, followed))
+    observation = region_observation(config.model, followed)
+    context.log_event(observation)
     if followed.step is Step.INCOMPLETE and followed.behind > ALARM_AFTER:
         raise dg.Failure(
             f"{config.region} does not follow home since {followed.behind}: {'. '.join(followed.faults)}. "
             f"It serves {followed.region_batch_id}, home serves {followed.home_batch_id}. Look at the "
             "table's replication; the region is tried again by itself.",
+            # Of a step that fails, Dagster keeps no observation.
+            metadata=observation.metadata,
             allow_retries=False,
         )
 

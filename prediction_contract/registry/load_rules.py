@@ -21,10 +21,10 @@ from prediction_contract.registry.conditions import (
     Equals,
     Missing,
 )
-from prediction_contract.registry.records import BatchRecord, LoadState
+from prediction_contract.registry.records import CLAIM_ATTRIBUTES, BatchRecord, LoadState
+from prediction_contract.registry.retention_rules import BATCH_IS_NOT_RETIRED
 from prediction_contract.registry.transaction import Transaction, Write
 
-_CLAIM = ("claim_token", "claim_confirm_by", "claim_job_run_id")
 _UNVERIFIED = ("unverified_attempt", "unverified_expire_at")
 
 
@@ -105,6 +105,7 @@ def claim_load(
                     "Read the batch's record again",
                 ),
                 _no_load_is_claimed(now, ended_job_run_id),
+                BATCH_IS_NOT_RETIRED,
             ),
             assign=assign,
             remove=("claim_job_run_id", *_UNVERIFIED, *no_longer_retained),
@@ -180,7 +181,8 @@ def complete_load(
     if batch.load_state != LoadState.VERIFIED:
         assign["load_state"] = LoadState.LOADED
     return _one_write(
-        batch, Write(key=batch.key, conditions=(_claim_is_ours(token),), assign=assign, remove=_CLAIM)
+        batch,
+        Write(key=batch.key, conditions=(_claim_is_ours(token),), assign=assign, remove=CLAIM_ATTRIBUTES),
     )
 
 
@@ -213,7 +215,7 @@ def refuse_load(
                 "refusal_reason": reason,
                 "retain_until": moment_text(now + retention),
             },
-            remove=_CLAIM,
+            remove=CLAIM_ATTRIBUTES,
         ),
     )
 
@@ -279,7 +281,7 @@ def _one_write(batch: BatchRecord, write: Write) -> Transaction:
 def _ended_claim(batch: BatchRecord, conditions: tuple[Condition, ...]) -> Write:
     # A batch that was loading has its done file and nothing that counts as loaded.
     assign: dict[str, Value] = {"load_state": LoadState.DONE} if batch.load_state == LoadState.LOADING else {}
-    return Write(key=batch.key, conditions=conditions, assign=assign, remove=_CLAIM)
+    return Write(key=batch.key, conditions=conditions, assign=assign, remove=CLAIM_ATTRIBUTES)
 
 
 def _no_load_is_claimed(now: datetime, ended_job_run_id: str | None) -> Condition:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prediction_contract.registry.attribute_values import Value
 from prediction_contract.registry.conditions import Clause, Condition, Equals, Missing
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState, batch_key
+from prediction_contract.registry.retention_rules import BATCH_IS_NOT_RETIRED
 from prediction_contract.registry.transaction import Transaction, Write
 
 
@@ -102,6 +103,7 @@ def _record_manifest(
                 "Publish the correction as a new batch",
             )
         )
+        conditions.append(BATCH_IS_NOT_RETIRED)
     else:
         created = {"release_state": ReleaseState.UNPUBLISHED, "load_attempts": 0}
     write = Write(

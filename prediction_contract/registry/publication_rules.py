@@ -86,9 +86,9 @@ def publish(
 ) -> Transaction:
     """Make a verified batch live.
 
-    Automatic publication takes only a batch that was never published or withdrawn, is newer than the live
-    one and was minted after the last rollback, while nobody holds publication. A person may publish any
-    verified batch that has enough life left.
+    Automatic publication takes only a batch whose verified rows passed the model's own checks, that was never
+    published or withdrawn, is newer than the live one and was minted after the last rollback, while nobody
+    holds publication. A person may publish any verified batch that has enough life left.
 
     Args:
         target: The batch's record as read.
@@ -100,6 +100,7 @@ def publish(
         serving: What the API needs to serve the batch, as JSON text.
     """
     home_conditions: tuple[Condition, ...] = ()
+    gate: tuple[Condition, ...] = ()
     if request.automatic:
         eligible = Condition(
             "target_was_never_published",
@@ -107,6 +108,7 @@ def publish(
             "The batch was published or withdrawn before",
             "Publish it explicitly if it shall be live again",
         )
+        gate = (_checks_were_passed(target),)
         home_conditions = _automatic_order(target)
     else:
         eligible = Condition(
@@ -120,7 +122,7 @@ def publish(
         release,
         request,
         action=Action.PUBLISH,
-        eligible=eligible,
+        eligible=(eligible, *gate),
         home_conditions=home_conditions,
         now=now,
         minimum_life=minimum_life,
@@ -155,7 +157,7 @@ def rollback(
         release,
         request,
         action=Action.ROLLBACK,
-        eligible=eligible,
+        eligible=(eligible,),
         home_conditions=(),
         now=now,
         minimum_life=minimum_life,
@@ -239,7 +241,7 @@ def _move_home(
     request: Request,
     *,
     action: Action,
-    eligible: Condition,
+    eligible: tuple[Condition, ...],
     home_conditions: tuple[Condition, ...],
     now: datetime,
     minimum_life: timedelta,
@@ -272,7 +274,7 @@ def _move_home(
     writes = [
         Write(
             key=target.key,
-            conditions=(verified, outlives, eligible, *(_region_holds_it(region) for region in following)),
+            conditions=(verified, outlives, *eligible, *(_region_holds_it(region) for region in following)),
             assign={"release_state": ReleaseState.LIVE, "published_sequence": sequence},
             remove=("superseded_sequence",),
         ),
@@ -317,6 +319,19 @@ def _regions_that_follow(target: BatchRecord, release: Release) -> tuple[str, ..
         region
         for region in sorted(release.regions)
         if _region_holds_it(region).clause.holds({"verified_regions": target.verified_regions})
+    )
+
+
+def _checks_were_passed(target: BatchRecord) -> Condition:
+    """The verdict on the very rows that were verified last is known, and nothing stands against them."""
+    attempt = target.verified_attempt or 0
+    return Condition(
+        "target_passed_its_checks",
+        AllOf((Equals("checked_attempt", attempt), Missing("check_faults"))),
+        f"The batch failed its checks: {target.check_faults}"
+        if target.check_faults
+        else f"The model's own checks were not applied to load attempt {attempt}",
+        "Materialize the publication, which applies them, or publish the batch explicitly",
     )
 
 

@@ -16,6 +16,8 @@ from prediction_contract.registry.attribute_values import Attributes, Value, dec
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _SEQUENCE_DIGITS = 12
+# What says who works on a batch: a load, or the sweep that retires it.
+CLAIM_ATTRIBUTES = ("claim_token", "claim_confirm_by", "claim_job_run_id")
 
 
 class LoadState(StrEnum):
@@ -135,6 +137,7 @@ class BatchRecord(_Stored):
         items_expire_at: When the verified items expire.
         verified_regions: Regions whose replica was found to hold the whole batch.
         retain_until: Before this moment the batch is not retired.
+        cleared_at: When the last of a retired batch had left; absent while it is being deleted.
         published_sequence: The last publication that made the batch live.
         superseded_sequence: The publication that replaced it, unless it is live.
         refusal_reason: Why the batch was refused.
@@ -163,6 +166,7 @@ class BatchRecord(_Stored):
     items_expire_at: str | None = None
     verified_regions: frozenset[str] = frozenset()
     retain_until: str | None = None
+    cleared_at: str | None = None
     published_sequence: int | None = None
     superseded_sequence: int | None = None
     refusal_reason: str | None = None

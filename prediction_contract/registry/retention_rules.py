@@ -1,4 +1,8 @@
-"""When a batch may leave the stores, and when a live one must be loaded again so that it does not."""
+"""When a batch may leave the stores, and when a live one must be loaded again so that it does not.
+
+Retired is the last state: nothing brings such a batch back, so whoever still deletes it, however late,
+deletes what nobody wants.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from prediction_contract.moments import moment_text, parse_moment
-from prediction_contract.registry.conditions import AnyOf, Below, Condition, Differs, Missing
+from prediction_contract.registry.conditions import AnyOf, Below, Condition, Differs, Equals, Missing
 from prediction_contract.registry.records import (
+    CLAIM_ATTRIBUTES,
     BatchRecord,
     LivePointer,
     LoadState,
@@ -24,6 +29,13 @@ _OF_THE_LOAD = (
     "unverified_expire_at",
 )
 
+BATCH_IS_NOT_RETIRED = Condition(
+    "batch_is_not_retired",
+    Differs("load_state", LoadState.RETIRED),
+    "The batch is retired: its rows and files have left, or are leaving",
+    "Score the partition again: that is a new batch",
+)
+
 
 def needs_reload(
     batch: BatchRecord, pointers: Iterable[LivePointer], *, now: datetime, margin: timedelta
@@ -35,6 +47,20 @@ def needs_reload(
     if batch.items_expire_at is None or all(pointer.batch_id != batch.batch_id for pointer in pointers):
         return False
     return parse_moment(batch.items_expire_at) < now + margin
+
+
+def is_due(batch: BatchRecord, home: LivePointer | None, *, now: datetime) -> bool:
+    """Whether a sweep has to do with the batch, by what can be said before asking the registry.
+
+    A batch that is retired and not cleared was left by a sweep that died.
+    """
+    if batch.load_state == LoadState.RETIRED:
+        return batch.cleared_at is None
+    is_needed = batch.release_state == ReleaseState.LIVE or (
+        home is not None and batch.batch_id in {home.batch_id, home.previous_batch_id}
+    )
+    is_over = batch.retain_until is not None and parse_moment(batch.retain_until) < now
+    return is_over and not is_needed and batch.claim_token is None
 
 
 def retire(
@@ -50,11 +76,11 @@ def retire(
     """Let a batch leave the stores: not while anybody serves it, may roll back to it, or loads it.
 
     Only a batch that was loaded or refused has a time to be retained until; one that waits for its load is
-    left alone. A sweep that died is repeated by retiring the batch again.
+    left alone. A sweep that died is repeated by retiring the batch again, its claim abandoned.
 
-    Its rows may be deleted only after this transaction was applied. It takes the batch's claim, so that no
-    load brings rows back while they are being deleted; `release_claim` gives the claim up afterwards. Items
-    of the online table leave by their own expiry.
+    Its rows may be deleted only after this transaction was applied. It takes the batch's claim, so that one
+    sweep at a time deletes it; `clear` gives the claim up afterwards. Items of the online table leave by
+    their own expiry.
 
     Args:
         batch: The batch's record as read.
@@ -117,3 +143,17 @@ def retire(
             ),
         ),
     )
+
+
+def clear(batch: BatchRecord, *, token: str, now: datetime) -> Transaction:
+    """Record that the last of a retired batch has left the stores, and give the sweep's claim up."""
+    ours = Condition(
+        "claim_is_ours",
+        Equals("claim_token", token),
+        "The claim was replaced by another sweep's",
+        "Let the other sweep finish",
+    )
+    write = Write(
+        key=batch.key, conditions=(ours,), assign={"cleared_at": moment_text(now)}, remove=CLAIM_ATTRIBUTES
+    )
+    return Transaction(batch.model, batch.batch_id, (write,))

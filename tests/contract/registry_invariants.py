@@ -22,8 +22,7 @@ LOAD_STATES = {
     "loaded": {"loaded", "verified", "loading", "retired"},
     "verified": {"verified", "retired"},
     "refused": {"refused", "done", "loading", "retired"},
-    # A batch that was refused before a row was written may still be corrected.
-    "retired": {"retired", "loading", "done", "refused"},
+    "retired": {"retired"},
 }
 
 
@@ -102,6 +101,10 @@ def check_move(
             f"{target} was published automatically after its withdrawal",
         )
         must(not simulation.held, f"{target} was published automatically during a hold")
+        must(
+            batch.check_faults is None and batch.checked_attempt == batch.verified_attempt,
+            f"{target} was published automatically although it had not passed its checks",
+        )
         must(
             live_before is None or (BATCHES[target], target) > (BATCHES[live_before], live_before),
             f"{target} replaced the newer {live_before} automatically",

@@ -28,9 +28,11 @@ ACTORS = (
     "job_step",
     "job_step",
     "verify",
+    "check",
     "confirm_region",
     "follow",
     "retire",
+    "late_purge",
     "automatic",
     "automatic",
     "publish",
@@ -50,6 +52,8 @@ SEQUELS = (
     "roll_back_and_go_on",
     "publish_and_follow",
     "retire_and_restore",
+    "retire_twice",
+    "refuse_at_once",
     "replace_job",
     "replace_manifest_under_a_load",
     "sweep",
@@ -57,9 +61,11 @@ SEQUELS = (
 # Who decides first, and who acts before him on the same record.
 RACES = (
     ("abandon", "job_step"),
+    ("automatic", "check"),
     ("automatic", "hold"),
     ("automatic", "rollback"),
     ("claim", "replace_job"),
+    ("claim", "retire_and_restore"),
     ("claim", "verify"),
     ("confirm_region", "retire_and_restore"),
     ("confirm_region", "sweep"),
@@ -229,7 +235,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.simulation.purges)
     @rule(position=st.integers(0, 6), dies=st.booleans())
     def the_sweep_deletes(self, position: int, dies: bool) -> None:
-        """A retired batch leaves the warehouse, or the sweep dies before."""
+        """A retired batch leaves the warehouse, or the sweep is taken for dead before."""
         purges = sorted(self.simulation.purges)
         self.simulation.finish_purge(purges[position % len(purges)], dies=dies)
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from prediction_contract.registry import load_rules, manifest_rules, publication_rules, retention_rules
+from prediction_contract.registry import (
+    check_rules,
+    load_rules,
+    manifest_rules,
+    publication_rules,
+    retention_rules,
+)
 from prediction_contract.registry.records import BatchRecord, LoadState, Request, publication_key
 from prediction_contract.registry.transaction import Transaction
 from tests.contract.registry_invariants import (
@@ -76,6 +82,7 @@ class RegistrySimulation:
         self.evidence: dict[tuple[str, int], JobRun] = {}
         self.region_findings: dict[str, int] = {}
         self.purges: dict[str, str] = {}
+        self.late_purges: list[tuple[str, str]] = []
         self.ever_published: set[str] = set()
         self.ever_withdrawn: set[str] = set()
         self.ever_verified: set[str] = set()
@@ -291,6 +298,15 @@ class RegistrySimulation:
 
         return Plan("verify_load", transaction, verified)
 
+    def plan_check(self, batch_id: str, choice: int) -> Plan | None:
+        """The model's own rules are applied to the rows that were loaded last, or to those before."""
+        batch = self.record(batch_id)
+        if batch is None or batch.verified_attempt is None:
+            return None
+        attempt = max(1, batch.verified_attempt - (choice % 7 == 0))
+        faults = ["too few rows"] if choice % 5 == 0 else []
+        return Plan("record_checks", check_rules.record_checks(batch, attempt=attempt, faults=faults))
+
     # -- what readers see ---------------------------------------------------------------------------------
 
     def plan_request(self, kind: str) -> Callable[[str, int], Plan | None]:
@@ -405,13 +421,23 @@ class RegistrySimulation:
         return Plan("retire", transaction, retired)
 
     def finish_purge(self, run_id: str, *, dies: bool = False) -> None:
-        """The sweep deletes a retired batch's rows and gives the claim up, or dies before."""
+        """The sweep deletes a retired batch's rows and says so, or is taken for dead before."""
         batch = self.known(self.purges.pop(run_id))
         if dies:
+            self.late_purges.append((batch.batch_id, str(batch.claim_token)))
             return
         self.world.warehouse.pop(batch.batch_id, None)
-        if batch.claim_token and batch.claim_job_run_id == run_id:
-            self.submit(Plan("release_claim", load_rules.release_claim(batch, token=batch.claim_token)))
+        self.submit(
+            Plan("clear", retention_rules.clear(batch, token=str(batch.claim_token), now=self.world.now))
+        )
+
+    def plan_late_purge(self, _batch_id: str, choice: int) -> Plan | None:
+        """A sweep that was taken for dead wakes, and deletes and says what it meant to."""
+        if not self.late_purges:
+            return None
+        batch_id, token = self.late_purges[choice % len(self.late_purges)]
+        self.world.warehouse.pop(batch_id, None)
+        return Plan("clear", retention_rules.clear(self.known(batch_id), token=token, now=self.world.now))
 
     def project_next(self) -> None:
         """Snowflake's projection takes the next publication entry."""
@@ -454,7 +480,9 @@ class RegistrySimulation:
                 job.finished = True
                 return False
         attempt = (batch_id, self.known(batch_id).load_attempts)
-        return attempt in self.evidence and self.submit(self.plan_verify(batch_id, 1))
+        verified = attempt in self.evidence and self.submit(self.plan_verify(batch_id, 1))
+        self.submit(self.plan_check(batch_id, 1))
+        return verified
 
     def release_at_home(self, batch_id: str, choice: int) -> None:
         """Load, publish and project, where the registry allows it; the far region stays behind."""
@@ -505,10 +533,28 @@ class RegistrySimulation:
         self.submit(self.plan_follow(batch_id, choice))
 
     def retire_and_restore(self, batch_id: str, choice: int) -> None:
-        """Let the sweep take a batch, and somebody load it again at once."""
+        """Let the sweep take a batch, and somebody try to load it again, or to correct it, at once."""
         if self.submit(self.plan_retire(batch_id, choice)):
             self.finish_purge(max(self.purges, key=lambda run_id: int(run_id.split("-")[1])))
             self.load_at_once(batch_id, DIGESTS.index(self.known(batch_id).manifest_digest))
+            self.submit(self.plan_notice(batch_id, choice))
+            self.submit(self.plan_refuse_manifest(batch_id, choice))
+
+    def refuse_at_once(self, batch_id: str, choice: int) -> None:
+        """A batch is refused before a row was written: it is retained for its time, and may be corrected."""
+        self.submit(self.plan_notice(batch_id, choice))
+        claim, (job,) = self.plan_claimed_jobs(batch_id, "file-altered", 1)
+        if self.submit(claim) and self.submit(self.plan_next(job)):
+            self.submit(self.plan_next(job))
+
+    def retire_twice(self, batch_id: str, choice: int) -> None:
+        """A sweep is taken for dead, another goes on with the batch, the first wakes, and a third looks."""
+        if self.submit(self.plan_retire(batch_id, choice)):
+            self.finish_purge(max(self.purges, key=lambda run_id: int(run_id.split("-")[1])), dies=True)
+            self.submit(self.plan_abandon(batch_id, choice))
+            self.submit(self.plan_retire(batch_id, choice))
+            self.submit(self.plan_late_purge(batch_id, len(self.late_purges) - 1))
+            self.submit(self.plan_retire(batch_id, choice))
 
     def replace_job(self, batch_id: str, choice: int) -> None:
         """Every job run of the batch counts as ended, and another load takes over."""

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import Phase, settings
 
 from prediction_contract.errors import InvalidNameError, RuleViolationError
-from prediction_contract.registry import load_rules, manifest_rules, publication_rules, retention_rules
+from prediction_contract.registry import (
+    check_rules,
+    load_rules,
+    manifest_rules,
+    publication_rules,
+    retention_rules,
+)
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally
 from prediction_contract.registry.publication_rules import BECOMES_HISTORY, Release
 from prediction_contract.registry.records import (
@@ -93,7 +99,14 @@ class Story:
         )
         verify = load_rules.verify_load(self.batch(batch_id), evidence, now=self.now, retention=DAY)
         assert apply("", verify) is None
+        self.check(batch_id)
         return self.batch(batch_id)
+
+    def check(self, batch_id: str, *faults: str, attempt: int | None = None) -> None:
+        """Apply the model's own rules to the rows of a load, the last one as a rule."""
+        batch = self.batch(batch_id)
+        verdict = check_rules.record_checks(batch, attempt=attempt or batch.load_attempts, faults=faults)
+        assert self.table.apply("", verdict) is None
 
     def publish(self, batch_id: str, *, automatic: bool = False) -> str | None:
         """Ask for a publication; return the condition that forbids it, if one does."""
@@ -110,6 +123,19 @@ class Story:
         return self.table.apply(
             "", publication_rules.rollback(target, self.release(), request, now=self.now, **LIFE)
         )
+
+    def retire(self, batch_id: str, *, token: str = "sweep") -> str | None:
+        """Let a sweep take a batch; return the condition that forbids it, if one does."""
+        change = retention_rules.retire(
+            self.batch(batch_id),
+            token=token,
+            run_id="run-1",
+            home_region=HOME,
+            regions=[FAR],
+            projected_sequence=3,
+            now=self.now,
+        )
+        return self.table.apply("", change)
 
     def live(self, region: str = HOME) -> str | None:
         """Return the batch that a region serves."""
@@ -198,29 +224,85 @@ def test_a_rollback_moves_the_regions_that_hold_the_target_and_leaves_the_others
     assert story.live(FAR) == story.live(HOME) == OLDER
 
 
-def test_a_retired_batch_can_be_loaded_and_published_again() -> None:
-    """Retiring takes the claim while rows are deleted; giving it up opens the way back."""
+def test_nothing_automatic_publishes_what_failed_its_checks_or_was_not_checked() -> None:
+    """The transaction itself demands the verdict on the verified rows; a person may decide otherwise."""
+    story = Story()
+    story.verified(OLDER)
+    story.check(OLDER, "too few rows")
+    assert story.publish(OLDER, automatic=True) == "target_passed_its_checks"
+    story.check(OLDER)
+    # Verified rows of another load than the one that was checked.
+    story.check(OLDER, attempt=9)
+    assert story.publish(OLDER, automatic=True) == "target_passed_its_checks"
+    story.check(OLDER)
+    assert story.publish(OLDER, automatic=True) is None
+    story.verified(FIRST)
+    story.check(FIRST, "too few rows")
+    assert story.publish(FIRST) is None
+
+
+def test_nothing_brings_a_retired_batch_back() -> None:
+    """While it is deleted and afterwards: its files are gone, so a load of it could only fail."""
     story = Story()
     for batch_id in (OLDER, FIRST, SECOND):
         story.verified(batch_id)
         assert story.publish(batch_id) is None
     story.now += 2 * DAY
-    retire = retention_rules.retire(
-        story.batch(OLDER),
-        token="sweep",
-        run_id="run-1",
-        home_region=HOME,
-        regions=[FAR],
-        projected_sequence=3,
-        now=story.now,
-    )
-    assert story.table.apply("", retire) is None
+    assert story.retire(OLDER) is None
     assert story.batch(OLDER).load_state == "retired"
-    assert story.publish(OLDER) == "target_is_verified"
-    release = load_rules.release_claim(story.batch(OLDER), token="sweep")
-    assert story.table.apply("", release) is None
-    story.verified(OLDER)
-    assert story.publish(OLDER) is None
+    assert story.retire(OLDER) == "nothing_is_loading"
+    for cleared in (False, True):
+        if cleared:
+            clear = retention_rules.clear(story.batch(OLDER), token="sweep", now=story.now)
+            assert story.table.apply("", clear) is None
+        assert (story.batch(OLDER).cleared_at is not None) is cleared
+        assert story.publish(OLDER) == "target_is_verified"
+        again = load_rules.claim_load(
+            story.batch(OLDER),
+            token="t",
+            confirm_by=story.now + DAY,
+            now=story.now,
+            ended_job_run_id="run-1",
+        )
+        assert story.table.apply("", again) == "batch_is_not_retired"
+    assert story.batch(OLDER).claim_token is None
+
+
+def test_a_sweep_that_was_replaced_clears_nothing() -> None:
+    """Its claim is another's by now, and that one says when the batch is gone."""
+    story = Story()
+    for batch_id in (OLDER, FIRST, SECOND):
+        story.verified(batch_id)
+        assert story.publish(batch_id) is None
+    story.now += 2 * DAY
+    assert story.retire(OLDER, token="late") is None
+    abandon = load_rules.abandon_claim(story.batch(OLDER), now=story.now, ended_job_run_id="run-1")
+    assert story.table.apply("", abandon) is None
+    assert story.retire(OLDER) is None
+    late = retention_rules.clear(story.batch(OLDER), token="late", now=story.now)
+    assert story.table.apply("", late) == "claim_is_ours"
+    assert retention_rules.is_due(story.batch(OLDER), None, now=story.now)
+
+
+def test_a_refused_batch_that_was_retired_takes_no_correction() -> None:
+    """Its parts have left S3: the correction is a new batch."""
+    story = Story()
+    facts = story.world.facts(OLDER, "digest-0")
+    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    claim = load_rules.claim_load(story.batch(OLDER), token="t", confirm_by=START + DAY, now=START)
+    assert story.table.apply("", claim) is None
+    refusal = load_rules.refuse_load(
+        story.batch(OLDER), token="t", manifest_digest="digest-0", reason="-", now=START, retention=DAY
+    )
+    assert story.table.apply("", refusal) is None
+    story.now += 2 * DAY
+    assert story.retire(OLDER) is None
+    good = story.world.facts(OLDER, "digest-1")
+    for rule in (
+        manifest_rules.register_batch(good, story.batch(OLDER)),
+        manifest_rules.refuse_manifest(good, "-", story.batch(OLDER)),
+    ):
+        assert story.table.apply("", rule) == "batch_is_not_retired"
 
 
 def test_a_bad_done_file_is_refused_and_its_correction_loads() -> None:

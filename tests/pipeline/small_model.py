@@ -13,6 +13,7 @@ from mlpipe_dagster.components.prediction_pipeline import partitions_of
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.noticing import notice
 from prediction_contract.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.registry.check_rules import record_checks
 from prediction_contract.registry.load_rules import (
     LoadEvidence,
     RowTally,
@@ -162,6 +163,7 @@ class SmallModel:
                 now=now(),
                 retention=DAYS,
             ),
+            lambda: record_checks(self.record(batch_id), attempt=1, faults=()),
         )
         for step in steps:
             registry.carry_out(step)

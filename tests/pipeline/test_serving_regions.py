@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 from datetime import timedelta
@@ -224,3 +225,34 @@ def test_the_run_that_the_sensor_asks_for_moves_the_region(replicated: Replicate
     metadata = observed.asset_observation_data.asset_observation.metadata
     assert (metadata["step"].value, metadata["region_serves"].value) == ("followed", batch_id)
     assert replicated.served() == (batch_id, 1)
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["at_first", "late"])
+def test_a_region_that_stays_late_is_a_failed_run(replicated: ReplicatedModel, *, is_late: bool) -> None:
+    """Within the time a replica normally takes, the run succeeds and says what is missing; then it is red."""
+    batch_id = replicated.batch()
+    replicated.replica.delete_item(TableName=replicated.table, Key=replicated.key(batch_id, 7))
+    since = ALARM_AFTER * 2 if is_late else timedelta(0)
+    dataclasses.replace(publisher(replicated.small), clock=lambda: now() - since).publish(
+        batch_id, request(), "{}"
+    )
+    (wanted,) = replicated.requests()
+    result = follow_home_job.execute_in_process(
+        run_config=wanted.run_config, resources={"platform": replicated.platform}, raise_on_error=False
+    )
+    if is_late:
+        (failed,) = [event for event in result.all_events if event.is_step_failure]
+        failure = failed.step_failure_data.user_failure_data
+        assert failure is not None
+        assert f"{REGION} does not follow home since" in str(failure.description)
+        assert f"home serves {batch_id}" in str(failure.description)
+        metadata = failure.metadata
+    else:
+        (observed,) = [event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"]
+        metadata = observed.asset_observation_data.asset_observation.metadata
+    assert result.success is not is_late
+    assert metadata["step"].value == "incomplete"
+    assert REGION in str(metadata["faults"].value)
+    assert replicated.served() is None
+    # The sensor asks again until it follows.
+    assert len(replicated.requests()) == 1

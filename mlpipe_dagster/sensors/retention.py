@@ -1,0 +1,208 @@
+"""The sensor of retention: a model whose batches' time is over is swept by a run, once a day."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from mlpipe_dagster.asset_names import MODEL_TAG, PUBLICATION, asset_key
+from mlpipe_dagster.aws_clients import delta_storage_options
+from mlpipe_dagster.delta_history import DeltaHistory
+from mlpipe_dagster.pools import SNOWFLAKE_POOL
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.resources.warehouse import Warehouse
+from mlpipe_dagster.retention import RetentionSweep, RetiredBatch, Swept, asks_for_a_sweep, is_done_with
+from mlpipe_dagster.sensors.served_models import ServedModel
+from mlpipe_dagster.warehouse_projection import WarehouseSession
+from prediction_contract.batch import Partition
+
+JOB = "retention"
+_OP = "retire_batches"
+# Dagster gives a tick sixty seconds; what is left over is looked at by the next.
+_TICK_SECONDS = 20.0
+
+
+class RetentionConfig(dg.Config):
+    """Names the model that shall be swept."""
+
+    model: str
+
+
+@dg.op(
+    name=_OP,
+    pool=SNOWFLAKE_POOL,
+    description="Retires a model's batches whose time is over, deletes them, and vacuums its Delta table.",
+)
+def retire_batches(
+    context: dg.OpExecutionContext, config: RetentionConfig, platform: Platform, warehouse: Warehouse
+) -> None:
+    """Sweep one model; doing it again goes on where a sweep that died has stopped."""
+    with warehouse.session() as session:
+        swept = retention_sweep(
+            context.instance, platform, session, model=config.model, run_id=context.run_id
+        ).sweep()
+    for batch in swept.retired:
+        context.log_event(retired_observation(batch))
+    context.log_event(sweep_observation(config.model, swept))
+
+
+@dg.job(name=JOB, description="Lets the batches of one model whose time is over leave Snowflake and S3.")
+def retention_job() -> None:
+    """Sweep a model."""
+    retire_batches()
+
+
+def retention_sweep(
+    instance: dg.DagsterInstance, platform: Platform, session: WarehouseSession, *, model: str, run_id: str
+) -> RetentionSweep:
+    """Return the sweep of a model."""
+    settings = platform.settings
+    home = settings.deployment.home
+
+    def has_ended(holder: str) -> bool:
+        run = instance.get_run_by_id(holder)
+        return run is None or run.is_finished
+
+    return RetentionSweep(
+        model=model,
+        run_id=run_id,
+        has_ended=has_ended,
+        registry=platform.registry,
+        home_region=home,
+        regions=tuple(region for region in settings.serving_regions if region != home),
+        bucket=platform.bucket,
+        warehouse=session,
+        delta=DeltaHistory(settings.data_bucket, model, delta_storage_options(platform.client("s3"))),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def retired_observation(batch: RetiredBatch) -> dg.AssetObservation:
+    """Return what left with a batch as an event of the publication's partition."""
+    record = batch.record
+    shown = {
+        "batch_id": record.batch_id,
+        "release_state": str(record.release_state),
+        "snowflake_rows_deleted": batch.rows,
+        "s3_objects_deleted": batch.objects,
+        "s3_bytes_freed": batch.bytes,
+        "online_items_expire_at": record.items_expire_at,
+    }
+    return dg.AssetObservation(
+        asset_key=asset_key(record.model, PUBLICATION),
+        partition=Partition(record.partition).dagster_key if record.partition else None,
+        description=f"Retired {record.batch_id}",
+        metadata={name: value for name, value in shown.items() if value is not None},
+    )
+
+
+def sweep_observation(model: str, swept: Swept) -> dg.AssetObservation:
+    """Return what a whole sweep did as an event of the model's publication."""
+    kept = [f"{batch_id}: {reason}" for batch_id, reason in sorted(swept.kept.items())]
+    return dg.AssetObservation(
+        asset_key=asset_key(model, PUBLICATION),
+        description=f"Retention: {len(swept.retired)} batches retired",
+        metadata={
+            "batches_retired": len(swept.retired),
+            "snowflake_rows_deleted": sum(batch.rows for batch in swept.retired),
+            "s3_objects_deleted": sum(batch.objects for batch in swept.retired) + swept.vacuumed_files,
+            "s3_bytes_freed": sum(batch.bytes for batch in swept.retired) + swept.vacuumed_bytes,
+            "delta_files_removed": swept.delta_files,
+            "delta_files_vacuumed": swept.vacuumed_files,
+            "kept": dg.MetadataValue.md("\n".join(f"- {line}" for line in kept) or "nothing that was due"),
+            **({"not_vacuumed": swept.not_vacuumed} if swept.not_vacuumed else {}),
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionCursor:
+    """How far the round of a day has come.
+
+    Attributes:
+        day: The UTC date of the round.
+        after: The model that was looked at last, or empty.
+        kept_from: By model its oldest batch that a sweep may still have to do with: none before is read.
+    """
+
+    day: str = ""
+    after: str = ""
+    kept_from: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str | None) -> "RetentionCursor":
+        """Return the cursor of a sensor's text; one of another form counts as none."""
+        try:
+            found = json.loads(text or "{}")
+            kept = {str(model): str(batch_id) for model, batch_id in found["kept_from"].items()}
+            return cls(day=str(found["day"]), after=str(found["after"]), kept_from=kept)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls()
+
+    def text(self) -> str:
+        """Return the cursor as a sensor keeps it."""
+        return json.dumps({"day": self.day, "after": self.after, "kept_from": self.kept_from})
+
+
+def retention_tick(
+    cursor_text: str | None,
+    platform: Platform,
+    models: Iterable[ServedModel],
+    now: datetime,
+    *,
+    seconds: float = _TICK_SECONDS,
+) -> dg.SensorResult:
+    """Look at the models whose turn has not come yet today; ask for a run for each that has something due."""
+    cursor, today = RetentionCursor.parse(cursor_text), now.date().isoformat()
+    if cursor.day != today:
+        cursor = replace(cursor, day=today, after="")
+    deadline, requests = time.monotonic() + seconds, []
+    registry, home = platform.registry, platform.settings.deployment.home
+    for model in sorted(model.name for model in models):
+        if model <= cursor.after:
+            continue
+        records = registry.batches(model, minted_from=cursor.kept_from.get(model, ""))
+        if asks_for_a_sweep(records, registry.pointer(model, home), now=now):
+            requests.append(sweep_request(model, today))
+        kept_from = dict(cursor.kept_from)
+        if records:
+            kept = [record.batch_id for record in records if not is_done_with(record, now=now)]
+            kept_from[model] = kept[0] if kept else records[-1].batch_id
+        cursor = replace(cursor, after=model, kept_from=kept_from)
+        if time.monotonic() > deadline:
+            break
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else "No batch's time is over",
+        cursor=cursor.text(),
+    )
+
+
+def sweep_request(model: str, day: str) -> dg.RunRequest:
+    """Return the run that sweeps a model; there is one a day."""
+    return dg.RunRequest(
+        run_key=f"{JOB}:{model}:{day}",
+        job_name=JOB,
+        run_config={"ops": {_OP: {"config": {"model": model}}}},
+        tags={MODEL_TAG: model},
+    )
+
+
+def retention_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
+    """Return the sensor over all models."""
+
+    @dg.sensor(
+        name="retention",
+        job=retention_job,
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Sweeps each model once a day, if batches of it have outlived their retention.",
+    )
+    def retention(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        return retention_tick(context.cursor, platform, models, datetime.now(UTC))
+
+    return retention
