@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.local.processes import clean_environment, end_processes, stack_processes
@@ -25,7 +27,6 @@ from infra.local.stack_state import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from infra.local.stack_state import StackDirectory
 
@@ -92,7 +93,11 @@ def dagster_environment(directory: StackDirectory, variables: Mapping[str, str])
 
 @contextmanager
 def running_dagster(
-    directory: StackDirectory, variables: Mapping[str, str], *, say: Callable[[str], None]
+    directory: StackDirectory,
+    variables: Mapping[str, str],
+    *,
+    say: Callable[[str], None],
+    instance_file: Path = _INSTANCE_FILE,
 ) -> Iterator[DagsterService]:
     """Start Dagster, or take the one that runs on this stack already; end what was started.
 
@@ -102,6 +107,7 @@ def running_dagster(
         directory: The stack's state directory.
         variables: What `make up` wrote.
         say: Receives lines for the reader.
+        instance_file: How the instance is configured.
 
     Raises:
         StackError: Another one runs and does not say where.
@@ -113,14 +119,15 @@ def running_dagster(
         with locked(home / "lock", wait_seconds=0, on_wait=lambda: None):
             address.unlink(missing_ok=True)
             _end_leftovers(directory)
-            write_atomically(home / "dagster.yaml", _INSTANCE_FILE.read_text(encoding="utf-8"))
-            service = _start(directory, variables, home, log)
-            write_atomically(address, service.url)
-            try:
-                yield service
-            finally:
-                _stop(directory, service)
-                address.unlink(missing_ok=True)
+            write_atomically(home / "dagster.yaml", instance_file.read_text(encoding="utf-8"))
+            with _chosen_port() as port:
+                service = _start(directory, variables, home, log, port)
+                write_atomically(address, service.url)
+                try:
+                    yield service
+                finally:
+                    _stop(directory, service)
+                    address.unlink(missing_ok=True)
             return
     except StackError:
         if not address.is_file():
@@ -159,8 +166,25 @@ def answers(url: str) -> bool:
         return False
 
 
-def _start(directory: StackDirectory, variables: Mapping[str, str], home: Path, log: Path) -> DagsterService:
-    port = _USUAL_PORT if port_is_free(_USUAL_PORT) else _free_port()
+@contextmanager
+def _chosen_port() -> Iterator[int]:
+    """Choose the usual port if it is free, else any; many seconds lie between the choice and its use.
+
+    The lock keeps another stack of the same user, which starts just then, from the same choice.
+    """
+    with ExitStack() as held:
+        usual = port_is_free(_USUAL_PORT)
+        try:
+            lock = Path(tempfile.gettempdir()) / f"mlpipe-dagster-{_USUAL_PORT}-{os.getuid()}.lock"
+            held.enter_context(locked(lock, wait_seconds=0, on_wait=lambda: None))
+        except (StackError, PermissionError):
+            usual = False
+        yield _USUAL_PORT if usual else _free_port()
+
+
+def _start(
+    directory: StackDirectory, variables: Mapping[str, str], home: Path, log: Path, port: int
+) -> DagsterService:
     started_at = time.time()
     command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
