@@ -27,6 +27,7 @@ from mlpipe_dagster.cli.model_health import (
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
 from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.registry.records import LoadState
 from prediction_contract.s3_layout import parse_done_key
 
 _DAYS = 3
@@ -125,7 +126,8 @@ def _model(access: Access, model: str, known: dict[str, ModelRecords]) -> Iterat
     )
     yield from model_findings(records)
     for batch in records.batches:
-        if batch.claim_token is None or batch.claim_job_run_id is None:
+        # A retired batch is claimed by a sweep and not by a job run.
+        if batch.claim_job_run_id is None or batch.load_state == LoadState.RETIRED:
             continue
         if ended := job_run_ended(access, batch.claim_job_run_id):
             yield records.finding(

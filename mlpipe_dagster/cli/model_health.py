@@ -11,13 +11,15 @@ from prediction_contract.batch import BatchId
 from prediction_contract.moments import moment_text, parse_moment
 from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState, ReleaseState
-from prediction_contract.registry.retention_rules import needs_reload
+from prediction_contract.registry.retention_rules import is_due, needs_reload
 from prediction_contract.s3_layout import done_key
 
 # A load takes minutes; what waits for longer has been forgotten.
 WAITS_TOO_LONG = timedelta(hours=1)
 # So long before the items of a live batch expire, somebody is to know.
 EXPIRY_MARGIN = timedelta(days=7)
+# The sweep looks once a day, and a failed one is followed by another.
+_SWEEPS_LATE = timedelta(days=3)
 # A refusal older than this, or of a batch older than the live one, is history.
 _RECENT = timedelta(days=7)
 
@@ -50,9 +52,10 @@ class ModelRecords:
 
 
 def model_findings(records: ModelRecords) -> Iterator[Finding]:
-    """Yield what is wrong with pointers, expiry, refusals and loads of a model."""
+    """Yield what is wrong with pointers, expiry, retention, refusals and loads of a model."""
     yield from _pointer_findings(records)
     yield from _expiry_findings(records)
+    yield from _retention_findings(records)
     for batch in records.batches:
         yield from _batch_findings(records, batch)
 
@@ -99,6 +102,26 @@ def _expiry_findings(records: ModelRecords) -> Iterator[Finding]:
                 f"Run `mlpipe load {batch.manifest_key} --again`, or publish a newer batch",
                 batch.batch_id,
             )
+
+
+def _retention_findings(records: ModelRecords) -> Iterator[Finding]:
+    late = records.now - _SWEEPS_LATE
+    overdue = [
+        batch
+        for batch in records.batches
+        if is_due(batch, records.release.home, now=records.now)
+        and batch.retain_until is not None
+        and parse_moment(batch.retain_until) < late
+    ]
+    if overdue:
+        yield records.finding(
+            Severity.WARNING,
+            "retention",
+            f"{len(overdue)} batches have outlived their retention and have not left, the first one since "
+            f"{overdue[0].retain_until}",
+            "See that the sensor `retention` runs, and in the job's last run what keeps them",
+            overdue[0].batch_id,
+        )
 
 
 def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Finding]:

@@ -109,6 +109,24 @@ def test_a_batch_that_only_a_late_region_serves_may_expire_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "is_found"),
+    [
+        ({}, True),
+        ({"retain_until": moment_text(NOW - DAY)}, False),
+        ({"load_state": "retired", "claim_token": "t", "claim_job_run_id": "a dagster run"}, True),
+        ({"load_state": "retired", "cleared_at": moment_text(NOW)}, False),
+        ({"batch_id": LIVE}, False),
+    ],
+)
+def test_batches_that_do_not_leave_are_found(changes: dict[str, Any], is_found: bool) -> None:
+    """Some days after their retention was over, and not what has left or is served; all in one finding."""
+    over = moment_text(NOW - 4 * DAY)
+    old = batch(**{"batch_id": OLD, "retain_until": over, "release_state": "superseded", **changes})
+    found = told(model_findings(records(old)))
+    assert found == ([("warning", "retention", OLD)] if is_found else [])
+
+
+@pytest.mark.parametrize(
     ("batch_id", "severity"), [(OLD, "note"), (NEW, "warning"), ("20261101T000000Z-00000009", "note")]
 )
 def test_a_refusal_counts_until_a_newer_batch_is_live(batch_id: str, severity: str) -> None:
