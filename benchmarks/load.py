@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = {
         "machine": f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}",
         "endpoint": endpoint,
-        "rows": options.rows,
+        "part_rows": options.rows,
         "rounds": options.rounds,
         **found,
         "long": {"rows": options.long_rows, **long},
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print(result: dict[str, Any]) -> None:
-    lines = [f"{result['rows']} rows, 25 a request, to {result['endpoint']}; {result['machine']}"]
+    lines = [f"{result['part_rows']} rows, 25 a request, to {result['endpoint']}; {result['machine']}"]
     for kind, title in (("part", "part file to wire"), ("rows", "parsed rows to wire")):
         lines.append(f"{title:<24}{'items/s':>10}{'items/CPU-s':>14}{'ours is':>10}{'peak MB':>10}")
         lines += [
