@@ -63,8 +63,11 @@ def _texts(members: Mapping[str, Any], several: str, single: str) -> dict[str, t
     given = lists if isinstance(lists, dict) else members.get(single)
     found: dict[str, tuple[str, ...]] = {}
     for name, value in given.items() if isinstance(given, dict) else ():
-        values = value if isinstance(value, list) else [value]
-        found[name] = tuple(text for text in values if isinstance(text, str))
+        if isinstance(value, str):
+            found[name] = (value,)
+        else:
+            values = value if isinstance(value, list) else ()
+            found[name] = tuple(text for text in values if isinstance(text, str))
     return found
 
 

@@ -153,7 +153,7 @@ def _require_limits(request: Request) -> None:
 
 
 def _weight(texts: Mapping[str, tuple[str, ...]]) -> int:
-    return sum(len(name) + len(value) for name, values in texts.items() for value in values)
+    return sum(len(name) * len(values) + sum(map(len, values)) for name, values in texts.items())
 
 
 def _print_line(line: str) -> None:

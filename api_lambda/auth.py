@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from api_lambda.signing_keys import decode_base64url
+from api_lambda.bounded_cache import BoundedCache
+from api_lambda.signing_keys import decode_base64url, has_signed
 from prediction_contract.canonical_json import InvalidJsonError, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     from api_lambda.settings import Settings
     from api_lambda.signing_keys import SigningKeys
@@ -23,6 +26,7 @@ LONGEST_TOKEN = 8_192
 # Clocks of issuer and function may differ by this much.
 LEEWAY_SECONDS = 30
 _PARTS = 3
+_MOST_VERIFIED = 128
 _LONGEST_KEY_ID = 256
 
 
@@ -74,8 +78,21 @@ class Reader:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """What a key of the issuer's has signed: true as long as the issuer has that key."""
+
+    key_id: str
+    key: RSAPublicKey
+    claims: dict[str, Any]
+
+
 class TokenVerifier:
-    """Judges the Authorization header."""
+    """Judges the Authorization header.
+
+    Clients send one token for as long as it lives, so a signature that was found good is remembered with its
+    key. What may change meanwhile is judged every time: the moment, and whether the issuer still has the key.
+    """
 
     def __init__(
         self, keys: SigningKeys, settings: Settings, *, clock: Callable[[], float] = time.time
@@ -86,6 +103,7 @@ class TokenVerifier:
         self._audiences = settings.audiences
         self._scope = settings.read_scope
         self._clock = clock
+        self._verified: BoundedCache[str, _Verified] = BoundedCache(_MOST_VERIFIED)
 
     def reader(self, authorization: tuple[str, ...]) -> Reader:
         """Return who sent a request.
@@ -114,6 +132,14 @@ class TokenVerifier:
     def _verified_claims(self, token: str) -> dict[str, Any]:
         if len(token) > LONGEST_TOKEN:
             raise InvalidTokenError("oversized")
+        verified = self._verified.get(token)
+        if verified is None or self._keys.find(verified.key_id) is not verified.key:
+            verified = self._verify(token)
+            self._verified.put(token, verified)
+        self._check_claims(verified.claims)
+        return verified.claims
+
+    def _verify(self, token: str) -> _Verified:
         parts = token.split(".")
         if len(parts) != _PARTS:
             raise InvalidTokenError("not three parts")
@@ -128,11 +154,10 @@ class TokenVerifier:
             raise InvalidTokenError("no key id")
         # Decoded before they are believed: what is no base64url has no bytes that could have been signed.
         content, signature = _decoded(parts[1]), _decoded(parts[2])
-        if not self._keys.verifies(key_id, f"{parts[0]}.{parts[1]}".encode(), signature):
+        key = self._keys.find(key_id)
+        if key is None or not has_signed(key, f"{parts[0]}.{parts[1]}".encode(), signature):
             raise InvalidTokenError("unknown key or wrong signature")
-        claims = _object(content)
-        self._check_claims(claims)
-        return claims
+        return _Verified(key_id, key, _object(content))
 
     def _check_claims(self, claims: dict[str, Any]) -> None:
         if claims.get("iss") != self._issuer:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING
 
 from api_lambda.alb import Response, longest_that_fits
 from api_lambda.calls import require_columns
-from api_lambda.predictions import provenance
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call
@@ -42,14 +41,14 @@ def get_history(call: Call) -> Response:
         stored = found.get(batch.batch_id)
         # A superseded batch's items expire; DynamoDB may take days to remove them.
         kept = stored if stored is not None and stored.expires_at > now else None
-        entries.append(f'{{"provenance":{provenance(batch)},{_value(batch, kept, names)}}}')
+        entries.append(f'{{"provenance":{batch.provenance},{_value(batch, kept, names)}}}')
 
     def page(count: int) -> Response:
         before = published[count - 1].sequence if count < len(published) else following
         more = f',"next_before":{before}' if before is not None else ""
         return Response(
             200,
-            f'{{"model":{json.dumps(model)},"entity_id":{json.dumps(entity_id, ensure_ascii=False)},'
+            f'{{"model":{encode_basestring(model)},"entity_id":{encode_basestring(entity_id)},'
             f'"history":[{",".join(entries[:count])}]{more}}}',
         )
 

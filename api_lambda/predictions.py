@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
@@ -57,9 +58,9 @@ def get_prediction(call: Call) -> Response:
     enrichment = ",".join(f'"{name}":{outcome.to_json()}' for name, outcome in outcomes.items())
     return Response(
         200,
-        f'{{"model":{json.dumps(live.model)},"entity_id":{json.dumps(entity_id, ensure_ascii=False)},'
+        f'{{"model":{encode_basestring(live.model)},"entity_id":{encode_basestring(entity_id)},'
         f'"prediction":{live.items.render_json(stored.row, names)},'
-        f'"provenance":{provenance(live)},"enrichment":{{{enrichment}}}}}',
+        f'"provenance":{live.provenance},"enrichment":{{{enrichment}}}}}',
         headers=headers,
     )
 
@@ -79,28 +80,12 @@ def batch_get(call: Call) -> Response:
         stored = found.get(entity_id)
         shown = f',"prediction":{live.items.render_json(stored.row, names)}' if stored else ""
         entries.append(
-            f'{{"entity_id":{json.dumps(entity_id, ensure_ascii=False)},'
-            f'"found":{json.dumps(stored is not None)}{shown}}}'
+            f'{{"entity_id":{encode_basestring(entity_id)},"found":{json.dumps(stored is not None)}{shown}}}'
         )
     return Response(
         200,
-        f'{{"model":{json.dumps(live.model)},"predictions":[{",".join(entries)}],'
-        f'"provenance":{provenance(live)}}}',
-    )
-
-
-def provenance(live: LiveBatch) -> str:
-    """Return where an answer comes from, as JSON."""
-    return json.dumps(
-        {
-            "batch_id": live.batch_id,
-            "partition": live.partition,
-            "model_version": live.serving.model_version,
-            "published_at": live.published_at,
-            "sequence": live.sequence,
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
+        f'{{"model":{encode_basestring(live.model)},"predictions":[{",".join(entries)}],'
+        f'"provenance":{live.provenance}}}',
     )
 
 

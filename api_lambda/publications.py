@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ class LiveBatch:
         published: The same in seconds since 1970.
         serving: Schema, model version, enrichments.
         items: Reads its items.
+        provenance: What answers say of where they come from, as JSON.
     """
 
     model: str
@@ -64,6 +66,7 @@ class LiveBatch:
     published: float
     serving: Serving
     items: OnlineItems
+    provenance: str
 
 
 class Publications:
@@ -281,13 +284,22 @@ def _live_batch(model: str, entry: PublicationEntry, published_at: str) -> LiveB
         published = parse_moment(published_at).timestamp()
     except (InvalidServingError, ValueError) as error:
         raise BrokenPublicationError(f"publication {entry.sequence} of {model}: {error}") from error
+    batch_id, partition = entry.batch_id or "", entry.partition or ""
+    provenance = {
+        "batch_id": batch_id,
+        "partition": partition,
+        "model_version": serving.model_version,
+        "published_at": published_at,
+        "sequence": entry.sequence,
+    }
     return LiveBatch(
         model=model,
-        batch_id=entry.batch_id or "",
-        partition=entry.partition or "",
+        batch_id=batch_id,
+        partition=partition,
         sequence=entry.sequence,
         published_at=published_at,
         published=published,
         serving=serving,
         items=OnlineItems(serving.schema),
+        provenance=json.dumps(provenance, ensure_ascii=False, separators=(",", ":")),
     )

@@ -9,6 +9,7 @@ import json
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,18 +86,26 @@ class RequestLog:
             **self.notes,
             "stages": self.milliseconds,
         }
-        directives = [_directive("route", _ROUTE_METRICS)] if route else []
-        measured = {name: unit for name, unit in _MODEL_METRICS.items() if name in self.notes}
-        if "model" in self.notes:
-            directives.append(_directive("model", measured))
-        return json.dumps(
-            {"_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": directives}, **members}
-        )
+        measured = tuple(name for name in _MODEL_METRICS if name in self.notes)
+        directives = _directives(by_route=bool(route), of_model=measured if "model" in self.notes else None)
+        moment = int(time.time() * 1000)
+        return f'{{"_aws":{{"Timestamp":{moment},"CloudWatchMetrics":{directives}}},{json.dumps(members)[1:]}'
 
 
-def _directive(dimension: str, metrics: dict[str, str]) -> dict[str, Any]:
-    return {
-        "Namespace": NAMESPACE,
-        "Dimensions": [["stage", dimension]],
-        "Metrics": [{"Name": name, "Unit": unit} for name, unit in metrics.items()],
+@cache
+def _directives(*, by_route: bool, of_model: tuple[str, ...] | None) -> str:
+    """Return what makes CloudWatch take metrics from a line: there are few forms of it."""
+    by_dimension = {
+        **({"route": _ROUTE_METRICS} if by_route else {}),
+        **({"model": {name: _MODEL_METRICS[name] for name in of_model}} if of_model is not None else {}),
     }
+    return json.dumps(
+        [
+            {
+                "Namespace": NAMESPACE,
+                "Dimensions": [["stage", dimension]],
+                "Metrics": [{"Name": name, "Unit": unit} for name, unit in metrics.items()],
+            }
+            for dimension, metrics in by_dimension.items()
+        ]
+    )

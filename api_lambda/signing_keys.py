@@ -58,8 +58,17 @@ def decode_base64url(text: str) -> bytes:
     return decoded
 
 
+def has_signed(key: RSAPublicKey, message: bytes, signature: bytes) -> bool:
+    """Tell whether an RS256 signature of a message is a key's."""
+    try:
+        key.verify(signature, message, PKCS1v15(), SHA256())
+    except InvalidSignature:
+        return False
+    return True
+
+
 class SigningKeys:
-    """Verifies RS256 signatures with the keys of one issuer."""
+    """The keys of one issuer."""
 
     def __init__(
         self, connections: HttpConnections, jwks_url: str, *, clock: Callable[[], float] = time.monotonic
@@ -71,22 +80,12 @@ class SigningKeys:
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
 
-    def verifies(self, key_id: str, message: bytes, signature: bytes) -> bool:
-        """Tell whether the issuer's key of that id signed the message; False for an unknown key.
+    def find(self, key_id: str) -> RSAPublicKey | None:
+        """Return the issuer's key of that id; None for an unknown one.
 
         Raises:
             KeysUnavailableError: There are no keys to judge by.
         """
-        key = self._key(key_id)
-        if key is None:
-            return False
-        try:
-            key.verify(signature, message, PKCS1v15(), SHA256())
-        except InvalidSignature:
-            return False
-        return True
-
-    def _key(self, key_id: str) -> RSAPublicKey | None:
         if self._age() > FRESH_SECONDS or key_id not in self._keys:
             self._renew()
         if self._age() > LONGEST_SECONDS:

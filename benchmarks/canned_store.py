@@ -122,13 +122,18 @@ def _base64url(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def _token(key: RSAPrivateKey) -> str:
+def _token(key: RSAPrivateKey, number: int = 0) -> str:
     now = int(time.time())
     header = {"alg": "RS256", "kid": "key-1", "typ": "JWT"}
     claims = {"iss": ISSUER, "client_id": CLIENT, "scope": DEPLOYMENT.read_scope, "token_use": "access"}
-    parts = (header, {**claims, "iat": now, "exp": now + 7_200})
+    parts = (header, {**claims, "jti": str(number), "iat": now, "exp": now + 7_200})
     signed = ".".join(_base64url(json.dumps(part).encode()) for part in parts)
     return f"{signed}.{_base64url(key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
+
+
+def tokens(key: RSAPrivateKey) -> list[str]:
+    """Return many tokens, no two the same."""
+    return [_token(key, number) for number in range(ROWS)]
 
 
 def _key_set(key: RSAPrivateKey) -> dict[str, Any]:
@@ -170,6 +175,8 @@ class _Connection(asyncio.Protocol):
             answer = json.dumps(self._store.batch_get_item(json.loads(body))).encode()
         elif path == "/jwks.json":
             answer = self._keys
+        elif path == "/tokens":
+            answer = json.dumps(tokens(self._store.key)).encode()
         elif path == "/enrich":
             self._store.publish(*(Enrichment(**each) for each in json.loads(body)))
             answer = b"{}"

@@ -36,6 +36,7 @@ HANDLERS = {
     "fastapi": "benchmarks.handlers.fastapi_mangum",
 }
 BUDGET_MS = 200
+MOST_REQUESTS = 900
 _BEFORE_OPENING = 4
 _DEAD = "http://127.0.0.1:1"
 
@@ -93,7 +94,7 @@ class Bench:
     def _measure(
         self, module: str, kind: str, *, byte_code: bool = True, requests: int | None = None
     ) -> dict[str, float]:
-        count = requests or (self._requests if kind == "point" else max(1, self._requests // 10))
+        count = requests or (max(1, self._requests // 10) if kind == "batch" else self._requests)
         command = [sys.executable, "-m", "benchmarks.measured_handler", module, kind, str(count)]
         with tempfile.TemporaryDirectory() as empty:
             hidden = {} if byte_code else {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": empty}
@@ -156,6 +157,7 @@ def measure(rounds: int, requests: int) -> dict[str, Any]:
             "cold": bench.side_by_side("cold"),
             "cold_without_byte_code": bench.side_by_side("cold", byte_code=False),
             "point": bench.side_by_side("point"),
+            "point_new_tokens": bench.side_by_side("point_new_tokens"),
             "batch_of_100": bench.side_by_side("batch"),
         }
         found["providers"] = {
@@ -193,6 +195,7 @@ def statements(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "cold CPU / Powertools + boto3 + PyJWT, no byte code": ratio(bare, "powertools", 0.5),
         "cold CPU / FastAPI + Mangum + boto3 + PyJWT, no byte code": ratio(bare, "fastapi", 0.4),
         "point CPU / FastAPI + boto3": ratio(point, "fastapi", 0.2),
+        "point CPU / FastAPI + boto3, each token new": ratio(found["point_new_tokens"], "fastapi", 0.2),
         "point p99, ms": limit(point["mlpipe"]["p99_ms"], 3.0),
         "p99 that a black-holed provider adds, ms": limit(
             providers["black_holed"]["p99_ms"] - providers["none"]["p99_ms"], BUDGET_MS + 20
@@ -211,11 +214,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=500, help="warm requests in each measurement")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the results are written")
     options = parser.parse_args(arguments)
+    if not 1 <= options.requests <= MOST_REQUESTS:
+        parser.error(f"--requests takes 1 to {MOST_REQUESTS}: each has a token of its own")
     found = measure(options.rounds, options.requests)
     told = statements(found)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(f"{json.dumps({**found, 'statements': told}, indent=2)}\n", encoding="utf-8")
-    for kind in ("cold", "cold_without_byte_code", "point", "batch_of_100"):
+    for kind in ("cold", "cold_without_byte_code", "point", "point_new_tokens", "batch_of_100"):
         for name, values in found[kind].items():
             texts = "  ".join(f"{key} {value:9.3f}" for key, value in values.items())
             sys.stdout.write(f"{kind:24}{name:12}{texts}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ class OnlineItems:
             }
             return StoredPrediction(
                 row=self._contract.accept_members(members),
-                batch_id=BatchId(item[BATCH_ATTRIBUTE]["S"]),
+                batch_id=_batch_id(item[BATCH_ATTRIBUTE]["S"]),
                 expires_at=int(item[EXPIRY_ATTRIBUTE]["N"]),
                 row_checksum=int(item[CHECKSUM_ATTRIBUTE]["N"]),
                 stored_checksum=(
@@ -140,6 +141,8 @@ class OnlineItems:
 
 
 _NUMBERS = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
+# Many items name the same few batches, and whether a second exists takes longer to find out than all else.
+_batch_id = lru_cache(maxsize=64)(BatchId)
 
 
 def attributes_of(schema: PredictionSchema) -> list[tuple[str, str, Kind]]:

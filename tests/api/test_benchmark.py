@@ -18,7 +18,7 @@ def test_the_benchmark_states_what_was_measured(tmp_path: Path, capsys: pytest.C
     out = tmp_path / "serve.json"
     assert serve.main(["--rounds", "1", "--requests", "5", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
-    for kind in ("cold", "cold_without_byte_code", "point", "batch_of_100"):
+    for kind in ("cold", "cold_without_byte_code", "point", "point_new_tokens", "batch_of_100"):
         assert set(found[kind]) == set(serve.HANDLERS)
         assert all(values["cpu_ms"] > 0 for values in found[kind].values())
     printed = capsys.readouterr().out

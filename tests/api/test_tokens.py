@@ -322,6 +322,32 @@ def test_a_new_key_is_fetched_and_a_withdrawn_one_forgotten(issuer: TokenIssuer)
         verifier.reader(bearer(old))
 
 
+def test_a_token_that_was_good_is_judged_by_the_moment_and_the_keys_of_the_moment(
+    issuer: TokenIssuer,
+) -> None:
+    """What is remembered of it is its signature alone: it ends when it ends, and with its key."""
+    now, clock = [time.time()], Clock()
+    keys = SigningKeys(HttpConnections(), issuer.url, clock=clock)
+    verifier = TokenVerifier(keys, SETTINGS, clock=lambda: now[0])
+    token = issuer.token(exp=int(now[0]) + 600)
+    for _ in range(2):
+        verifier.reader(bearer(token))
+    # The same keys, fetched again.
+    clock.now += FRESH_SECONDS + 1
+    verifier.reader(bearer(token))
+    assert issuer.fetches == 2
+    now[0] += 600 + LEEWAY_SECONDS
+    with pytest.raises(InvalidTokenError, match="expired"):
+        verifier.reader(bearer(token))
+    now[0] -= 300 + LEEWAY_SECONDS
+    verifier.reader(bearer(token))
+    # Another key under the same id.
+    issuer.rotate("key-1")
+    clock.now += FRESH_SECONDS + 1
+    with pytest.raises(InvalidTokenError, match="signature"):
+        verifier.reader(bearer(token))
+
+
 def test_invented_key_ids_do_not_make_us_ask_each_time(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
     """A hundred unknown keys cost the issuer one question."""
     for number in range(100):
