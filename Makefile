@@ -22,7 +22,7 @@ export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check check-locks bench demo dev test test-full up down status token pictures
+.PHONY: help setup lock check check-locks bench synth demo dev test test-full up down status token pictures
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -99,14 +99,18 @@ test: setup ## The suite, at most 12 minutes on 2 cores.
 test-full: setup $(VENV)/.spark-installed ## What takes longer: mutated rules, fresh clones, Spark.
 	$(PYTEST) -m slow
 
-bench: setup $(BENCH_VENV)/.installed ## What serving, loads, ticks and definitions cost, beside others; writes benchmarks/results.
-	@for name in serve load sensor_tick load_definitions; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, loads, ticks and definitions cost, beside others; writes benchmarks/results.
+	@for name in serve load spark_scaling sensor_tick load_definitions; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
 	@$(BIN)/python -m infra.local.demo
 
 dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C.
 	@$(BIN)/python -m infra.local.dev
+
+synth: setup $(CDK_VENV)/.installed ## Write all CloudFormation templates to build/cdk/<stage>; fails on findings of their rules.
+	@$(CDK_VENV)/bin/python -m infra.app
+	@$(CDK_VENV)/bin/cfn-lint build/cdk/*/*.template.json
 
 pictures: setup ## Take the documents' pictures anew, of Dagster's UI on a stack of their own.
 	$(BIN)/pytest -q --numprocesses 0 -m slow tests/end_to_end/test_dagster_ui.py

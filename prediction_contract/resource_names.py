@@ -274,6 +274,10 @@ class Deployment:
         """Return the name of an alarm about something, say `api-errors`."""
         return self._name(what)
 
+    def alarm_arn(self, what: str) -> str:
+        """Return the ARN of an alarm in this region."""
+        return self._arn("cloudwatch", f"alarm:{self.alarm(what)}")
+
     @property
     def alarm_arn_pattern(self) -> str:
         """What matches the ARN of every alarm in this region."""

@@ -11,6 +11,7 @@ from infra.wildcards import wildcard_reasons
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from aws_cdk import aws_ec2 as ec2
     from constructs import IConstruct
 
     from infra.policy_statements import Statement
@@ -27,6 +28,28 @@ def acknowledge(resource: IConstruct, **reasons: str) -> None:
         reasons: Why, by the rule's name after `AwsSolutions-`.
     """
     _acknowledge(resource, reasons)
+
+
+def acknowledge_lint(resource: cdk.CfnResource, **reasons: str) -> None:
+    """Let findings of cfn-lint stand on one resource.
+
+    Args:
+        resource: The resource itself.
+        reasons: Why, by the check's name.
+    """
+    resource.add_metadata("cfn-lint", {"config": {"ignore_checks": sorted(reasons)}})
+    resource.add_metadata("mlpipe:reasons", reasons)
+
+
+def acknowledge_named_zones(network: ec2.Vpc) -> None:
+    """Let a network's subnets name their zones."""
+    for subnet in (*network.public_subnets, *network.private_subnets, *network.isolated_subnets):
+        resource = subnet.node.default_child
+        if isinstance(resource, cdk.CfnResource):
+            acknowledge_lint(
+                resource,
+                W3010="The stage's settings name the zones, so that nothing is looked up and none moves.",
+            )
 
 
 def acknowledge_wildcards(

@@ -75,8 +75,12 @@ def add_alarm(stack: cdk.Stack, deployment: Deployment, alarm: Alarm, topic_arn:
     )
 
 
-def add_topic(stack: cdk.Stack, settings: StageSettings, name: str, arn: str, *services: str) -> sns.CfnTopic:
+def add_topic(
+    stack: cdk.Stack, settings: StageSettings, name: str, arn: str, *services: str
+) -> sns.CfnTopicPolicy:
     """Add a topic that services of this account may send to, and whose messages go to the stage's address.
+
+    It returns the topic's policy, without which a service that is told of the topic cannot send.
 
     Args:
         stack: Whose.
@@ -105,8 +109,8 @@ def add_topic(stack: cdk.Stack, settings: StageSettings, name: str, arn: str, *s
         },
     ]
     document = {"Version": POLICY_VERSION, "Statement": statements}
-    sns.CfnTopicPolicy(stack, "AlarmTopicPolicy", topics=[topic.ref], policy_document=document)
+    policy = sns.CfnTopicPolicy(stack, "AlarmTopicPolicy", topics=[topic.ref], policy_document=document)
     sns.CfnSubscription(
         stack, "AlarmAddress", topic_arn=topic.ref, protocol="email", endpoint=settings.alarm_address
     )
-    return topic
+    return policy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.capabilities.alarms import Alarm, add_alarm
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import aws_cdk as cdk
-    from aws_cdk import aws_cloudwatch as cloudwatch
     from aws_cdk import aws_elasticloadbalancingv2 as balancing
 
     from prediction_contract.resource_names import Deployment
@@ -21,15 +19,14 @@ _FUNCTION = "AWS/Lambda"
 _SLOW_SECONDS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class ApiAlarms:
-    """The alarms of a region.
-
-    Attributes:
-        stopping: Those that roll a deployment back.
-    """
-
-    stopping: tuple[cloudwatch.CfnAlarm, ...]
+# What rolls a deployment back.
+STOPPING = (
+    "api-lambda-user-error",
+    "api-lambda-internal-error",
+    "api-5xx",
+    "api-balancer-5xx",
+    "api-function-errors",
+)
 
 
 def add_api_alarms(
@@ -40,7 +37,7 @@ def add_api_alarms(
     target: balancing.CfnTargetGroup,
     models: Iterable[str],
     topic_arn: str,
-) -> ApiAlarms:
+) -> None:
     """Add the alarms."""
     at_balancer = {"LoadBalancer": balancer.attr_load_balancer_full_name}
     at_target = {**at_balancer, "TargetGroup": target.attr_target_group_full_name}
@@ -48,14 +45,14 @@ def add_api_alarms(
         "FunctionName": deployment.api_function,
         "Resource": f"{deployment.api_function}:{deployment.api_alias}",
     }
-    stopping = [
-        add_alarm(stack, deployment, alarm, topic_arn)
-        for alarm in (*_causes_of_502(at_target), *_failing(at_balancer, at_alias))
-    ]
     tables = (deployment.registry_table, *(deployment.online_table(model) for model in models))
-    for alarm in (*_slow(at_balancer, at_alias), *(_throttled(deployment, table) for table in tables)):
+    for alarm in (
+        *_causes_of_502(at_target),
+        *_failing(at_balancer, at_alias),
+        *_slow(at_balancer, at_alias),
+        *(_throttled(deployment, table) for table in tables),
+    ):
         add_alarm(stack, deployment, alarm, topic_arn)
-    return ApiAlarms(tuple(stopping))
 
 
 def _causes_of_502(at_target: dict[str, str]) -> tuple[Alarm, ...]:

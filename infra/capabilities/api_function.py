@@ -13,13 +13,13 @@ from aws_cdk import aws_logs as logs
 
 from infra.api_definitions import FunctionDefinition, api_function
 from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.api_alarms import STOPPING
 from infra.capabilities.roles import add_role
 from infra.packaging import build_api_archive
 from infra.platform_roles import api_deployment_role
 from infra.role_definitions import api_role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from infra.settings import StageSettings
@@ -101,7 +101,6 @@ def add_deployment(
     stack: cdk.Stack,
     deployment: Deployment,
     alias: lambda_.Alias,
-    alarms: Sequence[cloudwatch.CfnAlarm],
 ) -> None:
     """Let a new version take a tenth of the traffic first, and none again if an alarm goes off."""
     role = add_role(stack, "DeploymentRole", deployment, api_deployment_role(deployment))
@@ -112,9 +111,10 @@ def add_deployment(
         alias=alias,
         deployment_config=codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES,
         role=iam.Role.from_role_arn(stack, "DeploymentRoleByName", role_arn, mutable=False),
+        # By name: by reference, they and the alias would wait for one another.
         alarms=[
-            cloudwatch.Alarm.from_alarm_arn(stack, f"{alarm.node.id}-by-arn", alarm.attr_arn)
-            for alarm in alarms
+            cloudwatch.Alarm.from_alarm_arn(stack, f"by-name-{what}", deployment.alarm_arn(what))
+            for what in STOPPING
         ],
         auto_rollback=codedeploy.AutoRollbackConfig(
             failed_deployment=True, stopped_deployment=True, deployment_in_alarm=True

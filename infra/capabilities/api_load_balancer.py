@@ -72,7 +72,7 @@ def add_load_balancer(
     # It tries to write when it is made, and refuses to be made if it cannot.
     balancer.add_resource_dependency(logs.policy)
     # Its addresses answer only once the way out exists.
-    balancer.node.add_dependency(network)
+    balancer.node.add_dependency(network.internet_connectivity_established)
     return balancer
 
 
@@ -101,7 +101,6 @@ def add_target(stack: cdk.Stack, deployment: Deployment, alias: lambda_.Alias) -
         # The CDK's own target leaves it out, and then any account's load balancer may call.
         source_account=deployment.account_id,
     )
-    permission.node.add_dependency(alias)
     target = balancing.CfnTargetGroup(
         stack,
         "Target",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_ec2 as ec2
 
-from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.acknowledged import acknowledge, acknowledge_named_zones
 
 if TYPE_CHECKING:
     import aws_cdk as cdk
@@ -37,6 +37,7 @@ def add_network(stack: cdk.Stack, region: RegionSettings) -> tuple[ec2.Vpc, ec2.
         acknowledge(
             resource, VPC7="Nothing but the load balancer stands in it, which logs every connection itself."
         )
+    acknowledge_named_zones(network)
     group = ec2.SecurityGroup(
         stack,
         "LoadBalancerGroup",
@@ -46,7 +47,7 @@ def add_network(stack: cdk.Stack, region: RegionSettings) -> tuple[ec2.Vpc, ec2.
     )
     for port, what in ((HTTP, "to be sent to HTTPS"), (HTTPS, "clients")):
         group.add_ingress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(port), what)
-    group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "The issuer's keys, for checking tokens")
+    group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "Keys of the issuer, for checking tokens")
     inside = group.node.default_child
     if inside is not None:
         acknowledge(inside, EC23="The API is public: tokens, the firewall and rate limits guard it.")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from prediction_contract.resource_names import Deployment
 
 
-def add_warehouse_access(stack: cdk.Stack, settings: StageSettings) -> None:
-    """Add the role that the storage integration names, and an empty secret for the connection."""
+def add_warehouse_access(stack: cdk.Stack, settings: StageSettings) -> secretsmanager.CfnSecret:
+    """Add the role that the storage integration names; return the empty secret for the connection."""
     deployment = settings.deployment()
     trust = settings.snowflake or _nobody(deployment)
     add_trusted_role(
@@ -29,7 +29,7 @@ def add_warehouse_access(stack: cdk.Stack, settings: StageSettings) -> None:
         trust=snowflake_trust_policy(trust.user_arn, trust.external_id),
         statements=snowflake_statements(deployment),
     )
-    add_secret(
+    return add_secret(
         stack,
         "SnowflakeConnection",
         deployment.snowflake_secret,

@@ -50,7 +50,7 @@ class ApiStack(cdk.Stack):
         add_records(self, settings, deployment, balancer)
         topic_arn = deployment.api_alarm_topic_arn
         add_topic(self, settings, deployment.api_alarm_topic, topic_arn, "cloudwatch.amazonaws.com")
-        alarms = add_api_alarms(
+        add_api_alarms(
             self,
             deployment,
             balancer=balancer,
@@ -58,4 +58,4 @@ class ApiStack(cdk.Stack):
             models=[model.name for model in models],
             topic_arn=topic_arn,
         )
-        add_deployment(self, deployment, alias, alarms.stopping)
+        add_deployment(self, deployment, alias)

@@ -42,5 +42,10 @@ class DataStack(cdk.Stack):
         add_tables(self, settings, [model.name for model in models])
         add_done_file_notice(self, deployment)
         add_load_job(self, deployment, packages)
-        add_warehouse_access(self, settings)
+        self._snowflake_secret = add_warehouse_access(self, settings)
         add_token_issuer(self, settings)
+
+    @property
+    def snowflake_secret(self) -> str:
+        """The ARN of the Snowflake connection's secret."""
+        return self._snowflake_secret.ref

@@ -1,0 +1,98 @@
+"""Alarms about done files, loads and live batches, in the home region."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import aws_events as events
+
+from infra.capabilities.alarms import Alarm, add_alarm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import aws_cdk as cdk
+
+    from infra.settings import StageSettings
+    from prediction_contract.resource_names import Deployment
+
+_QUEUE = "AWS/SQS"
+# What the API writes to its log; see api_lambda/request_log.py.
+_API_METRICS = "mlpipe"
+_OLDEST_SECONDS = 900
+FAILED_STATES = ("FAILED", "TIMEOUT", "ERROR", "EXPIRED")
+
+
+def add_pipeline_alarms(
+    stack: cdk.Stack, settings: StageSettings, models: Iterable[str], topic_arn: str
+) -> None:
+    """Add the alarms, and the rule that tells of every load that ends badly."""
+    deployment = settings.deployment()
+    rule = _failed_loads(stack, deployment, topic_arn)
+    pointers = [_pointer(settings, deployment, model) for model in models]
+    for alarm in (*_notices(deployment), _loads(rule), *pointers):
+        add_alarm(stack, deployment, alarm, topic_arn)
+
+
+def _failed_loads(stack: cdk.Stack, deployment: Deployment, topic_arn: str) -> str:
+    name = deployment.alarm("failed-loads")
+    events.CfnRule(
+        stack,
+        "FailedLoads",
+        name=name,
+        description="Tells of load jobs that ended badly",
+        event_pattern={
+            "source": ["aws.glue"],
+            "detail-type": ["Glue Job State Change"],
+            "detail": {"jobName": [deployment.load_job], "state": list(FAILED_STATES)},
+        },
+        targets=[events.CfnRule.TargetProperty(id="alarm-topic", arn=topic_arn)],
+    )
+    return name
+
+
+def _notices(deployment: Deployment) -> tuple[Alarm, ...]:
+    return (
+        Alarm(
+            what="done-file-age",
+            description="A done file has waited for 15 minutes: see whether Dagster's daemon and sensor run",
+            namespace=_QUEUE,
+            metric="ApproximateAgeOfOldestMessage",
+            dimensions={"QueueName": deployment.done_file_queue},
+            statistic="Maximum",
+            above=_OLDEST_SECONDS,
+        ),
+        Alarm(
+            what="dead-letters",
+            description="Done files that the sensor could not handle; docs/operations.md says what to do",
+            namespace=_QUEUE,
+            metric="ApproximateNumberOfMessagesVisible",
+            dimensions={"QueueName": deployment.dead_letter_queue},
+            statistic="Maximum",
+        ),
+    )
+
+
+def _loads(rule: str) -> Alarm:
+    return Alarm(
+        what="load-failures",
+        description="A load job ended badly: mlpipe doctor names the batch",
+        namespace="AWS/Events",
+        metric="MatchedEvents",
+        dimensions={"RuleName": rule},
+    )
+
+
+def _pointer(settings: StageSettings, deployment: Deployment, model: str) -> Alarm:
+    return Alarm(
+        what=f"pointer-age-{model.replace('_', '-')}",
+        description=f"The live batch of {model} is old: mlpipe doctor says what keeps newer ones back",
+        namespace=_API_METRICS,
+        metric="pointer_age",
+        dimensions={"stage": deployment.stage, "model": model},
+        statistic="Maximum",
+        above=settings.pointer_hours * 3600,
+        minutes=60,
+        # Nobody asked, so nobody was served an old batch.
+        silence="ignore",
+    )

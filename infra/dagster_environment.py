@@ -1,0 +1,69 @@
+"""The environment of Dagster's tasks: what `mlpipe_dagster.settings` and `dagster.yaml` read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infra.settings import StageSettings
+
+# Fields of the secret's JSON document that become variables; the rest of it is for the load job.
+SNOWFLAKE_FIELDS = ("account", "user", "password", "role")
+
+
+def dagster_environment(
+    settings: StageSettings, *, image_uri: str, code_digest: str, database_host: str, database: str
+) -> dict[str, str]:
+    """Return the variables that hold nothing secret.
+
+    Args:
+        settings: The stage's.
+        image_uri: The image of SageMaker's jobs.
+        code_digest: SHA-256 of the code that they run.
+        database_host: Where Postgres is.
+        database: Its database.
+    """
+    deployment = settings.deployment()
+    region = deployment.region
+    return {
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "MLPIPE_STAGE": settings.stage,
+        "MLPIPE_ACCOUNT_ID": settings.account_id,
+        "MLPIPE_DATA_BUCKET": deployment.data_bucket,
+        "MLPIPE_SERVING_REGIONS": " ".join(settings.serving_regions),
+        "MLPIPE_SAGEMAKER_IMAGE_URI": image_uri,
+        "MLPIPE_SAGEMAKER_ROLE_ARN": deployment.role_arn(deployment.sagemaker_role),
+        "MLPIPE_SAGEMAKER_CODE_PREFIX": deployment.code_tree_prefix("sagemaker_scripts", code_digest),
+        "MLPIPE_RUN_TASK_DEFINITION": deployment.dagster_run_family,
+        "MLPIPE_CODE_HOST": f"code.{deployment.dagster_namespace}",
+        "MLPIPE_API_URL": f"https://{settings.domain.api_name}",
+        "MLPIPE_TOKEN_URL": f"https://{deployment.token_domain}.auth.{region}.amazoncognito.com/oauth2/token",
+        "MLPIPE_TOKEN_CLIENT_SECRET_NAME": deployment.token_client_secret,
+        "MLPIPE_TOKEN_SCOPE": deployment.read_scope,
+        "DAGSTER_POSTGRES_HOST": database_host,
+        "DAGSTER_POSTGRES_DB": database,
+        "SNOWFLAKE_DATABASE": deployment.snowflake_database,
+        "SNOWFLAKE_SCHEMA": deployment.snowflake_schema,
+        "SNOWFLAKE_WAREHOUSE": deployment.snowflake_warehouse,
+        **_provider_urls(settings.provider_origins),
+    }
+
+
+def secret_variables(*, snowflake_secret: str, database_secret: str) -> dict[str, str]:
+    """Return where ECS reads the variables that are secret: `<ARN>:<field>::`.
+
+    Args:
+        snowflake_secret: ARN of the Snowflake connection's secret.
+        database_secret: ARN of the database's.
+    """
+    return {
+        **{f"SNOWFLAKE_{field.upper()}": f"{snowflake_secret}:{field}::" for field in SNOWFLAKE_FIELDS},
+        "DAGSTER_POSTGRES_USER": f"{database_secret}:username::",
+        "DAGSTER_POSTGRES_PASSWORD": f"{database_secret}:password::",
+    }
+
+
+def _provider_urls(origins: tuple[str, ...]) -> dict[str, str]:
+    named = (origin.partition("=") for origin in origins)
+    return {f"MLPIPE_{name.upper()}_URL": origin for origin, _, name in named if name}
