@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from glue_scripts.row_counter import RowCounter
     from glue_scripts.settings import LoadSettings
 
-# Often enough for whoever expects a sign of life every ten seconds.
-HEARTBEAT_SECONDS = 5.0
+# A heartbeat waits as long again for its upload: together less than the ten seconds that may pass in silence.
+HEARTBEAT_SECONDS = 4.0
 
 
 class Progress:

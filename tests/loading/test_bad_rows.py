@@ -38,7 +38,7 @@ def quarantined(platform: LoadPlatform, report: LoadReport) -> list[dict[str, An
 def test_every_faulty_row_is_quarantined_and_the_others_are_loaded(
     platform: LoadPlatform, load: Load
 ) -> None:
-    """Cut off, NaN, no key, 500 KB, 50 digits, and a key in two parts: all out of both stores, each named."""
+    """Cut off, NaN, without a key, too large, too long, doubled: in neither store, and each named."""
     bad: list[dict[str, Any] | bytes] = [
         b'{"flight":"cut","sea',
         {"flight": "nan", "probability": float("nan")},
@@ -46,6 +46,9 @@ def test_every_faulty_row_is_quarantined_and_the_others_are_loaded(
         {"flight": "large", "carrier": "x" * 500_000},
         {"flight": "long", "serial": int("1234567890" * 5)},
         {"flight": "twice", "seats": 1},
+        {"flight": ""},
+        b'{"flight": "reserved", "batch_id": "another"}',
+        {"flight": "heavy", "carrier": "x" * 250_000, "reasons": ["y" * 200_000]},
     ]
     written = platform.builder.write([*bad, *flights(20)], [{"flight": "twice", "seats": 2}])
     report = load(platform.claim(written))
@@ -58,13 +61,16 @@ def test_every_faulty_row_is_quarantined_and_the_others_are_loaded(
         (first, 4): "value_too_large",
         (first, 5): "number_too_long",
         (first, 6): "duplicate_key",
+        (first, 7): "empty_key",
+        (first, 8): "unknown_column",
+        (first, 9): "value_too_large",
         (second, 1): "duplicate_key",
     }
-    assert report.quarantine.rows.rows == 7
+    assert report.quarantine.rows.rows == 10
     assert report.quarantine.reasons["duplicate_key"] == 2
     assert report.expected is not None
     assert report.dynamodb is not None
-    assert report.dynamodb.rows.plus(report.quarantine.rows).rows == report.expected.rows == 27
+    assert report.dynamodb.rows.plus(report.quarantine.rows).rows == report.expected.rows == 30
     keys = {row["flight"] for row in flights(20)}
     assert platform.online().keys() == keys
     assert {row[0] for row in platform.warehouse()} == keys

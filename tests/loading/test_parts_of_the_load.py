@@ -20,7 +20,7 @@ from dagster_pipes import encode_param
 from glue_scripts import settings as settings_module
 from glue_scripts.engine import ProcessEngine, SequentialEngine, engine_for
 from glue_scripts.errors import LoadFailedError
-from glue_scripts.progress import Progress, told
+from glue_scripts.progress import HEARTBEAT_SECONDS, Progress, told
 from glue_scripts.row_counter import came_through
 from glue_scripts.settings import LoadSettings
 from glue_scripts.snowflake_connection import connection_arguments, storage_integration
@@ -250,6 +250,11 @@ def test_a_long_step_gives_signs_of_life() -> None:
     silent = len(heard)
     time.sleep(0.2)
     assert len(heard) == silent
+
+
+def test_dagster_hears_of_a_load_at_least_every_ten_seconds() -> None:
+    """What is told at a heartbeat waits for the next upload of messages, which is as often."""
+    assert 2 * HEARTBEAT_SECONDS < 10
 
 
 def test_progress_tells_rows_within_a_part_their_rate_and_what_is_left() -> None:
