@@ -15,6 +15,7 @@ from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.cleaning import NO_CLEANING
 from prediction_contract.load_report import StoreReport
 from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.warehouse_columns import ColumnDifference, count_values, table_columns
 from prediction_contract.warehouse_load import WarehouseLoad
 from prediction_contract.warehouse_table import WarehouseTable
 
@@ -87,12 +88,14 @@ class WarehouseLoader:
         What killed loads have left behind is dropped first, and with it their right to move rows.
 
         Raises:
-            BatchFaultError: They hold other rows than the manifest promises, or rows of another batch.
+            BatchFaultError: They hold other rows than the manifest promises, or rows of another batch, or a
+                column changed or vanished that readers of the table rely on.
             LoadFailedError: Snowflake refuses a statement.
         """
         manifest = self._manifest
-        for statement in (self._table.create(), *self._table.add_columns(), self._create_stage()):
+        for statement in (self._table.create(), self._create_stage()):
             self._run("define", statement)
+        self._agree_on_columns()
         for statement in (self._record.create(), self._record.write()):
             self._run("record", statement)
         for (stem,) in self._run("overtaken", self._record.overtaken()):
@@ -149,6 +152,29 @@ class WarehouseLoader:
         except LoadFailedError as error:
             # A later load drops them, and how this one ended is what is to be told.
             print(f"A staging table was left behind: {error}", flush=True)  # noqa: T201  # Glue's log
+
+    def _agree_on_columns(self) -> None:
+        """Add the columns that the table lacks; refuse the batch if one changed, or went since an earlier."""
+        table = self._table
+        found = self._run("columns", table_columns(), (table.name.strip('"'),))
+        difference = ColumnDifference.between(table, found)
+        gone: list[str] = []
+        if difference.gone:
+            statement = count_values(table, difference.gone, self._manifest.batch_id)
+            (counts,) = self._run("columns", statement)
+            gone = [name for name, count in zip(difference.gone, counts, strict=True) if count]
+        if difference.changed or gone:
+            lost = [f"{name} is there of earlier batches and the batch lacks it" for name in gone]
+            what = "; ".join([*difference.changed, *lost])
+            raise BatchFaultError(
+                f"The columns are not those of {table.name}: {what}"[:1500],
+                remedy="Keep the columns, nulls will do, and give what changed a name of its own; or declare "
+                f"the new schema as another model, say {table.model[:30]}_v2, which has a new table",
+                model=self._manifest.model,
+                batch_id=self._manifest.batch_id,
+            )
+        for statement in difference.additions:
+            self._run("define", statement)
 
     def _renew_record(self) -> None:
         """Delete the load's record and write it again, which only one of two loads can do."""

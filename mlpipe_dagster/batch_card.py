@@ -8,7 +8,6 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.batch_examination import Examination, Examiner
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.distribution_picture import Series, distribution_svg, markdown_image
 from mlpipe_dagster.quality import Level
 from prediction_contract.load_report import LoadReport
@@ -18,11 +17,6 @@ SAMPLE_ROWS = 5
 # Each is some three kilobytes of the event log.
 _MOST_PICTURES = 12
 _LONGEST_CELL = 60
-
-
-def shown_columns(declaration: ModelDeclaration) -> frozenset[str]:
-    """Return the columns whose values may be shown."""
-    return frozenset(column.name for column in declaration.columns if not column.sensitive)
 
 
 def batch_facts(
@@ -60,10 +54,9 @@ def drift_table(found: Examination) -> dict[str, Any]:
     return {"drift": dg.MetadataValue.md(markdown_table(("column", "stability index", "verdict"), rows))}
 
 
-def pictures(declaration: ModelDeclaration, batch_id: str, found: Examination) -> dict[str, Any]:
+def pictures(batch_id: str, found: Examination) -> dict[str, Any]:
     """Return a picture of each measured column that may be shown, beside the live batch's."""
-    allowed = shown_columns(declaration)
-    shown = [each for each in found.pictures if each.column in allowed][:_MOST_PICTURES]
+    shown = [each for each in found.pictures if each.column in found.shown_columns][:_MOST_PICTURES]
     return {
         f"distribution_{each.column}": dg.MetadataValue.md(
             markdown_image(
@@ -80,10 +73,10 @@ def pictures(declaration: ModelDeclaration, batch_id: str, found: Examination) -
     }
 
 
-def sample(declaration: ModelDeclaration, examiner: Examiner, batch_id: str) -> dict[str, Any]:
+def sample(examiner: Examiner, batch_id: str) -> dict[str, Any]:
     """Return a batch's first rows, without the columns whose values may not be shown."""
-    allowed = shown_columns(declaration)
-    columns = [name for name in examiner.schema.names if name in allowed]
+    shown = examiner.shown_columns
+    columns = [name for name in examiner.schema.names if name in shown]
     if not columns:
         return {}
     rows = examiner.sample(batch_id, columns, SAMPLE_ROWS)

@@ -26,6 +26,7 @@ from mlpipe_dagster.quality import (
     drift_findings,
     judged_drift,
 )
+from prediction_contract.cleaning import NO_CLEANING, Cleaning
 from prediction_contract.schema import Column, Kind, PredictionSchema
 from prediction_contract.warehouse_table import WarehouseTable
 
@@ -56,6 +57,7 @@ class Examination:
         against_live: What is wrong with rows and entities beside the live batch.
         drift: How far each column moved; empty without a live batch, or with too few rows to tell.
         pictures: Of each measured column.
+        shown_columns: Of which a person may see values.
     """
 
     facts: BatchFacts
@@ -64,6 +66,7 @@ class Examination:
     against_live: list[Finding]
     drift: list[DriftedColumn]
     pictures: list[ColumnPicture] = field(default_factory=list)
+    shown_columns: frozenset[str] = frozenset()
 
     @property
     def blocking(self) -> list[str]:
@@ -79,12 +82,25 @@ class Examiner:
     Attributes:
         query: Runs a statement in the warehouse and returns its rows.
         declaration: The model's.
-        schema: The batch's.
+        written: The batch's columns as the model wrote them.
+        cleaning: The rules that its rows were cleaned by.
     """
 
     query: Query
     declaration: ModelDeclaration
-    schema: PredictionSchema
+    written: PredictionSchema
+    cleaning: Cleaning = NO_CLEANING
+
+    @property
+    def schema(self) -> PredictionSchema:
+        """The batch's columns as the stores hold them."""
+        return self.cleaning.stored_schema(self.written)
+
+    @property
+    def shown_columns(self) -> frozenset[str]:
+        """The stored columns of which a person may see values, whatever they are called there."""
+        shown = {column.name for column in self.declaration.columns if not column.sensitive}
+        return self.cleaning.stored_names(self.written, shown)
 
     @property
     def table(self) -> WarehouseTable:
@@ -109,6 +125,7 @@ class Examiner:
             against_live=comparison_findings(quality, facts),
             drift=judged_drift(quality, indices),
             pictures=pictures,
+            shown_columns=self.shown_columns,
         )
 
     def sample(self, batch_id: str, columns: Sequence[str], rows: int) -> list[tuple[Any, ...]]:

@@ -210,7 +210,7 @@ class BatchLoad:
         return record if record.claim_token == token else None
 
     def _start(self, context: Context, claimed: BatchRecord) -> Mapping[str, Any]:
-        arguments = self._arguments(claimed)
+        arguments = self._arguments(claimed, context.run.run_id)
         try:
             invocation = self.glue.run(
                 context=context,
@@ -239,7 +239,7 @@ class BatchLoad:
             if violation.condition != "claim_is_ours":
                 raise
 
-    def _arguments(self, claimed: BatchRecord) -> LoadArguments:
+    def _arguments(self, claimed: BatchRecord, run_id: str) -> LoadArguments:
         deployment, declaration = self.settings.deployment, self.declaration
         expire_at = self.clock() + timedelta(days=declaration.retention.items_days)
         snowflake = self.settings.snowflake
@@ -263,6 +263,9 @@ class BatchLoad:
             verify=declaration.quality.verification(claimed.row_count),
             quarantine_rows=declaration.quality.quarantine_rows,
             quarantine_rate=Decimal(declaration.quality.quarantine_rate),
+            # Those that the batch's first load was begun with stand in its record, and go before.
+            cleaning=declaration.cleaning_rules.to_argument(),
+            dagster_run_id=run_id,
             max_write_units_per_second=declaration.loading.max_write_units_per_second,
         )
 

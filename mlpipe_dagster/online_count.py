@@ -10,11 +10,13 @@ from itertools import islice
 from typing import Any
 
 from mlpipe_dagster.data_bucket import DataBucket
+from prediction_contract.cleaning import NO_CLEANING, Cleaning
 from prediction_contract.errors import ContractError, InvalidRowError
 from prediction_contract.manifest import Manifest
 from prediction_contract.online_item import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, DamagedItemError, OnlineItems
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.row import Row, row_contract
+from prediction_contract.row_cleaning import row_cleaning
 
 MOST_LINES = 5_000
 _MOST_PARTS = 10
@@ -50,6 +52,7 @@ def count_online(
     table: str,
     manifest: Manifest,
     *,
+    cleaning: Cleaning = NO_CLEANING,
     most_lines: int = MOST_LINES,
     expires_not_before: int = 0,
 ) -> OnlineCount:
@@ -60,6 +63,7 @@ def count_online(
         dynamodb: A boto3 DynamoDB client.
         table: The online table's name.
         manifest: The batch's.
+        cleaning: The rules that its rows were cleaned by.
         most_lines: How many lines are read at most.
         expires_not_before: Items that expire earlier, in seconds since 1970, are those of an earlier load and
             do not count.
@@ -70,8 +74,9 @@ def count_online(
     """
     is_whole = manifest.row_count <= most_lines
     asked, rows, checksum = 0, 0, 0
-    items = OnlineItems(manifest.schema)
-    expected = {row.key: row.checksum for row in _rows(bucket, manifest, None if is_whole else most_lines)}
+    items = OnlineItems(cleaning.stored_schema(manifest.schema))
+    limit = None if is_whole else most_lines
+    expected = {row.key: row for row in _rows(bucket, manifest, cleaning, limit)}
     keys = iter(expected)
     while chunk := list(islice(keys, _KEYS_PER_REQUEST)):
         asked += len(chunk)
@@ -82,27 +87,34 @@ def count_online(
                 continue
             if stored.expires_at < expires_not_before:
                 continue
-            if not is_whole and stored.row.checksum != expected.get(stored.row.key):
+            row = expected.get(stored.row.key)
+            is_same = stored.row == row
+            if not is_whole and not is_same:
                 continue
             rows += 1
-            checksum += stored.row.checksum
+            # An item of other values counts as what it holds, which no manifest promises.
+            checksum += row.checksum if is_same and row is not None else stored.row.checksum
     return OnlineCount(asked=asked, found=RowTally(rows=rows, checksum=checksum), is_whole=is_whole)
 
 
-def first_accepted_key(bucket: DataBucket, manifest: Manifest) -> str | None:
+def first_accepted_key(
+    bucket: DataBucket, manifest: Manifest, cleaning: Cleaning = NO_CLEANING
+) -> str | None:
     """Return an entity that a batch's stores have, or None if all of its rows were refused.
 
     A key that stands in the first lines more than once is passed over: all its rows are in quarantine.
     """
     seen: dict[str, int] = {}
-    for row in islice(_rows(bucket, manifest, None), _KEYS_PER_REQUEST):
+    for row in islice(_rows(bucket, manifest, cleaning, None), _KEYS_PER_REQUEST):
         seen[row.key] = seen.get(row.key, 0) + 1
     return next((key for key, times in seen.items() if times == 1), None)
 
 
-def _rows(bucket: DataBucket, manifest: Manifest, most_lines: int | None) -> Iterator[Row]:
-    """Yield the acceptable rows of all parts, or of the first lines of parts from all over the batch."""
-    contract = row_contract(manifest.schema)
+def _rows(
+    bucket: DataBucket, manifest: Manifest, cleaning: Cleaning, most_lines: int | None
+) -> Iterator[Row]:
+    """Yield the rows to be stored of all parts, or of the first lines of parts from all over the batch."""
+    contract, cleaner = row_contract(manifest.schema), row_cleaning(manifest.schema, cleaning)
     parts = manifest.json_parts
     if most_lines is not None:
         parts = parts[:: -(-len(parts) // _MOST_PARTS)]
@@ -110,7 +122,8 @@ def _rows(bucket: DataBucket, manifest: Manifest, most_lines: int | None) -> Ite
     for part in parts:
         for line in islice(bucket.lines(part.key), lines_of_each):
             try:
-                yield contract.accept(line)
+                row = contract.accept(line)
+                yield row if cleaner is None else cleaner.clean(row)
             except InvalidRowError:
                 # It is in quarantine, and no store has it.
                 continue

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from mlpipe_dagster.declaration import ModelDeclaration
+from prediction_contract.cleaning import stored_schema
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.manifest import Manifest
 from prediction_contract.registry import publication_rules
@@ -281,13 +282,17 @@ def known_batch(registry: RegistryTable, model: str, batch_id: str) -> BatchReco
 
 
 def serving_text(
-    declaration: ModelDeclaration, manifest: Manifest, provider_url: Callable[[str], str]
+    declaration: ModelDeclaration,
+    manifest: Manifest,
+    record: BatchRecord,
+    provider_url: Callable[[str], str],
 ) -> str:
     """Return what the API needs to serve a batch, for its publication entry.
 
     Args:
         declaration: The model's; its enrichments apply.
         manifest: The batch's.
+        record: The batch's, which keeps the rules that its rows were cleaned by.
         provider_url: Gives a provider's base address.
 
     Raises:
@@ -295,7 +300,7 @@ def serving_text(
         SettingsError: A provider's address is not known.
     """
     return Serving(
-        schema=manifest.schema,
+        schema=stored_schema(manifest.schema, record.cleaning),
         model_version=manifest.model_version,
         row_count=manifest.row_count,
         checksum=manifest.checksum,

@@ -14,6 +14,7 @@ from mlpipe_dagster.noticing import registered_manifest
 from mlpipe_dagster.online_count import count_online
 from mlpipe_dagster.publishing import known_batch
 from mlpipe_dagster.reconciliation import StoreBalance
+from prediction_contract.cleaning import kept_cleaning
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.moments import parse_moment
 from prediction_contract.registry.load_rules import RowTally, confirm_region
@@ -130,6 +131,7 @@ class RegionFollower:
             self.replica,
             self.deployment.online_table(self.model),
             registered_manifest(self.bucket, record),
+            cleaning=kept_cleaning(record.cleaning),
             most_lines=self.most_lines,
             expires_not_before=report.items_expire_at,
         )

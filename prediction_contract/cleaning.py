@@ -17,6 +17,8 @@ from prediction_contract.cleaned_column import CleanedColumn, InvalidCleaningErr
 from prediction_contract.errors import SchemaError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from prediction_contract.schema import PredictionSchema
 
 
@@ -48,6 +50,20 @@ class ColumnCleaning:
         """Return the rule as JSON, what it does not say left out."""
         members = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in members.items() if value not in {None, False}}
+
+    @property
+    def in_words(self) -> str:
+        """What is done, for people, in its order."""
+        done = [
+            (self.drop, "left out"),
+            (self.trim, "trimmed"),
+            (self.cast is not None, f"cast to {self.cast}"),
+            (self.default is not None, f"{self.default} where there is no value"),
+            (self.minimum is not None, f"at least {self.minimum}"),
+            (self.maximum is not None, f"at most {self.maximum}"),
+            (self.rename is not None, f"{self.column} in the predictions"),
+        ]
+        return ", ".join(words for is_so, words in done if is_so)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +153,17 @@ class Cleaning:
         key = next(column.stored.name for column in columns if column.source.name == schema.key)
         return replace(schema, columns=tuple(column.stored for column in columns), key=key)
 
+    def stored_names(self, schema: PredictionSchema, names: Collection[str]) -> frozenset[str]:
+        """Return what the stores call some of a schema's columns; dropped ones they do not have."""
+        return frozenset(column.stored.name for column in self.columns(schema) if column.source.name in names)
+
 
 NO_CLEANING = Cleaning()
+
+
+def kept_cleaning(text: str | None) -> Cleaning:
+    """Return the rules that a batch's record keeps; none before its first load."""
+    return NO_CLEANING if text is None else Cleaning.parse(text)
 
 
 def stored_schema(schema: PredictionSchema, cleaning: str | None) -> PredictionSchema:
@@ -148,6 +173,4 @@ def stored_schema(schema: PredictionSchema, cleaning: str | None) -> PredictionS
         schema: The manifest's.
         cleaning: The rules that the batch's record keeps; None before its first load, which cleans nothing.
     """
-    return (
-        NO_CLEANING.stored_schema(schema) if not cleaning else Cleaning.parse(cleaning).stored_schema(schema)
-    )
+    return kept_cleaning(cleaning).stored_schema(schema)

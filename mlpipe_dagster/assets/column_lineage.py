@@ -1,4 +1,4 @@
-"""Column lineage: features -> prediction columns -> item attributes and table columns."""
+"""Column lineage: features -> prediction columns -> cleaned item attributes and table columns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dagster as dg
 
 from mlpipe_dagster.asset_names import DYNAMODB, FEATURES, PREDICTIONS, SNOWFLAKE, asset_key
 from mlpipe_dagster.declaration import ModelDeclaration
+from prediction_contract.cleaning import Cleaning
+from prediction_contract.errors import ContractError
 from prediction_contract.online_item import KEY_ATTRIBUTE
 
 COLUMN_LINEAGE = "dagster/column_lineage"
@@ -28,11 +30,38 @@ def column_lineage(declaration: ModelDeclaration, asset: str) -> dg.TableColumnL
                 if column.derived_from
             }
         )
+    return stored_lineage(declaration, asset, declaration.cleaning_rules)
+
+
+def batch_lineage(declaration: ModelDeclaration, asset: str, kept: Cleaning) -> dg.TableColumnLineage:
+    """Return from which columns those of one batch come, in a store.
+
+    Args:
+        declaration: The model's.
+        asset: `dynamodb` or `snowflake`.
+        kept: The rules that the batch was first loaded with; the model may declare others by now.
+    """
+    try:
+        return stored_lineage(declaration, asset, kept)
+    except ContractError:
+        # The model has lost a column since that they speak of.
+        return column_lineage(declaration, asset)
+
+
+def stored_lineage(declaration: ModelDeclaration, asset: str, cleaning: Cleaning) -> dg.TableColumnLineage:
+    """Return from which columns those of a store come: renamed ones from theirs, dropped ones to none.
+
+    Raises:
+        InvalidCleaningError: The rules do not fit the declared columns.
+    """
     predictions = asset_key(declaration.name, PREDICTIONS)
+    key = declaration.prediction_schema.key
     return dg.TableColumnLineage(
         {
-            stored_name(asset, column.name, is_key=column.key): [dg.TableColumnDep(predictions, column.name)]
-            for column in declaration.columns
+            stored_name(asset, column.stored.name, is_key=column.source.name == key): [
+                dg.TableColumnDep(predictions, column.source.name)
+            ]
+            for column in cleaning.columns(declaration.prediction_schema)
         }
     )
 

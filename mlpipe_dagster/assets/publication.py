@@ -34,6 +34,7 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.sensors.served_models import publication_facts
 from mlpipe_dagster.warehouse_projection import WarehouseSession
+from prediction_contract.cleaning import kept_cleaning, stored_schema
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.load_report import LoadReport
 from prediction_contract.manifest import Manifest
@@ -77,8 +78,9 @@ def publication_asset(
     ) -> dg.MaterializeResult[Any]:
         settings, registry = platform.settings, platform.registry
         batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
+        record = known_batch(registry, model, batch_id)
         try:
-            manifest = registered_manifest(platform.bucket, known_batch(registry, model, batch_id))
+            manifest = registered_manifest(platform.bucket, record)
         except ManifestReplacedError as error:
             raise final_failure(context, str(error)) from error
         first_run_id, _ = intent_of(context.instance, context.run)
@@ -90,7 +92,7 @@ def publication_asset(
             automatic=not config.explicit,
         )
         with warehouse.session() as session:
-            session.ensure_view(model, manifest.schema)
+            session.ensure_view(model, stored_schema(manifest.schema, record.cleaning))
             # Against what is live now, and before that changes.
             card = batch_card(session, platform, declaration, manifest)
             publisher = Publisher(
@@ -101,7 +103,7 @@ def publication_asset(
                 highest_projected=session.highest_projected(model),
                 clock=lambda: datetime.now(UTC),
             )
-            serving = serving_text(declaration, manifest, settings.provider_url)
+            serving = serving_text(declaration, manifest, record, settings.provider_url)
             try:
                 published = publisher.publish(batch_id, request, serving)
             except (PublishingError, RuleViolationError) as refusal:
@@ -127,7 +129,12 @@ def batch_card(
     if record.load_state != LoadState.VERIFIED:
         return {}
     found = examined(session, platform, declaration, manifest.schema, manifest.batch_id)
-    examiner = Examiner(query=session.rows, declaration=declaration, schema=manifest.schema)
+    examiner = Examiner(
+        query=session.rows,
+        declaration=declaration,
+        written=manifest.schema,
+        cleaning=kept_cleaning(record.cleaning),
+    )
     report = verified_report(platform, record)
     consumed = batch_consumption(platform, manifest, report)
     deployment = platform.settings.deployment
@@ -139,8 +146,8 @@ def batch_card(
             console_links(deployment, manifest, report.job_run_id if report else None),
         ),
         **drift_table(found),
-        **pictures(declaration, manifest.batch_id, found),
-        **sample(declaration, examiner, manifest.batch_id),
+        **pictures(manifest.batch_id, found),
+        **sample(examiner, manifest.batch_id),
     }
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 from mlpipe_dagster.asset_names import MODEL_TAG, PREDICTIONS
 from mlpipe_dagster.assets.column_lineage import stored_name
 from mlpipe_dagster.declaration import ModelDeclaration
+from prediction_contract.cleaning import NO_CLEANING
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -47,16 +48,25 @@ def _line_of(module: Path, function: str) -> int:
 
 
 def column_schema(declaration: ModelDeclaration, asset: str = PREDICTIONS) -> dg.TableSchema:
-    """Return the declared columns as Dagster shows them, spelt as the asset's store spells them."""
+    """Return the columns as Dagster shows them: declared, or as the asset's store holds and spells them."""
+    schema, cleaning = declaration.prediction_schema, declaration.cleaning_rules
+    declared = {column.name: column.description for column in declaration.columns}
+    columns = (NO_CLEANING if asset == PREDICTIONS else cleaning).columns(schema)
+    done = {rule.column: rule.in_words for rule in cleaning.rules} if asset != PREDICTIONS else {}
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
-                stored_name(asset, column.name, is_key=column.key),
-                column.type,
-                description=column.description or None,
-                constraints=_constraints(nullable=column.nullable and not column.key, unique=column.key),
+                stored_name(asset, column.stored.name, is_key=column.source.name == schema.key),
+                str(column.stored.type),
+                description="; ".join(
+                    text for text in (declared[column.source.name], done.get(column.source.name)) if text
+                )
+                or None,
+                constraints=_constraints(
+                    nullable=column.stored.nullable, unique=column.source.name == schema.key
+                ),
             )
-            for column in declaration.columns
+            for column in columns
         ]
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.asset_names import DYNAMODB, PREDICTIONS, SNOWFLAKE, asset_key, load_op_name
-from mlpipe_dagster.assets.column_lineage import COLUMN_LINEAGE, column_lineage
+from mlpipe_dagster.assets.column_lineage import COLUMN_LINEAGE, batch_lineage, column_lineage
 from mlpipe_dagster.assets.external import record_external_predictions
 from mlpipe_dagster.assets.predictions import accepted_manifest
 from mlpipe_dagster.assets.shown import asset_tags, code_links, column_schema
@@ -18,9 +18,11 @@ from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.model_ops import model_assets
 from mlpipe_dagster.noticing import notice
 from mlpipe_dagster.pools import GLUE_POOL
+from mlpipe_dagster.publishing import known_batch
 from mlpipe_dagster.resources.job_runs import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
+from prediction_contract.cleaning import Cleaning, kept_cleaning
 from prediction_contract.load_report import LoadReport, StoreReport
 from prediction_contract.s3_layout import done_key
 
@@ -77,6 +79,7 @@ def tables_asset(
             report, known = loading.run(context, batch_id, again=config.again)
         except BatchRefusedError as error:
             raise final_failure(context, str(error)) from error
+        cleaning = kept_cleaning(known_batch(registry, model, batch_id).cleaning)
         for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):
             key = asset_key(model, asset)
             if key in context.selected_asset_keys and store is not None:
@@ -85,7 +88,8 @@ def tables_asset(
                     metadata={
                         **known,
                         **table_metadata(report, store),
-                        COLUMN_LINEAGE: column_lineage(declaration, asset),
+                        **cleaning_metadata(cleaning),
+                        COLUMN_LINEAGE: batch_lineage(declaration, asset, cleaning),
                     },
                 )
 
@@ -111,6 +115,7 @@ def table_specs(
             metadata={
                 "dagster/column_schema": column_schema(declaration, store),
                 COLUMN_LINEAGE: column_lineage(declaration, store),
+                **cleaning_metadata(declaration.cleaning_rules),
                 **code_links(declaration.name),
             },
             group_name=declaration.asset_group,
@@ -119,6 +124,12 @@ def table_specs(
         )
         for store, description in described
     ]
+
+
+def cleaning_metadata(cleaning: Cleaning) -> dict[str, Any]:
+    """Return the rules that a batch was cleaned by; nothing if it was not."""
+    rules = {rule.column: rule.in_words for rule in cleaning.rules}
+    return {"cleaning": dg.MetadataValue.json(rules)} if rules else {}
 
 
 def table_metadata(report: LoadReport, store: StoreReport) -> dict[str, Any]:

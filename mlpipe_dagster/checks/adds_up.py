@@ -17,6 +17,7 @@ from mlpipe_dagster.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.reconciliation import StoreBalance, balances, evidence
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
+from prediction_contract.cleaning import kept_cleaning
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally, verify_load
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
@@ -50,14 +51,16 @@ def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         batch_id = chosen_batch(context.instance, context.run, registry, model)
         record, attempt = loaded_batch(registry, model, batch_id)
         report = load_report(platform.bucket, model, batch_id, attempt)
+        manifest, cleaning = registered_manifest(platform.bucket, record), kept_cleaning(record.cleaning)
         online = count_online(
             platform.bucket,
             platform.client("dynamodb"),
             platform.settings.deployment.online_table(model),
-            registered_manifest(platform.bucket, record),
+            manifest,
+            cleaning=cleaning,
         )
         with warehouse.session() as session:
-            counted = session.batch_tally(model, declaration.prediction_schema, batch_id)
+            counted = session.batch_tally(model, cleaning.stored_schema(manifest.schema), batch_id)
         promised = RowTally(rows=record.row_count, checksum=int(record.checksum))
         must_read_back = declaration.quality.verification(record.row_count) != "sample"
         both = balances(report, promised, online, counted, must_read_back=must_read_back)

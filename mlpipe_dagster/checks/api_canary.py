@@ -12,6 +12,7 @@ from mlpipe_dagster.noticing import registered_manifest
 from mlpipe_dagster.online_count import first_accepted_key
 from mlpipe_dagster.publishing import known_batch
 from mlpipe_dagster.resources.platform import Platform
+from prediction_contract.cleaning import kept_cleaning
 
 # The API believes a pointer for some seconds, and a cold function takes one more.
 _WITHIN_SECONDS = 45.0
@@ -71,8 +72,9 @@ def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECOND
         return Canary(
             Answer(False, f"{words}MLPIPE_TOKEN_CLIENT_SECRET_NAME, MLPIPE_TOKEN_SCOPE) is not set"), batch_id
         )
-    manifest = registered_manifest(platform.bucket, known_batch(registry, model, batch_id))
-    entity_id = first_accepted_key(platform.bucket, manifest)
+    record = known_batch(registry, model, batch_id)
+    manifest = registered_manifest(platform.bucket, record)
+    entity_id = first_accepted_key(platform.bucket, manifest, kept_cleaning(record.cleaning))
     if entity_id is None:
         return Canary(Answer(True, f"{batch_id} has no entity to ask for"), batch_id)
     api = PublicApi(settings.api, platform.client("secretsmanager"))

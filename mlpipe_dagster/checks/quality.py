@@ -19,6 +19,7 @@ from mlpipe_dagster.quality import Finding, Level, drift_findings, highest
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.warehouse_projection import WarehouseSession
+from prediction_contract.cleaning import kept_cleaning
 from prediction_contract.registry.check_rules import record_checks
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
@@ -67,7 +68,7 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
                 drift_findings(found.drift),
                 found,
                 batch_id,
-                metadata={**drift_table(found), **pictures(declaration, batch_id, found)},
+                metadata={**drift_table(found), **pictures(batch_id, found)},
             ),
         }
         for name, result in results.items():
@@ -84,11 +85,22 @@ def examined(
     schema: PredictionSchema,
     batch_id: str,
 ) -> Examination:
-    """Examine a loaded batch beside the one that readers see now, and keep the verdict in the registry."""
+    """Examine a loaded batch beside the one that readers see now, and keep the verdict in the registry.
+
+    Args:
+        session: Of the warehouse.
+        platform: Where.
+        declaration: The model's.
+        schema: The manifest's: the columns as the model wrote them.
+        batch_id: The batch.
+    """
     model, registry = declaration.name, platform.registry
     record, attempt = loaded_batch(registry, model, batch_id)
     live = compared_batch(registry, record, platform.settings.deployment.home)
-    found = Examiner(query=session.rows, declaration=declaration, schema=schema).examine(batch_id, live)
+    examiner = Examiner(
+        query=session.rows, declaration=declaration, written=schema, cleaning=kept_cleaning(record.cleaning)
+    )
+    found = examiner.examine(batch_id, live)
 
     def decide() -> Transaction:
         record, _ = loaded_batch(registry, model, batch_id)

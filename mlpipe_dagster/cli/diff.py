@@ -18,6 +18,7 @@ from mlpipe_dagster.cli.options import Commands, add_command, add_model
 from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from mlpipe_dagster.cli.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.noticing import registered_manifest
+from prediction_contract.cleaning import kept_cleaning
 from prediction_contract.manifest import Manifest
 from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.schema import PredictionSchema
@@ -42,7 +43,9 @@ def diff(options: argparse.Namespace, access: Access) -> Answer:
     """Compare two batches: schema, rows, entities, and the values of each column."""
     records = [access.known_batch(options.model, getattr(options, side)) for side in _SIDES]
     manifests = [registered_manifest(access.bucket, record) for record in records]
-    before, after = (manifest.schema for manifest in manifests)
+    rules = [kept_cleaning(record.cleaning) for record in records]
+    schemas = [one.stored_schema(manifest.schema) for one, manifest in zip(rules, manifests, strict=True)]
+    before, after = schemas
     document: dict[str, Any] = {
         "model": options.model,
         **{
@@ -54,9 +57,16 @@ def diff(options: argparse.Namespace, access: Access) -> Answer:
         "columns": None,
     }
     with access.warehouse() as session:
-        remarks = _count(session, document, manifests)
+        remarks = _count(session, document, manifests, schemas)
         if not remarks:
             sensitive = access.sensitive_columns(options.model)
+            if sensitive is not None:
+                sensitive = frozenset().union(
+                    *(
+                        one.stored_names(manifest.schema, sensitive)
+                        for one, manifest in zip(rules, manifests, strict=True)
+                    )
+                )
             comparison = BatchComparison(WarehouseTable(options.model, after), options.before, options.after)
             document |= _rows(session, comparison, before, sensitive, most=max(options.entities, 0))
     return Answer(document=document, parts=_parts(document), is_so=not remarks, remarks=remarks)
@@ -75,14 +85,19 @@ def _side(record: BatchRecord, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _count(session: WarehouseQueries, document: dict[str, Any], manifests: Sequence[Manifest]) -> list[str]:
+def _count(
+    session: WarehouseQueries,
+    document: dict[str, Any],
+    manifests: Sequence[Manifest],
+    schemas: Sequence[PredictionSchema],
+) -> list[str]:
     """Count both batches' rows in the warehouse; return in words which of them is not there."""
     model = document["model"]
-    has_table = session.has_table(WarehouseTable(model, manifests[0].schema).name)
+    has_table = session.has_table(WarehouseTable(model, schemas[0]).name)
     remarks = []
-    for side, manifest in zip(_SIDES, manifests, strict=True):
+    for side, manifest, schema in zip(_SIDES, manifests, schemas, strict=True):
         counted = document[side]
-        rows = session.batch_tally(model, manifest.schema, manifest.batch_id).rows if has_table else 0
+        rows = session.batch_tally(model, schema, manifest.batch_id).rows if has_table else 0
         counted["rows_in_warehouse"] = rows
         if rows == 0 and manifest.row_count:
             is_gone = counted["load_state"] == LoadState.RETIRED

@@ -41,7 +41,7 @@ def publish(options: argparse.Namespace, access: Access) -> Answer:
     manifest = registered_manifest(access.bucket, record)
     from mlpipe_dagster.publishing import serving_text  # noqa: PLC0415  # imports Dagster
 
-    serving = serving_text(access.declaration(options.model), manifest, access.settings.provider_url)
+    serving = serving_text(access.declaration(options.model), manifest, record, access.settings.provider_url)
     return _changed(
         options, access, lambda publisher, request: publisher.publish(options.batch_id, request, serving)
     )

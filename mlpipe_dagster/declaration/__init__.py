@@ -1,5 +1,6 @@
 """What a `defs.yaml` declares of a model, typed; every fault is named by its field while Dagster loads."""
 
+from mlpipe_dagster.declaration.cleaning import DeclaredCleaning
 from mlpipe_dagster.declaration.columns import DeclaredColumn
 from mlpipe_dagster.declaration.compute import Compute
 from mlpipe_dagster.declaration.enrichment import DeclaredEnrichment
@@ -11,6 +12,7 @@ from mlpipe_dagster.declaration.training import DeclaredMetric, TrainingRange
 
 __all__ = [
     "Compute",
+    "DeclaredCleaning",
     "DeclaredColumn",
     "DeclaredEnrichment",
     "DeclaredMetric",

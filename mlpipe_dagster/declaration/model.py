@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from mlpipe_dagster.declaration.cleaning import DeclaredCleaning
 from mlpipe_dagster.declaration.columns import DeclaredColumn
 from mlpipe_dagster.declaration.compute import Compute
 from mlpipe_dagster.declaration.enrichment import DeclaredEnrichment
@@ -18,6 +19,8 @@ from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.declaration.training import TrainingRange
 from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency
+from prediction_contract.cleaned_column import InvalidCleaningError
+from prediction_contract.cleaning import Cleaning
 from prediction_contract.errors import ContractError
 from prediction_contract.resource_names import require_model_name
 from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
@@ -53,6 +56,7 @@ class DeclaredPipeline(DeclaredModel):
         training: What it learns from; a model that SageMaker scores may be trained elsewhere as well.
         lookback: How many partitions back the previous batch may lie; 0 for none.
         columns: Of its predictions.
+        cleaning: What becomes of them on their way into both stores.
         enrichments: Of its answers.
         loading: How its batches get into the stores.
         quality: What a batch may lack, and must be like.
@@ -74,6 +78,7 @@ class DeclaredPipeline(DeclaredModel):
     training: TrainingRange | None = None
     lookback: int = Field(default=7, ge=0, le=366)
     columns: list[DeclaredColumn]
+    cleaning: list[DeclaredCleaning] = Field(default_factory=list)
     enrichments: list[DeclaredEnrichment] = Field(default_factory=list)
     loading: Loading = Field(default_factory=Loading)
     quality: Quality = Field(default_factory=Quality)
@@ -100,7 +105,8 @@ class DeclaredPipeline(DeclaredModel):
                 "became of the oldest previous batch",
                 "lookback",
             )
-        self._require_quality(names)
+        self._require_cleaning()
+        self._require_quality(self.stored_schema)
         return self
 
     def _require_training(self, names: tuple[str, ...]) -> None:
@@ -125,13 +131,23 @@ class DeclaredPipeline(DeclaredModel):
         if self.produced_by == "sagemaker" and "schedule" in self.model_fields_set:
             raise inconsistency("SageMaker scores by a schedule of its own: leave this one out", "schedule")
 
-    def _require_quality(self, names: tuple[str, ...]) -> None:
+    def _require_cleaning(self) -> None:
+        """Refuse rules that do not fit the columns, or leave two of one name."""
+        try:
+            _ = self.stored_schema
+        except InvalidCleaningError as error:
+            member = ("clamp", error.member) if error.member in {"minimum", "maximum"} else (error.member,)
+            raise inconsistency(error.what, "cleaning", error.rule, *member) from error
+        except ContractError as error:
+            raise inconsistency(f"as the stores hold them: {error.what}", "cleaning") from error
+
+    def _require_quality(self, stored: PredictionSchema) -> None:
         """Refuse rules of columns that are not there, and bounds of what is no number."""
-        if unknown := self.quality.named_columns.difference(names):
+        if unknown := self.quality.named_columns.difference(stored.names):
             raise inconsistency(
                 f"quality names {', '.join(sorted(unknown))}, which is none of the columns", "quality"
             )
-        kinds = {column.name: column.type.kind for column in self.prediction_schema.columns}
+        kinds = {column.name: column.type.kind for column in stored.columns}
         for number, rule in enumerate(self.quality.columns):
             if not (rule.minimum is rule.maximum is None or kinds[rule.column] in NUMERIC):
                 raise inconsistency(
@@ -153,6 +169,21 @@ class DeclaredPipeline(DeclaredModel):
             ),
             keys[0] if len(keys) == 1 else "",
         )
+
+    @cached_property
+    def cleaning_rules(self) -> Cleaning:
+        """What is declared of cleaning as the contract's rules."""
+        return Cleaning(tuple(declared.rule for declared in self.cleaning))
+
+    @cached_property
+    def stored_schema(self) -> PredictionSchema:
+        """The columns as both stores hold them; quality and enrichments speak of these.
+
+        Raises:
+            InvalidCleaningError: A rule does not fit the columns.
+            SchemaError: Two columns have got one name, or one a name that the platform keeps for itself.
+        """
+        return self.cleaning_rules.stored_schema(self.prediction_schema)
 
     def named(self, model: str) -> ModelDeclaration:
         """Return the declaration of the model that the file's folder names.

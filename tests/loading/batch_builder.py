@@ -80,7 +80,11 @@ class BatchBuilder:
         self._table = f"s3://{bucket}/{delta_table_prefix(model).rstrip('/')}"
 
     def write(
-        self, *parts: Sequence[Mapping[str, Any] | bytes], batch_id: str = BATCH, attempt: int = 1
+        self,
+        *parts: Sequence[Mapping[str, Any] | bytes],
+        batch_id: str = BATCH,
+        attempt: int = 1,
+        several_files: bool = False,
     ) -> WrittenBatch:
         """Write a batch and its manifest.
 
@@ -88,10 +92,12 @@ class BatchBuilder:
             parts: By part its rows; bytes are a line as it stands, which no writer of ours would have made.
             batch_id: The batch.
             attempt: The scoring's attempt.
+            several_files: Whether Delta gets more than one file, which takes some tens of rows.
         """
         lines = [[_line(row) for row in part] for part in parts]
         written = [self._put_part(batch_id, attempt, number, part) for number, part in enumerate(lines)]
-        version, files = self.commit(batch_id, [line for part in lines for line in part])
+        committed = [line for part in lines for line in part]
+        version, files = self.commit(batch_id, committed, several_files=several_files)
         manifest = build_manifest(
             model=self.model,
             batch_id=batch_id,
@@ -114,16 +120,20 @@ class BatchBuilder:
         """Deliver a done file."""
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
 
-    def commit(self, batch_id: str, lines: Sequence[PredictionLine]) -> tuple[int, list[str]]:
+    def commit(
+        self, batch_id: str, lines: Sequence[PredictionLine], *, several_files: bool = False
+    ) -> tuple[int, list[str]]:
         """Commit lines to the Delta table; return the version and the files it added."""
         fields = {name: _ARROW[kind] for name, kind in delta_columns(FULL_SCHEMA).items()}
         columns = {name: [_stored(name, line, batch_id) for line in lines] for name in fields}
+        table = pa.table(columns, schema=pa.schema(list(fields.items())))
         write_deltalake(
             self._table,
-            pa.table(columns, schema=pa.schema(list(fields.items()))),
+            pa.Table.from_batches(table.to_batches(max_chunksize=10)) if several_files else table,
             mode="overwrite",
             predicate=f"batch_id = '{batch_id}'",
             storage_options=self._options,
+            target_file_size=1 if several_files else None,
         )
         version = DeltaTable(self._table, storage_options=self._options).version()
         key = f"{delta_table_prefix(self.model)}_delta_log/{version:020d}.json"

@@ -151,7 +151,7 @@ def test_a_job_run_that_a_crashed_run_left_behind_is_waited_for(job: Job, small_
     claim = claim_load(record, token=TOKEN, confirm_by=now() + timedelta(minutes=5), now=now())
     registry.carry_out(lambda: claim)
     loading = batch_load(job, small_model)
-    arguments = loading._arguments(small_model.record(batch_id)).glue_arguments()
+    arguments = loading._arguments(small_model.record(batch_id), "run").glue_arguments()
     run_id = job.glue.start_job_run(JobName=job.name, Arguments=arguments)["JobRunId"]
     assert loaded(job, small_model, batch_id).job_run_id == run_id
     # The registry may know that the load is complete before Glue says that its job run is.
@@ -194,7 +194,7 @@ def test_cancelling_a_run_leaves_the_claim_and_the_job_run_of_another_alone(
         small_model.record(batch_id), token=TOKEN, confirm_by=now() + timedelta(minutes=5), now=now()
     )
     job.platform.registry.carry_out(lambda: claim)
-    arguments = batch_load(job, small_model)._arguments(small_model.record(batch_id)).glue_arguments()
+    arguments = batch_load(job, small_model)._arguments(small_model.record(batch_id), "run").glue_arguments()
     job.glue.start_job_run(JobName=job.name, Arguments=arguments)
     polling = replace(QUICK, sleep=interrupted_once_started(job))
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):

@@ -8,11 +8,12 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
-from mlpipe_dagster.assets.column_lineage import column_lineage
-from mlpipe_dagster.assets.shown import code_links
+from mlpipe_dagster.assets.column_lineage import batch_lineage, column_lineage
+from mlpipe_dagster.assets.shown import code_links, column_schema
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.definitions import platform_definitions
+from prediction_contract.cleaning import Cleaning, ColumnCleaning
 from prediction_contract.online_item import OnlineItems
 from prediction_contract.warehouse_table import WarehouseTable
 from tests.pipeline.small_model import declaration
@@ -51,6 +52,56 @@ def test_tables_spell_columns_as_they_are_stored() -> None:
     stored = {column.name.strip('"') for column in WarehouseTable("things", names).columns}
     assert set(deps("snowflake")) == stored - {"BATCH_ID", "ROW_CHECKSUM"}
     assert deps("dynamodb")["entity_id"] == deps("snowflake")["THING"] == [("things/predictions", "thing")]
+
+
+CLEANING = [
+    {"column": "thing", "trim": True, "rename": "item"},
+    {"column": "score", "default": 0.5, "clamp": {"minimum": 0, "maximum": 1}, "rename": "points"},
+    {"column": "note", "drop": True},
+]
+CLEANED = declaration("things", columns=[*COLUMNS, {"name": "note", "type": "json"}], cleaning=CLEANING)
+
+
+@pytest.mark.parametrize(
+    ("asset", "names"),
+    [
+        ("dynamodb", {"entity_id": "thing", "points": "score"}),
+        ("snowflake", {"ITEM": "thing", "POINTS": "score"}),
+    ],
+)
+def test_cleaned_columns_come_from_those_that_the_model_wrote(asset: str, names: dict[str, str]) -> None:
+    """A renamed column leads back to its own, one left out to nowhere; the schema tells what is done."""
+    lineage = column_lineage(CLEANED, asset).deps_by_column
+    assert {column: deps[0].column_name for column, deps in lineage.items()} == names
+    (key, points) = column_schema(CLEANED, asset).columns
+    assert [key.name, points.name] == list(names)
+    assert key.description == "trimmed, thing in the predictions"
+    assert (
+        points.description == "0.5 where there is no value, at least 0, at most 1, score in the predictions"
+    )
+    assert not points.constraints.nullable
+    metadata = asset_graph(CLEANED).get(dg.AssetKey(["things", asset])).metadata
+    assert metadata["cleaning"].value["note"] == "left out"
+    assert metadata["dagster/column_lineage"] == column_lineage(CLEANED, asset)
+
+
+def test_what_the_model_wrote_is_shown_as_it_wrote_it() -> None:
+    """Cleaning happens after the predictions."""
+    assert [column.name for column in column_schema(CLEANED).columns] == ["thing", "score", "note"]
+    assert column_lineage(CLEANED, "predictions").deps_by_column.keys() == {"score"}
+
+
+def test_a_batch_leads_back_by_the_rules_that_it_was_loaded_with() -> None:
+    """Whatever is declared by now; rules of columns that are gone say nothing any more."""
+    kept = Cleaning((ColumnCleaning(column="score", rename="mark"),))
+    lineage = batch_lineage(CLEANED, "dynamodb", kept).deps_by_column
+    assert {column: deps[0].column_name for column, deps in lineage.items()} == {
+        "entity_id": "thing",
+        "mark": "score",
+        "note": "note",
+    }
+    gone = Cleaning((ColumnCleaning(column="colour", drop=True),))
+    assert batch_lineage(CLEANED, "dynamodb", gone) == column_lineage(CLEANED, "dynamodb")
 
 
 @pytest.mark.parametrize("asset", ["predictions", "dynamodb", "snowflake"])

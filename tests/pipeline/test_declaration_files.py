@@ -67,6 +67,32 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
         ("  history_days: 2", "  owners: [somebody]", ":6 attributes.owners.0: "),
         ("  history_days: 2", "  schedule: {cron: often}", ":6 attributes.schedule.cron: "),
         ("  history_days: 2", "  lookback: 366", ":6 attributes.lookback: "),
+        (
+            "  history_days: 2",
+            "  cleaning:\n    - {column: score, default: 0}\n    - {column: colour, drop: true}",
+            ":8 attributes.cleaning.1.column: colour is none of the columns",
+        ),
+        (
+            "  history_days: 2",
+            "  cleaning:\n    - column: score\n      clamp: {minimum: 2, maximum: 1.5}",
+            ":8 attributes.cleaning.0.clamp.minimum: score has the minimum 2 and a smaller maximum, 1.5",
+        ),
+        (
+            "  history_days: 2",
+            "  cleaning: [{column: score, cast: string}]",
+            ":6 attributes.cleaning.0.cast: score is a decimal(7,2), which can be cast to",
+        ),
+        (
+            "  history_days: 2",
+            "  cleaning: [{column: score, rename: entity_id}]",
+            ":6 attributes.cleaning: as the stores hold them: Column entity_id is declared twice",
+        ),
+        ("  history_days: 2", "  cleaning: [{column: score, scale: 2}]", ":6 attributes.cleaning.0.scale: "),
+        (
+            "  history_days: 2",
+            "  cleaning: [{column: score, rename: points}]\n  quality: {drift: {columns: [{column: score}]}}",
+            ":7 attributes.quality: quality names score, which is none of the columns",
+        ),
         ("  history_days: 2", "  produced_by: sagemaker\n  schedule: {}", ":7 attributes.schedule: "),
         ("  description: A number for each thing.\n", "", ":3 attributes.description: Field required"),
     ],

@@ -1,0 +1,70 @@
+"""What becomes of the columns on their way into the stores."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from mlpipe_dagster.declaration.values import DeclaredModel
+from prediction_contract.cleaning import ColumnCleaning
+
+
+def _literal(value: object) -> str:
+    # As text, because a YAML float is a binary one; the contract reads it under the column's type.
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return format(Decimal(str(value)), "f")
+    if isinstance(value, str):
+        return value
+    raise ValueError("it is no text, number, true or false")
+
+
+_SCALAR = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
+Literal = Annotated[str, BeforeValidator(_literal), _SCALAR]
+
+
+class DeclaredClamp(DeclaredModel):
+    """The bounds of a number: what lies beyond one becomes the bound itself."""
+
+    minimum: Literal | None = None
+    maximum: Literal | None = None
+
+
+class DeclaredCleaning(DeclaredModel):
+    """What becomes of one column before both stores get it, in this order.
+
+    Attributes:
+        column: As the model writes it.
+        drop: Whether it is left out; nothing else is said of it then.
+        trim: Whether a text loses the whitespace at both ends.
+        cast: The type it gets; a value that does not fit quarantines its row.
+        default: What stands for no value.
+        clamp: Bounds of its values.
+        rename: What the stores call it.
+    """
+
+    column: str
+    drop: bool = False
+    trim: bool = False
+    cast: str | None = None
+    default: Literal | None = None
+    clamp: DeclaredClamp | None = None
+    rename: str | None = None
+
+    @property
+    def rule(self) -> ColumnCleaning:
+        """The same as the contract's rule."""
+        clamp = self.clamp or DeclaredClamp()
+        return ColumnCleaning(
+            column=self.column,
+            drop=self.drop,
+            trim=self.trim,
+            cast=self.cast,
+            default=self.default,
+            minimum=clamp.minimum,
+            maximum=clamp.maximum,
+            rename=self.rename,
+        )
