@@ -60,6 +60,12 @@ def load_script(wanted: str) -> str:
     return f'{_LOAD_SCRIPT}\n\nmain("{wanted}")\n'
 
 
+def load_script_in_turn(first: str, later: str) -> str:
+    """Return the script of a load whose first attempt ends in one way, and each later one in another."""
+    is_first = "LoadArguments.parse(sys.argv[1:]).load_attempt == 1"
+    return f'{_LOAD_SCRIPT}\n\nmain("{first}" if {is_first} else "{later}")\n'
+
+
 def batch_load(job: Job, small: SmallModel, **changes: Any) -> BatchLoad:
     """Return the load of the small model's batches by the job."""
     platform = job.platform

@@ -15,6 +15,7 @@ from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._serdes import ConfigurableClassData
+from dagster._utils.tags import TagConcurrencyLimitsCounter
 from dagster_aws.ecs import EcsRunLauncher
 from dagster_aws.s3 import S3ComputeLogManager
 
@@ -92,6 +93,20 @@ def test_an_instance_runs_one_load_of_a_batch_at_a_time(path: Path, tmp_path: Pa
     assert config["run_retries"]["enabled"]
 
 
+@pytest.mark.parametrize("path", [LOCAL, PRODUCTION], ids=lambda path: path.stem)
+def test_a_second_run_of_a_batch_waits_in_the_queue(path: Path, tmp_path: Path) -> None:
+    """By the daemon's own judgement of the limits; a run of another batch does not wait for it."""
+    (tmp_path / "dagster.yaml").write_bytes(path.read_bytes())
+    config, _ = dagster_instance_config(str(tmp_path))
+    limits = config["concurrency"]["runs"]["tag_concurrency_limits"]
+    first, again, other = (
+        dg.DagsterRun(job_name="things_load", tags={BATCH_TAG: f"20130201T060000Z-0000000{number}"})
+        for number in (1, 1, 2)
+    )
+    under_way = TagConcurrencyLimitsCounter(limits, [first])
+    assert (under_way.is_blocked(again), under_way.is_blocked(other)) == (True, False)
+
+
 def test_the_production_instance_keeps_its_history_in_postgres(production: InstanceRef) -> None:
     """All three storages are one database, reached by TLS; its password is nowhere in the file."""
     for storage in ("run_storage_data", "event_storage_data", "schedule_storage_data"):
@@ -99,8 +114,8 @@ def test_the_production_instance_keeps_its_history_in_postgres(production: Insta
         assert taken["postgres_db"]["hostname"] == "postgres.internal"
         assert taken["postgres_db"]["password"] == "from-the-tasks-secrets"
         assert taken["postgres_db"]["params"] == {"sslmode": "require"}
-    settings = yaml.safe_load(PRODUCTION.read_text(encoding="utf-8"))["storage"]["postgres"]["postgres_db"]
-    assert settings["password"] == {"env": "DAGSTER_POSTGRES_PASSWORD"}
+    settings: Any = yaml.safe_load(PRODUCTION.read_text(encoding="utf-8"))
+    assert settings["storage"]["postgres"]["postgres_db"]["password"] == {"env": "DAGSTER_POSTGRES_PASSWORD"}
 
 
 def test_the_production_instance_keeps_logs_on_s3(production: InstanceRef) -> None:
