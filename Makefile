@@ -93,10 +93,10 @@ check-locks: $(UV) ## Fail if a lock file does not match pyproject.toml.
 	@$(MAKE) --no-print-directory lock LOCK_DIR=build/locks
 	@diff -r -q requirements build/locks || { echo "The lock files are stale. Run 'make lock' and commit."; exit 1; }
 
-test: setup ## The suite, at most 12 minutes on 2 cores.
+test: setup $(CDK_VENV)/.installed ## The suite, at most 12 minutes on 2 cores.
 	$(PYTEST) -m "not slow"
 
-test-full: setup $(VENV)/.spark-installed ## What takes longer: mutated rules, fresh clones, Spark.
+test-full: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## What takes longer: mutated rules, fresh clones, Spark.
 	$(PYTEST) -m slow
 
 bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, loads, ticks and definitions cost, beside others; writes benchmarks/results.

@@ -49,7 +49,16 @@ def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Pat
         models: The declared models.
         out: Where templates go.
     """
-    app = cdk.App(outdir=str(out), context=_CONTEXT, analytics_reporting=False, tree_metadata=False)
+    # A network asks for all zones even where it is told which to take.
+    zones = {
+        f"availability-zones:account={settings.account_id}:region={region.name}": list(
+            region.availability_zones
+        )
+        for region in settings.regions
+    }
+    app = cdk.App(
+        outdir=str(out), context={**_CONTEXT, **zones}, analytics_reporting=False, tree_metadata=False
+    )
     cdk.Tags.of(app).add("mlpipe:stage", settings.stage)
     home = cdk.Environment(account=settings.account_id, region=settings.home.name)
     name = f"mlpipe-{settings.stage}"

@@ -1,0 +1,61 @@
+"""One synthesis of all stages for the whole session, whichever worker asks first."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.infra.cdk.templates import Templates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).resolve().parents[3]
+CDK_PYTHON = ROOT / ".venv-cdk" / "bin" / "python"
+_SYNTHESIS_SECONDS = 280
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """Return the templates of both stages, as `make synth` writes them."""
+    shared = tmp_path_factory.getbasetemp()
+    # Under xdist, each worker has a folder of its own below the run's.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, measured = shared / "cdk", shared / "cdk-seconds.json"
+    with (shared / "cdk.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not measured.exists():
+            measured.write_text(json.dumps(_synthesise(folder)))
+    return Templates(folder, json.loads(measured.read_text()))
+
+
+def _synthesise(folder: Path) -> float:
+    assert CDK_PYTHON.exists(), "There is no .venv-cdk. Run `make .venv-cdk/.installed`."
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [str(CDK_PYTHON), "-m", "infra.app", "--out", str(folder)],
+        cwd=ROOT,
+        env=_offline(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=_SYNTHESIS_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _offline(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without any access to AWS, in which whatever looked something up would fail."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(("AWS_", "CDK_"))}
+    nowhere = "http://127.0.0.1:9"
+    return {**kept, "AWS_EC2_METADATA_DISABLED": "true", "HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere}

@@ -1,0 +1,57 @@
+"""Read synthesised templates as a person would ask about them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HOME, AWAY = "us-east-1", "us-west-2"
+STAGES = ("dev", "prod")
+STACKS = ("data", "ml", "orchestration", "observability", f"api-{HOME}", f"api-{AWAY}")
+
+
+@dataclass(frozen=True)
+class Templates:
+    """What a synthesis wrote.
+
+    Attributes:
+        folder: With a folder for each stage.
+        cpu_seconds: What the synthesis of all stages took.
+    """
+
+    folder: Path
+    cpu_seconds: float
+
+    def template(self, stage: str, stack: str) -> dict[str, Any]:
+        """Return a stack's template."""
+        return json.loads((self.folder / stage / f"mlpipe-{stage}-{stack}.template.json").read_text())
+
+    def found(self, stage: str, stack: str, kind: str) -> dict[str, dict[str, Any]]:
+        """Return a stack's resources of a type by logical id, say `AWS::S3::Bucket`."""
+        resources = self.template(stage, stack)["Resources"]
+        return {name: each for name, each in resources.items() if each["Type"] == kind}
+
+    def properties(self, stage: str, stack: str, kind: str) -> list[dict[str, Any]]:
+        """Return the properties of a stack's resources of a type."""
+        return [each["Properties"] for each in self.found(stage, stack, kind).values()]
+
+    def one(self, stage: str, stack: str, kind: str) -> dict[str, Any]:
+        """Return the properties of the only resource of a type."""
+        (properties,) = self.properties(stage, stack, kind)
+        return properties
+
+
+def attributes(properties: dict[str, Any], name: str) -> dict[str, str]:
+    """Return a list of `Key` and `Value` as a mapping."""
+    return {each["Key"]: each["Value"] for each in properties[name]}
+
+
+def strings(document: Any) -> list[str]:
+    """Return every text anywhere in a document."""
+    if isinstance(document, dict):
+        return [text for value in document.values() for text in strings(value)]
+    if isinstance(document, list):
+        return [text for value in document for text in strings(value)]
+    return [document] if isinstance(document, str) else []

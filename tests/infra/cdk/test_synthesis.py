@@ -1,0 +1,161 @@
+"""All stages are written offline and within their time, and every rule that is broken says why."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra import platform_roles, role_definitions
+from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk.conftest import ROOT
+from tests.infra.cdk.templates import AWAY, STACKS, STAGES, strings
+
+if TYPE_CHECKING:
+    from tests.infra.cdk.templates import Templates
+
+MOST_CPU_SECONDS = 60
+ALL = [(stage, stack) for stage in STAGES for stack in STACKS]
+
+
+def test_every_stage_and_region_is_written_offline(templates: Templates) -> None:
+    """Five kinds of stack, the API's in both regions; nothing was looked up or is to be."""
+    for stage in STAGES:
+        manifest = json.loads((templates.folder / stage / "manifest.json").read_text())
+        stacks = [name for name, each in manifest["artifacts"].items() if each["type"].endswith(":stack")]
+        assert sorted(stacks) == sorted(f"mlpipe-{stage}-{stack}" for stack in STACKS)
+        assert manifest.get("missing", []) == []
+        assert not (templates.folder / stage / "cdk.context.json").exists()
+        away = manifest["artifacts"][f"mlpipe-{stage}-api-{AWAY}"]
+        assert away["environment"] == f"aws://{SETTINGS[stage].account_id}/{AWAY}"
+    assert not (ROOT / "cdk.context.json").exists()
+
+
+def test_a_stage_takes_a_minute_of_cpu_at_most(templates: Templates) -> None:
+    """Both together, in one process, take less than two."""
+    assert templates.cpu_seconds <= MOST_CPU_SECONDS * len(STAGES)
+
+
+@pytest.mark.parametrize(("stage", "stack"), ALL)
+def test_no_zone_is_made_up_and_no_function_is_added(templates: Templates, stage: str, stack: str) -> None:
+    """Zones are those of the settings; no custom resource brings a function that nobody wrote."""
+    template = templates.template(stage, stack)
+    assert [text for text in strings(template) if "dummy" in text] == []
+    kinds = {each["Type"] for each in template["Resources"].values()}
+    assert [kind for kind in kinds if "Custom" in kind] == []
+    functions = templates.found(stage, stack, "AWS::Lambda::Function")
+    assert len(functions) == (1 if stack.startswith("api-") else 0)
+    zones = {each["AvailabilityZone"] for each in templates.properties(stage, stack, "AWS::EC2::Subnet")}
+    assert zones <= {zone for region in SETTINGS[stage].regions for zone in region.availability_zones}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_rules_hold(templates: Templates, stage: str) -> None:
+    """Neither the CDK's own validation nor AWS Solutions' rules leave a finding."""
+    report = json.loads((templates.folder / stage / "validation-report.json").read_text())
+    assert report["pluginReports"]
+    for plugin in report["pluginReports"]:
+        assert plugin["conclusion"] == "success", plugin
+        assert plugin["violations"] == []
+
+
+@pytest.mark.parametrize(("stage", "stack"), ALL)
+def test_what_lint_lets_stand_says_why(templates: Templates, stage: str, stack: str) -> None:
+    """A check that is ignored is ignored on one resource, with a reason for each."""
+    template = templates.template(stage, stack)
+    assert "cfn-lint" not in template.get("Metadata", {})
+    for each in template["Resources"].values():
+        metadata = each.get("Metadata", {})
+        ignored = metadata.get("cfn-lint", {}).get("config", {}).get("ignore_checks", [])
+        reasons = metadata.get("mlpipe:reasons", {})
+        assert sorted(reasons) == ignored
+        assert all(len(reason.split()) > 4 for reason in reasons.values())
+
+
+@pytest.mark.slow
+def test_lint_finds_nothing(templates: Templates) -> None:
+    """cfn-lint accepts every template, warnings included."""
+    found = sorted(str(path) for path in templates.folder.glob("*/*.template.json"))
+    done = subprocess.run(
+        [str(ROOT / ".venv-cdk" / "bin" / "cfn-lint"), *found],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert len(found) == len(ALL)
+
+
+def roles_of(templates: Templates, stage: str, stack: str) -> dict[str, dict[str, Any]]:
+    """Return a stack's roles by name."""
+    return {each["RoleName"]: each for each in templates.properties(stage, stack, "AWS::IAM::Role")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_roles_are_those_of_the_definitions(templates: Templates, stage: str) -> None:
+    """Each role of each region exists once, with its statements and trust, and nothing was granted beside."""
+    settings = SETTINGS[stage]
+    written: dict[str, dict[str, Any]] = {}
+    for stack in STACKS:
+        for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+            assert templates.found(stage, stack, kind) == {}
+        for name, role in roles_of(templates, stage, stack).items():
+            assert name not in written
+            assert "ManagedPolicyArns" not in role
+            written[name] = role
+    deployments = [settings.deployment(region.name) for region in settings.regions]
+    defined = {role.name: role for each in deployments for role in role_definitions.all_roles(each)}
+    defined.pop(settings.deployment().scoring_schedule_role)
+    away = role_definitions.all_roles(deployments[0])
+    defined |= {role.name: role for role in away if role.name in defined}
+    assert set(written) - {settings.deployment().snowflake_access_role} == set(defined)
+    for name, role in defined.items():
+        assert written[name]["AssumeRolePolicyDocument"] == role.trust_policy()
+        (policy,) = written[name]["Policies"]
+        statements = policy["PolicyDocument"]["Statement"]
+        further = statements[len(role.statements) :]
+        assert statements[: len(role.statements)] == list(role.statements)
+        # The load job's code is uploaded with its stack.
+        assert [each["Sid"] for each in further] == (["ReadJobCode"] if "glue-load" in name else [])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_roles_are_passed_to_one_service_only(templates: Templates, stage: str) -> None:
+    """What the emulator does not check: who hands which role to whom."""
+    deployment = SETTINGS[stage].deployment()
+    passed = {}
+    for stack in STACKS:
+        for name, role in roles_of(templates, stage, stack).items():
+            for statement in role["Policies"][0]["PolicyDocument"]["Statement"]:
+                if "iam:PassRole" in statement["Action"]:
+                    passed[name] = (statement["Resource"], statement["Condition"])
+    assert passed == {
+        deployment.dagster_run_role: (
+            [deployment.role_arn(deployment.sagemaker_role)],
+            {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        ),
+        deployment.dagster_daemon_role: (
+            [
+                deployment.role_arn(deployment.dagster_run_role),
+                deployment.role_arn(deployment.dagster_execution_role),
+            ],
+            {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
+        ),
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_snowflake_reads_predictions_and_nothing_else(templates: Templates, stage: str) -> None:
+    """Its role trusts one user with an external id, and names no other prefix."""
+    deployment = SETTINGS[stage].deployment()
+    role = roles_of(templates, stage, "data")[deployment.snowflake_access_role]
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Condition"]["StringEquals"]["sts:ExternalId"]
+    assert trust["Principal"]["AWS"].startswith("arn:aws:iam::")
+    statements = role["Policies"][0]["PolicyDocument"]["Statement"]
+    assert statements == list(platform_roles.snowflake_statements(deployment))
+    objects = [text for each in statements for text in each["Resource"] if ":s3:::" in text and "/" in text]
+    assert set(objects) == {f"{deployment.data_bucket_arn}/predictions/*"}
