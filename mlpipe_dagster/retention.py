@@ -91,6 +91,7 @@ class RetentionSweep:
         clock: The present moment.
         vacuum_after: How long a file stays after it has left the Delta table's newest version.
         most_batches: How many batches are retired at most; the next sweep goes on.
+        tell: Is told of each batch as soon as its rows and objects are gone, also by a sweep that dies then.
     """
 
     model: str
@@ -105,6 +106,7 @@ class RetentionSweep:
     clock: Callable[[], datetime]
     vacuum_after: timedelta = VACUUM_AFTER
     most_batches: int = MOST_BATCHES
+    tell: Callable[[RetiredBatch], None] = lambda _: None
 
     def sweep(self) -> Swept:
         """Retire what is due, delete it, and vacuum the Delta table.
@@ -128,7 +130,9 @@ class RetentionSweep:
                 swept.kept[record.batch_id] = reason
                 continue
             tokens[record.batch_id] = token
-            swept.retired.append(self._delete(record, has_rows=has_rows))
+            gone = self._delete(record, has_rows=has_rows)
+            self.tell(gone)
+            swept.retired.append(gone)
         has_delta = self.delta.exists()
         if has_delta:
             swept.delta_files = self.delta.remove(tokens)

@@ -41,10 +41,17 @@ def retire_batches(
     context: dg.OpExecutionContext, config: RetentionConfig, platform: Platform, warehouse: Warehouse
 ) -> None:
     """Sweep one model; doing it again goes on where a sweep that died has stopped."""
+
+    def tell(batch: RetiredBatch) -> None:
+        # Of a step that fails, Dagster keeps no observation; its log stays.
+        told = (batch.record.batch_id, batch.rows, batch.objects, batch.bytes)
+        context.log.info("Retired %s: %d rows, %d objects, %d bytes are gone", *told)
+
     with warehouse.session() as session:
-        swept = retention_sweep(
+        found = retention_sweep(
             context.instance, platform, session, model=config.model, run_id=context.run_id
-        ).sweep()
+        )
+        swept = replace(found, tell=tell).sweep()
     for batch in swept.retired:
         context.log_event(retired_observation(batch))
     context.log_event(sweep_observation(config.model, swept))

@@ -10,6 +10,7 @@ import pytest
 
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.delta_history import DeltaHistory, DeltaRemovalError
 from mlpipe_dagster.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention import VACUUM_AFTER
@@ -21,6 +22,7 @@ from mlpipe_dagster.sensors.retention import (
 )
 from mlpipe_dagster.sensors.served_models import ServedModel
 from prediction_contract.registry.retention_rules import clear, retire
+from tests.pipeline.job_steps import log_lines
 from tests.pipeline.loaded_model import COLUMNS, LoadedModel
 from tests.pipeline.small_model import declaration, now
 from tests.pipeline.swept_model import LATER, WHOLE, Holdings, SweptModel
@@ -179,6 +181,38 @@ def test_the_run_that_the_sensor_asks_for_shows_what_it_freed(
         WHOLE,
         WHOLE,
     ]
+
+
+@pytest.mark.stack
+def test_a_failed_run_tells_what_it_deleted_and_the_next_one_finishes(
+    platform: Platform, model: ModelDeclaration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scoring jobs committed first for too long: the batch's rows are gone, and the run's log says so."""
+    swept = SweptModel(LoadedModel(platform, declaration(model.name, columns=COLUMNS)))
+    first, *_ = swept.released(3)
+    swept.outlive(first)
+
+    def sweep(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+        return retention_job.execute_in_process(
+            run_config={"ops": {"retire_batches": {"config": {"model": swept.name}}}},
+            resources={"platform": platform, "warehouse": swept.warehouse},
+            instance=instance,
+            raise_on_error=False,
+        )
+
+    def overtaken(*_: Any) -> int:
+        raise DeltaRemovalError("Others commit to the Delta table", remedy="Run the sweep again")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        with monkeypatch.context() as patched:
+            patched.setattr(DeltaHistory, "remove", overtaken)
+            assert not sweep(instance).success
+        assert any(f"Retired {first}: 4 rows, 2 objects" in line for line in log_lines(instance))
+        assert swept.record(first).cleared_at is None
+        assert [wanted.job_name for wanted in requests(look(swept, None, now()))] == ["retention"]
+        assert sweep(instance).success
+    assert swept.record(first).cleared_at is not None
+    assert first not in swept.in_newest_version()
 
 
 @pytest.mark.stack
