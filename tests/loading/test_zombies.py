@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from glue_scripts import load_records
+from glue_scripts import batch_load, load_records
+from glue_scripts.acknowledgement import Acknowledgement
 from glue_scripts.batch_load import BatchLoad
 from glue_scripts.claim import Claim
 from glue_scripts.errors import ClaimNotHeldError, LoadFailedError
+from glue_scripts.online_load import OnlineLoad
+from glue_scripts.online_loader import OnlineWriter
 from glue_scripts.warehouse_loader import WarehouseLoader
 from tests.loading.store_checks import check_stores
 
@@ -124,6 +127,43 @@ def test_a_zombie_that_wakes_at_any_step_doubles_no_row(
         assert step == "commit"
         assert platform.record().claim_token is None
         load(platform.claim(written))
+    check_stores(platform, written)
+    assert platform.staging_tables() == []
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (batch_load, "survey_batch"),
+        (Claim, "begin_writing"),
+        (OnlineWriter, "write_items"),
+        (Acknowledgement, "leave"),
+        (OnlineLoad, "verify"),
+        (Claim, "complete"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__.rpartition(".")[2],
+)
+def test_a_zombie_that_wakes_when_its_successor_has_loaded_all_changes_nothing(
+    platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch, target: Any, name: str
+) -> None:
+    """Before, while and after it writes items: what it still writes stands there already; it ends in vain."""
+    written = platform.builder.write(ROWS[:60], ROWS[60:])
+    stale = platform.claim(written)
+    fresh: list[LoadArguments] = []
+    go_on = getattr(target, name)
+
+    def sleep_meanwhile(*arguments: Any, **options: Any) -> Any:
+        if not fresh:
+            fresh.append(platform.claim(written, ended="jr_1"))
+            load(fresh[0])
+        return go_on(*arguments, **options)
+
+    monkeypatch.setattr(target, name, sleep_meanwhile)
+    with pytest.raises((ClaimNotHeldError, LoadFailedError)):
+        load(stale)
+    record = platform.record()
+    assert (record.load_state, record.unverified_attempt, record.claim_token) == ("loaded", 2, None)
+    assert platform.report(fresh[0]).evidence() is not None
     check_stores(platform, written)
     assert platform.staging_tables() == []
 
