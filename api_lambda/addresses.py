@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import queue
 import re
 import socket
@@ -81,8 +82,6 @@ def require_public(text: str) -> None:
     Raises:
         ValueError: It is.
     """
-    import ipaddress  # noqa: PLC0415 -- only calls to third parties need it
-
     address = ipaddress.ip_address(text.partition("%")[0])
     judged: list[Any] = [address]
     if isinstance(address, ipaddress.IPv6Address):

@@ -134,10 +134,14 @@ class Enricher:
         if reason is not None:
             answers.put((enrichment.name, None, reason))
             return
-        # With the request's context, for the trace. A daemon: one that hangs in a name look-up must not keep
-        # the process from ending.
+        # With the request's context, for the trace. A daemon: it may outlive the request, not the process.
         arguments = (self._call, provider, enrichment, url, answers, until)
-        threading.Thread(target=copy_context().run, args=arguments, daemon=True).start()
+        thread = threading.Thread(target=copy_context().run, args=arguments, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            provider.give_back()
+            answers.put((enrichment.name, None, "the process has no thread left"))
 
     def _call(
         self, provider: Provider, enrichment: Enrichment, url: str, answers: _Answers, until: float

@@ -75,6 +75,10 @@ class Provider:
             return "it failed again and again"
         return None
 
+    def give_back(self) -> None:
+        """Give a place back that `fetch` was never called for."""
+        self._calls.release()
+
     def fetch(self, enrichment: Enrichment, url: str, until: float) -> str:
         """Return the declared fields of the answer as a JSON object, numbers as they were spelt.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,22 @@ def test_only_allowed_origins_are_called() -> None:
             outcome = enricher(allowed).enrich([provider(url)], ROW)["one"]
             assert outcome.status == "unavailable"
         assert server.requests == []
+
+
+def test_a_process_without_a_thread_left_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The enrichment is unavailable, and its place is free again when threads are."""
+    with serving(OK) as server:
+        under_test = enricher(server.url)
+        with monkeypatch.context() as patched:
+
+            def start(_: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            patched.setattr(threading.Thread, "start", start)
+            for _ in range(20):
+                outcome = under_test.enrich([provider(server.url)], ROW)["one"]
+                assert (outcome.status, outcome.reason) == ("unavailable", "the process has no thread left")
+        assert under_test.enrich([provider(server.url)], ROW)["one"].status == "ok"
 
 
 def test_hanging_calls_do_not_pile_up() -> None:
