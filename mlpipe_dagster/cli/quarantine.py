@@ -17,7 +17,7 @@ from mlpipe_dagster.data_bucket import DataBucket
 from prediction_contract.canonical_json import InvalidJsonError, canonical_json, parse_json
 from prediction_contract.errors import ContractError
 from prediction_contract.load_report import LoadReport
-from prediction_contract.registry.records import BatchRecord
+from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.s3_layout import quarantine_prefix
 
 _SHOWN_LINES = 100
@@ -52,9 +52,10 @@ def quarantine(options: argparse.Namespace, access: Access) -> Answer:
     report = _report(access.bucket, record, options.attempt)
     summary = quarantine_summary(report)
     sensitive = access.sensitive_columns(record.model)
+    has_left = record.load_state == LoadState.RETIRED
     lines = [
         quarantined_line(line, sensitive, with_row=options.rows)
-        for line in _lines(access.bucket, report, options.limit)
+        for line in (() if has_left else _lines(access.bucket, report, options.limit))
     ]
     document: dict[str, Any] = {
         "model": record.model,
@@ -64,6 +65,7 @@ def quarantine(options: argparse.Namespace, access: Access) -> Answer:
         "lines": lines,
     }
     left_out = (summary["rows"] or 0) - len(lines)
+    hint = "they have left S3: the batch is retired" if has_left else "see --limit"
     return Answer(
         document=document,
         parts=[
@@ -74,7 +76,7 @@ def quarantine(options: argparse.Namespace, access: Access) -> Answer:
                 rows=[{**line, "part": line["part"].rpartition("/")[2]} for line in lines],
             ),
         ],
-        remarks=[f"{left_out} more rows are not shown; see --limit"] if left_out > 0 else (),
+        remarks=[f"{left_out} more rows are not shown; {hint}"] if left_out > 0 else (),
     )
 
 

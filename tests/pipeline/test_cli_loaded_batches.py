@@ -12,6 +12,8 @@ import pytest
 
 from glue_scripts import aws_clients, settings
 from glue_scripts.load_predictions import main as load_job
+from mlpipe_dagster.data_bucket import DataBucket
+from prediction_contract.s3_layout import batch_quarantine_prefix
 from prediction_contract.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.loading.load_platform import LoadPlatform
@@ -259,17 +261,36 @@ def test_diff_says_that_a_batch_is_not_in_the_warehouse(loaded: LoadedModel, run
     assert told.document["columns"] is None
 
 
+def test_quarantine_of_a_retired_batch_says_how_many_rows_there_were(
+    loaded: LoadedModel, run: CommandLine
+) -> None:
+    """The rows have left S3 with the batch; the load's report still counts them by reason."""
+    retired, platform = "20130201T100000Z-0123abcd", loaded.platform
+    _load(platform, platform.builder.write([flight(1), b'{"flight":"cut"'], batch_id=retired))
+    _retire(loaded, retired)
+    bucket = DataBucket(platform.aws("s3"), platform.deployment.data_bucket)
+    bucket.delete(item.key for item in bucket.below(batch_quarantine_prefix(loaded.name, retired)))
+    told = run.json("quarantine", loaded.name, retired)
+    assert (told.status, told.document["rows"], told.document["lines"]) == (0, 1, [])
+    assert "1 more rows are not shown; they have left S3: the batch is retired" in told.err
+
+
+def _retire(loaded: LoadedModel, batch_id: str) -> None:
+    platform = loaded.platform
+    platform.aws("dynamodb").update_item(
+        TableName=platform.deployment.registry_table,
+        Key={"model": {"S": loaded.name}, "record": {"S": f"batch#{batch_id}"}},
+        UpdateExpression="SET load_state = :retired REMOVE claim_token",
+        ExpressionAttributeValues={":retired": {"S": "retired"}},
+    )
+
+
 def test_diff_says_that_a_batch_has_left_the_warehouse(loaded: LoadedModel, run: CommandLine) -> None:
     """A retired batch whose rows are deleted is told from one that was never loaded."""
     retired = "20130201T090000Z-0123abcd"
     platform = loaded.platform
     platform.claim(platform.builder.write([flight(1)], batch_id=retired))
-    platform.aws("dynamodb").update_item(
-        TableName=platform.deployment.registry_table,
-        Key={"model": {"S": loaded.name}, "record": {"S": f"batch#{retired}"}},
-        UpdateExpression="SET load_state = :retired REMOVE claim_token",
-        ExpressionAttributeValues={":retired": {"S": "retired"}},
-    )
+    _retire(loaded, retired)
     assert platform.warehouse(retired) == []
     told = run("diff", loaded.name, FIRST, retired)
     assert told.status == 1
