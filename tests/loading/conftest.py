@@ -20,11 +20,21 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def platform(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> LoadPlatform:
+def make_platform(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Callable[[], LoadPlatform]:
+    """Return a function that makes a new model with its online table."""
+
+    def make() -> LoadPlatform:
+        made = LoadPlatform(local_stack.environment, aws_client, f"loading_{uuid.uuid4().hex[:8]}")
+        made.create_online_table()
+        return made
+
+    return make
+
+
+@pytest.fixture
+def platform(make_platform: Callable[[], LoadPlatform]) -> LoadPlatform:
     """A new model with its online table."""
-    made = LoadPlatform(local_stack.environment, aws_client, f"loading_{uuid.uuid4().hex[:8]}")
-    made.create_online_table()
-    return made
+    return make_platform()
 
 
 @pytest.fixture

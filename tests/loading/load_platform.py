@@ -224,25 +224,34 @@ class LoadPlatform:
         self, arguments: LoadArguments, script: Path, *options: str, job_run_id: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a script with a load's command line in a process of its own, which may be killed."""
-        pairs = [text for pair in arguments.glue_arguments().items() for text in pair]
-        environment = {
-            name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-        } | {name: value for name, value in self.environment.items() if name.startswith("AWS_")}
-        # Glue makes its Spark session outside of the script too.
-        environment |= {
-            "PYSPARK_SUBMIT_ARGS": "--master local[2] pyspark-shell",
-            "PYSPARK_PYTHON": sys.executable,
-            "SPARK_LOCAL_IP": "127.0.0.1",
-        }
         return subprocess.run(
-            [sys.executable, str(script), *options, *pairs, "--JOB_RUN_ID", job_run_id],
+            self.command(arguments, script, *options, job_run_id=job_run_id),
             cwd=ROOT,
-            env=environment | {"PYTHONPATH": str(ROOT)},
+            env=self.script_environment,
             capture_output=True,
             text=True,
             timeout=_JOB_SECONDS,
             check=False,
         )
+
+    @staticmethod
+    def command(arguments: LoadArguments, script: Path, *options: str, job_run_id: str) -> list[str]:
+        """Return the command that runs a script with a load's command line."""
+        pairs = [text for pair in arguments.glue_arguments().items() for text in pair]
+        return [sys.executable, str(script), *options, *pairs, "--JOB_RUN_ID", job_run_id]
+
+    @property
+    def script_environment(self) -> dict[str, str]:
+        """The environment of a script that runs in a process of its own."""
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        stack = {name: value for name, value in self.environment.items() if name.startswith("AWS_")}
+        # Glue makes its Spark session outside of the script too.
+        spark = {
+            "PYSPARK_SUBMIT_ARGS": "--master local[2] pyspark-shell",
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        }
+        return inherited | stack | spark | {"PYTHONPATH": str(ROOT)}
 
     def _upload(self) -> str:
         """Put the script and its archive on S3 and return the archive's address."""
