@@ -66,7 +66,7 @@ def glue_load_role(deployment: Deployment) -> RoleDefinition:
             use_data_key(deployment, writes=True),
             allow(
                 "WriteOnlineItems",
-                [*_READ_TABLE, "dynamodb:Scan", "dynamodb:BatchWriteItem", "dynamodb:DescribeTable"],
+                ["dynamodb:BatchWriteItem", "dynamodb:BatchGetItem", "dynamodb:Scan"],
                 [deployment.online_tables_arn_pattern],
             ),
             allow("ConfirmClaimAndLoadState", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
@@ -194,10 +194,8 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
             allow(
                 "RunLoadJob",
                 [
-                    "glue:GetJob",
                     "glue:StartJobRun",
                     "glue:GetJobRun",
-                    "glue:GetJobRuns",
                     "glue:BatchStopJobRun",
                 ],
                 [deployment.load_job_arn],
@@ -225,7 +223,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
             ),
             allow(
                 "CompareOnlineItems",
-                [*_READ_TABLE, "dynamodb:DescribeTable"],
+                ["dynamodb:BatchGetItem"],
                 # A region that serves follows home once its replica was counted.
                 [deployment.online_replicas_arn_pattern],
             ),
@@ -236,7 +234,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
             ),
             allow(
                 "ReadJobLogs",
-                ["logs:GetLogEvents", "logs:FilterLogEvents", "logs:DescribeLogStreams"],
+                ["logs:GetLogEvents", "logs:DescribeLogStreams"],
                 log_streams(
                     deployment,
                     GLUE_OUTPUT_LOG_GROUP,
@@ -288,8 +286,6 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                 [
                     "sqs:ReceiveMessage",
                     "sqs:DeleteMessage",
-                    "sqs:ChangeMessageVisibility",
-                    "sqs:GetQueueAttributes",
                 ],
                 [deployment.done_file_queue_arn],
             ),

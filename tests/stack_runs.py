@@ -44,10 +44,12 @@ class StackRun:
     Attributes:
         state_directory: Its own.
         only: The components to run, provisioning nothing; empty for all of them, provisioned.
+        enforces_iam: Whether its AWS checks permissions.
     """
 
     state_directory: Path
     only: tuple[str, ...] = ()
+    enforces_iam: bool = False
 
     @property
     def environment_file(self) -> Path:
@@ -58,7 +60,8 @@ class StackRun:
         """Return the argument list of `up`, `down` or `status`."""
         arguments = ["--state-dir", str(self.state_directory), "--env-file", str(self.environment_file)]
         only = [argument for component in self.only for argument in ("--only", component)]
-        return [sys.executable, "-m", "infra.local", name, *arguments, *only]
+        iam = ["--enforce-iam"] if self.enforces_iam else []
+        return [sys.executable, "-m", "infra.local", name, *arguments, *only, *iam]
 
     def run(self, name: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, with standard error in its output.
@@ -125,14 +128,22 @@ class StackRun:
         )
 
 
-def aws_client_at(endpoint_url: str, service: str) -> Any:
-    """Return a boto3 client that takes nothing from the caller's environment."""
+def aws_client_at(endpoint_url: str, service: str, credentials: Mapping[str, str] | None = None) -> Any:
+    """Return a boto3 client that takes nothing from the caller's environment.
+
+    Args:
+        endpoint_url: The emulator.
+        service: The service.
+        credentials: Environment variables of an identity; without them the root key is used.
+    """
+    identity = credentials or {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     return boto3.client(
         service,
         endpoint_url=endpoint_url,
         region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
+        aws_access_key_id=identity["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=identity["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=identity.get("AWS_SESSION_TOKEN"),
     )
 
 

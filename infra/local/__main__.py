@@ -38,6 +38,7 @@ def main() -> int:
             names=names,
             provisioned=arguments.only is None,
             say=_say,
+            enforces_iam=arguments.enforce_iam,
         )
         if arguments.command == "up":
             control.up()
@@ -82,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         choices=COMPONENT_NAMES,
         help="start this component only, and provision nothing; may be given more than once",
+    )
+    parser.add_argument(
+        "--enforce-iam",
+        action="store_true",
+        help="let AWS check signatures and permissions of all but the root key, and record every call",
     )
     return parser
 

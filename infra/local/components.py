@@ -116,6 +116,9 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
     }
+    if directory.iam_file.exists():
+        # What is called by whom is then worth knowing, too.
+        environment |= {"AUTH": "true", "CLOUDTRAIL_RECORDING": "1", "CLOUDTRAIL_MAX_EVENTS": "1000000"}
     return Component(
         name="aws",
         title="AWS (ministack)",

@@ -58,6 +58,7 @@ class StackControl:
         names: The components to run.
         provisioned: Whether resources are created and the environment file is written.
         say: Receives the lines for the reader.
+        enforces_iam: Whether AWS checks signatures and permissions of all but the root key.
     """
 
     directory: StackDirectory
@@ -65,6 +66,7 @@ class StackControl:
     names: Sequence[str]
     provisioned: bool
     say: Callable[[str], None]
+    enforces_iam: bool = False
 
     def up(self) -> None:
         """Start what does not run, provision it, write the environment file.
@@ -77,6 +79,7 @@ class StackControl:
         with self._alone():
             supervisor = find_supervisor(self.directory)
             if supervisor is None:
+                self._set_iam()
                 self._start_afresh()
             elif self._is_running():
                 self.say("The stack is up already, all components answer.")
@@ -161,6 +164,11 @@ class StackControl:
                 f"the stack runs with other components ({', '.join(status.components)})",
                 remedy="Run `make down` first",
             )
+        if self.directory.iam_file.exists() != self.enforces_iam:
+            raise StackError(
+                "the stack runs with permissions checked otherwise than asked for",
+                remedy="Run `make down` first",
+            )
         deadline = time.monotonic() + _ANSWER_SECONDS
         for component in running_components(self.directory, status):
             state, detail = current_state(component, status)
@@ -177,6 +185,12 @@ class StackControl:
             if state != "ready":
                 return False
         return True
+
+    def _set_iam(self) -> None:
+        if self.enforces_iam:
+            self.directory.iam_file.touch()
+        else:
+            self.directory.iam_file.unlink(missing_ok=True)
 
     def _start_afresh(self) -> None:
         """Start a supervisor, and tell what an end out of order lost."""

@@ -91,6 +91,11 @@ class StackDirectory:
         return self.root / "ports.json"
 
     @property
+    def iam_file(self) -> Path:
+        """There as long as the stack's AWS checks signatures and permissions."""
+        return self.root / "enforces-iam"
+
+    @property
     def status_file(self) -> Path:
         """The supervisor's account of its components."""
         return self.root / "status.json"

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.local.dagster_service import DagsterService
+from infra.local.dagster_service import DagsterService, dagster_environment
 from infra.local.demo.dagster_runs import Dagster, Run
 from infra.local.demo.path import PREPARED
+from infra.local.stack_state import StackDirectory
 from prediction_contract.registry.records import ReleaseState
 from prediction_contract.registry.table import RegistryTable
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
@@ -38,12 +39,14 @@ class DevelopmentStack:
         variables: What its environment file holds.
         dagster: Asks Dagster.
         registry: The registry.
+        directory: Its state.
     """
 
     environment_file: Path
     variables: dict[str, str]
     dagster: Dagster
     registry: RegistryTable
+    directory: StackDirectory
 
     def train(self) -> None:
         """Train both models, side by side."""
@@ -61,6 +64,22 @@ class DevelopmentStack:
         run_id = self.dagster.launch_job(f"{model}_score", partition=partition)
         run = self.dagster.await_run(run_id, seconds=RUN_SECONDS, what="Scoring")
         return run.tags[f"mlpipe.batch/{model}"]
+
+    def command(self, *words: str) -> str:
+        """Run one of Dagster's commands on the stack's own instance, and return what it said."""
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            # Dagster reads the .env of its working directory above all else, which may be another stack's.
+            cwd=self.directory.root,
+            env=dagster_environment(self.directory, self.variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
 
     def load_run(self, model: str, batch_id: str) -> Run | None:
         """Return the newest run that loads a batch."""
@@ -124,6 +143,7 @@ def development_stack(directory: Path) -> Iterator[DevelopmentStack]:
             variables,
             Dagster(DagsterService(url, run.state_directory / "logs" / "dagster.log", None)),
             RegistryTable(client, variables["MLPIPE_REGISTRY_TABLE"]),
+            StackDirectory(run.state_directory),
         )
     finally:
         process.send_signal(signal.SIGINT)

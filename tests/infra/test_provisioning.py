@@ -12,6 +12,7 @@ import pytest
 
 from infra import resource_definitions, role_definitions
 from infra.local.provisioning import ProvisioningError
+from infra.local.provisioning.access import local_trust
 from infra.local.provisioning.clients import Clients
 from infra.local.provisioning.stack import declared_models
 from infra.local.provisioning.storage import ensure_table
@@ -199,7 +200,9 @@ def test_a_drifted_role_is_repaired(local_servers: LocalServers, clients: Client
     definition = role_definitions.api_role(DEPLOYMENT)
     found = iam.get_role_policy(RoleName=name, PolicyName=role_definitions.POLICY_NAME)
     assert found["PolicyDocument"] == definition.policy()
-    assert iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"] == definition.trust_policy()
+    assert iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"] == local_trust(
+        definition, DEPLOYMENT.account_id
+    )
 
 
 @pytest.mark.parametrize("definition", role_definitions.all_roles(DEPLOYMENT), ids=lambda role: role.name)
@@ -211,7 +214,7 @@ def test_every_role_has_its_policies(clients: Clients, definition: role_definiti
     policy = iam.get_role_policy(RoleName=definition.name, PolicyName=role_definitions.POLICY_NAME)
 
     assert role["Arn"] == DEPLOYMENT.role_arn(definition.name)
-    assert role["AssumeRolePolicyDocument"] == definition.trust_policy()
+    assert role["AssumeRolePolicyDocument"] == local_trust(definition, DEPLOYMENT.account_id)
     assert policy["PolicyDocument"] == definition.policy()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
     from infra.local.job_executor.settings import ExecutorSettings
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class RoleUnusableError(Exception):
@@ -90,6 +94,7 @@ class AwsAccess:
     def assume(self, role_arn: str, session_name: str) -> Credentials:
         """Return the credentials of a role for one job; they last as long as the role's sessions do."""
         answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=session_name)["Credentials"]
+        _LOG.info("access key %s acts as %s", answer["AccessKeyId"], role_arn)
         return Credentials(
             access_key_id=answer["AccessKeyId"],
             secret_access_key=answer["SecretAccessKey"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import time
 import uuid
@@ -22,6 +23,7 @@ _MAX_BODY_BYTES = 4 * 1024 * 1024
 _LOOPBACK_NAMES = {"127.0.0.1", "localhost", "[::1]"}
 _AWS_JSON = "application/x-amz-json-1.1"
 _TOO_LARGE = 413
+_ACCESS_KEY = re.compile(r"Credential=([A-Z0-9a-z]{1,128})/")
 
 Operations = dict[str, "Callable[[dict[str, Any]], dict[str, Any]]"]
 
@@ -150,7 +152,25 @@ class _Handler(BaseHTTPRequestHandler):
             )
         if self.headers.get_content_type() != _AWS_JSON:
             raise ApiError("UnknownOperationException", f"The content type must be {_AWS_JSON}.")
+        self._note_call(body)
         return self._dispatcher().dispatch(self.headers.get("X-Amz-Target", ""), body)
+
+    def _note_call(self, body: bytes) -> None:
+        """Log what is called, on what, and with which access key: nobody checks here whether its role may."""
+        signed = _ACCESS_KEY.search(self.headers.get("Authorization", ""))
+        try:
+            request = json.loads(body or b"{}")
+        except ValueError:
+            request = {}
+        names = [
+            value for name, value in request.items() if name.endswith("JobName") and isinstance(value, str)
+        ]
+        _LOG.info(
+            "call %s on %s with access key %s",
+            self.headers.get("X-Amz-Target", ""),
+            names[0] if names else "-",
+            signed[1] if signed else "-",
+        )
 
     def _add_fault(self, body: bytes) -> None:
         # A page in a browser cannot send this content type elsewhere without being asked first.

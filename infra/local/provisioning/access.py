@@ -19,9 +19,24 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-def ensure_role(iam: Any, role: RoleDefinition) -> None:
+def local_trust(role: RoleDefinition, account_id: str) -> dict[str, Any]:
+    """Return a role's trust policy, and beside it that of whoever acts in its service's stead here.
+
+    No local client can call as `glue.amazonaws.com`: the job executor takes a role on by the root key.
+    """
+    policy = role.trust_policy()
+    stand_in = {
+        "Sid": "ServiceStandIn",
+        "Effect": "Allow",
+        "Principal": {"AWS": f"arn:aws:iam::{account_id}:root"},
+        "Action": "sts:AssumeRole",
+    }
+    return {**policy, "Statement": [*policy["Statement"], stand_in]}
+
+
+def ensure_role(iam: Any, role: RoleDefinition, account_id: str) -> None:
     """Create the role if it is missing and bring its trust and its permissions to the definition."""
-    trust = role.trust_policy()
+    trust = local_trust(role, account_id)
     try:
         current = iam.get_role(RoleName=role.name)["Role"]["AssumeRolePolicyDocument"]
     except ClientError as error:

@@ -129,7 +129,7 @@ def _jobs(clients: Clients, deployment: Deployment) -> UploadedCode:
     code = upload_code(clients.client("s3"), deployment, _PACKAGES)
     iam = clients.client("iam")
     for role in role_definitions.all_roles(deployment):
-        ensure_role(iam, role)
+        ensure_role(iam, role, deployment.account_id)
     definition = resource_definitions.load_job(deployment, code_archive_key=code.glue_archive_key)
     ensure_glue_job(clients.client("glue"), definition)
     _LOG.info("%d roles and Glue job %s are there", len(deployment.roles), deployment.load_job)

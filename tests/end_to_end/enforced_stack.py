@@ -1,0 +1,168 @@
+"""A stack whose AWS checks permissions, with every part of the platform under its own role."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from infra.local.dagster_service import await_ready, running_dagster
+from infra.local.demo.dagster_runs import Dagster
+from infra.local.provisioning.clients import Clients
+from infra.local.raw_data import upload_days
+from infra.local.stack_state import StackDirectory
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.resource_names import Deployment
+from tests.end_to_end.development_stack import DevelopmentStack
+from tests.end_to_end.role_run_launcher import CREDENTIALS
+from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from infra.policy_statements import RoleDefinition
+
+_INSTANCE = PROJECT_ROOT / "mlpipe_dagster" / "instances" / "local.yaml"
+_ACTS = re.compile(r"access key (\S+) acts as (\S+)")
+_CALL = re.compile(r"call (\S+)\.(\S+) on (\S+) with access key (\S+)")
+_SERVICES = {"AWSGlue": "glue", "SageMaker": "sagemaker"}
+# What the emulator's trail calls the calls of an action, where it is not the action's own name.
+_CALLS = {
+    "s3:GetObject": ("GetObject", "HeadObject"),
+    "s3:ListBucket": ("ListObjects", "HeadBucket"),
+    "s3:PutObject": ("PutObject", "CreateMultipartUpload"),
+    "dynamodb:GetItem": ("GetItem", "TransactGetItems"),
+    # A transaction's members need these, and the trail tells no more than the transaction.
+    "dynamodb:PutItem": ("PutItem", "TransactWriteItems"),
+    "dynamodb:UpdateItem": ("UpdateItem", "TransactWriteItems"),
+    "dynamodb:ConditionCheckItem": ("TransactWriteItems",),
+}
+
+
+@dataclass(frozen=True)
+class EnforcedStack:
+    """The running stack.
+
+    Attributes:
+        platform: What runs on it; its registry and its Dagster are asked by the operator.
+        deployment: Its names.
+        run: Its commands.
+        keys: The role of each access key that a test handed out.
+    """
+
+    platform: DevelopmentStack
+    deployment: Deployment
+    run: StackRun
+    keys: dict[str, str]
+
+    def client(self, service: str, role: str | None = None) -> Any:
+        """Return a client of the emulator, for the operator or for a role."""
+        variables = self.platform.variables
+        credentials = assumed(variables, self.deployment.role_arn(role)) if role else None
+        return aws_client_at(variables["AWS_ENDPOINT_URL"], service, credentials)
+
+    def used(self, role: RoleDefinition) -> set[str]:
+        """Return those of a role's actions that were used so far."""
+        mine = {key for key, name in self._roles().items() if name == role.name}
+        trail = self.client("cloudtrail")
+        granted = {action for statement in role.statements for action in statement["Action"]}
+        found = {action for name, action, _ in self.executor_calls() if name == role.name}
+        for action in granted - found:
+            calls = _CALLS.get(action, (action.partition(":")[2],))
+            if any(_was_called(trail, key, call) for key in mine for call in calls):
+                found.add(action)
+        return found
+
+    def executor_calls(self) -> set[tuple[str, str, str]]:
+        """Return role, action and job of each call of the executor, which checks no permission itself."""
+        roles = self._roles()
+        return {
+            (roles[key], f"{_SERVICES[prefix]}:{name}", job)
+            for prefix, name, job, key in _CALL.findall(self.run.log("jobs"))
+            if key in roles
+        }
+
+    def simulate(self, role: str, action: str, resource_arn: str) -> str:
+        """Return the emulator's decision on an action of a role."""
+        answer = self.client("iam").simulate_principal_policy(
+            PolicySourceArn=self.deployment.role_arn(role), ActionNames=[action], ResourceArns=[resource_arn]
+        )
+        return answer["EvaluationResults"][0]["EvalDecision"]
+
+    def _roles(self) -> dict[str, str]:
+        """Return the role of each access key."""
+        jobs = {key: arn.rpartition("/")[2] for key, arn in _ACTS.findall(self.run.log("jobs"))}
+        # The emulator derives a function's access key from its ARN and its role's.
+        arns = f"{self.deployment.api_function_arn}:{self.deployment.role_arn(self.deployment.api_role)}"
+        api = f"ASIA{hashlib.sha256(arns.encode()).hexdigest()[:16].upper()}"
+        return {**self.keys, **jobs, api: self.deployment.api_role}
+
+
+def assumed(variables: dict[str, str], role_arn: str) -> dict[str, str]:
+    """Return a role's credentials, as environment variables."""
+    sts = aws_client_at(variables["AWS_ENDPOINT_URL"], "sts")
+    found = sts.assume_role(RoleArn=role_arn, RoleSessionName="end-to-end")["Credentials"]
+    return dict(
+        zip(CREDENTIALS, (found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"]), strict=True)
+    )
+
+
+@contextmanager
+def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
+    """Run a stack that checks permissions, with Dagster's daemon and its runs under a role each.
+
+    Args:
+        directory: An empty one, for the stack's state.
+    """
+    run = StackRun(directory / "state", enforces_iam=True)
+    run.up()
+    try:
+        variables = dict(run.running().environment)
+        deployment = Deployment(
+            variables["MLPIPE_STAGE"], variables["MLPIPE_ACCOUNT_ID"], variables["AWS_REGION"]
+        )
+        daemon = assumed(variables, deployment.role_arn(deployment.dagster_daemon_role))
+        runs = assumed(variables, deployment.role_arn(deployment.dagster_run_role))
+        instance = yaml.safe_load(_INSTANCE.read_text())
+        instance["run_launcher"] = {
+            "module": "tests.end_to_end.role_run_launcher",
+            "class": "RoleRunLauncher",
+            "config": runs,
+        }
+        instance_file = directory / "instance.yaml"
+        instance_file.write_text(yaml.safe_dump(instance))
+        state = StackDirectory(run.state_directory)
+        with running_dagster(
+            state, {**variables, **daemon}, say=lambda _: None, instance_file=instance_file
+        ) as service:
+            clients = Clients(
+                aws=variables["AWS_ENDPOINT_URL"],
+                jobs=variables["AWS_ENDPOINT_URL_GLUE"],
+                region=variables["AWS_REGION"],
+            )
+            upload_days(clients.client("s3"), variables["MLPIPE_DATA_BUCKET"])
+            await_ready(service)
+            registry = RegistryTable(
+                aws_client_at(variables["AWS_ENDPOINT_URL"], "dynamodb"), variables["MLPIPE_REGISTRY_TABLE"]
+            )
+            platform = DevelopmentStack(run.environment_file, variables, Dagster(service), registry, state)
+            keys = {
+                daemon[CREDENTIALS[0]]: deployment.dagster_daemon_role,
+                runs[CREDENTIALS[0]]: deployment.dagster_run_role,
+            }
+            yield EnforcedStack(platform, deployment, run, keys)
+    finally:
+        run.down()
+
+
+def _was_called(trail: Any, access_key: str, call: str) -> bool:
+    attributes = [
+        {"AttributeKey": "AccessKeyId", "AttributeValue": access_key},
+        {"AttributeKey": "EventName", "AttributeValue": call},
+    ]
+    return bool(trail.lookup_events(LookupAttributes=attributes, MaxResults=1)["Events"])
