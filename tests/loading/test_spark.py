@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
+import subprocess
+import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from tests.loading.load_platform import ROOT
+from tests.loading.store_checks import check_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,3 +79,51 @@ def test_a_fault_that_an_executor_found_refuses_the_batch(platform: LoadPlatform
     )
     assert platform.record().load_state == "refused"
     assert platform.stores() == ({}, [])
+
+
+def _begin_on_spark(
+    platform: LoadPlatform, arguments: LoadArguments, job_run_id: str
+) -> subprocess.Popen[str]:
+    """Start the script and return it once it has its Spark session."""
+    process = subprocess.Popen(
+        platform.command(arguments, SCRIPT, job_run_id=job_run_id),
+        cwd=ROOT,
+        env=platform.script_environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("engine: name=spark"):
+            return process
+    raise AssertionError(f"The script ended with {process.wait()}")
+
+
+@pytest.mark.timeout(900)
+def test_loads_on_spark_that_were_killed_and_run_again_leave_the_same_stores(
+    platform: LoadPlatform, load: Load
+) -> None:
+    """Five kills at random moments: no process is left at work, and a load elsewhere ends what was begun."""
+    rows = [[{"flight": f"F-{part}-{row:03}", "seats": row} for row in range(120)] for part in range(5)]
+    kills, longest = 0, 8.0
+    for number in range(15):
+        if kills == 5:
+            break
+        written = platform.builder.write(*rows, batch_id=f"20130201T060000Z-{number:08x}")
+        killed = f"jr_killed_{number}"
+        with _begin_on_spark(platform, platform.claim(written), killed) as process:
+            processes = psutil.Process(process.pid).children(recursive=True)
+            time.sleep(random.uniform(0, longest))
+            process.kill()
+        if process.returncode == 0:
+            longest /= 2
+            continue
+        assert process.returncode == -signal.SIGKILL
+        kills += 1
+        _, left = psutil.wait_procs(processes, timeout=60)
+        assert left == []
+        load(platform.claim(written, ended=killed))
+        check_stores(platform, written)
+    assert kills == 5
+    assert platform.staging_tables() == []
