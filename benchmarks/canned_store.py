@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -83,6 +84,11 @@ class CannedStore:
             },
         }
 
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Many tokens, no two the same."""
+        return [_token(self.key, number) for number in range(ROWS)]
+
     def get_item(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer GetItem."""
         key = request["Key"]
@@ -131,11 +137,6 @@ def _token(key: RSAPrivateKey, number: int = 0) -> str:
     return f"{signed}.{_base64url(key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
 
 
-def tokens(key: RSAPrivateKey) -> list[str]:
-    """Return many tokens, no two the same."""
-    return [_token(key, number) for number in range(ROWS)]
-
-
 def _key_set(key: RSAPrivateKey) -> dict[str, Any]:
     public = key.public_key().public_numbers()
     n, e = (
@@ -176,7 +177,7 @@ class _Connection(asyncio.Protocol):
         elif path == "/jwks.json":
             answer = self._keys
         elif path == "/tokens":
-            answer = json.dumps(tokens(self._store.key)).encode()
+            answer = json.dumps(self._store.tokens).encode()
         elif path == "/enrich":
             self._store.publish(*(Enrichment(**each) for each in json.loads(body)))
             answer = b"{}"

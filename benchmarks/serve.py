@@ -195,7 +195,6 @@ def statements(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "cold CPU / Powertools + boto3 + PyJWT, no byte code": ratio(bare, "powertools", 0.5),
         "cold CPU / FastAPI + Mangum + boto3 + PyJWT, no byte code": ratio(bare, "fastapi", 0.4),
         "point CPU / FastAPI + boto3": ratio(point, "fastapi", 0.2),
-        "point CPU / FastAPI + boto3, each token new": ratio(found["point_new_tokens"], "fastapi", 0.2),
         "point p99, ms": limit(point["mlpipe"]["p99_ms"], 3.0),
         "p99 that a black-holed provider adds, ms": limit(
             providers["black_holed"]["p99_ms"] - providers["none"]["p99_ms"], BUDGET_MS + 20

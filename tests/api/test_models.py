@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from prediction_contract.resource_names import Deployment
 from prediction_contract.schema import PredictionSchema
 from prediction_contract.serving import Enrichment, Serving
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import FLIGHT, SCHEMA, PublishedModel, new_model
+from tests.fakes.http_answers import serving
 from tests.fakes.token_issuer import SCOPE
 
 if TYPE_CHECKING:
     from tests.fakes.token_issuer import TokenIssuer
 
 WEATHER = Enrichment("weather", "https://weather.example/{origin}", ("temp",), required=True)
+
+REGISTRY = Deployment("local", "000000000000", "us-east-1").registry_table
+UNREAD = (
+    f'{{"TableNames":["mlpipe-local-predictions-m"],"UnprocessedKeys":{{"{REGISTRY}":{{"Keys":[{{}}]}}}}}}'
+)
 
 
 @pytest.mark.stack
@@ -133,3 +140,39 @@ def test_a_region_whose_store_is_silent_is_not_ready_and_still_healthy(session_i
     assert (answer.status, answer.problem) == (503, "store-unavailable")
     assert alone.get("/healthz", token="").status == 200
     assert "127.0.0.1" not in json.dumps(answer.event)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (400, b'{"__type":"AccessDeniedException"}', {}),
+        (400, b'{"__type":"ThrottlingException"}', {}),
+        (500, b"", {}),
+        (200, UNREAD.encode(), {}),
+    ],
+    ids=["refused", "throttled", "failing", "pointers not read"],
+)
+def test_a_region_whose_pointers_cannot_be_read_is_not_ready(
+    session_issuer: TokenIssuer, answer: tuple[int, bytes, dict[str, str]]
+) -> None:
+    """A store that answers something else than pointers serves nobody, and that is not remembered."""
+    with serving(answer) as store:
+        api = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": store.url})
+        assert api.get("/readyz", token="").status in {500, 503}
+        assert api.get("/healthz", token="").status == 200
+        store.answers[:] = [(200, b'{"TableNames":[]}', {})]
+        assert api.get("/readyz", token="").status == 200
+
+
+@pytest.mark.stack
+def test_a_late_batch_is_no_fault_of_the_region(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Other regions would serve the same: a batch that has been live for years leaves the region ready."""
+    model.publish(FLIGHT)
+    model.client.update_item(
+        TableName=model.deployment.registry_table,
+        Key={"model": {"S": model.name}, "record": {"S": "live#us-east-1"}},
+        UpdateExpression="SET published_at = :long_ago",
+        ExpressionAttributeValues={":long_ago": {"S": "2013-02-01T06:00:00Z"}},
+    )
+    assert api.get(f"/v1/models/{model.name}").document["age_seconds"] > 10**8
+    assert api.get("/readyz", token="").status == 200
