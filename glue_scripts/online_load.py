@@ -17,6 +17,7 @@ from glue_scripts.online_table import (
 )
 from glue_scripts.part_lines import sources
 from glue_scripts.survey import NOTHING
+from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.load_report import StoreReport
 from prediction_contract.s3_layout import acknowledgement_key
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from glue_scripts.survey import Survey
     from prediction_contract.job_arguments import LoadArguments
     from prediction_contract.manifest import Manifest
+    from prediction_contract.registry.load_rules import RowTally
     from prediction_contract.row import Row
 
 
@@ -72,8 +74,8 @@ class OnlineLoad:
             for part, one in zip(self._survey.parts, self._engine.run(write_part, self._tasks), strict=True):
                 if one.acknowledged != part.accepted:
                     raise LoadFailedError(
-                        f"DynamoDB acknowledged {one.acknowledged.rows} rows of {part.key}, and "
-                        f"{part.accepted.rows} were accepted",
+                        f"DynamoDB acknowledged {_told(one.acknowledged)} of {part.key}, and "
+                        f"{_told(part.accepted)} were accepted",
                         remedy="Find out who changed the part while it was read, then load the batch again",
                         model=self._arguments.model,
                         batch_id=self._arguments.batch_id,
@@ -154,3 +156,7 @@ class OnlineLoad:
             )
             for number, source in enumerate(sources(manifest, self._survey.duplicates, self._survey.cleaning))
         ]
+
+
+def _told(tally: RowTally) -> str:
+    return f"{tally.rows} rows with the checksum {batch_checksum([tally.checksum])}"

@@ -15,6 +15,7 @@ from glue_scripts.part_lines import sources
 from glue_scripts.warehouse_loader import WarehouseLoader, _is_same
 from prediction_contract.manifest import parse_manifest
 from prediction_contract.prediction_line import prediction_line
+from prediction_contract.registry.load_rules import RowTally
 from tests.loading.batch_builder import BATCH, CONTRACT, altered
 from tests.loading.load_platform import EXPIRY
 
@@ -111,19 +112,20 @@ def test_rows_that_differ_from_json_by_count_key_or_checksum_are_not_committed(
     assert platform.warehouse() == []
 
 
-def test_a_part_of_which_less_was_acknowledged_than_accepted_fails_the_load(
-    platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("rows", "checksum"), [(-1, 0), (0, 1)])
+def test_a_part_of_which_other_rows_were_acknowledged_than_accepted_fails_the_load(
+    platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch, rows: int, checksum: int
 ) -> None:
-    """Rows that vanish between the survey and the store are never taken for loaded."""
+    """Rows that vanish or change between the survey and the store are never taken for loaded."""
     written = platform.builder.write(ROWS)
 
-    def lose_a_row(one: OnlineTask) -> PartWritten:
+    def write_others(one: OnlineTask) -> PartWritten:
         whole = write_part(one)
-        acknowledged = replace(whole.acknowledged, rows=whole.acknowledged.rows - 1)
-        return replace(whole, acknowledged=acknowledged)
+        return replace(whole, acknowledged=whole.acknowledged.plus(RowTally(rows=rows, checksum=checksum)))
 
-    monkeypatch.setattr(online_load, "write_part", lose_a_row)
-    with pytest.raises(LoadFailedError, match=r"acknowledged 119 rows of .*part-00000.* 120 were accepted"):
+    monkeypatch.setattr(online_load, "write_part", write_others)
+    told = rf"acknowledged {120 + rows} rows with .*part-00000.* 120 rows with the checksum \d+ were accepted"
+    with pytest.raises(LoadFailedError, match=told):
         load(platform.claim(written))
     assert platform.record().load_state == "done"
     assert platform.warehouse() == []
