@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api_lambda.auth import TokenVerifier
+from api_lambda.http_connections import HttpConnections
+from api_lambda.signing_keys import SigningKeys
 from infra.local.access_token import obtain_token
 from infra.local.weather_observations import read_observations, weather_file
 from infra.local.weather_service import WeatherServer
 from prediction_contract.resource_names import Deployment
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import PublishedModel, new_model
+from tests.api.token_checks import SETTINGS, SHARED_ISSUER
 from tests.fakes.http_answers import serving_requests
 from tests.fakes.token_issuer import TokenIssuer, serving_keys
 
@@ -68,3 +72,20 @@ def api(local_stack: LocalStack, session_issuer: TokenIssuer, weather: WeatherSe
 def token(local_stack: LocalStack) -> str:
     """Give a token as `make token` prints it."""
     return obtain_token(dict(local_stack.environment))
+
+
+@pytest.fixture
+def issuer() -> Iterator[TokenIssuer]:
+    """Give an issuer whose keys are served at `issuer.url`; making a key is slow, so it is shared."""
+    issuer = TokenIssuer.__new__(TokenIssuer)
+    issuer.keys, issuer.fetches = dict(SHARED_ISSUER.keys), 0
+    issuer.served = issuer.key_set()
+    with serving_keys(issuer) as url:
+        issuer.url = url
+        yield issuer
+
+
+@pytest.fixture
+def verifier(issuer: TokenIssuer) -> TokenVerifier:
+    """Give a verifier that trusts the issuer."""
+    return TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS)

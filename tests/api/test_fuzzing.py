@@ -1,0 +1,168 @@
+"""Tokens, paths, queries and events put together at random: always a verdict, never a fault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from api_lambda.alb import decode_part
+from api_lambda.auth import InsufficientScopeError, InvalidTokenError, MissingTokenError
+from api_lambda.routes import find_route
+from prediction_contract.row import KEY_BYTES
+from tests.api.api_calls import ApiUnderTest
+from tests.api.token_checks import ALPHABET, SHARED_ISSUER, bearer
+from tests.fakes.item_readers import UnavailableReader
+
+if TYPE_CHECKING:
+    from api_lambda.auth import TokenVerifier
+    from tests.fakes.token_issuer import TokenIssuer
+
+
+@pytest.fixture
+def silent(session_issuer: TokenIssuer) -> ApiUnderTest:
+    """Give an application whose store refuses at once, so that nobody waits for it."""
+    alone = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    services = alone.application._services
+    services.publications._reader = services.store._reader = UnavailableReader()
+    return alone
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(
+    text=st.text(max_size=200) | st.builds(".".join, st.lists(st.text("aeyJ{}_-=", max_size=40), max_size=5))
+)
+def test_any_text_is_refused_and_breaks_nothing(verifier: TokenVerifier, text: str) -> None:
+    """Whatever stands in the header, the verdict is one of the three."""
+    with pytest.raises((InvalidTokenError, MissingTokenError)):
+        verifier.reader((f"Bearer {text}",))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(data=st.data())
+def test_a_token_with_any_character_changed_is_refused(verifier: TokenVerifier, data: st.DataObject) -> None:
+    """One character replaced, put in or taken out, anywhere: nobody signed that."""
+    good = SHARED_ISSUER.token()
+    place = data.draw(st.integers(0, len(good) - 1))
+    letter = data.draw(st.sampled_from(f"{ALPHABET}.=+/ ") | st.characters())
+    kept = data.draw(st.sampled_from([place, place + 1]))
+    changed = f"{good[:place]}{data.draw(st.sampled_from([letter, '']))}{good[kept:]}"
+    # Spaces around a token are not part of it.
+    assume(changed.strip(" ") != good)
+    with pytest.raises(InvalidTokenError):
+        verifier.reader(bearer(changed))
+    verifier.reader(bearer(good))
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(
+    header=st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "x"]), JSON_VALUES, max_size=3),
+    claims=st.dictionaries(
+        st.sampled_from(["iss", "aud", "client_id", "exp", "nbf", "iat", "token_use", "scope"]),
+        JSON_VALUES,
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_signed_tokens_of_any_form_get_a_verdict(
+    verifier: TokenVerifier, header: dict[str, Any], claims: dict[str, Any]
+) -> None:
+    """Even the issuer's own signature under values of any type breaks nothing and lets nobody else pass."""
+    token = SHARED_ISSUER.token(header=header, **claims)
+    try:
+        verifier.reader(bearer(token))
+    except (InvalidTokenError, InsufficientScopeError):
+        return
+    # Only what does not matter may have changed, or was taken away where it may be missing.
+    assert set(header) <= {"typ", "x"}
+    assert all(value is None or name in {"nbf", "iat", "exp"} for name, value in claims.items())
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    event=st.one_of(
+        st.none() | st.integers() | st.text(),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "httpMethod": st.none() | st.sampled_from(["GET", "HEAD", "POST"]) | st.integers(),
+                "path": st.none() | st.text(max_size=50) | st.integers(),
+                "headers": st.none() | st.dictionaries(st.text(max_size=9), st.none() | st.text(max_size=9)),
+                "multiValueHeaders": st.none()
+                | st.dictionaries(st.text(max_size=9), st.none() | st.lists(st.text(max_size=9))),
+                "body": st.none() | st.text(max_size=20),
+                "isBase64Encoded": st.none() | st.booleans(),
+            },
+        ),
+    )
+)
+def test_any_event_gets_an_answer(silent: ApiUnderTest, event: Any) -> None:
+    """Whatever stands in an event, the answer is one the load balancer takes, and no fault of ours."""
+    answer = silent.send(event)
+    assert answer.status in {200, 400, 401, 404, 405, 503}
+    assert isinstance(answer.event["body"], str)
+    assert all(isinstance(value, str) for value in answer.headers.values())
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    entity_id=st.text(min_size=1, max_size=60), model=st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True)
+)
+def test_any_key_survives_its_way_through_a_path(entity_id: str, model: str) -> None:
+    """Percent-encoded once, whatever a key holds leads to the route of predictions and comes out the same."""
+    assume(len(entity_id.encode(errors="surrogatepass")) <= KEY_BYTES)
+    assume(not any("\ud800" <= character <= "\udfff" for character in entity_id))
+    for encoded in (quote(entity_id, safe=""), "".join(f"%{octet:02x}" for octet in entity_id.encode())):
+        route, parts = find_route(f"/v1/models/{model}/predictions/{encoded}")
+        assert (route.name, parts["model"]) == ("/v1/models/{model}/predictions/{entity_id}", model)
+        assert decode_part(parts["entity_id"]) == entity_id
+
+
+PIECES = ["v1", "models", "predictions", "history", "predictions:batchGet", "m", "", ".", "..", "healthz"]
+ODDITIES = [
+    "%",
+    "%2",
+    "%2F",
+    "%2f..",
+    "%00",
+    "%C3",
+    "%FF",
+    "%25",
+    "%u0041",
+    "\x00",
+    "\n",
+    "\\",
+    "?",
+    "#",
+    ";",
+]
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pieces=st.lists(st.sampled_from(PIECES) | st.sampled_from(ODDITIES) | st.text(max_size=5), max_size=7),
+    method=st.sampled_from(["GET", "HEAD", "POST", "DELETE"]),
+    query=st.dictionaries(
+        st.sampled_from(["fields", "enrich", "limit", "before", "after", "x"]),
+        st.sampled_from(["", ",", "1", "0", "-1", "none", "9" * 30, "%", "%FF", "%2C", "\ud800"]) | st.text(),
+        max_size=2,
+    ),
+)
+def test_any_path_and_query_get_an_answer(
+    silent: ApiUnderTest, pieces: list[str], method: str, query: dict[str, str]
+) -> None:
+    """Put together of what paths are made of: a refusal or, since no store answers, 503; never a fault."""
+    answer = silent.get(f"/{'/'.join(pieces)}", method=method, query=query, body="{}")
+    assert answer.status in {200, 400, 404, 405, 503}
+    assert silent.last_line["level"] == ("ERROR" if answer.status == 503 else "INFO")
+    assert answer.status != 200 or silent.last_line["route"] == "/healthz"
