@@ -22,7 +22,7 @@ export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check check-locks bench synth demo dev test test-full up down status token pictures
+.PHONY: help setup lock check check-locks bench synth deploy-local demo dev test test-full up down status token pictures
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -111,6 +111,9 @@ dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C.
 synth: setup $(CDK_VENV)/.installed ## Write all CloudFormation templates to build/cdk/<stage>; fails on findings of their rules.
 	@$(CDK_VENV)/bin/python -m infra.app
 	@$(CDK_VENV)/bin/cfn-lint build/cdk/*/*.template.json
+
+deploy-local: setup $(CDK_VENV)/.cli-installed ## Deploy the CDK app to an emulator of its own, ask it, destroy it.
+	@$(BIN)/python -m infra.local.cdk_deployment
 
 pictures: setup ## Take the documents' pictures anew, of Dagster's UI on a stack of their own.
 	$(BIN)/pytest -q --numprocesses 0 -m slow tests/end_to_end/test_dagster_ui.py

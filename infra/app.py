@@ -85,6 +85,8 @@ def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Pat
             packages=PACKAGES,
             **{**common, "env": place},
         )
+    if not settings.deletion_protection:
+        cdk.RemovalPolicies.of(app).destroy()
     return app
 
 

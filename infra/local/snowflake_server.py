@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fakesnow import arrow, transforms
 from fakesnow.copy_into import ReadParquet
 from fakesnow.cursor import FakeSnowflakeCursor
 from fakesnow.instance import FakeSnow
+from fakesnow.variables import Variables
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
 
@@ -61,6 +63,17 @@ def _timestamps_or_null(moments: pa.Array | pa.ChunkedArray) -> pa.Array:
     structs = _stock_timestamp_struct(moments)
     parts = [pc.fill_null(part, 0) for part in structs.flatten()]
     return pa.StructArray.from_arrays(parts, fields=list(structs.type), mask=moments.is_null())
+
+
+_TEXT_LITERAL = re.compile(r"('(?:[^'\\]|\\.|'')*')", re.DOTALL)
+_stock_inline_variables = Variables.inline_variables
+
+
+def _variables_outside_texts(variables: Variables, sql: str) -> str:
+    """Put session variables in; the stock server looks for them inside of text literals as well."""
+    pieces = _TEXT_LITERAL.split(sql)
+    pieces[::2] = [_stock_inline_variables(variables, piece) for piece in pieces[::2]]
+    return "".join(pieces)
 
 
 _stock_execute = FakeSnowflakeCursor.execute
@@ -147,6 +160,7 @@ def main() -> None:
     FakeSnowflakeCursor.execute = _execute
     transforms.integer_precision = _all_digits
     arrow.timestamp_to_sf_struct = _timestamps_or_null
+    Variables.inline_variables = _variables_outside_texts
     warehouse = open_warehouse(arguments.database_directory, arguments.s3_endpoint_url)
     fakesnow.server.shared_fs = warehouse
     logging.getLogger("fakesnow.server").propagate = True

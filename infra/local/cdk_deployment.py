@@ -1,0 +1,210 @@
+"""`make deploy-local`: the CDK app on an emulator of its own, from bootstrap to destroy.
+
+The real command line deploys every stack; afterwards it finds no difference, a request goes through the load
+balancer and the function to DynamoDB, and destroying leaves nothing. The emulator's state is thrown away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.local.access_token import AccessTokenError, obtain_token
+from infra.local.cdk_command import CdkCommand
+from infra.local.emulator_stage_names import ACCOUNT_ID, DOMAIN, REGION, STAGE
+from infra.local.provisioning.clients import Clients
+from infra.local.stack_control import StackControl
+from infra.local.stack_state import PROJECT_ROOT, StackDirectory, StackError
+from prediction_contract.resource_names import Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_STACK = f"mlpipe-{STAGE}"
+_REQUEST_SECONDS = 30
+
+
+class LocalDeployment:
+    """The stage on a running emulator.
+
+    Args:
+        port: The emulator's.
+        folder: For templates and logs.
+        say: Tells what happens.
+    """
+
+    def __init__(self, port: int, folder: Path, say: Callable[[str], None]) -> None:
+        self.deployment = Deployment(STAGE, ACCOUNT_ID, REGION)
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self.clients = Clients(aws=self.endpoint, jobs=self.endpoint, region=REGION)
+        self._cdk = CdkCommand(port, folder / "app", folder / "cdk.log")
+        self._outputs = folder / "outputs.json"
+        self._say = say
+
+    def deploy(self) -> None:
+        """Deploy all stacks: first the one that makes the token issuer, which the API then knows.
+
+        Raises:
+            CdkCommandError: A command fails.
+        """
+        zone = self._zone()
+        self._cdk.synthesise("--hosted-zone", zone)
+        self._cdk.run("bootstrap", f"aws://{ACCOUNT_ID}/{REGION}")
+        self._deploy(f"{_STACK}-data")
+        outputs = json.loads(self._outputs.read_text())[f"{_STACK}-data"]
+        pool, client = outputs["TokenPoolId"], outputs["TokenClientId"]
+        self._cdk.synthesise("--hosted-zone", zone, "--token-pool", pool, "--token-client", client)
+        self._deploy("--all")
+        self._keep_client_credentials(pool, client)
+        self._register_target()
+
+    def differences(self) -> str:
+        """Return what `cdk diff` says.
+
+        Raises:
+            CdkCommandError: It finds a difference.
+        """
+        return self._cdk.run("diff", "--all", "--fail")
+
+    def ask(self, path: str) -> Any:
+        """Return the API's answer to a request with a token, through the load balancer.
+
+        Raises:
+            StackError: It is none, or another than 200.
+        """
+        request = urllib.request.Request(  # noqa: S310  # the emulator's own address
+            f"{self.endpoint}/_alb/{self.deployment.api_load_balancer}{path}",
+            # The emulator finds the listener by the port that a client names, and speaks no TLS itself.
+            headers={"Authorization": f"Bearer {self._token()}", "Host": "127.0.0.1:443"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS) as answer:  # noqa: S310
+                return json.load(answer)
+        except (urllib.error.URLError, ValueError) as error:
+            raise StackError(
+                f"GET {path} through the load balancer failed: {error}",
+                remedy="Look into the emulator's log",
+            ) from error
+
+    def destroy(self) -> None:
+        """Destroy all stacks.
+
+        Raises:
+            CdkCommandError: A command fails.
+            StackError: Something is left.
+        """
+        self._cdk.run("destroy", "--all", "--force")
+        stacks = self.clients.client("cloudformation").describe_stacks()["Stacks"]
+        names = {each["StackName"] for each in stacks if each["StackStatus"] != "DELETE_COMPLETE"}
+        left = sorted(name for name in names if name.startswith(_STACK))
+        tables = self.clients.client("dynamodb").list_tables()["TableNames"]
+        buckets = [each["Name"] for each in self.clients.client("s3").list_buckets()["Buckets"]]
+        left += [name for name in (*tables, *buckets) if name.startswith(_STACK)]
+        if left:
+            raise StackError(f"cdk destroy left {', '.join(left)}", remedy="Look into the CDK's log")
+
+    def _deploy(self, *stacks: str) -> None:
+        tag = f"{_STACK}-orchestration:DagsterImageTag=local"
+        image = f"{_STACK}-orchestration:JobImageUri={self.deployment.job_image_repository}:local"
+        parameters = ("--parameters", tag, "--parameters", image)
+        arguments = ("--require-approval", "never", "--outputs-file", str(self._outputs))
+        self._cdk.run("deploy", *stacks, *arguments, *(parameters if "--all" in stacks else ()))
+        self._say(f"deployed {' '.join(stacks)}")
+
+    def _zone(self) -> str:
+        """Return the id of the hosted zone, which a company has before it deploys anything."""
+        route53 = self.clients.client("route53")
+        made = route53.create_hosted_zone(Name=DOMAIN, CallerReference=str(time.time_ns()))
+        return made["HostedZone"]["Id"].rpartition("/")[2]
+
+    def _keep_client_credentials(self, pool: str, client: str) -> None:
+        """Write the token client's secret where clients look for it, as a person does after deploying."""
+        cognito = self.clients.client("cognito-idp")
+        found = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client)["UserPoolClient"]
+        document = {"client_id": client, "client_secret": found["ClientSecret"]}
+        self.clients.client("secretsmanager").put_secret_value(
+            SecretId=self.deployment.token_client_secret, SecretString=json.dumps(document)
+        )
+
+    def _register_target(self) -> None:
+        """Register the function's alias, because the emulator drops a target group's targets."""
+        balancing = self.clients.client("elbv2")
+        group = balancing.describe_target_groups(Names=[self.deployment.api_load_balancer])["TargetGroups"][0]
+        alias = f"{self.deployment.api_function_arn}:{self.deployment.api_alias}"
+        balancing.register_targets(TargetGroupArn=group["TargetGroupArn"], Targets=[{"Id": alias}])
+
+    def _token(self) -> str:
+        try:
+            return obtain_token(
+                {
+                    "AWS_ENDPOINT_URL": self.endpoint,
+                    "AWS_REGION": REGION,
+                    "MLPIPE_TOKEN_URL": f"{self.endpoint}/oauth2/token",
+                    "MLPIPE_TOKEN_SCOPE": self.deployment.read_scope,
+                    "MLPIPE_TOKEN_CLIENT_SECRET_NAME": self.deployment.token_client_secret,
+                }
+            )
+        except AccessTokenError as error:
+            raise StackError(str(error), remedy="Look into the emulator's log") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Deploy, compare, ask, destroy; return 0 if all of it held."""
+    parser = argparse.ArgumentParser(prog="python -m infra.local.cdk_deployment", description=__doc__)
+    parser.add_argument(
+        "--folder", type=Path, default=PROJECT_ROOT / "build" / "cdk-local", help="work folder"
+    )
+    folder: Path = parser.parse_args(arguments).folder.resolve()
+    directory = StackDirectory(folder / "state")
+    control = StackControl(
+        directory=directory,
+        environment_file=folder / "environment",
+        names=["aws"],
+        provisioned=False,
+        say=_say,
+    )
+    try:
+        if directory.root.exists():
+            control.down()
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        control.up()
+        try:
+            _drill(LocalDeployment(_port(directory), folder, _say))
+        finally:
+            control.down()
+    except StackError as error:
+        sys.stderr.write(f"make deploy-local: {error}\n")
+        return 1
+    return 0
+
+
+def _port(directory: StackDirectory) -> int:
+    return int(json.loads((directory.root / "ports.json").read_text())["aws"])
+
+
+def _drill(local: LocalDeployment) -> None:
+    began = time.monotonic()
+    local.deploy()
+    local.differences()
+    _say("cdk diff finds no difference")
+    models = local.ask("/v1/models")["models"]
+    _say(f"GET /v1/models went through load balancer, function and DynamoDB: {len(models)} models are live")
+    local.destroy()
+    _say(f"destroyed; nothing is left. All of it took {time.monotonic() - began:.0f} s")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

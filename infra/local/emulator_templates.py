@@ -1,0 +1,116 @@
+"""Take out of templates what the emulator cannot deploy; everything else stays as it is on AWS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+# Types that ministack 1.5.33 refuses.
+UNSUPPORTED = frozenset(
+    {
+        "AWS::ApplicationAutoScaling::ScalableTarget",
+        "AWS::ApplicationAutoScaling::ScalingPolicy",
+        "AWS::Budgets::Budget",
+        "AWS::CodeDeploy::Application",
+        "AWS::CodeDeploy::DeploymentGroup",
+        "AWS::EC2::EIP",
+        "AWS::EC2::FlowLog",
+        "AWS::EC2::NatGateway",
+        "AWS::EC2::SecurityGroupEgress",
+        "AWS::EC2::SecurityGroupIngress",
+        "AWS::Route53::HealthCheck",
+        "AWS::SageMaker::ModelPackageGroup",
+        "AWS::WAFv2::LoggingConfiguration",
+        "AWS::WAFv2::WebACLAssociation",
+    }
+)
+# An action of the load balancer that it answers with 502; the function checks tokens once more by itself.
+_UNSUPPORTED_ACTION = "jwt-validation"
+
+
+def leave_out_of_assembly(folder: Path) -> dict[str, dict[str, int]]:
+    """Change every template of a synthesised app; return how many of each type were left out of each.
+
+    Args:
+        folder: Of the assembly.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.template.json")):
+        template, left_out = without_unsupported(json.loads(path.read_text()))
+        if left_out:
+            path.write_text(json.dumps(template, indent=1))
+            _name_by_content(folder, path)
+            found[path.name.removesuffix(".template.json")] = left_out
+    return found
+
+
+def _name_by_content(folder: Path, template: Path) -> None:
+    """Give a changed template its own name: the CDK does not upload again what is there under the old one."""
+    assets = template.with_name(template.name.replace(".template.json", ".assets.json"))
+    files = json.loads(assets.read_text())["files"]
+    (old,) = [digest for digest, each in files.items() if each["source"]["path"] == template.name]
+    new = hashlib.sha256(template.read_bytes()).hexdigest()
+    for path in (assets, folder / "manifest.json"):
+        path.write_text(path.read_text().replace(old, new))
+
+
+def without_unsupported(template: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return a template without unsupported resources and all that refers to them, and how many of each."""
+    resources = dict(template.get("Resources", {}))
+    gone = {name for name, each in resources.items() if each["Type"] in UNSUPPORTED}
+    while followers := _referring(resources, gone):
+        gone |= followers
+    kept = {name: _cleared(each, gone) for name, each in resources.items() if name not in gone}
+    outputs = {
+        name: each for name, each in template.get("Outputs", {}).items() if gone.isdisjoint(_references(each))
+    }
+    left_out = Counter(resources[name]["Type"] for name in gone)
+    changed = {**template, "Resources": kept}
+    if outputs:
+        changed["Outputs"] = outputs
+    return changed, dict(sorted(left_out.items()))
+
+
+def _referring(resources: Mapping[str, Any], gone: set[str]) -> set[str]:
+    """Return the resources that cannot be without those that are gone."""
+    return {
+        name
+        for name, each in resources.items()
+        if name not in gone and not gone.isdisjoint(_references(each.get("Properties", {})))
+    }
+
+
+def _references(document: Any) -> Iterator[str]:
+    if isinstance(document, list):
+        for each in document:
+            yield from _references(each)
+    elif isinstance(document, dict):
+        for key, value in document.items():
+            if key == "Ref":
+                yield str(value)
+            elif key == "Fn::GetAtt":
+                yield value[0] if isinstance(value, list) else str(value).partition(".")[0]
+            else:
+                yield from _references(value)
+
+
+def _cleared(resource: dict[str, Any], gone: set[str]) -> dict[str, Any]:
+    """Return a resource that waits for nothing that is gone, without actions that are not supported."""
+    cleared = dict(resource)
+    waits = cleared.pop("DependsOn", [])
+    left = [name for name in ([waits] if isinstance(waits, str) else waits) if name not in gone]
+    if left:
+        cleared["DependsOn"] = left
+    if not gone.isdisjoint(_references(cleared.get("UpdatePolicy", {}))):
+        del cleared["UpdatePolicy"]
+    actions = cleared.get("Properties", {}).get("Actions")
+    if resource["Type"] == "AWS::ElasticLoadBalancingV2::ListenerRule" and actions:
+        supported = [action for action in actions if action["Type"] != _UNSUPPORTED_ACTION]
+        cleared["Properties"] = {**cleared["Properties"], "Actions": supported}
+    return cleared

@@ -1,0 +1,63 @@
+"""What the emulator lacks is left out with all that cannot be without it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from infra.local.emulator_templates import leave_out_of_assembly, without_unsupported
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GATEWAY = {"Type": "AWS::EC2::NatGateway", "Properties": {}}
+ROUTE = {"Type": "AWS::EC2::Route", "Properties": {"NatGatewayId": {"Ref": "Gateway"}}}
+QUEUE = {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "q"}, "DependsOn": ["Gateway", "Topic"]}
+TOPIC = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": {"Fn::GetAtt": ["Queue", "Arn"]}}}
+
+
+def test_what_refers_to_what_is_gone_goes_too() -> None:
+    """A route without its gateway goes; a queue that only waited for it stays, and waits no more."""
+    template = {
+        "Resources": {"Gateway": GATEWAY, "Route": ROUTE, "Queue": QUEUE, "Topic": TOPIC},
+        "Outputs": {"Out": {"Value": {"Ref": "Route"}}, "Queue": {"Value": {"Ref": "Queue"}}},
+    }
+    left, gone = without_unsupported(template)
+    assert set(left["Resources"]) == {"Queue", "Topic"}
+    assert left["Resources"]["Queue"]["DependsOn"] == ["Topic"]
+    assert left["Resources"]["Topic"] == TOPIC
+    assert set(left["Outputs"]) == {"Queue"}
+    assert gone == {"AWS::EC2::NatGateway": 1, "AWS::EC2::Route": 1}
+
+
+def test_a_token_check_is_left_to_the_function() -> None:
+    """The rule stays, and hands on without it; an update policy of a deployment that is gone goes."""
+    actions = [{"Type": "jwt-validation", "Order": 1}, {"Type": "forward", "Order": 2}]
+    alias = {
+        "Type": "AWS::Lambda::Alias",
+        "Properties": {},
+        "UpdatePolicy": {"CodeDeployLambdaAliasUpdate": {"ApplicationName": {"Ref": "App"}}},
+    }
+    rule = {"Type": "AWS::ElasticLoadBalancingV2::ListenerRule", "Properties": {"Actions": actions}}
+    app = {"Type": "AWS::CodeDeploy::Application", "Properties": {}}
+    left, _ = without_unsupported({"Resources": {"Rule": rule, "Alias": alias, "App": app}})
+    assert left["Resources"]["Rule"]["Properties"]["Actions"] == actions[1:]
+    assert "UpdatePolicy" not in left["Resources"]["Alias"]
+
+
+def test_a_changed_template_is_uploaded_under_its_own_name(tmp_path: Path) -> None:
+    """The CDK uploads by digest: under the old one it would take what is there already."""
+    old = "0" * 64
+    for name, content in {
+        "a.template.json": {"Resources": {"Gateway": GATEWAY, "Queue": QUEUE}},
+        "a.assets.json": {"files": {old: {"source": {"path": "a.template.json"}, "key": f"{old}.json"}}},
+        "b.template.json": {"Resources": {"Topic": TOPIC}},
+        "manifest.json": {"url": f"s3://bucket/{old}.json"},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    before = (tmp_path / "b.template.json").read_text()
+    assert leave_out_of_assembly(tmp_path) == {"a": {"AWS::EC2::NatGateway": 1}}
+    (new,) = json.loads((tmp_path / "a.assets.json").read_text())["files"]
+    assert new != old
+    assert (tmp_path / "manifest.json").read_text() == json.dumps({"url": f"s3://bucket/{new}.json"})
+    assert (tmp_path / "b.template.json").read_text() == before
