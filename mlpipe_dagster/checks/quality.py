@@ -15,6 +15,7 @@ from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import leave_one_failed_run
 from mlpipe_dagster.model_ops import model_checks
 from mlpipe_dagster.noticing import registered_manifest
+from mlpipe_dagster.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.quality import Finding, Level, drift_findings, highest
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -48,6 +49,7 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         specs=list(specs.values()),
         can_subset=True,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5),
+        pool=SNOWFLAKE_POOL,
     )
     def quality(
         context: dg.AssetCheckExecutionContext, platform: Platform, warehouse: Warehouse

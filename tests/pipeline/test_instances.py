@@ -161,20 +161,25 @@ def model() -> ModelDeclaration:
 
 
 def test_every_step_is_in_the_pool_of_what_it_uses(model: ModelDeclaration) -> None:
-    """One pool for each service that a backfill could crowd."""
+    """Whatever asks for a service's client stands in its pool; a load mostly waits for Glue."""
     made = pipeline_definitions(model)
     definitions = dg.Definitions.merge(made, platform_definitions(made))
-    used = {
-        node.name: node.definition.pool
-        for job in ("things_train", "things_score", "things_load")
-        for node in definitions.resolve_job_def(job).nodes
-        if isinstance(node.definition, dg.OpDefinition)
+    services = (("glue_jobs", GLUE_POOL), ("sagemaker_jobs", SAGEMAKER_POOL), ("warehouse", SNOWFLAKE_POOL))
+    found, wanted = {}, {}
+    for job in ("things_train", "things_score", "things_load", "retention", "follow_home"):
+        for node in definitions.resolve_job_def(job).nodes:
+            if isinstance(node.definition, dg.OpDefinition):
+                uses = node.definition.required_resource_keys
+                found[node.name] = node.definition.pool
+                wanted[node.name] = next((pool for client, pool in services if client in uses), None)
+    assert found == wanted
+    assert {name for name, pool in found.items() if pool == SNOWFLAKE_POOL} == {
+        "things__adds_up",
+        "things__quality",
+        "things__publication",
+        "retire_batches",
     }
-    assert {name: pool for name, pool in used.items() if pool} == {
-        "things__features": SAGEMAKER_POOL,
-        "things__predictions": SAGEMAKER_POOL,
-        "things__trained_model": SAGEMAKER_POOL,
-        "things__load": GLUE_POOL,
-        "things__adds_up": SNOWFLAKE_POOL,
-        "things__publication": SNOWFLAKE_POOL,
+    assert {found[name] for name in ("things__features", "things__predictions", "things__trained_model")} == {
+        SAGEMAKER_POOL
     }
+    assert found["things__load"] == GLUE_POOL
