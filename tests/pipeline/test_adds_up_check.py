@@ -84,7 +84,7 @@ class LoadedBatch:
             session._query(
                 f'INSERT INTO {table.name} ("ENTITY_ID", "BATCH_ID", "ROW_CHECKSUM") VALUES {values}'
             )
-        self._report(items_expire_at=int(expire_at.timestamp()))
+        self.report()
         claim = claim_load(
             small.record(self.batch_id), token=TOKEN, confirm_by=now() + timedelta(minutes=5), now=now()
         )
@@ -95,7 +95,8 @@ class LoadedBatch:
             )
         )
 
-    def _report(self, items_expire_at: int) -> None:
+    def report(self, *, unread: int = 0) -> None:
+        """Leave the load's report; so many rows of each store were not read back."""
         stored, refused = tally(self.good), [line for line in self.lines if line.row is None]
         report = LoadReport(
             status=LOADED,
@@ -106,9 +107,9 @@ class LoadedBatch:
             manifest_digest=self.manifest.digest,
             started_at="2026-11-23T01:02:03Z",
             ended_at="2026-11-23T01:02:09Z",
-            items_expire_at=items_expire_at,
-            dynamodb=StoreReport(table=self.table, rows=stored, verified_rows=stored.rows),
-            snowflake=StoreReport(table="T", rows=stored, verified_rows=stored.rows),
+            items_expire_at=int((now() + DAYS).timestamp()),
+            dynamodb=StoreReport(table=self.table, rows=stored, verified_rows=stored.rows - unread),
+            snowflake=StoreReport(table="T", rows=stored, verified_rows=stored.rows - unread),
             quarantine=QuarantineReport(rows=tally(refused)),
         )
         self.small.platform.bucket.put(report_key(self.small.name, self.batch_id, 1), report.to_bytes())
@@ -152,6 +153,21 @@ def test_a_batch_that_adds_up_is_verified(batch: LoadedBatch) -> None:
         "snowflake": True,
     }
     assert batch.small.record(batch.batch_id).load_state == LoadState.VERIFIED
+
+
+@pytest.mark.parametrize(
+    ("verify", "is_verified"), [(None, False), ("full", False), ("scan", False), ("sample", True)]
+)
+def test_a_load_that_left_rows_unread_is_enough_only_where_a_sample_is(
+    batch: LoadedBatch, verify: str | None, *, is_verified: bool
+) -> None:
+    """A batch of so few rows is read back whole unless its model declares otherwise."""
+    batch.report(unread=1)
+    declared = batch.small.declaration
+    quality = declared.quality.model_copy(update={"verify": verify})
+    batch.small.declaration = declared.model_copy(update={"quality": quality})
+    assert [passed for passed, _ in batch.verdicts().values()] == [is_verified, is_verified]
+    assert (batch.small.record(batch.batch_id).load_state == LoadState.VERIFIED) is is_verified
 
 
 @pytest.mark.parametrize("spoil", ["missing", "altered"])
