@@ -147,3 +147,20 @@ def forget_faults(endpoint: str) -> None:
 def let_go_on(platform: Platform) -> None:
     """Let a job go on that tells and waits."""
     platform.bucket.put("go-on", b"")
+
+
+class GoOnOnceShown:
+    """Sleeps that let the job go on as soon as the Dagster run shows what it told."""
+
+    def __init__(self, platform: Platform, instance: dg.DagsterInstance, shown: str) -> None:
+        self._platform = platform
+        self._instance = instance
+        self._shown = shown
+        self.was_shown = False
+
+    def __call__(self, seconds: float) -> None:
+        """Pause, and look at the run's log."""
+        QUICK.sleep(seconds)
+        if not self.was_shown and self._shown in log_lines(self._instance):
+            self.was_shown = True
+            let_go_on(self._platform)

@@ -19,6 +19,7 @@ from tests.pipeline.job_steps import (
     REPORTS,
     SLEEPS,
     TELLS_AND_WAITS,
+    GoOnOnceShown,
     fault,
     in_step,
     let_go_on,
@@ -126,23 +127,6 @@ def test_the_wait_for_room_ends(job: Job) -> None:
         )
     assert len(job.runs()) == 1
     job.glue.batch_stop_job_run(JobName=job.name, JobRunIds=[taken])
-
-
-class GoOnOnceShown:
-    """Sleeps that let the job go on as soon as the Dagster run shows what it told."""
-
-    def __init__(self, platform: Platform, instance: dg.DagsterInstance, shown: str) -> None:
-        self._platform = platform
-        self._instance = instance
-        self._shown = shown
-        self.was_shown = False
-
-    def __call__(self, seconds: float) -> None:
-        """Pause, and look at the run's log."""
-        QUICK.sleep(seconds)
-        if not self.was_shown and self._shown in log_lines(self._instance):
-            self.was_shown = True
-            let_go_on(self._platform)
 
 
 def test_what_a_running_job_tells_is_shown_while_it_runs(job: Job) -> None:

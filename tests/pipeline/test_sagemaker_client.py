@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster_pipes import DagsterPipesError
 
 from mlpipe_dagster.job_clients.errors import JobApiError, JobDeadlineError, SageMakerJobError
 from mlpipe_dagster.job_clients.sagemaker import PipesSageMakerClient, SageMakerInvocation
@@ -21,6 +22,7 @@ from tests.pipeline.job_steps import (
     REPORTS,
     SLEEPS,
     TELLS_AND_WAITS,
+    GoOnOnceShown,
     ensure_roles,
     fault,
     forget_faults,
@@ -119,6 +121,24 @@ def test_a_failing_job_shows_its_own_log_and_the_next_attempt_is_another_job(job
         jobs.run(jobs.request(FAILS))
     assert pipes_objects(jobs.platform) == []
     assert jobs.run(jobs.request(REPORTS)).job.attempt == 2
+
+
+def test_what_a_running_job_tells_is_shown_while_it_runs(platform: Platform) -> None:
+    """The job ends only after the Dagster run has shown its message."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        shown = GoOnOnceShown(platform, instance, "The job tells progress: step=survey rows=5")
+        jobs = Jobs(platform, polling=replace(QUICK, sleep=shown))
+        jobs.run(jobs.request(TELLS_AND_WAITS.format(bucket=platform.settings.data_bucket)), instance)
+        assert shown.was_shown
+        assert "The job tells its result: rows=7" in log_lines(instance)
+
+
+def test_a_job_whose_messages_got_lost_does_not_turn_green(jobs: Jobs) -> None:
+    """What a job has not reported is not made up, although it completed."""
+    invocation = jobs.run(jobs.request(SLEEPS.format(seconds=0)))
+    assert invocation.get_results() == ()
+    with pytest.raises(DagsterPipesError, match="No materialization"):
+        invocation.get_materialize_result()
 
 
 def test_a_running_job_is_adopted(jobs: Jobs) -> None:
