@@ -7,7 +7,7 @@ import hmac
 import json
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
@@ -25,9 +25,6 @@ from api_lambda.http_connections import HttpConnections
 from api_lambda.signing_keys import SigningKeys
 from tests.api.token_checks import ALPHABET, SETTINGS, bearer
 from tests.fakes.token_issuer import CLIENT, SCOPE, TokenIssuer, base64url, serving_keys
-
-if TYPE_CHECKING:
-    from typing import Any
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {}", " Bearer {} "])
