@@ -1,4 +1,4 @@
-"""A batch that the real load job brought into all stores leaves them all once its time is over."""
+"""How long a batch stays that the real load job brought into all stores: as long as it is served."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
@@ -14,7 +15,10 @@ from infra.local.provisioning.storage import ensure_table
 from mlpipe_dagster.aws_clients import delta_storage_options
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
+from mlpipe_dagster.sensors.live_batches import live_batches_tick
 from mlpipe_dagster.sensors.retention import retention_job
+from mlpipe_dagster.sensors.served_models import ServedModel
+from prediction_contract.moments import moment_text
 from prediction_contract.registry.load_rules import verify_load
 from prediction_contract.registry.publication_rules import publish
 from prediction_contract.registry.records import LoadState, Request
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
     from prediction_contract.job_arguments import LoadArguments
     from prediction_contract.load_report import LoadReport
+    from tests.loading.batch_builder import WrittenBatch
     from tests.loading.load_platform import LoadPlatform
 
 pytestmark = pytest.mark.stack
@@ -36,15 +41,33 @@ DAY = timedelta(days=1)
 REAPED_SECONDS = 150
 
 
-def release(platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], batch_id: str) -> None:
-    """Load a batch by the real job, verify it, and make it live."""
-    rows = [{"flight": f"F-{number}", "seats": number} for number in range(5)]
-    report = load(platform.claim(platform.builder.write(rows, batch_id=batch_id)))
+def loaded(
+    platform: LoadPlatform,
+    load: Callable[[LoadArguments], LoadReport],
+    written: WrittenBatch,
+    expire_at: datetime,
+) -> None:
+    """Load a batch by the real job, and let the registry call it verified."""
+    report = load(platform.claim(written, items_expire_at=int(expire_at.timestamp())))
     evidence = report.evidence()
     assert evidence is not None
+    platform.registry.carry_out(
+        lambda: verify_load(platform.record(written.batch_id), evidence, now=datetime.now(UTC), retention=DAY)
+    )
+
+
+def release(
+    platform: LoadPlatform,
+    load: Callable[[LoadArguments], LoadReport],
+    batch_id: str,
+    life: timedelta = 90 * DAY,
+) -> WrittenBatch:
+    """Load a batch whose items live so long, and make it live."""
     now = datetime.now(UTC)
+    rows = [{"flight": f"F-{number}", "seats": number} for number in range(5)]
+    written = platform.builder.write(rows, batch_id=batch_id)
+    loaded(platform, load, written, now + life)
     registry, home = platform.registry, platform.deployment.home
-    registry.carry_out(lambda: verify_load(platform.record(batch_id), evidence, now=now, retention=DAY))
     registry.carry_out(
         lambda: publish(
             platform.record(batch_id),
@@ -55,6 +78,7 @@ def release(platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport],
             retention=DAY,
         )
     )
+    return written
 
 
 def let_time_pass(platform: LoadPlatform, batch_id: str) -> None:
@@ -114,3 +138,32 @@ def test_a_loaded_batch_leaves_every_store_once_its_time_is_over(
     assert set(table.to_pyarrow_table(columns=["batch_id"])["batch_id"].to_pylist()) == set(kept)
     wait_until(lambda: platform.online(retired) == {}, seconds=REAPED_SECONDS, what="the items have expired")
     assert {batch_id: platform.stores(batch_id) for batch_id in kept} == before
+
+
+def test_a_live_batch_near_its_expiry_is_loaded_again_and_stays_live(
+    platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sensor asks for it by name; the same rows then live as long as new ones, and it asks no more."""
+    for name, value in platform.environment.items():
+        monkeypatch.setenv(name, value)
+    batch_id, dagster, now = BATCHES[0], Platform(), datetime.now(UTC)
+    partitions = dg.DailyPartitionsDefinition(start_date="2013-01-01", end_date="2014-01-01")
+    model = ServedModel(name=platform.model, partitions=partitions, items_life=90 * DAY)
+    written = release(platform, load, batch_id, life=20 * DAY)
+    before = platform.stores(batch_id)
+    (wanted,) = list(live_batches_tick(None, dagster, [model], now).run_requests or ())
+    assert wanted.run_config["ops"][f"{platform.model}__load"]["config"] == {
+        "batch_id": batch_id,
+        "again": True,
+    }
+    loaded(platform, load, written, now + 90 * DAY)
+    items, rows = platform.stores(batch_id)
+    expire_at = {int(item.pop("expires_at")["N"]) for item in items.values()}
+    assert expire_at == {int((now + 90 * DAY).timestamp())}
+    for item in before[0].values():
+        del item["expires_at"]
+    assert (items, rows) == before
+    record = platform.record(batch_id)
+    assert (record.release_state, record.load_state) == ("live", "verified")
+    assert record.items_expire_at == moment_text(now + 90 * DAY)
+    assert not live_batches_tick(None, dagster, [model], now).run_requests
