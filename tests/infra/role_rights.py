@@ -24,5 +24,6 @@ def holders(roles: tuple[RoleDefinition, ...], action: str, resource: str) -> se
 
 
 def _matches(pattern: str, resource: str) -> bool:
-    # IAM's star stands for any characters, slashes and colons too.
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), resource) is not None
+    # IAM's star stands for any characters, slashes and colons too, and its question mark for one.
+    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(expression, resource) is not None
