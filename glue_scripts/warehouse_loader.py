@@ -130,7 +130,7 @@ class WarehouseLoader:
         self._refuse(survey.refused_checksums)
         self._run("begin", "BEGIN")
         try:
-            for statement in self._load.move():
+            for statement in self._load.move(are_all_accepted=not survey.refused.rows):
                 self._run("move", statement)
             stored = self._verify_totals(survey.accepted)
             verified = self._verify_rows(rows_to_verify)

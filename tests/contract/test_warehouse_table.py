@@ -115,6 +115,8 @@ def test_move_replaces_the_batch_without_ddl() -> None:
     assert insert.startswith('INSERT INTO "FLIGHT_DELAY_PREDICTIONS" ("FLIGHT", "CARRIER", ')
     refused = f'SELECT 1 FROM {LOAD.refused} R WHERE R."ROW_CHECKSUM" = S."ROW_CHECKSUM"'
     assert f"NOT EXISTS ({refused})" in insert
+    _, whole = LOAD.move(are_all_accepted=True)
+    assert whole == insert.replace(f" AND NOT EXISTS ({refused})", "")
     assert 'S."FLIGHT" IS NOT NULL' in insert
     for statement in (delete, insert):
         assert not any(word in statement for word in ("CREATE", "DROP", "ALTER"))

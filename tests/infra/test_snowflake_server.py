@@ -166,3 +166,9 @@ def test_committed_rows_survive_a_stop_and_a_kill(run: StackRun, how: str) -> No
         f"CREATE OR REPLACE VIEW {database}.S.V AS SELECT N FROM {table}",
     )
     assert statements(run, f"SELECT COUNT(*) FROM {database}.S.V") == [(3,)]
+
+
+def test_a_text_with_a_dollar_is_a_text(run: StackRun) -> None:
+    """Session variables stand outside of texts, as on Snowflake; the stock server refuses such a text."""
+    found = statements(run, "SET price = 7", "SELECT $price, '$price', 'it''s $\\\\ $Á'")
+    assert found == [(7, "$price", "it's $\\ $Á")]
