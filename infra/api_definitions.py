@@ -21,6 +21,14 @@ METHODS = ("GET", "HEAD", "POST")
 # What the load balancer hands to a function at most; the firewall refuses what says that it is longer.
 LARGEST_BODY = 1_000_000
 LONGEST_QUERY = 8_192
+# Alarms that stop a new version and bring the old one back.
+ALARMS_THAT_ROLL_BACK = (
+    "api-lambda-user-error",
+    "api-lambda-internal-error",
+    "api-5xx",
+    "api-balancer-5xx",
+    "api-function-errors",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,16 +19,6 @@ _FUNCTION = "AWS/Lambda"
 _SLOW_SECONDS = 2
 
 
-# What rolls a deployment back.
-STOPPING = (
-    "api-lambda-user-error",
-    "api-lambda-internal-error",
-    "api-5xx",
-    "api-balancer-5xx",
-    "api-function-errors",
-)
-
-
 def add_api_alarms(
     stack: cdk.Stack,
     deployment: Deployment,

@@ -11,9 +11,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 
-from infra.api_definitions import FunctionDefinition, api_function
+from infra.api_definitions import ALARMS_THAT_ROLL_BACK, FunctionDefinition, api_function
 from infra.capabilities.acknowledged import acknowledge
-from infra.capabilities.api_alarms import STOPPING
 from infra.capabilities.roles import add_role
 from infra.packaging import build_api_archive
 from infra.platform_roles import api_deployment_role
@@ -114,7 +113,7 @@ def add_deployment(
         # By name: by reference, they and the alias would wait for one another.
         alarms=[
             cloudwatch.Alarm.from_alarm_arn(stack, f"by-name-{what}", deployment.alarm_arn(what))
-            for what in STOPPING
+            for what in ALARMS_THAT_ROLL_BACK
         ],
         auto_rollback=codedeploy.AutoRollbackConfig(
             failed_deployment=True, stopped_deployment=True, deployment_in_alarm=True

@@ -1,0 +1,176 @@
+"""What stands before the API in each region: the emulator has little of it, so the template says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.api_definitions import ALARMS_THAT_ROLL_BACK
+from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk.templates import AWAY, HOME, STAGES, attributes
+
+if TYPE_CHECKING:
+    from tests.infra.cdk.templates import Templates
+
+REGIONS = [(stage, region) for stage in STAGES for region in (HOME, AWAY)]
+BALANCING = "AWS::ElasticLoadBalancingV2"
+
+
+def listeners(templates: Templates, stage: str, region: str) -> dict[int, dict[str, Any]]:
+    """Return the listeners by port."""
+    found = templates.properties(stage, f"api-{region}", f"{BALANCING}::Listener")
+    return {each["Port"]: each for each in found}
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_the_load_balancer_is_hardened_and_logs(templates: Templates, stage: str, region: str) -> None:
+    """Protected against deletion, strict about headers, its access log in a bucket of the region."""
+    balancer = templates.one(stage, f"api-{region}", f"{BALANCING}::LoadBalancer")
+    told = attributes(balancer, "LoadBalancerAttributes")
+    assert balancer["Scheme"] == "internet-facing"
+    assert told["deletion_protection.enabled"] == "true"
+    assert told["routing.http.drop_invalid_header_fields.enabled"] == "true"
+    assert told["routing.http.desync_mitigation_mode"] == "strictest"
+    assert told["access_logs.s3.enabled"] == told["connection_logs.s3.enabled"] == "true"
+    assert told["access_logs.s3.bucket"] == SETTINGS[stage].deployment(region).api_logs_bucket
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_http_goes_to_https_and_https_answers_unknown_paths_itself(
+    templates: Templates, stage: str, region: str
+) -> None:
+    """TLS 1.2 at least; hardening headers on every answer, and no header that names the server."""
+    found = listeners(templates, stage, region)
+    (redirect,) = found[80]["DefaultActions"]
+    assert redirect["RedirectConfig"] == {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"}
+    secure = found[443]
+    assert secure["SslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-2021-06"
+    assert secure["Certificates"] == [{"CertificateArn": {"Ref": "Certificate"}}]
+    (unknown,) = secure["DefaultActions"]
+    assert unknown["FixedResponseConfig"]["StatusCode"] == "404"
+    headers = attributes(secure, "ListenerAttributes")
+    assert headers["routing.http.response.server.enabled"] == "false"
+    assert headers["routing.http.response.x_content_type_options.header_value"] == "nosniff"
+    age = headers["routing.http.response.strict_transport_security.header_value"]
+    assert age.startswith("max-age=31536000")
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_a_token_is_checked_before_the_function_is_called(
+    templates: Templates, stage: str, region: str
+) -> None:
+    """Issuer, scope and client; the check comes first, and only open paths do without."""
+    rules = {
+        each["Priority"]: each
+        for each in templates.properties(stage, f"api-{region}", f"{BALANCING}::ListenerRule")
+    }
+    check, forward = sorted(rules[20]["Actions"], key=lambda each: each["Order"])
+    assert (check["Type"], forward["Type"]) == ("jwt-validation", "forward")
+    settings = SETTINGS[stage]
+    config = check["JwtValidationConfig"]
+    assert config["Issuer"] == settings.tokens.issuer
+    assert config["JwksEndpoint"] == settings.tokens.jwks_url
+    assert config["AdditionalClaims"] == [
+        {
+            "Name": "scope",
+            "Format": "space-separated-values",
+            "Values": [settings.deployment().read_scope],
+        },
+        {"Name": "client_id", "Format": "single-string", "Values": list(settings.tokens.client_ids)},
+    ]
+    assert [each["Type"] for each in rules[10]["Actions"]] == ["forward"]
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_the_target_group_is_never_empty_and_only_this_account_calls(
+    templates: Templates, stage: str, region: str
+) -> None:
+    """The alias is its target; repeated headers arrive; the health check asks the shallow path."""
+    target = templates.one(stage, f"api-{region}", f"{BALANCING}::TargetGroup")
+    permission = templates.one(stage, f"api-{region}", "AWS::Lambda::Permission")
+    alias = next(iter(templates.found(stage, f"api-{region}", "AWS::Lambda::Alias")))
+    assert target["Targets"] == [{"Id": {"Ref": alias}}]
+    assert permission["FunctionName"] == {"Ref": alias}
+    assert permission["SourceAccount"] == SETTINGS[stage].account_id
+    assert permission["Principal"] == "elasticloadbalancing.amazonaws.com"
+    assert attributes(target, "TargetGroupAttributes") == {"lambda.multi_value_headers.enabled": "true"}
+    assert (target["HealthCheckEnabled"], target["HealthCheckPath"]) == (True, "/healthz")
+    assert target["HealthCheckIntervalSeconds"] == 60
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_the_load_balancer_reaches_the_issuer_s_keys_and_nothing_else(
+    templates: Templates, stage: str, region: str
+) -> None:
+    """The CDK's own security group would let nothing out, and every token check would fail."""
+    group = templates.one(stage, f"api-{region}", "AWS::EC2::SecurityGroup")
+    assert [(each["FromPort"], each["ToPort"]) for each in group["SecurityGroupEgress"]] == [(443, 443)]
+    assert sorted(each["FromPort"] for each in group["SecurityGroupIngress"]) == [80, 443]
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_the_function_is_warm_traced_and_replaced_step_by_step(
+    templates: Templates, stage: str, region: str
+) -> None:
+    """Provisioned concurrency without SnapStart, which would exclude it; a canary that alarms roll back."""
+    stack, settings = f"api-{region}", SETTINGS[stage]
+    function = templates.one(stage, stack, "AWS::Lambda::Function")
+    assert function["Architectures"] == ["arm64"]
+    assert function["TracingConfig"] == {"Mode": "Active"}
+    assert "SnapStart" not in function
+    (alias,) = templates.found(stage, stack, "AWS::Lambda::Alias").values()
+    warm = alias["Properties"]["ProvisionedConcurrencyConfig"]
+    assert warm == {"ProvisionedConcurrentExecutions": settings.api.warm_environments}
+    assert alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["DeploymentGroupName"]
+    scaling = templates.one(stage, stack, "AWS::ApplicationAutoScaling::ScalableTarget")
+    assert scaling["MaxCapacity"] == settings.api.most_warm_environments
+    assert scaling["ScalableDimension"] == "lambda:function:ProvisionedConcurrency"
+    group = templates.one(stage, stack, "AWS::CodeDeploy::DeploymentGroup")
+    assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
+    assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+    watched = {each["Name"] for each in group["AlarmConfiguration"]["Alarms"]}
+    alarms = {each["AlarmName"] for each in templates.properties(stage, stack, "AWS::CloudWatch::Alarm")}
+    assert watched == {settings.deployment(region).alarm(what) for what in ALARMS_THAT_ROLL_BACK}
+    assert watched <= alarms
+    logs = {each["LogGroupName"]: each for each in templates.properties(stage, stack, "AWS::Logs::LogGroup")}
+    assert logs[settings.deployment(region).api_log_group]["RetentionInDays"] == 90
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_clients_are_sent_to_the_nearest_region_that_can_serve(templates: Templates, stage: str) -> None:
+    """One latency record for each region, told apart, each with a health check on `/readyz`."""
+    name = SETTINGS[stage].domain.api_name
+    found = {}
+    for region in (HOME, AWAY):
+        stack = f"api-{region}"
+        check = templates.one(stage, stack, "AWS::Route53::HealthCheck")["HealthCheckConfig"]
+        assert (check["Type"], check["ResourcePath"]) == ("HTTPS", "/readyz")
+        assert check["FullyQualifiedDomainName"] == f"{region}.{name}"
+        records = templates.properties(stage, stack, "AWS::Route53::RecordSet")
+        (nearest,) = [each for each in records if each["Name"] == name]
+        assert nearest["HealthCheckId"] == {"Ref": "HealthCheck"}
+        assert nearest["AliasTarget"]["EvaluateTargetHealth"] is True
+        found[nearest["SetIdentifier"]] = nearest["Region"]
+        certificate = templates.one(stage, stack, "AWS::CertificateManager::Certificate")
+        assert {certificate["DomainName"], *certificate["SubjectAlternativeNames"]} == {
+            each["Name"] for each in records
+        }
+    assert found == {HOME: HOME, AWAY: AWAY}
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_the_firewall_stands_before_the_load_balancer_and_logs_no_token(
+    templates: Templates, stage: str, region: str
+) -> None:
+    """Rates by address, AWS's rule groups, and a log without the Authorization header."""
+    stack = f"api-{region}"
+    firewall = templates.one(stage, stack, "AWS::WAFv2::WebACL")
+    rules = {rule["Name"]: rule for rule in firewall["Rules"]}
+    rate = rules["too-many-requests"]["Statement"]["RateBasedStatement"]
+    assert rate == {"AggregateKeyType": "IP", "Limit": SETTINGS[stage].api.requests_per_address}
+    assert {"AWSManagedRulesCommonRuleSet", "AWSManagedRulesKnownBadInputsRuleSet"} <= set(rules)
+    association = templates.one(stage, stack, "AWS::WAFv2::WebACLAssociation")
+    assert association["ResourceArn"] == {"Ref": "LoadBalancer"}
+    logging = templates.one(stage, stack, "AWS::WAFv2::LoggingConfiguration")
+    assert logging["RedactedFields"] == [{"SingleHeader": {"Name": "authorization"}}]

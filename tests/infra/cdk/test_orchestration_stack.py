@@ -1,0 +1,140 @@
+"""How Dagster runs: never two daemons, nothing public, and an image that holds what the tasks start."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk.conftest import ROOT
+from tests.infra.cdk.templates import STAGES
+
+if TYPE_CHECKING:
+    from tests.infra.cdk.templates import Templates
+
+STACK = "orchestration"
+DOCKERFILE = ROOT / "infra" / "images" / "dagster" / "Dockerfile"
+
+
+def containers(templates: Templates, stage: str) -> dict[str, dict[str, Any]]:
+    """Return the containers of all tasks by name."""
+    tasks = templates.properties(stage, STACK, "AWS::ECS::TaskDefinition")
+    return {each["ContainerDefinitions"][0]["Name"]: each["ContainerDefinitions"][0] for each in tasks}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_there_are_never_two_daemons(templates: Templates, stage: str) -> None:
+    """A deployment stops the old daemon before it starts the new one; the others overlap."""
+    services = {each["ServiceName"]: each for each in templates.properties(stage, STACK, "AWS::ECS::Service")}
+    assert set(services) == {"code", "webserver", "daemon"}
+    for name, service in services.items():
+        settings = service["DeploymentConfiguration"]
+        limits = (settings["MinimumHealthyPercent"], settings["MaximumPercent"])
+        assert limits == ((0, 100) if name == "daemon" else (100, 200))
+        assert service["DesiredCount"] == 1
+        assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "DISABLED"
+        assert settings["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_postgres_is_private_encrypted_backed_up_and_pinned(templates: Templates, stage: str) -> None:
+    """It has a minor version, a password that no template knows, and a standby where the stage wants one."""
+    database = templates.one(stage, STACK, "AWS::RDS::DBInstance")
+    assert re.fullmatch(r"17\.[0-9]+", database["EngineVersion"])
+    assert database["StorageEncrypted"] is True
+    assert database["PubliclyAccessible"] is False
+    assert database["DeletionProtection"] is True
+    assert database["BackupRetentionPeriod"] >= 14
+    assert database["MultiAZ"] is SETTINGS[stage].dagster.database_in_two_zones
+    password = json.dumps(database["MasterUserPassword"])
+    assert "{{resolve:secretsmanager:" in password
+    assert "DatabaseSecret" in password
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_tasks_read_what_is_secret_from_secrets_manager(templates: Templates, stage: str) -> None:
+    """No password among plain variables; runs hold the same secrets in their own task definition."""
+    for container in containers(templates, stage).values():
+        plain = {each["Name"] for each in container["Environment"]}
+        secret = {each["Name"] for each in container["Secrets"]}
+        assert {"DAGSTER_POSTGRES_PASSWORD", "SNOWFLAKE_PASSWORD"} <= secret
+        assert plain.isdisjoint(secret)
+        assert [name for name in plain if "PASSWORD" in name or "PRIVATE_KEY" in name] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_web_server_is_internal(templates: Templates, stage: str) -> None:
+    """Its load balancer has no public address and takes only what comes from the network itself."""
+    balancer = templates.one(stage, STACK, "AWS::ElasticLoadBalancingV2::LoadBalancer")
+    assert balancer["Scheme"] == "internal"
+    groups = templates.properties(stage, STACK, "AWS::EC2::SecurityGroup")
+    for group in groups:
+        assert all(each.get("CidrIp") != "0.0.0.0/0" for each in group.get("SecurityGroupIngress", []))
+    endpoints = templates.properties(stage, STACK, "AWS::EC2::VPCEndpoint")
+    assert {each["VpcEndpointType"] for each in endpoints} == {"Gateway", "Interface"}
+    assert len([each for each in endpoints if each["VpcEndpointType"] == "Gateway"]) == 2
+
+
+def instructions(name: str) -> list[str]:
+    """Return the arguments of a Dockerfile's instructions of a name."""
+    text = DOCKERFILE.read_text().replace("\\\n", " ")
+    return [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith(f"{name} ")]
+
+
+def test_the_image_is_made_of_tracked_files_and_the_runtime_lock() -> None:
+    """Every source that is copied is in the repository, and the lock holds what production needs."""
+    sources = [
+        part for line in instructions("COPY") for part in line.split()[:-1] if not part.startswith("-")
+    ]
+    assert {"prediction_contract", "mlpipe_dagster", "requirements/runtime.lock"} <= set(sources)
+    for source in sources:
+        listed = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", source],
+            cwd=ROOT,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        assert listed.returncode == 0, f"{source} is not tracked"
+    assert any("--require-hashes" in line and "runtime.lock" in line for line in instructions("RUN"))
+    lock = (ROOT / "requirements" / "runtime.lock").read_text()
+    for package in ("dagster", "dagster-webserver", "dagster-postgres", "dagster-aws"):
+        assert re.search(rf"^{package}==", lock, re.MULTILINE), package
+    assert instructions("USER") == ["dagster"]
+
+
+def test_the_image_s_dagster_home_is_complete() -> None:
+    """`dagster.yaml` and `workspace.yaml` lie where tasks look; the latter names the code's service."""
+    destinations = {line.split()[-1]: line.split()[-2] for line in instructions("COPY")}
+    home = dict(line.split("=", 1) for line in instructions("ENV")[0].split())["DAGSTER_HOME"]
+    assert destinations[f"{home}/dagster.yaml"] == "mlpipe_dagster/instances/production.yaml"
+    workspace = ROOT / destinations[f"{home}/workspace.yaml"]
+    document: Any = yaml.safe_load(workspace.read_text())
+    (location,) = document["load_from"]
+    assert location["grpc_server"]["location_name"] == "mlpipe"
+    assert location["grpc_server"]["host"] == {"env": "MLPIPE_CODE_HOST"}
+
+
+def test_tasks_start_programs_of_the_image(templates: Templates) -> None:
+    """Each command is an installed program whose options it knows; the workspace is the image's own."""
+    home = dict(line.split("=", 1) for line in instructions("ENV")[0].split())["DAGSTER_HOME"]
+    for container in containers(templates, "prod").values():
+        program, *arguments = container["Command"]
+        executable = Path(sys.executable).with_name(program)
+        assert executable.exists()
+        words = [each for each in arguments if not each.startswith("-")]
+        options = [each for each in arguments if each.startswith("--")]
+        subcommands = [each for each in words if each in {"code-server", "start", "run"}]
+        shown = subprocess.run(
+            [str(executable), *subcommands, "--help"], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert [option for option in options if option not in shown.stdout] == []
+        if "--workspace" in options:
+            assert arguments[arguments.index("--workspace") + 1] == f"{home}/workspace.yaml"
