@@ -171,6 +171,8 @@ def measure(rounds: int, requests: int) -> dict[str, Any]:
             "cpus": os.cpu_count(),
             "machine": platform.machine(),
             "python": platform.python_version(),
+            # Ratios bear company better than milliseconds do.
+            "load_average": round(os.getloadavg()[0], 1),
         },
         **found,
         "archive_bytes": archive.size,

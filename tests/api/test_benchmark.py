@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks import serve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
-
+@pytest.mark.slow
 def test_the_benchmark_states_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One short round: every handler was measured in every way, and every statement has its number."""
     out = tmp_path / "serve.json"

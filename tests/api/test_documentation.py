@@ -14,6 +14,7 @@ from api_lambda import problems
 from api_lambda.openapi import openapi_document
 from api_lambda.routes import ROUTES
 from tests.api.api_calls import ApiUnderTest
+from tests.fakes.item_readers import UnavailableReader
 
 if TYPE_CHECKING:
     from tests.fakes.token_issuer import TokenIssuer
@@ -90,6 +91,8 @@ def test_every_route_but_the_public_ones_needs_a_token(
     closed = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
     opened: dict[str, set[str]] = {"closed": set(), "documented": set()}
     for name, api in (("closed", closed), ("documented", documented)):
+        services = api.application._services
+        services.publications._reader = services.store._reader = UnavailableReader()
         for route in ROUTES:
             path = route.name.replace("{model}", "m").replace("{entity_id}", "a")
             for method in route.methods:

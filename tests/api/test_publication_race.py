@@ -40,7 +40,7 @@ class Client:
         last = False
         while not last:
             # A reader that never rests would only keep the publisher from its work.
-            last = ended.wait(0.02)
+            last = ended.wait(0.05)
             point = self.api.prediction(self.model, ENTITIES[len(self.seen) % len(ENTITIES)])
             assert point.status == 200, self.api.last_line
             self.seen.append(
