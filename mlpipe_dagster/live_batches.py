@@ -60,7 +60,7 @@ def live_batches_last(records: Iterable[BatchRecord], *, now: datetime, items_li
             return Answer(
                 False,
                 f"The items of {record.batch_id}, which is served, expire at {record.items_expire_at}: load "
-                f"it again with `mlpipe load {record.model} {record.batch_id} --again`",
+                f"it again with `mlpipe load {record.manifest_key} --again`",
             )
     if not known:
         return Answer(True, "No batch is live")

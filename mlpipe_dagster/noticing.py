@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from mlpipe_dagster.data_bucket import DataBucket
-from prediction_contract.errors import ContractError, InvalidNameError, RuleViolationError
+from prediction_contract.batch import BatchId
+from prediction_contract.errors import (
+    ContractError,
+    InvalidManifestError,
+    InvalidNameError,
+    RuleViolationError,
+)
 from prediction_contract.manifest import Manifest, parse_manifest, validate
 from prediction_contract.registry.manifest_rules import ManifestFacts, refuse_manifest, register_batch
 from prediction_contract.registry.records import BatchRecord, LoadState
@@ -14,6 +21,8 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import DoneKey, parse_done_key
 
 _LONGEST_REASON = 1000
+# The clock of who mints a batch id and ours.
+_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 class ManifestReplacedError(ContractError):
@@ -68,6 +77,7 @@ def notice(bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered
     try:
         manifest = parse_manifest(content)
         validate(manifest, bucket=bucket.name, key=key)
+        _refuse_future(manifest)
     except ContractError as error:
         digest = hashlib.sha256(content).hexdigest()
         reason = _shortened(str(error))
@@ -98,6 +108,18 @@ def notice(bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered
         and record.load_state == LoadState.DONE
         and record.load_attempts > 0,
     )
+
+
+def _refuse_future(manifest: Manifest) -> None:
+    """Refuse a batch of a clock that is far ahead: it would stay the newest, and every later one history."""
+    minted_at = BatchId(manifest.batch_id).minted_at
+    if minted_at > datetime.now(UTC) + _CLOCKS_DIFFER:
+        raise InvalidManifestError(
+            f"The batch id was minted at {minted_at:%Y-%m-%d %H:%M:%S} UTC, which is yet to come",
+            remedy="Set the clock of what minted it, and deliver the batch under a new id",
+            model=manifest.model,
+            batch_id=manifest.batch_id,
+        )
 
 
 def refuse(registry: RegistryTable, noticed: Noticed, reason: str) -> Noticed:

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None, access: Access | None = None) -
         arguments: The command line without the program's name; that of this process by default.
         access: The deployment; the one that the environment describes by default.
     """
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     # Not at import: `--help` needs none of it.
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
@@ -52,9 +52,10 @@ def load_environment_file() -> None:
     load_dotenv(".env")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mlpipe", description="Operate batches and their publications.")
-    commands = parser.add_subparsers(required=True, metavar="command", dest="name")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    commanded = argparse.ArgumentParser(prog="mlpipe", description="Operate batches and their publications.")
+    commands = commanded.add_subparsers(required=True, metavar="command", dest="name")
     for topic in _TOPICS:
         topic.add_to(commands)
-    return parser
+    return commanded

@@ -18,6 +18,8 @@ from prediction_contract.registry.records import Request
 if TYPE_CHECKING:
     from mlpipe_dagster.publishing import Publication, Publisher
 
+_BEHIND = "Snowflake's projection stays behind until the next publication"
+
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
@@ -65,19 +67,22 @@ def _changed(
     from mlpipe_dagster.publishing import Publisher  # noqa: PLC0415  # imports Dagster
 
     settings = access.settings
+    # Before the change: a registry that was restored does not know which numbers are taken.
+    highest, trouble = _highest_projected(access, options.model)
     publisher = Publisher(
         registry=access.registry,
         deployment=settings.deployment,
         declaration=access.declaration(options.model),
         serving_regions=settings.serving_regions,
         clock=lambda: datetime.now(UTC),
+        highest_projected=highest,
     )
     request = Request(
         request_id=options.request_id or uuid.uuid4().hex, actor=options.actor, reason=options.reason
     )
     published = change(publisher, request)
     # The registry is the authority, and readers of the API see the change now. Snowflake follows.
-    projected, trouble = _project(access, options.model)
+    projected, trouble = (0, trouble) if trouble else _project(access, options.model)
     document: dict[str, Any] = {
         **{name: value for name, value in dataclasses.asdict(published).items() if value != ""},
         "request_id": request.request_id,
@@ -108,6 +113,15 @@ def _overtaken(published: Publication, options: argparse.Namespace) -> str:
     )
 
 
+def _highest_projected(access: Access, model: str) -> tuple[int, str]:
+    """Return the highest sequence in Snowflake's projection, or 0 and why it is not known."""
+    try:
+        with access.warehouse() as session:
+            return session.highest_projected(model), ""
+    except WarehouseUnreachableError as error:
+        return 0, f"{_BEHIND}: {error}"
+
+
 def _project(access: Access, model: str) -> tuple[int, str]:
     """Bring Snowflake's projection in step; return how many were missing, or why it stays behind."""
     entries = access.registry.publications(model)
@@ -115,4 +129,4 @@ def _project(access: Access, model: str) -> tuple[int, str]:
         with access.warehouse() as session:
             return session.project(model, entries), ""
     except WarehouseUnreachableError as error:
-        return 0, f"Snowflake's projection stays behind until the next publication: {error}"
+        return 0, f"{_BEHIND}: {error}"

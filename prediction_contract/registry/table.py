@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
@@ -105,14 +105,12 @@ class RegistryTable:
             home_region: The region that writes.
             regions: The other serving regions.
             highest_projected: The highest sequence in Snowflake's projection, if it was read.
+
+        Raises:
+            RegistryUnavailableError: DynamoDB throttled, or others were writing, until the patience ended.
         """
         asked = [home_region, *regions]
-        answer = self._client.transact_get_items(
-            TransactItems=[
-                {"Get": {"TableName": self._name, "Key": pointer_key(model, region).item()}}
-                for region in asked
-            ]
-        )
+        answer = self._read_at_once(model, [pointer_key(model, region) for region in asked])
         pointers = {
             region: LivePointer.from_item(response["Item"]) if response.get("Item") else None
             for region, response in zip(asked, answer["Responses"], strict=True)
@@ -135,8 +133,7 @@ class RegistryTable:
             RuleViolationError: A rule stands against the change.
             RegistryUnavailableError: DynamoDB throttled, or others were quicker, until the patience ended.
         """
-        deadline = time.monotonic() + self._patience_seconds
-        pause = 0.05
+        patience = self._patience()
         while True:
             transaction = decide()
             if not transaction.writes:
@@ -149,7 +146,7 @@ class RegistryTable:
                     return False
                 if refusal.condition not in _OVERTAKEN:
                     raise refusal
-            if time.monotonic() + pause > deadline:
+            if not next(patience):
                 raise RegistryUnavailableError(
                     f"The registry {self._name} did not take the change within "
                     f"{self._patience_seconds:.0f} s: {refusal}",
@@ -157,9 +154,41 @@ class RegistryTable:
                     model=transaction.model,
                     batch_id=transaction.batch_id,
                 ) from refusal
+
+    def _read_at_once(self, model: str, keys: Sequence[RecordKey]) -> Mapping[str, Any]:
+        """Read records as of one moment; a write that is under way at one of them cancels the reading."""
+        items = [{"Get": {"TableName": self._name, "Key": key.item()}} for key in keys]
+        patience = self._patience()
+        while True:
+            try:
+                return self._client.transact_get_items(TransactItems=items)
+            except self._client.exceptions.TransactionCanceledException as cancelled:
+                codes = {reason.get("Code", "None") for reason in cancelled.response["CancellationReasons"]}
+                if codes - {"None"} - _PASSING_REASONS:
+                    raise
+                refusal: Exception = cancelled
+            except self._client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] not in _PASSING_ERRORS:
+                    raise
+                refusal = error
+            if not next(patience):
+                raise RegistryUnavailableError(
+                    f"The registry {self._name} was not to be read within {self._patience_seconds:.0f} s: "
+                    f"{refusal}",
+                    remedy="Run the step again: it is safe to repeat",
+                    model=model,
+                ) from refusal
+
+    def _patience(self) -> Iterator[bool]:
+        """Wait, each time for longer, and tell whether to try again: no more once patience has ended."""
+        deadline, pause = time.monotonic() + self._patience_seconds, 0.05
+        while time.monotonic() + pause <= deadline:
             # Full jitter: actors that collided once do not meet again.
             self._sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
             pause = min(pause * 2, 2.0)
+            yield True
+        while True:
+            yield False
 
     def _attempt(self, transaction: Transaction) -> Exception | None:
         """Send a transaction once; return what stood against it if that may pass or is a rule's verdict."""

@@ -93,6 +93,37 @@ def test_an_actor_who_is_always_overtaken_gives_up_in_time(registry_on_dynamodb:
         registry.carry_out(lambda: publication_rules.hold(stale, request, model=MODEL, held=False, now=START))
 
 
+class ConflictedClient:
+    """A client whose reading of several records meets a write that is under way, so many times."""
+
+    def __init__(self, client: Any, conflicts: int) -> None:
+        self._client, self._left = client, conflicts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def transact_get_items(self, **request: Any) -> Any:
+        """Answer as DynamoDB does beside a transaction on one of the items."""
+        if self._left:
+            self._left -= 1
+            reasons = [{"Code": "TransactionConflict"}, {"Code": "None"}]
+            raise self._client.exceptions.TransactionCanceledException(
+                {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons},
+                "TransactGetItems",
+            )
+        return self._client.transact_get_items(**request)
+
+
+def test_a_reading_beside_a_write_is_done_again(registry_on_dynamodb: tuple[Any, str]) -> None:
+    """DynamoDB cancels it rather than tell of half a change; the reader waits, and not for ever."""
+    client, name = registry_on_dynamodb
+    registry = RegistryTable(ConflictedClient(client, 3), name)
+    assert registry.release(MODEL, home_region=HOME).home is None
+    stuck = RegistryTable(ConflictedClient(client, 1000), name, patience_seconds=0.5)
+    with pytest.raises(RegistryUnavailableError, match="safe to repeat"):
+        stuck.release(MODEL, home_region=HOME)
+
+
 def test_the_release_state_shows_regions_without_a_pointer(registry: RegistryTable) -> None:
     """A region that never served is known and empty."""
     hold(registry, "request-1", held=True)

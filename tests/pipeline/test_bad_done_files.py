@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from mlpipe_dagster.noticing import notice
 from prediction_contract.registry.records import LoadState
 from tests.pipeline.sensor_daemon import SensorDaemon, batches, refusals, skipped_because
 from tests.pipeline.small_model import SmallModel
@@ -25,6 +27,15 @@ def elsewhere(document: dict[str, Any]) -> dict[str, Any]:
     """Name a part of another batch."""
     part = {**document["json_parts"][0], "key": "predictions/other/json/part-00000.jsonl.gz"}
     return {**document, "json_parts": [part]}
+
+
+def test_a_batch_minted_in_the_future_is_refused(small_model: SmallModel) -> None:
+    """It would be newer than all that follow, so that none of them went live by itself any more."""
+    ahead = datetime.now(UTC) + timedelta(hours=2)
+    bad = small_model.deliver(small_model.manifest(f"{ahead:%Y%m%dT%H%M%SZ}-00000000"))
+    noticed = notice(small_model.platform.bucket, small_model.platform.registry, bad.key)
+    assert "yet to come" in str(noticed.refusal)
+    assert small_model.record(bad.batch_id).load_state == LoadState.REFUSED
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlpipe_dagster.cli.main import _parser
+from mlpipe_dagster.cli.main import parser
 from prediction_contract.manifest import InputObject, Inputs
 from prediction_contract.registry.records import BatchRecord
 from tests.pipeline.documented_answers import DOCS, agree, documented
@@ -33,10 +33,10 @@ def test_members_of_documents_are_told_apart() -> None:
 
 def test_every_command_that_the_documents_name_can_be_parsed() -> None:
     """Names and options in operations.md and cli.md are those of the command."""
-    parser = _parser()
+    commands = parser()
     for document in ("operations.md", "cli.md"):
         for name, rest in _COMMAND.findall((DOCS / document).read_text(encoding="utf-8")):
-            (choices,) = [action.choices for action in parser._actions if action.dest == "name"]
+            (choices,) = [action.choices for action in commands._actions if action.dest == "name"]
             assert choices is not None
             assert name in choices, name
             for option in re.findall(r"--[a-z-]+", rest):

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlpipe_dagster.resources.warehouse import Warehouse
+from prediction_contract.registry.records import PublicationEntry
 from tests.pipeline.cli_calls import CommandLine
+from tests.pipeline.test_publication_asset import projection
 
 if TYPE_CHECKING:
     from tests.pipeline.small_model import SmallModel
@@ -34,6 +37,28 @@ def test_publish_rollback_and_forward_again(small_model: SmallModel, command_lin
     assert (told.status, told.document["live_batch_id"]) == (0, second)
     listed = command_line.json("batches", small_model.name).document["batches"]
     assert {row["batch_id"]: row["release_state"] for row in listed} == {first: "superseded", second: "live"}
+
+
+def test_numbers_that_snowflake_knows_are_not_given_again(
+    small_model: SmallModel, command_line: CommandLine
+) -> None:
+    """After a restore the registry has forgotten publications, and the view would show the forgotten ones."""
+    batch_id = small_model.verified_batch()
+    forgotten = PublicationEntry(
+        model=small_model.name,
+        sequence=7,
+        action="publish",
+        batch_id="20261122T010203Z-00000000",
+        partition="2013-01-30",
+        actor="a person",
+        request_id="forgotten",
+        published_at="2026-11-22T01:02:03Z",
+    )
+    with Warehouse(platform=small_model.platform).session() as session:
+        session.project(small_model.name, [forgotten])
+    told = command_line.json("publish", small_model.name, batch_id)
+    assert (told.status, told.document["sequence"]) == (0, 8)
+    assert projection(small_model) == [(7, forgotten.batch_id), (8, batch_id)]
 
 
 def test_hold_and_release(small_model: SmallModel, command_line: CommandLine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import pytest
 
 from mlpipe_dagster.asset_names import LIVE_BATCH_LASTS, PARTITION_IS_FRESH
 from mlpipe_dagster.checks.live_batch import live_batch_checks
+from mlpipe_dagster.cli.load import named_done_file
+from mlpipe_dagster.cli.main import parser
 from mlpipe_dagster.live_batches import due_partition, reload_margin
 from mlpipe_dagster.sensors.live_batches import live_batches_tick
 from mlpipe_dagster.sensors.served_models import ServedModel
@@ -97,7 +100,10 @@ def test_a_re_load_that_did_not_come_is_shown_as_a_failed_check(
     (told,) = tick(DAYS - timedelta(days=2), cursor=first.cursor).asset_events
     assert isinstance(told, dg.AssetCheckEvaluation)
     assert not told.passed
-    assert f"mlpipe load {small_model.name} {batch_id} --again" in str(told.description)
+    command = re.search(r"`mlpipe (load .+)`", str(told.description))
+    assert command
+    typed = parser().parse_args(command[1].split())
+    assert (named_done_file(typed.manifest, "bucket").batch_id, typed.again) == (batch_id, True)
 
 
 @pytest.mark.stack
