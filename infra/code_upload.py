@@ -1,17 +1,25 @@
-"""Put the jobs' code where Glue and SageMaker read it; what is there already is left alone."""
+"""Put the jobs' code where Glue and SageMaker read it; what is there already is left alone.
+
+    python -m infra.code_upload prod
+
+A deployment does so by hand once its bucket is there: SageMaker reads files, which no stack uploads.
+"""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.packaging import build_glue_archive, build_sagemaker_code
+from infra.packaging import PROJECT_ROOT, PackagingError, build_glue_archive, build_sagemaker_code
+from infra.settings import STAGES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from prediction_contract.resource_names import Deployment
 
 
@@ -76,3 +84,24 @@ def _exists(s3: Any, bucket: str, key: str) -> bool:
             return False
         raise
     return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Upload the code of a stage with the credentials of the environment; return 1 if that fails."""
+    parser = argparse.ArgumentParser(prog="python -m infra.code_upload", description=__doc__)
+    parser.add_argument("stage", choices=sorted(STAGES))
+    parser.add_argument("--out", type=Path, default=PROJECT_ROOT / "build" / "packages", help="output folder")
+    options = parser.parse_args(arguments)
+    deployment = STAGES[options.stage].deployment()
+    try:
+        uploaded = upload_code(boto3.client("s3", region_name=deployment.home), deployment, options.out)
+    except (PackagingError, ClientError, BotoCoreError) as error:
+        sys.stderr.write(f"The code of {options.stage} is not in {deployment.data_bucket}: {error}\n")
+        return 1
+    for key in dataclasses.astuple(uploaded):
+        sys.stdout.write(f"s3://{deployment.data_bucket}/{key}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+-- Database, schema and the virtual warehouse of loads. Tables and views are the loader's own: it makes them.
+USE ROLE SYSADMIN;
+CREATE DATABASE IF NOT EXISTS <% database %> DATA_RETENTION_TIME_IN_DAYS = 7;
+CREATE SCHEMA IF NOT EXISTS <% database %>.<% schema %> WITH MANAGED ACCESS;
+CREATE WAREHOUSE IF NOT EXISTS <% warehouse %>
+  WAREHOUSE_SIZE = XSMALL AUTO_SUSPEND = 60 AUTO_RESUME = TRUE INITIALLY_SUSPENDED = TRUE
+  STATEMENT_TIMEOUT_IN_SECONDS = 3600;

@@ -1,0 +1,13 @@
+-- Live predictions for other teams' accounts, without a copy. A share takes secure views only: each stands before
+-- the live view of a model, and follows every publication. Run it once the model's first batch was loaded.
+USE ROLE ACCOUNTADMIN;
+CREATE SCHEMA IF NOT EXISTS <% database %>.SHARED;
+CREATE SHARE IF NOT EXISTS <% share %> COMMENT = 'Live predictions';
+GRANT USAGE ON DATABASE <% database %> TO SHARE <% share %>;
+GRANT USAGE ON SCHEMA <% database %>.SHARED TO SHARE <% share %>;
+-- for each model
+CREATE OR REPLACE SECURE VIEW <% database %>.SHARED.<% live_view %> COPY GRANTS AS
+  SELECT * FROM <% database %>.<% schema %>.<% live_view %>;
+GRANT SELECT ON VIEW <% database %>.SHARED.<% live_view %> TO SHARE <% share %>;
+-- end
+-- Then, for each consumer: ALTER SHARE <% share %> ADD ACCOUNTS = <organisation>.<account>;

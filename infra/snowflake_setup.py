@@ -1,0 +1,76 @@
+"""Print the SQL that sets a stage up in Snowflake: `python -m infra.snowflake_setup prod > setup.sql`.
+
+A person runs it once, and again after a model was added; every statement is safe to repeat. Names are those
+that the load, Dagster and the templates use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.model_declarations import declared_models
+from infra.settings import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from prediction_contract.resource_names import Deployment
+
+FOLDER = Path(__file__).with_name("snowflake")
+_NAME = re.compile(r"<% ([a-z_]+) %>")
+# What stands between the two marks is written once for each model.
+_PER_MODEL = re.compile(r"^-- for each model\n(.*?)^-- end\n", re.DOTALL | re.MULTILINE)
+
+
+def names(deployment: Deployment) -> dict[str, str]:
+    """Return what the files' placeholders stand for, models aside."""
+    database = deployment.snowflake_database
+    return {
+        "database": database,
+        "schema": deployment.snowflake_schema,
+        "warehouse": deployment.snowflake_warehouse,
+        "role": deployment.snowflake_role,
+        "reader_role": f"{database}_READER",
+        "user": f"{database}_SERVICE",
+        "share": f"{database}_LIVE",
+        "integration": deployment.snowflake_integration,
+        "access_role_arn": deployment.snowflake_access_role_arn,
+        "bucket": deployment.data_bucket,
+    }
+
+
+def setup_sql(deployment: Deployment, models: Sequence[str]) -> str:
+    """Return all statements in their order.
+
+    Raises:
+        KeyError: A file has a placeholder that nothing stands for.
+    """
+    known = names(deployment)
+
+    def for_each_model(found: re.Match[str]) -> str:
+        block = found[1]
+        return "".join(_filled(block, {**known, "live_view": f"{model.upper()}_LIVE"}) for model in models)
+
+    texts = (path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.sql")))
+    return "\n".join(_filled(_PER_MODEL.sub(for_each_model, text), known) for text in texts)
+
+
+def _filled(text: str, known: Mapping[str, str]) -> str:
+    return _NAME.sub(lambda found: known[found[1]], text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the statements of a stage."""
+    parser = argparse.ArgumentParser(prog="python -m infra.snowflake_setup", description=__doc__)
+    parser.add_argument("stage", choices=sorted(STAGES))
+    stage: str = parser.parse_args(arguments).stage
+    sys.stdout.write(setup_sql(STAGES[stage].deployment(), declared_models()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
