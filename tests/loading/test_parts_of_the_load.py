@@ -173,7 +173,8 @@ def test_a_password_is_used_where_the_secret_has_one() -> None:
     assert made["password"] == "hidden-word"
     assert (made["database"], made["port"]) == ("D", 1)
     assert "insecure_mode" not in made
-    assert made["session_parameters"].items() >= {"TIMEZONE": "UTC", "QUERY_TAG": "tag"}.items()
+    told = {"TIMEZONE": "UTC", "DATE_OUTPUT_FORMAT": "YYYY-MM-DD", "QUERY_TAG": "tag"}
+    assert made["session_parameters"].items() >= told.items()
 
 
 def test_no_wait_for_snowflake_is_without_end() -> None:
