@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import struct
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +16,8 @@ from tests.infra.cdk.templates import AWAY, HOME, STAGES, attributes
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
 
+# The machine in the header of an ELF file.
+ARM_64 = 183
 REGIONS = [(stage, region) for stage in STAGES for region in (HOME, AWAY)]
 BALANCING = "AWS::ElasticLoadBalancingV2"
 
@@ -174,3 +179,17 @@ def test_the_firewall_stands_before_the_load_balancer_and_logs_no_token(
     assert association["ResourceArn"] == {"Ref": "LoadBalancer"}
     logging = templates.one(stage, stack, "AWS::WAFv2::LoggingConfiguration")
     assert logging["RedactedFields"] == [{"SingleHeader": {"Name": "authorization"}}]
+
+
+def test_the_function_s_archive_is_of_its_processor(templates: Templates) -> None:
+    """Every library in it is of the architecture that the template states, whatever machine built it."""
+    folder = templates.folder / "prod"
+    assets = json.loads((folder / f"mlpipe-prod-api-{HOME}.assets.json").read_text())["files"]
+    (archive,) = [
+        each["source"]["path"] for each in assets.values() if each["source"]["path"].endswith(".zip")
+    ]
+    with zipfile.ZipFile(folder / archive) as opened:
+        libraries = [name for name in opened.namelist() if name.endswith(".so")]
+        machines = {struct.unpack_from("<H", opened.read(name), 18)[0] for name in libraries}
+    assert libraries
+    assert machines == {ARM_64}
