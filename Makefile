@@ -100,7 +100,7 @@ test-full: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## What tak
 	$(PYTEST) -m slow
 
 bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, loads, ticks and definitions cost, beside others; writes benchmarks/results.
-	@for name in serve load spark_scaling sensor_tick load_definitions; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in serve load spark_scaling sensor_tick load_definitions warehouse_load; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
 	@$(BIN)/python -m infra.local.demo
