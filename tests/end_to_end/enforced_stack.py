@@ -135,7 +135,8 @@ def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
             "config": runs,
         }
         instance_file = directory / "instance.yaml"
-        instance_file.write_text(yaml.safe_dump(instance))
+        with instance_file.open("w") as written:
+            yaml.safe_dump(instance, written)
         state = StackDirectory(run.state_directory)
         with running_dagster(
             state, {**variables, **daemon}, say=lambda _: None, instance_file=instance_file

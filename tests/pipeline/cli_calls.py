@@ -45,9 +45,8 @@ class CommandLine:
     def declare_in(place: Path, **changes: Any) -> None:
         """Declare a model in the folder that bears its name."""
         place.mkdir(parents=True, exist_ok=True)
-        (place / "defs.yaml").write_text(
-            yaml.safe_dump({"type": COMPONENT, "attributes": attributes(**changes)}), encoding="utf-8"
-        )
+        with (place / "defs.yaml").open("w", encoding="utf-8") as declared:
+            yaml.safe_dump({"type": COMPONENT, "attributes": attributes(**changes)}, declared)
 
     def __call__(self, *arguments: str) -> Told:
         """Run a command as a person types it."""

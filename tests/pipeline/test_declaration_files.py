@@ -40,7 +40,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 def text_of(**changes: Any) -> str:
     """Return the small model's file with other attributes."""
-    return yaml.safe_dump({"type": COMPONENT, "attributes": attributes(**changes)}, sort_keys=False)
+    return str(yaml.safe_dump({"type": COMPONENT, "attributes": attributes(**changes)}, sort_keys=False))
 
 
 def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
