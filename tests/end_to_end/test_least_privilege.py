@@ -87,7 +87,10 @@ OTHERWISE: dict[str, dict[str, str]] = {
     },
     "daemon": {
         "dynamodb:Query": "sensors look through a model's batches",
-        "dynamodb:UpdateItem": "a batch that is noticed again changes its record",
+        **dict.fromkeys(
+            ("dynamodb:ConditionCheckItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            "the sensor records a batch that no run has recorded yet",
+        ),
         "ec2:DescribeNetworkInterfaces": "a run's task takes over the daemon's network",
         **dict.fromkeys(
             (
