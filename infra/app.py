@@ -22,7 +22,7 @@ import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
 from infra.model_declarations import DeclaredModel, model_declarations
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PACKAGES, PROJECT_ROOT
 from infra.settings import STAGES, StageSettings
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
@@ -33,7 +33,6 @@ from infra.stacks.orchestration import OrchestrationStack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PACKAGES = PROJECT_ROOT / "build" / "packages"
 OUT = PROJECT_ROOT / "build" / "cdk"
 _CONTEXT = {
     # The findings of the CDK's own rules fail the synthesis.

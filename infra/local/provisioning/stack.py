@@ -17,12 +17,11 @@ from infra.local.provisioning.messaging import ensure_queue, ensure_rule
 from infra.local.provisioning.storage import ensure_bucket, ensure_table
 from infra.local.provisioning.warehouse import WarehouseConnection, ensure_warehouse, warehouse_connection
 from infra.model_declarations import declared_models
-from infra.packaging import PROJECT_ROOT, PackagingError, build_api_archive
+from infra.packaging import PACKAGES, PackagingError, build_api_archive
 from prediction_contract.resource_names import Deployment
 
 STAGE = "local"
 _LOG = logging.getLogger(__name__)
-_PACKAGES = PROJECT_ROOT / "build" / "packages"
 # Never pulled: the job executor runs the script of a job in the project's own environment.
 _JOB_IMAGE_TAG = "local"
 
@@ -126,7 +125,7 @@ def _notices(clients: Clients, deployment: Deployment) -> str:
 
 
 def _jobs(clients: Clients, deployment: Deployment) -> UploadedCode:
-    code = upload_code(clients.client("s3"), deployment, _PACKAGES)
+    code = upload_code(clients.client("s3"), deployment, PACKAGES)
     iam = clients.client("iam")
     for role in role_definitions.all_roles(deployment):
         ensure_role(iam, role, deployment.account_id)
@@ -167,7 +166,7 @@ def _api(
         provider_origins=[provider_origin],
         public_documentation=True,
     )
-    arn = ensure_function(functions, function, build_api_archive(_PACKAGES))
+    arn = ensure_function(functions, function, build_api_archive(PACKAGES))
     ensure_load_balancer(
         clients.client("elbv2"),
         functions,

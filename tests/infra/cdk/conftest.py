@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.packaging import PACKAGES, build_api_archive
+from infra.settings import STAGES
 from tests.infra.cdk.templates import Templates
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
 
 def _synthesise(folder: Path) -> float:
     assert CDK_PYTHON.exists(), "There is no .venv-cdk. Run `make .venv-cdk/.installed`."
+    # The function's packages come from the registry once; without them there is nothing to synthesise from.
+    for stage in STAGES.values():
+        build_api_archive(PACKAGES, platform=stage.api.architecture)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [str(CDK_PYTHON), "-m", "infra.app", "--out", str(folder)],
