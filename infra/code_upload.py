@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.packaging import PACKAGES, PROJECT_ROOT, PackagingError, build_glue_archive, build_sagemaker_code
+from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
 from infra.settings import STAGES
 
 if TYPE_CHECKING:
