@@ -29,9 +29,6 @@ _FORMATS = {
     "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",
     "TIMESTAMP_INPUT_FORMAT": "AUTO",
 }
-# A killed load's transaction is aborted by Snowflake after five idle minutes; by default others wait for its
-# locks twelve hours, and a statement may run for two days.
-_WAITS = {"LOCK_TIMEOUT": 900, "STATEMENT_TIMEOUT_IN_SECONDS": 1800}
 
 
 def connection_arguments(secret: str, arguments: LoadArguments, query_tag: str) -> dict[str, Any]:
@@ -68,7 +65,7 @@ def connection_arguments(secret: str, arguments: LoadArguments, query_tag: str) 
         "database": arguments.snowflake_database,
         "schema": arguments.snowflake_schema,
         "warehouse": arguments.snowflake_warehouse,
-        "session_parameters": {**SESSION_PARAMETERS, **_FORMATS, **_WAITS, "QUERY_TAG": query_tag},
+        "session_parameters": {**SESSION_PARAMETERS, **_FORMATS, "QUERY_TAG": query_tag},
         "login_timeout": _LOGIN_SECONDS,
         "autocommit": True,
         "application": "mlpipe",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from urllib.parse import unquote
 
@@ -26,23 +26,28 @@ class DeltaHistory:
     Args:
         bucket: The bucket's name.
         model: The model's name.
-        options: What deltalake needs to reach the bucket.
+        options: Returns what deltalake needs to reach the bucket; asked each time, since credentials expire.
         patience_seconds: How long a commit is tried again while scoring jobs commit before it.
     """
 
     def __init__(
-        self, bucket: str, model: str, options: Mapping[str, str], *, patience_seconds: float = 120
+        self,
+        bucket: str,
+        model: str,
+        options: Callable[[], Mapping[str, str]],
+        *,
+        patience_seconds: float = 120,
     ) -> None:
         self._model = model
         self._uri = f"s3://{bucket}/{delta_table_prefix(model)}"
-        self._options = dict(options)
+        self._options = options
         self._patience_seconds = patience_seconds
 
     def exists(self) -> bool:
         """Whether the model has a table yet."""
         from deltalake import DeltaTable  # noqa: PLC0415  # not while definitions load
 
-        return DeltaTable.is_deltatable(self._uri, storage_options=self._options)
+        return DeltaTable.is_deltatable(self._uri, storage_options=dict(self._options()))
 
     def remove(self, batch_ids: Collection[str]) -> int:
         """Take batches out of the table's newest version by one commit; return how many files left it.
@@ -61,7 +66,7 @@ class DeltaHistory:
         deadline, pause = time.monotonic() + self._patience_seconds, 0.1
         while True:
             try:
-                table = DeltaTable(self._uri, storage_options=self._options)
+                table = DeltaTable(self._uri, storage_options=dict(self._options()))
                 return int(table.delete(f"{BATCH_COLUMN} IN ({named})")["num_removed_files"])
             except CommitFailedError as error:
                 if time.monotonic() + pause > deadline:
@@ -81,7 +86,7 @@ class DeltaHistory:
         """
         from deltalake import DeltaTable  # noqa: PLC0415
 
-        table = DeltaTable(self._uri, storage_options=self._options)
+        table = DeltaTable(self._uri, storage_options=dict(self._options()))
         hours = int(longer_than / timedelta(hours=1))
         files = table.vacuum(retention_hours=hours, dry_run=True, enforce_retention_duration=False)
         return {unquote(path) for path in files}

@@ -20,6 +20,7 @@ from prediction_contract.registry.records import (
     ReleaseState,
     Request,
 )
+from prediction_contract.registry.retention_rules import newest_superseded
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.resource_names import Deployment
@@ -220,18 +221,14 @@ class Publisher:
         )
 
     def _last_superseded(self) -> str:
-        superseded = [
-            batch
-            for batch in self.registry.batches(self.model)
-            if batch.release_state == ReleaseState.SUPERSEDED
-        ]
-        if not superseded:
+        target = newest_superseded(self.registry.batches(self.model))
+        if target is None:
             raise PublishingError(
-                "No batch was live before the one that is live now",
-                remedy="Name one with --to, or publish another batch",
+                "No batch was live before this one that is still in the stores",
+                remedy=f"Publish another batch by name: see `mlpipe batches {self.model}`",
                 model=self.model,
             )
-        return max(superseded, key=lambda batch: batch.superseded_sequence or 0).batch_id
+        return target.batch_id
 
     def _moved(self, changed: bool, batch_id: str | None) -> Publication:
         return self._result(

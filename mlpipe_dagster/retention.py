@@ -7,7 +7,7 @@ So every step may be repeated, by anybody and however late, and a sweep that die
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,7 +19,7 @@ from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.moments import parse_moment
 from prediction_contract.registry.load_rules import abandon_claim
 from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState
-from prediction_contract.registry.retention_rules import clear, is_due, retire
+from prediction_contract.registry.retention_rules import clear, due_batches, retire
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.s3_layout import (
@@ -119,11 +119,9 @@ class RetentionSweep:
         home = self.registry.pointer(self.model, self.home_region)
         projected = self.warehouse.highest_projected(self.model)
         has_rows = self.warehouse.has_predictions(self.model)
-        for record in self.registry.batches(self.model):
+        for record in due_batches(self.registry.batches(self.model), home, now=self.clock()):
             if len(tokens) >= self.most_batches:
                 break
-            if not is_due(record, home, now=self.clock()):
-                continue
             token = f"retention.{uuid.uuid4().hex}"
             reason = self._claim(record, token, projected)
             if reason is not None:
@@ -228,9 +226,11 @@ class RetentionSweep:
         return named
 
 
-def asks_for_a_sweep(records: Iterable[BatchRecord], home: LivePointer | None, *, now: datetime) -> bool:
+def asks_for_a_sweep(records: Sequence[BatchRecord], home: LivePointer | None, *, now: datetime) -> bool:
     """Whether a model has a batch to retire, or retired one whose Delta files have come due since."""
-    return any(is_due(record, home, now=now) or _is_to_be_vacuumed(record, now) for record in records)
+    return bool(due_batches(records, home, now=now)) or any(
+        _is_to_be_vacuumed(record, now) for record in records
+    )
 
 
 def is_done_with(record: BatchRecord, *, now: datetime) -> bool:

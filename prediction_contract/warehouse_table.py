@@ -14,6 +14,8 @@ from prediction_contract.moments import moment_text, parse_moment
 from prediction_contract.schema import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from prediction_contract.row import Row
     from prediction_contract.schema import PredictionSchema
 
@@ -24,9 +26,14 @@ PUBLICATIONS = '"PUBLICATIONS"'
 # Snowflake takes 16,384 values in a list.
 MOST_KEYS = 16_384
 
-# Timestamps are kept without a zone and are UTC. Files hold moments, which Snowflake converts by the
-# session's zone, so every session of ours must be in UTC.
-SESSION_PARAMETERS = {"TIMEZONE": "UTC"}
+# Of every session of ours. Timestamps are kept without a zone and are UTC; files hold moments, which
+# Snowflake converts by the session's zone. A dead session's transaction is aborted after five idle minutes;
+# by default others wait for its locks twelve hours, and a statement may run for two days.
+SESSION_PARAMETERS: Mapping[str, str | int] = {
+    "TIMEZONE": "UTC",
+    "LOCK_TIMEOUT": 900,
+    "STATEMENT_TIMEOUT_IN_SECONDS": 1800,
+}
 
 
 class WarehouseColumn(NamedTuple):

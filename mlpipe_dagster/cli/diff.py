@@ -104,7 +104,11 @@ def _count(
             why = f"{'has left' if is_gone else 'is not in'} the warehouse (it is {counted['load_state']})"
             remarks.append(
                 f"{model}/{counted['batch_id']} {why}: only the manifests are compared. "
-                "`mlpipe load` loads what S3 holds of it."
+                + (
+                    "A retired batch does not come back."
+                    if is_gone
+                    else "`mlpipe load` loads what S3 holds of it."
+                )
             )
     return remarks
 

@@ -11,7 +11,7 @@ from prediction_contract.batch import BatchId
 from prediction_contract.moments import moment_text, parse_moment
 from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState, ReleaseState
-from prediction_contract.registry.retention_rules import is_due, needs_reload
+from prediction_contract.registry.retention_rules import due_batches, needs_reload
 from prediction_contract.s3_layout import done_key
 
 # A load takes minutes; what waits for longer has been forgotten.
@@ -108,10 +108,8 @@ def _retention_findings(records: ModelRecords) -> Iterator[Finding]:
     late = records.now - _SWEEPS_LATE
     overdue = [
         batch
-        for batch in records.batches
-        if is_due(batch, records.release.home, now=records.now)
-        and batch.retain_until is not None
-        and parse_moment(batch.retain_until) < late
+        for batch in due_batches(records.batches, records.release.home, now=records.now)
+        if batch.retain_until is not None and parse_moment(batch.retain_until) < late
     ]
     if overdue:
         yield records.finding(

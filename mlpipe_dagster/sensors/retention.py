@@ -19,6 +19,7 @@ from mlpipe_dagster.retention import RetentionSweep, RetiredBatch, Swept, asks_f
 from mlpipe_dagster.sensors.served_models import ServedModel
 from mlpipe_dagster.warehouse_projection import WarehouseSession
 from prediction_contract.batch import Partition
+from prediction_contract.registry.table import RegistryTable
 
 JOB = "retention"
 _OP = "retire_batches"
@@ -83,7 +84,7 @@ def retention_sweep(
         regions=tuple(region for region in settings.serving_regions if region != home),
         bucket=platform.bucket,
         warehouse=session,
-        delta=DeltaHistory(settings.data_bucket, model, delta_storage_options(platform.client("s3"))),
+        delta=DeltaHistory(settings.data_bucket, model, lambda: delta_storage_options(platform.client("s3"))),
         clock=lambda: datetime.now(UTC),
     )
 
@@ -126,6 +127,15 @@ def sweep_observation(model: str, swept: Swept) -> dg.AssetObservation:
     )
 
 
+def unreadable_observation(model: str, error: Exception) -> dg.AssetObservation:
+    """Return that a model was left out of a day's round as an event of its publication."""
+    return dg.AssetObservation(
+        asset_key=asset_key(model, PUBLICATION),
+        description="Retention: a record in the registry cannot be read, so nothing is retired today",
+        metadata={"not_looked_at": f"{type(error).__name__}: {error}"[:1000]},
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionCursor:
     """How far the round of a day has come.
@@ -163,22 +173,28 @@ def retention_tick(
     *,
     seconds: float = _TICK_SECONDS,
 ) -> dg.SensorResult:
-    """Look at the models whose turn has not come yet today; ask for a run for each that has something due."""
+    """Look at the models whose turn has not come yet today; ask for a run for each that has something due.
+
+    A model with a record that cannot be read is told of, and looked at again the next day.
+    """
     cursor, today = RetentionCursor.parse(cursor_text), now.date().isoformat()
     if cursor.day != today:
         cursor = replace(cursor, day=today, after="")
-    deadline, requests = time.monotonic() + seconds, []
-    registry, home = platform.registry, platform.settings.deployment.home
+    deadline, requests, unreadable = time.monotonic() + seconds, [], []
+    home = platform.settings.deployment.home
     for model in sorted(model.name for model in models):
         if model <= cursor.after:
             continue
-        records = registry.batches(model, minted_from=cursor.kept_from.get(model, ""))
-        if asks_for_a_sweep(records, registry.pointer(model, home), now=now):
+        first = cursor.kept_from.get(model, "")
+        try:
+            is_asked, first = _looked_at(platform.registry, model, home, first, now)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            # Not what AWS refuses: that would leave out model after model.
+            unreadable.append(unreadable_observation(model, error))
+            is_asked = False
+        if is_asked:
             requests.append(sweep_request(model, today))
-        kept_from = dict(cursor.kept_from)
-        if records:
-            kept = [record.batch_id for record in records if not is_done_with(record, now=now)]
-            kept_from[model] = kept[0] if kept else records[-1].batch_id
+        kept_from = {**cursor.kept_from, model: first} if first else cursor.kept_from
         cursor = replace(cursor, after=model, kept_from=kept_from)
         if time.monotonic() > deadline:
             break
@@ -186,7 +202,18 @@ def retention_tick(
         run_requests=requests,
         skip_reason=None if requests else "No batch's time is over",
         cursor=cursor.text(),
+        asset_events=unreadable,
     )
+
+
+def _looked_at(registry: RegistryTable, model: str, home: str, first: str, now: datetime) -> tuple[bool, str]:
+    """Return whether the model is to be swept, and its oldest batch that has still to be read."""
+    records = registry.batches(model, minted_from=first)
+    if not records:
+        return False, first
+    kept = [record.batch_id for record in records if not is_done_with(record, now=now)]
+    is_asked = asks_for_a_sweep(records, registry.pointer(model, home), now=now)
+    return is_asked, kept[0] if kept else records[-1].batch_id
 
 
 def sweep_request(model: str, day: str) -> dg.RunRequest:

@@ -6,7 +6,7 @@ deletes what nobody wants.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from prediction_contract.moments import moment_text, parse_moment
@@ -49,8 +49,29 @@ def needs_reload(
     return parse_moment(batch.items_expire_at) < now + margin
 
 
+def newest_superseded(batches: Iterable[BatchRecord]) -> BatchRecord | None:
+    """Return the batch that a rollback goes to unless another is named: the last superseded one still whole.
+
+    After a rollback it is not the pointer's previous batch, which is the withdrawn one.
+    """
+    targets = (
+        batch
+        for batch in batches
+        if batch.release_state == ReleaseState.SUPERSEDED and batch.load_state == LoadState.VERIFIED
+    )
+    return max(targets, key=lambda batch: batch.superseded_sequence or 0, default=None)
+
+
+def due_batches(
+    batches: Sequence[BatchRecord], home: LivePointer | None, *, now: datetime
+) -> list[BatchRecord]:
+    """Return the batches that a sweep has to do with, among all of a model that are not retired at least."""
+    target = newest_superseded(batches)
+    return [batch for batch in batches if batch is not target and is_due(batch, home, now=now)]
+
+
 def is_due(batch: BatchRecord, home: LivePointer | None, *, now: datetime) -> bool:
-    """Whether a sweep has to do with the batch, by what can be said before asking the registry.
+    """Whether a sweep has to do with the batch, by what can be said of it alone before asking the registry.
 
     A batch that is retired and not cleared was left by a sweep that died.
     """

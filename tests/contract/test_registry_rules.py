@@ -284,6 +284,30 @@ def test_a_sweep_that_was_replaced_clears_nothing() -> None:
     assert retention_rules.is_due(story.batch(OLDER), None, now=story.now)
 
 
+def test_what_a_rollback_would_go_to_is_not_due() -> None:
+    """After a rollback the pointer's previous batch is the withdrawn one, and the target an older one."""
+    story = Story()
+    batches = (OLDER, FIRST, SECOND)
+    for batch_id in batches:
+        story.verified(batch_id)
+        assert story.publish(batch_id) is None
+    assert story.roll_back(FIRST) is None
+    story.now += 9 * DAY
+
+    def due() -> list[str]:
+        found = [story.batch(batch_id) for batch_id in batches]
+        home = story.release().home
+        return [batch.batch_id for batch in retention_rules.due_batches(found, home, now=story.now)]
+
+    target = retention_rules.newest_superseded(story.batch(batch_id) for batch_id in batches)
+    assert target is not None
+    assert (target.batch_id, due()) == (OLDER, [])
+    assert story.retire(OLDER) is None
+    # One that a dead sweep has left is due again, and no target.
+    assert due() == [OLDER]
+    assert retention_rules.newest_superseded([story.batch(OLDER)]) is None
+
+
 def test_a_refused_batch_that_was_retired_takes_no_correction() -> None:
     """Its parts have left S3: the correction is a new batch."""
     story = Story()

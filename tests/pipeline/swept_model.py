@@ -132,7 +132,7 @@ class SweptModel(LoadedModel):
             "regions": (),
             "bucket": self.platform.bucket,
             "warehouse": session,
-            "delta": DeltaHistory(self.platform.settings.data_bucket, self.name, self.options),
+            "delta": DeltaHistory(self.platform.settings.data_bucket, self.name, lambda: self.options),
             "clock": lambda: datetime.now(UTC) + LATER,
             "vacuum_after": timedelta(0),
         }

@@ -122,7 +122,9 @@ def test_batches_that_do_not_leave_are_found(changes: dict[str, Any], is_found: 
     """Some days after their retention was over, and not what has left or is served; all in one finding."""
     over = moment_text(NOW - 4 * DAY)
     old = batch(**{"batch_id": OLD, "retain_until": over, "release_state": "superseded", **changes})
-    found = told(model_findings(records(old)))
+    # What a rollback would go to.
+    newer = {"release_state": "superseded", "superseded_sequence": 3, "retain_until": over}
+    found = told(model_findings(records(old, batch("20261120T010203Z-00000004", **newer))))
     assert found == ([("warning", "retention", OLD)] if is_found else [])
 
 

@@ -295,4 +295,6 @@ def test_diff_says_that_a_batch_has_left_the_warehouse(loaded: LoadedModel, run:
     told = run("diff", loaded.name, FIRST, retired)
     assert told.status == 1
     assert f"{loaded.name}/{retired} has left the warehouse (it is retired)" in told.err
+    assert "does not come back" in told.err
+    assert "mlpipe load" not in told.err
     assert WarehouseTable(loaded.name, FULL_SCHEMA).name not in told.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import deltalake
@@ -30,7 +31,7 @@ def swept(platform: Platform, model: ModelDeclaration) -> SweptModel:
 
 def history(swept: SweptModel, **changes: Any) -> DeltaHistory:
     """Return the model's Delta table as the sweep sees it."""
-    return DeltaHistory(swept.platform.settings.data_bucket, swept.name, swept.options, **changes)
+    return DeltaHistory(swept.platform.settings.data_bucket, swept.name, lambda: swept.options, **changes)
 
 
 def test_batches_leave_while_others_are_committed(swept: SweptModel) -> None:
@@ -71,6 +72,24 @@ def test_removing_again_commits_nothing(swept: SweptModel) -> None:
     before = deltalake.DeltaTable(swept.table, storage_options=swept.options).version()
     assert (history(swept).remove([gone]), history(swept).remove([])) == (0, 0)
     assert deltalake.DeltaTable(swept.table, storage_options=swept.options).version() == before
+
+
+def test_each_call_asks_for_credentials_anew(swept: SweptModel) -> None:
+    """A sweep deletes for hours before it comes to Delta: those of its start may have expired by then."""
+    kept = swept.batch_id()
+    swept.commit(kept)
+    asked: list[dict[str, str]] = []
+
+    def options() -> dict[str, str]:
+        asked.append(swept.options)
+        return asked[-1]
+
+    table = DeltaHistory(swept.platform.settings.data_bucket, swept.name, options)
+    assert asked == []
+    table.exists()
+    table.remove([swept.batch_id()])
+    table.removed_files(longer_than=timedelta(days=7))
+    assert len(asked) == 3
 
 
 def test_a_model_without_a_table_has_no_history(swept: SweptModel) -> None:

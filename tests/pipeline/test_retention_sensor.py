@@ -21,6 +21,7 @@ from mlpipe_dagster.sensors.retention import (
     retention_tick,
 )
 from mlpipe_dagster.sensors.served_models import ServedModel
+from prediction_contract.errors import RegistryUnavailableError
 from prediction_contract.registry.retention_rules import clear, retire
 from tests.pipeline.job_steps import log_lines
 from tests.pipeline.loaded_model import COLUMNS, LoadedModel
@@ -153,6 +154,47 @@ def test_a_tick_that_takes_long_is_gone_on_with(small_model: SmallModel) -> None
     assert (len(first.run_requests or ()), RetentionCursor.parse(first.cursor).after) == (1, small_model.name)
     second = look(small_model, first.cursor, moment, "zz_later", seconds=-1)
     assert (second.run_requests, RetentionCursor.parse(second.cursor).after) == ([], "zz_later")
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        {"record": {"S": "batch#20261101T010203Z-00000001"}},
+        {
+            "record": {"S": "batch#20261101T010203Z-00000001"},
+            "batch_id": {"S": "20261101T010203Z-00000001"},
+            "retain_until": {"S": "soon"},
+        },
+    ],
+)
+def test_a_record_that_cannot_be_read_holds_no_other_model_up(
+    small_model: SmallModel, unreadable: dict[str, Any]
+) -> None:
+    """The round goes on behind its model, whose publication shows why it was left out."""
+    released(small_model, 3)
+    damaged = "aa_damaged"
+    small_model.platform.client("dynamodb").put_item(
+        TableName=small_model.platform.settings.deployment.registry_table,
+        Item={"model": {"S": damaged}, **unreadable},
+    )
+    seen = look(small_model, None, now() + LATER, damaged)
+    assert [wanted.tags["mlpipe/model"] for wanted in requests(seen)] == [small_model.name]
+    (told,) = seen.asset_events
+    assert told.asset_key.path == [damaged, "publication"]
+    assert "not_looked_at" in told.metadata
+
+
+@pytest.mark.stack
+def test_what_aws_refuses_ends_the_tick(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is left out of the day's round because of it: the next tick begins at the same one."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise RegistryUnavailableError("DynamoDB throttles", remedy="Run the step again")
+
+    monkeypatch.setattr(type(small_model.platform.registry), "batches", refused)
+    with pytest.raises(RegistryUnavailableError):
+        look(small_model, None, now())
 
 
 @pytest.mark.stack

@@ -16,7 +16,12 @@ def test_settings_take_names_from_the_deployment(minimal_environment: dict[str, 
     assert settings.provider_url("weather") == "http://127.0.0.1:1"
     assert settings.snowflake.extra == {"port": 1}
     # Every wait ends, that for an answer of Snowflake too.
-    assert settings.connector_arguments()["network_timeout"] == 300
+    arguments = settings.connector_arguments()
+    assert arguments["network_timeout"] == 300
+    waits = [
+        arguments["session_parameters"][name] for name in ("LOCK_TIMEOUT", "STATEMENT_TIMEOUT_IN_SECONDS")
+    ]
+    assert all(0 < seconds < 3600 for seconds in waits)
 
 
 @pytest.mark.parametrize("name", ["MLPIPE_STAGE", "AWS_REGION", "SNOWFLAKE_ACCOUNT"])
