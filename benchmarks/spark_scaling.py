@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -68,12 +69,12 @@ def sink_part(task: tuple[str, PartSource]) -> int:
 
 def run_on_spark(description: Path, parts: int) -> None:
     """Load the described part so many times on the Spark that the environment gives; print the seconds."""
-    from pyspark.sql import SparkSession  # type: ignore[reportMissingImports]  # noqa: PLC0415  # locked by itself
-
+    # By name, as the load does: it is locked by itself, and may not be there when types are checked.
+    session = import_module("pyspark.sql").SparkSession.builder.getOrCreate()
     described = json.loads(description.read_text())
     part = JsonPart(described["key"], described["rows"], described["bytes"], described["sha256"])
     source = PartSource("model", _BATCH, described["bucket"], part, SCHEMA)
-    engine = SparkEngine(SparkSession.builder.getOrCreate().sparkContext)
+    engine = SparkEngine(session.sparkContext)
     tasks = [(str(description.parent), source)] * parts
     sum(engine.run(sink_part, tasks))
     began = time.perf_counter()
