@@ -162,9 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
             request = json.loads(body or b"{}")
         except ValueError:
             request = {}
-        names = [
-            value for name, value in request.items() if name.endswith("JobName") and isinstance(value, str)
-        ]
+        members = request.items() if isinstance(request, dict) else ()
+        names = [value for name, value in members if name.endswith("JobName") and isinstance(value, str)]
         _LOG.info(
             "call %s on %s with access key %s",
             self.headers.get("X-Amz-Target", ""),
