@@ -1,6 +1,6 @@
 """What a second core gives a load on Spark: `local[2]` beside `local[1]`, into a sink within the process.
 
-    python -m benchmarks.spark_scaling [--parts 16] [--rows 20000] [--rounds 3]
+    python -m benchmarks.spark_scaling [--parts 32] [--rows 40000] [--rounds 5]
 
 Each part is fetched, compared with its SHA-256, its rows judged and turned into DynamoDB's items, as a load
 does; what goes to the wire is thrown away, so that nothing but the processor limits it. Each number of cores
@@ -122,9 +122,9 @@ def measure(cores: int, description: Path, parts: int) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write; 0 if two cores do as many times the work of one as they must."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", type=int, default=16)
-    parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", type=int, default=32)
+    parser.add_argument("--rows", type=int, default=40_000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--on-spark", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
