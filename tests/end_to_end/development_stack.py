@@ -95,6 +95,10 @@ class DevelopmentStack:
         """Tell whether a batch is live."""
         return self.batch(model, batch_id).release_state == ReleaseState.LIVE
 
+    def was_published(self, model: str, batch_id: str) -> bool:
+        """Tell whether a batch is live, or was until another took its place."""
+        return self.batch(model, batch_id).release_state in (ReleaseState.LIVE, ReleaseState.SUPERSEDED)
+
     def glue_refuses(self, *, count: int) -> None:
         """Let Glue refuse so many starts of a job; 0 ends it."""
         address = f"{self.variables['AWS_ENDPOINT_URL_GLUE']}/_executor/faults"

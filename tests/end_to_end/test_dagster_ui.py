@@ -101,8 +101,8 @@ def test_the_lineage_shows_a_models_way(
     model: str, flights: str, run_again: str, stack: DevelopmentStack, page: DagsterPage
 ) -> None:
     """Every asset is there with its partitions and kinds, in one graph; the tables' checks have passed."""
-    live = {"flight_delay": flights, "airport_congestion": run_again}[model]
-    assert stack.is_live(model, live)
+    published = {"flight_delay": flights, "airport_congestion": run_again}[model]
+    assert stack.was_published(model, published)
     page.open(f"/locations/mlpipe/asset-groups/{model}/lineage")
     page.see_asset("features", "Sagemaker", "Parquet", "365 partitions")
     page.see_asset("trained_model", "Sagemaker", "Materialized")
