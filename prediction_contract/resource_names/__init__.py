@@ -1,0 +1,30 @@
+"""Every resource name of the platform, from one place: product code, local provisioning and CDK agree by it.
+
+Names are functions of the stage, the account, the region and, where there is one per model, the model's
+name. Regional services carry the same name in every region, so a client finds its own region's table or
+queue without being told; what shares one name space over all regions (buckets, roles) carries the region.
+"""
+
+from prediction_contract.resource_names.deployment import Deployment
+from prediction_contract.resource_names.jobs import (
+    GLUE_ERROR_LOG_GROUP,
+    GLUE_OUTPUT_LOG_GROUP,
+    PROCESSING_LOG_GROUP,
+    TRAINING_LOG_GROUP,
+)
+from prediction_contract.resource_names.place import PREFIX, require_model_name
+from prediction_contract.resource_names.serving import READ_SCOPE
+from prediction_contract.resource_names.warehouse import SNOWFLAKE_SCHEMA, SNOWFLAKE_STAGE
+
+__all__ = [
+    "GLUE_ERROR_LOG_GROUP",
+    "GLUE_OUTPUT_LOG_GROUP",
+    "PREFIX",
+    "PROCESSING_LOG_GROUP",
+    "READ_SCOPE",
+    "SNOWFLAKE_SCHEMA",
+    "SNOWFLAKE_STAGE",
+    "TRAINING_LOG_GROUP",
+    "Deployment",
+    "require_model_name",
+]

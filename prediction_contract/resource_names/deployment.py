@@ -1,0 +1,36 @@
+"""A deployment: every resource name of one stage as seen from one region."""
+
+from __future__ import annotations
+
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.resource_names.jobs import JobNames
+from prediction_contract.resource_names.notices import NoticeNames
+from prediction_contract.resource_names.orchestration import OrchestrationNames
+from prediction_contract.resource_names.roles import RoleNames
+from prediction_contract.resource_names.serving import ServingNames
+from prediction_contract.resource_names.storage import StorageNames
+from prediction_contract.resource_names.warehouse import WarehouseNames
+
+_BUCKET_LIMIT = 63
+
+
+class Deployment(
+    StorageNames, NoticeNames, JobNames, OrchestrationNames, RoleNames, ServingNames, WarehouseNames
+):
+    """One stage of the platform as seen from one region; every name and ARN is a property or method of it.
+
+    Takes what a `Place` takes: stage, account, region and, unless it is the same, the home region.
+
+    Raises:
+        InvalidNameError: A part does not have its form, or the bucket's name grows beyond 63 characters.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.data_bucket) > _BUCKET_LIMIT:
+            raise InvalidNameError(
+                f"bucket name {self.data_bucket!r} is longer than S3's {_BUCKET_LIMIT} characters",
+                remedy="Choose a shorter stage",
+            )

@@ -1,0 +1,61 @@
+"""Names of the jobs of Glue and SageMaker, and of what SageMaker keeps."""
+
+from __future__ import annotations
+
+from prediction_contract.resource_names.place import PREFIX, Place, require_model_name
+
+GLUE_OUTPUT_LOG_GROUP = "/aws-glue/jobs/output"
+GLUE_ERROR_LOG_GROUP = "/aws-glue/jobs/error"
+PROCESSING_LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
+TRAINING_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+
+
+class JobNames(Place):
+    """Names of the jobs of Glue and SageMaker, and of what SageMaker keeps."""
+
+    __slots__ = ()
+
+    @property
+    def load_job(self) -> str:
+        """The Glue job that loads the batches of every model."""
+        return self._name("load-predictions")
+
+    @property
+    def load_job_arn(self) -> str:
+        """The Glue job's ARN."""
+        return self._arn("glue", f"job/{self.load_job}")
+
+    def model_package_group(self, model: str) -> str:
+        """Return the SageMaker model package group of a model.
+
+        SageMaker takes hyphens for underscores, but none at the end: trailing underscores become a count
+        before the name. A model never starts with a digit, so no two models share a group.
+        """
+        name = require_model_name(model)
+        stem = name.rstrip("_")
+        trailing = len(name) - len(stem)
+        readable = stem.replace("_", "-")
+        return self._name(f"{trailing}-{readable}" if trailing else readable)
+
+    def model_package_group_arn(self, model: str) -> str:
+        """Return the ARN of a model's package group."""
+        return self._arn("sagemaker", f"model-package-group/{self.model_package_group(model)}")
+
+    def scoring_pipeline(self, model: str) -> str:
+        """Return the SageMaker pipeline of a model that SageMaker itself scores."""
+        return self.model_package_group(model)
+
+    @property
+    def scoring_pipelines_arn_pattern(self) -> str:
+        """What matches the ARN of every such pipeline."""
+        return self._arn("sagemaker", f"pipeline/{PREFIX}-{self.stage}-*")
+
+    @property
+    def job_image_repository(self) -> str:
+        """The ECR repository of the image that SageMaker jobs run in."""
+        return self._name("jobs")
+
+    @property
+    def job_image_repository_arn(self) -> str:
+        """The repository's ARN in this region."""
+        return self._arn("ecr", f"repository/{self.job_image_repository}")
