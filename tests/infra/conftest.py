@@ -1,4 +1,4 @@
-"""Servers of the local stack, one set per session, for the tests of provisioning."""
+"""Servers of the local stack, one set per session, for tests of provisioning; a checkout to package."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra import packaging
 from infra.local.provisioning.clients import Clients
 from tests.infra.local_servers import (
     REGION,
@@ -18,6 +19,7 @@ from tests.infra.local_servers import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +49,17 @@ def clients(local_servers: LocalServers) -> Clients:
 def variables(local_servers: LocalServers) -> dict[str, str]:
     """Give the variables of the session's servers, provisioned once; who changes a resource repairs it."""
     return provision_on(local_servers)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a small checkout of its own, which packaging takes for the project."""
+    root = tmp_path / "checkout"
+    for package in ("prediction_contract", "glue_scripts", "sagemaker_scripts"):
+        (root / package / "part").mkdir(parents=True)
+        for name in ("__init__.py", "work.py", "part/__init__.py", "part/schema.json"):
+            (root / package / name).write_text(f"# {package} {name}\n")
+    (root / "glue_scripts" / "load_predictions.py").write_text("# the script\n")
+    monkeypatch.setattr(packaging, "PROJECT_ROOT", root)
+    monkeypatch.setattr(packaging.package_files, "__defaults__", (root,))
+    return root

@@ -9,34 +9,14 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from infra import packaging
-from infra.code_upload import upload_code
 from infra.packaging import PackagingError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from prediction_contract.resource_names import Deployment
-
 KEPT = packaging.PROJECT_ROOT / "build" / "packages"
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a small checkout of its own, which packaging takes for the project."""
-    root = tmp_path / "checkout"
-    for package in ("prediction_contract", "glue_scripts", "sagemaker_scripts"):
-        (root / package / "part").mkdir(parents=True)
-        for name in ("__init__.py", "work.py", "part/__init__.py", "part/schema.json"):
-            (root / package / name).write_text(f"# {package} {name}\n")
-    (root / "glue_scripts" / "load_predictions.py").write_text("# the script\n")
-    monkeypatch.setattr(packaging, "PROJECT_ROOT", root)
-    monkeypatch.setattr(packaging.package_files, "__defaults__", (root,))
-    return root
 
 
 def members(path: Path) -> dict[str, bytes]:
@@ -228,30 +208,3 @@ def test_tar_archives_are_readable_and_timeless() -> None:
             ("a.py", 0, 0, 0o644),
             ("b.py", 0, 0, 0o644),
         ]
-
-
-@pytest.mark.stack
-@pytest.mark.usefixtures("checkout")
-def test_uploaded_code_lies_where_jobs_look(
-    aws_client: Callable[[str], Any], deployment: Deployment, tmp_path: Path
-) -> None:
-    """Glue finds its script and archive, processing jobs a tree, training jobs one archive; twice is once."""
-    s3, bucket = aws_client("s3"), deployment.data_bucket
-    uploaded = upload_code(s3, deployment, tmp_path / "out")
-    glue, sagemaker = (
-        packaging.build_glue_archive(tmp_path / "out"),
-        packaging.build_sagemaker_code(tmp_path / "out"),
-    )
-
-    def stored(key: str) -> bytes:
-        return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-
-    assert stored(uploaded.load_script_key) == b"# the script\n"
-    assert stored(uploaded.glue_archive_key) == glue.archive.path.read_bytes()
-    assert stored(uploaded.training_code_key) == sagemaker.archive.path.read_bytes()
-    listed = s3.list_objects_v2(Bucket=bucket, Prefix=uploaded.sagemaker_prefix)["Contents"]
-    tree = {entry["Key"].removeprefix(uploaded.sagemaker_prefix): stored(entry["Key"]) for entry in listed}
-    assert tree == sagemaker.files
-    moment = s3.head_object(Bucket=bucket, Key=uploaded.training_code_key)["LastModified"]
-    assert upload_code(s3, deployment, tmp_path / "out") == uploaded
-    assert s3.head_object(Bucket=bucket, Key=uploaded.training_code_key)["LastModified"] == moment

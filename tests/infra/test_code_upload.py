@@ -1,0 +1,81 @@
+"""The jobs' code on S3: where jobs look for it, once, and from the command line of a deployment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra import packaging
+from infra.code_upload import main, upload_code
+from infra.settings import STAGES
+from prediction_contract.resource_names import Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.stack_runs import LocalStack
+
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("checkout")]
+
+
+@pytest.fixture
+def deployment(local_stack: LocalStack) -> Deployment:
+    """Give the local stack's deployment."""
+    environment = local_stack.environment
+    return Deployment("local", environment["MLPIPE_ACCOUNT_ID"], environment["AWS_REGION"])
+
+
+def test_uploaded_code_lies_where_jobs_look(
+    aws_client: Callable[[str], Any], deployment: Deployment, tmp_path: Path
+) -> None:
+    """Glue finds its script and archive, processing jobs a tree, training jobs one archive; twice is once."""
+    s3, bucket = aws_client("s3"), deployment.data_bucket
+    uploaded = upload_code(s3, deployment, tmp_path / "out")
+    glue, sagemaker = (
+        packaging.build_glue_archive(tmp_path / "out"),
+        packaging.build_sagemaker_code(tmp_path / "out"),
+    )
+
+    def stored(key: str) -> bytes:
+        return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    assert stored(uploaded.load_script_key) == b"# the script\n"
+    assert stored(uploaded.glue_archive_key) == glue.archive.path.read_bytes()
+    assert stored(uploaded.training_code_key) == sagemaker.archive.path.read_bytes()
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix=uploaded.sagemaker_prefix)["Contents"]
+    tree = {entry["Key"].removeprefix(uploaded.sagemaker_prefix): stored(entry["Key"]) for entry in listed}
+    assert tree == sagemaker.files
+    moment = s3.head_object(Bucket=bucket, Key=uploaded.training_code_key)["LastModified"]
+    assert upload_code(s3, deployment, tmp_path / "out") == uploaded
+    assert s3.head_object(Bucket=bucket, Key=uploaded.training_code_key)["LastModified"] == moment
+
+
+def test_a_deployment_uploads_a_stages_code(
+    local_stack: LocalStack,
+    aws_client: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command says where the code lies; without the stage's bucket it fails by its name."""
+    for name, value in local_stack.environment.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    arguments = ["dev", "--out", str(tmp_path / "out")]
+    s3, bucket = aws_client("s3"), STAGES["dev"].deployment().data_bucket
+    assert main(arguments) == 1
+    assert bucket in capsys.readouterr().err
+    s3.create_bucket(Bucket=bucket)
+    try:
+        assert main(arguments) == 0
+        listed = s3.list_objects_v2(Bucket=bucket)["Contents"]
+        stored = {f"s3://{bucket}/{entry['Key']}" for entry in listed}
+        said = capsys.readouterr().out.split()
+        assert len(said) == 4
+        assert all(any(address.startswith(place) for address in stored) for place in said)
+    finally:
+        for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            s3.delete_object(Bucket=bucket, Key=entry["Key"])
+        s3.delete_bucket(Bucket=bucket)
