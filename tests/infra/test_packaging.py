@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -172,6 +174,50 @@ def test_job_archives_hold_the_package_and_the_contract(tmp_path: Path) -> None:
         assert members(code.archive.path) == code.files
         assert {f"{package}/work.py", "prediction_contract/part/schema.json"} <= set(code.files)
         assert {name.split("/")[0] for name in code.files} == {package, "prediction_contract"}
+
+
+@pytest.mark.parametrize("deployable", ["glue_scripts", "sagemaker_scripts"])
+def test_a_job_imports_its_archive_alone(deployable: str, tmp_path: Path) -> None:
+    """Every module comes from the archive, beside third parties' packages and without the checkout."""
+    if deployable == "glue_scripts":
+        path = packaging.build_glue_archive(KEPT).archive.path
+    else:
+        path = tmp_path / "code"
+        with tarfile.open(packaging.build_sagemaker_code(KEPT).archive.path) as archive:
+            archive.extractall(path, filter="data")
+    program = """
+import importlib, json, pkgutil, sys
+code, third_parties, package = sys.argv[1:]
+sys.path[:0] = [code]
+# Without its .pth files, which lead to the checkout.
+sys.path.append(third_parties)
+names = [package, *(found.name for found in pkgutil.walk_packages([f"{code}/{package}"], f"{package}."))]
+modules = [importlib.import_module(name) for name in names if "model_template" not in name]
+contract = importlib.import_module("prediction_contract.manifest")
+print(json.dumps([module.__file__ for module in [*modules, contract]]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-S", "-s", "-c", program, str(path), sysconfig.get_path("purelib"), deployable],
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)
+    assert len(files) > 5
+    assert all(file.startswith(str(path)) for file in files)
+
+
+@pytest.mark.parametrize(("platform", "machine"), [("aarch64", 183), ("x86_64", 62)])
+def test_the_api_s_libraries_are_of_its_processor(platform: packaging.Platform, machine: int) -> None:
+    """Each compiled library says in its ELF header that it is made for the function's processor."""
+    with zipfile.ZipFile(packaging.build_api_archive(KEPT, platform=platform).path) as archive:
+        headers = [archive.read(name)[:20] for name in archive.namelist() if name.endswith(".so")]
+    assert headers
+    assert {int.from_bytes(header[18:20], "little") for header in headers} == {machine}
 
 
 def test_a_missing_package_is_named(checkout: Path, tmp_path: Path) -> None:
