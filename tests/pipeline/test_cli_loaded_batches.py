@@ -13,6 +13,7 @@ import pytest
 from glue_scripts import aws_clients, settings
 from glue_scripts.load_predictions import main as load_job
 from mlpipe_dagster.data_bucket import DataBucket
+from prediction_contract.cleaning import Cleaning, ColumnCleaning
 from prediction_contract.s3_layout import batch_quarantine_prefix
 from prediction_contract.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
@@ -65,8 +66,8 @@ class LoadedModel:
         return self.platform.model
 
 
-def _load(platform: LoadPlatform, written: WrittenBatch) -> None:
-    arguments = platform.claim(written)
+def _load(platform: LoadPlatform, written: WrittenBatch, *rules: ColumnCleaning) -> None:
+    arguments = platform.claim(written, cleaning=Cleaning(rules).to_argument())
     pairs = [text for pair in arguments.glue_arguments().items() for text in pair]
     load_job([*pairs, "--JOB_RUN_ID", f"jr_{written.batch_id}"])
 
@@ -237,6 +238,25 @@ def test_diff_counts_entities_and_values_in_the_warehouse(loaded: LoadedModel, r
     assert columns["reasons"]["nulls_before"] == 20
     assert columns["carrier"]["mean_before"] is None
     assert found["schema"] == {"added": [], "gone": [], "changed": []}
+
+
+def test_diff_compares_a_cleaned_batch_as_it_is_stored(loaded: LoadedModel, run: CommandLine) -> None:
+    """Types and values are those that the rules have made, not those of the manifest and its parts."""
+    cleaned, platform = "20130201T063000Z-0123abcd", loaded.platform
+    rows = [flight(number, late=False, fare=Decimal("1.5")) for number in range(20)]
+    rules = (
+        ColumnCleaning(column="seats", minimum="5"),
+        ColumnCleaning(column="late", default="true"),
+        ColumnCleaning(column="reasons", drop=True),
+    )
+    _load(platform, platform.builder.write(rows, batch_id=cleaned), *rules)
+    found = run.json("diff", loaded.name, FIRST, cleaned).document
+    columns = {column["name"]: column for column in found["columns"]}
+    assert columns["seats"]["changed"] == 5
+    assert columns["seats"]["largest_shift"] == 5
+    assert {name for name, column in columns.items() if column["changed"]} == {"seats"}
+    assert [column["name"] for column in found["schema"]["gone"]] == ["reasons"]
+    assert "reasons" not in columns
 
 
 def test_diff_shows_no_value_of_a_sensitive_column(loaded: LoadedModel, run: CommandLine) -> None:
