@@ -297,7 +297,8 @@ class FeatureArguments(PartitionArguments):
     raw_prefix: str = _argument(_prefix, "raw/nycflights13/")
 
     def _require_consistency(self) -> None:
-        PartitionArguments._require_consistency(self)
+        # A dataclass with slots is another class than the one that a plain super() knows.
+        super(FeatureArguments, self)._require_consistency()
         if self.last_partition is not None and self.partition is None:
             _refuse("last_partition", "a tick makes one partition due")
 
@@ -332,7 +333,7 @@ class ScoreArguments(PartitionArguments):
     run_id: str | None = _argument(validated_run_id, None)
 
     def _require_consistency(self) -> None:
-        PartitionArguments._require_consistency(self)
+        super(ScoreArguments, self)._require_consistency()
         if self.run_id is None:
             return
         told = (self.batch_id, self.features_prefix, None if self.attempt == 1 else self.attempt)

@@ -5,6 +5,7 @@ All results are relative to the bucket. Arguments are validated, so no key ever 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -136,6 +137,19 @@ def parse_done_key(key: str) -> DoneKey:
         f"{key[:200]!r} is not the key of a done file",
         remedy="Write it to done/<UTC date of the batch id>/<model>/<batch id>.json",
     )
+
+
+def schema_key(model: str, content: bytes) -> str:
+    """Return the key of the document of a model's schema, named by its content.
+
+    Args:
+        model: The model's name.
+        content: The document's canonical bytes.
+
+    Raises:
+        InvalidNameError: The model's name has another form.
+    """
+    return f"models/{ModelName(model)}/schema-{hashlib.sha256(content).hexdigest()[:16]}.json"
 
 
 def report_key(model: str, batch_id: str, attempt: int) -> str:

@@ -87,9 +87,9 @@ def _values(cron: str, field: _Field, text: str) -> list[int] | None:
 def _number(cron: str, field: _Field, text: str) -> int:
     if text in field.words:
         return field.words.index(text) + field.least
-    if text.isdigit() and field.least <= int(text) <= field.most:
-        return int(text)
-    _refuse(cron, f"{text!r} is no {field.name}")
+    if not text.isdigit() or not field.least <= int(text) <= field.most:
+        _refuse(cron, f"{text!r} is no {field.name}")
+    return int(text)
 
 
 def _listed(values: list[int] | None) -> str:

@@ -32,7 +32,8 @@ def prepare(arguments: FeatureArguments, store: ObjectStore) -> list[FeatureSet]
     functions = model_functions(arguments.model)
     raw = RawFlights(store, arguments.raw_prefix)
     written = []
-    for partition in partitions_between(arguments.partition, arguments.last_partition or arguments.partition):
+    first = arguments.due_partition()
+    for partition in partitions_between(first, arguments.last_partition or first):
         schedule, history, sources = raw.of_partition(partition, arguments.history_days)
         written.append(
             write_feature_set(

@@ -20,16 +20,16 @@ if __name__ == "__main__":
 
 import boto3
 
-from prediction_contract.batch import mint_batch_id
 from prediction_contract.canonical_json import InvalidJsonError, batch_checksum, parse_json
-from prediction_contract.errors import JobArgumentsError, SchemaError
+from prediction_contract.errors import SchemaError
 from prediction_contract.job_arguments import ScoreArguments
 from prediction_contract.manifest import Inputs, Manifest, Producer, build_manifest
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import done_key
 from prediction_contract.schema import PredictionSchema
+from sagemaker_scripts.batch_attempt import BatchAttempt, attempt_of
 from sagemaker_scripts.batch_rows import delta_rows, prediction_lines, write_parts
-from sagemaker_scripts.container import Container, ProcessingJob, run_script
+from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.delta_commit import AttemptSupersededError, ModelTable, storage_options
 from sagemaker_scripts.feature_store import feature_set
@@ -49,7 +49,7 @@ _LOG = logging.getLogger("score_batch")
 
 def score(
     arguments: ScoreArguments,
-    batch_id: str,
+    batch: BatchAttempt,
     store: ObjectStore,
     find_record: FindRecord,
     producer: Producer,
@@ -58,7 +58,7 @@ def score(
 
     Args:
         arguments: What the job was told.
-        batch_id: The batch.
+        batch: The batch, and which attempt at it this is.
         store: The bucket.
         find_record: Looks a batch up in the registry by model and batch id.
         producer: Whom the manifest names as the batch's producer.
@@ -67,12 +67,12 @@ def score(
         ContractError: An input is missing or wrong, another attempt has overtaken this one, or a done file
             that is not this batch's lies in its place.
     """
-    model, partition = arguments.model, arguments.partition
-    done = _own_manifest(arguments, batch_id, store)
+    model, partition, batch_id = arguments.model, batch.partition, batch.batch_id
+    done = _own_manifest(model, batch, store)
     if done is not None:
         return done, True
     schema = read_schema(store, arguments.schema_key)
-    features = feature_set(store, model, partition, arguments.features_prefix)
+    features = feature_set(store, model, partition, batch.features_prefix)
     trained = load_model(store, model, arguments.model_artifact_key)
     previous = find_previous(
         store,
@@ -90,18 +90,18 @@ def score(
     )
     lines = prediction_lines(schema, predictions)
     parts = write_parts(
-        store, lines, model=model, partition=partition, batch_id=batch_id, attempt=arguments.attempt
+        store, lines, model=model, partition=partition, batch_id=batch_id, attempt=batch.attempt
     )
     _LOG.info("%d rows in %d JSON parts", len(lines), len(parts))
     try:
         commit = ModelTable(store, model, schema, storage_options()).commit(
             delta_rows(schema, lines, batch_id),
             batch_id=batch_id,
-            attempt=arguments.attempt,
+            attempt=batch.attempt,
             still_wanted=lambda: store.find(done_key(model, batch_id)) is None,
         )
     except AttemptSupersededError:
-        done = _own_manifest(arguments, batch_id, store)
+        done = _own_manifest(model, batch, store)
         if done is None:
             raise
         return done, True
@@ -109,7 +109,7 @@ def score(
     manifest = build_manifest(
         model=model,
         batch_id=batch_id,
-        attempt=arguments.attempt,
+        attempt=batch.attempt,
         partition=partition,
         bucket=store.bucket,
         created_at=datetime.now(UTC),
@@ -126,7 +126,7 @@ def score(
     )
     if store.put_new(manifest.key, manifest.to_bytes()):
         return manifest, False
-    found = _own_manifest(arguments, batch_id, store)
+    found = _own_manifest(model, batch, store)
     if found is None:
         raise ManifestConflictError(
             "The manifest was refused as existing, and then was gone",
@@ -153,45 +153,27 @@ def read_schema(store: ObjectStore, key: str) -> PredictionSchema:
         ) from error
 
 
-def _own_manifest(arguments: ScoreArguments, batch_id: str, store: ObjectStore) -> Manifest | None:
-    manifest = done_manifest(store, arguments.model, batch_id)
-    if manifest is not None and manifest.partition != arguments.partition:
+def _own_manifest(model: str, batch: BatchAttempt, store: ObjectStore) -> Manifest | None:
+    manifest = done_manifest(store, model, batch.batch_id)
+    if manifest is not None and manifest.partition != batch.partition:
         raise ManifestConflictError(
             f"The batch is done for partition {manifest.partition}, and was to be scored for "
-            f"{arguments.partition}",
+            f"{batch.partition}",
             remedy="Pass another batch_id",
-            model=arguments.model,
-            batch_id=batch_id,
+            model=model,
+            batch_id=batch.batch_id,
         )
     return manifest
 
 
-def batch_of(arguments: ScoreArguments, job: ProcessingJob | None) -> str:
-    """Return the batch to score: the one that was passed, else one minted from the job's own creation.
-
-    Raises:
-        JobArgumentsError: None was passed, and there is no job to mint one from.
-    """
-    if arguments.batch_id is not None:
-        return arguments.batch_id
-    if job is None:
-        raise JobArgumentsError(
-            "No batch_id was passed, and this is no SageMaker job to mint one from",
-            remedy="Pass --batch_id",
-            model=arguments.model,
-        )
-    return mint_batch_id(arguments.model, arguments.partition, job.identity, job.created_at)
-
-
 @contextmanager
-def _named_in_errors(arguments: ScoreArguments, batch_id: str) -> Iterator[None]:
+def _named_in_errors(model: str, batch: BatchAttempt) -> Iterator[None]:
     """Tell of any error which batch it kept from being scored."""
     try:
         yield
     except Exception as error:
         error.add_note(
-            f"Attempt {arguments.attempt} at batch {batch_id} of {arguments.model} for "
-            f"{arguments.partition} ended so."
+            f"Attempt {batch.attempt} at batch {batch.batch_id} of {model} for {batch.partition} ended so."
         )
         raise
 
@@ -200,13 +182,13 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     """Score the batch that the command line asks for; return what the done file says."""
     arguments = ScoreArguments.parse(argv)
     job = container.processing_job()
-    batch_id = batch_of(arguments, job)
-    _LOG.info("batch %s, attempt %d", batch_id, arguments.attempt)
     store = ObjectStore.of_job(arguments.bucket)
+    batch = attempt_of(arguments, job, store)
+    _LOG.info("batch %s of %s, attempt %d", batch.batch_id, batch.partition, batch.attempt)
     registry = RegistryTable(boto3.client("dynamodb", config=AWS_CONFIG), arguments.registry_table)
     producer = Producer(job.name, job.arn) if job else Producer()
-    with _named_in_errors(arguments, batch_id), report_to_dagster(store, _LOG) as report:
-        manifest, adopted = score(arguments, batch_id, store, registry.batch, producer)
+    with _named_in_errors(arguments.model, batch), report_to_dagster(store, _LOG) as report:
+        manifest, adopted = score(arguments, batch, store, registry.batch, producer)
         result = {
             "model": str(manifest.model),
             "batch_id": str(manifest.batch_id),

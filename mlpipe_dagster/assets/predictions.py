@@ -1,7 +1,6 @@
 """The predictions of a partition: one SageMaker job writes a batch, and its manifest last."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
-import hashlib
 from typing import Any
 
 import dagster as dg
@@ -24,7 +23,7 @@ from prediction_contract.batch import Partition, job_name
 from prediction_contract.canonical_json import canonical_bytes
 from prediction_contract.job_arguments import ScoreArguments
 from prediction_contract.manifest import Manifest
-from prediction_contract.s3_layout import delta_table_prefix, done_key
+from prediction_contract.s3_layout import delta_table_prefix, done_key, schema_key
 
 PREDICTIONS_KINDS = {"sagemaker", "deltalake", "json"}
 
@@ -133,8 +132,7 @@ def score_arguments(
 def published_schema(platform: Platform, declaration: ModelDeclaration) -> str:
     """Put the declared schema where the score job reads it, named by its content, and return the key."""
     content = canonical_bytes(declaration.prediction_schema.to_document())
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    key = f"{platform.settings.deployment.model_prefix(declaration.name)}schema-{digest}.json"
+    key = schema_key(declaration.name, content)
     platform.bucket.put(key, content)
     return key
 

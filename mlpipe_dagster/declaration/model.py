@@ -19,10 +19,13 @@ from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.declaration.training import TrainingRange
 from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency
+from prediction_contract.batch import Partition
 from prediction_contract.cleaned_column import InvalidCleaningError
 from prediction_contract.cleaning import Cleaning
 from prediction_contract.errors import ContractError
+from prediction_contract.partition_schedule import PartitionSchedule
 from prediction_contract.resource_names import require_model_name
+from prediction_contract.scheduler_cron import scheduler_cron
 from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
 
 NUMERIC = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
@@ -48,8 +51,8 @@ class DeclaredPipeline(DeclaredModel):
         owners: As Dagster takes them: `team:name` or an e-mail address.
         group: Dagster's asset group; one of the model's own unless given.
         tags: Of all its assets, beside the model's name.
-        produced_by: Who starts the scoring: Dagster, or a schedule of SageMaker's own.
-        schedule: When Dagster scores it by itself.
+        produced_by: Who starts the scoring: Dagster, or a schedule on AWS that SageMaker runs without it.
+        schedule: When it is scored without anybody's asking, by Dagster or by SageMaker.
         partitions: Which partitions there are.
         raw_inputs: Asset keys of the raw data, `/` between their parts.
         history_days: How many days before a partition its features are made of.
@@ -127,9 +130,12 @@ class DeclaredPipeline(DeclaredModel):
                 )
 
     def _require_schedule(self) -> None:
-        """Refuse a schedule that could never do anything."""
-        if self.produced_by == "sagemaker" and "schedule" in self.model_fields_set:
-            raise inconsistency("SageMaker scores by a schedule of its own: leave this one out", "schedule")
+        """Refuse a schedule that who keeps it could not keep."""
+        if self.produced_by == "sagemaker":
+            try:
+                scheduler_cron(self.schedule.cron_of(self.partitions))
+            except ContractError as error:
+                raise inconsistency(error.what, "schedule", "cron") from error
 
     def _require_cleaning(self) -> None:
         """Refuse rules that do not fit the columns, or leave two of one name."""
@@ -168,6 +174,16 @@ class DeclaredPipeline(DeclaredModel):
                 Column(column.name, ColumnType.parse(column.type), column.nullable) for column in self.columns
             ),
             keys[0] if len(keys) == 1 else "",
+        )
+
+    @cached_property
+    def partition_schedule(self) -> PartitionSchedule:
+        """Which partition a tick of the schedule is to score."""
+        end = self.partitions.end
+        return PartitionSchedule(
+            self.schedule.partition,
+            Partition(self.partitions.start),
+            None if end is None else Partition(end),
         )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Which partitions a model has, and when Dagster scores them."""
+"""Which partitions a model has, and when they are scored."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency
 from prediction_contract.batch import Partition
+from prediction_contract.partition_schedule import USUAL_CRONS
 
 _FORMS = {"daily": "2013-02-01", "hourly": "2013-02-01T05"}
-# A day's raw data is thought to be there an hour after its end; an hour's after ten minutes.
-_USUAL_TIMES = {"daily": "0 1 * * *", "hourly": "10 * * * *"}
 
 
 def _cron(value: str) -> str:
@@ -57,7 +56,7 @@ class Partitions(DeclaredModel):
 
 
 class DeclaredSchedule(DeclaredModel):
-    """When Dagster scores the model by itself.
+    """When the model is scored without anybody's asking: by Dagster, or by SageMaker where that produces it.
 
     Attributes:
         cron: Five fields, in UTC; 01:00 for days and ten minutes past for hours unless given.
@@ -71,4 +70,4 @@ class DeclaredSchedule(DeclaredModel):
 
     def cron_of(self, partitions: Partitions) -> str:
         """Return the cron schedule."""
-        return self.cron or _USUAL_TIMES[partitions.kind]
+        return self.cron or USUAL_CRONS[partitions.kind]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import dagster as dg
 
 from mlpipe_dagster.asset_names import MODEL_TAG, score_job_name
 from mlpipe_dagster.declaration import ModelDeclaration
-from prediction_contract.batch import Partition
 
 
 def scoring_schedule(
@@ -18,7 +15,7 @@ def scoring_schedule(
     declared = declaration.schedule
 
     def newest_partition(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        partition = due_partition(declaration, context.scheduled_execution_time)
+        partition = declaration.partition_schedule.due_partition(context.scheduled_execution_time)
         if not partitions.has_partition_key(partition.dagster_key):
             return dg.SkipReason(f"{partition} is no partition of {declaration.name}")
         return dg.RunRequest(partition_key=partition.dagster_key)
@@ -35,10 +32,3 @@ def scoring_schedule(
         tags={MODEL_TAG: declaration.name},
         description=f"Scores the {declared.partition} partition of {declaration.name}.",
     )
-
-
-def due_partition(declaration: ModelDeclaration, moment: datetime) -> Partition:
-    """Return the partition that a tick at a moment is to score, whether the model has it or not."""
-    text = moment.astimezone(UTC).isoformat()
-    current = Partition(text[:13] if declaration.partitions.kind == "hourly" else text[:10])
-    return current if declaration.schedule.partition == "current" else current.earlier(1)

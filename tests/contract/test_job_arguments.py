@@ -142,6 +142,49 @@ def test_a_run_id_that_cannot_stand_in_a_key_is_refused() -> None:
             )
 
 
+TICK = {"partition": None, "scheduled_at": "2013-02-03T01:00:00Z", "schedule": "ended:2013-01-01:2014-01-01"}
+
+
+def test_a_tick_stands_for_the_partition_that_it_makes_due() -> None:
+    """The script knows the partition from the schedule's moment, as it would from the name."""
+    due = replace(SCORE, **TICK)
+    assert ScoreArguments.parse(due.container_arguments()) == due
+    assert due.due_partition() == replace(SCORE, partition="2013-02-02").due_partition() == "2013-02-02"
+    after = replace(due, scheduled_at="2014-01-02T01:00:00Z")
+    with pytest.raises(JobArgumentsError, match="2014-01-01 is due then, which is no partition of m"):
+        after.due_partition()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"partition": None}, "partition is wrong: it is missing, and so is scheduled_at"),
+        (TICK | {"partition": "2013-02-02"}, "scheduled_at is wrong: the partition is named already"),
+        (TICK | {"schedule": None}, "schedule is wrong: it belongs to scheduled_at"),
+        ({"schedule": "ended:2013-01-01"}, "schedule is wrong: it belongs to scheduled_at"),
+        (TICK | {"scheduled_at": "2013-02-03"}, "scheduled_at"),
+        (TICK | {"schedule": "next:2013-01-01"}, "schedule"),
+        ({"run_id": "r", "batch_id": BATCH}, "run_id is wrong: batch_id, attempt and features_prefix follow"),
+        ({"run_id": "r", "attempt": 2}, "run_id"),
+        ({"run_id": "r", "features_prefix": "features/m/run=1/"}, "run_id"),
+    ],
+)
+def test_arguments_that_contradict_one_another_are_refused(changes: dict[str, str], told: str) -> None:
+    """One partition, named or due, and one intent: what says two things says none."""
+    with pytest.raises(JobArgumentsError, match=told):
+        replace(SCORE, **changes)
+
+
+def test_a_tick_makes_one_partition_due() -> None:
+    """Features of several partitions are asked for by name."""
+    named = FeatureArguments(
+        model="m", partition="2013-02-01", bucket="mlpipe-data", history_days=1, run_id="r", code_version="a"
+    )
+    assert replace(named, **TICK).due_partition() == "2013-02-02"
+    with pytest.raises(JobArgumentsError, match="last_partition"):
+        replace(named, **TICK, last_partition="2013-02-03")
+
+
 def test_what_is_left_out_takes_its_default() -> None:
     """Optional arguments are not passed when None, and defaults hold on the other side."""
     arguments = SCORE.glue_arguments()

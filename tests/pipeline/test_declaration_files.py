@@ -93,7 +93,11 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
             "  cleaning: [{column: score, rename: points}]\n  quality: {drift: {columns: [{column: score}]}}",
             ":7 attributes.quality: quality names score, which is none of the columns",
         ),
-        ("  history_days: 2", "  produced_by: sagemaker\n  schedule: {}", ":7 attributes.schedule: "),
+        (
+            "  history_days: 2",
+            "  produced_by: sagemaker\n  schedule: {cron: 0 6 13 * 5}",
+            ":7 attributes.schedule.cron: EventBridge Scheduler cannot keep the cron schedule '0 6 13 * 5'",
+        ),
         ("  description: A number for each thing.\n", "", ":3 attributes.description: Field required"),
     ],
 )

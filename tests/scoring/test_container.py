@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import dagster_pipes
 import pytest
 
+from prediction_contract.batch import Partition
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.job_arguments import ScoreArguments
+from sagemaker_scripts.batch_attempt import BatchAttempt, TooManyAttemptsError, attempt_of
 from sagemaker_scripts.container import Container, JobSetupError, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.object_store import ObjectStore
-from sagemaker_scripts.score_batch import batch_of
 from tests.fakes.memory_s3 import MemoryS3
 
 if TYPE_CHECKING:
@@ -55,27 +57,66 @@ def arguments(**changes: Any) -> ScoreArguments:
     )
 
 
+def taken(root: Path, store: ObjectStore | None = None, **changes: Any) -> BatchAttempt:
+    """Return what the container's job is to score."""
+    bucket = store or ObjectStore(MemoryS3(), "mlpipe-data")
+    return attempt_of(arguments(**changes), Container(root).processing_job(), bucket)
+
+
+def rename_job(root: Path, name: str) -> None:
+    """Make the container that of another job."""
+    (root / "config/processingjobconfig.json").write_text(json.dumps({"ProcessingJobArn": f"{ARN}-{name}"}))
+
+
 def test_a_job_mints_the_same_batch_in_each_of_its_processes(root: Path) -> None:
     """Its ARN and the moment of its configuration make the batch id; a passed one counts before it."""
-    minted = {batch_of(arguments(), Container(root).processing_job()) for _ in range(2)}
+    minted = {taken(root).batch_id for _ in range(2)}
     assert len(minted) == 1
     passed = "20130201T060000Z-0123abcd"
-    assert batch_of(arguments(batch_id=passed), Container(root).processing_job()) == passed
-    other = {"ProcessingJobArn": f"{ARN}-other"}
-    (root / "config/processingjobconfig.json").write_text(json.dumps(other))
-    assert batch_of(arguments(), Container(root).processing_job()) not in minted
+    assert taken(root, batch_id=passed, attempt=3) == BatchAttempt(Partition("2013-02-01"), passed, 3, None)
+    rename_job(root, "other")
+    assert taken(root).batch_id not in minted
+
+
+def test_jobs_of_one_run_are_attempts_at_one_batch(root: Path) -> None:
+    """A step that is repeated, by a job of another name and a later moment, makes no second batch."""
+    store = ObjectStore(MemoryS3(), "mlpipe-data")
+    tick = {"partition": None, "scheduled_at": "2013-02-02T01:00:00Z", "schedule": "ended:2013-01-01"}
+    attempts = []
+    for number in range(3):
+        rename_job(root, str(number))
+        moment = 1_700_000_000 + 60 * number
+        os.utime(root / "config/processingjobconfig.json", (moment, moment))
+        attempts.append(taken(root, store, run_id="abc123", **tick))
+    assert {each.batch_id[:16] for each in attempts} == {"20231114T221320Z"}
+    assert len({each.batch_id for each in attempts}) == 1
+    assert [each.attempt for each in attempts] == [1, 2, 3]
+    assert {each.partition for each in attempts} == {"2013-02-01"}
+    assert {each.features_prefix for each in attempts} == {"features/m/dt=2013-02-01/run=abc123/"}
+    other = taken(root, store, run_id="def456", **tick)
+    assert other.attempt == 1
+    assert other.batch_id != attempts[0].batch_id
+
+
+def test_a_run_ends_its_attempts_at_last(root: Path) -> None:
+    """What fails again and again is not helped by starting it again."""
+    store = ObjectStore(MemoryS3(), "mlpipe-data")
+    assert [taken(root, store, run_id="abc123").attempt for _ in range(50)] == list(range(1, 51))
+    with pytest.raises(TooManyAttemptsError, match="Run abc123 has had 50 attempts"):
+        taken(root, store, run_id="abc123")
 
 
 def test_outside_of_a_job_a_batch_must_be_passed(tmp_path: Path) -> None:
     """A person at a shell is told so."""
     assert Container(tmp_path).processing_job() is None
-    with pytest.raises(JobArgumentsError, match="Pass --batch_id"):
-        batch_of(arguments(), None)
+    for run_id in (None, "abc123"):
+        with pytest.raises(JobArgumentsError, match="Pass --batch_id"):
+            taken(tmp_path, run_id=run_id)
     (tmp_path / "config").mkdir()
     (tmp_path / "config/processingjobconfig.json").write_text("{}")
     (tmp_path / "config/resourceconfig.json").write_text('{"hosts": ["algo-1"]}')
     with pytest.raises(JobSetupError, match="Pass --batch_id"):
-        batch_of(arguments(), Container(tmp_path).processing_job())
+        taken(tmp_path)
 
 
 def test_several_instances_are_refused(root: Path) -> None:

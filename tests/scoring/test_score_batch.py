@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
+from prediction_contract.batch import Partition
 from prediction_contract.job_arguments import ScoreArguments
 from prediction_contract.manifest import Manifest, Producer
 from prediction_contract.s3_layout import done_key
 from sagemaker_scripts import score_batch
+from sagemaker_scripts.batch_attempt import BatchAttempt
 from sagemaker_scripts.container import run_script
 from sagemaker_scripts.delta_commit import AttemptSupersededError, CommittedFiles
 from sagemaker_scripts.feature_store import write_feature_set
@@ -108,9 +110,9 @@ def scored(
         schema_key="code/m.json",
         registry_table="registry",
         code_version="v",
-        attempt=attempt,
     )
-    return score(arguments, batch_id, store, lambda *_: None, Producer())
+    batch = BatchAttempt(Partition(partition), batch_id, attempt, None)
+    return score(arguments, batch, store, lambda *_: None, Producer())
 
 
 def of_another_attempt(store: ObjectStore) -> Manifest:

@@ -1,0 +1,147 @@
+"""Tests of which partition a tick scores, and of cron schedules as EventBridge takes them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prediction_contract.batch import Partition
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.partition_schedule import DUE_PARTITIONS, USUAL_CRONS, PartitionSchedule
+from prediction_contract.scheduler_cron import scheduler_cron
+
+
+@pytest.mark.parametrize(
+    ("schedule", "moment", "due"),
+    [
+        ("ended:2013-01-01", "2013-02-03T01:00:00+00:00", "2013-02-02"),
+        ("current:2013-01-01", "2013-02-03T01:00:00+00:00", "2013-02-03"),
+        ("ended:2013-01-01", "2013-03-01T00:00:00+00:00", "2013-02-28"),
+        ("ended:2013-01-01", "2013-02-28T23:59:59+00:00", "2013-02-27"),
+        ("ended:2013-01-01T00", "2013-02-03T00:10:00+00:00", "2013-02-02T23"),
+        ("current:2013-01-01T00", "2013-02-03T05:10:00+00:00", "2013-02-03T05"),
+        # Midnight in Berlin is still the day before in UTC.
+        ("ended:2013-01-01", "2013-02-03T00:30:00+01:00", "2013-02-01"),
+    ],
+)
+def test_the_newest_partition_is_due(schedule: str, moment: str, due: str) -> None:
+    """It is the one that ended last before the tick, or the one that the tick lies in, in UTC."""
+    assert PartitionSchedule.parse(schedule).due_partition(datetime.fromisoformat(moment)) == due
+
+
+@given(
+    st.sampled_from(DUE_PARTITIONS),
+    st.integers(0, 500_000_000),
+    st.integers(-14, 14),
+    st.booleans(),
+)
+def test_a_due_partition_has_begun_and_is_the_last(
+    due: str, seconds: int, offset: int, is_hourly: bool
+) -> None:
+    """Whatever the zone, what is due lies at the tick or ends there at the latest, and none lies between."""
+    moment = datetime(2013, 1, 2, tzinfo=timezone(timedelta(hours=offset))) + timedelta(seconds=seconds)
+    schedule = PartitionSchedule(due, Partition("2013-01-01T00" if is_hourly else "2013-01-01"))
+    width = timedelta(hours=1) if is_hourly else timedelta(days=1)
+    begins = schedule.due_partition(moment).start + (width if due == "ended" else timedelta(0))
+    assert begins <= moment < begins + width
+
+
+@given(st.sampled_from(DUE_PARTITIONS), st.dates(), st.none() | st.integers(1, 900), st.booleans())
+def test_a_schedule_survives_as_text(due: str, start: object, days: int | None, is_hourly: bool) -> None:
+    """One job argument holds it whole."""
+    first = Partition(f"{start}T05" if is_hourly else str(start))
+    end = None
+    if days is not None:
+        try:
+            end = first.earlier(-days)
+        except InvalidNameError:
+            return
+    schedule = PartitionSchedule(due, first, end)
+    assert PartitionSchedule.parse(str(schedule)) == schedule
+
+
+def test_partitions_end_where_they_are_declared_to() -> None:
+    """The end itself is none, and an hour is none of days."""
+    schedule = PartitionSchedule.parse("ended:2013-01-01:2014-01-01")
+    found = [
+        schedule.has(Partition(text))
+        for text in ("2012-12-31", "2013-01-01", "2013-12-31", "2014-01-01", "2013-02-01T05")
+    ]
+    assert found == [False, True, True, False, False]
+    assert PartitionSchedule.parse("ended:2013-01-01").has(Partition("2030-01-01"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2013-01-01",
+        "next:2013-01-01",
+        "ended:yesterday",
+        "ended:2013-02-30",
+        "ended:2013-01-01:",
+        "ended:2013-01-02:2013-01-02",
+        "ended:2013-01-01:2014-01-01T00",
+    ],
+)
+def test_what_is_no_schedule_is_refused(text: str) -> None:
+    """An unknown word, or an end that is none, would score another partition."""
+    with pytest.raises(InvalidNameError):
+        PartitionSchedule.parse(text)
+
+
+def test_a_tick_without_a_zone_is_refused() -> None:
+    """Nobody could know which day it lies in."""
+    naive = datetime(2013, 2, 3)  # noqa: DTZ001  # what the test is about
+    with pytest.raises(InvalidNameError, match="no time zone"):
+        PartitionSchedule("ended", Partition("2013-01-01")).due_partition(naive)
+
+
+@pytest.mark.parametrize(
+    ("cron", "expression"),
+    [
+        (USUAL_CRONS["daily"], "cron(0 1 * * ? *)"),
+        (USUAL_CRONS["hourly"], "cron(10 * * * ? *)"),
+        ("*/20 6-8 1,15 */6 *", "cron(0,20,40 6,7,8 1,15 1,7 ? *)"),
+        # Cron counts from Sunday as 0 or 7, EventBridge from Sunday as 1.
+        ("30 5 * * 1-5", "cron(30 5 ? * 2,3,4,5,6 *)"),
+        ("30 5 * * sun,SAT", "cron(30 5 ? * 1,7 *)"),
+        ("30 5 * * 0,7", "cron(30 5 ? * 1 *)"),
+        ("30 5 * * 5-7", "cron(30 5 ? * 1,6,7 *)"),
+        ("0 0 1 jan-mar *", "cron(0 0 1 1,2,3 ? *)"),
+        ("5/30 0 1 1 *", "cron(5,35 0 1 1 ? *)"),
+        ("0 0 * * */2", "cron(0 0 ? * 1,3,5,7 *)"),
+    ],
+)
+def test_a_cron_schedule_becomes_eventbridge_s(cron: str, expression: str) -> None:
+    """The ticks are the same: weekdays are numbered anew, and steps written out."""
+    assert scheduler_cron(cron) == expression
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "",
+        "@daily",
+        "0 1 * *",
+        "0 1 * * * *",
+        "60 1 * * *",
+        "0 24 * * *",
+        "0 1 0 * *",
+        "0 1 * 13 *",
+        "0 1 * * 8",
+        "0 1 L * *",
+        "0 1 * * 1#2",
+        "*/0 1 * * *",
+        "8-6 1 * * *",
+        "0 1 13 * 5",
+        "0 1 * * frid",
+    ],
+)
+def test_a_cron_schedule_that_eventbridge_cannot_keep_is_refused(cron: str) -> None:
+    """Days of the month and of the week together mean either to cron, and both to nobody else."""
+    with pytest.raises(InvalidNameError, match="cannot keep the cron schedule"):
+        scheduler_cron(cron)
