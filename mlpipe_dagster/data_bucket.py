@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -33,10 +34,11 @@ _MOST_DELETED = 1000
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object's key and its size in bytes."""
+    """An object's key, its size in bytes, and when it was put."""
 
     key: str
     size: int
+    put_at: datetime
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -145,7 +147,7 @@ class DataBucket:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         for page in pages:
             for item in page.get("Contents", ()):
-                yield StoredObject(item["Key"], item["Size"])
+                yield StoredObject(item["Key"], item["Size"], item["LastModified"])
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are gone already count as deleted.

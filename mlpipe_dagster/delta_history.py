@@ -6,12 +6,16 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from prediction_contract.batch import BatchId
 from prediction_contract.delta_table import BATCH_COLUMN
 from prediction_contract.errors import ContractError
 from prediction_contract.s3_layout import delta_table_prefix
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 _LONGEST_PAUSE = 4.0
 
@@ -57,7 +61,6 @@ class DeltaHistory:
         Raises:
             DeltaRemovalError: Others committed first until the patience ended.
         """
-        from deltalake import DeltaTable  # noqa: PLC0415
         from deltalake.exceptions import CommitFailedError  # noqa: PLC0415
 
         if not batch_ids:
@@ -66,8 +69,7 @@ class DeltaHistory:
         deadline, pause = time.monotonic() + self._patience_seconds, 0.1
         while True:
             try:
-                table = DeltaTable(self._uri, storage_options=dict(self._options()))
-                return int(table.delete(f"{BATCH_COLUMN} IN ({named})")["num_removed_files"])
+                return int(self._table().delete(f"{BATCH_COLUMN} IN ({named})")["num_removed_files"])
             except CommitFailedError as error:
                 if time.monotonic() + pause > deadline:
                     raise DeltaRemovalError(
@@ -84,9 +86,25 @@ class DeltaHistory:
         As Delta's VACUUM would find them; it would delete those too which a batch that is not retired names,
         because of two attempts at a batch the later commit removes the earlier one's files.
         """
+        return self._removed(self._table(), longer_than)
+
+    def known_files(self) -> set[str]:
+        """Return the data files that the table has, or has had and still remembers.
+
+        A file in its folder that is none of them was written by an attempt that died before its commit, or
+        left the table so long ago that the log has forgotten it.
+        """
+        table = self._table()
+        present = table.get_add_actions(flatten=True)["path"].to_pylist()
+        return {unquote(path) for path in present} | self._removed(table, timedelta(0))
+
+    def _table(self) -> DeltaTable:
         from deltalake import DeltaTable  # noqa: PLC0415
 
-        table = DeltaTable(self._uri, storage_options=dict(self._options()))
+        return DeltaTable(self._uri, storage_options=dict(self._options()))
+
+    @staticmethod
+    def _removed(table: DeltaTable, longer_than: timedelta) -> set[str]:
         hours = int(longer_than / timedelta(hours=1))
         files = table.vacuum(retention_hours=hours, dry_run=True, enforce_retention_duration=False)
         return {unquote(path) for path in files}

@@ -195,10 +195,17 @@ class RetentionSweep:
         return gone
 
     def _vacuum(self, swept: Swept) -> None:
-        """Delete the files that left the table long ago, but for those that a batch still names."""
+        """Delete files that left the table long ago or never came into it, but for those that a batch names.
+
+        What the table does not know is looked at before the table is, so a file that is committed meanwhile
+        counts as known.
+        """
+        root, old = delta_table_prefix(self.model), self.clock() - self.vacuum_after
+        files = {item.key.removeprefix(root): item for item in self.bucket.below(root)}
+        unknown = {name for name, item in files.items() if _is_data(name) and item.put_at < old}
+        unknown -= self.delta.known_files()
         removed = self.delta.removed_files(longer_than=self.vacuum_after)
-        root = delta_table_prefix(self.model)
-        doomed = [item for item in self.bucket.below(root) if item.key.removeprefix(root) in removed]
+        doomed = files.keys() & (removed | unknown)
         if not doomed:
             return
         try:
@@ -206,10 +213,10 @@ class RetentionSweep:
         except ContractError as error:
             swept.not_vacuumed = str(error)
             return
-        doomed = [item for item in doomed if item.key.removeprefix(root) not in named]
-        self.bucket.delete(item.key for item in doomed)
-        swept.vacuumed_files = len(doomed)
-        swept.vacuumed_bytes = sum(item.size for item in doomed)
+        vacuumed = [files[name] for name in sorted(doomed - named)]
+        self.bucket.delete(item.key for item in vacuumed)
+        swept.vacuumed_files = len(vacuumed)
+        swept.vacuumed_bytes = sum(item.size for item in vacuumed)
 
     def _named_files(self) -> set[str]:
         """Return the Delta files of every batch that is not retired.
@@ -224,6 +231,11 @@ class RetentionSweep:
             if record.load_state != LoadState.RETIRED and record.checksum:
                 named.update(registered_manifest(self.bucket, record).delta.files)
         return named
+
+
+def _is_data(name: str) -> bool:
+    """Whether a file below a Delta table's folder is of its data; what begins with `_` is of its log."""
+    return name.endswith(".parquet") and not name.startswith("_")
 
 
 def asks_for_a_sweep(records: Sequence[BatchRecord], home: LivePointer | None, *, now: datetime) -> bool:

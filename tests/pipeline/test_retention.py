@@ -91,6 +91,21 @@ def test_a_file_that_a_kept_batch_names_is_not_vacuumed(swept: SweptModel) -> No
     assert (swept.holds(live), swept.holds(previous)) == (WHOLE, WHOLE)
 
 
+def test_a_file_that_was_never_committed_is_vacuumed(swept: SweptModel) -> None:
+    """An attempt that died before its commit has left a file that no version of the table knows."""
+    first, *_ = swept.released(3)
+    bucket = swept.platform.bucket
+    orphan = f"predictions/{swept.name}/delta/part-00001-of-an-attempt-that-died.parquet"
+    bucket.put(orphan, b"PAR1")
+    kept = swept.sweep(clock=now, vacuum_after=timedelta(days=7))
+    assert (kept.vacuumed_files, bucket.look(orphan) is None) == (0, False)
+    done = swept.sweep(vacuum_after=timedelta(days=7))
+    # The first batch's file has only now left the table.
+    assert (done.vacuumed_files, done.vacuumed_bytes) == (1, 4)
+    assert bucket.look(orphan) is None
+    assert swept.holds(first).delta_files == 1
+
+
 def test_without_a_manifest_no_file_is_vacuumed(swept: SweptModel) -> None:
     """Nobody knows which files a batch names whose done file is gone: all stay, and that is told."""
     first, _, live = swept.released(3)
