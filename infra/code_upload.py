@@ -1,8 +1,9 @@
-"""Put the jobs' code where Glue and SageMaker read it; what is there already is left alone.
+"""Put the jobs' code where Glue and SageMaker read it, and schemas of models that SageMaker itself scores.
 
     python -m infra.code_upload prod
 
-A deployment does so by hand once its bucket is there: SageMaker reads files, which no stack uploads.
+What is there already is left alone. A deployment does so by hand once its bucket is there: SageMaker reads
+files, which no stack uploads. Of models that Dagster scores, Dagster itself writes the schema.
 """
 
 from __future__ import annotations
@@ -16,10 +17,16 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.model_declarations import DEFS, model_declarations
 from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
+from infra.scoring_pipeline import published_schema
 from infra.settings import STAGES
+from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infra.model_declarations import DeclaredModel
     from prediction_contract.resource_names import Deployment
 
 
@@ -76,6 +83,21 @@ def upload_code(s3: Any, deployment: Deployment, out_dir: Path) -> UploadedCode:
     return uploaded
 
 
+def upload_schemas(s3: Any, deployment: Deployment, models: Iterable[DeclaredModel]) -> tuple[str, ...]:
+    """Upload the schemas of the models that SageMaker itself scores, named by their content; return the keys.
+
+    Raises:
+        botocore.exceptions.ClientError: S3 refuses.
+    """
+    keys = []
+    for model in models:
+        if model.scoring is not None:
+            key, content = published_schema(model.name, model.scoring)
+            s3.put_object(Bucket=deployment.data_bucket, Key=key, Body=content)
+            keys.append(key)
+    return tuple(keys)
+
+
 def _exists(s3: Any, bucket: str, key: str) -> bool:
     try:
         s3.head_object(Bucket=bucket, Key=key)
@@ -91,14 +113,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.code_upload", description=__doc__)
     parser.add_argument("stage", choices=sorted(STAGES))
     parser.add_argument("--out", type=Path, default=PACKAGES, help="output folder")
+    parser.add_argument("--defs", type=Path, default=DEFS, help="folder of the models' declarations")
     options = parser.parse_args(arguments)
     deployment = STAGES[options.stage].deployment()
     try:
-        uploaded = upload_code(boto3.client("s3", region_name=deployment.home), deployment, options.out)
-    except (PackagingError, ClientError, BotoCoreError) as error:
+        models = model_declarations(options.defs)
+        s3 = boto3.client("s3", region_name=deployment.home)
+        uploaded = upload_code(s3, deployment, options.out)
+        schemas = upload_schemas(s3, deployment, models)
+    except (PackagingError, ContractError, ClientError, BotoCoreError) as error:
         sys.stderr.write(f"The code of {options.stage} is not in {deployment.data_bucket}: {error}\n")
         return 1
-    for key in dataclasses.astuple(uploaded):
+    for key in (*dataclasses.astuple(uploaded), *schemas):
         sys.stdout.write(f"s3://{deployment.data_bucket}/{key}\n")
     return 0
 

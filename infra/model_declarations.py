@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from infra.scheduled_scoring import ScheduledScoring, scheduled_scoring
 from prediction_contract.resource_names import require_model_name
 
 DEFS = Path(__file__).resolve().parents[1] / "mlpipe_dagster" / "defs"
@@ -21,10 +22,12 @@ class DeclaredModel:
     Attributes:
         name: The folder's.
         produced_by: `dagster` or `sagemaker`.
+        scoring: How SageMaker scores it by itself, if it does.
     """
 
     name: str
     produced_by: str = _DEFAULT_PRODUCER
+    scoring: ScheduledScoring | None = None
 
 
 def declared_models(defs: Path = DEFS) -> tuple[str, ...]:
@@ -41,11 +44,14 @@ def model_declarations(defs: Path = DEFS) -> tuple[DeclaredModel, ...]:
 
     Raises:
         InvalidNameError: A folder's name is no model name.
-        yaml.YAMLError: A file is no YAML; `make check` tells where.
+        ContractError: What SageMaker is to do by a file is wrong; `make check` tells where.
+        yaml.YAMLError: A file is no YAML.
     """
     found = []
     for name in declared_models(defs):
         document: Any = yaml.safe_load((defs / name / "defs.yaml").read_text(encoding="utf-8"))
         attributes = document.get("attributes") or {}
-        found.append(DeclaredModel(name, str(attributes.get("produced_by", _DEFAULT_PRODUCER))))
+        producer = str(attributes.get("produced_by", _DEFAULT_PRODUCER))
+        scoring = scheduled_scoring(attributes) if producer == "sagemaker" else None
+        found.append(DeclaredModel(name, producer, scoring))
     return tuple(found)

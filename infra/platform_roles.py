@@ -92,6 +92,30 @@ def scoring_schedule_role(deployment: Deployment) -> RoleDefinition:
                 ["sagemaker:StartPipelineExecution"],
                 [deployment.scoring_pipelines_arn_pattern],
             ),
+            allow("KeepWhatDidNotStart", ["sqs:SendMessage"], [deployment.dead_letter_queue_arn]),
+        ),
+    )
+
+
+def scoring_pipeline_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role by which such a pipeline starts its jobs, which have the role of all SageMaker jobs."""
+    return RoleDefinition(
+        deployment.scoring_pipeline_role,
+        "sagemaker.amazonaws.com",
+        deployment.account_id,
+        (
+            allow(
+                "RunScoringJobs",
+                [f"sagemaker:{verb}ProcessingJob" for verb in ("Create", "Describe", "Stop")]
+                + ["sagemaker:AddTags"],
+                [deployment.scoring_jobs_arn_pattern],
+            ),
+            allow(
+                "PassSageMakerRole",
+                ["iam:PassRole"],
+                [deployment.role_arn(deployment.sagemaker_role)],
+                StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
+            ),
         ),
     )
 
@@ -103,6 +127,7 @@ def platform_roles(deployment: Deployment) -> tuple[RoleDefinition, ...]:
         dagster_execution_role(deployment),
         api_deployment_role(deployment),
         scoring_schedule_role(deployment),
+        scoring_pipeline_role(deployment),
     )
 
 

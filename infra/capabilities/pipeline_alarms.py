@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import aws_cdk as cdk
 
+    from infra.model_declarations import DeclaredModel
     from infra.settings import StageSettings
     from prediction_contract.resource_names import Deployment
 
@@ -24,12 +25,15 @@ FAILED_STATES = ("FAILED", "TIMEOUT", "ERROR", "EXPIRED")
 
 
 def add_pipeline_alarms(
-    stack: cdk.Stack, settings: StageSettings, models: Iterable[str], topic_arn: str
+    stack: cdk.Stack, settings: StageSettings, models: Iterable[DeclaredModel], topic_arn: str
 ) -> None:
-    """Add the alarms, and the rule that tells of every load that ends badly."""
+    """Add the alarms, and the rules that tell of each load, or scoring by SageMaker, that ends badly."""
     deployment = settings.deployment()
+    declared = list(models)
     rule = _failed_loads(stack, deployment, topic_arn)
-    pointers = [_pointer(settings, deployment, model) for model in models]
+    if scored := [model.name for model in declared if model.scoring is not None]:
+        _failed_scorings(stack, deployment, scored, topic_arn)
+    pointers = [_pointer(settings, deployment, model.name) for model in declared]
     for alarm in (*_notices(deployment), _loads(rule), *pointers):
         add_alarm(stack, deployment, alarm, topic_arn)
 
@@ -49,6 +53,25 @@ def _failed_loads(stack: cdk.Stack, deployment: Deployment, topic_arn: str) -> s
         targets=[events.CfnRule.TargetProperty(id="alarm-topic", arn=topic_arn)],
     )
     return name
+
+
+def _failed_scorings(stack: cdk.Stack, deployment: Deployment, models: list[str], topic_arn: str) -> None:
+    """Tell of what Dagster does not see: an execution that failed before there was a done file."""
+    events.CfnRule(
+        stack,
+        "FailedScorings",
+        name=deployment.alarm("failed-scorings"),
+        description="Tells of scoring by SageMaker itself that ended badly",
+        event_pattern={
+            "source": ["aws.sagemaker"],
+            "detail-type": ["SageMaker Model Building Pipeline Execution Status Change"],
+            "detail": {
+                "pipelineArn": [deployment.scoring_pipeline_arn(model) for model in models],
+                "currentPipelineExecutionStatus": ["Failed"],
+            },
+        },
+        targets=[events.CfnRule.TargetProperty(id="alarm-topic", arn=topic_arn)],
+    )
 
 
 def _notices(deployment: Deployment) -> tuple[Alarm, ...]:

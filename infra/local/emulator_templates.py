@@ -26,6 +26,7 @@ UNSUPPORTED = frozenset(
         "AWS::EC2::SecurityGroupIngress",
         "AWS::Route53::HealthCheck",
         "AWS::SageMaker::ModelPackageGroup",
+        "AWS::SageMaker::Pipeline",
         "AWS::WAFv2::LoggingConfiguration",
         "AWS::WAFv2::WebACLAssociation",
     }

@@ -1,4 +1,4 @@
-"""The stack of what SageMaker needs: its jobs' role and image repository, a package group for each model."""
+"""The stack of what SageMaker needs: roles, image repository, package groups, its own scoring schedules."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from aws_cdk import aws_sagemaker as sagemaker
 
 from infra.capabilities.image_repository import add_repository
 from infra.capabilities.roles import add_role
+from infra.capabilities.scoring_schedule import add_scoring_schedule
+from infra.packaging import build_sagemaker_code
+from infra.platform_roles import scoring_pipeline_role, scoring_schedule_role
 from infra.role_definitions import sagemaker_role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
+    from aws_cdk import aws_iam as iam
     from constructs import Construct
 
     from infra.model_declarations import DeclaredModel
+    from infra.scheduled_scoring import ScheduledScoring
     from infra.settings import StageSettings
+    from prediction_contract.resource_names import Deployment
 
 
 class MlStack(cdk.Stack):
@@ -30,12 +37,21 @@ class MlStack(cdk.Stack):
         *,
         settings: StageSettings,
         models: Iterable[DeclaredModel],
+        packages: Path,
         **options: Any,
     ) -> None:
         super().__init__(scope, construct_id, **options)
         deployment = settings.deployment()
         add_role(self, "JobRole", deployment, sagemaker_role(deployment))
+        roles = [
+            add_role(self, construct_id, deployment, role(deployment))
+            for construct_id, role in (
+                ("PipelineRole", scoring_pipeline_role),
+                ("ScheduleRole", scoring_schedule_role),
+            )
+        ]
         add_repository(self, "JobImageRepository", deployment.job_image_repository)
+        scored_here = {}
         for model in models:
             group = sagemaker.CfnModelPackageGroup(
                 self,
@@ -44,3 +60,24 @@ class MlStack(cdk.Stack):
                 model_package_group_description=f"Trained models of {model.name}",
             )
             group.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+            if model.scoring is not None:
+                scored_here[model.name] = model.scoring
+        if scored_here:
+            self._schedule(deployment, scored_here, packages, roles)
+
+    def _schedule(
+        self,
+        deployment: Deployment,
+        models: Mapping[str, ScheduledScoring],
+        packages: Path,
+        roles: list[iam.CfnRole],
+    ) -> None:
+        """Add pipeline and schedule of each model that SageMaker itself scores."""
+        image = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
+        digest = build_sagemaker_code(packages).archive.sha256
+        for model, scoring in models.items():
+            pipeline = add_scoring_schedule(
+                self, deployment, model, scoring, code_digest=digest, image_uri=image.value_as_string
+            )
+            # Both assume their role as soon as they are there.
+            pipeline.node.add_dependency(*roles)

@@ -40,9 +40,9 @@ class ObservabilityStack(cdk.Stack):
         topic_arn = deployment.alarm_topic_arn
         services = ("cloudwatch.amazonaws.com", "events.amazonaws.com", "budgets.amazonaws.com")
         policy = add_topic(self, settings, deployment.alarm_topic, topic_arn, *services)
-        names = [model.name for model in models]
-        add_pipeline_alarms(self, settings, names, topic_arn)
-        add_dashboard(self, settings, names)
+        declared = list(models)
+        add_pipeline_alarms(self, settings, declared, topic_arn)
+        add_dashboard(self, settings, [model.name for model in declared])
         self._budget(settings, deployment, policy)
 
     def _budget(self, settings: StageSettings, deployment: Deployment, policy: cdk.CfnResource) -> None:

@@ -45,6 +45,15 @@ class JobNames(Place):
         """Return the SageMaker pipeline of a model that SageMaker itself scores."""
         return self.model_package_group(model)
 
+    def scoring_pipeline_arn(self, model: str) -> str:
+        """Return the ARN of that pipeline."""
+        return self._arn("sagemaker", f"pipeline/{self.scoring_pipeline(model)}")
+
+    @property
+    def scoring_jobs_arn_pattern(self) -> str:
+        """What matches the ARN of every job that a pipeline's step starts: SageMaker names them so."""
+        return self._arn("sagemaker", "processing-job/pipelines-*")
+
     @property
     def scoring_pipelines_arn_pattern(self) -> str:
         """What matches the ARN of every such pipeline."""

@@ -57,6 +57,11 @@ class RoleNames(Place):
         return self._name("scoring-schedule")
 
     @property
+    def scoring_pipeline_role(self) -> str:
+        """The role by which a pipeline of SageMaker's own scoring starts its jobs."""
+        return self._name("scoring-pipeline")
+
+    @property
     def snowflake_access_role(self) -> str:
         """The role that Snowflake itself assumes to read the data bucket."""
         return self._name("snowflake-access")
@@ -79,6 +84,7 @@ class RoleNames(Place):
             self.dagster_execution_role,
             self.api_deployment_role,
             self.scoring_schedule_role,
+            self.scoring_pipeline_role,
         )
 
     def role_arn(self, role: str) -> str:

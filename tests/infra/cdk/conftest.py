@@ -15,6 +15,7 @@ import pytest
 from infra.packaging import PACKAGES, build_api_archive
 from infra.settings import STAGES
 from tests.infra.cdk.templates import Templates
+from tests.infra.sagemaker_models import write_models
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,14 +40,22 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     return Templates(folder, json.loads(measured.read_text()))
 
 
-def _synthesise(folder: Path) -> float:
+@pytest.fixture(scope="session")
+def scored_by_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """Return the templates of `prod` with the models of `sagemaker_models`, which SageMaker itself scores."""
+    folder = tmp_path_factory.mktemp("sagemaker")
+    defs = write_models(folder / "defs")
+    return Templates(folder / "cdk", _synthesise(folder / "cdk", "prod", "--defs", str(defs)))
+
+
+def _synthesise(folder: Path, *arguments: str) -> float:
     assert CDK_PYTHON.exists(), "There is no .venv-cdk. Run `make .venv-cdk/.installed`."
     # The function's packages come from the registry once; without them there is nothing to synthesise from.
     for stage in STAGES.values():
         build_api_archive(PACKAGES, platform=stage.api.architecture)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [str(CDK_PYTHON), "-m", "infra.app", "--out", str(folder)],
+        [str(CDK_PYTHON), "-m", "infra.app", "--out", str(folder), *arguments],
         cwd=ROOT,
         env=_offline(os.environ),
         capture_output=True,

@@ -108,7 +108,6 @@ def test_roles_are_those_of_the_definitions(templates: Templates, stage: str) ->
             written[name] = role
     deployments = [settings.deployment(region.name) for region in settings.regions]
     defined = {role.name: role for each in deployments for role in role_definitions.all_roles(each)}
-    defined.pop(settings.deployment().scoring_schedule_role)
     away = role_definitions.all_roles(deployments[0])
     defined |= {role.name: role for role in away if role.name in defined}
     assert set(written) - {settings.deployment().snowflake_access_role} == set(defined)
@@ -134,6 +133,11 @@ def test_roles_are_passed_to_one_service_only(templates: Templates, stage: str) 
                     passed[name] = (statement["Resource"], statement["Condition"])
     assert passed == {
         deployment.dagster_run_role: (
+            [deployment.role_arn(deployment.sagemaker_role)],
+            {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        ),
+        # The jobs of a pipeline have the role of all SageMaker jobs.
+        deployment.scoring_pipeline_role: (
             [deployment.role_arn(deployment.sagemaker_role)],
             {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
         ),

@@ -1,0 +1,79 @@
+"""Models that SageMaker itself scores, and executions of their pipelines as SageMaker would fill them in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infra.model_declarations import DEFS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# A shipped model, daily and running, and one that says as little as it can, or all that there is to say.
+DAILY, LEAST, HOURLY = "flight_delay", "least_things", "hourly_things"
+_HEAD = "type: mlpipe_dagster.components.prediction_pipeline.PredictionPipeline\n\nattributes:\n"
+_LEAST = """
+  description: A number for each thing.
+  produced_by: sagemaker
+  partitions: {start: 2013-01-01}
+  columns:
+    - {name: entity_id, type: string, nullable: false, key: true}
+    - {name: score, type: "decimal(7,2)"}
+"""
+_HOURLY = """
+  description: A number for each thing.
+  produced_by: sagemaker
+  partitions: {kind: hourly, start: "2013-01-01T05", end: "2014-01-01T00"}
+  schedule: {partition: current, running: false}
+  history_days: 3
+  lookback: 0
+  processing: {instance_type: ml.c5.large, volume_gb: 7, max_runtime_seconds: 900}
+  columns:
+    - {name: entity_id, type: string, nullable: false, key: true}
+    - {name: score, type: long, nullable: false, description: Anything.}
+"""
+_SCHEDULED = '  produced_by: sagemaker\n  schedule: {cron: "30 5 * * 1-5", running: true}\n'
+
+
+def texts() -> dict[str, str]:
+    """Return the declaration of each model by its name."""
+    shipped = (DEFS / DAILY / "defs.yaml").read_text(encoding="utf-8")
+    return {
+        DAILY: shipped.replace("attributes:\n", f"attributes:\n{_SCHEDULED}"),
+        LEAST: _HEAD + _LEAST,
+        HOURLY: _HEAD + _HOURLY,
+    }
+
+
+def write_models(defs: Path) -> Path:
+    """Write a folder for each model, and return the one that holds them."""
+    for model, text in texts().items():
+        (defs / model).mkdir(parents=True)
+        (defs / model / "defs.yaml").write_text(text, encoding="utf-8")
+    return defs
+
+
+def requests(
+    definition: Mapping[str, Any], parameters: Mapping[str, str], execution_id: str
+) -> dict[str, dict[str, Any]]:
+    """Return the request of each step's job, in the order of the steps.
+
+    Args:
+        definition: A pipeline's.
+        parameters: Values by name; a definition that knows others is told so by a KeyError.
+        execution_id: Of the execution.
+    """
+    known = {parameter["Name"] for parameter in definition["Parameters"]}
+    assert known == set(parameters)
+    values = {f"Parameters.{name}": value for name, value in parameters.items()}
+    values["Execution.PipelineExecutionId"] = execution_id
+    return {step["Name"]: _filled(step["Arguments"], values) for step in definition["Steps"]}
+
+
+def _filled(document: Any, values: Mapping[str, str]) -> Any:
+    if isinstance(document, dict):
+        if set(document) == {"Get"}:
+            return values[document["Get"]]
+        return {name: _filled(value, values) for name, value in document.items()}
+    return [_filled(value, values) for value in document] if isinstance(document, list) else document
