@@ -152,14 +152,14 @@ def done_file_queue(deployment: Deployment) -> QueueDefinition:
     )
 
 
-def queue_policy_statement(deployment: Deployment) -> dict[str, Any]:
-    """Return what lets the done-file rule, and no other, send to the queue."""
+def queue_policy_statement(deployment: Deployment, queue_arn: str | None = None) -> dict[str, Any]:
+    """Return what lets the done-file rule, and no other, send to a queue; that of done files unless named."""
     return {
         "Sid": "DoneFileRuleSends",
         "Effect": "Allow",
         "Principal": {"Service": "events.amazonaws.com"},
         "Action": "sqs:SendMessage",
-        "Resource": deployment.done_file_queue_arn,
+        "Resource": queue_arn or deployment.done_file_queue_arn,
         "Condition": {"ArnEquals": {"aws:SourceArn": deployment.done_file_rule_arn}},
     }
 

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 def add_done_file_notice(stack: cdk.Stack, deployment: Deployment) -> None:
     """Add both queues and the rule."""
     dead = _queue(stack, "DeadLetters", dead_letter_queue(deployment))
-    _policy(stack, "DeadLettersPolicy", dead, tls_only_statement("sqs", deployment.dead_letter_queue_arn))
+    _policy(
+        stack,
+        "DeadLettersPolicy",
+        dead,
+        # SQS moves what was received too often by itself; the rule asks for leave, and is not heard without.
+        queue_policy_statement(deployment, deployment.dead_letter_queue_arn),
+        tls_only_statement("sqs", deployment.dead_letter_queue_arn),
+    )
     queue = _queue(stack, "DoneFiles", done_file_queue(deployment), dead)
     _policy(
         stack,

@@ -1,0 +1,159 @@
+"""Who may write to buckets, queues, topics and the key from outside: each policy, statement by statement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk.templates import AWAY, HOME, STAGES
+
+if TYPE_CHECKING:
+    from tests.infra.cdk.templates import Templates
+
+API = [(stage, region) for stage in STAGES for region in (HOME, AWAY)]
+TLS = {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def statements(properties: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a policy's statements without their names."""
+    document = properties["PolicyDocument"]
+    assert document["Version"] == "2012-10-17"
+    return [{key: value for key, value in each.items() if key != "Sid"} for each in document["Statement"]]
+
+
+def allowed(service: str, actions: str | list[str], resource: str | list[str], **condition: Any) -> Any:
+    """Return the statement that lets a service of AWS do something."""
+    found: dict[str, Any] = {
+        "Effect": "Allow",
+        "Principal": {"Service": f"{service}.amazonaws.com"},
+        "Action": actions,
+        "Resource": resource,
+    }
+    return {**found, "Condition": condition} if condition else found
+
+
+def denied(action: str, resource: str | list[str]) -> dict[str, Any]:
+    """Return the statement that refuses whatever comes without TLS, from anybody."""
+    return {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": resource, "Condition": TLS}
+
+
+def bucket_policies(templates: Templates, stage: str, stack: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the statements of a stack's bucket policies by bucket."""
+    found = templates.properties(stage, stack, "AWS::S3::BucketPolicy")
+    return {each["Bucket"]: statements(each) for each in found}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_only_the_account_decides_who_uses_the_data_key(templates: Templates, stage: str) -> None:
+    """Its policy hands the decision to the account's roles and names nobody else."""
+    (statement,) = templates.one(stage, "data", "AWS::KMS::Key")["KeyPolicy"]["Statement"]
+    root = f"arn:aws:iam::{SETTINGS[stage].account_id}:root"
+    assert (statement["Effect"], statement["Principal"]) == ("Allow", {"AWS": root})
+    assert (statement["Action"], statement["Resource"]) == ("kms:*", "*")
+    assert templates.one(stage, "data", "AWS::KMS::Alias")["TargetKeyId"] == {"Ref": "DataKey"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_logs_are_written_by_services_of_this_account_alone(templates: Templates, stage: str) -> None:
+    """S3 for the data bucket, networks for their flows; to the data bucket itself no service has a way."""
+    deployment = SETTINGS[stage].deployment()
+    data, logs = deployment.data_bucket_arn, f"arn:aws:s3:::{deployment.logs_bucket}"
+    mine = {"StringEquals": {"aws:SourceAccount": SETTINGS[stage].account_id}}
+    assert bucket_policies(templates, stage, "data") == {
+        deployment.data_bucket: [denied("s3:*", [data, f"{data}/*"])],
+        deployment.logs_bucket: [
+            denied("s3:*", [logs, f"{logs}/*"]),
+            allowed(
+                "logging.s3",
+                "s3:PutObject",
+                f"{logs}/data-bucket-access/*",
+                **mine,
+                ArnLike={"aws:SourceArn": data},
+            ),
+            allowed("delivery.logs", "s3:PutObject", f"{logs}/*", **mine),
+            allowed("delivery.logs", ["s3:GetBucketAcl", "s3:ListBucket"], logs, **mine),
+        ],
+    }
+    flows = templates.one(stage, "orchestration", "AWS::EC2::FlowLog")
+    assert flows["LogDestination"].startswith(f"{logs}/")
+    assert (flows["ResourceType"], flows["TrafficType"]) == ("VPC", "ALL")
+
+
+@pytest.mark.parametrize(("stage", "region"), API)
+def test_the_load_balancer_may_write_both_of_its_logs(templates: Templates, stage: str, region: str) -> None:
+    """Where its attributes say; without the right it would refuse to be made, so it waits for the policy."""
+    stack, deployment = f"api-{region}", SETTINGS[stage].deployment(region)
+    arn = f"arn:aws:s3:::{deployment.api_logs_bucket}"
+    (balancer,) = templates.found(stage, stack, "AWS::ElasticLoadBalancingV2::LoadBalancer").values()
+    told = {each["Key"]: each["Value"] for each in balancer["Properties"]["LoadBalancerAttributes"]}
+    kinds = ("access_logs", "connection_logs")
+    assert {told[f"{kind}.s3.bucket"] for kind in kinds} == {deployment.api_logs_bucket}
+    places = [f"{arn}/{told[f'{kind}.s3.prefix']}/AWSLogs/{deployment.account_id}/*" for kind in kinds]
+    assert bucket_policies(templates, stage, stack)[deployment.api_logs_bucket] == [
+        denied("s3:*", [arn, f"{arn}/*"]),
+        allowed("logdelivery.elasticloadbalancing", "s3:PutObject", places),
+    ]
+    assert "AccessLogsPolicy" in balancer["DependsOn"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stack", ["data", f"api-{HOME}", f"api-{AWAY}"])
+def test_no_bucket_can_ever_be_public(templates: Templates, stage: str, stack: str) -> None:
+    """Encrypted, versioned, the account's own; load balancers write with no other key than S3's."""
+    for bucket in templates.properties(stage, stack, "AWS::S3::Bucket"):
+        assert bucket["PublicAccessBlockConfiguration"] == dict.fromkeys(
+            ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
+        )
+        assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+        assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+        (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        is_data = bucket["BucketName"] == SETTINGS[stage].deployment().data_bucket
+        algorithm = rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"]
+        assert algorithm == ("aws:kms" if is_data else "AES256")
+        assert {each["Status"] for each in bucket["LifecycleConfiguration"]["Rules"]} == {"Enabled"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_only_the_done_file_rule_sends_to_the_queues(templates: Templates, stage: str) -> None:
+    """To dead letters as well: a rule without leave loses what it cannot deliver, and says nothing."""
+    deployment = SETTINGS[stage].deployment()
+    found = {
+        each["Queues"][0]["Ref"]: statements(each)
+        for each in templates.properties(stage, "data", "AWS::SQS::QueuePolicy")
+    }
+    arns = {"DoneFiles": deployment.done_file_queue_arn, "DeadLetters": deployment.dead_letter_queue_arn}
+    rule = {"ArnEquals": {"aws:SourceArn": deployment.done_file_rule_arn}}
+    assert found == {
+        name: [allowed("events", "sqs:SendMessage", arn, **rule), denied("sqs:*", [arn])]
+        for name, arn in arns.items()
+    }
+    assert templates.one(stage, "data", "AWS::Events::Rule")["Name"] == deployment.done_file_rule
+    queues = templates.properties(stage, "data", "AWS::SQS::Queue")
+    assert {each["QueueName"] for each in queues} == {arn.rpartition(":")[2] for arn in arns.values()}
+    assert all(each["SqsManagedSseEnabled"] for each in queues)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stack", ["observability", f"api-{HOME}", f"api-{AWAY}"])
+def test_only_services_of_this_account_send_alarms(templates: Templates, stage: str, stack: str) -> None:
+    """And they reach the stage's address."""
+    settings = SETTINGS[stage]
+    is_api = stack.startswith("api-")
+    deployment = settings.deployment(stack.removeprefix("api-") if is_api else None)
+    arn = deployment.api_alarm_topic_arn if is_api else deployment.alarm_topic_arn
+    services = ["cloudwatch"] if is_api else ["cloudwatch", "events", "budgets"]
+    topic = templates.one(stage, stack, "AWS::SNS::Topic")
+    assert topic["TopicName"] == arn.rpartition(":")[2]
+    policy = templates.one(stage, stack, "AWS::SNS::TopicPolicy")
+    assert policy["Topics"] == [{"Ref": "AlarmTopic"}]
+    sending, refusing = statements(policy)
+    assert sending == {
+        **allowed("", "sns:Publish", arn, StringEquals={"aws:SourceAccount": settings.account_id}),
+        "Principal": {"Service": [f"{service}.amazonaws.com" for service in services]},
+    }
+    assert refusing == denied("sns:Publish", arn)
+    subscription = templates.one(stage, stack, "AWS::SNS::Subscription")
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", settings.alarm_address)
+    assert subscription["TopicArn"] == {"Ref": "AlarmTopic"}
