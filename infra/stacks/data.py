@@ -1,4 +1,4 @@
-"""The stack that keeps: bucket, tables, queue, load job, warehouse access, token issuer, secrets."""
+"""The stack that keeps: bucket, tables, queue, load job, warehouse access, token issuer, images, secrets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import aws_cdk as cdk
 
 from infra.capabilities.data_bucket import add_data_bucket
 from infra.capabilities.done_file_notice import add_done_file_notice
+from infra.capabilities.image_repository import add_repository
 from infra.capabilities.load_job import add_load_job
 from infra.capabilities.prediction_tables import add_tables
 from infra.capabilities.token_issuer import add_token_issuer
@@ -44,6 +45,8 @@ class DataStack(cdk.Stack):
         add_load_job(self, deployment, packages)
         self._snowflake_secret = add_warehouse_access(self, settings)
         add_token_issuer(self, settings)
+        # Not beside Dagster's services, which cannot start, nor their stack be made, before an image is here.
+        add_repository(self, "DagsterImageRepository", deployment.dagster_image_repository)
 
     @property
     def snowflake_secret(self) -> str:

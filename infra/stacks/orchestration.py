@@ -11,7 +11,6 @@ from infra.capabilities.dagster_database import DATABASE, add_database
 from infra.capabilities.dagster_network import add_network
 from infra.capabilities.dagster_services import add_cluster, add_code_name, add_service, add_web_access
 from infra.capabilities.dagster_tasks import RUN_CONTAINER, add_task, tasks
-from infra.capabilities.image_repository import add_repository
 from infra.capabilities.roles import add_role
 from infra.dagster_environment import dagster_environment, secret_variables
 from infra.packaging import build_sagemaker_code
@@ -42,7 +41,6 @@ class OrchestrationStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, construct_id, **options)
         deployment = settings.deployment()
-        add_repository(self, "ImageRepository", deployment.dagster_image_repository)
         tag = cdk.CfnParameter(
             self, "DagsterImageTag", description="Tag of Dagster's image in its repository"
         )
