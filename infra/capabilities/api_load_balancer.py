@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_elasticloadbalancingv2 as balancing
 from aws_cdk import aws_lambda as lambda_
 
@@ -14,7 +15,6 @@ from infra.capabilities.logs_bucket import add_logs_bucket
 
 if TYPE_CHECKING:
     from aws_cdk import aws_certificatemanager as acm
-    from aws_cdk import aws_ec2 as ec2
 
     from infra.settings import StageSettings
     from prediction_contract.resource_names import Deployment
@@ -51,7 +51,7 @@ def add_load_balancer(
         "routing.http.desync_mitigation_mode": "strictest",
         "routing.http.drop_invalid_header_fields.enabled": "true",
         "routing.http2.enabled": "true",
-        # An attacker may write the header; only the address that the load balancer saw is told on.
+        # What a client wrote there stays; the address that the load balancer saw comes last.
         "routing.http.xff_header_processing.mode": "append",
         "waf.fail_open.enabled": "false",
     }
@@ -71,8 +71,9 @@ def add_load_balancer(
     )
     # It tries to write when it is made, and refuses to be made if it cannot.
     balancer.add_resource_dependency(logs.policy)
-    # Its addresses answer only once the way out exists.
-    balancer.node.add_dependency(network.internet_connectivity_established)
+    # It is refused in a network whose gateway is not attached yet; the routes of its subnets wait for that.
+    public = network.select_subnets(subnet_type=ec2.SubnetType.PUBLIC)
+    balancer.node.add_dependency(public.internet_connectivity_established)
     return balancer
 
 

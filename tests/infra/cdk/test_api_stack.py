@@ -39,6 +39,18 @@ def test_the_load_balancer_is_hardened_and_logs(templates: Templates, stage: str
     assert told["routing.http.desync_mitigation_mode"] == "strictest"
     assert told["access_logs.s3.enabled"] == told["connection_logs.s3.enabled"] == "true"
     assert told["access_logs.s3.bucket"] == SETTINGS[stage].deployment(region).api_logs_bucket
+    assert told["waf.fail_open.enabled"] == "false"
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_the_load_balancer_waits_for_its_network(templates: Templates, stage: str, region: str) -> None:
+    """It is refused where no gateway is attached yet; a subnet's default route waits for that."""
+    (balancer,) = templates.found(stage, f"api-{region}", f"{BALANCING}::LoadBalancer").values()
+    routes = templates.found(stage, f"api-{region}", "AWS::EC2::Route")
+    (attached,) = templates.found(stage, f"api-{region}", "AWS::EC2::VPCGatewayAttachment")
+    assert set(routes) <= set(balancer["DependsOn"])
+    assert len(routes) == len(balancer["Properties"]["Subnets"]) == 3
+    assert all(attached in route["DependsOn"] for route in routes.values())
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
@@ -131,6 +143,12 @@ def test_the_function_is_warm_traced_and_replaced_step_by_step(
     scaling = templates.one(stage, stack, "AWS::ApplicationAutoScaling::ScalableTarget")
     assert scaling["MaxCapacity"] == settings.api.most_warm_environments
     assert scaling["ScalableDimension"] == "lambda:function:ProvisionedConcurrency"
+    assert scaling["MinCapacity"] == settings.api.warm_environments
+    policy = templates.one(stage, stack, "AWS::ApplicationAutoScaling::ScalingPolicy")
+    assert policy["TargetTrackingScalingPolicyConfiguration"] == {
+        "PredefinedMetricSpecification": {"PredefinedMetricType": "LambdaProvisionedConcurrencyUtilization"},
+        "TargetValue": 0.7,
+    }
     group = templates.one(stage, stack, "AWS::CodeDeploy::DeploymentGroup")
     assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
     assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
