@@ -67,7 +67,8 @@ def add_firewall(
         scope="REGIONAL",
         default_action=_ACL.DefaultActionProperty(allow={}),
         rules=[rule(priority) for priority, rule in enumerate(rules)],
-        visibility_config=_visibility("all"),
+        # Metrics know the firewall by this, and the dashboard asks for its name.
+        visibility_config=_visibility(deployment.api_load_balancer),
     )
     wafv2.CfnWebACLAssociation(
         stack, "FirewallBeforeLoadBalancer", resource_arn=balancer.ref, web_acl_arn=firewall.attr_arn

@@ -1,0 +1,98 @@
+"""What the firewall does with a request, in its order; the emulator has none of it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.api_definitions import LARGEST_BODY, LONGEST_QUERY
+from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk.templates import AWAY, HOME, STAGES
+
+if TYPE_CHECKING:
+    from tests.infra.cdk.templates import Templates
+
+REGIONS = [(stage, region) for stage in STAGES for region in (HOME, AWAY)]
+OWN = ("too-many-requests", "unknown-method", "unknown-path", "long-query", "large-body")
+GROUPS = (
+    "AWSManagedRulesCommonRuleSet",
+    "AWSManagedRulesKnownBadInputsRuleSet",
+    "AWSManagedRulesAmazonIpReputationList",
+)
+
+
+def rules(templates: Templates, stage: str, region: str) -> dict[str, dict[str, Any]]:
+    """Return the rules by name, in the order in which they are asked."""
+    found = templates.one(stage, f"api-{region}", "AWS::WAFv2::WebACL")["Rules"]
+    return {each["Name"]: each for each in sorted(found, key=lambda each: each["Priority"])}
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_our_rules_block_and_aws_s_groups_decide_for_themselves(
+    templates: Templates, stage: str, region: str
+) -> None:
+    """What no rule refuses passes; each rule counts what it refuses, and keeps no sample of a request."""
+    firewall = templates.one(stage, f"api-{region}", "AWS::WAFv2::WebACL")
+    assert (firewall["Scope"], firewall["DefaultAction"]) == ("REGIONAL", {"Allow": {}})
+    found = rules(templates, stage, region)
+    assert tuple(found) == (*OWN, *GROUPS)
+    assert [found[name]["Action"] for name in OWN] == [{"Block": {}}] * len(OWN)
+    assert [found[name]["OverrideAction"] for name in GROUPS] == [{"None": {}}] * len(GROUPS)
+    for each in (firewall, *found.values()):
+        assert each["VisibilityConfig"] == {
+            "CloudWatchMetricsEnabled": True,
+            "MetricName": each["Name"],
+            "SampledRequestsEnabled": False,
+        }
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_our_own_limits_stand_for_aws_s_smaller_ones(templates: Templates, stage: str, region: str) -> None:
+    """A body of many entity ids is larger than the 8 KB of AWS's rule, which so counts and no more."""
+    found = rules(templates, stage, region)
+    groups = [found[name]["Statement"]["ManagedRuleGroupStatement"] for name in GROUPS]
+    assert [(each["VendorName"], each["Name"]) for each in groups] == [("AWS", name) for name in GROUPS]
+    common, *others = groups
+    assert common["RuleActionOverrides"] == [
+        {"Name": f"SizeRestrictions_{part}", "ActionToUse": {"Count": {}}}
+        for part in ("BODY", "QUERYSTRING", "URIPATH")
+    ]
+    assert [each["RuleActionOverrides"] for each in others] == [[], []]
+    query = found["long-query"]["Statement"]["SizeConstraintStatement"]
+    assert (query["ComparisonOperator"], query["Size"]) == ("GT", LONGEST_QUERY)
+    assert query["FieldToMatch"] == {"QueryString": {}}
+    body = found["large-body"]["Statement"]["RegexMatchStatement"]
+    assert body["FieldToMatch"] == {"SingleHeader": {"Name": "content-length"}}
+    assert not re.search(body["RegexString"], str(LARGEST_BODY - 1))
+    assert re.search(body["RegexString"], str(LARGEST_BODY))
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_methods_and_paths_are_looked_at_as_they_are(templates: Templates, stage: str, region: str) -> None:
+    """Without a transformation: an entity id may hold what looks like an encoding."""
+    found = rules(templates, stage, region)
+    for name, part in (("unknown-method", "Method"), ("unknown-path", "UriPath")):
+        statement = found[name]["Statement"]["NotStatement"]["Statement"]["RegexMatchStatement"]
+        assert statement["FieldToMatch"] == {part: {}}
+        assert statement["TextTransformations"] == [{"Priority": 0, "Type": "NONE"}]
+
+
+@pytest.mark.parametrize(("stage", "region"), REGIONS)
+def test_the_firewall_s_log_group_is_there_before_it_is_written_to(
+    templates: Templates, stage: str, region: str
+) -> None:
+    """Named as WAF demands, kept for a month."""
+    stack, name = f"api-{region}", SETTINGS[stage].deployment(region).firewall_log_group
+    groups = templates.found(stage, stack, "AWS::Logs::LogGroup")
+    (group,) = [key for key, each in groups.items() if each["Properties"]["LogGroupName"] == name]
+    assert name.startswith("aws-waf-logs-")
+    assert groups[group]["Properties"]["RetentionInDays"] == 30
+    (logging,) = templates.found(stage, stack, "AWS::WAFv2::LoggingConfiguration").values()
+    assert logging["DependsOn"] == [group]
+    assert [each.rpartition(":")[2] for each in logging["Properties"]["LogDestinationConfigs"]] == [name]
+    firewall = {"Fn::GetAtt": ["Firewall", "Arn"]}
+    assert logging["Properties"]["ResourceArn"] == firewall
+    association = templates.one(stage, stack, "AWS::WAFv2::WebACLAssociation")
+    assert association == {"ResourceArn": {"Ref": "LoadBalancer"}, "WebACLArn": firewall}
