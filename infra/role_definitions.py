@@ -243,7 +243,6 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                     TRAINING_LOG_GROUP,
                 ),
             ),
-            allow("WriteLogs", WRITE_LOGS, log_streams(deployment, deployment.dagster_log_group)),
         ),
     )
 
@@ -290,13 +289,15 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                 [deployment.done_file_queue_arn],
             ),
             allow("ReadManifests", ["s3:GetObject"], objects(deployment, "done")),
+            # What sensors and schedules say of a tick; runs and the web server have the rest of these logs.
+            allow("KeepTickLogs", ["s3:PutObject"], objects(deployment, COMPUTE_LOGS_PREFIX)),
             list_bucket(deployment, "done"),
-            use_data_key(deployment, writes=False),
+            use_data_key(deployment, writes=True),
             allow("RecordBatches", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
             allow(
                 "LaunchRuns",
                 ["ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:TagResource"],
-                [f"{ecs}:task-definition/{cluster}-*", f"{ecs}:task/{cluster}/*"],
+                [f"{ecs}:task-definition/{deployment.dagster_run_family}:*", f"{ecs}:task/{cluster}/*"],
             ),
             # A run's task takes over the daemon's own network; neither action knows a resource.
             allow("ReadOwnTask", ["ecs:DescribeTaskDefinition", "ec2:DescribeNetworkInterfaces"], ["*"]),
@@ -306,7 +307,12 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                 task_roles,
                 StringEquals={"iam:PassedToService": "ecs-tasks.amazonaws.com"},
             ),
-            allow("WriteLogs", WRITE_LOGS, log_streams(deployment, deployment.dagster_log_group)),
+            # Why a run's task ended before it could say so itself.
+            allow(
+                "ReadLogsOfRuns",
+                ["logs:GetLogEvents"],
+                log_streams(deployment, deployment.dagster_log_group),
+            ),
         ),
     )
 

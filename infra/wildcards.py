@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 # Actions that AWS knows no resource of.
 WITHOUT_RESOURCE = {
+    "cloudwatch:DescribeAlarms": "AWS shows composite alarms to none whose right is narrower; states only",
     "cloudwatch:PutMetricData": "metrics have no ARN; the condition names the namespace",
     "dynamodb:ListTables": "a listing has no ARN; it shows names only",
     "ec2:DescribeNetworkInterfaces": "EC2's Describe calls have no resource; it shows the task's own network",
@@ -84,10 +85,9 @@ def _patterns(deployment: Deployment) -> list[tuple[str, str, str]]:
         (f"{aws}:sagemaker:{place}:pipeline/{own}", "*", "one pipeline for each model"),
         (f"{aws}:ecs:{place}:task/{deployment.dagster_cluster}/", "*", "ECS invents a task's id"),
         (
-            f"{aws}:ecs:{place}:task-definition/{deployment.dagster_cluster}-",
+            f"{aws}:ecs:{place}:task-definition/{deployment.dagster_run_family}:",
             "*",
             "ECS counts a family's revisions",
         ),
         (deployment.api_function_arn, ":*", "Lambda counts a function's versions"),
-        (f"{aws}:cloudwatch:{place}:alarm:{own}", "*", "alarms of the stage, which a new one joins"),
     ]

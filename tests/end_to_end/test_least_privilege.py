@@ -102,6 +102,8 @@ OTHERWISE: dict[str, dict[str, str]] = {
             ),
             "runs are ECS tasks on AWS, and processes here",
         ),
+        "logs:GetLogEvents": "why a run's task ended before it said so; a process here",
+        "s3:PutObject": "what a tick says is kept with the runs' logs, which lie in a folder here",
         "sqs:DeleteMessage": "a message is deleted when it comes again, minutes after its run is recorded",
     },
 }

@@ -115,6 +115,26 @@ def test_only_the_load_and_who_starts_dagsters_tasks_read_the_snowflake_login() 
     }
 
 
+def test_the_daemon_starts_runs_and_no_other_task() -> None:
+    """A task of another family, say of its own, would be a second one of what there is once."""
+    definitions = f"arn:aws:ecs:eu-west-1:123456789012:task-definition/{DEPLOYMENT.dagster_cluster}"
+    daemon = DEPLOYMENT.dagster_daemon_role
+    assert holders(ROLES, "ecs:RunTask", f"{definitions}-run:7") == {daemon}
+    for family in ("daemon", "code", "webserver", "runner"):
+        assert holders(ROLES, "ecs:RunTask", f"{definitions}-{family}:7") == set()
+
+
+def test_what_dagster_says_is_kept_and_shown() -> None:
+    """A tick's log goes where those of runs go; ECS alone writes the tasks' own, which tell why one died."""
+    run, daemon = DEPLOYMENT.dagster_run_role, DEPLOYMENT.dagster_daemon_role
+    tick = f"{DEPLOYMENT.data_bucket_arn}/compute-logs/storage/done_files/1/2.err"
+    assert holders(ROLES, "s3:PutObject", tick) == {run, daemon}
+    assert holders(ROLES, "s3:GetObject", tick) == {run, DEPLOYMENT.dagster_webserver_role}
+    stream = f"{DEPLOYMENT.log_group_arn(DEPLOYMENT.dagster_log_group)}:log-stream:run/run/0123"
+    assert holders(ROLES, "logs:PutLogEvents", stream) == {DEPLOYMENT.dagster_execution_role}
+    assert holders(ROLES, "logs:GetLogEvents", stream) == {daemon}
+
+
 def test_only_runs_count_replicas_in_other_regions() -> None:
     """A run reads the replica of an online table in every serving region; nobody writes there."""
     abroad = DEPLOYMENT.online_table_arn(MODEL).replace("eu-west-1", "ap-southeast-2")
