@@ -1,4 +1,4 @@
-"""Alarms about done files, loads and live batches, in the home region."""
+"""Alarms about done files and loads in the home region, and about live batches in each that serves."""
 
 from __future__ import annotations
 
@@ -104,6 +104,14 @@ def _loads(rule: str) -> Alarm:
         metric="MatchedEvents",
         dimensions={"RuleName": rule},
     )
+
+
+def add_pointer_alarms(
+    stack: cdk.Stack, settings: StageSettings, deployment: Deployment, models: Iterable[str], topic_arn: str
+) -> None:
+    """Add an alarm for each model's live batch, as the API of a region beside home has served it."""
+    for model in models:
+        add_alarm(stack, deployment, _pointer(settings, deployment, model), topic_arn)
 
 
 def _pointer(settings: StageSettings, deployment: Deployment, model: str) -> Alarm:

@@ -13,6 +13,7 @@ from infra.capabilities.api_function import add_deployment, add_function
 from infra.capabilities.api_load_balancer import add_listeners, add_load_balancer, add_target
 from infra.capabilities.api_network import add_network
 from infra.capabilities.api_records import add_certificate, add_records
+from infra.capabilities.pipeline_alarms import add_pointer_alarms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,13 +50,17 @@ class ApiStack(cdk.Stack):
         add_firewall(self, settings, deployment, balancer)
         add_records(self, settings, deployment, balancer)
         topic_arn = deployment.api_alarm_topic_arn
+        names = [model.name for model in models]
         add_topic(self, settings, deployment.api_alarm_topic, topic_arn, "cloudwatch.amazonaws.com")
         add_api_alarms(
             self,
             deployment,
             balancer=balancer,
             target=target,
-            models=[model.name for model in models],
+            models=names,
             topic_arn=topic_arn,
         )
+        if not deployment.is_home:
+            # A region follows home by itself, and may fall behind while home is up to date.
+            add_pointer_alarms(self, settings, deployment, names, topic_arn)
         add_deployment(self, deployment, alias)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from infra.settings import StageSettings
     from prediction_contract.resource_names import Deployment
 
-_TOLD_AT_PERCENT = (80, 100)
+# AWS foresees nothing before it has seen five weeks; what was spent is told from the first day.
+_TOLD_AT_PERCENT = (("FORECASTED", 80), ("FORECASTED", 100), ("ACTUAL", 100))
 
 
 class ObservabilityStack(cdk.Stack):
@@ -60,7 +61,7 @@ class ObservabilityStack(cdk.Stack):
             notifications_with_subscribers=[
                 budget.NotificationWithSubscribersProperty(
                     notification=budget.NotificationProperty(
-                        notification_type="FORECASTED",
+                        notification_type=kind,
                         comparison_operator="GREATER_THAN",
                         threshold=percent,
                         threshold_type="PERCENTAGE",
@@ -69,7 +70,7 @@ class ObservabilityStack(cdk.Stack):
                         budget.SubscriberProperty(subscription_type="SNS", address=deployment.alarm_topic_arn)
                     ],
                 )
-                for percent in _TOLD_AT_PERCENT
+                for kind, percent in _TOLD_AT_PERCENT
             ],
         )
         added.add_resource_dependency(policy)
