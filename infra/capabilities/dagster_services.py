@@ -94,6 +94,8 @@ def add_service(
             maximum_percent=100 if is_single else 200,
             deployment_circuit_breaker=service.DeploymentCircuitBreakerProperty(enable=True, rollback=True),
         ),
+        # It would start a task in another zone before it stops the one it moves.
+        availability_zone_rebalancing="DISABLED" if is_single else None,
         network_configuration=service.NetworkConfigurationProperty(
             awsvpc_configuration=service.AwsVpcConfigurationProperty(
                 subnets=private.subnet_ids,

@@ -41,6 +41,8 @@ def test_there_are_never_two_daemons(templates: Templates, stage: str) -> None:
         assert service["DesiredCount"] == 1
         assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "DISABLED"
         assert settings["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+        # To spread tasks over zones, ECS starts one more before it stops another.
+        assert service.get("AvailabilityZoneRebalancing") == ("DISABLED" if name == "daemon" else None)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -52,6 +54,8 @@ def test_postgres_is_private_encrypted_backed_up_and_pinned(templates: Templates
     assert database["PubliclyAccessible"] is False
     assert database["DeletionProtection"] is True
     assert database["BackupRetentionPeriod"] >= 14
+    assert database["DeleteAutomatedBackups"] is False
+    assert database["CACertificateIdentifier"] == "rds-ca-rsa2048-g1"
     assert database["MultiAZ"] is SETTINGS[stage].dagster.database_in_two_zones
     password = json.dumps(database["MasterUserPassword"])
     assert "{{resolve:secretsmanager:" in password
