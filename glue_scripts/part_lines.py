@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from boto3.s3.transfer import TransferConfig
@@ -79,6 +79,12 @@ class RefusedLine:
     checksum: int
     content: bytes
     is_cut: bool
+
+    def cut_to(self, size: int) -> RefusedLine:
+        """Return the line with so many bytes of its content at most."""
+        if len(self.content) <= size:
+            return self
+        return replace(self, content=self.content[:size], is_cut=True)
 
 
 def sources(

@@ -21,7 +21,8 @@ def write_quarantine(s3: Any, survey: Survey, arguments: LoadArguments) -> Quara
 
     A line is `{"part", "line", "reason", "what", "row_checksum", "content", "is_cut"}`: the part's key, the
     line's number from 1, a reason of `row.REASONS`, words, the checksum as decimal text, and the line itself,
-    bytes that are no UTF-8 escaped, cut after 64 KiB.
+    bytes that are no UTF-8 escaped, cut after 64 KiB, or after 256 bytes
+    where a batch has more than 64 MiB of them.
     """
     keys = []
     for number, part in enumerate(survey.parts):

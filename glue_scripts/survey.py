@@ -16,7 +16,7 @@ from prediction_contract.cleaning import NO_CLEANING
 from prediction_contract.registry.load_rules import RowTally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from decimal import Decimal
 
     from glue_scripts.engine import Engine
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from prediction_contract.manifest import Manifest
 
 NOTHING = RowTally(rows=0, checksum=0)
+# Of a batch's refused lines, so many bytes are kept in all; of lines beyond, enough to find them by.
+_BYTES_KEPT = 64 * 1024 * 1024
+_LEAST_CONTENT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,17 @@ class PartSurvey:
 
 @dataclass(frozen=True, slots=True)
 class PartTask:
-    """A part to survey, and how many refused lines to keep of it."""
+    """A part to survey.
+
+    Attributes:
+        source: The part.
+        lines_kept: How many refused lines to keep of it.
+        bytes_kept: How many bytes of their content.
+    """
 
     source: PartSource
     lines_kept: int
+    bytes_kept: int = _BYTES_KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +134,15 @@ def survey_part(task: PartTask) -> PartSurvey:
     rows = checksum = refused = refused_sum = 0
     reasons: Counter[str] = Counter()
     lines: list[RefusedLine] = []
-    digests = KeyDigests()
+    digests, room = KeyDigests(), task.bytes_kept
     for row in read_rows(task.source, client("s3")):
         if isinstance(row, RefusedLine):
             refused += 1
             refused_sum += row.checksum
             reasons[row.reason] += 1
             if len(lines) < task.lines_kept:
-                lines.append(row)
+                lines.append(row if len(row.content) <= room else row.cut_to(_LEAST_CONTENT))
+                room = max(room - len(lines[-1].content), 0)
         else:
             rows += 1
             checksum += row.checksum
@@ -170,20 +181,15 @@ def survey_batch(
         TooManyRefusedError: More rows than allowed were refused.
     """
     kept = allowed + 1
-    parts: list[PartSurvey] = []
     with spilled_digests() as digests:
-        first = [PartTask(source, kept) for source in sources(manifest, cleaning=cleaning)]
-        for part in engine.run(survey_part, first):
-            for run in part.key_digests:
-                digests.add(run)
-            parts.append(replace(part, key_digests=[]))
+        tasks = _tasks(sources(manifest, cleaning=cleaning), kept)
+        parts = _surveyed(engine, tasks, kept, digests.add)
         # Each has two rows at least, so with so many the batch is refused, whatever the others are.
         doubled = digests.doubled(kept)
     survey = Survey(parts, doubled, cleaning)
     if survey.duplicates:
-        again = [PartTask(source, kept) for source in sources(manifest, survey.duplicates, cleaning)]
-        parts = [replace(part, key_digests=[]) for part in engine.run(survey_part, again)]
-        survey = replace(survey, parts=parts)
+        tasks = _tasks(sources(manifest, survey.duplicates, cleaning), kept)
+        survey = replace(survey, parts=_surveyed(engine, tasks, kept, lambda _run: None))
     _check_checksum(manifest, survey)
     refused = survey.refused.rows
     if refused > allowed:
@@ -197,6 +203,26 @@ def survey_batch(
             batch_id=manifest.batch_id,
         )
     return survey
+
+
+def _tasks(parts: list[PartSource], lines_kept: int) -> list[PartTask]:
+    bytes_kept = _BYTES_KEPT // max(len(parts), 1)
+    return [PartTask(part, lines_kept, bytes_kept) for part in parts]
+
+
+def _surveyed(
+    engine: Engine, tasks: list[PartTask], lines_kept: int, take: Callable[[bytes], None]
+) -> list[PartSurvey]:
+    """Return what each part holds, with the refused lines that are kept of the batch; pass the digests on."""
+    parts: list[PartSurvey] = []
+    room = lines_kept
+    for part in engine.run(survey_part, tasks):
+        for run in part.key_digests:
+            take(run)
+        lines = part.lines[:room]
+        room -= len(lines)
+        parts.append(replace(part, lines=lines, key_digests=[]))
+    return parts
 
 
 def _check_checksum(manifest: Manifest, survey: Survey) -> None:

@@ -1,0 +1,90 @@
+"""What is kept of refused lines while a batch is judged, from a bucket in memory."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+
+from glue_scripts import survey
+from glue_scripts.engine import SequentialEngine
+from glue_scripts.survey import TooManyRefusedError, survey_batch
+from prediction_contract.canonical_json import batch_checksum
+from prediction_contract.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.row import refused_checksum
+from prediction_contract.s3_layout import json_part_key
+from tests.contract.prediction_rows import FULL_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MODEL, BATCH, PARTITION = "flight_delay", "20130201T060000Z-0123abcd", "2013-02-01"
+
+
+class Bucket(dict[str, bytes]):
+    """An S3 client of a bucket in memory."""
+
+    def head_object(self, *, Key: str, **_names: str) -> dict[str, Any]:  # noqa: N803  # as boto3 has it
+        """Answer with an object's size."""
+        return {"ContentLength": len(self[Key])}
+
+    def download_fileobj(self, _bucket: str, key: str, file: IO[bytes], **_options: Any) -> None:
+        """Write an object into a file."""
+        file.write(self[key])
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """Give the bucket that the survey reads."""
+    bucket = Bucket()
+    monkeypatch.setattr(survey, "client", lambda _service: bucket)
+    return bucket
+
+
+def write(bucket: Bucket, *parts: Sequence[bytes]) -> Manifest:
+    """Put parts of unparsable lines into the bucket; return their manifest."""
+    described = []
+    for number, lines in enumerate(parts):
+        content, key = gzip.compress(b"\n".join(lines)), json_part_key(MODEL, PARTITION, BATCH, 1, number)
+        bucket[key] = content
+        described.append(JsonPart(key, len(lines), len(content), hashlib.sha256(content).hexdigest()))
+    return build_manifest(
+        model=MODEL,
+        batch_id=BATCH,
+        attempt=1,
+        partition=PARTITION,
+        bucket="bucket",
+        created_at=datetime(2013, 2, 1, 6, tzinfo=UTC),
+        model_version="1",
+        code_version="1",
+        schema=FULL_SCHEMA,
+        json_parts=described,
+        delta_version=0,
+        delta_files=["part-00000.parquet"],
+        checksum=batch_checksum(refused_checksum(line) for lines in parts for line in lines),
+    )
+
+
+def test_long_refused_lines_of_a_batch_have_a_limit_in_all(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond it a line is kept so far that it can be found; every checksum is of the whole line."""
+    monkeypatch.setattr(survey, "_BYTES_KEPT", 100_000)
+    parts = [[bytes([48 + number]) * 20_000 for number in range(5)] for _ in range(2)]
+    found = survey_batch(write(bucket, *parts), SequentialEngine(), allowed=10)
+    for part, lines in zip(found.parts, parts, strict=True):
+        assert [len(line.content) for line in part.lines] == [20_000, 20_000, 256, 256, 256]
+        assert [line.is_cut for line in part.lines] == [False, False, True, True, True]
+        assert [line.checksum for line in part.lines] == [refused_checksum(line) for line in lines]
+
+
+def test_no_more_lines_are_kept_than_refuse_the_batch(bucket: Bucket) -> None:
+    """A batch of nothing but refused lines is counted whole, and a few lines of it tell why."""
+    manifest = write(bucket, *([b"no JSON"] * 50 for _ in range(4)))
+    with pytest.raises(TooManyRefusedError, match="200 of 200 rows were refused, and 60 may be") as caught:
+        survey_batch(manifest, SequentialEngine(), allowed=60)
+    assert [len(part.lines) for part in caught.value.survey.parts] == [50, 11, 0, 0]
+    assert caught.value.survey.reasons == {"unparsable": 200}
