@@ -10,12 +10,16 @@ from infra import packaging
 from infra.code_upload import main, upload_code
 from infra.settings import STAGES
 from prediction_contract.resource_names import Deployment
+from tests.infra.sagemaker_models import texts, write_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.stack_runs import LocalStack
+
+# One for each model that SageMaker itself scores.
+SCHEMAS = len(texts())
 
 pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("checkout")]
 
@@ -59,11 +63,11 @@ def test_a_deployment_uploads_a_stages_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command says where the code lies; without the stage's bucket it fails by its name."""
+    """The command says where code and schemas lie; without the stage's bucket it fails by its name."""
     for name, value in local_stack.environment.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
-    arguments = ["dev", "--out", str(tmp_path / "out")]
+    arguments = ["dev", "--out", str(tmp_path / "out"), "--defs", str(write_models(tmp_path / "defs"))]
     s3, bucket = aws_client("s3"), STAGES["dev"].deployment().data_bucket
     assert main(arguments) == 1
     assert bucket in capsys.readouterr().err
@@ -73,7 +77,7 @@ def test_a_deployment_uploads_a_stages_code(
         listed = s3.list_objects_v2(Bucket=bucket)["Contents"]
         stored = {f"s3://{bucket}/{entry['Key']}" for entry in listed}
         said = capsys.readouterr().out.split()
-        assert len(said) == 4
+        assert len(said) == 4 + SCHEMAS
         assert all(any(address.startswith(place) for address in stored) for place in said)
     finally:
         for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", []):

@@ -1,0 +1,72 @@
+"""What infrastructure reads of a declaration is what Dagster reads of the same file."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.model_declarations import DeclaredModel, model_declarations
+from infra.scoring_pipeline import published_schema
+from mlpipe_dagster.assets.predictions import published_schema as published_by_dagster
+from mlpipe_dagster.declaration.file import declaration_in
+from prediction_contract.scheduler_cron import scheduler_cron
+from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, write_models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlpipe_dagster.declaration import ModelDeclaration
+
+
+@pytest.fixture
+def defs(tmp_path: Path) -> Path:
+    """Give a folder of models that SageMaker itself scores."""
+    return write_models(tmp_path / "defs")
+
+
+def both(defs: Path, model: str) -> tuple[DeclaredModel, ModelDeclaration]:
+    """Return one declaration as infrastructure and as Dagster read it."""
+    (read,) = [each for each in model_declarations(defs) if each.name == model]
+    declared = declaration_in(defs / model / "defs.yaml")
+    assert declared is not None
+    return read, declared
+
+
+@pytest.mark.parametrize("model", [DAILY, LEAST, HOURLY])
+def test_both_read_the_same(defs: Path, model: str) -> None:
+    """Whether a file says everything or leaves all to defaults."""
+    read, declared = both(defs, model)
+    scoring = read.scoring
+    assert scoring is not None
+    assert read.produced_by == declared.produced_by == "sagemaker"
+    assert scoring.partitions == declared.partition_schedule
+    assert scoring.expression == scheduler_cron(declared.schedule.cron_of(declared.partitions))
+    assert scoring.is_running == declared.schedule.running
+    assert (scoring.history_days, scoring.lookback) == (declared.history_days, declared.lookback)
+    assert scoring.schema == declared.prediction_schema
+    compute = declared.processing
+    assert (scoring.instance_type, scoring.volume_gb, scoring.max_runtime_seconds) == (
+        compute.instance_type,
+        compute.volume_gb,
+        compute.max_runtime_seconds,
+    )
+
+
+@pytest.mark.parametrize("model", [DAILY, LEAST, HOURLY])
+def test_the_schema_lies_where_dagster_would_put_it(defs: Path, model: str) -> None:
+    """The same document under the same key, whoever scores."""
+    read, declared = both(defs, model)
+    written: dict[str, bytes] = {}
+    platform: Any = SimpleNamespace(bucket=SimpleNamespace(put=written.__setitem__))
+    published_by_dagster(platform, declared)
+    assert read.scoring is not None
+    assert written == dict([published_schema(model, read.scoring)])
+
+
+def test_models_that_dagster_scores_have_none() -> None:
+    """Nothing of them is provisioned beside tables, package group and alarms."""
+    shipped = model_declarations()
+    assert {each.produced_by for each in shipped} == {"dagster"}
+    assert {each.scoring for each in shipped} == {None}
