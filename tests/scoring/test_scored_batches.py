@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from deltalake import DeltaTable
 
+from infra.code_upload import upload_code, upload_schemas
+from infra.model_declarations import model_declarations
+from infra.packaging import build_sagemaker_code
+from infra.scoring_pipeline import FEATURES_STEP, SCORE_STEP, pipeline_definition
 from prediction_contract.batch import mint_batch_id
 from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.delta_table import check_delta_table
 from prediction_contract.manifest import Manifest
+from prediction_contract.resource_names import Deployment
 from prediction_contract.row import row_contract
 from prediction_contract.s3_layout import done_key
+from tests.infra.sagemaker_models import DAILY, requests, write_models
 from tests.scoring.declared_models import SCHEMAS, TRAINING
 from tests.scoring.scoring_jobs import LAST_PREPARED, ScoringJobs, stack_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -220,3 +227,82 @@ def test_a_job_that_nobody_gave_a_batch_mints_its_own(jobs: ScoringJobs) -> None
     assert manifest.previous_batch_id is None
     assert manifest.producer.job_arn is not None
     assert manifest.producer.job_arn.endswith(f"/{manifest.producer.job_name}")
+
+
+@pytest.fixture
+def execution(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Return a function that runs a step's job as an execution of the model's pipeline would, to its end.
+
+    Code and schema lie where a deployment uploads them, and `code` puts other files in the code's place.
+    """
+    assert trained
+    environment = jobs.environment
+    deployment = Deployment("local", environment["MLPIPE_ACCOUNT_ID"], environment["AWS_REGION"])
+    declared = model_declarations(write_models(tmp_path / "defs"))
+    (scoring,) = [each.scoring for each in declared if each.name == DAILY]
+    assert scoring is not None
+    upload_code(jobs.client("s3"), deployment, tmp_path)
+    upload_schemas(jobs.client("s3"), deployment, declared)
+    definition = pipeline_definition(
+        deployment,
+        DAILY,
+        scoring,
+        code_digest=build_sagemaker_code(tmp_path).archive.sha256,
+        image_uri=environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
+    )
+
+    def run(step: str, execution_id: str, tick: str, script: str | None = None) -> dict[str, Any]:
+        request = requests(definition, {"ScheduledAt": tick}, execution_id)[step]
+        if script is not None:
+            jobs.upload_script("other.py", script)
+            code = request["ProcessingInputs"][0]["S3Input"]
+            code["S3Uri"] = f"s3://{jobs.bucket}/{jobs.prefix}/files/"
+            request["AppSpecification"]["ContainerEntrypoint"][1] = f"{code['LocalPath']}/other.py"
+        name = f"pipelines-{execution_id}-{step}-{uuid.uuid4().hex[:10]}"
+        jobs.client("sagemaker").create_processing_job(ProcessingJobName=name, **request)
+        return jobs.end(name)
+
+    return run
+
+
+def test_a_scheduled_execution_scores_the_partition_that_is_due(
+    jobs: ScoringJobs, execution: Callable[..., dict[str, Any]]
+) -> None:
+    """Its two jobs, as the pipeline sends them, leave a batch of the features that the first one prepared."""
+    tick = "2013-02-20T05:30:00Z"
+    prepared = execution(FEATURES_STEP, "abc123", tick)
+    assert prepared["ProcessingJobStatus"] == "Completed", prepared
+    ended = execution(SCORE_STEP, "abc123", tick)
+    assert ended["ProcessingJobStatus"] == "Completed", ended
+    said = json.loads(ended["ExitMessage"])
+    manifest = check_batch(jobs, said)
+    assert (manifest.model, manifest.partition, manifest.attempt) == (DAILY, "2013-02-19", 1)
+    assert manifest.row_count > 500
+    prefix = f"features/{DAILY}/dt=2013-02-19/run=abc123/"
+    assert {source.key.rpartition("/")[0] for source in manifest.inputs.features} == {prefix[:-1]}
+    assert manifest.producer.job_name == ended["ProcessingJobName"]
+    again = json.loads(execution(SCORE_STEP, "abc123", tick)["ExitMessage"])
+    assert again == said | {"adopted": True}
+
+
+def test_a_step_that_is_repeated_makes_no_second_batch(
+    jobs: ScoringJobs, execution: Callable[..., dict[str, Any]]
+) -> None:
+    """SageMaker repeats it by a job of another name, which goes on with the batch of the one that died."""
+    tick = "2013-02-22T05:30:00Z"
+    assert execution(FEATURES_STEP, "def456", tick)["ProcessingJobStatus"] == "Completed"
+    killed = execution(SCORE_STEP, "def456", tick, KILLED)
+    assert "exit code: 137" in killed["FailureReason"]
+    first = json.loads(jobs.content(f"features/{DAILY}/dt=2013-02-21/run=def456/score-1.json"))
+    ended = execution(SCORE_STEP, "def456", tick)
+    assert ended["ProcessingJobStatus"] == "Completed", ended
+    manifest = check_batch(jobs, json.loads(ended["ExitMessage"]))
+    assert (manifest.batch_id, manifest.attempt) == (first["batch_id"], 2)
+    assert first["job"] == killed["ProcessingJobArn"]
+
+
+def test_a_tick_after_the_last_partition_scores_nothing(execution: Callable[..., dict[str, Any]]) -> None:
+    """The job fails and says so, instead of scoring what Dagster does not know."""
+    ended = execution(FEATURES_STEP, "fed987", "2014-01-02T05:30:00Z")
+    assert ended["ProcessingJobStatus"] == "Failed"
+    assert "2014-01-01 is due then, which is no partition of flight_delay" in ended["FailureReason"]
