@@ -1,0 +1,264 @@
+"""What refers to what: a name that one resource is told is the name that another one has."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.api_definitions import api_function, target_group
+from infra.model_declarations import declared_models
+from infra.resource_definitions import dead_letter_queue, done_file_queue, load_job, token_issuer
+from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk.templates import AWAY, HOME, STAGES
+
+if TYPE_CHECKING:
+    from tests.infra.cdk.templates import Templates
+
+API = [(stage, region) for stage in STAGES for region in (HOME, AWAY)]
+BALANCING = "AWS::ElasticLoadBalancingV2"
+
+
+def environment(templates: Templates, stage: str) -> dict[str, Any]:
+    """Return the variables of Dagster's tasks, which all have the same."""
+    (first, *others) = templates.properties(stage, "orchestration", "AWS::ECS::TaskDefinition")
+    found = first["ContainerDefinitions"][0]["Environment"]
+    assert all(each["ContainerDefinitions"][0]["Environment"] == found for each in others)
+    return {each["Name"]: each["Value"] for each in found}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_load_job_is_that_of_the_definition(templates: Templates, stage: str) -> None:
+    """As the local stack runs it, but for its code, which its role reads and nothing else beside it."""
+    job = templates.one(stage, "data", "AWS::Glue::Job")
+    arguments = job["DefaultArguments"]
+    code = (job["Command"]["ScriptLocation"], arguments["--extra-py-files"])
+    definition = load_job(SETTINGS[stage].deployment(), code_urls=code)
+    told = {**definition.job_update(), "Name": definition.name, "Role": {"Fn::GetAtt": ["LoadRole", "Arn"]}}
+    assert {name: value for name, value in job.items() if name != "Tags"} == told
+    assert [url.rpartition(".")[2] for url in code] == ["py", "zip"]
+    role = templates.found(stage, "data", "AWS::IAM::Role")["LoadRole"]["Properties"]
+    (reading,) = [
+        each for each in role["Policies"][0]["PolicyDocument"]["Statement"] if each["Sid"] == "ReadJobCode"
+    ]
+    assert (reading["Effect"], reading["Action"]) == ("Allow", ["s3:GetObject"])
+    assert reading["Resource"] == [url.replace("s3://", "arn:aws:s3:::") for url in code]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_keys_are_text_and_queues_are_patient(templates: Templates, stage: str) -> None:
+    """Tables' keys are strings, in their order; a message is tried as often as the definition says."""
+    for table in templates.properties(stage, "data", "AWS::DynamoDB::GlobalTable"):
+        names = [each["AttributeName"] for each in table["KeySchema"]]
+        assert [each["KeyType"] for each in table["KeySchema"]] == ["HASH", "RANGE"]
+        assert {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]} == (
+            dict.fromkeys(names, "S")
+        )
+    deployment = SETTINGS[stage].deployment()
+    queues = templates.found(stage, "data", "AWS::SQS::Queue")
+    for name, definition in (
+        ("DoneFiles", done_file_queue(deployment)),
+        ("DeadLetters", dead_letter_queue(deployment)),
+    ):
+        queue = queues[name]["Properties"]
+        assert queue["VisibilityTimeout"] == definition.visibility_timeout_seconds
+        assert queue["MessageRetentionPeriod"] == definition.retention_seconds
+    assert queues["DoneFiles"]["Properties"]["RedrivePolicy"]["maxReceiveCount"] == 5
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_tokens_are_issued_where_programs_ask_for_them(templates: Templates, stage: str) -> None:
+    """Domain, scope and the client's secret have the names that Dagster's tasks are told."""
+    issuer = token_issuer(SETTINGS[stage].deployment())
+    told = environment(templates, stage)
+    pool = {"Ref": "TokenPool"}
+    domain = templates.one(stage, "data", "AWS::Cognito::UserPoolDomain")
+    host = f"https://{domain['Domain']}.auth.{HOME}.amazoncognito.com"
+    assert (domain["UserPoolId"], told["MLPIPE_TOKEN_URL"]) == (pool, f"{host}/oauth2/token")
+    server = templates.one(stage, "data", "AWS::Cognito::UserPoolResourceServer")
+    (scope,) = server["Scopes"]
+    assert server["UserPoolId"] == pool
+    assert told["MLPIPE_TOKEN_SCOPE"] == f"{server['Identifier']}/{scope['ScopeName']}"
+    (client,) = templates.found(stage, "data", "AWS::Cognito::UserPoolClient").values()
+    properties = client["Properties"]
+    settings = issuer.client_settings()
+    assert {name: properties[name] for name in settings} == settings
+    assert (properties["UserPoolId"], properties["GenerateSecret"]) == (pool, True)
+    # A client is refused whose scope is not there yet.
+    assert client["DependsOn"] == ["TokenScopes"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_secrets_have_the_names_that_roles_may_read(templates: Templates, stage: str) -> None:
+    """Two wait for a person; the database's is made, with the user that Postgres is made with."""
+    deployment = SETTINGS[stage].deployment()
+    found = {
+        name: each["Properties"]
+        for stack in ("data", "orchestration")
+        for name, each in templates.found(stage, stack, "AWS::SecretsManager::Secret").items()
+    }
+    assert {name: each["Name"] for name, each in found.items()} == {
+        "SnowflakeConnection": deployment.snowflake_secret,
+        "TokenClientCredentials": deployment.token_client_secret,
+        "DatabaseSecret": deployment.dagster_database_secret,
+    }
+    assert environment(templates, stage)["MLPIPE_TOKEN_CLIENT_SECRET_NAME"] == deployment.token_client_secret
+    made = {name: each["GenerateSecretString"] for name, each in found.items() if len(each) > 3}
+    assert set(made) == {"DatabaseSecret"}
+    database = templates.one(stage, "orchestration", "AWS::RDS::DBInstance")
+    assert json.loads(made["DatabaseSecret"]["SecretStringTemplate"]) == {
+        "username": database["MasterUsername"]
+    }
+    assert made["DatabaseSecret"]["GenerateStringKey"] == "password"
+    # Postgres' address would have to quote them.
+    assert made["DatabaseSecret"]["ExcludePunctuation"] is True
+    assert made["DatabaseSecret"]["PasswordLength"] >= 32
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dagster_s_parts_find_one_another(templates: Templates, stage: str) -> None:
+    """Each service runs its own task; code location and database are where the others look for them."""
+    told = environment(templates, stage)
+    services = templates.properties(stage, "orchestration", "AWS::ECS::Service")
+    assert {each["ServiceName"]: each["TaskDefinition"]["Ref"] for each in services} == {
+        name: f"Task{name}" for name in ("code", "daemon", "webserver")
+    }
+    assert {(each["Cluster"]["Ref"], each["LaunchType"]) for each in services} == {("Cluster", "FARGATE")}
+    cluster = templates.one(stage, "orchestration", "AWS::ECS::Cluster")
+    assert cluster["ClusterName"] == SETTINGS[stage].deployment().dagster_cluster
+    name = templates.one(stage, "orchestration", "AWS::ServiceDiscovery::Service")
+    namespace = templates.one(stage, "orchestration", "AWS::ServiceDiscovery::PrivateDnsNamespace")
+    assert told["MLPIPE_CODE_HOST"] == f"{name['Name']}.{namespace['Name']}"
+    assert [each["Type"] for each in name["DnsConfig"]["DnsRecords"]] == ["A"]
+    found = {
+        each["ServiceName"]: each["ServiceRegistries"] for each in services if "ServiceRegistries" in each
+    }
+    assert found == {"code": [{"RegistryArn": {"Fn::GetAtt": ["CodeName", "Arn"]}}]}
+    database = templates.one(stage, "orchestration", "AWS::RDS::DBInstance")
+    assert (told["DAGSTER_POSTGRES_DB"], database["Port"]) == (database["DBName"], "5432")
+    assert told["DAGSTER_POSTGRES_HOST"] == {"Fn::GetAtt": ["Database", "Endpoint.Address"]}
+    log = templates.one(stage, "orchestration", "AWS::Logs::LogGroup")
+    assert log["LogGroupName"] == SETTINGS[stage].deployment().dagster_log_group
+    for repository in (
+        templates.one(stage, "data", "AWS::ECR::Repository"),
+        templates.one(stage, "ml", "AWS::ECR::Repository"),
+    ):
+        # What was deployed under a tag stays what it was.
+        assert repository["ImageTagMutability"] == "IMMUTABLE"
+        assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
+
+
+@pytest.mark.parametrize(("stage", "region"), API)
+def test_requests_reach_the_live_version_of_the_function(
+    templates: Templates, stage: str, region: str
+) -> None:
+    """Name, listener, rule, target group and alias hang together, and nothing calls an unnamed version."""
+    stack, settings = f"api-{region}", SETTINGS[stage]
+    deployment = settings.deployment(region)
+    (alias,) = templates.properties(stage, stack, "AWS::Lambda::Alias")
+    (function,) = templates.found(stage, stack, "AWS::Lambda::Function")
+    (version,) = templates.found(stage, stack, "AWS::Lambda::Version")
+    assert alias["Name"] == deployment.api_alias
+    assert alias["FunctionName"] == {"Ref": function}
+    assert alias["FunctionVersion"] == {"Fn::GetAtt": [version, "Version"]}
+    permission = templates.one(stage, stack, "AWS::Lambda::Permission")
+    assert permission["Action"] == "lambda:InvokeFunction"
+    (target,) = templates.found(stage, stack, f"{BALANCING}::TargetGroup").values()
+    # A target is refused that the load balancer may not call.
+    assert target["DependsOn"] == ["LoadBalancerCalls"]
+    assert (target["Properties"]["TargetType"], target["Properties"]["Matcher"]) == (
+        "lambda",
+        {"HttpCode": "200"},
+    )
+    assert target["Properties"]["HealthCheckTimeoutSeconds"] == (
+        target_group(deployment).health_check_timeout_seconds
+    )
+    for rule in templates.properties(stage, stack, f"{BALANCING}::ListenerRule"):
+        assert rule["ListenerArn"] == {"Ref": "Https"}
+        assert rule["Actions"][-1] == {"Type": "forward", "Order": 2, "TargetGroupArn": {"Ref": "Target"}}
+        assert [each["Field"] for each in rule["Conditions"]] == ["path-pattern"]
+    listeners = templates.properties(stage, stack, f"{BALANCING}::Listener")
+    assert {each["Port"]: each["Protocol"] for each in listeners} == {80: "HTTP", 443: "HTTPS"}
+    assert {each["LoadBalancerArn"]["Ref"] for each in listeners} == {"LoadBalancer"}
+    kinds = {each["Port"]: [action["Type"] for action in each["DefaultActions"]] for each in listeners}
+    assert kinds == {80: ["redirect"], 443: ["fixed-response"]}
+    zone = {
+        "DNSName": {"Fn::GetAtt": ["LoadBalancer", "DNSName"]},
+        "HostedZoneId": {"Fn::GetAtt": ["LoadBalancer", "CanonicalHostedZoneID"]},
+        "EvaluateTargetHealth": True,
+    }
+    for record in templates.properties(stage, stack, "AWS::Route53::RecordSet"):
+        assert (record["Type"], record["AliasTarget"]) == ("A", zone)
+        assert record["HostedZoneId"] == settings.domain.hosted_zone_id
+    certificate = templates.one(stage, stack, "AWS::CertificateManager::Certificate")
+    assert certificate["ValidationMethod"] == "DNS"
+    assert certificate["DomainValidationOptions"] == [
+        {"DomainName": name, "HostedZoneId": settings.domain.hosted_zone_id}
+        for name in (settings.domain.api_name, settings.domain.regional_name(region))
+    ]
+    check = templates.one(stage, stack, "AWS::Route53::HealthCheck")["HealthCheckConfig"]
+    assert (check["Port"], check["RequestInterval"], check["FailureThreshold"]) == (443, 30, 3)
+
+
+@pytest.mark.parametrize(("stage", "region"), API)
+def test_the_function_is_that_of_the_definition(templates: Templates, stage: str, region: str) -> None:
+    """As the local stack runs it; its role is there before it, and its log group is the one that is kept."""
+    stack, settings = f"api-{region}", SETTINGS[stage]
+    ((_, function),) = templates.found(stage, stack, "AWS::Lambda::Function").items()
+    definition = api_function(
+        settings.deployment(region),
+        issuer=settings.tokens.issuer,
+        jwks_url=settings.tokens.jwks_url,
+        client_ids=settings.tokens.client_ids,
+        provider_origins=settings.provider_origins,
+        public_documentation=settings.public_documentation,
+    )
+    told = definition.configuration()
+    assert {name: function["Properties"][name] for name in told} == told
+    assert function["DependsOn"] == ["FunctionRole"]
+    groups = templates.found(stage, stack, "AWS::Logs::LogGroup")
+    group = groups[function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]]["Properties"]
+    assert group["LogGroupName"] == settings.deployment(region).api_log_group
+    deployed = templates.one(stage, stack, "AWS::CodeDeploy::DeploymentGroup")
+    role = settings.deployment(region).api_deployment_role
+    assert deployed["ServiceRoleArn"] == settings.deployment(region).role_arn(role)
+    assert (
+        deployed["AlarmConfiguration"]["Enabled"] is deployed["AutoRollbackConfiguration"]["Enabled"] is True
+    )
+    assert set(deployed["AutoRollbackConfiguration"]["Events"]) == {
+        "DEPLOYMENT_FAILURE",
+        "DEPLOYMENT_STOP_ON_REQUEST",
+        "DEPLOYMENT_STOP_ON_ALARM",
+    }
+
+
+@pytest.mark.parametrize(("stage", "region"), API)
+def test_the_load_balancer_stands_in_its_own_group(templates: Templates, stage: str, region: str) -> None:
+    """Anybody comes in by two ports and by TCP alone; it goes out for the issuer's keys."""
+    stack = f"api-{region}"
+    ((name, group),) = templates.found(stage, stack, "AWS::EC2::SecurityGroup").items()
+    balancer = templates.one(stage, stack, f"{BALANCING}::LoadBalancer")
+    assert balancer["SecurityGroups"] == [{"Fn::GetAtt": [name, "GroupId"]}]
+    rules = {
+        kind: [
+            (each["CidrIp"], each["IpProtocol"], each["FromPort"], each["ToPort"])
+            for each in group["Properties"][f"SecurityGroup{kind}"]
+        ]
+        for kind in ("Ingress", "Egress")
+    }
+    world = "0.0.0.0/0"
+    assert rules == {
+        "Ingress": [(world, "tcp", 80, 80), (world, "tcp", 443, 443)],
+        "Egress": [(world, "tcp", 443, 443)],
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_serving_regions_are_those_that_tables_are_replicated_to(templates: Templates, stage: str) -> None:
+    """And those that Dagster follows home in; every declared model has its table there."""
+    regions = environment(templates, stage)["MLPIPE_SERVING_REGIONS"].split()
+    tables = templates.properties(stage, "data", "AWS::DynamoDB::GlobalTable")
+    assert len(tables) == len(declared_models()) + 1
+    for table in tables:
+        assert {each["Region"] for each in table["Replicas"]} == {HOME, *regions}
