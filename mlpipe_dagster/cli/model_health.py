@@ -214,7 +214,8 @@ def projection_findings(
             Severity.ERROR,
             "projection",
             f"Snowflake holds publication {max(projected)}, which the registry does not know",
-            "If the registry was restored, publish the right batch: the numbering goes on above Snowflake's",
+            "If the registry was restored, publish the right batch; if that is live, hold and release: both "
+            "number on above Snowflake's",
         )
 
 

@@ -150,7 +150,10 @@ class SmallModel:
 
     def verified_batch(self, **changes: Any) -> str:
         """Bring a batch to where it may be published, and return its id."""
-        batch_id = self.noticed_batch(**changes)
+        return self.verify(self.noticed_batch(**changes))
+
+    def verify(self, batch_id: str) -> str:
+        """Bring a batch that is known to where it may be published, and return its id."""
         registry, later = self.platform.registry, now() + timedelta(minutes=5)
         steps = (
             lambda: claim_load(self.record(batch_id), token=TOKEN, confirm_by=later, now=now()),

@@ -1,0 +1,161 @@
+"""Make the registry's records those of a restored table: `python -m infra.registry_copy prod --from <table>`.
+
+DynamoDB restores into a new table, and the name of the registry is fixed. So its records are copied back:
+entries and batches first, then pointers, so that no reader finds a pointer to what is not there yet; what the
+restored table lacks is deleted last. Without `--write` it only says what would change. Nobody else may write
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra.resource_definitions import registry_table
+from infra.settings import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_POINTERS = "live#"
+_KEY = ("model", "record")
+
+Key = tuple[str, str]
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One record that is not as in the restored table.
+
+    Attributes:
+        key: Model and record.
+        present: As it stands; None if it is not there.
+        restored: As it is to be; None if it is to go.
+    """
+
+    key: Key
+    present: Item | None
+    restored: Item | None
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        verb = "delete" if self.restored is None else "add" if self.present is None else "change"
+        return f"{verb} {self.key[0]} {self.key[1]}"
+
+
+def differences(dynamodb: Any, table: str, restored: str, model: str | None = None) -> list[Difference]:
+    """Return what differs, in the order in which it is to be written.
+
+    Args:
+        dynamodb: A boto3 client of the home region.
+        table: The registry.
+        restored: The table that it was restored into.
+        model: Whose records alone; all models' if None.
+    """
+    present, wanted = _records(dynamodb, table, model), _records(dynamodb, restored, model)
+    found = [
+        Difference(key, present.get(key), wanted.get(key))
+        for key in sorted(present.keys() | wanted.keys())
+        if present.get(key) != wanted.get(key)
+    ]
+    return sorted(found, key=_turn)
+
+
+def write(dynamodb: Any, table: str, changes: list[Difference]) -> None:
+    """Write differences, each on condition that its record still is as it was seen.
+
+    Raises:
+        botocore.exceptions.ClientError: DynamoDB refuses: `ConditionalCheckFailedException` where somebody
+            else has written meanwhile. Doing all of it again goes on.
+    """
+    for change in changes:
+        condition = _still(change.present)
+        if change.restored is not None:
+            dynamodb.put_item(TableName=table, Item=change.restored, **condition)
+        else:
+            key = {name: {"S": value} for name, value in zip(_KEY, change.key, strict=True)}
+            dynamodb.delete_item(TableName=table, Key=key, **condition)
+
+
+def _turn(change: Difference) -> int:
+    if change.restored is None:
+        return 2
+    return int(change.key[1].startswith(_POINTERS))
+
+
+def _still(present: Item | None) -> dict[str, Any]:
+    if present is None:
+        return {
+            "ConditionExpression": "attribute_not_exists(#k)",
+            "ExpressionAttributeNames": {"#k": _KEY[0]},
+        }
+    attributes = sorted(present.items())
+    names = {f"#n{number}": name for number, (name, _) in enumerate(attributes)}
+    values = {f":v{number}": value for number, (_, value) in enumerate(attributes)}
+    equal = (f"{name} = {value}" for name, value in zip(names, values, strict=True))
+    return {
+        "ConditionExpression": " AND ".join(equal),
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+    }
+
+
+def _records(dynamodb: Any, table: str, model: str | None) -> Mapping[Key, Item]:
+    return {
+        (item[_KEY[0]]["S"], item[_KEY[1]]["S"]): _comparable(item) for item in _items(dynamodb, table, model)
+    }
+
+
+def _items(dynamodb: Any, table: str, model: str | None) -> Iterator[Item]:
+    request: dict[str, Any] = {"TableName": table, "ConsistentRead": True}
+    operation = "scan"
+    if model is not None:
+        operation = "query"
+        request |= {
+            "KeyConditionExpression": "#m = :m",
+            "ExpressionAttributeNames": {"#m": _KEY[0]},
+            "ExpressionAttributeValues": {":m": {"S": model}},
+        }
+    for page in dynamodb.get_paginator(operation).paginate(**request):
+        yield from page["Items"]
+
+
+def _comparable(item: Item) -> Item:
+    """Return an item with its sets in order: DynamoDB promises none."""
+    return {
+        name: {kind: sorted(content) if kind in {"SS", "NS"} else content for kind, content in value.items()}
+        for name, value in item.items()
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Say what differs, or write it; return 1 if that fails."""
+    parser = argparse.ArgumentParser(prog="python -m infra.registry_copy", description=__doc__)
+    parser.add_argument("stage", choices=sorted(STAGES))
+    parser.add_argument("--from", dest="restored", required=True, metavar="TABLE", help="the restored table")
+    parser.add_argument("--model", help="whose records alone")
+    parser.add_argument("--write", action="store_true", help="change the registry")
+    options = parser.parse_args(arguments)
+    deployment = STAGES[options.stage].deployment()
+    dynamodb, table = boto3.client("dynamodb", region_name=deployment.home), registry_table(deployment).name
+    try:
+        changes = differences(dynamodb, table, options.restored, options.model)
+        sys.stdout.writelines(f"{change}\n" for change in changes)
+        if options.write:
+            write(dynamodb, table, changes)
+    except (ClientError, BotoCoreError) as error:
+        sys.stderr.write(f"{table} is not as {options.restored}: {error}\n")
+        return 1
+    done = "were made" if options.write else "would be made; call this with --write"
+    sys.stderr.write(f"{len(changes)} changes of {table} {done}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
