@@ -69,8 +69,9 @@ $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
 
 lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes, does not upgrade).
 	$(COMPILE) --group uv -o $(LOCK_DIR)/uv.lock
-	$(COMPILE) pyproject.toml --extra production --extra scoring --group api --group dev --group bench -o $(LOCK_DIR)/dev.lock
+	$(COMPILE) pyproject.toml --extra production --group scoring --group api --group dev --group bench -o $(LOCK_DIR)/dev.lock
 	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
+	$(COMPILE) --group scoring -o $(LOCK_DIR)/scoring.lock
 	$(COMPILE) --group wrangler -o $(LOCK_DIR)/wrangler.lock
 	$(COMPILE) --group cdk -o $(LOCK_DIR)/cdk.lock
 	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock

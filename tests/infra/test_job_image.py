@@ -1,0 +1,81 @@
+"""The image of SageMaker's jobs is made of the lock that holds what the scripts import."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from typing import TYPE_CHECKING
+
+from infra.packaging import PROJECT_ROOT, PYTHON_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCKERFILE = PROJECT_ROOT / "infra" / "images" / "sagemaker" / "Dockerfile"
+LOCK = "requirements/scoring.lock"
+OWN = {"prediction_contract", "sagemaker_scripts"}
+
+
+def instructions(name: str) -> list[str]:
+    """Return the arguments of the Dockerfile's instructions of a name."""
+    lines = DOCKERFILE.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    return [line.split(maxsplit=1)[1] for line in lines if line.startswith(f"{name} ")]
+
+
+def locked() -> set[str]:
+    """Return the packages of the lock."""
+    text = (PROJECT_ROOT / LOCK).read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE))
+
+
+def imported() -> Iterator[tuple[str, str]]:
+    """Yield file and top-level module of every import of what jobs are sent, wherever in a file it stands."""
+    for package in sorted(OWN):
+        for path in sorted((PROJECT_ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    yield from ((str(path), alias.name.partition(".")[0]) for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    yield str(path), node.module.partition(".")[0]
+
+
+def test_the_image_is_made_of_a_tracked_lock_with_hashes() -> None:
+    """Nothing else is copied: code comes to each job as files."""
+    sources = [part for line in instructions("COPY") for part in line.split()[:-1]]
+    assert sources == [LOCK]
+    listed = subprocess.run(
+        ["git", "ls-files", "--error-unmatch", LOCK],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert listed.returncode == 0, f"{LOCK} is not tracked"
+    (install,) = instructions("RUN")
+    destination = instructions("COPY")[0].split()[-1]
+    assert {"--require-hashes", destination} <= set(install.split())
+
+
+def test_the_lock_holds_what_the_scripts_import() -> None:
+    """A package that only the development environment has would be missed by every job, on AWS alone."""
+    providers, held = packages_distributions(), locked()
+    missing = {
+        f"{path} imports {module}"
+        for path, module in imported()
+        if module not in OWN | set(sys.stdlib_module_names)
+        and held.isdisjoint(re.sub("[-_.]+", "-", each).lower() for each in providers.get(module, ()))
+    }
+    assert missing == set()
+    # Dagster reaches the jobs that it starts by Pipes; of Dagster itself they have nothing.
+    assert "dagster-pipes" in held
+    assert held.isdisjoint({"dagster", "snowflake-connector-python"})
+
+
+def test_the_image_s_python_is_the_lock_s() -> None:
+    """A job may write where SageMaker mounts root's folders, so it is root in its container."""
+    (base,) = instructions("FROM")
+    assert base.startswith(f"python:{PYTHON_VERSION}-")
+    assert instructions("USER") == []
