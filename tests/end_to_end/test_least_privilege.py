@@ -66,7 +66,7 @@ OTHERWISE: dict[str, dict[str, str]] = {
                 "sagemaker:DescribeModelPackage",
                 "sagemaker:DescribeModelPackageGroup",
             ),
-            "pipelines of models with `produced_by: sagemaker` register what they train",
+            "what trains a model outside Dagster registers it in the model's package group",
         ),
     },
     "api": {
