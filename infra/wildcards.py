@@ -79,6 +79,11 @@ def _patterns(deployment: Deployment) -> list[tuple[str, str, str]]:
         (f"{aws}:logs:{place}:log-group:", ":*", "a group's streams are named by AWS"),
         (f"{aws}:secretsmanager:{place}:secret:{own}", "-??????", "Secrets Manager invents six characters"),
         (f"{aws}:secretsmanager:{place}:secret:{own}providers/", "*", "one secret for each provider"),
+        (
+            f"{aws}:sagemaker:{place}:processing-job/pipelines-",
+            "*",
+            "SageMaker names a pipeline's jobs, by execution and step",
+        ),
         (f"{aws}:sagemaker:{place}:processing-job/", "*", "jobs are named by model, batch and attempt"),
         (f"{aws}:sagemaker:{place}:training-job/", "*", "jobs are named by model, batch and attempt"),
         (f"{aws}:sagemaker:{place}:model-package", f"/{own}*", "one group for each model, packages numbered"),
