@@ -1,0 +1,223 @@
+"""Work out the tables of docs/costs.md: `python -m infra.cost_estimate` says whether its figures are right.
+
+The page is a sheet: prices and quantities have names, and what is worked out from them stands beside as the
+formula that does it. A reader who puts other prices or quantities in calls it with `--write`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import math
+import operator
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "costs.md"
+# The columns of figures: idle, 1, 10 and 100 million predictions a day.
+SCALES = 4
+# Of which the arithmetic is written out.
+_SHOWN = 2
+_TOTAL = "together"
+_PER_MILLION = "for a million predictions"
+_CODE = re.compile(r"`([^`]+)`")
+_WORD = re.compile(r"[a-z_]+")
+_SMALLEST, _LARGEST_WITH_CENTS = 0.01, 100_000
+_OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+_FUNCTIONS: Mapping[str, Callable[..., float]] = {"min": min, "max": max, "ceil": math.ceil}
+
+
+class SheetError(Exception):
+    """The page cannot be worked out; the message names the row."""
+
+
+@dataclass
+class Sheet:
+    """What has been read and worked out so far.
+
+    Attributes:
+        values: By name, the four figures of a price or quantity.
+        groups: By heading, the dollars a month of what stands below it.
+    """
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+    groups: dict[str, list[float]] = field(default_factory=dict)
+
+    def worked_out(self, formula: str) -> list[float]:
+        """Return a formula's four figures.
+
+        Raises:
+            SheetError: It holds a name that is not known yet, or what is no arithmetic.
+        """
+        try:
+            tree = ast.parse(formula, mode="eval").body
+        except SyntaxError as error:
+            raise SheetError(f"`{formula}` is no formula") from error
+        return [self._value(tree, scale) for scale in range(SCALES)]
+
+    def in_figures(self, formula: str) -> str:
+        """Return a formula with the figures of ten million in place of its names."""
+
+        def figure(found: re.Match[str]) -> str:
+            name = found[0]
+            return name if name in _FUNCTIONS else _plain(self.values[name][_SHOWN])
+
+        return _WORD.sub(figure, formula)
+
+    def _value(self, node: ast.expr, scale: int) -> float:
+        match node:
+            case ast.Constant(value=int() | float() as number):
+                return number
+            case ast.Name(id=name) if name in self.values:
+                return self.values[name][scale]
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+                return _OPERATORS[type(op)](self._value(left, scale), self._value(right, scale))
+            case ast.Call(func=ast.Name(id=name), args=arguments) if name in _FUNCTIONS:
+                return _FUNCTIONS[name](*(self._value(each, scale) for each in arguments))
+        raise SheetError(f"`{ast.unparse(node)}` is not known, or no arithmetic")
+
+
+def recomputed(page: str, sheet: Sheet | None = None) -> str:
+    """Return the page with every figure that follows from others worked out anew.
+
+    Args:
+        page: As it is.
+        sheet: Takes what is read and worked out, for who wants to look at it.
+
+    Raises:
+        SheetError: A row has another form, or a formula holds what is not known above it.
+    """
+    sheet = Sheet() if sheet is None else sheet
+    lines = list(_rows(page.splitlines(), sheet))
+    # What the groups come to stands above them.
+    return "\n".join(_together(lines, sheet.groups)) + "\n"
+
+
+def _rows(lines: Sequence[str], sheet: Sheet) -> Iterator[str]:
+    table, heading, total = "", "", [0.0] * SCALES
+    for line in lines:
+        cells = _cells(line)
+        if line.startswith("#"):
+            heading, total = line.lstrip("# "), [0.0] * SCALES
+        if not cells:
+            table = ""
+        elif not table:
+            table = cells[0]
+        elif not set(line) <= set("|-: "):
+            try:
+                line = _row(table, cells, sheet, total)  # noqa: PLW2901  # the line as it is to be
+            except (ValueError, IndexError, ZeroDivisionError, KeyError) as error:
+                raise SheetError(f"The row {line!r} has another form: {error}") from error
+            if table == "cost":
+                sheet.groups[heading] = list(total)
+        yield line
+
+
+def _row(table: str, cells: list[str], sheet: Sheet, total: list[float]) -> str:
+    """Return a row worked out: of prices, of quantities, or of costs."""
+    if table == "price":
+        sheet.values[_name(cells[0])] = [_number(cells[2])] * SCALES
+    elif table == "quantity":
+        name, formula = _name(cells[0]), _CODE.fullmatch(cells[2])
+        if formula is None:
+            sheet.values[name] = [_number(cell) for cell in _four(cells[-SCALES:])]
+        else:
+            sheet.values[name] = sheet.worked_out(formula[1])
+            cells[-SCALES:] = map(_plain, sheet.values[name])
+    elif table == "cost" and cells[0] == _TOTAL:
+        cells[-SCALES:] = map(_dollars, total)
+    elif table == "cost":
+        formula = _name(cells[1])
+        figures = sheet.worked_out(formula)
+        total[:] = [one + two for one, two in zip(total, figures, strict=True)]
+        cells[2] = sheet.in_figures(formula)
+        cells[-SCALES:] = map(_dollars, figures)
+    return _line(cells)
+
+
+def _together(lines: Sequence[str], groups: Mapping[str, list[float]]) -> Iterator[str]:
+    is_summary = False
+    sums = [sum(figures) for figures in zip(*groups.values(), strict=True)]
+    days = 365 / 12
+    for line in lines:
+        cells = _cells(line)
+        is_summary = bool(cells) and (is_summary or cells[0] == "dollars a month")
+        if is_summary and cells[0] in groups:
+            yield _line([cells[0], *map(_dollars, groups[cells[0]])])
+        elif is_summary and cells[0] == _TOTAL:
+            yield _line([_TOTAL, *map(_dollars, sums)])
+        elif is_summary and cells[0] == _PER_MILLION:
+            millions = (days, 10 * days, 100 * days)
+            shares = (_dollars(each / many) for each, many in zip(sums[1:], millions, strict=True))
+            yield _line([_PER_MILLION, "", *shares])
+        else:
+            yield line
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _four(cells: list[str]) -> list[str]:
+    """Return four figures; one that stands alone, the others left empty, is that of all."""
+    return [cells[0]] * SCALES if not any(cells[1:]) else cells
+
+
+def _name(cell: str) -> str:
+    found = _CODE.fullmatch(cell)
+    if found is None:
+        raise ValueError(f"{cell!r} is not in backquotes")
+    return found[1]
+
+
+def _number(cell: str) -> float:
+    return float(cell.replace(",", ""))
+
+
+def _plain(value: float) -> str:
+    """Return a figure with as many digits as it needs, six at most."""
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if value >= _LARGEST_WITH_CENTS else f"{value:.6g}"
+
+
+def _dollars(value: float) -> str:
+    return "0" if value == 0 else "below 0.01" if value < _SMALLEST else f"{value:,.2f}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare the page's figures with what follows from its prices and quantities, or write them."""
+    parser = argparse.ArgumentParser(prog="python -m infra.cost_estimate", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the figures into the page")
+    options = parser.parse_args(arguments)
+    before = PAGE.read_text(encoding="utf-8")
+    try:
+        after = recomputed(before)
+    except SheetError as error:
+        sys.stderr.write(f"{PAGE}: {error}\n")
+        return 1
+    if options.write:
+        PAGE.write_text(after, encoding="utf-8")
+    elif after != before:
+        sys.stderr.write(f"The figures of {PAGE} do not follow from its prices. Call this with --write.\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What docs/costs.md counts of the stage `prod` is what its templates hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.cost_estimate import PAGE, Sheet, recomputed
+from infra.model_declarations import declared_models
+from tests.infra.cdk.templates import AWAY, HOME, STACKS
+
+if TYPE_CHECKING:
+    from tests.infra.cdk.templates import Templates
+
+STAGE = "prod"
+APIS = (f"api-{HOME}", f"api-{AWAY}")
+
+
+@pytest.fixture(scope="module")
+def quantities() -> dict[str, float]:
+    """What the page says of a million predictions a day, by name."""
+    sheet = Sheet()
+    recomputed(PAGE.read_text(encoding="utf-8"), sheet)
+    return {name: figures[1] for name, figures in sheet.values.items()}
+
+
+def count(templates: Templates, kind: str, *stacks: str) -> int:
+    """Return how many resources of a type there are."""
+    return sum(len(templates.found(STAGE, stack, kind)) for stack in stacks or STACKS)
+
+
+def test_what_stands_by_itself_is_counted(templates: Templates, quantities: dict[str, float]) -> None:
+    """Services, ways out, endpoints, secrets, alarms, load balancers, keys and dashboards."""
+    endpoints = [
+        each
+        for each in templates.properties(STAGE, "orchestration", "AWS::EC2::VPCEndpoint")
+        if each["VpcEndpointType"] == "Interface"
+    ]
+    assert len(endpoints) == quantities["endpoints"]
+    assert {len(each["SubnetIds"]) for each in endpoints} == {quantities["zones"]}
+    assert count(templates, "AWS::EC2::NatGateway") == quantities["ways_out"]
+    assert count(templates, "AWS::ECS::Service") == quantities["services"]
+    assert count(templates, "AWS::SecretsManager::Secret") == quantities["secrets"] - quantities["regions"]
+    assert quantities["models"] == len(declared_models())
+    assert count(templates, "AWS::CloudWatch::Alarm") == quantities["alarms"]
+    assert count(templates, "AWS::CloudWatch::Dashboard") == 1
+    assert count(templates, "AWS::KMS::Key") == 1
+    balancers = "AWS::ElasticLoadBalancingV2::LoadBalancer"
+    assert [count(templates, balancers, stack) for stack in ("orchestration", *APIS)] == [1, 1, 1]
+
+
+def test_every_copy_of_a_table_is_paid_for(templates: Templates, quantities: dict[str, float]) -> None:
+    """Each table is written in all regions, and each copy restorable."""
+    for table in templates.properties(STAGE, "data", "AWS::DynamoDB::GlobalTable"):
+        assert len(table["Replicas"]) == quantities["regions"]
+        for replica in table["Replicas"]:
+            assert replica["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+
+
+@pytest.mark.parametrize("stack", APIS)
+def test_what_serves_is_counted(templates: Templates, quantities: dict[str, float], stack: str) -> None:
+    """Zones, rules of the firewall, how long logs are kept, scaling, health checks."""
+    (balancer,) = templates.properties(STAGE, stack, "AWS::ElasticLoadBalancingV2::LoadBalancer")
+    assert len(balancer["Subnets"]) == quantities["zones"]
+    assert len(templates.one(STAGE, stack, "AWS::WAFv2::WebACL")["Rules"]) == quantities["firewall_rules"]
+    days = {each["RetentionInDays"] for each in templates.properties(STAGE, stack, "AWS::Logs::LogGroup")}
+    assert days == {30, 30 * quantities["line_months"]}
+    logs = templates.one(STAGE, stack, "AWS::S3::Bucket")["LifecycleConfiguration"]["Rules"]
+    assert [rule["ExpirationInDays"] for rule in logs] == [quantities["access_days"]]
+    policy = templates.one(STAGE, stack, "AWS::ApplicationAutoScaling::ScalingPolicy")
+    assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 0.7
+    check = templates.one(STAGE, stack, "AWS::Route53::HealthCheck")["HealthCheckConfig"]
+    assert (check["Type"], check["RequestInterval"]) == ("HTTPS", 30)
+    function = templates.one(STAGE, stack, "AWS::Lambda::Function")
+    assert function["TracingConfig"] == {"Mode": "Active"}
+    assert "MLPIPE_POINTER_CACHE_SECONDS" not in function["Environment"]["Variables"]

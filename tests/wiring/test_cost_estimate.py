@@ -1,0 +1,217 @@
+"""The cost estimate follows from its prices and quantities, and what the code decides is as in the code."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from api_lambda.request_log import RequestLog
+from infra.api_definitions import FunctionDefinition, target_group
+from infra.cost_estimate import PAGE, SCALES, Sheet, SheetError, recomputed
+from infra.packaging import PROJECT_ROOT
+from infra.resource_definitions import data_bucket, load_job, processing_job, training_job
+from infra.settings import PROD
+from mlpipe_dagster.cli.declared_models import declared_model
+from mlpipe_dagster.costs import Prices
+from mlpipe_dagster.declaration.quality import Quality
+from mlpipe_dagster.declaration.retention import Retention
+from mlpipe_dagster.sensors.projection import COMPARE_ALL_AFTER
+from mlpipe_dagster.serving_regions import MOST_REPLICA_LINES
+from prediction_contract.online_item import OnlineItems
+from prediction_contract.prediction_line import prediction_line
+from prediction_contract.row import row_contract
+
+_MEASURED = json.loads((PROJECT_ROOT / "benchmarks" / "results" / "load.json").read_text())
+# One scheduled flight of 2013, with a probability of as many digits as a double has.
+_FLIGHT = {
+    "entity_id": "AA-1141-JFK",
+    "carrier": "AA",
+    "flight_number": 1141,
+    "origin": "JFK",
+    "destination": "MIA",
+    "scheduled_departure": datetime(2013, 2, 1, 10, 40, tzinfo=UTC),
+    "distance_miles": 1089,
+    "delay_probability": 0.23456789012345678,
+    "expected_delay_minutes": Decimal("12.34"),
+    "likely_late": False,
+    "correction_minutes": Decimal("-0.57"),
+}
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    """The page as it stands."""
+    return PAGE.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def sheet(page: str) -> Sheet:
+    """What the page says, by name."""
+    read = Sheet()
+    recomputed(page, read)
+    return read
+
+
+def item_bytes() -> int:
+    """Return the size of a prediction's item, as DynamoDB charges it: names and values, in UTF-8."""
+    schema = declared_model("flight_delay").prediction_schema
+    row = prediction_line(row_contract(schema), _FLIGHT).row
+    assert row is not None
+    item = OnlineItems(schema).build(row, "20130201T060000Z-0123abcd", 2_000_000_000)
+    return sum(len(name) + _value_bytes(value) for name, value in item.items())
+
+
+def _value_bytes(value: dict[str, Any]) -> int:
+    ((kind, content),) = value.items()
+    if kind == "N":
+        number = Decimal(content).normalize()
+        digits = len(number.as_tuple().digits)
+        return (digits + 1) // 2 + 1 + (number < 0)
+    return len(content.encode()) if kind == "S" else 1
+
+
+def test_every_figure_follows_from_prices_and_quantities(page: str) -> None:
+    """After a price, a quantity or a formula changed, `python -m infra.cost_estimate --write` is due."""
+    assert recomputed(page) == page
+
+
+def test_a_figure_that_was_changed_by_hand_is_found(page: str, sheet: Sheet) -> None:
+    """Neither a result nor a sum nor a price can be altered alone."""
+    writes = f"{sheet.values['rows'][2] * sheet.values['days'][2] * 0.625 / 1e6:,.2f}"
+    total = f"{sum(group[2] for group in sheet.groups.values()):,.2f}"
+    for figure in (f" {writes} |", f" {total} |", "| 0.625 |"):
+        assert figure in page
+        altered = page.replace(figure, re.sub("[1-9]", "7", figure.replace("7", "8"), count=1), 1)
+        assert recomputed(altered) != altered
+
+
+def test_every_price_and_quantity_has_its_use(page: str, sheet: Sheet) -> None:
+    """Nothing stands in the tables that no formula takes."""
+    formulas = [code for line in page.splitlines() for code in re.findall(r"\| `([^`]+)` \|", line[1:])]
+    used = {name for formula in formulas for name in re.findall("[a-z_]+", formula)}
+    assert set(sheet.values) - used == set()
+
+
+def test_the_runbook_shows_the_same_result(page: str) -> None:
+    """The table of operations.md is that of costs.md."""
+    table = page[page.index("| dollars a month") : page.index("Below a million")].strip()
+    assert table in (PAGE.parent / "operations.md").read_text(encoding="utf-8")
+
+
+def test_the_runbook_names_what_is_largest(page: str) -> None:
+    """What stands idle, and what 100 million predictions a day cost, by the rows of costs.md."""
+
+    def cost(name: str, *, scale: int = 0) -> float:
+        (cells,) = (line.split("|") for line in page.splitlines() if line.startswith(f"| {name} |"))
+        return float(cells[4 + scale].replace(",", ""))
+
+    at_rds = cost("RDS with its standby") + cost("RDS storage")
+    balancers = cost("the internal load balancer") + cost("load balancers")
+    firewall_log = cost("the firewalls' log, kept for a month", scale=3)
+    runbook = " ".join((PAGE.parent / "operations.md").read_text(encoding="utf-8").split())
+    for named in (
+        f"Fargate {cost('Fargate: code location, web server, daemon'):.0f}",
+        f"RDS with its standby {at_rds:.0f}",
+        f"interface endpoints {cost('interface endpoints'):.0f}",
+        f"NAT gateways {cost('NAT gateways with their addresses'):.0f}",
+        f"the three load balancers {balancers:.0f}",
+        f"warm environments {cost('warm environments'):.0f}",
+        f"writes {cost('writes at home', scale=3):,.0f} and as much",
+        f"to live there {cost('deletions by time to live in each further region', scale=3):,.0f}",
+        f"items kept {cost('items kept, in every region', scale=3):,.0f}",
+        f"recovery {cost('point-in-time recovery of them, in every region', scale=3):,.0f}",
+        f"firewalls' log {firewall_log:,.0f}",
+    ):
+        assert named in runbook, named
+
+
+@pytest.mark.parametrize(
+    "formula", ["rows +", "unheard_of * 2", "rows ** 2", "open(rows)", "'text'", "rows.real"]
+)
+def test_what_is_no_arithmetic_is_refused(sheet: Sheet, formula: str) -> None:
+    """A formula can neither call nor name what the page does not."""
+    with pytest.raises(SheetError):
+        sheet.worked_out(formula)
+
+
+def test_prices_are_those_of_the_estimates_that_batches_carry(sheet: Sheet) -> None:
+    """`mlpipe_dagster.costs` and the page name one price for one thing."""
+    prices = Prices()
+    for name, price in {
+        "replicated": prices.dynamodb_million_writes,
+        "dpu": prices.glue_dpu_hour,
+        "credit": prices.snowflake_credit,
+        "scoring_machine": prices.machine("ml.m5.xlarge"),
+        "training_machine": prices.machine("ml.m5.2xlarge"),
+    }.items():
+        assert sheet.values[name] == [price] * SCALES, name
+    assert prices.snowflake_credits_per_hour == 1
+    assert processing_job(PROD.deployment(), image_uri="").instance_type == "ml.m5.xlarge"
+    assert training_job(PROD.deployment(), image_uri="").instance_type == "ml.m5.2xlarge"
+
+
+def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None:
+    """A size, a limit or a time that is changed in the code has to be carried over."""
+    deployment, size = PROD.deployment(), PROD.dagster
+    job, retention = load_job(deployment), Retention()
+    function = FunctionDefinition("", "", {})
+    assert size.database_class == "db.m7g.large"
+    assert PROD.api.architecture == "aarch64"
+    assert (PROD.api.warm_environments, PROD.api.most_warm_environments) == (4, 40)
+    assert job.worker_type == "G.1X"
+    assert Quality().verification(50_001) == "sample"
+    assert MOST_REPLICA_LINES == 1_000_000
+    assert target_group(deployment).health_check_seconds == 60
+    for name, value in {
+        "regions": len(PROD.regions),
+        "zones": len(PROD.home.availability_zones),
+        "items_days": retention.items_days,
+        "superseded_days": retention.superseded_days,
+        "versions_days": data_bucket(deployment).old_versions_days,
+        "workers": job.workers,
+        "comparisons": 24 * 3600 / COMPARE_ALL_AFTER.total_seconds(),
+        "run_cpu": size.run_cpu / 1024,
+        "run_memory": size.run_memory_mb / 1024,
+        "service_cpu": size.service_cpu / 1024,
+        "service_memory": size.service_memory_mb / 1024,
+        "function_memory": function.memory_mb / 1024,
+        "database_zones": 1 + size.database_in_two_zones,
+        "database_gb": size.database_gb,
+        "ways_out": size.nat_gateways,
+    }.items():
+        assert sheet.values[name] == [value] * SCALES, name
+    statements = (PROJECT_ROOT / "infra" / "snowflake" / "2_database.sql").read_text()
+    assert f"AUTO_SUSPEND = {sheet.values['resting'][0]:.0f} " in statements
+    assert "WAREHOUSE_SIZE = XSMALL" in statements
+    assert "DATA_RETENTION_TIME_IN_DAYS = 7;" in statements
+
+
+def test_quantities_are_those_that_were_measured(sheet: Sheet) -> None:
+    """Item, log line and the loader's rates; a line's last bytes depend on the moment."""
+    assert sheet.values["item_bytes"] == [item_bytes()] * SCALES
+    assert sheet.values["surveyed"] == [round(_MEASURED["long"]["survey"]["items_per_cpu_s"])] * SCALES
+    assert sheet.values["written"] == [round(_MEASURED["part"]["mlpipe"]["items_per_cpu_s"])] * SCALES
+    log = RequestLog(milliseconds=dict.fromkeys(("token", "pointer", "item", "enrichment"), 0.123))
+    log.notes.update(
+        model="flight_delay",
+        batch_id="20130201T060000Z-0123abcd",
+        pointer_age=36_000,
+        predictions=1,
+        not_found=0,
+    )
+    line = log.line(stage="prod", request_id="0" * 36, trace_id="0" * 40, route="prediction", status=200)
+    assert len(line) == pytest.approx(sheet.values["line_bytes"][0], rel=0.02)
+
+
+def test_no_batch_of_the_estimate_outlasts_its_job(sheet: Sheet) -> None:
+    """What the page works out can be loaded within Glue's timeout, by as many workers."""
+    seconds = [
+        each / max(many, 1)
+        for each, many in zip(sheet.values["loading"], sheet.values["batches"], strict=True)
+    ]
+    assert max(seconds) < load_job(PROD.deployment()).timeout_minutes * 60 / 2
