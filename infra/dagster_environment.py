@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from infra.settings import StageSettings
 
-# Fields of the secret's JSON document that become variables; the rest of it is for the load job.
+# Fields of the secret's JSON document that ECS makes variables, `<ARN>:<field>::`; the rest is the load job's.
 SNOWFLAKE_FIELDS = ("account", "user", "password", "role")
 
 
@@ -50,17 +50,16 @@ def dagster_environment(
     }
 
 
-def secret_variables(*, snowflake_secret: str, database_secret: str) -> dict[str, str]:
-    """Return where ECS reads the variables that are secret: `<ARN>:<field>::`.
+def snowflake_variables(secret: str) -> dict[str, str]:
+    """Return where ECS reads how to log in to Snowflake, from the ARN of the connection's secret."""
+    return {f"SNOWFLAKE_{field.upper()}": f"{secret}:{field}::" for field in SNOWFLAKE_FIELDS}
 
-    Args:
-        snowflake_secret: ARN of the Snowflake connection's secret.
-        database_secret: ARN of the database's.
-    """
+
+def database_variables(secret: str) -> dict[str, str]:
+    """Return where ECS reads how to log in to Postgres, from the ARN of the database's secret."""
     return {
-        **{f"SNOWFLAKE_{field.upper()}": f"{snowflake_secret}:{field}::" for field in SNOWFLAKE_FIELDS},
-        "DAGSTER_POSTGRES_USER": f"{database_secret}:username::",
-        "DAGSTER_POSTGRES_PASSWORD": f"{database_secret}:password::",
+        "DAGSTER_POSTGRES_USER": f"{secret}:username::",
+        "DAGSTER_POSTGRES_PASSWORD": f"{secret}:password::",
     }
 
 

@@ -32,12 +32,14 @@ class Task:
         role: By whose rights it works.
         command: What its container runs.
         port: That it listens on; None if it does not.
+        runs_our_code: Whether it loads the definitions, and so is told how to log in to Snowflake.
     """
 
     name: str
     role: str
     command: tuple[str, ...]
     port: int | None = None
+    runs_our_code: bool = False
 
 
 def tasks(deployment: Deployment) -> dict[str, Task]:
@@ -53,6 +55,7 @@ def tasks(deployment: Deployment) -> dict[str, Task]:
                 *("--module-name", "mlpipe_dagster.definitions", "--location-name", "mlpipe"),
             ),
             CODE_SERVER,
+            runs_our_code=True,
         ),
         Task(
             "webserver",
@@ -66,7 +69,7 @@ def tasks(deployment: Deployment) -> dict[str, Task]:
             ("dagster-daemon", "run", "--workspace", workspace),
         ),
         # What it runs is told when it is started.
-        Task(RUN_CONTAINER, deployment.dagster_run_role, ("dagster", "--version")),
+        Task(RUN_CONTAINER, deployment.dagster_run_role, ("dagster", "--version"), runs_our_code=True),
     )
     return {task.name: task for task in found}
 

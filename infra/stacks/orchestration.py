@@ -12,7 +12,7 @@ from infra.capabilities.dagster_network import add_network
 from infra.capabilities.dagster_services import add_cluster, add_code_name, add_service, add_web_access
 from infra.capabilities.dagster_tasks import RUN_CONTAINER, add_task, tasks
 from infra.capabilities.roles import add_role
-from infra.dagster_environment import dagster_environment, secret_variables
+from infra.dagster_environment import dagster_environment, database_variables, snowflake_variables
 from infra.packaging import build_sagemaker_code
 from infra.platform_roles import dagster_execution_role, dagster_webserver_role
 from infra.role_definitions import dagster_daemon_role, dagster_run_role
@@ -66,10 +66,17 @@ class OrchestrationStack(cdk.Stack):
             database_host=database.attr_endpoint_address,
             database=DATABASE,
         )
-        secrets = secret_variables(snowflake_secret=snowflake_secret, database_secret=database_secret.ref)
+        postgres, snowflake = database_variables(database_secret.ref), snowflake_variables(snowflake_secret)
         added = {
             name: add_task(
-                self, settings, deployment, task, image=image, environment=environment, secrets=secrets
+                self,
+                settings,
+                deployment,
+                task,
+                image=image,
+                environment=environment,
+                # The web server asks for no login, and needs none to Snowflake.
+                secrets={**snowflake, **postgres} if task.runs_our_code else postgres,
             )
             for name, task in tasks(deployment).items()
         }

@@ -74,8 +74,10 @@ def test_a_secret_variable_is_one_field_of_a_secret(templates: Templates, stage:
     (container,) = tasks(templates, stage)[name]["ContainerDefinitions"]
     found = {each["Name"]: each["ValueFrom"]["Fn::Join"][1] for each in container["Secrets"]}
     fields = {name: field for name, (_, field) in found.items()}
+    # Web server and daemon load no definitions: Snowflake is none of their business.
+    logs_in = ("account", "user", "password", "role") if name in {"code", "run"} else ()
     assert fields == {
-        **{f"SNOWFLAKE_{each.upper()}": f":{each}::" for each in ("account", "user", "password", "role")},
+        **{f"SNOWFLAKE_{each.upper()}": f":{each}::" for each in logs_in},
         "DAGSTER_POSTGRES_USER": ":username::",
         "DAGSTER_POSTGRES_PASSWORD": ":password::",
     }

@@ -93,9 +93,9 @@ def variables(found: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("task", ["code", "daemon", "webserver", "run"])
+@pytest.mark.parametrize("task", ["code", "run"])
 def test_dagster_reads_its_settings(templates: Templates, stage: str, task: str) -> None:
-    """Every task's environment is a whole one: services, regions, code of jobs, warehouse, API."""
+    """What loads the definitions is told all: services, regions, code of jobs, warehouse, API."""
     settings = DagsterSettings.from_environment(variables(container(templates, stage, task)))
     assert settings.deployment.in_region(HOME) == SETTINGS[stage].deployment()
     assert settings.serving_regions == (AWAY,)
