@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from infra.settings import StageSettings
 
-# Fields of the secret's JSON document that ECS makes variables, `<ARN>:<field>::`; the rest is the load job's.
+# Fields of the secret's JSON document that ECS makes variables, `<ARN>:<field>::`; a load reads the rest.
 SNOWFLAKE_FIELDS = ("account", "user", "password", "role")
 
 
