@@ -46,7 +46,9 @@ def _reason(deployment: Deployment, resource: str, statement: Statement) -> str:
     if resource == "*":
         return _reason_for_all(statement)
     for beginning, ending, reason in _patterns(deployment):
-        if resource.startswith(beginning) and resource.endswith(ending):
+        # Beginning and end may not share a sign: the whole bucket would pass for a prefix in it.
+        apart = len(resource) >= len(beginning) + len(ending)
+        if resource == beginning or (apart and resource.startswith(beginning) and resource.endswith(ending)):
             return reason
     raise UnexplainedWildcardError(
         f"Statement {statement['Sid']} names {resource}. Name single resources, or give the pattern "

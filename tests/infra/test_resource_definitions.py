@@ -58,6 +58,8 @@ def test_a_role_is_no_wider_than_it_has_to_be(role: role_definitions.RoleDefinit
         ("s3:GetObject", "*"),
         ("s3:GetObject", "arn:aws:s3:::*"),
         ("dynamodb:GetItem", "arn:aws:dynamodb:*:*:*"),
+        ("s3:GetObject", f"{DEPLOYMENT.data_bucket_arn}/*"),
+        ("logs:PutLogEvents", "arn:aws:logs:eu-west-1:123456789012:log-group:*"),
     ],
 )
 def test_a_star_without_a_reason_is_refused(action: str, resource: str) -> None:
