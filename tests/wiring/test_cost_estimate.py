@@ -111,8 +111,8 @@ def test_the_runbook_names_what_is_largest(page: str) -> None:
         return float(cells[4 + scale].replace(",", ""))
 
     at_rds = cost("RDS with its standby") + cost("RDS storage")
+    function_log = cost("the function's log, its metrics within", scale=3)
     balancers = cost("the internal load balancer") + cost("load balancers")
-    firewall_log = cost("the firewalls' log, kept for a month", scale=3)
     runbook = " ".join((PAGE.parent / "operations.md").read_text(encoding="utf-8").split())
     for named in (
         f"Fargate {cost('Fargate: code location, web server, daemon'):.0f}",
@@ -125,7 +125,8 @@ def test_the_runbook_names_what_is_largest(page: str) -> None:
         f"to live there {cost('deletions by time to live in each further region', scale=3):,.0f}",
         f"items kept {cost('items kept, in every region', scale=3):,.0f}",
         f"recovery {cost('point-in-time recovery of them, in every region', scale=3):,.0f}",
-        f"firewalls' log {firewall_log:,.0f}",
+        f"through the firewalls {cost('requests through them', scale=3):,.0f}",
+        f"the function's log {function_log:,.0f}",
     ):
         assert named in runbook, named
 

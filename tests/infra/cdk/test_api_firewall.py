@@ -83,7 +83,7 @@ def test_methods_and_paths_are_looked_at_as_they_are(templates: Templates, stage
 def test_the_firewall_s_log_group_is_there_before_it_is_written_to(
     templates: Templates, stage: str, region: str
 ) -> None:
-    """Named as WAF demands, kept for a month."""
+    """Named as WAF demands, kept for a month; requests that came through are not in it."""
     stack, name = f"api-{region}", SETTINGS[stage].deployment(region).firewall_log_group
     groups = templates.found(stage, stack, "AWS::Logs::LogGroup")
     (group,) = [key for key, each in groups.items() if each["Properties"]["LogGroupName"] == name]
@@ -92,6 +92,12 @@ def test_the_firewall_s_log_group_is_there_before_it_is_written_to(
     (logging,) = templates.found(stage, stack, "AWS::WAFv2::LoggingConfiguration").values()
     assert logging["DependsOn"] == [group]
     assert [each.rpartition(":")[2] for each in logging["Properties"]["LogDestinationConfigs"]] == [name]
+    kept = logging["Properties"]["LoggingFilter"]
+    assert kept["DefaultBehavior"] == "DROP"
+    (what,) = kept["Filters"]
+    assert (what["Behavior"], what["Requirement"]) == ("KEEP", "MEETS_ANY")
+    actions = {condition["ActionCondition"]["Action"] for condition in what["Conditions"]}
+    assert actions == {"BLOCK", "COUNT", "EXCLUDED_AS_COUNT"}
     firewall = {"Fn::GetAtt": ["Firewall", "Arn"]}
     assert logging["Properties"]["ResourceArn"] == firewall
     association = templates.one(stage, stack, "AWS::WAFv2::WebACLAssociation")
