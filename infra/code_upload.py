@@ -60,12 +60,11 @@ def upload_code(s3: Any, deployment: Deployment, out_dir: Path) -> UploadedCode:
         botocore.exceptions.ClientError: S3 refuses.
     """
     glue, sagemaker = build_glue_archive(out_dir), build_sagemaker_code(out_dir)
-    digest = sagemaker.archive.sha256
     uploaded = UploadedCode(
-        glue_archive_key=deployment.code_archive_key("glue_scripts", glue.archive.sha256),
+        glue_archive_key=deployment.code_archive_key("glue_scripts", glue.digest),
         load_script_key=deployment.load_script_key,
-        sagemaker_prefix=deployment.code_tree_prefix("sagemaker_scripts", digest),
-        training_code_key=deployment.training_code_key(digest),
+        sagemaker_prefix=deployment.code_tree_prefix("sagemaker_scripts", sagemaker.digest),
+        training_code_key=deployment.training_code_key(sagemaker.digest),
     )
     bucket = deployment.data_bucket
     if not _exists(s3, bucket, uploaded.glue_archive_key):

@@ -75,10 +75,12 @@ class CodeTree:
     Attributes:
         files: Content by path, `/` between parts.
         archive: All of them; a zip for Glue, a `tar.gz` for SageMaker.
+        digest: SHA-256 of the files, in hex; the same on every machine, whatever library compresses there.
     """
 
     files: Mapping[str, bytes]
     archive: Archive
+    digest: str
 
 
 def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
@@ -118,10 +120,11 @@ def build_glue_archive(out_dir: Path) -> CodeTree:
         PackagingError: A package is missing.
     """
     sources = {**package_files("glue_scripts"), **package_files(_CONTRACT)}
-    path = out_dir / f"glue_scripts-{_digest(sources)[:16]}.zip"
+    digest = _digest(sources)
+    path = out_dir / f"glue_scripts-{digest[:16]}.zip"
     if not path.exists():
         _write(path, _zip(sources))
-    return CodeTree(sources, _archive(path))
+    return CodeTree(sources, _archive(path), digest)
 
 
 def build_sagemaker_code(out_dir: Path) -> CodeTree:
@@ -131,10 +134,11 @@ def build_sagemaker_code(out_dir: Path) -> CodeTree:
         PackagingError: A package is missing.
     """
     sources = {**package_files("sagemaker_scripts"), **package_files(_CONTRACT)}
-    path = out_dir / f"sagemaker_scripts-{_digest(sources)[:16]}.tar.gz"
+    digest = _digest(sources)
+    path = out_dir / f"sagemaker_scripts-{digest[:16]}.tar.gz"
     if not path.exists():
         _write(path, _tar_gz(sources))
-    return CodeTree(sources, _archive(path))
+    return CodeTree(sources, _archive(path), digest)
 
 
 def package_files(package: str, root: Path = PROJECT_ROOT) -> dict[str, bytes]:

@@ -74,7 +74,7 @@ class MlStack(cdk.Stack):
     ) -> None:
         """Add pipeline and schedule of each model that SageMaker itself scores."""
         image = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
-        digest = build_sagemaker_code(packages).archive.sha256
+        digest = build_sagemaker_code(packages).digest
         for model, scoring in models.items():
             pipeline = add_scoring_schedule(
                 self, deployment, model, scoring, code_digest=digest, image_uri=image.value_as_string

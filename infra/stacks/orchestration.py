@@ -62,7 +62,7 @@ class OrchestrationStack(cdk.Stack):
         environment = dagster_environment(
             settings,
             image_uri=jobs.value_as_string,
-            code_digest=build_sagemaker_code(packages).archive.sha256,
+            code_digest=build_sagemaker_code(packages).digest,
             database_host=database.attr_endpoint_address,
             database=DATABASE,
         )

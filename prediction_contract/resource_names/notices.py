@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prediction_contract.resource_names.place import PREFIX, Place
+from prediction_contract.resource_names.place import Place
 
 
 class NoticeNames(Place):
@@ -57,8 +57,3 @@ class NoticeNames(Place):
     def alarm_arn(self, what: str) -> str:
         """Return the ARN of an alarm in this region."""
         return self._arn("cloudwatch", f"alarm:{self.alarm(what)}")
-
-    @property
-    def alarm_arn_pattern(self) -> str:
-        """What matches the ARN of every alarm in this region."""
-        return self._arn("cloudwatch", f"alarm:{PREFIX}-{self.stage}-*")

@@ -54,7 +54,7 @@ class StorageNames(Place):
 
         Args:
             deployable: The package that it holds, say `glue_scripts`.
-            digest: SHA-256 of the archive, 64 lower-case hexadecimal digits.
+            digest: SHA-256 of its files, 64 lower-case hexadecimal digits.
         """
         require(_DEPLOYABLE, deployable, "deployable")
         return f"{self.code_prefix}{deployable}/{require(_DIGEST, digest, 'digest')}.zip"
@@ -64,7 +64,7 @@ class StorageNames(Place):
 
         Args:
             deployable: The package that it holds, say `sagemaker_scripts`.
-            digest: SHA-256 of the same code as an archive.
+            digest: SHA-256 of the same files.
         """
         require(_DEPLOYABLE, deployable, "deployable")
         return f"{self.code_prefix}{deployable}/{require(_DIGEST, digest, 'digest')}/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -148,7 +149,7 @@ def test_the_same_sources_give_the_same_bytes(checkout: Path, tmp_path: Path) ->
         made: list[Any] = [
             build(tmp_path / out) for build in (packaging.build_glue_archive, packaging.build_sagemaker_code)
         ]
-        return [each.archive.sha256 for each in made]
+        return [text for each in made for text in (each.archive.sha256, each.digest)]
 
     first = built("first")
     (checkout / "prediction_contract" / "__pycache__").mkdir()
@@ -218,6 +219,19 @@ def test_the_api_s_libraries_are_of_its_processor(platform: packaging.Platform, 
         headers = [archive.read(name)[:20] for name in archive.namelist() if name.endswith(".so")]
     assert headers
     assert {int.from_bytes(header[18:20], "little") for header in headers} == {machine}
+
+
+@pytest.mark.usefixtures("checkout")
+def test_code_is_named_alike_on_every_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where templates are made and where the code is uploaded, other libraries may compress."""
+    here = packaging.build_sagemaker_code(tmp_path / "here")
+    compressed = packaging._tar_gz
+    monkeypatch.setattr(
+        packaging, "_tar_gz", lambda files: gzip.compress(gzip.decompress(compressed(files)), 1)
+    )
+    there = packaging.build_sagemaker_code(tmp_path / "there")
+    assert there.archive.sha256 != here.archive.sha256
+    assert there.digest == here.digest
 
 
 def test_a_missing_package_is_named(checkout: Path, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def execution(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> Cal
         deployment,
         DAILY,
         scoring,
-        code_digest=build_sagemaker_code(tmp_path).archive.sha256,
+        code_digest=build_sagemaker_code(tmp_path).digest,
         image_uri=environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
     )
 

@@ -179,7 +179,7 @@ def test_the_jobs_are_those_that_dagster_would_start(
 ) -> None:
     """Machine, image, code, role and environment are the same, and SageMaker knows all members."""
     found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": TICK}, EXECUTION)
-    digest = build_sagemaker_code(tmp_path).archive.sha256
+    digest = build_sagemaker_code(tmp_path).digest
     declared = {each.name: each for each in model_declarations(write_models(tmp_path / "defs"))}[model]
     assert declared.scoring is not None
     settings = DagsterSettings.from_environment(_dagster_variables(scored_by_sagemaker))
