@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.settings import PROD
-from tests.infra.cdk.conftest import ROOT
+from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import HOME, STACKS, strings
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Models that SageMaker itself scores: schedule, pipeline, roles, and jobs that are told what they parse."""
+"""Models that SageMaker itself scores: schedule, pipeline and roles, and who is told of a failure."""
 
 from __future__ import annotations
 
@@ -7,62 +7,30 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from botocore.validate import ParamValidator
 
-from infra.model_declarations import model_declarations
-from infra.packaging import build_sagemaker_code
-from infra.scoring_pipeline import FEATURES_STEP, SCORE_STEP, published_schema
-from infra.settings import STAGES as SETTINGS
-from mlpipe_dagster.declaration import Compute
-from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
-from mlpipe_dagster.settings import Settings as DagsterSettings
-from prediction_contract.job_arguments import FeatureArguments, ScoreArguments
-from sagemaker_scripts.delta_commit import storage_options
-from tests.infra.cdk.conftest import ROOT
-from tests.infra.cdk.templates import HOME, STAGES
-from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, requests, write_models
+from infra.scoring_pipeline import FEATURES_STEP
+from tests.infra.cdk.scoring_pipelines import (
+    DEPLOYMENT,
+    MODELS,
+    TICK,
+    definition,
+    named,
+    valid,
+)
+from tests.infra.cdk.synthesis import ROOT
+from tests.infra.cdk.templates import STAGES
+from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.infra.cdk.templates import Templates
 
-MODELS = (DAILY, LEAST, HOURLY)
-DEPLOYMENT = SETTINGS["prod"].deployment()
-IMAGE = "444455556666.dkr.ecr.us-east-1.amazonaws.com/mlpipe-prod-jobs:1"
-TICK, EXECUTION = "2013-02-04T05:30:00Z", "u5hlwpzq3yqn"
 PLACEHOLDER = re.compile("<[^>]+>")
-
-
-def named(templates: Templates, kind: str, name: str) -> dict[str, dict[str, Any]]:
-    """Return the properties of the stack's resources of a type, by the property that names them."""
-    return {each[name]: each for each in templates.properties("prod", "ml", kind)}
-
-
-def definition(templates: Templates, model: str) -> dict[str, Any]:
-    """Return a model's pipeline definition as a deployment with an image would write it."""
-    pipelines = named(templates, "AWS::SageMaker::Pipeline", "PipelineName")
-    body = pipelines[DEPLOYMENT.scoring_pipeline(model)]["PipelineDefinition"]["PipelineDefinitionBody"]
-    _, parts = body["Fn::Join"]
-    return json.loads(
-        "".join(part if isinstance(part, str) else {"JobImageUri": IMAGE}[part["Ref"]] for part in parts)
-    )
 
 
 def schedules(templates: Templates) -> dict[str, dict[str, Any]]:
     """Return the schedules by the name of the pipeline that they start."""
     return named(templates, "AWS::Scheduler::Schedule", "Name")
-
-
-def valid(service: str, operation: str, request: dict[str, Any]) -> bool:
-    """Tell whether AWS's own model of an operation knows all members of a request and their forms."""
-    client = boto3.client(service, region_name=HOME)
-    shape = client.meta.service_model.operation_model(operation).input_shape
-    report = ParamValidator().validate(request, shape)
-    assert not report.has_errors(), report.generate_report()
-    return True
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -137,78 +105,6 @@ def test_who_starts_what_and_passes_which_role(scored_by_sagemaker: Templates) -
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     for resource in scored_by_sagemaker.found("prod", "ml", "AWS::SageMaker::Pipeline").values():
         assert {"PipelineRole", "ScheduleRole"} <= set(resource["DependsOn"])
-
-
-@pytest.mark.parametrize(
-    ("model", "tick", "partition"),
-    [
-        (DAILY, TICK, "2013-02-03"),
-        (LEAST, "2013-02-04T01:00:00Z", "2013-02-03"),
-        (HOURLY, "2013-02-04T01:10:00Z", "2013-02-04T01"),
-    ],
-)
-def test_the_jobs_parse_their_command_lines(
-    scored_by_sagemaker: Templates, tmp_path: Path, model: str, tick: str, partition: str
-) -> None:
-    """Both are told the same partition and run; the score job's schema is the one that is uploaded."""
-    found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": tick}, EXECUTION)
-    features = FeatureArguments.parse(_arguments(found[FEATURES_STEP]))
-    score = ScoreArguments.parse(_arguments(found[SCORE_STEP]))
-    declared = {each.name: each for each in model_declarations(write_models(tmp_path / "defs"))}[model]
-    assert declared.scoring is not None
-    assert (features.due_partition(), score.due_partition()) == (partition, partition)
-    assert (features.run_id, score.run_id) == (EXECUTION, EXECUTION)
-    assert (features.model, score.model) == (model, model)
-    assert score.schema_key == published_schema(model, declared.scoring)[0]
-    assert score.registry_table == DEPLOYMENT.registry_table
-    assert (features.history_days, score.lookback) == (
-        declared.scoring.history_days,
-        declared.scoring.lookback,
-    )
-    for request in found.values():
-        assert storage_options(request["Environment"])["AWS_REGION"] == HOME
-
-
-def _arguments(request: dict[str, Any]) -> list[str]:
-    return request["AppSpecification"]["ContainerArguments"]
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_the_jobs_are_those_that_dagster_would_start(
-    scored_by_sagemaker: Templates, tmp_path: Path, model: str
-) -> None:
-    """Machine, image, code, role and environment are the same, and SageMaker knows all members."""
-    found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": TICK}, EXECUTION)
-    digest = build_sagemaker_code(tmp_path).digest
-    declared = {each.name: each for each in model_declarations(write_models(tmp_path / "defs"))}[model]
-    assert declared.scoring is not None
-    settings = DagsterSettings.from_environment(_dagster_variables(scored_by_sagemaker))
-    compute = Compute(
-        instance_type=declared.scoring.instance_type,
-        volume_gb=declared.scoring.volume_gb,
-        max_runtime_seconds=declared.scoring.max_runtime_seconds,
-    )
-    parsers = {FEATURES_STEP: FeatureArguments, SCORE_STEP: ScoreArguments}
-    scripts = {FEATURES_STEP: "prepare_features.py", SCORE_STEP: "score_batch.py"}
-    for step, request in found.items():
-        assert valid(
-            "sagemaker", "CreateProcessingJob", {**request, "ProcessingJobName": f"pipelines-{step}"}
-        )
-        arguments = parsers[step].parse(_arguments(request))
-        assert arguments.code_version == settings.code_version == digest[:16]
-        assert request == processing_request(settings, compute, scripts[step], arguments)
-        assert (ROOT / "sagemaker_scripts" / scripts[step]).exists()
-
-
-def _dagster_variables(templates: Templates) -> dict[str, str]:
-    """Return the environment of Dagster's runs, in which SageMaker's jobs have the same image."""
-    for each in templates.properties("prod", "orchestration", "AWS::ECS::TaskDefinition"):
-        (container,) = each["ContainerDefinitions"]
-        if container["Name"] == "run":
-            known = {"MLPIPE_SAGEMAKER_IMAGE_URI": IMAGE, "DAGSTER_POSTGRES_HOST": "host"}
-            plain = {entry["Name"]: entry["Value"] for entry in container["Environment"]}
-            return {**plain, **known, **{entry["Name"]: "secret" for entry in container["Secrets"]}}
-    raise AssertionError("no task of runs")
 
 
 @pytest.mark.parametrize("model", MODELS)

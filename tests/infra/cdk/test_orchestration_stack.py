@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from infra.settings import STAGES as SETTINGS
-from tests.infra.cdk.conftest import ROOT
+from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import STAGES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from infra import platform_roles, role_definitions
 from infra.settings import STAGES as SETTINGS
-from tests.infra.cdk.conftest import ROOT
+from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import AWAY, STACKS, STAGES, strings
 
 if TYPE_CHECKING:

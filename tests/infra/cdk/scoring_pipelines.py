@@ -1,0 +1,45 @@
+"""What the templates say of models that SageMaker itself scores, as a deployment would write it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.validate import ParamValidator
+
+from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk.templates import HOME
+from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST
+
+if TYPE_CHECKING:
+    from tests.infra.cdk.templates import Templates
+
+MODELS = (DAILY, LEAST, HOURLY)
+DEPLOYMENT = SETTINGS["prod"].deployment()
+IMAGE = "444455556666.dkr.ecr.us-east-1.amazonaws.com/mlpipe-prod-jobs:1"
+TICK, EXECUTION = "2013-02-04T05:30:00Z", "u5hlwpzq3yqn"
+
+
+def named(templates: Templates, kind: str, name: str) -> dict[str, dict[str, Any]]:
+    """Return the properties of the stack's resources of a type, by the property that names them."""
+    return {each[name]: each for each in templates.properties("prod", "ml", kind)}
+
+
+def definition(templates: Templates, model: str) -> dict[str, Any]:
+    """Return a model's pipeline definition as a deployment with an image would write it."""
+    pipelines = named(templates, "AWS::SageMaker::Pipeline", "PipelineName")
+    body = pipelines[DEPLOYMENT.scoring_pipeline(model)]["PipelineDefinition"]["PipelineDefinitionBody"]
+    _, parts = body["Fn::Join"]
+    return json.loads(
+        "".join(part if isinstance(part, str) else {"JobImageUri": IMAGE}[part["Ref"]] for part in parts)
+    )
+
+
+def valid(service: str, operation: str, request: dict[str, Any]) -> bool:
+    """Tell whether AWS's own model of an operation knows all members of a request and their forms."""
+    client = boto3.client(service, region_name=HOME)
+    shape = client.meta.service_model.operation_model(operation).input_shape
+    report = ParamValidator().validate(request, shape)
+    assert not report.has_errors(), report.generate_report()
+    return True

@@ -1,0 +1,78 @@
+"""Fixtures: one synthesis of all stages for the whole session, whichever worker asks first."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.packaging import PACKAGES, build_api_archive
+from infra.settings import STAGES
+from tests.infra.cdk.templates import Templates
+from tests.infra.sagemaker_models import write_models
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).resolve().parents[3]
+CDK_PYTHON = ROOT / ".venv-cdk" / "bin" / "python"
+_SYNTHESIS_SECONDS = 280
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """Return the templates of both stages, as `make synth` writes them."""
+    return _once(tmp_path_factory, "cdk")
+
+
+@pytest.fixture(scope="session")
+def scored_by_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """Return the templates of `prod` with the models of `sagemaker_models`, which SageMaker itself scores."""
+    defs = write_models(tmp_path_factory.mktemp("sagemaker") / "defs")
+    return _once(tmp_path_factory, "cdk-sagemaker", "prod", "--defs", str(defs))
+
+
+def _once(tmp_path_factory: pytest.TempPathFactory, name: str, *arguments: str) -> Templates:
+    shared = tmp_path_factory.getbasetemp()
+    # Under xdist, each worker has a folder of its own below the run's.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, measured = shared / name, shared / f"{name}-seconds.json"
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not measured.exists():
+            measured.write_text(json.dumps(_synthesise(folder, *arguments)))
+    return Templates(folder, json.loads(measured.read_text()))
+
+
+def _synthesise(folder: Path, *arguments: str) -> float:
+    assert CDK_PYTHON.exists(), "There is no .venv-cdk. Run `make .venv-cdk/.installed`."
+    # The function's packages come from the registry once; without them there is nothing to synthesise from.
+    for stage in STAGES.values():
+        build_api_archive(PACKAGES, platform=stage.api.architecture)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [str(CDK_PYTHON), "-m", "infra.app", "--out", str(folder), *arguments],
+        cwd=ROOT,
+        env=_offline(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=_SYNTHESIS_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _offline(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without any access to AWS, in which whatever looked something up would fail."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(("AWS_", "CDK_"))}
+    nowhere = "http://127.0.0.1:9"
+    return {**kept, "AWS_EC2_METADATA_DISABLED": "true", "HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere}

@@ -1,0 +1,97 @@
+"""What a pipeline's jobs are told, their own parsers take, and Dagster would tell them the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.model_declarations import model_declarations
+from infra.packaging import build_sagemaker_code
+from infra.scoring_pipeline import FEATURES_STEP, SCORE_STEP, published_schema
+from mlpipe_dagster.declaration import Compute
+from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
+from mlpipe_dagster.settings import Settings as DagsterSettings
+from prediction_contract.job_arguments import FeatureArguments, ScoreArguments
+from sagemaker_scripts.delta_commit import storage_options
+from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, IMAGE, MODELS, TICK, definition, valid
+from tests.infra.cdk.synthesis import ROOT
+from tests.infra.cdk.templates import HOME
+from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, requests, write_models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.infra.cdk.templates import Templates
+
+
+@pytest.mark.parametrize(
+    ("model", "tick", "partition"),
+    [
+        (DAILY, TICK, "2013-02-03"),
+        (LEAST, "2013-02-04T01:00:00Z", "2013-02-03"),
+        (HOURLY, "2013-02-04T01:10:00Z", "2013-02-04T01"),
+    ],
+)
+def test_the_jobs_parse_their_command_lines(
+    scored_by_sagemaker: Templates, tmp_path: Path, model: str, tick: str, partition: str
+) -> None:
+    """Both are told the same partition and run; the score job's schema is the one that is uploaded."""
+    found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": tick}, EXECUTION)
+    features = FeatureArguments.parse(_arguments(found[FEATURES_STEP]))
+    score = ScoreArguments.parse(_arguments(found[SCORE_STEP]))
+    declared = {each.name: each for each in model_declarations(write_models(tmp_path / "defs"))}[model]
+    assert declared.scoring is not None
+    assert (features.due_partition(), score.due_partition()) == (partition, partition)
+    assert (features.run_id, score.run_id) == (EXECUTION, EXECUTION)
+    assert (features.model, score.model) == (model, model)
+    assert score.schema_key == published_schema(model, declared.scoring)[0]
+    assert score.registry_table == DEPLOYMENT.registry_table
+    assert (features.history_days, score.lookback) == (
+        declared.scoring.history_days,
+        declared.scoring.lookback,
+    )
+    for request in found.values():
+        assert storage_options(request["Environment"])["AWS_REGION"] == HOME
+
+
+def _arguments(request: dict[str, Any]) -> list[str]:
+    return request["AppSpecification"]["ContainerArguments"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_jobs_are_those_that_dagster_would_start(
+    scored_by_sagemaker: Templates, tmp_path: Path, model: str
+) -> None:
+    """Machine, image, code, role and environment are the same, and SageMaker knows all members."""
+    found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": TICK}, EXECUTION)
+    digest = build_sagemaker_code(tmp_path).digest
+    declared = {each.name: each for each in model_declarations(write_models(tmp_path / "defs"))}[model]
+    assert declared.scoring is not None
+    settings = DagsterSettings.from_environment(_dagster_variables(scored_by_sagemaker))
+    compute = Compute(
+        instance_type=declared.scoring.instance_type,
+        volume_gb=declared.scoring.volume_gb,
+        max_runtime_seconds=declared.scoring.max_runtime_seconds,
+    )
+    parsers = {FEATURES_STEP: FeatureArguments, SCORE_STEP: ScoreArguments}
+    scripts = {FEATURES_STEP: "prepare_features.py", SCORE_STEP: "score_batch.py"}
+    for step, request in found.items():
+        assert valid(
+            "sagemaker", "CreateProcessingJob", {**request, "ProcessingJobName": f"pipelines-{step}"}
+        )
+        arguments = parsers[step].parse(_arguments(request))
+        assert arguments.code_version == settings.code_version == digest[:16]
+        assert request == processing_request(settings, compute, scripts[step], arguments)
+        assert (ROOT / "sagemaker_scripts" / scripts[step]).exists()
+
+
+def _dagster_variables(templates: Templates) -> dict[str, str]:
+    """Return the environment of Dagster's runs, in which SageMaker's jobs have the same image."""
+    for each in templates.properties("prod", "orchestration", "AWS::ECS::TaskDefinition"):
+        (container,) = each["ContainerDefinitions"]
+        if container["Name"] == "run":
+            known = {"MLPIPE_SAGEMAKER_IMAGE_URI": IMAGE, "DAGSTER_POSTGRES_HOST": "host"}
+            plain = {entry["Name"]: entry["Value"] for entry in container["Environment"]}
+            return {**plain, **known, **{entry["Name"]: "secret" for entry in container["Secrets"]}}
+    raise AssertionError("no task of runs")
