@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -17,7 +17,12 @@ from mlpipe_dagster.sensors.load_requests import judged, load_request
 from prediction_contract.manifest import Manifest
 from prediction_contract.s3_layout import DoneKey, done_key
 
+if TYPE_CHECKING:
+    from dagster_shared.error import SerializableErrorInfo
+
 _LONGEST_REASON = 2000
+# What Dagster puts around the error of a step.
+_WRAPPERS = {"DagsterExecutionStepExecutionError", "RetryRequestedFromPolicy"}
 
 
 def run_load(
@@ -46,11 +51,10 @@ def run_load(
     noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id), redelivered=True)
     manifest = _accepted(judged(noticed, platform.registry, {model: job.partitions_def}))
     request = load_request(manifest)
-    config = dict(request.run_config)
-    config["ops"][load_op_name(model)]["config"]["again"] = again
+    loading, ops = load_op_name(model), request.run_config["ops"]
     with _instance() as instance:
         result = job.execute_in_process(
-            run_config=config,
+            run_config={"ops": {**ops, loading: {"config": {**ops[loading]["config"], "again": again}}}},
             partition_key=request.partition_key,
             tags=dict(request.tags),
             instance=instance,
@@ -58,7 +62,7 @@ def run_load(
         )
     if not result.success:
         failures = [
-            event.step_failure_data.error.message
+            _cause(event.step_failure_data.error).message.strip()
             for event in result.get_step_failure_events()
             if event.step_failure_data.error is not None
         ]
@@ -75,6 +79,13 @@ def run_load(
         "load_state": str(record.load_state) if record else None,
         "release_state": str(record.release_state) if record else None,
     }
+
+
+def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
+    """Return what a step failed of, below what Dagster says of steps and retries."""
+    while error.cause is not None and error.cls_name in _WRAPPERS:
+        error = error.cause
+    return error
 
 
 def _accepted(noticed: Noticed) -> Manifest:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from mlpipe_dagster.cli.load import named_done_file
@@ -13,7 +15,11 @@ from prediction_contract.errors import InvalidNameError
 from prediction_contract.registry.records import LoadState
 from prediction_contract.s3_layout import parse_done_key
 from tests.pipeline.cli_calls import CommandLine
+from tests.pipeline.load_job_on_glue import Job, load_script
 from tests.pipeline.small_model import SmallModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "done/2026-11-23/things/20261123T010203Z-00000001.json"
 
@@ -48,12 +54,12 @@ def test_an_unknown_model_is_named(small_model: SmallModel, command_line: Comman
     assert "No model unknown" in told.err
 
 
-def load(small: SmallModel, key: str) -> dict[str, object]:
+def load(small: SmallModel, key: str, *, again: bool = False) -> dict[str, object]:
     """Load as the command does, with the small model's definitions."""
     model = pipeline_definitions(small.declaration)
     definitions = platform_definitions(model)
     return run_load(
-        small.platform, parse_done_key(key), again=False, definitions=model.merge(model, definitions)
+        small.platform, parse_done_key(key), again=again, definitions=model.merge(model, definitions)
     )
 
 
@@ -84,3 +90,17 @@ def test_without_an_instance_nothing_is_loaded(
     manifest = small_model.deliver(small_model.manifest())
     with pytest.raises(PublishingError, match="DAGSTER_HOME"):
         load(small_model, manifest.key)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("again", [False, True])
+def test_the_job_runs_and_why_it_failed_is_told(
+    small_model: SmallModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, again: bool
+) -> None:
+    """The person who asked reads the job's own words, not Dagster's about a step."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    Job(small_model.platform).define(load_script("refuse"))
+    manifest = small_model.deliver(small_model.manifest())
+    with pytest.raises(PublishingError, match="part missing"):
+        load(small_model, manifest.key, again=again)
+    assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
