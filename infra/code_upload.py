@@ -1,9 +1,8 @@
-"""Put the jobs' code where Glue and SageMaker read it, and schemas of models that SageMaker itself scores.
+"""Put the jobs' code where Glue and SageMaker read it: `python -m infra.code_upload prod`.
 
-    python -m infra.code_upload prod
-
-What is there already is left alone. A deployment does so by hand once its bucket is there: SageMaker reads
-files, which no stack uploads. Of models that Dagster scores, Dagster itself writes the schema.
+What is there already is left alone, and the keys are printed. A deployment does so by hand once its bucket is
+there: SageMaker reads files, which no stack uploads. Schemas of models that SageMaker itself scores come with
+it; those of models that Dagster scores Dagster itself writes.
 """
 
 from __future__ import annotations

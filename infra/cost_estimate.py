@@ -216,6 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif after != before:
         sys.stderr.write(f"The figures of {PAGE} do not follow from its prices. Call this with --write.\n")
         return 1
+    sys.stdout.write(f"The figures of {PAGE} follow from its prices and quantities.\n")
     return 0
 
 
