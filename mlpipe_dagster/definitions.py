@@ -17,9 +17,9 @@ from mlpipe_dagster.sensors.retention import retention_sensor
 from mlpipe_dagster.sensors.served_models import served_models
 from mlpipe_dagster.sensors.serving_regions import serving_regions_sensor
 
-# Dagster's own notes on its own components: a user's log starts clean.
-warnings.filterwarnings("ignore", category=dg.PreviewWarning, module="dagster")
-warnings.filterwarnings("ignore", category=dg.BetaWarning, module="dagster")
+# Dagster's own notes on its components, and on the links to code that models show: a user's log starts clean.
+warnings.filterwarnings("ignore", category=dg.PreviewWarning, module=r"(mlpipe_)?dagster")
+warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"(mlpipe_)?dagster")
 # Features prepare any range in one run, scoring takes one partition: the smaller is what is meant.
 warnings.filterwarnings("ignore", message="Asset job .* materializes assets with varying BackfillPolicies")
 
