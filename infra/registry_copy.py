@@ -152,6 +152,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ClientError, BotoCoreError) as error:
         sys.stderr.write(f"{table} is not as {options.restored}: {error}\n")
         return 1
+    if not changes:
+        sys.stderr.write(f"{table} is as {options.restored}\n")
+        return 0
     done = "were made" if options.write else "would be made; call this with --write"
     sys.stderr.write(f"{len(changes)} changes of {table} {done}\n")
     return 0
