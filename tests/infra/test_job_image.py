@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from typing import TYPE_CHECKING
 
 from infra.packaging import PROJECT_ROOT, PYTHON_VERSION
+from tests.infra.dockerfiles import instructions, is_tracked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 DOCKERFILE = PROJECT_ROOT / "infra" / "images" / "sagemaker" / "Dockerfile"
 LOCK = "requirements/scoring.lock"
 OWN = {"prediction_contract", "sagemaker_scripts"}
-
-
-def instructions(name: str) -> list[str]:
-    """Return the arguments of the Dockerfile's instructions of a name."""
-    lines = DOCKERFILE.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    return [line.split(maxsplit=1)[1] for line in lines if line.startswith(f"{name} ")]
 
 
 def locked() -> set[str]:
@@ -44,18 +38,11 @@ def imported() -> Iterator[tuple[str, str]]:
 
 def test_the_image_is_made_of_a_tracked_lock_with_hashes() -> None:
     """Nothing else is copied: code comes to each job as files."""
-    sources = [part for line in instructions("COPY") for part in line.split()[:-1]]
+    sources = [part for line in instructions(DOCKERFILE, "COPY") for part in line.split()[:-1]]
     assert sources == [LOCK]
-    listed = subprocess.run(
-        ["git", "ls-files", "--error-unmatch", LOCK],
-        cwd=PROJECT_ROOT,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    assert listed.returncode == 0, f"{LOCK} is not tracked"
-    (install,) = instructions("RUN")
-    destination = instructions("COPY")[0].split()[-1]
+    assert is_tracked(LOCK), f"{LOCK} is not tracked"
+    (install,) = instructions(DOCKERFILE, "RUN")
+    destination = instructions(DOCKERFILE, "COPY")[0].split()[-1]
     assert {"--require-hashes", destination} <= set(install.split())
 
 
@@ -76,6 +63,6 @@ def test_the_lock_holds_what_the_scripts_import() -> None:
 
 def test_the_image_s_python_is_the_lock_s() -> None:
     """A job may write where SageMaker mounts root's folders, so it is root in its container."""
-    (base,) = instructions("FROM")
+    (base,) = instructions(DOCKERFILE, "FROM")
     assert base.startswith(f"python:{PYTHON_VERSION}-")
-    assert instructions("USER") == []
+    assert instructions(DOCKERFILE, "USER") == []

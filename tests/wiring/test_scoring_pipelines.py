@@ -14,6 +14,7 @@ from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings as DagsterSettings
 from prediction_contract.job_arguments import FeatureArguments, ScoreArguments
 from sagemaker_scripts.delta_commit import storage_options
+from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, IMAGE, MODELS, TICK, definition, valid
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import HOME
@@ -68,7 +69,9 @@ def test_the_jobs_are_those_that_dagster_would_start(
     digest = build_sagemaker_code(tmp_path).digest
     declared = {each.name: each for each in model_declarations(write_models(tmp_path / "defs"))}[model]
     assert declared.scoring is not None
-    settings = DagsterSettings.from_environment(_dagster_variables(scored_by_sagemaker))
+    settings = DagsterSettings.from_environment(
+        variables(containers(scored_by_sagemaker, "prod")["run"], image=IMAGE)
+    )
     compute = Compute(
         instance_type=declared.scoring.instance_type,
         volume_gb=declared.scoring.volume_gb,
@@ -84,14 +87,3 @@ def test_the_jobs_are_those_that_dagster_would_start(
         assert arguments.code_version == settings.code_version == digest[:16]
         assert request == processing_request(settings, compute, scripts[step], arguments)
         assert (ROOT / "sagemaker_scripts" / scripts[step]).exists()
-
-
-def _dagster_variables(templates: Templates) -> dict[str, str]:
-    """Return the environment of Dagster's runs, in which SageMaker's jobs have the same image."""
-    for each in templates.properties("prod", "orchestration", "AWS::ECS::TaskDefinition"):
-        (container,) = each["ContainerDefinitions"]
-        if container["Name"] == "run":
-            known = {"MLPIPE_SAGEMAKER_IMAGE_URI": IMAGE, "DAGSTER_POSTGRES_HOST": "host"}
-            plain = {entry["Name"]: entry["Value"] for entry in container["Environment"]}
-            return {**plain, **known, **{entry["Name"]: "secret" for entry in container["Secrets"]}}
-    raise AssertionError("no task of runs")

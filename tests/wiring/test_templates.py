@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,7 @@ from infra.settings import STAGES as SETTINGS
 from mlpipe_dagster.settings import Settings as DagsterSettings
 from prediction_contract.job_arguments import LoadArguments
 from prediction_contract.s3_layout import done_key, report_key
+from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
 
 if TYPE_CHECKING:
@@ -73,30 +74,11 @@ def test_the_load_job_parses_its_command_line(templates: Templates, stage: str) 
     assert (job["GlueVersion"], job["MaxRetries"]) == ("5.1", 0)
 
 
-def container(templates: Templates, stage: str, name: str) -> dict[str, Any]:
-    """Return the container of one of Dagster's tasks."""
-    for each in templates.properties(stage, "orchestration", "AWS::ECS::TaskDefinition"):
-        (found,) = each["ContainerDefinitions"]
-        if found["Name"] == name:
-            return found
-    raise AssertionError(name)
-
-
-def variables(found: dict[str, Any]) -> dict[str, str]:
-    """Return what a container's process sees; what CloudFormation or ECS fills in stands as a word."""
-    plain = {each["Name"]: each["Value"] for each in found["Environment"]}
-    known = {"MLPIPE_SAGEMAKER_IMAGE_URI": "image:1", "DAGSTER_POSTGRES_HOST": "host"}
-    return {
-        **{name: value if isinstance(value, str) else known[name] for name, value in plain.items()},
-        **{each["Name"]: "secret" for each in found["Secrets"]},
-    }
-
-
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("task", ["code", "run"])
 def test_dagster_reads_its_settings(templates: Templates, stage: str, task: str) -> None:
     """What loads the definitions is told all: services, regions, code of jobs, warehouse, API."""
-    settings = DagsterSettings.from_environment(variables(container(templates, stage, task)))
+    settings = DagsterSettings.from_environment(variables(containers(templates, stage)[task]))
     assert settings.deployment.in_region(HOME) == SETTINGS[stage].deployment()
     assert settings.serving_regions == (AWAY,)
     assert re.fullmatch(r"code/sagemaker_scripts/[0-9a-f]{64}/", settings.code_prefix)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk.dagster_tasks import tasks
 from tests.infra.cdk.templates import HOME, STAGES
 
 if TYPE_CHECKING:
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
 STACK = "orchestration"
 TASKS = ("code", "daemon", "run", "webserver")
 INTERFACES = ("ecr.api", "ecr.dkr", "glue", "logs", "sagemaker.api", "secretsmanager", "sqs", "sts")
-
-
-def tasks(templates: Templates, stage: str) -> dict[str, dict[str, Any]]:
-    """Return the task definitions by their container's name."""
-    found = templates.properties(stage, STACK, "AWS::ECS::TaskDefinition")
-    return {each["ContainerDefinitions"][0]["Name"]: each for each in found}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -13,20 +13,16 @@ import pytest
 import yaml
 
 from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk.dagster_tasks import containers
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import STAGES
+from tests.infra.dockerfiles import instructions, is_tracked
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
 
 STACK = "orchestration"
 DOCKERFILE = ROOT / "infra" / "images" / "dagster" / "Dockerfile"
-
-
-def containers(templates: Templates, stage: str) -> dict[str, dict[str, Any]]:
-    """Return the containers of all tasks by name."""
-    tasks = templates.properties(stage, STACK, "AWS::ECS::TaskDefinition")
-    return {each["ContainerDefinitions"][0]["Name"]: each["ContainerDefinitions"][0] for each in tasks}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -86,38 +82,30 @@ def test_the_web_server_is_internal(templates: Templates, stage: str) -> None:
     assert len([each for each in endpoints if each["VpcEndpointType"] == "Gateway"]) == 2
 
 
-def instructions(name: str) -> list[str]:
-    """Return the arguments of a Dockerfile's instructions of a name."""
-    text = DOCKERFILE.read_text().replace("\\\n", " ")
-    return [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith(f"{name} ")]
-
-
 def test_the_image_is_made_of_tracked_files_and_the_runtime_lock() -> None:
     """Every source that is copied is in the repository, and the lock holds what production needs."""
     sources = [
-        part for line in instructions("COPY") for part in line.split()[:-1] if not part.startswith("-")
+        part
+        for line in instructions(DOCKERFILE, "COPY")
+        for part in line.split()[:-1]
+        if not part.startswith("-")
     ]
     assert {"prediction_contract", "mlpipe_dagster", "requirements/runtime.lock"} <= set(sources)
     for source in sources:
-        listed = subprocess.run(
-            ["git", "ls-files", "--error-unmatch", source],
-            cwd=ROOT,
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
-        assert listed.returncode == 0, f"{source} is not tracked"
-    assert any("--require-hashes" in line and "runtime.lock" in line for line in instructions("RUN"))
+        assert is_tracked(source), f"{source} is not tracked"
+    assert any(
+        "--require-hashes" in line and "runtime.lock" in line for line in instructions(DOCKERFILE, "RUN")
+    )
     lock = (ROOT / "requirements" / "runtime.lock").read_text()
     for package in ("dagster", "dagster-webserver", "dagster-postgres", "dagster-aws"):
         assert re.search(rf"^{package}==", lock, re.MULTILINE), package
-    assert instructions("USER") == ["dagster"]
+    assert instructions(DOCKERFILE, "USER") == ["dagster"]
 
 
 def test_the_image_s_dagster_home_is_complete() -> None:
     """`dagster.yaml` and `workspace.yaml` lie where tasks look; the latter names the code's service."""
-    destinations = {line.split()[-1]: line.split()[-2] for line in instructions("COPY")}
-    home = dict(line.split("=", 1) for line in instructions("ENV")[0].split())["DAGSTER_HOME"]
+    destinations = {line.split()[-1]: line.split()[-2] for line in instructions(DOCKERFILE, "COPY")}
+    home = dict(line.split("=", 1) for line in instructions(DOCKERFILE, "ENV")[0].split())["DAGSTER_HOME"]
     assert destinations[f"{home}/dagster.yaml"] == "mlpipe_dagster/instances/production.yaml"
     workspace = ROOT / destinations[f"{home}/workspace.yaml"]
     document: Any = yaml.safe_load(workspace.read_text())
@@ -128,7 +116,7 @@ def test_the_image_s_dagster_home_is_complete() -> None:
 
 def test_tasks_start_programs_of_the_image(templates: Templates) -> None:
     """Each command is an installed program whose options it knows; the workspace is the image's own."""
-    home = dict(line.split("=", 1) for line in instructions("ENV")[0].split())["DAGSTER_HOME"]
+    home = dict(line.split("=", 1) for line in instructions(DOCKERFILE, "ENV")[0].split())["DAGSTER_HOME"]
     for container in containers(templates, "prod").values():
         program, *arguments = container["Command"]
         executable = Path(sys.executable).with_name(program)
