@@ -76,7 +76,12 @@ def add_alarm(stack: cdk.Stack, deployment: Deployment, alarm: Alarm, topic_arn:
 
 
 def add_topic(
-    stack: cdk.Stack, settings: StageSettings, name: str, arn: str, *services: str
+    stack: cdk.Stack,
+    settings: StageSettings,
+    name: str,
+    arn: str,
+    *services: str,
+    takes_events: bool = False,
 ) -> sns.CfnTopicPolicy:
     """Add a topic that services of this account may send to, and whose messages go to the stage's address.
 
@@ -87,7 +92,8 @@ def add_topic(
         settings: The stage's.
         name: The topic's.
         arn: Its ARN.
-        services: Say `cloudwatch.amazonaws.com`.
+        services: Those that send `aws:SourceAccount`, say `cloudwatch.amazonaws.com`.
+        takes_events: Whether rules of EventBridge send to it, too.
     """
     topic = sns.CfnTopic(stack, "AlarmTopic", topic_name=name, display_name=name)
     statements: list[dict[str, Any]] = [
@@ -108,6 +114,18 @@ def add_topic(
             "Condition": {"Bool": {"aws:SecureTransport": "false"}},
         },
     ]
+    if takes_events:
+        # EventBridge supports no condition in the policy of an SNS topic: it sends no key to be compared.
+        # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html#eb-sns-permissions
+        statements.append(
+            {
+                "Sid": "EventRulesSend",
+                "Effect": "Allow",
+                "Principal": {"Service": "events.amazonaws.com"},
+                "Action": "sns:Publish",
+                "Resource": arn,
+            }
+        )
     document = {"Version": POLICY_VERSION, "Statement": statements}
     policy = sns.CfnTopicPolicy(stack, "AlarmTopicPolicy", topics=[topic.ref], policy_document=document)
     sns.CfnSubscription(

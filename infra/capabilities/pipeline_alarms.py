@@ -30,15 +30,21 @@ def add_pipeline_alarms(
     """Add the alarms, and the rules that tell of each load, or scoring by SageMaker, that ends badly."""
     deployment = settings.deployment()
     declared = list(models)
-    rule = _failed_loads(stack, deployment, topic_arn)
+    failed_loads = _failed_loads(stack, deployment, topic_arn)
+    rules = [deployment.done_file_rule, failed_loads]
     if scored := [model.name for model in declared if model.scoring is not None]:
-        _failed_scorings(stack, deployment, scored, topic_arn)
-    pointers = [_pointer(settings, deployment, model.name) for model in declared]
-    for alarm in (*_notices(deployment), _loads(rule), *pointers):
+        rules.append(_failed_scorings(stack, deployment, scored, topic_arn))
+    for alarm in (
+        *_notices(deployment),
+        _loads(failed_loads),
+        *(_undelivered_events(deployment, rule) for rule in rules),
+        *(_pointer(settings, deployment, model.name) for model in declared),
+    ):
         add_alarm(stack, deployment, alarm, topic_arn)
 
 
 def _failed_loads(stack: cdk.Stack, deployment: Deployment, topic_arn: str) -> str:
+    """Tell of each load job run that ended badly; return the rule's name."""
     name = deployment.alarm("failed-loads")
     events.CfnRule(
         stack,
@@ -55,12 +61,16 @@ def _failed_loads(stack: cdk.Stack, deployment: Deployment, topic_arn: str) -> s
     return name
 
 
-def _failed_scorings(stack: cdk.Stack, deployment: Deployment, models: list[str], topic_arn: str) -> None:
-    """Tell of what Dagster does not see: an execution that failed before there was a done file."""
+def _failed_scorings(stack: cdk.Stack, deployment: Deployment, models: list[str], topic_arn: str) -> str:
+    """Tell of what Dagster does not see, an execution that failed before there was a done file.
+
+    It returns the rule's name.
+    """
+    name = deployment.alarm("failed-scorings")
     events.CfnRule(
         stack,
         "FailedScorings",
-        name=deployment.alarm("failed-scorings"),
+        name=name,
         description="Tells of scoring by SageMaker itself that ended badly",
         event_pattern={
             "source": ["aws.sagemaker"],
@@ -72,6 +82,7 @@ def _failed_scorings(stack: cdk.Stack, deployment: Deployment, models: list[str]
         },
         targets=[events.CfnRule.TargetProperty(id="alarm-topic", arn=topic_arn)],
     )
+    return name
 
 
 def _notices(deployment: Deployment) -> tuple[Alarm, ...]:
@@ -102,6 +113,16 @@ def _loads(rule: str) -> Alarm:
         description="A load job ended badly: mlpipe doctor names the batch",
         namespace="AWS/Events",
         metric="MatchedEvents",
+        dimensions={"RuleName": rule},
+    )
+
+
+def _undelivered_events(deployment: Deployment, rule: str) -> Alarm:
+    return Alarm(
+        what=f"undelivered-{rule.removeprefix(deployment.alarm(''))}",
+        description=f"Rule {rule} matches events that its target refuses: see the target's resource policy",
+        namespace="AWS/Events",
+        metric="FailedInvocations",
         dimensions={"RuleName": rule},
     )
 

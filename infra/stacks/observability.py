@@ -39,8 +39,8 @@ class ObservabilityStack(cdk.Stack):
         super().__init__(scope, construct_id, **options)
         deployment = settings.deployment()
         topic_arn = deployment.alarm_topic_arn
-        services = ("cloudwatch.amazonaws.com", "events.amazonaws.com", "budgets.amazonaws.com")
-        policy = add_topic(self, settings, deployment.alarm_topic, topic_arn, *services)
+        services = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com")
+        policy = add_topic(self, settings, deployment.alarm_topic, topic_arn, *services, takes_events=True)
         declared = list(models)
         add_pipeline_alarms(self, settings, declared, topic_arn)
         add_dashboard(self, settings, [model.name for model in declared])

@@ -9,7 +9,7 @@ import pytest
 
 from infra.model_declarations import declared_models
 from infra.settings import STAGES as SETTINGS
-from tests.infra.cdk.templates import AWAY, HOME, STAGES
+from tests.infra.cdk.templates import AWAY, HOME, STACKS, STAGES
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
@@ -66,8 +66,36 @@ def test_done_files_loads_and_live_batches_are_watched(templates: Templates, sta
             *("AWS/Events/MatchedEvents", {"RuleName": deployment.alarm("failed-loads")}),
             *("Sum", 0, 5, 1, "notBreaching"),
         ),
+        **{
+            f"undelivered-{rule}": (
+                *("AWS/Events/FailedInvocations", {"RuleName": deployment.alarm(rule)}),
+                *("Sum", 0, 5, 1, "notBreaching"),
+            )
+            for rule in ("done-files", "failed-loads")
+        },
         **pointers(stage),
     }
+
+
+def undelivered(templates: Templates, stage: str) -> set[str]:
+    """Assert that each rule has an alarm about events that its targets refuse; return the rules' names."""
+    rules = {
+        each["Name"] for stack in STACKS for each in templates.properties(stage, stack, "AWS::Events::Rule")
+    }
+    told = watched(templates, stage, "observability").values()
+    assert {
+        names["RuleName"] for metric, names, *_ in told if metric == "AWS/Events/FailedInvocations"
+    } == rules
+    return rules
+
+
+def test_every_rule_whose_target_refuses_is_told_of(
+    templates: Templates, scored_by_sagemaker: Templates
+) -> None:
+    """A target's policy that does not admit the rule loses every event, and nothing else shows it."""
+    for stage in STAGES:
+        assert len(undelivered(templates, stage)) == 2
+    assert SETTINGS["prod"].deployment().alarm("failed-scorings") in undelivered(scored_by_sagemaker, "prod")
 
 
 @pytest.mark.parametrize(("stage", "region"), API)

@@ -7,13 +7,76 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.settings import STAGES as SETTINGS
-from tests.infra.cdk.templates import AWAY, HOME, STAGES
+from tests.infra.cdk.templates import AWAY, HOME, STACKS, STAGES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.infra.cdk.templates import Templates
 
 API = [(stage, region) for stage in STAGES for region in (HOME, AWAY)]
 TLS = {"Bool": {"aws:SecureTransport": "false"}}
+# The condition keys that a service sends with its request to such a resource, by the service's documentation.
+# A statement that compares another key never matches, and nothing says so.
+SENT_KEYS: dict[tuple[str, str], set[str]] = {
+    ("AWS::IAM::Role", "codedeploy"): {"aws:SourceAccount"},
+    ("AWS::IAM::Role", "ecs-tasks"): {"aws:SourceAccount"},
+    ("AWS::IAM::Role", "glue"): {"aws:SourceAccount"},
+    ("AWS::IAM::Role", "sagemaker"): {"aws:SourceAccount"},
+    ("AWS::IAM::Role", "scheduler"): {"aws:SourceAccount"},
+    ("AWS::Lambda::Permission", "elasticloadbalancing"): {"aws:SourceAccount", "aws:SourceArn"},
+    ("AWS::S3::BucketPolicy", "delivery.logs"): {"aws:SourceAccount", "aws:SourceArn"},
+    ("AWS::S3::BucketPolicy", "logging.s3"): {"aws:SourceAccount", "aws:SourceArn"},
+    ("AWS::SNS::TopicPolicy", "budgets"): {"aws:SourceAccount", "aws:SourceArn"},
+    ("AWS::SNS::TopicPolicy", "cloudwatch"): {"aws:SourceAccount", "aws:SourceArn"},
+    # EventBridge supports no condition in the policy of a topic.
+    # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+    ("AWS::SNS::TopicPolicy", "events"): set(),
+    ("AWS::SQS::QueuePolicy", "events"): {"aws:SourceArn"},
+}
+POLICIES = ("PolicyDocument", "AssumeRolePolicyDocument", "KeyPolicy", "RepositoryPolicyText")
+
+
+def admitted(templates: Templates, stage: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield type of resource, service and statement, wherever a policy of a stage lets a service in."""
+    for stack in STACKS:
+        for resource in templates.template(stage, stack)["Resources"].values():
+            kind, properties = resource["Type"], resource.get("Properties", {})
+            if kind == "AWS::Lambda::Permission":
+                named = {
+                    f"aws:{key}": properties[key]
+                    for key in ("SourceAccount", "SourceArn")
+                    if key in properties
+                }
+                statement = {"Condition": {"StringEquals": named}} if named else {}
+                yield kind, properties["Principal"].removesuffix(".amazonaws.com"), statement
+            for policy in POLICIES:
+                for statement in properties.get(policy, {}).get("Statement", []):
+                    principal = statement.get("Principal", {})
+                    services = principal.get("Service", []) if isinstance(principal, dict) else []
+                    for service in [services] if isinstance(services, str) else services:
+                        yield kind, service.removesuffix(".amazonaws.com"), statement
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_condition_compares_only_what_the_service_sends(templates: Templates, stage: str) -> None:
+    """A service that does not send the key is refused without a word."""
+    found = list(admitted(templates, stage))
+    assert {("AWS::SNS::TopicPolicy", "events"), ("AWS::SQS::QueuePolicy", "events")} <= {
+        (kind, service) for kind, service, _ in found
+    }
+    for kind, service, statement in found:
+        compared = {key for keys in statement.get("Condition", {}).values() for key in keys}
+        assert compared <= SENT_KEYS.get((kind, service), set()), (kind, service)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_services_write_to_needs_no_key_of_ours(templates: Templates, stage: str) -> None:
+    """Topics and queues use no KMS key: its policy would have to let in each service that writes to them."""
+    for stack in STACKS:
+        for kind in ("AWS::SNS::Topic", "AWS::SQS::Queue"):
+            for each in templates.properties(stage, stack, kind):
+                assert "KmsMasterKeyId" not in each
 
 
 def statements(properties: dict[str, Any]) -> list[dict[str, Any]]:
@@ -143,17 +206,18 @@ def test_only_services_of_this_account_send_alarms(templates: Templates, stage: 
     is_api = stack.startswith("api-")
     deployment = settings.deployment(stack.removeprefix("api-") if is_api else None)
     arn = deployment.api_alarm_topic_arn if is_api else deployment.alarm_topic_arn
-    services = ["cloudwatch"] if is_api else ["cloudwatch", "events", "budgets"]
+    services = ["cloudwatch"] if is_api else ["cloudwatch", "budgets"]
     topic = templates.one(stage, stack, "AWS::SNS::Topic")
     assert topic["TopicName"] == arn.rpartition(":")[2]
     policy = templates.one(stage, stack, "AWS::SNS::TopicPolicy")
     assert policy["Topics"] == [{"Ref": "AlarmTopic"}]
-    sending, refusing = statements(policy)
+    sending, refusing, *from_rules = statements(policy)
     assert sending == {
         **allowed("", "sns:Publish", arn, StringEquals={"aws:SourceAccount": settings.account_id}),
         "Principal": {"Service": [f"{service}.amazonaws.com" for service in services]},
     }
     assert refusing == denied("sns:Publish", arn)
+    assert from_rules == ([] if is_api else [allowed("events", "sns:Publish", arn)])
     subscription = templates.one(stage, stack, "AWS::SNS::Subscription")
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", settings.alarm_address)
     assert subscription["TopicArn"] == {"Ref": "AlarmTopic"}
