@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import dagster as dg
@@ -14,17 +15,20 @@ import yaml
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.tags import TagConcurrencyLimitsCounter
 from dagster_aws.ecs import EcsRunLauncher
 from dagster_aws.s3 import S3ComputeLogManager
 
 import mlpipe_dagster
+from infra.packaging import PROJECT_ROOT
 from mlpipe_dagster.asset_names import BATCH_TAG
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pools import GLUE_POOL, SAGEMAKER_POOL, SNOWFLAKE_POOL
+from tests.infra.dockerfiles import copied_files, environment_variables
 from tests.pipeline.small_model import declaration
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 INSTANCES = Path(mlpipe_dagster.__file__).parent / "instances"
 LOCAL, PRODUCTION = INSTANCES / "local.yaml", INSTANCES / "production.yaml"
+DOCKERFILE = PROJECT_ROOT / "infra" / "images" / "dagster" / "Dockerfile"
 FAMILY = "mlpipe-prod-dagster-run"
 VARIABLES = {
     "DAGSTER_POSTGRES_HOST": "postgres.internal",
@@ -122,6 +127,39 @@ def test_the_production_instance_keeps_logs_on_s3(production: InstanceRef) -> No
     """The class itself is made: it reaches nothing until there is a log."""
     manager = production.compute_logs_data.rehydrate(as_type=S3ComputeLogManager)
     assert (manager._s3_bucket, manager._s3_prefix) == ("mlpipe-prod-data", "compute-logs")
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("us-east-1", "s3.amazonaws.com"), ("eu-central-1", "s3.eu-central-1.amazonaws.com")],
+)
+def test_logs_are_downloaded_by_signature_version_4(
+    production: InstanceRef, region: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 refuses Version 2 for objects under KMS keys; the client is made with the image's settings."""
+    sets, copied = environment_variables(DOCKERFILE), copied_files(DOCKERFILE)
+    task = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
+    config = PROJECT_ROOT / copied[sets["AWS_CONFIG_FILE"]]
+    for name, value in {**task, "AWS_DEFAULT_REGION": region, "AWS_CONFIG_FILE": str(config)}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    data = production.compute_logs_data
+    data = ConfigurableClassData(
+        data.module_name, data.class_name, f"{data.config_yaml}local_dir: {tmp_path}\n"
+    )
+    manager = data.rehydrate(as_type=S3ComputeLogManager)
+    key = ["run", "compute_logs", "step"]
+    with manager.local_manager.capture_logs(key):
+        pass
+    address = urlsplit(str(manager.download_url_for_type(key, ComputeIOType.STDERR)))
+    assert (address.hostname, address.path) == (
+        f"mlpipe-prod-data.{host}",
+        "/compute-logs/storage/run/compute_logs/step.err",
+    )
+    asked = parse_qs(address.query)
+    assert asked["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert f"/{region}/s3/" in asked["X-Amz-Credential"][0]
 
 
 def test_the_production_instance_is_left_by_no_slot_or_hanging_run(production: InstanceRef) -> None:

@@ -16,7 +16,7 @@ from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.dagster_tasks import containers
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import STAGES
-from tests.infra.dockerfiles import instructions, is_tracked
+from tests.infra.dockerfiles import copied_files, environment_variables, instructions, is_tracked
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
@@ -104,8 +104,7 @@ def test_the_image_is_made_of_tracked_files_and_the_runtime_lock() -> None:
 
 def test_the_image_s_dagster_home_is_complete() -> None:
     """`dagster.yaml` and `workspace.yaml` lie where tasks look; the latter names the code's service."""
-    destinations = {line.split()[-1]: line.split()[-2] for line in instructions(DOCKERFILE, "COPY")}
-    home = dict(line.split("=", 1) for line in instructions(DOCKERFILE, "ENV")[0].split())["DAGSTER_HOME"]
+    destinations, home = copied_files(DOCKERFILE), environment_variables(DOCKERFILE)["DAGSTER_HOME"]
     assert destinations[f"{home}/dagster.yaml"] == "mlpipe_dagster/instances/production.yaml"
     workspace = ROOT / destinations[f"{home}/workspace.yaml"]
     document: Any = yaml.safe_load(workspace.read_text())
@@ -116,7 +115,7 @@ def test_the_image_s_dagster_home_is_complete() -> None:
 
 def test_tasks_start_programs_of_the_image(templates: Templates) -> None:
     """Each command is an installed program whose options it knows; the workspace is the image's own."""
-    home = dict(line.split("=", 1) for line in instructions(DOCKERFILE, "ENV")[0].split())["DAGSTER_HOME"]
+    home = environment_variables(DOCKERFILE)["DAGSTER_HOME"]
     for container in containers(templates, "prod").values():
         program, *arguments = container["Command"]
         executable = Path(sys.executable).with_name(program)
