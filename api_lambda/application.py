@@ -22,7 +22,7 @@ from api_lambda.publications import BrokenPublicationError, Publications
 from api_lambda.request_log import RequestLog
 from api_lambda.routes import Route, find_route
 from api_lambda.signing_keys import KeysUnavailableError, SigningKeys
-from prediction_contract.row import KEY_BYTES
+from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ _STORE_SECONDS = 3.0
 _FRAMES = 8
 _TRACE_ID = re.compile("[A-Za-z]+=[A-Za-z0-9:-]{1,80}(?:;[A-Za-z]+=[A-Za-z0-9:-]{1,80}){0,7}")
 # Three characters for each byte of the longest entity id, and the rest of the path.
-LONGEST_PATH = 3 * KEY_BYTES + 128
+LONGEST_PATH = 3 * MOST_PARTITION_KEY_BYTES + 128
 LONGEST_QUERY = 8_192
 LARGEST_HEADERS = 32_768
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from api_lambda import problems
 from api_lambda.alb import decode_part
 from api_lambda.publications import UnknownModelError
+from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.resource_names import require_model_name
-from prediction_contract.row import KEY_BYTES
 
 if TYPE_CHECKING:
     from api_lambda.alb import Request
@@ -96,7 +96,7 @@ class Call:
             ProblemError: It is no entity id.
         """
         decoded = decode_part(self.parts["entity_id"])
-        if not decoded or len(decoded.encode()) > KEY_BYTES:
+        if not decoded or len(decoded.encode()) > MOST_PARTITION_KEY_BYTES:
             raise problems.ProblemError(problems.INVALID_ENTITY)
         return decoded
 

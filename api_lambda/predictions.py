@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from api_lambda import problems
 from api_lambda.alb import Response
 from api_lambda.calls import require_columns
+from prediction_contract.aws_limits import MOST_BATCH_READS, MOST_PARTITION_KEY_BYTES
 from prediction_contract.canonical_json import InvalidJsonError, parse_json
-from prediction_contract.row import KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prediction_contract.online_item import StoredPrediction
     from prediction_contract.serving import Enrichment
 
-MOST_ENTITIES = 100
+MOST_ENTITIES = MOST_BATCH_READS
 MOST_FIELDS = 200
 # Part of every ETag: changes with the form of an answer, which the publication does not know.
 _FORM = "1"
@@ -160,7 +160,7 @@ def _texts(values: object, most: int) -> list[str]:
 
 def _could_be_key(value: object) -> bool:
     try:
-        return isinstance(value, str) and 1 <= len(value.encode()) <= KEY_BYTES
+        return isinstance(value, str) and 1 <= len(value.encode()) <= MOST_PARTITION_KEY_BYTES
     except UnicodeEncodeError:
         # Half of a surrogate pair.
         return False

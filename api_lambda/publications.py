@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api_lambda.bounded_cache import BoundedCache
+from prediction_contract.aws_limits import MOST_BATCH_READS
 from prediction_contract.moments import parse_moment
 from prediction_contract.online_item import OnlineItems
 from prediction_contract.registry.records import (
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from api_lambda.dynamodb import ItemReader
     from prediction_contract.resource_names import Deployment
 
-# What DynamoDB reads in one go.
-MOST_MODELS = 100
+MOST_MODELS = MOST_BATCH_READS
 _MOST_POINTERS = 512
 _MODELS_SECONDS = 60
 _READY_SECONDS = 5

@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,7 +49,7 @@ _NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log stderr crit;
 events {{ worker_connections 512; }}
 http {{
-  access_log off; keepalive_requests 100000000; client_max_body_size 32m; client_body_buffer_size 1m;
+  access_log off; keepalive_requests 100000000; client_max_body_size {largest}; client_body_buffer_size 1m;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi; default_type application/x-amz-json-1.0;
   map $http_x_amz_target $answer {{ default '{written}'; ~DescribeTable '{described}'; }}
@@ -73,7 +75,8 @@ def canned_load_store(folder: Path) -> Iterator[tuple[str, str]]:
     nginx = shutil.which("nginx")
     if nginx:
         config = folder / "nginx.conf"
-        config.write_text(_NGINX.format(folder=folder, port=port, written=_WRITTEN, described=_DESCRIBED))
+        answers = {"written": _WRITTEN, "described": _DESCRIBED}
+        config.write_text(_NGINX.format(folder=folder, port=port, largest=MOST_BATCH_WRITE_BYTES, **answers))
         # Its workers must read the folder, which was made for this user alone.
         folder.chmod(0o755)
         command = [nginx, "-c", str(config), "-p", str(folder)]
@@ -116,7 +119,9 @@ class _Connection(asyncio.Protocol):
                 return
             del self._received[:whole]
             method, path, _ = lines[0].split(" ", 2)
-            if method == "POST":
+            if method == "POST" and whole - end - 4 > MOST_BATCH_WRITE_BYTES:
+                self._answer("413 Content Too Large", b"")
+            elif method == "POST":
                 described = headers.get("x-amz-target", "").endswith("DescribeTable")
                 self._answer("200 OK", (_DESCRIBED if described else _WRITTEN).encode())
             else:

@@ -14,6 +14,7 @@ from glue_scripts.dynamodb_retries import passing_answer, pause_span
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.request_flights import ANSWER_SECONDS, RequestFlights
 from glue_scripts.write_pace import Pace, Window
+from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES, MOST_BATCH_WRITES
 from prediction_contract.online_item import KEY_ATTRIBUTE
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 # An item's entity, and the item as JSON in DynamoDB's form.
 WrittenItem: TypeAlias = "tuple[str, str]"
 
-# DynamoDB's own limit of a request.
-REQUEST_ITEMS = 25
 _UNIT_BYTES = 1024
+# A character of an item's text takes at most four bytes of UTF-8.
+_UNIT_WIRE_BYTES = 4 * _UNIT_BYTES
 _NAMED_KEYS = 5
 _OK = 200
 _TICK_SECONDS = 1.0
@@ -87,8 +88,8 @@ class OnlineWriter:
         self._table = table
         self._head = f'{{"ReturnConsumedCapacity":"TOTAL","RequestItems":{{{json.dumps(table)}:['
         self._pace = Pace(units_per_second, time.monotonic)
-        share = REQUEST_ITEMS if units_per_second is None else units_per_second * _REQUEST_SHARE
-        self._request_items = max(1, min(REQUEST_ITEMS, int(share)))
+        share = MOST_BATCH_WRITES if units_per_second is None else units_per_second * _REQUEST_SHARE
+        self._request_items = max(1, min(MOST_BATCH_WRITES, int(share)))
         self._patience_seconds = patience_seconds
         self._answer_seconds = answer_seconds
         self._window = Window()
@@ -142,10 +143,25 @@ class OnlineWriter:
         for item in items:
             gathered.append(item)
             if len(gathered) == self._request_items:
-                yield self._request(gathered)
+                yield from self._sendable(gathered)
                 gathered = []
         if gathered:
-            yield self._request(gathered)
+            yield from self._sendable(gathered)
+
+    def _sendable(self, items: list[WrittenItem]) -> Iterator[_Request]:
+        """Yield the items' request, or those of each half of them if it were too large for DynamoDB.
+
+        One item always fits: what the table can hold takes a fraction of a request.
+        """
+        request = self._request(items)
+        # Ordinary rows are nowhere near the limit, and are not measured.
+        is_surely_small = request.units * _UNIT_WIRE_BYTES < MOST_BATCH_WRITE_BYTES // 2
+        if is_surely_small or len(items) == 1 or len(self._body(items)) <= MOST_BATCH_WRITE_BYTES:
+            yield request
+            return
+        middle = len(items) // 2
+        yield from self._sendable(items[:middle])
+        yield from self._sendable(items[middle:])
 
     def _request(self, items: list[WrittenItem]) -> _Request:
         # What an item weighs is never more than its text; DynamoDB tells how much less it was.
@@ -169,9 +185,11 @@ class OnlineWriter:
     def _begin(self, flights: RequestFlights[_Request], request: _Request) -> None:
         request.number = self._window.begun()
         self._pace.spend(request.units)
-        puts = '}},{"PutRequest":{"Item":'.join([text for _, text in request.items])
-        body = f'{self._head}{{"PutRequest":{{"Item":{puts}}}}}]}}}}'
-        flights.begin(request, "BatchWriteItem", body.encode())
+        flights.begin(request, "BatchWriteItem", self._body(request.items))
+
+    def _body(self, items: list[WrittenItem]) -> bytes:
+        puts = '}},{"PutRequest":{"Item":'.join([text for _, text in items])
+        return f'{self._head}{{"PutRequest":{{"Item":{puts}}}}}]}}}}'.encode()
 
     def _settle(self, landing: Landing[_Request]) -> None:
         """Take an answer in: count what was acknowledged, and set aside what is to be sent again."""

@@ -14,6 +14,7 @@ from glue_scripts.errors import LoadFailedError
 from glue_scripts.online_loader import OnlineWriter, WriteCounts
 from glue_scripts.part_lines import PartSource, RefusedLine, read_rows
 from glue_scripts.row_counter import COUNTED_ROWS, came_through
+from prediction_contract.aws_limits import MOST_BATCH_READS
 from prediction_contract.online_item import (
     BATCH_ATTRIBUTE,
     KEY_ATTRIBUTE,
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from glue_scripts.acknowledgement import Acknowledgement
     from glue_scripts.online_loader import WrittenItem
 
-# DynamoDB's own limit of a request.
-_READ_KEYS = 100
 _READ_PATIENCE_SECONDS = 120.0
 # One row in so many is read back by `verify: sample`; chosen by the row itself, so the same ones each time.
 SAMPLE_ONE_IN = 100
@@ -172,7 +171,7 @@ def _compared(
     """
     source, items = task.source, OnlineItems(task.source.schema)
     verified = checksum = 0
-    while expected := {row.key: row for row in islice(rows, _READ_KEYS)}:
+    while expected := {row.key: row for row in islice(rows, MOST_BATCH_READS)}:
         found = {item[KEY_ATTRIBUTE]["S"]: item for item in _read_items(task, list(expected))}
         for key, row in expected.items():
             fault = _fault(items, row, found.get(key), task)

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from mlpipe_dagster.data_bucket import DataBucket
+from prediction_contract.aws_limits import MOST_BATCH_READS
 from prediction_contract.cleaning import NO_CLEANING, Cleaning
 from prediction_contract.errors import ContractError, InvalidRowError
 from prediction_contract.manifest import Manifest
@@ -22,7 +23,6 @@ from prediction_contract.row_cleaning import row_cleaning
 MOST_LINES = 5_000
 _MOST_PARTS = 10
 # DynamoDB's own limit of a request.
-_KEYS_PER_REQUEST = 100
 _DIGEST_BYTES = 16
 _PATIENCE_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -80,7 +80,7 @@ def count_online(
     limit = None if is_whole else most_lines
     expected = {row.key: _mark(row) for row in _rows(bucket, manifest, cleaning, limit)}
     keys = iter(expected)
-    while chunk := list(islice(keys, _KEYS_PER_REQUEST)):
+    while chunk := list(islice(keys, MOST_BATCH_READS)):
         asked += len(chunk)
         for item in _items(dynamodb, table, manifest.batch_id, chunk):
             try:
@@ -107,7 +107,7 @@ def first_accepted_key(
     A key that stands in the first lines more than once is passed over: all its rows are in quarantine.
     """
     seen: dict[str, int] = {}
-    for row in islice(_rows(bucket, manifest, cleaning, None), _KEYS_PER_REQUEST):
+    for row in islice(_rows(bucket, manifest, cleaning, None), MOST_BATCH_READS):
         seen[row.key] = seen.get(row.key, 0) + 1
     return next((key for key, times in seen.items() if times == 1), None)
 

@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from prediction_contract.aws_limits import MOST_NUMBER_DIGITS
 from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
 # Numbers are int or Decimal, never float.
 JsonValue: TypeAlias = "bool | int | Decimal | str | list[JsonValue] | dict[str, JsonValue] | None"
-
-# DynamoDB's limits of a number; what lies beyond them no store of ours needs to hold.
-SIGNIFICANT_DIGITS = 38
-LOWEST_EXPONENT = -130
-HIGHEST_EXPONENT = 125
 
 _CHECKSUM_SPAN = 1 << 64
 
@@ -117,7 +113,7 @@ def number_text(number: int | Decimal) -> str:
     if not number:
         return "0"
     exponent = number.adjusted()
-    if -SIGNIFICANT_DIGITS <= exponent < SIGNIFICANT_DIGITS:
+    if -MOST_NUMBER_DIGITS <= exponent < MOST_NUMBER_DIGITS:
         text = format(number, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
     sign, digits, _ = number.as_tuple()
@@ -126,7 +122,7 @@ def number_text(number: int | Decimal) -> str:
     return f"{'-' if sign else ''}{significant[0]}{fraction}E{exponent:+d}"
 
 
-_PLAIN_LIMIT = 10**SIGNIFICANT_DIGITS
+_PLAIN_LIMIT = 10**MOST_NUMBER_DIGITS
 
 
 def canonical_json(value: JsonValue) -> str:

@@ -8,13 +8,13 @@ from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
-from prediction_contract.canonical_json import (
+from prediction_contract.aws_limits import (
     HIGHEST_EXPONENT,
     LOWEST_EXPONENT,
-    SIGNIFICANT_DIGITS,
-    NumberText,
-    number_text,
+    MOST_NESTING,
+    MOST_NUMBER_DIGITS,
 )
+from prediction_contract.canonical_json import NumberText, number_text
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.schema import Kind
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 # Takes a raw value other than null; returns the typed value and its canonical JSON.
 Decoder: TypeAlias = "Callable[[Any], tuple[Any, str]]"
 
-# DynamoDB counts 32 levels, a value inside the innermost list or map being one of them.
-DEEPEST_NESTING = 31
+# Lists and maps alone: the value inside the innermost one is a level of DynamoDB's too.
+DEEPEST_NESTING = MOST_NESTING - 1
 
 _LONG_LOW, _LONG_HIGH = -(1 << 63), (1 << 63) - 1
 _DOUBLE_LOW, _DOUBLE_ABOVE = 1e-130, 1e126
-_PLAIN_LIMIT = 10**SIGNIFICANT_DIGITS
+_PLAIN_LIMIT = 10**MOST_NUMBER_DIGITS
 _NAME_BYTES = 65_535
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # The interpreter cuts digits beyond microseconds off, so they are allowed only where they are zeros.
@@ -89,7 +89,7 @@ def _double_decoder(column: str) -> Decoder:
         kind = type(raw)
         if kind is not NumberText and kind is not int:
             _refuse_type(raw, "a number", column)
-        if kind is int or len(raw) > SIGNIFICANT_DIGITS:
+        if kind is int or len(raw) > MOST_NUMBER_DIGITS:
             _exact(raw, column)
         number = float(raw)
         if number:
@@ -209,9 +209,9 @@ def _exact(raw: Any, column: str) -> Decimal:
         return Decimal(0)
     if not LOWEST_EXPONENT <= number.adjusted() <= HIGHEST_EXPONENT:
         raise _beyond_range(column)
-    if kind is int or len(raw) > SIGNIFICANT_DIGITS:
+    if kind is int or len(raw) > MOST_NUMBER_DIGITS:
         digits = "".join(map(str, number.as_tuple().digits)).rstrip("0")
-        if len(digits) > SIGNIFICANT_DIGITS:
+        if len(digits) > MOST_NUMBER_DIGITS:
             raise InvalidRowError("number_too_long", f"{column} has {len(digits)} digits", column=column)
     return number
 

@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
+from prediction_contract.aws_limits import MOST_ITEM_BYTES, MOST_PARTITION_KEY_BYTES
 from prediction_contract.canonical_json import InvalidJsonError, parse_as_written, row_checksum
 from prediction_contract.column_values import decoder_for
 from prediction_contract.errors import InvalidRowError
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from prediction_contract.column_values import Decoder
     from prediction_contract.schema import PredictionSchema
 
-KEY_BYTES = 2048
-ITEM_BYTES = 400 * 1024
 # No line of this length can shrink to an item; it is refused before it costs memory.
 LINE_BYTES = 4 * 1024 * 1024
 CHECKSUM_MEMBER = "row_checksum"
@@ -250,11 +249,11 @@ class RowContract:
         if key == "":
             raise InvalidRowError("empty_key", f"{name} is empty", column=name)
         # A character takes at most four bytes, so short keys need not be encoded.
-        if type(key) is str and len(key) * 4 > KEY_BYTES:
+        if type(key) is str and len(key) * 4 > MOST_PARTITION_KEY_BYTES:
             length = len(key.encode(errors="surrogatepass"))
-            if length > KEY_BYTES:
+            if length > MOST_PARTITION_KEY_BYTES:
                 raise InvalidRowError(
-                    "key_too_long", f"{name} has {length} bytes of {KEY_BYTES}", column=name
+                    "key_too_long", f"{name} has {length} bytes of {MOST_PARTITION_KEY_BYTES}", column=name
                 )
         return key
 
@@ -282,8 +281,10 @@ def _check_weight(values: dict[str, Any], key: str, own_bytes: int) -> None:
     for name, value in values.items():
         if value is not None and name != key:
             weight += len(name) + _weight(value)
-    if weight > ITEM_BYTES:
-        raise InvalidRowError("value_too_large", f"The row takes {weight} bytes of {ITEM_BYTES} as an item")
+    if weight > MOST_ITEM_BYTES:
+        raise InvalidRowError(
+            "value_too_large", f"The row takes {weight} bytes of {MOST_ITEM_BYTES} as an item"
+        )
 
 
 def _weight(value: Any) -> int:

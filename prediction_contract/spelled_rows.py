@@ -12,6 +12,7 @@ from json.encoder import encode_basestring
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
 from prediction_contract.schema import Kind
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ QUOTES: dict[Kind, str] = dict.fromkeys((Kind.STRING, Kind.DATE, Kind.TIMESTAMP)
 # A row so short weighs no more than an item may.
 _LONGEST_LINE = 64 * 1024
 # Four bytes a character at most, so that no key exceeds a store's limit.
-_KEY_CHARACTERS = 512
+_KEY_CHARACTERS = MOST_PARTITION_KEY_BYTES // 4
 # Enough for columns that are empty in turns; the text of other combinations is made each time.
 _MOST_TEMPLATES = 256
 # Without escapes, quotation marks and control characters, a text is its own canonical JSON.

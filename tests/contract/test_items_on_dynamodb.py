@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from prediction_contract.aws_limits import MOST_ITEM_BYTES
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.online_item import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, OnlineItems
-from prediction_contract.row import ITEM_BYTES, row_contract
+from prediction_contract.row import row_contract
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS, json_text
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def test_the_largest_row_that_is_accepted_is_stored(online_table: OnlineTable, s
         }
         return f'{{"flight":"{shape}",{values[shape]()}}}'.encode()
 
-    low, high = 1, ITEM_BYTES if shape == "text" else ITEM_BYTES // 8
+    low, high = 1, MOST_ITEM_BYTES if shape == "text" else MOST_ITEM_BYTES // 8
     while high - low > 1:
         middle = (low + high) // 2
         try:

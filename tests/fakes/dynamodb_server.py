@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.credentials import Credentials
 
 from glue_scripts.dynamodb_endpoint import DynamoDbEndpoint
+from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES, MOST_BATCH_WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ TABLE = "online"
 
 
 class DynamoDbServer(ThreadingHTTPServer):
-    """Takes items as DynamoDB does.
+    """Takes items as DynamoDB does, and refuses a request that exceeds its limits.
 
     Args:
         decide: Takes a request's number, from 1, and its puts; returns the puts that are left over, or an
@@ -30,6 +31,7 @@ class DynamoDbServer(ThreadingHTTPServer):
     Attributes:
         items: What was taken, by key.
         requests: For each when it came, how many items it had, and how many write units were consumed.
+        body_sizes: How many bytes each request had.
         connections: How many there were.
         access_keys: Those that requests were signed with.
     """
@@ -40,6 +42,7 @@ class DynamoDbServer(ThreadingHTTPServer):
     def __init__(self, decide: Callable[[int, list[Any]], Any] = lambda _number, _puts: None) -> None:
         self.items: dict[str, Any] = {}
         self.requests: list[tuple[float, int, float]] = []
+        self.body_sizes: list[int] = []
         self.connections = 0
         self.access_keys: set[str] = set()
         self._decide = decide
@@ -56,18 +59,20 @@ class DynamoDbServer(ThreadingHTTPServer):
         """How many items each request had."""
         return [size for _, size, _ in self.requests]
 
-    def take(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+    def take(self, body: bytes) -> tuple[int, dict[str, Any]] | None:
         """Return the answer to a request; None for none."""
-        puts = document["RequestItems"][TABLE]
+        puts = json.loads(body)["RequestItems"][TABLE]
+        if len(body) > MOST_BATCH_WRITE_BYTES or len(puts) > MOST_BATCH_WRITES:
+            return _error(400, "ValidationException")
         with self._lock:
+            self.body_sizes.append(len(body))
             number = len(self.requests) + 1
             self.requests.append((time.monotonic(), len(puts), 0.0))
         decided = self._decide(number, puts)
         if decided == "reset":
             return None
         if isinstance(decided, tuple):
-            status, code = decided
-            return status, {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "m"}
+            return _error(*decided)
         left = decided or []
         units = 0.0
         with self._lock:
@@ -81,6 +86,10 @@ class DynamoDbServer(ThreadingHTTPServer):
             "UnprocessedItems": {TABLE: left} if left else {},
             "ConsumedCapacity": [{"TableName": TABLE, "CapacityUnits": units}],
         }
+
+
+def _error(status: int, code: str) -> tuple[int, dict[str, Any]]:
+    return status, {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "m"}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -97,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         assert self.headers["X-Amz-Target"] == "DynamoDB_20120810.BatchWriteItem"
         server.access_keys.add(self.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
-        answer = server.take(json.loads(body))
+        answer = server.take(body)
         if answer is None:
             self.close_connection = True
             return

@@ -11,8 +11,12 @@ import pytest
 
 from glue_scripts import dynamodb_retries, online_loader
 from glue_scripts.errors import LoadFailedError
-from glue_scripts.online_loader import REQUEST_ITEMS, OnlineWriter
+from glue_scripts.online_loader import OnlineWriter
 from glue_scripts.write_pace import Window
+from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES, MOST_BATCH_WRITES
+from prediction_contract.online_item_text import OnlineItemTexts
+from prediction_contract.row import row_contract
+from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
 from tests.fakes.dynamodb_server import TABLE, DynamoDbServer, dynamodb_server, endpoint
 
 
@@ -40,12 +44,63 @@ def test_all_items_are_written_in_requests_of_25() -> None:
         one = writer(server)
         assert one.write_items(iter(items(1003))) == 1003
         assert len(server.items) == 1003
-        assert max(server.sizes) == REQUEST_ITEMS
+        assert max(server.sizes) == MOST_BATCH_WRITES
         assert len(server.sizes) == 41
         assert server.connections < 20
         counts = one.counts
     assert (counts.acknowledged, counts.retried, counts.write_units) == (1003, 0, 1003)
     assert counts.seconds > 0
+
+
+def test_a_request_is_cut_at_the_bytes_that_dynamodb_takes() -> None:
+    """Two items of exactly the limit go together; one byte more, and each goes alone."""
+    with dynamodb_server() as server:
+        one = writer(server)
+        one.write_items(items(2))
+        room = MOST_BATCH_WRITE_BYTES - server.body_sizes[0]
+        for excess in (0, 1):
+            (first, text), second = items(2)
+            filled = text.replace('"S": ""', f'"S": "{"x" * (room + excess)}"')
+            assert one.write_items([(first, filled), second]) == 2
+    assert server.sizes == [2, 2, 1, 1]
+    assert server.body_sizes[1] == MOST_BATCH_WRITE_BYTES
+
+
+ROWS_SCHEMA = PredictionSchema(
+    (Column("entity_id", ColumnType(Kind.STRING), nullable=False), Column("more", ColumnType(Kind.JSON))),
+    "entity_id",
+)
+
+
+def item_of_row(more: str) -> str:
+    """Return the item of an acceptable row with a JSON value."""
+    row = row_contract(ROWS_SCHEMA).accept(f'{{"entity_id":"E-0","more":{more}}}'.encode())
+    return OnlineItemTexts(ROWS_SCHEMA, "20130201T060000Z-00000001", 1).text(row)
+
+
+def test_acceptable_rows_that_outgrow_a_request_together_are_written() -> None:
+    """A control character takes one byte in the table and six in a request."""
+    text = item_of_row('"' + "\\u0001" * 400_000 + '"')
+    heavy = [(f"E-{number}", text.replace("E-0", f"E-{number}")) for number in range(7)]
+    assert sum(len(text) for _, text in heavy) > MOST_BATCH_WRITE_BYTES
+    with dynamodb_server() as server:
+        assert writer(server).write_items(heavy) == 7
+        assert len(server.items) == 7
+        assert sorted(server.sizes) == [3, 4]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        f"[{','.join(['null'] * 204_000)}]",
+        f"[{','.join(['true'] * 204_000)}]",
+        '"' + "\\u0001" * 409_000 + '"',
+    ],
+    ids=["nulls", "booleans", "control characters"],
+)
+def test_one_row_never_outgrows_a_request(more: str) -> None:
+    """What grows most on the wire still takes less than a quarter of a request."""
+    assert len(item_of_row(more).encode()) < MOST_BATCH_WRITE_BYTES // 4
 
 
 def test_what_is_left_over_is_sent_again_until_all_is_there() -> None:
