@@ -25,8 +25,11 @@ from prediction_contract.schema import PredictionSchema
 from sagemaker_scripts.object_store import ObjectStore
 
 _LOG = logging.getLogger(__name__)
-# Loaders read the version that a manifest states: the log must not forget it by itself.
 _CONFIGURATION = {
+    # By default, the log has statistics of a table's first 32 columns only. Without those of the batch, a
+    # commit reads every file of the table, and conflicts with the commits of all other batches.
+    "delta.dataSkippingStatsColumns": BATCH_COLUMN,
+    # Loaders read the version that a manifest states: the log must not forget it by itself.
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
@@ -150,7 +153,17 @@ class ModelTable:
                 )
             except DeltaError as error:
                 _LOG.info("another writer made the table first: %s", error)
-        return DeltaTable(self._uri, storage_options=options)
+        table = DeltaTable(self._uri, storage_options=options)
+        missing = dict(_CONFIGURATION.items() - table.metadata().configuration.items())
+        if not missing:
+            return table
+        try:
+            # The table is older than one of the settings. Files that it has already stay as they are.
+            table.alter.set_table_properties(missing)
+        except DeltaError as error:
+            _LOG.info("another writer changed the table first: %s", error)
+            return DeltaTable(self._uri, storage_options=options)
+        return table
 
     def _refuse_superseded(self, table: DeltaTable, batch_id: str, attempt: int, *, wanted: bool) -> None:
         recorded = table.transaction_version(batch_id)

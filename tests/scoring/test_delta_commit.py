@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from dataclasses import replace
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 FIRST, SECOND = "20130201T060000Z-00000001", "20130202T060000Z-00000002"
+OLD = "20130131T060000Z-00000000"
 SCHEMA = PredictionSchema.from_document(
     {
         "key": "entity_id",
@@ -58,7 +60,10 @@ def rows_of(batch_id: str, *minutes: int, schema: PredictionSchema = SCHEMA) -> 
 def commit(table: ModelTable, batch_id: str, attempt: int, *minutes: int) -> CommittedFiles:
     """Commit rows of a batch."""
     return table.commit(
-        rows_of(batch_id, *minutes), batch_id=batch_id, attempt=attempt, still_wanted=lambda: True
+        rows_of(batch_id, *minutes, schema=table.schema),
+        batch_id=batch_id,
+        attempt=attempt,
+        still_wanted=lambda: True,
     )
 
 
@@ -135,6 +140,67 @@ def test_batches_that_are_committed_at_once_are_all_kept(table: ModelTable) -> N
     assert stored(table) == {batch_id: [number] for number, batch_id in enumerate(batches)}
     assert len({commit.version for commit in made.values()}) == len(batches)
     assert len({commit.files for commit in made.values()}) == len(batches)
+
+
+def wide_schema(columns: int) -> PredictionSchema:
+    """Return a schema of that many columns."""
+    more = tuple(Column(f"more_{number}", ColumnType(Kind.LONG)) for number in range(columns - 2))
+    return PredictionSchema((*SCHEMA.columns, *more), SCHEMA.key)
+
+
+def statistics(table: ModelTable) -> list[dict[str, Any]]:
+    """Return the lowest values that the log states of each file, in the order of the commits."""
+    keys = table.store.client.list_objects_v2(
+        Bucket=table.store.bucket, Prefix=f"predictions/{table.model}/delta/_delta_log/"
+    )["Contents"]
+    lines = [line for each in keys for line in table.store.get(each["Key"]).splitlines()]
+    added = [action["add"] for action in map(json.loads, lines) if "add" in action]
+    return [json.loads(file["stats"])["minValues"] for file in added]
+
+
+def tries_beside_another(table: ModelTable, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Commit a batch while another one is committed first; return how often it was tried."""
+    tries: list[str] = []
+    real = delta_commit.write_deltalake
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        tries.append(options["predicate"])
+        real(*arguments, **options)
+
+    def be_overtaken() -> bool:
+        if not tries:
+            commit(table, SECOND, 1, 7)
+        return True
+
+    monkeypatch.setattr(delta_commit, "write_deltalake", counted)
+    rows = rows_of(FIRST, 1, schema=table.schema)
+    table.commit(rows, batch_id=FIRST, attempt=1, still_wanted=be_overtaken)
+    return sum(FIRST in tried for tried in tries)
+
+
+@pytest.mark.parametrize("columns", [30, 32, 40])
+def test_commits_of_different_batches_do_not_conflict_in_a_wide_table(
+    table: ModelTable, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Beyond 32 columns, too, the log has the batch's statistics, by which Delta tells the commits apart."""
+    wide = replace(table, schema=wide_schema(columns))
+    assert tries_beside_another(wide, monkeypatch) == 1
+    assert stored(wide) == {FIRST: [1], SECOND: [7]}
+    assert statistics(wide) == [{"batch_id": SECOND}, {"batch_id": FIRST}]
+
+
+def test_a_table_from_before_the_setting_gets_it(table: ModelTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its batches stay replaceable, and commits of new ones do not conflict."""
+    wide = replace(table, schema=wide_schema(40))
+    setting = "delta.dataSkippingStatsColumns"
+    with monkeypatch.context() as before:
+        before.delitem(delta_commit._CONFIGURATION, setting)
+        commit(wide, OLD, 1, 5)
+    assert "batch_id" not in statistics(wide)[0]
+    assert tries_beside_another(wide, monkeypatch) == 1
+    assert statistics(wide)[1:] == [{"batch_id": SECOND}, {"batch_id": FIRST}]
+    commit(wide, OLD, 2, 6)
+    assert stored(wide) == {OLD: [6], FIRST: [1], SECOND: [7]}
 
 
 def test_a_commit_whose_answer_was_lost_is_recognised(
