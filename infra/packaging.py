@@ -24,13 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from prediction_contract.code_digest import PYTHON_VERSION, code_digest, source_files
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 Platform = Literal["host", "aarch64", "x86_64"]
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 LARGEST_API_ARCHIVE = 8 * 1024 * 1024
-PYTHON_VERSION = "3.11"
 
 _CONTRACT = "prediction_contract"
 # Where archives are kept; git ignores it.
@@ -42,8 +43,6 @@ _KEPT_ARCHIVES = 4
 _ZIP_MOMENT = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE = stat.S_IFREG | 0o644
 _LIBRARY_MODE = stat.S_IFREG | 0o755
-# Changes with the way archives are made, so that none made another way is taken for the same.
-_FORMAT = b"2"
 _COMPILE_SECONDS = 120
 # Where Lambda unpacks an archive: what tracebacks name.
 _TASK_ROOT = "/var/task"
@@ -98,7 +97,7 @@ def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
     sources = {**package_files("api_lambda"), **package_files(_CONTRACT)}
     machine = _machine(platform)
     lock = _LOCK.read_bytes()
-    digest = _digest(sources, machine.encode(), lock, sys.version.encode())
+    digest = code_digest(sources, machine.encode(), lock, sys.version.encode())
     path = out_dir / f"api_lambda-{machine}-{digest[:16]}.zip"
     if not path.exists():
         packages = _installed(out_dir, machine, lock)
@@ -120,7 +119,7 @@ def build_glue_archive(out_dir: Path) -> CodeTree:
         PackagingError: A package is missing.
     """
     sources = {**package_files("glue_scripts"), **package_files(_CONTRACT)}
-    digest = _digest(sources)
+    digest = code_digest(sources)
     path = out_dir / f"glue_scripts-{digest[:16]}.zip"
     if not path.exists():
         _write(path, _zip(sources))
@@ -134,7 +133,7 @@ def build_sagemaker_code(out_dir: Path) -> CodeTree:
         PackagingError: A package is missing.
     """
     sources = {**package_files("sagemaker_scripts"), **package_files(_CONTRACT)}
-    digest = _digest(sources)
+    digest = code_digest(sources)
     path = out_dir / f"sagemaker_scripts-{digest[:16]}.tar.gz"
     if not path.exists():
         _write(path, _tar_gz(sources))
@@ -150,15 +149,7 @@ def package_files(package: str, root: Path = PROJECT_ROOT) -> dict[str, bytes]:
     folder = root / package
     if not (folder / "__init__.py").is_file():
         raise PackagingError(f"There is no package {folder}. Run this in a complete checkout.")
-    return dict(_files(folder, root))
-
-
-def _files(folder: Path, root: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(root).parts
-        hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
-        if path.is_file() and not path.is_symlink() and not hidden and path.suffix != ".pyc":
-            yield "/".join(parts), path.read_bytes()
+    return source_files(folder, root)
 
 
 def _machine(platform: Platform) -> str:
@@ -182,7 +173,7 @@ def _installed(out_dir: Path, machine: str, lock: bytes) -> dict[str, bytes]:
                 # Another build of the same was faster; its files are the same.
                 if not kept.is_dir():
                     raise
-    return {path: content for path, content in _files(kept, kept) if _is_needed(path)}
+    return {path: content for path, content in source_files(kept, kept).items() if _is_needed(path)}
 
 
 def _is_needed(path: str) -> bool:
@@ -255,15 +246,6 @@ def _byte_code(files: Mapping[str, bytes]) -> dict[str, bytes]:
         if done.returncode != 0:
             raise PackagingError(f"The archive's code cannot be compiled: {done.stdout[-1000:]}")
         return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.pyc")}
-
-
-def _digest(files: Mapping[str, bytes], *others: bytes) -> str:
-    """Return a digest of everything that an archive is made of."""
-    digest = hashlib.sha256()
-    parts = (part for name in sorted(files) for part in (name.encode(), files[name]))
-    for part in (_FORMAT, PYTHON_VERSION.encode(), *others, *parts):
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
 
 
 def _zip(files: Mapping[str, bytes]) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.canonical_json import canonical_bytes
+from prediction_contract.code_digest import code_version
 from prediction_contract.job_arguments import FeatureArguments, PartitionArguments, ScoreArguments
 from prediction_contract.s3_layout import schema_key
 
@@ -64,7 +65,7 @@ def pipeline_definition(
         "schedule": str(scoring.partitions),
         "bucket": deployment.data_bucket,
         "run_id": _ANY_RUN,
-        "code_version": code_digest[:16],
+        "code_version": code_version(code_digest),
     }
     key, _ = published_schema(model, scoring)
     features = FeatureArguments(**tick, history_days=scoring.history_days)

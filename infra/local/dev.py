@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from infra.local.code_watch import CodeWatch
 from infra.local.components import COMPONENT_NAMES
 from infra.local.dagster_service import DagsterService, await_ready, running_dagster
 from infra.local.demo.dagster_runs import Dagster
@@ -17,6 +18,8 @@ from infra.local.provisioning.clients import Clients
 from infra.local.raw_data import upload_days
 from infra.local.stack_control import StackControl
 from infra.local.stack_state import PROJECT_ROOT, StackDirectory, StackError
+
+_LOOK_SECONDS = 2
 
 
 def main(argv: list[str]) -> int:
@@ -66,14 +69,16 @@ def _run(directory: StackDirectory, environment_file: Path) -> None:
         _say(f"  dagster   {service.url}")
         _say(f"  api       {variables['MLPIPE_API_URL']}")
         _say(f"Dagster's log: {service.log}. Ctrl-C ends Dagster; the stack stays up.")
-        _keep(service)
+        _keep(service, CodeWatch(variables["MLPIPE_SAGEMAKER_CODE_PREFIX"], PROJECT_ROOT))
 
 
-def _keep(service: DagsterService) -> None:
-    """Wait for the interrupt; raise if Dagster ends before."""
+def _keep(service: DagsterService, watch: CodeWatch) -> None:
+    """Wait for the interrupt and tell of edits that are not uploaded; raise if Dagster ends before."""
     while service.process is not None:
         service.require_running()
-        time.sleep(1)
+        if news := watch.news():
+            _say(news)
+        time.sleep(_LOOK_SECONDS)
 
 
 def _say(line: str) -> None:

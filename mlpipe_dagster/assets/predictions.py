@@ -9,6 +9,7 @@ from mlpipe_dagster.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, ass
 from mlpipe_dagster.assets.column_lineage import COLUMN_LINEAGE, column_lineage
 from mlpipe_dagster.assets.shown import asset_tags, code_links, column_schema
 from mlpipe_dagster.batch_choice import keep_choice
+from mlpipe_dagster.code_comparison import warn_of_outdated_upload
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.intents import batch_id_of
@@ -54,6 +55,7 @@ def predictions_asset(
         partition = Partition.from_dagster_key(context.partition_key)
         batch_id = batch_id_of(context.instance, context.run, model, partition)
         schema_key = published_schema(platform, declaration)
+        code_warning = warn_of_outdated_upload(settings, context.log.warning)
         done = sagemaker_jobs.client().run(
             context=context,
             job_type="Processing",
@@ -80,6 +82,7 @@ def predictions_asset(
             metadata={
                 **done.metadata,
                 **manifest_metadata(manifest),
+                **code_warning,
                 COLUMN_LINEAGE: column_lineage(declaration, PREDICTIONS),
             }
         )

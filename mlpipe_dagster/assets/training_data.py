@@ -9,6 +9,7 @@ import dagster as dg
 
 from mlpipe_dagster.asset_names import FEATURES, TRAINED_MODEL, asset_key
 from mlpipe_dagster.assets.shown import asset_tags, code_links
+from mlpipe_dagster.code_comparison import warn_of_outdated_upload
 from mlpipe_dagster.declaration import ModelDeclaration, TrainingRange
 from mlpipe_dagster.intents import batch_id_of
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
@@ -63,13 +64,16 @@ def features_asset(
             code_version=settings.code_version,
         )
         request = processing_request(settings, declaration.processing, "prepare_features.py", arguments)
+        code_warning = warn_of_outdated_upload(settings, context.log.warning)
         done = sagemaker_jobs.client().run(
             context=context,
             job_type="Processing",
             job_name=lambda attempt: job_name(FEATURES, model, batch_id, attempt),
             request=lambda _name, _attempt: request,
         )
-        return dg.MaterializeResult(metadata={**done.metadata, **exit_message(done.description)})
+        return dg.MaterializeResult(
+            metadata={**done.metadata, **exit_message(done.description), **code_warning}
+        )
 
     return features
 
@@ -110,6 +114,7 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
             code_version=settings.code_version,
         )
         request = training_request(settings, declaration.training_compute, arguments)
+        code_warning = warn_of_outdated_upload(settings, context.log.warning)
         done = sagemaker_jobs.client().run(
             context=context,
             job_type="Training",
@@ -120,6 +125,7 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
         return dg.MaterializeResult(
             metadata={
                 **done.metadata,
+                **code_warning,
                 "artifact_key": f"{prefix}output/model.tar.gz",
                 **training_metadata(
                     platform.bucket.read_json(f"{prefix}{_METRICS}"),

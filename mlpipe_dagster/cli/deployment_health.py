@@ -8,6 +8,7 @@ from typing import Any
 
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.findings import Finding, Severity
+from mlpipe_dagster.code_comparison import UPLOAD_REMEDY, outdated_upload
 from prediction_contract.s3_layout import done_prefix
 
 # A sensor's tick handles hundreds; what lies deeper means that it does not run.
@@ -31,6 +32,31 @@ def bucket_findings(access: Access) -> Iterator[Finding]:
     """Yield nothing if the data bucket can be listed."""
     access.client("s3").list_objects_v2(Bucket=access.settings.data_bucket, MaxKeys=1)
     yield from ()
+
+
+def code_findings(access: Access) -> Iterator[Finding]:
+    """Yield where jobs run other code than this checkout holds."""
+    settings = access.settings
+    places = {"sagemaker_scripts": settings.code_prefix, "glue_scripts": _load_code_address(access)}
+    for deployable, place in places.items():
+        outdated = outdated_upload(deployable, place)
+        if outdated:
+            yield Finding(
+                severity=Severity.WARNING,
+                topic="code",
+                what=outdated.what,
+                remedy=f"{UPLOAD_REMEDY}. If the upload is right, check out its commit",
+            )
+
+
+def _load_code_address(access: Access) -> str:
+    """Return where the load job takes its code from, or nothing if the job does not exist."""
+    glue = access.client("glue")
+    try:
+        job = glue.get_job(JobName=access.settings.deployment.load_job)["Job"]
+    except glue.exceptions.EntityNotFoundException:
+        return ""
+    return str(job.get("DefaultArguments", {}).get("--extra-py-files", ""))
 
 
 def table_findings(access: Access, models: list[str]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from functools import partial
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.deployment_health import (
     bucket_findings,
+    code_findings,
     done_files,
     guarded,
     job_run_ended,
@@ -95,6 +96,11 @@ def _findings(access: Access, models: list[str], days: int) -> Iterator[Finding]
             partial(table_findings, access, models),
         ),
         ("queues", "See that the queues exist and may be read", partial(queue_findings, access)),
+        (
+            "code",
+            f"See that the Glue job {deployment.load_job} may be read",
+            partial(code_findings, access),
+        ),
     ]
     for topic, remedy, look in looks:
         yield from guarded(topic, remedy, look)

@@ -8,7 +8,8 @@ import sys
 from importlib.metadata import packages_distributions
 from typing import TYPE_CHECKING
 
-from infra.packaging import PROJECT_ROOT, PYTHON_VERSION
+from infra.packaging import PROJECT_ROOT
+from prediction_contract.code_digest import PYTHON_VERSION
 from tests.infra.dockerfiles import instructions, is_tracked
 
 if TYPE_CHECKING:

@@ -1,0 +1,35 @@
+"""`make dev` tells of an edit to the jobs' code once, and of taking it back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from infra.local.code_watch import CodeWatch
+from infra.packaging import build_sagemaker_code
+from prediction_contract.code_digest import code_version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_an_edit_is_told_once_with_both_versions(checkout: Path, tmp_path: Path) -> None:
+    """The line names the uploaded version and the checkout's, and what to do."""
+    uploaded = build_sagemaker_code(tmp_path / "out").digest
+    watch = CodeWatch(f"code/sagemaker_scripts/{uploaded}/", checkout)
+    assert watch.news() == ""
+    edited = checkout / "sagemaker_scripts" / "work.py"
+    before = edited.read_text()
+    edited.write_text("# edited\n")
+    present = build_sagemaker_code(tmp_path / "out").digest
+    told = watch.news()
+    assert code_version(uploaded) in told
+    assert code_version(present) in told
+    assert "make dev" in told
+    assert watch.news() == ""
+    edited.write_text(before)
+    assert "again" in watch.news()
+
+
+def test_code_that_is_not_named_by_its_digest_is_not_compared(checkout: Path) -> None:
+    """Somebody has set a prefix of their own."""
+    assert CodeWatch("code/mine/", checkout).news() == ""
