@@ -22,7 +22,7 @@ export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check check-locks bench synth deploy-local demo dev test test-full up down status token pictures
+.PHONY: help setup lock check check-locks bench synth deploy-local demo dev test test-full drill up down status token pictures
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -95,10 +95,13 @@ check-locks: $(UV) ## Fail if a lock file does not match pyproject.toml.
 	@diff -r -q requirements build/locks || { echo "The lock files are stale. Run 'make lock' and commit."; exit 1; }
 
 test: setup $(CDK_VENV)/.installed ## The suite, at most 12 minutes on 2 cores.
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not drill"
 
 test-full: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## What takes longer: mutated rules, fresh clones, Spark.
 	$(PYTEST) -m slow
+
+drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: a hundred kills, a backfill.
+	$(PYTEST) -m drill
 
 bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, loads, ticks and definitions cost, beside others; writes benchmarks/results.
 	@for name in serve load spark_scaling sensor_tick load_definitions warehouse_load; do $(BIN)/python -m benchmarks.$$name || exit 1; done

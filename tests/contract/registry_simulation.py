@@ -516,7 +516,7 @@ class RegistrySimulation:
         self.submit(self.plan_asked(*rolled_back))
 
     def release_automatically(self, batch_id: str, choice: int) -> None:
-        """Load, judge by the model's rules, and publish as the pipeline does, where the registry allows it."""
+        """Load, apply the model's checks, and publish as the pipeline does, where the registry allows it."""
         self.load_at_once(batch_id, choice)
         # A search that seldom sees failed checks seldom finds that they must stop a publication.
         self.submit(self.plan_check(batch_id, choice))

@@ -21,7 +21,7 @@ from tests.stack_runs import PROJECT_ROOT, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.drill, pytest.mark.stack, pytest.mark.timeout(3000)]
 DAYS = [str(date(2013, 2, 1) + timedelta(days=number)) for number in range(10)]
 # Flights and hours that every one of the days has.
 ENTITIES = {"flight_delay": "AA-1141-JFK", "airport_congestion": "JFK-17"}

@@ -25,12 +25,9 @@ if TYPE_CHECKING:
     from tests.loading.forked_loads import Forker
     from tests.loading.load_platform import LoadPlatform
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = pytest.mark.stack
 
-KILLS = 100
 _BATCHES_EACH = 10
-# Of a load's nine; which ones are hit is left to chance.
-_STEPS = 4
 # Of these parts each load has another batch, so that each begins with nothing in the stores.
 PARTS: list[list[dict[str, Any] | bytes]] = [
     [*({"flight": f"F-{part}-{number:02}", "seats": number} for number in range(40)), b"{"]
@@ -101,16 +98,21 @@ def _free_unconfirmed_claim(platform: LoadPlatform, written: WrittenBatch) -> No
 
 
 @pytest.mark.timeout(3000)
-def test_a_load_killed_at_any_of_100_moments_and_run_again_leaves_the_same_stores(
-    make_platform: Callable[[], LoadPlatform], tmp_path: Path
+@pytest.mark.parametrize(
+    # A load has nine steps. Chance decides which of them are hit.
+    ("kills", "steps"),
+    [pytest.param(10, 2, marks=pytest.mark.slow), pytest.param(100, 4, marks=pytest.mark.drill)],
+)
+def test_a_load_killed_at_random_moments_and_run_again_leaves_the_same_stores(
+    kills: int, steps: int, make_platform: Callable[[], LoadPlatform], tmp_path: Path
 ) -> None:
     """Whatever the moment: each row once, value by value, in both stores."""
     seconds, platform = 1.5, make_platform()
     hindered: list[tuple[LoadPlatform, WrittenBatch, str]] = []
     with forker(platform.script_environment, tmp_path / "log") as forks:
         loads = KilledLoads(forks)
-        for number in range(2 * KILLS):
-            if loads.steps.total() == KILLS:
+        for number in range(2 * kills):
+            if loads.steps.total() == kills:
                 break
             if number % _BATCHES_EACH == 0:
                 platform = make_platform()
@@ -127,5 +129,5 @@ def test_a_load_killed_at_any_of_100_moments_and_run_again_leaves_the_same_store
         for one in hindered:
             # The first to come after it lets Snowflake end the dead session.
             assert loads.repeat(*one) or loads.repeat(*one)
-    assert loads.steps.total() == KILLS
-    assert len(loads.steps) >= _STEPS
+    assert loads.steps.total() == kills
+    assert len(loads.steps) >= steps
