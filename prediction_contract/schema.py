@@ -28,6 +28,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from prediction_contract.errors import SchemaError
+from prediction_contract.warehouse_limits import FORBIDDEN_COLUMNS, MOST_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,6 @@ RESERVED_NAMES = frozenset({"entity_id", "batch_id", "expires_at", "row_checksum
 
 _COLUMN = re.compile(COLUMN_PATTERN)
 _DECIMAL = re.compile("decimal[(]([1-9][0-9]?),([0-9]{1,2})[)]")
-_MOST_DIGITS = 38
 
 
 class Kind(StrEnum):
@@ -106,7 +106,7 @@ class ColumnType:
         found = _DECIMAL.fullmatch(text)
         if found:
             precision, scale = int(found[1]), int(found[2])
-            if scale <= precision <= _MOST_DIGITS:
+            if scale <= precision <= MOST_DIGITS:
                 return cls(Kind.DECIMAL, precision, scale)
         elif text in _PLAIN_TYPES:
             return cls(Kind(text))
@@ -185,8 +185,8 @@ class PredictionSchema:
         extra: Members of its JSON form that this version of the contract does not know.
 
     Raises:
-        SchemaError: No or too many columns, a name of another form, doubled or reserved, or a key that is not
-            a non-null string.
+        SchemaError: No or too many columns, a name of another form, doubled, reserved by the platform or by
+            Snowflake, or a key that is not a non-null string.
     """
 
     columns: tuple[Column, ...]
@@ -226,6 +226,11 @@ class PredictionSchema:
         if name in RESERVED_NAMES and not name == self.key == "entity_id":
             raise SchemaError(
                 f"The column name {name} is reserved for the platform's own",
+                remedy="Give the column another name",
+            )
+        if name in FORBIDDEN_COLUMNS:
+            raise SchemaError(
+                f"Snowflake reserves the column name {name} and refuses it even when it is quoted",
                 remedy="Give the column another name",
             )
 

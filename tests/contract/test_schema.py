@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from prediction_contract.errors import SchemaError
 from prediction_contract.schema import RESERVED_NAMES, Column, ColumnType, PredictionSchema
+from prediction_contract.warehouse_limits import FORBIDDEN_COLUMNS
 from tests.contract.prediction_rows import FULL_SCHEMA, column
 
 TYPES = st.one_of(
@@ -88,6 +89,23 @@ def test_reserved_names_are_refused_but_for_the_key(name: str) -> None:
     else:
         with pytest.raises(SchemaError, match="reserved"):
             PredictionSchema(own, name)
+
+
+@pytest.mark.parametrize("name", sorted(FORBIDDEN_COLUMNS))
+def test_names_that_snowflake_refuses_are_refused(name: str) -> None:
+    """In a declaration and in a manifest, as a key too; the names beside them are columns like others."""
+    key = column("id", "string", nullable=False)
+    for columns, key_name in (
+        ((key, column(name, "date")), "id"),
+        ((column(name, "string", nullable=False),), name),
+    ):
+        with pytest.raises(SchemaError, match=f"Snowflake reserves the column name {name}"):
+            PredictionSchema(columns, key_name)
+    document = PredictionSchema((key, column("day", "date")), "id").to_document()
+    document["columns"][1]["name"] = name
+    with pytest.raises(SchemaError, match=f"Snowflake reserves the column name {name}"):
+        PredictionSchema.from_document(document)
+    assert PredictionSchema((key, column(f"{name}_", "date")), "id").names == ("id", f"{name}_")
 
 
 @pytest.mark.parametrize(
