@@ -43,6 +43,7 @@ from prediction_contract.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.s3_layout import delta_table_prefix, done_key, json_part_key, report_key
 from prediction_contract.warehouse_load import WarehouseLoad
+from prediction_contract.warehouse_stage import allowed_location, create_stage
 from prediction_contract.warehouse_table import SESSION_PARAMETERS, WarehouseTable
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "warehouse_load.json"
 MODEL, BATCH, PARTITION = "flight_delay", "20130201T060000Z-0123abcd", "2013-02-01"
 BUCKET = "warehouse-load"
+STAGE, INTEGRATION = "PREDICTION_FILES", "BENCH_S3"
 LEAST_SHARE = 0.6
 _SECONDS = 300
 _CHECKSUM_STEP = 7_919_000_003
@@ -152,7 +154,8 @@ def arguments(manifest: Manifest) -> LoadArguments:
         snowflake_database="BENCH",
         snowflake_schema="PREDICTIONS",
         snowflake_warehouse="W",
-        snowflake_stage="LAKE",
+        snowflake_stage=STAGE,
+        snowflake_integration=INTEGRATION,
         report_key=report_key(MODEL, BATCH, 1),
     )
 
@@ -192,7 +195,7 @@ def copied(watch: Stopwatch, connection: Any, manifest: Manifest) -> Spent:
         for statement in bare.prepare():
             cursor.execute(statement)
         began = watch.read()
-        for statement in bare.copy("LAKE", manifest.delta.files):
+        for statement in bare.copy(STAGE, manifest.delta.files):
             cursor.execute(statement)
         spent = watch.read().since(began)
         for statement in bare.clean_up():
@@ -220,7 +223,7 @@ def loaded(watch: Stopwatch, connection: Any, manifest: Manifest, job_run_id: st
     """Load the batch as the job does; return what it took but for its counting, and what that took."""
     accepted = RowTally(rows=manifest.row_count, checksum=int(manifest.checksum))
     survey = Survey([PartSurvey("part", accepted, NOTHING, Counter(), [], [])], frozenset())
-    loader = WatchedLoader(connection, manifest, arguments(manifest), job_run_id, integration=None)
+    loader = WatchedLoader(connection, manifest, arguments(manifest), job_run_id)
     loader.watch = watch
     began = watch.read()
     loader.stage()
@@ -245,13 +248,15 @@ def measured(ports: dict[str, int], watch: Stopwatch, options: argparse.Namespac
         session_parameters=dict(SESSION_PARAMETERS),
         network_timeout=_SECONDS,
     )
+    location = allowed_location(BUCKET)
     found: dict[str, list[Spent]] = {"copy": [], "load": [], "verification": []}
     with closing(connection), closing(connection.cursor()) as cursor:
         for statement in (
             "CREATE DATABASE BENCH",
             "CREATE SCHEMA BENCH.PREDICTIONS",
             "USE SCHEMA BENCH.PREDICTIONS",
-            f"CREATE STAGE LAKE URL = 's3://{BUCKET}/'",
+            f"CREATE STORAGE INTEGRATION {INTEGRATION} STORAGE_ALLOWED_LOCATIONS = ('{location}')",
+            create_stage(STAGE, BUCKET, INTEGRATION),
         ):
             cursor.execute(statement)
         # The first ones of both are not counted: tables are made, files come into the cache.

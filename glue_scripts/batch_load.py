@@ -14,7 +14,7 @@ from glue_scripts.engine import engine_for
 from glue_scripts.errors import BatchFaultError, BatchRefusedError, ClaimNotHeldError, LoadFailedError
 from glue_scripts.online_load import OnlineLoad
 from glue_scripts.quarantine import write_quarantine
-from glue_scripts.snowflake_connection import connected, storage_integration
+from glue_scripts.snowflake_connection import connected
 from glue_scripts.survey import TooManyRefusedError, allowed_refusals, survey_batch
 from glue_scripts.warehouse_loader import WarehouseLoader, query_tag
 from prediction_contract.canonical_json import parse_batch_checksum
@@ -132,7 +132,6 @@ class BatchLoad:
                 manifest,
                 arguments,
                 self._settings.job_run_id,
-                integration=storage_integration(secret, arguments),
                 cleaning=survey.cleaning,
             )
             session.callback(warehouse.clean_up)

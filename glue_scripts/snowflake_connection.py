@@ -92,18 +92,6 @@ def connected(secret: str, arguments: LoadArguments, query_tag: str) -> Iterator
         connection.close()
 
 
-def storage_integration(secret: str, arguments: LoadArguments) -> str | None:
-    """Return the storage integration that the stage reads the bucket through, if the secret names one.
-
-    Raises:
-        LoadFailedError: The name is none that is safe in a statement.
-    """
-    name = json.loads(secret).get("storage_integration")
-    if name is not None and not (isinstance(name, str) and name.isascii() and name.isidentifier()):
-        _refuse(arguments, "has a storage_integration that is no identifier")
-    return name
-
-
 def _credential(document: dict[str, Any], arguments: LoadArguments) -> dict[str, Any]:
     private_key = document.get("private_key")
     if private_key is None:

@@ -16,7 +16,9 @@ from prediction_contract.cleaning import NO_CLEANING
 from prediction_contract.load_report import StoreReport
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.warehouse_columns import ColumnDifference, count_values, table_columns
+from prediction_contract.warehouse_limits import MOST_STATEMENT_BYTES
 from prediction_contract.warehouse_load import WarehouseLoad
+from prediction_contract.warehouse_stage import create_stage
 from prediction_contract.warehouse_table import WarehouseTable
 
 if TYPE_CHECKING:
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
     from prediction_contract.row import Row
 
 _REFUSED_ROWS = 1000
-# Snowflake takes statements of at most 1 MB.
 _READ_KEYS = 1000
-_READ_KEY_CHARACTERS = 100_000
+# A character has up to four bytes, or two where it is escaped; the rest is for the columns' names.
+_READ_KEY_CHARACTERS = MOST_STATEMENT_BYTES // 10
 
 
 def query_tag(arguments: LoadArguments, job_run_id: str) -> str:
@@ -44,7 +46,8 @@ def query_tag(arguments: LoadArguments, job_run_id: str) -> str:
         "job_run_id": job_run_id,
         "dagster_run_id": arguments.dagster_run_id,
     }
-    return json.dumps(tag)
+    # As it is, because an escaped character counts up to twelve times against Snowflake's limit of a tag.
+    return json.dumps(tag, ensure_ascii=False)
 
 
 class WarehouseLoader:
@@ -55,7 +58,6 @@ class WarehouseLoader:
         manifest: The validated manifest.
         arguments: The load's.
         job_run_id: Names the staging tables.
-        integration: The storage integration to make the stage with; None if it needs none.
         cleaning: What makes the table's rows of those of the Delta files.
     """
 
@@ -66,13 +68,12 @@ class WarehouseLoader:
         arguments: LoadArguments,
         job_run_id: str,
         *,
-        integration: str | None,
         cleaning: Cleaning = NO_CLEANING,
     ) -> None:
         self._connection = connection
         self._manifest = manifest
         self._stage = arguments.snowflake_stage
-        self._integration = integration
+        self._integration = arguments.snowflake_integration
         self._table = WarehouseTable(manifest.model, cleaning.stored_schema(manifest.schema))
         self._load = WarehouseLoad(
             self._table, manifest.batch_id, job_run_id, delivered=manifest.schema, cleaning=cleaning
@@ -93,7 +94,9 @@ class WarehouseLoader:
             LoadFailedError: Snowflake refuses a statement.
         """
         manifest = self._manifest
-        for statement in (self._table.create(), self._create_stage()):
+        # Each time: the local stand-in forgets stages when it restarts.
+        stage = create_stage(self._stage, manifest.bucket, self._integration)
+        for statement in (self._table.create(), stage):
             self._run("define", statement)
         self._agree_on_columns()
         for statement in (self._record.create(), self._record.write()):
@@ -187,11 +190,6 @@ class WarehouseLoader:
                 batch_id=self._manifest.batch_id,
             )
         self._run("renew", self._record.write())
-
-    def _create_stage(self) -> str:
-        integration = f" STORAGE_INTEGRATION = {self._integration}" if self._integration else ""
-        # The local stand-in forgets stages when it restarts.
-        return f"CREATE STAGE IF NOT EXISTS {self._stage} URL = 's3://{self._manifest.bucket}/'{integration}"
 
     def _refuse(self, checksums: Sequence[int]) -> None:
         for first in range(0, len(checksums), _REFUSED_ROWS):

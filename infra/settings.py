@@ -10,6 +10,7 @@ import re
 from typing import Literal
 
 from prediction_contract.resource_names import Deployment
+from prediction_contract.warehouse_limits import MOST_RETENTION_DAYS, MOST_STANDARD_RETENTION_DAYS
 
 # What the load balancer takes in one claim.
 MOST_CLAIM_VALUES = 10
@@ -134,6 +135,8 @@ class StageSettings:
         api: Its size.
         dagster: Dagster's size.
         snowflake: Whom Snowflake comes as; None until the storage integration exists.
+        snowflake_retention_days: Days of Time Travel that Snowflake keeps: 0 or 1 on the Standard edition, up
+            to 90 on Enterprise and higher ones.
         alarm_address: The e-mail address that alarms go to.
         monthly_budget_dollars: Above which spending is told.
         pointer_hours: How old a live batch may become before somebody is told.
@@ -153,6 +156,7 @@ class StageSettings:
     alarm_address: str
     monthly_budget_dollars: int
     pointer_hours: int
+    snowflake_retention_days: int = MOST_STANDARD_RETENTION_DAYS
     deletion_protection: bool = True
 
     def __post_init__(self) -> None:
@@ -160,6 +164,11 @@ class StageSettings:
             raise StageSettingsError(f"Stage {self.stage} names no region, or one twice. Name each once.")
         if narrow := [each.name for each in self.regions if len(set(each.availability_zones)) < 2]:  # noqa: PLR2004
             raise StageSettingsError(f"Give {', '.join(narrow)} two availability zones at least.")
+        if not 0 <= self.snowflake_retention_days <= MOST_RETENTION_DAYS:
+            raise StageSettingsError(
+                f"Stage {self.stage} has snowflake_retention_days={self.snowflake_retention_days}. "
+                f"Set 0 or 1 on Snowflake's Standard edition, and 0 to {MOST_RETENTION_DAYS} on Enterprise."
+            )
         if len(self.tokens.single_models) >= MOST_CLAIM_VALUES:
             raise StageSettingsError(
                 f"The load balancer takes {MOST_CLAIM_VALUES} scopes, the one for all models among them. "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from infra.model_declarations import declared_models
 from infra.settings import STAGES
+from prediction_contract.warehouse_stage import allowed_location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).with_name("snowflake")
 _NAME = re.compile(r"<% ([a-z_]+) %>")
+_COMMENT = re.compile(r"^--.*$", re.MULTILINE)
 # What stands between the two marks is written once for each model.
 _PER_MODEL = re.compile(r"^-- for each model\n(.*?)^-- end\n", re.DOTALL | re.MULTILINE)
 
 
 def names(deployment: Deployment) -> dict[str, str]:
-    """Return what the files' placeholders stand for, models aside."""
+    """Return what the files' placeholders stand for, models and retention aside."""
     database = deployment.snowflake_database
     return {
         "database": database,
@@ -39,17 +41,22 @@ def names(deployment: Deployment) -> dict[str, str]:
         "share": f"{database}_LIVE",
         "integration": deployment.snowflake_integration,
         "access_role_arn": deployment.snowflake_access_role_arn,
-        "bucket": deployment.data_bucket,
+        "allowed_location": allowed_location(deployment.data_bucket),
     }
 
 
-def setup_sql(deployment: Deployment, models: Sequence[str]) -> str:
+def setup_sql(deployment: Deployment, models: Sequence[str], *, retention_days: int) -> str:
     """Return all statements in their order.
+
+    Args:
+        deployment: Whose names they use.
+        models: Those whose live views are shared.
+        retention_days: How many days of Time Travel the database keeps.
 
     Raises:
         KeyError: A file has a placeholder that nothing stands for.
     """
-    known = names(deployment)
+    known = {**names(deployment), "retention_days": str(retention_days)}
 
     def for_each_model(found: re.Match[str]) -> str:
         block = found[1]
@@ -57,6 +64,12 @@ def setup_sql(deployment: Deployment, models: Sequence[str]) -> str:
 
     texts = (path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.sql")))
     return "\n".join(_filled(_PER_MODEL.sub(for_each_model, text), known) for text in texts)
+
+
+def statements(sql: str) -> list[str]:
+    """Return the single statements of a text, each on one line and without comments."""
+    text = _COMMENT.sub("", sql)
+    return [" ".join(each.split()) for each in text.split(";") if each.strip()]
 
 
 def _filled(text: str, known: Mapping[str, str]) -> str:
@@ -68,7 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.snowflake_setup", description=__doc__)
     parser.add_argument("stage", choices=sorted(STAGES))
     stage: str = parser.parse_args(arguments).stage
-    sys.stdout.write(setup_sql(STAGES[stage].deployment(), declared_models()))
+    settings = STAGES[stage]
+    days = settings.snowflake_retention_days
+    sys.stdout.write(setup_sql(settings.deployment(), declared_models(), retention_days=days))
     return 0
 
 

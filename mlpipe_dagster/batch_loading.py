@@ -259,6 +259,7 @@ class BatchLoad:
             snowflake_schema=snowflake.schema,
             snowflake_warehouse=snowflake.warehouse,
             snowflake_stage=deployment.snowflake_stage,
+            snowflake_integration=deployment.snowflake_integration,
             report_key=report_key(claimed.model, claimed.batch_id, claimed.load_attempts),
             verify=declaration.quality.verification(claimed.row_count),
             quarantine_rows=declaration.quality.quarantine_rows,

@@ -202,7 +202,8 @@ class LoadArguments(JobArguments):
         snowflake_database: The database of the model's table.
         snowflake_schema: The schema of the model's table.
         snowflake_warehouse: The virtual warehouse that runs the load.
-        snowflake_stage: The external stage over the bucket.
+        snowflake_stage: The external stage on the bucket's predictions.
+        snowflake_integration: The storage integration that the stage reads the bucket through.
         report_key: Where the report goes.
         verify: `full` reads every row back, `sample` some; `scan` does as `full`, and then looks through the
             whole online table for items that the batch does not have.
@@ -228,6 +229,7 @@ class LoadArguments(JobArguments):
     snowflake_schema: str = _argument(_IDENTIFIER_FORM)
     snowflake_warehouse: str = _argument(_IDENTIFIER_FORM)
     snowflake_stage: str = _argument(_IDENTIFIER_FORM)
+    snowflake_integration: str = _argument(_IDENTIFIER_FORM)
     report_key: str = _argument(validated_key)
     verify: str = _argument(_verify_mode, "full")
     quarantine_rows: int = _argument(_whole(0), 10)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 # What a Dagster run and its job tell one another while both run.
 PIPES_PREFIX = "pipes/"
+# JSON parts and Delta tables, all that Snowflake may read.
+PREDICTIONS_PREFIX = "predictions/"
 
 _BUCKET = re.compile(BUCKET_PATTERN)
 _RUN_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -68,7 +70,7 @@ def json_partition_prefix(model: str, partition: str) -> str:
     Raises:
         InvalidNameError: An argument has another form.
     """
-    return f"predictions/{ModelName(model)}/json/{Partition(partition).path}/"
+    return f"{PREDICTIONS_PREFIX}{ModelName(model)}/json/{Partition(partition).path}/"
 
 
 def json_batch_prefix(model: str, partition: str, batch_id: str) -> str:
@@ -96,7 +98,7 @@ def delta_table_prefix(model: str) -> str:
     Raises:
         InvalidNameError: The model's name has another form.
     """
-    return f"predictions/{ModelName(model)}/delta/"
+    return f"{PREDICTIONS_PREFIX}{ModelName(model)}/delta/"
 
 
 def done_key(model: str, batch_id: str) -> str:

@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING
 from prediction_contract.batch import BatchId
 from prediction_contract.cleaning import NO_CLEANING
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.s3_layout import delta_table_prefix, validated_key
+from prediction_contract.s3_layout import validated_key
 from prediction_contract.warehouse_cleaning import selected_columns
+from prediction_contract.warehouse_limits import MOST_COPY_FILES, MOST_STATEMENT_BYTES
+from prediction_contract.warehouse_stage import staged_delta_table
 from prediction_contract.warehouse_table import BATCH_COLUMN, CHECKSUM_COLUMN, WarehouseTable, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from prediction_contract.cleaning import Cleaning
     from prediction_contract.schema import PredictionSchema
 
-# Snowflake's own limit of a COPY statement.
-MOST_FILES = 1000
+# Snowflake puts the vectorized scanner at a third of the time. NULL_IF, because the text \N is loaded as NULL
+# without it.
+_FILE_FORMAT = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE NULL_IF = ()"
+# Of the names in one COPY, which leaves room for the rest of the statement.
+_MOST_NAME_CHARACTERS = MOST_STATEMENT_BYTES // 2
 
 
 class WarehouseLoad:
@@ -76,24 +81,21 @@ class WarehouseLoad:
         """Return the statements that copy Delta files into the staging table.
 
         Args:
-            stage: The external stage over the bucket's root.
-            files: Relative to the model's Delta table; at most 1,000 go into one statement.
+            stage: The external stage on the bucket's predictions.
+            files: Relative to the model's Delta table; each statement names as many as Snowflake takes.
 
         Raises:
             InvalidNameError: The stage or a file has a form that is not safe in a statement.
         """
-        if not (stage.isascii() and stage.isidentifier()):
-            raise InvalidNameError(
-                f"{stage[:80]!r} is not the name of a stage", remedy="Pass the stage's name without '@'"
-            )
+        source = staged_delta_table(stage, self._table.model)
         # Named files only: a prefix would take in files that later versions removed. FORCE, because Snowflake
-        # skips files it remembers to have loaded. NULL_IF, because it would load the text \N as NULL.
+        # skips files it remembers to have loaded. The vectorized scanner takes no other ON_ERROR than
+        # ABORT_STATEMENT and SKIP_FILE.
         return [
-            f"COPY INTO {self.staging} FROM @{stage}/{delta_table_prefix(self._table.model)} "
-            f"FILES = ({', '.join(map(_file_literal, files[first : first + MOST_FILES]))}) "
-            "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE NULL_IF = ()) "
-            "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
-            for first in range(0, len(files), MOST_FILES)
+            f"COPY INTO {self.staging} FROM {source} FILES = ({', '.join(literals)}) "
+            f"FILE_FORMAT = ({_FILE_FORMAT}) MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE "
+            "ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
+            for literals in _chunks([_file_literal(path) for path in files])
         ]
 
     def staged_totals(self) -> str:
@@ -140,3 +142,15 @@ class WarehouseLoad:
 def _file_literal(path: str) -> str:
     """Return a file's path as an SQL literal; a valid key holds nothing to escape."""
     return f"'{validated_key(path)}'"
+
+
+def _chunks(literals: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Return the literals in chunks, each of which one COPY may name."""
+    first = characters = 0
+    for number, literal in enumerate(literals):
+        if number - first == MOST_COPY_FILES or characters + len(literal) > _MOST_NAME_CHARACTERS:
+            yield literals[first:number]
+            first, characters = number, 0
+        characters += len(literal)
+    if literals:
+        yield literals[first:]

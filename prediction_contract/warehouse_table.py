@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prediction_contract.batch import BatchId, ModelName
 from prediction_contract.moments import moment_text, parse_moment
 from prediction_contract.schema import Kind
+from prediction_contract.warehouse_limits import MOST_LIST_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 BATCH_COLUMN = "BATCH_ID"
 CHECKSUM_COLUMN = "ROW_CHECKSUM"
 PUBLICATIONS = '"PUBLICATIONS"'
-
-# Snowflake takes 16,384 values in a list.
-MOST_KEYS = 16_384
 
 # Of every session of ours. Timestamps are kept without a zone and are UTC; files hold moments, which
 # Snowflake converts by the session's zone. A dead session's transaction is aborted after five idle minutes;
@@ -167,13 +165,15 @@ class WarehouseTable:
 
         Args:
             batch_id: The batch.
-            keys: How many `%s` placeholders it needs, 1 to `MOST_KEYS`.
+            keys: How many `%s` placeholders it needs, 1 to `MOST_LIST_VALUES`.
 
         Raises:
             ValueError: So many keys go into no statement.
         """
-        if not 1 <= keys <= MOST_KEYS:
-            raise ValueError(f"{keys} keys cannot be read back at once. Ask for 1 to {MOST_KEYS} of them.")
+        if not 1 <= keys <= MOST_LIST_VALUES:
+            raise ValueError(
+                f"{keys} keys cannot be read back at once. Ask for 1 to {MOST_LIST_VALUES} of them."
+            )
         placeholders = ", ".join(["%s"] * keys)
         return (
             f"SELECT {self.column_list} FROM {self.name} "

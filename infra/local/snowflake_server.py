@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ from fakesnow.instance import FakeSnow
 from fakesnow.variables import Variables
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
+
+from infra.local.snowflake_account import TEXT_LITERAL, SnowflakeAccount
 
 # Snowflake waits five minutes before it aborts an idle transaction that others wait for.
 IDLE_TRANSACTION_SECONDS = 30.0
@@ -65,18 +66,18 @@ def _timestamps_or_null(moments: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pa.StructArray.from_arrays(parts, fields=list(structs.type), mask=moments.is_null())
 
 
-_TEXT_LITERAL = re.compile(r"('(?:[^'\\]|\\.|'')*')", re.DOTALL)
 _stock_inline_variables = Variables.inline_variables
 
 
 def _variables_outside_texts(variables: Variables, sql: str) -> str:
     """Put session variables in; the stock server looks for them inside of text literals as well."""
-    pieces = _TEXT_LITERAL.split(sql)
+    pieces = TEXT_LITERAL.split(sql)
     pieces[::2] = [_stock_inline_variables(variables, piece) for piece in pieces[::2]]
     return "".join(pieces)
 
 
 _stock_execute = FakeSnowflakeCursor.execute
+_account = SnowflakeAccount()
 # By connection with an open transaction: since when it is idle; infinite while a statement runs.
 _idle_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
@@ -87,6 +88,7 @@ def _execute(cursor: FakeSnowflakeCursor, command: str, *arguments: Any, **optio
     Snowflake waits for the other transaction, and aborts an idle one. DuckDB refuses at once, so here the
     client has to come again.
     """
+    command = _account.admitted(command)
     connection = cursor._conn  # noqa: SLF001  # fakesnow has no other way to it
     word = command.split(maxsplit=1)[0].upper()
     if word == "BEGIN" or connection in _idle_since:

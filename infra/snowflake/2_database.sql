@@ -1,6 +1,8 @@
 -- Database, schema and the virtual warehouse of loads. Tables and views are the loader's own: it makes them.
 USE ROLE SYSADMIN;
-CREATE DATABASE IF NOT EXISTS <% database %> DATA_RETENTION_TIME_IN_DAYS = 7;
+CREATE DATABASE IF NOT EXISTS <% database %>;
+-- Time Travel; more than 1 day needs the Enterprise edition.
+ALTER DATABASE <% database %> SET DATA_RETENTION_TIME_IN_DAYS = <% retention_days %>;
 CREATE SCHEMA IF NOT EXISTS <% database %>.<% schema %> WITH MANAGED ACCESS;
 CREATE WAREHOUSE IF NOT EXISTS <% warehouse %>
   WAREHOUSE_SIZE = XSMALL AUTO_SUSPEND = 60 AUTO_RESUME = TRUE INITIALLY_SUSPENDED = TRUE

@@ -4,6 +4,6 @@ USE ROLE ACCOUNTADMIN;
 CREATE STORAGE INTEGRATION IF NOT EXISTS <% integration %>
   TYPE = EXTERNAL_STAGE STORAGE_PROVIDER = S3 ENABLED = TRUE
   STORAGE_AWS_ROLE_ARN = '<% access_role_arn %>'
-  STORAGE_ALLOWED_LOCATIONS = ('s3://<% bucket %>/predictions/');
+  STORAGE_ALLOWED_LOCATIONS = ('<% allowed_location %>');
 DESC INTEGRATION <% integration %>;
 GRANT USAGE ON INTEGRATION <% integration %> TO ROLE <% role %>;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prediction_contract.resource_names.place import PREFIX, Place
 
 SNOWFLAKE_SCHEMA = "PREDICTIONS"
-SNOWFLAKE_STAGE = "LAKE"
+SNOWFLAKE_STAGE = "PREDICTION_FILES"
 
 
 class WarehouseNames(Place):
@@ -30,7 +30,7 @@ class WarehouseNames(Place):
 
     @property
     def snowflake_stage(self) -> str:
-        """The external stage over the data bucket, within the schema."""
+        """The external stage on the predictions of the data bucket, within the schema."""
         return SNOWFLAKE_STAGE
 
     @property

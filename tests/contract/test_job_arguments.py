@@ -44,6 +44,7 @@ LOADS = st.builds(
     snowflake_schema=IDENTIFIERS,
     snowflake_warehouse=IDENTIFIERS,
     snowflake_stage=IDENTIFIERS,
+    snowflake_integration=IDENTIFIERS,
     report_key=KEYS,
     verify=st.sampled_from(["full", "sample", "scan"]),
     quarantine_rows=st.integers(0, 100),
@@ -263,6 +264,7 @@ LOAD = LoadArguments(
     snowflake_schema="S",
     snowflake_warehouse="W",
     snowflake_stage="L",
+    snowflake_integration="I",
     report_key="reports/x.json",
 )
 

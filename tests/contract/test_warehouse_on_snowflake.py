@@ -19,6 +19,7 @@ from prediction_contract.errors import InvalidRowError
 from prediction_contract.row_cleaning import row_cleaning
 from prediction_contract.schema import PredictionSchema
 from prediction_contract.warehouse_load import WarehouseLoad
+from prediction_contract.warehouse_stage import allowed_location, create_stage
 from prediction_contract.warehouse_table import (
     SESSION_PARAMETERS,
     ProjectedPublication,
@@ -40,6 +41,7 @@ pytestmark = pytest.mark.stack
 
 BATCH = "20130201T060000Z-0123abcd"
 NEXT_BATCH = "20130202T060000Z-0123abcd"
+STAGE = "PREDICTION_FILES"
 
 # Every value is one that a column can hold and that something on the way might bend.
 ROWS: list[dict[str, Any]] = [
@@ -114,11 +116,15 @@ def warehouse(local_stack: LocalStack) -> Iterator[Warehouse]:
 
 @pytest.fixture
 def lake(local_stack: LocalStack, aws_client: Callable[[str], Any], warehouse: Warehouse) -> Lake:
-    """A bucket of its own, and the stage over it."""
+    """A bucket of its own, and the stage that an integration lets Snowflake read it by."""
     environment = local_stack.environment
-    bucket = f"lake-{uuid.uuid4().hex[:8]}"
+    suffix = uuid.uuid4().hex[:8]
+    bucket, integration = f"lake-{suffix}", f"LAKE_{suffix}"
     aws_client("s3").create_bucket(Bucket=bucket)
-    warehouse.run(f"CREATE STAGE IF NOT EXISTS LAKE URL = 's3://{bucket}/'")
+    warehouse.run(
+        f"CREATE STORAGE INTEGRATION {integration} STORAGE_ALLOWED_LOCATIONS = ('{allowed_location(bucket)}')"
+    )
+    warehouse.run(create_stage(STAGE, bucket, integration))
     return Lake(
         bucket,
         "flight_delay",
@@ -147,7 +153,7 @@ def load(
 ) -> None:
     """Load a batch as the loader's statements say, and check both totals on the way."""
     staged = WarehouseLoad(table, batch.batch_id, job_run, **cleaned)
-    for statement in (*staged.prepare(), *staged.copy("LAKE", batch.files)):
+    for statement in (*staged.prepare(), *staged.copy(STAGE, batch.files)):
         warehouse.run(statement)
     keys = {line.row.key for line in batch.lines if line.row} | {
         "refused" for line in batch.lines if line.refusal in {"out_of_range", "not_a_number"}
@@ -248,7 +254,7 @@ def test_files_of_another_batch_are_seen_before_they_are_moved(
     """The staged totals count the rows of other batches, and a move would leave them out."""
     own, foreign = lake.write(BATCH, ROWS[:2]), lake.write(NEXT_BATCH, ROWS[2:5])
     staged = WarehouseLoad(table, BATCH, "jr_1")
-    for statement in (*staged.prepare(), *staged.copy("LAKE", [*own.files, *foreign.files])):
+    for statement in (*staged.prepare(), *staged.copy(STAGE, [*own.files, *foreign.files])):
         warehouse.run(statement)
     assert warehouse.run(staged.staged_totals())[0][3] == 3
     for statement in staged.move():
@@ -330,7 +336,7 @@ def test_the_live_view_shows_json_as_values(warehouse: Warehouse, table: Warehou
 
 
 def test_columns_named_by_sqls_own_words_work(warehouse: Warehouse) -> None:
-    """Every name is quoted, so a model may call its columns as it likes."""
+    """Every name is quoted, so a model may call its columns as it likes, but for six names."""
     words = (
         "select",
         "table",
@@ -340,8 +346,9 @@ def test_columns_named_by_sqls_own_words_work(warehouse: Warehouse) -> None:
         "sequence",
         "model",
         "timestamp",
-        "current_date",
         "true",
+        "case",
+        "constraint",
     )
     schema = PredictionSchema(
         (column("from", "string", nullable=False), *(column(w, "long") for w in words)), "from"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from decimal import Decimal
 
@@ -9,9 +10,16 @@ import pytest
 
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.row import row_contract
-from prediction_contract.warehouse_load import MOST_FILES, WarehouseLoad
+from prediction_contract.s3_layout import delta_table_prefix
+from prediction_contract.warehouse_limits import (
+    MOST_COPY_FILES,
+    MOST_IDENTIFIER_CHARACTERS,
+    MOST_LIST_VALUES,
+    MOST_STATEMENT_BYTES,
+)
+from prediction_contract.warehouse_load import WarehouseLoad
+from prediction_contract.warehouse_stage import allowed_location, create_stage
 from prediction_contract.warehouse_table import (
-    MOST_KEYS,
     ProjectedPublication,
     WarehouseTable,
     create_publications,
@@ -64,34 +72,62 @@ def test_names_of_models_never_meet() -> None:
 
 def test_copy_names_at_most_a_thousand_files_a_statement() -> None:
     """2,001 files take three statements; each names its files, forces, and aborts on an error."""
-    files = [f"part-{number}.parquet" for number in range(2 * MOST_FILES + 1)]
-    statements = LOAD.copy("LAKE", files)
-    assert [statement.count(".parquet") for statement in statements] == [MOST_FILES, MOST_FILES, 1]
+    files = [f"part-{number}.parquet" for number in range(2 * MOST_COPY_FILES + 1)]
+    statements = LOAD.copy("FILES", files)
+    assert [statement.count(".parquet") for statement in statements] == [MOST_COPY_FILES, MOST_COPY_FILES, 1]
     for statement in statements:
-        assert statement.startswith(
-            f"COPY INTO {LOAD.staging} FROM @LAKE/predictions/flight_delay/delta/ FILES = ('"
-        )
+        assert statement.startswith(f"COPY INTO {LOAD.staging} FROM @FILES/flight_delay/delta/ FILES = ('")
         for option in (
             "FORCE = TRUE",
             "NULL_IF = ()",
+            "USE_VECTORIZED_SCANNER = TRUE",
             "ON_ERROR = ABORT_STATEMENT",
             "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE",
         ):
             assert option in statement
-    assert LOAD.copy("LAKE", []) == []
+    assert LOAD.copy("FILES", []) == []
+
+
+def test_copy_names_no_more_files_than_its_text_may_hold() -> None:
+    """A thousand names of a key's full length are over a megabyte: they take several statements."""
+    files = [f"{number:04}{'x' * 1020}" for number in range(MOST_COPY_FILES)]
+    statements = LOAD.copy("FILES", files)
+    assert max(len(statement.encode()) for statement in statements) <= MOST_STATEMENT_BYTES
+    assert len(statements) > 1
+    assert re.findall("'([0-9]{4}x{1020})'", " ".join(statements)) == files
+
+
+def test_the_stage_lies_where_the_integration_allows_it() -> None:
+    """Its URL begins with the allowed location, and the location with the model's files on the stage."""
+    allowed = allowed_location("lake")
+    assert allowed == "s3://lake/predictions/"
+    assert (
+        create_stage("FILES", "lake", "S3_X")
+        == f"CREATE STAGE IF NOT EXISTS FILES URL = '{allowed}' STORAGE_INTEGRATION = S3_X"
+    )
+    (copy,) = LOAD.copy("FILES", ["a.parquet"])
+    path = copy.split("@FILES/")[1].split(" ")[0]
+    assert f"{allowed}{path}" == f"s3://lake/{delta_table_prefix('flight_delay')}"
 
 
 def test_no_text_breaks_out_of_a_statement() -> None:
     """Names that could end a literal or a statement are refused."""
     for stage, files in (
-        ("LAKE; DROP TABLE X", ["a"]),
-        ("LAKE", ["../a"]),
-        ("LAKE", ["a;\n"]),
-        ("LAKE", ["a\\'"]),
-        ("LAKE", ["it's.parquet"]),
+        ("FILES; DROP TABLE X", ["a"]),
+        ("FILES", ["../a"]),
+        ("FILES", ["a;\n"]),
+        ("FILES", ["a\\'"]),
+        ("FILES", ["it's.parquet"]),
     ):
         with pytest.raises(InvalidNameError):
             LOAD.copy(stage, files)
+    for stage, bucket, integration in (
+        ("A URL", "lake", "S3_X"),
+        ("FILES", "lake'", "S3_X"),
+        ("FILES", "lake", "S3_X; DROP"),
+    ):
+        with pytest.raises(InvalidNameError):
+            create_stage(stage, bucket, integration)
     for model, batch_id in (('x"', BATCH), ("flight_delay", "x' OR '1'='1")):
         with pytest.raises(InvalidNameError):
             WarehouseTable(model, FULL_SCHEMA).delete_batch(batch_id)
@@ -105,7 +141,7 @@ def test_loads_of_two_job_runs_share_no_table() -> None:
     loads = [WarehouseLoad(longest, BATCH, run) for run in ("jr_1", "jr_2")]
     names = {name for load in loads for name in (load.staging, load.refused)}
     assert len(names) == 4
-    assert max(map(len, names)) < 255
+    assert max(len(name.strip('"')) for name in names) <= MOST_IDENTIFIER_CHARACTERS
 
 
 def test_move_replaces_the_batch_without_ddl() -> None:
@@ -130,7 +166,7 @@ def test_totals_sum_checksums_as_integers() -> None:
     assert TABLE.batch_totals(BATCH).startswith(f"SELECT {aggregates} FROM")
     assert LOAD.staged_totals().startswith(f"SELECT {aggregates}, COUNT(*) - COUNT(CASE WHEN")
     assert TABLE.read_back(BATCH, 3).endswith('"FLIGHT" IN (%s, %s, %s)')
-    for keys in (0, MOST_KEYS + 1):
+    for keys in (0, MOST_LIST_VALUES + 1):
         with pytest.raises(ValueError, match="read back at once"):
             TABLE.read_back(BATCH, keys)
 

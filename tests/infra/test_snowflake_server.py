@@ -12,6 +12,7 @@ import pytest
 from arro3.core import Array, DataType, Table
 from dagster_snowflake import SnowflakeResource
 from deltalake import DeltaTable, write_deltalake
+from snowflake.connector.errors import ProgrammingError
 
 from tests.stack_runs import StackRun
 
@@ -70,7 +71,8 @@ def copy(run: StackRun, name: str, file: str, columns: str) -> None:
     statements(
         run,
         f"CREATE OR REPLACE TABLE {name} ({columns})",
-        f"CREATE STAGE IF NOT EXISTS {name}_STAGE URL = 's3://{BUCKET}/{name.lower()}/'",
+        f"CREATE STAGE IF NOT EXISTS {name}_STAGE URL = 's3://{BUCKET}/{name.lower()}/' "
+        "CREDENTIALS = (AWS_KEY_ID = 'test' AWS_SECRET_KEY = 'test')",
         f"COPY INTO {name} FROM @{name}_STAGE FILES = ('{file}') FILE_FORMAT = (TYPE = PARQUET) "
         "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE",
         database="LAKE",
@@ -172,3 +174,18 @@ def test_a_text_with_a_dollar_is_a_text(run: StackRun) -> None:
     """Session variables stand outside of texts, as on Snowflake; the stock server refuses such a text."""
     found = statements(run, "SET price = 7", "SELECT $price, '$price', 'it''s $\\\\ $Á'")
     assert found == [(7, "$price", "it's $\\ $Á")]
+
+
+def test_the_connector_hears_what_snowflake_refuses(run: StackRun) -> None:
+    """A stage beyond its integration's locations, a reserved column: in Snowflake's own words."""
+    inside = {"database": "LAKE", "schema": "PUBLIC_DATA"}
+    statements(run, f"CREATE STORAGE INTEGRATION ONE STORAGE_ALLOWED_LOCATIONS = ('s3://{BUCKET}/a/')")
+    (row,) = statements(run, "DESC INTEGRATION ONE")
+    assert row == ("STORAGE_ALLOWED_LOCATIONS", "List", f"s3://{BUCKET}/a/")
+    stage = f"CREATE STAGE ONE URL = 's3://{BUCKET}/{{}}/' STORAGE_INTEGRATION = ONE"
+    statements(run, stage.format("a/b"), **inside)
+    with pytest.raises(ProgrammingError, match="is not allowed by integration ONE") as refused:
+        statements(run, stage.format("b"), **inside)
+    assert (refused.value.errno, refused.value.sqlstate) == (3127, "42601")
+    with pytest.raises(ProgrammingError, match=r"'LOCALTIME' \(ANSI reserved"):
+        statements(run, 'CREATE TABLE T ("LOCALTIME" VARCHAR)', **inside)

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from infra.settings import STAGES
-from infra.snowflake_setup import main, setup_sql
+from infra.platform_roles import snowflake_statements
+from infra.settings import STAGES, StageSettingsError
+from infra.snowflake_setup import main, setup_sql, statements
 from prediction_contract.resource_names import Deployment
 from prediction_contract.schema import Column, ColumnType, PredictionSchema
+from prediction_contract.warehouse_stage import allowed_location
 from prediction_contract.warehouse_table import WarehouseTable
 
 DEPLOYMENT = Deployment("prod", "123456789012", "eu-west-1")
 MODELS = ("airport_congestion", "flight_delay")
-SQL = setup_sql(DEPLOYMENT, MODELS)
-STATEMENTS = [
-    " ".join(line for line in each.splitlines() if not line.startswith("--")).strip()
-    for each in re.sub("^--.*$", "", SQL, flags=re.MULTILINE).split(";")
-]
+SQL = setup_sql(DEPLOYMENT, MODELS, retention_days=1)
+STATEMENTS = statements(SQL)
 
 
 def test_every_statement_is_safe_to_run_again() -> None:
     """It creates what is missing, replaces a view with its grants, grants, or only looks."""
     made = r"CREATE \w+( \w+)? IF NOT EXISTS |CREATE OR REPLACE SECURE VIEW \S+ COPY GRANTS "
-    safe = rf"USE ROLE |GRANT |DESC |{made}"
-    statements = [each for each in STATEMENTS if each]
-    assert len(statements) > 20
-    assert [each for each in statements if not re.match(safe, each)] == []
+    safe = rf"USE ROLE |GRANT |DESC |ALTER DATABASE \S+ SET |{made}"
+    assert len(STATEMENTS) > 20
+    assert [each for each in STATEMENTS if not re.match(safe, each)] == []
 
 
 def test_the_names_are_those_of_the_deployment() -> None:
     """Database, warehouse, role, integration, bucket and Snowflake's own IAM role."""
     for name in (
-        f"CREATE DATABASE IF NOT EXISTS {DEPLOYMENT.snowflake_database} ",
+        f"CREATE DATABASE IF NOT EXISTS {DEPLOYMENT.snowflake_database};",
         f"CREATE WAREHOUSE IF NOT EXISTS {DEPLOYMENT.snowflake_warehouse}\n",
         f"CREATE ROLE IF NOT EXISTS {DEPLOYMENT.snowflake_role} ",
         f"CREATE STORAGE INTEGRATION IF NOT EXISTS {DEPLOYMENT.snowflake_integration}\n",
         f"STORAGE_AWS_ROLE_ARN = '{DEPLOYMENT.snowflake_access_role_arn}'",
-        f"STORAGE_ALLOWED_LOCATIONS = ('s3://{DEPLOYMENT.data_bucket}/predictions/')",
+        f"STORAGE_ALLOWED_LOCATIONS = ('{allowed_location(DEPLOYMENT.data_bucket)}')",
     ):
         assert name in SQL
     assert "<%" not in SQL
@@ -66,8 +65,42 @@ def test_the_loader_s_rights_do_not_reach_beyond_its_schema() -> None:
     assert all("VIEWS IN SCHEMA" in each for each in readers)
 
 
+def test_the_loader_may_make_its_stage() -> None:
+    """It needs the right to use the integration that the stage names, and to make stages in its schema."""
+    role = DEPLOYMENT.snowflake_role
+    assert f"GRANT USAGE ON INTEGRATION {DEPLOYMENT.snowflake_integration} TO ROLE {role}" in STATEMENTS
+    schema = f"{DEPLOYMENT.snowflake_database}.{DEPLOYMENT.snowflake_schema}"
+    assert any(
+        re.match(rf"GRANT .*\bCREATE STAGE\b.* ON SCHEMA {schema} TO ROLE {role}$", each)
+        for each in STATEMENTS
+    )
+
+
+def test_what_the_integration_allows_its_role_may_read() -> None:
+    """The role that Snowflake comes as reads all of the allowed location, and nothing beside it."""
+    (read,) = [each for each in snowflake_statements(DEPLOYMENT) if "s3:GetObject" in each["Action"]]
+    location = allowed_location(DEPLOYMENT.data_bucket).removeprefix("s3://")
+    assert read["Resource"] == [f"arn:aws:s3:::{location}*"]
+
+
+@pytest.mark.parametrize(("days", "is_taken"), [(-1, False), (0, True), (1, True), (90, True), (91, False)])
+def test_time_travel_is_a_setting_of_the_stage(days: int, *, is_taken: bool) -> None:
+    """A day unless it is set, which every edition has; never more than any edition has."""
+    assert STAGES["prod"].snowflake_retention_days == 1
+    if is_taken:
+        settings = replace(STAGES["prod"], snowflake_retention_days=days)
+        sql = setup_sql(DEPLOYMENT, MODELS, retention_days=settings.snowflake_retention_days)
+        assert f"SET DATA_RETENTION_TIME_IN_DAYS = {days};" in sql
+    else:
+        with pytest.raises(StageSettingsError, match="snowflake_retention_days"):
+            replace(STAGES["prod"], snowflake_retention_days=days)
+
+
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_it_is_printed_for_each_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the stage's own names."""
+    """With the stage's own names and its own days of Time Travel."""
     assert main([stage]) == 0
-    assert STAGES[stage].deployment().snowflake_database in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    settings = STAGES[stage]
+    assert settings.deployment().snowflake_database in printed
+    assert f"DATA_RETENTION_TIME_IN_DAYS = {settings.snowflake_retention_days};" in printed

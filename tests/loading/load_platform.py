@@ -134,6 +134,7 @@ class LoadPlatform:
             "snowflake_schema": names.snowflake_schema,
             "snowflake_warehouse": names.snowflake_warehouse,
             "snowflake_stage": names.snowflake_stage,
+            "snowflake_integration": names.snowflake_integration,
             "report_key": report_key(self.model, written.batch_id, attempt),
         }
         return LoadArguments(**arguments | changes)

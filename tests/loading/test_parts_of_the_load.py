@@ -23,7 +23,7 @@ from glue_scripts.errors import LoadFailedError
 from glue_scripts.progress import HEARTBEAT_SECONDS, Progress, told
 from glue_scripts.row_counter import came_through
 from glue_scripts.settings import LoadSettings
-from glue_scripts.snowflake_connection import connection_arguments, storage_integration
+from glue_scripts.snowflake_connection import connection_arguments
 from glue_scripts.survey import allowed_refusals
 from prediction_contract.batch import ModelName
 from prediction_contract.errors import InvalidNameError, JobArgumentsError
@@ -49,7 +49,8 @@ ARGUMENTS = LoadArguments(
     snowflake_database="D",
     snowflake_schema="S",
     snowflake_warehouse="W",
-    snowflake_stage="LAKE",
+    snowflake_stage="PREDICTION_FILES",
+    snowflake_integration="S3_X",
     report_key=f"reports/flight_delay/{BATCH}/load-1.json",
 )
 LOGIN = {"account": "a", "user": "u", "password": "hidden-word"}
@@ -223,17 +224,6 @@ def test_a_wrong_secret_is_named_and_never_told(secret: str) -> None:
         connection_arguments(secret, ARGUMENTS, "tag")
     assert "hidden-word" not in str(raised.value)
     assert raised.value.__cause__ is None
-
-
-def test_the_storage_integration_is_the_secrets() -> None:
-    """A stage is made with the integration that the secret names, if it is an identifier."""
-    assert storage_integration(json.dumps(LOGIN), ARGUMENTS) is None
-    assert (
-        storage_integration(json.dumps(LOGIN | {"storage_integration": "MLPIPE_S3"}), ARGUMENTS)
-        == "MLPIPE_S3"
-    )
-    with pytest.raises(LoadFailedError, match="storage_integration"):
-        storage_integration(json.dumps(LOGIN | {"storage_integration": "X; DROP"}), ARGUMENTS)
 
 
 def test_a_long_step_gives_signs_of_life() -> None:

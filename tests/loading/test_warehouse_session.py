@@ -1,4 +1,4 @@
-"""What the load's Snowflake session carries, how the stage is made, and copies of many files."""
+"""What the load's Snowflake session carries, and copies of many files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from glue_scripts.warehouse_loader import WarehouseLoader, query_tag
+from glue_scripts.warehouse_loader import query_tag
 from prediction_contract import warehouse_load
+from prediction_contract.warehouse_limits import MOST_QUERY_TAG_CHARACTERS
 from tests.loading.store_checks import check_stores
 from tests.loading.test_parts_of_the_load import ARGUMENTS, BATCH
 
@@ -33,16 +34,16 @@ def test_the_query_tag_leads_to_batch_job_run_and_run() -> None:
     }
 
 
-@pytest.mark.stack
-@pytest.mark.parametrize(("integration", "option"), [(None, ""), ("S3_X", " STORAGE_INTEGRATION = S3_X")])
-def test_the_stage_is_made_with_the_integration(
-    platform: LoadPlatform, integration: str | None, option: str
-) -> None:
-    """On Snowflake with the one that the secret names; without one, by its own credentials."""
-    manifest = platform.builder.write([{"flight": "A-1"}]).manifest
-    loader = WarehouseLoader(None, manifest, ARGUMENTS, "jr_1", integration=integration)
-    made = f"CREATE STAGE IF NOT EXISTS LAKE URL = 's3://{manifest.bucket}/'{option}"
-    assert loader._create_stage() == made
+def test_the_longest_query_tag_is_one_that_snowflake_takes() -> None:
+    """With names and ids of their full lengths, of a job run's in any characters that Glue allows."""
+    longest = replace(
+        ARGUMENTS,
+        model="m" * 41,
+        load_attempt=10**9,
+        dagster_run_id="r" * 255,
+    )
+    for character in ("j", "\\", "\U0001f6eb"):
+        assert len(query_tag(longest, character * 255)) <= MOST_QUERY_TAG_CHARACTERS
 
 
 @pytest.mark.stack
@@ -54,7 +55,7 @@ def test_more_files_than_a_copy_takes_are_copied_by_several(
     written = platform.builder.write(rows, several_files=True)
     files = len(written.manifest.delta.files)
     assert files > 1
-    monkeypatch.setattr(warehouse_load, "MOST_FILES", 1)
+    monkeypatch.setattr(warehouse_load, "MOST_COPY_FILES", 1)
     report = load(platform.claim(written))
     assert report.snowflake is not None
     assert len(report.snowflake.details["query_ids"]["copy"]) == files

@@ -62,6 +62,7 @@ def test_the_load_job_parses_its_command_line(templates: Templates, stage: str) 
         snowflake_schema=deployment.snowflake_schema,
         snowflake_warehouse=deployment.snowflake_warehouse,
         snowflake_stage=deployment.snowflake_stage,
+        snowflake_integration=deployment.snowflake_integration,
         report_key=report_key("flight_delay", BATCH, 1),
     )
     defaults = {

@@ -83,7 +83,7 @@ def provision(
             f"Provisioning the local stack failed: {error}",
             remedy="See what `make status` says and look into .local/logs, then run `make up` again",
         ) from error
-    ensure_warehouse(connection)
+    ensure_warehouse(connection, deployment)
     return {
         **issued,
         **connection.variables(),

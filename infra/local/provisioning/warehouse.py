@@ -11,6 +11,8 @@ import snowflake.connector
 from snowflake.connector.errors import Error as SnowflakeError
 
 from infra.local.provisioning.errors import ProvisioningError
+from infra.snowflake_setup import setup_sql, statements
+from prediction_contract.warehouse_limits import MOST_STANDARD_RETENTION_DAYS
 
 if TYPE_CHECKING:
     from prediction_contract.resource_names import Deployment
@@ -59,13 +61,15 @@ def warehouse_connection(deployment: Deployment, *, host: str, port: int) -> War
     )
 
 
-def ensure_warehouse(connection: WarehouseConnection) -> None:
-    """Create the database and the schema if they are missing; tables are the product's own.
+def ensure_warehouse(connection: WarehouseConnection, deployment: Deployment) -> None:
+    """Set the account up by the statements that a person runs on Snowflake; tables are the product's own.
+
+    The share's views are left out: they need a loaded batch of each model.
 
     Raises:
         ProvisioningError: The stand-in does not answer, or refuses.
     """
-    database, schema = connection.database, connection.schema
+    sql = setup_sql(deployment, [], retention_days=MOST_STANDARD_RETENTION_DAYS)
     login = {**connection.secret(), "login_timeout": _LOGIN_DEADLINE_SECONDS}
     # The database does not exist yet, so the session starts outside it.
     del login["database"], login["schema"]
@@ -78,12 +82,11 @@ def ensure_warehouse(connection: WarehouseConnection) -> None:
             contextlib.closing(snowflake.connector.connect(**login)) as session,
             contextlib.closing(session.cursor()) as cursor,
         ):
-            cursor.execute(f"CREATE DATABASE IF NOT EXISTS {database}")
-            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{schema}")
+            for statement in statements(sql):
+                cursor.execute(statement)
     except SnowflakeError as error:
         raise ProvisioningError(
-            f"The stand-in at {connection.host}:{connection.port} did not create {database}.{schema}: "
-            f"{error}",
+            f"The stand-in at {connection.host}:{connection.port} refused Snowflake's set-up: {error}",
             remedy="Look into .local/logs, then run `make up` again",
         ) from error
-    _LOG.info("Snowflake database %s and schema %s are there", database, schema)
+    _LOG.info("Snowflake database %s and schema %s are there", connection.database, connection.schema)

@@ -45,7 +45,11 @@ def main() -> None:
     )
     with closing(connection), closing(connection.cursor()) as cursor:
         cursor.execute(f"CREATE TABLE {name} (ENTITY_ID TEXT, CHECKSUM NUMBER(38, 0), PRICE NUMBER(10, 2))")
-        cursor.execute(f"CREATE STAGE IF NOT EXISTS {name}_STAGE URL = '{uri}/'")
+        cursor.execute(
+            f"CREATE STAGE IF NOT EXISTS {name}_STAGE URL = '{uri}/' CREDENTIALS = ("
+            f"AWS_KEY_ID = '{os.environ['AWS_ACCESS_KEY_ID']}' "
+            f"AWS_SECRET_KEY = '{os.environ['AWS_SECRET_ACCESS_KEY']}')"
+        )
         cursor.execute(
             f"COPY INTO {name} FROM @{name}_STAGE FILES = ('{file}') FILE_FORMAT = (TYPE = PARQUET) "
             "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE"

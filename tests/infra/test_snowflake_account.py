@@ -1,0 +1,175 @@
+"""The stand-in refuses what Snowflake refuses, by a statement's text alone; no server is needed for that."""
+
+from __future__ import annotations
+
+import pytest
+from snowflake.connector.errors import ProgrammingError
+
+from infra.local.snowflake_account import SnowflakeAccount
+from infra.snowflake_setup import setup_sql, statements
+from prediction_contract.cleaning import NO_CLEANING
+from prediction_contract.resource_names import Deployment
+from prediction_contract.schema import MOST_COLUMNS, Column, ColumnType, PredictionSchema
+from prediction_contract.warehouse_limits import (
+    FORBIDDEN_COLUMNS,
+    MOST_COPY_FILES,
+    MOST_IDENTIFIER_CHARACTERS,
+    MOST_LIST_VALUES,
+    MOST_QUERY_TAG_CHARACTERS,
+    MOST_STATEMENT_BYTES,
+)
+from prediction_contract.warehouse_load import WarehouseLoad
+from prediction_contract.warehouse_stage import create_stage
+from prediction_contract.warehouse_table import WarehouseTable, create_publications
+
+DEPLOYMENT = Deployment("prod", "123456789012", "eu-west-1")
+BUCKET, INTEGRATION = DEPLOYMENT.data_bucket, DEPLOYMENT.snowflake_integration
+STAGE = create_stage(DEPLOYMENT.snowflake_stage, BUCKET, INTEGRATION)
+WIDEST = PredictionSchema(
+    (
+        Column("id", ColumnType.parse("string"), nullable=False),
+        *(
+            Column(f"{'c' * 59}{number:04}", ColumnType.parse("decimal(38,10)"))
+            for number in range(MOST_COLUMNS - 1)
+        ),
+    ),
+    "id",
+)
+
+
+def _listed(number: int) -> str:
+    return ", ".join(["'a, b'"] * number)
+
+
+@pytest.fixture
+def account() -> SnowflakeAccount:
+    """An account that was set up by the statements that a person runs on Snowflake."""
+    made = SnowflakeAccount()
+    for statement in statements(setup_sql(DEPLOYMENT, [], retention_days=1)):
+        made.admitted(statement)
+    return made
+
+
+def test_the_loads_stage_is_one_that_the_set_up_allows(account: SnowflakeAccount) -> None:
+    """The two texts meet: the integration of the set-up, the stage of the load."""
+    assert account.admitted(STAGE) == STAGE
+    assert f"s3://{BUCKET}/predictions/" in account.admitted(f"DESC INTEGRATION {INTEGRATION}")
+
+
+@pytest.mark.parametrize(
+    ("location", "integration"),
+    [
+        (f"s3://{BUCKET}/", f"STORAGE_INTEGRATION = {INTEGRATION}"),
+        (f"s3://{BUCKET}/predictions", f"STORAGE_INTEGRATION = {INTEGRATION}"),
+        (f"s3://{BUCKET}/models/", f"STORAGE_INTEGRATION = {INTEGRATION}"),
+        (f"s3://other-{BUCKET}/predictions/", f"storage_integration={INTEGRATION.lower()}"),
+    ],
+)
+def test_a_stage_beyond_the_allowed_locations_is_refused(
+    account: SnowflakeAccount, location: str, integration: str
+) -> None:
+    """Its URL must begin with one, whether the stage is made or changed."""
+    for verb in ("CREATE STAGE", "CREATE OR REPLACE TEMPORARY STAGE", "ALTER STAGE"):
+        with pytest.raises(ProgrammingError, match="not allowed by integration"):
+            account.admitted(f"{verb} S URL = '{location}' {integration}")
+
+
+def test_a_stage_without_integration_or_of_an_unknown_one_is_refused(account: SnowflakeAccount) -> None:
+    """Nobody would let it read the bucket; one with credentials of its own may be made."""
+    with pytest.raises(ProgrammingError, match="neither STORAGE_INTEGRATION nor CREDENTIALS"):
+        account.admitted(f"CREATE STAGE S URL = 's3://{BUCKET}/predictions/'")
+    with pytest.raises(ProgrammingError, match="Integration 'OTHER' does not exist"):
+        account.admitted(f"CREATE STAGE S URL = 's3://{BUCKET}/predictions/' STORAGE_INTEGRATION = OTHER")
+    for statement in ("DESC INTEGRATION OTHER", "GRANT USAGE ON INTEGRATION OTHER TO ROLE R"):
+        with pytest.raises(ProgrammingError, match="Integration 'OTHER' does not exist"):
+            account.admitted(statement)
+    for statement in (
+        f"CREATE STAGE S URL = 's3://{BUCKET}/' CREDENTIALS = (AWS_KEY_ID = 'a' AWS_SECRET_KEY = 'b')",
+        "CREATE STAGE INTERNAL",
+    ):
+        assert account.admitted(statement) == statement
+
+
+def test_an_integration_that_stands_keeps_its_locations(account: SnowflakeAccount) -> None:
+    """`IF NOT EXISTS` changes nothing of it, and `OR REPLACE` all."""
+    other = "STORAGE_ALLOWED_LOCATIONS = ('s3://a/', 's3://b/c/')"
+    account.admitted(f"CREATE STORAGE INTEGRATION IF NOT EXISTS {INTEGRATION} {other}")
+    account.admitted(STAGE)
+    account.admitted(f"CREATE OR REPLACE STORAGE INTEGRATION {INTEGRATION} {other}")
+    with pytest.raises(ProgrammingError, match="not allowed by integration"):
+        account.admitted(STAGE)
+    account.admitted(f"CREATE STAGE S URL = 's3://b/c/d/' STORAGE_INTEGRATION = {INTEGRATION}")
+
+
+def test_more_time_travel_than_the_standard_edition_has_is_refused(account: SnowflakeAccount) -> None:
+    """A set-up with more than a day stops, as it does on an account of that edition."""
+    admitted = [account.admitted(each) for each in statements(setup_sql(DEPLOYMENT, [], retention_days=0))]
+    assert admitted
+    beyond = statements(setup_sql(DEPLOYMENT, [], retention_days=2))
+    with pytest.raises(ProgrammingError, match=r"invalid value \[2\] for .*RETENTION"):
+        list(map(account.admitted, beyond))
+
+
+@pytest.mark.parametrize("name", sorted(FORBIDDEN_COLUMNS))
+def test_columns_reserved_by_ansi_are_refused(account: SnowflakeAccount, name: str) -> None:
+    """When a table is made and when it grows, quoted or not; elsewhere the words are functions or texts."""
+    for statement in (
+        f'CREATE TABLE IF NOT EXISTS "T" ("A" VARCHAR NOT NULL, "{name.upper()}" NUMBER(19,0))',
+        f"CREATE OR REPLACE TRANSIENT TABLE D.S.T ({name} DATE)",
+        f'ALTER TABLE "T" ADD COLUMN IF NOT EXISTS "{name.upper()}" DATE',
+    ):
+        with pytest.raises(ProgrammingError, match=f"'{name.upper()}' .ANSI reserved"):
+            account.admitted(statement)
+    for statement in (
+        f'CREATE TABLE "T" ("{name.upper()}_" DATE)',
+        f"CREATE TABLE T AS SELECT 1 AS A, {name} AS B",
+        f"SELECT '({name} DATE)'",
+    ):
+        assert account.admitted(statement) == statement
+
+
+def test_each_limit_holds_at_its_edge(account: SnowflakeAccount) -> None:
+    """The last statement within a limit is taken, and the first beyond it refused."""
+    for most, statement in (
+        (MOST_STATEMENT_BYTES - len("SELECT ''"), lambda n: f"SELECT '{'x' * n}'"),
+        (MOST_IDENTIFIER_CHARACTERS, lambda n: f'CREATE VIEW "{"V" * n}" AS SELECT 1'),
+        (MOST_LIST_VALUES, lambda n: f"SELECT 1 WHERE K IN ({_listed(n)})"),
+        (MOST_COPY_FILES, lambda n: f"COPY INTO T FROM @S FILES = ({_listed(n)})"),
+        (MOST_QUERY_TAG_CHARACTERS, lambda n: f"ALTER SESSION SET QUERY_TAG = '{'x' * n}'"),
+    ):
+        assert account.admitted(statement(most)) == statement(most)
+        with pytest.raises(ProgrammingError):
+            account.admitted(statement(most + 1))
+
+
+def test_copy_options_that_snowflake_refuses_are_refused(account: SnowflakeAccount) -> None:
+    """The vectorized scanner goes with two kinds of error handling, and an unknown option with nothing."""
+    copy = "COPY INTO T FROM @S FILES = ('a') FILE_FORMAT = (TYPE = PARQUET {}) ON_ERROR = {}"
+    for on_error in ("ABORT_STATEMENT", "SKIP_FILE", "'skip_file'"):
+        account.admitted(copy.format("USE_VECTORIZED_SCANNER = TRUE NULL_IF = ('a', 'b')", on_error))
+    account.admitted(copy.format("USE_VECTORIZED_SCANNER = FALSE", "CONTINUE"))
+    for on_error in ("CONTINUE", "SKIP_FILE_10", "'SKIP_FILE_10%'"):
+        with pytest.raises(ProgrammingError, match="USE_VECTORIZED_SCANNER does not go with"):
+            account.admitted(copy.format("USE_VECTORIZED_SCANNER = TRUE", on_error))
+    with pytest.raises(ProgrammingError, match="invalid parameter 'USE_VECTORISED_SCANNER'"):
+        account.admitted(copy.format("USE_VECTORISED_SCANNER = TRUE", "ABORT_STATEMENT"))
+
+
+def test_statements_of_the_widest_model_are_taken(account: SnowflakeAccount) -> None:
+    """A thousand columns of the longest names: all that a load says stays within Snowflake's limits."""
+    table = WarehouseTable("m" * 41, WIDEST)
+    load = WarehouseLoad(table, "20130201T060000Z-0123abcd", "jr_1", cleaning=NO_CLEANING)
+    for statement in (
+        table.create(),
+        *table.add_columns(),
+        table.create_view(),
+        create_publications(),
+        *load.prepare(),
+        *load.copy("S", ["x" * 1024] * MOST_COPY_FILES),
+        load.staged_totals(),
+        load.refuse(),
+        *load.move(),
+        *load.clean_up(),
+        table.read_back("20130201T060000Z-0123abcd", MOST_LIST_VALUES),
+    ):
+        assert account.admitted(statement) == statement
