@@ -356,6 +356,7 @@ class TrainArguments(JobArguments):
         first_evaluated: The first partition to evaluate the model on; None to evaluate it on none.
         last_evaluated: The last partition to evaluate the model on, itself included.
         metrics: By which it is evaluated, as `Metrics` takes them.
+        schema_key: The JSON document of the predictions' schema, for the evaluation.
     """
 
     model: str = _argument(ModelName)
@@ -366,6 +367,7 @@ class TrainArguments(JobArguments):
     first_evaluated: str | None = _argument(Partition, None)
     last_evaluated: str | None = _argument(Partition, None)
     metrics: str | None = _argument(Metrics, None)
+    schema_key: str | None = _argument(validated_key, None)
 
 
 def container_environment(values: Mapping[str, str]) -> dict[str, str]:

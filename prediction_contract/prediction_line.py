@@ -6,11 +6,12 @@ The line is judged by the same contract that loads it, so producer and loader co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
+from prediction_contract.column_values import timestamp_text
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.row import CHECKSUM_MEMBER, Row, RowContract, refused_checksum
 
@@ -40,8 +41,8 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
 
     Args:
         contract: The contract of the model's schema.
-        values: By column: None, bool, int, float, Decimal, str, date, datetime, lists and mappings of these,
-            and scalars and arrays of NumPy.
+        values: By column: None, bool, int, float, Decimal, str, date, datetime, and lists and mappings of
+            these.
 
     Raises:
         TypeError: A value is none of these.
@@ -65,10 +66,6 @@ def _json_text(value: Any) -> str:
     for kind, render in _RENDERERS:
         if isinstance(value, kind):
             return render(value)
-    plain = value.tolist() if hasattr(value, "tolist") else value
-    # NumPy's widest numbers have no plain Python value and stay what they are.
-    if type(plain) is not type(value):
-        return _json_text(plain)
     raise TypeError(
         f"A {type(value).__name__} cannot be written as JSON. Convert it to a plain Python value."
     )
@@ -76,6 +73,21 @@ def _json_text(value: Any) -> str:
 
 def _float_text(value: float) -> str:
     return float.__repr__(value).replace("inf", "Infinity").replace("nan", "NaN")
+
+
+def _moment_text(value: datetime) -> str:
+    """Return a moment as `timestamp_text` spells it, without the Z if the moment has no zone.
+
+    Nanoseconds, which pandas has, follow the microseconds; the row of such a `timestamp` is refused.
+    """
+    try:
+        text = timestamp_text(value if value.tzinfo is None else value.astimezone(UTC)).removesuffix("Z")
+    except (OverflowError, ValueError):
+        # No year of UTC has this moment.
+        return f'"{value.isoformat()}"'
+    nanosecond = getattr(value, "nanosecond", 0)
+    digits = f"{nanosecond:03}" if nanosecond else ""
+    return f'"{text}{digits}{"" if value.tzinfo is None else "Z"}"'
 
 
 def _object_text(value: Mapping[str, Any]) -> str:
@@ -95,6 +107,8 @@ _RENDERERS: list[tuple[type | tuple[type, ...], Callable[[Any], str]]] = [
     (int, lambda value: int.__repr__(value) if value.bit_length() < _LONG_BITS else str(Decimal(value))),
     (type(None), lambda _: "null"),
     (Decimal, lambda value: str(value) if value.is_finite() else "NaN"),
+    # A datetime is a date too.
+    (datetime, _moment_text),
     (date, lambda value: f'"{value.isoformat()}"'),
     (Mapping, _object_text),
     ((list, tuple), lambda value: f"[{','.join(map(_json_text, value))}]"),

@@ -1,12 +1,13 @@
 """The rows of a batch: from what `predict` returned to JSON parts and an Arrow table of the same rows."""
 
+# pandas' own annotations call every column "Series | DataFrame".
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import gzip
 import hashlib
 from collections.abc import Iterable, Iterator
-from math import isnan
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -17,24 +18,12 @@ from prediction_contract.manifest import JsonPart
 from prediction_contract.prediction_line import PredictionLine, prediction_line
 from prediction_contract.row import row_contract
 from prediction_contract.s3_layout import json_part_key
-from prediction_contract.schema import ColumnType, Kind, PredictionSchema
+from prediction_contract.schema import Kind, PredictionSchema
 from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.schema_frame import PredictionsError, arrow_type, python_values
 
 # Of uncompressed lines, so that a loader's memory is bounded too.
 PART_BYTES = 32_000_000
-_ARROW_TYPES = {
-    Kind.STRING: pa.string(),
-    Kind.LONG: pa.int64(),
-    Kind.DOUBLE: pa.float64(),
-    Kind.BOOLEAN: pa.bool_(),
-    Kind.DATE: pa.date32(),
-    Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
-    Kind.JSON: pa.string(),
-}
-
-
-class PredictionsError(ContractError):
-    """What a model's `predict` returned is not what the model's schema declares."""
 
 
 class PartConflictError(ContractError):
@@ -46,11 +35,12 @@ def prediction_lines(schema: PredictionSchema, predictions: pd.DataFrame) -> lis
 
     Args:
         schema: The model's schema.
-        predictions: Exactly its columns, in any order. What pandas calls missing is no value, but a NaN of a
-            `double` or `decimal` column is a number that went wrong, and its row will be quarantined.
+        predictions: Exactly its columns, in any order. What is no value in them `python_values` tells; a NaN
+            of a `double` or `decimal` column is a number that went wrong, and its row will be quarantined.
 
     Raises:
-        PredictionsError: The columns are not the schema's, or a value is of a type that JSON does not know.
+        PredictionsError: The columns are not the schema's, a value is of a type that JSON does not know, or
+            a `long` may have lost digits.
     """
     if set(predictions.columns) != set(schema.names) or not predictions.columns.is_unique:
         raise PredictionsError(
@@ -59,8 +49,8 @@ def prediction_lines(schema: PredictionSchema, predictions: pd.DataFrame) -> lis
             remedy="Correct the model's predict function or the schema in its defs.yaml",
         )
     contract = row_contract(schema)
-    columns = [_values(predictions[column.name].tolist(), column.type) for column in schema.columns]
     try:
+        columns = [python_values(predictions[column.name], column) for column in schema.columns]
         return [
             prediction_line(contract, dict(zip(schema.names, values, strict=True)))
             for values in zip(*columns, strict=True)
@@ -70,17 +60,6 @@ def prediction_lines(schema: PredictionSchema, predictions: pd.DataFrame) -> lis
             f"predict returned a value that cannot be written: {error}",
             remedy="Correct the model's predict function",
         ) from error
-
-
-def _values(values: list[Any], kind: ColumnType) -> list[Any]:
-    if kind.kind in {Kind.DOUBLE, Kind.DECIMAL}:
-        return [None if value is pd.NA or value is pd.NaT else value for value in values]
-    return [None if _is_missing(value) else value for value in values]
-
-
-def _is_missing(value: Any) -> bool:
-    # A list or a dict of a json column is no scalar, and never missing.
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and isnan(value))
 
 
 def write_parts(
@@ -149,13 +128,7 @@ def delta_rows(schema: PredictionSchema, lines: list[PredictionLine], batch_id: 
         else:
             rows = [None if line.row is None else line.row.values for line in lines]
             values = [None if row is None else row[column.name] for row in rows]
-        arrays[column.name] = pa.array(values, type=_arrow_type(column.type))
+        arrays[column.name] = pa.array(values, type=arrow_type(column.type))
     arrays[BATCH_COLUMN] = pa.array([batch_id] * len(lines), type=pa.string())
     arrays[CHECKSUM_COLUMN] = pa.array([line.checksum for line in lines], type=pa.int64())
     return pa.table(arrays)
-
-
-def _arrow_type(column_type: ColumnType) -> pa.DataType:
-    if column_type.kind is Kind.DECIMAL:
-        return pa.decimal128(column_type.precision, column_type.scale)
-    return _ARROW_TYPES[column_type.kind]

@@ -14,8 +14,11 @@ from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from prediction_contract.errors import ContractError
 from prediction_contract.metrics import Metric
+from prediction_contract.schema import PredictionSchema
+from sagemaker_scripts.batch_rows import prediction_lines
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures
-from sagemaker_scripts.outcomes import predictions_of, with_outcomes
+from sagemaker_scripts.outcomes import ScoredPartition, judged, predictions_of
+from sagemaker_scripts.schema_frame import schema_frame
 
 # What a prediction without any knowledge is worth.
 _CHANCE_AUC = 0.5
@@ -26,8 +29,11 @@ class EvaluationError(ContractError):
 
 
 def backtest(
-    functions: ModelFunctions, artifact: Artifact, days: Mapping[str, PreparedFeatures]
-) -> pd.DataFrame:
+    functions: ModelFunctions,
+    artifact: Artifact,
+    days: Mapping[str, PreparedFeatures],
+    schema: PredictionSchema,
+) -> list[ScoredPartition]:
     """Return the predictions that scoring each partition in its turn would have made.
 
     Each partition is scored from its own features; the previous batch is that of the partition before it,
@@ -37,17 +43,23 @@ def backtest(
         functions: The model's own part.
         artifact: The trained model.
         days: By partition, in order, without gaps.
+        schema: Of the predictions; rows that do not fit it are left out, as no store would take them.
+
+    Raises:
+        PredictionsError: As `prediction_lines`.
     """
-    scored: list[pd.DataFrame] = []
+    scored: list[ScoredPartition] = []
     for partition, prepared in days.items():
-        rows = predictions_of(functions, prepared, artifact, scored[-1] if scored else None)
-        scored.append(rows.assign(partition=partition))
-    return pd.concat(scored, ignore_index=True)
+        predictions = predictions_of(functions, prepared, artifact, scored[-1] if scored else None)
+        rows = [line.row for line in prediction_lines(schema, predictions) if line.row is not None]
+        frame = schema_frame(schema, rows).rename(columns={schema.key: "entity_id"})
+        scored.append(ScoredPartition(partition, frame))
+    return scored
 
 
 def evaluate(
     metrics: Sequence[Metric],
-    predictions: pd.DataFrame,
+    scored: Sequence[ScoredPartition],
     outcomes: pd.DataFrame,
     examples: pd.DataFrame,
 ) -> list[dict[str, Any]]:
@@ -55,7 +67,7 @@ def evaluate(
 
     Args:
         metrics: The model's metrics.
-        predictions: Of all evaluated partitions.
+        scored: The evaluated partitions.
         outcomes: What became of them in the end.
         examples: What the model was trained on.
 
@@ -63,18 +75,18 @@ def evaluate(
         EvaluationError: None of the predicted entities has an outcome, or a metric that tells two outcomes
             apart finds only one.
     """
-    judged = with_outcomes(predictions, outcomes)
-    if judged.empty:
+    known = pd.concat([judged(each, outcomes) for each in scored], ignore_index=True)
+    if known.empty:
         raise EvaluationError(
             "No outcome of the evaluated partitions is known",
             remedy="Prepare the features of the partitions after them, which tell what happened",
         )
-    return [_evaluated(metric, judged, examples[metric.actual]) for metric in metrics]
+    return [_evaluated(metric, known, examples[metric.actual]) for metric in metrics]
 
 
-def _evaluated(metric: Metric, judged: pd.DataFrame, trained: pd.Series) -> dict[str, Any]:
-    actual = judged[metric.actual]
-    predicted = judged[metric.predicted].astype("float64")
+def _evaluated(metric: Metric, known: pd.DataFrame, trained: pd.Series) -> dict[str, Any]:
+    actual = known[metric.actual]
+    predicted = known[metric.predicted].astype("float64")
     if metric.kind == "roc_auc":
         if len(set(actual)) == 1:
             raise EvaluationError(
@@ -97,5 +109,5 @@ def _evaluated(metric: Metric, judged: pd.DataFrame, trained: pd.Series) -> dict
         "value": round(value, 4),
         "baselines": {name: round(baseline, 4) for name, baseline in baselines.items()},
         "beats_baselines": better,
-        "rows": len(judged),
+        "rows": len(known),
     }

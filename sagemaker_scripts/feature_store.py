@@ -59,12 +59,11 @@ class FeatureSet:
             ObjectMissingError: A file is gone.
             ObjectAlteredError: A file is not the one that was indexed.
         """
-        tables = (pd.read_parquet(io.BytesIO(store.get_verified(source))) for source in self.inputs)
-        return PreparedFeatures(*tables)
+        return PreparedFeatures(*(_read(store, source) for source in self.inputs))
 
     def read_outcomes(self, store: ObjectStore) -> pd.DataFrame:
         """Return the outcomes alone; errors as `read`."""
-        return pd.read_parquet(io.BytesIO(store.get_verified(self.outcomes)))
+        return _read(store, self.outcomes)
 
 
 def write_feature_set(
@@ -89,13 +88,20 @@ def write_feature_set(
         raw: What was read, for the index.
 
     Raises:
-        FeaturesError: The rows do not name each entity once, or an entity has two outcomes.
+        FeaturesError: The rows do not name each entity once, or have a column `partition`, or an entity has
+            two outcomes.
     """
     keys = prepared.features["entity_id"].tolist()
     if any(type(key) is not str for key in keys) or len(set(keys)) != len(keys):
         raise FeaturesError(
             f"The features of {partition} do not name each entity once in entity_id",
             remedy="Correct the model's features function",
+            model=model,
+        )
+    if "partition" in prepared.features.columns:
+        raise FeaturesError(
+            f"The features of {partition} have a column partition, which the platform adds itself",
+            remedy="Give the column another name in the model's features function",
             model=model,
         )
     if prepared.outcomes.duplicated(ENTITY).any():
@@ -173,6 +179,12 @@ def partitions_between(first: str, last: str) -> list[Partition]:
     while found[-1] > first:
         found.append(found[-1].earlier(1))
     return found[::-1]
+
+
+def _read(store: ObjectStore, source: InputObject) -> pd.DataFrame:
+    content = io.BytesIO(store.get_verified(source))
+    # Integers beside None stay integers; pandas would make them floats, and round those beyond 2^53.
+    return pd.read_parquet(content, to_pandas_kwargs={"integer_object_nulls": True})
 
 
 def _newest(store: ObjectStore, model: str, partition: str) -> str | None:

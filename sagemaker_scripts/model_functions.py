@@ -66,7 +66,8 @@ class ModelFunctions:
     def predict(self) -> Callable[[pd.DataFrame, Artifact, pd.DataFrame | None], pd.DataFrame]:
         """Takes a partition's features, the artifact and the previous batch; returns the schema's columns.
 
-        The previous batch's predictions come joined with what became of them; None if there is no batch.
+        The previous batch's predictions come joined with what became of them, in the types of
+        `schema_frame`, their partition in `attrs["partition"]`; None if there is no batch.
         """
         return self._module("predict").predict
 

@@ -1,14 +1,35 @@
 """What became of predictions: how outcomes are joined with them, and how the next partition is corrected."""
 
+# pandas' own annotations call every column "Series | DataFrame".
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import pandas as pd
 
+from prediction_contract.errors import ContractError
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures
 
 ENTITY = ["partition", "entity_id"]
+
+
+class OutcomesError(ContractError):
+    """Outcomes cannot be joined with what was predicted."""
+
+
+class ScoredPartition(NamedTuple):
+    """The predictions of one partition.
+
+    Attributes:
+        partition: The partition.
+        predictions: Its rows as `schema_frame` gives them, the key as `entity_id`.
+    """
+
+    partition: str
+    predictions: pd.DataFrame
 
 
 def newest_outcomes(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -17,15 +38,44 @@ def newest_outcomes(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def with_outcomes(rows: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose outcome is known, joined with it; both have `partition` and `entity_id`."""
-    return rows.merge(outcomes, on=ENTITY, how="inner")
+    """Return the rows whose outcome is known, joined with it; both have `partition` and `entity_id`.
+
+    Raises:
+        OutcomesError: They share another column.
+    """
+    return _joined(rows, outcomes, ENTITY)
+
+
+def judged(scored: ScoredPartition, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions of a partition whose outcome is known, joined with it.
+
+    `partition` is an attribute of the DataFrame and no column: a model may have a column of that name.
+
+    Raises:
+        OutcomesError: An outcome has the name of a predicted column.
+    """
+    known = outcomes[outcomes["partition"] == scored.partition].drop(columns="partition")
+    rows = _joined(scored.predictions, known, ["entity_id"])
+    rows.attrs["partition"] = str(scored.partition)
+    return rows
+
+
+def _joined(rows: pd.DataFrame, outcomes: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    # pandas would rename both columns, and the model would find neither.
+    shared = sorted(set(rows.columns) & set(outcomes.columns) - set(keys))
+    if shared:
+        raise OutcomesError(
+            f"The outcomes have columns of the rows that they are joined with: {', '.join(shared)}",
+            remedy="Give the outcome columns of the model's features function other names",
+        )
+    return rows.merge(outcomes, on=keys, how="inner")
 
 
 def predictions_of(
     functions: ModelFunctions,
     prepared: PreparedFeatures,
     artifact: Artifact,
-    previous: pd.DataFrame | None,
+    previous: ScoredPartition | None,
 ) -> pd.DataFrame:
     """Return a model's predictions of a partition, as scoring and evaluation make them alike.
 
@@ -33,7 +83,13 @@ def predictions_of(
         functions: The model's own part.
         prepared: The partition's features, and what is known of earlier ones when it begins.
         artifact: The trained model.
-        previous: The rows of the previous batch with `partition`; None if there is none.
+        previous: The previous batch; None if there is none.
+
+    Raises:
+        OutcomesError: An outcome has the name of a predicted column.
     """
-    judged = None if previous is None else with_outcomes(previous, prepared.outcomes)
-    return functions.predict(prepared.features.drop(columns="partition"), artifact, judged)
+    known = None if previous is None else judged(previous, prepared.outcomes)
+    # A NaN that the model computes from nullable columns stays one. By default pandas makes it NA, and a
+    # number that went wrong would pass for no value.
+    with pd.option_context("future.distinguish_nan_and_na", True):  # pairs of name and value
+        return functions.predict(prepared.features.drop(columns="partition"), artifact, known)

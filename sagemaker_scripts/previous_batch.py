@@ -1,5 +1,8 @@
 """The previous batch: the newest good one of the nearest earlier partition, read through its manifest."""
 
+# pandas' own annotations call every column "Series | DataFrame".
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 import gzip
@@ -16,6 +19,7 @@ from prediction_contract.registry.records import BatchRecord, LoadState, Release
 from prediction_contract.row import row_contract
 from prediction_contract.s3_layout import done_key, json_partition_prefix
 from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.schema_frame import schema_frame
 
 _LOG = logging.getLogger(__name__)
 # Their files may be gone, or somebody found them to be wrong.
@@ -34,7 +38,7 @@ class PreviousBatch:
 
     Attributes:
         manifest: Its manifest.
-        predictions: Its acceptable rows, and `partition`.
+        predictions: Its acceptable rows as `schema_frame` gives them, the key as `entity_id`.
     """
 
     manifest: Manifest
@@ -132,14 +136,13 @@ def _predictions(store: ObjectStore, manifest: Manifest) -> pd.DataFrame:
         content = store.get_verified(InputObject(part.key, part.sha256))
         for line in gzip.decompress(content).splitlines():
             try:
-                rows.append(contract.accept(line).values)
+                rows.append(contract.accept(line))
             except InvalidRowError as error:
                 _LOG.warning("a row of batch %s is left out: %s", manifest.batch_id, error.reason)
-    frame = pd.DataFrame(rows, columns=list(manifest.schema.names))
-    frame = frame.rename(columns={manifest.schema.key: "entity_id"})
+    frame = schema_frame(manifest.schema, rows).rename(columns={manifest.schema.key: "entity_id"})
     doubled = frame["entity_id"].duplicated(keep=False)
     if doubled.any():
         _LOG.warning(
             "%d rows of batch %s have doubled keys and are left out", doubled.sum(), manifest.batch_id
         )
-    return frame[~doubled].assign(partition=str(manifest.partition)).reset_index(drop=True)
+    return frame[~doubled].reset_index(drop=True)

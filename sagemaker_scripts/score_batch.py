@@ -20,13 +20,11 @@ if __name__ == "__main__":
 
 import boto3
 
-from prediction_contract.canonical_json import InvalidJsonError, batch_checksum, parse_json
-from prediction_contract.errors import SchemaError
+from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.job_arguments import ScoreArguments
 from prediction_contract.manifest import Inputs, Manifest, Producer, build_manifest
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import done_key
-from prediction_contract.schema import PredictionSchema
 from sagemaker_scripts.batch_attempt import BatchAttempt, attempt_of
 from sagemaker_scripts.batch_rows import delta_rows, prediction_lines, write_parts
 from sagemaker_scripts.container import Container, run_script
@@ -36,13 +34,14 @@ from sagemaker_scripts.feature_store import feature_set
 from sagemaker_scripts.model_artifact import load_model
 from sagemaker_scripts.model_functions import model_functions
 from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore
-from sagemaker_scripts.outcomes import predictions_of
+from sagemaker_scripts.outcomes import ScoredPartition, predictions_of
 from sagemaker_scripts.previous_batch import (
     FindRecord,
     ManifestConflictError,
     done_manifest,
     find_previous,
 )
+from sagemaker_scripts.schema_frame import read_schema
 
 _LOG = logging.getLogger("score_batch")
 
@@ -86,7 +85,7 @@ def score(
         model_functions(model),
         features.read(store),
         trained.artifact,
-        None if previous is None else previous.predictions,
+        None if previous is None else ScoredPartition(previous.manifest.partition, previous.predictions),
     )
     lines = prediction_lines(schema, predictions)
     parts = write_parts(
@@ -136,21 +135,6 @@ def score(
         )
     # The same one if the answer to our own put was lost.
     return found, found.digest != manifest.digest
-
-
-def read_schema(store: ObjectStore, key: str) -> PredictionSchema:
-    """Return the predictions' schema of a JSON document on S3.
-
-    Raises:
-        ObjectMissingError: There is no document.
-        SchemaError: It is no schema.
-    """
-    try:
-        return PredictionSchema.from_document(parse_json(store.get(key)))
-    except InvalidJsonError as error:
-        raise SchemaError(
-            f"{key} is not JSON: {error.what}", remedy="Write the schema there again"
-        ) from error
 
 
 def _own_manifest(model: str, batch: BatchAttempt, store: ObjectStore) -> Manifest | None:

@@ -38,6 +38,7 @@ from sagemaker_scripts.model_artifact import EVALUATION_NAME, METRICS_NAME, save
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures, model_functions
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.outcomes import newest_outcomes, with_outcomes
+from sagemaker_scripts.schema_frame import read_schema
 
 _LOG = logging.getLogger("train_model")
 
@@ -135,11 +136,13 @@ def _refuse_half_evaluation(arguments: TrainArguments) -> None:
     first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, arguments.metrics
     if first is last is metrics is None:
         return
-    if first is None or last is None or metrics is None or first <= arguments.last_partition:
+    told = None not in {first, last, metrics, arguments.schema_key}
+    if not told or str(first) <= arguments.last_partition:
         raise JobArgumentsError(
             f"The model cannot be evaluated on {first} to {last} by {metrics or 'no metrics'}, "
-            f"learning up to {arguments.last_partition}",
-            remedy="Pass first_evaluated, later than last_partition, last_evaluated and metrics, or none",
+            f"learning up to {arguments.last_partition}, with the schema {arguments.schema_key}",
+            remedy="Pass first_evaluated, later than last_partition, last_evaluated, metrics and schema_key, "
+            "or none",
             model=arguments.model,
         )
 
@@ -152,19 +155,19 @@ def _evaluation(
     examples: pd.DataFrame,
 ) -> dict[str, Any] | None:
     first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, arguments.metrics
-    if first is None or last is None or metrics is None:
+    if first is None or last is None or metrics is None or arguments.schema_key is None:
         return None
     _LOG.info("is evaluated on %s to %s", first, last)
     days = Days.read(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
-    predictions = backtest(functions, artifact, days.prepared)
+    scored = backtest(functions, artifact, days.prepared, read_schema(store, arguments.schema_key))
     return {
         "model": str(arguments.model),
         "trained_on": [str(arguments.first_partition), str(arguments.last_partition)],
         "evaluated_on": [str(first), str(last)],
         "outcomes_known_at": days.known_at,
         "days": len(days.prepared),
-        "predictions": len(predictions),
-        "metrics": evaluate(Metrics(metrics).each, predictions, days.outcomes, examples),
+        "predictions": sum(len(each.predictions) for each in scored),
+        "metrics": evaluate(Metrics(metrics).each, scored, days.outcomes, examples),
     }
 
 

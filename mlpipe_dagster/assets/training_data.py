@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.asset_names import FEATURES, TRAINED_MODEL, asset_key
+from mlpipe_dagster.assets.predictions import published_schema
 from mlpipe_dagster.assets.shown import asset_tags, code_links
 from mlpipe_dagster.code_comparison import warn_of_outdated_upload
 from mlpipe_dagster.declaration import ModelDeclaration, TrainingRange
@@ -111,6 +112,7 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
             first_evaluated=training.first_evaluated,
             last_evaluated=training.last_evaluated,
             metrics=training.metrics_text,
+            schema_key=published_schema(platform, declaration),
             code_version=settings.code_version,
         )
         request = training_request(settings, declaration.training_compute, arguments)

@@ -117,6 +117,7 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
         first_evaluated="2013-02-01",
         last_evaluated="2013-02-27",
         metrics="mae:minutes:actual_minutes,roc_auc:probability:late",
+        schema_key="models/m/schema-abc.json",
     )
     assert FeatureArguments.parse(features.container_arguments()) == features
     assert TrainArguments.parse(train.container_arguments()) == train

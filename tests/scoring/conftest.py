@@ -36,7 +36,11 @@ def trained(jobs: ScoringJobs) -> dict[str, dict[str, Any]]:
     names = {}
     for model in SCHEMAS:
         arguments = TrainArguments(
-            model=model, bucket=jobs.bucket, code_version=CODE_VERSION, **TRAINING[model]
+            model=model,
+            bucket=jobs.bucket,
+            code_version=CODE_VERSION,
+            schema_key=jobs.schema_key(model),
+            **TRAINING[model],
         )
         names[model] = jobs.start_training(arguments)
     return {model: jobs.completed(name) for model, name in names.items()}

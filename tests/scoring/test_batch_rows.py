@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -106,6 +106,77 @@ def test_numpys_values_are_written_as_pythons() -> None:
     assert line.row is not None
     assert line.row.values["moment"] == FULL["moment"]
     assert (line.row.values["count"], line.row.values["share"], line.row.values["flag"]) == (7, 0.25, True)
+
+
+def test_values_of_numpy_inside_others_are_written_as_pythons() -> None:
+    """Scalars and arrays of NumPy are the plain values that they hold, to the last digit."""
+    values = {
+        "key": np.str_("A"),
+        "count": np.int64(2**63 - 1),
+        "share": np.float64(0.1),
+        "flag": np.bool_(True),
+        "day": np.datetime64("2013-02-01"),
+        "nested": {"weights": np.array([[0.1, 2.0]])},
+    }
+    (line,) = prediction_lines(SCHEMA, frame(dict.fromkeys(TYPES) | values))
+    assert line.row == row_contract(SCHEMA).accept(
+        b'{"key":"A","count":9223372036854775807,"share":0.1,"flag":true,"day":"2013-02-01",'
+        b'"nested":{"weights":[[0.1,2]]}}'
+    )
+    (line,) = prediction_lines(SCHEMA, frame(FULL | {"share": np.array([0.5, 0.25])}))
+    assert line.refusal == "wrong_type"
+
+
+@pytest.mark.parametrize("missing", [None, pd.NaT, pd.NA, np.datetime64("NaT")])
+def test_what_is_missing_inside_json_is_null(missing: object) -> None:
+    """At any depth, and never as a text."""
+    nested = {"seen_at": missing, "each": [missing, {"at": missing}]}
+    (line,) = prediction_lines(SCHEMA, frame(FULL | {"nested": nested}))
+    assert json.loads(line.content)["nested"] == {"seen_at": None, "each": [None, {"at": None}]}
+
+
+def test_a_moment_inside_json_has_one_spelling() -> None:
+    """Its type, unit and zone do not matter; without a zone it has none when it is written either."""
+    aware = [
+        datetime(2013, 2, 1, 6, tzinfo=timezone(timedelta(hours=1))),
+        pd.Timestamp("2013-02-01T05:00Z"),
+        pd.Timestamp("2013-02-01T00:00", tz="America/New_York").as_unit("ns"),
+    ]
+    naive = [np.datetime64("2013-02-01T05:00", unit) for unit in ("m", "s", "ms", "us", "ns")]
+    spelled = {
+        "aware": [*aware, *pd.Series(aware[1:2])],
+        "naive": [*naive, datetime(2013, 2, 1, 5), *np.array(naive), pd.Series(naive)],  # noqa: DTZ001  # so meant
+    }
+    (line,) = prediction_lines(SCHEMA, frame(FULL | {"nested": spelled}))
+    found = json.loads(line.content)["nested"]
+    assert set(found["aware"]) == {"2013-02-01T05:00:00.000000Z"}
+    assert {*found["naive"][:-1], *found["naive"][-1]} == {"2013-02-01T05:00:00.000000"}
+
+
+def test_a_moment_that_no_store_holds_is_written_for_the_quarantine() -> None:
+    """Nanoseconds, and a year that UTC does not have."""
+    for wrong in (
+        pd.Timestamp("2013-02-01T05:00:00.000000001Z"),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+    ):
+        (line,) = prediction_lines(SCHEMA, frame(FULL | {"moment": wrong}))
+        assert line.refusal == "wrong_type"
+
+
+def test_a_long_that_may_have_lost_digits_fails_the_job() -> None:
+    """A float from 2^53 on stands for several integers; below it stands for one."""
+    (line,) = prediction_lines(SCHEMA, frame(FULL | {"count": 2.0**53 - 1}))
+    assert line.row is not None
+    assert line.row.values["count"] == 2**53 - 1
+    with pytest.raises(PredictionsError, match=r"for count, a long: .*Keep the column in Int64"):
+        prediction_lines(SCHEMA, frame(FULL | {"count": float(1234567890123456789)}))
+
+
+@pytest.mark.parametrize("value", [pd.Timedelta(1), np.timedelta64(5, "ns")])
+def test_a_duration_fails_the_job(value: object) -> None:
+    """It has no JSON, and is no integer."""
+    with pytest.raises(PredictionsError, match=r"A [Tt]imedelta\w* cannot be written"):
+        prediction_lines(SCHEMA, frame(FULL | {"nested": [value]}))
 
 
 @pytest.mark.parametrize("change", [lambda rows: rows.drop(columns="flag"), lambda rows: rows.assign(more=1)])

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 
+from prediction_contract.canonical_json import canonical_bytes
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.job_arguments import FeatureArguments, TrainArguments
 from sagemaker_scripts.feature_store import (
@@ -23,11 +24,12 @@ from sagemaker_scripts.outcomes import newest_outcomes
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.train_model import train
 from tests.fakes.memory_s3 import MemoryS3
-from tests.scoring.declared_models import TRAINING
+from tests.scoring.declared_models import SCHEMAS, TRAINING
 from tests.scoring.real_flights import day_file
 
 DAY = "2013-01-04"
 METRICS = TRAINING["airport_congestion"]["metrics"]
+SCHEMA_KEY = "models/airport_congestion/schema.json"
 
 
 @pytest.fixture
@@ -53,6 +55,33 @@ def written(store: ObjectStore, run_id: str, *entities: str) -> FeatureSet:
     return write_feature_set(
         store, prepared, model="m", partition=DAY, run_id=run_id, code_version="v", raw=[]
     )
+
+
+def test_features_are_read_as_they_were_written(store: ObjectStore) -> None:
+    """An integer beyond 2^53 beside a missing one keeps its digits, in the model's own type."""
+    numbers = [2**53 + 1, None]
+    rows = pd.DataFrame({"entity_id": ["a", "b"], "plain": pd.Series(numbers, dtype=object)})
+    rows["nullable"] = pd.Series(numbers, dtype="Int64")
+    outcomes = rows.assign(partition="2013-01-03")
+    found = write_feature_set(
+        store,
+        PreparedFeatures(rows, outcomes),
+        model="m",
+        partition=DAY,
+        run_id="r",
+        code_version="v",
+        raw=[],
+    )
+    pd.testing.assert_frame_equal(found.read(store).features.drop(columns="partition"), rows)
+    pd.testing.assert_frame_equal(found.read_outcomes(store), outcomes)
+
+
+def test_features_with_a_partition_of_their_own_are_refused(store: ObjectStore) -> None:
+    """The platform would overwrite the column."""
+    rows = pd.DataFrame({"entity_id": ["a"], "partition": ["mine"]})
+    prepared = PreparedFeatures(rows, rows)
+    with pytest.raises(FeaturesError, match=r"have a column partition, .* another name"):
+        write_feature_set(store, prepared, model="m", partition=DAY, run_id="r", code_version="v", raw=[])
 
 
 def test_a_job_prepares_its_days_and_says_what_they_were_made_of(store: ObjectStore) -> None:
@@ -161,6 +190,7 @@ def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
 ) -> None:
     """The model that is evaluated is the one without evaluation, and days it learned from are refused."""
     prepare(arguments(partition="2013-01-01", last_partition=DAY), store)
+    store.put(SCHEMA_KEY, canonical_bytes(SCHEMAS["airport_congestion"].to_document()))
     learned = {
         "model": "airport_congestion",
         "bucket": "mlpipe-data",
@@ -171,20 +201,33 @@ def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
     plain = train(TrainArguments(**learned), store, tmp_path_factory.mktemp("plain"))
     assert plain["evaluation"] is None
     evaluated = train(
-        TrainArguments(**learned, first_evaluated="2013-01-03", last_evaluated="2013-01-03", metrics=METRICS),
+        TrainArguments(
+            **learned,
+            first_evaluated="2013-01-03",
+            last_evaluated="2013-01-03",
+            metrics=METRICS,
+            schema_key=SCHEMA_KEY,
+        ),
         store,
         tmp_path_factory.mktemp("evaluated"),
     )
     assert evaluated["evaluation"]["metrics"][0]["rows"] > 40
     assert plain["metrics"]["rows"] == evaluated["metrics"]["rows"]
-    for first, last, metrics in (
-        ("2013-01-02", "2013-01-03", METRICS),
-        ("2013-01-03", None, METRICS),
-        ("2013-01-03", "2013-01-03", None),
+    for first, last, metrics, schema_key in (
+        ("2013-01-02", "2013-01-03", METRICS, SCHEMA_KEY),
+        ("2013-01-03", None, METRICS, SCHEMA_KEY),
+        ("2013-01-03", "2013-01-03", None, SCHEMA_KEY),
+        ("2013-01-03", "2013-01-03", METRICS, None),
     ):
         with pytest.raises(JobArgumentsError, match="cannot be evaluated"):
             train(
-                TrainArguments(**learned, first_evaluated=first, last_evaluated=last, metrics=metrics),
+                TrainArguments(
+                    **learned,
+                    first_evaluated=first,
+                    last_evaluated=last,
+                    metrics=metrics,
+                    schema_key=schema_key,
+                ),
                 store,
                 tmp_path_factory.mktemp("refused"),
             )

@@ -21,7 +21,7 @@ from sagemaker_scripts.batch_rows import prediction_lines
 from sagemaker_scripts.evaluation import EvaluationError, backtest, evaluate
 from sagemaker_scripts.model_artifact import save_model
 from sagemaker_scripts.model_functions import Artifact, PreparedFeatures, model_functions
-from sagemaker_scripts.outcomes import newest_outcomes, with_outcomes
+from sagemaker_scripts.outcomes import ScoredPartition, judged, newest_outcomes, with_outcomes
 from tests.scoring.declared_models import SCHEMAS, SOURCES, TRAINING
 from tests.scoring.real_flights import inputs_of
 
@@ -137,12 +137,12 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
     """The first day has no previous batch; the second is corrected by the first as far as that was known."""
     functions, artifact, examples = trained_on_five_days(model)
     days = {day: prepared_days(model)[day] for day in ("2013-01-10", "2013-01-11")}
-    scored = backtest(functions, artifact, days)
-    first, second = (scored[scored["partition"] == day].reset_index(drop=True) for day in days)
-    known = with_outcomes(first, days["2013-01-11"].outcomes)
-    assert 0 < len(known) < len(first)
+    first, second = scored = backtest(functions, artifact, days, SCHEMAS[model])
+    known = judged(first, days["2013-01-11"].outcomes)
+    assert 0 < len(known) < len(first.predictions)
     expected = functions.predict(days["2013-01-11"].features, artifact, known)
-    pd.testing.assert_frame_equal(second.drop(columns="partition"), expected, check_dtype=False)
+    lines = prediction_lines(SCHEMAS[model], expected)
+    assert prediction_lines(SCHEMAS[model], second.predictions) == lines
     outcomes = newest_outcomes(prepared_days(model)[day].outcomes for day in (*days, "2013-01-12"))
     for result in evaluate(Metrics(TRAINING[model]["metrics"]).each, scored, outcomes, examples):
         assert result["rows"] > len(known)
@@ -154,12 +154,13 @@ def test_a_useless_model_does_not_beat_its_baselines() -> None:
     keys = pd.DataFrame({"partition": ["d"] * 4, "entity_id": list("abcd")})
     outcomes = keys.assign(minutes=[5.0, 20.0, 30.0, 0.0], late=[False, True, True, False])
     metrics = [Metric("mae", "guess", "minutes"), Metric("roc_auc", "guess", "late")]
-    mean, auc = evaluate(metrics, keys.assign(guess=20.0), outcomes, examples)
+    guessed = keys.drop(columns="partition")
+    mean, auc = evaluate(metrics, [ScoredPartition("d", guessed.assign(guess=20.0))], outcomes, examples)
     assert (mean["value"], mean["baselines"]["train_mean"]) == (11.25, 11.25)
     assert (auc["value"], auc["baselines"]) == (0.5, {"train_mean": 0.5})
     assert not mean["beats_baselines"]
     assert not auc["beats_baselines"]
-    perfect = keys.assign(guess=outcomes["minutes"])
+    perfect = [ScoredPartition("d", guessed.assign(guess=outcomes["minutes"]))]
     assert all(result["beats_baselines"] for result in evaluate(metrics, perfect, outcomes, examples))
 
 
@@ -169,7 +170,7 @@ def test_outcomes_that_are_all_alike_give_no_area_under_the_curve() -> None:
     with pytest.raises(EvaluationError, match=r"have the same late\. Evaluate more partitions"):
         evaluate(
             [Metric("roc_auc", "guess", "late")],
-            keys.assign(guess=[0.1, 0.2]),
+            [ScoredPartition("d", keys[["entity_id"]].assign(guess=[0.1, 0.2]))],
             keys.assign(late=False),
             pd.DataFrame({"late": [True]}),
         )

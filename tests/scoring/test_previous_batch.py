@@ -157,15 +157,13 @@ def test_a_manifest_of_another_partition_than_its_folder_is_passed_over(store: O
 
 
 def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore) -> None:
-    """Decimals are decimals, the key is called entity_id, and the partition is beside it."""
+    """Decimals are decimals, and the key is called entity_id."""
     put_batch(store, "2013-02-09", "20130209T060000Z-00000001", minutes=7.25)
     found = find_previous(
         store, lambda *_: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
     )
     assert found is not None
-    assert found.predictions.to_dict("records") == [
-        {"entity_id": "AA-1", "minutes": Decimal("7.25"), "partition": "2013-02-09"}
-    ]
+    assert found.predictions.to_dict("records") == [{"entity_id": "AA-1", "minutes": Decimal("7.25")}]
 
 
 def test_an_altered_part_is_an_error(store: ObjectStore) -> None:
