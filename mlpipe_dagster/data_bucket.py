@@ -43,7 +43,11 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ListedObject:
-    """An object in a listing: its key, the ETag that changes with its content, and when it was put."""
+    """An object in a listing: its key, its ETag, and when it was put.
+
+    The same ETag means the same content. Another ETag does not mean other content: under SSE-KMS, S3 gives
+    equal bytes a new ETag at each put.
+    """
 
     key: str
     etag: str

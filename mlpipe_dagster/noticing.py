@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,7 +41,8 @@ class Noticed:
         manifest: The valid manifest, or None.
         refusal: Why the batch is not to be loaded, or None.
         is_recorded: Whether the registry knows of the refusal.
-        is_to_be_tried_again: Whether an earlier load of the same file came to nothing.
+        awaits_load: Whether the batch is neither loaded, loading nor refused.
+        load_attempts: How many loads of the batch were begun.
     """
 
     key: str
@@ -49,7 +51,8 @@ class Noticed:
     manifest: Manifest | None = None
     refusal: str | None = None
     is_recorded: bool = False
-    is_to_be_tried_again: bool = False
+    awaits_load: bool = False
+    load_attempts: int = 0
 
 
 def notice(bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered: bool = False) -> Noticed:
@@ -69,6 +72,15 @@ def notice(bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered
         ObjectMissingError: It is gone.
         RegistryUnavailableError: The registry did not take it in time.
     """
+    return record_done_file(registry, read_done_file(bucket, key), redelivered=redelivered)
+
+
+def read_done_file(bucket: DataBucket, key: str) -> Noticed:
+    """Read and validate a done file. The registry does not learn of it.
+
+    Raises:
+        ObjectMissingError: It is gone.
+    """
     try:
         name = parse_done_key(key)
     except InvalidNameError as error:
@@ -80,33 +92,40 @@ def notice(bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered
         _refuse_future(manifest)
     except ContractError as error:
         digest = hashlib.sha256(content).hexdigest()
-        reason = _shortened(str(error))
-        return Noticed(
-            key=key,
-            name=name,
-            digest=digest,
-            refusal=reason,
-            is_recorded=_refuse(registry, _facts(name, key, digest), reason),
-        )
+        return Noticed(key=key, name=name, digest=digest, refusal=_shortened(str(error)))
+    return Noticed(key=key, name=name, digest=manifest.digest, manifest=manifest)
+
+
+def record_done_file(registry: RegistryTable, read: Noticed, *, redelivered: bool) -> Noticed:
+    """Record in the registry a done file that was read: as a batch to load, or as refused.
+
+    Raises:
+        RegistryUnavailableError: The registry did not take it in time.
+    """
+    name, manifest = read.name, read.manifest
+    if name is None:
+        return read
+    if manifest is None:
+        reason = read.refusal or ""
+        recorded = _refuse(registry, _facts(name, read.key, read.digest), reason)
+        return dataclasses.replace(read, is_recorded=recorded)
     facts = manifest_facts(manifest)
     try:
         registry.carry_out(
             lambda: register_batch(facts, registry.batch(name.model, name.batch_id), redelivered=redelivered)
         )
     except RuleViolationError as violation:
-        return Noticed(key=key, name=name, digest=manifest.digest, refusal=_shortened(str(violation)))
+        return dataclasses.replace(read, manifest=None, refusal=_shortened(str(violation)))
     record = registry.batch(name.model, name.batch_id)
-    refusal = record.refusal_reason if record and record.load_state == LoadState.REFUSED else None
-    return Noticed(
-        key=key,
-        name=name,
-        digest=manifest.digest,
-        manifest=manifest,
-        refusal=refusal,
-        is_recorded=refusal is not None,
-        is_to_be_tried_again=record is not None
-        and record.load_state == LoadState.DONE
-        and record.load_attempts > 0,
+    if record is None:
+        return read
+    is_refused = record.load_state == LoadState.REFUSED
+    return dataclasses.replace(
+        read,
+        refusal=record.refusal_reason if is_refused else None,
+        is_recorded=is_refused,
+        awaits_load=record.load_state == LoadState.DONE,
+        load_attempts=record.load_attempts,
     )
 
 

@@ -28,13 +28,15 @@ _KEY_WINDOW_DAYS = 30
 def add_data_bucket(stack: cdk.Stack, deployment: Deployment) -> s3.CfnBucket:
     """Add key, bucket, and the bucket that tells who read it."""
     definition = data_bucket(deployment)
-    key = _key(stack, deployment)
+    key = _key(stack, deployment, definition)
     logs = add_logs_bucket(stack, "LogsBucket", deployment.logs_bucket, deployment, *_log_writers(deployment))
     bucket = s3.CfnBucket(
         stack,
         "DataBucket",
         bucket_name=definition.name,
-        bucket_encryption=encryption(key.attr_arn),
+        bucket_encryption=encryption(
+            definition.encryption, key.attr_arn, bucket_key_enabled=definition.bucket_key_enabled
+        ),
         public_access_block_configuration=no_public_access(),
         ownership_controls=owned_by_the_account(definition.object_ownership),
         versioning_configuration=s3.CfnBucket.VersioningConfigurationProperty(status="Enabled"),
@@ -54,7 +56,7 @@ def add_data_bucket(stack: cdk.Stack, deployment: Deployment) -> s3.CfnBucket:
     return bucket
 
 
-def _key(stack: cdk.Stack, deployment: Deployment) -> kms.CfnKey:
+def _key(stack: cdk.Stack, deployment: Deployment, definition: BucketDefinition) -> kms.CfnKey:
     policy: dict[str, Any] = {
         "Version": POLICY_VERSION,
         "Statement": [
@@ -77,7 +79,7 @@ def _key(stack: cdk.Stack, deployment: Deployment) -> kms.CfnKey:
         key_policy=policy,
     )
     key.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
-    kms.CfnAlias(stack, "DataKeyAlias", alias_name=deployment.data_key_alias, target_key_id=key.ref)
+    kms.CfnAlias(stack, "DataKeyAlias", alias_name=definition.key_alias, target_key_id=key.ref)
     return key
 
 

@@ -43,7 +43,7 @@ def add_logs_bucket(
         construct_id,
         bucket_name=name,
         # Load balancers and S3's own access logs write with no other key than S3's.
-        bucket_encryption=encryption(None),
+        bucket_encryption=encryption("AES256"),
         public_access_block_configuration=no_public_access(),
         ownership_controls=owned_by_the_account("BucketOwnerEnforced"),
         versioning_configuration=s3.CfnBucket.VersioningConfigurationProperty(status="Enabled"),
@@ -86,13 +86,14 @@ def add_bucket_policy(
     return policy
 
 
-def encryption(key_arn: str | None) -> s3.CfnBucket.BucketEncryptionProperty:
+def encryption(
+    algorithm: str, key_arn: str | None = None, *, bucket_key_enabled: bool | None = None
+) -> s3.CfnBucket.BucketEncryptionProperty:
     """Return the encryption by a key of our own, or by S3's."""
     rule = s3.CfnBucket.ServerSideEncryptionRuleProperty(
-        # One request to KMS for many objects, instead of one for each.
-        bucket_key_enabled=True if key_arn else None,
+        bucket_key_enabled=bucket_key_enabled,
         server_side_encryption_by_default=s3.CfnBucket.ServerSideEncryptionByDefaultProperty(
-            sse_algorithm="aws:kms" if key_arn else "AES256", kms_master_key_id=key_arn
+            sse_algorithm=algorithm, kms_master_key_id=key_arn
         ),
     )
     return s3.CfnBucket.BucketEncryptionProperty(server_side_encryption_configuration=[rule])

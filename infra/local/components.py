@@ -122,7 +122,7 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
     return Component(
         name="aws",
         title="AWS (ministack)",
-        command=(str(_STACK_BIN / "python"), "-m", "ministack"),
+        command=(str(_STACK_BIN / "python"), "-m", "infra.local.aws_server"),
         environment=environment,
         port=ports["aws"],
         probe=partial(answers_http, ports["aws"], "/_ministack/health"),

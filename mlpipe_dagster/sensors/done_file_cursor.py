@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from mlpipe_dagster.sensors.done_file_marks import Mark, Marks
 from mlpipe_dagster.sensors.done_file_sweep import Sweep
 
+# Changes with what a mark is made of. A cursor in another form begins anew: each file of the window is read
+# once more, and the run keys keep its run from being made twice.
+_FORM = 2
+
 
 @dataclass(frozen=True, slots=True)
 class AskedRun:
@@ -40,12 +44,12 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> Cursor:
-        """Return the cursor of its text; what is lost or unreadable was not seen."""
+        """Return the cursor of its text; what is lost, unreadable or in an old form was not seen."""
         try:
             document = json.loads(text or "{}")
         except ValueError:
             return cls()
-        if not isinstance(document, dict):
+        if not isinstance(document, dict) or document.get("form") != _FORM:
             return cls()
         try:
             asked = {
@@ -65,6 +69,7 @@ class Cursor:
         """Return the cursor as text."""
         asked = {key: [run.run_key, run.mark.text] for key, run in self.asked.items()}
         document = {
+            "form": _FORM,
             "marks": self.marks.to_document(),
             "asked": asked,
             "trouble": self.trouble,

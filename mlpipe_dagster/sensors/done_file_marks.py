@@ -1,4 +1,4 @@
-"""Which done files were dealt with: short marks of their content and delivery, never a moment."""
+"""Fingerprints of processed done files: which file, which content, which delivery."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ from prediction_contract.s3_layout import parse_done_key
 # Files of batches that were minted longer ago come by their event, or by `mlpipe load`.
 WINDOW_DAYS = 3
 
-_FILE, _CONTENT, _DELIVERY = 8, 8, 4
+_FILE, _CONTENT, _DELIVERY = 8, 6, 6
 # Of one file; whoever replaces it more often has the oldest forgotten.
 _MOST_CONTENTS = 8
 MARK_LENGTH = _FILE + _CONTENT + _DELIVERY
 
 
 class Standing(Enum):
-    """How a done file as it lies there now stands to those that were dealt with."""
+    """How a done file that was put since the last look stands to those that were dealt with."""
 
     NEW = "new"
     """Its content was not dealt with."""
-    DEALT_WITH = "dealt with"
-    """Nothing has happened to it since."""
     REDELIVERED = "redelivered"
     """The same content was put once more."""
     RETURNED = "returned"
@@ -40,9 +38,9 @@ class Mark:
     """A done file as it was found, in 20 characters.
 
     Attributes:
-        file: Tells its key from others.
-        content: Tells its content from others of the same key.
-        delivery: Tells when it was put from other deliveries of the same content.
+        file: A fingerprint of its key.
+        content: A fingerprint of its bytes.
+        delivery: A fingerprint of what a listing shows, by which an unchanged file need not be read again.
     """
 
     file: str
@@ -50,16 +48,22 @@ class Mark:
     delivery: str
 
     @classmethod
-    def of(cls, found: ListedObject, models: Collection[str]) -> Mark:
-        """Return the mark of a file; that of a model that is not declared is another once it is."""
+    def of(cls, found: ListedObject, models: Collection[str], digest: str = "") -> Mark:
+        """Return the mark of a file.
+
+        Args:
+            found: The file as listed.
+            models: The declared models; a file of an unknown one is new again once its model is declared.
+            digest: SHA-256 of its bytes; empty if they were not read.
+        """
         try:
             is_declared = parse_done_key(found.key).model in models
         except InvalidNameError:
             is_declared = False
         return cls(
             _short(found.key, _FILE),
-            _short(f"{found.key}\n{found.etag}\n{is_declared}", _CONTENT),
-            _short(found.modified_at, _DELIVERY),
+            _short(f"{digest}\n{is_declared}", _CONTENT),
+            _short(f"{found.etag}\n{found.modified_at}\n{is_declared}", _DELIVERY),
         )
 
     @classmethod
@@ -84,14 +88,17 @@ class Marks:
         """Return how many marks there are."""
         return sum(map(len, self._files.values()))
 
+    def is_dealt_with(self, mark: Mark) -> bool:
+        """Return whether a file is the last delivery that was dealt with; this needs no content."""
+        known = self._files.get(mark.file, [])
+        return bool(known) and known[-1].delivery == mark.delivery
+
     def standing(self, mark: Mark) -> Standing:
-        """Return how a file stands to what was dealt with."""
+        """Return how a file that was read stands to what was dealt with."""
         known = self._files.get(mark.file, [])
         if all(earlier.content != mark.content for earlier in known):
             return Standing.NEW
-        if known[-1].content != mark.content:
-            return Standing.RETURNED
-        return Standing.DEALT_WITH if known[-1] == mark else Standing.REDELIVERED
+        return Standing.REDELIVERED if known[-1].content == mark.content else Standing.RETURNED
 
     def add(self, key: str, mark: Mark, today: date) -> None:
         """Keep a mark, in place of that of an earlier delivery, as long as its day is in the window.

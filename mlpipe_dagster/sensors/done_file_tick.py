@@ -11,7 +11,7 @@ from typing import TypeVar
 import dagster as dg
 
 from mlpipe_dagster.data_bucket import DataBucket, ListedObject, ObjectMissingError
-from mlpipe_dagster.noticing import Noticed, notice
+from mlpipe_dagster.noticing import Noticed, read_done_file, record_done_file
 from mlpipe_dagster.sensors.done_file_cursor import AskedRun, Cursor
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing
 from mlpipe_dagster.sensors.done_file_notices import DoneFileNotices, Notice
@@ -68,7 +68,7 @@ class DoneFileTick:
         """Read the cursor, and note when the tick began."""
         self._began = self.clock()
         self._cursor = Cursor.parse(self.context.cursor)
-        self._candidates: dict[str, Mark] = {}
+        self._candidates: dict[str, ListedObject] = {}
 
     def result(self) -> dg.SensorResult:
         """Look, deal with what is new, and return what Dagster is to do and to keep."""
@@ -100,13 +100,16 @@ class DoneFileTick:
         """Mark the files whose runs Dagster has made, and return those that it has lost."""
         cursor, lost = self._cursor, []
         for key, asked in cursor.asked.items():
-            of_key = dg.RunsFilter(tags={_RUN_KEY_TAG: asked.run_key})
-            if self.context.instance.get_run_ids(of_key, limit=1):
+            if self._has_run(asked.run_key):
                 cursor.marks.add(key, asked.mark, self.now.date())
             else:
                 lost.append(key)
         cursor.asked = {}
         return lost
+
+    def _has_run(self, run_key: str) -> bool:
+        of_key = dg.RunsFilter(tags={_RUN_KEY_TAG: run_key})
+        return bool(self.context.instance.get_run_ids(of_key, limit=1))
 
     def _look(self, keys: Sequence[str]) -> set[str]:
         """Look at files, and return those that need nothing more: they were dealt with, or are gone."""
@@ -123,10 +126,9 @@ class DoneFileTick:
 
     def _consider(self, found: ListedObject) -> bool:
         """Keep a file for dealing with if it needs that, and return whether it does."""
-        mark = Mark.of(found, self.partitions)
-        if self._cursor.marks.standing(mark) is Standing.DEALT_WITH:
+        if self._cursor.marks.is_dealt_with(Mark.of(found, self.partitions)):
             return False
-        self._candidates[found.key] = mark
+        self._candidates[found.key] = found
         return True
 
     def _take_notices(self) -> None:
@@ -168,27 +170,30 @@ class DoneFileTick:
             if room <= 0 or self._is_late():
                 return True
             together, left = left[: min(room, AT_ONCE)], left[min(room, AT_ONCE) :]
-            for key, noticed in zip(together, at_once(self._noticed, together), strict=True):
-                if isinstance(noticed, ObjectMissingError):
+            for key, outcome in zip(together, at_once(self._noticed, together), strict=True):
+                if isinstance(outcome, ObjectMissingError):
                     # Deleted since it was listed: there is nothing left to load.
                     continue
-                if isinstance(noticed, Exception):
-                    self._note_trouble(key, noticed)
+                if isinstance(outcome, Exception):
+                    self._note_trouble(key, outcome)
                 else:
-                    self._deal_with(key, noticed)
+                    self._deal_with(key, *outcome)
         return False
 
-    def _noticed(self, key: str) -> Noticed:
-        standing = self._cursor.marks.standing(self._candidates[key])
-        redelivered = standing is Standing.REDELIVERED
-        noticed = notice(self.bucket, self.registry, key, redelivered=redelivered)
-        return judged(noticed, self.registry, self.partitions)
+    def _noticed(self, key: str) -> tuple[Mark, Standing, Noticed]:
+        """Read a file, tell by its bytes whether it is new, and record it in the registry."""
+        read = read_done_file(self.bucket, key)
+        mark = Mark.of(self._candidates[key], self.partitions, read.digest)
+        standing = self._cursor.marks.standing(mark)
+        noticed = record_done_file(self.registry, read, redelivered=standing is Standing.REDELIVERED)
+        return mark, standing, judged(noticed, self.registry, self.partitions)
 
-    def _deal_with(self, key: str, noticed: Noticed) -> None:
+    def _deal_with(self, key: str, mark: Mark, standing: Standing, noticed: Noticed) -> None:
         """Request the run of a file, or show its refusal."""
-        cursor, mark = self._cursor, self._candidates[key]
-        standing = cursor.marks.standing(mark)
-        if noticed.refusal is None and (request := requested_run(mark, standing, noticed)):
+        cursor = self._cursor
+        request = None if noticed.refusal else requested_run(mark, standing, noticed)
+        is_made = standing is not Standing.NEW and request is not None and self._has_run(str(request.run_key))
+        if request is not None and not is_made:
             self._requests.append(request)
             # Marked by the next tick, which sees whether Dagster has made the run.
             cursor.asked[key] = AskedRun(str(request.run_key), mark)

@@ -51,14 +51,18 @@ def load_request(manifest: Manifest, delivery: str = "") -> dg.RunRequest:
 
 
 def requested_run(mark: Mark, standing: Standing, noticed: Noticed) -> dg.RunRequest | None:
-    """Return the run that an accepted file asks for, or None if what it says is under way or done."""
+    """Return the run that an accepted file asks for, or None if what it says is under way or done.
+
+    A run key matches an earlier run that failed, too: trying again takes a run key of the delivery.
+    """
     if noticed.manifest is None:
         return None
     if standing is Standing.NEW:
         return load_request(noticed.manifest)
-    if standing is Standing.RETURNED or noticed.is_to_be_tried_again:
-        return load_request(noticed.manifest, mark.delivery)
-    return None
+    if not noticed.awaits_load:
+        return None
+    is_tried = standing is Standing.RETURNED or noticed.load_attempts > 0
+    return load_request(noticed.manifest, mark.delivery if is_tried else "")
 
 
 def judged(noticed: Noticed, registry: RegistryTable, partitions: Partitions) -> Noticed:

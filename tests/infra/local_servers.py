@@ -103,7 +103,7 @@ def aws_emulator(home: Path) -> Iterator[str]:
         "SFTP_ENABLED": "0",
     }
     with running(
-        [STACK_BIN / "ministack"],
+        [STACK_BIN / "python", "-m", "infra.local.aws_server"],
         home=home,
         environment=environment,
         ready=lambda: answers_http(f"{url}/_ministack/health"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 import snowflake.connector
+from botocore.exceptions import ClientError
 
 from infra import resource_definitions
 from infra.local import access_token
@@ -59,6 +60,23 @@ def test_a_done_file_arrives_exactly_once_and_nothing_else_does(
     s3.put_object(Bucket=bucket, Key=marker, Body=b"{}")
 
     assert notices(sqs, url, marker) == [marker]
+
+
+def test_equal_bytes_get_a_new_etag_at_each_put(clients: Clients, variables: dict[str, str]) -> None:
+    """The bucket is under a key of KMS as on AWS, and conditional writes hold by the ETags that S3 gives."""
+    s3, key = clients.client("s3"), f"raw/{uuid.uuid4().hex}"
+    target = {"Bucket": variables["MLPIPE_DATA_BUCKET"], "Key": key}
+    (rule,) = s3.get_bucket_encryption(Bucket=target["Bucket"])["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"] == {
+        "SSEAlgorithm": "aws:kms",
+        "KMSMasterKeyID": DEPLOYMENT.data_key_alias,
+    }
+    first = s3.put_object(**target, Body=b"same")["ETag"]
+    second = s3.put_object(**target, Body=b"same", IfMatch=first)["ETag"]
+    assert first != second
+    assert s3.head_object(**target)["ETag"] == second
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        s3.put_object(**target, Body=b"same", IfMatch=first)
 
 
 def test_provisioning_again_does_not_double_the_notices(

@@ -68,8 +68,9 @@ def test_the_cursor_grows_with_the_window_and_not_with_history() -> None:
         cursor.marks.forget_before(today - timedelta(days=WINDOW_DAYS))
         for number in range(40):
             key = done_key("things", f"{today:%Y%m%d}T010203Z-{number:08x}")
-            for etag, put_at in (("a", "1"), ("b", "2"), ("b", "3")):
-                cursor.marks.add(key, Mark.of(ListedObject(key, etag, put_at), {"things"}), today)
+            for etag, digest in (("a", "first"), ("b", "second"), ("c", "second")):
+                found = ListedObject(key, etag, "1")
+                cursor.marks.add(key, Mark.of(found, {"things"}, digest), today)
         cursor = Cursor.parse(cursor.text())
     files = 40 * (WINDOW_DAYS + 1)
     assert len(cursor.marks) == 2 * files
@@ -79,25 +80,50 @@ def test_the_cursor_grows_with_the_window_and_not_with_history() -> None:
 def test_a_file_of_long_ago_is_remembered_from_its_arrival() -> None:
     """Its own day has left the window, and its message may come again for a while."""
     marks, key = Marks(), done_key("things", "20200101T010203Z-00000001")
-    mark = Mark.of(ListedObject(key, "a", "1"), {"things"})
+    mark = Mark.of(ListedObject(key, "a", "1"), {"things"}, "digest")
     marks.add(key, mark, TODAY)
     marks.forget_before(TODAY)
-    assert marks.standing(mark) is Standing.DEALT_WITH
+    assert marks.is_dealt_with(mark)
     marks.forget_before(TODAY + timedelta(days=1))
+    assert not marks.is_dealt_with(mark)
     assert marks.standing(mark) is Standing.NEW
+
+
+@pytest.mark.parametrize(
+    ("etag", "put_at", "digest", "standing"),
+    [
+        ("c", "2", "second", Standing.REDELIVERED),
+        ("b", "3", "second", Standing.REDELIVERED),
+        ("c", "3", "first", Standing.RETURNED),
+        ("a", "3", "first", Standing.RETURNED),
+        ("c", "3", "third", Standing.NEW),
+    ],
+    ids=["new ETag, same bytes", "later, same bytes", "earlier bytes", "earlier bytes and ETag", "new bytes"],
+)
+def test_a_files_bytes_and_not_its_etag_tell_what_it_is(
+    etag: str, put_at: str, digest: str, standing: Standing
+) -> None:
+    """Under SSE-KMS, equal bytes get a new ETag at each put; without it, they keep theirs."""
+    marks, key = Marks(), done_key("things", "20261123T010203Z-00000001")
+    for known in (("a", "1", "first"), ("b", "2", "second")):
+        marks.add(key, Mark.of(ListedObject(key, *known[:2]), {"things"}, known[2]), TODAY)
+    assert marks.is_dealt_with(Mark.of(ListedObject(key, "b", "2"), {"things"}))
+    mark = Mark.of(ListedObject(key, etag, put_at), {"things"}, digest)
+    assert not marks.is_dealt_with(mark)
+    assert marks.standing(mark) is standing
 
 
 def test_a_cursor_survives_its_text() -> None:
     """Marks, runs that were asked for, trouble and sweep are read as they were written."""
     key = done_key("things", "20261123T010203Z-00000001")
-    mark = Mark.of(ListedObject(key, "a", "1"), {"things"})
+    mark = Mark.of(ListedObject(key, "a", "1"), {"things"}, "digest")
     cursor = Cursor(asked={key: AskedRun("run key", mark)}, trouble="AccessDenied")
     cursor.marks.add(key, mark, TODAY)
     cursor.sweep = Sweep().begun_if_due(NOW)
     read = Cursor.parse(cursor.text())
     assert read.text() == cursor.text()
     assert (read.asked, read.trouble, read.sweep) == (cursor.asked, cursor.trouble, cursor.sweep)
-    assert read.marks.standing(mark) is Standing.DEALT_WITH
+    assert read.marks.is_dealt_with(mark)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +134,13 @@ def test_a_cursor_survives_its_text() -> None:
         "[]",
         "{",
         "null",
-        '{"asked": 1}',
-        '{"asked": {"k": 1}}',
-        '{"marks": {"d": 1}}',
-        '{"sweep": "x"}',
+        '{"form": 2, "asked": 1}',
+        '{"form": 2, "asked": {"k": 1}}',
+        '{"form": 2, "marks": {"d": 1}}',
+        '{"form": 2, "sweep": "x"}',
+        # Of releases whose marks hold ETags.
+        '{"marks":{"2026-11-23":"eCz1SrE3bfVnD1dHmU9i"},"asked":{},"trouble":"","sweep":[1,1,[],""]}',
+        '{"marks":{},"asked":{"k":["run key","eCz1SrE3bfVnD1dHmU9i"]},"trouble":"","sweep":[1,1,[],""]}',
     ],
 )
 def test_a_cursor_that_is_none_begins_anew(text: str | None) -> None:

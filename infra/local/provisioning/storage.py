@@ -33,7 +33,16 @@ def ensure_bucket(s3: Any, bucket: BucketDefinition, region: str) -> None:
     s3.put_bucket_encryption(
         Bucket=bucket.name,
         ServerSideEncryptionConfiguration={
-            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": bucket.encryption}}]
+            "Rules": [
+                {
+                    # The alias names no key here: the emulator encrypts nothing.
+                    "ApplyServerSideEncryptionByDefault": {
+                        "SSEAlgorithm": bucket.encryption,
+                        "KMSMasterKeyID": bucket.key_alias,
+                    },
+                    "BucketKeyEnabled": bucket.bucket_key_enabled,
+                }
+            ]
         },
     )
     s3.put_public_access_block(

@@ -33,6 +33,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
         "GATEWAY_PORT": str(port),
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_REGION": "us-east-1",
@@ -41,7 +42,11 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     }
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [ROOT / ".venv-stack/bin/ministack"], cwd=home, env=environment, stdout=log, stderr=log
+            [ROOT / ".venv-stack/bin/python", "-m", "infra.local.aws_server"],
+            cwd=home,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
     url = f"http://127.0.0.1:{port}"
     try:
