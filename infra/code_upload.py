@@ -1,8 +1,9 @@
 """Put the jobs' code where Glue and SageMaker read it: `python -m infra.code_upload prod`.
 
 What is there already is left alone, and the keys are printed. A deployment does so by hand once its bucket is
-there: SageMaker reads files, which no stack uploads. Schemas of models that SageMaker itself scores come with
-it; those of models that Dagster scores Dagster itself writes.
+there: SageMaker reads files, which no stack uploads, and templates are made without downloading the wheels
+that Glue installs. Schemas of models that SageMaker itself scores come with it; those of models that Dagster
+scores Dagster itself writes.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.glue_wheels import build_glue_wheels, wheels_digest
 from infra.model_declarations import DEFS, model_declarations
 from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
 from infra.scoring_pipeline import published_schema
@@ -23,7 +26,7 @@ from infra.settings import STAGES
 from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from infra.model_declarations import DeclaredModel
     from prediction_contract.resource_names import Deployment
@@ -81,6 +84,24 @@ def upload_code(s3: Any, deployment: Deployment, out_dir: Path) -> UploadedCode:
     return uploaded
 
 
+def upload_wheels(s3: Any, deployment: Deployment, build: Callable[[], bytes]) -> str:
+    """Upload the zip of wheels that Glue installs unless it is there; return its key.
+
+    Args:
+        s3: A boto3 client of the home region.
+        deployment: Whose bucket.
+        build: Gives the archive.
+
+    Raises:
+        PackagingError: It cannot be built.
+        botocore.exceptions.ClientError: S3 refuses.
+    """
+    key = deployment.glue_wheels_key(wheels_digest())
+    if not _exists(s3, deployment.data_bucket, key):
+        s3.put_object(Bucket=deployment.data_bucket, Key=key, Body=build())
+    return key
+
+
 def upload_schemas(s3: Any, deployment: Deployment, models: Iterable[DeclaredModel]) -> tuple[str, ...]:
     """Upload the schemas of the models that SageMaker itself scores, named by their content; return the keys.
 
@@ -94,6 +115,10 @@ def upload_schemas(s3: Any, deployment: Deployment, models: Iterable[DeclaredMod
             s3.put_object(Bucket=deployment.data_bucket, Key=key, Body=content)
             keys.append(key)
     return tuple(keys)
+
+
+def _built_wheels(out_dir: Path) -> bytes:
+    return build_glue_wheels(out_dir).path.read_bytes()
 
 
 def _exists(s3: Any, bucket: str, key: str) -> bool:
@@ -118,11 +143,12 @@ def main(arguments: list[str] | None = None) -> int:
         models = model_declarations(options.defs)
         s3 = boto3.client("s3", region_name=deployment.home)
         uploaded = upload_code(s3, deployment, options.out)
+        wheels = upload_wheels(s3, deployment, partial(_built_wheels, options.out))
         schemas = upload_schemas(s3, deployment, models)
     except (PackagingError, ContractError, ClientError, BotoCoreError) as error:
         sys.stderr.write(f"The code of {options.stage} is not in {deployment.data_bucket}: {error}\n")
         return 1
-    for key in (*dataclasses.astuple(uploaded), *schemas):
+    for key in (*dataclasses.astuple(uploaded), wheels, *schemas):
         sys.stdout.write(f"s3://{deployment.data_bucket}/{key}\n")
     return 0
 

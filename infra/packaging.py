@@ -37,7 +37,7 @@ _CONTRACT = "prediction_contract"
 # Where archives are kept; git ignores it.
 PACKAGES = PROJECT_ROOT / "build" / "packages"
 _LOCK = PROJECT_ROOT / "requirements" / "api.lock"
-_INSTALL_SECONDS = 300
+_INSTALL_SECONDS = 600
 _KEPT_ARCHIVES = 4
 # The earliest moment that a zip can name.
 _ZIP_MOMENT = (1980, 1, 1, 0, 0, 0)
@@ -102,8 +102,8 @@ def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
     if not path.exists():
         packages = _installed(out_dir, machine, lock)
         files = {**packages, **sources}
-        _write(path, _zip({**files, **_byte_code(files)}))
-    archive = _archive(path)
+        write_archive(path, zipped({**files, **_byte_code(files)}))
+    archive = archive_at(path)
     if archive.size > LARGEST_API_ARCHIVE:
         raise PackagingError(
             f"{path} has {archive.size} bytes of {LARGEST_API_ARCHIVE}. Take a package out of the group "
@@ -122,8 +122,8 @@ def build_glue_archive(out_dir: Path) -> CodeTree:
     digest = code_digest(sources)
     path = out_dir / f"glue_scripts-{digest[:16]}.zip"
     if not path.exists():
-        _write(path, _zip(sources))
-    return CodeTree(sources, _archive(path), digest)
+        write_archive(path, zipped(sources))
+    return CodeTree(sources, archive_at(path), digest)
 
 
 def build_sagemaker_code(out_dir: Path) -> CodeTree:
@@ -136,8 +136,8 @@ def build_sagemaker_code(out_dir: Path) -> CodeTree:
     digest = code_digest(sources)
     path = out_dir / f"sagemaker_scripts-{digest[:16]}.tar.gz"
     if not path.exists():
-        _write(path, _tar_gz(sources))
-    return CodeTree(sources, _archive(path), digest)
+        write_archive(path, _tar_gz(sources))
+    return CodeTree(sources, archive_at(path), digest)
 
 
 def package_files(package: str, root: Path = PROJECT_ROOT) -> dict[str, bytes]:
@@ -193,21 +193,29 @@ def _install(target: Path, machine: str) -> None:
     command += ["--python", sys.executable, "--python-version", PYTHON_VERSION]
     if machine in get_args(Platform):
         command += ["--python-platform", f"{machine}-manylinux2014"]
+    run_installer([*command, "--requirements", str(_LOCK)], _LOCK, machine)
+
+
+def run_installer(command: list[str], lock: Path, machine: str) -> None:
+    """Run an installer of packages.
+
+    Args:
+        command: Its arguments.
+        lock: The lock file that it reads, for the message.
+        machine: Whom the packages are for, for the message.
+
+    Raises:
+        PackagingError: It fails, or takes too long.
+    """
     try:
-        done = subprocess.run(
-            [*command, "--requirements", str(_LOCK)],
-            capture_output=True,
-            text=True,
-            timeout=_INSTALL_SECONDS,
-            check=False,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise PackagingError(
-            f"The packages of {_LOCK} were not there within {_INSTALL_SECONDS} s. Run it again."
+            f"The packages of {lock} were not there within {_INSTALL_SECONDS} s. Run it again."
         ) from error
     if done.returncode != 0:
         raise PackagingError(
-            f"The packages of {_LOCK} cannot be installed for {machine}: {done.stderr.strip()[-1000:]}. "
+            f"The packages of {lock} cannot be installed for {machine}: {done.stderr.strip()[-1000:]}. "
             "See whether the package registry answers, then run it again."
         )
 
@@ -248,14 +256,15 @@ def _byte_code(files: Mapping[str, bytes]) -> dict[str, bytes]:
         return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.pyc")}
 
 
-def _zip(files: Mapping[str, bytes]) -> bytes:
+def zipped(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Return a zip of files, the same bytes from the same files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, _ZIP_MOMENT)
             entry.create_system = 3
             entry.external_attr = (_LIBRARY_MODE if name.endswith(".so") else _FILE_MODE) << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.compress_type = compression
             archive.writestr(entry, files[name], compresslevel=6)
     return buffer.getvalue()
 
@@ -274,7 +283,7 @@ def _tar_gz(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_archive(path: Path, content: bytes) -> None:
     """Put a file there whole or not at all: somebody else may be looking for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".build-", delete=False) as scratch:
@@ -294,7 +303,8 @@ def _forget_older(path: Path) -> None:
         other.unlink(missing_ok=True)
 
 
-def _archive(path: Path) -> Archive:
+def archive_at(path: Path) -> Archive:
+    """Return a built archive."""
     content = path.read_bytes()
     return Archive(path, hashlib.sha256(content).hexdigest(), len(content))
 

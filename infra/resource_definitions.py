@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
+from infra.glue_wheels import wheels_digest
 from prediction_contract.resource_names import READ_SCOPE
 from prediction_contract.s3_layout import PIPES_PREFIX
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 # One expression for every model and day: `done/<UTC date>/<model>/<batch_id>.json`.
 DONE_FILE_WILDCARD = "done/*/*/*.json"
-
-# Wheels that Glue 5.1's Python 3.11 does not carry; the same releases as in requirements/runtime.lock.
-GLUE_PYTHON_MODULES = ("deltalake==1.6.6", "snowflake-connector-python==4.8.1")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -236,7 +234,10 @@ def load_job(
     bucket = deployment.data_bucket
     arguments = {
         "--job-language": "python",
-        "--additional-python-modules": ",".join(GLUE_PYTHON_MODULES),
+        # Every module and what it needs, each checked by its hash. Without an index, a start needs no other
+        # service, and all runs get the same bytes.
+        "--additional-python-modules": f"s3://{bucket}/{deployment.glue_wheels_key(wheels_digest())}",
+        "--python-modules-installer-option": "--no-index",
         "--enable-continuous-cloudwatch-log": "true",
         "--enable-metrics": "true",
     }

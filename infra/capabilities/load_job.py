@@ -1,4 +1,4 @@
-"""The Glue job that loads batches: its code is uploaded with the stack, its role reads that code."""
+"""The Glue job that loads batches: its code is uploaded with the stack, its wheels by `infra.code_upload`."""
 
 from __future__ import annotations
 

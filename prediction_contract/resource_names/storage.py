@@ -73,6 +73,14 @@ class StorageNames(Place):
         """Return the key of the `tar.gz` that a training job unpacks; not below the tree of the same code."""
         return f"{self.code_prefix}sagemaker_scripts/{require(_DIGEST, digest, 'digest')}.tar.gz"
 
+    def glue_wheels_key(self, digest: str) -> str:
+        """Return the key of the zip of wheels that Glue installs; Glue knows it by the end of its name.
+
+        Args:
+            digest: SHA-256 of what it is made from.
+        """
+        return f"{self.code_prefix}glue_wheels/{require(_DIGEST, digest, 'digest')}.gluewheels.zip"
+
     @property
     def load_script_key(self) -> str:
         """The key of the script that the Glue job starts; its package lies in the code archive."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra import packaging
+from infra import glue_wheels, packaging
 from infra.code_upload import main, upload_code
+from infra.glue_wheels import wheels_digest
+from infra.local.provisioning.stack import stand_in_wheels
 from infra.settings import STAGES
 from prediction_contract.resource_names import Deployment
 from tests.infra.sagemaker_models import texts, write_models
@@ -22,6 +26,12 @@ if TYPE_CHECKING:
 SCHEMAS = len(texts())
 
 pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("checkout")]
+
+
+def downloaded(_: Path) -> dict[str, bytes]:
+    """Return the stand-ins' wheels: the real ones are 80 MB."""
+    with zipfile.ZipFile(io.BytesIO(stand_in_wheels())) as archive:
+        return {name.removeprefix("wheels/"): b"" for name in archive.namelist() if name.endswith(".whl")}
 
 
 @pytest.fixture
@@ -63,7 +73,8 @@ def test_a_deployment_uploads_a_stages_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command says where code and schemas lie; without the stage's bucket it fails by its name."""
+    """The command says where code, wheels and schemas lie; without the stage's bucket it fails."""
+    monkeypatch.setattr(glue_wheels, "_downloaded", downloaded)
     for name, value in local_stack.environment.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
@@ -77,7 +88,8 @@ def test_a_deployment_uploads_a_stages_code(
         listed = s3.list_objects_v2(Bucket=bucket)["Contents"]
         stored = {f"s3://{bucket}/{entry['Key']}" for entry in listed}
         said = capsys.readouterr().out.split()
-        assert len(said) == 4 + SCHEMAS
+        assert len(said) == 5 + SCHEMAS
+        assert f"s3://{bucket}/{STAGES['dev'].deployment().glue_wheels_key(wheels_digest())}" in stored
         assert all(any(address.startswith(place) for address in stored) for place in said)
     finally:
         for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", []):

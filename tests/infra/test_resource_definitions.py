@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra import resource_definitions, role_definitions
+from infra.glue_wheels import wheels_digest
+from infra.local.job_executor.glue_modules import check_installer
 from infra.local.provisioning import ProvisioningError, provision
 from infra.model_declarations import declared_models
 from infra.wildcards import UnexplainedWildcardError, wildcard_reasons
@@ -174,6 +176,16 @@ def test_the_load_job_never_retries_by_itself() -> None:
     bucket = f"s3://{DEPLOYMENT.data_bucket}"
     assert update["DefaultArguments"]["--extra-py-files"] == f"{bucket}/code/glue_scripts/a.zip"
     assert update["Command"]["ScriptLocation"] == f"{bucket}/code/glue_scripts/load_predictions.py"
+
+
+def test_the_load_job_installs_nothing_from_an_index() -> None:
+    """One zip of wheels, named by the lock file, is all that the installer sees; the job's role reads it."""
+    arguments = resource_definitions.load_job(DEPLOYMENT).default_arguments
+
+    key = DEPLOYMENT.glue_wheels_key(wheels_digest())
+    assert check_installer(arguments) == f"s3://{DEPLOYMENT.data_bucket}/{key}"
+    role = role_definitions.glue_load_role(DEPLOYMENT)
+    assert allows(role, "s3:GetObject", f"{DEPLOYMENT.data_bucket_arn}/{key}")
 
 
 def test_sagemaker_jobs_run_under_the_execution_role() -> None:

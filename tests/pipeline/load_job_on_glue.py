@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from infra import resource_definitions
+from infra.code_upload import upload_wheels
+from infra.local.provisioning.stack import stand_in_wheels
 from mlpipe_dagster.batch_loading import BatchLoad
 from mlpipe_dagster.job_clients.glue import GlueInvocation, PipesGlueJobClient
 from mlpipe_dagster.resources.platform import Platform
@@ -29,6 +31,7 @@ class Job:
         """Let the job run a script from now on, under a changed definition if one is given."""
         definition = resource_definitions.load_job(self.platform.settings.deployment)
         script_location = upload(self.platform, script)
+        upload_wheels(self.platform.client("s3"), self.platform.settings.deployment, stand_in_wheels)
         update = replace(definition, script_location=script_location, **changes).job_update()
         try:
             self.glue.create_job(Name=self.name, **update)

@@ -128,6 +128,10 @@ def declared(sources: list[str]) -> list[Requirement]:
             texts += project["optional-dependencies"][next(words)]
         elif word == "--group":
             texts += PYPROJECT["dependency-groups"][next(words)]
+        elif word in {"--python-platform", "--constraints"}:
+            next(words)
+        elif word == "--no-universal":
+            pass
         else:
             raise AssertionError(
                 f"an option of the Makefile's lock rule that this test does not know: {word}"

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from infra.local.job_executor.errors import JobSetupError
+from infra.local.job_executor.glue_modules import check_installer, check_zip_of_wheels
 from infra.local.job_executor.jobs import HostCommand, LogFile, Outcome, Phase
 from infra.local.job_executor.s3_transfer import S3Location, inside
 
@@ -61,8 +62,8 @@ class GlueJobKind:
     """Job runs of Glue, one process each.
 
     `--extra-py-files` and `--extra-files` act as on Glue. All arguments, defaults and special ones included,
-    are in argv as on Glue; `--additional-python-modules` and Spark settings are passed on but not acted on:
-    the product's own environment has the modules.
+    are in argv as on Glue. The wheels of `--additional-python-modules` are checked, and not installed: the
+    product's own environment has the modules. Spark settings are passed on but not acted on.
     """
 
     record_kind = "glue_run"
@@ -74,7 +75,11 @@ class GlueJobKind:
         return min(stop_grace_seconds, 10.0)
 
     def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
-        """Download script, modules and files."""
+        """Download script, modules and files.
+
+        Raises:
+            JobSetupError: A file is missing, or a module would come from a package index.
+        """
         host = hosts[0]
         arguments = merged_arguments(record)
         script_default: str = record["script"]
@@ -83,6 +88,9 @@ class GlueJobKind:
         s3.download_object(script_uri, script)
         modules = self._download_listed(arguments.get("--extra-py-files", ""), host.home / "modules", s3)
         self._download_listed(arguments.get("--extra-files", ""), host.work, s3)
+        if installed := check_installer(arguments):
+            for archive in self._download_listed(installed, host.home / "wheels", s3):
+                check_zip_of_wheels(archive)
         job_id = hashlib.sha256(record["job_name"].encode()).hexdigest()
         argv = [sys.executable, str(script), "--JOB_NAME", record["job_name"]]
         argv += ["--JOB_RUN_ID", record["id"], "--JOB_ID", f"j_{job_id}"]

@@ -7,7 +7,8 @@ import logging
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra import api_definitions, resource_definitions, role_definitions
-from infra.code_upload import UploadedCode, upload_code
+from infra.code_upload import UploadedCode, upload_code, upload_wheels
+from infra.glue_wheels import locked_releases, zip_of_wheels
 from infra.local.provisioning.access import ensure_glue_job, ensure_role
 from infra.local.provisioning.api import ensure_function, ensure_load_balancer
 from infra.local.provisioning.clients import Clients, is_loopback, require_loopback
@@ -125,7 +126,9 @@ def _notices(clients: Clients, deployment: Deployment) -> str:
 
 
 def _jobs(clients: Clients, deployment: Deployment) -> UploadedCode:
-    code = upload_code(clients.client("s3"), deployment, PACKAGES)
+    s3 = clients.client("s3")
+    code = upload_code(s3, deployment, PACKAGES)
+    upload_wheels(s3, deployment, stand_in_wheels)
     iam = clients.client("iam")
     for role in role_definitions.all_roles(deployment):
         ensure_role(iam, role, deployment.account_id)
@@ -133,6 +136,14 @@ def _jobs(clients: Clients, deployment: Deployment) -> UploadedCode:
     ensure_glue_job(clients.client("glue"), definition)
     _LOG.info("%d roles and Glue job %s are there", len(deployment.roles), deployment.load_job)
     return code
+
+
+def stand_in_wheels() -> bytes:
+    """Return a zip of empty wheels: the job executor checks their names and hashes, and installs none."""
+    releases = locked_releases().items()
+    return zip_of_wheels(
+        {f"{name.replace('-', '_')}-{version}-py3-none-any.whl": b"" for name, version in releases}
+    )
 
 
 def _identity(clients: Clients, deployment: Deployment, connection: WarehouseConnection) -> TokenClient:

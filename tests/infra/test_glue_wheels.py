@@ -1,0 +1,106 @@
+"""The zip of wheels: what the lock says and what the job imports, in the form that Glue documents."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import sys
+import zipfile
+from importlib.metadata import packages_distributions
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from infra import glue_wheels
+from infra.glue_wheels import build_glue_wheels, locked_releases, wheels_digest, zip_of_wheels
+from infra.local.provisioning.stack import stand_in_wheels
+from infra.packaging import PACKAGES, PROJECT_ROOT, PackagingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Spark is Glue's own.
+GLUES_OWN = {"pyspark", "py4j"}
+OURS = {"glue_scripts", "prediction_contract"}
+
+
+def imported_packages() -> set[str]:
+    """Return the distributions that the job's code imports from others."""
+    modules: set[str] = set()
+    for path in (file for package in OURS for file in (PROJECT_ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules.add(node.module)
+    tops = {name.partition(".")[0] for name in modules} - OURS - GLUES_OWN - sys.stdlib_module_names
+    known = packages_distributions()
+    # Several distributions share the folder `snowflake`.
+    names = ("snowflake-connector-python" if top == "snowflake" else known[top][0] for top in tops)
+    return {str(canonicalize_name(name)) for name in names}
+
+
+def test_the_lock_holds_what_the_job_imports() -> None:
+    """A package that comes by chance here is missing on Glue, and every load fails."""
+    imported = imported_packages()
+    assert {"boto3", "dagster-pipes", "deltalake", "snowflake-connector-python"} <= imported
+    assert imported - locked_releases().keys() == set()
+
+
+def test_the_job_has_the_releases_that_the_tests_have() -> None:
+    """What is shipped was tried out here."""
+    tested = (PROJECT_ROOT / "requirements" / "dev.lock").read_text(encoding="utf-8").splitlines()
+    for name, version in locked_releases().items():
+        assert any(line.startswith((f"{name}=={version} ", f"{name}[")) for line in tested), (name, version)
+
+
+def test_the_archive_has_the_form_that_glue_installs() -> None:
+    """A folder of wheels, and requirements that pin each by its hash; the same wheels give the same bytes."""
+    content = stand_in_wheels()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    requirements = files.pop("wheels/requirements.txt").decode().splitlines()
+    assert len(requirements) == len(files) == len(locked_releases())
+    empty = hashlib.sha256(b"").hexdigest()
+    assert f"deltalake=={locked_releases()['deltalake']} --hash=sha256:{empty}" in requirements
+    assert all(name.startswith("wheels/") and name.endswith(".whl") for name in files)
+    assert stand_in_wheels() == content
+
+
+@pytest.mark.parametrize("change", ["missing", "doubled", "foreign"])
+def test_other_wheels_than_the_locked_ones_are_refused(change: str) -> None:
+    """No archive is built of them, and the message names them."""
+    with zipfile.ZipFile(io.BytesIO(stand_in_wheels())) as archive:
+        names = [name.removeprefix("wheels/") for name in archive.namelist() if name.endswith(".whl")]
+    wheels = dict.fromkeys(names, b"")
+    if change == "missing":
+        del wheels[next(name for name in wheels if name.startswith("deltalake"))]
+    elif change == "doubled":
+        wheels[f"deltalake-{locked_releases()['deltalake']}-cp310-abi3-any.whl"] = b""
+    else:
+        wheels["deltalake-0.0.1-py3-none-any.whl"] = b""
+    with pytest.raises(PackagingError, match=r"glue\.lock"):
+        zip_of_wheels(wheels)
+
+
+def test_another_lock_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that runs keeps its wheels, and the next one gets the new ones."""
+    before = wheels_digest()
+    changed = tmp_path / "glue.lock"
+    changed.write_bytes(glue_wheels.LOCK.read_bytes() + b"\n")
+    monkeypatch.setattr(glue_wheels, "LOCK", changed)
+    assert wheels_digest() != before
+
+
+@pytest.mark.slow
+def test_the_locked_wheels_are_made_for_glue() -> None:
+    """All of them can be downloaded, have the locked hashes, and are made for its Python and processor."""
+    locked = glue_wheels.LOCK.read_text(encoding="utf-8")
+    with zipfile.ZipFile(build_glue_wheels(PACKAGES).path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".whl"):
+                assert hashlib.sha256(archive.read(name)).hexdigest() in locked
+                tags = parse_wheel_filename(name.removeprefix("wheels/"))[3]
+                assert any(tag.platform == "any" or tag.platform.endswith("x86_64") for tag in tags)
