@@ -30,6 +30,7 @@ from prediction_contract.cleaning import kept_cleaning
 from prediction_contract.registry.load_rules import claim_load
 from prediction_contract.registry.records import LoadState
 from prediction_contract.serving import Serving
+from prediction_contract.warehouse_stage import allowed_location
 from prediction_contract.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.loading.batch_builder import BATCH, PARTITION, BatchBuilder
@@ -62,12 +63,17 @@ def cleaned_model(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """A model with cleaning whose batch is loaded by the real script in this process."""
     monkeypatch.setattr(settings, "_has_spark", lambda _environment: False)
     schema = f"CLEANED_{uuid.uuid4().hex[:8].upper()}"
+    deployment = platform.settings.deployment
+    location = allowed_location(deployment.data_bucket)
     with Warehouse(platform=platform).session() as session:
         session.rows(f"CREATE SCHEMA {schema}")
-    # The stage over the bucket has one name in each schema.
+        session.rows(
+            f"CREATE STORAGE INTEGRATION {deployment.snowflake_integration} "
+            f"STORAGE_ALLOWED_LOCATIONS = ('{location}')"
+        )
+    # The stage on the bucket's predictions has one name in each schema.
     monkeypatch.setenv("SNOWFLAKE_SCHEMA", schema)
     platform = Platform()
-    deployment = platform.settings.deployment
     secrets = platform.client("secretsmanager")
     stage_of_the_stack = replace(deployment, stage="local")
     of_the_stack = secrets.get_secret_value(SecretId=stage_of_the_stack.snowflake_secret)["SecretString"]

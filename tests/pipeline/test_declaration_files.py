@@ -62,6 +62,11 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
         ("2013-01-02T06", "2012-01-02T06", ":9 attributes.training.last_partition: "),
         ("decimal(7,2)", "number", ":13 attributes.columns.1.type: "),
         ("name: score", "name: entity_id", ":10 attributes.columns: Column entity_id is declared twice"),
+        (
+            "name: score",
+            "name: localtime",
+            ":10 attributes.columns: Snowflake reserves the column name local",
+        ),
         ("  history_days: 2", "  history_day: 2", ":6 attributes.history_day: Extra inputs"),
         ("  history_days: 2", "  name: others", ":6 attributes.name: a model is called like its folder"),
         ("  history_days: 2", "  owners: [somebody]", ":6 attributes.owners.0: "),
@@ -86,6 +91,11 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
             "  history_days: 2",
             "  cleaning: [{column: score, rename: entity_id}]",
             ":6 attributes.cleaning: as the stores hold them: Column entity_id is declared twice",
+        ),
+        (
+            "  history_days: 2",
+            "  cleaning: [{column: score, rename: current_date}]",
+            ":6 attributes.cleaning: as the stores hold them: Snowflake reserves the column name",
         ),
         ("  history_days: 2", "  cleaning: [{column: score, scale: 2}]", ":6 attributes.cleaning.0.scale: "),
         (
