@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from prediction_contract.registry.transaction import Transaction
 
 _CLAIM_CONDITIONS = frozenset({"claim_is_ours", "claim_is_unconfirmed"})
-_LONGEST_REASON = 2000
 
 
 class Claim:
@@ -122,7 +121,7 @@ class Claim:
                 self._batch(),
                 token=self._arguments.claim_token,
                 manifest_digest=self._arguments.manifest_digest,
-                reason=reason[:_LONGEST_REASON],
+                reason=reason,
                 now=self._now(),
                 retention=self._retention(),
             )

@@ -13,6 +13,8 @@ from prediction_contract.errors import InvalidNameError
 MODEL_PATTERN = "[a-z][a-z0-9_]{0,40}"
 PARTITION_PATTERN = "[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2})?"
 BATCH_ID_PATTERN = "[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"
+# Every answer of the API shows it.
+LONGEST_MODEL_VERSION = 256
 
 _MODEL = re.compile(MODEL_PATTERN)
 _PARTITION = re.compile(PARTITION_PATTERN)

@@ -6,8 +6,8 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
-from prediction_contract.batch import BatchId, ModelName, Partition
-from prediction_contract.canonical_json import parse_batch_checksum
+from prediction_contract.batch import LONGEST_MODEL_VERSION, BatchId, ModelName, Partition
+from prediction_contract.canonical_json import canonical_json, parse_batch_checksum
 from prediction_contract.errors import (
     ContractError,
     InvalidManifestError,
@@ -26,7 +26,7 @@ from prediction_contract.manifest_records import (
 )
 from prediction_contract.moments import parse_moment
 from prediction_contract.s3_layout import validated_bucket, validated_key
-from prediction_contract.schema import PredictionSchema
+from prediction_contract.schema import LARGEST_SCHEMA_BYTES, PredictionSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def read_manifest(document: Any) -> Manifest:
         partition=members.take("partition", Partition),
         bucket=members.take("bucket", validated_bucket),
         created_at=members.take("created_at", _moment),
-        model_version=members.take("model_version", _text),
+        model_version=members.take("model_version", _model_version),
         code_version=members.take("code_version", _text),
         previous_batch_id=members.take("previous_batch_id", BatchId, optional=True),
         inputs=_inputs(members.object("inputs")),
@@ -157,9 +157,14 @@ class _Members:
 
     def schema(self, name: str) -> PredictionSchema:
         try:
-            return PredictionSchema.from_document(self._get(name), name)
+            schema = PredictionSchema.from_document(self._get(name), name)
         except SchemaError as error:
             self.fail(name, f"is no prediction schema: {error.what}", remedy=error.remedy, cause=error)
+        size = len(canonical_json(schema.to_document()).encode(errors="surrogatepass"))
+        # Each publication keeps the schema in its item of the registry.
+        if size > LARGEST_SCHEMA_BYTES:
+            self.fail(name, f"takes {size} bytes of {LARGEST_SCHEMA_BYTES}")
+        return schema
 
     def rest(self) -> dict[str, Any]:
         return {name: value for name, value in self._document.items() if name not in self._taken}
@@ -229,6 +234,12 @@ def _text(text: str) -> str:
     if not 1 <= len(text) <= LONGEST_TEXT or _CONTROL.search(text):
         raise ValueError(f"it has {len(text)} characters of 1 to {LONGEST_TEXT}, or a control character")
     return text
+
+
+def _model_version(text: str) -> str:
+    if len(text) > LONGEST_MODEL_VERSION:
+        raise ValueError(f"it has {len(text)} characters of 1 to {LONGEST_MODEL_VERSION}")
+    return _text(text)
 
 
 def _digest(text: str) -> str:

@@ -27,6 +27,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from prediction_contract.aws_limits import MOST_ITEM_BYTES
 from prediction_contract.errors import SchemaError
 from prediction_contract.warehouse_limits import FORBIDDEN_COLUMNS, MOST_DIGITS
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 COLUMN_PATTERN = "[a-z][a-z0-9_]{0,62}"
 TYPE_PATTERN = "string|long|double|boolean|date|timestamp|json|decimal[(][1-9][0-9]?,[0-9]{1,2}[)]"
 MOST_COLUMNS = 1000
+# Of a manifest's schema with the members that this contract does not know. It takes up to half an item.
+LARGEST_SCHEMA_BYTES = MOST_ITEM_BYTES // 2
 # Attributes and columns of our own beside the model's. Only `entity_id` may be a column: the key itself.
 RESERVED_NAMES = frozenset({"entity_id", "batch_id", "expires_at", "row_checksum", "stored_checksum"})
 

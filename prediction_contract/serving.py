@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from prediction_contract.batch import LONGEST_MODEL_VERSION
 from prediction_contract.canonical_json import (
     InvalidJsonError,
     canonical_json,
@@ -41,7 +42,6 @@ _ORIGIN = re.compile(
 # Whatever a URL's path and query may hold as it is; placeholders are looked at apart.
 _REST = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
 _LONGEST_URL = 2_000
-_LONGEST_TEXT = 256
 # A list or map has no one spelling in a URL, and a double's depends on who spells it.
 _PLACEABLE = frozenset(Kind) - {Kind.JSON, Kind.DOUBLE}
 
@@ -165,7 +165,7 @@ class Serving:
 
     Attributes:
         schema: The columns of the batch.
-        model_version: Of the model that scored it, 1 to 256 characters.
+        model_version: Of the model that scored it, 1 to `LONGEST_MODEL_VERSION` characters.
         row_count: Rows that the manifest promises.
         checksum: The manifest's batch checksum, as decimal text.
         enrichments: In the order of the answer.
@@ -182,8 +182,8 @@ class Serving:
     enrichments: tuple[Enrichment, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.model_version) <= _LONGEST_TEXT:
-            raise InvalidServingError(f"The model version has not 1 to {_LONGEST_TEXT} characters")
+        if not 1 <= len(self.model_version) <= LONGEST_MODEL_VERSION:
+            raise InvalidServingError(f"The model version has not 1 to {LONGEST_MODEL_VERSION} characters")
         if self.row_count < 0:
             raise InvalidServingError(f"{self.row_count} is not a number of rows")
         try:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prediction_contract.registry.attribute_values import Value
-from prediction_contract.registry.records import BatchRecord
+from prediction_contract.registry.records import LONGEST_REASON, BatchRecord
 from prediction_contract.registry.transaction import Transaction, Write
-
-_LONGEST_TEXT = 2000
 
 
 def record_checks(batch: BatchRecord, *, attempt: int, faults: Sequence[str]) -> Transaction:
@@ -19,7 +17,7 @@ def record_checks(batch: BatchRecord, *, attempt: int, faults: Sequence[str]) ->
         attempt: The load attempt whose rows were examined.
         faults: What keeps the batch from automatic publication, each as a sentence; none if nothing does.
     """
-    text = "; ".join(faults)[:_LONGEST_TEXT] or None
+    text = "; ".join(faults)[:LONGEST_REASON] or None
     if (batch.checked_attempt, batch.check_faults) == (attempt, text):
         return Transaction(batch.model, batch.batch_id)
     assign: dict[str, Value] = {"checked_attempt": attempt}

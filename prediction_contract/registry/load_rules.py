@@ -21,7 +21,12 @@ from prediction_contract.registry.conditions import (
     Equals,
     Missing,
 )
-from prediction_contract.registry.records import CLAIM_ATTRIBUTES, BatchRecord, LoadState
+from prediction_contract.registry.records import (
+    CLAIM_ATTRIBUTES,
+    LONGEST_REASON,
+    BatchRecord,
+    LoadState,
+)
 from prediction_contract.registry.retention_rules import BATCH_IS_NOT_RETIRED
 from prediction_contract.registry.transaction import Transaction, Write
 
@@ -212,7 +217,7 @@ def refuse_load(
             conditions=(_claim_is_ours(token), _manifest_is_the_jobs(manifest_digest), never_verified),
             assign={
                 "load_state": LoadState.REFUSED,
-                "refusal_reason": reason,
+                "refusal_reason": reason[:LONGEST_REASON],
                 "retain_until": moment_text(now + retention),
             },
             remove=CLAIM_ATTRIBUTES,

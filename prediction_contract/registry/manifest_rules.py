@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from prediction_contract.registry.attribute_values import Value
 from prediction_contract.registry.conditions import Clause, Condition, Equals, Missing
-from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState, batch_key
+from prediction_contract.registry.records import (
+    LONGEST_REASON,
+    BatchRecord,
+    LoadState,
+    ReleaseState,
+    batch_key,
+)
 from prediction_contract.registry.retention_rules import BATCH_IS_NOT_RETIRED
 from prediction_contract.registry.transaction import Transaction, Write
 
@@ -69,7 +75,7 @@ def refuse_manifest(facts: ManifestFacts, reason: str, existing: BatchRecord | N
     """Refuse a done file before any load of it; a corrected file may follow under the same batch id."""
     nothing_loads = Write(key=batch_key(facts.model, facts.batch_id), conditions=(_nothing_is_loading(),))
     refusal = _record_manifest(
-        facts, existing, LoadState.REFUSED, assign={"refusal_reason": reason}, remove=()
+        facts, existing, LoadState.REFUSED, assign={"refusal_reason": reason[:LONGEST_REASON]}, remove=()
     )
     return _with_conditions(refusal, nothing_loads.conditions)
 

@@ -27,6 +27,7 @@ from prediction_contract.registry.conditions import (
     OneOf,
 )
 from prediction_contract.registry.records import (
+    LONGEST_REASON,
     Action,
     BatchRecord,
     LivePointer,
@@ -417,7 +418,7 @@ def _entry(model: str, sequence: int, request: Request, now: datetime, what: dic
             "sequence": sequence,
             "request_id": request.request_id,
             "actor": request.actor,
-            "reason": request.reason,
+            "reason": request.reason[:LONGEST_REASON],
             "published_at": moment_text(now),
         },
     )

@@ -16,6 +16,8 @@ from prediction_contract.registry.attribute_values import Attributes, Value, dec
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _SEQUENCE_DIGITS = 12
+# Why a batch was refused or published is cut here, so that a record stays far below the largest item.
+LONGEST_REASON = 2000
 # What says who works on a batch: a load, or the sweep that retires it.
 CLAIM_ATTRIBUTES = ("claim_token", "claim_confirm_by", "claim_job_run_id")
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from prediction_contract import batch
+from prediction_contract.canonical_json import canonical_json
 from prediction_contract.errors import InvalidManifestError, UnsupportedManifestVersionError
 from prediction_contract.manifest import (
     MANIFEST_BYTES,
@@ -27,9 +28,9 @@ from prediction_contract.manifest import (
     parse_manifest,
     validate,
 )
-from prediction_contract.manifest_reader import DIGEST_PATTERN
+from prediction_contract.manifest_reader import DIGEST_PATTERN, LONGEST_TEXT
 from prediction_contract.s3_layout import BUCKET_PATTERN, KEY_SEGMENT_PATTERN, json_part_key
-from prediction_contract.schema import COLUMN_PATTERN, TYPE_PATTERN
+from prediction_contract.schema import COLUMN_PATTERN, LARGEST_SCHEMA_BYTES, TYPE_PATTERN
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ FAULTS: list[tuple[str, Any]] = [
     ("bucket", "a..b"),
     ("created_at", "2013-02-01"),
     ("model_version", ""),
+    ("model_version", "v" * 257),
     ("code_version", "a\nb"),
     ("previous_batch_id", "x"),
     ("inputs", []),
@@ -281,6 +283,17 @@ def test_counts_may_be_written_as_any_integral_number() -> None:
     assert {parse_manifest(content).digest for content in spelled} == {manifest().digest}
 
 
+def test_what_a_publication_could_not_keep_is_refused_at_the_done_file() -> None:
+    """A model version of 256 characters and a schema of the largest size pass, and nothing longer does."""
+    assert parse_manifest(changed("model_version", "v" * 256)).model_version == "v" * 256
+    room = LARGEST_SCHEMA_BYTES - len(canonical_json({**FULL_SCHEMA.to_document(), "note": ""}))
+    assert parse_manifest(changed("schema.note", "n" * room)).schema.extra == {"note": "n" * room}
+    with pytest.raises(InvalidManifestError, match=r"model_version .* 257 characters of 1 to 256"):
+        parse_manifest(changed("model_version", "v" * 257))
+    with pytest.raises(InvalidManifestError, match=f"schema takes {LARGEST_SCHEMA_BYTES + 1} bytes"):
+        parse_manifest(changed("schema.note", "n" * (room + 1)))
+
+
 def test_schema_spells_the_patterns_of_the_code() -> None:
     """The published JSON Schema is itself valid, and its patterns are those that the code applies."""
     schema = manifest_json_schema()
@@ -295,3 +308,5 @@ def test_schema_spells_the_patterns_of_the_code() -> None:
     assert shared["column_name"]["pattern"] == f"^{COLUMN_PATTERN}$"
     assert columns["type"]["pattern"] == f"^({TYPE_PATTERN})$"
     assert shared["sha256"]["pattern"] == f"^{DIGEST_PATTERN}$"
+    assert members["model_version"]["maxLength"] == batch.LONGEST_MODEL_VERSION
+    assert shared["text"]["maxLength"] == LONGEST_TEXT

@@ -9,9 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prediction_contract.aws_limits import MOST_ITEM_BYTES
+from prediction_contract.batch import LONGEST_MODEL_VERSION
+from prediction_contract.canonical_json import canonical_json
+from prediction_contract.registry.records import LONGEST_REASON
 from prediction_contract.row import row_contract
-from prediction_contract.schema import PredictionSchema
-from prediction_contract.serving import Enrichment, InvalidServingError, Serving
+from prediction_contract.schema import LARGEST_SCHEMA_BYTES, MOST_COLUMNS, PredictionSchema
+from prediction_contract.serving import (
+    MOST_ENRICHMENTS,
+    MOST_FIELDS,
+    Enrichment,
+    InvalidServingError,
+    Serving,
+)
 
 SCHEMA = PredictionSchema.from_document(
     {
@@ -41,6 +51,29 @@ def serving(*enrichments: Enrichment, **changes: Any) -> Serving:
     """Return a serving record, changed."""
     members: dict[str, Any] = {"schema": SCHEMA, "model_version": "7", "row_count": 3, "checksum": "5"}
     return Serving(**{**members, "enrichments": enrichments, **changes})
+
+
+def test_the_largest_publication_fits_an_item() -> None:
+    """The largest schema, and as many enrichments as there may be, leave room for the rest of the entry."""
+    columns = [
+        {"name": "k" * 63, "type": "string", "nullable": False},
+        *(
+            {"name": f"{number:0>4}".rjust(63, "c"), "type": "decimal(38,38)", "nullable": False}
+            for number in range(MOST_COLUMNS - 1)
+        ),
+    ]
+    schema = PredictionSchema.from_document({"key": "k" * 63, "columns": columns})
+    assert len(canonical_json(schema.to_document())) < LARGEST_SCHEMA_BYTES
+    enrichments = [
+        Enrichment(
+            name=f"e{number}",
+            url="https://x/".ljust(2000, "p"),
+            fields=tuple(f"{field:0>2}".rjust(63, "f") for field in range(MOST_FIELDS)),
+        )
+        for number in range(MOST_ENRICHMENTS)
+    ]
+    own = serving(*enrichments, model_version="v" * LONGEST_MODEL_VERSION).to_json()
+    assert LARGEST_SCHEMA_BYTES + len(own) + 4 * LONGEST_REASON < MOST_ITEM_BYTES - 10_000
 
 
 def test_serving_survives_its_json() -> None:
