@@ -9,7 +9,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
-from api_lambda.alb import LARGEST_BODY, Request, Response
+from api_lambda.alb import Request, Response
 from api_lambda.auth import InvalidTokenError, TokenVerifier
 from api_lambda.calls import Call, Services
 from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
@@ -22,7 +22,8 @@ from api_lambda.publications import BrokenPublicationError, Publications
 from api_lambda.request_log import RequestLog
 from api_lambda.routes import Route, find_route
 from api_lambda.signing_keys import KeysUnavailableError, SigningKeys
-from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
+from prediction_contract.aws_limits import MOST_FUNCTION_REQUEST_BYTES, MOST_PARTITION_KEY_BYTES
+from prediction_contract.serving import LONGEST_QUERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +46,6 @@ _FRAMES = 8
 _TRACE_ID = re.compile("[A-Za-z]+=[A-Za-z0-9:-]{1,80}(?:;[A-Za-z]+=[A-Za-z0-9:-]{1,80}){0,7}")
 # Three characters for each byte of the longest entity id, and the rest of the path.
 LONGEST_PATH = 3 * MOST_PARTITION_KEY_BYTES + 128
-LONGEST_QUERY = 8_192
 LARGEST_HEADERS = 32_768
 
 
@@ -148,7 +148,7 @@ def _require_limits(request: Request) -> None:
         raise problems.ProblemError(problems.ADDRESS_TOO_LONG)
     if _weight(request.headers) > LARGEST_HEADERS:
         raise problems.ProblemError(problems.HEADERS_TOO_LARGE)
-    if len(request.body) > LARGEST_BODY:
+    if len(request.body) > MOST_FUNCTION_REQUEST_BYTES:
         raise problems.ProblemError(problems.BODY_TOO_LARGE)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from prediction_contract.aws_limits import MOST_FUNCTION_ENVIRONMENT_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -18,9 +20,6 @@ DOCUMENTATION_PATHS = ("/openapi.json", "/docs")
 # All else that the API answers lies below it.
 VERSION_PREFIX = "/v1/"
 METHODS = ("GET", "HEAD", "POST")
-# What the load balancer hands to a function at most; the firewall refuses what says that it is longer.
-LARGEST_BODY = 1_000_000
-LONGEST_QUERY = 8_192
 # Alarms that stop a new version and bring the old one back.
 ALARMS_THAT_ROLL_BACK = (
     "api-lambda-user-error",
@@ -50,6 +49,15 @@ class FunctionDefinition:
     runtime: str = "python3.11"
     memory_mb: int = 1024
     timeout_seconds: int = 15
+
+    def __post_init__(self) -> None:
+        """Refuse an environment that Lambda would refuse."""
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in self.environment.items())
+        if size > MOST_FUNCTION_ENVIRONMENT_BYTES:
+            raise ValueError(
+                f"The environment of the function {self.name} takes {size} bytes of "
+                f"{MOST_FUNCTION_ENVIRONMENT_BYTES}. Name fewer clients, audiences or providers."
+            )
 
     def configuration(self) -> dict[str, Any]:
         """Return what `CreateFunction` and `UpdateFunctionConfiguration` both take."""

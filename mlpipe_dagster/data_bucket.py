@@ -10,6 +10,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
+from prediction_contract.aws_limits import MOST_DELETED_OBJECTS
 from prediction_contract.errors import ContractError
 from prediction_contract.manifest import MANIFEST_BYTES
 from prediction_contract.row import LINE_BYTES
@@ -26,10 +27,6 @@ class ObjectUnreadableError(ContractError):
 
 class ObjectNotDeletedError(ContractError):
     """S3 refuses to delete an object."""
-
-
-# What DeleteObjects takes at once.
-_MOST_DELETED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +157,8 @@ class DataBucket:
             ObjectNotDeletedError: S3 refuses to delete one.
         """
         left = list(keys)
-        for first in range(0, len(left), _MOST_DELETED):
-            named = [{"Key": key} for key in left[first : first + _MOST_DELETED]]
+        for first in range(0, len(left), MOST_DELETED_OBJECTS):
+            named = [{"Key": key} for key in left[first : first + MOST_DELETED_OBJECTS]]
             answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})
             for error in answer.get("Errors", ()):
                 raise ObjectNotDeletedError(

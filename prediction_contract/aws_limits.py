@@ -19,3 +19,31 @@ MOST_BATCH_WRITES = 25
 MOST_BATCH_WRITE_BYTES = 16_000_000
 # One BatchGetItem. It answers with at most 16 MB, and names the keys that it did not get to.
 MOST_BATCH_READS = 100
+
+# S3: a key in UTF-8, a bucket's name, and the keys of one DeleteObjects.
+MOST_OBJECT_KEY_BYTES = 1024
+MOST_BUCKET_NAME_CHARACTERS = 63
+MOST_DELETED_OBJECTS = 1000
+
+# SQS: the messages of one receive and of one batch.
+MOST_QUEUE_MESSAGES = 10
+
+# Glue: all arguments of a job run, names and values.
+MOST_GLUE_ARGUMENT_BYTES = 260_000
+
+# SageMaker: a job's name, its container's arguments, and its environment. A training job's value may have 512
+# characters, a processing job's only these.
+MOST_JOB_NAME_CHARACTERS = 63
+MOST_CONTAINER_ARGUMENTS = 100
+MOST_CONTAINER_ARGUMENT_CHARACTERS = 256
+MOST_ENVIRONMENT_VARIABLES = 100
+MOST_ENVIRONMENT_VALUE_CHARACTERS = 256
+# What a container may leave of itself, and why SageMaker says that a job failed.
+MOST_EXIT_MESSAGE_CHARACTERS = 1024
+
+# Lambda: all environment variables of a function, names and values.
+MOST_FUNCTION_ENVIRONMENT_BYTES = 4096
+
+# The load balancer before a function: a request's body, and the function's answer as JSON.
+MOST_FUNCTION_REQUEST_BYTES = 1_000_000
+MOST_FUNCTION_ANSWER_BYTES = 1_000_000

@@ -8,6 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
+from prediction_contract.aws_limits import MOST_JOB_NAME_CHARACTERS
 from prediction_contract.errors import InvalidNameError
 
 MODEL_PATTERN = "[a-z][a-z0-9_]{0,40}"
@@ -23,7 +24,6 @@ _DAGSTER_HOUR = re.compile("([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]{2}):00")
 _BATCH_ID = re.compile(BATCH_ID_PATTERN)
 _STEP = re.compile("[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _MODEL_PART = 20
-_JOB_NAME_LENGTH = 63
 
 
 class ModelName(str):
@@ -206,9 +206,9 @@ def job_name(step: str, model: str, batch_id: str, attempt: int) -> str:
         )
     short = ModelName(model).replace("_", "-")[:_MODEL_PART]
     name = f"{step}-{short}-{BatchId(batch_id)}-{validated_attempt(attempt)}"
-    if len(name) > _JOB_NAME_LENGTH:
+    if len(name) > MOST_JOB_NAME_CHARACTERS:
         raise InvalidNameError(
-            f"The job name {name} has {len(name)} characters, and {_JOB_NAME_LENGTH} are allowed",
+            f"The job name {name} has {len(name)} characters, and {MOST_JOB_NAME_CHARACTERS} are allowed",
             remedy="Shorten the step's name",
             model=model,
             batch_id=batch_id,

@@ -13,6 +13,12 @@ from dataclasses import MISSING, dataclass, field, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, Never, Self
 
+from prediction_contract.aws_limits import (
+    MOST_CONTAINER_ARGUMENT_CHARACTERS,
+    MOST_CONTAINER_ARGUMENTS,
+    MOST_ENVIRONMENT_VALUE_CHARACTERS,
+    MOST_ENVIRONMENT_VARIABLES,
+)
 from prediction_contract.batch import BatchId, ModelName, Partition
 from prediction_contract.errors import ContractError, JobArgumentsError
 from prediction_contract.metrics import Metrics
@@ -20,9 +26,8 @@ from prediction_contract.moments import parse_moment
 from prediction_contract.partition_schedule import PartitionSchedule
 from prediction_contract.s3_layout import validated_bucket, validated_key, validated_run_id
 
-CONTAINER_ARGUMENT_LENGTH = 256
-MOST_CONTAINER_ARGUMENTS = 100
-ENVIRONMENT_VALUE_LENGTH = 256
+# Linux starts no process with a longer one.
+LONGEST_ARGUMENT = 131_071
 
 VERIFY_MODES = ("full", "sample", "scan")
 
@@ -95,7 +100,10 @@ _WORD_FORM = _matching(
     _WORD, "1 to 255 letters, digits and '_.:/=+@,-', beginning with a letter, digit or '_'"
 )
 _IDENTIFIER_FORM = _matching(_IDENTIFIER, "an identifier of letters, digits and underscores")
-_BASE64_FORM = _matching(re.compile("[A-Za-z0-9_=-]{1,200000}"), "text in Base64")
+_BASE64_FORM = _matching(
+    re.compile(f"[A-Za-z0-9_=-]{{1,{LONGEST_ARGUMENT}}}"),
+    f"text in Base64 of at most {LONGEST_ARGUMENT} characters",
+)
 _DIGEST_FORM = _matching(_DIGEST, "a SHA-256 in lower-case hex")
 
 
@@ -128,8 +136,8 @@ class JobArguments:
         if len(arguments) > MOST_CONTAINER_ARGUMENTS:
             _refuse("arguments", f"they are {len(arguments)} of {MOST_CONTAINER_ARGUMENTS}")
         for name, text in self._texts().items():
-            if len(text) > CONTAINER_ARGUMENT_LENGTH:
-                _refuse(name, f"it has {len(text)} characters of {CONTAINER_ARGUMENT_LENGTH}")
+            if len(text) > MOST_CONTAINER_ARGUMENT_CHARACTERS:
+                _refuse(name, f"it has {len(text)} characters of {MOST_CONTAINER_ARGUMENT_CHARACTERS}")
         return arguments
 
     @classmethod
@@ -374,13 +382,16 @@ def container_environment(values: Mapping[str, str]) -> dict[str, str]:
     """Return a SageMaker job's environment.
 
     Raises:
-        JobArgumentsError: SageMaker would refuse a name, or a value of more than 256 characters.
+        JobArgumentsError: SageMaker would refuse a name, a value of more than 256 characters, or more than
+            100 variables.
     """
+    if len(values) > MOST_ENVIRONMENT_VARIABLES:
+        _refuse("environment", f"it has {len(values)} variables of {MOST_ENVIRONMENT_VARIABLES}")
     for name, text in values.items():
         if not _ENVIRONMENT_NAME.fullmatch(name):
             _refuse(name[:80], "SageMaker allows letters, digits and underscores in a variable's name")
-        if len(text) > ENVIRONMENT_VALUE_LENGTH:
-            _refuse(name, f"its value has {len(text)} characters of {ENVIRONMENT_VALUE_LENGTH}")
+        if len(text) > MOST_ENVIRONMENT_VALUE_CHARACTERS:
+            _refuse(name, f"its value has {len(text)} characters of {MOST_ENVIRONMENT_VALUE_CHARACTERS}")
     return dict(values)
 
 

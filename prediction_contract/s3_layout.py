@@ -9,6 +9,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from prediction_contract.aws_limits import MOST_OBJECT_KEY_BYTES
 from prediction_contract.batch import BatchId, ModelName, Partition, validated_attempt
 from prediction_contract.errors import InvalidNameError
 
@@ -28,7 +29,6 @@ _DONE_KEY = re.compile("done/([^/]+)/([^/]+)/([^/]+)[.]json")
 KEY_SEGMENT_PATTERN = "[A-Za-z0-9_.=+:@,-]+"
 
 _KEY_SEGMENT = re.compile(KEY_SEGMENT_PATTERN)
-_KEY_LENGTH = 1024
 _MOST_PARTS = 100_000
 
 
@@ -251,7 +251,7 @@ def validated_key(key: str) -> str:
         InvalidNameError: It is empty or too long, begins with `/`, or has a segment that is empty, `.`, `..`
             or holds a character beside letters, digits and `_.=+:@,-`.
     """
-    if len(key) <= _KEY_LENGTH and all(map(_is_plain_segment, key.split("/"))):
+    if len(key) <= MOST_OBJECT_KEY_BYTES and all(map(_is_plain_segment, key.split("/"))):
         return key
     raise InvalidNameError(
         f"{key[:200]!r} is not a safe key",

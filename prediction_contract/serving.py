@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SERVING_VERSION = 1
 MOST_ENRICHMENTS = 8
 MOST_FIELDS = 50
+# Characters of a request's query, by which the firewall and the API refuse it.
+LONGEST_QUERY = 8_192
 LONGEST_TIMEOUT_MILLISECONDS = 5_000
 LONGEST_CACHE_SECONDS = 86_400
 

@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
 from prediction_contract.errors import ContractError
-
-_MESSAGE_CHARACTERS = 1024
 
 
 class JobSetupError(ContractError):
@@ -64,7 +63,7 @@ class Container:
         folder = self.root / "output"
         if self.root.is_dir():
             folder.mkdir(exist_ok=True)
-            (folder / name).write_text(text[:_MESSAGE_CHARACTERS], encoding="utf-8")
+            (folder / name).write_text(text[:MOST_EXIT_MESSAGE_CHARACTERS], encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from aws_cdk import aws_wafv2 as wafv2
 
 from infra.api_definitions import (
     DOCUMENTATION_PATHS,
-    LARGEST_BODY,
-    LONGEST_QUERY,
     METHODS,
     PUBLIC_PATHS,
     VERSION_PREFIX,
 )
+from prediction_contract.aws_limits import MOST_FUNCTION_REQUEST_BYTES
+from prediction_contract.serving import LONGEST_QUERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def known_paths() -> str:
 
 def large_bodies() -> str:
     """Return the pattern of a Content-Length that the load balancer would not hand on."""
-    return f"^[0-9]{{{len(str(LARGEST_BODY))},}}$"
+    return f"^[0-9]{{{len(str(MOST_FUNCTION_REQUEST_BYTES))},}}$"
 
 
 def add_firewall(

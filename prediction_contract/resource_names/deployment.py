@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prediction_contract.aws_limits import MOST_BUCKET_NAME_CHARACTERS
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.resource_names.jobs import JobNames
 from prediction_contract.resource_names.notices import NoticeNames
@@ -10,8 +11,6 @@ from prediction_contract.resource_names.roles import RoleNames
 from prediction_contract.resource_names.serving import ServingNames
 from prediction_contract.resource_names.storage import StorageNames
 from prediction_contract.resource_names.warehouse import WarehouseNames
-
-_BUCKET_LIMIT = 63
 
 
 class Deployment(
@@ -29,8 +28,9 @@ class Deployment(
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.data_bucket) > _BUCKET_LIMIT:
+        if len(self.data_bucket) > MOST_BUCKET_NAME_CHARACTERS:
             raise InvalidNameError(
-                f"bucket name {self.data_bucket!r} is longer than S3's {_BUCKET_LIMIT} characters",
+                f"bucket name {self.data_bucket!r} is longer than S3's "
+                f"{MOST_BUCKET_NAME_CHARACTERS} characters",
                 remedy="Choose a shorter stage",
             )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api_lambda import handler as entry
+from api_lambda.alb import LARGEST_BODY, Request, Response
 from api_lambda.settings import Settings, SettingsError
+from prediction_contract.aws_limits import MOST_FUNCTION_ANSWER_BYTES
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, environment, recorded_event
 
 if TYPE_CHECKING:
@@ -51,6 +53,15 @@ def test_unknown_routes_are_404(alone: ApiUnderTest, path: str) -> None:
         answer = alone.get(path, token=token)
         assert (answer.status, answer.problem) == (404, "unknown-route")
     assert alone.last_line["route"] is None
+
+
+def test_the_largest_answer_fits_with_its_status_and_headers() -> None:
+    """The load balancer counts all of the function's JSON, not the body alone."""
+    request = Request.from_event(recorded_event("alb_multi_value"))
+    largest = Response(200, "x" * (LARGEST_BODY - 2), headers={"ETag": "e" * 34})
+    assert largest.fits
+    assert len(json.dumps(largest.to_event(request, "r" * 36))) <= MOST_FUNCTION_ANSWER_BYTES
+    assert not Response(200, "x" * (LARGEST_BODY - 1)).fits
 
 
 def test_limits_are_told_before_anything_else_is_looked_at(alone: ApiUnderTest) -> None:

@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prediction_contract.aws_limits import (
+    MOST_ENVIRONMENT_VARIABLES,
+    MOST_GLUE_ARGUMENT_BYTES,
+    MOST_OBJECT_KEY_BYTES,
+)
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.job_arguments import (
+    LONGEST_ARGUMENT,
     FeatureArguments,
     LoadArguments,
     ScoreArguments,
@@ -279,3 +285,23 @@ def test_sagemakers_limits_are_held() -> None:
     for environment in ({"A": "x" * 257}, {"A-B": "x"}, {"": "x"}):
         with pytest.raises(JobArgumentsError):
             container_environment(environment)
+    full = {f"A_{number}": "x" for number in range(MOST_ENVIRONMENT_VARIABLES)}
+    assert container_environment(full) == full
+    with pytest.raises(JobArgumentsError, match="101 variables of 100"):
+        container_environment(full | {"B": "x"})
+
+
+def test_the_longest_load_arguments_fit_glue() -> None:
+    """Cleaning rules may be as long as an argument of a process can be, and leave room for all others."""
+    longest = replace(
+        LOAD,
+        cleaning="c" * LONGEST_ARGUMENT,
+        manifest_key="m" * MOST_OBJECT_KEY_BYTES,
+        report_key="r" * MOST_OBJECT_KEY_BYTES,
+        claim_token="t" * 255,
+        dagster_run_id="d" * 255,
+    )
+    arguments = longest.glue_arguments()
+    assert sum(map(len, [*arguments, *arguments.values()])) < MOST_GLUE_ARGUMENT_BYTES // 1.5
+    with pytest.raises(JobArgumentsError, match=f"at most {LONGEST_ARGUMENT} characters"):
+        replace(LOAD, cleaning="c" * (LONGEST_ARGUMENT + 1))

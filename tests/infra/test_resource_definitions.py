@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra import resource_definitions, role_definitions
+from infra.api_definitions import FunctionDefinition
 from infra.glue_wheels import wheels_digest
 from infra.local.job_executor.glue_modules import check_installer
 from infra.local.provisioning import ProvisioningError, provision
 from infra.model_declarations import declared_models
 from infra.wildcards import UnexplainedWildcardError, wildcard_reasons
+from prediction_contract.aws_limits import MOST_FUNCTION_ENVIRONMENT_BYTES
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.resource_names import Deployment
 from prediction_contract.s3_layout import (
@@ -254,3 +256,11 @@ def test_models_are_the_folders_with_a_declaration(tmp_path: Path) -> None:
     (tmp_path / "Flight-Delay" / "defs.yaml").touch()
     with pytest.raises(InvalidNameError, match="Flight-Delay"):
         declared_models(tmp_path)
+
+
+def test_an_environment_that_lambda_would_refuse_is_refused_here() -> None:
+    """Names and values count together."""
+    full = {"A": "x" * (MOST_FUNCTION_ENVIRONMENT_BYTES - 1)}
+    assert FunctionDefinition("f", "r", full).environment == full
+    with pytest.raises(ValueError, match="takes 4097 bytes of 4096"):
+        FunctionDefinition("f", "r", {"AB": full["A"]})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.local.job_executor.jobs import LogFile
+from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
 
 if TYPE_CHECKING:
     from infra.local.job_executor.jobs import HostWorkspace
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 ML = "/opt/ml"
-_MESSAGE_CHARACTERS = 1024
 
 
 def private_mounts_work(scratch: Path) -> bool:
@@ -96,7 +96,7 @@ def read_message(host: HostWorkspace, name: str) -> str | None:
     if not path.is_file():
         return None
     with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(_MESSAGE_CHARACTERS)
+        return file.read(MOST_EXIT_MESSAGE_CHARACTERS)
 
 
 def failed_host(record: Record, hosts: list[HostWorkspace]) -> tuple[HostWorkspace, int | None]:

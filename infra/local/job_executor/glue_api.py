@@ -13,6 +13,7 @@ from infra.local.job_executor.faults import ENDS_AS
 from infra.local.job_executor.glue_job import LOG_GROUP, GlueJobKind
 from infra.local.job_executor.jobs import Ending, Phase
 from infra.local.job_executor.paging import page
+from prediction_contract.aws_limits import MOST_GLUE_ARGUMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,6 +195,11 @@ class GlueApi:
         for key in arguments:
             if not key.startswith("--"):
                 raise ApiError("InvalidInputException", f"Job argument {key} must begin with --.")
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in arguments.items())
+        if size > MOST_GLUE_ARGUMENT_BYTES:
+            raise ApiError(
+                "InvalidInputException", f"Job arguments take {size} bytes of {MOST_GLUE_ARGUMENT_BYTES}."
+            )
 
     def _usable_role(self, role: str) -> str:
         arn = self._access.role_arn(role)

@@ -15,6 +15,7 @@ from infra.local.job_executor.container import (
     write_config,
 )
 from infra.local.job_executor.jobs import HostCommand, LogFile, Outcome, Phase, product_python
+from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
 
 if TYPE_CHECKING:
     from infra.local.job_executor.jobs import HostWorkspace
@@ -96,7 +97,10 @@ class ProcessingJobKind:
         host, code = failed_host(record, hosts)
         message = read_message(host, "message")
         told = message or "See job logs for more information"
-        return {"failure": f"AlgorithmError: {told}, {exit_words(code)}"[:1024], "exit_message": message}
+        return {
+            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MOST_EXIT_MESSAGE_CHARACTERS],
+            "exit_message": message,
+        }
 
     def enter(self, record: Record, phase: Phase, outcome: Outcome | None, now: float) -> None:
         """Set SageMaker's status for a phase."""

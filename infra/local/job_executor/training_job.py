@@ -20,6 +20,7 @@ from infra.local.job_executor.container import (
 from infra.local.job_executor.errors import JobSetupError
 from infra.local.job_executor.jobs import HostCommand, LogFile, Outcome, Phase, product_python
 from infra.local.job_executor.s3_transfer import S3Location, inside
+from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,7 +148,7 @@ class TrainingJobKind:
         host, code = failed_host(record, hosts)
         told = read_message(host, "failure") or "See job logs for more information"
         return {
-            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:1024],
+            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MOST_EXIT_MESSAGE_CHARACTERS],
             "metrics": _metrics(record, hosts[0]),
         }
 

@@ -147,6 +147,18 @@ def test_one_run_at_a_time_unless_the_job_allows_more(executor: Executor, aws: A
     assert {glue_end(executor, job, run_id)["JobRunState"] for run_id in (first, second)} == {"STOPPED"}
 
 
+def test_arguments_beyond_glues_limit_are_refused(executor: Executor, aws: Aws, name: str) -> None:
+    """Names and values count together, and a run whose arguments take more is not started."""
+    job = glue_job(executor, aws, name, SLEEPER)
+    client = executor.client("glue")
+    full = {f"--{number}": "x" * 64_997 for number in range(4)}
+    for arguments in (full | {"--0": "x" * 64_998}, full | {"--4": ""}):
+        with pytest.raises(client.exceptions.InvalidInputException, match="bytes of 260000"):
+            client.start_job_run(JobName=job, Arguments=arguments)
+    run_id = client.start_job_run(JobName=job, Arguments=full)["JobRunId"]
+    client.batch_stop_job_run(JobName=job, JobRunIds=[run_id])
+
+
 def test_of_many_starts_at_once_one_wins(executor: Executor, aws: Aws, name: str) -> None:
     """Eight clients start a job of one concurrent run: one run starts, and can be stopped at once."""
     job = glue_job(executor, aws, name, SLEEPER)
