@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import platform
+import subprocess
 import sys
 import zipfile
 from importlib.metadata import packages_distributions
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -16,10 +18,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from infra import glue_wheels
 from infra.glue_wheels import build_glue_wheels, locked_releases, wheels_digest, zip_of_wheels
 from infra.local.provisioning.stack import stand_in_wheels
-from infra.packaging import PACKAGES, PROJECT_ROOT, PackagingError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from infra.packaging import PACKAGES, PROJECT_ROOT, PackagingError, build_glue_archive
 
 # Spark is Glue's own.
 GLUES_OWN = {"pyspark", "py4j"}
@@ -94,7 +93,7 @@ def test_another_lock_has_another_name(tmp_path: Path, monkeypatch: pytest.Monke
     assert wheels_digest() != before
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_the_locked_wheels_are_made_for_glue() -> None:
     """All of them can be downloaded, have the locked hashes, and are made for its Python and processor."""
     locked = glue_wheels.LOCK.read_text(encoding="utf-8")
@@ -104,3 +103,30 @@ def test_the_locked_wheels_are_made_for_glue() -> None:
                 assert hashlib.sha256(archive.read(name)).hexdigest() in locked
                 tags = parse_wheel_filename(name.removeprefix("wheels/"))[3]
                 assert any(tag.platform == "any" or tag.platform.endswith("x86_64") for tag in tags)
+
+
+@pytest.mark.drill
+@pytest.mark.skipif(
+    (sys.platform, platform.machine(), sys.version_info[:2]) != ("linux", "x86_64", (3, 11)),
+    reason="only Glue's own platform imports its wheels",
+)
+def test_the_job_imports_from_its_wheels_alone(tmp_path: Path) -> None:
+    """An installer without an index is content with the archive, and the job's code with what it installs."""
+    with zipfile.ZipFile(build_glue_wheels(PACKAGES).path) as archive:
+        archive.extractall(tmp_path)
+    wheels, installed = tmp_path / "wheels", tmp_path / "installed"
+    uv = str(Path(sys.executable).with_name("uv"))
+    install = [uv, "pip", "install", "--quiet", "--no-index", "--require-hashes", "--find-links", str(wheels)]
+    install += ["--target", str(installed), "--requirement", str(wheels / "requirements.txt")]
+    subprocess.run(install, timeout=120, check=True)
+    program = """
+import importlib, pkgutil, sys
+code, third_parties = sys.argv[1:]
+sys.path[:0] = [code, third_parties]
+for found in pkgutil.walk_packages([f"{code}/glue_scripts"], "glue_scripts."):
+    importlib.import_module(found.name)
+import dagster_pipes
+"""
+    code = str(build_glue_archive(PACKAGES).archive.path)
+    imported = [sys.executable, "-S", "-s", "-c", program, code, str(installed)]
+    subprocess.run(imported, cwd=tmp_path, env={}, timeout=120, check=True)
