@@ -15,7 +15,7 @@ from glue_scripts.errors import BatchFaultError, BatchRefusedError, ClaimNotHeld
 from glue_scripts.online_load import OnlineLoad
 from glue_scripts.quarantine import write_quarantine
 from glue_scripts.snowflake_connection import connected
-from glue_scripts.survey import TooManyRefusedError, allowed_refusals, survey_batch
+from glue_scripts.survey import TooManyRefusedError, survey_batch
 from glue_scripts.warehouse_loader import WarehouseLoader, query_tag
 from prediction_contract.canonical_json import parse_batch_checksum
 from prediction_contract.errors import ContractError
@@ -95,9 +95,8 @@ class BatchLoad:
             )
         progress.watch(engine.counter)
         progress.tell("engine", {"name": engine.name, "concurrency": engine.concurrency})
-        allowed = allowed_refusals(manifest.row_count, arguments.quarantine_rows, arguments.quarantine_rate)
         with progress.step("survey", manifest.row_count):
-            survey = survey_batch(manifest, engine, allowed, self._claim.cleaning())
+            survey = survey_batch(manifest, engine, arguments.tolerance, self._claim.cleaning())
             self._quarantine = write_quarantine(s3, survey, arguments)
         progress.tell("quarantine", {"rows": survey.refused.rows, "reasons": survey.reasons})
         online = OnlineLoad(arguments, manifest, survey, engine, progress)

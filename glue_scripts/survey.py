@@ -17,16 +17,18 @@ from prediction_contract.registry.load_rules import RowTally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from decimal import Decimal
 
     from glue_scripts.engine import Engine
     from prediction_contract.cleaning import Cleaning
     from prediction_contract.manifest import Manifest
+    from prediction_contract.quarantine_tolerance import QuarantineTolerance
 
 NOTHING = RowTally(rows=0, checksum=0)
 # Of a batch's refused lines, so many bytes are kept in all; of lines beyond, enough to find them by.
 _BYTES_KEPT = 64 * 1024 * 1024
 _LEAST_CONTENT = 256
+# A person who reads why a batch was refused sees so many of its refused lines, if it has them.
+_LEAST_KEPT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ class Survey:
 
     Attributes:
         parts: By part.
-        duplicates: Digests of the keys that several rows have, as many as refuse the batch at most; all their
-            rows count as refused.
+        duplicates: Digests of the keys that several rows have, at most as many as refused lines are kept; all
+            their rows count as refused.
         cleaning: The rules that the rows were cleaned by.
     """
 
@@ -121,7 +123,11 @@ class TooManyRefusedError(BatchFaultError):
 
     def __init__(self, what: str, *, survey: Survey, model: str, batch_id: str) -> None:
         self.survey = survey
-        remedy = "Read the quarantine, correct the model or its data, and score a new batch"
+        remedy = (
+            "Read the quarantine, correct the model or its data, and score a new batch"
+            if survey.refused.rows
+            else "Find out why the model wrote no row, and score a new batch"
+        )
         super().__init__(what, remedy=remedy, model=model, batch_id=batch_id)
 
 
@@ -160,44 +166,39 @@ def survey_part(task: PartTask) -> PartSurvey:
     )
 
 
-def allowed_refusals(rows: int, quarantine_rows: int, quarantine_rate: Decimal) -> int:
-    """Return how many rows of a batch may be refused: the larger of a number and a share of all rows."""
-    return max(quarantine_rows, int(rows * quarantine_rate))
-
-
 def survey_batch(
-    manifest: Manifest, engine: Engine, allowed: int, cleaning: Cleaning = NO_CLEANING
+    manifest: Manifest, engine: Engine, tolerance: QuarantineTolerance, cleaning: Cleaning = NO_CLEANING
 ) -> Survey:
     """Return what a batch's parts hold.
 
     Args:
         manifest: The validated manifest.
         engine: Runs the parts.
-        allowed: How many rows may be refused.
+        tolerance: How many rows may be refused.
         cleaning: The rules to clean the rows by.
 
     Raises:
         BatchFaultError: A part is at fault, or the rows are not those that the manifest promises.
-        TooManyRefusedError: More rows than allowed were refused.
+        TooManyRefusedError: More rows than allowed were refused, or no row was accepted.
     """
-    kept = allowed + 1
+    kept = max(tolerance.allowed(manifest.row_count) + 1, _LEAST_KEPT)
     with spilled_digests() as digests:
         tasks = _tasks(sources(manifest, cleaning=cleaning), kept)
         parts = _surveyed(engine, tasks, kept, digests.add)
-        # Each has two rows at least, so with so many the batch is refused, whatever the others are.
+        # Each has two rows at least, so with this many the batch is refused, whatever the others are.
         doubled = digests.doubled(kept)
     survey = Survey(parts, doubled, cleaning)
     if survey.duplicates:
         tasks = _tasks(sources(manifest, survey.duplicates, cleaning), kept)
         survey = replace(survey, parts=_surveyed(engine, tasks, kept, lambda _run: None))
     _check_checksum(manifest, survey)
-    refused = survey.refused.rows
-    if refused > allowed:
+    fault = tolerance.fault(manifest.row_count, survey.refused.rows)
+    if fault is not None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in survey.reasons.items())
-        # Of more doubled keys than refuse the batch, no more are looked for.
-        least = "at least " if len(survey.duplicates) == kept else ""
+        # Not all doubled keys are looked for once they refuse the batch.
+        least = "at least " if len(survey.duplicates) == kept and survey.accepted.rows else ""
         raise TooManyRefusedError(
-            f"{least}{refused} of {manifest.row_count} rows were refused, and {allowed} may be: {reasons}",
+            f"{least}{fault}: {reasons}" if reasons else fault,
             survey=survey,
             model=manifest.model,
             batch_id=manifest.batch_id,

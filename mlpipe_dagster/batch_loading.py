@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.data_bucket import DataBucket
@@ -242,7 +241,7 @@ class BatchLoad:
     def _arguments(self, claimed: BatchRecord, run_id: str) -> LoadArguments:
         deployment, declaration = self.settings.deployment, self.declaration
         expire_at = self.clock() + timedelta(days=declaration.retention.items_days)
-        snowflake = self.settings.snowflake
+        snowflake, tolerance = self.settings.snowflake, declaration.quality.tolerance
         return LoadArguments(
             model=claimed.model,
             batch_id=claimed.batch_id,
@@ -262,8 +261,8 @@ class BatchLoad:
             snowflake_integration=deployment.snowflake_integration,
             report_key=report_key(claimed.model, claimed.batch_id, claimed.load_attempts),
             verify=declaration.quality.verification(claimed.row_count),
-            quarantine_rows=declaration.quality.quarantine_rows,
-            quarantine_rate=Decimal(declaration.quality.quarantine_rate),
+            quarantine_rows=tolerance.rows,
+            quarantine_rate=tolerance.rate,
             # Those that the batch's first load was begun with stand in its record, and go before.
             cleaning=declaration.cleaning_rules.to_argument(),
             dagster_run_id=run_id,

@@ -24,6 +24,7 @@ from prediction_contract.errors import ContractError, JobArgumentsError
 from prediction_contract.metrics import Metrics
 from prediction_contract.moments import parse_moment
 from prediction_contract.partition_schedule import PartitionSchedule
+from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.s3_layout import validated_bucket, validated_key, validated_run_id
 
 # Linux starts no process with a longer one.
@@ -37,7 +38,6 @@ _IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,127}")
 _DIGEST = re.compile("[0-9a-f]{64}")
 _ENVIRONMENT_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,255}")
 _HIGHEST = (1 << 63) - 1
-_QUARANTINE_RATE = Decimal("0.001")
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
@@ -215,8 +215,8 @@ class LoadArguments(JobArguments):
         report_key: Where the report goes.
         verify: `full` reads every row back, `sample` some; `scan` does as `full`, and then looks through the
             whole online table for items that the batch does not have.
-        quarantine_rows: So many refused rows never refuse the batch.
-        quarantine_rate: Nor does this share of the rows; the larger of both counts.
+        quarantine_rows: The declared number of rows that may be refused; None if none is declared.
+        quarantine_rate: The declared share of the rows that may be refused; None if none is declared.
         max_write_units_per_second: Of DynamoDB, by the whole job; None for no limit.
         cleaning: The model's cleaning rules, as `Cleaning.to_argument` writes them; None for none.
         dagster_run_id: The run that waits for the job run; None outside Dagster.
@@ -240,11 +240,16 @@ class LoadArguments(JobArguments):
     snowflake_integration: str = _argument(_IDENTIFIER_FORM)
     report_key: str = _argument(validated_key)
     verify: str = _argument(_verify_mode, "full")
-    quarantine_rows: int = _argument(_whole(0), 10)
-    quarantine_rate: Decimal = field(default=_QUARANTINE_RATE, metadata={"parse": _rate})
+    quarantine_rows: int | None = _argument(_whole(0), None)
+    quarantine_rate: Decimal | None = field(default=None, metadata={"parse": _rate})
     max_write_units_per_second: int | None = _argument(_whole(1), None)
     cleaning: str | None = _argument(_BASE64_FORM, None)
     dagster_run_id: str | None = _argument(_WORD_FORM, None)
+
+    @property
+    def tolerance(self) -> QuarantineTolerance:
+        """How many rows of the batch may be refused."""
+        return QuarantineTolerance(rows=self.quarantine_rows, rate=self.quarantine_rate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ class QuarantineTolerance:
         if not row_count:
             return "The batch has no rows"
         if refused >= row_count:
-            return f"All {row_count} rows were refused, so no row is left to serve"
+            return f"None of {row_count} rows was accepted"
         allowed = self.allowed(row_count)
         if refused > allowed:
             return f"{refused} of {row_count} rows were refused, and {allowed} may be"

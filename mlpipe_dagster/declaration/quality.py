@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from mlpipe_dagster.declaration.values import DeclaredModel, NumberOrText, Share
+from prediction_contract.quarantine_tolerance import QuarantineTolerance
 
 
 def _number(value: object) -> str:
@@ -26,6 +27,7 @@ Number = Annotated[str, BeforeValidator(_number), NumberOrText]
 _ALL_READ_BACK = 50_000
 # Of a field that may be null as well, Dagster's own model of it would compare null.
 Distance = Annotated[float, Field(gt=0)]
+RowNumber = Annotated[int, Field(ge=0)]
 
 
 class ColumnRule(DeclaredModel):
@@ -57,7 +59,7 @@ class ColumnRule(DeclaredModel):
 
 
 class RowsAgainstLive(DeclaredModel):
-    """How many rows a batch must have, as a multiple of those of the live one."""
+    """How many accepted rows a batch must have, as a multiple of those of the live one."""
 
     at_least: float = Field(default=0.5, ge=0, le=1)
     at_most: float = Field(default=2.0, ge=1)
@@ -121,19 +123,20 @@ class Quality(DeclaredModel):
     """What a batch may lack to be loaded, and must be like to be published automatically.
 
     Attributes:
-        quarantine_rows: So many refused rows do not refuse the batch, nor does
-        quarantine_rate: that share of them.
+        quarantine_rows: This many refused rows do not refuse the batch.
+        quarantine_rate: This share of refused rows does not refuse it either; the larger of both counts. If
+            neither is declared, `QuarantineTolerance` has the default.
         verify: Whether a load reads back every row (`full`), one in a hundred (`sample`), or every row and
             then looks through the whole online table for others (`scan`); if left out, `full` up to 50,000
             rows, else `sample`.
         columns: Rules of single columns.
-        rows: Rows against the live batch; nothing is asked if left out.
+        rows: Accepted rows against the live batch's; nothing is asked if left out.
         coverage: Entities against the live batch; nothing is asked if left out.
         drift: Values against the live batch.
     """
 
-    quarantine_rows: int = Field(default=10, ge=0)
-    quarantine_rate: Share = "0.001"
+    quarantine_rows: RowNumber | None = None
+    quarantine_rate: Share | None = None
     verify: Literal["full", "sample", "scan"] | None = None
     columns: list[ColumnRule] = Field(default_factory=list)
     rows: RowsAgainstLive | None = None
@@ -143,6 +146,12 @@ class Quality(DeclaredModel):
     def verification(self, rows: int) -> Literal["full", "sample", "scan"]:
         """Return how a load of so many rows is verified."""
         return self.verify or ("full" if rows <= _ALL_READ_BACK else "sample")
+
+    @property
+    def tolerance(self) -> QuarantineTolerance:
+        """How many rows of a batch may be refused."""
+        rate = None if self.quarantine_rate is None else Decimal(self.quarantine_rate)
+        return QuarantineTolerance(rows=self.quarantine_rows, rate=rate)
 
     @property
     def named_columns(self) -> frozenset[str]:

@@ -53,8 +53,8 @@ LOADS = st.builds(
     snowflake_integration=IDENTIFIERS,
     report_key=KEYS,
     verify=st.sampled_from(["full", "sample", "scan"]),
-    quarantine_rows=st.integers(0, 100),
-    quarantine_rate=st.decimals(0, 1, places=6),
+    quarantine_rows=st.none() | st.integers(0, 100),
+    quarantine_rate=st.none() | st.decimals(0, 1, places=6),
     max_write_units_per_second=st.none() | COUNTS,
 )
 SCORES = st.builds(

@@ -68,7 +68,7 @@ def test_the_fault_says_what_was_refused() -> None:
     tolerance = QuarantineTolerance(rows=10)
     assert tolerance.fault(30, 10) is None
     assert tolerance.fault(30, 11) == "11 of 30 rows were refused, and 10 may be"
-    assert tolerance.fault(6, 6) == "All 6 rows were refused, so no row is left to serve"
+    assert tolerance.fault(6, 6) == "None of 6 rows was accepted"
     assert tolerance.fault(0, 0) == "The batch has no rows"
 
 

@@ -51,7 +51,7 @@ def test_every_faulty_row_is_quarantined_and_the_others_are_loaded(
         {"flight": "heavy", "carrier": "x" * 250_000, "reasons": ["y" * 200_000]},
     ]
     written = platform.builder.write([*bad, *flights(20)], [{"flight": "twice", "seats": 2}])
-    report = load(platform.claim(written))
+    report = load(platform.claim(written, quarantine_rows=10))
     found = {(line["part"], line["line"]): line["reason"] for line in quarantined(platform, report)}
     first, second = (part.key for part in written.manifest.json_parts)
     assert found == {
@@ -77,12 +77,12 @@ def test_every_faulty_row_is_quarantined_and_the_others_are_loaded(
 
 
 @pytest.mark.parametrize(("refused", "is_loaded"), [(10, True), (11, False)])
-def test_up_to_ten_rows_may_be_refused(
+def test_as_many_rows_as_declared_may_be_refused(
     platform: LoadPlatform, load: Load, refused: int, *, is_loaded: bool
 ) -> None:
-    """Ten refused rows leave a small batch loaded; the eleventh refuses it, and its rows can be read."""
+    """Ten refused rows leave the batch loaded; the eleventh refuses it, and its rows can be read."""
     written = platform.builder.write(flights(30), [b"{" for _ in range(refused)])
-    arguments = platform.claim(written)
+    arguments = platform.claim(written, quarantine_rows=10)
     if is_loaded:
         assert load(arguments).quarantine.rows.rows == refused
         assert len(platform.online()) == len(platform.warehouse()) == 30
@@ -92,6 +92,42 @@ def test_up_to_ten_rows_may_be_refused(
     report = platform.report(arguments)
     assert len(quarantined(platform, report)) == refused
     assert platform.record().load_state == "refused"
+    assert platform.stores() == ({}, [])
+
+
+@pytest.mark.parametrize(("rows", "is_loaded"), [(99, False), (100, True)])
+def test_by_default_a_small_batch_may_lose_no_row(
+    platform: LoadPlatform, load: Load, rows: int, *, is_loaded: bool
+) -> None:
+    """Below 100 rows one refused row refuses the batch; from 100 rows on it does not."""
+    arguments = platform.claim(platform.builder.write([*flights(rows - 1), b"{"]))
+    if is_loaded:
+        assert load(arguments).quarantine.rows.rows == 1
+        return
+    with pytest.raises(BatchRefusedError, match="1 of 99 rows were refused, and 0 may be: 1 unparsable"):
+        load(arguments)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([], "The batch has no rows"),
+        (
+            [{"flight": flight, "probability": float("nan")} for flight in ("EWR", "JFK", "LGA")],
+            "None of 3 rows was accepted: 3 not_a_number",
+        ),
+    ],
+)
+def test_a_batch_without_an_accepted_row_is_refused_whatever_is_declared(
+    platform: LoadPlatform, load: Load, rows: list[dict[str, Any]], reason: str
+) -> None:
+    """The registry says why, and nothing is written."""
+    arguments = platform.claim(platform.builder.write(rows), quarantine_rows=1000, quarantine_rate=Decimal(1))
+    with pytest.raises(BatchRefusedError, match=reason):
+        load(arguments)
+    record = platform.record()
+    assert (record.load_state, record.refusal_reason) == ("refused", reason)
+    assert record.writing_begun_at is None
     assert platform.stores() == ({}, [])
 
 
@@ -110,7 +146,7 @@ def test_more_doubled_keys_than_refuse_a_batch_are_not_all_counted(
     """A batch of doubled keys is refused by as many as it takes, and is told that there may be more."""
     written = platform.builder.write(flights(60), flights(60))
     with pytest.raises(
-        BatchRefusedError, match=r"at least 22 of 120 rows were refused, .*: 22 duplicate_key"
+        BatchRefusedError, match=r"at least 40 of 120 rows were refused, .*: 40 duplicate_key"
     ):
         load(platform.claim(written))
     assert platform.stores() == ({}, [])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -24,7 +23,6 @@ from glue_scripts.progress import HEARTBEAT_SECONDS, Progress, told
 from glue_scripts.row_counter import came_through
 from glue_scripts.settings import LoadSettings
 from glue_scripts.snowflake_connection import connection_arguments
-from glue_scripts.survey import allowed_refusals
 from prediction_contract.batch import ModelName
 from prediction_contract.errors import InvalidNameError, JobArgumentsError
 from prediction_contract.job_arguments import LoadArguments
@@ -159,12 +157,6 @@ def test_spark_is_used_where_glue_or_java_and_the_package_are(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(settings_module, "find_spec", lambda _name: object() if package else None)
     assert LoadSettings.read(command_line(), environment).has_spark is has_spark
-
-
-@pytest.mark.parametrize(("rows", "allowed"), [(0, 10), (9_999, 10), (11_000, 11), (5_000_000, 5_000)])
-def test_the_larger_of_number_and_share_may_be_refused(rows: int, allowed: int) -> None:
-    """Ten rows or a thousandth, whichever is more."""
-    assert allowed_refusals(rows, 10, Decimal("0.001")) == allowed
 
 
 def test_a_password_is_used_where_the_secret_has_one() -> None:

@@ -78,7 +78,7 @@ class KilledLoads:
     def _start(self, platform: LoadPlatform, written: WrittenBatch, ended: str | None) -> tuple[str, int]:
         self._starts += 1
         job_run_id = f"jr_{self._starts}"
-        arguments = platform.claim(written, ended=ended)
+        arguments = platform.claim(written, ended=ended, quarantine_rows=3)
         pairs = [text for pair in arguments.glue_arguments().items() for text in pair]
         return job_run_id, self._forks.start([*pairs, "--JOB_RUN_ID", job_run_id])
 

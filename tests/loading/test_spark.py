@@ -48,13 +48,13 @@ def part(number: int) -> list[dict[str, Any] | bytes]:
 def test_spark_and_processes_leave_the_same_stores(platform: LoadPlatform, load: Load) -> None:
     """One batch loaded by each of both: items, rows, quarantine and counts of every part are equal."""
     written = platform.builder.write(*(part(number) for number in range(5)))
-    arguments = platform.claim(written)
+    arguments = platform.claim(written, quarantine_rows=10)
     load(arguments)
     by_processes = platform.report(arguments)
     assert by_processes.quarantine.reasons == {"duplicate_key": 5, "unparsable": 5}
     before = platform.stores()
     platform.clear_online()
-    arguments = platform.claim(written)
+    arguments = platform.claim(written, quarantine_rows=10)
     run = platform.run_in_process(arguments, SCRIPT, job_run_id="jr_spark")
     assert run.returncode == 0, run.stderr
     assert "engine: name=spark concurrency=2" in run.stdout

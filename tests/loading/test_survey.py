@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from glue_scripts.engine import SequentialEngine
 from glue_scripts.survey import TooManyRefusedError, survey_batch
 from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.row import refused_checksum
 from prediction_contract.s3_layout import json_part_key
 from tests.contract.prediction_rows import FULL_SCHEMA
@@ -74,8 +76,9 @@ def test_long_refused_lines_of_a_batch_have_a_limit_in_all(
     """Beyond it a line is kept so far that it can be found; every checksum is of the whole line."""
     monkeypatch.setattr(survey, "_BYTES_KEPT", 100_000)
     parts = [[bytes([48 + number]) * 20_000 for number in range(5)] for _ in range(2)]
-    found = survey_batch(write(bucket, *parts), SequentialEngine(), allowed=10)
-    for part, lines in zip(found.parts, parts, strict=True):
+    with pytest.raises(TooManyRefusedError) as caught:
+        survey_batch(write(bucket, *parts), SequentialEngine(), QuarantineTolerance())
+    for part, lines in zip(caught.value.survey.parts, parts, strict=True):
         assert [len(line.content) for line in part.lines] == [20_000, 20_000, 256, 256, 256]
         assert [line.is_cut for line in part.lines] == [False, False, True, True, True]
         assert [line.checksum for line in part.lines] == [refused_checksum(line) for line in lines]
@@ -84,7 +87,22 @@ def test_long_refused_lines_of_a_batch_have_a_limit_in_all(
 def test_no_more_lines_are_kept_than_refuse_the_batch(bucket: Bucket) -> None:
     """A batch of nothing but refused lines is counted whole, and a few lines of it tell why."""
     manifest = write(bucket, *([b"no JSON"] * 50 for _ in range(4)))
-    with pytest.raises(TooManyRefusedError, match="200 of 200 rows were refused, and 60 may be") as caught:
-        survey_batch(manifest, SequentialEngine(), allowed=60)
+    with pytest.raises(TooManyRefusedError, match="None of 200 rows was accepted") as caught:
+        survey_batch(manifest, SequentialEngine(), QuarantineTolerance(rows=60))
     assert [len(part.lines) for part in caught.value.survey.parts] == [50, 11, 0, 0]
     assert caught.value.survey.reasons == {"unparsable": 200}
+
+
+def test_a_small_batch_that_is_refused_keeps_lines_to_read(bucket: Bucket) -> None:
+    """A person sees more than the one line that refused the batch."""
+    with pytest.raises(TooManyRefusedError, match="None of 30 rows was accepted: 30 unparsable") as caught:
+        survey_batch(write(bucket, [b"no JSON"] * 30), SequentialEngine(), QuarantineTolerance())
+    assert len(caught.value.survey.parts[0].lines) == 20
+
+
+@pytest.mark.parametrize("tolerance", [QuarantineTolerance(), QuarantineTolerance(1000, Decimal(1))])
+def test_a_batch_without_an_accepted_row_is_refused(bucket: Bucket, tolerance: QuarantineTolerance) -> None:
+    """Whatever the model tolerates: a batch that has no rows, and one whose rows were all refused."""
+    for lines, reason in (([], "The batch has no rows"), ([b"no JSON"], "None of 1 rows was accepted")):
+        with pytest.raises(TooManyRefusedError, match=reason):
+            survey_batch(write(bucket, lines), SequentialEngine(), tolerance)

@@ -79,7 +79,7 @@ def cleaned_model(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterat
     of_the_stack = secrets.get_secret_value(SecretId=stage_of_the_stack.snowflake_secret)["SecretString"]
     secrets.create_secret(Name=deployment.snowflake_secret, SecretString=of_the_stack)
     name = f"m{uuid.uuid4().hex[:12]}"
-    quality = {"columns": [{"column": "customer", "minimum": 1}], "rows": {}}
+    quality = {"columns": [{"column": "customer", "minimum": 1}], "rows": {}, "quarantine_rows": 1}
     small = SmallModel(platform, declaration(name, columns=COLUMNS, cleaning=CLEANING, quality=quality))
     ensure_table(platform.client("dynamodb"), resource_definitions.online_table(deployment, name))
     _forget_clients()

@@ -67,7 +67,7 @@ class LoadedModel:
 
 
 def _load(platform: LoadPlatform, written: WrittenBatch, *rules: ColumnCleaning) -> None:
-    arguments = platform.claim(written, cleaning=Cleaning(rules).to_argument())
+    arguments = platform.claim(written, cleaning=Cleaning(rules).to_argument(), quarantine_rows=3)
     pairs = [text for pair in arguments.glue_arguments().items() for text in pair]
     load_job([*pairs, "--JOB_RUN_ID", f"jr_{written.batch_id}"])
 
