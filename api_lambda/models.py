@@ -40,7 +40,7 @@ def list_models(call: Call) -> Response:
 
 
 def get_model(call: Call) -> Response:
-    """Answer with a model's live batch, its age, rows and columns."""
+    """Answer with a model's live batch, its age, accepted rows and columns."""
     return Response(200, json.dumps(_document(call.live(call.model())), ensure_ascii=False))
 
 

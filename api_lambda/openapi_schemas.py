@@ -43,7 +43,7 @@ def schemas() -> dict[str, Any]:
             "model": MODEL_NAME,
             **provenance["properties"],
             "age_seconds": _COUNT,
-            "rows": _COUNT,
+            "rows": {**_COUNT, "description": "Accepted rows of the batch; quarantined ones do not count"},
             "key": TEXT,
             "columns": {"type": "array", "items": column},
             "enrichments": {"type": "array", "items": declared},

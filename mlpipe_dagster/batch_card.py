@@ -12,6 +12,7 @@ from mlpipe_dagster.distribution_picture import Series, distribution_svg, markdo
 from mlpipe_dagster.quality import Level
 from prediction_contract.load_report import LoadReport
 from prediction_contract.manifest import Manifest
+from prediction_contract.registry.records import BatchRecord
 
 SAMPLE_ROWS = 5
 # Each is some three kilobytes of the event log.
@@ -20,11 +21,16 @@ _LONGEST_CELL = 60
 
 
 def batch_facts(
-    manifest: Manifest, report: LoadReport | None, costs: Mapping[str, float], links: Mapping[str, str]
+    manifest: Manifest,
+    record: BatchRecord,
+    report: LoadReport | None,
+    costs: Mapping[str, float],
+    links: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return a batch's counts, bytes, durations, consumption, estimated cost and where to look on."""
+    """Return a verified batch's counts, bytes, durations, consumption, estimated cost and links."""
     shown: dict[str, Any] = {
-        "dagster/row_count": manifest.row_count,
+        "dagster/row_count": record.accepted_rows,
+        "rows_quarantined": record.quarantined_rows,
         "bytes": sum(part.bytes for part in manifest.json_parts),
         "json_parts": len(manifest.json_parts),
         "model_version": manifest.model_version,
@@ -32,12 +38,8 @@ def batch_facts(
         **{f"console_{name}": dg.MetadataValue.url(link) for name, link in links.items()},
     }
     if report is not None:
-        shown |= {
-            "rows_quarantined": report.quarantine.rows.rows,
-            "load_durations_ms": dg.MetadataValue.json(dict(report.durations)),
-        }
+        shown["load_durations_ms"] = dg.MetadataValue.json(dict(report.durations))
         if report.dynamodb is not None:
-            shown["rows_loaded"] = report.dynamodb.rows.rows
             shown["write_units"] = int(report.dynamodb.details.get("write_units", 0))
     if costs:
         shown["estimated_cost_usd"] = round(sum(costs.values()), 6)

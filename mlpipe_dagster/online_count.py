@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -104,12 +105,16 @@ def first_accepted_key(
 ) -> str | None:
     """Return an entity that a batch's stores have, or None if all of its rows were refused.
 
-    A key that stands in the first lines more than once is passed over: all its rows are in quarantine.
+    A key that stands in the lines read so far more than once is passed over: all its rows are in quarantine.
     """
-    seen: dict[str, int] = {}
-    for row in islice(_rows(bucket, manifest, cleaning, None), MOST_BATCH_READS):
-        seen[row.key] = seen.get(row.key, 0) + 1
-    return next((key for key, times in seen.items() if times == 1), None)
+    seen: Counter[str] = Counter()
+    rows = _rows(bucket, manifest, cleaning, None)
+    while chunk := [row.key for row in islice(rows, MOST_BATCH_READS)]:
+        seen.update(chunk)
+        once = next((key for key, times in seen.items() if times == 1), None)
+        if once is not None:
+            return once
+    return None
 
 
 def _rows(

@@ -28,7 +28,7 @@ from prediction_contract.serving import Enrichment, Serving
 
 
 class PublishingError(ContractError):
-    """What was asked for names a batch that is not there."""
+    """What was asked for names a batch that is not there, or that may not be published."""
 
 
 class Outcome(StrEnum):
@@ -289,17 +289,25 @@ def serving_text(
     Args:
         declaration: The model's; its enrichments apply.
         manifest: The batch's.
-        record: The batch's, which keeps the rules that its rows were cleaned by.
+        record: The batch's, which keeps its accepted rows and the rules that they were cleaned by.
         provider_url: Gives a provider's base address.
 
     Raises:
+        PublishingError: No load of the batch was verified, so nobody knows how many rows it has.
         InvalidServingError: An enrichment does not fit the batch's columns.
         SettingsError: A provider's address is not known.
     """
+    if record.accepted_rows is None:
+        raise PublishingError(
+            f"The rows of the batch are not verified (it is {record.load_state})",
+            remedy=f"Run mlpipe load {record.manifest_key} --again, and let its checks pass first",
+            model=record.model,
+            batch_id=record.batch_id,
+        )
     return Serving(
         schema=stored_schema(manifest.schema, record.cleaning),
         model_version=manifest.model_version,
-        row_count=manifest.row_count,
+        row_count=record.accepted_rows,
         checksum=manifest.checksum,
         enrichments=tuple(
             Enrichment(

@@ -47,9 +47,9 @@ class BatchFacts:
     """What was counted of a batch and of the live one.
 
     Attributes:
-        rows: Of the batch.
+        rows: Accepted rows of the batch: those that the warehouse holds.
         columns: By the name of each column with a rule.
-        live_rows: Of the live batch; None if there is none to compare with.
+        live_rows: Accepted rows of the live batch; None if there is none to compare with.
         shared_entities: How many of the live batch's entities the batch has.
     """
 
@@ -102,13 +102,13 @@ def comparison_findings(quality: Quality, facts: BatchFacts) -> list[Finding]:
         return []
     found = []
     if quality.rows is not None:
-        ratio = facts.rows / facts.live_rows
-        if not quality.rows.at_least <= ratio <= quality.rows.at_most:
+        ratio, wanted = facts.rows / facts.live_rows, quality.rows
+        if not wanted.at_least <= ratio <= wanted.at_most:
             found.append(
                 Finding(
                     Level.BLOCK,
-                    f"the batch has {facts.rows} rows, {ratio:.2f} times the live batch's {facts.live_rows}, "
-                    f"and must have {quality.rows.at_least} to {quality.rows.at_most} times as many",
+                    f"the batch has {facts.rows} accepted rows, {ratio:.2f} times the live batch's "
+                    f"{facts.live_rows}, and must have {wanted.at_least} to {wanted.at_most} times as many",
                 )
             )
     if quality.coverage is not None and facts.shared_entities is not None:

@@ -168,7 +168,7 @@ class Serving:
     Attributes:
         schema: The columns of the batch.
         model_version: Of the model that scored it, 1 to `LONGEST_MODEL_VERSION` characters.
-        row_count: Rows that the manifest promises.
+        row_count: Accepted rows, which an entity can be found in; quarantined ones do not count.
         checksum: The manifest's batch checksum, as decimal text.
         enrichments: In the order of the answer.
 

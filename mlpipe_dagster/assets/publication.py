@@ -103,8 +103,8 @@ def publication_asset(
                 highest_projected=session.highest_projected(model),
                 clock=lambda: datetime.now(UTC),
             )
-            serving = serving_text(declaration, manifest, record, settings.provider_url)
             try:
+                serving = serving_text(declaration, manifest, record, settings.provider_url)
                 published = publisher.publish(batch_id, request, serving)
             except (PublishingError, RuleViolationError) as refusal:
                 raise final_failure(context, str(refusal)) from refusal
@@ -141,6 +141,7 @@ def batch_card(
     return {
         **batch_facts(
             manifest,
+            record,
             report,
             estimated_costs(consumed, platform.settings.prices),
             console_links(deployment, manifest, report.job_run_id if report else None),

@@ -76,7 +76,7 @@ def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECOND
     manifest = registered_manifest(platform.bucket, record)
     entity_id = first_accepted_key(platform.bucket, manifest, kept_cleaning(record.cleaning))
     if entity_id is None:
-        return Canary(Answer(True, f"{batch_id} has no entity to ask for"), batch_id)
+        return Canary(Answer(False, f"{batch_id} is live, and none of its rows was accepted"), batch_id)
     api = PublicApi(settings.api, platform.client("secretsmanager"))
     began = time.monotonic()
     shown, trouble = ask_until(

@@ -18,6 +18,8 @@ _COLUMNS = (
     "load_state",
     "release_state",
     "row_count",
+    "accepted_rows",
+    "quarantined_rows",
     "load_attempts",
     "items_expire_at",
     "refusal_reason",
@@ -60,7 +62,8 @@ def _parts(document: dict[str, Any]) -> list[Table | Facts]:
         for row in document["batches"]
     ]
     left_out = document["batches_in_all"] - len(rows)
-    columns = ("live", *(name for name in _COLUMNS if name != "refusal_reason"), "regions", "refusal_reason")
+    shown = (name for name in _COLUMNS if name not in {"row_count", "refusal_reason"})
+    columns = ("live", *shown, "regions", "refusal_reason")
     return [
         Facts(members={"model": document["model"], **document["live"]}),
         Table(

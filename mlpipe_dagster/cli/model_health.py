@@ -42,6 +42,11 @@ class ModelRecords:
     minimum_life: timedelta
     now: datetime
 
+    @property
+    def pointers(self) -> list[LivePointer]:
+        """The live pointers of all regions."""
+        return [pointer for pointer in (self.release.home, *self.release.regions.values()) if pointer]
+
     def finding(
         self, severity: Severity, topic: str, what: str, remedy: str, batch_id: str | None = None
     ) -> Finding:
@@ -52,8 +57,9 @@ class ModelRecords:
 
 
 def model_findings(records: ModelRecords) -> Iterator[Finding]:
-    """Yield what is wrong with pointers, expiry, retention, refusals and loads of a model."""
+    """Yield what is wrong with pointers, rows, expiry, retention, refusals and loads of a model."""
     yield from _pointer_findings(records)
+    yield from _row_findings(records)
     yield from _expiry_findings(records)
     yield from _retention_findings(records)
     for batch in records.batches:
@@ -90,8 +96,21 @@ def _pointer_findings(records: ModelRecords) -> Iterator[Finding]:
             )
 
 
+def _row_findings(records: ModelRecords) -> Iterator[Finding]:
+    served = {pointer.batch_id for pointer in records.pointers}
+    for batch in records.batches:
+        if batch.batch_id in served and not batch.accepted_rows:
+            yield records.finding(
+                Severity.ERROR,
+                "rows",
+                f"It is served, and the registry knows no accepted row of its {batch.row_count} rows",
+                f"Roll back, or publish another batch: see `mlpipe batches {records.model}`",
+                batch.batch_id,
+            )
+
+
 def _expiry_findings(records: ModelRecords) -> Iterator[Finding]:
-    pointers = [pointer for pointer in (records.release.home, *records.release.regions.values()) if pointer]
+    pointers = records.pointers
     for batch in records.batches:
         if needs_reload(batch, pointers, now=records.now, margin=EXPIRY_MARGIN):
             soon = needs_reload(batch, pointers, now=records.now, margin=records.minimum_life)

@@ -228,7 +228,7 @@ def refuse_load(
 def verify_load(
     batch: BatchRecord, evidence: LoadEvidence, *, now: datetime, retention: timedelta
 ) -> Transaction:
-    """Declare the batch fit for publication: what the manifest promised is in each store or in quarantine.
+    """Declare the batch fit for publication: the manifest's rows are in each store or in quarantine.
 
     Args:
         batch: The batch's record as read.
@@ -244,13 +244,20 @@ def verify_load(
             Equals("unverified_attempt", evidence.attempt),
             f"The evidence speaks of load attempt {evidence.attempt}, which is not the one to be verified",
             "Count again after the last load has completed",
-        )
+        ),
+        Condition(
+            "some_row_was_accepted",
+            Differs("row_count", evidence.quarantined.rows),
+            "No row of the batch was accepted, so readers would find nothing",
+            "Read the quarantine, correct the model or its data, and score a new batch",
+        ),
     ]
     for store, found in (("dynamodb", evidence.dynamodb), ("snowflake", evidence.snowflake)):
         conditions += _adds_up(batch, store, found, evidence.quarantined)
     assign: dict[str, Value] = {
         "load_state": LoadState.VERIFIED,
         "verified_attempt": evidence.attempt,
+        "accepted_rows": evidence.dynamodb.rows,
         "retain_until": moment_text(now + retention),
     }
     if batch.unverified_expire_at is not None:

@@ -126,6 +126,7 @@ class BatchRecord(_Stored):
         manifest_key: S3 key of the done file.
         manifest_digest: SHA-256 of the done file, in hex.
         row_count: Rows that the manifest promises.
+        accepted_rows: Those of them that both stores were found to hold; None until a load is verified.
         checksum: The manifest's batch checksum, as decimal text.
         load_attempts: How many loads were claimed so far.
         claim_token: Who may load; present while a load is claimed.
@@ -155,6 +156,7 @@ class BatchRecord(_Stored):
     manifest_key: str = ""
     manifest_digest: str = ""
     row_count: int = 0
+    accepted_rows: int | None = None
     checksum: str = ""
     load_attempts: int = 0
     claim_token: str | None = None
@@ -179,6 +181,11 @@ class BatchRecord(_Stored):
     def key(self) -> RecordKey:
         """The record's primary key."""
         return batch_key(self.model, self.batch_id)
+
+    @property
+    def quarantined_rows(self) -> int | None:
+        """Rows of the manifest that no store holds; None until a load is verified."""
+        return None if self.accepted_rows is None else self.row_count - self.accepted_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,6 @@ from tests.fakes.prediction_stores import (
     MINIMUM_LIFE,
     MODEL,
     OLDER,
-    QUARANTINED,
     RELOAD_MARGIN,
     RETENTION,
     JobRun,
@@ -48,11 +47,13 @@ BAD_MANIFESTS = {(OLDER, "digest-0")}
 FAULTS = (
     "none",
     "none",
+    "none",
     "file-altered",
     "online-lost",
     "online-altered",
     "warehouse-lost",
     "warehouse-altered",
+    "all-refused",
 )
 
 
@@ -285,7 +286,7 @@ class RegistrySimulation:
         assert job.dynamodb is not None
         assert job.snowflake is not None
         evidence = load_rules.LoadEvidence(
-            attempt=attempt, dynamodb=job.dynamodb, snowflake=job.snowflake, quarantined=QUARANTINED
+            attempt=attempt, dynamodb=job.dynamodb, snowflake=job.snowflake, quarantined=job.quarantined
         )
         transaction = load_rules.verify_load(
             self.known(batch_id), evidence, now=self.world.now, retention=RETENTION

@@ -66,6 +66,7 @@ CONDITIONS = (
     "verify_load.evidence_is_of_the_last_load",
     "verify_load.snowflake_checksum_adds_up",
     "verify_load.snowflake_rows_add_up",
+    "verify_load.some_row_was_accepted",
     "withdraw.batch_is_not_live",
     "withdraw.request_is_new",
 )

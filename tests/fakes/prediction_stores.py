@@ -58,6 +58,7 @@ class JobRun:
     cleaning: str | None = None
     dynamodb: RowTally | None = None
     snowflake: RowTally | None = None
+    quarantined: RowTally = QUARANTINED
     reported_ended: bool = False
     finished: bool = False
 
@@ -88,12 +89,15 @@ class World:
         )
 
     def write(self, job: JobRun) -> None:
-        """Let a job run write all its rows to both stores, less what its fault loses or alters."""
+        """Let a job run write all its rows to both stores, less what its fault loses, alters or refuses."""
         good = {
             key: (job.digest, job.cleaning or "", checksum)
             for key, checksum in _ROWS[job.digest].items()
             if key != "bad"
         }
+        if job.fault == "all-refused":
+            good = {}
+            job.quarantined = RowTally(rows=len(_ROWS[job.digest]), checksum=sum(_ROWS[job.digest].values()))
         online, warehouse = dict(good), dict(good)
         damaged = {"online": online, "warehouse": warehouse}.get(job.fault.split("-")[0])
         if damaged is not None:

@@ -45,9 +45,10 @@ def deployed(local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> SmallM
     return model
 
 
-def live_batch(model: SmallModel, *, with_items: bool = True) -> str:
+def live_batch(model: SmallModel, *, with_items: bool = True, is_storable: bool = True) -> str:
     """Publish a batch whose items are in DynamoDB, as far as they shall be."""
-    platform, part = model.platform, WrittenPart(model, rows=3)
+    # Too large for the declared decimal(7,2), or small enough.
+    platform, part = model.platform, WrittenPart(model, rows=3, first_score=0 if is_storable else 10**6)
     batch_id = model.verified_batch(**part.manifest_changes)
     table = platform.settings.deployment.online_table(model.name)
     items = OnlineItems(model.declaration.prediction_schema)
@@ -77,6 +78,14 @@ def test_an_entity_that_the_api_does_not_have_is_told(deployed: SmallModel) -> N
     assert not found.answer.is_well
     assert f"{batch_id} is live" in found.answer.text
     assert "404" in found.answer.text
+
+
+def test_a_batch_without_anything_to_ask_for_is_not_well(deployed: SmallModel) -> None:
+    """A live batch of refused rows alone shows readers nothing, which the check tells at once."""
+    batch_id = live_batch(deployed, is_storable=False)
+    found = asked_api(deployed.platform, deployed.name)
+    assert not found.answer.is_well
+    assert found.answer.text == f"{batch_id} is live, and none of its rows was accepted"
 
 
 def test_the_check_needs_no_live_batch_and_an_address(

@@ -53,7 +53,7 @@ def test_the_publication_shows_what_a_person_wants_to_know(platform: Platform) -
     platform.bucket.put(report_key(model.name, batch_id, 1), report.to_bytes())
     shown = materialized(model)
     assert shown["outcome"] == "live"
-    assert (shown["dagster/row_count"], shown["bytes"], shown["rows_loaded"]) == (3, 100, 3)
+    assert (shown["dagster/row_count"], shown["rows_quarantined"], shown["bytes"]) == (3, 0, 100)
     assert shown["write_units"] == 1_600_000
     assert shown["load_durations_ms"]["move"] == 600_000
     assert shown["estimated_costs_usd"] == {"dynamodb": 1.0, "snowflake": 1.0}

@@ -32,6 +32,8 @@ def batch(batch_id: str = LIVE, **values: Any) -> BatchRecord:
             "model": MODEL,
             "batch_id": batch_id,
             "load_state": "verified",
+            "row_count": 100,
+            "accepted_rows": 99,
             "manifest_key": f"done/2026-11-23/{MODEL}/{batch_id}.json",
             "items_expire_at": moment_text(NOW + 30 * DAY),
             **values,
@@ -82,6 +84,19 @@ def test_a_region_that_serves_another_batch_is_found() -> None:
     assert told(found) == [("warning", "pointers", LIVE)] * 2
     assert f"eu-west-1 serves {OLD}" in found[0].what
     assert "ap-south-1 serves nothing" in found[1].what
+
+
+@pytest.mark.parametrize("accepted", [0, None])
+def test_a_served_batch_without_an_accepted_row_is_found(accepted: int | None) -> None:
+    """Every entity of it is unknown to readers, so the deployment is not healthy, wherever it is served."""
+    empty = batch(row_count=6, accepted_rows=accepted)
+    found = list(model_findings(records(empty)))
+    assert told(found) == [("error", "rows", LIVE)]
+    assert "no accepted row of its 6 rows" in found[0].what
+    late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
+    old = batch(OLD, accepted_rows=accepted)
+    assert ("error", "rows", OLD) in told(model_findings(records(old, batch(), regions={"eu-west-1": late})))
+    assert told(model_findings(records(old, batch()))) == []
 
 
 def test_a_hold_and_a_model_without_publication_are_noted() -> None:

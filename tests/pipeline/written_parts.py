@@ -21,14 +21,16 @@ class WrittenPart:
     """The one part of a batch: put into the bucket when this is made.
 
     Attributes:
-        rows: As the contract accepts them.
+        rows: Those that the contract accepts; a score above 99,999 is refused.
         manifest_changes: What a manifest says of it.
     """
 
-    def __init__(self, model: SmallModel, *, rows: int, partition: str = PARTITION) -> None:
+    def __init__(
+        self, model: SmallModel, *, rows: int, partition: str = PARTITION, first_score: int = 0
+    ) -> None:
         contract = row_contract(model.declaration.prediction_schema)
         lines = [
-            prediction_line(contract, {"entity_id": f"E{number}", "score": Decimal(number)})
+            prediction_line(contract, {"entity_id": f"E{number}", "score": Decimal(first_score + number)})
             for number in range(rows)
         ]
         batch_id = model.batch_id()
