@@ -26,6 +26,9 @@ from prediction_contract.registry.transaction import Transaction
 from prediction_contract.resource_names import Deployment
 from prediction_contract.serving import Enrichment, Serving
 
+# What the actor of a publication by a Dagster run begins with; the run id follows.
+RUN_ACTOR = "dagster run "
+
 
 class PublishingError(ContractError):
     """What was asked for names a batch that is not there, or that may not be published."""

@@ -24,6 +24,7 @@ from mlpipe_dagster.model_ops import model_asset
 from mlpipe_dagster.noticing import ManifestReplacedError, registered_manifest
 from mlpipe_dagster.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.publishing import (
+    RUN_ACTOR,
     Publication,
     Publisher,
     PublishingError,
@@ -87,7 +88,7 @@ def publication_asset(
         request = Request(
             # The same for every retry of the same intent: a lost answer then does nothing twice.
             request_id=f"{first_run_id}:{batch_id}",
-            actor=f"dagster run {context.run_id}",
+            actor=f"{RUN_ACTOR}{context.run_id}",
             reason="explicit" if config.explicit else "automatic",
             automatic=not config.explicit,
         )

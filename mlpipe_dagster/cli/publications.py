@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.cli.access import Access, WarehouseUnreachableError
@@ -81,6 +82,7 @@ def _changed(
         request_id=options.request_id or uuid.uuid4().hex, actor=options.actor, reason=options.reason
     )
     published = change(publisher, request)
+    shown, unshown = _show(access, options.model, published.sequence)
     # The registry is the authority, and readers of the API see the change now. Snowflake follows.
     projected, trouble = (0, trouble) if trouble else _project(access, options.model)
     document: dict[str, Any] = {
@@ -88,14 +90,39 @@ def _changed(
         "request_id": request.request_id,
         "newly_projected": projected,
         **({"projection_trouble": trouble} if trouble else {}),
+        "shown_in_dagster": shown,
     }
     overtaken = _overtaken(published, options)
     return Answer(
         document=document,
         parts=[Facts(members=document)],
         is_so=not overtaken,
-        remarks=[remark for remark in (trouble, overtaken) if remark],
+        remarks=[remark for remark in (unshown, trouble, overtaken) if remark],
     )
+
+
+def _show(access: Access, model: str, sequence: int) -> tuple[bool, str]:
+    """Report publications to the Dagster instance of this environment; return whether it shows this one.
+
+    The text says why the instance cannot be reached: a sensor reports the publication then.
+    """
+    if not os.environ.get("DAGSTER_HOME"):
+        return False, ""
+    import dagster as dg  # noqa: PLC0415  # takes most of a second
+
+    from mlpipe_dagster.publication_events import PublicationReports  # noqa: PLC0415
+
+    try:
+        with dg.DagsterInstance.get() as instance:
+            reports = PublicationReports(
+                instance=instance,
+                registry=access.registry,
+                now=datetime.now(UTC),
+                settles_within=timedelta(0),
+            )
+            return (reports.up_to(model) or 0) >= sequence, ""
+    except Exception as error:  # noqa: BLE001  # storages raise errors of all kinds, and the change stands
+        return False, f"Dagster does not show the change yet, its sensor reports it: {error}"[:500]
 
 
 def _overtaken(published: Publication, options: argparse.Namespace) -> str:

@@ -1,14 +1,17 @@
-"""The sensor of Snowflake's projection: publications that it lacks are projected, and the lag is shown."""
+"""The sensor that lets Snowflake and Dagster's page follow the registry's publications, and shows a lag."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
 from mlpipe_dagster.asset_names import PUBLICATION, asset_key
+from mlpipe_dagster.publication_events import PublicationReports
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.sensors.served_models import ServedModel
@@ -20,10 +23,15 @@ from prediction_contract.registry.table import RegistryTable
 # Asking Snowflake wakes its warehouse, which costs: nothing is asked that was found in step, but for this.
 COMPARE_ALL_AFTER = timedelta(hours=6)
 ALARM_AFTER = timedelta(minutes=15)
+_LONGEST_REASON = 2000
 
 
 class ProjectionLagsError(Exception):
     """Snowflake shows an earlier publication than the API, for longer than is normal."""
+
+
+class PublicationsUnreadableError(Exception):
+    """The publications of some models cannot be read from the registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +39,14 @@ class ProjectionCursor:
     """What was found in step: each model's newest sequence, and when all were compared.
 
     Attributes:
-        sequences: By model.
+        sequences: What Snowflake was found to hold, by model.
         compared_at: Seconds since 1970.
+        shown: Up to which sequence Dagster shows all publications, by model.
     """
 
     sequences: dict[str, int]
     compared_at: float = 0.0
+    shown: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str | None) -> "ProjectionCursor":
@@ -44,25 +54,74 @@ class ProjectionCursor:
         try:
             document = json.loads(text or "{}")
             return cls(
-                sequences={str(model): int(number) for model, number in document["sequences"].items()},
+                sequences=_numbers(document["sequences"]),
                 compared_at=float(document["compared_at"]),
+                shown=_numbers(document.get("shown", {})),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls(sequences={})
 
     def text(self) -> str:
         """Return the cursor as a sensor keeps it."""
-        return json.dumps({"sequences": self.sequences, "compared_at": self.compared_at})
+        return json.dumps({"sequences": self.sequences, "compared_at": self.compared_at, "shown": self.shown})
 
 
-def newest_sequences(registry: RegistryTable, models: Iterable[ServedModel], home: str) -> dict[str, int]:
+def _numbers(document: Any) -> dict[str, int]:
+    return {str(model): int(number) for model, number in document.items()}
+
+
+@dataclass(kw_only=True)
+class Troubles:
+    """What ails single models: the others go on.
+
+    Attributes:
+        found: In words, by model.
+    """
+
+    found: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def kept(self, model: str) -> Iterator[None]:
+        """Keep an error of one model in place of raising it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # a malformed record raises errors of many kinds
+            self.found[model] = f"The publications of {model} cannot be read or shown: {error}"
+
+
+def newest_sequences(
+    registry: RegistryTable, models: Iterable[ServedModel], home: str, troubles: Troubles
+) -> dict[str, int]:
     """Return the newest publication of each model that has any."""
-    pointers = ((model.name, registry.pointer(model.name, home)) for model in models)
-    return {name: pointer.sequence for name, pointer in pointers if pointer and pointer.sequence}
+    newest = {}
+    for model in models:
+        with troubles.kept(model.name):
+            pointer = registry.pointer(model.name, home)
+            if pointer and pointer.sequence:
+                newest[model.name] = int(pointer.sequence)
+    return newest
+
+
+def show_publications(
+    reports: PublicationReports, shown: dict[str, int], newest: dict[str, int], troubles: Troubles
+) -> dict[str, int]:
+    """Report what Dagster does not show yet; return up to which sequence it shows all, by model."""
+    up_to = dict(shown)
+    for model, sequence in newest.items():
+        after = shown.get(model)
+        if after == sequence:
+            continue
+        with troubles.kept(model):
+            # A registry that was restored has forgotten the newest publications.
+            is_known = after is not None and after < sequence
+            reached = reports.up_to(model, after if is_known else None)
+            if reached is not None:
+                up_to[model] = reached
+    return up_to
 
 
 def project_gaps(
-    session: WarehouseSession, registry: RegistryTable, newest: dict[str, int]
+    session: WarehouseSession, registry: RegistryTable, newest: dict[str, int], troubles: Troubles
 ) -> dict[str, list[PublicationEntry]]:
     """Project what Snowflake lacks of these models; return the entries that were missing, by model."""
     there = session.projected_count()
@@ -71,7 +130,10 @@ def project_gaps(
         # Numbers may be left out after a restore of the registry, so a difference is only a reason to look.
         if there.get(model) == (sequence, sequence):
             continue
-        missing = session.missing_publications(model, registry.publications(model))
+        entries: list[PublicationEntry] = []
+        with troubles.kept(model):
+            entries = registry.publications(model)
+        missing = session.missing_publications(model, entries)
         if missing:
             session.project(model, missing)
             closed[model] = missing
@@ -94,19 +156,24 @@ def lag_observation(model: str, missing: list[PublicationEntry], now: datetime) 
 
 
 def projection_tick(
-    cursor_text: str | None,
+    context: dg.SensorEvaluationContext,
     platform: Platform,
     warehouse: Warehouse,
     models: Iterable[ServedModel],
     now: datetime,
 ) -> dg.SensorResult:
-    """Look once: ask Snowflake only of models whose publications are newer than what was found in step.
+    """Look once: ask Snowflake and Dagster only of publications newer than what was found in step.
 
     Raises:
         ProjectionLagsError: Snowflake does not take them, and has shown an earlier publication for long.
+        PublicationsUnreadableError: A model's publications cannot be read, and no other model has news.
     """
-    cursor, registry = ProjectionCursor.parse(cursor_text), platform.registry
-    newest = newest_sequences(registry, models, platform.settings.deployment.home)
+    cursor, registry = ProjectionCursor.parse(context.cursor), platform.registry
+    troubles, gaps = Troubles(), Troubles()
+    newest = newest_sequences(registry, models, platform.settings.deployment.home, troubles)
+    # Before Snowflake, which may fail the tick: Dagster keeps each report at once.
+    reports = PublicationReports(instance=context.instance, registry=registry, now=now)
+    cursor = replace(cursor, shown=show_publications(reports, cursor.shown, newest, troubles))
     is_whole = now.timestamp() - cursor.compared_at > COMPARE_ALL_AFTER.total_seconds()
     asked = {
         model: sequence
@@ -114,43 +181,63 @@ def projection_tick(
         if is_whole or cursor.sequences.get(model) != sequence
     }
     if not asked:
-        return dg.SensorResult(skip_reason="Snowflake's projection is in step", cursor=cursor.text())
+        return _looked(context, cursor, "Snowflake's projection is in step", troubles.found)
     try:
         with warehouse.quick_session() as session:
-            closed = project_gaps(session, registry, asked)
-    except Exception as error:  # noqa: BLE001  # the connector raises many kinds, and each is the same here
-        _alarm(registry, cursor, asked, now, error)
-        return dg.SensorResult(
-            skip_reason=f"Snowflake does not answer; it is asked again by the next tick: {error}"[:2000],
-            cursor=cursor.text(),
-        )
-    kept = ProjectionCursor(
-        sequences=newest if is_whole else {**cursor.sequences, **asked},
+            closed = project_gaps(session, registry, asked, gaps)
+    except Exception as error:  # the connector raises many kinds, and each is the same here
+        if lag := _lag(registry, cursor, asked, now, gaps):
+            raise ProjectionLagsError(lag) from error
+        said = f"Snowflake does not answer; it is asked again by the next tick: {error}"
+        return _looked(context, cursor, said, {**troubles.found, **gaps.found})
+    in_step = {model: sequence for model, sequence in asked.items() if model not in gaps.found}
+    kept = replace(
+        cursor,
+        sequences=in_step if is_whole else {**cursor.sequences, **in_step},
         compared_at=now.timestamp() if is_whole else cursor.compared_at,
     )
-    return dg.SensorResult(
-        skip_reason=f"Projected again: {', '.join(closed) or 'nothing was missing'}",
-        cursor=kept.text(),
-        asset_events=[lag_observation(model, missing, now) for model, missing in closed.items()],
+    return _looked(
+        context,
+        kept,
+        f"Projected again: {', '.join(closed) or 'nothing was missing'}",
+        {**troubles.found, **gaps.found},
+        [lag_observation(model, missing, now) for model, missing in closed.items()],
     )
 
 
-def _alarm(
-    registry: RegistryTable,
+def _looked(
+    context: dg.SensorEvaluationContext,
     cursor: ProjectionCursor,
-    asked: dict[str, int],
-    now: datetime,
-    error: Exception,
-) -> None:
-    """Fail the tick if a publication has waited for Snowflake for long."""
+    said: str,
+    troubles: Mapping[str, str],
+    events: Sequence[dg.AssetObservation] = (),
+) -> dg.SensorResult:
+    """Return what Dagster is to keep; fail the tick if there is nothing but trouble to tell."""
+    text, told = cursor.text(), "; ".join(troubles.values())
+    if told and text == context.cursor:
+        raise PublicationsUnreadableError(f"{told}. Other models go on; look at this one's records.")
+    return dg.SensorResult(
+        skip_reason=f"{said}; {told}"[:_LONGEST_REASON] if told else said[:_LONGEST_REASON],
+        cursor=text,
+        asset_events=list(events),
+    )
+
+
+def _lag(
+    registry: RegistryTable, cursor: ProjectionCursor, asked: dict[str, int], now: datetime, gaps: Troubles
+) -> str:
+    """Return in words which publication has waited for Snowflake for long, or nothing."""
     for model in asked:
-        waiting = registry.publications(model, after=cursor.sequences.get(model, 0))
+        waiting: list[PublicationEntry] = []
+        with gaps.kept(model):
+            waiting = registry.publications(model, after=cursor.sequences.get(model, 0))
         if waiting and now - parse_moment(waiting[0].published_at) > ALARM_AFTER:
-            raise ProjectionLagsError(
+            return (
                 f"Snowflake lacks publication {waiting[0].sequence} of {model}, "
                 f"of {waiting[0].published_at}, and does not answer: its live view may show an earlier "
                 "batch than the API. Look at the warehouse; the projection is tried again by itself."
-            ) from error
+            )
+    return ""
 
 
 def projection_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
@@ -160,12 +247,12 @@ def projection_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
         name="warehouse_projection",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Keeps Snowflake's projection of the publications in step with the registry.",
+        description="Keeps Snowflake's projection and Dagster's page in step with the publications.",
         asset_selection=dg.AssetSelection.assets(*(asset_key(model.name, PUBLICATION) for model in models)),
     )
     def warehouse_projection(
         context: dg.SensorEvaluationContext, platform: Platform, warehouse: Warehouse
     ) -> dg.SensorResult:
-        return projection_tick(context.cursor, platform, warehouse, models, datetime.now(UTC))
+        return projection_tick(context, platform, warehouse, models, datetime.now(UTC))
 
     return warehouse_projection

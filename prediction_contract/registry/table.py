@@ -92,8 +92,8 @@ class RegistryTable:
 
     def publications(self, model: str, *, after: int = 0) -> list[PublicationEntry]:
         """Return a model's publication entries with a higher sequence than `after`, in their order."""
-        entries = (PublicationEntry.from_item(item) for item in self._query(model, "publication#"))
-        return [entry for entry in entries if entry.sequence > after]
+        items = self._query(model, "publication#", first=publication_key(model, after + 1).record)
+        return [PublicationEntry.from_item(item) for item in items]
 
     def release(
         self, model: str, *, home_region: str, regions: Iterable[str] = (), highest_projected: int = 0

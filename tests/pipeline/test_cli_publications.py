@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 
+from mlpipe_dagster.publication_events import SETTLES_WITHIN, PublicationReports
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.registry.records import PublicationEntry
 from tests.pipeline.cli_calls import CommandLine
-from tests.pipeline.test_publication_asset import projection
+from tests.pipeline.small_model import now
+from tests.pipeline.test_publication_asset import projection, publisher, request
 
 if TYPE_CHECKING:
     from tests.pipeline.small_model import SmallModel
@@ -37,6 +40,56 @@ def test_publish_rollback_and_forward_again(small_model: SmallModel, command_lin
     assert (told.status, told.document["live_batch_id"]) == (0, second)
     listed = command_line.json("batches", small_model.name).document["batches"]
     assert {row["batch_id"]: row["release_state"] for row in listed} == {first: "superseded", second: "live"}
+
+
+def test_what_a_command_changes_shows_in_dagster_once(
+    small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It reports, in order, what nobody reported before; neither a repetition nor the sensor does again."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
+    asked = ("publish", small_model.name, first, "--request-id", "r-1", "--actor", "ada", "--reason", "why")
+    for _ in range(2):
+        assert command_line.json(*asked).document["shown_in_dagster"] is True
+    publisher(small_model).publish(second, request(), "{}")
+    assert command_line.json("rollback", small_model.name).document["shown_in_dagster"] is True
+    with dg.DagsterInstance.get() as instance:
+        reports = PublicationReports(
+            instance=instance, registry=small_model.platform.registry, now=now() + 2 * SETTLES_WITHIN
+        )
+        assert reports.up_to(small_model.name, None) == 3
+        key = dg.AssetKey([small_model.name, "publication"])
+        events = [
+            record.asset_materialization
+            for record in instance.fetch_materializations(key, limit=10, ascending=True).records
+        ]
+    shown = [
+        (event.partition, event.metadata["batch_id"].value, event.metadata["outcome"].value)
+        for event in events
+        if event
+    ]
+    assert shown == [
+        ("2013-01-31", first, "live"),
+        ("2013-02-01", second, "live"),
+        ("2013-02-01", second, "withdrawn"),
+        ("2013-01-31", first, "live"),
+    ]
+    assert events[0] is not None
+    assert events[0].metadata["dagster/row_count"].value == 3
+    assert (events[0].metadata["actor"].value, events[0].metadata["reason"].value) == ("ada", "why")
+
+
+def test_an_instance_that_cannot_be_reached_undoes_nothing(
+    small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The batch is live, and a remark says that the sensor reports it."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
+    told = command_line.json("publish", small_model.name, small_model.verified_batch())
+    assert (told.status, told.document["shown_in_dagster"]) == (0, False)
+    assert "Dagster does not show the change yet" in told.err
 
 
 def test_numbers_that_snowflake_knows_are_not_given_again(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import pytest
 
 from infra import role_definitions
@@ -87,7 +88,8 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
     assert live_batches_tick(None, looking, [model], now() + timedelta(days=29)).run_requests
     assert list(follow_requests(looking, [model], now()))
     assert retention_tick(None, looking, [model], now() + timedelta(days=31)).run_requests
-    assert projection_tick(None, looking, Warehouse(platform=looking), [model], now()).asset_events
+    context = dg.build_sensor_context(instance=daemon.instance)
+    assert projection_tick(context, looking, Warehouse(platform=looking), [model], now()).asset_events
     role = role_definitions.dagster_daemon_role(platform.settings.deployment)
     assert {right for right in asked.rights if not allows(role, *right)} == set()
     assert {action for action, _ in asked.rights} >= {
