@@ -17,8 +17,9 @@ MOST_NESTING = 32
 # latter, because a value takes more bytes in a request than in the table.
 MOST_BATCH_WRITES = 25
 MOST_BATCH_WRITE_BYTES = 16_000_000
-# One BatchGetItem. It answers with at most 16 MB, and names the keys that it did not get to.
+# One BatchGetItem: its keys, and what it answers with; it names the keys that it did not get to.
 MOST_BATCH_READS = 100
+MOST_BATCH_READ_BYTES = 16_000_000
 
 # S3: a key in UTF-8, a bucket's name, and the keys of one DeleteObjects.
 MOST_OBJECT_KEY_BYTES = 1024

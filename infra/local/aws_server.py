@@ -1,16 +1,31 @@
-"""Serve AWS's protocols by ministack, with the ETags that S3 gives under SSE-KMS.
+"""Serve AWS's protocols by ministack, with limits of AWS and ETags of SSE-KMS that it does not have.
 
 Runs in `.venv-stack`, the only environment that has its packages.
 """
 
 # pyright: reportMissingImports=false
+# ruff: noqa: SLF001 -- ministack has no other place to step in
 
 from __future__ import annotations
 
+import json
 import secrets
+from typing import Any
 
 from ministack import app
-from ministack.services import s3
+from ministack.services import dynamodb, s3
+
+from prediction_contract.aws_limits import (
+    MOST_BATCH_READ_BYTES,
+    MOST_BATCH_WRITE_BYTES,
+    MOST_DELETED_OBJECTS,
+    MOST_OBJECT_KEY_BYTES,
+)
+
+_serve_dynamodb = dynamodb.handle_request
+_get_items = dynamodb._batch_get_item
+_put_object = s3._put_object
+_delete_objects = s3._delete_objects
 
 
 def _etag_of_a_put(_content: bytes) -> str:
@@ -18,8 +33,54 @@ def _etag_of_a_put(_content: bytes) -> str:
     return secrets.token_hex(16)
 
 
+async def _limited_dynamodb(
+    method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
+) -> Any:
+    """Refuse a BatchWriteItem that transmits more than DynamoDB takes."""
+    is_write = headers.get("x-amz-target", "").endswith(".BatchWriteItem")
+    if is_write and len(body) > MOST_BATCH_WRITE_BYTES:
+        message = f"The request has {len(body)} bytes of {MOST_BATCH_WRITE_BYTES}"
+        return dynamodb.error_response_json("ValidationException", message, 400)
+    return await _serve_dynamodb(method, path, headers, body, query)
+
+
+def _limited_items(request: dict[str, Any]) -> Any:
+    """Answer a BatchGetItem of one table with the items that fit, and name the keys of all others."""
+    answer = _get_items(request)
+    if len(answer[2]) <= MOST_BATCH_READ_BYTES:
+        return answer
+    ((table, wanted),) = request["RequestItems"].items()
+    keys = wanted["Keys"]
+    middle = len(keys) // 2
+    status, headers, content = _limited_items(
+        {**request, "RequestItems": {table: {**wanted, "Keys": keys[:middle]}}}
+    )
+    fitting = json.loads(content)
+    left = fitting["UnprocessedKeys"].get(table, {"Keys": []})["Keys"] + keys[middle:]
+    fitting["UnprocessedKeys"] = {table: {**wanted, "Keys": left}}
+    return status, headers, json.dumps(fitting).encode()
+
+
+def _limited_put(bucket: str, key: str, body: bytes, headers: dict[str, str]) -> Any:
+    """Refuse an object whose key is longer than S3 takes."""
+    if len(key.encode()) > MOST_OBJECT_KEY_BYTES:
+        return s3._error("KeyTooLongError", "Your key is too long", 400)
+    return _put_object(bucket, key, body, headers)
+
+
+def _limited_delete(bucket: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
+    """Refuse to delete more objects at once than S3 does."""
+    if body.count(b"<Key>") > MOST_DELETED_OBJECTS:
+        return s3._error("MalformedXML", f"More than {MOST_DELETED_OBJECTS} keys", 400)
+    return _delete_objects(bucket, body, headers)
+
+
 # Of ministack 1.5.33: all that its S3 takes an MD5 of is an object's or a part's ETag.
 s3.md5_hash = _etag_of_a_put
+s3._put_object = _limited_put
+s3._delete_objects = _limited_delete
+dynamodb.handle_request = _limited_dynamodb
+dynamodb._batch_get_item = _limited_items
 
 if __name__ == "__main__":
     app.main()

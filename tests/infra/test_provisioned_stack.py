@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -60,6 +61,49 @@ def test_a_done_file_arrives_exactly_once_and_nothing_else_does(
     s3.put_object(Bucket=bucket, Key=marker, Body=b"{}")
 
     assert notices(sqs, url, marker) == [marker]
+
+
+def test_the_local_stores_refuse_what_aws_refuses(clients: Clients, variables: dict[str, str]) -> None:
+    """A write request beyond 16 MB, a key beyond 1024 bytes, and more than 1000 keys to delete."""
+    dynamodb, s3 = clients.client("dynamodb"), clients.client("s3")
+    table, bucket = DEPLOYMENT.online_table("flight_delay"), variables["MLPIPE_DATA_BUCKET"]
+    puts = [large_put(f"refused-{number}") for number in range(7)]
+    with pytest.raises(ClientError, match=r"\(ValidationException\).* of 16000000"):
+        dynamodb.batch_write_item(RequestItems={table: puts})
+    s3.put_object(Bucket=bucket, Key="raw/".ljust(1024, "k"), Body=b"")
+    with pytest.raises(ClientError, match="KeyTooLongError"):
+        s3.put_object(Bucket=bucket, Key="raw/".ljust(1025, "k"), Body=b"")
+    for keys, refused in ((1000, False), (1001, True)):
+        named = {"Objects": [{"Key": f"raw/none-{number}"} for number in range(keys)], "Quiet": True}
+        with pytest.raises(ClientError, match="MalformedXML") if refused else nullcontext():
+            s3.delete_objects(Bucket=bucket, Delete=named)
+
+
+def test_a_large_answer_of_the_local_dynamodb_names_the_keys_that_it_left_out(clients: Clients) -> None:
+    """Eight items of 2.4 MB on the wire do not fit into one answer; asking on brings all of them."""
+    dynamodb, table = clients.client("dynamodb"), DEPLOYMENT.online_table("flight_delay")
+    puts = [large_put(f"read-{number}") for number in range(8)]
+    for some in (puts[:4], puts[4:]):
+        dynamodb.batch_write_item(RequestItems={table: some})
+    left: Any = {
+        table: {"Keys": [online_key(f"read-{number}") for number in range(8)], "ConsistentRead": True}
+    }
+    answers: list[list[str]] = []
+    while left:
+        answer = dynamodb.batch_get_item(RequestItems=left)
+        answers.append([item["entity_id"]["S"] for item in answer["Responses"][table]])
+        left = answer["UnprocessedKeys"]
+    assert answers == [[f"read-{number}" for number in some] for some in (range(4), range(4, 8))]
+
+
+def online_key(entity_id: str) -> dict[str, Any]:
+    """Return the key of an item of the online table."""
+    return {"entity_id": {"S": entity_id}, "batch_id": {"S": "20130201T060000Z-00000001"}}
+
+
+def large_put(entity_id: str) -> dict[str, Any]:
+    """Return a put of an item that takes 400 KB in the table and six times as much in a request."""
+    return {"PutRequest": {"Item": {**online_key(entity_id), "text": {"S": "\u0001" * 400_000}}}}
 
 
 def test_equal_bytes_get_a_new_etag_at_each_put(clients: Clients, variables: dict[str, str]) -> None:
