@@ -111,3 +111,12 @@ def test_other_texts_are_no_buckets(name: str) -> None:
     assert s3_layout.validated_bucket("mlpipe-data.1") == "mlpipe-data.1"
     with pytest.raises(InvalidNameError):
         s3_layout.validated_bucket(name)
+
+
+def test_a_key_may_have_1024_bytes() -> None:
+    """Only ASCII is taken, so that characters are bytes."""
+    longest = "raw/".ljust(1024, "k")
+    assert s3_layout.validated_key(longest) == longest
+    for key in (f"{longest}k", "raw/é"):
+        with pytest.raises(InvalidNameError):
+            s3_layout.validated_key(key)

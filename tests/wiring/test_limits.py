@@ -1,0 +1,45 @@
+"""The page of limits and the code name the same: every test that it cites exists, every constant is used."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from prediction_contract import aws_limits, warehouse_limits
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "limits.md").read_text()
+TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+
+
+def test_every_test_that_the_page_cites_exists() -> None:
+    """A cited file is a file of tests, and a cited name is a function of one."""
+    known = {path.name for path in TESTS}
+    for text in TESTS.values():
+        known.update(re.findall(r"^def (test_\w+)\(", text, re.MULTILINE))
+    cited = set(re.findall(r"`(test_[\w.]+)`", PAGE))
+    assert cited
+    assert not cited - known
+
+
+@pytest.mark.parametrize("module", [aws_limits, warehouse_limits], ids=lambda module: module.__name__)
+def test_every_limit_is_used(module: object) -> None:
+    """A constant that nothing but tests mentions would enforce nothing."""
+    folders = (
+        "prediction_contract",
+        "glue_scripts",
+        "sagemaker_scripts",
+        "api_lambda",
+        "mlpipe_dagster",
+        "infra",
+    )
+    texts = [
+        path.read_text()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name not in {"aws_limits.py", "warehouse_limits.py"}
+    ]
+    named = {name for name in vars(module) if name.isupper()}
+    assert {name for name in named if not any(name in text for text in texts)} == set()
