@@ -15,10 +15,11 @@ from api_lambda.calls import Call, Services
 from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
 from api_lambda.enrichment import Enricher
 from api_lambda.http_connections import TRACE_ID, HttpConnections
+from api_lambda.live_batch import BrokenPublicationError
 from api_lambda.online_store import OnlineStore
 from api_lambda.provider_secrets import ProviderSecret
 from api_lambda.providers import Provider
-from api_lambda.publications import BrokenPublicationError, Publications
+from api_lambda.publications import Publications
 from api_lambda.request_log import RequestLog
 from api_lambda.routes import Route, find_route
 from api_lambda.signing_keys import KeysUnavailableError, SigningKeys

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from api_lambda.alb import Request
     from api_lambda.auth import Reader, TokenVerifier
     from api_lambda.enrichment import Enricher
+    from api_lambda.live_batch import LiveBatch
     from api_lambda.online_store import OnlineStore
-    from api_lambda.publications import LiveBatch, Publications
+    from api_lambda.publications import Publications
     from api_lambda.request_log import RequestLog
     from prediction_contract.schema import PredictionSchema
 

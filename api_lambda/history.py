@@ -11,7 +11,7 @@ from api_lambda.calls import require_columns
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call
-    from api_lambda.publications import LiveBatch
+    from api_lambda.live_batch import LiveBatch
     from prediction_contract.online_item import StoredPrediction
 
 DEFAULT_PAGE = 20

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
 from api_lambda.alb import Response, longest_that_fits
-from api_lambda.publications import MOST_MODELS, BrokenPublicationError
+from api_lambda.live_batch import BrokenPublicationError
+from api_lambda.publications import MOST_MODELS
+from api_lambda.request_log import NOT_REPLICATED
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.resource_names import require_model_name
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call
-    from api_lambda.publications import LiveBatch
+    from api_lambda.live_batch import LiveBatch
 
 
 def list_models(call: Call) -> Response:
@@ -27,7 +29,7 @@ def list_models(call: Call) -> Response:
     shown = left[:limit]
     with call.log.stage("pointer"):
         found = call.services.publications.live_of(shown, call.until)
-    faults = [str(each) for each in found.values() if isinstance(each, BrokenPublicationError)]
+    faults = [fault for each in found.values() if (fault := _fault(each))]
     if faults:
         call.log.notes["fault"] = "; ".join(faults)
 
@@ -52,10 +54,16 @@ def _after(call: Call) -> str:
         raise problems.ProblemError(problems.INVALID_QUERY) from error
 
 
+def _fault(live: LiveBatch | BrokenPublicationError) -> str | None:
+    if isinstance(live, BrokenPublicationError):
+        return str(live)
+    return f"{live.model}: {NOT_REPLICATED}" if live.is_behind else None
+
+
 def _told(model: str, live: LiveBatch | BrokenPublicationError) -> dict[str, Any]:
     """Return a model's entry; one model's fault does not hide the others, and is not hidden itself."""
     if isinstance(live, BrokenPublicationError):
-        return {"model": model, "problem": f"{problems.TYPE_PREFIX}{problems.INTERNAL_FAULT.kind}"}
+        return {"model": model, "problem": f"{problems.TYPE_PREFIX}{problems.problem_of(live).kind}"}
     return _document(live)
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from api_lambda.dynamodb import ItemReader
-    from api_lambda.publications import LiveBatch
+    from api_lambda.live_batch import LiveBatch
     from prediction_contract.online_item import StoredPrediction
     from prediction_contract.resource_names import Deployment
 

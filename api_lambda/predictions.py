@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from api_lambda.calls import Call
     from api_lambda.enrichment import Outcome
-    from api_lambda.publications import LiveBatch
+    from api_lambda.live_batch import LiveBatch
     from prediction_contract.online_item import StoredPrediction
     from prediction_contract.serving import Enrichment
 
@@ -101,7 +101,7 @@ def _chosen(enrichments: tuple[Enrichment, ...], names: tuple[str, ...] | None) 
 
 def _etag(call: Call, live: LiveBatch) -> str:
     query = sorted((name, values) for name, values in call.request.query.items())
-    said = json.dumps([_FORM, live.sequence, live.batch_id, call.request.path, query])
+    said = json.dumps([_FORM, live.provenance, call.request.path, query])
     return f'"{hashlib.sha256(said.encode()).hexdigest()[:_ETAG_DIGITS]}"'
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from api_lambda.alb import Response
 from api_lambda.auth import InsufficientScopeError, InvalidTokenError, MissingTokenError
 from api_lambda.dynamodb import StoreRefusedError, StoreUnavailableError
+from api_lambda.live_batch import BrokenPublicationError
 from api_lambda.online_store import UnknownEntityError
-from api_lambda.publications import BrokenPublicationError, UnknownModelError
+from api_lambda.publications import PublicationNotReplicatedError, UnknownModelError
 from api_lambda.signing_keys import KeysUnavailableError
 from prediction_contract.online_item import DamagedItemError
 
@@ -152,6 +153,13 @@ INSUFFICIENT_SCOPE = Problem(
 STORE_UNAVAILABLE = Problem(
     "store-unavailable", 503, "The store does not answer", "Whether there is a prediction is unknown.", _RETRY
 )
+PUBLICATION_NOT_REPLICATED = Problem(
+    "publication-not-replicated",
+    503,
+    "The publication has not arrived here",
+    "This region knows that a batch is live, and not yet how to read it. Ask again.",
+    _RETRY,
+)
 KEYS_UNAVAILABLE = Problem(
     "keys-unavailable", 503, "Tokens cannot be checked", "The issuer's keys cannot be had. Ask again.", _RETRY
 )
@@ -165,6 +173,7 @@ PROBLEM_OF: Mapping[type[Exception], Problem] = {
     UnknownEntityError: UNKNOWN_ENTITY,
     StoreUnavailableError: STORE_UNAVAILABLE,
     StoreRefusedError: INTERNAL_FAULT,
+    PublicationNotReplicatedError: PUBLICATION_NOT_REPLICATED,
     BrokenPublicationError: INTERNAL_FAULT,
     DamagedItemError: INTERNAL_FAULT,
 }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from api_lambda.publications import LiveBatch
+    from api_lambda.live_batch import LiveBatch
 
 NAMESPACE = "mlpipe"
 _FAULT = 500
@@ -28,6 +28,8 @@ _MODEL_METRICS = {
     "unavailable_enrichments": "Count",
     "pointer_age": "Seconds",
 }
+# What is served although the region's pointer names a later publication.
+NOT_REPLICATED = "publication_not_replicated"
 
 
 @dataclass(slots=True)
@@ -55,9 +57,11 @@ class RequestLog:
             self.milliseconds[name] = round(self.milliseconds.get(name, 0) + took, 3)
 
     def serves(self, live: LiveBatch) -> None:
-        """Note which batch answers, and how long ago it became live."""
+        """Note which batch answers, how long ago it became live, and whether a later one should."""
         age = max(0, int(time.time() - live.published))
         self.notes.update(model=live.model, batch_id=live.batch_id, pointer_age=age)
+        if live.is_behind:
+            self.notes["fault"] = NOT_REPLICATED
 
     def found(self, predictions: int, *, not_found: int) -> None:
         """Note how many predictions were asked for, and how many of them there are not."""

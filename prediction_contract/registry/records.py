@@ -244,6 +244,11 @@ class PublicationEntry(_Stored):
     published_at: str = ""
     serving: str | None = None
 
+    @property
+    def makes_live(self) -> bool:
+        """Whether the batch became live by it: a hold and its release only name the one that was."""
+        return self.action in {Action.PUBLISH, Action.ROLLBACK}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:

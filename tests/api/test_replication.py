@@ -1,0 +1,442 @@
+"""Readers in a region whose replica applies home's writes in any order.
+
+One transaction at home writes pointer, publication and batch records. They reach a region one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from api_lambda.application import Application, services_of
+from api_lambda.online_store import OnlineStore
+from api_lambda.publications import Publications
+from api_lambda.settings import Settings
+from prediction_contract.batch import mint_batch_id
+from prediction_contract.moments import moment_text
+from prediction_contract.online_item import OnlineItems
+from prediction_contract.registry import load_rules, publication_rules
+from prediction_contract.registry.attribute_values import encode_value
+from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.records import (
+    LoadState,
+    PublicationEntry,
+    ReleaseState,
+    Request,
+    batch_key,
+    pointer_key,
+    publication_key,
+)
+from prediction_contract.resource_names import Deployment
+from prediction_contract.row import row_contract
+from prediction_contract.serving import Serving
+from tests.api.api_calls import ApiUnderTest, environment
+from tests.api.published_batches import SCHEMA
+from tests.fakes.registry_table import FakeRegistryTable
+from tests.fakes.replica import FakeReplica
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prediction_contract.registry.transaction import Transaction
+    from tests.api.api_calls import Answered
+    from tests.fakes.token_issuer import TokenIssuer
+
+MODEL, PARTITION = "flights", "2013-02-01"
+HOME, REGION = "us-east-1", "eu-central-1"
+DEPLOYMENT = Deployment("local", "000000000000", REGION, HOME)
+REGISTRY, ONLINE = DEPLOYMENT.registry_table, DEPLOYMENT.online_table(MODEL)
+ENTITIES = ["a", "b"]
+POINTER = pointer_key(MODEL, REGION).record
+LIFE = timedelta(days=30)
+ACTS = ("publish", "follow", "publish", "follow", "roll_back", "publish_again", "hold", "withdraw")
+BEGINNING = datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass
+class Home:
+    """The home region: it acts by the registry's rules, and all that it writes waits before the replica.
+
+    Attributes:
+        registry: At home.
+        replica: In the serving region.
+        batches: Every batch, in the order of their publication.
+        live: The batch that was live after each act, and before the first.
+    """
+
+    registry: FakeRegistryTable = field(default_factory=FakeRegistryTable)
+    replica: FakeReplica = field(default_factory=lambda: FakeReplica((REGISTRY, ONLINE)))
+    batches: list[str] = field(default_factory=list)
+    live: list[str | None] = field(default_factory=lambda: [None])
+    now: datetime = BEGINNING
+
+    def publish(self) -> None:
+        """Load a batch, whose rows all hold its number, verify it, and make it live."""
+        number = len(self.batches) + 1
+        batch_id = mint_batch_id(MODEL, PARTITION, str(number), self.now)
+        self.batches.append(batch_id)
+        for entity in ENTITIES:
+            row = row_contract(SCHEMA).accept(f'{{"flight":"{entity}","serial":{number}}}'.encode())
+            item = OnlineItems(SCHEMA).build(row, batch_id, int((self.now + LIFE).timestamp()))
+            self.replica.send((ONLINE, entity, batch_id), item)
+        key = batch_key(MODEL, batch_id)
+        self.registry.records[key] = key.attributes() | {
+            "batch_id": batch_id,
+            "partition": PARTITION,
+            "load_state": LoadState.VERIFIED,
+            "release_state": ReleaseState.UNPUBLISHED,
+            "verified_attempt": 1,
+            "items_expire_at": moment_text(self.now + LIFE),
+        }
+        self._release(publication_rules.publish, batch_id)
+
+    def roll_back(self) -> None:
+        """Go back to the newest batch that was superseded, if there is one."""
+        if superseded := self._in_state(ReleaseState.SUPERSEDED):
+            self._release(publication_rules.rollback, superseded[-1])
+
+    def publish_again(self) -> None:
+        """Make the oldest batch live once more, if it is not live."""
+        if self.batches:
+            self._release(publication_rules.publish, self.batches[0])
+
+    def hold(self) -> None:
+        """Hold publication, or release the hold."""
+        home = self.release.home
+        held = not (home and home.hold)
+        self._do(
+            publication_rules.hold(self.release, self._request(), model=MODEL, held=held, now=self._later())
+        )
+
+    def withdraw(self) -> None:
+        """Withdraw the oldest superseded batch, if there is one."""
+        if superseded := self._in_state(ReleaseState.SUPERSEDED):
+            self._do(publication_rules.withdraw(self.record(superseded[0]), self._request()))
+
+    def follow(self) -> None:
+        """Let the region follow, once all items of the live batch have been found there."""
+        batch_id = self.live[-1]
+        if batch_id is None:
+            return
+        self.replica.apply_all(lambda place: place[2] == batch_id)
+        self._do(load_rules.confirm_region(self.record(batch_id), region=REGION, attempt=1))
+        self._do(
+            publication_rules.follow_home(
+                self.record(batch_id), self.release, region=REGION, now=self._later()
+            )
+        )
+
+    @property
+    def release(self) -> Release:
+        """The state of releases."""
+        pointers = {region: self.registry.pointer(MODEL, region) for region in (HOME, REGION)}
+        return Release(home_region=HOME, home=pointers[HOME], regions={REGION: pointers[REGION]})
+
+    def record(self, batch_id: str) -> Any:
+        """Return a batch's record."""
+        return self.registry.batch(MODEL, batch_id)
+
+    def published(self, sequence: int) -> str | None:
+        """Return the batch that a publication made live; None if it is none."""
+        entry = PublicationEntry.from_attributes(self.registry.read(publication_key(MODEL, sequence)))
+        return entry.batch_id if entry.makes_live else None
+
+    def _release(self, rule: Callable[..., Transaction], batch_id: str) -> None:
+        serving = Serving(SCHEMA, "v7", len(ENTITIES), "0").to_json()
+        told = {"minimum_life": timedelta(days=1), "retention": LIFE, "serving": serving}
+        self._do(rule(self.record(batch_id), self.release, self._request(), now=self._later(), **told))
+
+    def _do(self, transaction: Transaction) -> None:
+        if self.registry.apply("any", transaction) is None:
+            for write in transaction.writes:
+                if write.assign or write.remove or write.add:
+                    record = self.registry.read(write.key)
+                    item = {name: encode_value(value) for name, value in record.items()}
+                    self.replica.send((REGISTRY, MODEL, write.key.record), item)
+        home = self.release.home
+        self.live.append(home.batch_id if home else None)
+
+    def _in_state(self, state: ReleaseState) -> list[str]:
+        return [each for each in self.batches if self.record(each).release_state == state]
+
+    def _request(self) -> Request:
+        return Request(request_id=f"request-{len(self.live)}", actor="test")
+
+    def _later(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+@cache
+def region_settings(jwks_url: str) -> Settings:
+    """Return the settings of a function in the serving region."""
+    variables = {"AWS_REGION": REGION, "MLPIPE_HOME_REGION": HOME, "MLPIPE_JWKS_URL": jwks_url}
+    return Settings.from_environment(environment(**variables))
+
+
+@dataclass
+class Reader:
+    """One execution environment in the region, and what its answers must hold.
+
+    Attributes:
+        home: What it reads a replica of.
+        api: The application.
+        token: For it.
+        clock: What the application takes for the time.
+        seen: How many acts home had done at least when it served what was answered last; None before.
+        bodies: Answers by their ETag.
+    """
+
+    home: Home
+    api: ApiUnderTest
+    token: str
+    clock: list[float] = field(default_factory=lambda: [0.0])
+    seen: int | None = None
+    bodies: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        replica, services = self.home.replica, services_of(region_settings(self.api.issuer.url))
+        here = Publications(replica, DEPLOYMENT, pointer_seconds=0, clock=lambda: self.clock[0])
+        verifier = self.api.application._services.verifier
+        store = OnlineStore(replica, DEPLOYMENT)
+        services = replace(services, verifier=verifier, publications=here, store=store)
+        self.application = Application(services, "local", self.api.lines.append)
+
+    def get(self, path: str, **options: Any) -> Answered:
+        """Answer a request."""
+        self.api.application = self.application
+        return self.api.get(f"/v1/models{path}", token=self.token, **options)
+
+    def look(self) -> dict[str, Any] | None:
+        """Ask for everything, hold the answers against home's history, and return their provenance."""
+        point = self.get(f"/{MODEL}/predictions/a")
+        if point.status != 200:
+            self._check_refusal(point)
+            return None
+        provenance = point.document["provenance"]
+        batch_id, number = provenance["batch_id"], self._number(provenance)
+        assert point.document["prediction"]["serial"] == number
+        assert self.bodies.setdefault(point.headers["ETag"], point.event["body"]) == point.event["body"]
+        known = self.get(f"/{MODEL}/predictions/a", headers={"if-none-match": point.headers["ETag"]})
+        assert known.status == 304
+        since = [
+            act for act, live in enumerate(self.home.live) if live == batch_id and act >= (self.seen or 0)
+        ]
+        assert since, f"{batch_id} was not live at home any more"
+        self.seen = since[0]
+        body = json.dumps({"entity_ids": ENTITIES})
+        many = self.get(f"/{MODEL}/predictions:batchGet", method="POST", body=body)
+        assert (many.status, many.document["provenance"]) == (200, provenance)
+        assert [entry["prediction"]["serial"] for entry in many.document["predictions"]] == [number] * 2
+        history = self.get(f"/{MODEL}/predictions/a/history")
+        assert history.status == 200
+        for entry in history.document["history"]:
+            told = self._number(entry["provenance"])
+            assert not entry["found"] or entry["prediction"]["serial"] == told
+        (listed,) = self.get("").document["models"]
+        assert (listed["batch_id"], listed["sequence"]) == (batch_id, provenance["sequence"])
+        assert self.get(f"/{MODEL}").document["batch_id"] == batch_id
+        return provenance
+
+    def _number(self, provenance: dict[str, Any]) -> int:
+        """Return the number of a batch, which the sequence beside it must have made live."""
+        assert self.home.published(provenance["sequence"]) == provenance["batch_id"]
+        return self.home.batches.index(provenance["batch_id"]) + 1
+
+    def _check_refusal(self, answer: Answered) -> None:
+        """Let only a process that has served nothing refuse, and only for what has not arrived."""
+        assert self.seen is None, self.api.last_line
+        listed = self.get("")
+        assert listed.status == 200
+        if (REGISTRY, MODEL, POINTER) in self.home.replica.items:
+            assert (answer.status, answer.problem) == (503, "publication-not-replicated")
+            assert answer.headers["Retry-After"] == "1"
+            problem = "urn:mlpipe:problem:publication-not-replicated"
+            assert listed.document["models"] == [{"model": MODEL, "problem": problem}]
+        else:
+            assert (answer.status, answer.problem) == (404, "unknown-model")
+
+
+@pytest.fixture
+def home() -> Home:
+    """Give a home region that has published nothing."""
+    return Home()
+
+
+@pytest.fixture(scope="module")
+def token(session_issuer: TokenIssuer) -> str:
+    """Give a token that is good for all requests of this module."""
+    return session_issuer.token()
+
+
+@pytest.fixture(scope="module")
+def api(session_issuer: TokenIssuer) -> ApiUnderTest:
+    """Give what calls an application."""
+    return ApiUnderTest(session_issuer, {"AWS_REGION": REGION, "MLPIPE_HOME_REGION": HOME})
+
+
+def arrive(home: Home, *records: str) -> None:
+    """Let the writes of these registry records arrive in the region."""
+    home.replica.apply_all(lambda place: place[2] in records)
+
+
+def publication(sequence: int) -> str:
+    """Return the key of a publication."""
+    return publication_key(MODEL, sequence).record
+
+
+def in_step(home: Home, api: ApiUnderTest, token: str) -> Reader:
+    """Publish a first batch, let all of it arrive, and return a process that has served it."""
+    home.publish()
+    home.follow()
+    home.replica.apply_all()
+    reader = Reader(home, api, token)
+    assert served(reader) == (1, 1)
+    return reader
+
+
+def served(reader: Reader) -> tuple[int, int] | None:
+    """Return the number of the batch that a process serves, and the sequence that it shows; None if none."""
+    provenance = reader.look()
+    if provenance is None:
+        return None
+    return reader.home.batches.index(provenance["batch_id"]) + 1, provenance["sequence"]
+
+
+def test_what_was_served_goes_on_until_the_publication_arrives(
+    home: Home, api: ApiUnderTest, token: str
+) -> None:
+    """The pointer alone changes nothing but the log; with its publication the new batch is served."""
+    reader = in_step(home, api, token)
+    before = reader.get(f"/{MODEL}/predictions/a")
+    home.publish()
+    home.follow()
+    arrive(home, POINTER)
+    during = reader.get(f"/{MODEL}/predictions/a")
+    assert (during.event["body"], during.headers["ETag"]) == (before.event["body"], before.headers["ETag"])
+    assert (api.last_line["level"], api.last_line["fault"]) == ("ERROR", "publication_not_replicated")
+    assert reader.get("").status == 200
+    assert api.last_line["fault"] == f"{MODEL}: publication_not_replicated"
+    arrive(home, publication(2))
+    assert served(reader) == (2, 2)
+    assert "fault" not in api.last_line
+
+
+def test_a_new_process_answers_from_the_publication_before(home: Home, api: ApiUnderTest, token: str) -> None:
+    """That batch is whole in the region, which has served it."""
+    in_step(home, api, token)
+    home.publish()
+    home.follow()
+    arrive(home, POINTER)
+    assert served(Reader(home, api, token)) == (1, 1)
+    assert api.last_line["fault"] == "publication_not_replicated"
+
+
+def test_a_batch_that_the_region_was_not_found_to_hold_is_not_fallen_back_to(
+    home: Home, api: ApiUnderTest, token: str
+) -> None:
+    """An item of it that has not arrived would be a 404 that is not true; 503 asks for patience."""
+    home.publish()
+    home.publish()
+    home.follow()
+    arrive(home, POINTER, publication(1), *(batch_key(MODEL, each).record for each in home.batches))
+    assert served(Reader(home, api, token)) is None
+    arrive(home, publication(2))
+    assert served(Reader(home, api, token)) == (2, 2)
+
+
+def test_a_withdrawn_batch_is_not_fallen_back_to(home: Home, api: ApiUnderTest, token: str) -> None:
+    """A new process does not bring back what was rolled back."""
+    home.publish()
+    home.follow()
+    home.publish()
+    home.follow()
+    home.roll_back()
+    home.replica.apply_all(lambda place: place[2] not in {publication(1), publication(3)})
+    assert served(Reader(home, api, token)) is None
+    arrive(home, publication(3))
+    assert served(Reader(home, api, token)) == (1, 3)
+
+
+def test_a_rollback_needs_no_more_than_the_pointer(home: Home, api: ApiUnderTest, token: str) -> None:
+    """The batch was published before, and that publication tells how to read it."""
+    reader = in_step(home, api, token)
+    home.publish()
+    home.follow()
+    home.replica.apply_all()
+    assert served(reader) == (2, 2)
+    home.roll_back()
+    arrive(home, POINTER)
+    assert served(reader) == served(Reader(home, api, token)) == (1, 1)
+    arrive(home, publication(3))
+    assert served(reader) == served(Reader(home, api, token)) == (1, 3)
+
+
+@pytest.mark.parametrize("holds", [1, 2, 60])
+def test_a_hold_leads_to_the_publication_before_it(
+    home: Home, api: ApiUnderTest, token: str, holds: int
+) -> None:
+    """However many there were, and whether or not the batch's own record has arrived."""
+    home.publish()
+    for _ in range(holds):
+        home.hold()
+    home.follow()
+    arrive(home, POINTER, publication(1), publication(holds + 1))
+    assert served(Reader(home, api, token)) == (1, 1)
+
+
+def test_what_is_behind_is_kept_for_an_hour(home: Home, api: ApiUnderTest, token: str) -> None:
+    """Then a process that has served looks anew as one that has not: for what the region holds for sure."""
+    reader = in_step(home, api, token)
+    home.publish()
+    home.follow()
+    arrive(home, POINTER)
+    first = (REGISTRY, MODEL, batch_key(MODEL, home.batches[0]).record)
+    record = home.replica.items.pop(first)
+    for seconds in (0, 3599):
+        reader.clock[0] = seconds
+        assert served(reader) == (1, 1)
+    reader.clock[0] = 3600
+    assert reader.get(f"/{MODEL}/predictions/a").problem == "publication-not-replicated"
+    home.replica.items[first] = record
+    assert served(reader) == (1, 1)
+
+
+@settings(
+    deadline=None,
+    max_examples=20,
+    # Shrinking takes minutes, and a history has few steps as it is.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=st.lists(st.sampled_from(ACTS) | st.integers(0, 30), min_size=4, max_size=24), data=st.data())
+def test_answers_are_whole_and_never_go_back_in_any_order(
+    api: ApiUnderTest, token: str, steps: list[str | int], data: st.DataObject
+) -> None:
+    """A process that has served goes on serving, one batch an answer; a new one may ask for patience."""
+    home = Home()
+    warm = Reader(home, api, token)
+    for step in steps:
+        if isinstance(step, str):
+            getattr(home, step)()
+        else:
+            home.replica.apply(step)
+            warm.look()
+            Reader(home, api, token).look()
+    home.follow()
+    while home.replica.waiting:
+        home.replica.apply(data.draw(st.integers(0, 30)))
+        warm.look()
+        Reader(home, api, token).look()
+    last = warm.look()
+    assert last == Reader(home, api, token).look()
+    if last is not None:
+        assert last["batch_id"] == home.live[-1]
+        assert "fault" not in api.last_line
