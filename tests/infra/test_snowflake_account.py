@@ -7,7 +7,8 @@ from snowflake.connector.errors import ProgrammingError
 
 from infra.local.snowflake_account import SnowflakeAccount
 from infra.snowflake_setup import setup_sql, statements
-from prediction_contract.cleaning import NO_CLEANING
+from prediction_contract.cleaning import NO_CLEANING, Cleaning, ColumnCleaning
+from prediction_contract.job_arguments import LONGEST_ARGUMENT
 from prediction_contract.resource_names import Deployment
 from prediction_contract.schema import MOST_COLUMNS, Column, ColumnType, PredictionSchema
 from prediction_contract.warehouse_limits import (
@@ -172,4 +173,20 @@ def test_statements_of_the_widest_model_are_taken(account: SnowflakeAccount) -> 
         *load.clean_up(),
         table.read_back("20130201T060000Z-0123abcd", MOST_LIST_VALUES),
     ):
+        assert account.admitted(statement) == statement
+
+
+def test_the_move_of_the_most_cleaning_is_taken(account: SnowflakeAccount) -> None:
+    """Rules for as many columns as a job argument has room for, each with the longest expression."""
+    names = [f"c{number:03}" for number in range(MOST_COLUMNS - 1)]
+    text = ColumnType.parse("string")
+    schema = PredictionSchema(
+        (Column("id", text, nullable=False), *(Column(name, text) for name in names)), "id"
+    )
+    every = {"trim": True, "cast": "decimal(38,6)", "default": "0", "minimum": "-1", "maximum": "1"}
+    cleaning = Cleaning(tuple(ColumnCleaning(column=name, **every) for name in names))
+    assert 0.9 * LONGEST_ARGUMENT < len(cleaning.to_argument() or "") <= LONGEST_ARGUMENT
+    table = WarehouseTable("m" * 41, cleaning.stored_schema(schema))
+    load = WarehouseLoad(table, "20130201T060000Z-0123abcd", "jr_1", delivered=schema, cleaning=cleaning)
+    for statement in load.move():
         assert account.admitted(statement) == statement
