@@ -29,6 +29,7 @@ from infra.stacks.data import DataStack
 from infra.stacks.ml import MlStack
 from infra.stacks.observability import ObservabilityStack
 from infra.stacks.orchestration import OrchestrationStack
+from prediction_contract.resource_names import STAGE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,7 @@ def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Pat
     app = cdk.App(
         outdir=str(out), context={**_CONTEXT, **zones}, analytics_reporting=False, tree_metadata=False
     )
-    cdk.Tags.of(app).add("mlpipe:stage", settings.stage)
+    cdk.Tags.of(app).add(STAGE_TAG, settings.stage)
     home = cdk.Environment(account=settings.account_id, region=settings.home.name)
     name = f"mlpipe-{settings.stage}"
     common: dict[str, Any] = {"env": home, "termination_protection": settings.deletion_protection}

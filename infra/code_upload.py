@@ -3,7 +3,8 @@
 What is there already is left alone, and the keys are printed. A deployment does so by hand once its bucket is
 there: SageMaker reads files, which no stack uploads, and templates are made without downloading the wheels
 that Glue installs. Schemas of models that SageMaker itself scores come with it; those of models that Dagster
-scores Dagster itself writes.
+scores Dagster itself writes. The log groups of SageMaker's jobs are created with a retention, unless the
+account has them already.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from infra.model_declarations import DEFS, model_declarations
 from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
 from infra.scoring_pipeline import published_schema
 from infra.settings import STAGES
+from infra.shared_log_groups import RETENTION_DAYS, create_shared_log_groups
 from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
@@ -145,11 +147,18 @@ def main(arguments: list[str] | None = None) -> int:
         uploaded = upload_code(s3, deployment, options.out)
         wheels = upload_wheels(s3, deployment, partial(_built_wheels, options.out))
         schemas = upload_schemas(s3, deployment, models)
+        endless = create_shared_log_groups(boto3.client("logs", region_name=deployment.home))
     except (PackagingError, ContractError, ClientError, BotoCoreError) as error:
-        sys.stderr.write(f"The code of {options.stage} is not in {deployment.data_bucket}: {error}\n")
+        sys.stderr.write(f"The code of {options.stage} is not all in {deployment.data_bucket}: {error}\n")
         return 1
     for key in (*dataclasses.astuple(uploaded), wheels, *schemas):
         sys.stdout.write(f"s3://{deployment.data_bucket}/{key}\n")
+    for group in endless:
+        sys.stderr.write(
+            f"The log group {group} keeps every line for ever. If no other job needs that, run: "
+            f"aws logs put-retention-policy --region {deployment.home} --log-group-name {group} "
+            f"--retention-in-days {RETENTION_DAYS}\n"
+        )
     return 0
 
 

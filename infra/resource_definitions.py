@@ -239,6 +239,8 @@ def load_job(
         "--additional-python-modules": f"s3://{bucket}/{deployment.glue_wheels_key(wheels_digest())}",
         "--python-modules-installer-option": "--no-index",
         "--enable-continuous-cloudwatch-log": "true",
+        # Glue's own groups belong to every job of the account, and never expire.
+        "--custom-logGroup-prefix": deployment.load_log_prefix,
         "--enable-metrics": "true",
     }
     if code_archive_key is not None:

@@ -23,8 +23,6 @@ from infra.policy_statements import (
     use_data_key,
 )
 from prediction_contract.resource_names import (
-    GLUE_ERROR_LOG_GROUP,
-    GLUE_OUTPUT_LOG_GROUP,
     PROCESSING_LOG_GROUP,
     TRAINING_LOG_GROUP,
 )
@@ -78,7 +76,7 @@ def glue_load_role(deployment: Deployment) -> RoleDefinition:
             allow(
                 "WriteLogs",
                 WRITE_JOB_LOGS,
-                log_streams(deployment, GLUE_OUTPUT_LOG_GROUP, GLUE_ERROR_LOG_GROUP),
+                log_streams(deployment, *deployment.load_log_groups),
             ),
             allow(
                 "WriteMetrics",
@@ -237,8 +235,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 ["logs:GetLogEvents", "logs:DescribeLogStreams"],
                 log_streams(
                     deployment,
-                    GLUE_OUTPUT_LOG_GROUP,
-                    GLUE_ERROR_LOG_GROUP,
+                    *deployment.load_log_groups,
                     PROCESSING_LOG_GROUP,
                     TRAINING_LOG_GROUP,
                 ),

@@ -137,5 +137,5 @@ def _request(
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": scoring.max_runtime_seconds},
         "Environment": {"AWS_DEFAULT_REGION": deployment.region},
-        "Tags": [{"Key": "mlpipe:model", "Value": arguments.model}],
+        "Tags": deployment.job_tags(arguments.model),
     }

@@ -9,10 +9,10 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 
 from infra.api_definitions import ALARMS_THAT_ROLL_BACK, FunctionDefinition, api_function
 from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.log_groups import add_log_group
 from infra.capabilities.roles import add_role
 from infra.packaging import build_api_archive
 from infra.platform_roles import api_deployment_role
@@ -52,13 +52,7 @@ def add_function(
     """
     definition = function_definition(settings, deployment)
     role = add_role(stack, "FunctionRole", deployment, api_role(deployment))
-    log_group = logs.LogGroup(
-        stack,
-        "FunctionLogs",
-        log_group_name=deployment.api_log_group,
-        retention=logs.RetentionDays.THREE_MONTHS,
-        removal_policy=cdk.RemovalPolicy.RETAIN,
-    )
+    log_group = add_log_group(stack, "FunctionLogs", deployment.api_log_group)
     archive = build_api_archive(packages, platform=settings.api.architecture)
     function = lambda_.Function(
         stack,

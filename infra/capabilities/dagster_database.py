@@ -10,15 +10,17 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 
-from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.acknowledged import acknowledge, acknowledge_lint
 from infra.capabilities.dagster_network import POSTGRES, DagsterNetwork
+from infra.capabilities.log_groups import add_log_group
 
 if TYPE_CHECKING:
     from infra.settings import StageSettings
     from prediction_contract.resource_names import Deployment
 
 DATABASE = USER = "dagster"
-_VERSION = "17.6"
+# The major version alone: RDS upgrades minor ones by itself, and one that is named here would downgrade it.
+_MAJOR_VERSION = "17"
 _BACKUP_DAYS = 14
 _PASSWORD_LENGTH = 40
 
@@ -56,8 +58,9 @@ def add_database(
     database = rds.CfnDBInstance(
         stack,
         "Database",
+        db_instance_identifier=deployment.dagster_database,
         engine="postgres",
-        engine_version=_VERSION,
+        engine_version=_MAJOR_VERSION,
         db_name=DATABASE,
         port=str(POSTGRES),
         master_username=USER,
@@ -81,9 +84,15 @@ def add_database(
         ca_certificate_identifier="rds-ca-rsa2048-g1",
     )
     database.apply_removal_policy(cdk.RemovalPolicy.SNAPSHOT)
+    # RDS would make it itself as soon as the instance is there.
+    database.node.add_dependency(add_log_group(stack, "DatabaseLogs", deployment.dagster_database_log_group))
     acknowledge(
         database,
         RDS11="Only tasks of Dagster reach it, by their security group; another port would hide nothing.",
+    )
+    acknowledge_lint(
+        database,
+        W3691="It lists minor versions only. RDS takes a major one, and its default minor version then.",
     )
     if not size.database_in_two_zones:
         acknowledge(database, RDS3="This stage does without a standby: runs wait while a zone is lost.")

@@ -8,12 +8,14 @@ from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as balancing
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_route53 as route53
 from aws_cdk import aws_servicediscovery as servicediscovery
 
 from infra.capabilities.acknowledged import acknowledge
 from infra.capabilities.api_load_balancer import TLS_POLICY
 from infra.capabilities.dagster_network import HTTPS, WEB_SERVER, DagsterNetwork
+from infra.capabilities.log_groups import add_log_group
 
 if TYPE_CHECKING:
     import aws_cdk as cdk
@@ -25,13 +27,18 @@ _GRACE_SECONDS = 180
 
 
 def add_cluster(stack: cdk.Stack, deployment: Deployment) -> ecs.CfnCluster:
-    """Add the cluster."""
-    return ecs.CfnCluster(
+    """Add the cluster, after the log group that Container Insights would make itself."""
+    log_group = add_log_group(
+        stack, "ClusterMetrics", deployment.dagster_metrics_log_group, logs.RetentionDays.ONE_WEEK
+    )
+    cluster = ecs.CfnCluster(
         stack,
         "Cluster",
         cluster_name=deployment.dagster_cluster,
         cluster_settings=[ecs.CfnCluster.ClusterSettingsProperty(name="containerInsights", value="enabled")],
     )
+    cluster.node.add_dependency(log_group)
+    return cluster
 
 
 def add_code_name(

@@ -8,6 +8,7 @@ from aws_cdk import aws_glue as glue
 from aws_cdk import aws_s3_assets as s3_assets
 
 from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.log_groups import add_log_group
 from infra.capabilities.roles import add_role
 from infra.packaging import PROJECT_ROOT, build_glue_archive
 from infra.policy_statements import allow
@@ -25,7 +26,7 @@ _SCRIPT = PROJECT_ROOT / "glue_scripts" / "load_predictions.py"
 
 
 def add_load_job(stack: cdk.Stack, deployment: Deployment, packages: Path) -> None:
-    """Add job, role and code.
+    """Add job, role, code and log groups.
 
     Args:
         stack: Whose.
@@ -48,6 +49,8 @@ def add_load_job(stack: cdk.Stack, deployment: Deployment, packages: Path) -> No
             ],
         ),
     )
+    for construct_id, name in zip(("LoadOutput", "LoadErrors"), deployment.load_log_groups, strict=True):
+        add_log_group(stack, construct_id, name)
     definition = load_job(deployment, code_urls=(script.s3_object_url, archive.s3_object_url))
     job = glue.CfnJob(
         stack,

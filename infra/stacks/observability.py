@@ -10,6 +10,7 @@ from aws_cdk import aws_budgets as budgets
 from infra.capabilities.alarms import add_topic
 from infra.capabilities.dashboard import add_dashboard
 from infra.capabilities.pipeline_alarms import add_pipeline_alarms
+from prediction_contract.resource_names import STAGE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +57,7 @@ class ObservabilityStack(cdk.Stack):
                 budget_type="COST",
                 time_unit="MONTHLY",
                 budget_limit=budget.SpendProperty(amount=settings.monthly_budget_dollars, unit="USD"),
-                cost_filters={"TagKeyValue": [f"user:mlpipe:stage${settings.stage}"]},
+                cost_filters={"TagKeyValue": [f"user:{STAGE_TAG}${settings.stage}"]},
             ),
             notifications_with_subscribers=[
                 budget.NotificationWithSubscribersProperty(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
-from aws_cdk import aws_logs as logs
 
 from infra.capabilities.dagster_database import DATABASE, add_database
 from infra.capabilities.dagster_network import add_network
 from infra.capabilities.dagster_services import add_cluster, add_code_name, add_service, add_web_access
 from infra.capabilities.dagster_tasks import RUN_CONTAINER, add_task, tasks
+from infra.capabilities.log_groups import add_log_group
 from infra.capabilities.roles import add_role
 from infra.dagster_environment import dagster_environment, database_variables, snowflake_variables
 from infra.packaging import build_sagemaker_code
@@ -46,13 +46,7 @@ class OrchestrationStack(cdk.Stack):
         )
         jobs = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
         roles = self._roles(deployment)
-        log_group = logs.LogGroup(
-            self,
-            "Logs",
-            log_group_name=deployment.dagster_log_group,
-            retention=logs.RetentionDays.THREE_MONTHS,
-            removal_policy=cdk.RemovalPolicy.RETAIN,
-        )
+        log_group = add_log_group(self, "Logs", deployment.dagster_log_group)
         network = add_network(self, settings, deployment)
         database, database_secret = add_database(self, settings, deployment, network)
         image = (

@@ -15,7 +15,6 @@ from mlpipe_dagster.job_clients.job_costs import GLUE_DPU_HOUR_USD, glue_job_run
 from mlpipe_dagster.job_clients.job_pages import glue_job_run_page, log_page
 from mlpipe_dagster.job_clients.pipes_job_client import Context, JobInvocation, PipesJobClient
 from mlpipe_dagster.job_clients.polling import error_code, is_passing, is_refusal
-from prediction_contract.resource_names import GLUE_ERROR_LOG_GROUP, GLUE_OUTPUT_LOG_GROUP
 
 # All states in which a job run stays for good.
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED"})
@@ -48,12 +47,20 @@ class PipesGlueJobClient(PipesJobClient):
 
     Args:
         dpu_hour_usd: Price of a DPU hour, for the estimated cost of a job run; None for no estimate.
+        log_group_prefix: The jobs' `--custom-logGroup-prefix`; Glue's own unless given.
         parts: What every `PipesJobClient` is made of.
     """
 
-    def __init__(self, *, dpu_hour_usd: float | None = GLUE_DPU_HOUR_USD, **parts: Any) -> None:
+    def __init__(
+        self,
+        *,
+        dpu_hour_usd: float | None = GLUE_DPU_HOUR_USD,
+        log_group_prefix: str = "/aws-glue/jobs",
+        **parts: Any,
+    ) -> None:
         super().__init__(**parts)
         self._dpu_hour_usd = dpu_hour_usd
+        self._output_log, self._error_log = f"{log_group_prefix}/output", f"{log_group_prefix}/error"
 
     def run(  # type: ignore[override]  # Pipes clients each have arguments of their own
         self,
@@ -161,7 +168,7 @@ class PipesGlueJobClient(PipesJobClient):
             "Glue job": job,
             "Glue job run": run_id,
             "job_page": dg.MetadataValue.url(glue_job_run_page(self._region, job, run_id)),
-            "log_page": dg.MetadataValue.url(log_page(self._region, GLUE_OUTPUT_LOG_GROUP, run_id)),
+            "log_page": dg.MetadataValue.url(log_page(self._region, self._output_log, run_id)),
             **glue_job_run_use(job_run, self._dpu_hour_usd),
         }
 
@@ -202,7 +209,7 @@ class PipesGlueJobClient(PipesJobClient):
         state, run_id = job_run["JobRunState"], str(job_run["Id"])
         if state == "SUCCEEDED":
             return
-        tail = self._log_tail(run_id, GLUE_OUTPUT_LOG_GROUP, GLUE_ERROR_LOG_GROUP)
+        tail = self._log_tail(run_id, self._output_log, self._error_log)
         reason = job_run.get("ErrorMessage") or "no reason given"
         raise GlueJobError(
             f"Glue job {job} run {run_id} ended as {state}: {reason}"

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"
 _TRAINING_CODE = "/opt/ml/input/data/code"
-_MODEL_TAG = "mlpipe:model"
 
 
 def processing_request(
@@ -51,7 +50,7 @@ def processing_request(
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
         "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region},
-        "Tags": [{"Key": _MODEL_TAG, "Value": arguments.model}],
+        "Tags": settings.deployment.job_tags(arguments.model),
     }
 
 
@@ -83,7 +82,7 @@ def training_request(settings: Settings, compute: Compute, arguments: TrainArgum
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
         "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region},
-        "Tags": [{"Key": _MODEL_TAG, "Value": arguments.model}],
+        "Tags": settings.deployment.job_tags(arguments.model),
     }
 
 

@@ -68,6 +68,7 @@ class GlueJobs(dg.ConfigurableResource):
         s3, bucket = self.platform.client("s3"), self.platform.settings.data_bucket
         return PipesGlueJobClient(
             dpu_hour_usd=self.dpu_hour_usd,
+            log_group_prefix=self.platform.settings.deployment.load_log_prefix,
             # A repeated StartJobRun would be a second job run.
             client=self.platform.client("glue", repeats=False),
             logs_client=self.platform.client("logs"),

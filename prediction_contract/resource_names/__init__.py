@@ -6,24 +6,18 @@ queue without being told; what shares one name space over all regions (buckets, 
 """
 
 from prediction_contract.resource_names.deployment import Deployment
-from prediction_contract.resource_names.jobs import (
-    GLUE_ERROR_LOG_GROUP,
-    GLUE_OUTPUT_LOG_GROUP,
-    PROCESSING_LOG_GROUP,
-    TRAINING_LOG_GROUP,
-)
-from prediction_contract.resource_names.place import PREFIX, require_model_name
+from prediction_contract.resource_names.jobs import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
+from prediction_contract.resource_names.place import PREFIX, STAGE_TAG, require_model_name
 from prediction_contract.resource_names.serving import READ_SCOPE
 from prediction_contract.resource_names.warehouse import SNOWFLAKE_SCHEMA, SNOWFLAKE_STAGE
 
 __all__ = [
-    "GLUE_ERROR_LOG_GROUP",
-    "GLUE_OUTPUT_LOG_GROUP",
     "PREFIX",
     "PROCESSING_LOG_GROUP",
     "READ_SCOPE",
     "SNOWFLAKE_SCHEMA",
     "SNOWFLAKE_STAGE",
+    "STAGE_TAG",
     "TRAINING_LOG_GROUP",
     "Deployment",
     "require_model_name",

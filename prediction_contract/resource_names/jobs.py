@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from prediction_contract.resource_names.place import PREFIX, Place, require_model_name
+from prediction_contract.resource_names.place import PREFIX, STAGE_TAG, Place, require_model_name
 
-GLUE_OUTPUT_LOG_GROUP = "/aws-glue/jobs/output"
-GLUE_ERROR_LOG_GROUP = "/aws-glue/jobs/error"
+# SageMaker names them, and every job of the account writes there.
 PROCESSING_LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 TRAINING_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+MODEL_TAG = f"{PREFIX}:model"
 
 
 class JobNames(Place):
@@ -24,6 +24,20 @@ class JobNames(Place):
     def load_job_arn(self) -> str:
         """The Glue job's ARN."""
         return self._arn("glue", f"job/{self.load_job}")
+
+    @property
+    def load_log_prefix(self) -> str:
+        """The load job's argument `--custom-logGroup-prefix`, which gives it log groups of its own."""
+        return f"/{PREFIX}/{self.stage}/load"
+
+    @property
+    def load_log_groups(self) -> tuple[str, str]:
+        """Where Glue writes what the script prints, and what Glue and Spark say."""
+        return f"{self.load_log_prefix}/output", f"{self.load_log_prefix}/error"
+
+    def job_tags(self, model: str) -> list[dict[str, str]]:
+        """Return the tags of a SageMaker job; the stage's budget finds its cost by the first."""
+        return [{"Key": STAGE_TAG, "Value": self.stage}, {"Key": MODEL_TAG, "Value": model}]
 
     def model_package_group(self, model: str) -> str:
         """Return the SageMaker model package group of a model.

@@ -46,6 +46,21 @@ class OrchestrationNames(Place):
         return self._name("dagster-database")
 
     @property
+    def dagster_database(self) -> str:
+        """The RDS instance of Dagster's Postgres."""
+        return self._name("dagster")
+
+    @property
+    def dagster_database_log_group(self) -> str:
+        """Where RDS writes Postgres's log; RDS names it by the instance."""
+        return f"/aws/rds/instance/{self.dagster_database}/postgresql"
+
+    @property
+    def dagster_metrics_log_group(self) -> str:
+        """Where Container Insights writes what the cluster uses; ECS names it by the cluster."""
+        return f"/aws/ecs/containerinsights/{self.dagster_cluster}/performance"
+
+    @property
     def dagster_log_group(self) -> str:
         """The log group of Dagster's daemon, web server and runs."""
         return f"/{PREFIX}/{self.stage}/dagster"

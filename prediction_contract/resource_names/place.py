@@ -10,6 +10,8 @@ from prediction_contract.batch import MODEL_PATTERN
 from prediction_contract.errors import InvalidNameError
 
 PREFIX = "mlpipe"
+# Every resource, job and task of a stage carries it: the budget adds up what has it.
+STAGE_TAG = f"{PREFIX}:stage"
 
 MODEL = re.compile(MODEL_PATTERN)
 _STAGE = re.compile(r"[a-z][a-z0-9]{0,11}")

@@ -44,6 +44,7 @@ LOG_GROUP = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
 REPOSITORY = re.compile(r"(?=.{2,256}\Z)[a-z0-9]+(?:[._-][a-z0-9]+)*")
 KEY_ALIAS = re.compile(r"alias/(?!aws/)[a-zA-Z0-9/_-]{1,250}")
 CLUSTER_DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.internal")
+DATABASE = re.compile(r"(?!.*--)[a-z][a-z0-9-]{0,62}(?<!-)")
 CLUSTER = re.compile(r"[a-zA-Z0-9_-]{1,255}")
 ARN = re.compile(r"arn:aws(-cn|-us-gov)?:[a-z0-9-]+:[a-z0-9-]*:([0-9]{12})?:\S+")
 
@@ -89,6 +90,10 @@ def names_with_limits(deployment: Deployment, model: str) -> list[tuple[str, re.
         (deployment.snowflake_integration, SNOWFLAKE),
         (deployment.api_log_group, LOG_GROUP),
         (deployment.dagster_log_group, LOG_GROUP),
+        (deployment.dagster_database_log_group, LOG_GROUP),
+        (deployment.dagster_metrics_log_group, LOG_GROUP),
+        *((group, LOG_GROUP) for group in deployment.load_log_groups),
+        (deployment.dagster_database, DATABASE),
     ]
 
 

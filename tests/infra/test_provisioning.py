@@ -16,6 +16,8 @@ from infra.local.provisioning.access import local_trust
 from infra.local.provisioning.clients import Clients
 from infra.local.provisioning.stack import declared_models
 from infra.local.provisioning.storage import ensure_table
+from infra.shared_log_groups import RETENTION_DAYS, SHARED_LOG_GROUPS, create_shared_log_groups
+from prediction_contract.resource_names import PROCESSING_LOG_GROUP
 from tests.infra.local_servers import DEPLOYMENT, drain, provision_on, receive
 
 if TYPE_CHECKING:
@@ -105,6 +107,25 @@ def test_no_secret_is_among_the_variables(clients: Clients, variables: dict[str,
 
     assert client["client_id"] == variables["MLPIPE_TOKEN_CLIENT_ID"]
     assert client["client_secret"] not in variables.values()
+
+
+def test_sagemaker_s_log_groups_expire(clients: Clients, variables: dict[str, str]) -> None:
+    """They are made with a retention; one that others have made without is left, and named."""
+    assert variables
+    logs = clients.client("logs")
+
+    def kept() -> dict[str, int | None]:
+        found = logs.describe_log_groups(logGroupNamePrefix="/aws/sagemaker/")["logGroups"]
+        return {each["logGroupName"]: each.get("retentionInDays") for each in found}
+
+    assert kept() == dict.fromkeys(SHARED_LOG_GROUPS, RETENTION_DAYS)
+    assert create_shared_log_groups(logs) == ()
+    logs.delete_retention_policy(logGroupName=PROCESSING_LOG_GROUP)
+    try:
+        assert create_shared_log_groups(logs) == (PROCESSING_LOG_GROUP,)
+        assert kept()[PROCESSING_LOG_GROUP] is None
+    finally:
+        logs.put_retention_policy(logGroupName=PROCESSING_LOG_GROUP, retentionInDays=RETENTION_DAYS)
 
 
 def test_a_drifted_queue_is_repaired(

@@ -28,6 +28,7 @@ from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pools import GLUE_POOL, SAGEMAKER_POOL, SNOWFLAKE_POOL
+from prediction_contract.resource_names import STAGE_TAG
 from tests.infra.dockerfiles import copied_files, environment_variables
 from tests.pipeline.small_model import declaration
 
@@ -45,6 +46,7 @@ VARIABLES = {
     "DAGSTER_POSTGRES_PASSWORD": "from-the-tasks-secrets",
     "MLPIPE_RUN_TASK_DEFINITION": FAMILY,
     "MLPIPE_DATA_BUCKET": "mlpipe-prod-data",
+    "MLPIPE_STAGE": "prod",
     "AWS_DEFAULT_REGION": "eu-central-1",
 }
 
@@ -190,6 +192,9 @@ def test_the_production_launcher_finds_its_task_definition(
     launcher = data.rehydrate(as_type=EcsRunLauncher)
     assert f"task-definition/{FAMILY}" in str(launcher.task_definition)
     assert launcher.secrets_tags == []
+    # The launcher hands these to RunTask as they are; the stage's budget adds up what carries the tag.
+    tags = [{"key": STAGE_TAG, "value": VARIABLES["MLPIPE_STAGE"]}]
+    assert launcher.run_ecs_tags == tags
 
 
 @pytest.fixture

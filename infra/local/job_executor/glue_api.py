@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from infra.local.job_executor.aws_access import RoleUnusableError
 from infra.local.job_executor.errors import ApiError
 from infra.local.job_executor.faults import ENDS_AS
-from infra.local.job_executor.glue_job import LOG_GROUP, GlueJobKind
+from infra.local.job_executor.glue_job import GlueJobKind, log_group_prefix
 from infra.local.job_executor.jobs import Ending, Phase
 from infra.local.job_executor.paging import page
 from prediction_contract.aws_limits import MOST_GLUE_ARGUMENT_BYTES
@@ -311,7 +311,7 @@ def _shown_run(run: Record) -> dict[str, Any]:
         "PredecessorRuns": [],
         "ExecutionTime": math.ceil(ended - began) if began else 0,
         "Timeout": run["timeout_minutes"],
-        "LogGroupName": LOG_GROUP,
+        "LogGroupName": log_group_prefix(run),
         **run["shown"],
     }
     optional = {

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from infra.local.job_executor.s3_transfer import S3Transfer
     from infra.local.job_executor.store import Record
 
-LOG_GROUP = "/aws-glue/jobs"
+# https://docs.aws.amazon.com/glue/latest/dg/monitor-continuous-logging.html
+_LOG_GROUP_ARGUMENT, _LOG_GROUP_PREFIX = "--custom-logGroup-prefix", "/aws-glue/jobs"
 _TAIL_BYTES = 64 * 1024
 _MESSAGE_CHARACTERS = 2000
 
@@ -35,6 +36,11 @@ _STATES = {
 def merged_arguments(record: Record) -> dict[str, str]:
     """Return a run's arguments: defaults, overlaid by the run's own and by those not to be overridden."""
     return {**record["default_arguments"], **record["arguments"], **record["fixed_arguments"]}
+
+
+def log_group_prefix(record: Record) -> str:
+    """Return what the names of a run's log groups begin with."""
+    return merged_arguments(record).get(_LOG_GROUP_ARGUMENT, _LOG_GROUP_PREFIX)
 
 
 def error_message(stderr: bytes, returncode: int | None) -> str:
@@ -125,9 +131,10 @@ class GlueJobKind:
 
     def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
         """Return Glue's two streams, named by the job run."""
+        prefix = log_group_prefix(record)
         return [
-            LogFile(path=host.stdout, group=f"{LOG_GROUP}/output", stream=record["id"]),
-            LogFile(path=host.stderr, group=f"{LOG_GROUP}/error", stream=record["id"]),
+            LogFile(path=host.stdout, group=f"{prefix}/output", stream=record["id"]),
+            LogFile(path=host.stderr, group=f"{prefix}/error", stream=record["id"]),
         ]
 
     def collect(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: Outcome) -> None:

@@ -19,6 +19,7 @@ from infra.local.provisioning.storage import ensure_bucket, ensure_table
 from infra.local.provisioning.warehouse import WarehouseConnection, ensure_warehouse, warehouse_connection
 from infra.model_declarations import declared_models
 from infra.packaging import PACKAGES, PackagingError, build_api_archive
+from infra.shared_log_groups import create_shared_log_groups
 from prediction_contract.resource_names import Deployment
 
 STAGE = "local"
@@ -129,6 +130,7 @@ def _jobs(clients: Clients, deployment: Deployment) -> UploadedCode:
     s3 = clients.client("s3")
     code = upload_code(s3, deployment, PACKAGES)
     upload_wheels(s3, deployment, stand_in_wheels)
+    create_shared_log_groups(clients.client("logs"))
     iam = clients.client("iam")
     for role in role_definitions.all_roles(deployment):
         ensure_role(iam, role, deployment.account_id)

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import NoCredentialsError
 
 from infra.local.job_executor.errors import ApiError, JobSetupError, StateCorruptError
-from infra.local.job_executor.glue_job import error_message
+from infra.local.job_executor.glue_job import error_message, log_group_prefix
 from infra.local.job_executor.host_processes import HostProcesses
 from infra.local.job_executor.jobs import HostWorkspace
 from infra.local.job_executor.paging import page
@@ -72,6 +72,16 @@ def test_a_glue_name_may_hold_any_character_of_its_pattern() -> None:
 def test_a_failed_script_tells_its_last_exception(stderr: str, code: int | None, message: str) -> None:
     """The message is the last exception, else the last line, else the exit code or signal."""
     assert error_message(stderr.encode(), code) == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prefix"),
+    [({}, "/aws-glue/jobs"), ({"--custom-logGroup-prefix": "/mlpipe/local/load"}, "/mlpipe/local/load")],
+)
+def test_a_job_run_writes_to_the_log_groups_of_its_prefix(arguments: dict[str, str], prefix: str) -> None:
+    """Glue's own groups are those of jobs that name none."""
+    record = {"default_arguments": arguments, "arguments": {}, "fixed_arguments": {}}
+    assert log_group_prefix(record) == prefix
 
 
 def test_pages_survive_records_added_in_front() -> None:

@@ -1,0 +1,111 @@
+"""The budget finds what a stage spends: resources, jobs and tasks carry the tag that it adds up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from mlpipe_dagster.declaration import Compute
+from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
+from mlpipe_dagster.settings import Settings
+from prediction_contract.job_arguments import FeatureArguments, TrainArguments
+from tests.infra.cdk.dagster_tasks import containers, variables
+from tests.infra.cdk.scoring_pipelines import MODELS, definition
+from tests.infra.cdk.synthesis import ROOT
+from tests.infra.cdk.templates import STACKS, STAGES
+
+if TYPE_CHECKING:
+    from tests.infra.cdk.templates import Templates
+
+TAG_PROPERTIES = ("Tags", "HealthCheckTags", "ResourceTags", "UserPoolTags")
+# What CloudFormation gives no tags to; none of it costs anything by itself.
+WITHOUT_TAGS = {
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::Cognito::UserPoolClient",
+    "AWS::Cognito::UserPoolDomain",
+    "AWS::Cognito::UserPoolResourceServer",
+    "AWS::EC2::Route",
+    "AWS::EC2::SecurityGroupEgress",
+    "AWS::EC2::SecurityGroupIngress",
+    "AWS::EC2::SubnetRouteTableAssociation",
+    "AWS::EC2::VPCGatewayAttachment",
+    "AWS::KMS::Alias",
+    "AWS::Lambda::Alias",
+    "AWS::Lambda::Permission",
+    "AWS::Lambda::Version",
+    "AWS::Route53::RecordSet",
+    "AWS::S3::BucketPolicy",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SQS::QueuePolicy",
+    "AWS::Scheduler::Schedule",
+    "AWS::WAFv2::LoggingConfiguration",
+    "AWS::WAFv2::WebACLAssociation",
+}
+
+
+def budget_tag(templates: Templates, stage: str) -> tuple[str, str]:
+    """Return key and value of the tag that the stage's budget adds up."""
+    budget = templates.one(stage, "observability", "AWS::Budgets::Budget")["Budget"]
+    (condition,) = budget["CostFilters"]["TagKeyValue"]
+    key, _, value = condition.removeprefix("user:").partition("$")
+    return key, value
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_resource_carries_the_budget_s_tag(templates: Templates, stage: str) -> None:
+    """All that takes tags, replicas of tables in other regions included."""
+    key, value = budget_tag(templates, stage)
+    tag = {"Key": key, "Value": value}
+    for stack in STACKS:
+        for name, each in templates.template(stage, stack)["Resources"].items():
+            properties = each.get("Properties", {})
+            if each["Type"] == "AWS::DynamoDB::GlobalTable":
+                assert all(tag in replica["Tags"] for replica in properties["Replicas"]), name
+            elif each["Type"] not in WITHOUT_TAGS:
+                (found,) = [properties[each] for each in TAG_PROPERTIES if each in properties]
+                assert found == {key: value} or tag in found, name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stage: str) -> None:
+    """SageMaker's jobs by their requests, tasks of runs by the launcher's configuration."""
+    key, value = budget_tag(templates, stage)
+    run = containers(templates, stage)["run"]
+    environment = variables(run, image="image:1")
+    settings = Settings.from_environment(environment)
+    compute = Compute(instance_type="ml.m5.xlarge", volume_gb=30, max_runtime_seconds=3600)
+    features = FeatureArguments(
+        model="churn",
+        partition="2013-02-01",
+        bucket=settings.data_bucket,
+        run_id="run",
+        code_version="1",
+        history_days=1,
+    )
+    training = TrainArguments(
+        model="churn",
+        first_partition="2013-01-01",
+        last_partition="2013-02-01",
+        bucket=settings.data_bucket,
+        code_version="1",
+    )
+    for request in (
+        processing_request(settings, compute, "prepare_features.py", features),
+        training_request(settings, compute, training),
+    ):
+        assert {"Key": key, "Value": value} in request["Tags"]
+    instance = yaml.safe_load((ROOT / "mlpipe_dagster" / "instances" / "production.yaml").read_text())
+    (tag,) = instance["run_launcher"]["config"]["run_ecs_tags"]
+    assert (tag["key"], environment[tag["value"]["env"]]) == (key, value)
+
+
+def test_what_a_pipeline_starts_carries_the_budget_s_tag(scored_by_sagemaker: Templates) -> None:
+    """A job takes no tag from its pipeline; the pipeline's own steps name it."""
+    key, value = budget_tag(scored_by_sagemaker, "prod")
+    for model in MODELS:
+        for step in definition(scored_by_sagemaker, model)["Steps"]:
+            assert {"Key": key, "Value": value} in step["Arguments"]["Tags"]
