@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.batch import Partition
 from prediction_contract.partition_schedule import USUAL_CRONS, PartitionSchedule
+from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.scheduler_cron import scheduler_cron
 from prediction_contract.schema import Column, ColumnType, PredictionSchema
 
@@ -28,6 +30,7 @@ class ScheduledScoring:
         history_days: How many days before a partition its features are made of.
         lookback: How many partitions back the previous batch may lie.
         schema: Of its predictions.
+        tolerance: How many rows of a batch may be refused.
         instance_type: The machine of both jobs.
         volume_gb: Its storage.
         max_runtime_seconds: How long a job may take.
@@ -39,6 +42,7 @@ class ScheduledScoring:
     history_days: int
     lookback: int
     schema: PredictionSchema
+    tolerance: QuarantineTolerance
     instance_type: str
     volume_gb: int
     max_runtime_seconds: int
@@ -51,7 +55,8 @@ def scheduled_scoring(attributes: Mapping[str, Any]) -> ScheduledScoring:
         ContractError: Schedule, partitions or columns are wrong; `make check` tells file and line.
     """
     partitions, schedule = attributes["partitions"], attributes.get("schedule") or {}
-    compute = attributes.get("processing") or {}
+    compute, quality = attributes.get("processing") or {}, attributes.get("quality") or {}
+    rate = quality.get("quarantine_rate")
     columns = attributes["columns"]
     keys = [column["name"] for column in columns if column.get("key")]
     end = partitions.get("end")
@@ -72,6 +77,11 @@ def scheduled_scoring(attributes: Mapping[str, Any]) -> ScheduledScoring:
                 for column in columns
             ),
             keys[0] if len(keys) == 1 else "",
+        ),
+        tolerance=QuarantineTolerance(
+            rows=quality.get("quarantine_rows"),
+            # As text, because a YAML float is a binary one.
+            rate=None if rate is None else Decimal(str(rate)),
         ),
         instance_type=compute.get("instance_type", "ml.m5.xlarge"),
         volume_gb=compute.get("volume_gb", 30),

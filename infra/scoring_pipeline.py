@@ -70,7 +70,12 @@ def pipeline_definition(
     key, _ = published_schema(model, scoring)
     features = FeatureArguments(**tick, history_days=scoring.history_days)
     score = ScoreArguments(
-        **tick, lookback=scoring.lookback, schema_key=key, registry_table=deployment.registry_table
+        **tick,
+        lookback=scoring.lookback,
+        schema_key=key,
+        registry_table=deployment.registry_table,
+        quarantine_rows=scoring.tolerance.rows,
+        quarantine_rate=scoring.tolerance.rate,
     )
 
     def step(name: str, script: str, arguments: PartitionArguments, *after: str) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _long_decoder(column: str) -> Decoder:
             exact = _exact(raw, column)
             number = int(exact)
             if number != exact:
-                raise InvalidRowError("wrong_type", f"{column} is {exact}, no integer", column=column)
+                raise InvalidRowError("wrong_type", f"{column} has a fraction, not an integer", column=column)
         if not _LONG_LOW <= number <= _LONG_HIGH:
             _exact(number, column)
             raise InvalidRowError("out_of_range", f"{column} is beyond 64 bits", column=column)

@@ -334,6 +334,8 @@ class ScoreArguments(PartitionArguments):
         features_prefix: The features of one run; None for the newest of the partition.
         run_id: The run, say a pipeline's execution, whose features are scored, and all of whose score jobs
             are attempts at one batch; None where batch and attempt are told, or each job is its own intent.
+        quarantine_rows: As in `LoadArguments`.
+        quarantine_rate: As in `LoadArguments`.
     """
 
     bucket: str = _argument(validated_bucket)
@@ -346,6 +348,13 @@ class ScoreArguments(PartitionArguments):
     model_artifact_key: str | None = _argument(validated_key, None)
     features_prefix: str | None = _argument(_prefix, None)
     run_id: str | None = _argument(validated_run_id, None)
+    quarantine_rows: int | None = _argument(_whole(0), None)
+    quarantine_rate: Decimal | None = field(default=None, metadata={"parse": _rate})
+
+    @property
+    def tolerance(self) -> QuarantineTolerance:
+        """How many rows of the batch may be refused."""
+        return QuarantineTolerance(rows=self.quarantine_rows, rate=self.quarantine_rate)
 
     def _require_consistency(self) -> None:
         super(ScoreArguments, self)._require_consistency()

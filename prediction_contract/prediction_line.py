@@ -25,12 +25,14 @@ class PredictionLine(NamedTuple):
         refusal: The reason the row will be quarantined for, or None.
         row: The row as it will be stored, whose `texts` are what a `json` column holds in Delta; None if it
             is refused.
+        fault: What is wrong with a refused row, in words that quote no value.
     """
 
     content: bytes
     checksum: int
     refusal: str | None
     row: Row | None
+    fault: str | None = None
 
 
 def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> PredictionLine:
@@ -52,7 +54,7 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
     try:
         row = contract.accept(line)
     except InvalidRowError as error:
-        return PredictionLine(line + b"\n", refused_checksum(line), error.reason, None)
+        return PredictionLine(line + b"\n", refused_checksum(line), error.reason, None, error.what)
     if CHECKSUM_MEMBER in values:
         # It was right, and a second one would make the line unreadable.
         return PredictionLine(line + b"\n", row.checksum, None, row)

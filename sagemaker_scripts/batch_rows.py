@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Iterable, Iterator
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 import pyarrow as pa
@@ -16,12 +18,16 @@ from prediction_contract.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
 from prediction_contract.errors import ContractError
 from prediction_contract.manifest import JsonPart
 from prediction_contract.prediction_line import PredictionLine, prediction_line
+from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.row import row_contract
 from prediction_contract.s3_layout import json_part_key
 from prediction_contract.schema import Kind, PredictionSchema
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.schema_frame import PredictionsError, arrow_type, python_values
 
+_LOG = logging.getLogger(__name__)
+# Together they fit the 1024 characters of a job's message.
+_ROWS_TOLD = 5
 # Of uncompressed lines, so that a loader's memory is bounded too.
 PART_BYTES = 32_000_000
 
@@ -60,6 +66,51 @@ def prediction_lines(schema: PredictionSchema, predictions: pd.DataFrame) -> lis
             f"predict returned a value that cannot be written: {error}",
             remedy="Correct the model's predict function",
         ) from error
+
+
+def refuse_misfits(
+    lines: Sequence[PredictionLine], tolerance: QuarantineTolerance, *, model: str, batch_id: str
+) -> None:
+    """Refuse a batch that its load would refuse, before anything of it is delivered.
+
+    The message names rows by their place, and quotes no value: the job does not know which are sensitive.
+
+    Args:
+        lines: All of the batch.
+        tolerance: What the model tolerates.
+        model: The model's name.
+        batch_id: The batch.
+
+    Raises:
+        PredictionsError: No row is left, or more rows than tolerated do not fit the schema or share a key.
+    """
+    reasons: Counter[str] = Counter()
+    first: list[str] = []
+    for number, reason, what in _misfits(lines):
+        reasons[reason] += 1
+        if len(first) < _ROWS_TOLD:
+            first.append(f"row {number}: {what}")
+    told = "; ".join([", ".join(f"{count} {reason}" for reason, count in reasons.items()), *first])
+    fault = tolerance.fault(len(lines), reasons.total())
+    if fault is not None:
+        raise PredictionsError(
+            f"{fault}: {told}" if first else fault,
+            remedy="Correct the model's predict function, or the columns or quality in its defs.yaml",
+            model=model,
+            batch_id=batch_id,
+        )
+    if first:
+        _LOG.warning("rows will be quarantined: %s", told)
+
+
+def _misfits(lines: Sequence[PredictionLine]) -> Iterator[tuple[int, str, str]]:
+    """Yield number, reason and fault of each row that the load will refuse."""
+    keys = Counter(line.row.key for line in lines if line.row is not None)
+    for number, line in enumerate(lines, start=1):
+        if line.row is None:
+            yield number, str(line.refusal), str(line.fault)
+        elif keys[line.row.key] > 1:
+            yield number, "duplicate_key", "another row has its key"
 
 
 def write_parts(

@@ -26,7 +26,7 @@ from prediction_contract.manifest import Inputs, Manifest, Producer, build_manif
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import done_key
 from sagemaker_scripts.batch_attempt import BatchAttempt, attempt_of
-from sagemaker_scripts.batch_rows import delta_rows, prediction_lines, write_parts
+from sagemaker_scripts.batch_rows import delta_rows, prediction_lines, refuse_misfits, write_parts
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.delta_commit import AttemptSupersededError, ModelTable, storage_options
@@ -63,8 +63,8 @@ def score(
         producer: Whom the manifest names as the batch's producer.
 
     Raises:
-        ContractError: An input is missing or wrong, another attempt has overtaken this one, or a done file
-            that is not this batch's lies in its place.
+        ContractError: An input is missing or wrong, too many rows do not fit the schema, another attempt has
+            overtaken this one, or a done file that is not this batch's lies in its place.
     """
     model, partition, batch_id = arguments.model, batch.partition, batch.batch_id
     done = _own_manifest(model, batch, store)
@@ -88,6 +88,7 @@ def score(
         None if previous is None else ScoredPartition(previous.manifest.partition, previous.predictions),
     )
     lines = prediction_lines(schema, predictions)
+    refuse_misfits(lines, arguments.tolerance, model=model, batch_id=batch_id)
     parts = write_parts(
         store, lines, model=model, partition=partition, batch_id=batch_id, attempt=batch.attempt
     )

@@ -119,6 +119,7 @@ def score_arguments(
     schema_key: str,
 ) -> ScoreArguments:
     """Return what one attempt of the score job is told."""
+    tolerance = declaration.quality.tolerance
     return ScoreArguments(
         model=declaration.name,
         partition=partition,
@@ -129,6 +130,8 @@ def score_arguments(
         code_version=settings.code_version,
         batch_id=batch_id,
         attempt=attempt,
+        quarantine_rows=tolerance.rows,
+        quarantine_rate=tolerance.rate,
     )
 
 

@@ -28,6 +28,7 @@ _HOURLY = """
   schedule: {partition: current, running: false}
   history_days: 3
   lookback: 0
+  quality: {quarantine_rows: 3, quarantine_rate: 0.01}
   processing: {instance_type: ml.c5.large, volume_gb: 7, max_runtime_seconds: 900}
   columns:
     - {name: entity_id, type: string, nullable: false, key: true}

@@ -14,6 +14,7 @@ import pytest
 
 from prediction_contract.delta_table import arrow_columns
 from prediction_contract.prediction_line import PredictionLine
+from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.row import row_contract
 from prediction_contract.schema import PredictionSchema
 from sagemaker_scripts.batch_rows import (
@@ -21,6 +22,7 @@ from sagemaker_scripts.batch_rows import (
     PredictionsError,
     delta_rows,
     prediction_lines,
+    refuse_misfits,
     write_parts,
 )
 from sagemaker_scripts.object_store import ObjectStore
@@ -177,6 +179,20 @@ def test_a_duration_fails_the_job(value: object) -> None:
     """It has no JSON, and is no integer."""
     with pytest.raises(PredictionsError, match=r"A [Tt]imedelta\w* cannot be written"):
         prediction_lines(SCHEMA, frame(FULL | {"nested": [value]}))
+
+
+def test_rows_of_one_key_count_as_misfits() -> None:
+    """The load refuses each of them; five rows are told, and no value is quoted."""
+    lines = prediction_lines(
+        SCHEMA, frame(*[FULL] * 7, FULL | {"key": "AA-2"}, FULL | {"key": "", "flag": "?"})
+    )
+    refuse_misfits(lines, QuarantineTolerance(rows=8), model="m", batch_id=BATCH)
+    with pytest.raises(PredictionsError) as raised:
+        refuse_misfits(lines, QuarantineTolerance(), model="m", batch_id=BATCH)
+    assert "8 of 9 rows were refused, and 0 may be: 7 duplicate_key, 1 empty_key; row 1: " in str(
+        raised.value
+    )
+    assert "row 5: another row has its key. Correct" in str(raised.value)
 
 
 @pytest.mark.parametrize("change", [lambda rows: rows.drop(columns="flag"), lambda rows: rows.assign(more=1)])

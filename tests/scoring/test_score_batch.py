@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from sagemaker_scripts.model_artifact import save_model, training_prefix
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectMissingError, ObjectStore
 from sagemaker_scripts.previous_batch import ManifestConflictError
+from sagemaker_scripts.schema_frame import PredictionsError
 from sagemaker_scripts.score_batch import score
 from tests.fakes.memory_s3 import MemoryS3
 
@@ -99,7 +101,7 @@ def commits_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]],
 
 
 def scored(
-    store: ObjectStore, batch_id: str = BATCH, partition: str = DAY, attempt: int = 1
+    store: ObjectStore, batch_id: str = BATCH, partition: str = DAY, attempt: int = 1, **told: Any
 ) -> tuple[Manifest, bool]:
     """Score a batch, and return its manifest and whether it was adopted."""
     arguments = ScoreArguments(
@@ -110,6 +112,7 @@ def scored(
         schema_key="code/m.json",
         registry_table="registry",
         code_version="v",
+        **told,
     )
     batch = BatchAttempt(Partition(partition), batch_id, attempt, None)
     return score(arguments, batch, store, lambda *_: None, Producer())
@@ -130,6 +133,43 @@ def test_the_second_day_is_corrected_by_what_became_of_the_first(store: ObjectSt
     assert (first.previous_batch_id, second.previous_batch_id) == (None, BATCH)
     lines = gzip.decompress(store.get(second.json_parts[0].key)).splitlines()
     assert [json.loads(line)["minutes"] for line in lines] == [15, 15]
+
+
+@pytest.mark.usefixtures("commits_as")
+@pytest.mark.parametrize(
+    ("minutes", "declared", "told"),
+    [
+        ([10.5, 11.5], {}, r"minutes has a fraction"),
+        ([10.5, 11], {}, r"1 of 2 rows .*1 wrong_type; row 1: minutes has a fraction, not an integer"),
+        ([10.5, 11.5], {"quarantine_rows": 10}, r"2 wrong_type; row 1: .*; row 2: minutes has a fraction"),
+        ([], {}, r"The batch has no rows\. Correct the model's predict function"),
+        ([], {"quarantine_rows": 10}, r"The batch has no rows"),
+    ],
+)
+def test_a_batch_that_the_load_would_refuse_is_not_delivered(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, minutes: list[float], declared: Any, told: str
+) -> None:
+    """Scoring fails before it writes anything, and tells the first rows and what is wrong with them."""
+    before = set(store.client.objects)
+    returned = pd.DataFrame({"entity_id": ["a", "b"][: len(minutes)], "minutes": minutes}, dtype=object)
+    functions = SimpleNamespace(predict=lambda *_: returned)
+    monkeypatch.setattr(score_batch, "model_functions", lambda _model: functions)
+    with pytest.raises(PredictionsError, match=f"^m/{BATCH}: .*{told}"):
+        scored(store, **declared)
+    assert set(store.client.objects) == before
+
+
+@pytest.mark.usefixtures("commits_as")
+def test_rows_that_the_model_tolerates_are_delivered(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The load quarantines them; the log of the job tells them already."""
+    returned = pd.DataFrame({"entity_id": ["a", "b"], "minutes": [10.5, 11]}, dtype=object)
+    functions = SimpleNamespace(predict=lambda *_: returned)
+    monkeypatch.setattr(score_batch, "model_functions", lambda _model: functions)
+    manifest, _ = scored(store, quarantine_rate=Decimal("0.5"))
+    assert manifest.row_count == 2
+    assert "1 wrong_type; row 1: minutes has a fraction" in caplog.text
 
 
 def test_parts_come_before_the_delta_commit_and_the_manifest_last(

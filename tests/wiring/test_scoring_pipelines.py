@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from mlpipe_dagster.declaration import Compute
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings as DagsterSettings
 from prediction_contract.job_arguments import FeatureArguments, ScoreArguments
+from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from sagemaker_scripts.delta_commit import storage_options
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, IMAGE, MODELS, TICK, definition, valid
@@ -48,6 +50,8 @@ def test_the_jobs_parse_their_command_lines(
     assert (features.model, score.model) == (model, model)
     assert score.schema_key == published_schema(model, declared.scoring)[0]
     assert score.registry_table == DEPLOYMENT.registry_table
+    stated = QuarantineTolerance(3, Decimal("0.01")) if model == HOURLY else QuarantineTolerance()
+    assert score.tolerance == declared.scoring.tolerance == stated
     assert (features.history_days, score.lookback) == (
         declared.scoring.history_days,
         declared.scoring.lookback,
