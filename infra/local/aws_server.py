@@ -1,4 +1,4 @@
-"""Serve AWS's protocols by ministack, with limits of AWS and ETags of SSE-KMS that it does not have.
+"""Serve AWS's protocols by ministack, with limits of AWS and rules of SSE-KMS that it does not have.
 
 Runs in `.venv-stack`, the only environment that has its packages.
 """
@@ -23,6 +23,7 @@ from prediction_contract.aws_limits import (
 )
 
 _serve_dynamodb = dynamodb.handle_request
+_serve_s3 = s3.handle_request
 _get_items = dynamodb._batch_get_item
 _put_object = s3._put_object
 _delete_objects = s3._delete_objects
@@ -61,6 +62,16 @@ def _limited_items(request: dict[str, Any]) -> Any:
     return status, headers, json.dumps(fitting).encode()
 
 
+async def _s3_by_signature_version_4(
+    method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any], **more: Any
+) -> Any:
+    """Refuse presigned addresses of Signature Version 2, as S3 does for objects under KMS keys."""
+    if "AWSAccessKeyId" in query:
+        message = "Requests specifying Server Side Encryption with AWS KMS managed keys require "
+        return s3._error("InvalidArgument", f"{message}AWS Signature Version 4.", 400)
+    return await _serve_s3(method, path, headers, body, query, **more)
+
+
 def _limited_put(bucket: str, key: str, body: bytes, headers: dict[str, str]) -> Any:
     """Refuse an object whose key is longer than S3 takes."""
     if len(key.encode()) > MOST_OBJECT_KEY_BYTES:
@@ -77,6 +88,7 @@ def _limited_delete(bucket: str, body: bytes, headers: dict[str, str] | None = N
 
 # Of ministack 1.5.33: all that its S3 takes an MD5 of is an object's or a part's ETag.
 s3.md5_hash = _etag_of_a_put
+s3.handle_request = _s3_by_signature_version_4
 s3._put_object = _limited_put
 s3._delete_objects = _limited_delete
 dynamodb.handle_request = _limited_dynamodb

@@ -8,9 +8,12 @@ import uuid
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import jwt
 import pytest
 import snowflake.connector
+import urllib3
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from infra import resource_definitions
@@ -138,6 +141,25 @@ def test_provisioning_again_does_not_double_the_notices(
     marker = f"done/2013-02-02/flight_delay/{uuid.uuid4().hex}.json"
     s3.put_object(Bucket=variables["MLPIPE_DATA_BUCKET"], Key=marker, Body=b"{}")
     assert notices(sqs, url, marker) == [marker]
+
+
+@pytest.mark.parametrize(("version", "status"), [("s3", 400), ("s3v4", 200)])
+def test_presigned_addresses_need_signature_version_4(
+    clients: Clients, variables: dict[str, str], version: str, status: int
+) -> None:
+    """S3 refuses Version 2 for objects under KMS keys, whatever boto3 signs by unless it is told."""
+    target = {"Bucket": variables["MLPIPE_DATA_BUCKET"], "Key": f"raw/{uuid.uuid4().hex}"}
+    clients.client("s3").put_object(**target, Body=b"log")
+    signer = boto3.client(
+        "s3",
+        endpoint_url=clients.aws,
+        region_name=clients.region,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(signature_version=version, s3={"addressing_style": "path"}),
+    )
+    answer = urllib3.PoolManager().request("GET", signer.generate_presigned_url("get_object", Params=target))
+    assert (answer.status, b"Signature Version 4" in answer.data) == (status, status == 400)
 
 
 def test_a_message_that_is_never_handled_becomes_a_dead_letter(
