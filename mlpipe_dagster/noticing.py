@@ -41,6 +41,7 @@ class Noticed:
         manifest: The valid manifest, or None.
         refusal: Why the batch is not to be loaded, or None.
         is_recorded: Whether the registry knows of the refusal.
+        awaits_model: Whether the refusal ends once the code location knows the model.
         awaits_load: Whether the batch is neither loaded, loading nor refused.
         load_attempts: How many loads of the batch were begun.
     """
@@ -51,6 +52,7 @@ class Noticed:
     manifest: Manifest | None = None
     refusal: str | None = None
     is_recorded: bool = False
+    awaits_model: bool = False
     awaits_load: bool = False
     load_attempts: int = 0
 

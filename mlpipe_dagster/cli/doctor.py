@@ -156,7 +156,16 @@ def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> It
             strangers.append(key)
             continue
         found.setdefault(name.model, {})[name.batch_id] = put_at
+    declared = access.models()
     for model, files in found.items():
+        if model not in declared:
+            yield Finding(
+                severity=Severity.WARNING,
+                topic="done_files",
+                model=model,
+                what=f"{len(files)} done files are of a model that is not declared, the first {min(files)}",
+                remedy="Declare the model and reload Dagster's code location, or delete the files",
+            )
         if model in known:
             batches = {batch.batch_id for batch in known[model].batches}
             yield from unregistered_findings(model, files, batches, now)

@@ -33,12 +33,14 @@ class Cursor:
     Attributes:
         marks: Of the files whose run or refusal is recorded.
         asked: By key of their files the runs of the last tick.
+        waiting: Files whose model the code location does not know: keys, with the UTC date of the first look.
         trouble: What could not be read since the sweep began; the next one tries again.
         sweep: How far the listing has come.
     """
 
     marks: Marks = field(default_factory=Marks)
     asked: dict[str, AskedRun] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
     trouble: str = ""
     sweep: Sweep = field(default_factory=Sweep)
 
@@ -58,9 +60,13 @@ class Cursor:
             }
         except (AttributeError, TypeError, ValueError):
             asked = {}
+        waiting = document.get("waiting")
         return cls(
             marks=Marks.parse(document.get("marks")),
             asked=asked,
+            waiting=(
+                {str(key): str(since) for key, since in waiting.items()} if isinstance(waiting, dict) else {}
+            ),
             trouble=str(document.get("trouble", "")),
             sweep=Sweep.parse(document.get("sweep")),
         )
@@ -72,6 +78,7 @@ class Cursor:
             "form": _FORM,
             "marks": self.marks.to_document(),
             "asked": asked,
+            "waiting": self.waiting,
             "trouble": self.trouble,
             "sweep": self.sweep.to_document(),
         }

@@ -22,6 +22,14 @@ _MOST_CONTENTS = 8
 MARK_LENGTH = _FILE + _CONTENT + _DELIVERY
 
 
+def model_of(key: str) -> str | None:
+    """Return the model that a done file's key names, or None if it is no such key."""
+    try:
+        return parse_done_key(key).model
+    except InvalidNameError:
+        return None
+
+
 class Standing(Enum):
     """How a done file that was put since the last look stands to those that were dealt with."""
 
@@ -56,10 +64,7 @@ class Mark:
             models: The declared models; a file of an unknown one is new again once its model is declared.
             digest: SHA-256 of its bytes; empty if they were not read.
         """
-        try:
-            is_declared = parse_done_key(found.key).model in models
-        except InvalidNameError:
-            is_declared = False
+        is_declared = model_of(found.key) in models
         return cls(
             _short(found.key, _FILE),
             _short(f"{digest}\n{is_declared}", _CONTENT),

@@ -13,7 +13,7 @@ import dagster as dg
 from mlpipe_dagster.data_bucket import DataBucket, ListedObject, ObjectMissingError
 from mlpipe_dagster.noticing import Noticed, read_done_file, record_done_file
 from mlpipe_dagster.sensors.done_file_cursor import AskedRun, Cursor
-from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing
+from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing, model_of
 from mlpipe_dagster.sensors.done_file_notices import DoneFileNotices, Notice
 from mlpipe_dagster.sensors.done_file_sweep import SWEEP_EVERY, Sweep
 from mlpipe_dagster.sensors.load_requests import Partitions, judged, refusal_event, requested_run
@@ -21,6 +21,8 @@ from prediction_contract.errors import ContractError
 from prediction_contract.registry.table import RegistryTable
 
 MOST_RUNS = 25
+# Files of unknown models beyond these are found by the sweep, once their model is known.
+MOST_WAITING = 200
 # Bad files need no run, yet a flood of them must not take the whole tick either.
 _MOST_REFUSALS = 100
 # S3 and the registry answer side by side, and then a tick takes no longer than its slowest few answers.
@@ -75,6 +77,7 @@ class DoneFileTick:
         cursor = self._cursor
         cursor.marks.forget_before(self.now.date() - timedelta(days=WINDOW_DAYS))
         self._look(self._confirm_asked())
+        self._look_at_waiting()
         self._take_notices()
         through = self._list()
         # What was listed and not dealt with is listed again: only then the sweep goes on.
@@ -106,6 +109,21 @@ class DoneFileTick:
                 lost.append(key)
         cursor.asked = {}
         return lost
+
+    def _look_at_waiting(self) -> None:
+        """Look at waiting files whose model is known by now, and give up those that waited too long."""
+        waiting = self._cursor.waiting
+        known = [key for key in waiting if model_of(key) in self.partitions]
+        for key in self._look(known):
+            del waiting[key]
+        last = (self.now.date() - timedelta(days=WINDOW_DAYS)).isoformat()
+        for key in [key for key, since in waiting.items() if since < last and key not in known]:
+            del waiting[key]
+            reason = (
+                f"The code location did not learn of its model within {WINDOW_DAYS} days. Declare the model, "
+                f"reload the code location, then run `mlpipe load {key}`"
+            )
+            self._show_refusal(Noticed(key=key, refusal=reason))
 
     def _has_run(self, run_key: str) -> bool:
         of_key = dg.RunsFilter(tags={_RUN_KEY_TAG: run_key})
@@ -191,6 +209,10 @@ class DoneFileTick:
     def _deal_with(self, key: str, mark: Mark, standing: Standing, noticed: Noticed) -> None:
         """Request the run of a file, or show its refusal."""
         cursor = self._cursor
+        if not noticed.awaits_model:
+            cursor.waiting.pop(key, None)
+        elif len(cursor.waiting) < MOST_WAITING:
+            cursor.waiting.setdefault(key, self.now.date().isoformat())
         request = None if noticed.refusal else requested_run(mark, standing, noticed)
         is_made = standing is not Standing.NEW and request is not None and self._has_run(str(request.run_key))
         if request is not None and not is_made:
@@ -200,9 +222,13 @@ class DoneFileTick:
             return
         cursor.marks.add(key, mark, self.now.date())
         if noticed.refusal is not None:
-            self.context.log.error("The done file %s is refused: %s", key, noticed.refusal)
-            self._refusals.append(f"{key}: {noticed.refusal}")
-            self._events.append(refusal_event(noticed, self.partitions))
+            self._show_refusal(noticed)
+
+    def _show_refusal(self, noticed: Noticed) -> None:
+        word = "waiting" if noticed.awaits_model else "refused"
+        self.context.log.error("The done file %s is %s: %s", noticed.key, word, noticed.refusal)
+        self._refusals.append(f"{word.capitalize()}: {noticed.key}: {noticed.refusal}")
+        self._events.append(refusal_event(noticed, self.partitions))
 
     def _note_trouble(self, key: str, error: Exception) -> None:
         self.context.log.error("The done file %s cannot be dealt with yet: %s", key, error)
@@ -212,7 +238,7 @@ class DoneFileTick:
         return self.clock() - self._began > _MOST_SECONDS
 
     def _skip_reason(self) -> str:
-        told = [f"Refused: {refusal}" for refusal in self._refusals] + self._troubles
+        told = self._refusals + self._troubles
         return "; ".join(told)[:_LONGEST_REASON] or "No new done files"
 
 

@@ -19,7 +19,7 @@ from mlpipe_dagster.asset_names import (
     op_name,
 )
 from mlpipe_dagster.noticing import Noticed, refuse
-from mlpipe_dagster.sensors.done_file_marks import Mark, Standing
+from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing
 from prediction_contract.batch import Partition
 from prediction_contract.manifest import Manifest
 from prediction_contract.registry.table import RegistryTable
@@ -69,26 +69,35 @@ def judged(noticed: Noticed, registry: RegistryTable, partitions: Partitions) ->
     """Return what was noticed, refused if the code location has no such model or partition."""
     manifest = noticed.manifest
     if noticed.name is not None and noticed.name.model not in partitions:
-        # Not recorded: once the model is declared, the same file loads.
-        reason = f"No model {noticed.name.model} is declared"
-        return Noticed(key=noticed.key, name=noticed.name, digest=noticed.digest, refusal=reason)
+        # Not recorded: once the model is known, the same file loads.
+        reason = (
+            f"The code location knows no model {noticed.name.model}. Declare the model and reload the code "
+            f"location; the batch then loads by itself if that is done within {WINDOW_DAYS} days"
+        )
+        return Noticed(
+            key=noticed.key, name=noticed.name, digest=noticed.digest, refusal=reason, awaits_model=True
+        )
     if noticed.refusal is None and manifest is not None:
         known = partitions[manifest.model]
         key = Partition(manifest.partition).dagster_key
         if not known.has_partition_key(key):
-            return refuse(registry, noticed, f"{manifest.partition} is no partition of {manifest.model}")
+            reason = (
+                f"{manifest.partition} is no partition of {manifest.model} as the code location knows it. "
+                "If the declaration has changed, reload the code location and deliver the file again"
+            )
+            return refuse(registry, noticed, reason)
     return noticed
 
 
 def refusal_event(noticed: Noticed, models: Collection[str]) -> dg.AssetObservation:
-    """Return a refusal as an event of the model's predictions, or of all that belong to no model."""
-    name = noticed.name
+    """Return a refusal as an event of the model's predictions, or of all that belong to no known model."""
+    name, word = noticed.name, "waiting" if noticed.awaits_model else "refused"
     is_declared = name is not None and name.model in models
     return dg.AssetObservation(
         asset_key=asset_key(name.model, PREDICTIONS) if name and is_declared else REFUSED_DONE_FILES,
-        description=f"Done file refused: {noticed.refusal}",
+        description=f"Done file {word}: {noticed.refusal}",
         metadata={
-            "refused_done_file": noticed.key,
+            f"{word}_done_file": noticed.key,
             **({"batch_id": str(name.batch_id)} if name else {}),
             "reason": noticed.refusal or "",
             "recorded_in_registry": noticed.is_recorded,

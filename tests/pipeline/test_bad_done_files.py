@@ -11,6 +11,9 @@ import dagster as dg
 import pytest
 
 from mlpipe_dagster.noticing import notice
+from mlpipe_dagster.sensors import done_file_tick
+from mlpipe_dagster.sensors.done_file_cursor import Cursor
+from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS
 from prediction_contract.registry.records import LoadState
 from tests.pipeline.sensor_daemon import SensorDaemon, batches, refusals, skipped_because
 from tests.pipeline.small_model import SmallModel
@@ -107,13 +110,44 @@ def test_a_partition_that_the_model_has_not_is_refused(small_model: SmallModel, 
     assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
 
 
-def test_a_model_that_is_not_declared_is_refused_until_it_is(
-    small_model: SmallModel, daemon: SensorDaemon
-) -> None:
-    """Its file loads once the model is there."""
+def test_a_model_that_is_not_known_waits_until_it_is(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """The wait is shown once with what to do; once the model is known, the next tick requests the run."""
     manifest = small_model.deliver(small_model.manifest())
     declared, daemon.partitions = daemon.partitions, {}
-    assert small_model.name in skipped_because(daemon.tick())
+    told = daemon.tick()
+    assert small_model.name in skipped_because(told)
+    assert "reload the code location" in skipped_because(told)
+    (event,) = told.asset_events
+    assert event.metadata["waiting_done_file"].value == manifest.key
     assert skipped_because(daemon.tick()) == "No new done files"
     daemon.partitions = declared
-    assert batches(daemon.tick()) == [manifest.batch_id]
+    assert batches(daemon.tick(lists=False)) == [manifest.batch_id]
+    assert daemon.tick().run_requests == []
+    assert manifest.key not in Cursor.parse(daemon.cursor).waiting
+
+
+def test_a_wait_for_a_model_ends(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """After the window nothing is tried by itself any more; the end is shown with what to do."""
+    manifest = small_model.deliver(small_model.manifest())
+    declared, daemon.partitions = daemon.partitions, {}
+    daemon.tick()
+    daemon.now += timedelta(days=WINDOW_DAYS)
+    assert skipped_because(daemon.tick(lists=False)) == "No new done files"
+    daemon.now += timedelta(days=1)
+    assert f"mlpipe load {manifest.key}" in refusals(daemon.tick(lists=False))[0]
+    daemon.partitions = declared
+    assert daemon.tick().run_requests == []
+
+
+def test_only_so_many_files_wait(
+    small_model: SmallModel, daemon: SensorDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are found by the sweep once the model is known."""
+    monkeypatch.setattr(done_file_tick, "MOST_WAITING", 1)
+    manifests = [small_model.deliver(small_model.manifest()) for _ in range(2)]
+    declared, daemon.partitions = daemon.partitions, {}
+    daemon.tick()
+    assert len(Cursor.parse(daemon.cursor).waiting) == 1
+    daemon.partitions = declared
+    loaded = [*batches(daemon.tick(lists=False)), *batches(daemon.tick())]
+    assert loaded == [manifest.batch_id for manifest in manifests]

@@ -14,6 +14,7 @@ from infra.local.provisioning.messaging import ensure_queue
 from infra.local.provisioning.storage import ensure_table
 from prediction_contract.batch import mint_batch_id
 from prediction_contract.registry.load_rules import claim_load, confirm_claim
+from prediction_contract.s3_layout import done_key
 
 if TYPE_CHECKING:
     from tests.pipeline.cli_calls import CommandLine, Told
@@ -138,7 +139,7 @@ def test_a_claim_of_a_job_run_that_is_gone_is_found(
 def test_a_staging_table_and_an_unknown_done_file_are_found(
     deployment: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a killed load left in Snowflake, and a done file that no sensor has noticed."""
+    """What a killed load left in Snowflake, done files that no sensor noticed and of no declared model."""
     stem = f"{deployment.name.upper()}_STAGING_20261110T010203Z_00000001_AAAAAAAAAAAA"
     arguments: dict[str, Any] = deployment.platform.settings.connector_arguments()
     with closing(snowflake.connector.connect(**arguments)) as connection, connection.cursor() as cursor:
@@ -150,3 +151,7 @@ def test_a_staging_table_and_an_unknown_done_file_are_found(
     monkeypatch.setattr("mlpipe_dagster.cli.model_health.WAITS_TOO_LONG", timedelta(seconds=-60))
     later = command_line.json("doctor", deployment.name)
     assert ("warning", "done_files", manifest.batch_id) in findings(later)
+    key = done_key("undeclared", fresh_batch(deployment, "undeclared"))
+    deployment.platform.bucket.put(key, manifest.to_bytes())
+    strange = command_line.json("doctor", deployment.name).document["findings"]
+    assert [each["topic"] for each in strange if each["model"] == "undeclared"] == ["done_files"]

@@ -117,12 +117,15 @@ def test_a_cursor_survives_its_text() -> None:
     """Marks, runs that were asked for, trouble and sweep are read as they were written."""
     key = done_key("things", "20261123T010203Z-00000001")
     mark = Mark.of(ListedObject(key, "a", "1"), {"things"}, "digest")
-    cursor = Cursor(asked={key: AskedRun("run key", mark)}, trouble="AccessDenied")
+    cursor = Cursor(
+        asked={key: AskedRun("run key", mark)}, waiting={key: "2026-11-23"}, trouble="AccessDenied"
+    )
     cursor.marks.add(key, mark, TODAY)
     cursor.sweep = Sweep().begun_if_due(NOW)
     read = Cursor.parse(cursor.text())
     assert read.text() == cursor.text()
     assert (read.asked, read.trouble, read.sweep) == (cursor.asked, cursor.trouble, cursor.sweep)
+    assert read.waiting == cursor.waiting
     assert read.marks.is_dealt_with(mark)
 
 
