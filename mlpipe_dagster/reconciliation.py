@@ -45,6 +45,8 @@ class StoreBalance:
                 f"{self.store} holds {self.stored.rows} rows and {self.quarantined.rows} are in quarantine, "
                 f"but the manifest promises {self.promised.rows}"
             )
+        elif not self.stored.rows:
+            found.append(f"{self.store} holds no row of the batch: none of {self.promised.rows} was accepted")
         if (total.checksum - self.promised.checksum) % _SPAN:
             found.append(
                 f"the rows in {self.store} and in quarantine are not those that the manifest promises"

@@ -152,9 +152,10 @@ class SmallModel:
         """Bring a batch to where it may be published, and return its id."""
         return self.verify(self.noticed_batch(**changes))
 
-    def verify(self, batch_id: str) -> str:
+    def verify(self, batch_id: str, *, quarantined: RowTally = NOTHING) -> str:
         """Bring a batch that is known to where it may be published, and return its id."""
         registry, later = self.platform.registry, now() + timedelta(minutes=5)
+        stored = RowTally(rows=ROWS.rows - quarantined.rows, checksum=ROWS.checksum - quarantined.checksum)
         steps = (
             lambda: claim_load(self.record(batch_id), token=TOKEN, confirm_by=later, now=now()),
             lambda: complete_load(
@@ -162,7 +163,7 @@ class SmallModel:
             ),
             lambda: verify_load(
                 self.record(batch_id),
-                LoadEvidence(attempt=1, dynamodb=ROWS, snowflake=ROWS, quarantined=NOTHING),
+                LoadEvidence(attempt=1, dynamodb=stored, snowflake=stored, quarantined=quarantined),
                 now=now(),
                 retention=DAYS,
             ),

@@ -13,6 +13,7 @@ from mlpipe_dagster.assets.publication import publication_asset
 from mlpipe_dagster.publishing import Outcome, Publisher, PublishingError
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.errors import RuleViolationError
+from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.registry.records import ReleaseState, Request
 from prediction_contract.serving import Serving
 from tests.pipeline.small_model import PARTITION, SmallModel, now
@@ -80,13 +81,14 @@ def test_a_newer_batch_becomes_live_and_an_older_one_history(small_model: SmallM
 
 
 def test_the_entry_says_how_the_batch_is_served(small_model: SmallModel) -> None:
-    """Schema, model version, rows and checksum come from the manifest."""
-    small_model.verified_batch()
-    materialized(small_model)
+    """Schema, model version and checksum come from the manifest; only accepted rows count."""
+    small_model.verify(small_model.noticed_batch(), quarantined=RowTally(rows=1, checksum=45))
+    shown = materialized(small_model)
+    assert (shown["dagster/row_count"], shown["rows_quarantined"]) == (2, 1)
     (entry,) = small_model.platform.registry.publications(small_model.name)
     assert entry.serving is not None
     serving = Serving.from_json(entry.serving)
-    assert (serving.row_count, serving.checksum, serving.model_version) == (3, "12345", "v1")
+    assert (serving.row_count, serving.checksum, serving.model_version) == (2, "12345", "v1")
     assert serving.schema == small_model.declaration.prediction_schema
 
 

@@ -66,6 +66,17 @@ def test_a_store_that_differs_is_at_fault(store: str, stored: RowTally, fault: s
     assert list(by_store.values()) == [()]
 
 
+def test_a_batch_without_an_accepted_row_does_not_add_up() -> None:
+    """Counts and checksums agree, and yet readers would find nothing."""
+    nothing = RowTally(rows=0, checksum=0)
+    empty = dataclasses.replace(report(read_back=0), quarantine=QuarantineReport(rows=PROMISED))
+    both = balances(empty, PROMISED, counted(nothing, asked=0), nothing, must_read_back=True)
+    assert [balance.faults for balance in both] == [
+        ("dynamodb holds no row of the batch: none of 10 was accepted",),
+        ("snowflake holds no row of the batch: none of 10 was accepted",),
+    ]
+
+
 @pytest.mark.parametrize(("found", "faults"), [(4, 0), (3, 1)])
 def test_a_large_batch_is_looked_up_in_part(found: int, faults: int) -> None:
     """As many of the rows asked for may be missing as are in quarantine; what was loaded says the report."""
