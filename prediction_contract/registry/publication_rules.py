@@ -328,10 +328,17 @@ def _checks_were_passed(target: BatchRecord) -> Condition:
     attempt = target.verified_attempt or 0
     return Condition(
         "target_passed_its_checks",
-        AllOf((Equals("checked_attempt", attempt), Missing("check_faults"))),
+        # A load that was verified after this decision waits for a verdict of its own.
+        AllOf(
+            (
+                Equals("verified_attempt", attempt),
+                Equals("checked_attempt", attempt),
+                Missing("check_faults"),
+            )
+        ),
         f"The batch failed its checks: {target.check_faults}"
         if target.check_faults
-        else f"The model's own checks were not applied to load attempt {attempt}",
+        else "The model's own checks were not applied to the load that was verified last",
         "Materialize the publication, which applies them, or publish the batch explicitly",
     )
 

@@ -72,8 +72,8 @@ class Story:
             regions={FAR: self.table.pointer(MODEL, FAR)},
         )
 
-    def verified(self, batch_id: str, digest: str = "digest-0") -> BatchRecord:
-        """Take a batch from its done file to verified."""
+    def loaded(self, batch_id: str, digest: str = "digest-0") -> BatchRecord:
+        """Take a batch from its done file to loaded."""
         apply = self.table.apply
         facts = self.world.facts(batch_id, digest)
         assert apply("", manifest_rules.register_batch(facts, self.table.batch(MODEL, batch_id))) is None
@@ -92,15 +92,23 @@ class Story:
             self.batch(batch_id), token=token, expire_at=self.now + ITEM_LIFE, now=self.now, retention=DAY
         )
         assert apply("", completed) is None
-        assert self.batch(batch_id).load_state == "loaded"
+        return self.batch(batch_id)
+
+    def verified(self, batch_id: str, digest: str = "digest-0") -> BatchRecord:
+        """Take a batch from its done file to verified."""
+        self.loaded(batch_id, digest)
+        self.verify(batch_id)
+        self.check(batch_id)
+        return self.batch(batch_id)
+
+    def verify(self, batch_id: str) -> None:
+        """Find both stores to hold what the last load should have written."""
         kept = RowTally(rows=2, checksum=5)
         evidence = LoadEvidence(
             attempt=self.batch(batch_id).load_attempts, dynamodb=kept, snowflake=kept, quarantined=QUARANTINED
         )
         verify = load_rules.verify_load(self.batch(batch_id), evidence, now=self.now, retention=DAY)
-        assert apply("", verify) is None
-        self.check(batch_id)
-        return self.batch(batch_id)
+        assert self.table.apply("", verify) is None
 
     def check(self, batch_id: str, *faults: str, attempt: int | None = None) -> None:
         """Apply the model's own rules to the rows of a load, the last one as a rule."""
@@ -155,6 +163,19 @@ def test_a_batch_goes_from_done_file_to_live_and_becomes_history_of_the_next() -
     assert story.batch(OLDER).release_state == "superseded"
     entry = PublicationEntry.from_attributes(story.table.read(publication_key(MODEL, 2)))
     assert (entry.batch_id, entry.previous_batch_id, entry.actor) == (FIRST, OLDER, "ada")
+
+
+def test_a_batch_without_an_accepted_row_is_not_verified() -> None:
+    """Counts and checksums add up, and readers would find nothing; of another batch, the rows are counted."""
+    story = Story()
+    batch = story.loaded(FIRST)
+    nothing, everything = RowTally(rows=0, checksum=0), RowTally(rows=3, checksum=14)
+    empty = LoadEvidence(attempt=1, dynamodb=nothing, snowflake=nothing, quarantined=everything)
+    verify = load_rules.verify_load(batch, empty, now=story.now, retention=DAY)
+    assert story.table.apply("", verify) == "some_row_was_accepted"
+    assert (story.batch(FIRST).load_state, story.batch(FIRST).accepted_rows) == ("loaded", None)
+    other = story.verified(SECOND)
+    assert (other.row_count, other.accepted_rows, other.quarantined_rows) == (3, 2, 1)
 
 
 def test_an_older_batch_becomes_history_automatically_and_live_only_by_a_person() -> None:
@@ -239,6 +260,19 @@ def test_nothing_automatic_publishes_what_failed_its_checks_or_was_not_checked()
     story.verified(FIRST)
     story.check(FIRST, "too few rows")
     assert story.publish(FIRST) is None
+
+
+def test_a_load_that_is_verified_during_a_publication_waits_for_its_own_checks() -> None:
+    """A publication that was decided on an earlier load's verdict does not make the later load live."""
+    story = Story()
+    story.verified(FIRST)
+    request = Request(request_id="late", actor="ada", automatic=True)
+    late = publication_rules.publish(story.batch(FIRST), story.release(), request, now=story.now, **LIFE)
+    story.loaded(FIRST)
+    story.verify(FIRST)
+    assert story.table.apply("", late) == "target_passed_its_checks"
+    story.check(FIRST)
+    assert story.publish(FIRST, automatic=True) is None
 
 
 def test_nothing_brings_a_retired_batch_back() -> None:
