@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import pytest
 from infra.model_declarations import DeclaredModel, model_declarations
 from infra.scoring_pipeline import published_schema
 from mlpipe_dagster.assets.predictions import published_schema as published_by_dagster
+from mlpipe_dagster.assets.predictions import score_arguments
 from mlpipe_dagster.declaration.file import declaration_in
+from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.scheduler_cron import scheduler_cron
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, write_models
 
@@ -46,6 +49,7 @@ def test_both_read_the_same(defs: Path, model: str) -> None:
     assert scoring.is_running == declared.schedule.running
     assert (scoring.history_days, scoring.lookback) == (declared.history_days, declared.lookback)
     assert scoring.schema == declared.prediction_schema
+    assert scoring.tolerance == declared.quality.tolerance
     compute = declared.processing
     assert (scoring.instance_type, scoring.volume_gb, scoring.max_runtime_seconds) == (
         compute.instance_type,
@@ -63,6 +67,22 @@ def test_the_schema_lies_where_dagster_would_put_it(defs: Path, model: str) -> N
     published_by_dagster(platform, declared)
     assert read.scoring is not None
     assert written == dict([published_schema(model, read.scoring)])
+
+
+def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> None:
+    """The job fails by the same numbers as the load of its batch."""
+    _, declared = both(defs, HOURLY)
+    deployment = SimpleNamespace(registry_table="registry")
+    settings: Any = SimpleNamespace(data_bucket="mlpipe-data", deployment=deployment, code_version="v")
+    arguments = score_arguments(
+        declared,
+        settings,
+        partition="2013-02-01T05",
+        batch_id="20130201T060000Z-00000001",
+        attempt=1,
+        schema_key="models/hourly_things/schema.json",
+    )
+    assert arguments.tolerance == declared.quality.tolerance == QuarantineTolerance(3, Decimal("0.01"))
 
 
 def test_models_that_dagster_scores_have_none() -> None:
