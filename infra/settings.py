@@ -27,7 +27,8 @@ class RegionSettings:
 
     Attributes:
         name: AWS's name of it.
-        availability_zones: Named, so that nothing is looked up; two at least, as load balancers demand.
+        availability_zones: Named, so that nothing is looked up; two at least, as load balancers demand. Names
+            differ between accounts: docs/deployment.md says how to find zones that have every endpoint.
     """
 
     name: str
@@ -75,7 +76,8 @@ class ApiSize:
     """How much the API serves with.
 
     Attributes:
-        warm_environments: Provisioned concurrency at least, which no cold start reaches.
+        warm_environments: Provisioned concurrency at least, which no cold start reaches. Never change it and
+            the API's code in one deployment: Lambda refuses it to an alias that shifts traffic.
         most_warm_environments: At most; utilisation decides between.
         requests_per_address: That one address may make in five minutes.
         architecture: The function's processor.

@@ -1,0 +1,21 @@
+"""The commands that build images: what they push, SageMaker takes."""
+
+from __future__ import annotations
+
+import re
+
+from infra.packaging import PROJECT_ROOT
+
+PLACES = ("docs/deployment.md", "infra/images/dagster/Dockerfile", "infra/images/sagemaker/Dockerfile")
+
+
+def test_no_image_is_pushed_as_an_oci_index() -> None:
+    """SageMaker refuses an index, which BuildKit makes for provenance or an SBOM, and OCI's media types."""
+    for place in PLACES:
+        text = re.sub(r"\\\n(#  )? *", "", (PROJECT_ROOT / place).read_text(encoding="utf-8"))
+        assert "docker build " not in text, place
+        commands = re.findall("docker buildx build .*", text)
+        assert commands, place
+        for command in commands:
+            for option in ("--provenance=false", "--sbom=false", "oci-mediatypes=false,push=true"):
+                assert option in command, (place, command)
