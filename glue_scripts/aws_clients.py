@@ -15,11 +15,31 @@ POOL_CONNECTIONS = 32
 _TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60}
 
 
+class _Chosen:
+    """The region of this process's clients; None for the one that boto3 finds."""
+
+    region: str | None = None
+
+
+def use_region(region: str | None) -> None:
+    """Let this process make its clients for a region from now on.
+
+    Args:
+        region: As the job run was told; an executor's own environment may lack it.
+    """
+    _Chosen.region = region
+
+
+def used_region() -> str | None:
+    """Return the region of this process's clients, for a process that works on its behalf."""
+    return _Chosen.region
+
+
 @cache
 def client(service: str) -> Any:
     """Return a client that retries passing errors by itself; for everything but items in bulk."""
     retries: Any = {"mode": "standard", "total_max_attempts": 6}
-    return boto3.client(service, config=Config(retries=retries, **_TIMEOUTS))
+    return boto3.client(service, region_name=_Chosen.region, config=Config(retries=retries, **_TIMEOUTS))
 
 
 @cache
@@ -34,7 +54,7 @@ def bulk_dynamodb() -> Any:
         parameter_validation=False,
         **_TIMEOUTS,
     )
-    return boto3.client("dynamodb", config=config)
+    return boto3.client("dynamodb", region_name=_Chosen.region, config=config)
 
 
 @cache

@@ -1,7 +1,8 @@
 """Runs one function over all parts of a batch: on Spark, in a pool of processes, or here one after another.
 
 The function and its tasks are plain module-level functions and records that pickle, so that an engine may
-carry them to other processes or machines; whatever they need of AWS they make themselves.
+carry them to other processes or machines. They make their own AWS clients, for the region of the process that
+sent them: the environment of a Spark executor may name none.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from importlib import import_module
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from glue_scripts.aws_clients import use_region, used_region
 from glue_scripts.row_counter import count_in
 
 if TYPE_CHECKING:
@@ -94,7 +96,10 @@ class ProcessEngine:
     def run(self, function: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
         """See `Engine`."""
         pool = ProcessPoolExecutor(
-            self.concurrency, mp_context=_CONTEXT, initializer=_begin_process, initargs=(self.counter,)
+            self.concurrency,
+            mp_context=_CONTEXT,
+            initializer=_begin_process,
+            initargs=(self.counter, used_region()),
         )
         try:
             # As many as keep all at work: results are let go as they are taken.
@@ -109,9 +114,10 @@ class ProcessEngine:
             pool.shutdown(cancel_futures=True)
 
 
-def _begin_process(counter: RowCounter) -> None:
+def _begin_process(counter: RowCounter, region: str | None) -> None:
     """Count where the starter does, and end with it: an orphan would go on writing, then wait forever."""
     count_in(counter)
+    use_region(region)
     parent = parent_process()
 
     def watch() -> None:
@@ -151,14 +157,17 @@ class SparkEngine:
             chunk = tasks[first : first + size]
             # No more slices than that, however many executors join: rates were shared out among so many.
             sliced = self._context.parallelize(chunk, min(len(chunk), self.concurrency))
-            for outcome in sliced.mapPartitions(partial(_outcomes, function)).collect():
+            for outcome in sliced.mapPartitions(partial(_outcomes, function, used_region())).collect():
                 if isinstance(outcome, _Failure):
                     raise outcome.error
                 yield outcome
 
 
-def _outcomes(function: Callable[[_Task], _Result], tasks: Iterable[_Task]) -> Iterator[_Result | _Failure]:
+def _outcomes(
+    function: Callable[[_Task], _Result], region: str | None, tasks: Iterable[_Task]
+) -> Iterator[_Result | _Failure]:
     """Yield the results of one slice, up to its first error."""
+    use_region(region)
     for task in tasks:
         try:
             yield function(task)

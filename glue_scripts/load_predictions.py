@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from glue_scripts.aws_clients import client
+from glue_scripts.aws_clients import client, use_region
 from glue_scripts.batch_load import BatchLoad
 from glue_scripts.claim import Claim
 from glue_scripts.progress import told
@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> LoadReport:
         LoadFailedError: The load could not be carried out; the claim was released.
     """
     settings = LoadSettings.read(argv, os.environ)
+    use_region(settings.region)
     registry = RegistryTable(client("dynamodb"), settings.arguments.registry_table)
     claim = Claim(registry, settings.arguments, settings.job_run_id)
     claim.confirm()

@@ -28,6 +28,7 @@ class LoadSettings:
         arguments: What the job run was started with.
         job_run_id: Its id, as Glue gave it.
         processes: How many parts are worked on at once.
+        region: Where the job runs; executors are told it, too.
         is_piped: Whether Dagster waits for Pipes messages, by the command line.
         is_piped_by_environment: The same, by the environment.
         has_spark: Whether a Spark session can be had.
@@ -36,6 +37,7 @@ class LoadSettings:
     arguments: LoadArguments
     job_run_id: str
     processes: int
+    region: str
     is_piped: bool = False
     is_piped_by_environment: bool = False
     has_spark: bool = False
@@ -54,11 +56,23 @@ class LoadSettings:
         arguments = LoadArguments.parse(argv)
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("--JOB_RUN_ID", dest="job_run_id")
-        job_run_id: str | None = parser.parse_known_args(list(argv))[0].job_run_id
+        parser.add_argument("--aws_region")
+        glues_own = parser.parse_known_args(list(argv))[0]
+        job_run_id: str | None = glues_own.job_run_id
         if not job_run_id or len(job_run_id) > _JOB_RUN_ID_LENGTH:
             raise JobArgumentsError(
                 "Job argument JOB_RUN_ID is missing or too long",
                 remedy="Start the script as a Glue job run, which passes its own id",
+                model=arguments.model,
+                batch_id=arguments.batch_id,
+            )
+        region = (
+            glues_own.aws_region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+        )
+        if not region:
+            raise JobArgumentsError(
+                "Job argument aws_region is missing, and the environment names no region",
+                remedy="Deploy the job again: its definition holds the argument",
                 model=arguments.model,
                 batch_id=arguments.batch_id,
             )
@@ -67,6 +81,7 @@ class LoadSettings:
             arguments=arguments,
             job_run_id=job_run_id,
             processes=max(1, os.cpu_count() or 1),
+            region=region,
             is_piped="--dagster-pipes-context" in argv,
             is_piped_by_environment="DAGSTER_PIPES_CONTEXT" in environment,
             has_spark=_has_spark(environment),

@@ -241,6 +241,8 @@ def load_job(
         "--enable-continuous-cloudwatch-log": "true",
         # Glue's own groups belong to every job of the account, and never expire.
         "--custom-logGroup-prefix": deployment.load_log_prefix,
+        # Nothing is documented of the region in the environment of Spark's executors.
+        "--aws_region": deployment.region,
         "--enable-metrics": "true",
     }
     if code_archive_key is not None:

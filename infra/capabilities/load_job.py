@@ -48,6 +48,12 @@ def add_load_job(stack: cdk.Stack, deployment: Deployment, packages: Path) -> No
                 for asset in (script, archive)
             ],
         ),
+        # Before Glue fetches a file, it looks for it and asks where its bucket is.
+        allow(
+            "FindJobCode",
+            ["s3:ListBucket", "s3:GetBucketLocation"],
+            [f"arn:{deployment.partition}:s3:::{script.s3_bucket_name}"],
+        ),
     )
     for construct_id, name in zip(("LoadOutput", "LoadErrors"), deployment.load_log_groups, strict=True):
         add_log_group(stack, construct_id, name)

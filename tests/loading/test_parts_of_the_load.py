@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from dagster_pipes import encode_param
 
 from glue_scripts import settings as settings_module
-from glue_scripts.engine import ProcessEngine, SequentialEngine, engine_for
+from glue_scripts.aws_clients import client, use_region
+from glue_scripts.engine import ProcessEngine, SequentialEngine, SparkEngine, engine_for
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.progress import HEARTBEAT_SECONDS, Progress, told
 from glue_scripts.row_counter import came_through
@@ -30,6 +32,8 @@ from tests.loading.load_platform import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from glue_scripts.engine import Engine
 
 BATCH = "20130201T060000Z-0123abcd"
 ARGUMENTS = LoadArguments(
@@ -51,19 +55,22 @@ ARGUMENTS = LoadArguments(
     snowflake_integration="S3_X",
     report_key=f"reports/flight_delay/{BATCH}/load-1.json",
 )
+REGION = "eu-north-1"
 LOGIN = {"account": "a", "user": "u", "password": "hidden-word"}
 
 
 def command_line(arguments: LoadArguments = ARGUMENTS) -> list[str]:
     """Return a job run's command line, with some of Glue's own arguments."""
     pairs = [text for pair in arguments.glue_arguments().items() for text in pair]
-    return ["--JOB_NAME", "load", "--JOB_RUN_ID", "jr_1", *pairs, "--enable-metrics", "true"]
+    glues_own = ["--JOB_NAME", "load", "--JOB_RUN_ID", "jr_1", "--aws_region", REGION]
+    return [*glues_own, *pairs, "--enable-metrics", "true"]
 
 
 def test_settings_are_read_from_glues_command_line() -> None:
     """Arguments and job run id are found among Glue's own; Pipes only where Dagster asks for it."""
     settings = LoadSettings.read(command_line(), {})
     assert (settings.arguments, settings.job_run_id) == (ARGUMENTS, "jr_1")
+    assert settings.region == REGION
     assert not settings.is_piped
     assert LoadSettings.read([*command_line(), "--dagster-pipes-context", "x"], {}).is_piped
     assert LoadSettings.read(command_line(), {"DAGSTER_PIPES_CONTEXT": "x"}).is_piped_by_environment
@@ -87,6 +94,68 @@ def test_a_script_without_a_job_run_id_is_refused() -> None:
     """Nobody could be named in the claim."""
     with pytest.raises(JobArgumentsError, match="JOB_RUN_ID"):
         LoadSettings.read(command_line()[4:], {})
+
+
+def test_a_script_that_is_told_no_region_is_refused() -> None:
+    """Neither by the job's definition nor by the environment."""
+    line = command_line()
+    del line[4:6]
+    with pytest.raises(JobArgumentsError, match="aws_region"):
+        LoadSettings.read(line, {})
+    assert LoadSettings.read(line, {"AWS_REGION": "us-west-1"}).region == "us-west-1"
+
+
+class FakeSparkContext:
+    """Runs each slice in a process of its own, whose environment names no region."""
+
+    defaultParallelism = 1  # noqa: N815  # Spark's name
+
+    def parallelize(self, tasks: list[Any], _slices: int) -> FakeSparkContext:
+        """Take the tasks."""
+        self._tasks = tasks
+        return self
+
+    def mapPartitions(self, function: Any) -> FakeSparkContext:  # noqa: N802  # Spark's name
+        """Take the partition function."""
+        self._function = function
+        return self
+
+    def collect(self) -> list[Any]:
+        """Carry function and tasks to the executor, and its results back."""
+        program = (
+            "import pickle, sys; function, tasks = pickle.load(sys.stdin.buffer); "
+            "pickle.dump(list(function(tasks)), sys.stdout.buffer)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            input=pickle.dumps((self._function, self._tasks)),
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "AWS_CONFIG_FILE": os.devnull},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        return pickle.loads(done.stdout)  # what the process of this test wrote
+
+
+def region_of_client(service: str) -> str:
+    """Return the region that a function which an engine runs speaks to."""
+    return client(service).meta.region_name
+
+
+@pytest.mark.parametrize(
+    "engine", [SparkEngine(FakeSparkContext()), ProcessEngine(1)], ids=lambda each: each.name
+)
+def test_executors_without_a_region_speak_to_the_jobs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs elsewhere makes its clients for the region that the job run was told."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    use_region(REGION)
+    try:
+        assert list(engine.run(region_of_client, ["s3", "dynamodb"])) == [REGION, REGION]
+    finally:
+        use_region(None)
 
 
 def test_both_engines_give_the_same_results_in_order() -> None:
@@ -274,7 +343,7 @@ def test_dagster_hears_of_it_through_the_environment(tmp_path: Path, monkeypatch
     context = dict.fromkeys((*names, *more)) | {"run_id": "r", "retry_number": 0, "extras": {}}
     monkeypatch.setenv("DAGSTER_PIPES_CONTEXT", encode_param({"data": context}))
     monkeypatch.setenv("DAGSTER_PIPES_MESSAGES", encode_param({"path": str(messages)}))
-    settings = LoadSettings(ARGUMENTS, "jr_1", 1, is_piped_by_environment=True)
+    settings = LoadSettings(ARGUMENTS, "jr_1", 1, REGION, is_piped_by_environment=True)
     with told(settings, None) as progress:
         progress.tell("load_ended", {"status": "loaded"})
     sent = [json.loads(line) for line in messages.read_text().splitlines()]

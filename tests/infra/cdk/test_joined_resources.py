@@ -39,11 +39,12 @@ def test_the_load_job_is_that_of_the_definition(templates: Templates, stage: str
     assert {name: value for name, value in job.items() if name != "Tags"} == told
     assert [url.rpartition(".")[2] for url in code] == ["py", "zip"]
     role = templates.found(stage, "data", "AWS::IAM::Role")["LoadRole"]["Properties"]
-    (reading,) = [
-        each for each in role["Policies"][0]["PolicyDocument"]["Statement"] if each["Sid"] == "ReadJobCode"
-    ]
+    statements = {each["Sid"]: each for each in role["Policies"][0]["PolicyDocument"]["Statement"]}
+    reading, finding = statements["ReadJobCode"], statements["FindJobCode"]
     assert (reading["Effect"], reading["Action"]) == ("Allow", ["s3:GetObject"])
     assert reading["Resource"] == [url.replace("s3://", "arn:aws:s3:::") for url in code]
+    assert finding["Action"] == ["s3:ListBucket", "s3:GetBucketLocation"]
+    assert finding["Resource"] == [reading["Resource"][0].rpartition("/")[0]]
 
 
 @pytest.mark.parametrize("stage", STAGES)
