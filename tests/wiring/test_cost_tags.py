@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -98,7 +98,7 @@ def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stag
         training_request(settings, compute, training),
     ):
         assert {"Key": key, "Value": value} in request["Tags"]
-    instance = yaml.safe_load((ROOT / "mlpipe_dagster" / "instances" / "production.yaml").read_text())
+    instance: Any = yaml.safe_load((ROOT / "mlpipe_dagster" / "instances" / "production.yaml").read_text())
     (tag,) = instance["run_launcher"]["config"]["run_ecs_tags"]
     assert (tag["key"], environment[tag["value"]["env"]]) == (key, value)
 
