@@ -40,7 +40,11 @@ class Job:
 
     def client(self, glue: Any = None, **changes: Any) -> PipesGlueJobClient:
         """Return a client of the job."""
-        return PipesGlueJobClient(client=glue or self.glue, **{**pipes(self.platform), **changes})
+        parts = {
+            "log_group_prefix": self.platform.settings.deployment.load_log_prefix,
+            **pipes(self.platform),
+        }
+        return PipesGlueJobClient(client=glue or self.glue, **{**parts, **changes})
 
     def run(self, client: PipesGlueJobClient, **params: Any) -> GlueInvocation:
         """Run the job inside a Dagster step."""
