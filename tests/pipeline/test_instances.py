@@ -146,6 +146,8 @@ def test_logs_are_downloaded_by_signature_version_4(
         monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
+    # boto3 keeps the first session of a process, with the settings that it found then.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     data = production.compute_logs_data
     data = ConfigurableClassData(
         data.module_name, data.class_name, f"{data.config_yaml}local_dir: {tmp_path}\n"
