@@ -61,6 +61,8 @@ def glue_load_role(deployment: Deployment) -> RoleDefinition:
                 objects(deployment, "reports", "quarantine", "pipes"),
             ),
             list_bucket(deployment, "done", "predictions", "reports", "quarantine", "code"),
+            # Glue asks where the bucket is before it fetches the zip of wheels from there.
+            allow("LocateBucket", ["s3:GetBucketLocation"], [deployment.data_bucket_arn]),
             use_data_key(deployment, writes=True),
             allow(
                 "WriteOnlineItems",

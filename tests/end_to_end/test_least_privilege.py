@@ -47,6 +47,7 @@ OTHERWISE: dict[str, dict[str, str]] = {
         "cloudwatch:PutMetricData": "Glue's own metrics of a job",
         "dynamodb:Query": "a registry change reads several records of a model",
         "dynamodb:Scan": "`verify: scan` looks for items that nobody wrote",
+        "s3:GetBucketLocation": "Glue asks where the bucket of the wheels is; the executor does not",
     },
     "sagemaker": {
         "cloudwatch:PutMetricData": "SageMaker's own metrics of a job",

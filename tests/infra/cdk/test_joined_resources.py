@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +31,7 @@ def environment(templates: Templates, stage: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_load_job_is_that_of_the_definition(templates: Templates, stage: str) -> None:
-    """As the local stack runs it, but for its code, which its role reads and nothing else beside it."""
+    """As the local stack runs it, but for its code, which the stack uploads."""
     job = templates.one(stage, "data", "AWS::Glue::Job")
     arguments = job["DefaultArguments"]
     code = (job["Command"]["ScriptLocation"], arguments["--extra-py-files"])
@@ -38,13 +39,36 @@ def test_the_load_job_is_that_of_the_definition(templates: Templates, stage: str
     told = {**definition.job_update(), "Name": definition.name, "Role": {"Fn::GetAtt": ["LoadRole", "Arn"]}}
     assert {name: value for name, value in job.items() if name != "Tags"} == told
     assert [url.rpartition(".")[2] for url in code] == ["py", "zip"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_load_role_gets_every_file_that_its_job_names(templates: Templates, stage: str) -> None:
+    """Script, package and wheels: Glue asks where the bucket is, looks for the key, and reads it."""
+    job = templates.one(stage, "data", "AWS::Glue::Job")
+    told = (job["Command"]["ScriptLocation"], *job["DefaultArguments"].values())
+    files = [url.removeprefix("s3://") for url in told if url.startswith("s3://")]
+    assert [each.rpartition(".")[2] for each in files] == ["py", "zip", "zip"]
     role = templates.found(stage, "data", "AWS::IAM::Role")["LoadRole"]["Properties"]
-    statements = {each["Sid"]: each for each in role["Policies"][0]["PolicyDocument"]["Statement"]}
-    reading, finding = statements["ReadJobCode"], statements["FindJobCode"]
-    assert (reading["Effect"], reading["Action"]) == ("Allow", ["s3:GetObject"])
-    assert reading["Resource"] == [url.replace("s3://", "arn:aws:s3:::") for url in code]
-    assert finding["Action"] == ["s3:ListBucket", "s3:GetBucketLocation"]
-    assert finding["Resource"] == [reading["Resource"][0].rpartition("/")[0]]
+    statements = role["Policies"][0]["PolicyDocument"]["Statement"]
+
+    def granted(action: str, resource: str, key: str) -> bool:
+        return any(
+            action in each["Action"]
+            and any(fnmatchcase(f"arn:aws:s3:::{resource}", pattern) for pattern in each["Resource"])
+            and any(
+                fnmatchcase(key, pattern)
+                for pattern in each.get("Condition", {}).get("StringLike", {}).get("s3:prefix", ["*"])
+            )
+            for each in statements
+        )
+
+    for file in files:
+        bucket, _, key = file.partition("/")
+        assert granted("s3:GetBucketLocation", bucket, key), file
+        assert granted("s3:ListBucket", bucket, key), file
+        assert granted("s3:GetObject", file, key), file
+    (code,) = [each for each in statements if each["Sid"] == "ReadJobCode"]
+    assert code["Resource"] == [f"arn:aws:s3:::{each}" for each in files if "cdk-" in each]
 
 
 @pytest.mark.parametrize("stage", STAGES)
