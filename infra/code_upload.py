@@ -24,7 +24,7 @@ from infra.model_declarations import DEFS, model_declarations
 from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
 from infra.scoring_pipeline import published_schema
 from infra.settings import STAGES
-from infra.shared_log_groups import RETENTION_DAYS, create_shared_log_groups
+from infra.shared_log_groups import RETENTION_DAYS, SHARED_LOG_GROUPS, create_shared_log_groups
 from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
@@ -147,12 +147,25 @@ def main(arguments: list[str] | None = None) -> int:
         uploaded = upload_code(s3, deployment, options.out)
         wheels = upload_wheels(s3, deployment, partial(_built_wheels, options.out))
         schemas = upload_schemas(s3, deployment, models)
-        endless = create_shared_log_groups(boto3.client("logs", region_name=deployment.home))
     except (PackagingError, ContractError, ClientError, BotoCoreError) as error:
         sys.stderr.write(f"The code of {options.stage} is not all in {deployment.data_bucket}: {error}\n")
         return 1
     for key in (*dataclasses.astuple(uploaded), wheels, *schemas):
         sys.stdout.write(f"s3://{deployment.data_bucket}/{key}\n")
+    return _create_log_groups(deployment)
+
+
+def _create_log_groups(deployment: Deployment) -> int:
+    """Create the shared log groups; return 1 if that fails."""
+    try:
+        endless = create_shared_log_groups(boto3.client("logs", region_name=deployment.home))
+    except (ClientError, BotoCoreError) as error:
+        sys.stderr.write(
+            f"The code is uploaded, but the log groups {' and '.join(SHARED_LOG_GROUPS)} are not both ready: "
+            f"{error}\nThey take the rights logs:CreateLogGroup, logs:TagResource, logs:DescribeLogGroups, "
+            "logs:ListTagsForResource and logs:PutRetentionPolicy. Run the command again with them.\n"
+        )
+        return 1
     for group in endless:
         sys.stderr.write(
             f"The log group {group} keeps every line for ever. If no other job needs that, run: "

@@ -6,18 +6,21 @@ created already. SageMaker creates a missing one without a retention.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from prediction_contract.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
 
 SHARED_LOG_GROUPS = (PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP)
 RETENTION_DAYS = 90
+# A group has no retention for a moment after it is created. The tag says that it still has to get one.
+CREATOR_TAG = ("mlpipe:created-by", "infra.code_upload")
 
 
 def create_shared_log_groups(logs: Any) -> tuple[str, ...]:
     """Create the groups that are missing, with a retention, and return those that keep every line for ever.
 
-    A group that exists is left as it is, because a retention deletes what others may want to keep.
+    A group that somebody else created is left as it is: a retention deletes what they may want to keep.
 
     Args:
         logs: A boto3 CloudWatch Logs client of the home region.
@@ -26,12 +29,17 @@ def create_shared_log_groups(logs: Any) -> tuple[str, ...]:
         botocore.exceptions.ClientError: CloudWatch Logs refuses.
     """
     endless = []
+    name_of_tag, creator = CREATOR_TAG
     for name in SHARED_LOG_GROUPS:
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_group(logGroupName=name, tags={name_of_tag: creator})
         found = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
-        group = next((each for each in found if each["logGroupName"] == name), None)
-        if group is None:
-            logs.create_log_group(logGroupName=name)
+        (group,) = (each for each in found if each["logGroupName"] == name)
+        if "retentionInDays" in group:
+            continue
+        tags = logs.list_tags_for_resource(resourceArn=group["logGroupArn"])["tags"]
+        if tags.get(name_of_tag) == creator:
             logs.put_retention_policy(logGroupName=name, retentionInDays=RETENTION_DAYS)
-        elif "retentionInDays" not in group:
+        else:
             endless.append(name)
     return tuple(endless)

@@ -7,17 +7,19 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from infra import glue_wheels, packaging
+from infra import code_upload, glue_wheels, packaging
 from infra.code_upload import main, upload_code
 from infra.glue_wheels import wheels_digest
 from infra.local.provisioning.stack import stand_in_wheels
 from infra.settings import STAGES
-from prediction_contract.resource_names import Deployment
+from infra.shared_log_groups import CREATOR_TAG, RETENTION_DAYS, SHARED_LOG_GROUPS
+from prediction_contract.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP, Deployment
 from tests.infra.sagemaker_models import texts, write_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.stack_runs import LocalStack
@@ -32,6 +34,23 @@ def downloaded(_: Path) -> dict[str, bytes]:
     """Return the stand-ins' wheels: the real ones are 80 MB."""
     with zipfile.ZipFile(io.BytesIO(stand_in_wheels())) as archive:
         return {name.removeprefix("wheels/"): b"" for name in archive.namelist() if name.endswith(".whl")}
+
+
+@pytest.fixture
+def stage_bucket(
+    local_stack: LocalStack, aws_client: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Give the bucket of the stage `dev`, with the emulator as the command's account."""
+    monkeypatch.setattr(glue_wheels, "_downloaded", downloaded)
+    for name, value in local_stack.environment.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    s3, bucket = aws_client("s3"), STAGES["dev"].deployment().data_bucket
+    s3.create_bucket(Bucket=bucket)
+    yield bucket
+    for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+        s3.delete_object(Bucket=bucket, Key=entry["Key"])
+    s3.delete_bucket(Bucket=bucket)
 
 
 @pytest.fixture
@@ -67,31 +86,59 @@ def test_uploaded_code_lies_where_jobs_look(
 
 
 def test_a_deployment_uploads_a_stages_code(
-    local_stack: LocalStack,
+    aws_client: Callable[[str], Any], stage_bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command says where code, wheels and schemas lie; without the stage's bucket it fails."""
+    arguments = ["--out", str(tmp_path / "out"), "--defs", str(write_models(tmp_path / "defs"))]
+    assert main(["prod", *arguments]) == 1
+    assert STAGES["prod"].deployment().data_bucket in capsys.readouterr().err
+    assert main(["dev", *arguments]) == 0
+    listed = aws_client("s3").list_objects_v2(Bucket=stage_bucket)["Contents"]
+    stored = {f"s3://{stage_bucket}/{entry['Key']}" for entry in listed}
+    said = capsys.readouterr().out.split()
+    assert len(said) == 5 + SCHEMAS
+    assert f"s3://{stage_bucket}/{STAGES['dev'].deployment().glue_wheels_key(wheels_digest())}" in stored
+    assert all(any(address.startswith(place) for address in stored) for place in said)
+
+
+@pytest.mark.usefixtures("stage_bucket")
+def test_a_deployment_creates_the_shared_log_groups(
     aws_client: Callable[[str], Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command says where code, wheels and schemas lie; without the stage's bucket it fails."""
-    monkeypatch.setattr(glue_wheels, "_downloaded", downloaded)
-    for name, value in local_stack.environment.items():
-        if name.startswith("AWS_"):
-            monkeypatch.setenv(name, value)
+    """With a retention, also after a try that failed half way; the command names another's endless group."""
+    logs = aws_client("logs")
     arguments = ["dev", "--out", str(tmp_path / "out"), "--defs", str(write_models(tmp_path / "defs"))]
-    s3, bucket = aws_client("s3"), STAGES["dev"].deployment().data_bucket
-    assert main(arguments) == 1
-    assert bucket in capsys.readouterr().err
-    s3.create_bucket(Bucket=bucket)
-    try:
-        assert main(arguments) == 0
-        listed = s3.list_objects_v2(Bucket=bucket)["Contents"]
-        stored = {f"s3://{bucket}/{entry['Key']}" for entry in listed}
-        said = capsys.readouterr().out.split()
-        assert len(said) == 5 + SCHEMAS
-        assert f"s3://{bucket}/{STAGES['dev'].deployment().glue_wheels_key(wheels_digest())}" in stored
-        assert all(any(address.startswith(place) for address in stored) for place in said)
-    finally:
-        for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
-            s3.delete_object(Bucket=bucket, Key=entry["Key"])
-        s3.delete_bucket(Bucket=bucket)
+
+    def retentions() -> dict[str, int | None]:
+        groups = logs.describe_log_groups(logGroupNamePrefix="/aws/sagemaker/")["logGroups"]
+        return {each["logGroupName"]: each.get("retentionInDays") for each in groups}
+
+    def refuse(_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "PutRetentionPolicy")
+
+    for name in SHARED_LOG_GROUPS:
+        logs.delete_log_group(logGroupName=name)
+    with monkeypatch.context() as patched:
+        patched.setattr(code_upload, "create_shared_log_groups", refuse)
+        assert main(arguments) == 1
+    told = capsys.readouterr()
+    assert len(told.out.split()) == 5 + SCHEMAS
+    assert told.err.startswith("The code is uploaded, but the log groups ")
+    assert "logs:CreateLogGroup" in told.err
+    assert "logs:PutRetentionPolicy" in told.err
+    # A try that ended between creation and retention.
+    logs.create_log_group(logGroupName=TRAINING_LOG_GROUP, tags=dict([CREATOR_TAG]))
+    assert main(arguments) == 0
+    assert capsys.readouterr().err == ""
+    assert retentions() == dict.fromkeys(SHARED_LOG_GROUPS, RETENTION_DAYS)
+    logs.delete_log_group(logGroupName=PROCESSING_LOG_GROUP)
+    logs.create_log_group(logGroupName=PROCESSING_LOG_GROUP)
+    assert main(arguments) == 0
+    told = capsys.readouterr()
+    assert f"--log-group-name {PROCESSING_LOG_GROUP} --retention-in-days {RETENTION_DAYS}" in told.err
+    assert TRAINING_LOG_GROUP not in told.err
+    assert retentions() == {PROCESSING_LOG_GROUP: None, TRAINING_LOG_GROUP: RETENTION_DAYS}
+    logs.put_retention_policy(logGroupName=PROCESSING_LOG_GROUP, retentionInDays=RETENTION_DAYS)

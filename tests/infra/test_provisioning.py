@@ -120,7 +120,8 @@ def test_sagemaker_s_log_groups_expire(clients: Clients, variables: dict[str, st
 
     assert kept() == dict.fromkeys(SHARED_LOG_GROUPS, RETENTION_DAYS)
     assert create_shared_log_groups(logs) == ()
-    logs.delete_retention_policy(logGroupName=PROCESSING_LOG_GROUP)
+    logs.delete_log_group(logGroupName=PROCESSING_LOG_GROUP)
+    logs.create_log_group(logGroupName=PROCESSING_LOG_GROUP)
     try:
         assert create_shared_log_groups(logs) == (PROCESSING_LOG_GROUP,)
         assert kept()[PROCESSING_LOG_GROUP] is None
