@@ -76,7 +76,7 @@ def zip_of_wheels(wheels: Mapping[str, bytes]) -> bytes:
     if found.keys() != locked.items() or len(found) != len(wheels):
         differing = sorted(f"{name} {version}" for name, version in found.keys() ^ set(locked.items()))
         raise PackagingError(
-            f"The wheels are not those of {LOCK}: {', '.join(differing)}. Remove them, and build them again."
+            f"The wheels are not those of {LOCK}: {', '.join(differing)}. Run `make lock`, then build again."
         )
     # With a hash in it, a requirements file makes the installer check all.
     requirements = "".join(
