@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from infra.packaging import PROJECT_ROOT
+from infra.settings import STAGES
 
 PLACES = ("docs/deployment.md", "infra/images/dagster/Dockerfile", "infra/images/sagemaker/Dockerfile")
 
@@ -19,3 +20,13 @@ def test_no_image_is_pushed_as_an_oci_index() -> None:
         for command in commands:
             for option in ("--provenance=false", "--sbom=false", "oci-mediatypes=false,push=true"):
                 assert option in command, (place, command)
+
+
+def test_each_image_is_built_for_its_processor_and_repository() -> None:
+    """Dagster's tasks run on ARM, SageMaker's jobs on x86; another processor fails at the start alone."""
+    guide = (PROJECT_ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    names = STAGES["prod"].deployment()
+    assert re.findall(r"^build (linux/.*)", guide, re.MULTILINE) == [
+        f"linux/arm64 dagster {names.dagster_image_repository}",
+        f"linux/amd64 sagemaker {names.job_image_repository}",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -101,6 +102,16 @@ def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stag
     instance: Any = yaml.safe_load((ROOT / "mlpipe_dagster" / "instances" / "production.yaml").read_text())
     (tag,) = instance["run_launcher"]["config"]["run_ecs_tags"]
     assert (tag["key"], environment[tag["value"]["env"]]) == (key, value)
+
+
+def test_tasks_that_a_person_starts_carry_the_budget_s_tag() -> None:
+    """A task takes the tags of its task definition only if the command says so."""
+    pages = (path.read_text().replace("\\\n", "") for path in (ROOT / "docs").glob("*.md"))
+    commands = [
+        command for page in pages for command in re.findall(r"^aws ecs run-task.*", page, re.MULTILINE)
+    ]
+    assert commands
+    assert all("--propagate-tags TASK_DEFINITION" in command for command in commands)
 
 
 def test_what_a_pipeline_starts_carries_the_budget_s_tag(scored_by_sagemaker: Templates) -> None:
