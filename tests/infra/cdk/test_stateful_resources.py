@@ -1,37 +1,48 @@
-"""What keeps data is never replaced by a slip: its logical ids stand in a file, and it outlives its stack."""
+"""What keeps data is never replaced by a slip: ids and names stand in a file, and it outlives its stack."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.templates import STACKS, STAGES
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
 
 SNAPSHOT = Path(__file__).with_name("stateful_resources.json")
+# With the property that is the physical name; a key's is KMS's own.
 STATEFUL = {
-    "AWS::Cognito::UserPool",
-    "AWS::DynamoDB::GlobalTable",
-    "AWS::ECR::Repository",
-    "AWS::KMS::Key",
-    "AWS::RDS::DBInstance",
-    "AWS::S3::Bucket",
-    "AWS::SQS::Queue",
-    "AWS::SageMaker::ModelPackageGroup",
-    "AWS::SecretsManager::Secret",
+    "AWS::Cognito::UserPool": "UserPoolName",
+    "AWS::DynamoDB::GlobalTable": "TableName",
+    "AWS::ECR::Repository": "RepositoryName",
+    "AWS::KMS::Key": None,
+    "AWS::RDS::DBInstance": "DBInstanceIdentifier",
+    "AWS::S3::Bucket": "BucketName",
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::SageMaker::ModelPackageGroup": "ModelPackageGroupName",
+    "AWS::SecretsManager::Secret": "Name",
 }
 
 
-def stateful(templates: Templates, stage: str) -> dict[str, dict[str, str]]:
-    """Return types by logical id by stack."""
+def physical_name(stage: str, resource: dict[str, Any]) -> str | None:
+    """Return a resource's name, with words in place of what differs between stages."""
+    settings, name = SETTINGS[stage], STATEFUL[resource["Type"]]
+    if name is None:
+        return None
+    told: str = resource["Properties"][name]
+    return told.replace(f"mlpipe-{stage}", "mlpipe-<stage>").replace(settings.account_id, "<account>")
+
+
+def stateful(templates: Templates, stage: str) -> dict[str, dict[str, list[str | None]]]:
+    """Return type and physical name by logical id by stack."""
     return {
         stack: {
-            name: each["Type"]
+            name: [each["Type"], physical_name(stage, each)]
             for name, each in sorted(templates.template(stage, stack)["Resources"].items())
             if each["Type"] in STATEFUL
         }
@@ -40,8 +51,8 @@ def stateful(templates: Templates, stage: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_logical_ids_are_those_of_the_snapshot(templates: Templates, stage: str) -> None:
-    """Another id is another resource: CloudFormation would make an empty one and forget the old one.
+def test_ids_and_names_are_those_of_the_snapshot(templates: Templates, stage: str) -> None:
+    """Another id or name is another resource: CloudFormation would make an empty one and forget the old one.
 
     If a resource is added or taken away on purpose, write the new state into stateful_resources.json.
     """
