@@ -13,6 +13,7 @@ from prediction_contract.moments import parse_moment
 from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
+    LoadState,
     PublicationEntry,
     RecordKey,
     ReleaseState,
@@ -34,9 +35,11 @@ _READY_SECONDS = 5
 # So many entries are searched for a publication of the live batch, in pages of so many.
 _MOST_EARLIER = 100
 _PAGE = 25
-# How long what was live before is served on: its items do not expire meanwhile, since a live batch is loaded
-# again hours before.
-_LONGEST_BEHIND_SECONDS = 3600
+# While a publication is awaited, what is served is believed for so long without a look at the batch's record.
+_SURE_SECONDS = 60
+# If that record is not here, nothing tells whether the batch was withdrawn or expires: it is served on for no
+# longer than this after it was last confirmed.
+_LONGEST_UNSURE_SECONDS = 3600
 
 
 class UnknownModelError(Exception):
@@ -54,14 +57,16 @@ class _Served:
     Attributes:
         live: The batch.
         pointer: The pointer that it is the final answer to; None while a publication is awaited.
+        sequence: The newest publication that it is the answer to.
         read_at: When the pointer was read last.
-        behind_since: Since when a later publication has been awaited; None if none is.
+        confirmed_at: When the pointer or the batch's own record last said that it may be served.
     """
 
     live: LiveBatch
     pointer: LivePointer | None
+    sequence: int
     read_at: float
-    behind_since: float | None = None
+    confirmed_at: float
 
 
 class Publications:
@@ -214,9 +219,11 @@ class Publications:
         if served is None or served.pointer != pointer:
             served = (
                 self._arrived(pointer, entry, read_at, until)
-                or _kept(served, read_at)
-                or self._before(pointer, read_at, until)
+                or _behind(served, read_at)
+                or self._newest_fit(pointer, served, read_at, until)
             )
+        else:
+            served = replace(served, confirmed_at=read_at)
         self._live.put(pointer.model, replace(served, read_at=read_at))
         return served.live
 
@@ -229,52 +236,95 @@ class Publications:
         if entry is not None and entry.makes_live:
             if entry.batch_id != pointer.batch_id:
                 raise BrokenPublicationError(f"publication {sequence} of {model} is not of the live batch")
-            return _Served(live_batch(entry, pointer.published_at or entry.published_at), pointer, read_at)
-        # The sequence is a hold's, or its entry has not arrived.
-        for looked_at, earlier in enumerate(self._backwards(model, sequence, until), 1):
-            if earlier.makes_live and earlier.batch_id == pointer.batch_id:
-                has_gap = looked_at <= sequence - earlier.sequence
-                live = live_batch(earlier, pointer.published_at or earlier.published_at)
-                return _Served(live, None if has_gap else pointer, read_at)
+            is_final = True
+        else:
+            # The sequence is a hold's, or its entry has not arrived.
+            entry = self._recorded(pointer, until) or self._searched(pointer, until)
+            # A follower's pointer has a time of its own. Its answer stays open, and costs three reads.
+            is_final = entry is not None and entry.published_at == pointer.published_at
+        if entry is None:
+            return None
+        live = live_batch(entry, pointer.published_at or entry.published_at)
+        return _Served(live, pointer if is_final else None, sequence, read_at, confirmed_at=read_at)
+
+    def _recorded(self, pointer: LivePointer, until: float) -> PublicationEntry | None:
+        """Return the publication that the batch's record names, if both are here."""
+        record = self._batch(pointer.model, pointer.batch_id or "", until)
+        if record is None or record.published_sequence is None:
+            return None
+        if record.published_sequence > pointer.sequence:
+            # It tells of a later publication, which the pointer does not know yet.
+            return None
+        entry = self._entry(pointer.model, record.published_sequence, until)
+        return entry if entry is not None and _makes_live(entry, pointer) else None
+
+    def _searched(self, pointer: LivePointer, until: float) -> PublicationEntry | None:
+        """Return the newest publication of the pointer's batch that is here, if it is not too far back."""
+        for page in self._pages(pointer.model, pointer.sequence, until):
+            for entry in page:
+                if _makes_live(entry, pointer):
+                    return entry
         return None
 
-    def _before(self, pointer: LivePointer, read_at: float, until: float) -> _Served:
-        """Return the newest earlier publication whose batch this region was found to hold whole.
+    def _newest_fit(
+        self, pointer: LivePointer, served: _Served | None, read_at: float, until: float
+    ) -> _Served:
+        """Return the newest that may be served until the pointer's publication arrives.
+
+        That is a publication whose batch this region was found to hold whole, or what this process served.
 
         Raises:
             PublicationNotReplicatedError: There is none.
         """
         model = pointer.model
-        earlier = [each for each in self._entries(model, pointer.sequence, _PAGE, until) if each.makes_live]
-        keys = dict.fromkeys(batch_key(model, each.batch_id or "") for each in earlier)
-        records = map(BatchRecord.from_item, self._records(list(keys), until))
-        fit = {record.batch_id for record in records if self._may_serve(record)}
-        for entry in earlier:
-            if entry.batch_id in fit:
-                live = replace(live_batch(entry, entry.published_at), is_behind=True)
-                return _Served(live, None, read_at, behind_since=read_at)
+        kept = served and self._kept(served, read_at, until)
+        for page in self._pages(model, pointer.sequence, until):
+            later = [each for each in page if each.makes_live and (not kept or each.sequence > kept.sequence)]
+            keys = dict.fromkeys(batch_key(model, each.batch_id or "") for each in later)
+            records = map(BatchRecord.from_item, self._records(list(keys), until))
+            fit = {record.batch_id for record in records if self._is_held_whole(record)}
+            for entry in later:
+                if entry.batch_id in fit:
+                    live = replace(live_batch(entry, entry.published_at), is_behind=True)
+                    return _Served(live, None, entry.sequence, read_at, confirmed_at=read_at)
+            if kept and page and page[-1].sequence <= kept.sequence:
+                break
+        if kept:
+            return kept
         raise PublicationNotReplicatedError(
             f"{model} points at {pointer.batch_id}, and publication {pointer.sequence} has not arrived here"
         )
 
-    def _may_serve(self, record: BatchRecord) -> bool:
+    def _kept(self, served: _Served, read_at: float, until: float) -> _Served | None:
+        """Return what was served, unless its batch was withdrawn or has expired, as far as is known here."""
+        record = self._batch(served.live.model, served.live.batch_id, until)
+        if record is not None and not _is_fit(record):
+            return None
+        if record is not None and record.items_expire_at is not None:
+            return _awaiting(replace(served, confirmed_at=read_at))
+        return _awaiting(served) if read_at - served.confirmed_at < _LONGEST_UNSURE_SECONDS else None
+
+    def _is_held_whole(self, record: BatchRecord) -> bool:
         """Whether all items of an earlier batch are here for sure, and nobody took the batch back."""
         return (
             self._deployment.region in record.verified_regions
-            and record.release_state != ReleaseState.WITHDRAWN
             and record.items_expire_at is not None
-            and parse_moment(record.items_expire_at).timestamp() > time.time()
+            and _is_fit(record)
         )
+
+    def _batch(self, model: str, batch_id: str, until: float) -> BatchRecord | None:
+        item = self._record(batch_key(model, batch_id), until)
+        return BatchRecord.from_item(item) if item else None
 
     def _entry(self, model: str, sequence: int, until: float) -> PublicationEntry | None:
         item = self._record(publication_key(model, sequence), until)
         return PublicationEntry.from_item(item) if item else None
 
-    def _backwards(self, model: str, last: int, until: float) -> Iterator[PublicationEntry]:
+    def _pages(self, model: str, last: int, until: float) -> Iterator[list[PublicationEntry]]:
         """Yield the entries that are here from a sequence on downwards, up to a limit, as they are needed."""
         for _ in range(_MOST_EARLIER // _PAGE):
             page = self._entries(model, last, _PAGE, until)
-            yield from page
+            yield page
             if len(page) < _PAGE:
                 return
             last = page[-1].sequence - 1
@@ -305,11 +355,27 @@ def _names(key: RecordKey) -> dict[str, str]:
     return {"model": key.model, "record": key.record}
 
 
-def _kept(served: _Served | None, read_at: float) -> _Served | None:
-    """Return what was served, while a publication that has not arrived may be awaited."""
-    if served is None:
+def _behind(served: _Served | None, read_at: float) -> _Served | None:
+    """Return what was served, if that was confirmed a moment ago."""
+    if served is None or read_at - served.confirmed_at >= _SURE_SECONDS:
         return None
-    since = read_at if served.behind_since is None else served.behind_since
-    if read_at - since >= _LONGEST_BEHIND_SECONDS:
-        return None
-    return replace(served, live=replace(served.live, is_behind=True), pointer=None, behind_since=since)
+    return _awaiting(served)
+
+
+def _awaiting(served: _Served) -> _Served:
+    """Return what was served as what is served while a publication that has not arrived is awaited."""
+    return replace(served, live=replace(served.live, is_behind=True), pointer=None)
+
+
+def _makes_live(entry: PublicationEntry, pointer: LivePointer) -> bool:
+    """Whether a publication made the pointer's batch live."""
+    return entry.makes_live and entry.batch_id == pointer.batch_id
+
+
+def _is_fit(record: BatchRecord) -> bool:
+    """Whether nothing in a batch's record speaks against serving it."""
+    return (
+        record.release_state != ReleaseState.WITHDRAWN
+        and record.load_state != LoadState.RETIRED
+        and (record.items_expire_at is None or parse_moment(record.items_expire_at).timestamp() > time.time())
+    )

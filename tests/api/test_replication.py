@@ -69,12 +69,14 @@ class Home:
         replica: In the serving region.
         batches: Every batch, in the order of their publication.
         live: The batch that was live after each act, and before the first.
+        withdrawn: Every batch that was withdrawn at some time.
     """
 
     registry: FakeRegistryTable = field(default_factory=FakeRegistryTable)
     replica: FakeReplica = field(default_factory=lambda: FakeReplica((REGISTRY, ONLINE)))
     batches: list[str] = field(default_factory=list)
     live: list[str | None] = field(default_factory=lambda: [None])
+    withdrawn: set[str] = field(default_factory=set)
     now: datetime = BEGINNING
 
     def publish(self) -> None:
@@ -107,13 +109,12 @@ class Home:
         if self.batches:
             self._release(publication_rules.publish, self.batches[0])
 
-    def hold(self) -> None:
-        """Hold publication, or release the hold."""
+    def hold(self, above: int = 0) -> None:
+        """Hold publication, or release the hold; the number is above one that Snowflake holds."""
         home = self.release.home
+        release = replace(self.release, highest_projected=above)
         held = not (home and home.hold)
-        self._do(
-            publication_rules.hold(self.release, self._request(), model=MODEL, held=held, now=self._later())
-        )
+        self._do(publication_rules.hold(release, self._request(), model=MODEL, held=held, now=self._later()))
 
     def withdraw(self) -> None:
         """Withdraw the oldest superseded batch, if there is one."""
@@ -162,6 +163,7 @@ class Home:
                     self.replica.send((REGISTRY, MODEL, write.key.record), item)
         home = self.release.home
         self.live.append(home.batch_id if home else None)
+        self.withdrawn.update(self._in_state(ReleaseState.WITHDRAWN))
 
     def _in_state(self, state: ReleaseState) -> list[str]:
         return [each for each in self.batches if self.record(each).release_state == state]
@@ -191,6 +193,7 @@ class Reader:
         token: For it.
         clock: What the application takes for the time.
         seen: How many acts home had done at least when it served what was answered last; None before.
+        last: The batch that was answered with last.
         bodies: Answers by their ETag.
     """
 
@@ -199,6 +202,7 @@ class Reader:
     token: str
     clock: list[float] = field(default_factory=lambda: [0.0])
     seen: int | None = None
+    last: str | None = None
     bodies: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -213,6 +217,12 @@ class Reader:
         """Answer a request."""
         self.api.application = self.application
         return self.api.get(f"/v1/models{path}", token=self.token, **options)
+
+    def wait(self) -> None:
+        """Be idle until what was served must be confirmed; what was withdrawn then binds nobody."""
+        self.clock[0] += 120
+        if self.last in self.home.withdrawn:
+            self.seen = None
 
     def look(self) -> dict[str, Any] | None:
         """Ask for everything, hold the answers against home's history, and return their provenance."""
@@ -230,7 +240,7 @@ class Reader:
             act for act, live in enumerate(self.home.live) if live == batch_id and act >= (self.seen or 0)
         ]
         assert since, f"{batch_id} was not live at home any more"
-        self.seen = since[0]
+        self.seen, self.last = since[0], batch_id
         body = json.dumps({"entity_ids": ENTITIES})
         many = self.get(f"/{MODEL}/predictions:batchGet", method="POST", body=body)
         assert (many.status, many.document["provenance"]) == (200, provenance)
@@ -379,6 +389,68 @@ def test_a_rollback_needs_no_more_than_the_pointer(home: Home, api: ApiUnderTest
     assert served(reader) == served(Reader(home, api, token)) == (1, 3)
 
 
+def test_an_idle_process_does_not_bring_back_what_was_withdrawn_meanwhile(
+    home: Home, api: ApiUnderTest, token: str
+) -> None:
+    """It looks at the region's records: the rolled-back batch is not served, and a later publication is."""
+    reader = in_step(home, api, token)
+    home.publish()
+    home.follow()
+    home.replica.apply_all()
+    assert served(reader) == (2, 2)
+    home.roll_back()
+    home.replica.apply_all()
+    home.publish()
+    home.follow()
+    arrive(home, POINTER)
+    reader.clock[0] = 4 * 3600
+    assert served(reader) == (1, 3)
+    assert api.last_line["fault"] == "publication_not_replicated"
+
+
+def test_an_idle_process_keeps_what_it_served_if_that_is_still_fit(
+    home: Home, api: ApiUnderTest, token: str
+) -> None:
+    """Of what was withdrawn, expired or retired it keeps nothing, and asks for patience."""
+    reader = in_step(home, api, token)
+    home.publish()
+    home.follow()
+    arrive(home, POINTER)
+    record = home.replica.items[REGISTRY, MODEL, batch_key(MODEL, home.batches[0]).record]
+    past = moment_text(BEGINNING - LIFE)
+    faults = ("release_state", "withdrawn"), ("items_expire_at", past), ("load_state", "retired")
+    for hours, (name, fault) in enumerate(faults, 4):
+        reader.clock[0] = hours * 3600
+        was = record[name]
+        record[name] = encode_value(fault)
+        assert reader.get(f"/{MODEL}/predictions/a").problem == "publication-not-replicated"
+        record[name] = was
+        assert served(reader) == (1, 1)
+
+
+def test_more_holds_than_are_searched_hide_no_publication(home: Home, api: ApiUnderTest, token: str) -> None:
+    """The batch's record names its publication."""
+    reader = in_step(home, api, token)
+    for _ in range(130):
+        home.hold()
+    home.follow()
+    home.replica.apply_all()
+    assert served(reader) == served(Reader(home, api, token)) == (1, 1)
+
+
+def test_at_home_a_hold_behind_a_gap_costs_no_reads_each_time(home: Home) -> None:
+    """The pointer's time is the publication's, so the answer is final."""
+    home.publish()
+    home.hold(above=500)
+    home.replica.apply_all()
+    deployment = Deployment("local", "000000000000", HOME, HOME)
+    here = Publications(home.replica, deployment, pointer_seconds=0)
+    assert here.live(MODEL, 0).sequence == 1
+    reads = home.replica.reads
+    assert here.live(MODEL, 0).sequence == 1
+    assert home.replica.reads == reads + 1
+
+
 @pytest.mark.parametrize("holds", [1, 2, 60])
 def test_a_hold_leads_to_the_publication_before_it(
     home: Home, api: ApiUnderTest, token: str, holds: int
@@ -416,11 +488,18 @@ def test_what_is_behind_is_kept_for_an_hour(home: Home, api: ApiUnderTest, token
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=st.lists(st.sampled_from(ACTS) | st.integers(0, 30), min_size=4, max_size=24), data=st.data())
+@given(
+    steps=st.lists(st.sampled_from(ACTS) | st.integers(0, 30), min_size=4, max_size=24),
+    idle=st.booleans(),
+    data=st.data(),
+)
 def test_answers_are_whole_and_never_go_back_in_any_order(
-    api: ApiUnderTest, token: str, steps: list[str | int], data: st.DataObject
+    api: ApiUnderTest, token: str, steps: list[str | int], idle: bool, data: st.DataObject
 ) -> None:
-    """A process that has served goes on serving, one batch an answer; a new one may ask for patience."""
+    """A process that has served goes on serving, one batch an answer; a new one may ask for patience.
+
+    An idle one looks at the region's records before it goes on.
+    """
     home = Home()
     warm = Reader(home, api, token)
     for step in steps:
@@ -428,11 +507,15 @@ def test_answers_are_whole_and_never_go_back_in_any_order(
             getattr(home, step)()
         else:
             home.replica.apply(step)
+            if idle:
+                warm.wait()
             warm.look()
             Reader(home, api, token).look()
     home.follow()
     while home.replica.waiting:
         home.replica.apply(data.draw(st.integers(0, 30)))
+        if idle:
+            warm.wait()
         warm.look()
         Reader(home, api, token).look()
     last = warm.look()

@@ -20,11 +20,13 @@ class FakeReplica:
         tables: The names of the tables, which are there before any item.
         items: What has arrived.
         waiting: What has not, by item.
+        reads: How many items and queries were asked for.
     """
 
     tables: tuple[str, ...]
     items: dict[Place, dict[str, Any]] = field(default_factory=dict)
     waiting: dict[Place, list[dict[str, Any]]] = field(default_factory=dict)
+    reads: int = 0
 
     def send(self, place: Place, item: dict[str, Any]) -> None:
         """Take what home wrote; it arrives later."""
@@ -52,6 +54,7 @@ class FakeReplica:
     ) -> dict[str, Any] | None:
         """Return an item that has arrived, or None."""
         del consistent, until
+        self.reads += 1
         partition, sort = key.values()
         return self.items.get((table, partition, sort))
 
@@ -67,6 +70,7 @@ class FakeReplica:
     ) -> list[dict[str, Any]]:
         """Return what has arrived of a partition, the last one first."""
         del until
+        self.reads += 1
         partition, first = key.values()
         places = [(table, partition, sort) for *at, sort in self.items if at == [table, partition]]
         found = sorted(place for place in places if first <= place[2] <= last)
