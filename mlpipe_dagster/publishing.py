@@ -296,13 +296,15 @@ def serving_text(
         provider_url: Gives a provider's base address.
 
     Raises:
-        PublishingError: No load of the batch was verified, so nobody knows how many rows it has.
+        PublishingError: No load of the batch was verified, or an earlier version did it and counted no rows.
         InvalidServingError: An enrichment does not fit the batch's columns.
         SettingsError: A provider's address is not known.
     """
     if record.accepted_rows is None:
         raise PublishingError(
-            f"The rows of the batch are not verified (it is {record.load_state})",
+            "The batch was verified by an earlier version, and its accepted rows are not recorded"
+            if record.load_state == LoadState.VERIFIED
+            else f"The rows of the batch are not verified (it is {record.load_state})",
             remedy=f"Run mlpipe load {record.manifest_key} --again, and let its checks pass first",
             model=record.model,
             batch_id=record.batch_id,

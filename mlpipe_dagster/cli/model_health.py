@@ -99,12 +99,22 @@ def _pointer_findings(records: ModelRecords) -> Iterator[Finding]:
 def _row_findings(records: ModelRecords) -> Iterator[Finding]:
     served = {pointer.batch_id for pointer in records.pointers}
     for batch in records.batches:
-        if batch.batch_id in served and not batch.accepted_rows:
+        if batch.batch_id not in served:
+            continue
+        if batch.accepted_rows == 0:
             yield records.finding(
                 Severity.ERROR,
                 "rows",
-                f"It is served, and the registry knows no accepted row of its {batch.row_count} rows",
+                f"It is served, and none of its {batch.row_count} rows was accepted",
                 f"Roll back, or publish another batch: see `mlpipe batches {records.model}`",
+                batch.batch_id,
+            )
+        elif batch.accepted_rows is None:
+            yield records.finding(
+                Severity.WARNING,
+                "rows",
+                "It was verified by an earlier version; its accepted rows are not recorded",
+                f"Run `mlpipe load {batch.manifest_key} --again`: until then no rollback can go back to it",
                 batch.batch_id,
             )
 

@@ -237,7 +237,7 @@ def verify_load(
         retention: How long the batch is kept from now on at least.
     """
     if batch.verified_attempt == evidence.attempt:
-        return Transaction(batch.model, batch.batch_id)
+        return _record_accepted_rows(batch, evidence)
     conditions = [
         Condition(
             "evidence_is_of_the_last_load",
@@ -284,6 +284,23 @@ def confirm_region(batch: BatchRecord, *, region: str, attempt: int) -> Transact
     return _one_write(
         batch, Write(key=batch.key, conditions=(verified,), add={"verified_regions": frozenset({region})})
     )
+
+
+def _record_accepted_rows(batch: BatchRecord, evidence: LoadEvidence) -> Transaction:
+    """Complete the record of a load that an earlier version verified without counting accepted rows."""
+    if batch.accepted_rows is not None:
+        return Transaction(batch.model, batch.batch_id)
+    of_the_verified_load = Condition(
+        "evidence_is_of_the_verified_load",
+        Equals("verified_attempt", evidence.attempt),
+        "Another load of the batch was verified meanwhile",
+        "Count again",
+    )
+    conditions = [of_the_verified_load]
+    for store, found in (("dynamodb", evidence.dynamodb), ("snowflake", evidence.snowflake)):
+        conditions += _adds_up(batch, store, found, evidence.quarantined)
+    assign: dict[str, Value] = {"accepted_rows": evidence.dynamodb.rows}
+    return _one_write(batch, Write(key=batch.key, conditions=tuple(conditions), assign=assign))
 
 
 def _one_write(batch: BatchRecord, write: Write) -> Transaction:

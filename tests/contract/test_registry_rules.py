@@ -178,6 +178,27 @@ def test_a_batch_without_an_accepted_row_is_not_verified() -> None:
     assert (other.row_count, other.accepted_rows, other.quarantined_rows) == (3, 2, 1)
 
 
+def test_a_batch_that_an_earlier_version_verified_gets_its_accepted_rows_counted() -> None:
+    """Only by evidence that adds up, of the very load that was verified; nothing else changes."""
+    story = Story()
+    complete = story.verified(FIRST)
+    del story.table.records[complete.key]["accepted_rows"]
+    story.table._parsed.clear()
+    kept, nothing = RowTally(rows=2, checksum=5), RowTally(rows=0, checksum=0)
+    told = {"dynamodb": kept, "snowflake": kept, "quarantined": QUARANTINED}
+
+    def verified(attempt: int, **other: RowTally) -> str | None:
+        evidence = LoadEvidence(attempt=attempt, **{**told, **other})
+        rule = load_rules.verify_load(story.batch(FIRST), evidence, now=story.now + DAY, retention=DAY)
+        return story.table.apply("", rule)
+
+    assert verified(1, snowflake=nothing) == "snowflake_rows_add_up"
+    assert verified(2) == "evidence_is_of_the_last_load"
+    assert story.batch(FIRST).accepted_rows is None
+    assert verified(1) is None
+    assert story.batch(FIRST) == complete
+
+
 def test_an_older_batch_becomes_history_automatically_and_live_only_by_a_person() -> None:
     """A backfill never moves the live pointer backwards; an explicit publication does."""
     story = Story()

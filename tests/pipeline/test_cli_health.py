@@ -86,16 +86,24 @@ def test_a_region_that_serves_another_batch_is_found() -> None:
     assert "ap-south-1 serves nothing" in found[1].what
 
 
-@pytest.mark.parametrize("accepted", [0, None])
-def test_a_served_batch_without_an_accepted_row_is_found(accepted: int | None) -> None:
-    """Every entity of it is unknown to readers, so the deployment is not healthy, wherever it is served."""
-    empty = batch(row_count=6, accepted_rows=accepted)
-    found = list(model_findings(records(empty)))
-    assert told(found) == [("error", "rows", LIVE)]
-    assert "no accepted row of its 6 rows" in found[0].what
+@pytest.mark.parametrize(
+    ("accepted", "severity", "what", "remedy"),
+    [
+        (0, "error", "none of its 6 rows was accepted", "Roll back"),
+        (None, "warning", "its accepted rows are not recorded", "--again"),
+    ],
+)
+def test_a_served_batch_without_accepted_rows_is_found(
+    accepted: int | None, severity: str, what: str, remedy: str
+) -> None:
+    """With none, readers find nothing; rows that an earlier version did not count can be read."""
+    found = list(model_findings(records(batch(row_count=6, accepted_rows=accepted))))
+    assert told(found) == [(severity, "rows", LIVE)]
+    assert what in found[0].what
+    assert remedy in found[0].remedy
     late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
     old = batch(OLD, accepted_rows=accepted)
-    assert ("error", "rows", OLD) in told(model_findings(records(old, batch(), regions={"eu-west-1": late})))
+    assert (severity, "rows", OLD) in told(model_findings(records(old, batch(), regions={"eu-west-1": late})))
     assert told(model_findings(records(old, batch()))) == []
 
 
