@@ -82,9 +82,10 @@ def _changed(
         request_id=options.request_id or uuid.uuid4().hex, actor=options.actor, reason=options.reason
     )
     published = change(publisher, request)
-    shown, unshown = _show(access, options.model, published.sequence)
-    # The registry is the authority, and readers of the API see the change now. Snowflake follows.
+    # The registry is the authority, and readers of the API see the change now. Snowflake follows, before
+    # Dagster, whose database may keep the command waiting.
     projected, trouble = (0, trouble) if trouble else _project(access, options.model)
+    shown, unshown = _show(access, options.model, published.sequence)
     document: dict[str, Any] = {
         **{name: value for name, value in dataclasses.asdict(published).items() if value != ""},
         "request_id": request.request_id,

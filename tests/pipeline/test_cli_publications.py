@@ -85,10 +85,19 @@ def test_what_a_command_changes_shows_in_dagster_once(
 def test_an_instance_that_cannot_be_reached_undoes_nothing(
     small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The batch is live, and a remark says that the sensor reports it."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
-    told = command_line.json("publish", small_model.name, small_model.verified_batch())
+    """The batch is live, Snowflake followed before Dagster was asked, and the sensor reports the change."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    batch_id = small_model.verified_batch()
+    projected: list[tuple[int, str]] = []
+
+    def unreachable() -> dg.DagsterInstance:
+        projected.extend(projection(small_model))
+        raise OSError("no answer from Postgres")
+
+    monkeypatch.setattr(dg.DagsterInstance, "get", unreachable)
+    told = command_line.json("publish", small_model.name, batch_id)
     assert (told.status, told.document["shown_in_dagster"]) == (0, False)
+    assert projected == [(1, batch_id)]
     assert "Dagster does not show the change yet" in told.err
 
 
