@@ -9,6 +9,7 @@ from api_lambda.history import DEFAULT_PAGE, LONGEST_PAGE
 from api_lambda.openapi_schemas import ENTITY_ID, MODEL_NAME, NAME, TEXT, schemas
 from api_lambda.predictions import MOST_FIELDS
 from api_lambda.publications import MOST_MODELS
+from prediction_contract.aws_limits import MOST_BATCH_READS
 
 _JSON = "application/json"
 
@@ -146,7 +147,8 @@ def _prediction_paths() -> dict[str, Any]:
             "post": {
                 **_operation(
                     "batchGetPredictions",
-                    "The live predictions of up to 100 entities, of one batch, in the order asked",
+                    f"The live predictions of up to {MOST_BATCH_READS} entities, "
+                    "of one batch, in the order asked",
                     {
                         "200": _ok("Predictions"),
                         **_STORE,

@@ -16,6 +16,7 @@ from api_lambda.live_batch import BrokenPublicationError
 from api_lambda.online_store import UnknownEntityError
 from api_lambda.publications import PublicationNotReplicatedError, UnknownModelError
 from api_lambda.signing_keys import KeysUnavailableError
+from prediction_contract.aws_limits import MOST_BATCH_READS, MOST_PARTITION_KEY_BYTES
 from prediction_contract.online_item import DamagedItemError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ INVALID_ENTITY = Problem(
     "invalid-entity-id",
     400,
     "No entity id",
-    "An entity id is 1 to 2048 bytes of UTF-8, percent-encoded once.",
+    f"An entity id is 1 to {MOST_PARTITION_KEY_BYTES} bytes of UTF-8, percent-encoded once.",
 )
 ENRICHMENT_UNAVAILABLE = Problem(
     "enrichment-unavailable",
@@ -114,7 +115,8 @@ INVALID_BODY = Problem(
     "invalid-body",
     400,
     "The body is not valid",
-    "Send a JSON object with entity_ids, 1 to 100 texts of 1 to 2048 bytes, and if you like fields.",
+    f"Send a JSON object with entity_ids, 1 to {MOST_BATCH_READS} texts of 1 to {MOST_PARTITION_KEY_BYTES} "
+    "bytes, and if you like fields.",
 )
 ADDRESS_TOO_LONG = Problem(
     "address-too-long", 414, "The address is too long", "Path and query have limits; see the documentation."

@@ -23,7 +23,6 @@ from prediction_contract.row_cleaning import row_cleaning
 
 MOST_LINES = 5_000
 _MOST_PARTS = 10
-# DynamoDB's own limit of a request.
 _DIGEST_BYTES = 16
 _PATIENCE_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 5.0

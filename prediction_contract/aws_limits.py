@@ -11,6 +11,11 @@ MOST_PARTITION_KEY_BYTES = 2048
 MOST_NUMBER_DIGITS = 38
 LOWEST_EXPONENT = -130
 HIGHEST_EXPONENT = 125
+# The same as doubles: the smallest magnitude besides zero, and the first one beyond the largest.
+SMALLEST_DOUBLE = float(f"1e{LOWEST_EXPONENT}")
+DOUBLE_BEYOND_LARGEST = float(f"1e{HIGHEST_EXPONENT + 1}")
+# A name inside a map, in UTF-8.
+MOST_NAME_BYTES = 65_535
 # Levels of lists and maps, the value inside the innermost one being a level too.
 MOST_NESTING = 32
 # One BatchWriteItem: its puts, and what it sends over the network. 25 items within their limit can exceed the

@@ -9,10 +9,13 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
 from prediction_contract.aws_limits import (
+    DOUBLE_BEYOND_LARGEST,
     HIGHEST_EXPONENT,
     LOWEST_EXPONENT,
+    MOST_NAME_BYTES,
     MOST_NESTING,
     MOST_NUMBER_DIGITS,
+    SMALLEST_DOUBLE,
 )
 from prediction_contract.canonical_json import NumberText, number_text
 from prediction_contract.errors import InvalidRowError
@@ -30,9 +33,7 @@ Decoder: TypeAlias = "Callable[[Any], tuple[Any, str]]"
 DEEPEST_NESTING = MOST_NESTING - 1
 
 _LONG_LOW, _LONG_HIGH = -(1 << 63), (1 << 63) - 1
-_DOUBLE_LOW, _DOUBLE_ABOVE = 1e-130, 1e126
 _PLAIN_LIMIT = 10**MOST_NUMBER_DIGITS
-_NAME_BYTES = 65_535
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # The interpreter cuts digits beyond microseconds off, so they are allowed only where they are zeros.
 _TIMESTAMP = re.compile(
@@ -93,7 +94,7 @@ def _double_decoder(column: str) -> Decoder:
             _exact(raw, column)
         number = float(raw)
         if number:
-            if not _DOUBLE_LOW <= abs(number) < _DOUBLE_ABOVE:
+            if not SMALLEST_DOUBLE <= abs(number) < DOUBLE_BEYOND_LARGEST:
                 _exact(raw, column)
                 raise _beyond_range(column)
             return number, repr(number)
@@ -181,7 +182,7 @@ def _checked_name(name: str, column: str) -> str:
     if not name:
         raise InvalidRowError("empty_name", f"{column} has a member without a name", column=column)
     # Half surrogates are refused later, with the rest of the row's text.
-    if len(name.encode(errors="surrogatepass")) > _NAME_BYTES:
+    if len(name.encode(errors="surrogatepass")) > MOST_NAME_BYTES:
         raise InvalidRowError("value_too_large", f"{column} has a member of a huge name", column=column)
     return _without_nul(name, column)
 

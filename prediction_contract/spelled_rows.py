@@ -12,7 +12,11 @@ from json.encoder import encode_basestring
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
+from prediction_contract.aws_limits import (
+    DOUBLE_BEYOND_LARGEST,
+    MOST_PARTITION_KEY_BYTES,
+    SMALLEST_DOUBLE,
+)
 from prediction_contract.schema import Kind
 
 if TYPE_CHECKING:
@@ -39,7 +43,6 @@ _CHARACTERS = r'[^"\\\x00-\x1f]'
 _LONG = "(0|-?[1-9][0-9]{0,17})"
 # Below 38 digits, and above the seventeen that a double needs.
 _DOUBLE = "(-?(?:0|[1-9][0-9]{0,16})(?:[.][0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?)"
-_DOUBLE_LOW, _DOUBLE_ABOVE = 1e-130, 1e126
 # Days that exist in every year; the parser knows the others.
 _DAY = (
     "(?!0000)[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
@@ -164,7 +167,7 @@ def _decimal_text(text: str) -> str:
 
 def _double_text(text: str) -> str:
     number = float(text)
-    if _DOUBLE_LOW <= abs(number) < _DOUBLE_ABOVE:
+    if SMALLEST_DOUBLE <= abs(number) < DOUBLE_BEYOND_LARGEST:
         return repr(number)
     if text in {"0", "0.0"}:
         return "0.0"

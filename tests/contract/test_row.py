@@ -139,6 +139,7 @@ def test_composed_and_decomposed_keys_are_two_entities() -> None:
         (line_with(reasons='{"a":["\\u0000"]}'), "nul_character", "reasons"),
         (line_with(reasons='{"\\u0000":1}'), "nul_character", "reasons"),
         (line_with(reasons="[0." + "1" * 39 + "]"), "number_too_long", "reasons"),
+        (line_with(reasons='{"' + "é" * 32_768 + '":1}'), "value_too_large", "reasons"),
         (line_with(carrier='"' + "x" * 500_000 + '"'), "value_too_large", None),
         (line_with(reasons="[" + ",".join(["1.5"] * 120_000) + "]"), "value_too_large", None),
         (b" " * (5 * 1024 * 1024), "value_too_large", None),
@@ -159,6 +160,7 @@ def test_refusals_have_stable_reasons(line: bytes, reason: str, at_fault: str | 
     [
         line_with(probability="1e125", serial="9" * 38, seats="-9223372036854775808"),
         line_with(probability="1e-130"),
+        line_with(reasons='{"x' + "é" * 32_767 + '":1}'),
         line_with(reasons="[" * 31 + "]" * 31),
         line_with(carrier='"' + "x" * 409_000 + '"'),
         line_with(carrier='""'),
