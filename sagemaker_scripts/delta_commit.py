@@ -152,7 +152,7 @@ class ModelTable:
                     storage_options=options,
                 )
             except DeltaError as error:
-                _LOG.info("another writer made the table first: %s", error)
+                _LOG.info("the table could not be created now: %s", error)
         table = DeltaTable(self._uri, storage_options=options)
         missing = dict(_CONFIGURATION.items() - table.metadata().configuration.items())
         if not missing:
@@ -160,8 +160,9 @@ class ModelTable:
         try:
             # The table is older than one of the settings. Files that it has already stay as they are.
             table.alter.set_table_properties(missing)
-        except DeltaError as error:
-            _LOG.info("another writer changed the table first: %s", error)
+        # Of S3 itself, deltalake raises OSError.
+        except (DeltaError, OSError) as error:
+            _LOG.warning("the table's settings could not be changed now: %s", error)
             return DeltaTable(self._uri, storage_options=options)
         return table
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from deltalake.table import TableAlterer
 
 from prediction_contract.delta_table import check_delta_table
 from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
@@ -201,6 +202,27 @@ def test_a_table_from_before_the_setting_gets_it(table: ModelTable, monkeypatch:
     assert statistics(wide)[1:] == [{"batch_id": SECOND}, {"batch_id": FIRST}]
     commit(wide, OLD, 2, 6)
     assert stored(wide) == {OLD: [6], FIRST: [1], SECOND: [7]}
+
+
+@pytest.mark.parametrize("error", [OSError("Generic S3 error: 503 Slow Down"), CommitFailedError("conflict")])
+def test_a_setting_that_cannot_be_changed_now_stops_no_commit(
+    table: ModelTable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """The batch is committed, the log says what could not be done, and the next commit does it."""
+    with monkeypatch.context() as before:
+        before.delitem(delta_commit._CONFIGURATION, "delta.dataSkippingStatsColumns")
+        commit(table, OLD, 1, 5)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as failing:
+        failing.setattr(TableAlterer, "set_table_properties", fail)
+        commit(table, FIRST, 1, 1)
+    assert f"the table's settings could not be changed now: {error}" in caplog.text
+    commit(table, SECOND, 1, 7)
+    assert stored(table) == {OLD: [5], FIRST: [1], SECOND: [7]}
+    assert statistics(table)[-1] == {"batch_id": SECOND}
 
 
 def test_a_commit_whose_answer_was_lost_is_recognised(
