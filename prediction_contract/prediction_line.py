@@ -47,9 +47,9 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
             these.
 
     Raises:
-        TypeError: A value is none of these.
+        TypeError: A value is none of these; the message names the column, and quotes no value.
     """
-    text = _json_text(values)
+    text = f"{{{','.join(_column_text(name, value) for name, value in values.items())}}}"
     line = text.encode(errors="surrogatepass")
     try:
         row = contract.accept(line)
@@ -63,14 +63,19 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
     return PredictionLine(content, row.checksum, None, row)
 
 
+def _column_text(name: str, value: Any) -> str:
+    try:
+        return f"{encode_basestring(name)}:{_json_text(value)}"
+    except TypeError as error:
+        raise TypeError(f"Column {name} holds {error}") from error
+
+
 def _json_text(value: Any) -> str:
     """Return a Python value as JSON, with the names NaN and Infinity for what JSON has no number for."""
     for kind, render in _RENDERERS:
         if isinstance(value, kind):
             return render(value)
-    raise TypeError(
-        f"A {type(value).__name__} cannot be written as JSON. Convert it to a plain Python value."
-    )
+    raise TypeError(f"a {type(value).__name__}, which JSON cannot express")
 
 
 def _float_text(value: float) -> str:
@@ -93,9 +98,15 @@ def _moment_text(value: datetime) -> str:
 
 
 def _object_text(value: Mapping[str, Any]) -> str:
-    return (
-        f"{{{','.join(f'{encode_basestring(name)}:{_json_text(member)}' for name, member in value.items())}}}"
-    )
+    return f"{{{','.join(f'{_name_text(name)}:{_json_text(member)}' for name, member in value.items())}}}"
+
+
+def _name_text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(
+            f"a mapping with a key of type {type(name).__name__}, and JSON has only strings as keys"
+        )
+    return encode_basestring(name)
 
 
 _LONG_BITS = 64

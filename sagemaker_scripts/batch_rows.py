@@ -9,7 +9,8 @@ import gzip
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -46,7 +47,7 @@ def prediction_lines(schema: PredictionSchema, predictions: pd.DataFrame) -> lis
 
     Raises:
         PredictionsError: The columns are not the schema's, a value is of a type that JSON does not know, or
-            a `long` may have lost digits.
+            a `long` may have lost digits. The message names column and row, and quotes no value.
     """
     if set(predictions.columns) != set(schema.names) or not predictions.columns.is_unique:
         raise PredictionsError(
@@ -55,17 +56,47 @@ def prediction_lines(schema: PredictionSchema, predictions: pd.DataFrame) -> lis
             remedy="Correct the model's predict function or the schema in its defs.yaml",
         )
     contract = row_contract(schema)
-    try:
-        columns = [python_values(predictions[column.name], column) for column in schema.columns]
-        return [
-            prediction_line(contract, dict(zip(schema.names, values, strict=True)))
-            for values in zip(*columns, strict=True)
-        ]
-    except TypeError as error:
-        raise PredictionsError(
-            f"predict returned a value that cannot be written: {error}",
-            remedy="Correct the model's predict function",
-        ) from error
+    columns = [python_values(predictions[column.name], column) for column in schema.columns]
+    lines: list[PredictionLine] = []
+    for number, values in enumerate(zip(*columns, strict=True), start=1):
+        try:
+            lines.append(prediction_line(contract, dict(zip(schema.names, values, strict=True))))
+        except TypeError as error:
+            raise PredictionsError(
+                f"Row {number} of what predict returned cannot be written. {error}",
+                remedy="Convert it to a plain Python value in the model's predict function",
+            ) from error
+    return lines
+
+
+class Misfits(NamedTuple):
+    """The rows of a batch that the load will refuse. As text: reasons, and the first rows without values.
+
+    Attributes:
+        reasons: How many rows are refused for each reason.
+        first: What is wrong with the first of them.
+    """
+
+    reasons: Counter[str]
+    first: list[str]
+
+    def __str__(self) -> str:
+        return "; ".join([counted_reasons(self.reasons), *self.first])
+
+
+def counted_reasons(reasons: Mapping[str, int]) -> str:
+    """Return how many rows each reason concerns, in words."""
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+
+
+def misfits(lines: Sequence[PredictionLine]) -> Misfits:
+    """Return which rows the load will refuse: those that do not fit the schema, and all that share a key."""
+    found = Misfits(Counter(), [])
+    for number, reason, what in _each_misfit(lines):
+        found.reasons[reason] += 1
+        if len(found.first) < _ROWS_TOLD:
+            found.first.append(f"row {number}: {what}")
+    return found
 
 
 def refuse_misfits(
@@ -84,26 +115,20 @@ def refuse_misfits(
     Raises:
         PredictionsError: No row is left, or more rows than tolerated do not fit the schema or share a key.
     """
-    reasons: Counter[str] = Counter()
-    first: list[str] = []
-    for number, reason, what in _misfits(lines):
-        reasons[reason] += 1
-        if len(first) < _ROWS_TOLD:
-            first.append(f"row {number}: {what}")
-    told = "; ".join([", ".join(f"{count} {reason}" for reason, count in reasons.items()), *first])
-    fault = tolerance.fault(len(lines), reasons.total())
+    found = misfits(lines)
+    fault = tolerance.fault(len(lines), found.reasons.total())
     if fault is not None:
         raise PredictionsError(
-            f"{fault}: {told}" if first else fault,
+            f"{fault}: {found}" if found.first else fault,
             remedy="Correct the model's predict function, or the columns or quality in its defs.yaml",
             model=model,
             batch_id=batch_id,
         )
-    if first:
-        _LOG.warning("rows will be quarantined: %s", told)
+    if found.first:
+        _LOG.warning("rows will be quarantined: %s", found)
 
 
-def _misfits(lines: Sequence[PredictionLine]) -> Iterator[tuple[int, str, str]]:
+def _each_misfit(lines: Sequence[PredictionLine]) -> Iterator[tuple[int, str, str]]:
     """Yield number, reason and fault of each row that the load will refuse."""
     keys = Counter(line.row.key for line in lines if line.row is not None)
     for number, line in enumerate(lines, start=1):

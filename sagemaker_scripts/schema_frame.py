@@ -18,8 +18,10 @@ has no null, and a plain `int64` becomes one as soon as a value is missing: that
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import isnan
+from functools import cache
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -49,8 +51,6 @@ _PANDAS_TYPES = {
     Kind.BOOLEAN: pd.BooleanDtype(),
     Kind.TIMESTAMP: pd.DatetimeTZDtype("us", "UTC"),
 }
-# From here on a binary float no longer tells one integer from the next.
-_INEXACT_INTEGERS = 2.0**53
 _PLAIN = frozenset({type(None), bool, int, float, str, pd.Timestamp})
 
 
@@ -88,6 +88,16 @@ def schema_frame(schema: PredictionSchema, rows: Sequence[Row]) -> pd.DataFrame:
     )
 
 
+def entity_frame(schema: PredictionSchema, rows: Sequence[Row]) -> pd.DataFrame:
+    """Return the rows that a load accepts as `schema_frame` does, the key as `entity_id`.
+
+    The load refuses all rows that share a key, so they are left out.
+    """
+    keys = Counter(row.key for row in rows)
+    accepted = [row for row in rows if keys[row.key] == 1]
+    return schema_frame(schema, accepted).rename(columns={schema.key: "entity_id"})
+
+
 def _series(column: Column, values: list[Any]) -> pd.Series:
     if column.type.kind is Kind.JSON:
         return pd.Series(values, dtype=object)
@@ -105,19 +115,37 @@ def python_values(values: pd.Series, column: Column) -> list[Any]:
     Raises:
         PredictionsError: A `long` came as a float so large that it may have lost digits.
     """
-    plain = [_plain(value) for value in values.tolist()]
+    given = values.tolist()
+    plain = [_plain(value) for value in given]
     kind = column.type.kind
     if kind in {Kind.DOUBLE, Kind.DECIMAL}:
         return plain
     if kind is Kind.LONG:
-        for value in plain:
-            if isinstance(value, float) and abs(value) >= _INEXACT_INTEGERS:
-                raise PredictionsError(
-                    f"predict returned {value!r} for {column.name}, a long: a float of 2^53 or more may have "
-                    "lost digits",
-                    remedy="Keep the column in Int64 instead of float64",
-                )
+        bits_of_column = _exact_bits(values.dtype)
+        for number, (source, value) in enumerate(zip(given, plain, strict=True), start=1):
+            # An infinity has no digits to lose: the row contract refuses its row.
+            if isinstance(value, float) and isfinite(value):
+                bits = _exact_bits(source.dtype) if hasattr(source, "dtype") else bits_of_column
+                if abs(value) >= 2.0**bits:
+                    raise PredictionsError(
+                        f"predict returned a float of 2^{bits} or more in row {number} of {column.name}, "
+                        "a long: it may have lost digits",
+                        remedy="Keep the column in Int64 instead of a float type",
+                    )
     return [None if isinstance(value, float) and isnan(value) else value for value in plain]
+
+
+@cache
+def _exact_bits(dtype: Any) -> int:
+    """Return how many bits an integer may have so that a float of this type tells it from the next one.
+
+    The type may be of NumPy, nullable, of Arrow or categorical; one of objects holds Python's floats.
+    """
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _exact_bits(dtype.categories.dtype)
+    numpy_type = getattr(dtype, "numpy_dtype", dtype)
+    is_float = isinstance(numpy_type, np.dtype) and numpy_type.kind == "f"
+    return int(np.finfo(numpy_type if is_float else np.float64).nmant) + 1
 
 
 def _plain(value: Any) -> Any:
@@ -128,6 +156,8 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, Mapping):
         return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return _plain(value[()])
     if isinstance(value, list | tuple | np.ndarray | pd.Series | pd.Index):
         return [_plain(element) for element in value]
     return _numpy_scalar(value) if isinstance(value, np.generic) else value

@@ -170,14 +170,50 @@ def test_a_long_that_may_have_lost_digits_fails_the_job() -> None:
     (line,) = prediction_lines(SCHEMA, frame(FULL | {"count": 2.0**53 - 1}))
     assert line.row is not None
     assert line.row.values["count"] == 2**53 - 1
-    with pytest.raises(PredictionsError, match=r"for count, a long: .*Keep the column in Int64"):
-        prediction_lines(SCHEMA, frame(FULL | {"count": float(1234567890123456789)}))
+    with pytest.raises(PredictionsError) as raised:
+        prediction_lines(SCHEMA, frame(FULL, FULL | {"count": float(1234567890123456789)}))
+    assert str(raised.value) == (
+        "predict returned a float of 2^53 or more in row 2 of count, a long: it may have lost digits. "
+        "Keep the column in Int64 instead of a float type."
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("values", "bits"),
+    [
+        (lambda number: np.array([number], dtype="float16"), 11),
+        (lambda number: np.array([number], dtype="float32"), 24),
+        (lambda number: np.array([number], dtype="float64"), 53),
+        (lambda number: pd.array([number], dtype="Float32"), 24),
+        (lambda number: pd.array([number], dtype="Float64"), 53),
+        (lambda number: pd.array([number], dtype="float[pyarrow]"), 24),
+        (lambda number: pd.Categorical(np.array([number], dtype="float32")), 24),
+        (lambda number: pd.Series([np.float16(number)], dtype=object), 11),
+        (lambda number: pd.Series([np.float32(number)], dtype=object), 24),
+        (lambda number: pd.Series([np.array(number, dtype="float32"), 0], dtype=object)[:1], 24),
+    ],
+)
+def test_a_narrower_float_loses_the_digits_of_a_long_earlier(values: Any, bits: int, sign: int) -> None:
+    """The type of the column, or of the value in a column of objects, tells from where on."""
+    (line,) = prediction_lines(SCHEMA, frame(FULL).assign(count=values(sign * (2.0**bits - 1))))
+    assert line.row is not None
+    assert line.row.values["count"] == sign * (2**bits - 1)
+    with pytest.raises(PredictionsError, match=rf"of 2\^{bits} or more in row 1 of count"):
+        prediction_lines(SCHEMA, frame(FULL).assign(count=values(sign * 2.0**bits)))
+
+
+@pytest.mark.parametrize("wrong", [float("inf"), float("-inf"), np.float32("inf")])
+def test_an_infinite_long_costs_its_row_only(wrong: float) -> None:
+    """It has no digits to lose: the tolerance decides about the batch."""
+    lines = prediction_lines(SCHEMA, frame(FULL | {"count": wrong}, FULL | {"key": "AA-2"}))
+    assert [line.refusal for line in lines] == ["not_a_number", None]
 
 
 @pytest.mark.parametrize("value", [pd.Timedelta(1), np.timedelta64(5, "ns")])
 def test_a_duration_fails_the_job(value: object) -> None:
     """It has no JSON, and is no integer."""
-    with pytest.raises(PredictionsError, match=r"A [Tt]imedelta\w* cannot be written"):
+    with pytest.raises(PredictionsError, match=r"a [Tt]imedelta\w*, which JSON cannot express"):
         prediction_lines(SCHEMA, frame(FULL | {"nested": [value]}))
 
 
@@ -202,10 +238,29 @@ def test_other_columns_than_the_schemas_fail_the_job(change: Any) -> None:
         prediction_lines(SCHEMA, change(frame(FULL)))
 
 
-def test_a_value_that_json_does_not_know_fails_the_job() -> None:
-    """A set, for instance, is named."""
-    with pytest.raises(PredictionsError, match="A set cannot be written"):
-        prediction_lines(SCHEMA, frame(FULL | {"nested": {1}}))
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ({"secret"}, "a set, which JSON cannot express"),
+        ([{"a": {7: "secret"}}], "a mapping with a key of type int, and JSON has only strings as keys"),
+        ({np.int64(7): 1}, "a mapping with a key of type int64, and JSON has only strings as keys"),
+    ],
+)
+def test_a_value_that_json_does_not_know_fails_the_job(value: object, what: str) -> None:
+    """Column and row are named, and the value is not quoted."""
+    with pytest.raises(PredictionsError) as raised:
+        prediction_lines(SCHEMA, frame(FULL, FULL | {"nested": value}))
+    assert str(raised.value) == (
+        f"Row 2 of what predict returned cannot be written. Column nested holds {what}. "
+        "Convert it to a plain Python value in the model's predict function."
+    )
+
+
+def test_an_array_of_no_dimension_is_its_value() -> None:
+    """NumPy returns one where a model reduces an array."""
+    (line,) = prediction_lines(SCHEMA, frame(FULL | {"share": np.array(0.5)}))
+    assert line.row is not None
+    assert line.row.values["share"] == 0.5
 
 
 WHERE: dict[str, Any] = {"model": "m", "partition": "2013-02-01", "batch_id": BATCH, "attempt": 2}

@@ -11,6 +11,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +28,7 @@ from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.outcomes import OutcomesError, ScoredPartition, judged, predictions_of
 from sagemaker_scripts.previous_batch import find_previous
+from sagemaker_scripts.schema_frame import PredictionsError
 from tests.fakes.memory_s3 import MemoryS3
 
 if TYPE_CHECKING:
@@ -177,6 +179,47 @@ def test_a_previous_batch_that_predict_returns_is_delivered_as_it_was(rows: list
     for row in stored:
         row["nested"] = None if row["nested"] is None else parse_json(row["nested"].encode())
     assert stored == rows
+
+
+_FLOATS: dict[str, Any] = {
+    "float16": lambda numbers: np.array(numbers, dtype="float64").astype("float16"),
+    "float32": lambda numbers: np.array(numbers, dtype="float32"),
+    "float64": lambda numbers: np.array(numbers, dtype="float64"),
+    "Float32": lambda numbers: pd.array(np.array(numbers, dtype="float32"), dtype="Float32"),
+    "scalars": lambda numbers: pd.Series([np.float32(number) for number in numbers], dtype=object),
+}
+_BOUNDS = {"float16": 2**11, "float64": 2**53}
+
+
+@settings(max_examples=60, deadline=None)
+@example([16777217], "float32")
+@example([16777217], "Float32")
+@example([1, float("inf")], "float32")
+@given(
+    st.lists(
+        st.integers(-(2**12), 2**12) | st.integers(-(2**54), 2**54) | st.sampled_from([np.inf, -np.inf]),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from(sorted(_FLOATS)),
+)
+def test_a_long_in_any_float_type_is_exact_or_not_delivered(numbers: list[Any], kind: str) -> None:
+    """The job fails where digits may be lost; an infinity costs its row; every other row has its integer."""
+    with np.errstate(over="ignore"):
+        counts = _FLOATS[kind](numbers)
+    rows = pd.DataFrame({"entity_id": [str(place) for place in range(len(numbers))]})
+    rows = rows.assign(**{name: None for name in TYPES if name not in {"entity_id", "count"}}, count=counts)
+    finite = [abs(number) for number in map(float, counts) if np.isfinite(number)]
+    if max(finite, default=0) >= _BOUNDS.get(kind, 2**24):
+        with pytest.raises(PredictionsError, match="may have lost digits"):
+            prediction_lines(SCHEMA, rows)
+        return
+    for number, count, line in zip(numbers, counts, prediction_lines(SCHEMA, rows), strict=True):
+        if np.isfinite(float(count)):
+            assert line.row is not None
+            assert line.row.values["count"] == number
+        else:
+            assert line.refusal == "not_a_number"
 
 
 @pytest.mark.parametrize(
