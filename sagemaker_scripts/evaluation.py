@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,11 +17,12 @@ from sklearn.metrics import mean_absolute_error, roc_auc_score
 from prediction_contract.errors import ContractError
 from prediction_contract.metrics import Metric
 from prediction_contract.schema import PredictionSchema
-from sagemaker_scripts.batch_rows import prediction_lines
+from sagemaker_scripts.batch_rows import counted_reasons, misfits, prediction_lines
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures
 from sagemaker_scripts.outcomes import ScoredPartition, judged, predictions_of
-from sagemaker_scripts.schema_frame import schema_frame
+from sagemaker_scripts.schema_frame import entity_frame
 
+_LOG = logging.getLogger(__name__)
 # What a prediction without any knowledge is worth.
 _CHANCE_AUC = 0.5
 
@@ -28,12 +31,24 @@ class EvaluationError(ContractError):
     """A model cannot be evaluated on the given days."""
 
 
+class Backtest(NamedTuple):
+    """What scoring would have delivered.
+
+    Attributes:
+        scored: The predictions of each partition that a load accepts.
+        rows_left_out: How many predictions a load would refuse, by reason.
+    """
+
+    scored: list[ScoredPartition]
+    rows_left_out: Counter[str]
+
+
 def backtest(
     functions: ModelFunctions,
     artifact: Artifact,
     days: Mapping[str, PreparedFeatures],
     schema: PredictionSchema,
-) -> list[ScoredPartition]:
+) -> Backtest:
     """Return the predictions that scoring each partition in its turn would have made.
 
     Each partition is scored from its own features; the previous batch is that of the partition before it,
@@ -43,18 +58,36 @@ def backtest(
         functions: The model's own part.
         artifact: The trained model.
         days: By partition, in order, without gaps.
-        schema: Of the predictions; rows that do not fit it are left out, as no store would take them.
+        schema: Of the predictions. Rows that the load would refuse are left out, counted and logged.
 
     Raises:
+        EvaluationError: No row is left.
         PredictionsError: As `prediction_lines`.
     """
     scored: list[ScoredPartition] = []
+    left_out: Counter[str] = Counter()
     for partition, prepared in days.items():
         predictions = predictions_of(functions, prepared, artifact, scored[-1] if scored else None)
-        rows = [line.row for line in prediction_lines(schema, predictions) if line.row is not None]
-        frame = schema_frame(schema, rows).rename(columns={schema.key: "entity_id"})
-        scored.append(ScoredPartition(partition, frame))
-    return scored
+        lines = prediction_lines(schema, predictions)
+        refused = misfits(lines)
+        if refused.first:
+            _LOG.warning(
+                "%d of %d predictions of %s are not evaluated, as a load would refuse them: %s",
+                refused.reasons.total(),
+                len(lines),
+                partition,
+                refused,
+            )
+        left_out += refused.reasons
+        rows = [line.row for line in lines if line.row is not None]
+        scored.append(ScoredPartition(partition, entity_frame(schema, rows)))
+    if all(each.predictions.empty for each in scored):
+        raise EvaluationError(
+            "A load would accept no prediction of the evaluated partitions: "
+            f"{counted_reasons(left_out) or 'predict returned no row'}",
+            remedy="Correct the model's predict function, or the columns in its defs.yaml",
+        )
+    return Backtest(scored, left_out)
 
 
 def evaluate(

@@ -25,7 +25,7 @@ class ScoredPartition(NamedTuple):
 
     Attributes:
         partition: The partition.
-        predictions: Its rows as `schema_frame` gives them, the key as `entity_id`.
+        predictions: Its rows as `entity_frame` gives them.
     """
 
     partition: str

@@ -19,7 +19,7 @@ from prediction_contract.registry.records import BatchRecord, LoadState, Release
 from prediction_contract.row import row_contract
 from prediction_contract.s3_layout import done_key, json_partition_prefix
 from sagemaker_scripts.object_store import ObjectStore
-from sagemaker_scripts.schema_frame import schema_frame
+from sagemaker_scripts.schema_frame import entity_frame
 
 _LOG = logging.getLogger(__name__)
 # Their files may be gone, or somebody found them to be wrong.
@@ -38,7 +38,7 @@ class PreviousBatch:
 
     Attributes:
         manifest: Its manifest.
-        predictions: Its acceptable rows as `schema_frame` gives them, the key as `entity_id`.
+        predictions: Its rows as `entity_frame` gives them.
     """
 
     manifest: Manifest
@@ -139,10 +139,8 @@ def _predictions(store: ObjectStore, manifest: Manifest) -> pd.DataFrame:
                 rows.append(contract.accept(line))
             except InvalidRowError as error:
                 _LOG.warning("a row of batch %s is left out: %s", manifest.batch_id, error.reason)
-    frame = schema_frame(manifest.schema, rows).rename(columns={manifest.schema.key: "entity_id"})
-    doubled = frame["entity_id"].duplicated(keep=False)
-    if doubled.any():
-        _LOG.warning(
-            "%d rows of batch %s have doubled keys and are left out", doubled.sum(), manifest.batch_id
-        )
-    return frame[~doubled].reset_index(drop=True)
+    frame = entity_frame(manifest.schema, rows)
+    duplicates = len(rows) - len(frame)
+    if duplicates:
+        _LOG.warning("%d rows of batch %s share their key and are left out", duplicates, manifest.batch_id)
+    return frame

@@ -159,7 +159,7 @@ def _evaluation(
         return None
     _LOG.info("is evaluated on %s to %s", first, last)
     days = Days.read(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
-    scored = backtest(functions, artifact, days.prepared, read_schema(store, arguments.schema_key))
+    scored, left_out = backtest(functions, artifact, days.prepared, read_schema(store, arguments.schema_key))
     return {
         "model": str(arguments.model),
         "trained_on": [str(arguments.first_partition), str(arguments.last_partition)],
@@ -167,6 +167,7 @@ def _evaluation(
         "outcomes_known_at": days.known_at,
         "days": len(days.prepared),
         "predictions": sum(len(each.predictions) for each in scored),
+        "rows_left_out": dict(left_out),
         "metrics": evaluate(Metrics(metrics).each, scored, days.outcomes, examples),
     }
 

@@ -183,4 +183,8 @@ def held_out_report(evaluation: Mapping[str, Any]) -> str:
         )
         verdict = "better than" if metric["beats_baselines"] else "NOT better than"
         told.append(f"{metric['kind']} {metric['value']} on {metric['rows']} rows, {verdict} {baselines}")
+    left_out = evaluation.get("rows_left_out")
+    if left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        told.append(f"rows that a load would refuse and that were not evaluated: {reasons}")
     return f"{first} to {last}: {'; '.join(told)}"

@@ -57,6 +57,15 @@ def test_a_model_that_is_no_better_says_so() -> None:
     assert "roc_auc 0.64 on 21755 rows, better than" in report
 
 
+def test_rows_that_were_not_evaluated_are_told() -> None:
+    """Figures of a twentieth of the rows do not pass for figures of all."""
+    left_out = {"rows_left_out": {"wrong_type": 950, "duplicate_key": 2}}
+    report = training_metadata(METRICS, evaluation(better=True) | left_out)["held_out_report"]
+    assert report.endswith(
+        "; rows that a load would refuse and that were not evaluated: 950 wrong_type, 2 duplicate_key"
+    )
+
+
 def test_a_model_that_was_not_evaluated_shows_no_figures() -> None:
     """Its version and rows are shown all the same."""
     assert training_metadata(METRICS, None) == {"model_version": "0123456789abcdef", "rows": 20000}

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,9 @@ import pytest
 
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.metrics import Metric, Metrics
+from prediction_contract.schema import PredictionSchema
 from sagemaker_scripts.batch_rows import prediction_lines
-from sagemaker_scripts.evaluation import EvaluationError, backtest, evaluate
+from sagemaker_scripts.evaluation import Backtest, EvaluationError, backtest, evaluate
 from sagemaker_scripts.model_artifact import save_model
 from sagemaker_scripts.model_functions import Artifact, PreparedFeatures, model_functions
 from sagemaker_scripts.outcomes import ScoredPartition, judged, newest_outcomes, with_outcomes
@@ -137,7 +139,9 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
     """The first day has no previous batch; the second is corrected by the first as far as that was known."""
     functions, artifact, examples = trained_on_five_days(model)
     days = {day: prepared_days(model)[day] for day in ("2013-01-10", "2013-01-11")}
-    first, second = scored = backtest(functions, artifact, days, SCHEMAS[model])
+    scored, left_out = backtest(functions, artifact, days, SCHEMAS[model])
+    assert not left_out
+    first, second = scored
     known = judged(first, days["2013-01-11"].outcomes)
     assert 0 < len(known) < len(first.predictions)
     expected = functions.predict(days["2013-01-11"].features, artifact, known)
@@ -146,6 +150,69 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
     outcomes = newest_outcomes(prepared_days(model)[day].outcomes for day in (*days, "2013-01-12"))
     for result in evaluate(Metrics(TRAINING[model]["metrics"]).each, scored, outcomes, examples):
         assert result["rows"] > len(known)
+
+
+SMALL = PredictionSchema.from_document(
+    {
+        "key": "entity",
+        "columns": [
+            {"name": "entity", "type": "string", "nullable": False},
+            {"name": "minutes", "type": "long", "nullable": False},
+        ],
+    }
+)
+NO_OUTCOMES = pd.DataFrame({"partition": [], "entity_id": []}, dtype="str")
+
+
+def backtest_of(*predicted: dict[str, list[Any]]) -> tuple[Backtest, list[pd.DataFrame | None]]:
+    """Return the backtest of a model that predicts these columns day by day, and what it was given."""
+    given: list[pd.DataFrame | None] = []
+
+    def predict(_features: pd.DataFrame, _artifact: Artifact, previous: pd.DataFrame | None) -> pd.DataFrame:
+        given.append(previous)
+        return pd.DataFrame(predicted[len(given) - 1])
+
+    days = {}
+    for number, columns in enumerate(predicted, start=1):
+        before = pd.DataFrame({"entity_id": sorted(set(predicted[number - 2]["entity"]))})
+        known = before.assign(partition=f"2013-01-{number - 1:02}", seen=True)
+        features = pd.DataFrame({"entity_id": columns["entity"], "partition": f"2013-01-{number:02}"})
+        days[f"2013-01-{number:02}"] = PreparedFeatures(features, known)
+    functions = SimpleNamespace(predict=predict)
+    return backtest(functions, {}, days, SMALL), given
+
+
+def test_an_evaluation_says_which_rows_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
+    """A model that is judged on the rest of its rows must not pass for good on all."""
+    found, _ = backtest_of(
+        {"entity": ["a", "b", "c"], "minutes": [10.5, 1.0, 2.5]}, {"entity": ["a", ""], "minutes": [1, 2]}
+    )
+    assert found.rows_left_out == {"wrong_type": 2, "empty_key": 1}
+    assert [list(each.predictions["entity_id"]) for each in found.scored] == [["b"], ["a"]]
+    assert "2 of 3 predictions of 2013-01-01 are not evaluated" in caplog.text
+    assert "2 wrong_type; row 1: " in caplog.text
+    assert "10.5" not in caplog.text
+
+
+def test_an_evaluation_leaves_out_rows_that_share_their_key() -> None:
+    """The load refuses all of them, so neither the metrics nor the next day's predictions may know them."""
+    found, given = backtest_of(
+        {"entity": ["a", "a", "b"], "minutes": [1, 2, 3]}, {"entity": ["c"], "minutes": [4]}
+    )
+    assert found.rows_left_out == {"duplicate_key": 2}
+    assert list(found.scored[0].predictions["entity_id"]) == ["b"]
+    assert given[1] is not None
+    assert list(given[1]["entity_id"]) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("entities", "minutes", "reasons"),
+    [(["a", "b"], [0.5, 1.5], "2 wrong_type"), ([], [], "predict returned no row")],
+)
+def test_an_evaluation_without_one_row_fails(entities: list[str], minutes: list[float], reasons: str) -> None:
+    """The error names the reasons, instead of speaking of unknown outcomes."""
+    with pytest.raises(EvaluationError, match=rf"no prediction of the evaluated partitions: {reasons}\."):
+        backtest_of({"entity": entities, "minutes": minutes})
 
 
 def test_a_useless_model_does_not_beat_its_baselines() -> None:
