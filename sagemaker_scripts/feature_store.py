@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import infer_dtype, is_object_dtype
 
 from prediction_contract.batch import Partition
 from prediction_contract.errors import ContractError
@@ -183,8 +184,15 @@ def partitions_between(first: str, last: str) -> list[Partition]:
 
 def _read(store: ObjectStore, source: InputObject) -> pd.DataFrame:
     content = io.BytesIO(store.get_verified(source))
-    # Integers beside None stay integers; pandas would make them floats, and round those beyond 2^53.
-    return pd.read_parquet(content, to_pandas_kwargs={"integer_object_nulls": True})
+    # By default pandas makes floats of integers beside None, and rounds those beyond 2^53.
+    frame = pd.read_parquet(content, to_pandas_kwargs={"integer_object_nulls": True})
+    # Libraries for models refuse object columns, and pandas has a type for integers beside a null.
+    integers = [
+        name
+        for name, column in frame.items()
+        if is_object_dtype(column.dtype) and infer_dtype(column) == "integer"
+    ]
+    return frame.astype(dict.fromkeys(integers, "Int64"))
 
 
 def _newest(store: ObjectStore, model: str, partition: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
@@ -72,8 +73,35 @@ def test_features_are_read_as_they_were_written(store: ObjectStore) -> None:
         code_version="v",
         raw=[],
     )
-    pd.testing.assert_frame_equal(found.read(store).features.drop(columns="partition"), rows)
-    pd.testing.assert_frame_equal(found.read_outcomes(store), outcomes)
+    read, read_outcomes = found.read(store).features, found.read_outcomes(store)
+    # Libraries for models refuse columns of objects.
+    assert [str(read[name].dtype) for name in ("plain", "nullable")] == ["Int64", "Int64"]
+    pd.testing.assert_frame_equal(read.drop(columns="partition"), rows.astype({"plain": "Int64"}))
+    pd.testing.assert_frame_equal(read_outcomes, outcomes.astype({"plain": "Int64"}))
+
+
+@pytest.mark.parametrize(
+    ("column", "read_as"),
+    [
+        (pd.Series([1, 2]), "int64"),
+        (pd.Series([1, None]), "float64"),
+        (pd.Series([1, None], dtype="Int32"), "Int32"),
+        (pd.Series([True, None], dtype=object), "object"),
+        (pd.Series([[1], None], dtype=object), "object"),
+        (pd.Series([None, None], dtype=object), "object"),
+        (pd.Series([1, None], dtype=object), "Int64"),
+        (pd.Series([None, np.int32(1)], dtype=object), "Int64"),
+    ],
+)
+def test_only_integers_beside_a_null_get_another_type(
+    store: ObjectStore, column: pd.Series, read_as: str
+) -> None:
+    """Every other column has the type that the model gave it."""
+    rows = pd.DataFrame({"entity_id": ["a", "b"], "value": column})
+    prepared = PreparedFeatures(rows, rows.assign(partition="2013-01-03"))
+    found = write_feature_set(store, prepared, model="m", partition=DAY, run_id="r", code_version="v", raw=[])
+    assert str(found.read(store).features["value"].dtype) == read_as
+    assert str(found.read_outcomes(store)["value"].dtype) == read_as
 
 
 def test_features_with_a_partition_of_their_own_are_refused(store: ObjectStore) -> None:
@@ -212,6 +240,7 @@ def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
         tmp_path_factory.mktemp("evaluated"),
     )
     assert evaluated["evaluation"]["metrics"][0]["rows"] > 40
+    assert evaluated["evaluation"]["rows_left_out"] == {}
     assert plain["metrics"]["rows"] == evaluated["metrics"]["rows"]
     for first, last, metrics, schema_key in (
         ("2013-01-02", "2013-01-03", METRICS, SCHEMA_KEY),
