@@ -9,11 +9,10 @@ import dataclasses
 import re
 from typing import Literal
 
+from prediction_contract.aws_limits import MOST_CLAIM_VALUES
 from prediction_contract.resource_names import Deployment
 from prediction_contract.warehouse_limits import MOST_RETENTION_DAYS, MOST_STANDARD_RETENTION_DAYS
 
-# What the load balancer takes in one claim.
-MOST_CLAIM_VALUES = 10
 _HOST = re.compile(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(=[a-z][a-z0-9_]{0,40})?")
 
 
@@ -59,9 +58,9 @@ class TokenSettings:
     Attributes:
         issuer: What a token's `iss` must be.
         jwks_url: Where its keys are.
-        client_ids: The clients that may use the API.
-        audiences: Values of `aud` that are taken, of an issuer whose tokens have one.
-        single_models: Models that tokens may be for alone; ten scopes fit into the load balancer's rule.
+        client_ids: The clients that may use the API; ten at most.
+        audiences: Values of `aud` that are taken, of an issuer whose tokens have one; ten at most.
+        single_models: Models that tokens may be for alone; nine at most, the scope for all counts too.
     """
 
     issuer: str
@@ -175,6 +174,11 @@ class StageSettings:
             raise StageSettingsError(
                 f"The load balancer takes {MOST_CLAIM_VALUES} scopes, the one for all models among them. "
                 "Name fewer single models."
+            )
+        if max(len(self.tokens.client_ids), len(self.tokens.audiences)) > MOST_CLAIM_VALUES:
+            raise StageSettingsError(
+                f"The load balancer takes {MOST_CLAIM_VALUES} client ids and as many audiences. "
+                "Name fewer in the stage's tokens."
             )
         if wrong := [each for each in self.provider_origins if not _HOST.fullmatch(each)]:
             raise StageSettingsError(

@@ -50,6 +50,8 @@ MOST_EXIT_MESSAGE_CHARACTERS = 1024
 # Lambda: all environment variables of a function, names and values.
 MOST_FUNCTION_ENVIRONMENT_BYTES = 4096
 
+# The load balancer: the values that a rule takes of one claim of a token.
+MOST_CLAIM_VALUES = 10
 # The load balancer before a function: a request's body, and the function's answer as JSON.
 MOST_FUNCTION_REQUEST_BYTES = 1_000_000
 MOST_FUNCTION_ANSWER_BYTES = 1_000_000

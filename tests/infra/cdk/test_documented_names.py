@@ -19,7 +19,7 @@ DOCUMENTS = ("operations.md", "deployment.md")
 _NAME = re.compile(r"mlpipe-prod-[a-z0-9_-]*[a-z0-9]")
 # What a person makes: a provider's secret, and a table that is restored.
 _BY_HAND = {"mlpipe-prod-providers", "mlpipe-prod-registry-restored"}
-_PATTERNS = {"mlpipe-prod-pointer-age"}
+_PATTERNS = {"mlpipe-prod-pointer-age", "mlpipe-prod-undelivered"}
 
 
 @pytest.fixture(scope="module", params=DOCUMENTS)

@@ -1,0 +1,45 @@
+"""What a stage's settings refuse, and what the guide says of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from infra.api_definitions import token_claims
+from infra.packaging import PROJECT_ROOT
+from infra.settings import PROD, STAGES, StageSettings, StageSettingsError
+from prediction_contract.aws_limits import MOST_CLAIM_VALUES
+
+# Lambda keeps so much of an account's concurrency from provisioned concurrency.
+KEPT_BY_LAMBDA = 100
+
+
+def stage_with(field: str, count: int) -> StageSettings:
+    """Return `prod` with so many values in a field of its tokens."""
+    values = {field: tuple(f"value_{number}" for number in range(count))}
+    return dataclasses.replace(PROD, tokens=dataclasses.replace(PROD.tokens, **values))
+
+
+# The scope for all models is one of the ten.
+@pytest.mark.parametrize(("field", "most"), [("single_models", 9), ("client_ids", 10), ("audiences", 10)])
+def test_a_rule_s_claims_hold_ten_values(field: str, most: int) -> None:
+    """The most that a stage may name make a claim of ten values; one more is refused here."""
+    settings = stage_with(field, most)
+    tokens = settings.tokens
+    claims = token_claims(
+        settings.deployment(),
+        client_ids=tokens.client_ids,
+        audiences=tokens.audiences,
+        single_models=tokens.single_models,
+    )
+    assert max(len(claim.values) for claim in claims) == MOST_CLAIM_VALUES
+    with pytest.raises(StageSettingsError, match=f"takes {MOST_CLAIM_VALUES}"):
+        stage_with(field, most + 1)
+
+
+def test_the_guide_names_the_concurrency_that_each_stage_needs() -> None:
+    """A smaller quota of Lambda fails a deployment, or warm environments under load."""
+    guide = (PROJECT_ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    needed = {name: each.api.most_warm_environments + KEPT_BY_LAMBDA for name, each in STAGES.items()}
+    assert f"{needed['prod']} for `prod`, {needed['dev']} for `dev`" in guide
