@@ -196,6 +196,8 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 [
                     "glue:StartJobRun",
                     "glue:GetJobRun",
+                    # A checkout's code is compared with the job's.
+                    "glue:GetJob",
                     "glue:BatchStopJobRun",
                 ],
                 [deployment.load_job_arn],

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpipe_dagster.settings import Settings
 from prediction_contract.code_digest import checkout_digest, code_version, uploaded_digest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -63,16 +62,44 @@ def outdated_upload(deployable: str, key: str, checkout: Path = CHECKOUT) -> Out
     )
 
 
-def warn_of_outdated_upload(settings: Settings, warn: Callable[[str], None]) -> dict[str, Any]:
-    """Warn if SageMaker jobs run other code than this checkout's; return metadata for the materialization.
+def load_code_address(glue: Any, job: str) -> str:
+    """Return where the load job takes its code from, or nothing if the job does not exist."""
+    try:
+        definition = glue.get_job(JobName=job)["Job"]
+    except glue.exceptions.EntityNotFoundException:
+        return ""
+    return str(definition.get("DefaultArguments", {}).get("--extra-py-files", ""))
+
+
+def warn_of_outdated_upload(deployable: str, key: str, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Warn if jobs run other code than this checkout's; return metadata for the materialization.
 
     Args:
-        settings: They name the uploaded code.
+        deployable: The package.
+        key: The key or address that jobs take the code from.
         warn: Takes the warning, say the run's log.
     """
-    outdated = outdated_upload("sagemaker_scripts", settings.code_prefix)
+    outdated = outdated_upload(deployable, key)
     if outdated is None:
         return {}
     text = f"{outdated.what}. {UPLOAD_REMEDY}."
     warn(text)
     return {"code_warning": text, "checkout_code_version": outdated.checkout}
+
+
+def warn_of_outdated_load(glue: Any, job: str, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Warn as `warn_of_outdated_upload` does, of the load job's code; a look that fails is no failure.
+
+    Args:
+        glue: Its boto3 client.
+        job: The load job.
+        warn: Takes the warning.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # definitions import no boto
+
+    try:
+        address = load_code_address(glue, job)
+    except (BotoCoreError, ClientError) as error:
+        warn(f"The load job's code could not be compared with this checkout's: {error}")
+        return {}
+    return warn_of_outdated_upload("glue_scripts", address, warn)

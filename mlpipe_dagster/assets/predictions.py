@@ -55,7 +55,7 @@ def predictions_asset(
         partition = Partition.from_dagster_key(context.partition_key)
         batch_id = batch_id_of(context.instance, context.run, model, partition)
         schema_key = published_schema(platform, declaration)
-        code_warning = warn_of_outdated_upload(settings, context.log.warning)
+        code_warning = warn_of_outdated_upload("sagemaker_scripts", settings.code_prefix, context.log.warning)
         done = sagemaker_jobs.client().run(
             context=context,
             job_type="Processing",

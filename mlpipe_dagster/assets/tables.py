@@ -13,6 +13,7 @@ from mlpipe_dagster.assets.predictions import accepted_manifest
 from mlpipe_dagster.assets.shown import asset_tags, code_links, column_schema
 from mlpipe_dagster.batch_choice import BatchConfig, chosen_batch
 from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError
+from mlpipe_dagster.code_comparison import warn_of_outdated_load
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.final_failure import final_failure
 from mlpipe_dagster.model_ops import model_assets
@@ -75,6 +76,8 @@ def tables_asset(
             registry=registry,
             glue=glue_jobs.client(),
         )
+        load_job = platform.settings.deployment.load_job
+        code_warning = warn_of_outdated_load(platform.client("glue"), load_job, context.log.warning)
         try:
             report, known = loading.run(context, batch_id, again=config.again)
         except BatchRefusedError as error:
@@ -87,6 +90,7 @@ def tables_asset(
                     asset_key=key,
                     metadata={
                         **known,
+                        **code_warning,
                         **table_metadata(report, store),
                         **cleaning_metadata(cleaning),
                         COLUMN_LINEAGE: batch_lineage(declaration, asset, cleaning),

@@ -65,7 +65,7 @@ def features_asset(
             code_version=settings.code_version,
         )
         request = processing_request(settings, declaration.processing, "prepare_features.py", arguments)
-        code_warning = warn_of_outdated_upload(settings, context.log.warning)
+        code_warning = warn_of_outdated_upload("sagemaker_scripts", settings.code_prefix, context.log.warning)
         done = sagemaker_jobs.client().run(
             context=context,
             job_type="Processing",
@@ -116,7 +116,7 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
             code_version=settings.code_version,
         )
         request = training_request(settings, declaration.training_compute, arguments)
-        code_warning = warn_of_outdated_upload(settings, context.log.warning)
+        code_warning = warn_of_outdated_upload("sagemaker_scripts", settings.code_prefix, context.log.warning)
         done = sagemaker_jobs.client().run(
             context=context,
             job_type="Training",

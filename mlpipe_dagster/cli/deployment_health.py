@@ -8,7 +8,7 @@ from typing import Any
 
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.findings import Finding, Severity
-from mlpipe_dagster.code_comparison import UPLOAD_REMEDY, outdated_upload
+from mlpipe_dagster.code_comparison import UPLOAD_REMEDY, load_code_address, outdated_upload
 from prediction_contract.s3_layout import done_prefix
 
 # A sensor's tick handles hundreds; what lies deeper means that it does not run.
@@ -37,7 +37,10 @@ def bucket_findings(access: Access) -> Iterator[Finding]:
 def code_findings(access: Access) -> Iterator[Finding]:
     """Yield where jobs run other code than this checkout holds."""
     settings = access.settings
-    places = {"sagemaker_scripts": settings.code_prefix, "glue_scripts": _load_code_address(access)}
+    places = {
+        "sagemaker_scripts": settings.code_prefix,
+        "glue_scripts": load_code_address(access.client("glue"), settings.deployment.load_job),
+    }
     for deployable, place in places.items():
         outdated = outdated_upload(deployable, place)
         if outdated:
@@ -47,16 +50,6 @@ def code_findings(access: Access) -> Iterator[Finding]:
                 what=outdated.what,
                 remedy=f"{UPLOAD_REMEDY}. If the upload is right, check out its commit",
             )
-
-
-def _load_code_address(access: Access) -> str:
-    """Return where the load job takes its code from, or nothing if the job does not exist."""
-    glue = access.client("glue")
-    try:
-        job = glue.get_job(JobName=access.settings.deployment.load_job)["Job"]
-    except glue.exceptions.EntityNotFoundException:
-        return ""
-    return str(job.get("DefaultArguments", {}).get("--extra-py-files", ""))
 
 
 def table_findings(access: Access, models: list[str]) -> Iterator[Finding]:

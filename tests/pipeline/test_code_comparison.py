@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import dagster as dg
 import pytest
+from botocore.stub import Stubber
 
 from mlpipe_dagster.assets.predictions import predictions_asset
 from mlpipe_dagster.assets.training_data import features_asset, trained_model_asset
-from mlpipe_dagster.code_comparison import CHECKOUT, outdated_upload
+from mlpipe_dagster.code_comparison import CHECKOUT, outdated_upload, warn_of_outdated_load
 from mlpipe_dagster.components.prediction_pipeline import partitions_of
 from mlpipe_dagster.resources.job_runs import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
@@ -26,9 +28,9 @@ PREFIX = "code/sagemaker_scripts/{}/"
 OTHER = "0123456789abcdef" * 4
 
 
-def present() -> str:
+def present(deployable: str = "sagemaker_scripts") -> str:
     """Return the digest of this checkout's code."""
-    digest = checkout_digest("sagemaker_scripts", CHECKOUT)
+    digest = checkout_digest(deployable, CHECKOUT)
     assert digest is not None
     return digest
 
@@ -93,6 +95,26 @@ def test_a_run_says_that_its_jobs_run_other_code(
                 if not is_uploaded:
                     assert code_version(OTHER) in str(metadata["code_warning"].value)
                     assert metadata["checkout_code_version"].value == code_version(present())
+
+
+def test_a_load_whose_job_runs_other_code_warns() -> None:
+    """Both versions are named; a job that Glue does not describe fails no load."""
+    glue = boto3.client("glue", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    addresses = [f"s3://bucket/code/glue_scripts/{digest}.zip" for digest in (OTHER, present("glue_scripts"))]
+    said: list[str] = []
+    with Stubber(glue) as answers:
+        for address in addresses:
+            job = {"Name": "load", "DefaultArguments": {"--extra-py-files": address}}
+            answers.add_response("get_job", {"Job": job}, {"JobName": "load"})
+        answers.add_client_error("get_job", "EntityNotFoundException")
+        answers.add_client_error("get_job", "AccessDeniedException")
+        metadata = [warn_of_outdated_load(glue, "load", said.append) for _ in range(4)]
+    assert metadata[0]["checkout_code_version"] == code_version(present("glue_scripts"))
+    assert metadata[1:] == [{}, {}, {}]
+    outdated, unknown = said
+    assert code_version(OTHER) in outdated
+    assert outdated == metadata[0]["code_warning"]
+    assert "could not be compared" in unknown
 
 
 @pytest.mark.stack
