@@ -95,7 +95,7 @@ check-locks: $(UV) ## Fail if a lock file does not match pyproject.toml.
 	@$(MAKE) --no-print-directory lock LOCK_DIR=build/locks
 	@diff -r -q requirements build/locks || { echo "The lock files are stale. Run 'make lock' and commit."; exit 1; }
 
-test: setup $(CDK_VENV)/.installed ## The suite, at most 12 minutes on 2 cores.
+test: setup $(CDK_VENV)/.installed ## The suite, about 16 minutes on 2 cores.
 	$(PYTEST) -m "not slow and not drill"
 
 test-full: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## What takes longer: mutated rules, fresh clones, Spark.
