@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
 from mlpipe_dagster.batch_examination import Examination, Examiner
-from mlpipe_dagster.distribution_picture import Series, distribution_svg, markdown_image
+from mlpipe_dagster.distribution_picture import Series, distribution_svg
+from mlpipe_dagster.markdown import markdown_image, markdown_table
 from mlpipe_dagster.quality import Level
 from prediction_contract.load_report import LoadReport
 from prediction_contract.manifest import Manifest
@@ -17,7 +18,6 @@ from prediction_contract.registry.records import BatchRecord
 SAMPLE_ROWS = 5
 # Each is some three kilobytes of the event log.
 _MOST_PICTURES = 12
-_LONGEST_CELL = 60
 
 
 def batch_facts(
@@ -53,23 +53,21 @@ def drift_table(found: Examination) -> dict[str, Any]:
         return {}
     words = {Level.PASS: "", Level.WARN: "warn", Level.BLOCK: "block"}
     rows = [[each.column, f"{each.index:.3f}", words[each.level]] for each in found.drift]
-    return {"drift": dg.MetadataValue.md(markdown_table(("column", "stability index", "verdict"), rows))}
+    return {"drift": markdown_table(("column", "stability index", "verdict"), rows)}
 
 
 def pictures(batch_id: str, found: Examination) -> dict[str, Any]:
     """Return a picture of each measured column that may be shown, beside the live batch's."""
     shown = [each for each in found.pictures if each.column in found.shown_columns][:_MOST_PICTURES]
     return {
-        f"distribution_{each.column}": dg.MetadataValue.md(
-            markdown_image(
-                f"Distribution of {each.column}",
-                distribution_svg(
-                    each.column,
-                    each.ends,
-                    Series(f"batch {batch_id}", each.batch),
-                    Series(f"live {found.live_batch_id}", each.live) if each.live else None,
-                ),
-            )
+        f"distribution_{each.column}": markdown_image(
+            f"Distribution of {each.column}",
+            distribution_svg(
+                each.column,
+                each.ends,
+                Series(f"batch {batch_id}", each.batch),
+                Series(f"live {found.live_batch_id}", each.live) if each.live else None,
+            ),
         )
         for each in shown
     }
@@ -82,18 +80,4 @@ def sample(examiner: Examiner, batch_id: str) -> dict[str, Any]:
     if not columns:
         return {}
     rows = examiner.sample(batch_id, columns, SAMPLE_ROWS)
-    return {"sample_rows": dg.MetadataValue.md(markdown_table(columns, rows))}
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a table in Markdown; long values are cut, and none can break out of its cell."""
-    lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
-    short = text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
-    # A value is data and no markup: neither a link nor an image of somebody else's.
-    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]()#!|~$:@" else letter for letter in short)
-    return escaped.replace("<", "&lt;").replace("\n", " ").replace("\r", " ")
+    return {"sample_rows": markdown_table(columns, rows)}

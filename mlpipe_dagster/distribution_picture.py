@@ -1,8 +1,7 @@
-"""A picture of one column's distribution beside the live batch's, as Markdown that Dagster's UI shows."""
+"""A picture of one column's distribution beside the live batch's."""
 
 from __future__ import annotations
 
-import base64
 from html import escape
 from typing import NamedTuple
 
@@ -53,12 +52,6 @@ def distribution_svg(column: str, ends: tuple[str, str] | None, batch: Series, l
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="10">'
         f"<title>{escape(column)}</title>{legend}{bars}{scale}</svg>"
     )
-
-
-def markdown_image(text: str, svg: str) -> str:
-    """Return an image that needs no other host; its text is what screen readers read."""
-    encoded = base64.b64encode(svg.encode()).decode()
-    return f"![{text}](data:image/svg+xml;base64,{encoded})"
 
 
 def _shares(distribution: Distribution) -> list[float]:

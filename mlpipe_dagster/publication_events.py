@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.asset_names import PUBLICATION, asset_key
+from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.publishing import RUN_ACTOR, Outcome
 from prediction_contract.batch import Partition
 from prediction_contract.moments import parse_moment
@@ -129,7 +130,7 @@ def publication_events(
     """
     kind = dg.AssetObservation if is_late else dg.AssetMaterialization
     action = Action(entry.action)
-    by = f"by {entry.actor}" + (f": {entry.reason}" if entry.reason else "")
+    by = f"by {code_span(entry.actor)}" + (f": {code_span(entry.reason)}" if entry.reason else "")
     if held := _HOLDS.get(action):
         said = f"Automatic publication was {held} {by}"
         return [

@@ -8,6 +8,7 @@ import dagster as dg
 
 from mlpipe_dagster.api_client import ApiAnswer, PublicApi, ask_until
 from mlpipe_dagster.live_batches import Answer
+from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.noticing import registered_manifest
 from mlpipe_dagster.online_count import first_accepted_key
 from mlpipe_dagster.publishing import known_batch
@@ -50,7 +51,7 @@ def canary_result(found: Canary, spec: dg.AssetCheckSpec) -> dg.AssetCheckResult
         check_name=spec.name,
         passed=found.answer.is_well,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=found.answer.text,
+        description=code_span(found.answer.text),
         metadata={name: value for name, value in shown.items() if value is not None},
     )
 

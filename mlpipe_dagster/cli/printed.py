@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prediction_contract.printable_text import printable
+
 _NARROWEST = 8
 _GAP = "  "
 _CUT = "…"
@@ -155,8 +157,4 @@ def shown(value: Any) -> str:
             text = ", ".join(map(shown, value)) or "-"
         case _:
             text = str(value)
-    return text if text.isprintable() else "".join(map(_printable, text))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+    return printable(text)

@@ -18,6 +18,7 @@ from mlpipe_dagster.asset_names import (
     load_op_name,
     op_name,
 )
+from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.noticing import Noticed, refuse
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing
 from prediction_contract.batch import Partition
@@ -95,7 +96,7 @@ def refusal_event(noticed: Noticed, models: Collection[str]) -> dg.AssetObservat
     is_declared = name is not None and name.model in models
     return dg.AssetObservation(
         asset_key=asset_key(name.model, PREDICTIONS) if name and is_declared else REFUSED_DONE_FILES,
-        description=f"Done file {word}: {noticed.refusal}",
+        description=f"Done file {word}: {code_span(noticed.refusal or '')}",
         metadata={
             f"{word}_done_file": noticed.key,
             **({"batch_id": str(name.batch_id)} if name else {}),

@@ -12,6 +12,7 @@ import dagster as dg
 from mlpipe_dagster.asset_names import MODEL_TAG, PUBLICATION, asset_key
 from mlpipe_dagster.aws_clients import delta_storage_options
 from mlpipe_dagster.delta_history import DeltaHistory
+from mlpipe_dagster.markdown import markdown_list
 from mlpipe_dagster.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -121,7 +122,7 @@ def sweep_observation(model: str, swept: Swept) -> dg.AssetObservation:
             "s3_bytes_freed": sum(batch.bytes for batch in swept.retired) + swept.vacuumed_bytes,
             "delta_files_removed": swept.delta_files,
             "delta_files_vacuumed": swept.vacuumed_files,
-            "kept": dg.MetadataValue.md("\n".join(f"- {line}" for line in kept) or "nothing that was due"),
+            "kept": markdown_list(kept, empty="nothing that was due"),
             **({"not_vacuumed": swept.not_vacuumed} if swept.not_vacuumed else {}),
         },
     )
