@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.resource_names import Deployment
+from prediction_contract.serving import ORIGIN_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 LONGEST_POINTER_SECONDS = 60
 LONGEST_BUDGET_MILLISECONDS = 5_000
 
-_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]{1,260}")
+_ORIGIN = re.compile(ORIGIN_PATTERN)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -97,6 +98,8 @@ class Settings:
         pointer = reader.number("MLPIPE_POINTER_CACHE_SECONDS", 5, LONGEST_POINTER_SECONDS)
         budget = reader.number("MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS", 800, LONGEST_BUDGET_MILLISECONDS)
         public_documentation = reader.flag("MLPIPE_PUBLIC_DOCUMENTATION")
+        dynamodb_url = reader.endpoint("dynamodb", "DYNAMODB", region)
+        secrets_url = reader.endpoint("secretsmanager", "SECRETS_MANAGER", region)
         reader.raise_if_blamed()
         try:
             deployment = Deployment(stage, account, region, reader.optional("MLPIPE_HOME_REGION"))
@@ -109,8 +112,8 @@ class Settings:
         return cls(
             deployment=deployment,
             credentials=credentials,
-            dynamodb_url=reader.endpoint("dynamodb", "DYNAMODB", deployment),
-            secrets_url=reader.endpoint("secretsmanager", "SECRETS_MANAGER", deployment),
+            dynamodb_url=dynamodb_url,
+            secrets_url=secrets_url,
             token_issuer=issuer,
             jwks_url=jwks_url,
             client_ids=client_ids,
@@ -155,9 +158,7 @@ class _Reader:
     def address(self, name: str) -> str:
         """Return an HTTPS address; plain HTTP only on this machine, where nobody listens in between."""
         value = self.required(name)
-        parts = urlsplit(value)
-        secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-        if value and not (secure and parts.hostname):
+        if value and not _is_address(value, loopback_only=True):
             self.blame(name, "is not an https address")
         return value
 
@@ -171,19 +172,22 @@ class _Reader:
         found: dict[str, str | None] = {}
         for entry in self.names(name):
             origin, _, provider = entry.partition("=")
-            parts = urlsplit(origin)
-            if not _ORIGIN.fullmatch(origin):
+            if not (_ORIGIN.fullmatch(origin) and _is_address(origin)):
                 self.blame(name, "is not a list of https://host[:port] or https://host[:port]=provider")
-            elif provider and parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+            elif provider and not _is_address(origin, loopback_only=True):
                 self.blame(name, "would send a secret in the open")
             found[origin] = provider or None
         return found
 
-    def endpoint(self, service: str, service_id: str, deployment: Deployment) -> str:
+    def endpoint(self, service: str, service_id: str, region: str) -> str:
         """Return the address of an AWS service, as the SDKs find it by the service's id."""
-        given = self.optional(f"AWS_ENDPOINT_URL_{service_id}") or self.optional("AWS_ENDPOINT_URL")
-        suffix = "amazonaws.com.cn" if deployment.partition == "aws-cn" else "amazonaws.com"
-        return (given or f"https://{service}.{deployment.region}.{suffix}").rstrip("/")
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        for name in (f"AWS_ENDPOINT_URL_{service_id}", "AWS_ENDPOINT_URL"):
+            if given := self.optional(name):
+                if not _is_address(given):
+                    self.blame(name, "is not an http or https address")
+                return given.rstrip("/")
+        return f"https://{service}.{region}.{suffix}"
 
     def flag(self, name: str) -> bool:
         """Return whether a variable says `true`; unset is `false`."""
@@ -203,3 +207,20 @@ class _Reader:
             self.blame(name, f"is not a whole number from 0 to {highest}")
             return default
         return int(text)
+
+
+def _is_address(text: str, *, loopback_only: bool = False) -> bool:
+    """Whether a text is an address that can be called.
+
+    Args:
+        text: The text.
+        loopback_only: Whether plain HTTP counts on this machine only.
+    """
+    try:
+        parts = urlsplit(text)
+        # A port beyond 65535 is found when it is looked at.
+        called = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    plain = parts.scheme == "http" and (not loopback_only or parts.hostname in _LOOPBACK)
+    return called and (plain or parts.scheme == "https")

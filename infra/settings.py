@@ -11,9 +11,10 @@ from typing import Literal
 
 from prediction_contract.aws_limits import MOST_CLAIM_VALUES
 from prediction_contract.resource_names import Deployment
+from prediction_contract.serving import ORIGIN_PATTERN
 from prediction_contract.warehouse_limits import MOST_RETENTION_DAYS, MOST_STANDARD_RETENTION_DAYS
 
-_HOST = re.compile(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(=[a-z][a-z0-9_]{0,40})?")
+_PROVIDER = re.compile(rf"{ORIGIN_PATTERN}(=[a-z][a-z0-9_]{{0,40}})?")
 
 
 class StageSettingsError(Exception):
@@ -180,7 +181,7 @@ class StageSettings:
                 f"The load balancer takes {MOST_CLAIM_VALUES} client ids and as many audiences. "
                 "Name fewer in the stage's tokens."
             )
-        if wrong := [each for each in self.provider_origins if not _HOST.fullmatch(each)]:
+        if wrong := [each for each in self.provider_origins if not _PROVIDER.fullmatch(each)]:
             raise StageSettingsError(
                 f"{', '.join(wrong)} is not https://host[:port] or https://host=provider."
             )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 JsonValue: TypeAlias = "bool | int | Decimal | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 _CHECKSUM_SPAN = 1 << 64
+# Powers of ten that a double can hold. Arithmetic on a decimal beyond them fails, or takes hours: `int` of
+# 1e9999999 computes ten million digits.
+_LOWEST_POWER, _HIGHEST_POWER = -324, 308
 
 
 class InvalidJsonError(ContractError):
@@ -56,9 +59,12 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _exact_decimal(text: str) -> Decimal:
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except InvalidOperation as error:
         raise InvalidJsonError("number_too_long", "A number's exponent is beyond every store") from error
+    if not _LOWEST_POWER <= number.adjusted() <= _HIGHEST_POWER:
+        raise InvalidJsonError("number_too_long", "A number's exponent is beyond every store")
+    return number
 
 
 _EXACT = json.JSONDecoder(
@@ -74,7 +80,7 @@ def parse_json(document: bytes) -> JsonValue:
 
     Raises:
         InvalidJsonError: It is not UTF-8 or not JSON, names a member twice, nests too deep, or holds NaN, an
-            infinity or a number that cannot be parsed.
+            infinity or a number beyond 1e-324 to 9.99e308.
     """
     return _decode(document, _EXACT)
 
@@ -83,7 +89,7 @@ def parse_as_written(document: bytes) -> Any:
     """Return a document's value, numbers with a point or exponent as `NumberText`, the others as int.
 
     Raises:
-        InvalidJsonError: As `parse_json`.
+        InvalidJsonError: As `parse_json`, but numbers of any size are taken.
     """
     return _decode(document, _AS_WRITTEN)
 

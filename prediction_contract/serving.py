@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from prediction_contract.batch import LONGEST_MODEL_VERSION
 from prediction_contract.canonical_json import (
@@ -38,12 +38,18 @@ LONGEST_CACHE_SECONDS = 86_400
 _NAME = re.compile("[a-z][a-z0-9_]{0,40}")
 _FIELD = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
 _PLACEHOLDER = re.compile("[{]([a-z][a-z0-9_]{0,62})[}]")
-_ORIGIN = re.compile(
-    r"(https?://(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:]{2,39}\])(?::[0-9]{1,5})?)"
-)
+# 1 to 65535.
+_PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])(?![0-9])"
+# `http[s]://host[:port]`, by which a deployment allows a provider.
+ORIGIN_PATTERN = rf"https?://(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?|\[[0-9a-f:]{{2,39}}\])(?::{_PORT})?"
+_ORIGIN = re.compile(f"({ORIGIN_PATTERN})")
 # Whatever a URL's path and query may hold as it is; placeholders are looked at apart.
 _REST = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
 _LONGEST_URL = 2_000
+# A proxy may decode a path before the server behind it does, and judge what it has decoded.
+_MOST_DECODINGS = 3
+# Some servers take a backslash for a slash.
+_SEGMENT_ENDS = re.compile(r"[/\\]")
 # A list or map has no one spelling in a URL, and a double's depends on who spells it.
 _PLACEABLE = frozenset(Kind) - {Kind.JSON, Kind.DOUBLE}
 
@@ -87,8 +93,8 @@ class Enrichment:
         rest = self.url[origin.end() :] if origin else ""
         if len(self.url) > _LONGEST_URL or not _REST.fullmatch(_PLACEHOLDER.sub("x", rest)):
             raise InvalidServingError(
-                f"The URL of enrichment {self.name} is not https://host/path?query with placeholders after "
-                "the host",
+                f"The URL of enrichment {self.name} is not https://host[:port]/path?query with placeholders "
+                "after the host",
             )
         if not 1 <= len(self.fields) <= MOST_FIELDS or len(set(self.fields)) != len(self.fields):
             raise InvalidServingError(f"Enrichment {self.name} must show 1 to {MOST_FIELDS} different fields")
@@ -118,7 +124,8 @@ class Enrichment:
     def url_for(self, row: Row) -> str | None:
         """Return the URL for a row, its values percent-encoded.
 
-        None if the row has no value for a placeholder, or one that would lead to another path (`..`).
+        None if the row has no value for a placeholder, or one that a server could take for a step to another
+        path: `..`, and `../x`, which is `..%2Fx` in the URL.
         """
         texts: dict[str, str | None] = {KEY_ATTRIBUTE: row.key}
         for (name, value), text in zip(row.values.items(), row.texts, strict=True):
@@ -127,7 +134,7 @@ class Enrichment:
             return None
         url = _PLACEHOLDER.sub(lambda found: quote(texts[found[1]] or "", safe=""), self.url)
         path = url[len(self.origin) :].partition("?")[0]
-        return None if {".", ".."} & set(path.split("/")) else url
+        return None if _leads_elsewhere(path) else url
 
     def to_document(self) -> dict[str, Any]:
         """Return the declaration as JSON members."""
@@ -250,6 +257,16 @@ class Serving:
             checksum=_member(members, "checksum", str),
             enrichments=tuple(map(Enrichment.from_document, _member(members, "enrichments", list))),
         )
+
+
+def _leads_elsewhere(path: str) -> bool:
+    """Whether an encoded path has a `.` or `..` segment, now or once it is decoded."""
+    for _ in range(_MOST_DECODINGS):
+        path = unquote(path)
+        # Some servers cut a segment's parameters off: `..;x` is `..` to them.
+        if any(segment.partition(";")[0] in {".", ".."} for segment in _SEGMENT_ENDS.split(path)):
+            return True
+    return False
 
 
 def _members(document: object, what: str) -> Mapping[str, Any]:

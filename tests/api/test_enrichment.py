@@ -92,11 +92,13 @@ def test_an_answer_is_fresh_for_its_cache_time_and_then_asked_for_again() -> Non
         (302, b"", {"Location": "http://127.0.0.1:1/"}),
         (200, b"[1]", {}),
         (200, b'{"a":NaN}', {}),
+        (200, b'{"a":1e9999999}', {}),
+        (200, b'{"b":[{"c":-1e-9999999}]}', {}),
         (200, b'{"a":"\\ud800"}', {}),
         (204, b"", {}),
         (200, b'{"a":' + b"[" * 900 + b"]" * 900 + b"}", {}),
     ],
-    ids=["redirect", "list", "NaN", "surrogate", "empty", "deep"],
+    ids=["redirect", "list", "NaN", "huge number", "tiny number", "surrogate", "empty", "deep"],
 )
 def test_an_answer_that_is_no_object_is_none(answer: tuple[int, bytes, dict[str, str]]) -> None:
     """Redirects are not followed; what is no JSON object within the limits does not count, and is said."""

@@ -81,6 +81,17 @@ def test_claims_that_are_not_for_us_are_refused(
         verifier.reader(bearer(issuer.token(**changes)))
 
 
+@pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize("spelling", ["1e9999999", "-1e9999999", "1e-9999999", "1E+1000000"])
+def test_a_moment_beyond_every_clock_is_refused(
+    issuer: TokenIssuer, verifier: TokenVerifier, name: str, spelling: str
+) -> None:
+    """A trusted key may sign a number that no arithmetic holds: the token is invalid, and nothing fails."""
+    claims = json.dumps(issuer.claims(**{name: "moment"})).replace('"moment"', spelling)
+    with pytest.raises(InvalidTokenError):
+        verifier.reader(bearer(issuer.sign(claims.encode())))
+
+
 def test_clocks_may_differ_a_little(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
     """A token that ended or begins within the leeway is taken."""
     now = int(time.time())

@@ -71,10 +71,13 @@ class TokenIssuer:
 
     def token(self, *, header: dict[str, Any] | None = None, **changes: Any) -> str:
         """Return a signed token, header members and claims changed."""
+        return self.sign(json.dumps(self.claims(**changes)).encode(), header=header)
+
+    def sign(self, claims: bytes, *, header: dict[str, Any] | None = None) -> str:
+        """Return a signed token of claims that are spelt out, header members changed."""
         key_id = next(iter(self.keys))
         joined = {"alg": "RS256", "kid": key_id, "typ": "JWT", **(header or {})}
-        parts = (base64url(json.dumps(part).encode()) for part in (joined, self.claims(**changes)))
-        signed = ".".join(parts)
+        signed = f"{base64url(json.dumps(joined).encode())}.{base64url(claims)}"
         signature = self.keys[key_id].sign(signed.encode(), PKCS1v15(), SHA256())
         return f"{signed}.{base64url(signature)}"
 
