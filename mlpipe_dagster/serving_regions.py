@@ -115,7 +115,7 @@ class RegionFollower:
                 )
             if is_in_step(release, self.region):
                 return self._result(Step.IN_STEP, release)
-            self.registry.carry_out(lambda: self._move(record))
+            self.registry.carry_out(lambda: self._move(record.batch_id))
         except RuleViolationError as violation:
             return self._result(Step.OVERTAKEN, self._release(), (violation.what,))
         return self._result(Step.FOLLOWED, self._release())
@@ -146,8 +146,10 @@ class RegionFollower:
             missing=0 if count.is_whole else count.asked - count.found.rows,
         ).faults
 
-    def _move(self, record: BatchRecord) -> Transaction:
-        return follow_home(record, self._release(), region=self.region, now=self.clock())
+    def _move(self, batch_id: str) -> Transaction:
+        release = self._release()
+        record = known_batch(self.registry, self.model, batch_id)
+        return follow_home(record, release, region=self.region, now=self.clock())
 
     def _release(self) -> Release:
         return self.registry.release(self.model, home_region=self.deployment.home, regions=[self.region])

@@ -144,7 +144,8 @@ def rollback(
 ) -> Transaction:
     """Make a batch live that was live before, and withdraw the one that is live now.
 
-    The moment is kept: automatic publication takes only batches minted after it. Regions known to hold the
+    The moment is kept, unless an earlier rollback's is later: automatic publication takes only batches minted
+    after it. Regions known to hold the
     target move in the same transaction; the others follow when they can (`follow_home`).
     """
     eligible = Condition(
@@ -174,7 +175,7 @@ def hold(release: Release, request: Request, *, model: str, held: bool, now: dat
     sequence = release.next_sequence
     pointer = Write(
         key=pointer_key(model, release.home_region),
-        conditions=(_pointer_is_as_seen(release),),
+        conditions=(_pointer_is_as_seen(release.home),),
         assign={"hold": held, "sequence": sequence},
     )
     entry: dict[str, Value] = {"action": action}
@@ -212,13 +213,20 @@ def withdraw(target: BatchRecord, request: Request) -> Transaction:
 def follow_home(target: BatchRecord, release: Release, *, region: str, now: datetime) -> Transaction:
     """Move a serving region's pointer to what home serves, once its replica holds the whole batch.
 
+    A region that serves the publication already, and only lacks a hold or its release, keeps the moment since
+    when it serves the batch.
+
     Args:
-        target: The record of the batch that home serves.
+        target: The record of the batch that home serves, not read before `release`.
         release: The model's release state as read; home must have published something.
         region: The region to move.
         now: The present moment.
     """
     sequence = release.home.sequence if release.home else 0
+    seen = release.regions.get(region)
+    moved_to = _pointed_at(target, sequence, now)
+    if seen and seen.batch_id == target.batch_id and seen.sequence >= (target.published_sequence or sequence):
+        del moved_to["published_at"]
     home_serves_it = Condition(
         "home_serves_the_same",
         AllOf((Equals("sequence", sequence), Equals("batch_id", target.batch_id))),
@@ -231,7 +239,11 @@ def follow_home(target: BatchRecord, release: Release, *, region: str, now: date
         (
             Write(key=pointer_key(target.model, release.home_region), conditions=(home_serves_it,)),
             Write(key=target.key, conditions=(_region_holds_it(region),)),
-            Write(key=pointer_key(target.model, region), assign=_pointed_at(target, sequence, now)),
+            Write(
+                key=pointer_key(target.model, region),
+                conditions=(_pointer_is_as_seen(seen),),
+                assign=moved_to,
+            ),
         ),
     )
 
@@ -251,13 +263,16 @@ def _move_home(
 ) -> Transaction:
     """Point home at the target: pointer, both batches, history entry and request in one transaction."""
     model, sequence = target.model, release.next_sequence
-    replaced = release.home.batch_id if release.home else None
+    home = release.home or LivePointer(model=model)
+    replaced = home.batch_id
     pointed_at = _pointed_at(target, sequence, now)
     previous: dict[str, Value] = {"previous_batch_id": replaced} if replaced else {}
     withdrawn: dict[str, Value] = {}
     if action is Action.ROLLBACK and replaced:
-        # A clock that runs behind the one that minted the live batch must not let that batch's like through.
-        withdrawn = {"withdrawn_before": moment_text(max(now, BatchId(replaced).minted_at))}
+        # A clock that runs behind that of an earlier rollback, or behind the one that minted the live batch,
+        # must not let batches like the withdrawn ones through.
+        moment = moment_text(max(now, BatchId(replaced).minted_at))
+        withdrawn = {"withdrawn_before": max(moment, home.withdrawn_before or moment)}
     following = _regions_that_follow(target, release) if action is Action.ROLLBACK else ()
     verified = Condition(
         "target_is_verified",
@@ -281,7 +296,7 @@ def _move_home(
         ),
         Write(
             key=pointer_key(model, release.home_region),
-            conditions=(_pointer_is_as_seen(release), *home_conditions),
+            conditions=(_pointer_is_as_seen(release.home), *home_conditions),
             assign={**pointed_at, **previous, **withdrawn},
         ),
         _entry(
@@ -376,10 +391,10 @@ def _automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
     )
 
 
-def _pointer_is_as_seen(release: Release) -> Condition:
+def _pointer_is_as_seen(pointer: LivePointer | None) -> Condition:
     return Condition(
         "pointer_is_as_seen",
-        Equals("sequence", release.home.sequence) if release.home else Missing("sequence"),
+        Equals("sequence", pointer.sequence) if pointer else Missing("sequence"),
         "The live pointer has moved meanwhile",
         "Read it again and decide anew",
     )

@@ -199,7 +199,7 @@ class LivePointer(_Stored):
         sequence: The newest publication entry the pointer reflects; 0 before the first.
         previous_batch_id: The batch that was live before.
         hold: Whether automatic publication is stopped (home only).
-        withdrawn_before: The moment of the last rollback: automatic publication takes only batches minted
+        withdrawn_before: The latest moment of a rollback: automatic publication takes only batches minted
             after it (home only).
         published_at: When the live batch became live.
     """

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 from prediction_contract.batch import BatchId
 from prediction_contract.moments import parse_moment
 from prediction_contract.registry.attribute_values import Attributes
-from prediction_contract.registry.records import BatchRecord, LoadState, RecordKey, batch_key
+from prediction_contract.registry.records import (
+    BatchRecord,
+    LivePointer,
+    LoadState,
+    RecordKey,
+    batch_key,
+    publication_key,
+)
 from tests.fakes.prediction_stores import BATCHES, FAR, HOME, MINIMUM_LIFE, MODEL, World, expected_rows
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tests.contract.registry_simulation import RegistrySimulation
     from tests.fakes.registry_table import FakeRegistryTable
 
@@ -24,6 +33,7 @@ LOAD_STATES = {
     "refused": {"refused", "done", "loading", "retired"},
     "retired": {"retired"},
 }
+MAKES_LIVE = {"publish", "rollback"}
 
 
 class InvariantBrokenError(AssertionError):
@@ -47,6 +57,26 @@ def check_records(table: FakeRegistryTable, rule: str) -> None:
     for batch_id in BATCHES:
         attributes = table.read(batch_key(MODEL, batch_id))
         must(not attributes or "batch_id" in attributes, f"{rule} made half a record of {batch_id}")
+
+
+def check_pointer(table: FakeRegistryTable, region: str, was: LivePointer | None, rule: str) -> None:
+    """A pointer never goes back, and what it says of one publication never changes."""
+    now = table.pointer(MODEL, region)
+    if was is None or now is None or was == now:
+        return
+    must(now.sequence >= was.sequence, f"{rule} took {region} back to publication {now.sequence}")
+    must(
+        (now.withdrawn_before or "") >= (was.withdrawn_before or ""),
+        f"{rule} forgot that batches minted before {was.withdrawn_before} were withdrawn",
+    )
+    between = (
+        table.read(publication_key(MODEL, sequence)) for sequence in range(was.sequence + 1, now.sequence + 1)
+    )
+    if now.batch_id == was.batch_id and not any(entry.get("action") in MAKES_LIVE for entry in between):
+        must(
+            now.published_at == was.published_at,
+            f"{rule} changed since when {region} serves {now.batch_id}, by the same publication",
+        )
 
 
 def check_transition(rule: str, was: BatchRecord | None, now: BatchRecord | None) -> None:
@@ -84,10 +114,15 @@ def check_replica(world: World, batch: BatchRecord) -> None:
 
 
 def check_move(
-    simulation: RegistrySimulation, kind: str, target: str, *, live_before: str | None, state_before: str
+    simulation: RegistrySimulation,
+    kind: str,
+    target: str,
+    now: datetime,
+    *,
+    live_before: str | None,
+    state_before: str,
 ) -> None:
     """A move of home's pointer is one that the onlooker, from memory, would have allowed."""
-    now = simulation.world.now
     batch = simulation.known(target)
     expire_at = batch.items_expire_at
     must(

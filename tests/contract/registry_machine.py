@@ -69,6 +69,7 @@ RACES = (
     ("claim", "verify"),
     ("confirm_region", "retire_and_restore"),
     ("confirm_region", "sweep"),
+    ("follow", "follow"),
     ("follow", "publish"),
     ("hold", "publish"),
     ("job_step", "notice"),

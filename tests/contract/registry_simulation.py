@@ -19,6 +19,7 @@ from prediction_contract.registry.transaction import Transaction
 from tests.contract.registry_invariants import (
     check_entries,
     check_move,
+    check_pointer,
     check_records,
     check_replica,
     check_transition,
@@ -44,6 +45,8 @@ from tests.fakes.registry_table import FakeRegistryTable
 
 # The older batch's first manifest is a bad one: its correction must load, the bad one never.
 BAD_MANIFESTS = {(OLDER, "digest-0")}
+# By how much the clocks of those who publish, roll back and follow differ from the world's.
+CLOCK_ERRORS = (timedelta(0), timedelta(minutes=7), timedelta(minutes=-7))
 FAULTS = (
     "none",
     "none",
@@ -127,6 +130,7 @@ class RegistrySimulation:
         for write in plan.transaction.writes:
             self.seen_conditions.update(f"{plan.rule}.{condition.name}" for condition in write.conditions)
         before = {batch_id: self.record(batch_id) for batch_id in BATCHES}
+        pointers = {region: self.table.pointer(MODEL, region) for region in (HOME, FAR)}
         entries = {
             key: dict(self.table.read(key)) for key in self.table.records if "publication#" in key.record
         }
@@ -136,13 +140,20 @@ class RegistrySimulation:
         check_records(self.table, plan.rule)
         for batch_id, was in before.items():
             check_transition(plan.rule, was, self.record(batch_id))
+        for region, pointed in pointers.items():
+            check_pointer(self.table, region, pointed, plan.rule)
         if plan.transaction.writes:
             plan.done()
         return True
 
-    def retain(self, batch_id: str) -> None:
-        """Remember that a batch is to be kept from now on."""
-        self.retained_until[batch_id] = self.world.now + RETENTION
+    def retain(self, batch_id: str, since: datetime) -> None:
+        """Remember that a batch is to be kept from a moment on."""
+        self.retained_until[batch_id] = since + RETENTION
+
+    def clock(self) -> datetime:
+        """Return the present moment as the next actor's clock shows it."""
+        self.serial += 1
+        return self.world.now + CLOCK_ERRORS[self.serial % len(CLOCK_ERRORS)]
 
     # -- noticing and loading -----------------------------------------------------------------------------
 
@@ -253,7 +264,7 @@ class RegistrySimulation:
 
         def completed() -> None:
             self.evidence[(job.batch_id, batch.load_attempts)] = job
-            self.retain(job.batch_id)
+            self.retain(job.batch_id, self.world.now)
             finished()
 
         return Plan("complete_load", complete, completed)
@@ -271,7 +282,7 @@ class RegistrySimulation:
         )
 
         def refused() -> None:
-            self.retain(job.batch_id)
+            self.retain(job.batch_id, self.world.now)
             finished()
 
         return Plan("refuse_load", transaction, refused)
@@ -295,7 +306,7 @@ class RegistrySimulation:
         def verified() -> None:
             check_verified(self.world, self.known(batch_id))
             self.ever_verified.add(batch_id)
-            self.retain(batch_id)
+            self.retain(batch_id, self.world.now)
 
         return Plan("verify_load", transaction, verified)
 
@@ -326,7 +337,7 @@ class RegistrySimulation:
 
     def plan_asked(self, kind: str, target: str, request: Request) -> Plan | None:
         """Return the plan that a request leads to, on what is read now."""
-        batch, release, now = self.known(target), self.release(), self.world.now
+        batch, release, now = self.known(target), self.release(), self.clock()
 
         def carried_out() -> None:
             must(request.request_id not in self.carried_out, f"{request.request_id} was carried out twice")
@@ -353,13 +364,13 @@ class RegistrySimulation:
 
         def moved() -> None:
             carried_out()
-            check_move(self, kind, target, live_before=live_before, state_before=batch.release_state)
+            check_move(self, kind, target, now, live_before=live_before, state_before=batch.release_state)
             if kind == "rollback":
-                self.last_rollback = now
+                self.last_rollback = max(now, self.last_rollback or now)
                 self.ever_withdrawn.update({live_before} if live_before else ())
             self.ever_published.add(target)
             if live_before:
-                self.retain(live_before)
+                self.retain(live_before, now)
 
         if kind == "rollback":
             return Plan(
@@ -393,7 +404,7 @@ class RegistrySimulation:
             )
 
         transaction = publication_rules.follow_home(
-            self.known(batch_id), release, region=FAR, now=self.world.now
+            self.known(batch_id), release, region=FAR, now=self.clock()
         )
         return Plan("follow_home", transaction, followed)
 

@@ -25,6 +25,7 @@ CONDITIONS = (
     "confirm_claim.claim_is_unconfirmed",
     "confirm_region.region_holds_the_verified_load",
     "follow_home.home_serves_the_same",
+    "follow_home.pointer_is_as_seen",
     "follow_home.region_holds_the_batch",
     "hold.pointer_is_as_seen",
     "hold.request_is_new",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
 from hypothesis import Phase, settings
 
+from prediction_contract.batch import BatchId
 from prediction_contract.errors import InvalidNameError, RuleViolationError
 from prediction_contract.registry import (
     check_rules,
@@ -27,6 +29,7 @@ from prediction_contract.registry.records import (
     publication_key,
     request_key,
 )
+from prediction_contract.registry.transaction import Transaction
 from tests.contract.registry_machine import RegistryMachine, independent_histories
 from tests.fakes.prediction_stores import (
     FIRST,
@@ -126,7 +129,8 @@ class Story:
 
     def roll_back(self, batch_id: str) -> str | None:
         """Ask for a rollback; return the condition that forbids it, if one does."""
-        request = Request(request_id=f"rollback-{batch_id}", actor="ada", reason="wrong features")
+        request_id = f"rollback-{batch_id}-{self.now:%d-%H}"
+        request = Request(request_id=request_id, actor="ada", reason="wrong features")
         target = self.batch(batch_id)
         return self.table.apply(
             "", publication_rules.rollback(target, self.release(), request, now=self.now, **LIFE)
@@ -245,6 +249,46 @@ def test_a_hold_stops_automatic_publication_until_it_is_released() -> None:
             assert story.publish(OLDER) is None
             assert story.publish(FIRST, automatic=True) == "publication_is_not_held"
     assert story.live() == FIRST
+
+
+def test_a_rollback_by_a_clock_that_is_behind_forgets_no_earlier_one() -> None:
+    """Of two rollbacks the later moment counts, whichever was written first."""
+    story = Story()
+    for batch_id in (OLDER, FIRST):
+        story.verified(batch_id)
+        assert story.publish(batch_id) is None
+    story.now = BatchId(SECOND).minted_at + timedelta(minutes=7)
+    assert story.roll_back(OLDER) is None
+    assert story.publish(FIRST) is None
+    story.now -= timedelta(minutes=14)
+    assert story.roll_back(OLDER) is None
+    story.verified(SECOND)
+    assert story.publish(SECOND, automatic=True) == "target_was_minted_after_rollback"
+
+
+def test_a_region_keeps_since_when_it_serves_a_batch() -> None:
+    """A hold, its release and a second follower at the same time change nothing that its readers see."""
+    story = Story()
+    story.verified(FIRST)
+    assert story.publish(FIRST) is None
+    confirm = load_rules.confirm_region(story.batch(FIRST), region=FAR, attempt=1)
+    assert story.table.apply("", confirm) is None
+
+    def followed() -> Transaction:
+        story.now += timedelta(minutes=1)
+        return publication_rules.follow_home(story.batch(FIRST), story.release(), region=FAR, now=story.now)
+
+    first, second = followed(), followed()
+    assert story.table.apply("", first) is None
+    assert story.table.apply("", second) == "pointer_is_as_seen"
+    began = story.table.pointer(MODEL, FAR)
+    assert began is not None
+    for held in (True, False):
+        request = Request(request_id=f"held-{held}", actor="ada")
+        change = publication_rules.hold(story.release(), request, model=MODEL, held=held, now=story.now)
+        assert story.table.apply("", change) is None
+        assert story.table.apply("", followed()) is None
+    assert story.table.pointer(MODEL, FAR) == dataclasses.replace(began, sequence=3)
 
 
 def test_a_rollback_moves_the_regions_that_hold_the_target_and_leaves_the_others() -> None:
