@@ -40,7 +40,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ListedObject:
-    """An object in a listing: its key, its ETag, and when it was put.
+    """An object in a listing: its key, its ETag, when it was put, and its size in bytes.
 
     The same ETag means the same content. Another ETag does not mean other content: under SSE-KMS, S3 gives
     equal bytes a new ETag at each put.
@@ -49,6 +49,7 @@ class ListedObject:
     key: str
     etag: str
     modified_at: str
+    size: int = 0
 
 
 class DataBucket:
@@ -170,4 +171,5 @@ class DataBucket:
 def _listed(key: str, described: Mapping[str, Any]) -> ListedObject:
     # An object's header tells the second alone, and a listing may tell more.
     put_at = described["LastModified"].replace(microsecond=0)
-    return ListedObject(key, described["ETag"].strip('"'), put_at.isoformat())
+    size = described["Size"] if "Size" in described else described["ContentLength"]
+    return ListedObject(key, described["ETag"].strip('"'), put_at.isoformat(), size)

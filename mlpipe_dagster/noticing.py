@@ -83,11 +83,28 @@ def read_done_file(bucket: DataBucket, key: str) -> Noticed:
     Raises:
         ObjectMissingError: It is gone.
     """
+    return judge_done_file(bucket, key, done_file_content(bucket, key))
+
+
+def done_file_content(bucket: DataBucket, key: str) -> bytes:
+    """Return a done file's bytes; none of an object whose key is no done file's.
+
+    Raises:
+        ObjectMissingError: It is gone.
+    """
+    try:
+        parse_done_key(key)
+    except InvalidNameError:
+        return b""
+    return bucket.read(key)
+
+
+def judge_done_file(bucket: DataBucket, key: str, content: bytes) -> Noticed:
+    """Parse and validate a done file's bytes, which takes up to some seconds of a processor."""
     try:
         name = parse_done_key(key)
     except InvalidNameError as error:
         return Noticed(key=key, refusal=_shortened(str(error)))
-    content = bucket.read(key)
     try:
         manifest = parse_manifest(content)
         validate(manifest, bucket=bucket.name, key=key)
@@ -96,6 +113,14 @@ def read_done_file(bucket: DataBucket, key: str) -> Noticed:
         digest = hashlib.sha256(content).hexdigest()
         return Noticed(key=key, name=name, digest=digest, refusal=_shortened(str(error)))
     return Noticed(key=key, name=name, digest=manifest.digest, manifest=manifest)
+
+
+def unread_done_file(key: str, reason: str) -> Noticed:
+    """Return the refusal of a done file that is not read."""
+    try:
+        return Noticed(key=key, name=parse_done_key(key), refusal=reason)
+    except InvalidNameError:
+        return Noticed(key=key, refusal=reason)
 
 
 def record_done_file(registry: RegistryTable, read: Noticed, *, redelivered: bool) -> Noticed:

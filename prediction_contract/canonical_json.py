@@ -31,7 +31,8 @@ class InvalidJsonError(ContractError):
     """A document is not JSON that can be held without loss.
 
     Args:
-        reason: `unparsable`, `not_a_number`, `number_too_long`, `duplicate_name` or `too_deep`.
+        reason: `unparsable`, `not_a_number`, `number_too_long`, `duplicate_name`, `too_deep` or
+            `too_many_values`.
         what: As in `ContractError`.
     """
 
@@ -57,6 +58,13 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+def _exact_integer(text: str) -> int:
+    # Converting an integer takes the square of its digits.
+    if len(text.lstrip("-")) > _HIGHEST_POWER + 1:
+        raise InvalidJsonError("number_too_long", f"An integer has more than {_HIGHEST_POWER + 1} digits")
+    return int(text)
+
+
 def _exact_decimal(text: str) -> Decimal:
     try:
         number = Decimal(text)
@@ -68,20 +76,35 @@ def _exact_decimal(text: str) -> Decimal:
 
 
 _EXACT = json.JSONDecoder(
-    object_pairs_hook=_unique_names, parse_float=_exact_decimal, parse_constant=_refused_constant
+    object_pairs_hook=_unique_names,
+    parse_float=_exact_decimal,
+    parse_int=_exact_integer,
+    parse_constant=_refused_constant,
 )
 _AS_WRITTEN = json.JSONDecoder(
     object_pairs_hook=_unique_names, parse_float=NumberText, parse_constant=_refused_constant
 )
 
 
-def parse_json(document: bytes) -> JsonValue:
+def parse_json(document: bytes, *, most_values: int | None = None) -> JsonValue:
     """Return a document's value, its numbers as int or Decimal.
 
+    Args:
+        document: Its bytes.
+        most_values: How many values it may hold, commas in texts counted too. Parsing takes memory and time
+            by the values, a hundred times what their bytes take, so they are counted before.
+
     Raises:
-        InvalidJsonError: It is not UTF-8 or not JSON, names a member twice, nests too deep, or holds NaN, an
-            infinity or a number beyond 1e-324 to 9.99e308.
+        InvalidJsonError: It is not UTF-8 or not JSON, names a member twice, nests too deep, has too many
+            values, or holds NaN, an infinity or a number beyond 1e-324 to 9.99e308.
     """
+    if most_values is not None:
+        # Each container has one value more than commas, if it is not empty.
+        values = 1 + sum(document.count(sign) for sign in (b",", b"{", b"["))
+        if values > most_values:
+            raise InvalidJsonError(
+                "too_many_values", f"The document has up to {values} values, and {most_values} are allowed"
+            )
     return _decode(document, _EXACT)
 
 

@@ -197,10 +197,7 @@ class PredictionSchema:
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.columns) <= MOST_COLUMNS:
-            raise SchemaError(
-                f"The schema has {len(self.columns)} columns", remedy=f"Declare 1 to {MOST_COLUMNS} columns"
-            )
+        _check_count(len(self.columns))
         seen: set[str] = set()
         for column in self.columns:
             self._check_name(column.name)
@@ -255,12 +252,19 @@ class PredictionSchema:
             SchemaError: The document is not a schema, or one that contradicts itself.
         """
         members = _members(document, path, {"key": str, "columns": list})
+        # Before a document's columns are looked at one by one: it may have any number.
+        _check_count(len(members["columns"]))
         columns = tuple(
             Column.from_document(column, f"{path}.columns[{number}]")
             for number, column in enumerate(members["columns"])
         )
         extra = {name: value for name, value in members.items() if name not in {"key", "columns"}}
         return cls(columns, members["key"], extra)
+
+
+def _check_count(columns: int) -> None:
+    if not 1 <= columns <= MOST_COLUMNS:
+        raise SchemaError(f"The schema has {columns} columns", remedy=f"Declare 1 to {MOST_COLUMNS} columns")
 
 
 def _members(document: object, path: str, required: Mapping[str, type]) -> dict[str, Any]:

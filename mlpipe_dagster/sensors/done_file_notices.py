@@ -70,6 +70,6 @@ def noticed_key(body: str, bucket: str) -> str | None:
         detail = event["detail"]
         key = detail["object"]["key"]
         is_ours = event["source"] == "aws.s3" and detail["bucket"]["name"] == bucket
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return key if is_ours and isinstance(key, str) and key.startswith("done/") else None

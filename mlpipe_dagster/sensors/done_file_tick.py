@@ -6,18 +6,27 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import dagster as dg
 
 from mlpipe_dagster.data_bucket import DataBucket, ListedObject, ObjectMissingError
-from mlpipe_dagster.noticing import Noticed, read_done_file, record_done_file
+from mlpipe_dagster.noticing import (
+    Noticed,
+    done_file_content,
+    judge_done_file,
+    record_done_file,
+    unread_done_file,
+)
 from mlpipe_dagster.sensors.done_file_cursor import AskedRun, Cursor
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing, model_of
 from mlpipe_dagster.sensors.done_file_notices import DoneFileNotices, Notice
+from mlpipe_dagster.sensors.done_file_suspects import Suspects
 from mlpipe_dagster.sensors.done_file_sweep import SWEEP_EVERY, Sweep
 from mlpipe_dagster.sensors.load_requests import Partitions, judged, refusal_event, requested_run
 from prediction_contract.errors import ContractError
+from prediction_contract.manifest import MANIFEST_BYTES
 from prediction_contract.registry.table import RegistryTable
 
 MOST_RUNS = 25
@@ -27,6 +36,8 @@ MOST_WAITING = 200
 _MOST_REFUSALS = 100
 # S3 and the registry answer side by side, and then a tick takes no longer than its slowest few answers.
 AT_ONCE = 8
+# How often a tick may die of a file before the file is set aside. Any other cause may have ended one as well.
+MOST_DEATHS = 3
 _MOST_RECEIVES = 5
 # Dagster gives a tick 60 seconds, and forgets all of one that takes longer.
 _MOST_SECONDS = 30
@@ -71,11 +82,13 @@ class DoneFileTick:
         self._began = self.clock()
         self._cursor = Cursor.parse(self.context.cursor)
         self._candidates: dict[str, ListedObject] = {}
+        self._suspects = Suspects(self.context.instance, self.bucket.name)
 
     def result(self) -> dg.SensorResult:
         """Look, deal with what is new, and return what Dagster is to do and to keep."""
         cursor = self._cursor
         cursor.marks.forget_before(self.now.date() - timedelta(days=WINDOW_DAYS))
+        self._look_at_suspects()
         self._look(self._confirm_asked())
         self._look_at_waiting()
         self._take_notices()
@@ -98,6 +111,11 @@ class DoneFileTick:
             cursor=text,
             asset_events=self._events,
         )
+
+    def _look_at_suspects(self) -> None:
+        """Look again at the files that ticks before this one may have died of."""
+        for key in self._look(list(self._suspects)):
+            self._suspects.acquit(key)
 
     def _confirm_asked(self) -> list[str]:
         """Mark the files whose runs Dagster has made, and return those that it has lost."""
@@ -182,25 +200,60 @@ class DoneFileTick:
 
     def _deal(self) -> bool:
         """Deal with the oldest batches' files first, and return whether some were left for the next tick."""
-        left = sorted(self._candidates, key=lambda key: key.rpartition("/")[2])
+        deaths = self._suspects.deaths
+        left = sorted(self._candidates, key=lambda key: (deaths(key), key.rpartition("/")[2]))
+        has_dealt = False
         while left:
             room = min(MOST_RUNS - len(self._requests), _MOST_REFUSALS - len(self._refusals))
-            if room <= 0 or self._is_late():
+            # Nothing else is lost with a tick that a suspect ends.
+            if room <= 0 or self._is_late() or (has_dealt and deaths(left[0])):
                 return True
-            together, left = left[: min(room, AT_ONCE)], left[min(room, AT_ONCE) :]
-            for key, outcome in zip(together, at_once(self._noticed, together), strict=True):
-                if isinstance(outcome, ObjectMissingError):
+            together = self._together(left[:room])
+            left = left[len(together) :]
+            for key, found in zip(together, self._noticed(together), strict=True):
+                if isinstance(found, ObjectMissingError):
                     # Deleted since it was listed: there is nothing left to load.
                     continue
-                if isinstance(outcome, Exception):
-                    self._note_trouble(key, outcome)
+                if isinstance(found, Exception):
+                    self._note_trouble(key, found)
                 else:
-                    self._deal_with(key, *outcome)
+                    self._deal_with(key, *found)
+            has_dealt = True
         return False
 
-    def _noticed(self, key: str) -> tuple[Mark, Standing, Noticed]:
-        """Read a file, tell by its bytes whether it is new, and record it in the registry."""
-        read = read_done_file(self.bucket, key)
+    def _together(self, left: Sequence[str]) -> Sequence[str]:
+        """Return the files to deal with next: a suspect alone, and else as many as one large one's bytes."""
+        count, size = 1, self._candidates[left[0]].size
+        for key in left[1:AT_ONCE]:
+            size += self._candidates[key].size
+            # Those without deaths come first.
+            if self._suspects.deaths(key) or size > MANIFEST_BYTES:
+                break
+            count += 1
+        return left[:count]
+
+    def _noticed(self, keys: Sequence[str]) -> list[tuple[Mark, Standing, Noticed] | Exception]:
+        """Read files, tell by their bytes whether they are new, and record them in the registry.
+
+        S3 and the registry are asked side by side. Parsing takes the processor, and so goes one by one.
+        """
+        if self._suspects.deaths(keys[0]) >= MOST_DEATHS:
+            read: dict[str, Noticed | Exception] = {key: _set_aside(key) for key in keys}
+        else:
+            found = at_once(partial(done_file_content, self.bucket), keys)
+            contents = dict(zip(keys, found, strict=True))
+            with self._suspects.parsing(keys):
+                read = {key: outcome(lambda key: self._parsed(key, contents[key]), key) for key in keys}
+        return at_once(lambda key: self._recorded(key, read[key]), keys)
+
+    def _parsed(self, key: str, content: bytes | Exception) -> Noticed:
+        if isinstance(content, Exception):
+            raise content
+        return judge_done_file(self.bucket, key, content)
+
+    def _recorded(self, key: str, read: Noticed | Exception) -> tuple[Mark, Standing, Noticed]:
+        if isinstance(read, Exception):
+            raise read
         mark = Mark.of(self._candidates[key], self.partitions, read.digest)
         standing = self._cursor.marks.standing(mark)
         noticed = record_done_file(self.registry, read, redelivered=standing is Standing.REDELIVERED)
@@ -209,6 +262,7 @@ class DoneFileTick:
     def _deal_with(self, key: str, mark: Mark, standing: Standing, noticed: Noticed) -> None:
         """Request the run of a file, or show its refusal."""
         cursor = self._cursor
+        self._suspects.acquit(key)
         if not noticed.awaits_model:
             cursor.waiting.pop(key, None)
         elif len(cursor.waiting) < MOST_WAITING:
@@ -242,14 +296,24 @@ class DoneFileTick:
         return "; ".join(told)[:_LONGEST_REASON] or "No new done files"
 
 
+def _set_aside(key: str) -> Noticed:
+    return unread_done_file(
+        key,
+        f"{MOST_DEATHS} ticks of the sensor ended while they parsed this file, so it is set aside unread. "
+        "Look at its size and content, and deliver a manifest that build_manifest has written; if something "
+        f"else ended the ticks, run `mlpipe load {key}`",
+    )
+
+
 def at_once(function: Callable[[str], _Found], keys: Sequence[str]) -> list[_Found | Exception]:
-    """Return what a function returns or raises for each key: whatever ails one file, the others go on."""
-
-    def outcome(key: str) -> _Found | Exception:
-        try:
-            return function(key)
-        except Exception as error:  # noqa: BLE001  # the caller tells which error is whose
-            return error
-
+    """Return the outcome of a function for each key, asked side by side."""
     with ThreadPoolExecutor(AT_ONCE) as workers:
-        return list(workers.map(outcome, keys))
+        return list(workers.map(partial(outcome, function), keys))
+
+
+def outcome(function: Callable[[str], _Found], key: str) -> _Found | Exception:
+    """Return what a function returns or raises for a key: whatever ails one file, the others go on."""
+    try:
+        return function(key)
+    except Exception as error:  # noqa: BLE001  # the caller tells which error is whose
+        return error

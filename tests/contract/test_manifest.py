@@ -18,6 +18,7 @@ from prediction_contract.canonical_json import canonical_json
 from prediction_contract.errors import InvalidManifestError, UnsupportedManifestVersionError
 from prediction_contract.manifest import (
     MANIFEST_BYTES,
+    MANIFEST_VALUES,
     InputObject,
     Inputs,
     JsonPart,
@@ -250,6 +251,28 @@ def test_documents_that_are_no_manifest_are_refused(content: bytes) -> None:
     """Whatever the bytes are, they are parsed or refused as an invalid manifest."""
     with pytest.raises(InvalidManifestError):
         parse_manifest(content)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [b'{"":{}}', b"1", b'""', b"1e9"],
+    ids=["objects", "numbers", "texts", "exponents"],
+)
+def test_no_manifest_costs_more_to_parse_than_the_largest_real_one(member: bytes) -> None:
+    """Small values in an unknown member would take a hundred times their bytes; they are counted before."""
+    count = MANIFEST_VALUES
+    content = manifest().to_bytes()[:-1] + b',"x":[' + b",".join([member] * count) + b"]}"
+    assert len(content) < MANIFEST_BYTES
+    with pytest.raises(InvalidManifestError, match=f"values, and {MANIFEST_VALUES} are allowed"):
+        parse_manifest(content)
+
+
+def test_an_integer_beyond_a_double_is_refused() -> None:
+    """Converting one takes the square of its digits, and a manifest has room for thousands of long ones."""
+    start = manifest().to_bytes()[:-1]
+    assert parse_manifest(start + b',"x":-' + b"9" * 309 + b"}").extra == {"x": 1 - 10**309}
+    with pytest.raises(InvalidManifestError, match="more than 309 digits"):
+        parse_manifest(start + b',"x":' + b"9" * 310 + b"}")
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(

@@ -10,10 +10,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.noticing import notice
+from mlpipe_dagster.data_bucket import DataBucket
+from mlpipe_dagster.noticing import Noticed, judge_done_file, notice
 from mlpipe_dagster.sensors import done_file_tick
 from mlpipe_dagster.sensors.done_file_cursor import Cursor
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS
+from mlpipe_dagster.sensors.done_file_tick import MOST_DEATHS
 from prediction_contract.registry.records import LoadState
 from tests.pipeline.sensor_daemon import SensorDaemon, batches, refusals, skipped_because
 from tests.pipeline.small_model import SmallModel
@@ -101,6 +103,70 @@ def test_a_key_that_is_no_done_files_is_refused_by_name(
     assert event.asset_key == dg.AssetKey("refused_done_files")
     again = daemon.tick()
     assert (skipped_because(again), again.asset_events) == ("No new done files", [])
+
+
+@pytest.fixture
+def killer(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the keys whose parsing ends the tick, as too little memory or Dagster's patience would."""
+    keys: set[str] = set()
+
+    def judge(bucket: DataBucket, key: str, content: bytes) -> Noticed:
+        if key in keys:
+            raise SystemExit(key)
+        return judge_done_file(bucket, key, content)
+
+    monkeypatch.setattr(done_file_tick, "judge_done_file", judge)
+    return keys
+
+
+def ticks_until_quiet(daemon: SensorDaemon) -> tuple[list[str], list[str], int]:
+    """Return the batches of the requested runs, the refusals, and how many ticks died."""
+    runs, told, died = [], [], 0
+    for _ in range(30):
+        try:
+            result = daemon.tick(lists=False)
+        except SystemExit:
+            died += 1
+            continue
+        if not result.run_requests and not result.asset_events:
+            return runs, told, died
+        runs += batches(result)
+        told += refusals(result)
+    raise AssertionError("The sensor does not come to rest")
+
+
+def test_files_that_end_their_ticks_are_set_aside(
+    small_model: SmallModel, daemon: SensorDaemon, killer: set[str]
+) -> None:
+    """The batches beside them load; each is told once, and loads when it is delivered anew."""
+    manifests = [small_model.deliver(small_model.manifest()) for _ in range(6)]
+    bad = manifests[1:6:3]
+    killer |= {manifest.key for manifest in bad}
+    with pytest.raises(SystemExit):
+        daemon.tick()
+    runs, told, died = ticks_until_quiet(daemon)
+    assert runs == [manifest.batch_id for manifest in manifests if manifest not in bad]
+    assert died + 1 <= 2 * MOST_DEATHS
+    assert len(told) == len(bad)
+    for manifest, reason in zip(bad, sorted(told), strict=True):
+        assert "set aside" in reason
+        assert f"mlpipe load {manifest.key}" in reason
+        assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
+        killer.clear()
+        small_model.deliver(manifest)
+    assert batches(daemon.tick()) == [manifest.batch_id for manifest in bad]
+
+
+def test_a_file_whose_tick_ended_for_another_reason_loads(
+    small_model: SmallModel, daemon: SensorDaemon, killer: set[str]
+) -> None:
+    """A code server that is replaced in the middle of a tick accuses nobody for long."""
+    manifests = [small_model.deliver(small_model.manifest()) for _ in range(3)]
+    killer.add(manifests[1].key)
+    with pytest.raises(SystemExit):
+        daemon.tick()
+    killer.clear()
+    assert ticks_until_quiet(daemon) == ([manifest.batch_id for manifest in manifests], [], 0)
 
 
 def test_a_partition_that_the_model_has_not_is_refused(small_model: SmallModel, daemon: SensorDaemon) -> None:

@@ -216,6 +216,7 @@ def event(bucket: str, key: str) -> dict[str, Any]:
         "",
         "null",
         '"text"',
+        "[" * 100_000,
         '{"detail": null}',
         '{"detail": {"object": {"key": 1}, "bucket": {"name": "b"}}, "source": "aws.s3"}',
         '{"Records": [{"s3": {"object": {"key": "done/2026-11-23/m/x.json"}}}]}',
