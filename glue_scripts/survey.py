@@ -29,6 +29,8 @@ _BYTES_KEPT = 64 * 1024 * 1024
 _LEAST_CONTENT = 256
 # A person who reads why a batch was refused sees so many of its refused lines, if it has them.
 _LEAST_KEPT = 20
+# So many refused lines are counted at least, also of a batch that they refuse: of most such batches all.
+_LEAST_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,13 @@ class PartTask:
         source: The part.
         lines_kept: How many refused lines to keep of it.
         bytes_kept: How many bytes of their content.
+        most_refused: With so many refused lines the batch is refused, and the survey of the part ends.
     """
 
     source: PartSource
     lines_kept: int
     bytes_kept: int = _BYTES_KEPT
+    most_refused: int = _LEAST_COUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Survey:
     """What the whole batch holds, part by part in the manifest's order.
 
     Attributes:
-        parts: By part.
+        parts: By part; of a batch with too many refused lines those that were read before that was known.
         duplicates: Digests of the keys that several rows have, at most as many as refused lines are kept; all
             their rows count as refused.
         cleaning: The rules that the rows were cleaned by.
@@ -86,6 +90,11 @@ class Survey:
     parts: list[PartSurvey]
     duplicates: frozenset[bytes]
     cleaning: Cleaning = NO_CLEANING
+
+    @property
+    def read(self) -> RowTally:
+        """All lines that were read."""
+        return self.accepted.plus(self.refused)
 
     @property
     def accepted(self) -> RowTally:
@@ -149,6 +158,8 @@ def survey_part(task: PartTask) -> PartSurvey:
             if len(lines) < task.lines_kept:
                 lines.append(row if len(row.content) <= room else row.cut_to(_LEAST_CONTENT))
                 room = max(room - len(lines[-1].content), 0)
+            if refused == task.most_refused:
+                break
         else:
             rows += 1
             checksum += row.checksum
@@ -184,19 +195,22 @@ def survey_batch(
     kept = max(tolerance.allowed(manifest.row_count) + 1, _LEAST_KEPT)
     with spilled_digests() as digests:
         tasks = _tasks(sources(manifest, cleaning=cleaning), kept)
-        parts = _surveyed(engine, tasks, kept, digests.add)
-        # Each has two rows at least, so with this many the batch is refused, whatever the others are.
-        doubled = digests.doubled(kept)
-    survey = Survey(parts, doubled, cleaning)
+        survey = Survey(_surveyed(engine, tasks, kept, digests.add), frozenset(), cleaning)
+        if survey.read.rows == manifest.row_count:
+            # Each has two rows at least, so with this many the batch is refused, whatever the others are.
+            survey = replace(survey, duplicates=digests.doubled(kept))
     if survey.duplicates:
         tasks = _tasks(sources(manifest, survey.duplicates, cleaning), kept)
         survey = replace(survey, parts=_surveyed(engine, tasks, kept, lambda _run: None))
-    _check_checksum(manifest, survey)
+    is_whole = survey.read.rows == manifest.row_count
+    if is_whole:
+        _check_checksum(manifest, survey)
     fault = tolerance.fault(manifest.row_count, survey.refused.rows)
     if fault is not None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in survey.reasons.items())
         # Not all doubled keys are looked for once they refuse the batch.
-        least = "at least " if len(survey.duplicates) == kept and survey.accepted.rows else ""
+        is_all = is_whole and (len(survey.duplicates) < kept or not survey.accepted.rows)
+        least = "" if is_all else "at least "
         raise TooManyRefusedError(
             f"{least}{fault}: {reasons}" if reasons else fault,
             survey=survey,
@@ -208,21 +222,29 @@ def survey_batch(
 
 def _tasks(parts: list[PartSource], lines_kept: int) -> list[PartTask]:
     bytes_kept = _BYTES_KEPT // max(len(parts), 1)
-    return [PartTask(part, lines_kept, bytes_kept) for part in parts]
+    most_refused = max(lines_kept, _LEAST_COUNTED)
+    return [PartTask(part, lines_kept, bytes_kept, most_refused) for part in parts]
 
 
 def _surveyed(
     engine: Engine, tasks: list[PartTask], lines_kept: int, take: Callable[[bytes], None]
 ) -> list[PartSurvey]:
-    """Return what each part holds, with the refused lines that are kept of the batch; pass the digests on."""
+    """Return what each part holds, with the refused lines that are kept of the batch; pass the digests on.
+
+    It ends with the part whose refused lines are too many.
+    """
     parts: list[PartSurvey] = []
     room = lines_kept
+    refused = 0
     for part in engine.run(survey_part, tasks):
         for run in part.key_digests:
             take(run)
         lines = part.lines[:room]
         room -= len(lines)
         parts.append(replace(part, lines=lines, key_digests=[]))
+        refused += part.refused.rows
+        if refused >= tasks[0].most_refused:
+            break
     return parts
 
 

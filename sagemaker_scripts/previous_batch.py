@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,7 +18,7 @@ from prediction_contract.batch import BatchId, Partition
 from prediction_contract.errors import ContractError, InvalidManifestError, InvalidNameError, InvalidRowError
 from prediction_contract.manifest import InputObject, Manifest, parse_manifest, validate
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
-from prediction_contract.row import row_contract
+from prediction_contract.row import LINE_BYTES, row_contract
 from prediction_contract.s3_layout import done_key, json_partition_prefix
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.schema_frame import entity_frame
@@ -132,15 +134,28 @@ def _predictions(store: ObjectStore, manifest: Manifest) -> pd.DataFrame:
     """
     contract = row_contract(manifest.schema)
     rows = []
+    refused: Counter[str] = Counter()
     for part in manifest.json_parts:
         content = store.get_verified(InputObject(part.key, part.sha256))
-        for line in gzip.decompress(content).splitlines():
+        for line in _lines(content, part.rows):
             try:
                 rows.append(contract.accept(line))
             except InvalidRowError as error:
-                _LOG.warning("a row of batch %s is left out: %s", manifest.batch_id, error.reason)
+                refused[error.reason] += 1
+    for reason, count in sorted(refused.items()):
+        _LOG.warning("%d rows of batch %s are left out: %s", count, manifest.batch_id, reason)
     frame = entity_frame(manifest.schema, rows)
     duplicates = len(rows) - len(frame)
     if duplicates:
         _LOG.warning("%d rows of batch %s share their key and are left out", duplicates, manifest.batch_id)
     return frame
+
+
+def _lines(content: bytes, most: int) -> Iterator[bytes]:
+    """Yield a part's lines, no more than its manifest promises: few bytes may unpack to any number."""
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        for _ in range(most):
+            line = file.readline(LINE_BYTES + 1)
+            if not line:
+                return
+            yield line.rstrip(b"\n")

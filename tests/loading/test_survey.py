@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from glue_scripts import survey
+from glue_scripts import part_lines, survey
 from glue_scripts.engine import SequentialEngine
 from glue_scripts.survey import TooManyRefusedError, survey_batch
 from prediction_contract.canonical_json import batch_checksum
@@ -21,7 +22,7 @@ from prediction_contract.s3_layout import json_part_key
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MODEL, BATCH, PARTITION = "flight_delay", "20130201T060000Z-0123abcd", "2013-02-01"
 
@@ -91,6 +92,42 @@ def test_no_more_lines_are_kept_than_refuse_the_batch(bucket: Bucket) -> None:
         survey_batch(manifest, SequentialEngine(), QuarantineTolerance(rows=60))
     assert [len(part.lines) for part in caught.value.survey.parts] == [50, 11, 0, 0]
     assert caught.value.survey.reasons == {"unparsable": 200}
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_batch_of_empty_lines_is_read_until_it_is_refused(
+    bucket: Bucket, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four million of them take four kilobytes, and each costs as much as a row."""
+    judged = count_judged(monkeypatch)
+    manifest = write(bucket, *([b""] * (400_000 // parts) for _ in range(parts)))
+    reason = "at least 10000 of 400000 rows were refused, and 400 may be: 10000 unparsable"
+    with pytest.raises(TooManyRefusedError, match=reason) as caught:
+        survey_batch(manifest, SequentialEngine(), QuarantineTolerance())
+    assert judged() == 10_000
+    assert [len(part.lines) for part in caught.value.survey.parts] == [401]
+
+
+def test_more_refused_lines_are_read_where_more_may_be(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch is judged by all parts together, and up to the line that refuses it."""
+    judged = count_judged(monkeypatch)
+    manifest = write(bucket, *([b"no JSON"] * 12_000 for _ in range(4)))
+    with pytest.raises(
+        TooManyRefusedError, match="at least 24000 of 48000 rows were refused, and 20000 may be"
+    ):
+        survey_batch(manifest, SequentialEngine(), QuarantineTolerance(rows=20_000))
+    assert judged() == 24_000
+
+
+def count_judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Return what counts the refused lines of now on."""
+    counted = itertools.count()
+    monkeypatch.setattr(
+        part_lines, "refused_checksum", lambda line: next(counted) * 0 + refused_checksum(line)
+    )
+    return lambda: next(counted)
 
 
 def test_a_small_batch_that_is_refused_keeps_lines_to_read(bucket: Bucket) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -164,6 +167,26 @@ def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore) ->
     )
     assert found is not None
     assert found.predictions.to_dict("records") == [{"entity_id": "AA-1", "minutes": Decimal("7.25")}]
+
+
+def test_no_more_lines_are_read_than_the_manifest_promises(
+    store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A few bytes unpack to any number of lines, and no load has looked at them yet."""
+    manifest = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
+    (part,) = manifest.json_parts
+    content = gzip.compress(b"\n" * 100_000)
+    store.put(part.key, content)
+    altered = replace(part, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    store.put(manifest.key, replace(manifest, json_parts=(altered,)).to_bytes())
+    found = find_previous(
+        store, lambda _model, _batch: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
+    )
+    assert found is not None
+    assert found.predictions.empty
+    assert [record.getMessage() for record in caplog.records] == [
+        f"4 rows of batch {manifest.batch_id} are left out: unparsable"
+    ]
 
 
 def test_an_altered_part_is_an_error(store: ObjectStore) -> None:
