@@ -91,12 +91,13 @@ class Call:
         return live
 
     def entity_id(self) -> str:
-        """Return the entity that the path names.
+        """Return the entity that the path names, or the query where the path has no place for it.
 
         Raises:
-            ProblemError: It is no entity id.
+            ProblemError: It is no entity id, or the query names several.
         """
-        decoded = decode_part(self.parts["entity_id"])
+        named = self.parts.get("entity_id")
+        decoded = self.text("entity_id") if named is None else decode_part(named)
         if not decoded or len(decoded.encode()) > MOST_PARTITION_KEY_BYTES:
             raise problems.ProblemError(problems.INVALID_ENTITY)
         return decoded
@@ -104,13 +105,15 @@ class Call:
     def names(self, parameter: str) -> tuple[str, ...] | None:
         """Return the names that a query parameter lists, each once; None without the parameter.
 
+        They are separated by commas, or the parameter is repeated, as generated clients do.
+
         Raises:
-            ProblemError: It is there twice, empty, or lists too many.
+            ProblemError: It is empty, no UTF-8, or lists too many.
         """
-        text = self.text(parameter)
-        if text is None:
+        values = self._values(parameter)
+        if not values:
             return None
-        names = tuple(dict.fromkeys(text.split(",")))
+        names = tuple(dict.fromkeys(name for value in values for name in value.split(",")))
         if not all(names) or len(names) > _MOST_NAMES:
             raise problems.ProblemError(problems.INVALID_QUERY)
         return names
@@ -134,13 +137,18 @@ class Call:
         Raises:
             ProblemError: It is there twice, or no UTF-8.
         """
-        values = self.request.query.get(parameter)
-        if not values:
-            return None
-        text = decode_part(values[0])
-        if len(values) > 1 or text is None:
+        values = self._values(parameter)
+        if len(values) > 1:
             raise problems.ProblemError(problems.INVALID_QUERY)
-        return text
+        return values[0] if values else None
+
+    def _values(self, parameter: str) -> list[str]:
+        # In a query, unlike in a path, a plus sign stands for a space.
+        values = self.request.query.get(parameter, ())
+        decoded = [text for value in values if (text := decode_part(value.replace("+", " "))) is not None]
+        if len(decoded) < len(values):
+            raise problems.ProblemError(problems.INVALID_QUERY)
+        return decoded
 
 
 def require_columns(schema: PredictionSchema, names: tuple[str, ...] | None) -> tuple[str, ...] | None:

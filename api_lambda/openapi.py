@@ -107,6 +107,10 @@ def _model_paths() -> dict[str, Any]:
 
 def _prediction_paths() -> dict[str, Any]:
     model, entity = _path("model", MODEL_NAME), _path("entity_id", ENTITY_ID)
+    by_query = {
+        **_query("entity_id", "The entity, whatever its id: . and .. cannot stand in a path", ENTITY_ID),
+        "required": True,
+    }
     fields = _query(
         "fields",
         "Columns to show, all without it",
@@ -115,23 +119,24 @@ def _prediction_paths() -> dict[str, Any]:
     point = "/v1/models/{model}/predictions/{entity_id}"
     bad_query = _refusals(problems.INVALID_QUERY)
     unknown = _refusals(problems.UNKNOWN_ENTITY)
-    return {
-        point: {
-            "parameters": [model, entity],
+
+    def prediction(name: str, *own: dict[str, Any]) -> dict[str, Any]:
+        return {
             "get": _operation(
-                "getPrediction",
+                name,
                 "An entity's live prediction",
                 {
                     "200": {
                         **_ok("Prediction"),
                         "headers": {"ETag": {"schema": TEXT, "description": "Without enrichment only"}},
                     },
-                    "304": {"description": "What If-None-Match names is still the answer"},
+                    "304": {"description": "If-None-Match names the answer, or is * and there is one"},
                     **_STORE,
                     **bad_query,
                     **unknown,
                 },
                 parameters=[
+                    *own,
                     _query(
                         "enrich",
                         "Enrichments to ask for: none, all (so without it), or some by name",
@@ -141,6 +146,37 @@ def _prediction_paths() -> dict[str, Any]:
                     {"name": "If-None-Match", "in": "header", "schema": TEXT},
                 ],
             ),
+        }
+
+    def history(name: str, *own: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "get": _operation(
+                name,
+                "What each publication said of an entity, the newest first",
+                {
+                    "200": _ok("History"),
+                    **_STORE,
+                    **bad_query,
+                    **_refusals(problems.UNKNOWN_MODEL),
+                },
+                parameters=[
+                    *own,
+                    _limit("How many publications to look at", LONGEST_PAGE, DEFAULT_PAGE),
+                    _query(
+                        "before",
+                        "The next_before of the page before",
+                        {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
+                    ),
+                    fields,
+                ],
+            ),
+        }
+
+    return {
+        point: {"parameters": [model, entity], **prediction("getPrediction")},
+        "/v1/models/{model}/predictions": {
+            "parameters": [model],
+            **prediction("getPredictionByQuery", by_query),
         },
         "/v1/models/{model}/predictions:batchGet": {
             "parameters": [model],
@@ -161,28 +197,8 @@ def _prediction_paths() -> dict[str, Any]:
                 },
             },
         },
-        f"{point}/history": {
-            "parameters": [model, entity],
-            "get": _operation(
-                "getHistory",
-                "What each publication said of an entity, the newest first",
-                {
-                    "200": _ok("History"),
-                    **_STORE,
-                    **bad_query,
-                    **_refusals(problems.UNKNOWN_MODEL),
-                },
-                parameters=[
-                    _limit("How many publications to look at", LONGEST_PAGE, DEFAULT_PAGE),
-                    _query(
-                        "before",
-                        "The next_before of the page before",
-                        {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
-                    ),
-                    fields,
-                ],
-            ),
-        },
+        f"{point}/history": {"parameters": [model, entity], **history("getHistory")},
+        "/v1/models/{model}/history": {"parameters": [model], **history("getHistoryByQuery", by_query)},
     }
 
 
@@ -191,7 +207,7 @@ def _path(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    # Lists are separated by commas.
+    # Lists are separated by commas; a parameter that is repeated is understood as well.
     lists = {"style": "form", "explode": False} if schema.get("type") == "array" else {}
     return {"name": name, "in": "query", "description": description, "schema": schema, **lists}
 

@@ -37,16 +37,18 @@ def get_prediction(call: Call) -> Response:
     live = call.live(model)
     names = require_columns(live.serving.schema, call.names("fields"))
     chosen = _chosen(live.serving.enrichments, call.names("enrich"))
-    headers = {}
-    if not chosen:
-        # Third parties may say something else tomorrow; without them the publication says it all.
-        headers = {"ETag": _etag(call, live), **_REVALIDATE}
-        if headers["ETag"] in _known(call):
-            return Response(304, "", headers=headers)
+    # Third parties may say something else tomorrow; without them the publication says it all.
+    headers = {} if chosen else {"ETag": _etag(call, live), **_REVALIDATE}
+    known = _known(call)
+    if headers.get("ETag") in known:
+        return Response(304, "", headers=headers)
     call.log.found(1, not_found=1)
     with call.log.stage("items"):
         stored = call.services.store.prediction(live, entity_id, call.until)
     call.log.found(1, not_found=0)
+    if known == {"*"}:
+        # The client has some answer, no matter which; RFC 9110 asks only that there is one now.
+        return Response(304, "", headers=headers)
     _note_expiry(call, [stored])
     outcomes: Mapping[str, Outcome] = {}
     if chosen:

@@ -95,6 +95,8 @@ def _post(name: str, answer: Callable[[Call], Response]) -> Route:
     return Route(name, _pattern(name), {"POST": answer})
 
 
+# The entity ids `.` and `..` cannot stand in a path, because clients and proxies resolve them.
+_BY_QUERY = "entity_id"
 _PREDICTION = ("enrich", "fields")
 _HISTORY = ("limit", "before", "fields")
 # The first that fits counts.
@@ -106,6 +108,8 @@ ROUTES = (
     _get("/v1/models", models.list_models, "limit", "after"),
     _get("/v1/models/{model}", models.get_model),
     _post("/v1/models/{model}/predictions:batchGet", predictions.batch_get),
+    _get("/v1/models/{model}/predictions", predictions.get_prediction, _BY_QUERY, *_PREDICTION),
+    _get("/v1/models/{model}/history", history.get_history, _BY_QUERY, *_HISTORY),
     _get("/v1/models/{model}/predictions/{entity_id}/history", history.get_history, *_HISTORY),
     _get("/v1/models/{model}/predictions/{entity_id}", predictions.get_prediction, *_PREDICTION),
 )

@@ -68,6 +68,7 @@ class Home:
         registry: At home.
         replica: In the serving region.
         batches: Every batch, in the order of their publication.
+        entities: That every batch has.
         live: The batch that was live after each act, and before the first.
         withdrawn: Every batch that was withdrawn at some time.
     """
@@ -75,6 +76,7 @@ class Home:
     registry: FakeRegistryTable = field(default_factory=FakeRegistryTable)
     replica: FakeReplica = field(default_factory=lambda: FakeReplica((REGISTRY, ONLINE)))
     batches: list[str] = field(default_factory=list)
+    entities: list[str] = field(default_factory=lambda: [*ENTITIES])
     live: list[str | None] = field(default_factory=lambda: [None])
     withdrawn: set[str] = field(default_factory=set)
     now: datetime = BEGINNING
@@ -84,7 +86,7 @@ class Home:
         number = len(self.batches) + 1
         batch_id = mint_batch_id(MODEL, PARTITION, str(number), self.now)
         self.batches.append(batch_id)
-        for entity in ENTITIES:
+        for entity in self.entities:
             row = row_contract(SCHEMA).accept(f'{{"flight":"{entity}","serial":{number}}}'.encode())
             item = OnlineItems(SCHEMA).build(row, batch_id, int((self.now + LIFE).timestamp()))
             self.replica.send((ONLINE, entity, batch_id), item)
@@ -177,9 +179,9 @@ class Home:
 
 
 @cache
-def region_settings(jwks_url: str) -> Settings:
-    """Return the settings of a function in the serving region."""
-    variables = {"AWS_REGION": REGION, "MLPIPE_HOME_REGION": HOME, "MLPIPE_JWKS_URL": jwks_url}
+def region_settings(jwks_url: str, region: str = REGION) -> Settings:
+    """Return the settings of a function in a region."""
+    variables = {"AWS_REGION": region, "MLPIPE_HOME_REGION": HOME, "MLPIPE_JWKS_URL": jwks_url}
     return Settings.from_environment(environment(**variables))
 
 
@@ -191,6 +193,7 @@ class Reader:
         home: What it reads a replica of.
         api: The application.
         token: For it.
+        region: Where it serves.
         clock: What the application takes for the time.
         seen: How many acts home had done at least when it served what was answered last; None before.
         last: The batch that was answered with last.
@@ -200,16 +203,18 @@ class Reader:
     home: Home
     api: ApiUnderTest
     token: str
+    region: str = REGION
     clock: list[float] = field(default_factory=lambda: [0.0])
     seen: int | None = None
     last: str | None = None
     bodies: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        replica, services = self.home.replica, services_of(region_settings(self.api.issuer.url))
-        here = Publications(replica, DEPLOYMENT, pointer_seconds=0, clock=lambda: self.clock[0])
+        replica, deployment = self.home.replica, DEPLOYMENT.in_region(self.region)
+        services = services_of(region_settings(self.api.issuer.url, self.region))
+        here = Publications(replica, deployment, pointer_seconds=0, clock=lambda: self.clock[0])
         verifier = self.api.application._services.verifier
-        store = OnlineStore(replica, DEPLOYMENT)
+        store = OnlineStore(replica, deployment)
         services = replace(services, verifier=verifier, publications=here, store=store)
         self.application = Application(services, "local", self.api.lines.append)
 
@@ -337,6 +342,17 @@ def test_what_was_served_goes_on_until_the_publication_arrives(
     arrive(home, publication(2))
     assert served(reader) == (2, 2)
     assert "fault" not in api.last_line
+
+
+def test_answers_of_two_regions_that_differ_have_two_etags(home: Home, api: ApiUnderTest, token: str) -> None:
+    """A region tells when a batch became live there: its body is another."""
+    there = in_step(home, api, token)
+    here = Reader(home, api, token, HOME)
+    answers = [reader.get(f"/{MODEL}/predictions/a") for reader in (here, there)]
+    assert answers[0].event["body"] != answers[1].event["body"]
+    assert answers[0].headers["ETag"] != answers[1].headers["ETag"]
+    known = {"if-none-match": answers[0].headers["ETag"]}
+    assert there.get(f"/{MODEL}/predictions/a", headers=known).status == 200
 
 
 def test_a_new_process_answers_from_the_publication_before(home: Home, api: ApiUnderTest, token: str) -> None:

@@ -40,8 +40,8 @@ def test_the_health_check_is_answered_without_a_store(alone: ApiUnderTest) -> No
         "/healthz/",
         "//healthz",
         "/%68ealthz",
-        "/v1/models/m/predictions",
         "/v1/models/m/predictions/",
+        "/v1/models/m/",
         "/v1/models//predictions/a",
         "/v1/models/m/n/predictions/a",
         "/v2/models/m/predictions/a",
@@ -112,6 +112,30 @@ def test_other_methods_are_405_with_allow(alone: ApiUnderTest, method: str, path
     answer = alone.get(path, method=method, token="")
     assert (answer.status, answer.problem) == (405, "method-not-allowed")
     assert answer.headers["Allow"] == "GET, HEAD"
+
+
+def test_pages_of_other_origins_get_no_leave_to_read(alone: ApiUnderTest) -> None:
+    """A browser's preflight is refused and no answer has a CORS header: a page holds no client secret."""
+    asked = {"origin": "https://page.example", "access-control-request-method": "GET"}
+    preflight = alone.get("/v1/models/m/predictions/a", method="OPTIONS", token="", headers=asked)
+    assert preflight.status == 405
+    for answer in (preflight, alone.get("/healthz", headers=asked), alone.prediction("m")):
+        assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+
+
+def test_an_entity_that_the_query_does_not_name_is_refused(alone: ApiUnderTest) -> None:
+    """Without a name, with an empty one, with one that is no UTF-8, and with two."""
+    for path in ("/v1/models/m/predictions", "/v1/models/m/history"):
+        assert alone.get(path).problem == "invalid-entity-id"
+        assert alone.get(path, query={"entity_id": ""}).problem == "invalid-entity-id"
+        assert alone.get(path, query={"entity_id": "%FF"}).problem == "invalid-query"
+        event = {
+            "httpMethod": "GET",
+            "path": path,
+            "headers": {"authorization": f"Bearer {alone.issuer.token()}"},
+            "multiValueQueryStringParameters": {"entity_id": ["a", "b"]},
+        }
+        assert alone.send(event).problem == "invalid-query"
 
 
 def test_head_is_get_without_a_body(alone: ApiUnderTest) -> None:
