@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -99,21 +98,55 @@ def count_online(
     return OnlineCount(asked=asked, found=RowTally(rows=rows, checksum=checksum), is_whole=is_whole)
 
 
-def first_accepted_key(
-    bucket: DataBucket, manifest: Manifest, cleaning: Cleaning = NO_CLEANING
+def first_stored_key(
+    bucket: DataBucket,
+    dynamodb: Any,
+    table: str,
+    manifest: Manifest,
+    *,
+    refused_rows: int,
+    cleaning: Cleaning = NO_CLEANING,
 ) -> str | None:
-    """Return an entity that a batch's stores have, or None if all of its rows were refused.
+    """Return an entity that readers must find, or None if no row of the batch can be stored.
 
-    A key that stands in the lines read so far more than once is passed over: all its rows are in quarantine.
+    All rows of a doubled key are in quarantine, and the second may stand at the end of a billion rows. Each
+    such key takes two of the refused rows, so among half as many keys and one more there is a stored one.
+
+    Args:
+        bucket: Of the JSON parts.
+        dynamodb: A boto3 DynamoDB client.
+        table: The online table's name.
+        manifest: The batch's.
+        refused_rows: How many of its rows are in quarantine.
+        cleaning: The rules that its rows were cleaned by.
+
+    Returns:
+        The first key that the table holds. If it holds none of those, the first of all, so that whoever asks
+        readers for it is told that it is missing.
+
+    Raises:
+        ObjectMissingError: A JSON part is gone.
+        OnlineTableBusyError: DynamoDB throttled for too long.
     """
-    seen: Counter[str] = Counter()
-    rows = _rows(bucket, manifest, cleaning, None)
-    while chunk := [row.key for row in islice(rows, MOST_BATCH_READS)]:
-        seen.update(chunk)
-        once = next((key for key, times in seen.items() if times == 1), None)
-        if once is not None:
-            return once
-    return None
+    keys = islice(
+        _distinct(row.key for row in _rows(bucket, manifest, cleaning, None)), refused_rows // 2 + 1
+    )
+    first = None
+    while chunk := list(islice(keys, MOST_BATCH_READS)):
+        first = first or chunk[0]
+        found = _items(dynamodb, table, manifest.batch_id, chunk)
+        stored = {item[KEY_ATTRIBUTE]["S"] for item in found}
+        if stored:
+            return next(key for key in chunk if key in stored)
+    return first
+
+
+def _distinct(keys: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for key in keys:
+        if key not in seen:
+            seen.add(key)
+            yield key
 
 
 def _rows(

@@ -10,7 +10,7 @@ from mlpipe_dagster.api_client import ApiAnswer, PublicApi, ask_until
 from mlpipe_dagster.live_batches import Answer
 from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.noticing import registered_manifest
-from mlpipe_dagster.online_count import first_accepted_key
+from mlpipe_dagster.online_count import first_stored_key
 from mlpipe_dagster.publishing import known_batch
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.cleaning import kept_cleaning
@@ -75,7 +75,16 @@ def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECOND
         )
     record = known_batch(registry, model, batch_id)
     manifest = registered_manifest(platform.bucket, record)
-    entity_id = first_accepted_key(platform.bucket, manifest, kept_cleaning(record.cleaning))
+    refused = record.quarantined_rows
+    entity_id = first_stored_key(
+        platform.bucket,
+        platform.client("dynamodb"),
+        settings.deployment.online_table(model),
+        manifest,
+        # An earlier version did not count them.
+        refused_rows=manifest.row_count if refused is None else refused,
+        cleaning=kept_cleaning(record.cleaning),
+    )
     if entity_id is None:
         return Canary(Answer(False, f"{batch_id} is live, and none of its rows was accepted"), batch_id)
     api = PublicApi(settings.api, platform.client("secretsmanager"))

@@ -13,7 +13,8 @@ from prediction_contract.warehouse_table import WarehouseTable, quoted
 # So many columns go into one statement; each takes up to seven aggregates.
 COLUMNS_PER_QUERY = 100
 _NUMBERS = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE, Kind.BOOLEAN})
-_BOTH = "A.K = B.K"
+# The key's alias: no column's name begins with an underscore.
+_BOTH = "A._K = B._K"
 
 
 def schema_difference(before: PredictionSchema, after: PredictionSchema) -> dict[str, list[dict[str, Any]]]:
@@ -59,7 +60,7 @@ class BatchComparison:
 
     def entities(self) -> str:
         """Return the query of how many entities each batch has, and how many both have."""
-        return f"SELECT COUNT(A.K), COUNT(B.K), COUNT(CASE WHEN {_BOTH} THEN 1 END) FROM {self._joined(())}"
+        return f"SELECT COUNT(A._K), COUNT(B._K), COUNT(CASE WHEN {_BOTH} THEN 1 END) FROM {self._joined(())}"
 
     def sample(self, *, added: bool, most: int) -> str:
         """Return the query of the first keys that only the later batch has, or only the earlier one."""
@@ -77,7 +78,7 @@ class BatchComparison:
         return f"SELECT {selected} FROM {self._joined([quoted(column.name) for column in columns])}"
 
     def _joined(self, columns: Iterable[str]) -> str:
-        inner = ", ".join((f"{self.table.key} AS K", *columns))
+        inner = ", ".join((f"{self.table.key} AS _K", *columns))
         sides = (
             f"(SELECT {inner} FROM {self.table.name} WHERE {self.table.is_of_batch(batch)}) {alias}"
             for alias, batch in (("A", self.before), ("B", self.after))
@@ -89,8 +90,8 @@ def _aggregates(column: Column) -> list[str]:
     before, after = f"A.{quoted(column.name)}", f"B.{quoted(column.name)}"
     found = [
         f"COUNT(CASE WHEN {_BOTH} AND {before} IS DISTINCT FROM {after} THEN 1 END)",
-        f"COUNT(CASE WHEN A.K IS NOT NULL AND {before} IS NULL THEN 1 END)",
-        f"COUNT(CASE WHEN B.K IS NOT NULL AND {after} IS NULL THEN 1 END)",
+        f"COUNT(CASE WHEN A._K IS NOT NULL AND {before} IS NULL THEN 1 END)",
+        f"COUNT(CASE WHEN B._K IS NOT NULL AND {after} IS NULL THEN 1 END)",
     ]
     if column.type.kind in _NUMBERS:
         old, new = (_number(column, value) for value in (before, after))

@@ -22,7 +22,7 @@ from mlpipe_dagster.batch_loading import BatchLoad
 from mlpipe_dagster.checks.adds_up import adds_up_check
 from mlpipe_dagster.checks.quality import quality_checks
 from mlpipe_dagster.noticing import notice
-from mlpipe_dagster.online_count import count_online, first_accepted_key
+from mlpipe_dagster.online_count import count_online, first_stored_key
 from mlpipe_dagster.resources.job_runs import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -176,7 +176,8 @@ def test_whoever_counts_items_cleans_as_the_load_does(cleaned_model: SmallModel)
     count = count_online(platform.bucket, dynamodb, table, manifest, cleaning=cleaning)
     lines = [line for line in platform.bucket.lines(manifest.json_parts[0].key) if b"A-" in line]
     assert (count.asked, count.found.rows, len(lines)) == (2, 2, 2)
-    assert first_accepted_key(platform.bucket, manifest, cleaning) == "A-1"
+    key = first_stored_key(platform.bucket, dynamodb, table, manifest, refused_rows=1, cleaning=cleaning)
+    assert key == "A-1"
     dynamodb.update_item(
         TableName=table,
         Key={"entity_id": {"S": "A-1"}, "batch_id": {"S": BATCH}},
