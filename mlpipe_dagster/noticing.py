@@ -201,7 +201,7 @@ def registered_manifest(bucket: DataBucket, record: BatchRecord) -> Manifest:
 
 def _replaced(record: BatchRecord, found: str) -> ManifestReplacedError:
     return ManifestReplacedError(
-        f"{record.manifest_key} is not the done file that the batch was registered with: {found.rstrip('.')}",
+        f"{record.manifest_key} is not the done file that the batch was registered with: {found}",
         remedy="Put the registered one back, and deliver the correction as a new batch",
         model=record.model,
         batch_id=record.batch_id,

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from prediction_contract.printable_text import printable
+
 
 class ContractError(Exception):
     """Something broke the contract.
 
+    It is read in terminals and logs, so whatever it quotes is made printable. It keeps one full stop where a
+    text that it quotes ends in one.
+
     Args:
-        what: One sentence without a full stop: the fault and the offending value's name, never its secret.
-        remedy: One sentence without a full stop: what the reader can do about it.
+        what: One sentence: the fault and the offending value's name, never its secret.
+        remedy: One sentence: what the reader can do about it.
         model: The model concerned, if known.
         batch_id: The batch concerned, if known.
     """
@@ -18,12 +23,12 @@ class ContractError(Exception):
     def __init__(
         self, what: str, *, remedy: str, model: str | None = None, batch_id: str | None = None
     ) -> None:
-        self.what = what
-        self.remedy = remedy
+        self.what = printable(what).rstrip(". ")
+        self.remedy = printable(remedy).rstrip(". ")
         self.model = model
         self.batch_id = batch_id
-        concerned = "/".join(part for part in (model, batch_id) if part)
-        super().__init__(f"{f'{concerned}: ' if concerned else ''}{what}. {remedy}.")
+        concerned = printable("/".join(part for part in (model, batch_id) if part))
+        super().__init__(f"{f'{concerned}: ' if concerned else ''}{self.what}. {self.remedy}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel between the processes of a job; by default one is made again of its message alone.

@@ -14,6 +14,7 @@ from typing import Any
 
 from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
 from prediction_contract.errors import ContractError
+from prediction_contract.printable_text import printable
 
 
 class JobSetupError(ContractError):
@@ -95,6 +96,13 @@ class ProcessingJob:
         return identity
 
 
+class _PrintableLine(logging.Formatter):
+    """One line for each message, whatever it quotes; the traceback of an error has its own lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        return printable(super().formatMessage(record))
+
+
 def run_script(
     main: Callable[[Sequence[str], Container], Mapping[str, Any]], *, failure_file: str = "message"
 ) -> int:
@@ -104,7 +112,9 @@ def run_script(
     DescribeProcessingJob's ExitMessage. An error's text and notes are left in the failure file,
     and it is raised.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s: %(message)s")
+    lines = logging.StreamHandler(sys.stdout)
+    lines.setFormatter(_PrintableLine("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
     container = Container.of_process()
     try:
         result = main(sys.argv[1:], container)

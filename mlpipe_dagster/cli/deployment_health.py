@@ -25,7 +25,7 @@ def guarded(topic: str, remedy: str, look: Callable[[], Iterator[Finding]]) -> I
     try:
         yield from look()
     except (BotoCoreError, ClientError, ContractError) as error:
-        yield Finding(severity=Severity.ERROR, topic=topic, what=str(error).rstrip("."), remedy=remedy)
+        yield Finding(severity=Severity.ERROR, topic=topic, what=str(error), remedy=remedy)
 
 
 def bucket_findings(access: Access) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ class Finding:
     Attributes:
         severity: `error` if readers or loads are or will soon be affected, `warning` if somebody must look.
         topic: What was looked at, a stable word.
-        what: What is wrong, one sentence without a full stop.
+        what: What is wrong, one sentence; the full stop of a text that it quotes is left out.
         remedy: What to do about it, one sentence without a full stop.
         model: The model concerned, if it is one.
         batch_id: The batch concerned, if it is one.
@@ -41,6 +41,6 @@ class Finding:
             "topic": self.topic,
             "model": self.model,
             "batch_id": self.batch_id,
-            "what": self.what,
+            "what": self.what.rstrip("."),
             "remedy": self.remedy,
         }

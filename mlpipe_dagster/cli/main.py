@@ -7,11 +7,13 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from mlpipe_dagster.cli import batches, diff, doctor, explain, load, publications, quarantine, show
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.printed import Answer
 from prediction_contract.errors import ContractError
+from prediction_contract.printable_text import printable
 
 _TOPICS = (batches, show, diff, explain, quarantine, publications, load, doctor)
 
@@ -31,10 +33,10 @@ def main(arguments: Sequence[str] | None = None, access: Access | None = None) -
     try:
         answer: Answer = options.run(options, access or Access())
     except (ContractError, BotoCoreError, ClientError) as error:
-        sys.stderr.write(f"mlpipe {options.name}: {error}\n")
+        _remark(options.name, str(error))
         return 1
     for remark in answer.remarks:
-        sys.stderr.write(f"mlpipe {options.name}: {remark}\n")
+        _remark(options.name, remark)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     try:
         sys.stdout.write(f"{answer.to_json() if options.json else answer.to_text(width)}\n")
@@ -43,6 +45,18 @@ def main(arguments: Sequence[str] | None = None, access: Access | None = None) -
         # Who reads has read enough. Nothing may be written when the interpreter ends either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if answer.is_so else 1
+
+
+def _remark(command: str, text: str) -> None:
+    """Write one line to standard error, whatever the text quotes."""
+    sys.stderr.write(f"mlpipe {command}: {printable(text)}\n")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are printable, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def load_environment_file() -> None:
@@ -54,7 +68,7 @@ def load_environment_file() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    commanded = argparse.ArgumentParser(prog="mlpipe", description="Operate batches and their publications.")
+    commanded = _Parser(prog="mlpipe", description="Operate batches and their publications.")
     commands = commanded.add_subparsers(required=True, metavar="command", dest="name")
     for topic in _TOPICS:
         topic.add_to(commands)

@@ -168,7 +168,7 @@ def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Findi
         yield records.finding(
             Severity.WARNING,
             "blocked",
-            f"Its checks keep it from being published: {(batch.check_faults or '').rstrip('.')}",
+            f"Its checks keep it from being published: {batch.check_faults}",
             f"See `mlpipe diff` against the live batch; publish it by `mlpipe publish {records.model} "
             f"{batch.batch_id}` if it is right, or score the partition again",
             batch.batch_id,
@@ -198,7 +198,7 @@ def _refusal(records: ModelRecords, batch: BatchRecord) -> Finding:
     return records.finding(
         Severity.NOTE if is_history or is_old else Severity.WARNING,
         "refused",
-        f"It is refused: {(batch.refusal_reason or 'no reason is recorded').rstrip('.')}",
+        f"It is refused: {batch.refusal_reason or 'no reason is recorded'}",
         f"See `mlpipe quarantine {records.model} {batch.batch_id}`, correct the cause, and score a new batch",
         batch.batch_id,
     )

@@ -59,7 +59,9 @@ class Answer:
 
     def to_json(self) -> str:
         """Return the document as JSON."""
-        return json.dumps(self.document, indent=1, ensure_ascii=False)
+        text = json.dumps(self.document, indent=1, ensure_ascii=False)
+        # Line breaks within values are escaped already: what is left are the document's own.
+        return "\n".join(map(_escaped, text.split("\n")))
 
     def to_text(self, width: int | None) -> str:
         """Return the parts as text of at most so many columns; None for as wide as need be."""
@@ -68,7 +70,16 @@ class Answer:
 
 def _printed(part: Table | Facts, width: int | None) -> str:
     lines = _table(part, width) if isinstance(part, Table) else _facts(part.members, width)
-    return "\n".join([part.title, *lines] if part.title else lines)
+    return "\n".join(map(printable, [part.title, *lines] if part.title else lines))
+
+
+def _escaped(line: str) -> str:
+    """Return a line of JSON that says the same, with whatever is not printable as JSON escapes it."""
+    return line if line.isprintable() else "".join(map(_json_character, line))
+
+
+def _json_character(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def _table(table: Table, width: int | None) -> list[str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from prediction_contract.printable_text import printable
+
 TAIL_LINES = 40
 _MOST_STREAMS = 10
 
@@ -44,4 +46,6 @@ def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> li
     ]
     # Hosts and executors each have a stream; the last word of all of them is wanted.
     events.sort(key=lambda event: event["timestamp"])
-    return [event["message"].rstrip("\n") for event in events[-lines:]]
+    return [
+        printable(line) for event in events[-lines:] for line in event["message"].rstrip("\n").split("\n")
+    ]

@@ -27,6 +27,7 @@ from mlpipe_dagster.sensors.done_file_sweep import SWEEP_EVERY, Sweep
 from mlpipe_dagster.sensors.load_requests import Partitions, judged, refusal_event, requested_run
 from prediction_contract.errors import ContractError
 from prediction_contract.manifest import MANIFEST_BYTES
+from prediction_contract.printable_text import printable
 from prediction_contract.registry.table import RegistryTable
 
 MOST_RUNS = 25
@@ -154,7 +155,7 @@ class DoneFileTick:
             if isinstance(found, Exception):
                 self._note_trouble(key, found)
             elif found is None:
-                self.context.log.warning("The done file %s was deleted before it was loaded", key)
+                self.context.log.warning("The done file %s was deleted before it was loaded", printable(key))
                 settled.add(key)
             elif not self._consider(found):
                 settled.add(key)
@@ -280,13 +281,15 @@ class DoneFileTick:
 
     def _show_refusal(self, noticed: Noticed) -> None:
         word = "waiting" if noticed.awaits_model else "refused"
-        self.context.log.error("The done file %s is %s: %s", noticed.key, word, noticed.refusal)
-        self._refusals.append(f"{word.capitalize()}: {noticed.key}: {noticed.refusal}")
+        key = printable(noticed.key)
+        self.context.log.error("The done file %s is %s: %s", key, word, noticed.refusal)
+        self._refusals.append(f"{word.capitalize()}: {key}: {noticed.refusal}")
         self._events.append(refusal_event(noticed, self.partitions))
 
     def _note_trouble(self, key: str, error: Exception) -> None:
-        self.context.log.error("The done file %s cannot be dealt with yet: %s", key, error)
-        self._troubles.append(f"The done file {key} cannot be dealt with yet: {error}")
+        trouble = printable(f"The done file {key} cannot be dealt with yet: {error}")
+        self.context.log.error("%s", trouble)
+        self._troubles.append(trouble)
 
     def _is_late(self) -> bool:
         return self.clock() - self._began > _MOST_SECONDS

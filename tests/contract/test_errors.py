@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from prediction_contract.canonical_json import InvalidJsonError
 from prediction_contract.errors import (
@@ -30,3 +32,20 @@ def test_an_error_survives_pickling(error: ContractError) -> None:
     assert type(found) is type(error)
     assert str(found) == str(error)
     assert vars(found) == vars(error)
+
+
+@given(st.text(), st.text(), st.none() | st.text())
+@example("\x1b[31mred\n2026-11-29 00:00:00 INFO forged\x9b\u202e", "a", "b")
+@example("part.parquet is missing.", "Restore the file.", None)
+def test_an_error_is_one_printable_line(what: str, remedy: str, batch_id: str | None) -> None:
+    """A key or path that it quotes can forge no line of a log, nor steer a terminal."""
+    error = ContractError(what, remedy=remedy, batch_id=batch_id)
+    for text in (str(error), error.what, error.remedy):
+        assert text.isprintable()
+
+
+@pytest.mark.parametrize("what", ["It is gone", "It is gone.", "It is gone..."])
+def test_a_sentence_ends_once(what: str) -> None:
+    """The text of another error, quoted last, brings its own full stop."""
+    error = ContractError(what, remedy="Restore it.")
+    assert (error.what, str(error)) == ("It is gone", "It is gone. Restore it.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlpipe_dagster.cli.printed import Answer, Facts, Table, shown
@@ -84,12 +85,23 @@ def test_no_text_steers_the_terminal(title: str, value: str, width: int) -> None
     parts = [
         Facts(members={"name": value, "list": [value]}),
         Table(columns=("a", "b"), rows=[{"a": value, "b": title}]),
+        Table(columns=("a",), rows=[], title=title, empty=value),
     ]
-    for line in Answer(document={}, parts=parts).to_text(width).split("\n"):
-        assert line.isprintable()
+    lines = Answer(document={}, parts=parts).to_text(width).split("\n")
+    assert all(line.isprintable() for line in lines)
 
 
 def test_json_keeps_letters_of_all_languages() -> None:
     """A reason in words is read as it was written."""
     assert json.loads(Answer(document={"reason": "größe"}, parts=[]).to_json()) == {"reason": "größe"}
     assert "größe" in Answer(document={"reason": "größe"}, parts=[]).to_json()
+
+
+@given(st.dictionaries(st.text(), st.text() | st.lists(st.text())), st.text())
+@example({"\x9b": "\u202e\ud800\x7f\u2028"}, "\x1b[2J\n")
+def test_json_says_the_same_in_printable_characters(members: dict[str, Any], text: str) -> None:
+    """A program reads what was stored, and a terminal shows it without obeying it."""
+    document = {**members, "text": text, "größe": 1}
+    printed = Answer(document=document, parts=[]).to_json()
+    assert json.loads(printed) == document
+    assert all(line.isprintable() for line in printed.split("\n"))

@@ -138,6 +138,23 @@ def test_a_result_becomes_the_jobs_exit_message(root: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == RESULT
 
 
+def test_a_line_of_the_log_is_one_line(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message may quote a key or an error of others, which forges no second one."""
+    everything = logging.getLogger()
+    monkeypatch.setattr(everything, "handlers", [])
+    monkeypatch.setattr(everything, "level", everything.level)
+
+    def main(_argv: Sequence[str], container: Container) -> dict[str, Any]:
+        LOG.warning("%s is passed over", f"{container.root}/x\nINFO score_batch: all is well\x1b[2J")
+        return RESULT
+
+    assert run_script(main) == 0
+    line, _ = capsys.readouterr().out.splitlines()
+    assert line == rf"WARNING a script: {root}/x\nINFO score_batch: all is well\x1b[2J is passed over"
+
+
 @pytest.mark.parametrize("failure_file", ["message", "failure"])
 def test_an_error_is_left_for_describe_and_raised(root: Path, failure_file: str) -> None:
     """Both kinds of job have a file for it, of at most 1,024 characters."""
