@@ -6,6 +6,9 @@ from typing import Any
 
 READ_SECONDS = 60
 TRIES = 6
+# A sensor's tick has 60 seconds for all it asks: a service that hangs must not take what the others need.
+TICK_READ_SECONDS = 5
+TICK_TRIES = 2
 _CONNECT_SECONDS = 5
 
 

@@ -62,14 +62,15 @@ class BatchLoad:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def run(
-        self, context: Context, batch_id: str, *, again: bool = False
+        self, context: Context, batch_id: str, *, above_attempt: int = 0
     ) -> tuple[LoadReport, Mapping[str, Any]]:
         """Load the batch, or find it loaded; return the load's report, and what is known of its job run.
 
         Args:
             context: The step's.
             batch_id: The batch.
-            again: Load it even if a complete load is there, say to prolong its items' life.
+            above_attempt: Only a complete load of a later attempt counts, say to prolong its items' life;
+                with 0 any does. A retry passes the same number, and so takes what its predecessor loaded.
 
         Raises:
             BatchRefusedError: It is or was refused.
@@ -80,7 +81,7 @@ class BatchLoad:
         """
         intent, _ = intent_of(context.instance, context.run)
         try:
-            return self._run(context, batch_id, intent, again=again)
+            return self._run(context, batch_id, intent, above_attempt)
         except JobDeadlineError:
             self._withdraw(context, batch_id, intent)
             raise
@@ -92,14 +93,13 @@ class BatchLoad:
             raise
 
     def _run(
-        self, context: Context, batch_id: str, intent: str, *, again: bool
+        self, context: Context, batch_id: str, intent: str, above_attempt: int
     ) -> tuple[LoadReport, Mapping[str, Any]]:
         known: Mapping[str, Any] = {}
-        before = self._record(batch_id).load_attempts if again else 0
         ended: str | None = None
         for _ in self.glue.polling.pauses(f"The load of {batch_id}"):
             record = self._record(batch_id)
-            if report := self._complete(record, above=before):
+            if report := self._complete(record, above=above_attempt):
                 return report, known or self._known(report.job_run_id)
             if record.claim_token is not None and record.claim_job_run_id not in {None, ended}:
                 ended = str(record.claim_job_run_id)

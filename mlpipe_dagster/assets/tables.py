@@ -34,10 +34,12 @@ class LoadConfig(BatchConfig):
     """Names the batch to load.
 
     Attributes:
-        again: Load it even if it is loaded already, say to prolong the life of its items.
+        above_attempt: The load attempt that a new one must surpass, say to prolong the life of the batch's
+            items; 0 if any complete load will do. It is a number and not a wish, so that a retry of the
+            run does not load once more what its predecessor has loaded.
     """
 
-    again: bool = False
+    above_attempt: int = 0
 
 
 def tables_asset(
@@ -79,7 +81,7 @@ def tables_asset(
         load_job = platform.settings.deployment.load_job
         code_warning = warn_of_outdated_load(platform.client("glue"), load_job, context.log.warning)
         try:
-            report, known = loading.run(context, batch_id, again=config.again)
+            report, known = loading.run(context, batch_id, above_attempt=config.above_attempt)
         except BatchRefusedError as error:
             raise final_failure(context, str(error)) from error
         cleaning = kept_cleaning(known_batch(registry, model, batch_id).cleaning)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlpipe_dagster.asset_names import load_job_name, load_op_name
+from mlpipe_dagster.asset_names import load_job_name
 from mlpipe_dagster.noticing import Noticed, notice
 from mlpipe_dagster.publishing import PublishingError
 from mlpipe_dagster.resources.platform import Platform
-from mlpipe_dagster.sensors.load_requests import judged, load_request
+from mlpipe_dagster.sensors.load_requests import judged, load_request, load_run_config
 from prediction_contract.manifest import Manifest
 from prediction_contract.s3_layout import DoneKey, done_key
 
@@ -45,16 +45,17 @@ def run_load(
 
         definitions = defs()
     model, batch_id = named.model, named.batch_id
+    known = platform.registry.batch(model, batch_id) if again else None
+    above_attempt = known.load_attempts if known else 0
     job = definitions.resolve_job_def(load_job_name(model))
     assert job.partitions_def is not None, f"{job.name} has no partitions"  # noqa: S101  # a load is of one
     # A person asks for it: a batch that was refused is tried again, as if it were delivered once more.
     noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id), redelivered=True)
     manifest = _accepted(judged(noticed, platform.registry, {model: job.partitions_def}))
     request = load_request(manifest)
-    loading, ops = load_op_name(model), request.run_config["ops"]
     with _instance() as instance:
         result = job.execute_in_process(
-            run_config={"ops": {**ops, loading: {"config": {**ops[loading]["config"], "again": again}}}},
+            run_config=load_run_config(model, batch_id, above_attempt=above_attempt),
             partition_key=request.partition_key,
             tags=dict(request.tags),
             instance=instance,

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from mlpipe_dagster.aws_clients import READ_SECONDS, TRIES, new_client
+from mlpipe_dagster.aws_clients import READ_SECONDS, TICK_READ_SECONDS, TICK_TRIES, TRIES, new_client
 from mlpipe_dagster.data_bucket import DataBucket
 from mlpipe_dagster.settings import Settings
 from prediction_contract.registry.table import RegistryTable
@@ -24,6 +24,7 @@ class Platform(dg.ConfigurableResource):
     read_seconds: int = READ_SECONDS
 
     _clients: dict[tuple[str, bool], Any] = PrivateAttr(default_factory=dict)
+    _tick_clients: dict[str, Any] = PrivateAttr(default_factory=dict)
     _replicas: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @cached_property
@@ -50,6 +51,17 @@ class Platform(dg.ConfigurableResource):
                 read_seconds=self.read_seconds,
             )
         return self._clients[service, repeats]
+
+    def tick_client(self, service: str) -> Any:
+        """Return the boto3 client of a service for a sensor's tick: a call to one that hangs ends soon."""
+        if service not in self._tick_clients:
+            self._tick_clients[service] = new_client(
+                service,
+                self.settings.deployment.region,
+                tries=TICK_TRIES,
+                read_seconds=min(self.read_seconds, TICK_READ_SECONDS),
+            )
+        return self._tick_clients[service]
 
     def dynamodb_in(self, region: str) -> Any:
         """Return the boto3 DynamoDB client of a serving region, for what its replicas hold."""

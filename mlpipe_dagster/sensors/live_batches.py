@@ -16,24 +16,32 @@ from mlpipe_dagster.asset_names import (
     asset_key,
     chosen_batch_tag,
     load_job_name,
-    load_op_name,
-    op_name,
 )
 from mlpipe_dagster.checks.live_batch import live_batch_answers
 from mlpipe_dagster.live_batches import Answer, expiring_batches, served_batches
 from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.sensors.load_requests import load_run_config
 from mlpipe_dagster.sensors.served_models import ServedModel
 from prediction_contract.batch import Partition
 from prediction_contract.registry.records import BatchRecord
 
 # A load that failed is asked for again so often; the shortest margin is twelve hours.
 _AGAIN_HOURS = 4
+# A run that was made and never queued does nothing: asking for it again is what queues it.
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
-    """Return the run that loads a live batch again; a new one is asked for if the load has failed."""
+    """Return the run that loads a live batch again; a new one is asked for if the load has failed.
+
+    The run names the attempt whose items expire, so that of several runs that were asked for it one loads.
+    """
     model, batch_id = record.model, record.batch_id
-    named = {"batch_id": batch_id}
     turn = int(now.timestamp() // (_AGAIN_HOURS * 3600))
     return dg.RunRequest(
         run_key=f"reload:{batch_id}:{record.items_expire_at}:{turn}",
@@ -45,29 +53,35 @@ def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
             PARTITION_TAG: record.partition,
             chosen_batch_tag(model): batch_id,
         },
-        run_config={
-            "ops": {
-                load_op_name(model): {"config": {**named, "again": True}},
-                op_name(model, PUBLICATION): {"config": named},
-            }
-        },
+        run_config=load_run_config(model, batch_id, above_attempt=record.verified_attempt or 0),
     )
 
 
+def is_being_loaded(instance: dg.DagsterInstance, record: BatchRecord) -> bool:
+    """Return whether a run that loads the batch waits or is under way."""
+    unfinished = dg.RunsFilter(
+        job_name=load_job_name(record.model),
+        tags={BATCH_TAG: record.batch_id},
+        statuses=_UNDER_WAY,
+    )
+    return bool(instance.get_run_ids(unfinished, limit=1))
+
+
 def live_batches_tick(
-    cursor: str | None, platform: Platform, models: Iterable[ServedModel], now: datetime
+    context: dg.SensorEvaluationContext, platform: Platform, models: Iterable[ServedModel], now: datetime
 ) -> dg.SensorResult:
     """Look once at what every region serves; a verdict is told when it changes, and once a day."""
     settings, registry = platform.settings, platform.registry
     home = settings.deployment.home
     regions = [region for region in settings.serving_regions if region != home]
-    told, today = _told(cursor), now.date().isoformat()
+    told, today = _told(context.cursor), now.date().isoformat()
     requests, events, telling = [], [], {}
     for model in models:
         records, pointers = served_batches(registry, model.name, home_region=home, regions=regions)
         requests += [
             reload_request(record, now)
             for record in expiring_batches(records, pointers, now=now, items_life=model.items_life)
+            if not is_being_loaded(context.instance, record)
         ]
         for check, answer in live_batch_answers(platform, model, now).items():
             name, says = f"{model.name}/{check}", [answer.is_well, today]
@@ -117,6 +131,6 @@ def live_batches_sensor(models: list[ServedModel], jobs: Iterable[Any]) -> dg.Se
         description="Loads a live batch again before its items expire, and tells of late partitions.",
     )
     def live_batches(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
-        return live_batches_tick(context.cursor, platform, models, datetime.now(UTC))
+        return live_batches_tick(context, platform, models, datetime.now(UTC))
 
     return live_batches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -34,7 +35,6 @@ Partitions = Mapping[str, dg.PartitionsDefinition[str]]
 def load_request(manifest: Manifest, delivery: str = "") -> dg.RunRequest:
     """Return the run that loads, checks and publishes a batch; a redelivery's beside the one that failed."""
     model, batch_id = manifest.model, manifest.batch_id
-    named = {"config": {"batch_id": str(batch_id)}}
     # A manifest replaced before it was loaded has another digest, and is another run.
     run_key = f"{batch_id}:{manifest.digest}"
     return dg.RunRequest(
@@ -47,8 +47,21 @@ def load_request(manifest: Manifest, delivery: str = "") -> dg.RunRequest:
             PARTITION_TAG: str(manifest.partition),
             chosen_batch_tag(model): str(batch_id),
         },
-        run_config={"ops": {load_op_name(model): named, op_name(model, PUBLICATION): named}},
+        run_config=load_run_config(model, batch_id),
     )
+
+
+def load_run_config(model: str, batch_id: str, *, above_attempt: int = 0) -> dict[str, Any]:
+    """Return the config of a run that loads, checks and publishes a batch.
+
+    Args:
+        model: The model's name.
+        batch_id: The batch.
+        above_attempt: The load attempt that the run's load must surpass; 0 if any complete load will do.
+    """
+    named = {"batch_id": str(batch_id)}
+    load = {**named, "above_attempt": above_attempt} if above_attempt else named
+    return {"ops": {load_op_name(model): {"config": load}, op_name(model, PUBLICATION): {"config": named}}}
 
 
 def requested_run(mark: Mark, standing: Standing, noticed: Noticed) -> dg.RunRequest | None:

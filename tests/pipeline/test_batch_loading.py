@@ -29,9 +29,10 @@ def job(platform: Platform) -> Job:
     return Job(platform)
 
 
-def loaded(job: Job, small: SmallModel, batch_id: str, *, again: bool = False) -> LoadReport:
+def loaded(job: Job, small: SmallModel, batch_id: str, *, above_attempt: int = 0) -> LoadReport:
     """Load a batch inside a Dagster step, and return the load's report."""
-    return in_step(lambda context: batch_load(job, small).run(context, batch_id, again=again))[0]
+    loading = batch_load(job, small)
+    return in_step(lambda context: loading.run(context, batch_id, above_attempt=above_attempt))[0]
 
 
 def test_a_load_is_claimed_and_started_once(job: Job, small_model: SmallModel) -> None:
@@ -58,11 +59,13 @@ def test_the_job_is_told_how_the_model_is_loaded(job: Job, small_model: SmallMod
 
 
 def test_a_loaded_batch_is_loaded_again_if_asked(job: Job, small_model: SmallModel) -> None:
-    """A new attempt renews the life of the items."""
+    """A new attempt renews the life of the items; the retry of a run that loaded it takes that load."""
     job.define(load_script("complete"))
     batch_id = small_model.noticed_batch()
     loaded(job, small_model, batch_id)
-    assert loaded(job, small_model, batch_id, again=True).attempt == 2
+    for _ in range(2):
+        assert loaded(job, small_model, batch_id, above_attempt=1).attempt == 2
+    assert len(job.runs()) == 2
 
 
 def test_a_refused_batch_is_an_error_with_the_reason(job: Job, small_model: SmallModel) -> None:

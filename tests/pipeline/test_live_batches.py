@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from tests.pipeline.small_model import DAYS, SmallModel, now
 from tests.pipeline.test_publication_asset import publisher, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LIFE = timedelta(days=30)
 HOURLY = dg.HourlyPartitionsDefinition(start_date=datetime(2013, 1, 1, tzinfo=UTC))
@@ -53,14 +54,22 @@ def served(small: SmallModel, due_after: timedelta | None = None) -> ServedModel
 
 
 @pytest.fixture
-def tick(small_model: SmallModel) -> Callable[..., dg.SensorResult]:
+def instance() -> Iterator[dg.DagsterInstance]:
+    """Holds the runs."""
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def tick(small_model: SmallModel, instance: dg.DagsterInstance) -> Callable[..., dg.SensorResult]:
     """Return a function that lets the sensor look, some time from now."""
 
     def look(
         after: timedelta = timedelta(0), cursor: str | None = None, **changes: timedelta
     ) -> dg.SensorResult:
+        context = dg.build_sensor_context(instance=instance, cursor=cursor)
         return live_batches_tick(
-            cursor, small_model.platform, [served(small_model, **changes)], now() + after
+            context, small_model.platform, [served(small_model, **changes)], now() + after
         )
 
     return look
@@ -78,11 +87,31 @@ def test_a_live_batch_is_loaded_again_before_it_expires(
     assert list(tick(DAYS - margin - timedelta(hours=1)).run_requests or ()) == []
     (wanted,) = list(tick(DAYS - margin + timedelta(hours=1)).run_requests or ())
     load = wanted.run_config["ops"][f"{small_model.name}__load"]["config"]
-    assert load == {"batch_id": batch_id, "again": True}
+    assert load == {"batch_id": batch_id, "above_attempt": 1}
     assert wanted.job_name == f"{small_model.name}_load"
     assert wanted.partition_key == "2013-02-01"
     (later,) = list(tick(DAYS - margin + timedelta(hours=9)).run_requests or ())
     assert later.run_key != wanted.run_key
+
+
+@pytest.mark.stack
+def test_a_re_load_that_is_under_way_is_not_asked_for_again(
+    small_model: SmallModel, tick: Callable[..., dg.SensorResult], instance: dg.DagsterInstance
+) -> None:
+    """However long it takes; one that has failed is."""
+    publisher(small_model).publish(small_model.verified_batch(), request(), "{}")
+    soon = DAYS - reload_margin(LIFE) + timedelta(hours=1)
+    (wanted,) = list(tick(soon).run_requests or ())
+    run = dg.DagsterRun(
+        job_name=str(wanted.job_name),
+        run_id=str(uuid.uuid4()),
+        tags=dict(wanted.tags),
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    instance.add_run(run)
+    assert tick(soon + timedelta(hours=9)).run_requests == []
+    instance.report_run_failed(run)
+    assert len(tick(soon + timedelta(hours=9)).run_requests or ()) == 1
 
 
 @pytest.mark.stack

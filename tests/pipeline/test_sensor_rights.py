@@ -38,7 +38,8 @@ class Asked:
         self.deployment = platform.settings.deployment
         self.rights: set[tuple[str, str]] = set()
         for service in ("s3", "dynamodb", "sqs"):
-            platform.client(service).meta.events.register("provide-client-params", self.note)
+            for client in (platform.client(service), platform.tick_client(service)):
+                client.meta.events.register("provide-client-params", self.note)
 
     def note(self, params: Mapping[str, Any], model: Any, **_: Any) -> None:
         """Note one request."""
@@ -85,7 +86,8 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
     looking = Platform()
     looking._clients.update(platform._clients)
     assert daemon.tick().run_requests
-    assert live_batches_tick(None, looking, [model], now() + timedelta(days=29)).run_requests
+    context = dg.build_sensor_context(instance=daemon.instance)
+    assert live_batches_tick(context, looking, [model], now() + timedelta(days=29)).run_requests
     assert list(follow_requests(looking, [model], now()))
     assert retention_tick(None, looking, [model], now() + timedelta(days=31)).run_requests
     context = dg.build_sensor_context(instance=daemon.instance)

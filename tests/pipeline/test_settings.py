@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.settings import Settings, SettingsError
 
 
@@ -22,6 +23,21 @@ def test_settings_take_names_from_the_deployment(minimal_environment: dict[str, 
         arguments["session_parameters"][name] for name in ("LOCK_TIMEOUT", "STATEMENT_TIMEOUT_IN_SECONDS")
     ]
     assert all(0 < seconds < 3600 for seconds in waits)
+
+
+def test_a_services_silence_leaves_a_tick_time_for_the_others(
+    minimal_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queue, listing, a file and two calls to the registry may hang, and Dagster still gets the cursor."""
+    for name, value in minimal_environment.items():
+        monkeypatch.setenv(name, value)
+    platform = Platform()
+    seconds = {}
+    for service in ("sqs", "s3", "dynamodb"):
+        config = platform.tick_client(service).meta.config
+        one_try = max(config.connect_timeout, config.read_timeout)
+        seconds[service] = config.retries["total_max_attempts"] * one_try
+    assert seconds["sqs"] + 2 * seconds["s3"] + 2 * seconds["dynamodb"] < 60
 
 
 @pytest.mark.parametrize("name", ["MLPIPE_STAGE", "AWS_REGION", "SNOWFLAKE_ACCOUNT"])
