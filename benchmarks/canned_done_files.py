@@ -38,6 +38,8 @@ class CannedDoneFiles:
         history: How many files there are.
         per_day: How many of them on each day.
         answer_seconds: How long each answer takes beside the work for it, as over a network.
+        refused: Calls that are answered with a refusal, by name.
+        unlisted: Days whose listing is refused.
     """
 
     today: date
@@ -47,6 +49,8 @@ class CannedDoneFiles:
     calls: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+    unlisted: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Name the files."""
@@ -124,21 +128,30 @@ class _Handler(BaseHTTPRequestHandler):
         options = {name: values[0] for name, values in parse_qs(address.query).items()}
         if options.get("list-type") == "2":
             self.canned.calls["ListObjectsV2"] += 1
+            is_unlisted = any(f"/{day}/" in options.get("prefix", "") for day in self.canned.unlisted)
+            if is_unlisted or "ListObjectsV2" in self.canned.refused:
+                body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+                self._answer(body, "application/xml", status=403)
+                return
             self._answer(self._listing(options), "application/xml")
         else:
             self.canned.calls["GetObject"] += 1
-            self._answer(manifest_bytes(self._key()), "application/json", **_dates())
+            self._answer(manifest_bytes(self._key()), "application/json", _dates())
 
     def do_HEAD(self) -> None:
         """Describe a file."""
         self.canned.calls["HeadObject"] += 1
-        self._answer(b"", "application/json", ETag=f'"{_etag(self._key())}"', **_dates())
+        self._answer(b"", "application/json", {"ETag": f'"{_etag(self._key())}"', **_dates()})
 
     def do_POST(self) -> None:
         """Answer SQS and DynamoDB: a message is given once, no record is known, every change is taken."""
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         action = self.headers["X-Amz-Target"].rpartition(".")[2]
         self.canned.calls[action] += 1
+        if action in self.canned.refused:
+            body = json.dumps({"__type": "AccessDeniedException", "message": "Access Denied"}).encode()
+            self._answer(body, "application/x-amz-json-1.0", status=403)
+            return
         answers: dict[str, Any] = {
             "ReceiveMessage": self._received,
             "DeleteMessageBatch": lambda: {"Successful": [], "Failed": []},
@@ -187,11 +200,13 @@ class _Handler(BaseHTTPRequestHandler):
             ]
         }
 
-    def _answer(self, body: bytes, kind: str, **headers: str) -> None:
+    def _answer(
+        self, body: bytes, kind: str, headers: dict[str, str] | None = None, status: int = 200
+    ) -> None:
         time.sleep(self.canned.answer_seconds)
-        self.send_response(200)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -203,4 +218,4 @@ def _etag(key: str) -> str:
 
 
 def _dates() -> dict[str, str]:
-    return {"Last_Modified": f"{_PUT_AT:%a, %d %b %Y %H:%M:%S GMT}"}
+    return {"Last-Modified": f"{_PUT_AT:%a, %d %b %Y %H:%M:%S GMT}"}

@@ -54,13 +54,15 @@ class CannedSensor:
         canned: The done files.
         address: Where they are served.
         instance: Holds no run.
-        cursor: What the sensor keeps.
+        cursor: What the sensor has kept before each tick.
+        kept: What the last tick would have it keep.
     """
 
     canned: CannedDoneFiles
     address: str
     instance: dg.DagsterInstance
     cursor: str = ""
+    kept: str = ""
 
     def client(self, service: str) -> Any:
         """Return a boto3 client."""
@@ -98,14 +100,14 @@ class CannedSensor:
         wall, cpu = time.monotonic(), time.process_time()
         result = tick.result()
         seconds, cpu_seconds = time.monotonic() - wall, time.process_time() - cpu
-        calls = dict(self.canned.calls)
+        calls, self.kept = dict(self.canned.calls), result.cursor or ""
         return Ticked(
             runs=len(result.run_requests or ()),
             list_calls=calls.get("ListObjectsV2", 0),
             calls=calls,
             seconds=round(seconds, 3),
             cpu_seconds=round(cpu_seconds, 3),
-            cursor_bytes=len(result.cursor or ""),
+            cursor_bytes=len(self.kept),
         )
 
 

@@ -41,21 +41,14 @@ class Sweep:
         days = tuple((now.date() - timedelta(days=back)).isoformat() for back in (0, 1, older))
         return Sweep(began_at=moment, turn=self.turn + 1, days=days)
 
-    def piece(self, bucket: DataBucket) -> tuple[list[ListedObject], Sweep]:
-        """List the next piece; return its files, and how far the sweep is once they are dealt with."""
-        found: list[ListedObject] = []
-        sweep = self
-        for _ in range(MOST_LIST_CALLS):
-            if not sweep.days:
-                break
-            page, more = bucket.done_page(sweep.days[0], after=sweep.after)
-            found += page
-            sweep = (
-                replace(sweep, after=page[-1].key)
-                if more and page
-                else replace(sweep, days=sweep.days[1:], after="")
-            )
-        return found, sweep
+    def page(self, bucket: DataBucket) -> tuple[list[ListedObject], Sweep]:
+        """List the next page; return its files, and how far the sweep is once they are dealt with."""
+        page, more = bucket.done_page(self.days[0], after=self.after)
+        return page, replace(self, after=page[-1].key) if more and page else self.past_day()
+
+    def past_day(self) -> Sweep:
+        """Return the sweep without the rest of the day that is being listed."""
+        return replace(self, days=self.days[1:], after="")
 
     @classmethod
     def parse(cls, document: object) -> Sweep:

@@ -23,7 +23,7 @@ from mlpipe_dagster.sensors.done_file_cursor import AskedRun, Cursor
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing, model_of
 from mlpipe_dagster.sensors.done_file_notices import DoneFileNotices, Notice
 from mlpipe_dagster.sensors.done_file_suspects import Suspects
-from mlpipe_dagster.sensors.done_file_sweep import SWEEP_EVERY, Sweep
+from mlpipe_dagster.sensors.done_file_sweep import MOST_LIST_CALLS, SWEEP_EVERY, Sweep
 from mlpipe_dagster.sensors.load_requests import Partitions, judged, refusal_event, requested_run
 from prediction_contract.errors import ContractError
 from prediction_contract.manifest import MANIFEST_BYTES
@@ -191,12 +191,22 @@ class DoneFileTick:
 
     def _list(self) -> Sweep:
         """List the sweep's next piece, and return how far the sweep is once that is dealt with."""
-        begun = self._cursor.sweep.begun_if_due(self.now)
-        if begun != self._cursor.sweep:
-            self._cursor.sweep, self._cursor.trouble = begun, ""
-        found, through = begun.piece(self.bucket)
-        for file in found:
-            self._consider(file)
+        through = self._cursor.sweep.begun_if_due(self.now)
+        if through != self._cursor.sweep:
+            self._cursor.sweep, self._cursor.trouble = through, ""
+        calls = 0
+        while through.days and calls < MOST_LIST_CALLS:
+            calls += 1
+            try:
+                page, through = through.page(self.bucket)
+            except Exception as error:  # the queue tells of new files meanwhile
+                day = through.days[0]
+                self.context.log.exception("The done files of %s cannot be listed", day)
+                self._troubles.append(f"The done files of {day} cannot be listed: {error}")
+                # A later sweep lists the day again: it must not keep the others from being listed.
+                return through.past_day()
+            for file in page:
+                self._consider(file)
         return through
 
     def _deal(self) -> bool:

@@ -8,10 +8,15 @@ from typing import Any
 
 import dagster as dg
 
+from mlpipe_dagster.data_bucket import DataBucket
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.sensors.done_file_notices import DoneFileNotices
 from mlpipe_dagster.sensors.done_file_tick import DoneFileTick
 from mlpipe_dagster.sensors.load_requests import Partitions
+from prediction_contract.registry.table import RegistryTable
+
+# Of one change that others overtake; the next tick tries it again.
+_REGISTRY_PATIENCE_SECONDS = 10.0
 
 
 def done_files_tick(
@@ -22,12 +27,17 @@ def done_files_tick(
     clock: Callable[[], float] = time.monotonic,
 ) -> dg.SensorResult:
     """Look once at the platform's bucket and queue."""
-    bucket = platform.bucket
+    settings = platform.settings
+    bucket = DataBucket(platform.tick_client("s3"), settings.data_bucket)
     tick = DoneFileTick(
         context=context,
         bucket=bucket,
-        registry=platform.registry,
-        notices=DoneFileNotices(platform.client("sqs"), platform.settings.done_queue_url, bucket.name),
+        registry=RegistryTable(
+            platform.tick_client("dynamodb"),
+            settings.deployment.registry_table,
+            patience_seconds=_REGISTRY_PATIENCE_SECONDS,
+        ),
+        notices=DoneFileNotices(platform.tick_client("sqs"), settings.done_queue_url, bucket.name),
         partitions=partitions,
         now=now,
         clock=clock,

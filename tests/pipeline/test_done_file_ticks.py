@@ -40,13 +40,39 @@ def test_a_day_of_many_pages_is_listed_over_several_ticks() -> None:
     with canned.served() as address:
         bucket = DataBucket(canned_client("s3", address), BUCKET)
         sweep, found = Sweep().begun_if_due(NOW), 0
-        for _ in range(3):
-            canned.calls.clear()
-            files, sweep = sweep.piece(bucket)
+        while sweep.days:
+            files, sweep = sweep.page(bucket)
             found += len(files)
-            assert canned.calls["ListObjectsV2"] <= MOST_LIST_CALLS
     assert found == 12_000
-    assert sweep.days == ()
+    assert canned.calls["ListObjectsV2"] == 12 + 2
+    with canned_sensor(history=12_000, per_day=12_000) as sensor:
+        assert sensor.tick(lists=True).list_calls == MOST_LIST_CALLS
+
+
+@pytest.mark.parametrize(
+    ("refused", "tell"), [("ListObjectsV2", True), ("ReceiveMessage", False)], ids=["listing", "queue"]
+)
+def test_each_source_of_news_works_while_the_other_is_down(refused: str, *, tell: bool) -> None:
+    """New files start their runs, and the tick tells what is down."""
+    with canned_sensor(history=40, per_day=10) as sensor:
+        sensor.canned.add(2, tell=tell)
+        sensor.canned.refused.add(refused)
+        ticked = sensor.tick(lists=True)
+    assert ticked.runs == 2
+    assert refused in Cursor.parse(sensor.kept).trouble
+
+
+def test_a_day_that_cannot_be_listed_keeps_no_other_from_being_listed() -> None:
+    """What was found before it is dealt with, and the next tick goes on with the day after it."""
+    with canned_sensor(history=40, per_day=10) as sensor:
+        sensor.canned.add(1, tell=False)
+        yesterday = f"{NOW.date() - timedelta(days=1):%Y-%m-%d}"
+        sensor.canned.unlisted.add(yesterday)
+        ticked = sensor.tick(lists=True)
+    assert ticked.runs == 1
+    cursor = Cursor.parse(sensor.kept)
+    assert yesterday in cursor.trouble
+    assert [day < yesterday for day in cursor.sweep.days] == [True]
 
 
 def test_sweeps_take_today_yesterday_and_the_older_days_in_turn() -> None:
