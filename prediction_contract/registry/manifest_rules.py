@@ -60,14 +60,23 @@ def register_batch(
         facts: Of the done file.
         existing: The batch's record as read.
         redelivered: Whether the same file was delivered once more: what its batch was refused for may have
-            been mended beside it, a missing part for instance, so that it is to be loaded after all.
+            been mended beside it, a missing part for instance, so that it is to be loaded after all. That
+            rows of it were written already is no obstacle: they are those of this very file.
     """
     known = existing is not None and existing.manifest_digest == facts.manifest_digest
     mended = redelivered and existing is not None and existing.load_state == LoadState.REFUSED
     if known and not mended:
         return Transaction(facts.model, facts.batch_id)
+    # Rows that were written are deleted by a sweep in the end, even if no further load ever begins.
+    is_written = existing is not None and existing.writing_begun_at is not None
+    remove = ("refusal_reason",) if is_written else ("refusal_reason", "retain_until")
     return _record_manifest(
-        facts, existing, LoadState.DONE, assign={}, remove=("refusal_reason", "retain_until")
+        facts,
+        existing,
+        _still_refused() if known else _manifest_is_not_fixed(),
+        LoadState.DONE,
+        assign={},
+        remove=remove,
     )
 
 
@@ -75,7 +84,12 @@ def refuse_manifest(facts: ManifestFacts, reason: str, existing: BatchRecord | N
     """Refuse a done file before any load of it; a corrected file may follow under the same batch id."""
     nothing_loads = Write(key=batch_key(facts.model, facts.batch_id), conditions=(_nothing_is_loading(),))
     refusal = _record_manifest(
-        facts, existing, LoadState.REFUSED, assign={"refusal_reason": reason[:LONGEST_REASON]}, remove=()
+        facts,
+        existing,
+        _manifest_is_not_fixed(),
+        LoadState.REFUSED,
+        assign={"refusal_reason": reason[:LONGEST_REASON]},
+        remove=(),
     )
     return _with_conditions(refusal, nothing_loads.conditions)
 
@@ -83,6 +97,7 @@ def refuse_manifest(facts: ManifestFacts, reason: str, existing: BatchRecord | N
 def _record_manifest(
     facts: ManifestFacts,
     existing: BatchRecord | None,
+    may_change: Condition,
     load_state: LoadState,
     *,
     assign: dict[str, Value],
@@ -101,15 +116,7 @@ def _record_manifest(
     ]
     created: dict[str, Value] = {}
     if existing:
-        conditions.append(
-            Condition(
-                "manifest_is_not_fixed",
-                Missing("writing_begun_at"),
-                "Rows of this batch were already written from another done file",
-                "Publish the correction as a new batch",
-            )
-        )
-        conditions.append(BATCH_IS_NOT_RETIRED)
+        conditions += [may_change, BATCH_IS_NOT_RETIRED]
     else:
         created = {"release_state": ReleaseState.UNPUBLISHED, "load_attempts": 0}
     write = Write(
@@ -127,6 +134,24 @@ def _with_conditions(transaction: Transaction, conditions: tuple[Condition, ...]
         key=write.key, conditions=(*write.conditions, *conditions), assign=write.assign, remove=write.remove
     )
     return Transaction(transaction.model, transaction.batch_id, (guarded,))
+
+
+def _manifest_is_not_fixed() -> Condition:
+    return Condition(
+        "manifest_is_not_fixed",
+        Missing("writing_begun_at"),
+        "Rows of this batch were already written from another done file",
+        "Publish the correction as a new batch",
+    )
+
+
+def _still_refused() -> Condition:
+    return Condition(
+        "load_state_is_as_seen",
+        Equals("load_state", LoadState.REFUSED),
+        "The batch is no longer refused: somebody loads it already",
+        "Read the record again",
+    )
 
 
 def _nothing_is_loading() -> Condition:

@@ -158,9 +158,10 @@ class RegistrySimulation:
     # -- noticing and loading -----------------------------------------------------------------------------
 
     def plan_notice(self, batch_id: str, choice: int) -> Plan:
-        """A done file is noticed."""
-        facts = self.world.facts(batch_id, DIGESTS[choice % 2])
-        return Plan("register_batch", manifest_rules.register_batch(facts, self.record(batch_id)))
+        """A done file is noticed, or was delivered once more."""
+        facts, batch = self.world.facts(batch_id, DIGESTS[choice % 2]), self.record(batch_id)
+        registered = manifest_rules.register_batch(facts, batch, redelivered=choice % 3 == 0)
+        return Plan("register_batch", registered)
 
     def plan_refuse_manifest(self, _batch_id: str, _choice: int) -> Plan:
         """The one bad done file is refused."""

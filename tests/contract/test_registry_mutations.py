@@ -47,6 +47,7 @@ CONDITIONS = (
     "refuse_manifest.manifest_is_not_fixed",
     "refuse_manifest.nothing_is_loading",
     "register_batch.batch_is_not_retired",
+    "register_batch.load_state_is_as_seen",
     "register_batch.manifest_is_as_seen",
     "register_batch.manifest_is_not_fixed",
     "release_claim.claim_is_ours",

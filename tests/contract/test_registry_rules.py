@@ -448,6 +448,49 @@ def test_a_done_file_that_changes_after_rows_were_written_is_refused() -> None:
     assert manifest_rules.register_batch(story.world.facts(FIRST, "digest-0"), loaded).writes == ()
 
 
+def refused_after_writing(story: Story) -> BatchRecord:
+    """Return the first batch, refused by a second load after a first one had begun to write."""
+    facts = story.world.facts(FIRST, "digest-0")
+    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    for step in (
+        lambda batch: load_rules.claim_load(batch, token="t", confirm_by=START + DAY, now=START),
+        lambda batch: load_rules.begin_writing(
+            batch, token="t", manifest_digest="digest-0", cleaning="{}", now=START
+        ),
+        lambda batch: load_rules.refuse_load(
+            batch, token="t", manifest_digest="digest-0", reason="part missing", now=START, retention=DAY
+        ),
+    ):
+        assert story.table.apply("", step(story.batch(FIRST))) is None
+    return story.batch(FIRST)
+
+
+def test_a_batch_that_was_refused_after_writing_loads_once_its_file_comes_again() -> None:
+    """The rows that were written are those of this very file; a sweep still deletes them if no load comes."""
+    story = Story()
+    refused = refused_after_writing(story)
+    facts = story.world.facts(FIRST, "digest-0")
+    again = manifest_rules.register_batch(facts, refused, redelivered=True)
+    assert story.table.apply("", again) is None
+    batch = story.batch(FIRST)
+    assert (batch.load_state, batch.refusal_reason) == ("done", None)
+    assert batch.retain_until is not None
+    # Another file in its place is still none of its rows'.
+    other = manifest_rules.register_batch(story.world.facts(FIRST, "digest-1"), batch, redelivered=True)
+    assert story.table.apply("", other) == "manifest_is_not_fixed"
+
+
+def test_a_redelivery_does_not_turn_back_a_load_that_was_quicker() -> None:
+    """Between its look and its change the batch was claimed and may have been verified."""
+    story = Story()
+    again = manifest_rules.register_batch(
+        story.world.facts(FIRST, "digest-0"), refused_after_writing(story), redelivered=True
+    )
+    claim = load_rules.claim_load(story.batch(FIRST), token="u", confirm_by=START + DAY, now=START)
+    assert story.table.apply("", claim) is None
+    assert story.table.apply("", again) == "load_state_is_as_seen"
+
+
 def test_a_load_that_finds_its_files_altered_refuses_the_batch() -> None:
     """The refusal is recorded by the holder of the claim only."""
     story = Story()
