@@ -8,8 +8,8 @@ CDK_VENV := .venv-cdk
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 LOCK_DIR := requirements
-# Tests of one file stay on one worker: what they start, they start once.
-PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile
+# Tests of one file stay on one worker: what they start, they start once. tests/conftest.py orders the files.
+PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
 
@@ -22,7 +22,8 @@ export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check check-locks bench synth deploy-local demo dev test test-full drill up down status token pictures
+.PHONY: help setup lock lint check check-types check-rest check-locks bench synth deploy-local demo dev test test-full \
+	test-all drill up down status token pictures
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,15 +81,23 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) pyproject.toml --extra production -o $(LOCK_DIR)/runtime.lock
 	$(COMPILE) pyproject.toml --extra production --extra sagemaker -o $(LOCK_DIR)/sagemaker.lock
 
-check: setup $(CDK_VENV)/.installed ## Format, lint, types, imports, definitions, lock files, README.
+check: lint ## What `make lint` does, and what definitions, templates and documents must agree on.
+	$(PYTEST) -q tests/wiring
+
+# The type checker takes as long as all the rest.
+lint: setup $(CDK_VENV)/.installed ## Format, lint, types, imports, definitions, lock files.
+	@$(MAKE) --no-print-directory --jobs 2 check-types check-rest
+
+check-types:
+	$(BIN)/pyright --warnings
+
+check-rest:
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
-	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/dg check yaml
 	$(BIN)/dagster definitions validate --workspace workspace.yaml --log-level error
 	$(MAKE) --no-print-directory check-locks
-	$(BIN)/pytest -q tests/wiring
 
 check-locks: $(UV) ## Fail if a lock file does not match pyproject.toml.
 	@rm -rf build/locks && mkdir -p build && cp -r requirements build/locks
@@ -99,7 +108,10 @@ test: setup $(CDK_VENV)/.installed ## The suite, about 16 minutes on 2 cores.
 	$(PYTEST) -m "not slow and not drill"
 
 test-full: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## What takes longer: mutated rules, fresh clones, Spark.
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not drill"
+
+test-all: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## Both in one run, which starts everything once.
+	$(PYTEST) -m "not drill"
 
 drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: a hundred kills, a backfill.
 	$(PYTEST) -m drill

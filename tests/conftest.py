@@ -13,6 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+# pyproject.toml's timeout.
+_SLOW_SECONDS = 300
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that are given the most time, so that no worker idles beside them at the end."""
+    given: dict[Path, float] = {}
+    for item in items:
+        deadline = item.get_closest_marker("timeout")
+        is_slow = item.get_closest_marker("slow") is not None
+        seconds = deadline.args[0] if deadline else _SLOW_SECONDS if is_slow else 0
+        given[item.path] = max(seconds, given.get(item.path, 0))
+    # Files that are given as much stay in the random order of the run.
+    items.sort(key=lambda item: -given[item.path])
+
 
 @pytest.fixture(autouse=True)
 def own_pipes_context(monkeypatch: pytest.MonkeyPatch) -> None:
