@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from mlpipe_dagster.data_bucket import DataBucket
 from prediction_contract.batch import BatchId
@@ -16,14 +16,13 @@ from prediction_contract.errors import (
     RuleViolationError,
 )
 from prediction_contract.manifest import Manifest, parse_manifest, validate
+from prediction_contract.moments import CLOCKS_DIFFER
 from prediction_contract.registry.manifest_rules import ManifestFacts, refuse_manifest, register_batch
 from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import DoneKey, parse_done_key
 
 _LONGEST_REASON = 1000
-# The clock of who mints a batch id and ours.
-_CLOCKS_DIFFER = timedelta(hours=1)
 
 
 class ManifestReplacedError(ContractError):
@@ -43,6 +42,8 @@ class Noticed:
         is_recorded: Whether the registry knows of the refusal.
         awaits_model: Whether the refusal ends once the code location knows the model.
         awaits_load: Whether the batch is neither loaded, loading nor refused.
+        is_through: Whether no run has anything left to do for the batch: it was loaded, verified and checked,
+            or has left the stores.
         load_attempts: How many loads of the batch were begun.
     """
 
@@ -54,6 +55,7 @@ class Noticed:
     is_recorded: bool = False
     awaits_model: bool = False
     awaits_load: bool = False
+    is_through: bool = False
     load_attempts: int = 0
 
 
@@ -152,16 +154,23 @@ def record_done_file(registry: RegistryTable, read: Noticed, *, redelivered: boo
         refusal=record.refusal_reason if is_refused else None,
         is_recorded=is_refused,
         awaits_load=record.load_state == LoadState.DONE,
+        is_through=_is_through(record),
         load_attempts=record.load_attempts,
     )
 
 
+def _is_through(record: BatchRecord) -> bool:
+    is_checked = record.verified_attempt is not None and record.checked_attempt == record.verified_attempt
+    return record.load_state == LoadState.RETIRED or (record.load_state == LoadState.VERIFIED and is_checked)
+
+
 def _refuse_future(manifest: Manifest) -> None:
-    """Refuse a batch of a clock that is far ahead: it would stay the newest, and every later one history."""
+    """Refuse a batch of a clock that is ahead: until that moment every later one would become history."""
     minted_at = BatchId(manifest.batch_id).minted_at
-    if minted_at > datetime.now(UTC) + _CLOCKS_DIFFER:
+    if minted_at > datetime.now(UTC) + CLOCKS_DIFFER:
         raise InvalidManifestError(
-            f"The batch id was minted at {minted_at:%Y-%m-%d %H:%M:%S} UTC, which is yet to come",
+            f"The batch id was minted at {minted_at:%Y-%m-%d %H:%M:%S} UTC, which is yet to come: "
+            f"clocks may be {CLOCKS_DIFFER.total_seconds() / 60:.0f} minutes apart",
             remedy="Set the clock of what minted it, and deliver the batch under a new id",
             model=manifest.model,
             batch_id=manifest.batch_id,

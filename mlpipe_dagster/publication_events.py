@@ -17,7 +17,7 @@ from mlpipe_dagster.asset_names import PUBLICATION, asset_key
 from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.publishing import RUN_ACTOR, Outcome
 from prediction_contract.batch import Partition
-from prediction_contract.moments import parse_moment
+from prediction_contract.moments import CLOCKS_DIFFER, parse_moment
 from prediction_contract.registry.records import Action, PublicationEntry, ReleaseState
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.serving import InvalidServingError, Serving
@@ -29,7 +29,6 @@ LOOKS_BACK = timedelta(days=3)
 # A run that published materializes the publication before it ends. No run takes longer.
 _LONGEST_RUN = timedelta(hours=6)
 _MOST_REPORTS = 100
-_CLOCKS_DIFFER = timedelta(minutes=5)
 _MOST_EVENTS = 500
 _HOLDS = {Action.HOLD: Outcome.HELD, Action.RELEASE_HOLD: Outcome.RELEASED}
 _DONE = {Action.PUBLISH: "published", Action.ROLLBACK: "made live again by a rollback"}
@@ -99,7 +98,7 @@ class PublicationReports:
 
 def shown_publications(instance: dg.DagsterInstance, entries: list[PublicationEntry]) -> set[int]:
     """Return the sequences of those publications of one model that have an event of their batch."""
-    since = parse_moment(entries[0].published_at) - _CLOCKS_DIFFER
+    since = parse_moment(entries[0].published_at) - CLOCKS_DIFFER
     recent = dg.AssetRecordsFilter(
         asset_key(entries[0].model, PUBLICATION), after_timestamp=since.timestamp()
     )

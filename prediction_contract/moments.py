@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+# How far the clocks of two machines may be apart.
+CLOCKS_DIFFER = timedelta(minutes=5)
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 

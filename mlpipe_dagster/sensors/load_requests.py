@@ -72,7 +72,8 @@ def requested_run(mark: Mark, standing: Standing, noticed: Noticed) -> dg.RunReq
     if noticed.manifest is None:
         return None
     if standing is Standing.NEW:
-        return load_request(noticed.manifest)
+        # To a sensor that has lost its cursor, or begins, all files are new.
+        return None if noticed.is_through else load_request(noticed.manifest)
     if not noticed.awaits_load:
         return None
     is_tried = standing is Standing.RETURNED or noticed.load_attempts > 0

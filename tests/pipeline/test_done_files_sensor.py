@@ -186,6 +186,15 @@ def test_a_lost_cursor_does_not_try_refused_batches_again(
     assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
 
 
+def test_a_first_start_runs_only_what_is_not_loaded(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """With an empty cursor all files of the day are new: the registry knows which of them are loaded."""
+    loaded = small_model.verified_batch()
+    unchecked = small_model.noticed_batch()
+    assert batches(daemon.tick()) == [unchecked]
+    assert loaded not in batches(daemon.tick())
+    assert len(Cursor.parse(daemon.cursor).marks) == 2
+
+
 @pytest.fixture
 def locked_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Keys that S3 refuses to give, whatever else it gives."""
