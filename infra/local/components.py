@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from infra.local.ministack_state import check_saved_state, unloaded_state, unsaved_state
-from infra.local.processes import clean_environment
+from infra.local.processes import clean_environment, size_of
 from infra.local.readiness import answers_http, answers_snowflake
 from infra.local.stack_state import PROJECT_ROOT
 
@@ -24,6 +24,7 @@ ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"  # noqa: S105 -- a stand-in's, not a secret
 COMPONENT_NAMES = ("aws", "snowflake", "jobs", "weather")
 
+_LEAST_BYTES_LOADED_PER_SECOND = 1_000_000
 _STACK_BIN = PROJECT_ROOT / ".venv-stack" / "bin"
 
 
@@ -49,7 +50,8 @@ class Component:
         probe: Asks it over its own protocol; None is good, else what is wrong.
         loss: What is gone when it ends without being asked to.
         ready_seconds: The deadline from its start to its first good answer.
-        stop_seconds: How long it may take to end when asked.
+        stop_seconds: How long it may take to end when asked; if it then saves its state, how long it may idle.
+        saves_to: Where it saves its state when it is asked to end.
         needs: The components that must be ready before it is started.
         check_state: Raises StackError if its saved state would be replaced in silence.
         start_fault: Finds in the log, from a byte offset on, that it started without its state.
@@ -66,6 +68,7 @@ class Component:
     loss: str
     ready_seconds: float = 60
     stop_seconds: float = 20
+    saves_to: Path | None = None
     needs: tuple[str, ...] = ()
     check_state: Callable[[], None] = field(default=_nothing_to_check)
     start_fault: Callable[..., str | None] = field(default=_nothing_to_read)
@@ -96,9 +99,14 @@ def build_components(directory: StackDirectory, ports: Mapping[str, int]) -> lis
     return [builders[name](directory, ports) for name in COMPONENT_NAMES if name in ports]
 
 
+def state_of_aws(directory: StackDirectory) -> Path:
+    """Return the folder in which the AWS emulator keeps all but S3's objects."""
+    return directory.data / "aws" / "services"
+
+
 def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
     """Return the AWS emulator."""
-    data = directory.data / "aws"
+    data, state = directory.data / "aws", state_of_aws(directory)
     temporary = data / "tmp"
     temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
     # All it sees leaks into the Lambdas it runs.
@@ -110,7 +118,7 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_REGION": REGION,
         "PERSIST_STATE": "1",
-        "STATE_DIR": str(data / "services"),
+        "STATE_DIR": str(state),
         "S3_PERSIST": "1",
         "S3_DATA_DIR": str(data / "s3"),
         "IOT_MTLS_ENABLED": "0",
@@ -131,10 +139,10 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
             "logs, users, bucket settings (the emulator saves these only when it is stopped in order)"
         ),
         # 7 to 14 s with 84 MB of state on an idle machine.
-        ready_seconds=120,
-        # It saves its state on the way: up to 30 s with much of it.
+        ready_seconds=120 + size_of(state) / _LEAST_BYTES_LOADED_PER_SECOND,
         stop_seconds=60,
-        check_state=partial(check_saved_state, data / "services", data / "s3"),
+        saves_to=state,
+        check_state=partial(check_saved_state, state, data / "s3"),
         start_fault=unloaded_state,
         stop_fault=unsaved_state,
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 # A process id alone is no identity: ids are used again. The environment that a process started with is one,
 # and its descendants inherit it even when their parent was killed.
@@ -21,6 +22,10 @@ SUPERVISOR_ROLE = "supervisor"
 
 # What a component may see of its caller's environment: enough to run programs, no credentials or settings.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SYSTEMROOT")
+
+# Less of a processor than this is the idling of a process that hangs.
+_WORKING_SHARE = 0.02
+_LOOK_SECONDS = 0.2
 
 
 def clean_environment(state_directory: Path, role: str) -> dict[str, str]:
@@ -70,18 +75,79 @@ def family(pid: int) -> list[psutil.Process]:
     return [process for process in members.values() if is_alive(process)]
 
 
-def end_processes(processes: Iterable[psutil.Process], *, grace_seconds: float) -> list[psutil.Process]:
+def end_processes(
+    processes: Iterable[psutil.Process],
+    *,
+    grace_seconds: float,
+    saves_to: Path | None = None,
+    tell: Callable[[str], None] = lambda _progress: None,
+) -> list[psutil.Process]:
     """Ask the processes to end, and after the grace kill them.
+
+    Args:
+        processes: Those to end.
+        grace_seconds: How long they have; if they save their state, how long they may do nothing for it.
+        saves_to: The folder of the state that they save.
+        tell: Receives how far they are with it.
 
     Returns:
         Those that had to be killed.
     """
     waiting = [process for process in processes if _signal(process, signal.SIGTERM)]
-    stubborn = _wait_gone(waiting, grace_seconds)
+    if saves_to is None:
+        stubborn = _wait_gone(waiting, grace_seconds)
+    else:
+        stubborn = [
+            process
+            for process in waiting
+            if not wait_while_it_saves(process, saves_to=saves_to, idle_seconds=grace_seconds, tell=tell)
+        ]
     for process in stubborn:
         _signal(process, signal.SIGKILL)
     _wait_gone(stubborn, 10)
     return stubborn
+
+
+def wait_while_it_saves(
+    process: psutil.Process, *, saves_to: Path, idle_seconds: float, tell: Callable[[str], None]
+) -> bool:
+    """Wait for a process that was asked to end, for as long as it works on saving its state.
+
+    Args:
+        process: Is computing or writing as long as it saves.
+        saves_to: The folder of its state.
+        idle_seconds: How long it may do neither.
+        tell: Receives how far it is, some five times a second.
+
+    Returns:
+        Whether it ended; False if it does nothing any more.
+    """
+    started = worked_at = time.monotonic()
+    seen: tuple[float, int] | None = None
+    while is_alive(process):
+        now = time.monotonic()
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            break
+        work = (times.user + times.system, size_of(saves_to))
+        if seen is None or work[1] != seen[1] or work[0] - seen[0] >= idle_seconds * _WORKING_SHARE:
+            seen, worked_at = work, now
+        elif now - worked_at > idle_seconds:
+            return False
+        tell(f"saving its state for {now - started:.0f} s; {work[1] / 1e6:,.0f} MB are on disk")
+        time.sleep(_LOOK_SECONDS)
+    return True
+
+
+def size_of(folder: Path) -> int:
+    """Return how many bytes the files of a folder have; those that vanish meanwhile count nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(parent, name).stat().st_size
+    return total
 
 
 def holds_port(pid: int, port: int) -> bool:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infra.local.components import build_components
 from infra.local.processes import SUPERVISOR_ROLE, clean_environment, end_processes, is_alive, stack_processes
 from infra.local.stack_inspection import (
     current_state,
@@ -26,6 +27,7 @@ from infra.local.stack_state import (
     choose_ports,
     locked,
     log_tail,
+    read_ports,
     read_status,
 )
 
@@ -40,8 +42,9 @@ if TYPE_CHECKING:
     from infra.local.components import Component
 
 # Each component has a deadline of its own, which the supervisor keeps; these are for the supervisor.
-_SETTLED_SECONDS = 300
-_STOPPED_SECONDS = 150
+_SETTLED_SECONDS = 180
+_SILENT_SECONDS = 150
+_PROGRESS_SECONDS = 5
 _OTHER_COMMAND_SECONDS = 420
 _ANSWER_SECONDS = 30
 _SETTLED_STATES = ("ready", "failed", "dead")
@@ -107,7 +110,7 @@ class StackControl:
             if supervisor is not None:
                 supervisor.send_signal(signal.SIGTERM)
                 self._wait_for_end(supervisor)
-            ended, killed = end_leftovers(self.directory)
+            ended, killed = end_leftovers(self.directory, tell=self._now_and_then())
             remaining = stack_processes(self.directory.root)
             if remaining:
                 pids = ", ".join(str(process.pid) for process in remaining)
@@ -195,7 +198,7 @@ class StackControl:
     def _start_afresh(self) -> None:
         """Start a supervisor, and tell what an end out of order lost."""
         previous = read_status(self.directory)
-        ended, killed = end_leftovers(self.directory)
+        ended, killed = end_leftovers(self.directory, tell=self._now_and_then())
         if ended or killed:
             self.say(
                 f"The last supervisor was killed; ended {len(ended) + len(killed)} processes it had left."
@@ -276,7 +279,10 @@ class StackControl:
         self, pid: int, alive: Callable[[], bool], accept: Callable[[StackStatus], bool]
     ) -> StackStatus:
         """Wait until the supervisor of that process id has written a status that is accepted."""
-        deadline = time.monotonic() + _SETTLED_SECONDS
+        ports = read_ports(self.directory)
+        components = build_components(self.directory, {name: ports[name] for name in self.names})
+        seconds = _SETTLED_SECONDS + sum(component.ready_seconds for component in components)
+        deadline = time.monotonic() + seconds
         log = self.directory.log("supervisor")
         while time.monotonic() < deadline:
             running = alive()
@@ -289,21 +295,40 @@ class StackControl:
                 )
             time.sleep(0.1)
         raise StackError(
-            f"the components are not settled after {_SETTLED_SECONDS} s; {log} ends:\n{log_tail(log)}\n",
+            f"the components are not settled after {seconds:.0f} s; {log} ends:\n{log_tail(log)}\n",
             remedy="Run `make down`, then `make up`",
         )
 
     def _wait_for_end(self, supervisor: psutil.Process) -> None:
-        """Wait for the supervisor to stop everything; kill it if it does not."""
-        deadline = time.monotonic() + _STOPPED_SECONDS
+        """Wait for the supervisor to stop everything; kill it if it does not and tells nothing."""
+        tell = self._now_and_then()
+        status, heard = read_status(self.directory), time.monotonic()
         while is_alive(supervisor):
-            if time.monotonic() > deadline:
+            before, status = status, read_status(self.directory)
+            if status != before:
+                heard = time.monotonic()
+            if time.monotonic() - heard > _SILENT_SECONDS:
                 self.say(
-                    f"The supervisor, process {supervisor.pid}, did not end in {_STOPPED_SECONDS} s: killed."
+                    f"The supervisor, process {supervisor.pid}, did nothing for {_SILENT_SECONDS} s: killed."
                 )
                 end_processes([supervisor], grace_seconds=0)
                 return
+            for name, entry in status.components.items() if status else ():
+                if entry.state not in _DOWN_STATES and entry.detail:
+                    tell(f"{name} is {entry.detail}")
             time.sleep(0.05)
+
+    def _now_and_then(self) -> Callable[[str], None]:
+        """Return what says the progress of something that takes long, every few seconds."""
+        said = time.monotonic()
+
+        def tell(progress: str) -> None:
+            nonlocal said
+            if time.monotonic() - said > _PROGRESS_SECONDS:
+                said = time.monotonic()
+                self.say(f"  {progress}")
+
+        return tell
 
     def _raise_if_unsaved(self) -> None:
         """Raise if a component was stopped and did not save what it had."""

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.local.components import build_components
+from infra.local.components import build_components, state_of_aws
 from infra.local.processes import SUPERVISOR_ROLE, end_processes, holds_port, stack_processes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     import psutil
 
     from infra.local.components import Component
     from infra.local.stack_state import StackDirectory, StackStatus
 
-# The AWS emulator saves its state when asked to end: up to 30 s with much of it.
+# The AWS emulator saves its state when asked to end.
 _LAST_ROLE = "aws"
-_LAST_GRACE_SECONDS = 60
-_GRACE_SECONDS = 40
+_GRACE_SECONDS = 60
 
 
 def find_supervisor(directory: StackDirectory) -> psutil.Process | None:
@@ -46,8 +45,12 @@ def current_state(component: Component, status: StackStatus) -> tuple[str, str]:
     return ("ready", "") if problem is None else ("silent", f"it runs and does not answer: {problem}")
 
 
-def end_leftovers(directory: StackDirectory) -> tuple[set[int], set[int]]:
+def end_leftovers(directory: StackDirectory, *, tell: Callable[[str], None]) -> tuple[set[int], set[int]]:
     """End the processes that a dead supervisor left, in the order in which it would have.
+
+    Args:
+        directory: The stack's state directory.
+        tell: Receives how far the emulator is with saving its state.
 
     Returns:
         The ids of those that ended when asked, and of those that had to be killed.
@@ -57,8 +60,9 @@ def end_leftovers(directory: StackDirectory) -> tuple[set[int], set[int]]:
     everything = stack_processes(directory.root)
     last = stack_processes(directory.root, role=_LAST_ROLE)
     first = [process for process in everything if process not in last]
-    for group, grace_seconds in ((first, _GRACE_SECONDS), (last, _LAST_GRACE_SECONDS)):
-        stubborn = {process.pid for process in end_processes(group, grace_seconds=grace_seconds)}
+    for group, saves_to in ((first, None), (last, state_of_aws(directory))):
+        found = end_processes(group, grace_seconds=_GRACE_SECONDS, saves_to=saves_to, tell=tell)
+        stubborn = {process.pid for process in found}
         killed |= stubborn
         ended |= {process.pid for process in group} - stubborn
     return ended, killed

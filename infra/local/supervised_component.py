@@ -8,16 +8,25 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from infra.local.processes import end_processes, family, holds_port, is_alive, port_holder, stack_processes
+import psutil
+
+from infra.local.processes import (
+    end_processes,
+    family,
+    holds_port,
+    is_alive,
+    port_holder,
+    stack_processes,
+    wait_while_it_saves,
+)
 from infra.local.stack_state import PROJECT_ROOT, ComponentStatus, StackError, log_tail, port_is_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-
-    import psutil
 
     from infra.local.components import Component
     from infra.local.stack_state import StackDirectory
@@ -75,22 +84,21 @@ class SupervisedComponent:
             self._relatives = family(self._process.pid)
             self._process.terminate()
 
-    def finish_stop(self, *, deadline: float) -> None:
+    def finish_stop(self, *, deadline: float, on_progress: Callable[[], None]) -> None:
         """Wait for a process that was asked to stop, then end whatever it left.
 
         Args:
-            deadline: When to kill it, by the monotonic clock.
+            deadline: When to kill it, by the monotonic clock; one that saves its state is let finish.
+            on_progress: Is called when the status tells how far it is.
         """
         if self._process is None or self.status.state not in ("starting", "ready"):
             self._end_leftovers()
             return
         detail = ""
-        try:
-            self._process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if not self._has_ended(self._process, deadline, on_progress):
             self._process.kill()
             self._process.wait(timeout=10)
-            detail = f"did not end within {self.component.stop_seconds:.0f} s and was killed"
+            detail = f"did nothing for {self.component.stop_seconds:.0f} s, did not end and was killed"
         end_processes([process for process in self._relatives if is_alive(process)], grace_seconds=5)
         self._end_leftovers()
         if not detail:
@@ -101,6 +109,30 @@ class SupervisedComponent:
             _logger.error("%s stopped: %s", self.component.name, detail)
         else:
             _logger.info("%s stopped", self.component.name)
+
+    def _has_ended(
+        self, process: subprocess.Popen[bytes], deadline: float, on_progress: Callable[[], None]
+    ) -> bool:
+        """Wait for the process's end until the deadline, or as long as it saves its state."""
+
+        def tell(progress: str) -> None:
+            self.status = replace(self.status, detail=progress)
+            on_progress()
+
+        saves_to = self.component.saves_to
+        if saves_to is not None:
+            with suppress(psutil.NoSuchProcess):
+                return wait_while_it_saves(
+                    psutil.Process(process.pid),
+                    saves_to=saves_to,
+                    idle_seconds=self.component.stop_seconds,
+                    tell=tell,
+                )
+        try:
+            process.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _start(self) -> None:
         """Start the process, unless its state is corrupt or its port taken."""

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from infra.local.components import build_components
+from infra.local.dagster_service import ROLE as DAGSTER_ROLE
 from infra.local.processes import end_processes, stack_processes
 from infra.local.stack_state import StackStatus, locked, read_ports, write_status
 from infra.local.supervised_component import SupervisedComponent
@@ -79,14 +80,17 @@ class Supervisor:
             self._write_status()
 
     def _stop(self) -> None:
-        """Stop the components, the one that others write to last."""
+        """Stop Dagster, which writes to the components, then these, the one that others write to last."""
+        end_processes(stack_processes(self._directory.root, role=DAGSTER_ROLE), grace_seconds=20)
         for last in (False, True):
             group = [each for each in self._components if (each.component.name == _STOPPED_LAST) is last]
             for supervised in group:
                 supervised.ask_to_stop()
             asked = time.monotonic()
             for supervised in group:
-                supervised.finish_stop(deadline=asked + supervised.component.stop_seconds)
+                supervised.finish_stop(
+                    deadline=asked + supervised.component.stop_seconds, on_progress=self._write_status
+                )
                 self._write_status()
         # What a component started in a session of its own and did not end.
         end_processes(stack_processes(self._directory.root), grace_seconds=5)

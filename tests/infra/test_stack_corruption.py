@@ -194,7 +194,7 @@ def test_a_component_that_does_not_answer_hides_no_other(tmp_path: Path) -> None
         wait_until(reaches("ready"), seconds=40, what="ready")
     finally:
         supervised.ask_to_stop()
-        supervised.finish_stop(deadline=0)
+        supervised.finish_stop(deadline=0, on_progress=lambda: None)
 
 
 def test_every_saved_state_file_is_read_before_the_emulator_does(tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""A component that saves its state when it is asked to end is let finish, however long that takes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from infra.local import stack_control, stack_inspection
+from infra.local.components import Component, state_of_aws
+from infra.local.processes import clean_environment
+from infra.local.stack_control import StackControl
+from infra.local.stack_inspection import end_leftovers
+from infra.local.stack_state import ComponentStatus, StackDirectory, StackStatus, write_status
+from infra.local.supervised_component import SupervisedComponent
+from tests.stack_runs import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IDLE_SECONDS = 2
+# Asked to end, it writes bit by bit until the file `enough` is there.
+SLOW = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+def save(*_):
+    with (folder / "state.tmp").open("a") as file:
+        while not (folder / "enough").exists():
+            file.write("state")
+            file.flush()
+            time.sleep(0.05)
+    (folder / "state.tmp").rename(folder / "whole")
+    sys.exit()
+signal.signal(signal.SIGTERM, save)
+(folder / "begun").touch()
+while True:
+    time.sleep(60)
+"""
+HANGING = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: time.sleep(300))
+pathlib.Path(sys.argv[1], "begun").touch()
+time.sleep(300)
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> StackDirectory:
+    """Give the state directory of a stack without any component."""
+    directory = StackDirectory(tmp_path)
+    directory.create()
+    state_of_aws(directory).mkdir(parents=True)
+    return directory
+
+
+def command(directory: StackDirectory, program: str) -> tuple[str, ...]:
+    """Return the command line of a stand-in for the emulator."""
+    return (sys.executable, "-c", program, str(state_of_aws(directory)))
+
+
+def started(directory: StackDirectory, program: str) -> SupervisedComponent:
+    """Return a supervised stand-in that has begun."""
+    component = Component(
+        name="aws",
+        title="a stand-in that saves when it ends",
+        command=command(directory, program),
+        environment=clean_environment(directory.root, "aws"),
+        port=1,
+        probe=lambda: None,
+        loss="all",
+        stop_seconds=IDLE_SECONDS,
+        saves_to=state_of_aws(directory),
+    )
+    supervised = SupervisedComponent(component, directory)
+    supervised.advance(())
+    wait_until((state_of_aws(directory) / "begun").exists, seconds=60, what="begun")
+    return supervised
+
+
+def test_a_component_that_still_saves_is_not_killed(directory: StackDirectory) -> None:
+    """It takes longer than it may be idle, its status tells how far it is, and its state is whole."""
+    supervised, state = started(directory, SLOW), state_of_aws(directory)
+    supervised.ask_to_stop()
+    asked, told = time.monotonic(), []
+
+    def see_progress() -> None:
+        told.append(supervised.status.detail)
+        if time.monotonic() - asked > IDLE_SECONDS + 0.5:
+            (state / "enough").touch()
+
+    supervised.finish_stop(deadline=asked + IDLE_SECONDS, on_progress=see_progress)
+
+    assert (state / "whole").exists()
+    assert re.match(r"saving its state for [1-9]\d* s; ", told[-1])
+    assert (supervised.status.state, supervised.status.detail, supervised.status.loss) == ("stopped", "", "")
+
+
+def test_a_component_that_does_nothing_any_more_is_killed_and_its_loss_told(
+    directory: StackDirectory,
+) -> None:
+    """A wait without an end would help nobody."""
+    supervised = started(directory, HANGING)
+    supervised.ask_to_stop()
+    supervised.finish_stop(deadline=time.monotonic() + IDLE_SECONDS, on_progress=lambda: None)
+    assert supervised.status.detail == "did nothing for 2 s, did not end and was killed"
+    assert supervised.status.loss == "all"
+
+
+def test_what_a_dead_supervisor_left_is_let_save_too(
+    directory: StackDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`down` and `up` end an emulator without a supervisor as gently."""
+    monkeypatch.setattr(stack_inspection, "_GRACE_SECONDS", IDLE_SECONDS)
+    state = state_of_aws(directory)
+    environment = clean_environment(directory.root, "aws")
+    with subprocess.Popen(command(directory, SLOW), env=environment) as left:
+        wait_until((state / "begun").exists, seconds=60, what="begun")
+        began = time.monotonic()
+
+        def tell(_progress: str) -> None:
+            if time.monotonic() - began > IDLE_SECONDS + 0.5:
+                (state / "enough").touch()
+
+        assert end_leftovers(directory, tell=tell) == ({left.pid}, set())
+    assert (state / "whole").exists()
+
+
+def test_down_says_how_far_the_saving_is(directory: StackDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for `make down` sees that it is at work, and on what."""
+    monkeypatch.setattr(stack_control, "_PROGRESS_SECONDS", 0)
+    said: list[str] = []
+    with subprocess.Popen(["sleep", "60"]) as supervisor:
+
+        def say(line: str) -> None:
+            said.append(line)
+            supervisor.kill()
+
+        control = StackControl(directory, directory.root / "env", ("aws",), provisioned=False, say=say)
+        ready = ComponentStatus(state="ready", since=0, port=1)
+        saving = replace(ready, detail="saving its state for 7 s; 12 MB are on disk")
+        write_status(
+            directory, StackStatus(supervisor_pid=supervisor.pid, mended=0, components={"aws": saving})
+        )
+        control._wait_for_end(psutil.Process(supervisor.pid))
+    assert said == ["  aws is saving its state for 7 s; 12 MB are on disk"]
