@@ -50,7 +50,7 @@ class Component:
         probe: Asks it over its own protocol; None is good, else what is wrong.
         loss: What is gone when it ends without being asked to.
         ready_seconds: The deadline from its start to its first good answer.
-        stop_seconds: How long it may take to end when asked; if it then saves its state, how long it may idle.
+        stop_seconds: How long it may take to end when asked, or idle if it then saves its state.
         saves_to: Where it saves its state when it is asked to end.
         needs: The components that must be ready before it is started.
         check_state: Raises StackError if its saved state would be replaced in silence.
