@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
 from botocore.exceptions import ClientError
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from glue_scripts.delta_log import MOST_BYTES, CommittedFiles, committed_files
 from glue_scripts.errors import BatchFaultError, LoadFailedError
 from glue_scripts.missing_objects import is_missing
-from prediction_contract.delta_table import check_delta_table
+from prediction_contract.delta_table import BATCH_COLUMN, check_delta_table
 from prediction_contract.errors import InvalidManifestError, SchemaError
 from prediction_contract.manifest import MANIFEST_BYTES, Manifest, parse_manifest, validate
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from prediction_contract.job_arguments import LoadArguments
 
-# Far beyond what the names of the most files that a manifest can hold need.
-_COMMIT_BYTES = 256 * 1024 * 1024
+_DELIVER_ANEW = "Score the batch again, or deliver what is missing and its manifest anew"
+# How deltalake tells of S3 while it reads a checkpoint; elsewhere it raises OSError.
+_TROUBLE_OF_S3 = "External: "
 
 
 def read_manifest(s3: Any, arguments: LoadArguments) -> Manifest:
@@ -74,7 +75,8 @@ def check_delta(s3: Any, manifest: Manifest, arguments: LoadArguments, options: 
         BatchFaultError: The version adds other files than the manifest names, a file is missing or cut off,
             or the table cannot be loaded as plain Parquet of the manifest's schema.
     """
-    added = _added_files(s3, manifest, arguments)
+    committed = _committed(s3, manifest, arguments)
+    added = committed.added
     if added.keys() != set(manifest.delta.files):
         strange = sorted(added.keys() ^ set(manifest.delta.files))
         _fault(
@@ -84,14 +86,7 @@ def check_delta(s3: Any, manifest: Manifest, arguments: LoadArguments, options: 
         )
     for path, size in added.items():
         _check_file(s3, manifest, arguments, path, size)
-    try:
-        table = DeltaTable(
-            f"s3://{manifest.bucket}/{manifest.delta.table.rstrip('/')}",
-            version=manifest.delta.version,
-            storage_options=dict(options),
-        )
-    except TableNotFoundError as error:
-        _fault(arguments, f"There is no Delta table under {manifest.delta.table}", cause=error)
+    table = _opened(manifest, options, manifest.delta.version)
     try:
         check_delta_table(
             manifest.schema,
@@ -103,10 +98,63 @@ def check_delta(s3: Any, manifest: Manifest, arguments: LoadArguments, options: 
         )
     except SchemaError as error:
         _fault(arguments, error.what, error.remedy, error)
+    if committed.removed:
+        _check_removed(manifest, arguments, options, committed.removed)
 
 
-def _added_files(s3: Any, manifest: Manifest, arguments: LoadArguments) -> dict[str, int]:
-    """Return path and size of each file that the stated version of the table added."""
+def _opened(manifest: Manifest, options: Mapping[str, str], version: int) -> DeltaTable:
+    uri = f"s3://{manifest.bucket}/{manifest.delta.table.rstrip('/')}"
+    return opened_table(uri, version, options, model=manifest.model, batch_id=manifest.batch_id)
+
+
+def opened_table(
+    uri: str, version: int, options: Mapping[str, str], *, model: str, batch_id: str
+) -> DeltaTable:
+    """Return a version of a Delta table.
+
+    Raises:
+        BatchFaultError: There is no table, or its log cannot be read up to that version.
+        DeltaError, OSError: S3 does not answer as it should.
+    """
+    try:
+        return DeltaTable(uri, version=version, storage_options=dict(options))
+    except DeltaError as error:
+        if _TROUBLE_OF_S3 in str(error):
+            raise
+        told = str(error).partition("\n")[0][:300]
+        what = (
+            f"There is no Delta table under {uri}"
+            if isinstance(error, TableNotFoundError)
+            else f"The log of the Delta table cannot be read up to version {version}: {told}"
+        )
+        raise BatchFaultError(what, remedy=_DELIVER_ANEW, model=model, batch_id=batch_id) from error
+
+
+def _check_removed(
+    manifest: Manifest, arguments: LoadArguments, options: Mapping[str, str], removed: frozenset[str]
+) -> None:
+    """Refuse a commit that removes what is not known to be an earlier attempt at the same batch."""
+    version = manifest.delta.version
+    own: set[str] = set()
+    if version:
+        files = _opened(manifest, options, version - 1).get_add_actions(flatten=True)
+        ends = [f"{end}.{BATCH_COLUMN}" for end in ("min", "max")]
+        if set(ends) <= set(files.schema.names):
+            columns = [files[name].to_pylist() for name in ("path", *ends)]
+            batch = (manifest.batch_id, manifest.batch_id)
+            own = {unquote(path) for path, *found in zip(*columns, strict=True) if tuple(found) == batch}
+    foreign = sorted(removed - own)
+    if foreign:
+        _fault(
+            arguments,
+            f"Version {version} of the Delta table removes {len(foreign)} files that may hold rows of other "
+            f"batches, the first is {foreign[0][:200]}",
+            "Score a new batch. If rows of others are gone, restore the table's version before this one",
+        )
+
+
+def _committed(s3: Any, manifest: Manifest, arguments: LoadArguments) -> CommittedFiles:
+    """Return what the stated version of the table added and removed."""
     version = manifest.delta.version
     key = f"{manifest.delta.table}_delta_log/{version:020d}.json"
     try:
@@ -115,13 +163,10 @@ def _added_files(s3: Any, manifest: Manifest, arguments: LoadArguments) -> dict[
         if is_missing(s3, manifest.bucket, key, error):
             _fault(arguments, f"The Delta table has no version {version} any more, or not yet", cause=error)
         raise
-    content = answer["Body"].read(_COMMIT_BYTES)
     try:
-        actions = [json.loads(line) for line in content.splitlines() if line.strip()]
-        added = [action["add"] for action in actions if "add" in action]
-        return {unquote(one["path"]): int(one["size"]) for one in added}
-    except (ValueError, TypeError, KeyError) as error:
-        _fault(arguments, f"The log entry {key} of the Delta table cannot be read", cause=error)
+        return committed_files(answer["Body"].read(MOST_BYTES + 1))
+    except SchemaError as error:
+        _fault(arguments, f"{error.what} ({key})", error.remedy, error)
 
 
 def _check_file(s3: Any, manifest: Manifest, arguments: LoadArguments, path: str, size: int) -> None:
@@ -149,7 +194,7 @@ def _check_digest(arguments: LoadArguments, digest: str) -> None:
 def _fault(
     arguments: LoadArguments,
     what: str,
-    remedy: str = "Score the batch again, or deliver what is missing and its manifest anew",
+    remedy: str = _DELIVER_ANEW,
     cause: Exception | None = None,
 ) -> NoReturn:
     raise BatchFaultError(what, remedy=remedy, model=arguments.model, batch_id=arguments.batch_id) from cause

@@ -74,20 +74,19 @@ def check_delta_table(
             f"{HIGHEST_READER_VERSION} and {HIGHEST_WRITER_VERSION} are loaded"
         )
     if partition_columns:
-        _refuse(
-            f"is partitioned by {', '.join(sorted(partition_columns))}: they would be missing from its files"
-        )
+        names = ", ".join(sorted(partition_columns))[:200]
+        _refuse(f"is partitioned by {names}: they would be missing from its files")
     for name, allowed in _REFUSED_SETTINGS.items():
         value = (settings.get(name) or "").lower()
         if value not in allowed:
-            _refuse(f"has {name} = {value}")
+            _refuse(f"has {name} = {value[:200]}")
     found = _column_types(table_schema)
     # Snowflake matches them without regard to case, and would take either.
     if len({name.lower() for name in found}) != len(found):
         _refuse("has columns whose names differ by case only")
     for name, wanted in delta_columns(schema).items():
         if found.get(name) != wanted:
-            _refuse(f"has column {name} as {found.get(name)}, not {wanted}")
+            _refuse(f"has column {name} as {str(found.get(name))[:200]}, not {wanted}")
 
 
 def _column_types(table_schema: str) -> dict[str, Any]:

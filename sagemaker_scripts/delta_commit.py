@@ -185,6 +185,7 @@ class ModelTable:
         self, table: DeltaTable, rows: pa.Table, batch_id: str, attempt: int, writer: str
     ) -> Exception | None:
         try:
+            self._separate(table, batch_id)
             write_deltalake(
                 table,
                 rows,
@@ -201,6 +202,26 @@ class ModelTable:
         except (DeltaError, OSError) as error:
             return error
         return None
+
+    @staticmethod
+    def _separate(table: DeltaTable, batch_id: str) -> None:
+        """Delete the rows of an earlier attempt from files that hold rows of other batches as well.
+
+        OPTIMIZE makes such files. The commit would rewrite one, and the new file, which the manifest names,
+        would hold the rows of other batches beside this one's.
+        """
+        if table.transaction_version(batch_id) is None:
+            return
+        files = table.get_add_actions(flatten=True)
+        ends = [f"{end}.{BATCH_COLUMN}" for end in ("min", "max")]
+        # Without statistics, a file may hold rows of any batch.
+        known = set(ends) <= set(files.schema.names)
+        lowest, highest = (files[name].to_pylist() if known else [None] * files.num_rows for name in ends)
+        if any(
+            low is None or high is None or (low <= batch_id <= high and low != high)
+            for low, high in zip(lowest, highest, strict=True)
+        ):
+            table.delete(f"{BATCH_COLUMN} = '{batch_id}'")
 
     def _made_by(self, writer: str, known: int) -> CommittedFiles | None:
         """Return the commit of this writer after a known version, as the log itself tells it."""

@@ -146,6 +146,10 @@ class BatchBuilder:
         table = DeltaTable(self._table, storage_options=self._options)
         table.alter.add_feature(TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True)
 
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the Delta table's newest version."""
+        DeltaTable(self._table, storage_options=self._options).create_checkpoint()
+
     def _put_part(
         self, batch_id: str, attempt: int, number: int, lines: Sequence[PredictionLine]
     ) -> JsonPart:

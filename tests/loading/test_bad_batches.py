@@ -172,6 +172,43 @@ def needs_more_than_parquet(platform: LoadPlatform, written: WrittenBatch) -> by
     return altered(written, delta=written.document["delta"] | {"version": version, "files": files})
 
 
+def change_log_entry(platform: LoadPlatform, written: WrittenBatch, *actions: str) -> bytes:
+    """Add actions to the log entry of the batch's commit."""
+    bucket = platform.deployment.data_bucket
+    key = f"{delta_table_prefix(platform.model)}_delta_log/{written.manifest.delta.version:020d}.json"
+    content = platform.aws("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    put(platform, key, b"\n".join([content, *(action.encode() for action in actions)]))
+    return altered(written)
+
+
+def has_a_broken_log_entry(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+    """A commit with a file whose size is no number that anything can hold."""
+    return change_log_entry(platform, written, '{"add":{"path":"a.parquet","size":1e999}}')
+
+
+def removes_anothers_file(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+    """A commit that takes another batch out of the table."""
+    other = platform.builder.write(ROWS, batch_id=OTHER_BATCH)
+    version, files = platform.builder.commit(BATCH, written.lines[0])
+    delta = written.manifest.delta
+    mine = replace(written, manifest=replace(written.manifest, delta=replace(delta, version=version)))
+    path = other.manifest.delta.files[0]
+    change_log_entry(platform, mine, f'{{"remove":{{"path":"{path}","dataChange":true}}}}')
+    return altered(mine, delta=mine.document["delta"] | {"files": files})
+
+
+def has_a_corrupt_checkpoint(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+    """A log whose checkpoint is none."""
+    platform.builder.checkpoint()
+    version = written.manifest.delta.version
+    put(
+        platform,
+        f"{delta_table_prefix(platform.model)}_delta_log/{version:020d}.checkpoint.parquet",
+        b"PAR1" * 100,
+    )
+    return altered(written)
+
+
 FAULTS = [
     (not_json, "not JSON"),
     (lacks_a_field, "schema is missing"),
@@ -193,6 +230,9 @@ FAULTS = [
     (commits_other_rows, "hold 11 rows, and the manifest promises 12"),
     (commits_an_altered_row, "rows of the checksum"),
     (needs_more_than_parquet, "needs reader 3 and writer 7"),
+    (has_a_broken_log_entry, "cannot be read in line"),
+    (removes_anothers_file, "removes 1 files that may hold rows of other batches"),
+    (has_a_corrupt_checkpoint, "log of the Delta table cannot be read"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import uuid
@@ -9,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -88,6 +90,21 @@ def test_a_later_attempt_replaces_its_batch_and_no_other(table: ModelTable) -> N
     assert stored(table, early.version) == {FIRST: [1, 2], SECOND: [7]}
     assert len(late.files) == 1
     assert not set(late.files) & set(early.files)
+
+
+def test_an_attempt_after_optimize_names_its_own_files_alone(table: ModelTable) -> None:
+    """OPTIMIZE puts rows of several batches into one file, which a commit must not rewrite into its own."""
+    commit(table, OLD, 1, 5)
+    commit(table, FIRST, 1, 1, 2)
+    commit(table, SECOND, 1, 7)
+    uri = f"s3://{table.store.bucket}/predictions/{table.model}/delta/"
+    DeltaTable(uri, storage_options=dict(table.options)).optimize.compact()
+    made = commit(table, FIRST, 2, 3)
+    assert stored(table) == {OLD: [5], FIRST: [3], SECOND: [7]}
+    (file,) = made.files
+    content = table.store.get(f"predictions/{table.model}/delta/{file}")
+    rows = pq.read_table(io.BytesIO(content)).to_pylist()
+    assert [(row["batch_id"], row["minutes"]) for row in rows] == [(FIRST, 3)]
 
 
 def test_an_attempt_that_is_not_above_the_recorded_one_stops(table: ModelTable) -> None:
