@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +46,7 @@ class Backtest(NamedTuple):
 def backtest(
     functions: ModelFunctions,
     artifact: Artifact,
-    days: Mapping[str, PreparedFeatures],
+    days: Iterable[tuple[str, PreparedFeatures]],
     schema: PredictionSchema,
 ) -> Backtest:
     """Return the predictions that scoring each partition in its turn would have made.
@@ -57,7 +57,7 @@ def backtest(
     Args:
         functions: The model's own part.
         artifact: The trained model.
-        days: By partition, in order, without gaps.
+        days: Each partition and its features, in order, without gaps. One at a time is held.
         schema: Of the predictions. Rows that the load would refuse are left out, counted and logged.
 
     Raises:
@@ -66,7 +66,7 @@ def backtest(
     """
     scored: list[ScoredPartition] = []
     left_out: Counter[str] = Counter()
-    for partition, prepared in days.items():
+    for partition, prepared in days:
         predictions = predictions_of(functions, prepared, artifact, scored[-1] if scored else None)
         lines = prediction_lines(schema, predictions)
         refused = misfits(lines)

@@ -60,7 +60,11 @@ class FeatureSet:
             ObjectMissingError: A file is gone.
             ObjectAlteredError: A file is not the one that was indexed.
         """
-        return PreparedFeatures(*(_read(store, source) for source in self.inputs))
+        return PreparedFeatures(self.read_features(store), self.read_outcomes(store))
+
+    def read_features(self, store: ObjectStore) -> pd.DataFrame:
+        """Return the features alone; errors as `read`."""
+        return _read(store, self.features)
 
     def read_outcomes(self, store: ObjectStore) -> pd.DataFrame:
         """Return the outcomes alone; errors as `read`."""

@@ -33,8 +33,23 @@ class ScoredPartition(NamedTuple):
 
 
 def newest_outcomes(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return what is known of each entity, given tables of outcomes of which later ones know more."""
-    return pd.concat(list(tables), ignore_index=True).drop_duplicates(ENTITY, keep="last")
+    """Return what is known of each entity, given tables of outcomes of which later ones know more.
+
+    Of tables that are read one after the other, no more is held than twice what is returned and one table.
+    """
+    held: list[pd.DataFrame] = []
+    known = unmerged = 0
+    for table in tables:
+        held.append(table)
+        unmerged += len(table)
+        if unmerged > known:
+            held = [_newest(held)]
+            known, unmerged = len(held[0]), 0
+    return _newest(held)
+
+
+def _newest(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True).drop_duplicates(ENTITY, keep="last")
 
 
 def with_outcomes(rows: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -90,7 +90,10 @@ class RawFlights:
                 remedy="Deliver the day's raw flights, then prepare its features",
             )
         first = date.fromisoformat(partition)
-        before = [self._day(str(first - timedelta(days=back))) for back in range(history_days, 0, -1)]
+        history = [str(first - timedelta(days=back)) for back in range(history_days, 0, -1)]
+        before = [self._day(day) for day in history]
+        # Partitions come in their order, and no later one needs a day that has left the window.
+        self._days = {day: self._days[day] for day in (*history, partition)}
         found = [day for day in before if day is not None]
         rows = pd.concat([own[0].iloc[:0], *(flights for flights, _ in found)], ignore_index=True)
         known = known_at(rows, day_start(partition))

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.evaluation import backtest, evaluate
 from sagemaker_scripts.feature_store import (
     FeaturesError,
+    FeatureSet,
     feature_set,
     has_features,
     partitions_between,
@@ -51,23 +52,25 @@ _EVALUATION_WAITS = 2
 
 @dataclass(frozen=True)
 class Days:
-    """Prepared features of consecutive partitions, and what became of them.
+    """Prepared features of consecutive partitions, which are read one at a time, and what became of them.
 
     Attributes:
-        prepared: By partition, in order.
+        store: The bucket.
+        sets: The features of each partition, in order.
         outcomes: As far as they are known when `known_at` begins.
         known_at: The last partition whose features tell outcomes.
         sources: SHA-256 of every file that was read.
     """
 
-    prepared: dict[str, PreparedFeatures]
+    store: ObjectStore
+    sets: list[FeatureSet]
     outcomes: pd.DataFrame
     known_at: str
     sources: list[str]
 
     @classmethod
-    def read(cls, store: ObjectStore, model: str, first: str, last: str, *, waits: int) -> Days:
-        """Read them.
+    def find(cls, store: ObjectStore, model: str, first: str, last: str, *, waits: int) -> Days:
+        """Find the features, and read the outcomes.
 
         Args:
             store: The bucket.
@@ -82,20 +85,26 @@ class Days:
         sets = [feature_set(store, model, partition) for partition in partitions_between(first, last)]
         later = [Partition(last).earlier(-steps) for steps in range(1, waits + 1)]
         telling = [feature_set(store, model, each) for each in later if has_features(store, model, each)]
-        prepared = {each.partition: each.read(store) for each in sets}
-        told = [day.outcomes for day in prepared.values()] + [each.read_outcomes(store) for each in telling]
+        asked = [each.partition for each in sets]
+        tables = (each.read_outcomes(store) for each in (*sets, *telling))
         sources = [source.sha256 for each in sets for source in each.inputs]
         return cls(
-            prepared,
-            newest_outcomes(told),
+            store,
+            sets,
+            newest_outcomes(table.loc[table["partition"].isin(asked)] for table in tables),
             known_at=[*sets, *telling][-1].partition,
             sources=sources + [each.outcomes.sha256 for each in telling],
         )
 
-    @property
-    def features(self) -> pd.DataFrame:
-        """The features of all partitions."""
-        return pd.concat([day.features for day in self.prepared.values()], ignore_index=True)
+    def examples(self) -> pd.DataFrame:
+        """Return the features whose outcome is known, joined with it."""
+        joined = (with_outcomes(each.read_features(self.store), self.outcomes) for each in self.sets)
+        return pd.concat(joined, ignore_index=True)
+
+    def each(self) -> Iterator[tuple[str, PreparedFeatures]]:
+        """Yield each partition and its features, in order."""
+        for each in self.sets:
+            yield each.partition, each.read(self.store)
 
 
 def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> dict[str, Any]:
@@ -107,8 +116,8 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
     _refuse_half_evaluation(arguments)
     functions = model_functions(arguments.model)
     first, last = arguments.first_partition, arguments.last_partition
-    days = Days.read(store, arguments.model, first, last, waits=_TRAINING_WAITS)
-    examples = with_outcomes(days.features, days.outcomes)
+    days = Days.find(store, arguments.model, first, last, waits=_TRAINING_WAITS)
+    examples = days.examples()
     if examples.empty:
         raise FeaturesError(
             "No outcome of the partitions to learn from is known",
@@ -158,14 +167,14 @@ def _evaluation(
     if first is None or last is None or metrics is None or arguments.schema_key is None:
         return None
     _LOG.info("is evaluated on %s to %s", first, last)
-    days = Days.read(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
-    scored, left_out = backtest(functions, artifact, days.prepared, read_schema(store, arguments.schema_key))
+    days = Days.find(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
+    scored, left_out = backtest(functions, artifact, days.each(), read_schema(store, arguments.schema_key))
     return {
         "model": str(arguments.model),
         "trained_on": [str(arguments.first_partition), str(arguments.last_partition)],
         "evaluated_on": [str(first), str(last)],
         "outcomes_known_at": days.known_at,
-        "days": len(days.prepared),
+        "days": len(days.sets),
         "predictions": sum(len(each.predictions) for each in scored),
         "rows_left_out": dict(left_out),
         "metrics": evaluate(Metrics(metrics).each, scored, days.outcomes, examples),

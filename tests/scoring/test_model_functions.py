@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +30,8 @@ from tests.scoring.declared_models import SCHEMAS, SOURCES, TRAINING
 from tests.scoring.real_flights import inputs_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sagemaker_scripts.model_functions import ModelFunctions
 
 DAYS = [f"2013-01-{day:02}" for day in range(1, 13)]
@@ -139,7 +143,7 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
     """The first day has no previous batch; the second is corrected by the first as far as that was known."""
     functions, artifact, examples = trained_on_five_days(model)
     days = {day: prepared_days(model)[day] for day in ("2013-01-10", "2013-01-11")}
-    scored, left_out = backtest(functions, artifact, days, SCHEMAS[model])
+    scored, left_out = backtest(functions, artifact, days.items(), SCHEMAS[model])
     assert not left_out
     first, second = scored
     known = judged(first, days["2013-01-11"].outcomes)
@@ -179,7 +183,7 @@ def backtest_of(*predicted: dict[str, list[Any]]) -> tuple[Backtest, list[pd.Dat
         features = pd.DataFrame({"entity_id": columns["entity"], "partition": f"2013-01-{number:02}"})
         days[f"2013-01-{number:02}"] = PreparedFeatures(features, known)
     functions = SimpleNamespace(predict=predict)
-    return backtest(functions, {}, days, SMALL), given
+    return backtest(functions, {}, days.items(), SMALL), given
 
 
 def test_an_evaluation_says_which_rows_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -192,6 +196,29 @@ def test_an_evaluation_says_which_rows_it_leaves_out(caplog: pytest.LogCaptureFi
     assert "2 of 3 predictions of 2013-01-01 are not evaluated" in caplog.text
     assert "2 wrong_type; row 1: " in caplog.text
     assert "10.5" not in caplog.text
+
+
+def test_an_evaluation_holds_the_features_of_one_day() -> None:
+    """However many days are evaluated, the job's memory is that of one of them and of the predictions."""
+    alive: list[int] = []
+    held: list[weakref.ref[pd.DataFrame]] = []
+
+    def days() -> Iterator[tuple[str, PreparedFeatures]]:
+        for number in range(1, 6):
+            gc.collect()
+            alive.append(sum(each() is not None for each in held))
+            day = f"2013-01-{number:02}"
+            features = pd.DataFrame({"entity_id": ["a"], "partition": day})
+            held.append(weakref.ref(features))
+            prepared = PreparedFeatures(features, NO_OUTCOMES)
+            del features
+            yield day, prepared
+            del prepared
+
+    predicted = pd.DataFrame({"entity": ["a"], "minutes": [1]})
+    found = backtest(SimpleNamespace(predict=lambda *_: predicted), {}, days(), SMALL)
+    assert len(found.scored) == 5
+    assert max(alive) <= 1
 
 
 def test_an_evaluation_leaves_out_rows_that_share_their_key() -> None:

@@ -5,24 +5,30 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import weakref
 from datetime import date
 
 import pandas as pd
 import pytest
 
 from infra.local.raw_data import day_files
+from sagemaker_scripts import raw_flights
 from sagemaker_scripts.model_functions import model_functions
+from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.raw_flights import (
     ARRIVAL_COLUMNS,
     DEPARTURE_COLUMNS,
     SCHEDULE_COLUMNS,
     RawDataError,
+    RawFlights,
     day_start,
     known_at,
     read_flights,
     schedule_of,
 )
+from tests.fakes.memory_s3 import MemoryS3
 from tests.scoring.declared_models import SCHEMAS
 from tests.scoring.real_flights import day_file, flights_of, inputs_of
 
@@ -126,3 +132,25 @@ def test_a_raw_file_that_is_not_the_days_is_refused(content: bytes, complaint: s
     """A file that is damaged, lacks a column, or is another day's is named and not half used."""
     with pytest.raises(RawDataError, match=complaint):
         read_flights(content, DAY)
+
+
+def test_a_range_of_days_is_read_once_and_held_a_window_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the range, the job holds a day and its history; no file is read again."""
+    held: list[weakref.ref[pd.DataFrame]] = []
+
+    def read(content: bytes, day: str) -> pd.DataFrame:
+        flights = read_flights(content, day)
+        held.append(weakref.ref(flights))
+        return flights
+
+    monkeypatch.setattr(raw_flights, "read_flights", read)
+    store = ObjectStore(MemoryS3(), "mlpipe-data")
+    days = [f"2013-01-{number:02}" for number in range(1, 9)]
+    for day in days:
+        store.put(f"raw/flights/dt={day}/flights.csv.gz", day_file(day))
+    raw = RawFlights(store, "raw/")
+    for day in days[2:]:
+        raw.of_partition(day, 2)
+        gc.collect()
+        assert sum(each() is not None for each in held) <= 3
+    assert len(held) == len(days)
