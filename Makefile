@@ -116,8 +116,8 @@ test-all: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## Both in o
 drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: a hundred kills, a backfill.
 	$(PYTEST) -m drill
 
-bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, loads, ticks and definitions cost, beside others; writes benchmarks/results.
-	@for name in serve load spark_scaling sensor_tick load_definitions warehouse_load; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, loads, ticks, long histories and definitions cost; writes benchmarks/results.
+	@for name in serve load spark_scaling sensor_tick long_history load_definitions warehouse_load; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
 	@$(BIN)/python -m infra.local.demo

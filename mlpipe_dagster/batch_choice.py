@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import dagster as dg
 
 from mlpipe_dagster.asset_names import DAGSTER_PARTITION_TAG, choosing_intent_tag, chosen_batch_tag
@@ -56,7 +54,7 @@ def chosen_batch(
     chosen = configured or _kept_choice(present, model, intent)
     if not chosen:
         partition = Partition.from_dagster_key(partition_key_of(run, model))
-        chosen = newest_batch(registry.batches(model), model, partition).batch_id
+        chosen = newest_batch(registry, model, partition).batch_id
     keep_choice(instance, present, model, chosen)
     return chosen
 
@@ -76,26 +74,20 @@ def _kept_choice(run: dg.DagsterRun, model: str, intent: str) -> str:
     return "" if is_inherited else run.tags.get(chosen_batch_tag(model), "")
 
 
-def newest_batch(records: Iterable[BatchRecord], model: str, partition: str) -> BatchRecord:
+def newest_batch(registry: RegistryTable, model: str, partition: Partition) -> BatchRecord:
     """Return the newest batch of a partition that was neither refused nor withdrawn nor retired.
 
     Raises:
         NoBatchError: There is none.
     """
-    candidates = [
-        record
-        for record in records
-        if record.partition == partition
-        and record.load_state in _LOADABLE
-        and record.release_state != ReleaseState.WITHDRAWN
-    ]
-    if not candidates:
-        raise NoBatchError(
-            f"There is no done batch of {partition}",
-            remedy="Score the partition, or name a batch_id in the run's config",
-            model=model,
-        )
-    return max(candidates, key=lambda record: record.batch_id)
+    for record in registry.batches_of(model, partition):
+        if record.load_state in _LOADABLE and record.release_state != ReleaseState.WITHDRAWN:
+            return record
+    raise NoBatchError(
+        f"There is no done batch of {partition}",
+        remedy="Score the partition, or name a batch_id in the run's config",
+        model=model,
+    )
 
 
 def partition_key_of(run: dg.DagsterRun, model: str) -> str:

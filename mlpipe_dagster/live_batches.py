@@ -88,12 +88,8 @@ def due_partition(
 
 def partition_is_fresh(registry: RegistryTable, model: str, partition: Partition) -> Answer:
     """Whether a due partition has a batch that was verified and passed its checks, or was published."""
-    # Batch ids begin with the moment of minting, and nobody scores a partition before it begins.
-    since = partition.start.strftime("%Y%m%d")
     states = []
-    for record in registry.batches(model, minted_from=since):
-        if record.partition != partition:
-            continue
+    for record in registry.batches_of(model, partition):
         is_fit = record.published_sequence is not None or not record.check_faults
         is_kept = record.release_state != ReleaseState.WITHDRAWN
         if record.load_state == LoadState.VERIFIED and is_fit and is_kept:

@@ -61,10 +61,12 @@ class PublicationReports:
             model: The model's name.
             after: What an earlier call returned; None if that is not known.
         """
-        entries = self.registry.publications(model, after=after or 0)
+        if self.left <= 0:
+            return after
         if after is None:
-            entries = [entry for entry in entries[:-1] if self._age(entry) <= LOOKS_BACK] + entries[-1:]
-        entries = entries[: self.left]
+            entries = self._recent(model)[: self.left]
+        else:
+            entries = self.registry.publications(model, after=after, most=self.left)
         if not entries:
             return after
         self.left -= len(entries)
@@ -78,6 +80,15 @@ class PublicationReports:
                 self._report(entry, is_late=any(entry.sequence < sequence for sequence in seen))
             reached = entry.sequence
         return reached
+
+    def _recent(self, model: str) -> list[PublicationEntry]:
+        """Return the newest publication and those before it that are looked at, in their order."""
+        found: list[PublicationEntry] = []
+        for entry in self.registry.newest_publications(model):
+            if found and self._age(entry) > LOOKS_BACK:
+                break
+            found.append(entry)
+        return found[::-1]
 
     def _report(self, entry: PublicationEntry, *, is_late: bool) -> None:
         previous = entry.previous_batch_id

@@ -16,11 +16,9 @@ from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
     LoadState,
-    PublicationEntry,
     ReleaseState,
     Request,
 )
-from prediction_contract.registry.retention_rules import newest_superseded
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.resource_names import Deployment
@@ -202,15 +200,23 @@ class Publisher:
         )
 
     def _rollback(self, batch_id: str, request: Request) -> Transaction:
+        record = self._record(batch_id)
         return publication_rules.rollback(
-            self._record(batch_id),
+            record,
             self._release(),
             request,
             now=self.clock(),
             minimum_life=self._minimum_life,
             retention=self._retention,
-            serving=served_before(self.registry.publications(self.model), batch_id),
+            serving=self._served_before(record),
         )
+
+    def _served_before(self, record: BatchRecord) -> str | None:
+        """Return how a batch was served when it was last published, or None if it never was."""
+        if record.published_sequence is None:
+            return None
+        entry = self.registry.publication(self.model, record.published_sequence)
+        return entry.serving if entry else None
 
     def _record(self, batch_id: str) -> BatchRecord:
         return known_batch(self.registry, self.model, batch_id)
@@ -224,7 +230,7 @@ class Publisher:
         )
 
     def _last_superseded(self) -> str:
-        target = newest_superseded(self.registry.batches(self.model))
+        target = self.registry.rollback_target(self.model)
         if target is None:
             raise PublishingError(
                 "No batch was live before this one that is still in the stores",
@@ -326,9 +332,3 @@ def serving_text(
             for declared in declaration.enrichments
         ),
     ).to_json()
-
-
-def served_before(entries: list[PublicationEntry], batch_id: str) -> str | None:
-    """Return how a batch was served when it was last published, or None if it never was."""
-    texts = [entry.serving for entry in entries if entry.batch_id == batch_id and entry.serving is not None]
-    return texts[-1] if texts else None

@@ -7,7 +7,7 @@ So every step may be repeated, by anybody and however late, and a sweep that die
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -15,11 +15,18 @@ from mlpipe_dagster.data_bucket import DataBucket
 from mlpipe_dagster.delta_history import DeltaHistory
 from mlpipe_dagster.noticing import registered_manifest
 from mlpipe_dagster.warehouse_projection import WarehouseSession
+from prediction_contract.batch import BatchId
 from prediction_contract.errors import ContractError, RuleViolationError
-from prediction_contract.moments import parse_moment
+from prediction_contract.moments import moment_text, parse_moment
 from prediction_contract.registry.load_rules import abandon_claim
-from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState
-from prediction_contract.registry.retention_rules import clear, due_batches, retire
+from prediction_contract.registry.records import BatchRecord, LoadState, RetentionRecord
+from prediction_contract.registry.retention_rules import (
+    clear,
+    is_due,
+    needed_batches,
+    record_sweep,
+    retire,
+)
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.s3_layout import (
@@ -33,6 +40,8 @@ from prediction_contract.s3_layout import (
 VACUUM_AFTER = timedelta(days=7)
 # A sweep that failed on the day a file came due is followed by another.
 _VACUUM_WITHIN = timedelta(days=2)
+# A done file that was refused before any load may be delivered again for so long.
+_REFUSED_FOR = timedelta(days=30)
 MOST_BATCHES = 500
 
 
@@ -115,29 +124,41 @@ class RetentionSweep:
             RegistryUnavailableError: The registry did not take a change in time.
             DeltaRemovalError: Scoring jobs committed first for too long.
         """
-        swept, tokens = Swept(), {}
-        home = self.registry.pointer(self.model, self.home_region)
+        swept, tokens, seen = Swept(), {}, _Seen()
         projected = self.warehouse.highest_projected(self.model)
         has_rows = self.warehouse.has_predictions(self.model)
-        for record in due_batches(self.registry.batches(self.model), home, now=self.clock()):
-            if len(tokens) >= self.most_batches:
-                break
-            token = f"retention.{uuid.uuid4().hex}"
-            reason = self._claim(record, token, projected)
-            if reason is not None:
-                swept.kept[record.batch_id] = reason
-                continue
-            tokens[record.batch_id] = token
-            gone = self._delete(record, has_rows=has_rows)
-            self.tell(gone)
-            swept.retired.append(gone)
+        records = retained_batches(self.registry, self.model, now=self.clock())
+        needed = needed_batches(
+            self.registry.pointer(self.model, self.home_region), self.registry.rollback_target(self.model)
+        )
+        for record in records:
+            gone = None
+            if len(tokens) < self.most_batches and is_due(record, needed, now=self.clock()):
+                token = f"retention.{uuid.uuid4().hex}"
+                reason = self._claim(record, token, projected)
+                if reason is None:
+                    tokens[record.batch_id] = token
+                    gone = self._delete(record, has_rows=has_rows)
+                    self.tell(gone)
+                    swept.retired.append(gone)
+                else:
+                    swept.kept[record.batch_id] = reason
+            seen.add(record, is_retired=gone is not None, is_settled=is_settled(record, now=self.clock()))
         has_delta = self.delta.exists()
         if has_delta:
             swept.delta_files = self.delta.remove(tokens)
         for batch_id, token in tokens.items():
             self._clear(batch_id, token)
         if has_delta:
-            self._vacuum(swept)
+            self._vacuum(swept, seen)
+        found = RetentionRecord(
+            model=self.model,
+            sweep_from=seen.unsettled_from,
+            retained_from=seen.retained_from,
+            swept_at=moment_text(self.clock()),
+            not_vacuumed=swept.not_vacuumed or None,
+        )
+        self.registry.carry_out(lambda: record_sweep(found))
         return swept
 
     def _claim(self, record: BatchRecord, token: str, projected: int) -> str | None:
@@ -194,11 +215,13 @@ class RetentionSweep:
             gone.bytes += sum(item.size for item in objects)
         return gone
 
-    def _vacuum(self, swept: Swept) -> None:
+    def _vacuum(self, swept: Swept, seen: _Seen) -> None:
         """Delete files that left the table long ago or never came into it, but for those that a batch names.
 
         What the table does not know is looked at before the table is, so a file that is committed meanwhile
-        counts as known.
+        counts as known. A file of a retired batch is no other batch's, so it goes whatever is wrong with
+        others. Of the rest, which attempts have left behind, nobody knows whose they are while a done file
+        cannot be read: those stay.
         """
         root, old = delta_table_prefix(self.model), self.clock() - self.vacuum_after
         files = {item.key.removeprefix(root): item for item in self.bucket.below(root)}
@@ -206,31 +229,70 @@ class RetentionSweep:
         unknown -= self.delta.known_files()
         removed = self.delta.removed_files(longer_than=self.vacuum_after)
         doomed = files.keys() & (removed | unknown)
-        if not doomed:
-            return
-        try:
-            named = self._named_files()
-        except ContractError as error:
-            swept.not_vacuumed = str(error)
-            return
-        vacuumed = [files[name] for name in sorted(doomed - named)]
-        self.bucket.delete(item.key for item in vacuumed)
+        vacuumed: set[str] = set()
+        for record in seen.retired if doomed else ():
+            named, _ = self._named_files(record)
+            vacuumed |= doomed & named
+            doomed -= named
+        troubles = []
+        for record in seen.kept if doomed else ():
+            named, trouble = self._named_files(record)
+            doomed -= named
+            troubles += [trouble] if trouble else []
+        if not troubles:
+            vacuumed |= doomed
+        elif doomed:
+            others = f" The same is so of {len(troubles) - 1} other batches." if len(troubles) > 1 else ""
+            swept.not_vacuumed = (
+                f"{len(doomed)} files stay, since they may be of a batch whose done file cannot be read. "
+                f"{troubles[0]}{others}"
+            )
+        self.bucket.delete(files[name].key for name in sorted(vacuumed))
         swept.vacuumed_files = len(vacuumed)
-        swept.vacuumed_bytes = sum(item.size for item in vacuumed)
+        swept.vacuumed_bytes = sum(files[name].size for name in vacuumed)
 
-    def _named_files(self) -> set[str]:
-        """Return the Delta files of every batch that is not retired.
+    def _named_files(self, record: BatchRecord) -> tuple[frozenset[str], str]:
+        """Return the Delta files of a batch, or none and why they are not known."""
+        try:
+            return frozenset(registered_manifest(self.bucket, record).delta.files), ""
+        except ContractError as error:
+            return frozenset(), str(error)
 
-        Raises:
-            ObjectMissingError: A done file is gone: nobody knows which files it names.
-            ManifestReplacedError: Another lies in its place.
-        """
-        named: set[str] = set()
-        for record in self.registry.batches(self.model):
-            # Of a done file that was no manifest, the registry knows no rows, and nothing loads it.
-            if record.load_state != LoadState.RETIRED and record.checksum:
-                named.update(registered_manifest(self.bucket, record).delta.files)
-        return named
+
+@dataclass(slots=True)
+class _Seen:
+    """What a sweep has seen of the batches, in their order.
+
+    Attributes:
+        unsettled_from: The oldest batch that a later sweep may have to do with, the newest batch if none is.
+        retained_from: The oldest batch that is not retired, likewise.
+        retired: Batches that were verified once and are retired: the files that they name are theirs alone.
+        kept: Batches that are not retired.
+    """
+
+    unsettled_from: str = ""
+    retained_from: str = ""
+    retired: list[BatchRecord] = field(default_factory=list)
+    kept: list[BatchRecord] = field(default_factory=list)
+    _has_unsettled: bool = False
+    _has_retained: bool = False
+
+    def add(self, record: BatchRecord, *, is_retired: bool, is_settled: bool) -> None:
+        """Add the next batch."""
+        is_retired = is_retired or record.load_state == LoadState.RETIRED
+        if not self._has_unsettled:
+            self.unsettled_from, self._has_unsettled = record.batch_id, not is_settled
+        if not self._has_retained:
+            self.retained_from, self._has_retained = record.batch_id, not (is_settled or is_retired)
+        if is_settled:
+            return
+        if is_retired:
+            # What an unverified manifest names may be another batch's.
+            if record.accepted_rows is not None:
+                self.retired.append(record)
+        # Of a done file that was no manifest, the registry knows no rows, and nothing loads it.
+        elif record.checksum:
+            self.kept.append(record)
 
 
 def _is_data(name: str) -> bool:
@@ -238,16 +300,32 @@ def _is_data(name: str) -> bool:
     return name.endswith(".parquet") and not name.startswith("_")
 
 
-def asks_for_a_sweep(records: Sequence[BatchRecord], home: LivePointer | None, *, now: datetime) -> bool:
+def retained_batches(registry: RegistryTable, model: str, *, now: datetime) -> Iterator[BatchRecord]:
+    """Yield the batches that a sweep may have to do with, the oldest first; they are read page by page.
+
+    What the last sweep was done with is not read, but for one day a month: a done file that was refused long
+    ago may have been delivered again since.
+    """
+    sweep_from = "" if now.day == 1 else registry.retention(model).sweep_from
+    return registry.batches(model, minted_from=sweep_from)
+
+
+def asks_for_a_sweep(registry: RegistryTable, model: str, home_region: str, *, now: datetime) -> bool:
     """Whether a model has a batch to retire, or retired one whose Delta files have come due since."""
-    return bool(due_batches(records, home, now=now)) or any(
-        _is_to_be_vacuumed(record, now) for record in records
-    )
+    records = retained_batches(registry, model, now=now)
+    needed = needed_batches(registry.pointer(model, home_region), registry.rollback_target(model))
+    return any(is_due(record, needed, now=now) or _is_to_be_vacuumed(record, now) for record in records)
 
 
-def is_done_with(record: BatchRecord, *, now: datetime) -> bool:
-    """Whether no sweep will ever have to do with the batch again."""
-    return record.cleared_at is not None and _since_cleared(record, now) > VACUUM_AFTER + _VACUUM_WITHIN
+def is_settled(record: BatchRecord, *, now: datetime) -> bool:
+    """Whether no sweep is to have to do with the batch again.
+
+    Of a batch that was refused before any load there is nothing to retire.
+    """
+    if record.cleared_at is not None:
+        return _since_cleared(record, now) > VACUUM_AFTER + _VACUUM_WITHIN
+    was_never_loaded = record.load_state == LoadState.REFUSED and record.retain_until is None
+    return was_never_loaded and now - BatchId(record.batch_id).minted_at > _REFUSED_FOR
 
 
 def _is_to_be_vacuumed(record: BatchRecord, now: datetime) -> bool:

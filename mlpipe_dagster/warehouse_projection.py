@@ -7,16 +7,18 @@ from typing import Any
 
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.registry.records import PublicationEntry
+from prediction_contract.registry.table import RegistryTable
 from prediction_contract.schema import PredictionSchema
 from prediction_contract.warehouse_table import (
     ProjectedPublication,
+    ProjectedSequences,
     WarehouseTable,
     count_projected,
     count_tables,
     create_publications,
     delete_batch,
     insert_publication,
-    projected_sequences,
+    projected_gaps,
     publication_parameters,
     table_name,
 )
@@ -64,7 +66,7 @@ class WarehouseSession:
     def highest_projected(self, model: str) -> int:
         """Return the highest sequence in the projection, 0 if there is none."""
         self._query(create_publications())
-        return max(self._projected(model), default=0)
+        return self._projected(model).highest
 
     def projected_count(self) -> dict[str, tuple[int, int]]:
         """Return, by model, how many sequences the projection holds and the highest of them."""
@@ -72,17 +74,22 @@ class WarehouseSession:
         counted = self._query(count_projected())
         return {str(model): (int(count), int(highest)) for model, count, highest in counted}
 
-    def missing_publications(self, model: str, entries: Iterable[PublicationEntry]) -> list[PublicationEntry]:
-        """Return the entries that the projection lacks."""
+    def missing_publications(self, model: str, registry: RegistryTable) -> list[PublicationEntry]:
+        """Return the registry's entries that the projection lacks; no others are read."""
+        self._query(create_publications())
         there = self._projected(model)
-        return [entry for entry in entries if entry.sequence not in there]
+        missing = [
+            entry
+            for before, after in there.gaps
+            for entry in registry.publications(model, after=before, up_to=after - 1)
+        ]
+        return missing + registry.publications(model, after=there.highest)
 
     def project(self, model: str, entries: Iterable[PublicationEntry]) -> int:
-        """Add the publications that the projection lacks; return how many there were."""
-        self._query(create_publications())
-        missing = self.missing_publications(model, entries)
-        for entry in missing:
-            self._query(
+        """Add publications, unless they are there; return how many were added."""
+        added = 0
+        for entry in entries:
+            ((rows,),) = self._query(
                 insert_publication(),
                 publication_parameters(
                     ProjectedPublication(
@@ -96,10 +103,11 @@ class WarehouseSession:
                     )
                 ),
             )
-        return len(missing)
+            added += int(rows)
+        return added
 
-    def _projected(self, model: str) -> set[int]:
-        return {int(row[0]) for row in self._query(projected_sequences(), (model,))}
+    def _projected(self, model: str) -> ProjectedSequences:
+        return ProjectedSequences.of_rows(self._query(projected_gaps(), (model,)))
 
     def _query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:

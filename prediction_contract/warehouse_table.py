@@ -15,7 +15,7 @@ from prediction_contract.schema import Kind
 from prediction_contract.warehouse_limits import MOST_LIST_VALUES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from prediction_contract.row import Row
     from prediction_contract.schema import PredictionSchema
@@ -67,6 +67,26 @@ class ProjectedPublication(NamedTuple):
     action: str
     request_id: str
     published_at: str
+
+
+class ProjectedSequences(NamedTuple):
+    """Which of a model's publications Snowflake holds.
+
+    Attributes:
+        highest: The highest sequence; 0 if there is none.
+        gaps: The sequences below it that are not there, each gap as its two neighbours, the lowest gap first.
+            Numbers are left out for good after a restore of the registry, so a gap need not be a fault.
+    """
+
+    highest: int = 0
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Sequence[Any]]) -> ProjectedSequences:
+        """Return them from the rows of `projected_gaps`: the lower neighbour and the sequence above it."""
+        pairs = [(int(lower), int(sequence)) for lower, sequence in rows]
+        gaps = tuple((lower, sequence) for lower, sequence in pairs if sequence > lower + 1)
+        return cls(highest=pairs[-1][1] if pairs else 0, gaps=gaps)
 
 
 _PUBLICATION_COLUMNS = (
@@ -268,11 +288,14 @@ def publication_parameters(publication: ProjectedPublication) -> tuple[str | int
     )
 
 
-def projected_sequences() -> str:
-    """Return the query of a model's projected sequences and batches, ascending; the model is its `%s`."""
+def projected_gaps() -> str:
+    """Return the query of `ProjectedSequences.of_rows`; the model is its `%s`."""
+    sequence, lower, higher = quoted("SEQUENCE"), quoted("LOWER_SEQUENCE"), quoted("HIGHER_SEQUENCE")
+    ordered = f"OVER (ORDER BY {sequence})"
     return (
-        f"SELECT {quoted('SEQUENCE')}, {quoted('BATCH_ID')} FROM {PUBLICATIONS} "
-        f"WHERE {quoted('MODEL')} = %s ORDER BY {quoted('SEQUENCE')}"
+        f"SELECT {lower}, {sequence} FROM (SELECT {sequence}, LAG({sequence}, 1, 0) {ordered} AS {lower}, "
+        f"LEAD({sequence}) {ordered} AS {higher} FROM {PUBLICATIONS} WHERE {quoted('MODEL')} = %s) "
+        f"WHERE {higher} IS NULL OR {sequence} > {lower} + 1 ORDER BY {sequence}"
     )
 
 

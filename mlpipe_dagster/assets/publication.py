@@ -109,7 +109,7 @@ def publication_asset(
                 published = publisher.publish(batch_id, request, serving)
             except (PublishingError, RuleViolationError) as refusal:
                 raise final_failure(context, str(refusal)) from refusal
-            projected = session.project(model, registry.publications(model))
+            projected = session.project(model, session.missing_publications(model, registry))
         context.log.info("%s: %s %s", batch_id, published.outcome, published.reason)
         return dg.MaterializeResult(
             metadata={**publication_metadata(published), "newly_projected": projected, **card}

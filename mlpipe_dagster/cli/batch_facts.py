@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.data_bucket import DataBucket, ObjectMissingError
 from mlpipe_dagster.noticing import registered_manifest
+from prediction_contract.batch import BatchId
 from prediction_contract.errors import ContractError
 from prediction_contract.load_report import LoadReport
 from prediction_contract.manifest import Manifest
+from prediction_contract.moments import parse_moment
 from prediction_contract.registry.records import BatchRecord, PublicationEntry
+from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import report_key
 
+# The clock of who mints a batch id and of who publishes it.
+_CLOCKS_DIFFER = timedelta(days=1)
 # The token is what a job run shows to be let in: not for a terminal.
 _RECORD = tuple(name for name in BatchRecord.__dataclass_fields__ if name != "claim_token")
 
@@ -114,8 +120,20 @@ def newest_report(bucket: DataBucket, record: BatchRecord) -> LoadReport | None:
     return None
 
 
-def publication_documents(entries: list[PublicationEntry], batch_id: str) -> list[dict[str, Any]]:
-    """Return the publications that made a batch live or ended that, in their order."""
+def publication_documents(registry: RegistryTable, record: BatchRecord) -> list[dict[str, Any]]:
+    """Return the publications that made a batch live or ended that, in their order.
+
+    Only the batch's own time is read: from the publication that ended it back to its minting.
+    """
+    if record.published_sequence is None:
+        return []
+    minted_at = BatchId(record.batch_id).minted_at - _CLOCKS_DIFFER
+    entries: list[PublicationEntry] = []
+    for entry in registry.newest_publications(record.model, up_to=record.superseded_sequence):
+        if parse_moment(entry.published_at) < minted_at:
+            break
+        if record.batch_id in {entry.batch_id, entry.previous_batch_id}:
+            entries.append(entry)
     return [
         {
             "sequence": entry.sequence,
@@ -127,8 +145,7 @@ def publication_documents(entries: list[PublicationEntry], batch_id: str) -> lis
             "reason": entry.reason,
             "request_id": entry.request_id,
         }
-        for entry in entries
-        if batch_id in {entry.batch_id, entry.previous_batch_id}
+        for entry in reversed(entries)
     ]
 
 

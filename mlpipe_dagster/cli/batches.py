@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 from typing import Any
 
 from mlpipe_dagster.cli.access import Access
@@ -42,16 +43,18 @@ def batches(options: argparse.Namespace, access: Access) -> Answer:
     """List a model's batches, the newest last, and what each region serves."""
     access.require_declared(options.model)
     release = access.registry.release(options.model, home_region=access.home, regions=access.other_regions)
-    records = access.registry.batches(options.model)
-    newest = options.newest or (len(records) if options.json else _SHOWN_BATCHES)
-    listed = records[-newest:] if newest else []
+    newest = options.newest or (None if options.json else _SHOWN_BATCHES)
+    found = access.registry.batches(options.model, newest_first=True, page_size=newest and newest + 1)
+    # One more than is shown tells whether there are others.
+    records = list(islice(found, newest and newest + 1))
+    listed = records[:newest][::-1]
     pointers = region_documents(release)
     document = {
         "model": options.model,
         "live": pointer_document(release.home or LivePointer(model=options.model)),
         "regions": pointers,
         "batches": [batch_document(record, pointers) for record in listed],
-        "batches_in_all": len(records),
+        "has_older_batches": len(records) > len(listed),
     }
     return Answer(document=document, parts=_parts(document))
 
@@ -61,13 +64,12 @@ def _parts(document: dict[str, Any]) -> list[Table | Facts]:
         {"live": "*" if row["release_state"] == "live" else " ", **row, "regions": row["served_in"]}
         for row in document["batches"]
     ]
-    left_out = document["batches_in_all"] - len(rows)
     shown = (name for name in _COLUMNS if name not in {"row_count", "refusal_reason"})
     columns = ("live", *shown, "regions", "refusal_reason")
     return [
         Facts(members={"model": document["model"], **document["live"]}),
         Table(
-            title=f"batches, the newest {len(rows)} of {len(rows) + left_out}" if left_out else "batches",
+            title=f"batches, the newest {len(rows)}" if document["has_older_batches"] else "batches",
             columns=columns,
             rows=rows,
         ),

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.deployment_health import (
@@ -28,10 +29,14 @@ from mlpipe_dagster.cli.model_health import (
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
 from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from prediction_contract.errors import ContractError, InvalidNameError
-from prediction_contract.registry.records import LoadState
+from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.records import BatchRecord, LoadState, RetentionRecord
+from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import parse_done_key
 
-_DAYS = 3
+_DAYS = 7
+# Of the oldest batches that are not retired, so many are looked at.
+_OLDEST_BATCHES = 100
 _ORDER = tuple(Severity)
 _WRONG = frozenset({Severity.ERROR, Severity.WARNING})
 
@@ -44,7 +49,7 @@ def add_to(commands: Commands) -> None:
         "--days",
         type=at_least_one,
         default=_DAYS,
-        help=f"how many days of done files to look through; {_DAYS} by default",
+        help=f"how many days of done files and batches to look through; {_DAYS} by default",
     )
 
 
@@ -107,7 +112,9 @@ def _findings(access: Access, models: list[str], days: int) -> Iterator[Finding]
     known: dict[str, ModelRecords] = {}
     for model in models:
         yield from guarded(
-            "model", "Look at the registry and at the declaration", partial(_model, access, model, known)
+            "model",
+            "Look at the registry and at the declaration",
+            partial(_model, access, model, known, days),
         )
     yield from guarded(
         "done_files", "See that done/ may be listed", partial(_done_files, access, known, days)
@@ -119,16 +126,19 @@ def _findings(access: Access, models: list[str], days: int) -> Iterator[Finding]
     )
 
 
-def _model(access: Access, model: str, known: dict[str, ModelRecords]) -> Iterator[Finding]:
+def _model(access: Access, model: str, known: dict[str, ModelRecords], days: int) -> Iterator[Finding]:
     """Yield what is wrong with a model in the registry, and keep its records for the looks that follow."""
-    release = access.registry.release(model, home_region=access.home, regions=access.other_regions)
-    retention = access.declaration(model).retention
+    registry, now = access.registry, datetime.now(UTC)
+    release = registry.release(model, home_region=access.home, regions=access.other_regions)
+    retention = registry.retention(model)
     known[model] = records = ModelRecords(
         model=model,
-        batches=access.registry.batches(model),
+        batches=_looked_at(registry, release, retention, model=model, since=now - timedelta(days=days)),
         release=release,
-        minimum_life=timedelta(hours=retention.minimum_life_hours),
-        now=datetime.now(UTC),
+        rollback_target=registry.rollback_target(model),
+        retention=retention,
+        minimum_life=timedelta(hours=access.declaration(model).retention.minimum_life_hours),
+        now=now,
     )
     yield from model_findings(records)
     for batch in records.batches:
@@ -143,6 +153,26 @@ def _model(access: Access, model: str, known: dict[str, ModelRecords]) -> Iterat
                 f"Run `mlpipe load {batch.manifest_key}`: it replaces the claim",
                 batch.batch_id,
             )
+
+
+def _looked_at(
+    registry: RegistryTable, release: Release, retention: RetentionRecord, *, model: str, since: datetime
+) -> list[BatchRecord]:
+    """Return the batches that may need somebody, the oldest first, however many the model has had.
+
+    Those are the batches that a region serves, the newest ones, and the oldest that are not retired: among
+    these are the overdue ones.
+    """
+    recent = registry.batches(model, minted_from=since.strftime("%Y%m%d"))
+    oldest = registry.batches(model, minted_from=retention.retained_from, page_size=_OLDEST_BATCHES)
+    pointers = (release.home, *release.regions.values())
+    served = {pointer.batch_id for pointer in pointers if pointer and pointer.batch_id}
+    found = {record.batch_id: record for record in (*recent, *islice(oldest, _OLDEST_BATCHES))}
+    for batch_id in served - found.keys():
+        record = registry.batch(model, batch_id)
+        if record is not None:
+            found[batch_id] = record
+    return [found[batch_id] for batch_id in sorted(found)]
 
 
 def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> Iterator[Finding]:
@@ -183,6 +213,16 @@ def _warehouse(access: Access, known: dict[str, ModelRecords]) -> Iterator[Findi
         tables = session.tables()
         projected = session.projected(known)
     for model, records in known.items():
-        sequences = [entry.sequence for entry in access.registry.publications(model)]
-        yield from projection_findings(records, sequences, projected[model])
-        yield from staging_findings(records, tables)
+        there = projected[model]
+        gaps = [
+            (before, after)
+            for before, after in there.gaps
+            if access.registry.publications(model, after=before, up_to=after - 1, most=1)
+        ]
+        yield from projection_findings(records, there.highest, gaps)
+        yield from staging_findings(records, tables, partial(_is_claimed, access, model))
+
+
+def _is_claimed(access: Access, model: str, batch_id: str) -> bool:
+    record = access.registry.batch(model, batch_id)
+    return record is not None and record.claim_token is not None

@@ -15,7 +15,8 @@ from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
 from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from mlpipe_dagster.cli.show import check_table, publication_table
 from prediction_contract.manifest import InputObject, Manifest
-from prediction_contract.registry.records import BatchRecord, PublicationEntry
+from prediction_contract.registry.records import BatchRecord
+from prediction_contract.registry.table import RegistryTable
 
 _LONGEST_CHAIN = 10
 
@@ -46,11 +47,10 @@ def explain(options: argparse.Namespace, access: Access) -> Answer:
     )
     model, batch_id = record.model, record.batch_id
     manifest, trouble = find_manifest(access, record)
-    publications = access.registry.publications(model)
     loads = load_documents(access.bucket, record)
     jobs = job_documents(access, manifest, loads)
     history = dagster_history(model, batch_id)
-    differences = _differences(answer, record, manifest, publications) if answer else []
+    differences = _differences(access.registry, answer, record, manifest) if answer else []
     document: dict[str, Any] = {
         "model": model,
         "batch_id": batch_id,
@@ -69,7 +69,7 @@ def explain(options: argparse.Namespace, access: Access) -> Answer:
         "checks": list(history.checks),
         "runs": list(history.runs),
         "dagster_unknown": history.unknown or None,
-        "publications": publication_documents(publications, batch_id),
+        "publications": publication_documents(access.registry, record),
         "cost": cost_document(jobs, loads, access.settings.prices),
     }
     remarks = [f"{model}/{batch_id}: the answer does not agree: {said}" for said in differences]
@@ -88,10 +88,7 @@ def _asked_about(about: list[str]) -> ApiAnswer | None:
 
 
 def _differences(
-    answer: ApiAnswer,
-    record: BatchRecord,
-    manifest: Manifest | None,
-    publications: list[PublicationEntry],
+    registry: RegistryTable, answer: ApiAnswer, record: BatchRecord, manifest: Manifest | None
 ) -> list[str]:
     """Return in words where an answer says something else than registry and manifest."""
     found = []
@@ -101,8 +98,8 @@ def _differences(
         found.append(f"it says model version {answer.model_version}, the manifest {manifest.model_version}")
     if answer.sequence is not None:
         # A hold takes a number too, and repeats which batch is live.
-        served = [entry.batch_id for entry in publications if entry.sequence == answer.sequence]
-        if served != [record.batch_id]:
+        entry = registry.publication(record.model, answer.sequence)
+        if entry is None or entry.batch_id != record.batch_id:
             found.append(f"publication {answer.sequence} did not make this batch live")
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,8 +11,14 @@ from mlpipe_dagster.cli.findings import Finding, Severity
 from prediction_contract.batch import BatchId
 from prediction_contract.moments import moment_text, parse_moment
 from prediction_contract.registry.publication_rules import Release
-from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState, ReleaseState
-from prediction_contract.registry.retention_rules import due_batches, needs_reload
+from prediction_contract.registry.records import (
+    BatchRecord,
+    LivePointer,
+    LoadState,
+    ReleaseState,
+    RetentionRecord,
+)
+from prediction_contract.registry.retention_rules import is_due, needed_batches, needs_reload
 from prediction_contract.s3_layout import done_key
 
 # A load takes minutes; what waits for longer has been forgotten.
@@ -20,6 +27,7 @@ WAITS_TOO_LONG = timedelta(hours=1)
 EXPIRY_MARGIN = timedelta(days=7)
 # The sweep looks once a day, and a failed one is followed by another.
 _SWEEPS_LATE = timedelta(days=3)
+_STAGED_BATCH = re.compile("([0-9]{8}T[0-9]{6}Z)_([0-9A-F]{8})_")
 # A refusal older than this, or of a batch older than the live one, is history.
 _RECENT = timedelta(days=7)
 
@@ -30,8 +38,10 @@ class ModelRecords:
 
     Attributes:
         model: The model's name.
-        batches: All its batches, the oldest first.
+        batches: Its batches that are looked at, the oldest first.
         release: Its live pointers.
+        rollback_target: The batch that a rollback would go to.
+        retention: What its last sweep left to be known.
         minimum_life: What a batch must have left to become live.
         now: The present moment.
     """
@@ -39,6 +49,8 @@ class ModelRecords:
     model: str
     batches: Sequence[BatchRecord]
     release: Release
+    rollback_target: BatchRecord | None
+    retention: RetentionRecord
     minimum_life: timedelta
     now: datetime
 
@@ -135,19 +147,30 @@ def _expiry_findings(records: ModelRecords) -> Iterator[Finding]:
 
 def _retention_findings(records: ModelRecords) -> Iterator[Finding]:
     late = records.now - _SWEEPS_LATE
+    needed = needed_batches(records.release.home, records.rollback_target)
     overdue = [
         batch
-        for batch in due_batches(records.batches, records.release.home, now=records.now)
-        if batch.retain_until is not None and parse_moment(batch.retain_until) < late
+        for batch in records.batches
+        if batch.retain_until is not None
+        and parse_moment(batch.retain_until) < late
+        and is_due(batch, needed, now=records.now)
     ]
     if overdue:
         yield records.finding(
             Severity.WARNING,
             "retention",
-            f"{len(overdue)} batches have outlived their retention and have not left, the first one since "
-            f"{overdue[0].retain_until}",
+            f"At least {len(overdue)} batches have outlived their retention and have not left, the first one "
+            f"since {overdue[0].retain_until}",
             "See that the sensor `retention` runs, and in the job's last run what keeps them",
             overdue[0].batch_id,
+        )
+    if records.retention.not_vacuumed:
+        yield records.finding(
+            Severity.WARNING,
+            "retention",
+            f"The sweep of {records.retention.swept_at} left files in the Delta table's folder: "
+            f"{records.retention.not_vacuumed.rstrip('.')}",
+            "Put the done file back as it was registered; the next sweep deletes the files",
         )
 
 
@@ -218,49 +241,51 @@ def _waiting(records: ModelRecords, batch: BatchRecord) -> Finding:
 
 
 def projection_findings(
-    records: ModelRecords, sequences: Sequence[int], projected: set[int]
+    records: ModelRecords, highest: int, gaps: Sequence[tuple[int, int]]
 ) -> Iterator[Finding]:
     """Yield what is wrong with a model's projection in Snowflake.
 
     Args:
         records: The model's.
-        sequences: Of all its publications in the registry.
-        projected: Of those in Snowflake.
+        highest: The highest sequence in Snowflake; 0 if there is none.
+        gaps: Where Snowflake lacks publications of the registry below it, each as its two neighbours.
     """
-    missing = [sequence for sequence in sequences if sequence not in projected]
+    newest = records.release.home.sequence if records.release.home else 0
+    missing = [f"publications between {before} and {after}" for before, after in gaps]
+    if newest > highest:
+        missing.append(f"the publications after {highest}, and the registry's newest is {newest}")
     if missing:
-        is_behind = max(missing) > max(projected, default=0)
         yield records.finding(
-            Severity.ERROR if is_behind else Severity.WARNING,
+            Severity.ERROR if newest > highest else Severity.WARNING,
             "projection",
-            f"Snowflake lacks {len(missing)} of {len(sequences)} publications, the newest {missing[-1]}"
-            + (": its live view shows an older batch" if is_behind else ""),
-            "It is projected by itself within minutes; the next publish, rollback or hold does it at once",
+            f"Snowflake lacks {', '.join(missing)}"
+            + (": its live view shows an older batch" if newest > highest else ""),
+            "The sensor projects it within hours; the next publish, rollback or hold does it at once",
         )
-    beyond = max(projected, default=0) - max(sequences, default=0)
-    if beyond > 0:
+    if highest > newest:
         yield records.finding(
             Severity.ERROR,
             "projection",
-            f"Snowflake holds publication {max(projected)}, which the registry does not know",
+            f"Snowflake holds publication {highest}, which the registry does not know",
             "If the registry was restored, publish the right batch; if that is live, hold and release: both "
             "number on above Snowflake's",
         )
 
 
-def staging_findings(records: ModelRecords, tables: Sequence[str]) -> Iterator[Finding]:
+def staging_findings(
+    records: ModelRecords, tables: Sequence[str], is_claimed: Callable[[str], bool]
+) -> Iterator[Finding]:
     """Yield the staging tables that a load has left behind.
 
     Args:
         records: The model's.
         tables: Names of all tables in Snowflake's schema.
+        is_claimed: Tells whether a load of a batch is claimed.
     """
-    claimed = {
-        batch.batch_id.replace("-", "_").upper() for batch in records.batches if batch.claim_token is not None
-    }
     prefix = f"{records.model.upper()}_STAGING_"
     for name in tables:
-        if name.startswith(prefix) and not any(f"{prefix}{batch}_" in name for batch in claimed):
+        found = _STAGED_BATCH.match(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if found and not is_claimed(f"{found[1]}-{found[2].lower()}"):
             yield records.finding(
                 Severity.WARNING,
                 "staging",

@@ -152,9 +152,9 @@ def _highest_projected(access: Access, model: str) -> tuple[int, str]:
 
 def _project(access: Access, model: str) -> tuple[int, str]:
     """Bring Snowflake's projection in step; return how many were missing, or why it stays behind."""
-    entries = access.registry.publications(model)
     try:
         with access.warehouse() as session:
-            return session.project(model, entries), ""
+            missing = session.missing_publications(model, access.registry)
+            return session.project(model, missing), ""
     except WarehouseUnreachableError as error:
         return 0, f"{_BEHIND}: {error}"

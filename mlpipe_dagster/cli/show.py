@@ -62,7 +62,7 @@ def show(options: argparse.Namespace, access: Access) -> Answer:
         "manifest": manifest_document(manifest) if manifest else None,
         "manifest_trouble": trouble,
         "loads": load_documents(access.bucket, record),
-        "publications": publication_documents(access.registry.publications(model), batch_id),
+        "publications": publication_documents(access.registry, record),
         "quarantine": quarantine_summary(newest_report(access.bucket, record)),
         "checks": list(history.checks),
         "checks_unknown": history.unknown or None,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlpipe_dagster.warehouse_projection import WarehouseSession
-from prediction_contract.warehouse_table import PUBLICATIONS
+from prediction_contract.warehouse_table import PUBLICATIONS, ProjectedSequences
 
 
 class WarehouseQueries(WarehouseSession):
@@ -28,7 +28,7 @@ class WarehouseQueries(WarehouseSession):
         """Return whether the session's schema has a table of this name, quoted or not."""
         return name.strip('"') in self.tables()
 
-    def projected(self, models: Iterable[str]) -> dict[str, set[int]]:
-        """Return each model's sequences in the projection; none if nothing was ever projected."""
+    def projected(self, models: Iterable[str]) -> dict[str, ProjectedSequences]:
+        """Return which publications of each model are projected; none if nothing was ever projected."""
         is_there = self.has_table(PUBLICATIONS)
-        return {model: self._projected(model) if is_there else set() for model in models}
+        return {model: self._projected(model) if is_there else ProjectedSequences() for model in models}

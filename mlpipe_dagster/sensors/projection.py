@@ -130,10 +130,9 @@ def project_gaps(
         # Numbers may be left out after a restore of the registry, so a difference is only a reason to look.
         if there.get(model) == (sequence, sequence):
             continue
-        entries: list[PublicationEntry] = []
+        missing: list[PublicationEntry] = []
         with troubles.kept(model):
-            entries = registry.publications(model)
-        missing = session.missing_publications(model, entries)
+            missing = session.missing_publications(model, registry)
         if missing:
             session.project(model, missing)
             closed[model] = missing
@@ -230,7 +229,7 @@ def _lag(
     for model in asked:
         waiting: list[PublicationEntry] = []
         with gaps.kept(model):
-            waiting = registry.publications(model, after=cursor.sequences.get(model, 0))
+            waiting = registry.publications(model, after=cursor.sequences.get(model, 0), most=1)
         if waiting and now - parse_moment(waiting[0].published_at) > ALARM_AFTER:
             return (
                 f"Snowflake lacks publication {waiting[0].sequence} of {model}, "

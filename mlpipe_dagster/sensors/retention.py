@@ -4,7 +4,7 @@
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -16,11 +16,10 @@ from mlpipe_dagster.markdown import markdown_list
 from mlpipe_dagster.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
-from mlpipe_dagster.retention import RetentionSweep, RetiredBatch, Swept, asks_for_a_sweep, is_done_with
+from mlpipe_dagster.retention import RetentionSweep, RetiredBatch, Swept, asks_for_a_sweep
 from mlpipe_dagster.sensors.served_models import ServedModel
 from mlpipe_dagster.warehouse_projection import WarehouseSession
 from prediction_contract.batch import Partition
-from prediction_contract.registry.table import RegistryTable
 
 JOB = "retention"
 _OP = "retire_batches"
@@ -144,26 +143,23 @@ class RetentionCursor:
     Attributes:
         day: The UTC date of the round.
         after: The model that was looked at last, or empty.
-        kept_from: By model its oldest batch that a sweep may still have to do with: none before is read.
     """
 
     day: str = ""
     after: str = ""
-    kept_from: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str | None) -> "RetentionCursor":
         """Return the cursor of a sensor's text; one of another form counts as none."""
         try:
             found = json.loads(text or "{}")
-            kept = {str(model): str(batch_id) for model, batch_id in found["kept_from"].items()}
-            return cls(day=str(found["day"]), after=str(found["after"]), kept_from=kept)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls(day=str(found["day"]), after=str(found["after"]))
+        except (ValueError, KeyError, TypeError):
             return cls()
 
     def text(self) -> str:
         """Return the cursor as a sensor keeps it."""
-        return json.dumps({"day": self.day, "after": self.after, "kept_from": self.kept_from})
+        return json.dumps({"day": self.day, "after": self.after})
 
 
 def retention_tick(
@@ -186,17 +182,15 @@ def retention_tick(
     for model in sorted(model.name for model in models):
         if model <= cursor.after:
             continue
-        first = cursor.kept_from.get(model, "")
         try:
-            is_asked, first = _looked_at(platform.registry, model, home, first, now)
+            is_asked = asks_for_a_sweep(platform.registry, model, home, now=now)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             # Not what AWS refuses: that would leave out model after model.
             unreadable.append(unreadable_observation(model, error))
             is_asked = False
         if is_asked:
             requests.append(sweep_request(model, today))
-        kept_from = {**cursor.kept_from, model: first} if first else cursor.kept_from
-        cursor = replace(cursor, after=model, kept_from=kept_from)
+        cursor = replace(cursor, after=model)
         if time.monotonic() > deadline:
             break
     return dg.SensorResult(
@@ -205,16 +199,6 @@ def retention_tick(
         cursor=cursor.text(),
         asset_events=unreadable,
     )
-
-
-def _looked_at(registry: RegistryTable, model: str, home: str, first: str, now: datetime) -> tuple[bool, str]:
-    """Return whether the model is to be swept, and its oldest batch that has still to be read."""
-    records = registry.batches(model, minted_from=first)
-    if not records:
-        return False, first
-    kept = [record.batch_id for record in records if not is_done_with(record, now=now)]
-    is_asked = asks_for_a_sweep(records, registry.pointer(model, home), now=now)
-    return is_asked, kept[0] if kept else records[-1].batch_id
 
 
 def sweep_request(model: str, day: str) -> dg.RunRequest:

@@ -16,6 +16,7 @@ from prediction_contract.registry.attribute_values import Attributes, Value, dec
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _SEQUENCE_DIGITS = 12
+HIGHEST_SEQUENCE = 10**_SEQUENCE_DIGITS - 1
 # Why a batch was refused or published is cut here, so that a record stays far below the largest item.
 LONGEST_REASON = 2000
 # What says who works on a batch: a load, or the sweep that retires it.
@@ -81,6 +82,11 @@ def pointer_key(model: str, region: str) -> RecordKey:
 def publication_key(model: str, sequence: int) -> RecordKey:
     """Return the key of a publication entry; keys sort by sequence."""
     return RecordKey(model, f"publication#{sequence:0{_SEQUENCE_DIGITS}d}")
+
+
+def retention_key(model: str) -> RecordKey:
+    """Return the key of the record of a model's retention."""
+    return RecordKey(model, "retention")
 
 
 def request_key(model: str, request_id: str) -> RecordKey:
@@ -248,6 +254,25 @@ class PublicationEntry(_Stored):
     def makes_live(self) -> bool:
         """Whether the batch became live by it: a hold and its release only name the one that was."""
         return self.action in {Action.PUBLISH, Action.ROLLBACK}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionRecord(_Stored):
+    """What the last sweep of a model left to be known.
+
+    Attributes:
+        model: The model's name.
+        sweep_from: The oldest batch that the next sweep has to look at; empty before the first one.
+        retained_from: The oldest batch that is not retired, likewise.
+        swept_at: When the sweep ended.
+        not_vacuumed: Why files that left the Delta table long ago stay on S3; None if none stays.
+    """
+
+    model: str
+    sweep_from: str = ""
+    retained_from: str = ""
+    swept_at: str | None = None
+    not_vacuumed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,18 +6,22 @@ deletes what nobody wants.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from prediction_contract.moments import moment_text, parse_moment
+from prediction_contract.registry.attribute_values import Value
 from prediction_contract.registry.conditions import AnyOf, Below, Condition, Differs, Equals, Missing
 from prediction_contract.registry.records import (
     CLAIM_ATTRIBUTES,
+    LONGEST_REASON,
     BatchRecord,
     LivePointer,
     LoadState,
     ReleaseState,
+    RetentionRecord,
     pointer_key,
+    retention_key,
 )
 from prediction_contract.registry.transaction import Transaction, Write
 
@@ -49,37 +53,37 @@ def needs_reload(
     return parse_moment(batch.items_expire_at) < now + margin
 
 
-def newest_superseded(batches: Iterable[BatchRecord]) -> BatchRecord | None:
-    """Return the batch that a rollback goes to unless another is named: the last superseded one still whole.
+def is_rollback_target(batch: BatchRecord) -> bool:
+    """Whether a rollback may go to the batch: it was live before, was not withdrawn, and is still whole."""
+    return batch.release_state == ReleaseState.SUPERSEDED and batch.load_state == LoadState.VERIFIED
 
-    After a rollback it is not the pointer's previous batch, which is the withdrawn one.
+
+def needed_batches(home: LivePointer | None, rollback_target: BatchRecord | None) -> frozenset[str]:
+    """Return the batches that no sweep retires: the live one, the one before, and a rollback's target.
+
+    After a rollback the target is not the pointer's previous batch, which is the withdrawn one.
     """
-    targets = (
-        batch
-        for batch in batches
-        if batch.release_state == ReleaseState.SUPERSEDED and batch.load_state == LoadState.VERIFIED
-    )
-    return max(targets, key=lambda batch: batch.superseded_sequence or 0, default=None)
+    ids = {
+        home.batch_id if home else None,
+        home.previous_batch_id if home else None,
+        rollback_target.batch_id if rollback_target else None,
+    }
+    return frozenset(batch_id for batch_id in ids if batch_id is not None)
 
 
-def due_batches(
-    batches: Sequence[BatchRecord], home: LivePointer | None, *, now: datetime
-) -> list[BatchRecord]:
-    """Return the batches that a sweep has to do with, among all of a model that are not retired at least."""
-    target = newest_superseded(batches)
-    return [batch for batch in batches if batch is not target and is_due(batch, home, now=now)]
-
-
-def is_due(batch: BatchRecord, home: LivePointer | None, *, now: datetime) -> bool:
-    """Whether a sweep has to do with the batch, by what can be said of it alone before asking the registry.
+def is_due(batch: BatchRecord, needed: Collection[str], *, now: datetime) -> bool:
+    """Whether a sweep has to do with the batch, by what can be said before the registry judges it.
 
     A batch that is retired and not cleared was left by a sweep that died.
+
+    Args:
+        batch: The batch's record.
+        needed: As `needed_batches` returns them.
+        now: The present moment.
     """
     if batch.load_state == LoadState.RETIRED:
         return batch.cleared_at is None
-    is_needed = batch.release_state == ReleaseState.LIVE or (
-        home is not None and batch.batch_id in {home.batch_id, home.previous_batch_id}
-    )
+    is_needed = batch.release_state == ReleaseState.LIVE or batch.batch_id in needed
     is_over = batch.retain_until is not None and parse_moment(batch.retain_until) < now
     return is_over and not is_needed and batch.claim_token is None
 
@@ -178,3 +182,15 @@ def clear(batch: BatchRecord, *, token: str, now: datetime) -> Transaction:
         key=batch.key, conditions=(ours,), assign={"cleared_at": moment_text(now)}, remove=CLAIM_ATTRIBUTES
     )
     return Transaction(batch.model, batch.batch_id, (write,))
+
+
+def record_sweep(found: RetentionRecord) -> Transaction:
+    """Keep what a sweep found, for the next one and for whoever asks what is wrong."""
+    assign: dict[str, Value] = {"sweep_from": found.sweep_from, "retained_from": found.retained_from}
+    if found.swept_at:
+        assign["swept_at"] = found.swept_at
+    if found.not_vacuumed:
+        assign["not_vacuumed"] = found.not_vacuumed[:LONGEST_REASON]
+    remove = () if found.not_vacuumed else ("not_vacuumed",)
+    write = Write(key=retention_key(found.model), assign=assign, remove=remove)
+    return Transaction(found.model, None, (write,))

@@ -8,22 +8,31 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from itertools import islice
 from typing import Any
 
+from prediction_contract.batch import Partition
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
 from prediction_contract.registry.attribute_values import Attributes, decode_item
 from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import (
+    HIGHEST_SEQUENCE,
     BatchRecord,
     LivePointer,
     PublicationEntry,
     RecordKey,
+    RetentionRecord,
     batch_key,
     pointer_key,
     publication_key,
+    retention_key,
 )
+from prediction_contract.registry.retention_rules import is_rollback_target
 from prediction_contract.registry.transaction import Transaction
 
+# Nobody scores a partition before it begins, by any clock.
+_CLOCKS_DIFFER = timedelta(days=1)
 # What was read had changed by the time of the write: decide again on what is there now.
 _OVERTAKEN = frozenset(
     {"pointer_is_as_seen", "load_state_is_as_seen", "attempt_is_the_next", "manifest_is_as_seen"}
@@ -75,25 +84,91 @@ class RegistryTable:
         return LivePointer.from_item(item) if item else None
 
     def publication(self, model: str, sequence: int) -> PublicationEntry | None:
-        """Return one publication entry, or None."""
+        """Return one publication entry, or None; no sequence is asked for that no entry can have."""
+        if not 0 < sequence <= HIGHEST_SEQUENCE:
+            return None
         item = self._item(publication_key(model, sequence))
         return PublicationEntry.from_item(item) if item else None
 
-    def batches(self, model: str, *, minted_from: str = "") -> list[BatchRecord]:
-        """Return the batch records of a model, the oldest batch first.
+    def batches(
+        self,
+        model: str,
+        *,
+        minted_from: str = "",
+        newest_first: bool = False,
+        page_size: int | None = None,
+    ) -> Iterator[BatchRecord]:
+        """Yield the batch records of a model by batch id; pages are read as they are needed.
 
         Args:
             model: The model's name.
-            minted_from: The beginning of a batch id, say `20130201T`: earlier batches are neither read nor
-                returned.
+            minted_from: The beginning of a batch id, say `20130201T`: earlier batches are not read.
+            newest_first: Whether to begin with the newest batch and not with the oldest.
+            page_size: How many records one request reads at most; as many as fit into 1 MB if not given.
         """
-        items = self._query(model, "batch#", first=f"batch#{minted_from}")
-        return [BatchRecord.from_item(item) for item in items]
+        found = self._query(
+            model, f"batch#{minted_from}", "batch#~", page_size=page_size, newest_first=newest_first
+        )
+        for item in found:
+            yield BatchRecord.from_item(item)
 
-    def publications(self, model: str, *, after: int = 0) -> list[PublicationEntry]:
-        """Return a model's publication entries with a higher sequence than `after`, in their order."""
-        items = self._query(model, "publication#", first=publication_key(model, after + 1).record)
-        return [PublicationEntry.from_item(item) for item in items]
+    def batches_of(self, model: str, partition: Partition) -> Iterator[BatchRecord]:
+        """Yield the batches of a partition, the newest first; only what was minted since it began is read."""
+        minted_from = (partition.start - _CLOCKS_DIFFER).strftime("%Y%m%d")
+        for record in self.batches(model, minted_from=minted_from, newest_first=True, page_size=25):
+            if record.partition == partition:
+                yield record
+
+    def retention(self, model: str) -> RetentionRecord:
+        """Return what the last sweep of a model left to be known; an empty record before the first."""
+        item = self._item(retention_key(model))
+        return RetentionRecord.from_item(item) if item else RetentionRecord(model=model)
+
+    def publications(
+        self, model: str, *, after: int = 0, up_to: int | None = None, most: int | None = None
+    ) -> list[PublicationEntry]:
+        """Return a model's publication entries, the oldest first; nothing beyond what is asked for is read.
+
+        Args:
+            model: The model's name.
+            after: Only entries with a higher sequence.
+            up_to: Only entries with at most this sequence.
+            most: At most so many entries.
+        """
+        first, last = _publication_range(model, after, up_to)
+        items = self._query(model, first, last, page_size=most)
+        return [PublicationEntry.from_item(item) for item in islice(items, most)]
+
+    def newest_publications(
+        self, model: str, *, up_to: int | None = None, page_size: int = 10
+    ) -> Iterator[PublicationEntry]:
+        """Yield a model's publication entries, the newest first; pages are read as they are needed.
+
+        Args:
+            model: The model's name.
+            up_to: Only entries with at most this sequence.
+            page_size: How many entries one request reads.
+        """
+        first, last = _publication_range(model, 0, up_to)
+        for item in self._query(model, first, last, page_size=page_size, newest_first=True):
+            yield PublicationEntry.from_item(item)
+
+    def rollback_target(self, model: str) -> BatchRecord | None:
+        """Return the batch that a rollback goes to unless another is named, or None.
+
+        It is the verified batch that was superseded last. The publications are read backwards until it is
+        found: each names the batch that it superseded.
+        """
+        seen: set[str] = set()
+        for entry in self.newest_publications(model):
+            batch_id = entry.previous_batch_id
+            if batch_id is None or batch_id in seen:
+                continue
+            seen.add(batch_id)
+            record = self.batch(model, batch_id)
+            if record and is_rollback_target(record) and record.superseded_sequence == entry.sequence:
+                return record
+        return None
 
     def release(
         self, model: str, *, home_region: str, regions: Iterable[str] = (), highest_projected: int = 0
@@ -210,21 +285,30 @@ class RegistryTable:
         answer = self._client.get_item(TableName=self._name, Key=key.item(), ConsistentRead=True)
         return answer.get("Item")
 
-    def _query(self, model: str, prefix: str, first: str = "") -> Iterable[Mapping[str, Any]]:
+    def _query(
+        self, model: str, first: str, last: str, *, page_size: int | None = None, newest_first: bool = False
+    ) -> Iterator[Mapping[str, Any]]:
         pages = self._client.get_paginator("query").paginate(
             TableName=self._name,
             ConsistentRead=True,
+            ScanIndexForward=not newest_first,
+            PaginationConfig={"PageSize": page_size},
             KeyConditionExpression="#model = :model AND #record BETWEEN :first AND :last",
             ExpressionAttributeNames={"#model": "model", "#record": "record"},
             ExpressionAttributeValues={
                 ":model": {"S": model},
-                ":first": {"S": first or prefix},
-                # What follows a prefix is ASCII below it.
-                ":last": {"S": f"{prefix}~"},
+                ":first": {"S": first},
+                # What follows a prefix is ASCII below `~`.
+                ":last": {"S": last},
             },
         )
         for page in pages:
             yield from page["Items"]
+
+
+def _publication_range(model: str, after: int, up_to: int | None) -> tuple[str, str]:
+    last = "publication#~" if up_to is None else publication_key(model, up_to).record
+    return publication_key(model, after + 1).record, last
 
 
 def _verdict(transaction: Transaction, reasons: list[Mapping[str, Any]], cancelled: Exception) -> Exception:

@@ -380,7 +380,7 @@ def test_a_sweep_that_was_replaced_clears_nothing() -> None:
     assert story.retire(OLDER) is None
     late = retention_rules.clear(story.batch(OLDER), token="late", now=story.now)
     assert story.table.apply("", late) == "claim_is_ours"
-    assert retention_rules.is_due(story.batch(OLDER), None, now=story.now)
+    assert retention_rules.is_due(story.batch(OLDER), (), now=story.now)
 
 
 def test_what_a_rollback_would_go_to_is_not_due() -> None:
@@ -395,16 +395,16 @@ def test_what_a_rollback_would_go_to_is_not_due() -> None:
 
     def due() -> list[str]:
         found = [story.batch(batch_id) for batch_id in batches]
-        home = story.release().home
-        return [batch.batch_id for batch in retention_rules.due_batches(found, home, now=story.now)]
+        targets = [batch for batch in found if retention_rules.is_rollback_target(batch)]
+        needed = retention_rules.needed_batches(story.release().home, targets[0] if targets else None)
+        return [batch.batch_id for batch in found if retention_rules.is_due(batch, needed, now=story.now)]
 
-    target = retention_rules.newest_superseded(story.batch(batch_id) for batch_id in batches)
-    assert target is not None
-    assert (target.batch_id, due()) == (OLDER, [])
+    assert retention_rules.is_rollback_target(story.batch(OLDER))
+    assert due() == []
     assert story.retire(OLDER) is None
     # One that a dead sweep has left is due again, and no target.
     assert due() == [OLDER]
-    assert retention_rules.newest_superseded([story.batch(OLDER)]) is None
+    assert not retention_rules.is_rollback_target(story.batch(OLDER))
 
 
 def test_a_refused_batch_that_was_retired_takes_no_correction() -> None:

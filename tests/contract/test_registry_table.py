@@ -45,7 +45,7 @@ def test_a_registered_batch_is_read_back_and_registering_again_does_nothing(regi
     batch = registry.batch(MODEL, FIRST)
     assert batch is not None
     assert (batch.load_state, batch.row_count, batch.manifest_digest) == ("done", 3, "digest-0")
-    assert registry.batches(MODEL) == [batch]
+    assert list(registry.batches(MODEL)) == [batch]
 
 
 def test_a_refused_change_names_the_condition_and_the_batch(registry: RegistryTable) -> None:

@@ -23,10 +23,11 @@ from prediction_contract.warehouse_stage import allowed_location, create_stage
 from prediction_contract.warehouse_table import (
     SESSION_PARAMETERS,
     ProjectedPublication,
+    ProjectedSequences,
     WarehouseTable,
     create_publications,
     insert_publication,
-    projected_sequences,
+    projected_gaps,
     publication_parameters,
 )
 from tests.contract.prediction_rows import FULL_SCHEMA, column
@@ -302,12 +303,24 @@ def test_the_live_view_shows_the_published_batch_and_nothing_else(
     assert live_keys(warehouse, table) == first_keys
     publish(warehouse, 4, None)
     assert live_keys(warehouse, table) == []
-    assert warehouse.run(projected_sequences(), ("flight_delay",)) == [
-        (1, BATCH),
-        (2, NEXT_BATCH),
-        (3, BATCH),
-        (4, ""),
-    ]
+
+
+def test_gaps_of_the_projection_are_found_without_reading_all_of_it(warehouse: Warehouse) -> None:
+    """Only the neighbours of a gap and the highest sequence are told, however long the history is."""
+
+    def projected() -> ProjectedSequences:
+        return ProjectedSequences.of_rows(warehouse.run(projected_gaps(), ("flight_delay",)))
+
+    warehouse.run(create_publications())
+    assert projected() == ProjectedSequences()
+    for sequence in (1, 2, 3):
+        publish(warehouse, sequence, BATCH)
+    assert projected() == ProjectedSequences(highest=3)
+    for sequence in (5, 9, 10, 10):
+        publish(warehouse, sequence, BATCH)
+    assert projected() == ProjectedSequences(highest=10, gaps=((3, 5), (5, 9)))
+    warehouse.run('DELETE FROM "PUBLICATIONS" WHERE "SEQUENCE" < 3')
+    assert projected() == ProjectedSequences(highest=10, gaps=((0, 3), (3, 5), (5, 9)))
 
 
 def test_a_doubled_publication_doubles_no_row(

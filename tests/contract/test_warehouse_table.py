@@ -24,7 +24,7 @@ from prediction_contract.warehouse_table import (
     WarehouseTable,
     create_publications,
     insert_publication,
-    projected_sequences,
+    projected_gaps,
     publication_parameters,
 )
 from tests.contract.prediction_rows import FULL_SCHEMA
@@ -197,6 +197,6 @@ def test_publication_parameters_fill_the_statement() -> None:
     nothing = publication_parameters(publication._replace(batch_id=None, partition=None))
     assert nothing[2:4] == ("", "")
     assert create_publications().count("NOT NULL") == 7
-    assert projected_sequences().count("%s") == 1
+    assert projected_gaps().count("%s") == 1
     with pytest.raises(InvalidNameError):
         publication_parameters(publication._replace(batch_id="x"))

@@ -157,7 +157,7 @@ def test_every_day_is_loaded_once_and_the_last_is_live(
 ) -> None:
     """Ten days, ten batches, each by a single load; none but the newest is live."""
     assert readers[model].seen
-    batches = stack.registry.batches(model)
+    batches = list(stack.registry.batches(model))
     assert sorted(batch.partition for batch in batches) == DAYS
     assert {batch.load_attempts for batch in batches} == {1}
     assert [batch.partition for batch in batches if batch.release_state == ReleaseState.LIVE] == DAYS[-1:]

@@ -116,7 +116,7 @@ def test_a_loaded_batch_leaves_every_store_once_its_time_is_over(
     dagster = Platform()
     warehouse = Warehouse(platform=dagster)
     with warehouse.quick_session() as session:
-        session.project(platform.model, platform.registry.publications(platform.model))
+        session.project(platform.model, session.missing_publications(platform.model, platform.registry))
     let_time_pass(platform, retired)
     result = retention_job.execute_in_process(
         run_config={"ops": {"retire_batches": {"config": {"model": platform.model}}}},
@@ -151,10 +151,12 @@ def test_a_live_batch_near_its_expiry_is_loaded_again_and_stays_live(
     model = ServedModel(name=platform.model, partitions=partitions, items_life=90 * DAY)
     written = release(platform, load, batch_id, life=20 * DAY)
     before = platform.stores(batch_id)
-    (wanted,) = list(live_batches_tick(None, dagster, [model], now).run_requests or ())
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance)
+        (wanted,) = list(live_batches_tick(context, dagster, [model], now).run_requests or ())
     assert wanted.run_config["ops"][f"{platform.model}__load"]["config"] == {
         "batch_id": batch_id,
-        "again": True,
+        "above_attempt": 1,
     }
     loaded(platform, load, written, now + 90 * DAY)
     items, rows = platform.stores(batch_id)
@@ -166,4 +168,6 @@ def test_a_live_batch_near_its_expiry_is_loaded_again_and_stays_live(
     record = platform.record(batch_id)
     assert (record.release_state, record.load_state) == ("live", "verified")
     assert record.items_expire_at == moment_text(now + 90 * DAY)
-    assert not live_batches_tick(None, dagster, [model], now).run_requests
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance)
+        assert not live_batches_tick(context, dagster, [model], now).run_requests

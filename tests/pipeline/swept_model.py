@@ -105,7 +105,7 @@ class SweptModel(LoadedModel):
     def project(self) -> None:
         """Bring Snowflake's projection in step."""
         with self.warehouse.quick_session() as session:
-            session.project(self.name, self.platform.registry.publications(self.name))
+            session.project(self.name, session.missing_publications(self.name, self.platform.registry))
 
     def outlive(self, batch_id: str) -> None:
         """Let the time until which a batch is retained be over, as it is after some weeks."""

@@ -17,7 +17,7 @@ from mlpipe_dagster.cli.model_health import (
 )
 from prediction_contract.moments import moment_text
 from prediction_contract.registry.publication_rules import Release
-from prediction_contract.registry.records import BatchRecord, LivePointer
+from prediction_contract.registry.records import BatchRecord, LivePointer, RetentionRecord
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MODEL = "tides"
@@ -45,6 +45,8 @@ def records(
     *batches: BatchRecord,
     home: LivePointer | None = None,
     regions: dict[str, LivePointer | None] | None = None,
+    rollback_target: BatchRecord | None = None,
+    not_vacuumed: str | None = None,
 ) -> ModelRecords:
     """Return a model's records; the live batch is verified and lives long unless given."""
     return ModelRecords(
@@ -55,6 +57,8 @@ def records(
             home=home or LivePointer(model=MODEL, batch_id=LIVE, sequence=3, published_at=moment_text(NOW)),
             regions=regions or {},
         ),
+        rollback_target=rollback_target,
+        retention=RetentionRecord(model=MODEL, swept_at=moment_text(NOW - DAY), not_vacuumed=not_vacuumed),
         minimum_life=DAY,
         now=NOW,
     )
@@ -146,9 +150,16 @@ def test_batches_that_do_not_leave_are_found(changes: dict[str, Any], is_found: 
     over = moment_text(NOW - 4 * DAY)
     old = batch(**{"batch_id": OLD, "retain_until": over, "release_state": "superseded", **changes})
     # What a rollback would go to.
-    newer = {"release_state": "superseded", "superseded_sequence": 3, "retain_until": over}
-    found = told(model_findings(records(old, batch("20261120T010203Z-00000004", **newer))))
+    newer = batch("20261120T010203Z-00000004", release_state="superseded", retain_until=over)
+    found = told(model_findings(records(old, newer, rollback_target=newer)))
     assert found == ([("warning", "retention", OLD)] if is_found else [])
+
+
+def test_delta_files_that_no_sweep_may_delete_are_told() -> None:
+    """A replaced done file holds them for ever: somebody has to put it back."""
+    found = list(model_findings(records(not_vacuumed="2 files stay. done/x.json does not exist.")))
+    assert told(found) == [("warning", "retention", None)]
+    assert "done/x.json does not exist" in found[0].what
 
 
 @pytest.mark.parametrize(
@@ -193,11 +204,11 @@ def test_a_batch_that_its_checks_block_is_found_while_it_is_newer(partition: str
 
 def test_a_projection_that_lags_is_told_from_one_with_a_gap() -> None:
     """Behind, the live view shows another batch: an error; a gap in its past shows nothing wrong."""
-    assert told(projection_findings(records(), [1, 2, 3], {1, 2, 3})) == []
-    assert told(projection_findings(records(), [1, 2, 3], {1, 3})) == [("warning", "projection", None)]
-    assert told(projection_findings(records(), [1, 2, 3], set())) == [("error", "projection", None)]
-    assert told(projection_findings(records(), [1, 2, 3], {1, 2})) == [("error", "projection", None)]
-    assert told(projection_findings(records(), [1], {1, 2})) == [("error", "projection", None)]
+    seen = records(home=LivePointer(model=MODEL, batch_id=LIVE, sequence=3))
+    assert told(projection_findings(seen, 3, [])) == []
+    assert told(projection_findings(seen, 3, [(1, 3)])) == [("warning", "projection", None)]
+    for highest in (0, 2, 4):
+        assert told(projection_findings(seen, highest, [])) == [("error", "projection", None)]
 
 
 def test_a_staging_table_that_no_load_uses_is_found() -> None:
@@ -212,7 +223,7 @@ def test_a_staging_table_that_no_load_uses_is_found() -> None:
         "TIDES_OF_SPRING_STAGING_20261110T010203Z_00000001_A",
         "TIDES_LOADS",
     ]
-    found = list(staging_findings(records(batch(), claimed), tables))
+    found = list(staging_findings(records(), tables, lambda batch_id: batch_id == claimed.batch_id))
     assert told(found) == [("warning", "staging", None)]
     assert own in found[0].what
 

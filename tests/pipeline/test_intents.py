@@ -9,6 +9,7 @@ import pytest
 
 from mlpipe_dagster.batch_choice import NoBatchError, chosen_batch, newest_batch, partition_key_of
 from mlpipe_dagster.intents import batch_id_of, intent_of
+from prediction_contract.batch import Partition
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
 from tests.fakes.registry_table import FakeRegistryTable
 
@@ -58,6 +59,7 @@ def record(batch_id: str, **changes: Any) -> BatchRecord:
     return BatchRecord(**{"model": "things", "batch_id": batch_id, "partition": "2013-02-01", **changes})
 
 
+PARTITION = Partition("2013-02-01")
 OLDER, NEWER, NEWEST = (f"20261123T01020{second}Z-00000001" for second in range(3))
 
 
@@ -72,14 +74,14 @@ OLDER, NEWER, NEWEST = (f"20261123T01020{second}Z-00000001" for second in range(
 )
 def test_the_newest_batch_of_a_partition_is_taken(passed_over: dict[str, str]) -> None:
     """Refused, retired and withdrawn batches and other partitions are passed over."""
-    records = [record(NEWER), record(OLDER), record(NEWEST, **passed_over)]
-    assert newest_batch(records, "things", "2013-02-01").batch_id == NEWER
+    found = Records(record(OLDER), record(NEWER), record(NEWEST, **passed_over))
+    assert newest_batch(found, "things", PARTITION).batch_id == NEWER  # type: ignore[arg-type]  # a fake
 
 
 def test_a_partition_without_a_batch_is_said_so() -> None:
     """The error names the partition and what to do."""
     with pytest.raises(NoBatchError, match="2013-02-01"):
-        newest_batch([], "things", "2013-02-01")
+        newest_batch(Records(), "things", PARTITION)  # type: ignore[arg-type]  # a fake
 
 
 class Records(FakeRegistryTable):
@@ -89,9 +91,9 @@ class Records(FakeRegistryTable):
         super().__init__()
         self.found = found
 
-    def batches(self, _model: str) -> list[BatchRecord]:
-        """Return them all."""
-        return list(self.found)
+    def batches_of(self, _model: str, partition: str) -> list[BatchRecord]:
+        """Return a partition's, the newest first."""
+        return [each for each in reversed(self.found) if each.partition == partition]
 
 
 def test_all_steps_of_a_run_take_the_batch_that_the_first_took(instance: dg.DagsterInstance) -> None:

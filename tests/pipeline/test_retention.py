@@ -106,17 +106,31 @@ def test_a_file_that_was_never_committed_is_vacuumed(swept: SweptModel) -> None:
     assert swept.holds(first).delta_files == 1
 
 
-def test_without_a_manifest_no_file_is_vacuumed(swept: SweptModel) -> None:
-    """Nobody knows which files a batch names whose done file is gone: all stay, and that is told."""
+@pytest.mark.parametrize("replacement", [None, b"{}"])
+def test_a_done_file_that_is_gone_or_replaced_keeps_only_what_may_be_its_own(
+    swept: SweptModel, replacement: bytes | None
+) -> None:
+    """Files of retired batches go all the same; what attempts have left stays, and the registry tells why."""
     first, _, live = swept.released(3)
-    bucket = swept.platform.bucket
-    content = bucket.read(swept.record(live).manifest_key)
-    bucket.delete([swept.record(live).manifest_key])
+    _, (orphan,) = swept.commit(live)
+    swept.commit(live)
+    bucket, key = swept.platform.bucket, swept.record(live).manifest_key
+    content = bucket.read(key)
+    if replacement is None:
+        bucket.delete([key])
+    else:
+        bucket.put(key, replacement)
     done = swept.sweep()
-    assert "does not exist" in done.not_vacuumed
-    assert swept.holds(first) == Holdings(rows=0, objects=0, delta_files=1)
-    bucket.put(swept.record(live).manifest_key, content)
-    assert swept.sweep().vacuumed_files == 1
+    assert (done.vacuumed_files, swept.holds(first), swept.holds(live)) == (1, GONE, WHOLE)
+    assert "2 files stay" in done.not_vacuumed
+    assert live in done.not_vacuumed
+    registry, at = swept.platform.registry, f"predictions/{swept.name}/delta/{orphan}"
+    assert registry.retention(swept.name).not_vacuumed == done.not_vacuumed
+    bucket.put(key, content)
+    assert bucket.look(at) is not None
+    assert (swept.sweep().vacuumed_files, bucket.look(at)) == (1, None)
+    assert registry.retention(swept.name).not_vacuumed is None
+    assert swept.holds(live) == WHOLE
 
 
 def test_a_batch_that_is_being_restored_is_left_alone(swept: SweptModel) -> None:
@@ -223,8 +237,8 @@ def deadly(sweep: RetentionSweep, dies_at: int, calls: list[str]) -> RetentionSw
     )
 
 
-# Before the fourth call nothing was changed.
-FIRST_CHANGE = 4
+# Before the seventh call nothing was changed.
+FIRST_CHANGE = 7
 
 
 @pytest.mark.slow
@@ -280,7 +294,7 @@ def test_a_batch_that_another_run_is_deleting_is_left_to_it(swept: SweptModel) -
     first, *_ = swept.released(3)
     calls: list[str] = []
     with swept.warehouse.quick_session() as session:
-        dying = deadly(swept.sweep_with(session, "its-run"), 7, calls=calls)
+        dying = deadly(swept.sweep_with(session, "its-run"), 9, calls=calls)
         with pytest.raises(KilledError):
             dying.sweep()
     assert calls[-1] == "delete_batch"

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from mlpipe_dagster.declaration import ModelDeclaration
     from mlpipe_dagster.resources.platform import Platform
-    from prediction_contract.registry.records import BatchRecord
     from tests.pipeline.small_model import SmallModel
 
 
@@ -114,28 +113,7 @@ def test_a_run_vacuums_what_a_retired_batch_has_left(small_model: SmallModel) ->
 
 
 @pytest.mark.stack
-def test_a_tick_reads_nothing_of_batches_that_are_gone(
-    small_model: SmallModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was retired long ago costs nothing: the cursor knows from where to read."""
-    first, second, *_ = released(small_model, 4)
-    moment = now() + LATER
-    retired(small_model, first, moment)
-    seen = look(small_model, None, moment + timedelta(days=30))
-    assert RetentionCursor.parse(seen.cursor).kept_from == {small_model.name: second}
-    registry, read = small_model.platform.registry, []
-
-    def batches(*_: Any, minted_from: str = "") -> list[BatchRecord]:
-        read.append(minted_from)
-        return []
-
-    monkeypatch.setattr(type(registry), "batches", batches)
-    look(small_model, seen.cursor, moment + timedelta(days=31))
-    assert read == [second]
-
-
-@pytest.mark.stack
-@pytest.mark.parametrize("cursor", [None, "", "nonsense", "[]", '{"day": 1, "after": "", "kept_from": 3}'])
+@pytest.mark.parametrize("cursor", [None, "", "nonsense", "[]", '{"day": 1}'])
 def test_a_lost_cursor_costs_a_reading(small_model: SmallModel, cursor: str | None) -> None:
     """Dagster makes no second run of the same key, so nothing is swept twice a day."""
     released(small_model, 3)

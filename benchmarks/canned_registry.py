@@ -1,0 +1,137 @@
+"""A registry in memory that answers as boto3's DynamoDB client does, and counts what is asked of it.
+
+It applies the changes and judges none of their conditions: the rules are tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prediction_contract.registry.attribute_values import Attributes, encode_value
+
+# DynamoDB ends a page there.
+_PAGE_BYTES = 1_000_000
+_CLAUSES = re.compile("(SET|REMOVE|ADD) (.*?)(?= (?:SET|REMOVE|ADD) |$)")
+
+
+@dataclass
+class CannedRegistry:
+    """The records of one table, and what was asked of them.
+
+    Attributes:
+        requests: How many requests came, by operation; each page of a query is one.
+        items: How many items were read.
+        bytes: Their size as JSON.
+    """
+
+    requests: Counter[str] = field(default_factory=Counter)
+    items: int = 0
+    bytes: int = 0
+    _items: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    _sorted: dict[str, list[str]] = field(default_factory=dict)
+
+    def put(self, attributes: Attributes) -> None:
+        """Put a record, whatever was there; it counts as no request."""
+        self._keep({name: encode_value(value) for name, value in attributes.items()})
+
+    def reset(self) -> None:
+        """Begin to count anew."""
+        self.requests, self.items, self.bytes = Counter(), 0, 0
+
+    def get_item(self, *, Key: Mapping[str, Any], **_: Any) -> dict[str, Any]:  # noqa: N803  # boto3's name
+        """Answer as boto3 does."""
+        self.requests["GetItem"] += 1
+        return self._answer(Key)
+
+    def transact_get_items(self, *, TransactItems: Iterable[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        """Answer as boto3 does."""
+        self.requests["TransactGetItems"] += 1
+        return {"Responses": [self._answer(item["Get"]["Key"]) for item in TransactItems]}
+
+    def transact_write_items(self, *, TransactItems: Iterable[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        """Apply a rule's writes."""
+        self.requests["TransactWriteItems"] += 1
+        for item in TransactItems:
+            if "Update" in item:
+                self._update(item["Update"])
+        return {}
+
+    def describe_table(self, **_: Any) -> dict[str, Any]:
+        """Answer as boto3 does of a table that is there."""
+        self.requests["DescribeTable"] += 1
+        return {"Table": {"TableStatus": "ACTIVE"}}
+
+    def describe_time_to_live(self, **_: Any) -> dict[str, Any]:
+        """Answer as boto3 does of a table whose items expire."""
+        self.requests["DescribeTimeToLive"] += 1
+        return {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED"}}
+
+    def get_paginator(self, operation: str) -> CannedRegistry:
+        """Return what pages; a registry is queried and never scanned."""
+        if operation != "query":
+            raise NotImplementedError(operation)
+        return self
+
+    def paginate(
+        self,
+        *,
+        ExpressionAttributeValues: Mapping[str, Mapping[str, str]],  # noqa: N803
+        ScanIndexForward: bool,  # noqa: N803
+        PaginationConfig: Mapping[str, int | None],  # noqa: N803
+        **_: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a range of one model's records, each when it is asked for."""
+        asked = {name: value["S"] for name, value in ExpressionAttributeValues.items()}
+        model = asked[":model"]
+        names = self._sorted.get(model, [])
+        found = names[bisect_left(names, asked[":first"]) : bisect_left(names, asked[":last"] + "\0")]
+        left = list(found if ScanIndexForward else reversed(found))
+        limit = PaginationConfig.get("PageSize") or len(left) + 1
+        while True:
+            page, size = [], 0
+            while left and len(page) < limit and size < _PAGE_BYTES:
+                item = self._items[model, left.pop(0)]
+                page.append(item)
+                size += len(json.dumps(item))
+            self.requests["Query"] += 1
+            self.items += len(page)
+            self.bytes += size
+            yield {"Items": page}
+            if not left:
+                return
+
+    def _answer(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        item = self._items.get((key["model"]["S"], key["record"]["S"]))
+        if item is None:
+            return {}
+        self.items += 1
+        self.bytes += len(json.dumps(item))
+        return {"Item": item}
+
+    def _update(self, update: Mapping[str, Any]) -> None:
+        names, values = update["ExpressionAttributeNames"], update.get("ExpressionAttributeValues", {})
+        key = update["Key"]
+        item: dict[str, Any] = {**key, **self._items.get((key["model"]["S"], key["record"]["S"]), {})}
+        for clause, text in _CLAUSES.findall(update["UpdateExpression"]):
+            for part in text.split(", "):
+                name, *rest = part.replace(" = ", " ").split()
+                if clause == "REMOVE":
+                    item.pop(names[name], None)
+                elif clause == "SET":
+                    item[names[name]] = values[rest[0]]
+                else:
+                    members = {*item.get(names[name], {"SS": []})["SS"], *values[rest[0]]["SS"]}
+                    item[names[name]] = {"SS": sorted(members)}
+        self._keep(item)
+
+    def _keep(self, item: dict[str, Any]) -> None:
+        model, record = item["model"]["S"], item["record"]["S"]
+        if (model, record) not in self._items:
+            insort(self._sorted.setdefault(model, []), record)
+        self._items[model, record] = item

@@ -1,0 +1,392 @@
+"""What publish, rollback, sensors and `doctor` cost on a model with 10 batches, and on one with 10,000.
+
+    python -m benchmarks.long_history [--batches 10000]
+
+One batch an hour, each published, and retired after its retention of thirty days. DynamoDB and Snowflake are
+canned: what is compared is how much is asked of them. Writes `benchmarks/results/long_history.json`, and
+fails if anything asks more often with the long history. Longer answers are bounded by time, not by history:
+`doctor` reads a week and the 100 oldest batches that are not retired; retention reads what is not retired, or
+was so lately that its Delta files are not vacuumed yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+
+from benchmarks.canned_projection import CannedProjection
+from benchmarks.canned_registry import CannedRegistry
+from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.doctor import doctor
+from mlpipe_dagster.cli.warehouse_queries import WarehouseQueries
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.publishing import Publisher
+from mlpipe_dagster.retention import RetentionSweep, asks_for_a_sweep
+from mlpipe_dagster.sensors.live_batches import live_batches_tick
+from mlpipe_dagster.sensors.projection import projection_tick
+from mlpipe_dagster.sensors.served_models import ServedModel
+from mlpipe_dagster.sensors.serving_regions import follow_requests
+from prediction_contract.errors import ContractError
+from prediction_contract.moments import moment_text
+from prediction_contract.registry.records import (
+    BatchRecord,
+    LivePointer,
+    LoadState,
+    PublicationEntry,
+    ReleaseState,
+    Request,
+    RetentionRecord,
+    pointer_key,
+    publication_key,
+    retention_key,
+)
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.resource_names import Deployment
+from prediction_contract.warehouse_table import (
+    PUBLICATIONS,
+    ProjectedPublication,
+    create_publications,
+    publication_parameters,
+)
+
+RESULT = Path(__file__).resolve().parent / "results" / "long_history.json"
+MODEL, REGION = "tides", "us-east-1"
+SHORT = 10
+HOUR, RETAINED = timedelta(hours=1), timedelta(days=30)
+# Seven days until its Delta files are vacuumed, and two in which a sweep may fail.
+SETTLED = RETAINED + timedelta(days=9) + 2 * HOUR
+_THIS_HOUR = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
+# On the first of a month retention looks at everything.
+NOW = _THIS_HOUR - timedelta(days=_THIS_HOUR.day == 1)
+PARTITIONS = dg.HourlyPartitionsDefinition("2024-01-01-00:00", timezone="UTC")
+SERVED = ServedModel(
+    name=MODEL, partitions=PARTITIONS, items_life=timedelta(days=90), due_after=timedelta(hours=2)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one operation asked of the registry and of Snowflake.
+
+    Attributes:
+        requests: To the registry, by operation.
+        items: Records read.
+        bytes: Their size as JSON.
+        statements: To Snowflake.
+        rows: Rows that Snowflake returned.
+    """
+
+    requests: dict[str, int]
+    items: int
+    bytes: int = field(compare=False)
+    statements: int
+    rows: int
+
+
+@dataclass
+class LongHistory:
+    """A model that has published a batch each hour, the newest one this hour and not live yet.
+
+    Attributes:
+        registry: Its records.
+        warehouse: Its projection.
+    """
+
+    registry: CannedRegistry
+    warehouse: CannedProjection
+
+    @classmethod
+    def of(cls, batches: int) -> LongHistory:
+        """Return a model with so many batches."""
+        made = cls(CannedRegistry(), CannedProjection())
+        made.warehouse.execute(create_publications())
+        minted = [NOW - (batches - number) * HOUR for number in range(1, batches + 1)]
+        ids = [f"{moment:%Y%m%dT%H%M%SZ}-{number:08x}" for number, moment in enumerate(minted, 1)]
+        for sequence, (batch_id, moment) in enumerate(zip(ids, minted, strict=True), 1):
+            made._add(batch_id, moment, sequence, newest=batches)
+            if sequence < batches:
+                made._published(batch_id, ids[sequence - 2] if sequence > 1 else None, moment, sequence)
+        live, sequence = ids[-2], batches - 1
+        pointer = LivePointer(
+            model=MODEL,
+            batch_id=live,
+            partition=_partition(minted[-2]),
+            sequence=sequence,
+            previous_batch_id=ids[-3],
+            published_at=moment_text(minted[-2]),
+        )
+        for region in (REGION, "eu-west-1"):
+            made.registry.put(_attributes(pointer) | pointer_key(MODEL, region).attributes())
+        unsettled, retained = (
+            next(batch_id for batch_id, moment in zip(ids, minted, strict=True) if NOW - moment <= age)
+            for age in (SETTLED, RETAINED + 2 * HOUR)
+        )
+        found = RetentionRecord(
+            model=MODEL, sweep_from=unsettled, retained_from=retained, swept_at=moment_text(NOW)
+        )
+        made.registry.put(_attributes(found) | retention_key(MODEL).attributes())
+        return made
+
+    def _add(self, batch_id: str, moment: datetime, sequence: int, *, newest: int) -> None:
+        is_retired = NOW - moment > RETAINED + 2 * HOUR
+        release = {newest: ReleaseState.UNPUBLISHED, newest - 1: ReleaseState.LIVE}
+        record = BatchRecord(
+            model=MODEL,
+            batch_id=batch_id,
+            partition=_partition(moment),
+            load_state=LoadState.RETIRED if is_retired else LoadState.VERIFIED,
+            release_state=release.get(sequence, ReleaseState.SUPERSEDED),
+            manifest_key=f"done/{moment:%Y-%m-%d}/{MODEL}/{batch_id}.json",
+            manifest_digest="0" * 64,
+            row_count=1000,
+            accepted_rows=1000,
+            checksum=str(2**63 + sequence),
+            load_attempts=1,
+            cleaning="{}",
+            verified_attempt=1,
+            checked_attempt=1,
+            verified_regions=frozenset({"eu-west-1"}),
+            items_expire_at=moment_text(moment + timedelta(days=90)),
+            retain_until=moment_text(moment + RETAINED + HOUR),
+            cleared_at=moment_text(moment + RETAINED + 2 * HOUR) if is_retired else None,
+            published_sequence=sequence if sequence < newest else None,
+            superseded_sequence=sequence + 1 if sequence < newest - 1 else None,
+        )
+        self.registry.put(_attributes(record) | record.key.attributes())
+
+    def _published(self, batch_id: str, previous: str | None, moment: datetime, sequence: int) -> None:
+        entry = PublicationEntry(
+            model=MODEL,
+            sequence=sequence,
+            action="publish",
+            batch_id=batch_id,
+            partition=_partition(moment),
+            previous_batch_id=previous,
+            request_id=f"request-{sequence}",
+            actor="dagster run 0123",
+            published_at=moment_text(moment),
+            serving="{}" * 500,
+        )
+        self.registry.put(_attributes(entry) | publication_key(MODEL, sequence).attributes())
+        projected = ProjectedPublication(
+            MODEL, sequence, batch_id, entry.partition, entry.action, entry.request_id, entry.published_at
+        )
+        self.warehouse.insert(PUBLICATIONS, publication_parameters(projected)[: len(projected)])
+
+    @property
+    def table(self) -> RegistryTable:
+        """The registry as the platform reaches it."""
+        return RegistryTable(self.registry, "registry")
+
+    @property
+    def newest(self) -> str:
+        """The batch that is not live yet."""
+        return next(self.table.batches(MODEL, newest_first=True)).batch_id
+
+    @contextmanager
+    def session(self) -> Iterator[WarehouseQueries]:
+        """Open a session of Snowflake."""
+        yield CannedSession(self.warehouse)
+
+    quick_session = session
+
+    def cost_of(self, act: Callable[[], object]) -> Cost:
+        """Return what an operation costs."""
+        self.registry.reset()
+        self.warehouse.statements = self.warehouse.rows = 0
+        act()
+        return Cost(
+            requests=dict(self.registry.requests),
+            items=self.registry.items,
+            bytes=self.registry.bytes,
+            statements=self.warehouse.statements,
+            rows=self.warehouse.rows,
+        )
+
+
+class CannedSession(WarehouseQueries):
+    """A session in whose schema there is the projection alone."""
+
+    def tables(self) -> list[str]:
+        """See `WarehouseQueries`."""
+        return [PUBLICATIONS.strip('"')]
+
+    def has_predictions(self, model: str) -> bool:
+        """See `WarehouseSession`."""
+        return model != MODEL
+
+
+class CannedAccess(Access):
+    """A deployment of which the registry and Snowflake alone can be reached."""
+
+    def __init__(self, history: LongHistory, declaration: ModelDeclaration) -> None:
+        super().__init__()
+        self._history = history
+        self._declared = declaration
+        self.settings = _SETTINGS
+
+    @property
+    def registry(self) -> RegistryTable:
+        """See `Access`."""
+        return self._history.table
+
+    def client(self, service: str) -> Any:
+        """Return DynamoDB's client; what else is looked at does not depend on the model's batches."""
+        if service == "dynamodb":
+            return self._history.registry
+        raise ContractError(f"{service} is not canned", remedy="Nothing is to be done")
+
+    def models(self) -> list[str]:
+        """See `Access`."""
+        return [MODEL]
+
+    def require_declared(self, model: str) -> None:
+        """See `Access`."""
+
+    def declaration(self, model: str) -> ModelDeclaration:  # noqa: ARG002  # there is one model
+        """See `Access`."""
+        return self._declared
+
+    def warehouse(self) -> Any:
+        """See `Access`."""
+        return self._history.session()
+
+
+_SETTINGS: Any = SimpleNamespace(
+    deployment=Deployment("bench", "123456789012", REGION),
+    code_prefix="",
+    serving_regions=("eu-west-1",),
+    data_bucket="bucket",
+)
+
+
+def costs(batches: int) -> dict[str, Cost]:
+    """Return what each operation costs on a model with so many batches."""
+    history, declared = LongHistory.of(batches), _declaration()
+    platform: Any = SimpleNamespace(settings=_SETTINGS, registry=history.table)
+    publisher = Publisher(
+        registry=history.table,
+        deployment=_SETTINGS.deployment,
+        declaration=declared,
+        serving_regions=_SETTINGS.serving_regions,
+        clock=lambda: NOW,
+    )
+    sweep = RetentionSweep(
+        model=MODEL,
+        run_id="run",
+        has_ended=lambda _: True,
+        registry=history.table,
+        home_region=REGION,
+        regions=_SETTINGS.serving_regions,
+        bucket=_nothing(),
+        warehouse=CannedSession(history.warehouse),
+        delta=_nothing(),
+        clock=lambda: NOW,
+        most_batches=0,
+    )
+    newest = history.newest
+    found: dict[str, Cost] = {}
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def project() -> None:
+            with history.session() as session:
+                session.project(MODEL, session.missing_publications(MODEL, history.table))
+
+        def publish() -> None:
+            publisher.publish(newest, Request(request_id="publish", actor="bench", automatic=True), "{}")
+            project()
+
+        def roll_back() -> None:
+            publisher.roll_back(Request(request_id="rollback", actor="bench"))
+            project()
+
+        def look_at_the_projection(cursor: str | None) -> str | None:
+            looked = dg.build_sensor_context(instance=instance, cursor=cursor)
+            warehouse: Any = history
+            return projection_tick(looked, platform, warehouse, [SERVED], NOW + timedelta(minutes=5)).cursor
+
+        # The first tick looks back for days.
+        cursor = look_at_the_projection(None)
+        context = dg.build_sensor_context(instance=instance)
+
+        options = argparse.Namespace(model=MODEL, days=7)
+        operations: dict[str, Callable[[], object]] = {
+            "doctor": lambda: doctor(options, CannedAccess(history, declared)),
+            "sensor live_batches": lambda: live_batches_tick(context, platform, [SERVED], NOW),
+            "sensor serving_regions": lambda: list(follow_requests(platform, [SERVED], NOW)),
+            "sensor retention": lambda: asks_for_a_sweep(history.table, MODEL, REGION, now=NOW),
+            "publish": publish,
+            "sensor warehouse_projection": lambda: look_at_the_projection(cursor),
+            "rollback": roll_back,
+            "retention sweep": sweep.sweep,
+        }
+        for name, act in operations.items():
+            found[name] = history.cost_of(act)
+    return found
+
+
+def _declaration() -> ModelDeclaration:
+    return ModelDeclaration.model_validate(
+        {
+            "name": MODEL,
+            "description": "A height for each harbour.",
+            "partitions": {"start": "2024-01-01", "end": "2027-01-01"},
+            "raw_inputs": ["raw/tides"],
+            "training": {"first_partition": "2024-01-01", "last_partition": "2024-01-31"},
+            "columns": [
+                {"name": "entity_id", "type": "string", "nullable": False, "key": True},
+                {"name": "height", "type": "double"},
+            ],
+        }
+    )
+
+
+def _nothing() -> Any:
+    """Return a bucket or Delta table that holds nothing."""
+    return SimpleNamespace(exists=lambda: False)
+
+
+def _partition(moment: datetime) -> str:
+    return f"{moment - HOUR:%Y-%m-%dT%H}"
+
+
+def _attributes(record: Any) -> dict[str, Any]:
+    found = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    return {name: value for name, value in found.items() if value not in (None, frozenset())}
+
+
+def main() -> int:
+    """Measure, print and write the result; fail if anything asks more often with the long history."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--batches", type=int, default=10_000)
+    options = parser.parse_args()
+    short, long = costs(SHORT), costs(options.batches)
+    result = {
+        name: {
+            "requests": [sum(each.requests.values()) for each in (short[name], long[name])],
+            "records_read": [short[name].items, long[name].items],
+            "bytes_read": [short[name].bytes, long[name].bytes],
+            "snowflake_statements": [short[name].statements, long[name].statements],
+            "snowflake_rows": [short[name].rows, long[name].rows],
+            "ratio_of_bytes": round(long[name].bytes / max(short[name].bytes, 1), 2),
+        }
+        for name in short
+    }
+    document = {"batches": [SHORT, options.batches], "operations": result}
+    sys.stdout.write(f"{json.dumps(document, indent=1)}\n")
+    RESULT.write_text(f"{json.dumps(document, indent=1)}\n", encoding="utf-8")
+    return int(any(short[name].requests != long[name].requests for name in short))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
