@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from api_lambda.bounded_cache import BoundedCache
-from api_lambda.signing_keys import decode_base64url, has_signed
+from api_lambda.signing_keys import LONGEST_KEY_ID, decode_base64url, has_signed
 from prediction_contract.canonical_json import InvalidJsonError, parse_json
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ LONGEST_TOKEN = 8_192
 LEEWAY_SECONDS = 30
 _PARTS = 3
 _MOST_VERIFIED = 128
-_LONGEST_KEY_ID = 256
 
 
 class MissingTokenError(Exception):
@@ -150,7 +149,7 @@ class TokenVerifier:
         if "crit" in header:
             raise InvalidTokenError("extensions nobody here knows")
         key_id = header.get("kid")
-        if not isinstance(key_id, str) or not 1 <= len(key_id) <= _LONGEST_KEY_ID:
+        if not isinstance(key_id, str) or not 1 <= len(key_id) <= LONGEST_KEY_ID:
             raise InvalidTokenError("no key id")
         # Decoded before they are believed: what is no base64url has no bytes that could have been signed.
         content, signature = _decoded(parts[1]), _decoded(parts[2])

@@ -7,11 +7,12 @@ from typing import Any
 from api_lambda import problems
 from api_lambda.predictions import MOST_ENTITIES, MOST_FIELDS
 from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
+from prediction_contract.batch import MODEL_PATTERN
 from prediction_contract.schema import COLUMN_PATTERN
 
 TEXT: dict[str, Any] = {"type": "string"}
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
-MODEL_NAME: dict[str, Any] = {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,40}$"}
+MODEL_NAME: dict[str, Any] = {"type": "string", "pattern": f"^{MODEL_PATTERN}$"}
 ENTITY_ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MOST_PARTITION_KEY_BYTES}
 # Of a column or an enrichment.
 NAME: dict[str, Any] = {"type": "string", "pattern": f"^{COLUMN_PATTERN}$"}

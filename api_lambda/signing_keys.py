@@ -32,7 +32,7 @@ _FETCH_SECONDS = 2.0
 _MOST_KEYS = 32
 _MOST_BYTES = 65_536
 _LEAST_BITS, _MOST_BITS = 2_048, 8_192
-_LONGEST_KEY_ID = 256
+LONGEST_KEY_ID = 256
 _OK = 200
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
@@ -133,7 +133,7 @@ def _parse_key(entry: Any) -> tuple[str, RSAPublicKey] | None:
     try:
         n = int.from_bytes(decode_base64url(modulus), "big")
         e = int.from_bytes(decode_base64url(exponent), "big")
-        if not (1 <= len(key_id) <= _LONGEST_KEY_ID and _LEAST_BITS <= n.bit_length() <= _MOST_BITS):
+        if not (1 <= len(key_id) <= LONGEST_KEY_ID and _LEAST_BITS <= n.bit_length() <= _MOST_BITS):
             return None
         return key_id, RSAPublicNumbers(e, n).public_key()
     except ValueError:

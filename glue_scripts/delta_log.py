@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from prediction_contract.canonical_json import InvalidJsonError, count_values, parse_json
 from prediction_contract.errors import SchemaError
+from prediction_contract.manifest_reader import LARGEST_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 # Tens of thousands of files, where a batch of a billion rows has a thousand.
 MOST_BYTES = 64 * 1024 * 1024
 MOST_VALUES = 2_000_000
-_LARGEST_SIZE = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _action(number: int, line: bytes) -> tuple[str, dict[str, Any]]:
 
 def _size(number: int, action: Mapping[str, Any]) -> int:
     size = action.get("size")
-    if type(size) is not int or not 0 <= size <= _LARGEST_SIZE:
+    if type(size) is not int or not 0 <= size <= LARGEST_NUMBER:
         _refuse(f"has no size in bytes in line {number}")
     if action.get("deletionVector") is not None:
         _refuse(f"has a deletion vector in line {number}: Snowflake would copy the deleted rows")

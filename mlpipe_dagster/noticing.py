@@ -18,11 +18,9 @@ from prediction_contract.errors import (
 from prediction_contract.manifest import Manifest, parse_manifest, validate
 from prediction_contract.moments import CLOCKS_DIFFER
 from prediction_contract.registry.manifest_rules import ManifestFacts, refuse_manifest, register_batch
-from prediction_contract.registry.records import BatchRecord, LoadState
+from prediction_contract.registry.records import LONGEST_REASON, BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import DoneKey, parse_done_key
-
-_LONGEST_REASON = 1000
 
 
 class ManifestReplacedError(ContractError):
@@ -248,4 +246,4 @@ def _refuse(registry: RegistryTable, facts: ManifestFacts, reason: str) -> bool:
 
 
 def _shortened(reason: str) -> str:
-    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 3]}..."

@@ -22,7 +22,7 @@ from prediction_contract.registry.records import (
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.resource_names import Deployment
-from prediction_contract.serving import Enrichment, Serving
+from prediction_contract.serving import Serving
 
 # What the actor of a publication by a Dagster run begins with; the run id follows.
 RUN_ACTOR = "dagster run "
@@ -321,14 +321,6 @@ def serving_text(
         row_count=record.accepted_rows,
         checksum=manifest.checksum,
         enrichments=tuple(
-            Enrichment(
-                name=declared.name,
-                url=f"{provider_url(declared.provider)}{declared.path}",
-                fields=tuple(declared.fields),
-                timeout_milliseconds=declared.timeout_milliseconds,
-                cache_seconds=declared.cache_seconds,
-                required=declared.required,
-            )
-            for declared in declaration.enrichments
+            declared.of_provider(provider_url(declared.provider)) for declared in declaration.enrichments
         ),
     ).to_json()

@@ -21,6 +21,7 @@ from prediction_contract.aws_limits import (
 )
 from prediction_contract.batch import BatchId, ModelName, Partition
 from prediction_contract.errors import ContractError, JobArgumentsError
+from prediction_contract.manifest_reader import LARGEST_NUMBER
 from prediction_contract.metrics import Metrics
 from prediction_contract.moments import parse_moment
 from prediction_contract.partition_schedule import PartitionSchedule
@@ -37,7 +38,6 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,254}")
 _IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,127}")
 _DIGEST = re.compile("[0-9a-f]{64}")
 _ENVIRONMENT_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,255}")
-_HIGHEST = (1 << 63) - 1
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
@@ -51,7 +51,7 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
 
 def _whole(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if re.fullmatch("0|[1-9][0-9]{0,18}", text) and least <= int(text) <= _HIGHEST:
+        if re.fullmatch("0|[1-9][0-9]{0,18}", text) and least <= int(text) <= LARGEST_NUMBER:
             return int(text)
         raise ValueError(f"it is not an integer from {least}")
 

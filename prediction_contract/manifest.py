@@ -6,6 +6,7 @@ import json
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from prediction_contract.aws_limits import MOST_OBJECT_KEY_BYTES
 from prediction_contract.batch import BatchId, ModelName, Partition
 from prediction_contract.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.errors import InvalidManifestError
@@ -182,6 +183,9 @@ def _validate_delta(manifest: Manifest) -> None:
     table = delta_table_prefix(manifest.model)
     if delta.table != table:
         _refuse(manifest, f"delta.table is not the model's own table {table}")
+    for number, file in enumerate(delta.files):
+        if len(table) + len(file) > MOST_OBJECT_KEY_BYTES:
+            _refuse(manifest, f"delta.files[{number}] makes a key of more than {MOST_OBJECT_KEY_BYTES} bytes")
     if len(set(delta.files)) != len(delta.files):
         _refuse(manifest, "delta.files names a file twice")
     if delta.rows != manifest.row_count:

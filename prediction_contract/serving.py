@@ -42,6 +42,7 @@ _PLACEHOLDER = re.compile("[{]([a-z][a-z0-9_]{0,62})[}]")
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])(?![0-9])"
 # `http[s]://host[:port]`, by which a deployment allows a provider.
 ORIGIN_PATTERN = rf"https?://(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?|\[[0-9a-f:]{{2,39}}\])(?::{_PORT})?"
+LONGEST_ORIGIN = f"https://{'x' * 253}:65535"
 _ORIGIN = re.compile(f"({ORIGIN_PATTERN})")
 # Whatever a URL's path and query may hold as it is; placeholders are looked at apart.
 _REST = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
@@ -202,7 +203,7 @@ class Serving:
         names = [enrichment.name for enrichment in self.enrichments]
         if len(names) > MOST_ENRICHMENTS or len(set(names)) != len(names):
             raise InvalidServingError(
-                f"There are not at most {MOST_ENRICHMENTS} enrichments of different names"
+                f"An answer has at most {MOST_ENRICHMENTS} enrichments, with unique names"
             )
         placeable = {KEY_ATTRIBUTE} | {
             column.name for column in self.schema.columns if column.type.kind in _PLACEABLE

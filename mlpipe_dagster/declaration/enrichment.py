@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlpipe_dagster.declaration.values import DeclaredModel
+from prediction_contract.serving import Enrichment
 
 
 class DeclaredEnrichment(DeclaredModel):
@@ -22,3 +23,21 @@ class DeclaredEnrichment(DeclaredModel):
     timeout_milliseconds: int = 500
     cache_seconds: int = 300
     required: bool = False
+
+    def of_provider(self, url: str) -> Enrichment:
+        """Return the enrichment as the contract has it.
+
+        Args:
+            url: The provider's base address, without a slash at the end.
+
+        Raises:
+            InvalidServingError: A member has another form.
+        """
+        return Enrichment(
+            name=self.name,
+            url=f"{url}{self.path}",
+            fields=tuple(self.fields),
+            timeout_milliseconds=self.timeout_milliseconds,
+            cache_seconds=self.cache_seconds,
+            required=self.required,
+        )

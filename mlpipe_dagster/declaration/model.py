@@ -27,6 +27,7 @@ from prediction_contract.partition_schedule import PartitionSchedule
 from prediction_contract.resource_names import require_model_name
 from prediction_contract.scheduler_cron import scheduler_cron
 from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
+from prediction_contract.serving import LONGEST_ORIGIN, InvalidServingError, Serving
 
 NUMERIC = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
 
@@ -108,7 +109,13 @@ class DeclaredPipeline(DeclaredModel):
                 "became of the oldest previous batch",
                 "lookback",
             )
+        if self.retention.minimum_life_hours >= 24 * self.retention.items_days:
+            raise inconsistency(
+                f"no batch could become live: its items live {self.retention.items_days} days",
+                *("retention", "minimum_life_hours"),
+            )
         self._require_cleaning()
+        self._require_enrichments(self.stored_schema)
         self._require_quality(self.stored_schema)
         return self
 
@@ -146,6 +153,19 @@ class DeclaredPipeline(DeclaredModel):
             raise inconsistency(error.what, "cleaning", error.rule, *member) from error
         except ContractError as error:
             raise inconsistency(f"as the stores hold them: {error.what}", "cleaning") from error
+
+    def _require_enrichments(self, stored: PredictionSchema) -> None:
+        """Refuse enrichments that no publication could keep: a batch would be loaded in vain."""
+        made = []
+        for number, declared in enumerate(self.enrichments):
+            try:
+                made.append(declared.of_provider(LONGEST_ORIGIN))
+            except InvalidServingError as error:
+                raise inconsistency(error.what, "enrichments", number) from error
+        try:
+            Serving(schema=stored, model_version="any", row_count=0, checksum="0", enrichments=tuple(made))
+        except InvalidServingError as error:
+            raise inconsistency(error.what, "enrichments") from error
 
     def _require_quality(self, stored: PredictionSchema) -> None:
         """Refuse rules of columns that are not there, and bounds of what is no number."""

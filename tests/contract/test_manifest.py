@@ -214,6 +214,7 @@ def test_faults_of_form_are_named_by_path_and_known_to_the_schema(path: str, val
         ("delta.table", "predictions/other_model/delta/", "own table"),
         ("delta.files", ["a.parquet", "a.parquet"], "twice"),
         ("delta.files", [], "empty"),
+        ("delta.files", ["f" * 986 + ".parquet"], r"delta.files\[0\] makes a key of more than 1024 bytes"),
         ("delta.rows", 8, "delta.rows is 8"),
     ],
 )

@@ -15,6 +15,7 @@ from mlpipe_dagster.declaration.file import COMPONENT
 from tests.pipeline.small_model import declaration
 
 TRAINING = {"first_partition": "2013-01-01", "last_partition": "2013-01-31"}
+ENRICHMENT = {"name": "weather", "provider": "weather", "path": "/x?at={entity_id}", "fields": ["wind"]}
 METRIC = {"kind": "mae", "predicted": "score", "actual": "real_score"}
 EVALUATED = {"first_evaluated": "2013-02-01", "last_evaluated": "2013-02-26", "metrics": [METRIC]}
 
@@ -46,6 +47,11 @@ def test_an_evaluation_is_told_to_the_training_job_as_text() -> None:
         ({"training": TRAINING | EVALUATED | {"metrics": [METRIC | {"kind": "rmse"}]}}, "kind"),
         ({"training": TRAINING | EVALUATED | {"metrics": [METRIC | {"predicted": "tide"}]}}, "tide"),
         ({"tunings": 3}, "tunings"),
+        ({"retention": {"items_days": 2, "minimum_life_hours": 48}}, "retention.minimum_life_hours"),
+        ({"enrichments": [ENRICHMENT | {"timeout_milliseconds": 5001}]}, "enrichments.0"),
+        ({"enrichments": [ENRICHMENT | {"path": f"/{'x' * 1800}"}]}, "enrichments.0"),
+        ({"enrichments": [ENRICHMENT | {"path": "/x?at={tide}"}]}, "takes tide, which is no column"),
+        ({"enrichments": [ENRICHMENT, ENRICHMENT]}, "at most 8 enrichments, with unique names"),
     ],
 )
 def test_a_fault_is_named_by_its_field(changes: dict[str, Any], named: str) -> None:
