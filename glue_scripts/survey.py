@@ -29,8 +29,10 @@ _BYTES_KEPT = 64 * 1024 * 1024
 _LEAST_CONTENT = 256
 # A person who reads why a batch was refused sees so many of its refused lines, if it has them.
 _LEAST_KEPT = 20
-# So many refused lines are counted at least, also of a batch that they refuse: of most such batches all.
+# So many refused lines are counted at least, or those of so many bytes, also of a batch that they refuse: of
+# most such batches all.
 _LEAST_COUNTED = 10_000
+_LEAST_COUNTED_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,9 @@ class PartTask:
 
     Attributes:
         source: The part.
-        lines_kept: How many refused lines to keep of it.
+        lines_kept: How many refused lines to keep of it; with so many the batch is refused.
         bytes_kept: How many bytes of their content.
-        most_refused: With so many refused lines the batch is refused, and the survey of the part ends.
+        most_refused: How many refused lines to count, fewer long ones, if the batch is refused.
     """
 
     source: PartSource
@@ -146,7 +148,7 @@ def survey_part(task: PartTask) -> PartSurvey:
     Raises:
         BatchFaultError: As `part_lines.read_rows`.
     """
-    rows = checksum = refused = refused_sum = 0
+    rows = checksum = refused = refused_sum = refused_bytes = 0
     reasons: Counter[str] = Counter()
     lines: list[RefusedLine] = []
     digests, room = KeyDigests(), task.bytes_kept
@@ -158,7 +160,10 @@ def survey_part(task: PartTask) -> PartSurvey:
             if len(lines) < task.lines_kept:
                 lines.append(row if len(row.content) <= room else row.cut_to(_LEAST_CONTENT))
                 room = max(room - len(lines[-1].content), 0)
-            if refused == task.most_refused:
+            refused_bytes += len(row.content)
+            if refused >= task.lines_kept and (
+                refused >= task.most_refused or refused_bytes >= _LEAST_COUNTED_BYTES
+            ):
                 break
         else:
             rows += 1
@@ -236,14 +241,14 @@ def _surveyed(
     parts: list[PartSurvey] = []
     room = lines_kept
     refused = 0
-    for part in engine.run(survey_part, tasks):
+    for task, part in zip(tasks, engine.run(survey_part, tasks), strict=True):
         for run in part.key_digests:
             take(run)
         lines = part.lines[:room]
         room -= len(lines)
         parts.append(replace(part, lines=lines, key_digests=[]))
         refused += part.refused.rows
-        if refused >= tasks[0].most_refused:
+        if refused >= task.most_refused or part.read.rows < task.source.part.rows:
             break
     return parts
 

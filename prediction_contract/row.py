@@ -8,7 +8,12 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.aws_limits import MOST_ITEM_BYTES, MOST_PARTITION_KEY_BYTES
-from prediction_contract.canonical_json import InvalidJsonError, parse_as_written, row_checksum
+from prediction_contract.canonical_json import (
+    InvalidJsonError,
+    count_values,
+    parse_as_written,
+    row_checksum,
+)
 from prediction_contract.column_values import decoder_for
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.spelled_rows import SpelledRows
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 # No line of this length can shrink to an item; it is refused before it costs memory.
 LINE_BYTES = 4 * 1024 * 1024
 CHECKSUM_MEMBER = "row_checksum"
+# Of a line beside its columns' values: the row, its checksum, and what `count_values` counts above.
+_OWN_VALUES = 3
 
 # Every reason a row is quarantined for. The last is found by whoever sees the whole batch.
 REASONS = frozenset(
@@ -184,6 +191,11 @@ class RowContract:
     def _parsed(self, line: bytes) -> Row:
         if len(line) > LINE_BYTES:
             raise InvalidRowError("value_too_large", f"The line has {len(line)} bytes")
+        # Parsing goes by the values. Each takes a byte of an item, but for the nulls of columns.
+        if len(line) > MOST_ITEM_BYTES:
+            values = count_values(line)
+            if values > MOST_ITEM_BYTES + len(self._columns) + _OWN_VALUES:
+                raise InvalidRowError("value_too_large", f"The line has up to {values} values")
         try:
             members = parse_as_written(line)
         except InvalidJsonError as error:

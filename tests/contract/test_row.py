@@ -143,6 +143,7 @@ def test_composed_and_decomposed_keys_are_two_entities() -> None:
         (line_with(carrier='"' + "x" * 500_000 + '"'), "value_too_large", None),
         (line_with(reasons="[" + ",".join(["1.5"] * 120_000) + "]"), "value_too_large", None),
         (b" " * (5 * 1024 * 1024), "value_too_large", None),
+        (b"[" + b"1," * 420_000, "value_too_large", None),
         (line_with(row_checksum="1"), "checksum_mismatch", None),
         (line_with(row_checksum='"x"'), "checksum_mismatch", None),
     ],

@@ -121,6 +121,15 @@ def test_more_refused_lines_are_read_where_more_may_be(
     assert judged() == 24_000
 
 
+def test_of_long_refused_lines_fewer_are_read(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs by its bytes, and few of them refuse the batch as well."""
+    judged = count_judged(monkeypatch)
+    manifest = write(bucket, [b"x" * 100_000] * 200, [b"no JSON"])
+    with pytest.raises(TooManyRefusedError, match="at least 64 of 201 rows were refused, and 2 may be"):
+        survey_batch(manifest, SequentialEngine(), QuarantineTolerance())
+    assert judged() == 64
+
+
 def count_judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Return what counts the refused lines of now on."""
     counted = itertools.count()
