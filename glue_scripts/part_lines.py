@@ -31,6 +31,7 @@ _LONGEST_LINE = 16 * LINE_BYTES
 # Enough to recognise a refused line by; the part holds the whole of it.
 CONTENT_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024 * 1024
+_GZIP = b"\x1f\x8b"
 _IN_MEMORY = 8 * 1024 * 1024
 DIGEST_BYTES = 16
 
@@ -193,7 +194,9 @@ def _blocks(source: PartSource, file: IO[bytes]) -> Iterator[list[bytes]]:
                     _fault(source, f"has a line of more than {_LONGEST_LINE} bytes")
                 yield lines
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        _fault(source, f"is no gzip file to its end: {error}", error)
+        file.seek(0)
+        is_packed = file.read(len(_GZIP)) == _GZIP
+        _fault(source, "is no gzip file to its end" if is_packed else "is not compressed with gzip", error)
     if rest:
         yield [rest]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from prediction_contract.batch import BatchId
-from prediction_contract.delta_table import BATCH_COLUMN
+from prediction_contract.delta_table import BATCH_COLUMN, deltalake_words
 from prediction_contract.errors import ContractError
 from prediction_contract.s3_layout import delta_table_prefix
 
@@ -73,7 +73,8 @@ class DeltaHistory:
             except CommitFailedError as error:
                 if time.monotonic() + pause > deadline:
                     raise DeltaRemovalError(
-                        f"Others commit to the Delta table for {self._patience_seconds:.0f} s: {error}",
+                        f"Others commit to the Delta table for {self._patience_seconds:.0f} s: "
+                        f"{deltalake_words(error)}",
                         remedy="Run the sweep again: what it has retired stays retired",
                         model=self._model,
                     ) from error

@@ -68,7 +68,7 @@ def _has_definitions(entry: Path) -> bool:
 
 
 def _together(faults: list[DeclarationError]) -> DeclarationError:
-    return DeclarationError("\n".join(each.what for each in faults), remedy=faults[0].remedy)
+    return DeclarationError("; ".join(each.what for each in faults), remedy=faults[0].remedy)
 
 
 @contextmanager

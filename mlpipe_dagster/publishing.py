@@ -22,7 +22,7 @@ from prediction_contract.registry.records import (
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.resource_names import Deployment
-from prediction_contract.serving import Serving
+from prediction_contract.serving import InvalidServingError, Serving
 
 # What the actor of a publication by a Dagster run begins with; the run id follows.
 RUN_ACTOR = "dagster run "
@@ -302,8 +302,8 @@ def serving_text(
         provider_url: Gives a provider's base address.
 
     Raises:
-        PublishingError: No load of the batch was verified, or an earlier version did it and counted no rows.
-        InvalidServingError: An enrichment does not fit the batch's columns.
+        PublishingError: No load of the batch was verified, an earlier version did it and counted no rows, or
+            an enrichment does not fit the batch's columns.
         SettingsError: A provider's address is not known.
     """
     if record.accepted_rows is None:
@@ -315,12 +315,30 @@ def serving_text(
             model=record.model,
             batch_id=record.batch_id,
         )
+    try:
+        return _serving(declaration, manifest, record, record.accepted_rows, provider_url).to_json()
+    except InvalidServingError as error:
+        raise PublishingError(
+            f"The batch cannot be served: {error.what}",
+            remedy=error.remedy,
+            model=record.model,
+            batch_id=record.batch_id,
+        ) from error
+
+
+def _serving(
+    declaration: ModelDeclaration,
+    manifest: Manifest,
+    record: BatchRecord,
+    row_count: int,
+    provider_url: Callable[[str], str],
+) -> Serving:
     return Serving(
         schema=stored_schema(manifest.schema, record.cleaning),
         model_version=manifest.model_version,
-        row_count=record.accepted_rows,
+        row_count=row_count,
         checksum=manifest.checksum,
         enrichments=tuple(
             declared.of_provider(provider_url(declared.provider)) for declared in declaration.enrichments
         ),
-    ).to_json()
+    )

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prediction_contract.aws_limits import MOST_NUMBER_DIGITS
 from prediction_contract.errors import ContractError
+from prediction_contract.json_faults import Marked, kind_of_bytes, place_of_marked, syntax_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 # Numbers are int or Decimal, never float.
 JsonValue: TypeAlias = "bool | int | Decimal | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -47,21 +49,31 @@ class NumberText(str):
     __slots__ = ()
 
 
+class _RefusedNumberError(Exception):
+    """A number cannot be held; where it stands is looked for once it is known that there is one."""
+
+    def __init__(self, reason: str, what: str) -> None:
+        self.reason = reason
+        super().__init__(what)
+
+
 def _refused_constant(name: str) -> Any:
-    raise InvalidJsonError("not_a_number", f"{name} is not a JSON number")
+    raise _RefusedNumberError("not_a_number", f"{name} is not a JSON number")
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise InvalidJsonError("duplicate_name", "An object names a member twice")
+        counts = Counter(name for name, _ in pairs)
+        doubled = next(name for name, count in counts.items() if count > 1)
+        raise InvalidJsonError("duplicate_name", f'An object names "{doubled[:80]}" twice')
     return members
 
 
 def _exact_integer(text: str) -> int:
     # Converting an integer takes the square of its digits.
     if len(text.lstrip("-")) > _HIGHEST_POWER + 1:
-        raise InvalidJsonError("number_too_long", f"An integer has more than {_HIGHEST_POWER + 1} digits")
+        raise _RefusedNumberError("number_too_long", f"An integer has more than {_HIGHEST_POWER + 1} digits")
     return int(text)
 
 
@@ -69,9 +81,9 @@ def _exact_decimal(text: str) -> Decimal:
     try:
         number = Decimal(text)
     except InvalidOperation as error:
-        raise InvalidJsonError("number_too_long", "A number's exponent is beyond every store") from error
+        raise _RefusedNumberError("number_too_long", "A number's exponent is beyond every store") from error
     if not _LOWEST_POWER <= number.adjusted() <= _HIGHEST_POWER:
-        raise InvalidJsonError("number_too_long", "A number's exponent is beyond every store")
+        raise _RefusedNumberError("number_too_long", "A number's exponent is beyond every store")
     return number
 
 
@@ -84,6 +96,40 @@ _EXACT = json.JSONDecoder(
 _AS_WRITTEN = json.JSONDecoder(
     object_pairs_hook=_unique_names, parse_float=NumberText, parse_constant=_refused_constant
 )
+
+
+def _marked(_text: str) -> Marked:
+    return Marked()
+
+
+def _marked_unless(parse: Callable[[str], Any]) -> Callable[[str], Marked | None]:
+    def judge(text: str) -> Marked | None:
+        try:
+            parse(text)
+        except _RefusedNumberError:
+            return Marked()
+        return None
+
+    return judge
+
+
+# Each holds what the decoder refuses as a mark.
+_MARKING = {
+    _EXACT: json.JSONDecoder(
+        parse_float=_marked_unless(_exact_decimal),
+        parse_int=_marked_unless(_exact_integer),
+        parse_constant=_marked,
+    ),
+    _AS_WRITTEN: json.JSONDecoder(parse_constant=_marked),
+}
+
+
+def _place_of_number(document: bytes, marking: json.JSONDecoder) -> str:
+    """Return the path of the first number that is refused; empty if what follows it is no JSON either."""
+    try:
+        return place_of_marked(marking.decode(document.decode()))
+    except (ValueError, RecursionError):
+        return ""
 
 
 def parse_json(document: bytes, *, most_values: int | None = None) -> JsonValue:
@@ -126,9 +172,13 @@ def _decode(document: bytes, decoder: json.JSONDecoder) -> Any:
     try:
         return decoder.decode(document.decode())
     except UnicodeDecodeError as error:
-        raise InvalidJsonError("unparsable", f"Byte {error.start} is not UTF-8") from error
+        what = kind_of_bytes(document) or f"Byte {error.start} is not UTF-8"
+        raise InvalidJsonError("unparsable", what) from error
     except json.JSONDecodeError as error:
-        raise InvalidJsonError("unparsable", f"Not JSON at character {error.pos}: {error.msg}") from error
+        raise InvalidJsonError("unparsable", kind_of_bytes(document) or syntax_fault(error)) from error
+    except _RefusedNumberError as error:
+        place = _place_of_number(document, _MARKING[decoder])
+        raise InvalidJsonError(error.reason, f"{place}: {error}" if place else str(error)) from error
     except ValueError as error:
         # The interpreter parses integers of at most 4,300 digits.
         raise InvalidJsonError("number_too_long", "An integer has thousands of digits") from error

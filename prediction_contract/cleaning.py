@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prediction_contract.canonical_json import InvalidJsonError, canonical_bytes, parse_json
 from prediction_contract.cleaned_column import CleanedColumn, InvalidCleaningError, RuleOfColumn
 from prediction_contract.errors import SchemaError
+from prediction_contract.json_members import DocumentShapeError, member, members_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -50,6 +51,21 @@ class ColumnCleaning:
         """Return the rule as JSON, what it does not say left out."""
         members = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in members.items() if value not in {None, False}}
+
+    @classmethod
+    def from_document(cls, document: object) -> Self:
+        """Return the rule of its JSON.
+
+        Raises:
+            DocumentShapeError: A member is of another type, or none that this release knows.
+        """
+        members = members_of(document, "a rule")
+        known = {each.name: bool if each.type == "bool" else str for each in fields(cls)}
+        for name in members:
+            if name not in known:
+                raise DocumentShapeError(f"a rule says {name[:80]!r}, which this release does not know")
+            member(members, name, known[name])
+        return cls(**{"column": member(members, "column", str), **members})
 
     @property
     def in_words(self) -> str:
@@ -88,13 +104,13 @@ class Cleaning:
             SchemaError: The text is none that `to_text` writes.
         """
         try:
-            document: Any = parse_json(text.encode())
-            return cls(tuple(ColumnCleaning(**rule) for rule in document.get("columns", [])))
-        except (InvalidJsonError, AttributeError, TypeError) as error:
-            raise SchemaError(
-                f"Cleaning rules cannot be read: {error}"[:300],
-                remedy="Load the batch with the release that its rules were written by, or a later one",
-            ) from error
+            document = members_of(parse_json(text.encode()), "the document")
+            rules = member(document, "columns", list) if document else []
+            return cls(tuple(map(ColumnCleaning.from_document, rules)))
+        except InvalidJsonError as error:
+            raise _unreadable(error.what) from error
+        except DocumentShapeError as error:
+            raise _unreadable(str(error)) from error
 
     def to_argument(self) -> str | None:
         """Return the rules as a job's argument, without quotes and spaces; None for none."""
@@ -159,6 +175,13 @@ class Cleaning:
 
 
 NO_CLEANING = Cleaning()
+
+
+def _unreadable(why: str) -> SchemaError:
+    return SchemaError(
+        f"Cleaning rules cannot be read: {why}",
+        remedy="Load the batch with the release that its rules were written by, or a later one",
+    )
 
 
 def kept_cleaning(text: str | None) -> Cleaning:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.errors import SchemaError
@@ -19,6 +20,9 @@ CHECKSUM_COLUMN = "row_checksum"
 # beside them. UTC-aware timestamps stay within it, naive ones would not.
 HIGHEST_READER_VERSION = 1
 HIGHEST_WRITER_VERSION = 2
+_BACKTRACE = re.compile(r"\n\s*0: .*", re.DOTALL)
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+_LONGEST_WORDS = 500
 _REFUSED_SETTINGS = {"delta.enableDeletionVectors": {"", "false"}, "delta.columnMapping.mode": {"", "none"}}
 
 
@@ -87,6 +91,32 @@ def check_delta_table(
     for name, wanted in delta_columns(schema).items():
         if found.get(name) != wanted:
             _refuse(f"has column {name} as {str(found.get(name))[:200]}, not {wanted}")
+
+
+def changed_columns(schema: PredictionSchema, table_schema: str) -> dict[str, tuple[str, str]]:
+    """Return the columns that a table has with another type: the table's and the wanted one, by name.
+
+    Args:
+        schema: The schema of the rows to be added.
+        table_schema: As for `check_delta_table`.
+
+    Raises:
+        SchemaError: The table's schema cannot be read.
+    """
+    found = _column_types(table_schema)
+    wanted = delta_columns(schema)
+    return {
+        name: (str(found[name]), kind)
+        for name, kind in wanted.items()
+        if name in found and found[name] != kind
+    }
+
+
+def deltalake_words(error: Exception) -> str:
+    """Return what an error of the deltalake package says as one line, without backtrace and colours."""
+    lines = _COLOUR.sub("", _BACKTRACE.sub("", str(error))).splitlines()
+    said = [line.strip().removeprefix("↳").strip() for line in lines]
+    return ": ".join(line.removeprefix("Kernel error: ") for line in said if line)[:_LONGEST_WORDS]
 
 
 def _column_types(table_schema: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from prediction_contract.canonical_json import (
     parse_json,
 )
 from prediction_contract.errors import ContractError
+from prediction_contract.json_members import DocumentShapeError, member, members_of
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally
 
 if TYPE_CHECKING:
@@ -156,11 +157,17 @@ class LoadReport:
         try:
             document: Any = parse_json(content)
             return cls(**_fields(document))
-        except (InvalidJsonError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InvalidReportError(
-                f"A load report cannot be read: {error!r}"[:500],
-                remedy="Load the batch again, with the job and its reader of one release",
-            ) from error
+        except InvalidJsonError as error:
+            raise _unreadable(error.what) from error
+        except ValueError as error:
+            raise _unreadable(str(error)) from error
+
+
+def _unreadable(why: str) -> InvalidReportError:
+    return InvalidReportError(
+        f"A load report cannot be read: {why}"[:500],
+        remedy="Load the batch again, with the job and its reader of one release",
+    )
 
 
 _PART_TALLIES = ("read", "quarantined", "acknowledged")
@@ -182,60 +189,63 @@ def _store_document(store: StoreReport | None) -> dict[str, Any] | None:
 
 
 def _fields(document: Any) -> dict[str, Any]:
-    texts = ("status", "model", "batch_id", "job_run_id", "manifest_digest", "started_at", "ended_at")
-    quarantine, reason = document["quarantine"], document["reason"]
-    version, status = document["report_version"], document["status"]
+    report = members_of(document, "it")
+    version, status = member(report, "report_version", int), member(report, "status", str)
     if version != REPORT_VERSION or status not in _STATUSES:
-        raise ValueError(f"version {version!r} and status {status!r} are not known")
+        raise ValueError(f"version {version} and status {status[:40]!r} are not known")
+    texts = ("status", "model", "batch_id", "job_run_id", "manifest_digest", "started_at", "ended_at")
+    quarantine = member(report, "quarantine", dict)
     return {
-        **{name: _of_type(document[name], str) for name in texts},
-        "attempt": _of_type(document["attempt"], int),
-        "items_expire_at": _of_type(document["items_expire_at"], int),
-        "reason": None if reason is None else _of_type(reason, str),
-        "expected": None if document["expected"] is None else _tally(document["expected"]),
-        "parts": tuple(
-            PartReport(
-                key=_of_type(part["key"], str),
-                read=_tally(part["read"]),
-                quarantined=_tally(part["quarantined"]),
-                acknowledged=_tally(part["acknowledged"]),
-            )
-            for part in document["parts"]
-        ),
-        "dynamodb": _store(document["dynamodb"]),
-        "snowflake": _store(document["snowflake"]),
+        **{name: member(report, name, str) for name in texts},
+        "attempt": member(report, "attempt", int),
+        "items_expire_at": member(report, "items_expire_at", int),
+        "reason": None if _is_null(report, "reason") else member(report, "reason", str),
+        "expected": None if _is_null(report, "expected") else _tally(member(report, "expected", dict)),
+        "parts": tuple(_part(part) for part in member(report, "parts", list)),
+        "dynamodb": _store(report, "dynamodb"),
+        "snowflake": _store(report, "snowflake"),
         "quarantine": QuarantineReport(
             rows=_tally(quarantine),
-            reasons=_counts(quarantine["reasons"]),
-            keys=tuple(_of_type(key, str) for key in quarantine["keys"]),
+            reasons=_counts(quarantine, "reasons"),
+            keys=_keys(member(quarantine, "keys", list)),
         ),
-        "durations": _counts(document["durations"]),
+        "durations": _counts(report, "durations"),
     }
 
 
-def _of_type(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise TypeError(f"{value!r} is no {kind.__name__}"[:200])
-    return value
+def _is_null(members: Mapping[str, Any], name: str) -> bool:
+    return name in members and members[name] is None
 
 
-def _counts(document: Any) -> dict[str, int]:
-    return {name: _of_type(count, int) for name, count in document.items()}
+def _part(document: object) -> PartReport:
+    part = members_of(document, "one of parts")
+    tallies = {name: _tally(member(part, name, dict)) for name in _PART_TALLIES}
+    return PartReport(key=member(part, "key", str), **tallies)
 
 
-def _tally(document: Any) -> RowTally:
-    return RowTally(
-        rows=_of_type(document["rows"], int),
-        checksum=parse_batch_checksum(_of_type(document["checksum"], str)),
-    )
+def _keys(keys: list[Any]) -> tuple[str, ...]:
+    if not all(type(key) is str for key in keys):
+        raise DocumentShapeError("keys are not all text")
+    return tuple(keys)
 
 
-def _store(document: Any) -> StoreReport | None:
-    if document is None:
+def _counts(members: Mapping[str, Any], name: str) -> dict[str, int]:
+    counts = member(members, name, dict)
+    return {counted: member(counts, counted, int) for counted in counts}
+
+
+def _tally(members: Mapping[str, Any]) -> RowTally:
+    checksum = parse_batch_checksum(member(members, "checksum", str))
+    return RowTally(rows=member(members, "rows", int), checksum=checksum)
+
+
+def _store(report: Mapping[str, Any], name: str) -> StoreReport | None:
+    if _is_null(report, name):
         return None
+    store = member(report, name, dict)
     return StoreReport(
-        table=_of_type(document["table"], str),
-        rows=_tally(document),
-        verified_rows=_of_type(document["verified_rows"], int),
-        details=_of_type(document["details"], dict),
+        table=member(store, "table", str),
+        rows=_tally(store),
+        verified_rows=member(store, "verified_rows", int),
+        details=member(store, "details", dict),
     )

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from prediction_contract.aws_limits import MOST_ITEM_BYTES
 from prediction_contract.errors import SchemaError
+from prediction_contract.json_members import DocumentShapeError, member
 from prediction_contract.warehouse_limits import FORBIDDEN_COLUMNS, MOST_DIGITS
 
 if TYPE_CHECKING:
@@ -272,9 +273,8 @@ def _members(document: object, path: str, required: Mapping[str, type]) -> dict[
     if not isinstance(document, dict):
         raise SchemaError(f"{path} is not an object", remedy="Write it as a JSON object")
     for name, kind in required.items():
-        if type(document.get(name)) is not kind:
-            raise SchemaError(
-                f"{path}.{name} is missing or no {kind.__name__}",
-                remedy="Write it as the manifest's schema says",
-            )
+        try:
+            member(document, name, kind)
+        except DocumentShapeError as error:
+            raise SchemaError(f"{path}.{error}", remedy="Write it as the manifest's schema says") from error
     return document

@@ -7,6 +7,7 @@ else, so a new model or provider needs no new deployment of the API.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, unquote
@@ -19,11 +20,12 @@ from prediction_contract.canonical_json import (
     parse_json,
 )
 from prediction_contract.errors import ContractError, SchemaError
+from prediction_contract.json_members import DocumentShapeError, member, members_of
 from prediction_contract.online_item import KEY_ATTRIBUTE
 from prediction_contract.schema import Kind, PredictionSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from prediction_contract.row import Row
 
@@ -155,18 +157,19 @@ class Enrichment:
         Raises:
             InvalidServingError: One is missing or has another type or form.
         """
-        members = _members(document, "enrichment")
-        fields = _member(members, "fields", list)
-        if not all(isinstance(field, str) for field in fields):
-            raise InvalidServingError("The fields of an enrichment are not all text")
-        return cls(
-            name=_member(members, "name", str),
-            url=_member(members, "url", str),
-            fields=tuple(fields),
-            timeout_milliseconds=_member(members, "timeout_milliseconds", int),
-            cache_seconds=_member(members, "cache_seconds", int),
-            required=_member(members, "required", bool),
-        )
+        with _shape_is_served():
+            members = members_of(document, "an enrichment")
+            fields = member(members, "fields", list)
+            if not all(isinstance(field, str) for field in fields):
+                raise InvalidServingError("The fields of an enrichment are not all text")
+            return cls(
+                name=member(members, "name", str),
+                url=member(members, "url", str),
+                fields=tuple(fields),
+                timeout_milliseconds=member(members, "timeout_milliseconds", int),
+                cache_seconds=member(members, "cache_seconds", int),
+                required=member(members, "required", bool),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,10 @@ class Serving:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.model_version) <= LONGEST_MODEL_VERSION:
-            raise InvalidServingError(f"The model version has not 1 to {LONGEST_MODEL_VERSION} characters")
+            raise InvalidServingError(
+                f"The model version has {len(self.model_version)} characters of 1 to {LONGEST_MODEL_VERSION}",
+                remedy="Score the batch anew by a model with a shorter version",
+            )
         if self.row_count < 0:
             raise InvalidServingError(f"{self.row_count} is not a number of rows")
         try:
@@ -240,24 +246,25 @@ class Serving:
             document = parse_json(text.encode())
         except (InvalidJsonError, UnicodeEncodeError) as error:
             raise InvalidServingError("The serving record is not JSON") from error
-        members = _members(document, "serving record")
-        version = _member(members, "serving_version", int)
-        if version != SERVING_VERSION:
-            raise InvalidServingError(
-                f"The serving record has version {version}, and this code knows {SERVING_VERSION}",
-                remedy="Deploy the API and the publisher from the same release",
+        with _shape_is_served():
+            members = members_of(document, "the record")
+            version = member(members, "serving_version", int)
+            if version != SERVING_VERSION:
+                raise InvalidServingError(
+                    f"The serving record has version {version}, and this code knows {SERVING_VERSION}",
+                    remedy="Deploy the API and the publisher from the same release",
+                )
+            try:
+                schema = PredictionSchema.from_document(member(members, "schema", dict))
+            except SchemaError as error:
+                raise InvalidServingError(f"The serving record's schema is wrong: {error.what}") from error
+            return cls(
+                schema=schema,
+                model_version=member(members, "model_version", str),
+                row_count=member(members, "row_count", int),
+                checksum=member(members, "checksum", str),
+                enrichments=tuple(map(Enrichment.from_document, member(members, "enrichments", list))),
             )
-        try:
-            schema = PredictionSchema.from_document(_member(members, "schema", dict))
-        except SchemaError as error:
-            raise InvalidServingError(f"The serving record's schema is wrong: {error.what}") from error
-        return cls(
-            schema=schema,
-            model_version=_member(members, "model_version", str),
-            row_count=_member(members, "row_count", int),
-            checksum=_member(members, "checksum", str),
-            enrichments=tuple(map(Enrichment.from_document, _member(members, "enrichments", list))),
-        )
 
 
 def _leads_elsewhere(path: str) -> bool:
@@ -270,14 +277,10 @@ def _leads_elsewhere(path: str) -> bool:
     return False
 
 
-def _members(document: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(document, dict):
-        raise InvalidServingError(f"The {what} is not an object")
-    return document
-
-
-def _member(members: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = members.get(name)
-    if type(value) is not kind:
-        raise InvalidServingError(f"{name} is missing or no {kind.__name__}")
-    return value
+@contextmanager
+def _shape_is_served() -> Iterator[None]:
+    """Tell of a document of another shape as of anything else that cannot be served."""
+    try:
+        yield
+    except DocumentShapeError as error:
+        raise InvalidServingError(f"The serving record cannot be read: {error}") from error

@@ -18,7 +18,12 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.schema import Schema
 
-from prediction_contract.delta_table import BATCH_COLUMN, delta_schema_json
+from prediction_contract.delta_table import (
+    BATCH_COLUMN,
+    changed_columns,
+    delta_schema_json,
+    deltalake_words,
+)
 from prediction_contract.errors import ContractError
 from prediction_contract.s3_layout import delta_table_prefix
 from prediction_contract.schema import PredictionSchema
@@ -44,7 +49,7 @@ class AttemptSupersededError(ContractError):
 
 
 class DeltaCommitError(ContractError):
-    """The commit could not be made within its patience."""
+    """The commit could not be made: within its patience, or into this table at all."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +113,19 @@ class ModelTable:
         Raises:
             AttemptSupersededError: An attempt of this number or a higher one is recorded, or the commit is no
                 longer wanted.
-            DeltaCommitError: Other commits came first until the patience ended.
+            DeltaCommitError: Other commits came first until the patience ended, or the table does not take
+                the rows: a column has another type there, or the log cannot be read.
         """
         writer = uuid.uuid4().hex
         deadline = time.monotonic() + self.patience_seconds
         pause = 0.1
         while True:
-            table = self._opened()
+            try:
+                table = self._opened()
+            except DeltaError as error:
+                raise self._not_taken(batch_id, error) from error
             known = table.version()
+            self._refuse_other_types(table, batch_id)
             self._refuse_superseded(table, batch_id, attempt, wanted=still_wanted())
             failure = self._tried(table, rows, batch_id, attempt, writer)
             # Also after a failure: the answer to a commit that was made may have been lost.
@@ -123,15 +133,16 @@ class ModelTable:
             if made is not None:
                 return made
             if isinstance(failure, DeltaError) and not isinstance(failure, CommitFailedError):
-                raise failure
+                raise self._not_taken(batch_id, failure) from failure
             if time.monotonic() + pause > deadline:
                 raise DeltaCommitError(
-                    f"The Delta commit failed for {self.patience_seconds:.0f} s: {failure}",
+                    f"The Delta commit failed for {self.patience_seconds:.0f} s: "
+                    f"{'nothing was committed' if failure is None else deltalake_words(failure)}",
                     remedy="Start the next attempt",
                     model=self.model,
                     batch_id=batch_id,
                 ) from failure
-            _LOG.warning("the Delta commit is tried again: %s", failure)
+            _LOG.warning("the Delta commit is tried again: %s", failure and deltalake_words(failure))
             # Full jitter: writers that collided once do not meet again.
             time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -152,7 +163,7 @@ class ModelTable:
                     storage_options=options,
                 )
             except DeltaError as error:
-                _LOG.info("the table could not be created now: %s", error)
+                _LOG.info("the table could not be created now: %s", deltalake_words(error))
         table = DeltaTable(self._uri, storage_options=options)
         missing = dict(_CONFIGURATION.items() - table.metadata().configuration.items())
         if not missing:
@@ -162,7 +173,7 @@ class ModelTable:
             table.alter.set_table_properties(missing)
         # Of S3 itself, deltalake raises OSError.
         except (DeltaError, OSError) as error:
-            _LOG.warning("the table's settings could not be changed now: %s", error)
+            _LOG.warning("the table's settings could not be changed now: %s", deltalake_words(error))
             return DeltaTable(self._uri, storage_options=options)
         return table
 
@@ -180,6 +191,26 @@ class ModelTable:
             model=self.model,
             batch_id=batch_id,
         )
+
+    def _not_taken(self, batch_id: str, error: Exception) -> DeltaCommitError:
+        return DeltaCommitError(
+            f"The Delta table does not take the rows: {deltalake_words(error)}",
+            remedy="Look at the table and its log, and start the next attempt",
+            model=self.model,
+            batch_id=batch_id,
+        )
+
+    def _refuse_other_types(self, table: DeltaTable, batch_id: str) -> None:
+        """Refuse rows of other types than the table's, which would round them or name no column."""
+        changed = changed_columns(self.schema, table.schema().to_json())
+        if changed:
+            told = ", ".join(f"{name} as {found}, not {wanted}" for name, (found, wanted) in changed.items())
+            raise DeltaCommitError(
+                f"The Delta table has the column {told}",
+                remedy="Give a column of another type another name: a column keeps its type",
+                model=self.model,
+                batch_id=batch_id,
+            )
 
     def _tried(
         self, table: DeltaTable, rows: pa.Table, batch_id: str, attempt: int, writer: str

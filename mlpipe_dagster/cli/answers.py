@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prediction_contract.batch import BatchId, ModelName
-from prediction_contract.canonical_json import InvalidJsonError, parse_json
+from prediction_contract.canonical_json import parse_json
 from prediction_contract.errors import ContractError
+from prediction_contract.json_members import DocumentShapeError, member, members_of
 
 # Twice what the API answers with at most.
 _MOST_BYTES = 2 * 1024 * 1024
@@ -75,24 +77,27 @@ def parse_answer(content: bytes) -> ApiAnswer:
         UnreadableAnswerError: It does not say where it comes from.
     """
     try:
-        document: Any = parse_json(content)
-        provenance = document["provenance"]
-        model, batch_id = ModelName(document["model"]), BatchId(provenance["batch_id"])
-    except (InvalidJsonError, KeyError, TypeError) as error:
-        raise UnreadableAnswerError(f"It has no model and provenance: {error}"[:300]) from error
+        document = members_of(parse_json(content), "the document")
+        provenance = member(document, "provenance", dict)
+        model, batch_id = (
+            ModelName(member(document, "model", str)),
+            BatchId(member(provenance, "batch_id", str)),
+        )
+    except DocumentShapeError as error:
+        raise UnreadableAnswerError(f"It is no answer about a prediction: {error}") from error
     except ContractError as error:
-        raise UnreadableAnswerError(error.what) from error
+        raise UnreadableAnswerError(f"It is no answer about a prediction: {error.what}") from error
     return ApiAnswer(
         model=model,
         batch_id=batch_id,
-        entity_id=_member(document, "entity_id", str),
-        partition=_member(provenance, "partition", str),
-        model_version=_member(provenance, "model_version", str),
-        published_at=_member(provenance, "published_at", str),
-        sequence=_member(provenance, "sequence", int),
+        entity_id=_optional(document, "entity_id", str),
+        partition=_optional(provenance, "partition", str),
+        model_version=_optional(provenance, "model_version", str),
+        published_at=_optional(provenance, "published_at", str),
+        sequence=_optional(provenance, "sequence", int),
     )
 
 
-def _member(document: dict[str, Any], name: str, kind: type) -> Any:
+def _optional(document: Mapping[str, Any], name: str, kind: type) -> Any:
     value = document.get(name)
     return value if type(value) is kind else None

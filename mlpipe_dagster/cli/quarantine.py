@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlpipe_dagster.cli.access import Access
@@ -16,6 +15,7 @@ from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from mlpipe_dagster.data_bucket import DataBucket
 from prediction_contract.canonical_json import InvalidJsonError, canonical_json, parse_json
 from prediction_contract.errors import ContractError
+from prediction_contract.json_members import DocumentShapeError, member, members_of
 from prediction_contract.load_report import LoadReport
 from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.s3_layout import quarantine_prefix
@@ -113,14 +113,22 @@ def _lines(bucket: DataBucket, report: LoadReport, most: int) -> Iterator[dict[s
                 if most <= 0:
                     return
                 most -= 1
-                yield json.loads(line)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+                yield dict(_refused_line(line))
+        except (OSError, EOFError, zlib.error, InvalidJsonError, DocumentShapeError) as error:
+            is_packed = isinstance(error, InvalidJsonError | DocumentShapeError)
             raise NoQuarantineError(
-                f"{key} is not as the load has written it: {error}"[:300],
+                f"{key} is not as the load has written it: "
+                + (str(error) if is_packed else "it is no gzip file to its end"),
                 remedy="Load the batch again, which writes its quarantine anew",
                 model=report.model,
                 batch_id=report.batch_id,
             ) from error
+
+
+def _refused_line(line: bytes) -> Mapping[str, Any]:
+    members = members_of(parse_json(line), "a line")
+    member(members, "part", str)
+    return members
 
 
 def quarantined_line(

@@ -81,7 +81,7 @@ def located(error: ValidationError, path: Path) -> DeclarationError:
             continue
         field = ["attributes", *cause["loc"]]
         told.append(f"{path}:{_line(path, field)} {'.'.join(map(str, field))}: {cause['msg']}")
-    return DeclarationError("\n".join(told), remedy="Correct the file, and run `dg check defs`")
+    return DeclarationError("; ".join(told), remedy="Correct the file, and run `dg check defs`")
 
 
 def _line(path: Path, field: list[Any]) -> int:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
-from typing import Any, Self
+from functools import cache
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from prediction_contract.errors import InvalidNameError
+from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.registry.attribute_values import Attributes, Value, decode_item
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
@@ -111,12 +113,48 @@ class _Stored:
 
     @classmethod
     def from_attributes(cls, attributes: Attributes) -> Self:
-        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
-        return cls(**{name: value for name, value in attributes.items() if name in known})
+        known = _types_of(cls)
+        members = {name: value for name, value in attributes.items() if name in known}
+        for name, (kinds, is_required) in known.items():
+            if name not in members and is_required:
+                raise _unreadable(attributes, f"{name} is missing")
+            if name in members and not isinstance(members[name], kinds):
+                raise _unreadable(attributes, f"{name} is of another type")
+        return cls(**members)
 
     @classmethod
     def from_item(cls, item: Mapping[str, Mapping[str, Any]]) -> Self:
-        return cls.from_attributes(decode_item(item))
+        try:
+            return cls.from_attributes(decode_item(item))
+        except UnreadableRecordError:
+            raise
+        except ValueError as error:
+            raise _unreadable({}, "a number in it is no whole number") from error
+
+
+class UnreadableRecordError(ContractError, ValueError):
+    """A record of the registry lacks what every record of its kind has, or holds another type."""
+
+
+def _unreadable(attributes: Attributes, why: str) -> UnreadableRecordError:
+    named = {name: value for name in ("model", "batch_id") if isinstance(value := attributes.get(name), str)}
+    return UnreadableRecordError(
+        f"A record of the registry cannot be read: {why}",
+        remedy="Restore it from the table's backup: nothing but the platform may write to the registry",
+        **named,
+    )
+
+
+@cache
+def _types_of(record: type) -> dict[str, tuple[tuple[type, ...], bool]]:
+    """Return, by name, the types that each field of a record may have, and whether it must be there."""
+    found = {}
+    for field in fields(record):
+        hint = get_type_hints(record)[field.name]
+        kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        is_required = field.default is MISSING and field.default_factory is MISSING
+        found[field.name] = tuple(get_origin(kind) or kind for kind in kinds), is_required
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from typing import Any
@@ -20,6 +21,7 @@ from prediction_contract.canonical_json import (
     parse_json,
     row_checksum,
 )
+from tests.fakes.foreign_documents import PYTHON
 
 NUMBERS = st.one_of(
     st.integers(), st.decimals(allow_nan=False, allow_infinity=False), st.integers(10**36, 10**40)
@@ -140,3 +142,37 @@ def test_other_texts_are_no_batch_checksums(text: str) -> None:
     """Only unsigned 64-bit decimal text in its one spelling is a checksum."""
     with pytest.raises(ValueError, match="batch checksum"):
         parse_batch_checksum(text)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (b'{"a": 1, "facts": {"degrees": [1, {"x": NaN}]}}', "facts.degrees[1].x: NaN is not a JSON number"),
+        (b'{"score": -Infinity}', "score: -Infinity is not a JSON number"),
+        (b'{"score": 1e999}', "score: A number's exponent is beyond every store"),
+        (b'{"score": NaN, ', "NaN is not a JSON number"),
+        (b"NaN", "NaN is not a JSON number"),
+        (b'{"a": 1, "b": 2, "a": 3}', 'An object names "a" twice'),
+        (b'\xef\xbb\xbf{"a": 1}', "byte order mark"),
+        (b'\xff\xfe{\x00"\x00', "UTF-16"),
+        (gzip.compress(b"{}"), "compressed with gzip"),
+        (b'{"a": "x\r\ny"}', "CRLF"),
+        (b"", "It is empty"),
+        (b"{} {}", "character 3: something follows"),
+        (b'{"a": 1', "a comma is missing"),
+        (b"{a: 1}", "a name in double quotes is missing"),
+    ],
+)
+def test_a_fault_is_told_in_plain_words(document: bytes, words: str) -> None:
+    """Where it is, and what the file is if it is no JSON at all: nobody has to know the parser."""
+    with pytest.raises(InvalidJsonError) as caught:
+        parse_json(document)
+    assert words in caught.value.what
+    assert not PYTHON.search(str(caught.value))
+
+
+def test_the_place_of_a_number_is_found_at_any_depth() -> None:
+    """Looking for it needs no more room than parsing did."""
+    deep = b'{"a": [' * 200 + b"NaN" + b"]}" * 200
+    with pytest.raises(InvalidJsonError, match=r"^a\[0\]\.a\[0\]"):
+        parse_json(deep)

@@ -16,6 +16,7 @@ from prediction_contract.row import row_contract
 from prediction_contract.row_cleaning import row_cleaning
 from prediction_contract.schema import ColumnType, PredictionSchema
 from tests.contract.prediction_rows import FULL_SCHEMA, column
+from tests.fakes.foreign_documents import PYTHON, other_documents, other_shapes
 
 BATCH = "20130201T060000Z-0123abcd"
 
@@ -237,3 +238,18 @@ def test_a_name_may_move_to_another_column() -> None:
     schema = rules.stored_schema(FULL_SCHEMA)
     assert schema.columns[1].type == ColumnType.parse("string")
     assert schema.names[1] == "day"
+
+
+def test_rules_of_another_shape_are_told_in_plain_words() -> None:
+    """A batch's record keeps them as text, which another release may have written."""
+    whole = {"columns": [{"column": "carrier", "trim": True}]}
+    told = []
+    for content in (*other_documents(), *other_shapes(whole)):
+        try:
+            Cleaning.parse(content.decode(errors="replace"))
+        except SchemaError as error:
+            told.append(str(error))
+    assert len(told) > len(whole["columns"])
+    assert not [each for each in told if PYTHON.search(each)]
+    with pytest.raises(SchemaError, match="trim is a text, not true or false"):
+        Cleaning.parse('{"columns": [{"column": "carrier", "trim": "yes"}]}')

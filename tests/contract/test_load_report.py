@@ -14,6 +14,7 @@ from prediction_contract.load_report import (
     StoreReport,
 )
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally
+from tests.fakes.foreign_documents import PYTHON, other_documents, other_shapes
 
 TWO, ONE, ALL = (RowTally(rows=rows, checksum=checksum) for rows, checksum in ((2, 5), (1, 2**63), (3, 7)))
 REPORT = LoadReport(
@@ -79,3 +80,18 @@ def test_other_content_is_refused(content: bytes) -> None:
     """Something that is no JSON object with a report's members is an error of the contract."""
     with pytest.raises(InvalidReportError):
         LoadReport.parse(content)
+
+
+def test_a_report_of_another_shape_is_told_in_plain_words() -> None:
+    """Commands and runs of other releases read it too: each missing or odd member has a name."""
+    whole = json.loads(REPORT.to_bytes())
+    told = []
+    for content in (*other_documents(), *other_shapes(whole)):
+        try:
+            LoadReport.parse(content)
+        except InvalidReportError as error:
+            told.append(str(error))
+    assert len(told) > len(whole)
+    assert not [each for each in told if PYTHON.search(each)]
+    with pytest.raises(InvalidReportError, match="attempt is a text, not a whole number"):
+        LoadReport.parse(json.dumps({**whole, "attempt": "2"}).encode())

@@ -9,9 +9,10 @@ import pytest
 
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
 from prediction_contract.registry import load_rules, manifest_rules, publication_rules
-from prediction_contract.registry.records import Request
+from prediction_contract.registry.records import BatchRecord, Request, UnreadableRecordError
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
+from tests.fakes.foreign_documents import PYTHON
 from tests.fakes.prediction_stores import FIRST, HOME, MODEL, START, World
 
 pytestmark = pytest.mark.stack
@@ -130,3 +131,20 @@ def test_the_release_state_shows_regions_without_a_pointer(registry: RegistryTab
     release = registry.release(MODEL, home_region=HOME, regions=["eu-west-1"])
     assert release.home is not None
     assert release.regions == {"eu-west-1": None}
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ({}, "model is missing"),
+        ({"model": {"S": "m"}, "batch_id": {"S": "b"}, "row_count": {"S": "x"}}, "m/b: .*row_count"),
+        ({"model": {"S": "m"}, "batch_id": {"S": "b"}, "row_count": {"N": "1.5"}}, "no whole number"),
+        ({"model": {"S": "m"}, "batch_id": {"N": "7"}}, "batch_id is of another type"),
+    ],
+)
+def test_a_record_of_another_shape_is_told_in_plain_words(item: dict[str, Any], words: str) -> None:
+    """Somebody wrote it by hand: commands and sensors say which member is wrong, and what to do."""
+    with pytest.raises(UnreadableRecordError, match=words) as caught:
+        BatchRecord.from_item(item)
+    assert isinstance(caught.value, ValueError)
+    assert not PYTHON.search(str(caught.value))

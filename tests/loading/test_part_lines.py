@@ -6,6 +6,9 @@ import gzip
 import hashlib
 from typing import IO, Any
 
+import pytest
+
+from glue_scripts.errors import BatchFaultError
 from glue_scripts.part_lines import CONTENT_BYTES, PartSource, RefusedLine, read_rows
 from prediction_contract.manifest import JsonPart
 from prediction_contract.row import refused_checksum
@@ -29,8 +32,12 @@ class OneObject:
 
 def read(*lines: bytes) -> list[Any]:
     """Return what a part of these lines holds."""
-    content = gzip.compress(b"\n".join(lines))
-    part = JsonPart("part", len(lines), len(content), hashlib.sha256(content).hexdigest())
+    return read_packed(gzip.compress(b"\n".join(lines)), len(lines))
+
+
+def read_packed(content: bytes, rows: int) -> list[Any]:
+    """Return what a part of these bytes holds."""
+    part = JsonPart("part", rows, len(content), hashlib.sha256(content).hexdigest())
     source = PartSource("flight_delay", "20130201T060000Z-0123abcd", "bucket", part, FULL_SCHEMA)
     return list(read_rows(source, OneObject(content)))
 
@@ -53,3 +60,29 @@ def test_lines_are_counted_whatever_they_hold() -> None:
         (3, "unparsable"),
     ]
     assert [row.key for row in found if not isinstance(row, RefusedLine)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"flight":"a"}', "is not compressed with gzip"),
+        (gzip.compress(b'{"flight":"a"}')[:20], "is no gzip file to its end"),
+        (b"\x1f\x8b\x08\x00" + b"x" * 40, "is no gzip file to its end"),
+    ],
+)
+def test_a_part_that_cannot_be_unpacked_is_called_what_it_is(content: bytes, words: str) -> None:
+    """Whoever delivers it learns whether it was never packed, or was damaged on its way."""
+    with pytest.raises(BatchFaultError, match=words) as caught:
+        read_packed(content, 1)
+    assert "b'" not in str(caught.value)
+
+
+def test_a_row_tells_what_its_line_is() -> None:
+    """A mark before the first row, a part that is packed twice, a number that JSON has not."""
+    found = read(b'\xef\xbb\xbf{"flight":"a"}', gzip.compress(b"x"), b'{"flight":"a","score":NaN}')
+    told = [line.what for line in found]
+    assert told == [
+        "It begins with a byte order mark",
+        "It is compressed with gzip",
+        "score: NaN is not a JSON number",
+    ]

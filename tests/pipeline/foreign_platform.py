@@ -5,21 +5,21 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from botocore.exceptions import ClientError
 
 from mlpipe_dagster.cli.access import Access, WarehouseUnreachableError
-from mlpipe_dagster.data_bucket import DataBucket
-from prediction_contract.errors import RegistryUnavailableError
-from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.attribute_values import encode_value
 from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
     LoadState,
     PublicationEntry,
-    ReleaseState,
+    batch_key,
+    pointer_key,
+    publication_key,
 )
 from prediction_contract.s3_layout import done_key
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MODEL = "tides"
 BATCH = "20130201T060000Z-0123abcd"
 LATER = "20130202T060000Z-0123abcd"
+HOME = "us-east-1"
 
 
 @dataclass
@@ -43,73 +44,62 @@ class ForeignStores:
     text: str
     document: Callable[[str], bytes] = field(default=lambda _key: b"{}")
 
-    def batch(self, model: str, batch_id: str) -> BatchRecord:
-        """Return a loaded batch's record."""
-        return BatchRecord(
-            model=model,
-            batch_id=batch_id,
-            partition="2013-02-01",
-            load_state=LoadState.VERIFIED,
-            release_state=ReleaseState.UNPUBLISHED,
-            manifest_key=done_key(model, batch_id),
-            manifest_digest="a" * 64,
-            row_count=3,
-            accepted_rows=3,
-            checksum="6",
-            load_attempts=1,
-            claim_token=self.text,
-            claim_job_run_id=self.text,
-            refusal_reason=self.text,
-            check_faults=self.text,
-        )
-
-    def batches(self, model: str) -> list[BatchRecord]:
-        """Return two batches' records."""
-        return [self.batch(model, batch_id) for batch_id in (BATCH, LATER)]
-
-    def publications(self, model: str) -> list[PublicationEntry]:
-        """Return one publication."""
-        return [
-            PublicationEntry(
-                model=model,
-                sequence=1,
-                action="publish",
-                batch_id=BATCH,
+    def items(self) -> dict[str, dict[str, Any]]:
+        """Return the registry's items by their sort key: two batches, the live one and its publication."""
+        records = {
+            batch_key(MODEL, batch_id).record: BatchRecord(
+                model=MODEL,
+                batch_id=batch_id,
                 partition="2013-02-01",
-                request_id=self.text,
-                actor=self.text,
-                reason=self.text,
-                published_at="2026-11-23T01:02:03Z",
+                load_state=LoadState.VERIFIED,
+                manifest_key=done_key(MODEL, batch_id),
+                manifest_digest="a" * 64,
+                row_count=3,
+                accepted_rows=3,
+                checksum="6",
+                load_attempts=1,
+                claim_token=self.text,
+                claim_job_run_id=self.text,
+                refusal_reason=self.text,
+                check_faults=self.text,
             )
-        ]
+            for batch_id in (BATCH, LATER)
+        }
+        pointer = LivePointer(model=MODEL, batch_id=BATCH, partition="2013-02-01", sequence=1)
+        entry = PublicationEntry(
+            model=MODEL,
+            sequence=1,
+            action="publish",
+            batch_id=BATCH,
+            partition="2013-02-01",
+            request_id=self.text,
+            actor=self.text,
+            reason=self.text,
+            published_at="2026-11-23T01:02:03Z",
+        )
+        found = {
+            **records,
+            pointer_key(MODEL, HOME).record: pointer,
+            publication_key(MODEL, 1).record: entry,
+        }
+        return {key: _item(record) for key, record in found.items()}
 
-    def release(self, model: str, *, home_region: str, **_more: Any) -> Release:
-        """Return that one batch is live at home."""
-        pointer = LivePointer(model=model, batch_id=BATCH, partition="2013-02-01", sequence=1)
-        return Release(home_region=home_region, home=pointer, regions={}, highest_projected=0)
-
-    def pointer(self, model: str, region: str) -> LivePointer | None:
-        """Return home's pointer."""
-        return self.release(model, home_region=region).home
-
-    def carry_out(self, _decide: object) -> NoReturn:
-        """Refuse a change."""
-        raise RegistryUnavailableError(self.text, remedy=self.text)
-
-    def read(self, key: str, **_more: Any) -> bytes:
-        """Return an object."""
-        return self.document(key)
-
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
-        """Answer with an object."""
-        return {"Body": io.BytesIO(self.document(Key))}
+    def refuse(self, operation: str) -> NoReturn:
+        """Refuse a call of AWS in the stores' words."""
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": self.text}}, operation)
 
 
-class _Refusing:
-    """A client of any service, each of whose calls is refused in the stores' words."""
+def _item(record: Any) -> dict[str, Any]:
+    members = {each.name: getattr(record, each.name) for each in fields(record)}
+    present = {name: value for name, value in members.items() if value not in (None, frozenset())}
+    return {name: encode_value(value) for name, value in present.items()}
+
+
+class _Client:
+    """A boto3 client that gives what the stores hold, and is refused all else."""
 
     class exceptions:  # noqa: N801  # boto3's name
-        """Errors that no call here raises."""
+        """Errors that no call here raises, but for one."""
 
         class ResourceNotFoundException(Exception):  # noqa: N818
             """No table."""
@@ -120,28 +110,51 @@ class _Refusing:
         class NoSuchKey(Exception):  # noqa: N818
             """No object."""
 
+        class TransactionCanceledException(Exception):  # noqa: N818
+            """A condition does not hold."""
+
         ClientError = ClientError
 
     def __init__(self, stores: ForeignStores) -> None:
         self._stores = stores
 
     def __getattr__(self, name: str) -> Any:
-        def refuse(*_named: Any, **_given: Any) -> NoReturn:
-            raise ClientError({"Error": {"Code": "AccessDenied", "Message": self._stores.text}}, name)
+        return lambda *_named, **_given: self._stores.refuse(name)
 
-        return refuse
-
-
-class _Reading(_Refusing):
-    """An S3 client that gives objects and refuses all else."""
-
-    def get_object(self, **named: Any) -> dict[str, Any]:
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
         """Answer with an object."""
-        return self._stores.get_object(**named)
+        return {"Body": io.BytesIO(self._stores.document(Key))}
+
+    def get_item(self, *, Key: dict[str, Any], **_given: Any) -> dict[str, Any]:  # noqa: N803
+        """Answer with a record."""
+        found = self._stores.items().get(Key["record"]["S"])
+        return {"Item": found} if found else {}
+
+    def transact_get_items(self, *, TransactItems: list[Any]) -> dict[str, Any]:  # noqa: N803
+        """Answer with records."""
+        return {"Responses": [self.get_item(Key=each["Get"]["Key"]) for each in TransactItems]}
+
+    def get_paginator(self, operation: str) -> Any:
+        """Return what pages through a query; no listing is allowed."""
+        if operation != "query":
+            self._stores.refuse(operation)
+        return self
+
+    def paginate(
+        self,
+        *,
+        ExpressionAttributeValues: dict[str, Any],  # noqa: N803
+        ScanIndexForward: bool = True,  # noqa: N803
+        **_given: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Give the records between two keys as one page."""
+        first, last = (ExpressionAttributeValues[name]["S"] for name in (":first", ":last"))
+        found = [item for key, item in sorted(self._stores.items().items()) if first <= key <= last]
+        yield {"Items": found if ScanIndexForward else found[::-1]}
 
 
 class ForeignAccess(Access):
-    """A deployment whose stores answer as they like.
+    """A deployment whose stores answer as they like; all code above their clients is the real one.
 
     Args:
         definitions: The folder of the declared models.
@@ -152,19 +165,9 @@ class ForeignAccess(Access):
         super().__init__(definitions)
         self._stores = stores
 
-    @property
-    def registry(self) -> Any:
-        """The registry."""
-        return self._stores
-
-    @property
-    def bucket(self) -> DataBucket:
-        """The bucket, read through the real code."""
-        return DataBucket(_Reading(self._stores), "bucket")
-
     def client(self, service: str) -> Any:  # noqa: ARG002
-        """Return a client that is refused everything."""
-        return _Refusing(self._stores)
+        """Return a client of any service."""
+        return _Client(self._stores)
 
     @contextmanager
     def warehouse(self) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,6 +12,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlpipe_dagster.cli.main import main
+from prediction_contract.load_report import LOADED, LoadReport, QuarantineReport, StoreReport
+from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.s3_layout import quarantine_prefix
+from tests.fakes.foreign_documents import PYTHON, other_documents, other_shapes
 from tests.pipeline.cli_calls import CommandLine
 from tests.pipeline.conftest import MINIMAL_ENVIRONMENT
 from tests.pipeline.foreign_platform import BATCH, LATER, MODEL, ForeignAccess, ForeignStores
@@ -115,3 +120,79 @@ def test_no_answer_of_an_api_steers_the_terminal(
         see_that_nothing_steers(out, err)
         assert "the answer does not agree" in err
     assert json.loads(out)["answer"]["partition"] == text
+
+
+REPORT = LoadReport(
+    status=LOADED,
+    model=MODEL,
+    batch_id=BATCH,
+    attempt=1,
+    job_run_id="jr_1",
+    manifest_digest="a" * 64,
+    started_at="2026-11-23T01:02:03Z",
+    ended_at="2026-11-23T01:02:09Z",
+    items_expire_at=1,
+    dynamodb=StoreReport(table="t", rows=RowTally(rows=2, checksum=1), verified_rows=2),
+    snowflake=StoreReport(table="T", rows=RowTally(rows=2, checksum=1), verified_rows=2),
+    quarantine=QuarantineReport(
+        rows=RowTally(rows=1, checksum=1),
+        reasons={"unparsable": 1},
+        keys=(f"{quarantine_prefix(MODEL, BATCH, 1)}part-00000.jsonl.gz",),
+    ),
+)
+
+
+def see_that_nothing_is_python(out: str, err: str) -> None:
+    """Neither stream holds a phrase of the interpreter."""
+    assert not PYTHON.search(f"{out}{err}"), f"{out}{err}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_object_that_is_no_document_is_told_in_plain_words(
+    definitions: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Whatever lies where a manifest or a report should."""
+    for content in other_documents():
+        stores = ForeignStores("", lambda _key, content=content: content)
+        see_that_nothing_is_python(*run(capsys, definitions, stores, command, *COMMANDS[command]))
+
+
+def test_a_quarantine_of_another_shape_is_told_in_plain_words(
+    definitions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its lines may be of another writer, or the file cut short."""
+    line = {
+        "part": "p",
+        "line": 1,
+        "reason": "unparsable",
+        "what": "Not JSON",
+        "content": "{",
+        "row_checksum": 1,
+    }
+    whole = gzip.compress(json.dumps(line).encode())
+    contents = [
+        *(gzip.compress(content) for content in (*other_documents(), *other_shapes(line))),
+        b"{}",
+        whole[:20],
+        whole + b"x",
+    ]
+    for content in contents:
+        stores = ForeignStores(
+            "", lambda key, content=content: REPORT.to_bytes() if key.startswith("reports/") else content
+        )
+        see_that_nothing_is_python(*run(capsys, definitions, stores, "quarantine", *COMMANDS["quarantine"]))
+
+
+def test_an_answer_of_another_shape_is_told_in_plain_words(
+    definitions: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`mlpipe explain` says which member is missing, and what to give instead."""
+    members = {"batch_id": BATCH, "partition": "2013-02-01", "sequence": 1}
+    file = tmp_path / "answer.json"
+    answer = {"model": MODEL, "entity_id": "a", "provenance": members}
+    for content in (*other_documents(), *other_shapes(answer)):
+        file.write_bytes(content)
+        see_that_nothing_is_python(*run(capsys, definitions, ForeignStores(""), "explain", str(file)))
+    file.write_text('{"model": "tides", "provenance": [1]}')
+    _, err = run(capsys, definitions, ForeignStores(""), "explain", str(file))
+    assert "provenance is a list, not an object" in err

@@ -1,0 +1,74 @@
+"""What is wrong with a document that is no JSON, in words that need no knowledge of its parser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+_LONGEST_PLACE = 200
+_BEGINNINGS = (
+    (b"\x1f\x8b", "It is compressed with gzip"),
+    (b"\xef\xbb\xbf", "It begins with a byte order mark"),
+    (b"\xff\xfe", "It is UTF-16 with a byte order mark"),
+    (b"\xfe\xff", "It is UTF-16 with a byte order mark"),
+)
+# What the parser says of a fault, by how its message begins.
+_FAULTS = (
+    ("Expecting value", "a value is missing"),
+    ("Expecting property name", "a name in double quotes is missing"),
+    ("Expecting ':'", "a colon is missing"),
+    ("Expecting ','", "a comma is missing"),
+    ("Extra data", "something follows the value"),
+    ("Unterminated string", "a text that begins here has no end"),
+    ("Invalid control character", "a text holds a control character that is not escaped"),
+    ("Invalid \\", "a text holds an escape that JSON does not know"),
+    ("Illegal trailing comma", "a comma stands before the end"),
+)
+
+
+def kind_of_bytes(document: bytes) -> str | None:
+    """Return what a document is whose first bytes tell that it is no JSON in UTF-8, or None."""
+    return next((what for beginning, what in _BEGINNINGS if document.startswith(beginning)), None)
+
+
+def syntax_fault(error: json.JSONDecodeError) -> str:
+    """Return where a document is no JSON, and why."""
+    if not error.doc.strip():
+        return "It is empty"
+    told = next((words for begun, words in _FAULTS if error.msg.startswith(begun)), "it breaks JSON's rules")
+    if error.doc[error.pos : error.pos + 1] in {"\r", "\n"} and error.msg.startswith("Invalid control"):
+        told = "a text holds a line break (LF or CRLF) that is not escaped"
+    return f"Not JSON at character {error.pos}: {told}"
+
+
+_END = object()
+
+
+class Marked:
+    """A value that cannot be held, in place of it."""
+
+
+def place_of_marked(document: Any) -> str:
+    """Return the path of the first marked value, as `facts.degrees[2]`; empty if it is the document itself.
+
+    Args:
+        document: Dicts and lists of any depth.
+    """
+    steps: list[str] = []
+    left: list[Iterator[tuple[str, Any]]] = [iter([("", document)])]
+    while left:
+        step, value = next(left[-1], ("", _END))
+        if value is _END:
+            left.pop()
+            del steps[-1:]
+        elif isinstance(value, Marked):
+            path = "".join([*steps, step]).removeprefix(".")
+            return path if len(path) <= _LONGEST_PLACE else f"{path[:_LONGEST_PLACE]}…"
+        elif isinstance(value, dict):
+            steps.append(step)
+            left.append((f".{name}", member) for name, member in value.items())
+        elif isinstance(value, list):
+            steps.append(step)
+            left.append((f"[{number}]", element) for number, element in enumerate(value))
+    return ""
