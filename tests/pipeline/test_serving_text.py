@@ -10,25 +10,28 @@ import pytest
 from mlpipe_dagster.publishing import PublishingError, serving_text
 from prediction_contract.batch import LONGEST_MODEL_VERSION
 from prediction_contract.registry.records import BatchRecord
-from tests.pipeline.small_model import declaration
+from tests.pipeline.small_model import attributes, declaration
 
 BATCH = "20130201T060000Z-0123abcd"
-WEATHER = {"name": "weather", "provider": "weather", "path": "/v1/{nowhere}", "fields": ["degrees"]}
+WEATHER = {"name": "weather", "provider": "weather", "path": "/v1/{place}", "fields": ["degrees"]}
+PLACE = {"name": "place", "type": "string"}
 
 
 @pytest.mark.parametrize(
     ("version", "enrichments", "words"),
     [
         ("v" * (LONGEST_MODEL_VERSION + 1), [], "model version has 257 .* Score the batch anew"),
-        ("v1", [WEATHER], "takes nowhere, .* Correct the model's declaration"),
+        ("v1", [WEATHER], "takes place, .* Correct the model's declaration"),
     ],
 )
 def test_what_cannot_be_served_names_the_batch_and_the_remedy(
     version: str, enrichments: list[Any], words: str
 ) -> None:
-    """A long version is the batch's fault, a column that is not there the declaration's."""
-    model = declaration("tides", enrichments=enrichments)
-    manifest: Any = SimpleNamespace(schema=model.prediction_schema, model_version=version, checksum="6")
+    """A long version is the batch's fault; a column that an earlier batch has not, the declaration's."""
+    columns = [*attributes()["columns"], PLACE]
+    model = declaration("tides", columns=columns, enrichments=enrichments)
+    schema = declaration("tides").prediction_schema
+    manifest: Any = SimpleNamespace(schema=schema, model_version=version, checksum="6")
     record = BatchRecord(model="tides", batch_id=BATCH, row_count=3, accepted_rows=3)
     with pytest.raises(PublishingError, match=f"^tides/{BATCH}: .*{words}"):
         serving_text(model, manifest, record, lambda _provider: "https://api.example")
