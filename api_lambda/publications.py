@@ -56,8 +56,8 @@ class _Served:
 
     Attributes:
         live: The batch.
-        pointer: The pointer that it is the final answer to; None while a publication is awaited.
-        sequence: The newest publication that it is the answer to.
+        pointer: The pointer whose publication was found; None while that publication is awaited.
+        sequence: The highest sequence that the answer accounts for.
         read_at: When the pointer was read last.
         confirmed_at: When the pointer or the batch's own record last said that it may be served.
     """
@@ -253,7 +253,7 @@ class Publications:
         if record is None or record.published_sequence is None:
             return None
         if record.published_sequence > pointer.sequence:
-            # It tells of a later publication, which the pointer does not know yet.
+            # The record names a later publication, which the region's pointer has not reached yet.
             return None
         entry = self._entry(pointer.model, record.published_sequence, until)
         return entry if entry is not None and _makes_live(entry, pointer) else None
@@ -305,7 +305,7 @@ class Publications:
         return _awaiting(served) if read_at - served.confirmed_at < _LONGEST_UNSURE_SECONDS else None
 
     def _is_held_whole(self, record: BatchRecord) -> bool:
-        """Whether all items of an earlier batch are here for sure, and nobody took the batch back."""
+        """Whether the region was verified to hold all items of an earlier batch that may still be served."""
         return (
             self._deployment.region in record.verified_regions
             and record.items_expire_at is not None

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from infra.scheduled_scoring import ScheduledScoring, scheduled_scoring
-from prediction_contract.resource_names import require_model_name
+from prediction_contract.resource_names import require_apart, require_model_name
 
 DEFS = Path(__file__).resolve().parents[1] / "mlpipe_dagster" / "defs"
 _DEFAULT_PRODUCER = "dagster"
@@ -34,16 +34,18 @@ def declared_models(defs: Path = DEFS) -> tuple[str, ...]:
     """Return the names of the models that are declared, one folder with a `defs.yaml` each, sorted.
 
     Raises:
-        InvalidNameError: A folder's name is no model name.
+        InvalidNameError: A folder's name is no model name, or AWS could not tell two of them apart.
     """
-    return tuple(sorted(require_model_name(path.parent.name) for path in defs.glob("*/defs.yaml")))
+    files = {require_model_name(path.parent.name): path for path in defs.glob("*/defs.yaml")}
+    require_apart(files)
+    return tuple(sorted(files))
 
 
 def model_declarations(defs: Path = DEFS) -> tuple[DeclaredModel, ...]:
     """Return the declared models with what is provisioned for them.
 
     Raises:
-        InvalidNameError: A folder's name is no model name.
+        InvalidNameError: As `declared_models`.
         ContractError: What SageMaker is to do by a file is wrong; `make check` tells where.
         yaml.YAMLError: A file is no YAML.
     """

@@ -10,7 +10,7 @@ import re
 from typing import Literal
 
 from prediction_contract.aws_limits import MOST_CLAIM_VALUES
-from prediction_contract.resource_names import Deployment
+from prediction_contract.resource_names import Deployment, require_provider_name
 from prediction_contract.serving import ORIGIN_PATTERN
 from prediction_contract.warehouse_limits import MOST_RETENTION_DAYS, MOST_STANDARD_RETENTION_DAYS
 
@@ -185,6 +185,11 @@ class StageSettings:
             raise StageSettingsError(
                 f"{', '.join(wrong)} is not https://host[:port] or https://host=provider."
             )
+        providers = [name for each in self.provider_origins if (name := each.partition("=")[2])]
+        if twice := sorted({name for name in providers if providers.count(name) > 1}):
+            raise StageSettingsError(f"Provider {', '.join(twice)} has two addresses. Give it one.")
+        for name in providers:
+            require_provider_name(name)
 
     @property
     def home(self) -> RegionSettings:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
+from prediction_contract.resource_names import name_stem
+
 FEATURES = "features"
 TRAINED_MODEL = "trained_model"
 PREDICTIONS = "predictions"
@@ -30,28 +32,28 @@ def asset_key(model: str, asset: str) -> dg.AssetKey:
 
 
 def op_name(model: str, asset: str) -> str:
-    """Return the op that materializes an asset, by which its run config is keyed."""
-    return f"{model}__{asset}"
+    """Return the op that materializes or checks an asset, by which its run config is keyed."""
+    return f"{name_stem(model)}__{asset}"
 
 
 def load_op_name(model: str) -> str:
     """Return the op that loads both tables."""
-    return f"{model}__load"
+    return op_name(model, "load")
 
 
 def train_job_name(model: str) -> str:
     """Return the job that trains the model."""
-    return f"{model}_train"
+    return f"{name_stem(model)}_train"
 
 
 def score_job_name(model: str) -> str:
     """Return the job that scores a partition."""
-    return f"{model}_score"
+    return f"{name_stem(model)}_score"
 
 
 def load_job_name(model: str) -> str:
     """Return the job that loads, checks and publishes a batch."""
-    return f"{model}_load"
+    return f"{name_stem(model)}_load"
 
 
 def chosen_batch_tag(model: str) -> str:

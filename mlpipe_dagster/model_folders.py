@@ -11,6 +11,8 @@ import dagster as dg
 
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.declaration.file import FILE_NAME, DeclarationError, declaration_in
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.resource_names import require_apart
 
 _IGNORED = ("__pycache__", "__init__.py")
 
@@ -26,10 +28,11 @@ def definitions_below(package: Path) -> dg.Definitions:
         package: The folder of the package that holds `defs/`.
 
     Raises:
-        DeclarationError: A file declares what is wrong; all such files are told at once.
+        DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
     """
     folder = package / "defs"
     found, faults, others = [], [], []
+    files: dict[str, Path] = {}
     with _paused_collection():
         for entry in sorted(folder.iterdir()):
             if entry.name in _IGNORED:
@@ -42,7 +45,12 @@ def definitions_below(package: Path) -> dg.Definitions:
             if declared is None:
                 others.append(entry)
             else:
+                files[declared.name] = entry / FILE_NAME
                 found.append(pipeline_definitions(declared))
+        try:
+            require_apart(files)
+        except InvalidNameError as error:
+            faults.append(DeclarationError(error.what, remedy=error.remedy))
         if faults:
             raise faults[0] if len(faults) == 1 else _together(faults)
         if others:

@@ -17,6 +17,8 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 
+from mlpipe_dagster.asset_names import op_name
+
 _Body = Callable[..., Any]
 
 # No model is called so.
@@ -55,7 +57,7 @@ def model_asset(
         partitions_def=partitions_def,
     )
     return model_assets(
-        name=key.to_python_identifier(),
+        name=op_name(*key.path),
         specs=[spec],
         backfill_policy=backfill_policy,
         retry_policy=retry_policy,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra.capabilities.alarms import Alarm, add_alarm
+from prediction_contract.resource_names import name_stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,12 +36,14 @@ def add_api_alarms(
         "FunctionName": deployment.api_function,
         "Resource": f"{deployment.api_function}:{deployment.api_alias}",
     }
-    tables = (deployment.registry_table, *(deployment.online_table(model) for model in models))
+    tables = {"registry": deployment.registry_table} | {
+        f"predictions-{name_stem(model)}": deployment.online_table(model) for model in models
+    }
     for alarm in (
         *_causes_of_502(at_target),
         *_failing(at_balancer, at_alias),
         *_slow(at_balancer, at_alias),
-        *(_throttled(deployment, table) for table in tables),
+        *(_throttled(what, table) for what, table in tables.items()),
     ):
         add_alarm(stack, deployment, alarm, topic_arn)
 
@@ -123,9 +126,9 @@ def _slow(at_balancer: dict[str, str], at_alias: dict[str, str]) -> tuple[Alarm,
     )
 
 
-def _throttled(deployment: Deployment, table: str) -> Alarm:
+def _throttled(what: str, table: str) -> Alarm:
     return Alarm(
-        what=f"api-throttled-{table.removeprefix(f'mlpipe-{deployment.stage}-')}",
+        what=f"api-throttled-{what}",
         description=f"Reads of {table} are throttled in this region",
         namespace="AWS/DynamoDB",
         metric="ReadThrottleEvents",

@@ -9,6 +9,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_scheduler as scheduler
 
 from infra.scoring_pipeline import pipeline_definition, start_request
+from prediction_contract.resource_names import name_stem
 
 if TYPE_CHECKING:
     import aws_cdk as cdk
@@ -44,7 +45,7 @@ def add_scoring_schedule(
     definition = pipeline_definition(deployment, model, scoring, code_digest=code_digest, image_uri=image_uri)
     pipeline = sagemaker.CfnPipeline(
         stack,
-        f"Scoring-{model}",
+        f"Scoring-{name_stem(model)}",
         pipeline_name=name,
         pipeline_description=f"Scores the partition of {model} that is due",
         # The image is the deployment's to name.
@@ -54,7 +55,7 @@ def add_scoring_schedule(
     schedule = scheduler.CfnSchedule
     added = schedule(
         stack,
-        f"ScoringSchedule-{model}",
+        f"ScoringSchedule-{name_stem(model)}",
         name=name,
         description=f"Starts the scoring of {model}",
         schedule_expression=scoring.expression,

@@ -13,6 +13,7 @@ from infra.capabilities.scoring_schedule import add_scoring_schedule
 from infra.packaging import build_sagemaker_code
 from infra.platform_roles import scoring_pipeline_role, scoring_schedule_role
 from infra.role_definitions import sagemaker_role
+from prediction_contract.resource_names import name_stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -55,7 +56,7 @@ class MlStack(cdk.Stack):
         for model in models:
             group = sagemaker.CfnModelPackageGroup(
                 self,
-                f"Packages-{model.name}",
+                f"Packages-{name_stem(model.name)}",
                 model_package_group_name=deployment.model_package_group(model.name),
                 model_package_group_description=f"Trained models of {model.name}",
             )

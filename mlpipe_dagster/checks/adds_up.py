@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from mlpipe_dagster.asset_names import ADDS_UP, DYNAMODB, SNOWFLAKE, asset_key
+from mlpipe_dagster.asset_names import ADDS_UP, DYNAMODB, SNOWFLAKE, asset_key, op_name
 from mlpipe_dagster.batch_choice import chosen_batch
 from mlpipe_dagster.batch_loading import LoadFailedError, load_report
 from mlpipe_dagster.declaration import ModelDeclaration
@@ -38,7 +38,7 @@ def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
     }
 
     @model_checks(
-        name=f"{model}__{ADDS_UP}",
+        name=op_name(model, ADDS_UP),
         specs=list(specs.values()),
         can_subset=True,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5),

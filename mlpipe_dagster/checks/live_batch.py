@@ -12,6 +12,7 @@ from mlpipe_dagster.asset_names import (
     PARTITION_IS_FRESH,
     PUBLICATION,
     asset_key,
+    op_name,
 )
 from mlpipe_dagster.checks.api_canary import asked_api, canary_result
 from mlpipe_dagster.declaration import ModelDeclaration
@@ -54,7 +55,7 @@ def live_batch_checks(
         for name in names
     ]
 
-    @model_checks(name=f"{model.name}__live_batch", specs=specs, can_subset=True)
+    @model_checks(name=op_name(model.name, "live_batch"), specs=specs, can_subset=True)
     def live_batch(
         context: dg.AssetCheckExecutionContext, platform: Platform
     ) -> Iterator[dg.AssetCheckResult]:

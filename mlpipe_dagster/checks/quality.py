@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.asset_names import AGAINST_LIVE, DRIFT, QUALITY, SNOWFLAKE, asset_key
+from mlpipe_dagster.asset_names import AGAINST_LIVE, DRIFT, QUALITY, SNOWFLAKE, asset_key, op_name
 from mlpipe_dagster.batch_card import drift_table, pictures
 from mlpipe_dagster.batch_choice import chosen_batch
 from mlpipe_dagster.batch_examination import Examination, Examiner
@@ -45,7 +45,7 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
     }
 
     @model_checks(
-        name=f"{model}__{QUALITY}",
+        name=op_name(model, QUALITY),
         specs=list(specs.values()),
         can_subset=True,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=5),

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from mlpipe_dagster.declaration.values import DeclaredModel
+from typing import Self
+
+from pydantic import model_validator
+
+from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.resource_names import require_provider_name
 from prediction_contract.serving import Enrichment
 
 
@@ -23,6 +29,15 @@ class DeclaredEnrichment(DeclaredModel):
     timeout_milliseconds: int = 500
     cache_seconds: int = 300
     required: bool = False
+
+    @model_validator(mode="after")
+    def _names_a_provider(self) -> Self:
+        """Refuse a provider that could have no address."""
+        try:
+            require_provider_name(self.provider)
+        except InvalidNameError as error:
+            raise inconsistency(str(error), "provider") from error
+        return self
 
     def of_provider(self, url: str) -> Enrichment:
         """Return the enrichment as the contract has it.

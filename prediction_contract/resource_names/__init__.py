@@ -7,8 +7,14 @@ queue without being told; what shares one name space over all regions (buckets, 
 
 from prediction_contract.resource_names.deployment import Deployment
 from prediction_contract.resource_names.jobs import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
-from prediction_contract.resource_names.place import PREFIX, STAGE_TAG, require_model_name
-from prediction_contract.resource_names.serving import READ_SCOPE
+from prediction_contract.resource_names.place import (
+    PREFIX,
+    STAGE_TAG,
+    name_stem,
+    require_apart,
+    require_model_name,
+)
+from prediction_contract.resource_names.serving import READ_SCOPE, require_provider_name
 from prediction_contract.resource_names.warehouse import SNOWFLAKE_SCHEMA, SNOWFLAKE_STAGE
 
 __all__ = [
@@ -20,5 +26,8 @@ __all__ = [
     "STAGE_TAG",
     "TRAINING_LOG_GROUP",
     "Deployment",
+    "name_stem",
+    "require_apart",
     "require_model_name",
+    "require_provider_name",
 ]

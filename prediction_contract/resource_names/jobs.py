@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prediction_contract.resource_names.place import PREFIX, STAGE_TAG, Place, require_model_name
+from prediction_contract.resource_names.place import PREFIX, STAGE_TAG, Place, name_stem
 
 # SageMaker names them, and every job of the account writes there.
 PROCESSING_LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
@@ -40,16 +40,8 @@ class JobNames(Place):
         return [{"Key": STAGE_TAG, "Value": self.stage}, {"Key": MODEL_TAG, "Value": model}]
 
     def model_package_group(self, model: str) -> str:
-        """Return the SageMaker model package group of a model.
-
-        SageMaker takes hyphens for underscores, but none at the end: trailing underscores become a count
-        before the name. A model never starts with a digit, so no two models share a group.
-        """
-        name = require_model_name(model)
-        stem = name.rstrip("_")
-        trailing = len(name) - len(stem)
-        readable = stem.replace("_", "-")
-        return self._name(f"{trailing}-{readable}" if trailing else readable)
+        """Return the SageMaker model package group of a model, with hyphens for underscores."""
+        return self._name(name_stem(model).replace("_", "-"))
 
     def model_package_group_arn(self, model: str) -> str:
         """Return the ARN of a model's package group."""

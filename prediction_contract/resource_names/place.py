@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from prediction_contract.batch import MODEL_PATTERN
 from prediction_contract.errors import InvalidNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PREFIX = "mlpipe"
 # Every resource, job and task of a stage carries it: the budget adds up what has it.
@@ -45,6 +48,42 @@ def require_model_name(model: str) -> str:
         InvalidNameError: It does not.
     """
     return require(MODEL, model, "model name")
+
+
+def name_stem(model: str) -> str:
+    """Return how a model is called in names that go on after it: `churn`, and `1_churn` for `churn_`.
+
+    What follows begins with `_`: the job `load` of `churn_` would have the name of the op `load` of `churn`.
+    So trailing underscores become a count before the name, and no model starts with a digit.
+
+    Raises:
+        InvalidNameError: It is no model name.
+    """
+    stem = require_model_name(model).rstrip("_")
+    trailing = len(model) - len(stem)
+    return f"{trailing}_{stem}" if trailing else stem
+
+
+def require_apart(files: Mapping[str, object]) -> None:
+    """Let models pass if no two have the same letters and digits.
+
+    That is all that CloudFormation's logical ids take of a name: `ab` and `a_b` would be one resource.
+
+    Args:
+        files: The file that declares a model, by the model's name.
+
+    Raises:
+        InvalidNameError: Two models have; the message names both and their files.
+    """
+    known: dict[str, str] = {}
+    for model in sorted(files):
+        other = known.setdefault(name_stem(model).replace("_", ""), model)
+        if other != model:
+            raise InvalidNameError(
+                f"Models {other} ({files[other]}) and {model} ({files[model]}) have the same letters and "
+                "digits, and CloudFormation's names of their resources hold nothing else",
+                remedy="Rename the folder of the one that has no batches yet",
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.resource_names import Deployment
+from prediction_contract.resource_names import Deployment, name_stem, require_apart
 
 MODELS = st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True)
 # Random text seldom ends in underscores or comes near another name: these do.
@@ -106,6 +106,8 @@ def names_per_model(deployment: Deployment, model: str) -> list[str]:
         deployment.provider_secret(model),
         deployment.online_table_arn(model),
         deployment.model_package_group_arn(model).casefold(),
+        deployment.scoring_pipeline(model).casefold(),
+        name_stem(model).casefold(),
     ]
 
 
@@ -141,6 +143,46 @@ def test_distinct_models_never_share_a_name(deployment: Deployment, models: tupl
 def test_a_package_group_says_trailing_underscores_by_their_count(model: str, group: str) -> None:
     """SageMaker allows no hyphen at the end, and two models must not meet in one group."""
     assert Deployment("prod", "123456789012", "eu-west-1").model_package_group(model) == group
+
+
+@given(st.one_of(st.tuples(CLOSE_MODELS, CLOSE_MODELS), st.tuples(MODELS, MODELS)))
+def test_a_stem_keeps_its_model_apart_whatever_follows(models: tuple[str, str]) -> None:
+    """What follows begins with underscores; the stem ends with none, and good names are stems."""
+    one, other = map(name_stem, models)
+    assert (one == other) == (models[0] == models[1])
+    assert not one.endswith("_")
+    assert one == models[0] or models[0].endswith("_")
+    endings = ("_load", "__load", "_score", "__quality", "__trained_model")
+    if one != other:
+        assert not {f"{one}{ending}" for ending in endings} & {f"{other}{ending}" for ending in endings}
+
+
+@given(st.lists(CLOSE_MODELS, min_size=2, max_size=6, unique=True))
+def test_models_that_cloudformation_could_not_tell_apart_are_refused(models: list[str]) -> None:
+    """An id has letters and digits only: models that share one are told with their files."""
+    files = {model: f"defs/{model}/defs.yaml" for model in models}
+    ids = {model: re.sub("[^A-Za-z0-9]", "", f"Packages-{name_stem(model)}") for model in models}
+    shared = [model for model in models if list(ids.values()).count(ids[model]) > 1]
+    if not shared:
+        require_apart(files)
+        return
+    with pytest.raises(InvalidNameError) as refused:
+        require_apart(files)
+    told = [model for model in models if f" {model} ({files[model]}) " in str(refused.value)]
+    assert len(told) == 2
+    assert ids[told[0]] == ids[told[1]]
+
+
+def test_an_underscore_at_the_end_is_told_apart() -> None:
+    """These have names of their own everywhere, ids of CloudFormation included."""
+    require_apart(dict.fromkeys(["churn", "churn_", "churn__", "flight_delay", "flight_delay_"], "defs.yaml"))
+
+
+@pytest.mark.parametrize("provider", ["", "Weather", "a-b", "1a", "api", "token", "jwks", "done_queue"])
+def test_a_provider_has_an_address_and_a_secret_of_its_own(provider: str) -> None:
+    """Its variable is `MLPIPE_<PROVIDER>_URL`, which must not be one that the platform reads itself."""
+    with pytest.raises(InvalidNameError, match="provider name"):
+        Deployment("prod", "123456789012", "eu-west-1").provider_secret(provider)
 
 
 @given(DEPLOYMENTS, STAGES, MODELS)

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# A shipped model, daily and running, and one that says as little as it can, or all that there is to say.
-DAILY, LEAST, HOURLY = "flight_delay", "least_things", "hourly_things"
+# A shipped model, daily and running, and one that says as little as it can, or all that there is to say. The
+# last two names differ in what CloudFormation leaves out of its ids.
+DAILY, LEAST, HOURLY = "flight_delay", "least_things", "least_things_"
 _HEAD = "type: mlpipe_dagster.components.prediction_pipeline.PredictionPipeline\n\nattributes:\n"
 _LEAST = """
   description: A number for each thing.

@@ -10,6 +10,7 @@ from infra.api_definitions import token_claims
 from infra.packaging import PROJECT_ROOT
 from infra.settings import PROD, STAGES, StageSettings, StageSettingsError
 from prediction_contract.aws_limits import MOST_CLAIM_VALUES
+from prediction_contract.errors import InvalidNameError
 
 # Lambda keeps so much of an account's concurrency from provisioned concurrency.
 KEPT_BY_LAMBDA = 100
@@ -43,3 +44,17 @@ def test_the_guide_names_the_concurrency_that_each_stage_needs() -> None:
     guide = (PROJECT_ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
     needed = {name: each.api.most_warm_environments + KEPT_BY_LAMBDA for name, each in STAGES.items()}
     assert f"{needed['prod']} for `prod`, {needed['dev']} for `dev`" in guide
+
+
+@pytest.mark.parametrize(
+    ("origins", "told"),
+    [
+        (("https://a.example=weather", "https://b.example=weather"), "Provider weather has two addresses"),
+        (("https://a.example=api",), "MLPIPE_API_URL is the platform's own"),
+        (("https://a.example:99999=weather",), "is not https://host"),
+    ],
+)
+def test_a_provider_has_one_address_of_its_own(origins: tuple[str, ...], told: str) -> None:
+    """Dagster finds it by a variable of its name, which another provider or the platform would take over."""
+    with pytest.raises((StageSettingsError, InvalidNameError), match=told):
+        dataclasses.replace(PROD, provider_origins=origins)

@@ -109,6 +109,11 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
             ":7 attributes.schedule.cron: EventBridge Scheduler cannot keep the cron schedule '0 6 13 * 5'",
         ),
         ("  description: A number for each thing.\n", "", ":3 attributes.description: Field required"),
+        (
+            "  history_days: 2",
+            "  enrichments: [{name: weather, provider: api, path: /x, fields: [a]}]",
+            ":6 attributes.enrichments.0.provider: provider name 'api' cannot be used: MLPIPE_API_URL",
+        ),
     ],
 )
 def test_a_fault_is_told_with_file_line_and_field(tmp_path: Path, was: str, becomes: str, told: str) -> None:
