@@ -107,13 +107,13 @@ check-locks: $(UV) ## Fail if a lock file does not match pyproject.toml.
 test: setup $(CDK_VENV)/.installed ## The suite, about 16 minutes on 2 cores.
 	$(PYTEST) -m "not slow and not drill"
 
-test-full: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## What takes longer: mutated rules, fresh clones, Spark.
+test-full: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## What takes longer: fresh clones, the demo, roles, Spark.
 	$(PYTEST) -m "slow and not drill"
 
 test-all: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## Both in one run, which starts everything once.
 	$(PYTEST) -m "not drill"
 
-drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: a hundred kills, a backfill.
+drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: kills, a backfill, mutated rules.
 	$(PYTEST) -m drill
 
 bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, loads, ticks, long histories and definitions cost; writes benchmarks/results.

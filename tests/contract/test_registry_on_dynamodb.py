@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis.stateful import run_state_machine_as_test
 
 from prediction_contract.registry.attribute_values import decode_item
 from prediction_contract.registry.transaction import Transaction
-from tests.contract.registry_machine import RegistryMachine, independent_histories
+from tests.contract.registry_machine import RegistryMachine, search
 from tests.fakes.registry_table import FakeRegistryTable
 
 pytestmark = pytest.mark.stack
@@ -51,8 +50,5 @@ def test_dynamodb_judges_every_transaction_as_the_rules_do(registry_on_dynamodb:
 
         table_class = ComparedTable
 
-    run_state_machine_as_test(
-        ComparedMachine,
-        settings=independent_histories(20),
-    )
+    search(ComparedMachine, 20)
     assert min(compared.values()) > 30, compared
