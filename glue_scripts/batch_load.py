@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from glue_scripts.awaited_files import wait_for_files
 from glue_scripts.aws_clients import client, delta_storage_options
 from glue_scripts.batch_files import check_delta, read_manifest
 from glue_scripts.engine import engine_for
@@ -86,6 +87,7 @@ class BatchLoad:
             self._expected = RowTally(
                 rows=manifest.row_count, checksum=parse_batch_checksum(manifest.checksum)
             )
+            wait_for_files(s3, manifest, arguments, progress)
             check_delta(s3, manifest, arguments, delta_storage_options())
         settings = self._settings
         with progress.step("prepare"):

@@ -267,6 +267,7 @@ class BatchLoad:
             cleaning=declaration.cleaning_rules.to_argument(),
             dagster_run_id=run_id,
             max_write_units_per_second=declaration.loading.max_write_units_per_second,
+            wait_minutes=declaration.loading.wait_minutes,
         )
 
 

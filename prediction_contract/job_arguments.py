@@ -30,6 +30,8 @@ from prediction_contract.s3_layout import validated_bucket, validated_key, valid
 
 # Linux starts no process with a longer one.
 LONGEST_ARGUMENT = 131_071
+# A job run that waits for files is paid for, and takes the place of another.
+MOST_WAIT_MINUTES = 30
 
 VERIFY_MODES = ("full", "sample", "scan")
 
@@ -49,11 +51,14 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     return parse
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    highest = LARGEST_NUMBER if most is None else most
+    allowed = f"{least}" if most is None else f"{least} to {most}"
+
     def parse(text: str) -> int:
-        if re.fullmatch("0|[1-9][0-9]{0,18}", text) and least <= int(text) <= LARGEST_NUMBER:
+        if re.fullmatch("0|[1-9][0-9]{0,18}", text) and least <= int(text) <= highest:
             return int(text)
-        raise ValueError(f"it is not an integer from {least}")
+        raise ValueError(f"it is not an integer from {allowed}")
 
     return parse
 
@@ -218,6 +223,7 @@ class LoadArguments(JobArguments):
         quarantine_rows: The declared number of rows that may be refused; None if none is declared.
         quarantine_rate: The declared share of the rows that may be refused; None if none is declared.
         max_write_units_per_second: Of DynamoDB, by the whole job; None for no limit.
+        wait_minutes: How long after its done file was put the batch's files may arrive; None for no wait.
         cleaning: The model's cleaning rules, as `Cleaning.to_argument` writes them; None for none.
         dagster_run_id: The run that waits for the job run; None outside Dagster.
     """
@@ -243,6 +249,7 @@ class LoadArguments(JobArguments):
     quarantine_rows: int | None = _argument(_whole(0), None)
     quarantine_rate: Decimal | None = field(default=None, metadata={"parse": _rate})
     max_write_units_per_second: int | None = _argument(_whole(1), None)
+    wait_minutes: int | None = _argument(_whole(0, MOST_WAIT_MINUTES), None)
     cleaning: str | None = _argument(_BASE64_FORM, None)
     dagster_run_id: str | None = _argument(_WORD_FORM, None)
 

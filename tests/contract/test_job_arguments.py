@@ -18,6 +18,7 @@ from prediction_contract.aws_limits import (
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.job_arguments import (
     LONGEST_ARGUMENT,
+    MOST_WAIT_MINUTES,
     FeatureArguments,
     LoadArguments,
     ScoreArguments,
@@ -56,6 +57,7 @@ LOADS = st.builds(
     quarantine_rows=st.none() | st.integers(0, 100),
     quarantine_rate=st.none() | st.decimals(0, 1, places=6),
     max_write_units_per_second=st.none() | COUNTS,
+    wait_minutes=st.none() | st.integers(0, MOST_WAIT_MINUTES),
 )
 SCORES = st.builds(
     ScoreArguments,

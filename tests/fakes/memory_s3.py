@@ -40,6 +40,12 @@ class MemoryS3:
             raise _error("NoSuchKey", "GetObject")
         return {"Body": io.BytesIO(self.objects[Key])}
 
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
+        """Answer with an object's size and when it was put."""
+        if Key not in self.objects:
+            raise _error("404", "HeadObject")
+        return {"ContentLength": len(self.objects[Key]), "LastModified": self._written.get(Key, _START)}
+
     def put_object(self, *, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "") -> None:  # noqa: ARG002, N803  # boto3's names
         """Write an object, unless it must be new and is not."""
         if IfNoneMatch and self.conflicts:

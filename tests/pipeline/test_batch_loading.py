@@ -50,10 +50,17 @@ def test_the_job_is_told_how_the_model_is_loaded(job: Job, small_model: SmallMod
     """Cap, verification and what may be refused are the declaration's."""
     job.define(load_script("complete"))
     quality = {"verify": "scan", "quarantine_rows": 3, "quarantine_rate": "0.5"}
-    declared = declaration(small_model.name, quality=quality, loading={"max_write_units_per_second": 500})
+    declared = declaration(
+        small_model.name, quality=quality, loading={"max_write_units_per_second": 500, "wait_minutes": 3}
+    )
     loaded(job, replace(small_model, declaration=declared), small_model.noticed_batch())
     (run,) = job.glue.get_job_runs(JobName=job.name)["JobRuns"]
-    told = {"verify": "scan", "max_write_units_per_second": "500", "quarantine_rows": "3"}
+    told = {
+        "verify": "scan",
+        "max_write_units_per_second": "500",
+        "quarantine_rows": "3",
+        "wait_minutes": "3",
+    }
     assert {name: run["Arguments"][f"--{name}"] for name in told} == told
     assert run["Arguments"]["--quarantine_rate"] == "0.5"
 

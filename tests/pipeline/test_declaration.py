@@ -38,6 +38,7 @@ def test_an_evaluation_is_told_to_the_training_job_as_text() -> None:
         ({"quality": {"quarantine_rate": "1.5"}}, "quality.quarantine_rate"),
         ({"quality": {"verify": "never"}}, "quality.verify"),
         ({"loading": {"max_write_units_per_second": 0}}, "loading.max_write_units_per_second"),
+        ({"loading": {"wait_minutes": 31}}, "loading.wait_minutes"),
         ({"retention": {"items_days": 0}}, "retention.items_days"),
         ({"lookback": -1}, "lookback"),
         ({"lookback": 8, "history_days": 7}, "lookback 8"),
