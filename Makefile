@@ -122,8 +122,8 @@ bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
 	@$(BIN)/python -m infra.local.demo
 
-dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C.
-	@$(BIN)/python -m infra.local.dev
+dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C; PORT=3001 names the UI's port.
+	@$(BIN)/python -m infra.local.dev $(if $(PORT),--port $(PORT))
 
 synth: setup $(CDK_VENV)/.installed ## Write all CloudFormation templates to build/cdk/<stage>; fails on findings of their rules.
 	@$(CDK_VENV)/bin/python -m infra.app

@@ -98,6 +98,7 @@ def running_dagster(
     *,
     say: Callable[[str], None],
     instance_file: Path = _INSTANCE_FILE,
+    port: int | None = None,
 ) -> Iterator[DagsterService]:
     """Start Dagster, or take the one that runs on this stack already; end what was started.
 
@@ -108,9 +109,10 @@ def running_dagster(
         variables: What `make up` wrote.
         say: Receives lines for the reader.
         instance_file: How the instance is configured.
+        port: Of the web server; None for the usual one if it is free, and any otherwise.
 
     Raises:
-        StackError: Another one runs and does not say where.
+        StackError: Another one runs and does not say where, or something else listens on the port.
     """
     home = directory.root / "dagster"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,8 +122,8 @@ def running_dagster(
             address.unlink(missing_ok=True)
             _end_leftovers(directory)
             write_atomically(home / "dagster.yaml", instance_file.read_text(encoding="utf-8"))
-            with _chosen_port() as port:
-                service = _start(directory, variables, home, log, port)
+            with _chosen_port(port) as chosen:
+                service = _start(directory, variables, home, log, chosen)
                 write_atomically(address, service.url)
                 try:
                     yield service
@@ -167,11 +169,20 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def _chosen_port() -> Iterator[int]:
-    """Choose the usual port if it is free, else any; many seconds lie between the choice and its use.
+def _chosen_port(wanted: int | None) -> Iterator[int]:
+    """Choose the wanted port, else the usual one if it is free, else any.
 
-    The lock keeps another stack of the same user, which starts just then, from the same choice.
+    Many seconds lie between the choice and its use. The lock keeps another stack of the same user, which
+    starts just then, from the same choice of the usual one.
+
+    Raises:
+        StackError: Something listens on the wanted port.
     """
+    if wanted is not None:
+        if not port_is_free(wanted):
+            raise StackError(f"Port {wanted} is taken", remedy="Name another, or end what listens there")
+        yield wanted
+        return
     with ExitStack() as held:
         usual = port_is_free(_USUAL_PORT)
         try:

@@ -33,11 +33,12 @@ def main(argv: list[str]) -> int:
         "--state-dir", type=Path, default=PROJECT_ROOT / ".local", help="default: %(default)s"
     )
     parser.add_argument("--env-file", type=Path, default=PROJECT_ROOT / ".env", help="default: %(default)s")
+    parser.add_argument("--port", type=_port, help="of Dagster's page; 3000 if it is free unless given")
     options = parser.parse_args(argv)
     # Asked to end by a program, it ends Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _run(StackDirectory(options.state_dir.resolve()), options.env_file.resolve())
+        _run(StackDirectory(options.state_dir.resolve()), options.env_file.resolve(), options.port)
     except (StackError, DemoError) as error:
         sys.stderr.write(f"make dev: {error}\n")
         return 1
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(directory: StackDirectory, environment_file: Path) -> None:
+def _run(directory: StackDirectory, environment_file: Path, port: int | None) -> None:
     StackControl(
         directory=directory,
         environment_file=environment_file,
@@ -55,7 +56,7 @@ def _run(directory: StackDirectory, environment_file: Path) -> None:
         say=_say,
     ).up()
     variables = read_environment_file(environment_file)
-    with running_dagster(directory, variables, say=_say) as service:
+    with running_dagster(directory, variables, say=_say, port=port) as service:
         _say("Dagster is starting.")
         clients = Clients(
             aws=variables["AWS_ENDPOINT_URL"],
@@ -79,6 +80,12 @@ def _keep(service: DagsterService, watch: CodeWatch) -> None:
         if news := watch.news():
             _say(news)
         time.sleep(_LOOK_SECONDS)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:  # noqa: PLR2004  # the ports of TCP
+        raise argparse.ArgumentTypeError(f"{text} is no port: name one from 1 to 65535")
+    return int(text)
 
 
 def _say(line: str) -> None:

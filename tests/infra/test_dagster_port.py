@@ -1,0 +1,49 @@
+"""`make dev` takes the port of Dagster's page."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local import dagster_service
+from infra.local.dagster_service import DagsterService, running_dagster
+from infra.local.stack_state import StackDirectory, StackError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_named_port_is_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is taken is an error, and no other is chosen in its place."""
+
+    def started(*arguments: Any) -> DagsterService:
+        return DagsterService(f"http://127.0.0.1:{arguments[-1]}", tmp_path / "log", None)
+
+    monkeypatch.setattr(dagster_service, "_start", started)
+    monkeypatch.setattr(dagster_service, "port_is_free", lambda port: port != 3457)
+    directory = StackDirectory(tmp_path)
+    with running_dagster(directory, {}, say=print, port=3456) as service:
+        assert service.url == "http://127.0.0.1:3456"
+    with (
+        pytest.raises(StackError, match="Port 3457 is taken"),
+        running_dagster(directory, {}, say=print, port=3457),
+    ):
+        pass
+
+
+def test_make_dev_passes_the_port_on() -> None:
+    """Without one, Dagster chooses as before."""
+    for arguments, command in (
+        (["PORT=3456"], "python -m infra.local.dev --port 3456"),
+        ([], "python -m infra.local.dev"),
+    ):
+        printed = subprocess.run(
+            ["make", "--dry-run", "--no-print-directory", "dev", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert printed.stdout.rstrip().endswith(command)
