@@ -294,7 +294,12 @@ class PartitionArguments(JobArguments):
         schedule = PartitionSchedule.parse(str(self.schedule))
         due = schedule.due_partition(parse_moment(str(self.scheduled_at)))
         if not schedule.has(due):
-            _refuse("scheduled_at", f"{due} is due then, which is no partition of {self.model}")
+            end = "" if schedule.end is None else f" and end before {schedule.end}"
+            _refuse(
+                "scheduled_at",
+                f"{due} is due then, which is no partition of {self.model}: `partitions` in its defs.yaml "
+                f"begin with {schedule.start}{end}",
+            )
         return due
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from mlpipe_dagster.cli.access import Access
-from mlpipe_dagster.cli.options import Commands, add_command, add_model, at_least_one
+from mlpipe_dagster.cli.options import Commands, add_command, add_model, at_least_one, partition
 from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import BatchRecord, LivePointer
@@ -37,6 +37,11 @@ def add_to(commands: Commands) -> None:
         metavar="N",
         help=f"show so many; {_SHOWN_BATCHES} in a table and all as JSON unless told otherwise",
     )
+    listing.add_argument(
+        "--partition",
+        type=partition,
+        help="show those of one partition: 2013-02-01, an hour as 2013-02-01T05 or 2013-02-01-05:00",
+    )
 
 
 def batches(options: argparse.Namespace, access: Access) -> Answer:
@@ -44,7 +49,11 @@ def batches(options: argparse.Namespace, access: Access) -> Answer:
     access.require_declared(options.model)
     release = access.registry.release(options.model, home_region=access.home, regions=access.other_regions)
     newest = options.newest or (None if options.json else _SHOWN_BATCHES)
-    found = access.registry.batches(options.model, newest_first=True, page_size=newest and newest + 1)
+    found = (
+        access.registry.batches_of(options.model, options.partition)
+        if options.partition
+        else access.registry.batches(options.model, newest_first=True, page_size=newest and newest + 1)
+    )
     # One more than is shown tells whether there are others.
     records = list(islice(found, newest and newest + 1))
     listed = records[:newest][::-1]

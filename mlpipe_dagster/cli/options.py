@@ -9,6 +9,8 @@ from typing import Any
 
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.printed import Answer
+from prediction_contract.batch import Partition
+from prediction_contract.errors import InvalidNameError
 
 # argparse has no public name for what `add_subparsers` returns.
 Commands = Any
@@ -40,6 +42,14 @@ def add_request(command: argparse.ArgumentParser) -> None:
     command.add_argument("--reason", default="", help="why, for the history")
     command.add_argument("--actor", default=getpass.getuser(), help="who; you unless told otherwise")
     command.add_argument("--request-id", default="", help="a known one does nothing again")
+
+
+def partition(text: str) -> Partition:
+    """Return a partition as files or as Dagster name it, for argparse."""
+    try:
+        return Partition.from_dagster_key(text)
+    except InvalidNameError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def at_least_one(text: str) -> int:

@@ -28,6 +28,7 @@ from mlpipe_dagster.checks.live_batch import live_batch_checks
 from mlpipe_dagster.checks.quality import quality_checks
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
 from mlpipe_dagster.declaration import DeclaredPipeline, ModelDeclaration
+from mlpipe_dagster.model_partitions import HourlyPartitions
 from mlpipe_dagster.schedules.scoring import scoring_schedule
 from prediction_contract.batch import Partition
 from prediction_contract.errors import InvalidNameError
@@ -127,7 +128,7 @@ def pipeline_jobs(
 def partitions_of(declaration: ModelDeclaration) -> dg.PartitionsDefinition[str]:
     """Return the declared partitions: days or hours in UTC, today or the present hour among them."""
     declared = declaration.partitions
-    kind = dg.HourlyPartitionsDefinition if declared.kind == "hourly" else dg.DailyPartitionsDefinition
+    kind = HourlyPartitions if declared.kind == "hourly" else dg.DailyPartitionsDefinition
     return kind(
         start_date=Partition(declared.start).start,
         end_date=Partition(declared.end).start if declared.end else None,

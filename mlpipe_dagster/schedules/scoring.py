@@ -6,6 +6,7 @@ import dagster as dg
 
 from mlpipe_dagster.asset_names import MODEL_TAG, score_job_name
 from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.model_partitions import why_no_partition
 
 
 def scoring_schedule(
@@ -17,7 +18,7 @@ def scoring_schedule(
     def newest_partition(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         partition = declaration.partition_schedule.due_partition(context.scheduled_execution_time)
         if not partitions.has_partition_key(partition.dagster_key):
-            return dg.SkipReason(f"{partition} is no partition of {declaration.name}")
+            return dg.SkipReason(why_no_partition(declaration.name, partition, partitions))
         return dg.RunRequest(partition_key=partition.dagster_key)
 
     return dg.ScheduleDefinition(

@@ -20,6 +20,7 @@ from mlpipe_dagster.asset_names import (
     op_name,
 )
 from mlpipe_dagster.markdown import code_span
+from mlpipe_dagster.model_partitions import why_no_partition
 from mlpipe_dagster.noticing import Noticed, refuse
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark, Standing
 from prediction_contract.batch import Partition
@@ -93,12 +94,11 @@ def judged(noticed: Noticed, registry: RegistryTable, partitions: Partitions) ->
             key=noticed.key, name=noticed.name, digest=noticed.digest, refusal=reason, awaits_model=True
         )
     if noticed.refusal is None and manifest is not None:
-        known = partitions[manifest.model]
-        key = Partition(manifest.partition).dagster_key
-        if not known.has_partition_key(key):
+        known, partition = partitions[manifest.model], Partition(manifest.partition)
+        if not known.has_partition_key(partition.dagster_key):
             reason = (
-                f"{manifest.partition} is no partition of {manifest.model} as the code location knows it. "
-                "If the declaration has changed, reload the code location and deliver the file again"
+                f"{why_no_partition(manifest.model, partition, known)}. Deliver a batch of another "
+                "partition, or correct the declaration, reload the code location and deliver this file again"
             )
             return refuse(registry, noticed, reason)
     return noticed
