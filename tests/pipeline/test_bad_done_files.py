@@ -16,6 +16,7 @@ from mlpipe_dagster.sensors import done_file_tick
 from mlpipe_dagster.sensors.done_file_cursor import Cursor
 from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS
 from mlpipe_dagster.sensors.done_file_tick import MOST_DEATHS
+from prediction_contract.manifest import MANIFEST_VALUES
 from prediction_contract.registry.records import LoadState
 from tests.pipeline.sensor_daemon import SensorDaemon, batches, refusals, skipped_because
 from tests.pipeline.small_model import SmallModel
@@ -103,6 +104,20 @@ def test_a_key_that_is_no_done_files_is_refused_by_name(
     assert event.asset_key == dg.AssetKey("refused_done_files")
     again = daemon.tick()
     assert (skipped_because(again), again.asset_events) == ("No new done files", [])
+
+
+def test_files_that_would_cost_much_are_refused_and_the_others_load(
+    small_model: SmallModel, daemon: SensorDaemon
+) -> None:
+    """Ten of them took so long that no tick came to its end any more."""
+    bomb = b'{"x":[' + b"1," * MANIFEST_VALUES + b"1]}"
+    bad = [small_model.manifest() for _ in range(10)]
+    for manifest in bad:
+        small_model.platform.bucket.put(manifest.key, bomb)
+    good = small_model.deliver(small_model.manifest())
+    result = daemon.tick()
+    assert batches(result) == [good.batch_id]
+    assert [f"{MANIFEST_VALUES} are allowed" in reason for reason in refusals(result)] == [True] * len(bad)
 
 
 @pytest.fixture
