@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from mlpipe_dagster.declaration.cleaning import DeclaredCleaning
 from mlpipe_dagster.declaration.columns import DeclaredColumn
 from mlpipe_dagster.declaration.compute import Compute
 from mlpipe_dagster.declaration.enrichment import DeclaredEnrichment
 from mlpipe_dagster.declaration.loading import Loading
-from mlpipe_dagster.declaration.partitions import DeclaredSchedule, Partitions
+from mlpipe_dagster.declaration.partitions import DeclaredSchedule, Partitions, require_kind
 from mlpipe_dagster.declaration.publication import DeclaredPublication
 from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.declaration.training import TrainingRange
-from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency
+from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency, told_together
 from prediction_contract.batch import Partition
 from prediction_contract.cleaned_column import InvalidCleaningError
 from prediction_contract.cleaning import Cleaning
@@ -33,6 +40,32 @@ NUMERIC = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
 
 
 _OWNER = "team:[A-Za-z0-9_]+|[^@\\s]+@[^@\\s]+"
+
+
+_TRAINING_PARTITIONS = ("first_partition", "last_partition", "first_evaluated", "last_evaluated")
+
+
+def _of_the_wrong_kind(declared: Any) -> list[tuple[str, str, str]]:
+    """Return field, declared kind and text of each training partition of the other kind, as YAML has them."""
+    try:
+        kind, training = declared["partitions"].get("kind", "daily"), declared["training"]
+        texts = {field: str(training[field]) for field in _TRAINING_PARTITIONS if field in training}
+    except (AttributeError, KeyError, TypeError):
+        return []
+    found = []
+    for field, text in texts.items():
+        try:
+            is_hourly = Partition(text).is_hourly
+        except ContractError:
+            # Its form is told of by itself.
+            continue
+        if kind in {"daily", "hourly"} and is_hourly != (kind == "hourly"):
+            found.append((field, kind, text))
+    return found
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _owner(value: str) -> str:
@@ -96,12 +129,44 @@ class DeclaredPipeline(DeclaredModel):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         """Refuse what would fail later, in the middle of a job."""
+        told_together(
+            self._require_columns,
+            self._require_training,
+            self._require_schedule,
+            self._require_known_history,
+            self._require_life,
+        )
+        return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tells_all(cls, declared: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
+        """Tell training partitions of the wrong kind beside what else is wrong, and not one run later."""
         try:
-            names = self.prediction_schema.names
+            return validated(declared)
+        except ValidationError as error:
+            told = {cause["loc"] for cause in error.errors(include_url=False)}
+            faults = [fault for fault in _of_the_wrong_kind(declared) if ("training", fault[0]) not in told]
+            if not faults:
+                raise
+            told_together(
+                partial(_raise, error),
+                *(partial(require_kind, kind, text, "training", field) for field, kind, text in faults),
+            )
+            raise
+
+    def _require_columns(self) -> None:
+        """Refuse columns that no store could hold, and what is said of columns that are not there."""
+        try:
+            _ = self.prediction_schema.names
         except ContractError as error:
             raise inconsistency(str(error), "columns") from error
-        self._require_training(names)
-        self._require_schedule()
+        self._require_cleaning()
+        stored = self.stored_schema
+        told_together(lambda: self._require_enrichments(stored), lambda: self._require_quality(stored))
+
+    def _require_known_history(self) -> None:
+        """Refuse a previous batch that may lie before the history of the features."""
         days = self.lookback if self.partitions.kind == "daily" else -(-self.lookback // 24)
         if days > self.history_days:
             raise inconsistency(
@@ -109,32 +174,40 @@ class DeclaredPipeline(DeclaredModel):
                 "became of the oldest previous batch",
                 "lookback",
             )
+
+    def _require_life(self) -> None:
+        """Refuse items that would never live long enough to be published."""
         if self.retention.minimum_life_hours >= 24 * self.retention.items_days:
             raise inconsistency(
                 f"no batch could become live: its items live {self.retention.items_days} days",
                 *("retention", "minimum_life_hours"),
             )
-        self._require_cleaning()
-        self._require_enrichments(self.stored_schema)
-        self._require_quality(self.stored_schema)
-        return self
 
-    def _require_training(self, names: tuple[str, ...]) -> None:
+    def _require_training(self) -> None:
         """Refuse a training that is missing, or does not fit partitions and columns."""
         training = self.training
         if training is None:
             if self.produced_by == "dagster":
                 raise inconsistency("it is missing, and Dagster scores with what it trained", "training")
             return
-        for field in ("first_partition", "last_partition", "first_evaluated", "last_evaluated"):
-            if (partition := getattr(training, field)) is not None:
-                self.partitions.require_own(partition, "training", field)
-        for number, metric in enumerate(training.metrics):
-            if metric.predicted not in names:
-                raise inconsistency(
-                    f"a metric names {metric.predicted}, which is none of the columns",
-                    *("training", "metrics", number, "predicted"),
+        kind, names = self.partitions.kind, {column.name for column in self.columns}
+        told_together(
+            *(
+                partial(require_kind, kind, getattr(training, field), "training", field)
+                for field in _TRAINING_PARTITIONS
+            ),
+            *(
+                partial(
+                    _raise,
+                    inconsistency(
+                        f"a metric names {metric.predicted}, which is none of the columns",
+                        *("training", "metrics", number, "predicted"),
+                    ),
                 )
+                for number, metric in enumerate(training.metrics)
+                if metric.predicted not in names
+            ),
+        )
 
     def _require_schedule(self) -> None:
         """Refuse a schedule that who keeps it could not keep."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency
+from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency, told_together
 from prediction_contract.batch import Partition
 from prediction_contract.partition_schedule import USUAL_CRONS
 
@@ -38,21 +38,27 @@ class Partitions(DeclaredModel):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         """Refuse days of an hourly model, hours of a daily one, and a range without a partition."""
-        for field, value in (("start", self.start), ("end", self.end)):
-            if value is not None:
-                self.require_own(value, field)
-        if self.end is not None and self.end <= self.start:
-            raise inconsistency(f"end {self.end} is not later than start {self.start}", "end")
+        told_together(
+            lambda: require_kind(self.kind, self.start, "start"),
+            lambda: require_kind(self.kind, self.end, "end"),
+            self._require_order,
+        )
         return self
 
-    def require_own(self, partition: str, *field: str) -> None:
-        """Refuse a partition of the other kind.
+    def _require_order(self) -> None:
+        # A day and an hour have no order, and one of them is refused already.
+        if self.end is not None and len(self.end) == len(self.start) and self.end <= self.start:
+            raise inconsistency(f"end {self.end} is not later than start {self.start}", "end")
 
-        Raises:
-            ValidationError: It is one.
-        """
-        if Partition(partition).is_hourly != (self.kind == "hourly"):
-            raise inconsistency(f"{partition} is not {self.kind}: write it as {_FORMS[self.kind]}", *field)
+
+def require_kind(kind: str, partition: str | None, *field: str) -> None:
+    """Refuse a partition of the other kind; None is none at all.
+
+    Raises:
+        ValidationError: It is one.
+    """
+    if partition is not None and Partition(partition).is_hourly != (kind == "hourly"):
+        raise inconsistency(f"{partition} is not {kind}: write it as {_FORMS[kind]}", *field)
 
 
 class DeclaredSchedule(DeclaredModel):

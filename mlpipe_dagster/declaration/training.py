@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency
+from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency, told_together
 from prediction_contract.metrics import Metric, Metrics
 
 
@@ -30,19 +30,30 @@ class TrainingRange(DeclaredModel):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         """Refuse half an evaluation, and one on partitions that the model has learned from."""
+        told_together(
+            self._require_whole_evaluation,
+            self._require_later_evaluation,
+            lambda: self._require_order("first_partition", "last_partition"),
+            lambda: self._require_order("first_evaluated", "last_evaluated"),
+        )
+        _ = self.metrics_text
+        return self
+
+    def _require_whole_evaluation(self) -> None:
         given = (self.first_evaluated, self.last_evaluated, self.metrics or None)
         if any(given) and not all(given):
-            raise ValueError("an evaluation needs first_evaluated, last_evaluated and metrics")
+            raise inconsistency("an evaluation needs first_evaluated, last_evaluated and metrics")
+
+    def _require_later_evaluation(self) -> None:
         if self.first_evaluated and self.first_evaluated <= self.last_partition:
             raise inconsistency(
                 f"first_evaluated is not later than last_partition {self.last_partition}", "first_evaluated"
             )
-        for last, first in (("last_partition", "first_partition"), ("last_evaluated", "first_evaluated")):
-            until, since = getattr(self, last), getattr(self, first)
-            if until and since and until < since:
-                raise inconsistency(f"{last} {until} is earlier than {first} {since}", last)
-        _ = self.metrics_text
-        return self
+
+    def _require_order(self, first: str, last: str) -> None:
+        since, until = getattr(self, first), getattr(self, last)
+        if until and since and until < since:
+            raise inconsistency(f"{last} {until} is earlier than {first} {since}", last)
 
     @property
     def metrics_text(self) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import dagster as dg
 from pydantic import BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from prediction_contract.batch import PARTITION_PATTERN, Partition
 from prediction_contract.errors import ContractError
@@ -33,6 +34,25 @@ def inconsistency(what: str, *field: str | int) -> ValidationError:
     return ValidationError.from_exception_data(
         "declaration", [{"type": error, "loc": field, "input": ".".join(map(str, field))}]
     )
+
+
+def told_together(*checks: Callable[[], object]) -> None:
+    """Run checks that may raise an inconsistency each, and raise one error of all that did."""
+    found: list[InitErrorDetails] = []
+    for check in checks:
+        try:
+            check()
+        except ValidationError as error:
+            found += [
+                InitErrorDetails(
+                    type=PydanticCustomError("inconsistent", "{what}", {"what": cause["msg"]}),
+                    loc=cause["loc"],
+                    input=cause["input"],
+                )
+                for cause in error.errors(include_url=False, include_context=False)
+            ]
+    if found:
+        raise ValidationError.from_exception_data("declaration", found)
 
 
 def _share(value: object) -> str:

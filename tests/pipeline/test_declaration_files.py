@@ -125,6 +125,29 @@ def test_a_fault_is_told_with_file_line_and_field(tmp_path: Path, was: str, beco
     assert f"{path}{told}" in str(caught.value)
 
 
+def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    """Whoever wrote days for an hourly model need not run the check once for each of them."""
+    days = TEXT.replace("T05", "").replace("T06", "").replace("T00", "").replace("decimal(7,2)", "number")
+    with pytest.raises(DeclarationError) as caught:
+        declaration_in(write(tmp_path, "things", days))
+    told = str(caught.value)
+    faulty = (
+        *("partitions.start", "partitions.end", "training.first_partition", "training.last_partition"),
+        "columns.1.type",
+    )
+    assert [told.count(f" attributes.{field}: ") for field in faulty] == [1, 1, 1, 1, 1]
+
+
+def test_faults_of_several_parts_are_told_at_once(tmp_path: Path) -> None:
+    """What is wrong with the lookback hides nothing of training and quality."""
+    text = TEXT.replace("2013-01-02T06", "2013-01-02").replace("  history_days: 2", "  lookback: 366")
+    text += "  quality: {rows: {at_least: 0.5}, drift: {columns: [{column: colour}]}}\n"
+    with pytest.raises(DeclarationError) as caught:
+        declaration_in(write(tmp_path, "things", text))
+    for field in ("training.last_partition", "lookback", "quality"):
+        assert f" attributes.{field}: " in str(caught.value)
+
+
 def test_all_faulty_files_are_told_at_once(tmp_path: Path) -> None:
     """Whoever changes many models reads all faults after one load."""
     for name in ("first", "second"):
