@@ -1,4 +1,4 @@
-"""Serve AWS's protocols by ministack, with limits of AWS and rules of SSE-KMS that it does not have.
+"""Serve AWS's protocols by ministack, with limits and rules of AWS that it does not have.
 
 Runs in `.venv-stack`, the only environment that has its packages.
 """
@@ -13,7 +13,7 @@ import secrets
 from typing import Any
 
 from ministack import app
-from ministack.services import dynamodb, s3
+from ministack.services import alb, dynamodb, s3
 
 from prediction_contract.aws_limits import (
     MOST_BATCH_READ_BYTES,
@@ -27,6 +27,7 @@ _serve_s3 = s3.handle_request
 _get_items = dynamodb._batch_get_item
 _put_object = s3._put_object
 _delete_objects = s3._delete_objects
+_forward = alb._forward_to_tg
 
 
 def _etag_of_a_put(_content: bytes) -> str:
@@ -86,6 +87,17 @@ def _limited_delete(bucket: str, body: bytes, headers: dict[str, str] | None = N
     return _delete_objects(bucket, body, headers)
 
 
+async def _forward_as_sent(group: str, method: str, path: str, *more: Any) -> Any:
+    """Hand path and query on still encoded, with each value of a repeated name, as a load balancer does."""
+    headers, body, query, sent_query, sent_path = more
+    if sent_query is not None:
+        query = {}
+        for pair in filter(None, sent_query.split("&")):
+            name, _, value = pair.partition("=")
+            query.setdefault(name, []).append(value)
+    return await _forward(group, method, sent_path or path, headers, body, query, sent_query, sent_path)
+
+
 # Of ministack 1.5.33: all that its S3 takes an MD5 of is an object's or a part's ETag.
 s3.md5_hash = _etag_of_a_put
 s3.handle_request = _s3_by_signature_version_4
@@ -93,6 +105,7 @@ s3._put_object = _limited_put
 s3._delete_objects = _limited_delete
 dynamodb.handle_request = _limited_dynamodb
 dynamodb._batch_get_item = _limited_items
+alb._forward_to_tg = _forward_as_sent
 
 if __name__ == "__main__":
     app.main()

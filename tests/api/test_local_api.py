@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from decimal import Decimal
@@ -204,6 +205,21 @@ def test_every_other_route_answers_too(model: PublishedModel, url: str, token: s
     etag = request(f"{url}/AA-1141-JFK", token=token).headers["ETag"]
     assert request(f"{url}/AA-1141-JFK", token=token, etag=etag).status == 304
     assert request(f"{url}/AA-1141-JFK?enrich=marker", token=token).status == 400
+
+
+@pytest.mark.parametrize("entity_id", ["..", "a+b", "a b/history", "100%41"])
+def test_path_and_query_arrive_as_they_were_sent(
+    model: PublishedModel, url: str, token: str, entity_id: str
+) -> None:
+    """Still encoded, so that slashes, signs and dots of an entity id keep their meaning."""
+    model.publish(json.dumps({"flight": entity_id}), '{"flight":"a"}')
+    root, _, _ = url.partition("/predictions")
+    spelt = urllib.parse.quote(entity_id, safe="").replace(".", "%2E")
+    for address in (f"{url}/{spelt}", f"{url}?entity_id={spelt}", f"{root}/history?entity_id={spelt}"):
+        answer = request(address, token=token)
+        assert (answer.status, answer.document["entity_id"]) == (200, entity_id)
+    shown = request(f"{url}/a?fields=serial&fields=flight", token=token).document["prediction"]
+    assert set(shown) == {"flight", "serial"}
 
 
 def test_the_health_checks_need_no_token(local_stack: LocalStack) -> None:
