@@ -17,8 +17,8 @@ from glue_scripts.errors import BatchFaultError
 from glue_scripts.missing_objects import is_missing
 from prediction_contract.cleaning import NO_CLEANING, Cleaning
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.row import LINE_BYTES, Row, refused_checksum, row_contract
-from prediction_contract.row_cleaning import row_cleaning
+from prediction_contract.row import LINE_BYTES, Row, refused_checksum
+from prediction_contract.row_cleaning import line_judge
 from prediction_contract.schema import PredictionSchema
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
         BatchFaultError: The part is missing, is not what the manifest says, or has more or fewer rows.
     """
     written = source.written or source.schema
-    accept = row_contract(written).accept
-    cleaner = row_cleaning(written, source.cleaning)
+    accept = line_judge(written, source.cleaning)
     duplicates = source.duplicates
     number = 0
     with _verified(source, s3) as file:
@@ -135,14 +134,9 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
                 try:
                     row = accept(line)
                 except InvalidRowError as error:
-                    yield _refused(number, error.reason, error.what, refused_checksum(line), line)
+                    checksum = refused_checksum(line) if error.checksum is None else error.checksum
+                    yield _refused(number, error.reason, error.what, checksum, line)
                     continue
-                if cleaner is not None:
-                    try:
-                        row = cleaner.clean(row)
-                    except InvalidRowError as error:
-                        yield _refused(number, error.reason, error.what, row.checksum, line)
-                        continue
                 if duplicates and key_digest(row.key) in duplicates:
                     what = f"Several rows of the batch have the {source.schema.key} {row.key[:100]!r}"
                     yield _refused(number, "duplicate_key", what, row.checksum, line)

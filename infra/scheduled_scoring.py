@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.batch import Partition
+from prediction_contract.cleaning import Cleaning, ColumnCleaning, literal_text
 from prediction_contract.partition_schedule import USUAL_CRONS, PartitionSchedule
 from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.scheduler_cron import scheduler_cron
@@ -30,6 +31,7 @@ class ScheduledScoring:
         history_days: How many days before a partition its features are made of.
         lookback: How many partitions back the previous batch may lie.
         schema: Of its predictions.
+        cleaning: What becomes of them on their way into both stores.
         tolerance: How many rows of a batch may be refused.
         instance_type: The machine of both jobs.
         volume_gb: Its storage.
@@ -42,6 +44,7 @@ class ScheduledScoring:
     history_days: int
     lookback: int
     schema: PredictionSchema
+    cleaning: Cleaning
     tolerance: QuarantineTolerance
     instance_type: str
     volume_gb: int
@@ -78,6 +81,7 @@ def scheduled_scoring(attributes: Mapping[str, Any]) -> ScheduledScoring:
             ),
             keys[0] if len(keys) == 1 else "",
         ),
+        cleaning=Cleaning(tuple(_rule(declared) for declared in attributes.get("cleaning") or ())),
         tolerance=QuarantineTolerance(
             rows=quality.get("quarantine_rows"),
             # As text, because a YAML float is a binary one.
@@ -87,3 +91,11 @@ def scheduled_scoring(attributes: Mapping[str, Any]) -> ScheduledScoring:
         volume_gb=compute.get("volume_gb", 30),
         max_runtime_seconds=compute.get("max_runtime_seconds", 3600),
     )
+
+
+def _rule(declared: Mapping[str, Any]) -> ColumnCleaning:
+    members = {name: value for name, value in declared.items() if name != "clamp"}
+    members |= declared.get("clamp") or {}
+    for name in members.keys() & {"default", "minimum", "maximum"}:
+        members[name] = None if members[name] is None else literal_text(members[name])
+    return ColumnCleaning(**members)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.canonical_json import canonical_bytes
+from prediction_contract.cleaning import columns_document
 from prediction_contract.code_digest import code_version
 from prediction_contract.job_arguments import FeatureArguments, PartitionArguments, ScoreArguments
 from prediction_contract.s3_layout import schema_key
@@ -43,7 +43,7 @@ _RETRY = {
 
 def published_schema(model: str, scoring: ScheduledScoring) -> tuple[str, bytes]:
     """Return key and content of the document that the score job reads the predictions' columns from."""
-    content = canonical_bytes(scoring.schema.to_document())
+    content = columns_document(scoring.schema, scoring.cleaning)
     return schema_key(model, content), content
 
 

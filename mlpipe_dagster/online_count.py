@@ -17,8 +17,8 @@ from prediction_contract.errors import ContractError, InvalidRowError
 from prediction_contract.manifest import Manifest
 from prediction_contract.online_item import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, DamagedItemError, OnlineItems
 from prediction_contract.registry.load_rules import RowTally
-from prediction_contract.row import Row, row_contract
-from prediction_contract.row_cleaning import row_cleaning
+from prediction_contract.row import Row
+from prediction_contract.row_cleaning import line_judge
 
 MOST_LINES = 5_000
 _MOST_PARTS = 10
@@ -153,7 +153,7 @@ def _rows(
     bucket: DataBucket, manifest: Manifest, cleaning: Cleaning, most_lines: int | None
 ) -> Iterator[Row]:
     """Yield the rows to be stored of all parts, or of the first lines of parts from all over the batch."""
-    contract, cleaner = row_contract(manifest.schema), row_cleaning(manifest.schema, cleaning)
+    accept = line_judge(manifest.schema, cleaning)
     parts = manifest.json_parts
     if most_lines is not None:
         parts = parts[:: -(-len(parts) // _MOST_PARTS)]
@@ -161,8 +161,7 @@ def _rows(
     for part in parts:
         for line in islice(bucket.lines(part.key), lines_of_each):
             try:
-                row = contract.accept(line)
-                yield row if cleaner is None else cleaner.clean(row)
+                yield accept(line)
             except InvalidRowError:
                 # It is in quarantine, and no store has it.
                 continue

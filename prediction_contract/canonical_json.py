@@ -57,6 +57,12 @@ class _RefusedNumberError(Exception):
         super().__init__(what)
 
 
+class NotANumber(str):
+    """NaN or an infinity, which JSON has no number for, as it was written."""
+
+    __slots__ = ()
+
+
 def _refused_constant(name: str) -> Any:
     raise _RefusedNumberError("not_a_number", f"{name} is not a JSON number")
 
@@ -132,6 +138,12 @@ def _place_of_number(document: bytes, marking: json.JSONDecoder) -> str:
         return ""
 
 
+# Where a value may still be left out or refused by itself.
+_WITH_CONSTANTS = json.JSONDecoder(
+    object_pairs_hook=_unique_names, parse_float=NumberText, parse_constant=NotANumber
+)
+
+
 def parse_json(document: bytes, *, most_values: int | None = None) -> JsonValue:
     """Return a document's value, its numbers as int or Decimal.
 
@@ -166,6 +178,15 @@ def parse_as_written(document: bytes) -> Any:
         InvalidJsonError: As `parse_json`, but numbers of any size are taken.
     """
     return _decode(document, _AS_WRITTEN)
+
+
+def parse_with_constants(document: bytes) -> Any:
+    """Return a document's value as `parse_as_written`, NaN and infinities as `NotANumber`.
+
+    Raises:
+        InvalidJsonError: As `parse_json`, but for NaN and infinities.
+    """
+    return _decode(document, _WITH_CONSTANTS)
 
 
 def _decode(document: bytes, decoder: json.JSONDecoder) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
 from prediction_contract.canonical_json import InvalidJsonError, canonical_bytes, parse_json
@@ -182,6 +183,27 @@ def _unreadable(why: str) -> SchemaError:
         f"Cleaning rules cannot be read: {why}",
         remedy="Load the batch with the release that its rules were written by, or a later one",
     )
+
+
+def literal_text(value: object) -> str:
+    """Return a value of a `defs.yaml` as rules spell it: as text, because a YAML float is a binary one.
+
+    Raises:
+        ValueError: It is no text, number, true or false.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return format(Decimal(str(value)), "f")
+    if isinstance(value, str):
+        return value
+    raise ValueError("it is no text, number, true or false")
+
+
+def columns_document(schema: PredictionSchema, cleaning: Cleaning) -> bytes:
+    """Return what jobs are told of a model's columns: the schema, and how the load will clean them."""
+    rules = {"cleaning": cleaning.to_text()} if cleaning else {}
+    return canonical_bytes(schema.to_document() | rules)
 
 
 def kept_cleaning(text: str | None) -> Cleaning:

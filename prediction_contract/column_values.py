@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
@@ -17,7 +18,7 @@ from prediction_contract.aws_limits import (
     MOST_NUMBER_DIGITS,
     SMALLEST_DOUBLE,
 )
-from prediction_contract.canonical_json import NumberText, number_text
+from prediction_contract.canonical_json import NotANumber, NumberText, number_text
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.schema import Kind
 
@@ -34,6 +35,8 @@ DEEPEST_NESTING = MOST_NESTING - 1
 
 _LONG_LOW, _LONG_HIGH = -(1 << 63), (1 << 63) - 1
 _PLAIN_LIMIT = 10**MOST_NUMBER_DIGITS
+# Longer than any spelling of a double that a program writes.
+_LONGEST_DOUBLE = 400
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # The interpreter cuts digits beyond microseconds off, so they are allowed only where they are zeros.
 _TIMESTAMP = re.compile(
@@ -47,6 +50,14 @@ def decoder_for(column: Column) -> Decoder:
     if kind is Kind.DECIMAL:
         return _decimal_decoder(column)
     return _MAKERS[kind](column.name)
+
+
+def file_decoder_for(column: Column) -> Decoder:
+    """Return the decoder of a column in files and in the warehouse, which hold every normal double.
+
+    DynamoDB holds less of them; cleaning may pull a value beyond its range back.
+    """
+    return _file_double_decoder(column.name) if column.type.kind is Kind.DOUBLE else decoder_for(column)
 
 
 def _string_decoder(column: str) -> Decoder:
@@ -101,6 +112,24 @@ def _double_decoder(column: str) -> Decoder:
         # A number too small for a double has become zero; one that was zero loses its sign.
         _exact(raw, column)
         return 0.0, "0.0"
+
+    return decode
+
+
+def _file_double_decoder(column: str) -> Decoder:
+    def decode(raw: Any) -> tuple[Any, str]:
+        kind = type(raw)
+        if kind is not NumberText and kind is not int:
+            _refuse_type(raw, "a number", column)
+        text = str(raw)
+        if len(text) > _LONGEST_DOUBLE:
+            raise InvalidRowError("number_too_long", f"{column} has {len(text)} characters", column=column)
+        number, is_zero = float(text), not text.lower().partition("e")[0].strip("-0.")
+        if is_zero:
+            return 0.0, "0.0"
+        if not sys.float_info.min <= abs(number) <= sys.float_info.max:
+            raise InvalidRowError("number_too_long", f"{column} is beyond every double", column=column)
+        return number, repr(number)
 
     return decode
 
@@ -171,6 +200,8 @@ def _json_decoder(column: str) -> Decoder:
         if kind is list:
             decoded = [decode(element, depth + 1) for element in raw]
             return [value for value, _ in decoded], f"[{','.join([text for _, text in decoded])}]"
+        if kind is not dict:
+            _refuse_type(raw, "a value of JSON", column)
         members = {_checked_name(name, column): decode(raw[name], depth + 1) for name in sorted(raw)}
         texts = [f"{encode_basestring(name)}:{text}" for name, (_, text) in members.items()]
         return {name: value for name, (value, _) in members.items()}, f"{{{','.join(texts)}}}"
@@ -222,6 +253,8 @@ def _beyond_range(column: str) -> InvalidRowError:
 
 
 def _refuse_type(raw: Any, wanted: str, column: str) -> Never:
+    if type(raw) is NotANumber:
+        raise InvalidRowError("not_a_number", f"{column} is {raw}, which is no number", column=column)
     kinds = {bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
     found = kinds.get(type(raw), "a number")
     raise InvalidRowError("wrong_type", f"{column} is {found}, not {wanted}", column=column)

@@ -70,11 +70,15 @@ class InvalidRowError(ContractError):
         reason: The stable word that the quarantine counts by, say `not_a_number`.
         column: The column at fault, if it is one.
         what: As in `ContractError`.
+
+    Attributes:
+        checksum: What the row counts as, where whoever judged it knows.
     """
 
     def __init__(self, reason: str, what: str, *, column: str | None = None) -> None:
         self.reason = reason
         self.column = column
+        self.checksum: int | None = None
         super().__init__(what, remedy="The row goes to quarantine; correct it in a new batch")
 
 

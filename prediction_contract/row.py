@@ -188,7 +188,12 @@ class RowContract:
                 return Row(self, key, canonical, checksum, pieces=pieces)
         return self._parsed(line)
 
-    def _parsed(self, line: bytes) -> Row:
+    def refuse_costly(self, line: bytes) -> None:
+        """Refuse a line that is too long, or has too many values, to be worth parsing.
+
+        Raises:
+            InvalidRowError: It is; no row of this schema can be so large.
+        """
         if len(line) > LINE_BYTES:
             raise InvalidRowError("value_too_large", f"The line has {len(line)} bytes")
         # Parsing goes by the values. Each takes a byte of an item, but for the nulls of columns.
@@ -196,6 +201,9 @@ class RowContract:
             values = count_values(line)
             if values > MOST_ITEM_BYTES + len(self._columns) + _OWN_VALUES:
                 raise InvalidRowError("value_too_large", f"The line has up to {values} values")
+
+    def _parsed(self, line: bytes) -> Row:
+        self.refuse_costly(line)
         try:
             members = parse_as_written(line)
         except InvalidJsonError as error:

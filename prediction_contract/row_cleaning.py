@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.canonical_json import parse_as_written
-from prediction_contract.column_values import decoder_for
+from prediction_contract.canonical_json import InvalidJsonError, parse_as_written, parse_with_constants
+from prediction_contract.column_values import file_decoder_for
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.row import row_contract
+from prediction_contract.row import refused_checksum, row_contract
 from prediction_contract.schema import Kind
 
 if TYPE_CHECKING:
@@ -30,32 +31,92 @@ class RowCleaning:
     """Cleans the rows of one schema; `row_cleaning` makes one and keeps it."""
 
     def __init__(self, schema: PredictionSchema, cleaning: Cleaning) -> None:
+        self._written = row_contract(schema)
         self._contract = row_contract(cleaning.stored_schema(schema), is_cleaned=True)
         self._steps = [
-            (column.source.name, column.stored.name, _steps(column)) for column in cleaning.columns(schema)
+            (column.source.name, column.stored.name, file_decoder_for(column.source), _steps(column))
+            for column in cleaning.columns(schema)
         ]
 
-    def clean(self, row: Row) -> Row:
-        """Return a row as the stores hold it, under the checksum of the row as the model wrote it.
+    def accept(self, line: bytes) -> Row:
+        """Return a line's row as the stores hold it: cleaned first, and judged then.
+
+        It stands for the checksum of the row as the model wrote it. A line that is no row as written, because
+        of a NaN in a column that is left out say, stands for the checksum of its bytes, as its producer
+        counts it.
 
         Raises:
-            InvalidRowError: It cannot be cleaned, or not be stored then; its `reason` is of `row.REASONS`.
+            InvalidRowError: It cannot be cleaned, or not be stored then; its `reason` is of `row.REASONS`,
+                its `checksum` what the line counts as.
         """
-        members = parse_as_written(row.canonical)
+        try:
+            row = self._written.accept(line)
+        except InvalidRowError as unfit:
+            unfit.checksum = refused_checksum(line)
+            return self._cleaned(self._members(line, unfit), unfit.checksum)
+        return self._cleaned(parse_as_written(row.canonical), row.checksum)
+
+    def _members(self, line: bytes, unfit: InvalidRowError) -> dict[str, Any]:
+        """Return the members of a line that is no row as written, if all of them are columns."""
+        try:
+            self._written.refuse_costly(line)
+            members = parse_with_constants(line)
+        except (InvalidRowError, InvalidJsonError):
+            raise unfit from None
+        # A line that states a checksum was a row to its producer.
+        if type(members) is not dict or members.keys() - set(self._written.schema.names):
+            raise unfit
+        return members
+
+    def _cleaned(self, members: dict[str, Any], checksum: int) -> Row:
         cleaned: dict[str, Any] = {}
-        for source, stored, steps in self._steps:
-            value = members.get(source)
-            for step in steps:
-                value = step(value)
-            if value is not None:
-                cleaned[stored] = value
-        return self._contract.accept_members(cleaned).standing_for(row.checksum)
+        try:
+            for source, stored, decode, steps in self._steps:
+                value = members.get(source)
+                if value is not None:
+                    # The warehouse cleans what Delta's column holds, and that is no other type's value.
+                    decode(value)
+                for step in steps:
+                    value = step(value)
+                if value is not None:
+                    cleaned[stored] = value
+            return self._contract.accept_members(cleaned).standing_for(checksum)
+        except InvalidRowError as error:
+            error.checksum = checksum
+            raise
 
 
 @lru_cache(maxsize=64)
-def row_cleaning(schema: PredictionSchema, cleaning: Cleaning) -> RowCleaning | None:
-    """Return what cleans the rows of a schema, made once; None if nothing is to be cleaned."""
-    return RowCleaning(schema, cleaning) if cleaning else None
+def line_judge(schema: PredictionSchema, cleaning: Cleaning) -> Callable[[bytes], Row]:
+    """Return what makes a row as the stores hold it of a line as the model wrote it.
+
+    It raises `InvalidRowError`, whose `checksum` is what the line counts as; None stands for its bytes'.
+    """
+    return RowCleaning(schema, cleaning).accept if cleaning else row_contract(schema).accept
+
+
+def filed_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
+    """Return what Delta holds of a line that is no row as written: each value that its column's type holds.
+
+    Cleaning may make a row of it, in the warehouse as elsewhere. A value of `json` is its canonical text.
+    """
+    try:
+        row_contract(schema).refuse_costly(line)
+        members = parse_with_constants(line)
+    except (InvalidRowError, InvalidJsonError):
+        return {}
+    if type(members) is not dict:
+        return {}
+    found: dict[str, Any] = {}
+    for column in schema.columns:
+        raw = members.get(column.name)
+        if raw is None:
+            continue
+        with suppress(InvalidRowError, UnicodeEncodeError):
+            value, text = file_decoder_for(column)(raw)
+            text.encode()
+            found[column.name] = text if column.type.kind is Kind.JSON else value
+    return found
 
 
 def _steps(column: CleanedColumn) -> list[Callable[[Any], Any]]:
@@ -73,8 +134,8 @@ def _steps(column: CleanedColumn) -> list[Callable[[Any], Any]]:
 
 
 def _cast_step(column: Column, cast: Cast) -> Callable[[Any], Any]:
-    # Judged at once: what does not fit is refused, and not clamped into what would.
-    decode, target = decoder_for(column), column.type
+    # Judged at once: what the type does not hold is refused, and not clamped into what it would.
+    decode, target = file_decoder_for(column), column.type
 
     def step(raw: Any) -> Any:
         if raw is None:

@@ -9,18 +9,19 @@ import gzip
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 
 from prediction_contract.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
-from prediction_contract.errors import ContractError
+from prediction_contract.errors import ContractError, InvalidRowError
 from prediction_contract.manifest import JsonPart
 from prediction_contract.prediction_line import PredictionLine, prediction_line
 from prediction_contract.quarantine_tolerance import QuarantineTolerance
-from prediction_contract.row import row_contract
+from prediction_contract.row import Row, row_contract
+from prediction_contract.row_cleaning import filed_values
 from prediction_contract.s3_layout import json_part_key
 from prediction_contract.schema import Kind, PredictionSchema
 from sagemaker_scripts.object_store import ObjectStore
@@ -89,10 +90,15 @@ def counted_reasons(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
-def misfits(lines: Sequence[PredictionLine]) -> Misfits:
-    """Return which rows the load will refuse: those that do not fit the schema, and all that share a key."""
+def misfits(lines: Sequence[PredictionLine], judge: Callable[[bytes], Row] | None = None) -> Misfits:
+    """Return which rows the load will refuse: those that do not fit the schema, and all that share a key.
+
+    Args:
+        lines: All of the batch.
+        judge: Cleans and judges a line as the load will; None where nothing is cleaned.
+    """
     found = Misfits(Counter(), [])
-    for number, reason, what in _each_misfit(lines):
+    for number, reason, what in _each_misfit([_judged(line, judge) for line in lines]):
         found.reasons[reason] += 1
         if len(found.first) < _ROWS_TOLD:
             found.first.append(f"row {number}: {what}")
@@ -100,7 +106,12 @@ def misfits(lines: Sequence[PredictionLine]) -> Misfits:
 
 
 def refuse_misfits(
-    lines: Sequence[PredictionLine], tolerance: QuarantineTolerance, *, model: str, batch_id: str
+    lines: Sequence[PredictionLine],
+    tolerance: QuarantineTolerance,
+    *,
+    model: str,
+    batch_id: str,
+    judge: Callable[[bytes], Row] | None = None,
 ) -> None:
     """Refuse a batch that its load would refuse, before anything of it is delivered.
 
@@ -111,11 +122,12 @@ def refuse_misfits(
         tolerance: What the model tolerates.
         model: The model's name.
         batch_id: The batch.
+        judge: As in `misfits`.
 
     Raises:
         PredictionsError: No row is left, or more rows than tolerated do not fit the schema or share a key.
     """
-    found = misfits(lines)
+    found = misfits(lines, judge)
     fault = tolerance.fault(len(lines), found.reasons.total())
     if fault is not None:
         raise PredictionsError(
@@ -128,13 +140,23 @@ def refuse_misfits(
         _LOG.warning("rows will be quarantined: %s", found)
 
 
-def _each_misfit(lines: Sequence[PredictionLine]) -> Iterator[tuple[int, str, str]]:
+def _judged(line: PredictionLine, judge: Callable[[bytes], Row] | None) -> Row | tuple[str, str]:
+    """Return the row that the load will store, or reason and fault for which it will refuse the line."""
+    if judge is None:
+        return line.row or (str(line.refusal), str(line.fault))
+    try:
+        return judge(line.content.rstrip(b"\n"))
+    except InvalidRowError as error:
+        return error.reason, error.what
+
+
+def _each_misfit(judged: Sequence[Row | tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
     """Yield number, reason and fault of each row that the load will refuse."""
-    keys = Counter(line.row.key for line in lines if line.row is not None)
-    for number, line in enumerate(lines, start=1):
-        if line.row is None:
-            yield number, str(line.refusal), str(line.fault)
-        elif keys[line.row.key] > 1:
+    keys = Counter(row.key for row in judged if isinstance(row, Row))
+    for number, row in enumerate(judged, start=1):
+        if not isinstance(row, Row):
+            yield number, *row
+        elif keys[row.key] > 1:
             yield number, "duplicate_key", "another row has its key"
 
 
@@ -192,18 +214,24 @@ def _chunks(lines: Iterable[PredictionLine], part_bytes: int) -> Iterator[tuple[
 def delta_rows(schema: PredictionSchema, lines: list[PredictionLine], batch_id: str) -> pa.Table:
     """Return the same rows as an Arrow table of the columns of the model's Delta table.
 
-    A row that no store can hold has its checksum only: its values are in the JSON part, as they were.
+    Of a row that no store can hold as it is, those values are there that its columns' types hold: cleaning
+    may make a row of it. All of them are in the JSON part, as they were.
     """
     arrays: dict[str, pa.Array] = {}
     # A row's texts are in the order of its values.
     json_places = {name: place for place, name in enumerate(sorted(schema.names))}
+    unfit = [filed_values(schema, line.content) if line.row is None else {} for line in lines]
     for column in schema.columns:
-        if column.type.kind is Kind.JSON:
-            place = json_places[column.name]
-            values = [None if line.row is None else line.row.texts[place] for line in lines]
-        else:
-            rows = [None if line.row is None else line.row.values for line in lines]
-            values = [None if row is None else row[column.name] for row in rows]
+        name, place = column.name, json_places[column.name]
+        is_json = column.type.kind is Kind.JSON
+        values = [
+            found.get(name)
+            if line.row is None
+            else line.row.texts[place]
+            if is_json
+            else line.row.values[name]
+            for line, found in zip(lines, unfit, strict=True)
+        ]
         arrays[column.name] = pa.array(values, type=arrow_type(column.type))
     arrays[BATCH_COLUMN] = pa.array([batch_id] * len(lines), type=pa.string())
     arrays[CHECKSUM_COLUMN] = pa.array([line.checksum for line in lines], type=pa.int64())

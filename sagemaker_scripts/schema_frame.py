@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from math import isfinite, isnan
 from typing import Any
@@ -29,6 +30,7 @@ import pandas as pd
 import pyarrow as pa
 
 from prediction_contract.canonical_json import InvalidJsonError, parse_json
+from prediction_contract.cleaning import Cleaning
 from prediction_contract.errors import ContractError, SchemaError
 from prediction_contract.row import Row
 from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
@@ -58,15 +60,18 @@ class PredictionsError(ContractError):
     """What a model's `predict` returned is not what the model's schema declares."""
 
 
-def read_schema(store: ObjectStore, key: str) -> PredictionSchema:
-    """Return the predictions' schema of a JSON document on S3.
+def read_columns(store: ObjectStore, key: str) -> tuple[PredictionSchema, Cleaning]:
+    """Return the predictions' schema, and the rules that the load will clean them by, of a document on S3.
 
     Raises:
         ObjectMissingError: There is no document.
-        SchemaError: It is no schema.
+        SchemaError: It is no schema, or its rules are none.
     """
     try:
-        return PredictionSchema.from_document(parse_json(store.get(key)))
+        schema = PredictionSchema.from_document(parse_json(store.get(key)))
+        rules = schema.extra.get("cleaning", "{}")
+        # A manifest's schema says nothing of them.
+        return replace(schema, extra={}), Cleaning.parse(str(rules))
     except InvalidJsonError as error:
         raise SchemaError(
             f"{key} is not JSON: {error.what}", remedy="Write the schema there again"

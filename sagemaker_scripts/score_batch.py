@@ -24,6 +24,7 @@ from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.job_arguments import ScoreArguments
 from prediction_contract.manifest import Inputs, Manifest, Producer, build_manifest
 from prediction_contract.registry.table import RegistryTable
+from prediction_contract.row_cleaning import line_judge
 from prediction_contract.s3_layout import done_key
 from sagemaker_scripts.batch_attempt import BatchAttempt, attempt_of
 from sagemaker_scripts.batch_rows import delta_rows, prediction_lines, refuse_misfits, write_parts
@@ -41,7 +42,7 @@ from sagemaker_scripts.previous_batch import (
     done_manifest,
     find_previous,
 )
-from sagemaker_scripts.schema_frame import read_schema
+from sagemaker_scripts.schema_frame import read_columns
 
 _LOG = logging.getLogger("score_batch")
 
@@ -70,7 +71,7 @@ def score(
     done = _own_manifest(model, batch, store)
     if done is not None:
         return done, True
-    schema = read_schema(store, arguments.schema_key)
+    schema, cleaning = read_columns(store, arguments.schema_key)
     features = feature_set(store, model, partition, batch.features_prefix)
     trained = load_model(store, model, arguments.model_artifact_key)
     previous = find_previous(
@@ -88,7 +89,8 @@ def score(
         None if previous is None else ScoredPartition(previous.manifest.partition, previous.predictions),
     )
     lines = prediction_lines(schema, predictions)
-    refuse_misfits(lines, arguments.tolerance, model=model, batch_id=batch_id)
+    judge = line_judge(schema, cleaning) if cleaning else None
+    refuse_misfits(lines, arguments.tolerance, model=model, batch_id=batch_id, judge=judge)
     parts = write_parts(
         store, lines, model=model, partition=partition, batch_id=batch_id, attempt=batch.attempt
     )

@@ -39,7 +39,7 @@ from sagemaker_scripts.model_artifact import EVALUATION_NAME, METRICS_NAME, save
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures, model_functions
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.outcomes import newest_outcomes, with_outcomes
-from sagemaker_scripts.schema_frame import read_schema
+from sagemaker_scripts.schema_frame import read_columns
 
 _LOG = logging.getLogger("train_model")
 
@@ -168,7 +168,8 @@ def _evaluation(
         return None
     _LOG.info("is evaluated on %s to %s", first, last)
     days = Days.find(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
-    scored, left_out = backtest(functions, artifact, days.each(), read_schema(store, arguments.schema_key))
+    schema, _ = read_columns(store, arguments.schema_key)
+    scored, left_out = backtest(functions, artifact, days.each(), schema)
     return {
         "model": str(arguments.model),
         "trained_on": [str(arguments.first_partition), str(arguments.last_partition)],

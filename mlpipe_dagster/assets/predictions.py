@@ -21,7 +21,7 @@ from mlpipe_dagster.resources.job_runs import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.settings import Settings
 from prediction_contract.batch import Partition, job_name
-from prediction_contract.canonical_json import canonical_bytes
+from prediction_contract.cleaning import columns_document
 from prediction_contract.job_arguments import ScoreArguments
 from prediction_contract.manifest import Manifest
 from prediction_contract.s3_layout import delta_table_prefix, done_key, schema_key
@@ -137,7 +137,7 @@ def score_arguments(
 
 def published_schema(platform: Platform, declaration: ModelDeclaration) -> str:
     """Put the declared schema where the score job reads it, named by its content, and return the key."""
-    content = canonical_bytes(declaration.prediction_schema.to_document())
+    content = columns_document(declaration.prediction_schema, declaration.cleaning_rules)
     key = schema_key(declaration.name, content)
     platform.bucket.put(key, content)
     return key

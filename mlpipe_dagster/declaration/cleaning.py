@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
 from mlpipe_dagster.declaration.values import DeclaredModel
-from prediction_contract.cleaning import ColumnCleaning
-
-
-def _literal(value: object) -> str:
-    # As text, because a YAML float is a binary one; the contract reads it under the column's type.
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return format(Decimal(str(value)), "f")
-    if isinstance(value, str):
-        return value
-    raise ValueError("it is no text, number, true or false")
-
+from prediction_contract.cleaning import ColumnCleaning, literal_text
 
 _SCALAR = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
-Literal = Annotated[str, BeforeValidator(_literal), _SCALAR]
+Literal = Annotated[str, BeforeValidator(literal_text), _SCALAR]
 
 
 class DeclaredClamp(DeclaredModel):

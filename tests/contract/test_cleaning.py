@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prediction_contract.cleaned_column import InvalidCleaningError
 from prediction_contract.cleaning import NO_CLEANING, Cleaning, ColumnCleaning, stored_schema
 from prediction_contract.errors import InvalidRowError, SchemaError
 from prediction_contract.online_item import OnlineItems
 from prediction_contract.online_item_text import OnlineItemTexts
-from prediction_contract.row import row_contract
-from prediction_contract.row_cleaning import row_cleaning
+from prediction_contract.prediction_line import prediction_line
+from prediction_contract.row import Row, refused_checksum, row_contract
+from prediction_contract.row_cleaning import filed_values, line_judge
 from prediction_contract.schema import ColumnType, PredictionSchema
+from prediction_contract.warehouse_cleaning import selected_columns
 from tests.contract.prediction_rows import FULL_SCHEMA, column
 from tests.fakes.foreign_documents import PYTHON, other_documents, other_shapes
 
@@ -28,9 +35,7 @@ def rule(name: str, **members: Any) -> ColumnCleaning:
 
 def cleaned(line: str, *rules: ColumnCleaning, schema: PredictionSchema = FULL_SCHEMA) -> dict[str, Any]:
     """Return what the stores hold of a line, as JSON."""
-    row_rules = row_cleaning(schema, Cleaning(rules))
-    assert row_rules is not None
-    return json.loads(row_rules.clean(row_contract(schema).accept(line.encode())).canonical)
+    return json.loads(line_judge(schema, Cleaning(rules))(line.encode()).canonical)
 
 
 def one_column(kind: str) -> PredictionSchema:
@@ -151,10 +156,9 @@ def test_a_cleaned_row_stands_for_the_row_that_the_model_wrote() -> None:
     rules = Cleaning((rule("flight", trim=True, rename="number"), rule("seats", maximum="100")))
     schema = rules.stored_schema(FULL_SCHEMA)
     assert (schema.key, schema.names[0]) == ("number", "number")
-    written = row_contract(FULL_SCHEMA).accept(b'{"flight":" F ","seats":300}')
-    cleaner = row_cleaning(FULL_SCHEMA, rules)
-    assert cleaner is not None
-    row = cleaner.clean(written)
+    line = b'{"flight":" F ","seats":300}'
+    written = row_contract(FULL_SCHEMA).accept(line)
+    row = line_judge(FULL_SCHEMA, rules)(line)
     plain = row_contract(schema).accept(b'{"number":"F","seats":100}')
     assert (row, row.key) == (plain, "F")
     assert (row.checksum, row.stored_checksum) == (written.checksum, plain.checksum)
@@ -164,6 +168,110 @@ def test_a_cleaned_row_stands_for_the_row_that_the_model_wrote() -> None:
     assert (stored.row, stored.row_checksum, stored.is_intact) == (plain, written.checksum, True)
     altered = OnlineItems(schema).read(item | {"seats": {"N": "101"}})
     assert not altered.is_intact
+
+
+BOUNDED = Cleaning(
+    (
+        rule("flight", trim=True),
+        rule("bounded", minimum="1e-9", maximum="0.9"),
+        rule("given", default="0.5", minimum="-2"),
+        rule("left_out", drop=True),
+        rule("named", rename="other"),
+    )
+)
+BOUNDED_SCHEMA = PredictionSchema(
+    (
+        column("flight", "string", nullable=False),
+        column("bounded", "double"),
+        column("given", "double", nullable=False),
+        column("left_out", "double"),
+        column("named", "double"),
+    ),
+    "flight",
+)
+_NUMBERS = st.none() | st.floats() | st.integers() | st.sampled_from([1e-129, 1e-131, 1e125, 1e126, -1e-310])
+
+
+def stored_by_the_warehouse(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return what a real SQL engine makes of Delta's values by the statement that a load sends."""
+    names = BOUNDED_SCHEMA.names
+    selected = ", ".join(selected_columns(BOUNDED_SCHEMA, BOUNDED, "S"))
+    # SQLite spells types, and functions over texts, in its own way.
+    statement = re.sub("('[^']*')::[A-Z]+", r"CAST(\1 AS REAL)", selected)
+    statement = re.sub("REGEXP_REPLACE[(](S.[^,]*), .*?, ''[)]", r"trimmed(\1)", statement)
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.create_function("trimmed", 1, lambda text: text.strip(" \t\n\v\f\r"))
+        database.execute(f"CREATE TABLE D ({', '.join(names)})")
+        database.executemany(
+            f"INSERT INTO D VALUES ({', '.join('?' * len(names))})",
+            [[row.get(name) for name in names] for row in rows],
+        )
+        return database.execute(f"SELECT {statement} FROM D S WHERE S.flight IS NOT NULL").fetchall()
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "flight": st.text("AB \t", max_size=3) | st.just("A" + " " * 3000),
+            "bounded": _NUMBERS,
+            "given": _NUMBERS,
+            "left_out": _NUMBERS | st.text(max_size=3) | st.lists(st.floats(), max_size=2),
+            "named": _NUMBERS,
+        }
+    )
+)
+def test_every_engine_cleans_first_and_judges_then(values: dict[str, Any]) -> None:
+    """Whatever a double is: JSON, Delta, warehouse and online item agree on row, values and checksum."""
+    written = row_contract(BOUNDED_SCHEMA)
+    line = prediction_line(written, values)
+    delta = filed_values(BOUNDED_SCHEMA, line.content) if line.row is None else dict(line.row.values)
+    judged: Row | InvalidRowError
+    try:
+        judged = line_judge(BOUNDED_SCHEMA, BOUNDED)(line.content.rstrip())
+    except InvalidRowError as error:
+        judged = error
+    # By it the load leaves a refused row out of the warehouse.
+    assert judged.checksum == line.checksum
+    if isinstance(judged, InvalidRowError):
+        return
+    row = judged
+    stored = BOUNDED.stored_schema(BOUNDED_SCHEMA)
+    (found,) = stored_by_the_warehouse([delta])
+    assert found == tuple(row.values[name] for name in stored.names)
+    item = OnlineItems(stored).build(row, BATCH, 1)
+    assert json.loads(OnlineItemTexts(stored, BATCH, 1).text(row)) == item
+    read = OnlineItems(stored).read(item)
+    assert (read.row.values, read.row_checksum, read.is_intact) == (row.values, line.checksum, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "stored"),
+    [
+        ('"bounded":1e-131', {"bounded": 1e-9}),
+        ('"bounded":1e-129', {"bounded": 1e-9}),
+        ('"bounded":-1e300,"given":null', {"bounded": 1e-9}),
+        ('"bounded":1e300', {"bounded": 0.9}),
+        ('"left_out":NaN', {}),
+        ('"left_out":"no number"', {}),
+        ('"left_out":{"a":[Infinity]}', {}),
+        ('"given":1e-131', None),
+        ('"bounded":1e-400', None),
+        ('"bounded":NaN', None),
+        ('"named":1e-131', None),
+        ('"left_out":NaN,"unknown":1', None),
+        ('"left_out":NaN,"row_checksum":1', None),
+    ],
+)
+def test_only_what_cleaning_leaves_is_judged(line: str, stored: dict[str, Any] | None) -> None:
+    """A bound, a default or leaving out makes a row of a line; what they do not touch is refused."""
+    text = f'{{"flight":"F",{line}}}'
+    if stored is None:
+        with pytest.raises(InvalidRowError) as caught:
+            cleaned(text, *BOUNDED.rules, schema=BOUNDED_SCHEMA)
+        assert caught.value.checksum == refused_checksum(text.encode())
+    else:
+        found = cleaned(text, *BOUNDED.rules, schema=BOUNDED_SCHEMA)
+        assert found == {"flight": "F", "given": 0.5, **stored}
 
 
 def test_rules_travel_as_text_and_as_an_argument() -> None:

@@ -12,6 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 from prediction_contract.delta_table import arrow_columns, check_delta_table
 from prediction_contract.prediction_line import PredictionLine, prediction_line
 from prediction_contract.row import row_contract
+from prediction_contract.row_cleaning import filed_values
 from prediction_contract.s3_layout import delta_table_prefix
 from prediction_contract.schema import Kind
 from tests.contract.prediction_rows import FULL_SCHEMA
@@ -42,10 +43,7 @@ class Lake:
         arrays = [
             _array(
                 kind,
-                [
-                    _stored(self.schema, name, row, line, batch_id)
-                    for row, line in zip(values, lines, strict=True)
-                ],
+                [_stored(self.schema, name, line, batch_id) for line in lines],
             )
             for name, kind in columns.items()
         ]
@@ -79,19 +77,20 @@ class Lake:
 
 
 class Batch(NamedTuple):
-    """A batch as it was written, and the checksums of rows that its cleaning refuses."""
+    """A batch as it was written, and its rows as its cleaning leaves them; None if nothing is cleaned."""
 
     batch_id: str
     lines: list[PredictionLine]
     files: list[str]
-    uncleanable: frozenset[int] = frozenset()
+    cleaned: list[Row] | None = None
 
     @property
     def accepted(self) -> list[Row]:
         """The rows that a store can hold, but those of a doubled key."""
-        rows = [line.row for line in self.lines if line.row is not None]
+        written = [line.row for line in self.lines if line.row is not None]
+        rows = written if self.cleaned is None else self.cleaned
         keys = Counter(row.key for row in rows)
-        return [row for row in rows if keys[row.key] == 1 and row.checksum not in self.uncleanable]
+        return [row for row in rows if keys[row.key] == 1]
 
     @property
     def quarantined(self) -> list[int]:
@@ -100,16 +99,14 @@ class Batch(NamedTuple):
         return [line.checksum for line in self.lines if line.checksum not in accepted]
 
 
-def _stored(
-    schema: PredictionSchema, name: str, row: Mapping[str, Any], line: PredictionLine, batch_id: str
-) -> Any:
+def _stored(schema: PredictionSchema, name: str, line: PredictionLine, batch_id: str) -> Any:
     """Return a line's value in a Delta column; one that the column cannot hold is none."""
     if name == "batch_id":
         return batch_id
     if name == "row_checksum":
         return line.checksum
     if line.row is None:
-        return row.get(name) if isinstance(row.get(name), str) and name in {"flight", "carrier"} else None
+        return filed_values(schema, line.content).get(name)
     values = line.row.values
     kind = next(column.type.kind for column in schema.columns if column.name == name)
     return line.row.texts[list(values).index(name)] if kind is Kind.JSON else values[name]

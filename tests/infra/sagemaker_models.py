@@ -34,6 +34,10 @@ _HOURLY = """
   columns:
     - {name: entity_id, type: string, nullable: false, key: true}
     - {name: score, type: long, nullable: false, description: Anything.}
+    - {name: share, type: double}
+  cleaning:
+    - {column: entity_id, trim: true, rename: thing}
+    - {column: share, default: 0.5, clamp: {minimum: 0.000000001, maximum: "0.9"}}
 """
 _SCHEDULED = '  produced_by: sagemaker\n  schedule: {cron: "30 5 * * 1-5", running: true}\n'
 

@@ -49,6 +49,7 @@ def test_both_read_the_same(defs: Path, model: str) -> None:
     assert scoring.is_running == declared.schedule.running
     assert (scoring.history_days, scoring.lookback) == (declared.history_days, declared.lookback)
     assert scoring.schema == declared.prediction_schema
+    assert scoring.cleaning == declared.cleaning_rules
     assert scoring.tolerance == declared.quality.tolerance
     compute = declared.processing
     assert (scoring.instance_type, scoring.volume_gb, scoring.max_runtime_seconds) == (

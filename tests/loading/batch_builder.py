@@ -18,6 +18,7 @@ from prediction_contract.delta_table import delta_columns
 from prediction_contract.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.prediction_line import PredictionLine, prediction_line
 from prediction_contract.row import refused_checksum, row_contract
+from prediction_contract.row_cleaning import filed_values
 from prediction_contract.s3_layout import delta_table_prefix, json_part_key
 from tests.contract.prediction_rows import FULL_SCHEMA
 
@@ -171,11 +172,11 @@ def _line(row: Mapping[str, Any] | bytes) -> PredictionLine:
 
 
 def _stored(name: str, line: PredictionLine, batch_id: str) -> Any:
-    """Return a line's value in a Delta column; a refused line has its checksum alone."""
+    """Return a line's value in a Delta column, of a line that is no row as far as the column holds it."""
     if name == "batch_id":
         return batch_id
     if name == "row_checksum":
         return line.checksum
     if line.row is None:
-        return None
+        return filed_values(FULL_SCHEMA, line.content).get(name)
     return line.row.texts[CONTRACT.column_names.index(name)] if name == "reasons" else line.row.values[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from prediction_contract.errors import InvalidRowError
 from prediction_contract.online_item import OnlineItems
 from prediction_contract.registry.load_rules import verify_load
 from prediction_contract.row import Row
-from prediction_contract.row_cleaning import row_cleaning
+from prediction_contract.row_cleaning import line_judge
 from prediction_contract.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
 
@@ -37,6 +38,7 @@ RULES = Cleaning(
         ColumnCleaning(column="carrier", trim=True, cast="long", rename="airline"),
         ColumnCleaning(column="seats", default="0", maximum="400"),
         ColumnCleaning(column="fare", cast="decimal(10,2)"),
+        ColumnCleaning(column="probability", minimum="1e-9", maximum="0.9"),
         ColumnCleaning(column="reasons", drop=True),
     )
 )
@@ -44,24 +46,29 @@ STORED = RULES.stored_schema(FULL_SCHEMA)
 ROWS: list[dict[str, Any]] = [
     {"flight": " A-1\n", "carrier": " 7 ", "seats": 1000, "fare": Decimal("12.50"), "reasons": ["secret"]},
     {"flight": "A-2", "seats": 2, "departs": datetime(2013, 2, 1, tzinfo=UTC), "serial": 10**37},
+    # None of them is a row as written: a double that DynamoDB does not hold, and a NaN that is left out.
+    {"flight": "B-1", "probability": 1e-131},
+    {"flight": "B-2", "probability": -1e200},
+    {"flight": "B-3", "reasons": [math.nan]},
+    {"flight": "B-4 " + " " * 3000},
     {"flight": "A-3", "carrier": "many"},
     {"flight": "A-4", "fare": Decimal("0.001")},
     # Different as the model wrote them, and one entity once they are trimmed.
     {"flight": "A-5"},
     {"flight": "A-5 "},
     {"flight": " \t"},
+    # A NaN is beyond no bound.
+    {"flight": "B-5", "probability": math.nan},
 ]
 
 
 def check_stores(platform: LoadPlatform, written: WrittenBatch, keys: list[str]) -> None:
     """See that both stores hold exactly the rows of some keys, cleaned, under the checksums as written."""
-    cleaner = row_cleaning(FULL_SCHEMA, RULES)
-    assert cleaner is not None
+    accept = line_judge(FULL_SCHEMA, RULES)
     rows: dict[str, Row] = {}
-    for line in [line for part in written.lines for line in part if line.row is not None]:
-        assert line.row is not None
+    for line in [line for part in written.lines for line in part]:
         try:
-            row = cleaner.clean(line.row)
+            row = accept(line.content)
         except InvalidRowError:
             continue
         if row.key in keys:
@@ -83,21 +90,22 @@ def test_both_stores_hold_the_same_cleaned_rows(
 ) -> None:
     """What cannot be cleaned is quarantined once for both, and the manifest's rows and checksum add up."""
     written = platform.builder.write(ROWS[:4], ROWS[4:])
-    arguments = platform.claim(written, cleaning=RULES.to_argument(), quarantine_rows=5)
+    arguments = platform.claim(written, cleaning=RULES.to_argument(), quarantine_rows=6)
     report = load(arguments)
-    check_stores(platform, written, ["A-1", "A-2"])
+    check_stores(platform, written, ["A-1", "A-2", "B-1", "B-2", "B-3", "B-4"])
     assert report.quarantine.reasons == {
         "duplicate_key": 2,
         "empty_key": 1,
+        "not_a_number": 1,
         "out_of_range": 1,
         "wrong_type": 1,
     }
     assert report.dynamodb is not None
     assert report.snowflake is not None
-    assert (report.dynamodb.verified_rows, report.snowflake.verified_rows) == (2, 2)
+    assert (report.dynamodb.verified_rows, report.snowflake.verified_rows) == (6, 6)
     for store in (report.dynamodb, report.snowflake):
         total = batch_checksum([store.rows.checksum, report.quarantine.rows.checksum])
-        assert (total, store.rows.rows + report.quarantine.rows.rows) == (written.manifest.checksum, 7)
+        assert (total, store.rows.rows + report.quarantine.rows.rows) == (written.manifest.checksum, 12)
     evidence, record, now = report.evidence(), platform.record(), datetime.now(UTC)
     assert evidence is not None
     platform.registry.carry_out(lambda: verify_load(record, evidence, now=now, retention=now - now))

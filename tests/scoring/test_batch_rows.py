@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -12,15 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from prediction_contract.cleaning import Cleaning, ColumnCleaning
 from prediction_contract.delta_table import arrow_columns
 from prediction_contract.prediction_line import PredictionLine
 from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.row import row_contract
+from prediction_contract.row_cleaning import line_judge
 from prediction_contract.schema import PredictionSchema
 from sagemaker_scripts.batch_rows import (
     PartConflictError,
     PredictionsError,
     delta_rows,
+    misfits,
     prediction_lines,
     refuse_misfits,
     write_parts,
@@ -95,7 +99,7 @@ def test_a_number_that_went_wrong_is_not_taken_for_missing() -> None:
         (line,) = prediction_lines(SCHEMA, frame(FULL | wrong))
         assert line.refusal == "not_a_number"
         (stored,) = delta_rows(SCHEMA, [line], BATCH).to_pylist()
-        assert {name for name, value in stored.items() if value is not None} == {"batch_id", "row_checksum"}
+        assert {name for name, value in stored.items() if value is None} == set(wrong)
         assert stored["row_checksum"] == line.checksum
 
 
@@ -229,6 +233,22 @@ def test_rows_of_one_key_count_as_misfits() -> None:
         raised.value
     )
     assert "row 5: another row has its key. Correct" in str(raised.value)
+
+
+def test_rows_that_cleaning_mends_are_delivered_and_no_misfits() -> None:
+    """The load cleans before it judges; Delta holds what the warehouse is to clean, and no other misfit."""
+    unfit = (FULL | {"key": "AA-2", "share": 1e-131}, FULL | {"key": "AA-3", "share": math.nan})
+    lines = prediction_lines(SCHEMA, frame(FULL, *unfit))
+    rules = Cleaning((ColumnCleaning(column="share", minimum="0.000000001"),))
+    judge = line_judge(SCHEMA, rules)
+    assert misfits(lines).reasons == {"number_too_long": 1, "not_a_number": 1}
+    assert misfits(lines, judge).reasons == {"not_a_number": 1}
+    refuse_misfits(lines, QuarantineTolerance(rows=1), model="m", batch_id=BATCH, judge=judge)
+    delta = delta_rows(SCHEMA, lines, BATCH)
+    assert delta["share"].to_pylist()[1:] == [1e-131, None]
+    assert delta["key"].to_pylist() == [FULL["key"], "AA-2", "AA-3"]
+    dropped = line_judge(SCHEMA, Cleaning((ColumnCleaning(column="share", drop=True),)))
+    assert misfits(lines, dropped).reasons == {}
 
 
 @pytest.mark.parametrize("change", [lambda rows: rows.drop(columns="flag"), lambda rows: rows.assign(more=1)])
