@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlpipe_dagster.batch_loading import BatchLoad, BatchRefusedError
 from mlpipe_dagster.cli.load import named_done_file
 from mlpipe_dagster.cli.load_run import run_load
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
@@ -104,3 +105,23 @@ def test_the_job_runs_and_why_it_failed_is_told(
     with pytest.raises(PublishingError, match="part missing"):
         load(small_model, manifest.key, again=again)
     assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
+
+
+@pytest.mark.stack
+def test_again_asks_for_a_load_above_the_last_attempt(
+    small_model: SmallModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number is fixed when the person asks, and stands in the run's config for all its retries."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    asked: list[int] = []
+
+    def run(_load: BatchLoad, _context: object, _batch_id: str, *, above_attempt: int) -> None:
+        asked.append(above_attempt)
+        raise BatchRefusedError("Enough was seen", remedy="None is needed")
+
+    monkeypatch.setattr(BatchLoad, "run", run)
+    Job(small_model.platform).define(load_script("complete"))
+    manifest_key = small_model.record(small_model.verified_batch()).manifest_key
+    with pytest.raises(PublishingError, match="Enough was seen"):
+        load(small_model, manifest_key, again=True)
+    assert asked == [1]
