@@ -17,6 +17,7 @@ from prediction_contract.registry.check_rules import record_checks
 from prediction_contract.registry.load_rules import (
     LoadEvidence,
     RowTally,
+    begin_writing,
     claim_load,
     complete_load,
     refuse_load,
@@ -131,12 +132,22 @@ class SmallModel:
         assert noticed.refusal is None
         return manifest.batch_id
 
-    def refuse(self, batch_id: str) -> None:
-        """Let a load find a fault of a batch before it writes a row."""
+    def refuse(self, batch_id: str, *, has_written: bool = False) -> None:
+        """Let a load find a fault of a batch, before it writes a row or after."""
         registry, later = self.platform.registry, now() + timedelta(minutes=5)
         registry.carry_out(
             lambda: claim_load(self.record(batch_id), token=TOKEN, confirm_by=later, now=now())
         )
+        if has_written:
+            registry.carry_out(
+                lambda: begin_writing(
+                    self.record(batch_id),
+                    token=TOKEN,
+                    manifest_digest=self.record(batch_id).manifest_digest,
+                    cleaning="{}",
+                    now=now(),
+                )
+            )
         registry.carry_out(
             lambda: refuse_load(
                 self.record(batch_id),

@@ -135,13 +135,14 @@ def test_a_manifest_replaced_after_rows_were_written_is_refused(
     assert (kept.load_state, kept.manifest_digest) == (LoadState.LOADING, original.digest)
 
 
+@pytest.mark.parametrize("has_written", [False, True])
 def test_a_redelivery_after_the_missing_part_was_brought_is_loaded(
-    small_model: SmallModel, daemon: SensorDaemon
+    small_model: SmallModel, daemon: SensorDaemon, *, has_written: bool
 ) -> None:
     """The same done file, put again once its batch was refused, is one more run, and only one."""
     manifest = small_model.deliver(small_model.manifest())
     (first,) = requests(daemon.tick())
-    small_model.refuse(manifest.batch_id)
+    small_model.refuse(manifest.batch_id, has_written=has_written)
     assert daemon.tick().run_requests == []
 
     small_model.deliver(manifest)
