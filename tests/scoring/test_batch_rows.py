@@ -19,7 +19,6 @@ from prediction_contract.prediction_line import PredictionLine
 from prediction_contract.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.row import row_contract
 from prediction_contract.row_cleaning import line_judge
-from prediction_contract.schema import PredictionSchema
 from sagemaker_scripts.batch_rows import (
     PartConflictError,
     PredictionsError,
@@ -31,6 +30,7 @@ from sagemaker_scripts.batch_rows import (
 )
 from sagemaker_scripts.object_store import ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
+from tests.scoring.stored_batches import schema_of
 
 BATCH = "20130201T060000Z-0123abcd"
 TYPES = {
@@ -44,12 +44,7 @@ TYPES = {
     "moment": "timestamp",
     "nested": "json",
 }
-SCHEMA = PredictionSchema.from_document(
-    {
-        "key": "key",
-        "columns": [{"name": name, "type": kind, "nullable": name != "key"} for name, kind in TYPES.items()],
-    }
-)
+SCHEMA = schema_of(TYPES, key="key")
 FULL: dict[str, Any] = {
     "key": "AA-1",
     "words": "Zürich ✈",

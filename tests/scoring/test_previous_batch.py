@@ -5,22 +5,21 @@ from __future__ import annotations
 import gzip
 import hashlib
 from dataclasses import replace
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import pandas as pd
 import pytest
 
-from prediction_contract.canonical_json import batch_checksum
 from prediction_contract.errors import InvalidManifestError
-from prediction_contract.manifest import Manifest, build_manifest
+from prediction_contract.manifest import Manifest
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
 from prediction_contract.s3_layout import done_key
 from prediction_contract.schema import PredictionSchema
-from sagemaker_scripts.batch_rows import prediction_lines, write_parts
+from sagemaker_scripts.batch_rows import prediction_lines
 from sagemaker_scripts.object_store import ObjectAlteredError, ObjectStore
 from sagemaker_scripts.previous_batch import done_manifest, find_previous
 from tests.fakes.memory_s3 import MemoryS3
+from tests.scoring.stored_batches import write_batch
 
 MODEL = "m"
 OWN = "20130210T060000Z-ffffffff"
@@ -49,22 +48,7 @@ def put_batch(
     flights = ["AA-1", "AA-2", "AA-3", "AA-3"]
     rows = pd.DataFrame({"flight": flights, "minutes": pd.Series(values, dtype=object)})
     lines = prediction_lines(SCHEMA, rows)
-    parts = write_parts(store, lines, model=MODEL, partition=partition, batch_id=batch_id, attempt=1)
-    manifest = build_manifest(
-        model=MODEL,
-        batch_id=batch_id,
-        attempt=1,
-        partition=partition,
-        bucket=store.bucket,
-        created_at=datetime(2013, 2, 1, tzinfo=UTC),
-        model_version="v",
-        code_version="c",
-        schema=SCHEMA,
-        json_parts=parts,
-        delta_version=1,
-        delta_files=["part-0.parquet"],
-        checksum=batch_checksum(line.checksum for line in lines),
-    )
+    manifest = write_batch(store, SCHEMA, lines, model=MODEL, partition=partition, batch_id=batch_id)
     if done:
         store.put(manifest.key, manifest.to_bytes())
     return manifest

@@ -18,11 +18,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prediction_contract.canonical_json import batch_checksum, parse_json
-from prediction_contract.manifest import build_manifest
+from prediction_contract.canonical_json import parse_json
 from prediction_contract.row import row_contract
-from prediction_contract.schema import PredictionSchema
-from sagemaker_scripts.batch_rows import delta_rows, prediction_lines, write_parts
+from sagemaker_scripts.batch_rows import delta_rows, prediction_lines
 from sagemaker_scripts.feature_store import feature_set, write_feature_set
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
@@ -30,6 +28,7 @@ from sagemaker_scripts.outcomes import OutcomesError, ScoredPartition, judged, p
 from sagemaker_scripts.previous_batch import find_previous
 from sagemaker_scripts.schema_frame import PredictionsError
 from tests.fakes.memory_s3 import MemoryS3
+from tests.scoring.stored_batches import schema_of, write_batch
 
 if TYPE_CHECKING:
     from prediction_contract.prediction_line import PredictionLine
@@ -49,14 +48,7 @@ TYPES = {
     "moment": "timestamp",
     "nested": "json",
 }
-SCHEMA = PredictionSchema.from_document(
-    {
-        "key": "entity_id",
-        "columns": [
-            {"name": name, "type": kind, "nullable": name != "entity_id"} for name, kind in TYPES.items()
-        ],
-    }
-)
+SCHEMA = schema_of(TYPES, key="entity_id")
 NOTHING: dict[str, Any] = dict.fromkeys(TYPES)
 EDGES: list[dict[str, Any]] = [
     NOTHING | {"entity_id": "nothing"},
@@ -113,25 +105,10 @@ def unchanged(_features: pd.DataFrame, _artifact: Any, previous: pd.DataFrame | 
 
 def put_first_batch(store: ObjectStore, rows: list[dict[str, Any]]) -> list[PredictionLine]:
     """Write a batch, and what became of all its entities into the next day's features."""
-    lines = prediction_lines(
-        SCHEMA, pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in TYPES})
-    )
+    frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in TYPES})
+    lines = prediction_lines(SCHEMA, frame)
     assert [line.content for line in lines if line.refusal] == []
-    manifest = build_manifest(
-        model=MODEL,
-        batch_id=BATCH,
-        attempt=1,
-        partition=DAY,
-        bucket=store.bucket,
-        created_at=datetime(2013, 2, 1, tzinfo=UTC),
-        model_version="v",
-        code_version="c",
-        schema=SCHEMA,
-        json_parts=write_parts(store, lines, model=MODEL, partition=DAY, batch_id=BATCH, attempt=1),
-        delta_version=1,
-        delta_files=["part-0.parquet"],
-        checksum=batch_checksum(line.checksum for line in lines),
-    )
+    manifest = write_batch(store, SCHEMA, lines, model=MODEL, partition=DAY, batch_id=BATCH)
     store.put(manifest.key, manifest.to_bytes())
     entities = pd.DataFrame({"entity_id": [row["entity_id"] for row in rows]})
     write_feature_set(
