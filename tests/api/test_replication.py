@@ -317,6 +317,16 @@ def in_step(home: Home, api: ApiUnderTest, token: str) -> Reader:
     return reader
 
 
+def in_step_with_two(home: Home, api: ApiUnderTest, token: str) -> Reader:
+    """Publish a second batch after it, let all of that arrive, and return a process that has served both."""
+    reader = in_step(home, api, token)
+    home.publish()
+    home.follow()
+    home.replica.apply_all()
+    assert served(reader) == (2, 2)
+    return reader
+
+
 def served(reader: Reader) -> tuple[int, int] | None:
     """Return the number of the batch that a process serves, and the sequence that it shows; None if none."""
     provenance = reader.look()
@@ -393,11 +403,7 @@ def test_a_withdrawn_batch_is_not_fallen_back_to(home: Home, api: ApiUnderTest, 
 
 def test_a_rollback_needs_no_more_than_the_pointer(home: Home, api: ApiUnderTest, token: str) -> None:
     """The batch was published before, and that publication tells how to read it."""
-    reader = in_step(home, api, token)
-    home.publish()
-    home.follow()
-    home.replica.apply_all()
-    assert served(reader) == (2, 2)
+    reader = in_step_with_two(home, api, token)
     home.roll_back()
     arrive(home, POINTER)
     assert served(reader) == served(Reader(home, api, token)) == (1, 1)
@@ -409,11 +415,7 @@ def test_an_idle_process_does_not_bring_back_what_was_withdrawn_meanwhile(
     home: Home, api: ApiUnderTest, token: str
 ) -> None:
     """It looks at the region's records: the rolled-back batch is not served, and a later publication is."""
-    reader = in_step(home, api, token)
-    home.publish()
-    home.follow()
-    home.replica.apply_all()
-    assert served(reader) == (2, 2)
+    reader = in_step_with_two(home, api, token)
     home.roll_back()
     home.replica.apply_all()
     home.publish()

@@ -124,7 +124,7 @@ def test_glue_runs_a_script_to_each_end(local_stack: LocalStack, tmp_path: Path)
 
 
 @pytest.mark.stack
-@pytest.mark.slow
+@pytest.mark.drill
 def test_glue_times_out(local_stack: LocalStack, tmp_path: Path) -> None:
     """A job run over its minutes ends as TIMEOUT; Glue's shortest limit is a minute, here too."""
     run_plain(local_stack, tmp_path / "empty", "glue_jobs.py", "time-out")

@@ -192,7 +192,7 @@ WHOLE_LOADS = settings(
 Content = tuple[list[dict[str, Any]], list[tuple[dict[str, Any], str]]]
 
 
-@settings(WHOLE_LOADS, max_examples=3)
+@settings(WHOLE_LOADS, max_examples=6)
 @given(content=batches())
 def test_every_value_arrives_everywhere_or_nowhere(
     platform: LoadPlatform,
@@ -204,8 +204,8 @@ def test_every_value_arrives_everywhere_or_nowhere(
     check_everywhere(platform, load, api, content)
 
 
-@pytest.mark.slow
-@settings(WHOLE_LOADS, max_examples=25)
+@pytest.mark.drill
+@settings(WHOLE_LOADS, max_examples=50)
 @given(content=batches())
 def test_many_more_values_arrive_everywhere_or_nowhere(
     platform: LoadPlatform,

@@ -101,14 +101,15 @@ def _begin_on_spark(
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("wanted", [2, pytest.param(8, marks=pytest.mark.drill)])
 def test_loads_on_spark_that_were_killed_and_run_again_leave_the_same_stores(
-    platform: LoadPlatform, load: Load
+    wanted: int, platform: LoadPlatform, load: Load
 ) -> None:
-    """Five kills at random moments: no process is left at work, and a load elsewhere ends what was begun."""
+    """Kills at random moments: no process is left at work, and a load elsewhere ends what was begun."""
     rows = [[{"flight": f"F-{part}-{row:03}", "seats": row} for row in range(120)] for part in range(5)]
     kills, longest = 0, 8.0
-    for number in range(15):
-        if kills == 5:
+    for number in range(3 * wanted):
+        if kills == wanted:
             break
         written = platform.builder.write(*rows, batch_id=f"20130201T060000Z-{number:08x}")
         killed = f"jr_killed_{number}"
@@ -125,5 +126,5 @@ def test_loads_on_spark_that_were_killed_and_run_again_leave_the_same_stores(
         assert left == []
         load(platform.claim(written, ended=killed))
         check_stores(platform, written)
-    assert kills == 5
+    assert kills == wanted
     assert platform.staging_tables() == []
