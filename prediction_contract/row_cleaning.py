@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
@@ -15,7 +15,7 @@ from prediction_contract.row import refused_checksum, row_contract
 from prediction_contract.schema import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from prediction_contract.casts import Cast
     from prediction_contract.cleaned_column import CleanedColumn
@@ -28,15 +28,14 @@ TRIMMED = " \t\n\v\f\r"
 
 
 class RowCleaning:
-    """Cleans the rows of one schema; `row_cleaning` makes one and keeps it."""
+    """Cleans the rows of one schema; `line_judge` makes one and keeps it."""
 
     def __init__(self, schema: PredictionSchema, cleaning: Cleaning) -> None:
         self._written = row_contract(schema)
         self._contract = row_contract(cleaning.stored_schema(schema), is_cleaned=True)
-        self._steps = [
-            (column.source.name, column.stored.name, file_decoder_for(column.source), _steps(column))
-            for column in cleaning.columns(schema)
-        ]
+        columns = cleaning.columns(schema)
+        self._steps = [(column.source.name, column.stored.name, _steps(column)) for column in columns]
+        self._decoders = [(column.source.name, file_decoder_for(column.source)) for column in columns]
 
     def accept(self, line: bytes) -> Row:
         """Return a line's row as the stores hold it: cleaned first, and judged then.
@@ -52,12 +51,16 @@ class RowCleaning:
         try:
             row = self._written.accept(line)
         except InvalidRowError as unfit:
-            unfit.checksum = refused_checksum(line)
-            return self._cleaned(self._members(line, unfit), unfit.checksum)
-        return self._cleaned(parse_as_written(row.canonical), row.checksum)
+            with _counted_as(refused_checksum(line)) as checksum:
+                return self._cleaned(self._members(line, unfit), checksum)
+        with _counted_as(row.checksum) as checksum:
+            return self._cleaned(parse_as_written(row.canonical), checksum)
 
     def _members(self, line: bytes, unfit: InvalidRowError) -> dict[str, Any]:
-        """Return the members of a line that is no row as written, if all of them are columns."""
+        """Return the members of a line that is no row as written, if the columns that stay can hold theirs.
+
+        The warehouse cleans what Delta's column holds, and that is no other type's value.
+        """
         try:
             self._written.refuse_costly(line)
             members = parse_with_constants(line)
@@ -66,24 +69,29 @@ class RowCleaning:
         # A line that states a checksum was a row to its producer.
         if type(members) is not dict or members.keys() - set(self._written.schema.names):
             raise unfit
+        for name, decode in self._decoders:
+            if members.get(name) is not None:
+                decode(members[name])
         return members
 
     def _cleaned(self, members: dict[str, Any], checksum: int) -> Row:
         cleaned: dict[str, Any] = {}
-        try:
-            for source, stored, decode, steps in self._steps:
-                value = members.get(source)
-                if value is not None:
-                    # The warehouse cleans what Delta's column holds, and that is no other type's value.
-                    decode(value)
-                for step in steps:
-                    value = step(value)
-                if value is not None:
-                    cleaned[stored] = value
-            return self._contract.accept_members(cleaned).standing_for(checksum)
-        except InvalidRowError as error:
-            error.checksum = checksum
-            raise
+        for source, stored, steps in self._steps:
+            value = members.get(source)
+            for step in steps:
+                value = step(value)
+            if value is not None:
+                cleaned[stored] = value
+        return self._contract.accept_members(cleaned).standing_for(checksum)
+
+
+@contextmanager
+def _counted_as(checksum: int) -> Iterator[int]:
+    try:
+        yield checksum
+    except InvalidRowError as error:
+        error.checksum = checksum
+        raise
 
 
 @lru_cache(maxsize=64)
