@@ -236,6 +236,11 @@ class CannedAccess(Access):
         self.settings = _SETTINGS
 
     @property
+    def now(self) -> datetime:
+        """The moment that the histories reach to."""
+        return NOW
+
+    @property
     def registry(self) -> RegistryTable:
         """See `Access`."""
         return self._history.table

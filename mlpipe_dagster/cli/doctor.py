@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 
@@ -128,7 +128,7 @@ def _findings(access: Access, models: list[str], days: int) -> Iterator[Finding]
 
 def _model(access: Access, model: str, known: dict[str, ModelRecords], days: int) -> Iterator[Finding]:
     """Yield what is wrong with a model in the registry, and keep its records for the looks that follow."""
-    registry, now = access.registry, datetime.now(UTC)
+    registry, now = access.registry, access.now
     release = registry.release(model, home_region=access.home, regions=access.other_regions)
     retention = registry.retention(model)
     known[model] = records = ModelRecords(
@@ -176,7 +176,7 @@ def _looked_at(
 
 
 def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> Iterator[Finding]:
-    now = datetime.now(UTC)
+    now = access.now
     found: dict[str, dict[str, datetime]] = {}
     strangers: list[str] = []
     for key, put_at in done_files(access, (now - timedelta(days=days - 1)).date()):
