@@ -9,6 +9,7 @@ from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.schema import PredictionSchema
+from prediction_contract.serving import Serving
 from prediction_contract.warehouse_table import (
     ProjectedPublication,
     ProjectedSequences,
@@ -57,11 +58,35 @@ class WarehouseSession:
         ((deleted,),) = self._query(delete_batch(model, batch_id))
         return int(deleted)
 
-    def ensure_view(self, model: str, schema: PredictionSchema) -> None:
-        """Create the publications' table and the model's live view, as the schema says."""
-        table = WarehouseTable(model, schema)
-        for statement in (create_publications(), table.create(), *table.add_columns(), table.create_view()):
-            self._query(statement)
+    def ensure_table(self, model: str, schema: PredictionSchema) -> None:
+        """Create the model's table of all batches where it is not there yet."""
+        self._query(WarehouseTable(model, schema).create())
+
+    def follow(self, registry: RegistryTable, model: str, home_region: str) -> list[PublicationEntry]:
+        """Bring the live view and the projection in step with the registry; return what was missing.
+
+        The view comes first, so a projection that is in step has the view of its batch. Others may move the
+        pointer and replace the view meanwhile, so the registry is read again until it says the same.
+
+        Raises:
+            InvalidServingError: The live publication does not say which columns its batch has.
+        """
+        self._query(create_publications())
+        added: list[PublicationEntry] = []
+        live = live_publication(registry, model, home_region)
+        while True:
+            if live and live.serving:
+                self._create_view(model, Serving.from_json(live.serving).schema)
+            missing = self.missing_publications(model, registry)
+            self.project(model, missing)
+            added += missing
+            shown, live = live, live_publication(registry, model, home_region)
+            if live == shown:
+                return added
+
+    def _create_view(self, model: str, schema: PredictionSchema) -> None:
+        self.ensure_table(model, schema)
+        self._query(WarehouseTable(model, schema).create_view())
 
     def highest_projected(self, model: str) -> int:
         """Return the highest sequence in the projection, 0 if there is none."""
@@ -113,3 +138,13 @@ class WarehouseSession:
         with self._connection.cursor() as cursor:
             cursor.execute(statement, parameters or None)
             return cursor.fetchall()
+
+
+def live_publication(registry: RegistryTable, model: str, home_region: str) -> PublicationEntry | None:
+    """Return the publication that made home's live batch live, or None if nothing is live.
+
+    A hold and its release follow it with higher sequences.
+    """
+    pointer = registry.pointer(model, home_region)
+    record = registry.batch(model, pointer.batch_id) if pointer and pointer.batch_id else None
+    return registry.publication(model, record.published_sequence or 0) if record else None

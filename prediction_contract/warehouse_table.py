@@ -139,14 +139,6 @@ class WarehouseTable:
         declarations = ", ".join(column.declaration for column in self.columns)
         return f"CREATE TABLE IF NOT EXISTS {self.name} ({declarations})"
 
-    def add_columns(self) -> list[str]:
-        """Return the statements that add the columns a table of an older schema lacks."""
-        return [
-            f"ALTER TABLE {self.name} ADD COLUMN IF NOT EXISTS {column.name} {column.type}"
-            for column in self.columns
-            if not column.is_required
-        ]
-
     def create_view(self) -> str:
         """Return the statement that creates or replaces the live view and keeps its grants.
 

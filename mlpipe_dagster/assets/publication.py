@@ -93,7 +93,7 @@ def publication_asset(
             automatic=not config.explicit,
         )
         with warehouse.session() as session:
-            session.ensure_view(model, stored_schema(manifest.schema, record.cleaning))
+            session.ensure_table(model, stored_schema(manifest.schema, record.cleaning))
             # Against what is live now, and before that changes.
             card = batch_card(session, platform, declaration, manifest)
             publisher = Publisher(
@@ -109,7 +109,7 @@ def publication_asset(
                 published = publisher.publish(batch_id, request, serving)
             except (PublishingError, RuleViolationError) as refusal:
                 raise final_failure(context, str(refusal)) from refusal
-            projected = session.project(model, session.missing_publications(model, registry))
+            projected = len(session.follow(registry, model, settings.deployment.home))
         context.log.info("%s: %s %s", batch_id, published.outcome, published.reason)
         return dg.MaterializeResult(
             metadata={**publication_metadata(published), "newly_projected": projected, **card}

@@ -15,6 +15,7 @@ from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_mod
 from mlpipe_dagster.cli.printed import Answer, Facts
 from mlpipe_dagster.noticing import registered_manifest
 from prediction_contract.registry.records import Request
+from prediction_contract.serving import InvalidServingError
 
 if TYPE_CHECKING:
     from mlpipe_dagster.publishing import Publication, Publisher
@@ -154,7 +155,6 @@ def _project(access: Access, model: str) -> tuple[int, str]:
     """Bring Snowflake's projection in step; return how many were missing, or why it stays behind."""
     try:
         with access.warehouse() as session:
-            missing = session.missing_publications(model, access.registry)
-            return session.project(model, missing), ""
-    except WarehouseUnreachableError as error:
+            return len(session.follow(access.registry, model, access.home)), ""
+    except (WarehouseUnreachableError, InvalidServingError) as error:
         return 0, f"{_BEHIND}: {error}"

@@ -21,19 +21,14 @@ from mlpipe_dagster.checks.live_batch import live_batch_answers
 from mlpipe_dagster.live_batches import Answer, expiring_batches, served_batches
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.sensors.load_requests import load_run_config
+from mlpipe_dagster.sensors.runs_under_way import UNDER_WAY
 from mlpipe_dagster.sensors.served_models import ServedModel
+from mlpipe_dagster.sensors.troubles import Troubles
 from prediction_contract.batch import Partition
 from prediction_contract.registry.records import BatchRecord
 
 # A load that failed is asked for again so often; the shortest margin is twelve hours.
 _AGAIN_HOURS = 4
-# A run that was made and never queued does nothing: asking for it again is what queues it.
-_UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
@@ -62,7 +57,7 @@ def is_being_loaded(instance: dg.DagsterInstance, record: BatchRecord) -> bool:
     unfinished = dg.RunsFilter(
         job_name=load_job_name(record.model),
         tags={BATCH_TAG: record.batch_id},
-        statuses=_UNDER_WAY,
+        statuses=UNDER_WAY,
     )
     return bool(instance.get_run_ids(unfinished, limit=1))
 
@@ -70,29 +65,36 @@ def is_being_loaded(instance: dg.DagsterInstance, record: BatchRecord) -> bool:
 def live_batches_tick(
     context: dg.SensorEvaluationContext, platform: Platform, models: Iterable[ServedModel], now: datetime
 ) -> dg.SensorResult:
-    """Look once at what every region serves; a verdict is told when it changes, and once a day."""
+    """Look once at what every region serves; a verdict is told when it changes, and once a day.
+
+    Raises:
+        ModelsUnreadableError: A model cannot be looked at, and no other model has news.
+    """
     settings, registry = platform.settings, platform.registry
     home = settings.deployment.home
     regions = [region for region in settings.serving_regions if region != home]
     told, today = _told(context.cursor), now.date().isoformat()
-    requests, events, telling = [], [], {}
+    requests, events, troubles = [], [], Troubles()
+    telling = {}
     for model in models:
-        records, pointers = served_batches(registry, model.name, home_region=home, regions=regions)
-        requests += [
-            reload_request(record, now)
-            for record in expiring_batches(records, pointers, now=now, items_life=model.items_life)
-            if not is_being_loaded(context.instance, record)
-        ]
-        for check, answer in live_batch_answers(platform, model, now).items():
-            name, says = f"{model.name}/{check}", [answer.is_well, today]
-            telling[name] = says
-            if records and told.get(name) != says:
-                events.append(evaluation(model.name, check, answer))
-    return dg.SensorResult(
-        run_requests=requests,
-        skip_reason=None if requests else "No live batch is near its expiry",
+        with troubles.kept(model.name):
+            records, pointers = served_batches(registry, model.name, home_region=home, regions=regions)
+            requests += [
+                reload_request(record, now)
+                for record in expiring_batches(records, pointers, now=now, items_life=model.items_life)
+                if not is_being_loaded(context.instance, record)
+            ]
+            for check, answer in live_batch_answers(platform, model, now).items():
+                name, says = f"{model.name}/{check}", [answer.is_well, today]
+                telling[name] = says
+                if records and told.get(name) != says:
+                    events.append(evaluation(model.name, check, answer))
+    return troubles.result(
+        context.cursor,
+        "No live batch is near its expiry",
         cursor=json.dumps(telling),
-        asset_events=events,
+        requests=requests,
+        events=events,
     )
 
 

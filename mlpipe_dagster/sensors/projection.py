@@ -2,8 +2,7 @@
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +14,7 @@ from mlpipe_dagster.publication_events import PublicationReports
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.sensors.served_models import ServedModel
+from mlpipe_dagster.sensors.troubles import Troubles
 from mlpipe_dagster.warehouse_projection import WarehouseSession
 from prediction_contract.moments import parse_moment
 from prediction_contract.registry.records import PublicationEntry
@@ -23,15 +23,10 @@ from prediction_contract.registry.table import RegistryTable
 # Asking Snowflake wakes its warehouse, which costs: nothing is asked that was found in step, but for this.
 COMPARE_ALL_AFTER = timedelta(hours=6)
 ALARM_AFTER = timedelta(minutes=15)
-_LONGEST_REASON = 2000
 
 
 class ProjectionLagsError(Exception):
     """Snowflake shows an earlier publication than the API, for longer than is normal."""
-
-
-class PublicationsUnreadableError(Exception):
-    """The publications of some models cannot be read from the registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,25 +65,6 @@ def _numbers(document: Any) -> dict[str, int]:
     return {str(model): int(number) for model, number in document.items()}
 
 
-@dataclass(kw_only=True)
-class Troubles:
-    """What ails single models: the others go on.
-
-    Attributes:
-        found: In words, by model.
-    """
-
-    found: dict[str, str] = field(default_factory=dict)
-
-    @contextmanager
-    def kept(self, model: str) -> Iterator[None]:
-        """Keep an error of one model in place of raising it."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001  # a malformed record raises errors of many kinds
-            self.found[model] = f"The publications of {model} cannot be read or shown: {error}"
-
-
 def newest_sequences(
     registry: RegistryTable, models: Iterable[ServedModel], home: str, troubles: Troubles
 ) -> dict[str, int]:
@@ -121,7 +97,7 @@ def show_publications(
 
 
 def project_gaps(
-    session: WarehouseSession, registry: RegistryTable, newest: dict[str, int], troubles: Troubles
+    session: WarehouseSession, registry: RegistryTable, home: str, newest: dict[str, int], troubles: Troubles
 ) -> dict[str, list[PublicationEntry]]:
     """Project what Snowflake lacks of these models; return the entries that were missing, by model."""
     there = session.projected_count()
@@ -130,13 +106,19 @@ def project_gaps(
         # Numbers may be left out after a restore of the registry, so a difference is only a reason to look.
         if there.get(model) == (sequence, sequence):
             continue
-        missing: list[PublicationEntry] = []
-        with troubles.kept(model):
-            missing = session.missing_publications(model, registry)
-        if missing:
-            session.project(model, missing)
-            closed[model] = missing
+        with troubles.kept(model, is_of_all=_is_of_the_connection):
+            missing = session.follow(registry, model, home)
+            if missing:
+                closed[model] = missing
     return closed
+
+
+def _is_of_the_connection(error: Exception) -> bool:
+    """Whether Snowflake fails as a whole; a statement that it refuses concerns one model."""
+    # Not while definitions load; the session has imported it.
+    from snowflake.connector.errors import Error, ProgrammingError  # noqa: PLC0415
+
+    return isinstance(error, Error) and not isinstance(error, ProgrammingError)
 
 
 def lag_observation(model: str, missing: list[PublicationEntry], now: datetime) -> dg.AssetObservation:
@@ -165,11 +147,12 @@ def projection_tick(
 
     Raises:
         ProjectionLagsError: Snowflake does not take them, and has shown an earlier publication for long.
-        PublicationsUnreadableError: A model's publications cannot be read, and no other model has news.
+        ModelsUnreadableError: A model's publications cannot be read, and no other model has news.
     """
     cursor, registry = ProjectionCursor.parse(context.cursor), platform.registry
     troubles, gaps = Troubles(), Troubles()
-    newest = newest_sequences(registry, models, platform.settings.deployment.home, troubles)
+    home = platform.settings.deployment.home
+    newest = newest_sequences(registry, models, home, troubles)
     # Before Snowflake, which may fail the tick: Dagster keeps each report at once.
     reports = PublicationReports(instance=context.instance, registry=registry, now=now)
     cursor = replace(cursor, shown=show_publications(reports, cursor.shown, newest, troubles))
@@ -180,45 +163,28 @@ def projection_tick(
         if is_whole or cursor.sequences.get(model) != sequence
     }
     if not asked:
-        return _looked(context, cursor, "Snowflake's projection is in step", troubles.found)
+        return troubles.result(context.cursor, "Snowflake's projection is in step", cursor=cursor.text())
     try:
         with warehouse.quick_session() as session:
-            closed = project_gaps(session, registry, asked, gaps)
+            closed = project_gaps(session, registry, home, asked, gaps)
     except Exception as error:  # the connector raises many kinds, and each is the same here
         if lag := _lag(registry, cursor, asked, now, gaps):
             raise ProjectionLagsError(lag) from error
         said = f"Snowflake does not answer; it is asked again by the next tick: {error}"
-        return _looked(context, cursor, said, {**troubles.found, **gaps.found})
+        troubles.found |= gaps.found
+        return troubles.result(context.cursor, said, cursor=cursor.text())
     in_step = {model: sequence for model, sequence in asked.items() if model not in gaps.found}
     kept = replace(
         cursor,
         sequences=in_step if is_whole else {**cursor.sequences, **in_step},
         compared_at=now.timestamp() if is_whole else cursor.compared_at,
     )
-    return _looked(
-        context,
-        kept,
+    troubles.found |= gaps.found
+    return troubles.result(
+        context.cursor,
         f"Projected again: {', '.join(closed) or 'nothing was missing'}",
-        {**troubles.found, **gaps.found},
-        [lag_observation(model, missing, now) for model, missing in closed.items()],
-    )
-
-
-def _looked(
-    context: dg.SensorEvaluationContext,
-    cursor: ProjectionCursor,
-    said: str,
-    troubles: Mapping[str, str],
-    events: Sequence[dg.AssetObservation] = (),
-) -> dg.SensorResult:
-    """Return what Dagster is to keep; fail the tick if there is nothing but trouble to tell."""
-    text, told = cursor.text(), "; ".join(troubles.values())
-    if told and text == context.cursor:
-        raise PublicationsUnreadableError(f"{told}. Other models go on; look at this one's records.")
-    return dg.SensorResult(
-        skip_reason=f"{said}; {told}"[:_LONGEST_REASON] if told else said[:_LONGEST_REASON],
-        cursor=text,
-        asset_events=list(events),
+        cursor=kept.text(),
+        events=[lag_observation(model, missing, now) for model, missing in closed.items()],
     )
 
 

@@ -43,8 +43,6 @@ def test_table_has_the_schemas_columns_and_two_of_its_own() -> None:
     assert ddl.endswith('"BATCH_ID" VARCHAR NOT NULL, "ROW_CHECKSUM" NUMBER(19,0) NOT NULL)')
     assert '"FARE" NUMBER(38,10), "SERIAL" NUMBER(38,0), "PROBABILITY" FLOAT, ' in ddl
     assert ddl.count("NOT NULL") == 3
-    assert len(TABLE.add_columns()) == len(FULL_SCHEMA.columns) - 1
-    assert all("ADD COLUMN IF NOT EXISTS" in statement for statement in TABLE.add_columns())
 
 
 def test_view_takes_the_highest_publication_without_a_join() -> None:

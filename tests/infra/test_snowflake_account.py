@@ -11,6 +11,7 @@ from prediction_contract.cleaning import NO_CLEANING, Cleaning, ColumnCleaning
 from prediction_contract.job_arguments import LONGEST_ARGUMENT
 from prediction_contract.resource_names import Deployment
 from prediction_contract.schema import MOST_COLUMNS, Column, ColumnType, PredictionSchema
+from prediction_contract.warehouse_columns import ColumnDifference
 from prediction_contract.warehouse_limits import (
     FORBIDDEN_COLUMNS,
     MOST_COPY_FILES,
@@ -162,7 +163,7 @@ def test_statements_of_the_widest_model_are_taken(account: SnowflakeAccount) -> 
     load = WarehouseLoad(table, "20130201T060000Z-0123abcd", "jr_1", cleaning=NO_CLEANING)
     for statement in (
         table.create(),
-        *table.add_columns(),
+        *ColumnDifference.between(table, ()).additions,
         table.create_view(),
         create_publications(),
         *load.prepare(),

@@ -44,7 +44,7 @@ class LoadedModel(SmallModel):
         schema = self.declaration.prediction_schema
         table = WarehouseTable(self.name, schema)
         with self.warehouse.session() as session:
-            session.ensure_view(self.name, schema)
+            session.ensure_table(self.name, schema)
             for first in range(0, len(content), 500):
                 values = ", ".join(
                     f"({', '.join(map(_literal, row))}, '{batch_id}', 1)"

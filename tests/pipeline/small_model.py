@@ -25,6 +25,7 @@ from prediction_contract.registry.load_rules import (
 )
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.s3_layout import json_part_key
+from prediction_contract.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +114,28 @@ class SmallModel:
                 **changes,
             }
         )
+
+    @property
+    def serving(self) -> str:
+        """What a publication entry says of a batch with the declared columns."""
+        schema = self.declaration.prediction_schema
+        return Serving(schema, "v1", row_count=ROWS.rows, checksum=str(ROWS.checksum)).to_json()
+
+    def unreadable_model(self) -> str:
+        """Leave another model, the record of whose live batch cannot be read, and return its name.
+
+        It comes first, so whoever stops at it looks at no other.
+        """
+        name, batch_id = f"a{self.name}"[:41], self.batch_id()
+        deployment, dynamodb = self.platform.settings.deployment, self.platform.client("dynamodb")
+        records = {
+            f"live#{deployment.home}": {"batch_id": {"S": batch_id}, "sequence": {"N": "1"}},
+            f"batch#{batch_id}": {"batch_id": {"S": batch_id}, "row_count": {"N": "0.5"}},
+        }
+        for record, attributes in records.items():
+            item = {"model": {"S": name}, "record": {"S": record}, **attributes}
+            dynamodb.put_item(TableName=deployment.registry_table, Item=item)
+        return name
 
     def deliver(self, manifest: Manifest) -> Manifest:
         """Put a manifest where the sensor looks."""

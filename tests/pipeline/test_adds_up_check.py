@@ -76,7 +76,7 @@ class LoadedBatch:
             item = items.build(line.row, self.batch_id, int(expire_at.timestamp()))
             self.dynamodb.put_item(TableName=self.table, Item=item)
         with Warehouse(platform=small.platform).session() as session:
-            session.ensure_view(small.name, small.declaration.prediction_schema)
+            session.ensure_table(small.name, small.declaration.prediction_schema)
             table = WarehouseTable(small.name, small.declaration.prediction_schema)
             values = ", ".join(
                 f"('{line.row.key}', '{self.batch_id}', {line.checksum})" for line in self.good if line.row

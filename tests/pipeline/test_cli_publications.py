@@ -54,7 +54,7 @@ def test_what_a_command_changes_shows_in_dagster_once(
     asked = ("publish", small_model.name, first, "--request-id", "r-1", "--actor", "ada", "--reason", "why")
     for _ in range(2):
         assert command_line.json(*asked).document["shown_in_dagster"] is True
-    publisher(small_model).publish(second, request(), "{}")
+    publisher(small_model).publish(second, request(), small_model.serving)
     assert command_line.json("rollback", small_model.name).document["shown_in_dagster"] is True
     with dg.DagsterInstance.get() as instance:
         reports = PublicationReports(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.asset_names import LIVE_BATCH_LASTS, PARTITION_IS_FRESH
+from mlpipe_dagster.asset_names import BATCH_TAG, LIVE_BATCH_LASTS, PARTITION_IS_FRESH
 from mlpipe_dagster.checks.live_batch import live_batch_checks
 from mlpipe_dagster.cli.load import named_done_file
 from mlpipe_dagster.cli.main import parser
 from mlpipe_dagster.live_batches import due_partition, reload_margin
 from mlpipe_dagster.sensors.live_batches import live_batches_tick
 from mlpipe_dagster.sensors.served_models import ServedModel
+from mlpipe_dagster.sensors.troubles import ModelsUnreadableError
 from prediction_contract.registry.check_rules import record_checks
 from tests.pipeline.small_model import DAYS, SmallModel, now
 from tests.pipeline.test_publication_asset import publisher, request
@@ -112,6 +114,27 @@ def test_a_re_load_that_is_under_way_is_not_asked_for_again(
     assert tick(soon + timedelta(hours=9)).run_requests == []
     instance.report_run_failed(run)
     assert len(tick(soon + timedelta(hours=9)).run_requests or ()) == 1
+
+
+@pytest.mark.stack
+def test_a_model_that_cannot_be_read_keeps_no_other_from_its_re_load(
+    small_model: SmallModel, instance: dg.DagsterInstance
+) -> None:
+    """It is named once no other has news; until then the others are loaded again and evaluated."""
+    batch_id = small_model.verified_batch()
+    publisher(small_model).publish(batch_id, request(), "{}")
+    broken = small_model.unreadable_model()
+    models = [replace(served(small_model), name=broken), served(small_model)]
+    late = now() + DAYS - reload_margin(LIFE) + timedelta(hours=1)
+    context = dg.build_sensor_context(instance=instance)
+    looked = live_batches_tick(context, small_model.platform, models, late)
+    assert [wanted.tags[BATCH_TAG] for wanted in looked.run_requests or ()] == [batch_id]
+    first = live_batches_tick(context, small_model.platform, models, now())
+    assert len(first.asset_events) == 1
+    assert f"{broken} cannot be looked at" in str(first.skip_reason)
+    context = dg.build_sensor_context(instance=instance, cursor=first.cursor)
+    with pytest.raises(ModelsUnreadableError, match=broken):
+        live_batches_tick(context, small_model.platform, models, now())
 
 
 @pytest.mark.stack

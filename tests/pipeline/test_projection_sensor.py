@@ -17,13 +17,14 @@ from mlpipe_dagster.sensors.projection import (
     ALARM_AFTER,
     COMPARE_ALL_AFTER,
     ProjectionLagsError,
-    PublicationsUnreadableError,
     projection_tick,
 )
 from mlpipe_dagster.sensors.served_models import ServedModel
+from mlpipe_dagster.sensors.troubles import ModelsUnreadableError
 from prediction_contract.registry.records import Request
-from tests.pipeline.small_model import PARTITION, SmallModel, now
+from tests.pipeline.small_model import PARTITION, SmallModel, declaration, now
 from tests.pipeline.test_publication_asset import materialized, projection, publisher, request
+from tests.pipeline.test_warehouse_projection import WIDE, WIDE_VIEW, live_columns, serving, verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,7 @@ def published(small: SmallModel, days: int) -> list[str]:
     """Publish a batch for each of some days as the command line does, without Snowflake."""
     batches = [small.verified_batch(partition=f"2013-02-{day + 1:02}") for day in range(days)]
     for batch_id in batches:
-        publisher(small).publish(batch_id, request(), "{}")
+        publisher(small).publish(batch_id, request(), small.serving)
     return batches
 
 
@@ -137,7 +138,7 @@ def test_publications_by_a_person_show_in_dagster_once(small_model: SmallModel) 
     key = dg.AssetKey([small_model.name, "publication"])
     (record, *_) = Looks.instance.fetch_materializations(key, limit=1).records
     assert record.asset_materialization is not None
-    assert "a person: a test" in str(record.asset_materialization.description)
+    assert "`a person`: `a test`" in str(record.asset_materialization.description)
     assert record.asset_materialization.metadata["actor"].value == "a person"
 
 
@@ -183,7 +184,7 @@ def test_dagsters_own_publication_is_not_reported_again(small_model: SmallModel)
     later = small_model.verified_batch(partition="2013-02-02")
     run = Looks.instance.add_run(dg.DagsterRun(job_name="load", status=dg.DagsterRunStatus.STARTED))
     asked = Request(request_id="r", actor=f"{RUN_ACTOR}{run.run_id}", automatic=True)
-    publisher(small_model).publish(later, asked, "{}")
+    publisher(small_model).publish(later, asked, small_model.serving)
     cursor = look(small_model, after=SETTLED).cursor
     assert len(shown(small_model)) == 1
     # It fails between the publication and its materialization: readers see the batch all the same.
@@ -223,7 +224,7 @@ def test_a_failed_partition_is_green_once_its_batch_is_live(small_model: SmallMo
         return PARTITION in status.deserialize_failed_partition_subsets(partitions).get_partition_keys()
 
     assert has_failed()
-    publisher(small_model).publish(small_model.verify(batch_id), request(), "{}")
+    publisher(small_model).publish(small_model.verify(batch_id), request(), small_model.serving)
     look(small_model, after=SETTLED)
     assert not has_failed()
 
@@ -244,7 +245,7 @@ def test_an_unreadable_model_stops_no_other(small_model: SmallModel) -> None:
     assert shown(small_model) == [(batch_id, 1, "live")]
     assert projection(small_model) == [(1, batch_id)]
     assert name in str(done.skip_reason)
-    with pytest.raises(PublicationsUnreadableError, match=name):
+    with pytest.raises(ModelsUnreadableError, match=name):
         look(small_model, done.cursor, after=SETTLED, beside=name)
 
 
@@ -274,3 +275,24 @@ def test_a_lost_cursor_loses_nothing(small_model: SmallModel, cursor: str | None
     look(small_model)
     assert look(small_model, cursor).asset_events == []
     assert len(projection(small_model)) == 1
+
+
+def test_the_live_view_is_brought_in_step(small_model: SmallModel) -> None:
+    """Whoever published could not reach Snowflake, and held publication afterwards."""
+    batch_id = verified(small_model, PARTITION, WIDE)
+    publisher(small_model).publish(batch_id, request(), serving(WIDE))
+    publisher(small_model).hold(request(), held=True)
+    look(small_model)
+    assert live_columns(small_model) == WIDE_VIEW
+
+
+def test_a_model_that_snowflake_refuses_stops_no_other(small_model: SmallModel) -> None:
+    """Somebody dropped a column of its table: it is named, and the others are projected."""
+    (batch_id,) = published(small_model, 1)
+    other = SmallModel(small_model.platform, declaration(f"{small_model.name}b"))
+    publisher(other).publish(verified(other, PARTITION), request(), serving(WIDE))
+    done = look(small_model, beside=other.name)
+    assert projection(small_model) == [(1, batch_id)]
+    assert f"{other.name} cannot be looked at" in str(done.skip_reason)
+    with pytest.raises(ModelsUnreadableError, match=other.name):
+        look(small_model, done.cursor, beside=other.name)
