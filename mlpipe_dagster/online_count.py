@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -23,12 +25,15 @@ from prediction_contract.row_cleaning import line_judge
 MOST_LINES = 5_000
 _MOST_PARTS = 10
 _DIGEST_BYTES = 16
+_COUNT_SECONDS = 600.0
+# As many as botocore keeps connections.
+_AT_ONCE = 10
 _PATIENCE_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
 class OnlineTableBusyError(ContractError):
-    """The online table throttles for longer than a check can wait."""
+    """The online table throttles, or answers slowly, for longer than a check can wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,8 @@ def count_online(
     cleaning: Cleaning = NO_CLEANING,
     most_lines: int = MOST_LINES,
     expires_not_before: int = 0,
+    within_seconds: float = _COUNT_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> OnlineCount:
     """Look the rows of a batch's JSON parts up in the online table; of a large batch some of several parts.
 
@@ -68,20 +75,31 @@ def count_online(
         most_lines: How many lines are read at most.
         expires_not_before: Items that expire earlier, in seconds since 1970, are those of an earlier load and
             do not count.
+        within_seconds: How long the count may take.
+        clock: Seconds, never going back; tests pass their own.
 
     Raises:
         ObjectMissingError: A JSON part is gone.
-        OnlineTableBusyError: DynamoDB throttled for too long.
+        OnlineTableBusyError: DynamoDB throttled for too long, or the count was not done in time.
     """
+    deadline = clock() + within_seconds
     is_whole = manifest.row_count <= most_lines
     asked, rows, checksum = 0, 0, 0
     items = OnlineItems(cleaning.stored_schema(manifest.schema))
     limit = None if is_whole else most_lines
     expected = {row.key: _mark(row) for row in _rows(bucket, manifest, cleaning, limit)}
-    keys = iter(expected)
-    while chunk := list(islice(keys, MOST_BATCH_READS)):
+    answers = _looked_up(dynamodb, table, manifest.batch_id, expected)
+    for chunk, found in answers:
         asked += len(chunk)
-        for item in _items(dynamodb, table, manifest.batch_id, chunk):
+        if clock() > deadline:
+            answers.close()
+            raise OnlineTableBusyError(
+                f"{asked} of {len(expected)} rows were looked up in {table} within {within_seconds:.0f} s",
+                remedy="Look at the table's throttling and latency, then run it again",
+                model=manifest.model,
+                batch_id=manifest.batch_id,
+            )
+        for item in found:
             try:
                 stored = items.read(item)
             except DamagedItemError:
@@ -178,6 +196,27 @@ def _digest(row: Row) -> bytes:
 
 def _checksum(mark: bytes) -> int:
     return int.from_bytes(mark[_DIGEST_BYTES:], "big", signed=True)
+
+
+def _looked_up(
+    dynamodb: Any, table: str, batch_id: str, keys: Iterable[str]
+) -> Generator[tuple[list[str], list[Any]]]:
+    """Yield keys with the items found under them; several requests are under way at once."""
+    left, waiting = iter(keys), deque[tuple[list[str], Future[list[Any]]]]()
+    with ThreadPoolExecutor(_AT_ONCE) as workers:
+        try:
+            while chunk := list(islice(left, MOST_BATCH_READS)):
+                waiting.append((chunk, workers.submit(_items, dynamodb, table, batch_id, chunk)))
+                # No more than are under way, so that answers do not pile up.
+                if len(waiting) == _AT_ONCE:
+                    asked, found = waiting.popleft()
+                    yield asked, found.result()
+            while waiting:
+                asked, found = waiting.popleft()
+                yield asked, found.result()
+        finally:
+            for _, found in waiting:
+                found.cancel()
 
 
 def _items(

@@ -26,6 +26,7 @@ from prediction_contract.resource_names import Deployment
 
 # Only the replica itself says that it is whole: of all but the largest batches every row is asked for.
 MOST_REPLICA_LINES = 1_000_000
+_COUNT_SECONDS = 1800.0
 
 
 class Step(StrEnum):
@@ -98,7 +99,7 @@ class RegionFollower:
 
         Raises:
             RegistryUnavailableError: The registry did not take the change in time.
-            OnlineTableBusyError: The replica throttled for too long.
+            OnlineTableBusyError: The replica throttled for too long, or was not counted in time.
         """
         release = self._release()
         if release.home is None or release.home.batch_id is None:
@@ -133,6 +134,7 @@ class RegionFollower:
             registered_manifest(self.bucket, record),
             cleaning=kept_cleaning(record.cleaning),
             most_lines=self.most_lines,
+            within_seconds=_COUNT_SECONDS,
             expires_not_before=report.items_expire_at,
         )
         return StoreBalance(
@@ -158,7 +160,9 @@ class RegionFollower:
         home = release.home or LivePointer(model=self.model)
         pointer = release.regions.get(self.region)
         behind = timedelta(0)
-        if not is_in_step(release, self.region) and home.published_at:
+        # After a hold only the sequence differs, and readers of both see the same.
+        serves_another = pointer is None or pointer.batch_id != home.batch_id
+        if serves_another and home.batch_id and home.published_at:
             behind = self.clock() - parse_moment(home.published_at)
         return Following(
             region=self.region,

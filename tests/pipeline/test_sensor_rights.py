@@ -15,7 +15,7 @@ from mlpipe_dagster.sensors.live_batches import live_batches_tick
 from mlpipe_dagster.sensors.projection import projection_tick
 from mlpipe_dagster.sensors.retention import retention_tick
 from mlpipe_dagster.sensors.served_models import ServedModel
-from mlpipe_dagster.sensors.serving_regions import follow_requests
+from mlpipe_dagster.sensors.serving_regions import serving_regions_tick
 from tests.infra.role_rights import allows
 from tests.pipeline.small_model import SmallModel, now
 from tests.pipeline.test_publication_asset import publisher, request
@@ -73,7 +73,7 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
     platform = small_model.platform
     batches = [small_model.verified_batch(partition=f"2013-02-0{day}") for day in (1, 2, 3)]
     for batch_id in batches:
-        publisher(small_model).publish(batch_id, request(), "{}")
+        publisher(small_model).publish(batch_id, request(), small_model.serving)
     small_model.deliver(small_model.manifest())
     platform.bucket.put(f"done/2026-11-23/{small_model.name}/nonsense.json", b"{}")
     model = ServedModel(
@@ -88,7 +88,7 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
     assert daemon.tick().run_requests
     context = dg.build_sensor_context(instance=daemon.instance)
     assert live_batches_tick(context, looking, [model], now() + timedelta(days=29)).run_requests
-    assert list(follow_requests(looking, [model], now()))
+    assert serving_regions_tick(daemon.instance, looking, [model], now()).run_requests
     assert retention_tick(None, looking, [model], now() + timedelta(days=31)).run_requests
     context = dg.build_sensor_context(instance=daemon.instance)
     assert projection_tick(context, looking, Warehouse(platform=looking), [model], now()).asset_events

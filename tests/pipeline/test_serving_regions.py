@@ -16,7 +16,14 @@ from infra import resource_definitions
 from infra.local.provisioning.storage import ensure_table
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.sensors.served_models import ServedModel
-from mlpipe_dagster.sensors.serving_regions import ALARM_AFTER, follow_home_job, follow_requests, follower
+from mlpipe_dagster.sensors.serving_regions import (
+    ALARM_AFTER,
+    FOLLOWED_BATCH_TAG,
+    follow_home_job,
+    follower,
+    serving_regions_tick,
+)
+from mlpipe_dagster.sensors.troubles import ModelsUnreadableError
 from mlpipe_dagster.serving_regions import RegionFollower, Step
 from prediction_contract.load_report import LOADED, LoadReport, StoreReport
 from prediction_contract.manifest import JsonPart
@@ -29,6 +36,7 @@ from tests.pipeline.small_model import DAYS, NOTHING, PARTITION, TOKEN, SmallMod
 from tests.pipeline.test_publication_asset import publisher, request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
 pytestmark = pytest.mark.stack
@@ -39,8 +47,9 @@ ROWS = 20
 class ReplicatedModel:
     """A model whose online table has a replica in another region; its batches are really in DynamoDB."""
 
-    def __init__(self, small: SmallModel) -> None:
+    def __init__(self, small: SmallModel, instance: dg.DagsterInstance) -> None:
         self.small = small
+        self.instance = instance
         self.platform = small.platform
         self.table = small.platform.settings.deployment.online_table(small.name)
         self.home = small.platform.client("dynamodb")
@@ -125,20 +134,24 @@ class ReplicatedModel:
         """Return an item's key."""
         return {"entity_id": {"S": f"E{number}"}, "batch_id": {"S": batch_id}}
 
-    def requests(self) -> list[dg.RunRequest]:
-        """Return what the sensor asks for."""
-        model = ServedModel(
-            name=self.small.name, partitions=self.small.partitions, items_life=timedelta(days=90)
-        )
-        return list(follow_requests(self.platform, [model], now()))
+    def requests(self, *, later: timedelta = timedelta(0), beside: str = "") -> list[dg.RunRequest]:
+        """Return what the sensor asks for, some time from now; another model may be served beside."""
+        models = [
+            ServedModel(name=name, partitions=self.small.partitions, items_life=timedelta(days=90))
+            for name in (beside, self.small.name)
+            if name
+        ]
+        found = serving_regions_tick(self.instance, self.platform, models, now() + later)
+        return list(found.run_requests or ())
 
 
 @pytest.fixture
-def replicated(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> ReplicatedModel:
+def replicated(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicatedModel]:
     """A model with a replica, in a deployment that serves from two regions."""
     monkeypatch.setenv("MLPIPE_SERVING_REGIONS", f"us-east-1 {REGION}")
     platform = Platform()
-    return ReplicatedModel(SmallModel(platform, small_model.declaration))
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield ReplicatedModel(SmallModel(platform, small_model.declaration), instance)
 
 
 def test_a_region_follows_once_its_replica_is_whole(replicated: ReplicatedModel) -> None:
@@ -256,3 +269,47 @@ def test_a_region_that_stays_late_is_a_failed_run(replicated: ReplicatedModel, *
     assert replicated.served() is None
     # The sensor asks again until it follows.
     assert len(replicated.requests()) == 1
+
+
+def test_no_run_is_asked_for_beside_one_that_is_under_way(replicated: ReplicatedModel) -> None:
+    """However long it takes; one that has ended without success is followed by another in its time."""
+    replicated.publish(replicated.batch("2013-01-31"))
+    (wanted,) = replicated.requests()
+    run = replicated.instance.add_run(
+        dg.DagsterRun(job_name=wanted.job_name or "", status=dg.DagsterRunStatus.STARTED, tags=wanted.tags)
+    )
+    assert replicated.requests(later=timedelta(hours=1)) == []
+    newer = replicated.batch()
+    replicated.publish(newer)
+    (other,) = replicated.requests(later=timedelta(hours=1))
+    assert other.tags[FOLLOWED_BATCH_TAG] == newer
+    replicated.instance.add_run(
+        dg.DagsterRun(job_name=wanted.job_name or "", status=dg.DagsterRunStatus.FAILURE, tags=other.tags)
+    )
+    replicated.instance.report_run_failed(run)
+    (again,) = replicated.requests(later=timedelta(hours=2))
+    assert again.run_key != other.run_key
+
+
+def test_a_model_that_cannot_be_read_keeps_no_other_from_following(replicated: ReplicatedModel) -> None:
+    """It is named once no other has anything to do."""
+    replicated.publish(replicated.batch())
+    broken = replicated.small.unreadable_model()
+    assert len(replicated.requests(beside=broken)) == 1
+    replicated.follower().follow()
+    with pytest.raises(ModelsUnreadableError, match=broken):
+        replicated.requests(beside=broken)
+
+
+def test_a_hold_leaves_no_region_behind(replicated: ReplicatedModel) -> None:
+    """It serves the same batch since the same moment; only its sequence is late, which alarms nobody."""
+    replicated.publish(replicated.batch())
+    replicated.follower().follow()
+    pointer = replicated.platform.registry.pointer(replicated.small.name, REGION)
+    assert pointer is not None
+    publisher(replicated.small).hold(request(), held=True)
+    later = replicated.follower(clock=lambda: now() + ALARM_AFTER * 2)
+    assert later._result(Step.INCOMPLETE, later._release()).behind == timedelta(0)
+    assert later.follow().step is Step.FOLLOWED
+    followed = replicated.platform.registry.pointer(replicated.small.name, REGION)
+    assert followed == dataclasses.replace(pointer, sequence=2)
