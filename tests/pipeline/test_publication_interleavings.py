@@ -137,7 +137,7 @@ def test_a_rollback_whose_answer_was_lost_is_repeated_after_a_newer_batch(small_
     losing = upon(small_model, LosingAnswers(small_model.platform.client("dynamodb")))
     with pytest.raises(ConnectionError):
         publisher(small_model, losing).roll_back(wish, first)
-    soon = now() + timedelta(minutes=10)
+    soon = now() + timedelta(minutes=2)
     third = small_model.verified_batch(partition="2013-02-02", batch_id=f"{soon:%Y%m%dT%H%M%SZ}-00000000")
     assert publisher(small_model).publish(third, automatic(), "{}").outcome == Outcome.LIVE
     again = publisher(small_model).roll_back(wish, first)

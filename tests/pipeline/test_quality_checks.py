@@ -157,5 +157,5 @@ def test_pictures_show_no_sensitive_column(model_with: Callable[..., LoadedModel
     svg = base64.b64decode(picture.partition("base64,")[2].rstrip(")")).decode()
     assert f"live {live}" in svg
     assert svg.count("<rect") == 40
-    assert "| income | 0.000 |" in str(metadata["drift"].value)
+    assert "| `income` | `0.000` |" in str(metadata["drift"].value)
     assert "1000.5" not in str(metadata)
