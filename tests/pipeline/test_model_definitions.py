@@ -98,7 +98,7 @@ def test_jobs_train_score_and_load(loaded: dg.Definitions, model: str) -> None:
 def test_one_sensor_watches_over_all_models(loaded: dg.Definitions) -> None:
     """The sensor may start the load job of each model, and runs unless somebody stops it."""
     sensor = loaded.resolve_sensor_def("done_files")
-    assert {target.job_name for target in sensor.targets} == {f"{model}_load" for model in MODELS}
+    assert {target.job_name for target in sensor.targets} >= {f"{model}_load" for model in MODELS}
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
 
 

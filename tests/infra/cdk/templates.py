@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.model_declarations import declared_models
+
+# Whoever uses the platform adds models of their own, which change no snapshot and no estimate.
+EXAMPLES = ("airport_congestion", "flight_delay")
 HOME, AWAY = "us-east-1", "us-west-2"
 STAGES = ("dev", "prod")
 STACKS = ("data", "ml", "orchestration", "observability", f"api-{HOME}", f"api-{AWAY}")
@@ -41,6 +46,15 @@ class Templates:
         """Return the properties of the only resource of a type."""
         (properties,) = self.properties(stage, stack, kind)
         return properties
+
+
+def is_of_an_added_model(resource: Any) -> bool:
+    """Tell whether a resource names a model that is none of the examples."""
+    added = set(declared_models()) - set(EXAMPLES)
+    names = "|".join(name for model in added for name in (model, model.replace("_", "-")))
+    return (
+        bool(added) and re.search(rf"(?<![a-z0-9])({names})(?![a-z0-9_-])", json.dumps(resource)) is not None
+    )
 
 
 def attributes(properties: dict[str, Any], name: str) -> dict[str, str]:

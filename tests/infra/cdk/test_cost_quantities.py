@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.cost_estimate import PAGE, Sheet, recomputed
-from infra.model_declarations import declared_models
-from tests.infra.cdk.templates import AWAY, HOME, STACKS
+from tests.infra.cdk.templates import AWAY, EXAMPLES, HOME, STACKS, is_of_an_added_model
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
@@ -42,8 +41,11 @@ def test_what_stands_by_itself_is_counted(templates: Templates, quantities: dict
     assert count(templates, "AWS::EC2::NatGateway") == quantities["ways_out"]
     assert count(templates, "AWS::ECS::Service") == quantities["services"]
     assert count(templates, "AWS::SecretsManager::Secret") == quantities["secrets"] - quantities["regions"]
-    assert quantities["models"] == len(declared_models())
-    assert count(templates, "AWS::CloudWatch::Alarm") == quantities["alarms"]
+    assert quantities["models"] == len(EXAMPLES)
+    alarms = [
+        each for stack in STACKS for each in templates.properties(STAGE, stack, "AWS::CloudWatch::Alarm")
+    ]
+    assert len([each for each in alarms if not is_of_an_added_model(each)]) == quantities["alarms"]
     assert count(templates, "AWS::CloudWatch::Dashboard") == 1
     assert count(templates, "AWS::KMS::Key") == 1
     balancers = "AWS::ElasticLoadBalancingV2::LoadBalancer"

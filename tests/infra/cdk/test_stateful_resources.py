@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.model_declarations import declared_models
 from infra.settings import STAGES as SETTINGS
-from tests.infra.cdk.templates import STACKS, STAGES
+from tests.infra.cdk.templates import STACKS, STAGES, is_of_an_added_model
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
 
-EXAMPLES = ("airport_congestion", "flight_delay")
 SNAPSHOT = Path(__file__).with_name("stateful_resources.json")
 # With the property that is the physical name; a key's is KMS's own.
 STATEFUL = {
@@ -40,21 +38,13 @@ def physical_name(stage: str, resource: dict[str, Any]) -> str | None:
     return told.replace(f"mlpipe-{stage}", "mlpipe-<stage>").replace(settings.account_id, "<account>")
 
 
-def is_a_users(stage: str, resource: dict[str, Any]) -> bool:
-    """Tell whether a resource is of a model that was added to the examples."""
-    deployment, name = SETTINGS[stage].deployment(), STATEFUL[resource["Type"]]
-    added = set(declared_models()) - set(EXAMPLES)
-    names = {of(model) for model in added for of in (deployment.online_table, deployment.model_package_group)}
-    return name is not None and resource["Properties"][name] in names
-
-
 def stateful(templates: Templates, stage: str) -> dict[str, dict[str, list[str | None]]]:
     """Return type and physical name by logical id by stack, of the platform and its examples."""
     return {
         stack: {
             name: [each["Type"], physical_name(stage, each)]
             for name, each in sorted(templates.template(stage, stack)["Resources"].items())
-            if each["Type"] in STATEFUL and not is_a_users(stage, each)
+            if each["Type"] in STATEFUL and not is_of_an_added_model(each)
         }
         for stack in STACKS
     }
