@@ -10,6 +10,11 @@ from enum import IntEnum
 from mlpipe_dagster.declaration import Quality
 from mlpipe_dagster.declaration.quality import ColumnRule
 
+# Seen where ids carry a date or a run: each batch then has entities of its own.
+_NO_SHARED_ENTITY = (
+    ". If entity ids carry a date, two batches never share one: leave `coverage` out of the declaration"
+)
+
 
 class Level(IntEnum):
     """How much a finding matters: a block keeps the batch from being published automatically."""
@@ -119,7 +124,7 @@ def comparison_findings(quality: Quality, facts: BatchFacts) -> list[Finding]:
                 Finding(
                     level,
                     f"the batch has {facts.shared_entities} of the live batch's {facts.live_rows} entities, "
-                    f"a share of {share:.2f}",
+                    f"a share of {share:.2f}" + ("" if share else _NO_SHARED_ENTITY),
                 )
             )
     return found

@@ -152,6 +152,11 @@ def _required(environment: Mapping[str, str], name: str) -> str:
             f"The variable {name} is not set",
             remedy="Run `make up`, which writes .env, or set it as deployed",
         )
+    if "\r" in value:
+        raise SettingsError(
+            f"The variable {name} holds a carriage return, as a file with CRLF line endings leaves it",
+            remedy="Save the file that sets it with LF line endings",
+        )
     return value
 
 

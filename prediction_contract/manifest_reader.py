@@ -231,8 +231,12 @@ def _moment(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    if not 1 <= len(text) <= LONGEST_TEXT or _CONTROL.search(text):
-        raise ValueError(f"it has {len(text)} characters of 1 to {LONGEST_TEXT}, or a control character")
+    if not 1 <= len(text) <= LONGEST_TEXT:
+        raise ValueError(f"it has {len(text)} characters of 1 to {LONGEST_TEXT}")
+    if "\r" in text:
+        raise ValueError("it holds a carriage return, as a file with CRLF line endings leaves it")
+    if _CONTROL.search(text):
+        raise ValueError("it holds a control character")
     return text
 
 

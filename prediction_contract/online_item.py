@@ -117,8 +117,10 @@ class OnlineItems:
                 ),
             )
         except (KeyError, ValueError, InvalidRowError, InvalidNameError) as error:
+            why = "an attribute is missing or of another type"
             raise DamagedItemError(
-                f"An item of the online table is not what this schema writes: {error!r}"[:500],
+                "An item of the online table is not what this schema writes: "
+                f"{error.what if isinstance(error, ContractError) else why}",
                 remedy="Read it with the schema of its own batch; if it is that one, load the batch again",
             ) from error
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from pandas.api.types import infer_dtype, is_object_dtype
 
 from prediction_contract.batch import Partition
+from prediction_contract.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.errors import ContractError
+from prediction_contract.json_members import member, members_of
 from prediction_contract.manifest import InputObject
 from prediction_contract.s3_layout import features_prefix, partition_features_prefix
 from sagemaker_scripts.model_functions import PreparedFeatures
@@ -94,7 +97,7 @@ def write_feature_set(
 
     Raises:
         FeaturesError: The rows do not name each entity once, or have a column `partition`, or an entity has
-            two outcomes.
+            two outcomes, or a column holds values of several types.
     """
     keys = prepared.features["entity_id"].tolist()
     if any(type(key) is not str for key in keys) or len(set(keys)) != len(keys):
@@ -117,8 +120,11 @@ def write_feature_set(
         )
     prefix = features_prefix(model, partition, run_id)
     rows = prepared.features.assign(partition=str(partition))
-    features = store.put(f"{prefix}features.parquet", rows.to_parquet(index=False))
-    outcomes = store.put(f"{prefix}outcomes.parquet", prepared.outcomes.to_parquet(index=False))
+    told = f"of {partition} cannot be written"
+    features = store.put(f"{prefix}features.parquet", _parquet(rows, f"The features {told}", model))
+    outcomes = store.put(
+        f"{prefix}outcomes.parquet", _parquet(prepared.outcomes, f"The outcomes {told}", model)
+    )
     index = {
         "model": str(model),
         "partition": str(partition),
@@ -130,6 +136,35 @@ def write_feature_set(
     }
     store.put(f"{prefix}{INDEX_NAME}", json.dumps(index, indent=1).encode())
     return FeatureSet(str(model), str(partition), prefix, features, outcomes, len(rows), code_version)
+
+
+def _parquet(rows: pd.DataFrame, fault: str, model: str) -> bytes:
+    """Return rows as Parquet; a fault names column, rows and types, and quotes no value."""
+    try:
+        content: bytes = rows.to_parquet(index=False)
+    except pa.ArrowException:
+        # Arrow's own words quote the value, and it is not known which are sensitive.
+        raise FeaturesError(
+            f"{fault}: {_mixed_column(rows)}",
+            remedy="Give each column values of one type in the model's features function",
+            model=model,
+        ) from None
+    return content
+
+
+def _mixed_column(rows: pd.DataFrame) -> str:
+    """Return the first column that Parquet cannot hold, with the first row of each type in it."""
+    for name in rows.columns:
+        try:
+            pa.Array.from_pandas(rows[name])
+        except pa.ArrowException:
+            first: dict[str, int] = {}
+            for number, (value, is_there) in enumerate(zip(rows[name], rows[name].notna(), strict=True), 1):
+                if is_there:
+                    first.setdefault(type(value).__name__, number)
+            kinds = ", ".join(f"{kind} from row {number} on" for kind, number in first.items())
+            return f"column {name} holds {kinds}"
+    return "its columns are of no types that Parquet has"
 
 
 def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | None = None) -> FeatureSet:
@@ -148,10 +183,11 @@ def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | No
             model=model,
         )
     try:
-        found = _parsed(folder, json.loads(content))
-    except (KeyError, TypeError, ValueError) as error:
+        found = _parsed(folder, members_of(parse_json(content), "it"))
+    except (InvalidJsonError, ValueError) as error:
+        why = error.what if isinstance(error, InvalidJsonError) else error
         raise FeaturesError(
-            f"{folder}{INDEX_NAME} is no index of features: {error!r}",
+            f"{folder}{INDEX_NAME} is no index of features: {why}",
             remedy="Run the features job for this partition again",
             model=model,
         ) from error
@@ -207,17 +243,19 @@ def _newest(store: ObjectStore, model: str, partition: str) -> str | None:
 
 
 def _parsed(folder: str, index: Mapping[str, Any]) -> FeatureSet:
+    named = {name: member(index, name, dict) for name in ("features", "outcomes")}
     files = {
-        name: InputObject(index[name]["key"], index[name]["sha256"]) for name in ("features", "outcomes")
+        name: InputObject(member(source, "key", str), member(source, "sha256", str))
+        for name, source in named.items()
     }
     if any(not source.key.startswith(folder) for source in files.values()):
         raise ValueError("it names files of another folder")
     return FeatureSet(
-        model=index["model"],
-        partition=index["partition"],
+        model=member(index, "model", str),
+        partition=member(index, "partition", str),
         prefix=folder,
         features=files["features"],
         outcomes=files["outcomes"],
-        rows=int(index["rows"]),
-        code_version=index["code_version"],
+        rows=member(index, "rows", int),
+        code_version=member(index, "code_version", str),
     )

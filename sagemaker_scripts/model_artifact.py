@@ -112,7 +112,9 @@ def load_model(store: ObjectStore, model: str, key: str | None = None) -> Traine
         TypeError,
     ) as error:
         raise ModelArtifactError(
-            f"{archive_key} is no archive of a trained model: {error!r}", remedy="Train again", model=model
+            f"{archive_key} is no archive of a trained model, or is damaged",
+            remedy="Train again",
+            model=model,
         ) from error
     return TrainedModel(artifact, version, input_object(archive_key, archive))
 

@@ -62,13 +62,8 @@ def run_load(
             raise_on_error=False,
         )
     if not result.success:
-        failures = [
-            _cause(event.step_failure_data.error).message.strip()
-            for event in result.get_step_failure_events()
-            if event.step_failure_data.error is not None
-        ]
         raise PublishingError(
-            f"Run {result.run_id} failed: {' '.join(failures)[:_LONGEST_REASON]}",
+            f"Run {result.run_id} failed: {' '.join(failure_words(result))[:_LONGEST_REASON]}",
             remedy="See the run in Dagster's UI",
             model=model,
             batch_id=batch_id,
@@ -82,11 +77,24 @@ def run_load(
     }
 
 
+def failure_words(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Return what each failed step of a run failed of, as one line in the error's own words."""
+    errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
+    return [_said(_cause(error)) for error in errors if error is not None]
+
+
 def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
     """Return what a step failed of, below what Dagster says of steps and retries."""
     while error.cause is not None and error.cls_name in _WRAPPERS:
         error = error.cause
     return error
+
+
+def _said(error: SerializableErrorInfo) -> str:
+    """Return an error's own words, without the class that Dagster names before them."""
+    # Each line of a job's log, which the words of a failed job end with, stays apart from the next.
+    words = error.message.partition(f"{error.cls_name}: ")[2] or error.message
+    return " | ".join(line for line in words.splitlines() if line.strip())
 
 
 def _accepted(noticed: Noticed) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from pydantic import BaseModel
 
 from mlpipe_dagster.asset_names import (
     DYNAMODB,
@@ -26,6 +27,7 @@ from mlpipe_dagster.assets.training_data import features_asset, trained_model_as
 from mlpipe_dagster.checks.adds_up import adds_up_check
 from mlpipe_dagster.checks.live_batch import live_batch_checks
 from mlpipe_dagster.checks.quality import quality_checks
+from mlpipe_dagster.components.declared_schema import readable_model
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
 from mlpipe_dagster.declaration import DeclaredPipeline, ModelDeclaration
 from mlpipe_dagster.model_partitions import HourlyPartitions
@@ -37,6 +39,12 @@ from prediction_contract.errors import InvalidNameError
 @dg.scaffold_with(ModelScaffolder)
 class PredictionPipeline(dg.Component, DeclaredPipeline):
     """A model's way from raw data to a live prediction, declared in `defs/<model>/defs.yaml`."""
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel] | None:
+        """Return the model of what a file may hold, whose JSON Schema `dg check yaml` judges by."""
+        written = super().get_model_cls()
+        return written and readable_model(written)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the definitions of the model that the folder names.

@@ -12,6 +12,9 @@ from prediction_contract.schema import ColumnType
 
 
 def _column_type(value: str) -> str:
+    if value.startswith("decimal(") and ")" not in value:
+        # In braces, YAML takes the comma for the end of the value.
+        raise ValueError(f'{value} is cut off at its comma. Write the type in quotes: "decimal(10,2)"')
     try:
         ColumnType.parse(value)
     except ContractError as error:

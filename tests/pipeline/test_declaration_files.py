@@ -148,6 +148,15 @@ def test_faults_of_several_parts_are_told_at_once(tmp_path: Path) -> None:
         assert f" attributes.{field}: " in str(caught.value)
 
 
+def test_a_type_that_a_comma_cuts_off_is_to_be_quoted(tmp_path: Path) -> None:
+    """Within braces YAML ends a value at its comma, which nobody sees in `decimal(10,2)`."""
+    text = "- {name: points, type: decimal(10,2)}"
+    whole = TEXT.replace("  columns:\n", f"  columns:\n    {text}\n")
+    assert whole != TEXT
+    with pytest.raises(DeclarationError, match=r'decimal\(10 is cut off .* in quotes: "decimal\(10,2\)"'):
+        declaration_in(write(tmp_path, "things", whole))
+
+
 def test_all_faulty_files_are_told_at_once(tmp_path: Path) -> None:
     """Whoever changes many models reads all faults after one load."""
     for name in ("first", "second"):

@@ -104,3 +104,13 @@ def test_a_picture_holds_no_markup_of_others() -> None:
     assert svg.count("<rect") == 3
     assert ">0</text>" in svg
     assert ">1</text>" in svg
+
+
+@pytest.mark.parametrize(("shared", "hints"), [(0, True), (1, False)])
+def test_a_batch_without_any_shared_entity_hints_at_dated_ids(shared: int, *, hints: bool) -> None:
+    """Where ids carry a date, every batch has entities of its own, and the rule can only block."""
+    quality = Quality.model_validate({"coverage": {}})
+    facts = BatchFacts(rows=100, columns={}, live_rows=100, shared_entities=shared)
+    (finding,) = comparison_findings(quality, facts)
+    assert finding.level is Level.BLOCK
+    assert ("carry a date" in finding.text) is hints

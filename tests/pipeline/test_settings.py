@@ -66,3 +66,9 @@ def test_an_unknown_provider_is_named(minimal_environment: dict[str, str]) -> No
 def test_a_password_is_not_shown(minimal_environment: dict[str, str]) -> None:
     """The settings may be logged as they are."""
     assert "not-to-be-shown" not in repr(Settings.from_environment(minimal_environment))
+
+
+def test_a_file_with_crlf_line_endings_is_called_so(minimal_environment: dict[str, str]) -> None:
+    """A shell that reads such a file leaves a carriage return that nobody sees at each value's end."""
+    with pytest.raises(SettingsError, match=r"MLPIPE_STAGE holds a carriage return, .* CRLF"):
+        Settings.from_environment({**minimal_environment, "MLPIPE_STAGE": "local\r"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from sagemaker_scripts.object_store import ObjectAlteredError, ObjectMissingErro
 from sagemaker_scripts.outcomes import newest_outcomes
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.train_model import train
+from tests.fakes.foreign_documents import PYTHON, other_documents
 from tests.fakes.memory_s3 import MemoryS3
 from tests.scoring.declared_models import SCHEMAS, TRAINING
 from tests.scoring.real_flights import day_file
@@ -110,6 +112,39 @@ def test_features_with_a_partition_of_their_own_are_refused(store: ObjectStore) 
     prepared = PreparedFeatures(rows, rows)
     with pytest.raises(FeaturesError, match=r"have a column partition, .* another name"):
         write_feature_set(store, prepared, model="m", partition=DAY, run_id="r", code_version="v", raw=[])
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([1, None, "secret"], "column v holds int from row 1 on, str from row 3 on"),
+        ([None, 1.5, {"secret"}], "column v holds float from row 2 on, set from row 3 on"),
+    ],
+)
+def test_a_column_of_several_types_is_named(store: ObjectStore, values: list[Any], told: str) -> None:
+    """With the row of each type, and without a value: Arrow's own words quote one."""
+    features = pd.DataFrame({"entity_id": ["a", "b", "c"], "v": pd.Series(values, dtype=object)})
+    outcomes = pd.DataFrame({"entity_id": [], "partition": []})
+    with pytest.raises(FeaturesError, match=told) as caught:
+        write_feature_set(
+            store,
+            PreparedFeatures(features, outcomes),
+            model="m",
+            partition=DAY,
+            run_id="r",
+            code_version="v",
+            raw=[],
+        )
+    assert "secret" not in str(caught.value)
+
+
+def test_an_index_of_another_shape_is_told_in_plain_words(store: ObjectStore) -> None:
+    """Its member is named, and nothing is said of Python."""
+    for content in other_documents():
+        store.put("features/m/dt=2013-01-04/run=r/features.json", content)
+        with pytest.raises(FeaturesError, match="no index of features") as caught:
+            feature_set(store, "m", "2013-01-04")
+        assert not PYTHON.search(str(caught.value))
 
 
 def test_a_job_prepares_its_days_and_says_what_they_were_made_of(store: ObjectStore) -> None:

@@ -84,10 +84,9 @@ def test_faults_of_form_are_told_by_check_yaml(project: Path) -> None:
     path.write_text(text.replace('start: "2013-01-01"', 'start: "first of May"'))
     done = command(project, "dg", "check", "yaml", "mlpipe_dagster/defs/flight_delay")
     assert done.returncode != 0
-    # `dg` points at the attribute that holds the field, because a template might stand for it.
-    line = next(number for number, each in enumerate(text.splitlines(), 1) if each == "  partitions:")
+    line = next(number for number, each in enumerate(text.splitlines(), 1) if 'start: "2013-01-01"' in each)
     assert f"flight_delay/defs.yaml:{line}" in done.stdout
-    assert "'start': 'first of May'" in done.stdout
+    assert "'first of May' does not match" in done.stdout
 
 
 def test_faults_between_fields_are_told_by_check_defs(project: Path) -> None:

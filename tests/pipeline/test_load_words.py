@@ -1,0 +1,39 @@
+"""What `mlpipe load` says of a run that failed: the error's own words, and no class of Dagster."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from mlpipe_dagster.cli.load_run import failure_words
+from prediction_contract.errors import ContractError
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            dg.Failure("The done file is refused: it is empty.", allow_retries=False),
+            "The done file is refused: it is empty.",
+        ),
+        (ContractError("No part", remedy="Write one"), "No part. Write one."),
+        (
+            RuntimeError("The job failed.\nIts log ends:\n\nlast line\n"),
+            "The job failed. | Its log ends: | last line",
+        ),
+    ],
+    ids=["failure", "contract", "lines"],
+)
+def test_a_failure_is_told_in_its_own_words(error: Exception, words: str) -> None:
+    """Whatever a step raised, and whatever Dagster put around it."""
+
+    @dg.op
+    def step() -> None:
+        raise error
+
+    @dg.job
+    def load() -> None:
+        step()
+
+    result = load.execute_in_process(raise_on_error=False)
+    assert failure_words(result) == [words]
