@@ -47,14 +47,17 @@ def test_a_commit_tells_what_it_adds_and_removes() -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (entry('{"add":{"path":"a.parquet","size":1e999}}'), "line 1: A number's exponent"),
+        (entry('{"add":{"path":"a.parquet","size":1e999}}'), "line 1: add.size: A number's exponent"),
         (entry(add(size=-1)), "no size"),
         (entry(add(size=1.5)), "no size"),
         (entry(add(size=True)), "no size"),
         (entry(add(size=2**63)), "no size"),
         (entry(add(path=None)), "no path"),
-        (entry('{"add":{"path":"a.parquet","size":1,"size":2}}'), "names a member twice"),
-        (entry('{"add":{"path":"a.parquet","size":1},"add":{"path":"b.parquet","size":1}}'), "member twice"),
+        (entry('{"add":{"path":"a.parquet","size":1,"size":2}}'), 'names "size" twice'),
+        (
+            entry('{"add":{"path":"a.parquet","size":1},"add":{"path":"b.parquet","size":1}}'),
+            'names "add" twice',
+        ),
         (entry({**add(), "remove": {"path": "b.parquet"}}), "no single action"),
         (entry("[1]"), "no single action"),
         (entry('{"add":1}'), "no single action"),
