@@ -60,7 +60,8 @@ def _missing_file(s3: Any, manifest: Manifest) -> str | None:
     parts = {part.key for part in manifest.json_parts}
     # There may be a hundred thousand parts, and a page lists a thousand.
     pages = s3.get_paginator("list_objects_v2")
-    for page in pages.paginate(Bucket=manifest.bucket, Prefix=commonpath(sorted(parts))):
+    listed = pages.paginate(Bucket=manifest.bucket, Prefix=commonpath(sorted(parts))) if parts else ()
+    for page in listed:
         parts.difference_update(item["Key"] for item in page.get("Contents", ()))
         if not parts:
             break

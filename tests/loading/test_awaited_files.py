@@ -141,6 +141,15 @@ def test_nothing_is_waited_for_long_after_the_done_file_or_unless_declared(
     assert waiting.pauses == []
 
 
+def test_a_manifest_of_no_parts_is_waited_for_no_part(
+    s3: MemoryS3, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checks that follow refuse the batch as one without rows, where the load failed again and again."""
+    waiting = Waiting(monkeypatch, s3, PUT_AT + timedelta(minutes=1))
+    waiting.wait(replace(manifest, json_parts=(), row_count=0))
+    assert waiting.pauses == []
+
+
 @pytest.mark.stack
 def test_a_batch_whose_part_comes_after_its_done_file_is_loaded(
     platform: LoadPlatform,
