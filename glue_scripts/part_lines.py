@@ -17,7 +17,7 @@ from glue_scripts.errors import BatchFaultError
 from glue_scripts.missing_objects import is_missing
 from prediction_contract.cleaning import NO_CLEANING, Cleaning
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.row import LINE_BYTES, Row, refused_checksum
+from prediction_contract.row import LONGEST_LINE, Row, refused_checksum
 from prediction_contract.row_cleaning import line_judge
 from prediction_contract.schema import PredictionSchema
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from prediction_contract.manifest import JsonPart, Manifest
 
-# Beyond a row's longest line, so that every line is refused as itself; a longer one is no line any more.
-_LONGEST_LINE = 16 * LINE_BYTES
 # Enough to recognise a refused line by; the part holds the whole of it.
 CONTENT_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024 * 1024
@@ -184,8 +182,8 @@ def _blocks(source: PartSource, file: IO[bytes]) -> Iterator[list[bytes]]:
         with gzip.GzipFile(fileobj=file, mode="rb") as content:
             while block := content.read(_BLOCK_BYTES):
                 *lines, rest = (rest + block).split(b"\n")
-                if len(rest) >= _LONGEST_LINE:
-                    _fault(source, f"has a line of more than {_LONGEST_LINE} bytes")
+                if len(rest) >= LONGEST_LINE:
+                    _fault(source, f"has a line of more than {LONGEST_LINE} bytes")
                 yield lines
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         file.seek(0)

@@ -13,7 +13,7 @@ from typing import Any
 from prediction_contract.aws_limits import MOST_DELETED_OBJECTS
 from prediction_contract.errors import ContractError
 from prediction_contract.manifest import MANIFEST_BYTES
-from prediction_contract.row import LINE_BYTES
+from prediction_contract.row import read_lines
 from prediction_contract.s3_layout import done_prefix
 
 
@@ -114,15 +114,14 @@ class DataBucket:
         )
 
     def lines(self, key: str) -> Iterator[bytes]:
-        """Yield the lines of a gzip-compressed object as they come, none longer than any row may be.
+        """Yield the lines of a gzip-compressed object as `read_lines` does.
 
         Raises:
             ObjectMissingError: There is none.
             ObjectUnreadableError: S3 refuses to give it.
         """
         with gzip.GzipFile(fileobj=self._open(key), mode="rb") as lines:
-            while line := lines.readline(LINE_BYTES + 1):
-                yield line
+            yield from read_lines(lines)
 
     def read_json(self, key: str) -> Any:
         """Return a JSON document that the platform itself has written.

@@ -19,13 +19,16 @@ from prediction_contract.errors import InvalidRowError
 from prediction_contract.spelled_rows import SpelledRows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from io import BufferedIOBase
 
     from prediction_contract.column_values import Decoder
     from prediction_contract.schema import PredictionSchema
 
 # No line of this length can shrink to an item; it is refused before it costs memory.
 LINE_BYTES = 4 * 1024 * 1024
+# Up to here every line is refused as itself; a part with a longer one is refused whole.
+LONGEST_LINE = 16 * LINE_BYTES
 CHECKSUM_MEMBER = "row_checksum"
 # Of a line beside its columns' values: the row, its checksum, and what `count_values` counts above.
 _OWN_VALUES = 3
@@ -286,6 +289,21 @@ class RowContract:
 def row_contract(schema: PredictionSchema, *, is_cleaned: bool = False) -> RowContract:
     """Return the contract of a schema, made once."""
     return RowContract(schema, is_cleaned=is_cleaned)
+
+
+def read_lines(file: BufferedIOBase) -> Iterator[bytes]:
+    """Yield a part's lines with their endings; one too long for a row is cut, and is refused for its length.
+
+    They end at a line longer than `LONGEST_LINE`, for which the load refuses the part.
+    """
+    while line := file.readline(LINE_BYTES + 1):
+        yield line
+        size, rest = len(line), line
+        while len(rest) >= LINE_BYTES and not rest.endswith(b"\n"):
+            rest = file.readline(LINE_BYTES)
+            size += len(rest)
+            if size > LONGEST_LINE:
+                return
 
 
 def refused_checksum(line: bytes) -> int:

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import pandas as pd
 
@@ -18,7 +19,7 @@ from prediction_contract.batch import BatchId, Partition
 from prediction_contract.errors import ContractError, InvalidManifestError, InvalidNameError, InvalidRowError
 from prediction_contract.manifest import InputObject, Manifest, parse_manifest, validate
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
-from prediction_contract.row import LINE_BYTES, row_contract
+from prediction_contract.row import read_lines, row_contract
 from prediction_contract.s3_layout import done_key, json_partition_prefix
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.schema_frame import entity_frame
@@ -154,8 +155,5 @@ def _predictions(store: ObjectStore, manifest: Manifest) -> pd.DataFrame:
 def _lines(content: bytes, most: int) -> Iterator[bytes]:
     """Yield a part's lines, no more than its manifest promises: few bytes may unpack to any number."""
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-        for _ in range(most):
-            line = file.readline(LINE_BYTES + 1)
-            if not line:
-                return
+        for line in islice(read_lines(file), most):
             yield line.rstrip(b"\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 from dataclasses import replace
 from decimal import Decimal
 
@@ -13,6 +14,7 @@ import pytest
 from prediction_contract.errors import InvalidManifestError
 from prediction_contract.manifest import Manifest
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
+from prediction_contract.row import LINE_BYTES, LONGEST_LINE, read_lines
 from prediction_contract.s3_layout import done_key
 from prediction_contract.schema import PredictionSchema
 from sagemaker_scripts.batch_rows import prediction_lines
@@ -171,6 +173,34 @@ def test_no_more_lines_are_read_than_the_manifest_promises(
     assert [record.getMessage() for record in caplog.records] == [
         f"4 rows of batch {manifest.batch_id} are left out: unparsable"
     ]
+
+
+def test_a_line_that_is_too_long_counts_as_one_row(
+    store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A load refuses it as one and takes the rows behind it."""
+    manifest = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
+    (part,) = manifest.json_parts
+    lines = [b"[%s]" % (b" " * 3 * LINE_BYTES), *(b'{"flight":"AA-%d","minutes":1}' % n for n in range(3))]
+    content = gzip.compress(b"\n".join(lines), compresslevel=1)
+    store.put(part.key, content)
+    altered = replace(part, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    store.put(manifest.key, replace(manifest, json_parts=(altered,)).to_bytes())
+    found = find_previous(
+        store, lambda _model, _batch: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
+    )
+    assert found is not None
+    assert list(found.predictions["entity_id"]) == ["AA-0", "AA-1", "AA-2"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"1 rows of batch {manifest.batch_id} are left out: value_too_large"
+    ]
+
+
+def test_no_line_is_read_on_for_ever() -> None:
+    """A load refuses a part with such a line, and few bytes unpack to any number."""
+    file = io.BytesIO(b"x" * (LONGEST_LINE + LINE_BYTES) + b"\n{}\n")
+    assert [len(line) for line in read_lines(file)] == [LINE_BYTES + 1]
+    assert len(file.read()) > len(b"{}\n")
 
 
 def test_an_altered_part_is_an_error(store: ObjectStore) -> None:
