@@ -34,9 +34,12 @@ _AGAIN_HOURS = 4
 def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
     """Return the run that loads a live batch again; a new one is asked for if the load has failed.
 
-    The run names the attempt whose items expire, so that of several runs that were asked for it one loads.
+    The run's load must surpass all that have ended, verified or not: one whose rows do not add up counts for
+    none, and several runs that were asked for before one of them began are content with the same load.
     """
     model, batch_id = record.model, record.batch_id
+    # One that still holds its claim, say because its run was lost, may well end complete.
+    ended_attempts = record.load_attempts - (record.claim_token is not None)
     turn = int(now.timestamp() // (_AGAIN_HOURS * 3600))
     return dg.RunRequest(
         run_key=f"reload:{batch_id}:{record.items_expire_at}:{turn}",
@@ -48,7 +51,7 @@ def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
             PARTITION_TAG: record.partition,
             chosen_batch_tag(model): batch_id,
         },
-        run_config=load_run_config(model, batch_id, above_attempt=record.verified_attempt or 0),
+        run_config=load_run_config(model, batch_id, above_attempt=ended_attempts),
     )
 
 

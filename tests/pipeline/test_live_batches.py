@@ -16,10 +16,11 @@ from mlpipe_dagster.checks.live_batch import live_batch_checks
 from mlpipe_dagster.cli.load import named_done_file
 from mlpipe_dagster.cli.main import parser
 from mlpipe_dagster.live_batches import due_partition, reload_margin
-from mlpipe_dagster.sensors.live_batches import live_batches_tick
+from mlpipe_dagster.sensors.live_batches import live_batches_tick, reload_request
 from mlpipe_dagster.sensors.served_models import ServedModel
 from mlpipe_dagster.sensors.troubles import ModelsUnreadableError
 from prediction_contract.registry.check_rules import record_checks
+from prediction_contract.registry.records import BatchRecord
 from tests.pipeline.small_model import DAYS, SmallModel, now
 from tests.pipeline.test_publication_asset import publisher, request
 
@@ -94,6 +95,28 @@ def test_a_live_batch_is_loaded_again_before_it_expires(
     assert wanted.partition_key == "2013-02-01"
     (later,) = list(tick(DAYS - margin + timedelta(hours=9)).run_requests or ())
     assert later.run_key != wanted.run_key
+
+
+@pytest.mark.parametrize(
+    ("claim", "surpassed"),
+    [(None, 3), ("held", 2)],
+)
+def test_a_re_load_surpasses_all_that_ended_verified_or_not(claim: str | None, surpassed: int) -> None:
+    """Rows that did not add up are no re-load; one whose claim is held may still become one."""
+    record = BatchRecord(
+        model="m",
+        batch_id="20130201T060000Z-0123abcd",
+        partition="2013-02-01",
+        load_attempts=3,
+        verified_attempt=1,
+        unverified_attempt=3 if claim is None else 2,
+        claim_token=claim,
+    )
+    config = reload_request(record, datetime(2013, 2, 20, 3, 59, tzinfo=UTC)).run_config["ops"]["m__load"]
+    assert config["config"]["above_attempt"] == surpassed
+    # A run of the next four hours that was asked for before a load began takes the same load.
+    later = reload_request(record, datetime(2013, 2, 20, 4, 1, tzinfo=UTC))
+    assert later.run_config["ops"]["m__load"] == config
 
 
 @pytest.mark.stack
