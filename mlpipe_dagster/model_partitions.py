@@ -32,8 +32,10 @@ class HourlyPartitions(dg.HourlyPartitionsDefinition):
         super().validate_partition_key(partition_key, context)
 
 
-def why_no_partition(model: str, partition: Partition, known: dg.PartitionsDefinition[str]) -> str:
-    """Return the sentence about a partition that a model has not, with the line of its declaration.
+def why_no_partition(
+    model: str, partition: Partition, known: dg.PartitionsDefinition[str]
+) -> tuple[str, str]:
+    """Return the sentence about a partition that a model has not, and what to do with a batch of it.
 
     Args:
         model: The model's name.
@@ -41,15 +43,19 @@ def why_no_partition(model: str, partition: Partition, known: dg.PartitionsDefin
         known: The partitions that the code location knows; days or hours.
     """
     what = f"{partition} is no partition of {model}"
+    remedy = (
+        "Deliver a batch of another partition, or correct the declaration, reload the code location and "
+        "deliver this file again"
+    )
     if not isinstance(known, dg.TimeWindowPartitionsDefinition):
-        return what
+        return what, remedy
     declared = f"in defs/{model}/defs.yaml"
     is_hourly = "%H" in known.fmt
     if partition.is_hourly != is_hourly:
-        return f"{what}: `partitions.kind` {declared} is {'hourly' if is_hourly else 'daily'}"
+        return f"{what}: `partitions.kind` {declared} is {'hourly' if is_hourly else 'daily'}", remedy
     form = "%Y-%m-%dT%H" if is_hourly else "%Y-%m-%d"
     if partition.start < known.start:
-        return f"{what}: `partitions.start` {declared} is {known.start:{form}}"
+        return f"{what}: `partitions.start` {declared} is {known.start:{form}}", remedy
     if known.end is not None and partition.start >= known.end:
-        return f"{what}: `partitions.end` {declared} is {known.end:{form}}, the first that is none any more"
-    return f"{what} yet: it begins at {partition.start:%Y-%m-%d %H:%M} UTC"
+        return f"{what}: `partitions.end` {declared} is exclusive: {known.end:{form}}", remedy
+    return f"{what} yet: it begins at {partition.start:%Y-%m-%d %H:%M} UTC", "Deliver this file again then"

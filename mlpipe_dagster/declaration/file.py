@@ -74,14 +74,14 @@ def declaration_in(path: Path) -> ModelDeclaration | None:
 
 def located(error: ValidationError, path: Path) -> DeclarationError:
     """Return a fault of a declaration with file, line and field of each of its causes."""
-    told = []
+    faults = []
     for cause in error.errors(include_url=False, include_context=False):
         if cause["loc"] == ("name",):
-            told.append(f"{path.parent}: {cause['msg']}")
+            faults.append(f"{path.parent}: {cause['msg']}")
             continue
         field = ["attributes", *cause["loc"]]
-        told.append(f"{path}:{_line(path, field)} {'.'.join(map(str, field))}: {cause['msg']}")
-    return DeclarationError("; ".join(told), remedy="Correct the file, and run `dg check defs`")
+        faults.append(f"{path}:{_line(path, field)} {'.'.join(map(str, field))}: {cause['msg']}")
+    return DeclarationError("; ".join(faults), remedy="Correct the file, and run `dg check defs`")
 
 
 def _line(path: Path, field: list[Any]) -> int:

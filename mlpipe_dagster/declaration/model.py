@@ -25,7 +25,7 @@ from mlpipe_dagster.declaration.publication import DeclaredPublication
 from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.declaration.training import TrainingRange
-from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency, told_together
+from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency, raise_together
 from prediction_contract.batch import Partition
 from prediction_contract.cleaned_column import InvalidCleaningError
 from prediction_contract.cleaning import Cleaning
@@ -129,7 +129,7 @@ class DeclaredPipeline(DeclaredModel):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         """Refuse what would fail later, in the middle of a job."""
-        told_together(
+        raise_together(
             self._require_columns,
             self._require_training,
             self._require_schedule,
@@ -140,16 +140,18 @@ class DeclaredPipeline(DeclaredModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _tells_all(cls, declared: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
+    def _report_all_faults(cls, declared: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
         """Tell training partitions of the wrong kind beside what else is wrong, and not one run later."""
         try:
             return validated(declared)
         except ValidationError as error:
-            told = {cause["loc"] for cause in error.errors(include_url=False)}
-            faults = [fault for fault in _of_the_wrong_kind(declared) if ("training", fault[0]) not in told]
+            reported = {cause["loc"] for cause in error.errors(include_url=False)}
+            faults = [
+                fault for fault in _of_the_wrong_kind(declared) if ("training", fault[0]) not in reported
+            ]
             if not faults:
                 raise
-            told_together(
+            raise_together(
                 partial(_raise, error),
                 *(partial(require_kind, kind, text, "training", field) for field, kind, text in faults),
             )
@@ -163,7 +165,7 @@ class DeclaredPipeline(DeclaredModel):
             raise inconsistency(str(error), "columns") from error
         self._require_cleaning()
         stored = self.stored_schema
-        told_together(lambda: self._require_enrichments(stored), lambda: self._require_quality(stored))
+        raise_together(lambda: self._require_enrichments(stored), lambda: self._require_quality(stored))
 
     def _require_known_history(self) -> None:
         """Refuse a previous batch that may lie before the history of the features."""
@@ -191,7 +193,7 @@ class DeclaredPipeline(DeclaredModel):
                 raise inconsistency("it is missing, and Dagster scores with what it trained", "training")
             return
         kind, names = self.partitions.kind, {column.name for column in self.columns}
-        told_together(
+        raise_together(
             *(
                 partial(require_kind, kind, getattr(training, field), "training", field)
                 for field in _TRAINING_PARTITIONS

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency, told_together
+from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency, raise_together
 from prediction_contract.batch import Partition
 from prediction_contract.partition_schedule import USUAL_CRONS
 
@@ -38,7 +38,7 @@ class Partitions(DeclaredModel):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         """Refuse days of an hourly model, hours of a daily one, and a range without a partition."""
-        told_together(
+        raise_together(
             lambda: require_kind(self.kind, self.start, "start"),
             lambda: require_kind(self.kind, self.end, "end"),
             self._require_order,

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency, told_together
+from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency, raise_together
 from prediction_contract.metrics import Metric, Metrics
 
 
@@ -30,7 +30,7 @@ class TrainingRange(DeclaredModel):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         """Refuse half an evaluation, and one on partitions that the model has learned from."""
-        told_together(
+        raise_together(
             self._require_whole_evaluation,
             self._require_later_evaluation,
             lambda: self._require_order("first_partition", "last_partition"),

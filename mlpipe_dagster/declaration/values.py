@@ -36,7 +36,7 @@ def inconsistency(what: str, *field: str | int) -> ValidationError:
     )
 
 
-def told_together(*checks: Callable[[], object]) -> None:
+def raise_together(*checks: Callable[[], object]) -> None:
     """Run checks that may raise an inconsistency each, and raise one error of all that did."""
     found: list[InitErrorDetails] = []
     for check in checks:

@@ -18,7 +18,8 @@ def scoring_schedule(
     def newest_partition(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         partition = declaration.partition_schedule.due_partition(context.scheduled_execution_time)
         if not partitions.has_partition_key(partition.dagster_key):
-            return dg.SkipReason(why_no_partition(declaration.name, partition, partitions))
+            what, _ = why_no_partition(declaration.name, partition, partitions)
+            return dg.SkipReason(what)
         return dg.RunRequest(partition_key=partition.dagster_key)
 
     return dg.ScheduleDefinition(

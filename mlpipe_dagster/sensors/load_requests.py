@@ -96,11 +96,8 @@ def judged(noticed: Noticed, registry: RegistryTable, partitions: Partitions) ->
     if noticed.refusal is None and manifest is not None:
         known, partition = partitions[manifest.model], Partition(manifest.partition)
         if not known.has_partition_key(partition.dagster_key):
-            reason = (
-                f"{why_no_partition(manifest.model, partition, known)}. Deliver a batch of another "
-                "partition, or correct the declaration, reload the code location and deliver this file again"
-            )
-            return refuse(registry, noticed, reason)
+            what, remedy = why_no_partition(manifest.model, partition, known)
+            return refuse(registry, noticed, f"{what}. {remedy}")
     return noticed
 
 

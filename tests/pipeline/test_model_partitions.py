@@ -24,27 +24,34 @@ from tests.pipeline.test_scoring_schedule import HOURLY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DECLARE = "Deliver a batch of another partition, or correct the declaration"
 OPEN = {"partitions": {"start": "2013-01-01"}}
 
 
 @pytest.mark.parametrize(
-    ("changes", "partition", "told"),
+    ("changes", "partition", "told", "to_do"),
     [
-        ({}, "2014-01-01", "`partitions.end` in defs/hours/defs.yaml is 2014-01-01"),
-        ({}, "2012-12-31", "`partitions.start` in defs/hours/defs.yaml is 2013-01-01"),
-        (HOURLY, "2014-01-01T00", "`partitions.end` in defs/hours/defs.yaml is 2014-01-01T00"),
-        (HOURLY, "2013-02-01", "`partitions.kind` in defs/hours/defs.yaml is hourly"),
-        (OPEN, "2999-01-01", "yet: it begins at 2999-01-01 00:00 UTC"),
+        ({}, "2014-01-01", "`partitions.end` in defs/hours/defs.yaml is exclusive: 2014-01-01", DECLARE),
+        ({}, "2012-12-31", "`partitions.start` in defs/hours/defs.yaml is 2013-01-01", DECLARE),
+        (
+            HOURLY,
+            "2014-01-01T00",
+            "`partitions.end` in defs/hours/defs.yaml is exclusive: 2014-01-01T00",
+            DECLARE,
+        ),
+        (HOURLY, "2013-02-01", "`partitions.kind` in defs/hours/defs.yaml is hourly", DECLARE),
+        (OPEN, "2999-01-01", "yet: it begins at 2999-01-01 00:00 UTC", "Deliver this file again then"),
     ],
 )
 def test_an_unknown_partition_leads_to_the_declaration(
-    changes: Mapping[str, Any], partition: str, told: str
+    changes: Mapping[str, Any], partition: str, told: str, to_do: str
 ) -> None:
-    """Whoever reads it knows which line of which file to look at."""
+    """Whoever reads it knows which line of which file to look at; a partition to come needs no correction."""
     known = partitions_of(declaration("hours", **changes))
-    reason = why_no_partition("hours", Partition(partition), known)
+    reason, remedy = why_no_partition("hours", Partition(partition), known)
     assert reason.startswith(f"{partition} is no partition of hours")
     assert told in reason
+    assert remedy.startswith(to_do)
 
 
 def test_dagster_tells_its_own_spelling_of_an_hour() -> None:
