@@ -14,7 +14,7 @@ from mlpipe_dagster.publication_events import PublicationReports
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.sensors.served_models import ServedModel
-from mlpipe_dagster.sensors.troubles import Troubles
+from mlpipe_dagster.sensors.troubles import Troubles, is_outage
 from mlpipe_dagster.warehouse_projection import WarehouseSession
 from prediction_contract.moments import parse_moment
 from prediction_contract.registry.records import PublicationEntry
@@ -168,6 +168,8 @@ def projection_tick(
         with warehouse.quick_session() as session:
             closed = project_gaps(session, registry, home, asked, gaps)
     except Exception as error:  # the connector raises many kinds, and each is the same here
+        if is_outage(error):
+            raise
         if lag := _lag(registry, cursor, asked, now, gaps):
             raise ProjectionLagsError(lag) from error
         said = f"Snowflake does not answer; it is asked again by the next tick: {error}"

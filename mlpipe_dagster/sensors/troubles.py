@@ -7,12 +7,22 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from prediction_contract.errors import RegistryUnavailableError
+
 _LONGEST_ERROR = 300
 _LONGEST_REASON = 2000
 
 
 class ModelsUnreadableError(Exception):
     """Some models could not be looked at, and the tick has nothing else to tell."""
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether AWS or the registry fails as a whole; a record that cannot be read concerns one model."""
+    # Not while definitions load.
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    return isinstance(error, BotoCoreError | ClientError | RegistryUnavailableError)
 
 
 @dataclass(kw_only=True)
@@ -29,14 +39,16 @@ class Troubles:
     def kept(self, model: str, *, is_of_all: Callable[[Exception], bool] = lambda _: False) -> Iterator[None]:
         """Keep an error of one model in place of raising it.
 
+        An error that would be every model's is raised: asking for each in vain takes longer than a tick has.
+
         Args:
             model: The model's name.
-            is_of_all: Whether an error would be every model's, so that it is raised.
+            is_of_all: Whether an error is of that kind, besides outages.
         """
         try:
             yield
         except Exception as error:  # a malformed record raises errors of many kinds
-            if is_of_all(error):
+            if is_outage(error) or is_of_all(error):
                 raise
             self.found[model] = f"{model} cannot be looked at: {error or type(error).__name__}"[
                 :_LONGEST_ERROR
