@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain, takewhile
 
 from mlpipe_dagster.data_bucket import DataBucket
 from mlpipe_dagster.delta_history import DeltaHistory
@@ -40,8 +41,8 @@ from prediction_contract.s3_layout import (
 VACUUM_AFTER = timedelta(days=7)
 # A sweep that failed on the day a file came due is followed by another.
 _VACUUM_WITHIN = timedelta(days=2)
-# A done file that was refused before any load may be delivered again for so long.
-_REFUSED_FOR = timedelta(days=30)
+# For so long a done file that was refused may be delivered again, and one whose load failed loaded again.
+_NOT_LOADED_FOR = timedelta(days=30)
 MOST_BATCHES = 500
 
 
@@ -235,7 +236,7 @@ class RetentionSweep:
             vacuumed |= doomed & named
             doomed -= named
         troubles = []
-        for record in seen.kept if doomed else ():
+        for record in chain(self._passed_over(), seen.kept) if doomed else ():
             named, trouble = self._named_files(record)
             doomed -= named
             troubles += [trouble] if trouble else []
@@ -250,6 +251,12 @@ class RetentionSweep:
         self.bucket.delete(files[name].key for name in sorted(vacuumed))
         swept.vacuumed_files = len(vacuumed)
         swept.vacuumed_bytes = sum(files[name].size for name in vacuumed)
+
+    def _passed_over(self) -> Iterator[BatchRecord]:
+        """Yield the batches that sweeps no longer look at, though one may load them yet."""
+        sweep_from = self.registry.retention(self.model).sweep_from
+        earlier = takewhile(lambda record: record.batch_id < sweep_from, self.registry.batches(self.model))
+        return (record for record in earlier if _keeps_files(record, is_settled=True))
 
     def _named_files(self, record: BatchRecord) -> tuple[frozenset[str], str]:
         """Return the Delta files of a batch, or none and why they are not known."""
@@ -284,15 +291,23 @@ class _Seen:
             self.unsettled_from, self._has_unsettled = record.batch_id, not is_settled
         if not self._has_retained:
             self.retained_from, self._has_retained = record.batch_id, not (is_settled or is_retired)
-        if is_settled:
-            return
         if is_retired:
             # What an unverified manifest names may be another batch's.
-            if record.accepted_rows is not None:
+            if record.accepted_rows is not None and not is_settled:
                 self.retired.append(record)
-        # Of a done file that was no manifest, the registry knows no rows, and nothing loads it.
-        elif record.checksum:
+        elif _keeps_files(record, is_settled=is_settled):
             self.kept.append(record)
+
+
+def _keeps_files(record: BatchRecord, *, is_settled: bool) -> bool:
+    """Whether the files that a batch names stay, since it has been loaded or may be.
+
+    Of a done file that was no manifest, the registry knows no checksum, and nothing loads it.
+    """
+    is_over = record.load_state == LoadState.RETIRED or (
+        is_settled and record.load_state == LoadState.REFUSED
+    )
+    return bool(record.checksum) and not is_over
 
 
 def _is_data(name: str) -> bool:
@@ -320,12 +335,12 @@ def asks_for_a_sweep(registry: RegistryTable, model: str, home_region: str, *, n
 def is_settled(record: BatchRecord, *, now: datetime) -> bool:
     """Whether no sweep is to have to do with the batch again.
 
-    Of a batch that was refused before any load there is nothing to retire.
+    Of a batch that no load has written or refused nothing is retired, unless one does after all.
     """
     if record.cleared_at is not None:
         return _since_cleared(record, now) > VACUUM_AFTER + _VACUUM_WITHIN
-    was_never_loaded = record.load_state == LoadState.REFUSED and record.retain_until is None
-    return was_never_loaded and now - BatchId(record.batch_id).minted_at > _REFUSED_FOR
+    was_never_loaded = record.retain_until is None and record.claim_token is None
+    return was_never_loaded and now - BatchId(record.batch_id).minted_at > _NOT_LOADED_FOR
 
 
 def _is_to_be_vacuumed(record: BatchRecord, now: datetime) -> bool:

@@ -167,7 +167,8 @@ def _looked_at(
     oldest = registry.batches(model, minted_from=retention.retained_from, page_size=_OLDEST_BATCHES)
     pointers = (release.home, *release.regions.values())
     served = {pointer.batch_id for pointer in pointers if pointer and pointer.batch_id}
-    found = {record.batch_id: record for record in (*recent, *islice(oldest, _OLDEST_BATCHES))}
+    retained = (record for record in oldest if record.load_state != LoadState.RETIRED)
+    found = {record.batch_id: record for record in (*recent, *islice(retained, _OLDEST_BATCHES))}
     for batch_id in served - found.keys():
         record = registry.batch(model, batch_id)
         if record is not None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 
-from benchmarks.long_history import SHORT, costs
+from benchmarks.long_history import MODEL, NOW, SHORT, CannedAccess, LongHistory, costs, declaration
+from mlpipe_dagster.cli.doctor import doctor
+from prediction_contract.moments import moment_text
+from prediction_contract.registry.records import LoadState
 
 
 def test_a_longer_history_costs_no_operation_more() -> None:
@@ -18,3 +22,17 @@ def test_a_longer_history_costs_no_operation_more() -> None:
     for name, cost in long.items():
         few = short[name]
         assert replace(cost, items=0, rows=0) == replace(few, items=0, rows=0), name
+
+
+def test_doctor_finds_an_overdue_batch_behind_many_retired_ones() -> None:
+    """However many were retired since the oldest batch that is not, which may never have been loaded."""
+    history = LongHistory.of(1200)
+    records = list(history.table.batches(MODEL))
+    retired = [record for record in records if record.load_state == LoadState.RETIRED]
+    overdue = next(record for record in records if record.load_state == LoadState.VERIFIED)
+    history.put(replace(overdue, retain_until=moment_text(NOW.replace(year=NOW.year - 1))))
+    assert len(retired) > 400
+
+    answer = doctor(argparse.Namespace(model=MODEL, days=7), CannedAccess(history, declaration()))
+    found = [each["batch_id"] for each in answer.document["findings"] if each["topic"] == "retention"]
+    assert found == [overdue.batch_id]

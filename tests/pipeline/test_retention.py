@@ -91,6 +91,24 @@ def test_a_file_that_a_kept_batch_names_is_not_vacuumed(swept: SweptModel) -> No
     assert (swept.holds(live), swept.holds(previous)) == (WHOLE, WHOLE)
 
 
+def test_a_batch_that_was_never_loaded_holds_no_other_up_and_keeps_its_files(swept: SweptModel) -> None:
+    """Sweeps no longer begin at it after a month; somebody may load it all the same."""
+    batch_id = swept.batch_id()
+    version, files = swept.commit(batch_id)
+    swept.noticed_batch(batch_id=batch_id, delta_version=version, delta_files=files)
+    first, *_ = swept.released(3)
+    # A second attempt's commit removed the file that the done file names.
+    swept.commit(batch_id)
+    not_on_the_first = next(
+        moment for day in range(2) if (moment := now() + LATER + timedelta(days=day)).day != 1
+    )
+    for _ in range(2):
+        swept.sweep(clock=lambda: not_on_the_first)
+    retention = swept.platform.registry.retention(swept.name)
+    assert retention.sweep_from == first
+    assert swept.platform.bucket.look(f"predictions/{swept.name}/delta/{files[0]}") is not None
+
+
 def test_a_file_that_was_never_committed_is_vacuumed(swept: SweptModel) -> None:
     """An attempt that died before its commit has left a file that no version of the table knows."""
     first, *_ = swept.released(3)
