@@ -33,6 +33,8 @@ from prediction_contract.registry.transaction import Transaction
 
 # Nobody scores a partition before it begins, by any clock.
 _CLOCKS_DIFFER = timedelta(days=1)
+# One page: with each publication a batch may have to be read.
+_NEWEST_PUBLICATIONS = 10
 # What was read had changed by the time of the write: decide again on what is there now.
 _OVERTAKEN = frozenset(
     {"pointer_is_as_seen", "load_state_is_as_seen", "attempt_is_the_next", "manifest_is_as_seen"}
@@ -156,11 +158,12 @@ class RegistryTable:
     def rollback_target(self, model: str) -> BatchRecord | None:
         """Return the batch that a rollback goes to unless another is named, or None.
 
-        It is the verified batch that was superseded last. The publications are read backwards until it is
-        found: each names the batch that it superseded.
+        It is the verified batch that was superseded last. Each publication names the batch that it superseded,
+        and the newest mostly tell. If not, as after a rollback to the oldest batch that is kept, the batches
+        that are not retired are read in place of the history.
         """
         seen: set[str] = set()
-        for entry in self.newest_publications(model):
+        for entry in islice(self.newest_publications(model), _NEWEST_PUBLICATIONS):
             batch_id = entry.previous_batch_id
             if batch_id is None or batch_id in seen:
                 continue
@@ -168,7 +171,9 @@ class RegistryTable:
             record = self.batch(model, batch_id)
             if record and is_rollback_target(record) and record.superseded_sequence == entry.sequence:
                 return record
-        return None
+        retained = self.batches(model, minted_from=self.retention(model).retained_from)
+        targets = (record for record in retained if is_rollback_target(record))
+        return max(targets, key=lambda record: record.superseded_sequence or 0, default=None)
 
     def release(
         self, model: str, *, home_region: str, regions: Iterable[str] = (), highest_projected: int = 0

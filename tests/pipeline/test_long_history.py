@@ -8,7 +8,8 @@ from dataclasses import replace
 from benchmarks.long_history import MODEL, NOW, SHORT, CannedAccess, LongHistory, costs, declaration
 from mlpipe_dagster.cli.doctor import doctor
 from prediction_contract.moments import moment_text
-from prediction_contract.registry.records import LoadState
+from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState, RetentionRecord
+from prediction_contract.registry.retention_rules import record_sweep
 
 
 def test_a_longer_history_costs_no_operation_more() -> None:
@@ -36,3 +37,28 @@ def test_doctor_finds_an_overdue_batch_behind_many_retired_ones() -> None:
     answer = doctor(argparse.Namespace(model=MODEL, days=7), CannedAccess(history, declaration()))
     found = [each["batch_id"] for each in answer.document["findings"] if each["topic"] == "retention"]
     assert found == [overdue.batch_id]
+
+
+def test_a_rollback_target_is_looked_for_among_retained_batches_only() -> None:
+    """After a rollback to the oldest of them there is none; else it is found behind many withdrawn ones."""
+    history = LongHistory.of(1200)
+    registry = history.table
+    superseded = [
+        record
+        for record in registry.batches(MODEL)
+        if record.load_state == LoadState.VERIFIED and record.release_state == ReleaseState.SUPERSEDED
+    ]
+    for record in superseded[1:]:
+        history.put(replace(record, release_state=ReleaseState.WITHDRAWN))
+    found = RetentionRecord(model=MODEL, sweep_from="", retained_from=superseded[0].batch_id)
+    registry.carry_out(lambda: record_sweep(found))
+
+    targets: list[BatchRecord | None] = []
+    cost = history.cost_of(lambda: targets.append(registry.rollback_target(MODEL)))
+    assert targets == [superseded[0]]
+    assert sum(cost.requests.values()) < 20
+
+    history.put(replace(superseded[0], release_state=ReleaseState.LIVE))
+    cost = history.cost_of(lambda: targets.append(registry.rollback_target(MODEL)))
+    assert targets[1:] == [None]
+    assert sum(cost.requests.values()) < 20
