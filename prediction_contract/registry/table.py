@@ -158,7 +158,7 @@ class RegistryTable:
     def rollback_target(self, model: str) -> BatchRecord | None:
         """Return the batch that a rollback goes to unless another is named, or None.
 
-        It is the verified batch that was superseded last. Each publication names the batch that it superseded,
+        It is the verified batch that was superseded last. Each publication names the batch that it superseded
         and the newest mostly tell. If not, as after a rollback to the oldest batch that is kept, the batches
         that are not retired are read in place of the history.
         """
