@@ -12,6 +12,8 @@ import dagster as dg
 # Dagster waits for a tick for 60 seconds, and then goes on with the next one while the old thread still runs.
 # A tick that parses for so long may have been given up.
 _MOST_SECONDS = 20
+# How many ticks suspects wait for one without new files, until one of them goes first.
+MOST_WAITS = 10
 
 
 class Suspects:
@@ -27,12 +29,14 @@ class Suspects:
     def __init__(self, instance: dg.DagsterInstance, bucket: str) -> None:
         self._storage = instance.daemon_cursor_storage
         self._record = f"mlpipe/{bucket}/done_file_suspects"
-        text = self._storage.get_cursor_values({self._record}).get(self._record, "[{}, []]")
+        text = self._storage.get_cursor_values({self._record}).get(self._record, "[{}, [], 0]")
         self._deaths: dict[str, int]
-        self._deaths, left_over = json.loads(text)
+        # A record of an earlier release counts no waits.
+        self._deaths, left_over, *waits = json.loads(text)
         for key in left_over:
             self._deaths[key] = self._deaths.get(key, 0) + 1
-        if left_over:
+        self._waits = sum(waits) + 1 if self._deaths else 0
+        if self._deaths:
             self._keep([])
 
     def __iter__(self) -> Iterator[str]:
@@ -43,6 +47,11 @@ class Suspects:
         """Return how many ticks ended while they parsed a file."""
         return self._deaths.get(key, 0)
 
+    @property
+    def are_due(self) -> bool:
+        """Whether they have waited so long that one of them goes before the new files."""
+        return self._waits > MOST_WAITS
+
     def acquit(self, key: str) -> None:
         """Forget a file that is dealt with or gone."""
         if self._deaths.pop(key, None) is not None:
@@ -51,6 +60,9 @@ class Suspects:
     @contextmanager
     def parsing(self, keys: Sequence[str]) -> Iterator[None]:
         """Record files for as long as they are parsed; they stay recorded if that ends this process."""
+        if any(map(self.deaths, keys)):
+            # Kept before the tick may die: the next one is for new files.
+            self._waits = 0
         self._keep(keys)
         began = time.monotonic()
         yield
@@ -58,4 +70,4 @@ class Suspects:
             self._keep([])
 
     def _keep(self, parsed: Sequence[str]) -> None:
-        self._storage.set_cursor_values({self._record: json.dumps([self._deaths, list(parsed)])})
+        self._storage.set_cursor_values({self._record: json.dumps([self._deaths, list(parsed), self._waits])})

@@ -210,14 +210,21 @@ class DoneFileTick:
         return through
 
     def _deal(self) -> bool:
-        """Deal with the oldest batches' files first, and return whether some were left for the next tick."""
+        """Deal with the oldest batches' files first, and return whether some must be listed again.
+
+        Suspects come last, unless they are due; they are looked at in each tick, so the listing may go on.
+        """
         deaths = self._suspects.deaths
         left = sorted(self._candidates, key=lambda key: (deaths(key), key.rpartition("/")[2]))
-        has_dealt = False
+        if self._suspects.are_due and not self._events and (suspect := next(filter(deaths, left), None)):
+            left.remove(suspect)
+            left.insert(0, suspect)
         while left:
             room = min(MOST_RUNS - len(self._requests), _MOST_REFUSALS - len(self._refusals))
             # Nothing else is lost with a tick that a suspect ends.
-            if room <= 0 or self._is_late() or (has_dealt and deaths(left[0])):
+            if deaths(left[0]) and (self._requests or self._events):
+                return False
+            if room <= 0 or self._is_late():
                 return True
             together = self._together(left[:room])
             left = left[len(together) :]
@@ -229,7 +236,6 @@ class DoneFileTick:
                     self._note_trouble(key, found)
                 else:
                     self._deal_with(key, *found)
-            has_dealt = True
         return False
 
     def _together(self, left: Sequence[str]) -> Sequence[str]:
@@ -237,8 +243,7 @@ class DoneFileTick:
         count, size = 1, self._candidates[left[0]].size
         for key in left[1:AT_ONCE]:
             size += self._candidates[key].size
-            # Those without deaths come first.
-            if self._suspects.deaths(key) or size > MANIFEST_BYTES:
+            if self._suspects.deaths(left[0]) or self._suspects.deaths(key) or size > MANIFEST_BYTES:
                 break
             count += 1
         return left[:count]
