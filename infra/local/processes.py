@@ -26,6 +26,8 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD
 # Less of a processor than this is the idling of a process that hangs.
 _WORKING_SHARE = 0.02
 _LOOK_SECONDS = 0.2
+# One that saves writes something in such a time, however much it has to gather first.
+_COMPUTING_SECONDS = 15 * 60
 
 
 def clean_environment(state_directory: Path, role: str) -> dict[str, str]:
@@ -109,7 +111,12 @@ def end_processes(
 
 
 def wait_while_it_saves(
-    process: psutil.Process, *, saves_to: Path, idle_seconds: float, tell: Callable[[str], None]
+    process: psutil.Process,
+    *,
+    saves_to: Path,
+    idle_seconds: float,
+    tell: Callable[[str], None],
+    computing_seconds: float = _COMPUTING_SECONDS,
 ) -> bool:
     """Wait for a process that was asked to end, for as long as it works on saving its state.
 
@@ -118,11 +125,12 @@ def wait_while_it_saves(
         saves_to: The folder of its state.
         idle_seconds: How long it may do neither.
         tell: Receives how far it is, some five times a second.
+        computing_seconds: How long it may compute without writing.
 
     Returns:
-        Whether it ended; False if it does nothing any more.
+        Whether it ended; False if it does nothing any more, or spins.
     """
-    started = worked_at = time.monotonic()
+    started = worked_at = wrote_at = time.monotonic()
     seen: tuple[float, int] | None = None
     while is_alive(process):
         now = time.monotonic()
@@ -131,6 +139,10 @@ def wait_while_it_saves(
         except psutil.NoSuchProcess:
             break
         work = (times.user + times.system, size_of(saves_to))
+        if seen is None or work[1] != seen[1]:
+            wrote_at = now
+        elif now - wrote_at > computing_seconds:
+            return False
         if seen is None or work[1] != seen[1] or work[0] - seen[0] >= idle_seconds * _WORKING_SHARE:
             seen, worked_at = work, now
         elif now - worked_at > idle_seconds:

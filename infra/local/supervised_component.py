@@ -98,7 +98,9 @@ class SupervisedComponent:
         if not self._has_ended(self._process, deadline, on_progress):
             self._process.kill()
             self._process.wait(timeout=10)
-            detail = f"did nothing for {self.component.stop_seconds:.0f} s, did not end and was killed"
+            detail = (
+                f"did not end, saved nothing for {self.component.stop_seconds:.0f} s or more and was killed"
+            )
         end_processes([process for process in self._relatives if is_alive(process)], grace_seconds=5)
         self._end_leftovers()
         if not detail:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import pytest
 
 from infra.local import stack_control, stack_inspection
 from infra.local.components import Component, state_of_aws
-from infra.local.processes import clean_environment
+from infra.local.processes import clean_environment, wait_while_it_saves
 from infra.local.stack_control import StackControl
 from infra.local.stack_inspection import end_leftovers
 from infra.local.stack_state import ComponentStatus, StackDirectory, StackStatus, write_status
@@ -108,7 +109,7 @@ def test_a_component_that_does_nothing_any_more_is_killed_and_its_loss_told(
     supervised = started(directory, HANGING)
     supervised.ask_to_stop()
     supervised.finish_stop(deadline=time.monotonic() + IDLE_SECONDS, on_progress=lambda: None)
-    assert supervised.status.detail == "did nothing for 2 s, did not end and was killed"
+    assert supervised.status.detail == "did not end, saved nothing for 2 s or more and was killed"
     assert supervised.status.loss == "all"
 
 
@@ -149,3 +150,20 @@ def test_down_says_how_far_the_saving_is(directory: StackDirectory, monkeypatch:
         )
         control._wait_for_end(psutil.Process(supervisor.pid))
     assert said == ["  aws is saving its state for 7 s; 12 MB are on disk"]
+
+
+def test_a_process_that_computes_without_writing_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    """One that spins after it was asked to end looks busy, and saves nothing."""
+    spinning = psutil.Popen([sys.executable, "-c", "while True: pass"])
+    # Should the wait have no end, the test still has one.
+    mercy = threading.Timer(20, spinning.kill)
+    mercy.start()
+    try:
+        has_ended = wait_while_it_saves(
+            spinning, saves_to=tmp_path, idle_seconds=10, computing_seconds=1, tell=lambda _: None
+        )
+    finally:
+        mercy.cancel()
+        spinning.kill()
+        spinning.wait()
+    assert not has_ended
