@@ -123,7 +123,7 @@ demo: setup ## The whole path, from real flights to live predictions; fails unle
 	@$(BIN)/python -m infra.local.demo
 
 dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C; PORT=3001 names the UI's port.
-	@$(BIN)/python -m infra.local.dev $(if $(PORT),--port $(PORT))
+	@$(BIN)/python -m infra.local.dev $(if $(findstring command,$(origin PORT)),--port $(PORT))
 
 synth: setup $(CDK_VENV)/.installed ## Write all CloudFormation templates to build/cdk/<stage>; fails on findings of their rules.
 	@$(CDK_VENV)/bin/python -m infra.app

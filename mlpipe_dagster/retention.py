@@ -321,7 +321,8 @@ def retained_batches(registry: RegistryTable, model: str, *, now: datetime) -> I
     What the last sweep was done with is not read, but for one day a month: a done file that was refused long
     ago may have been delivered again since.
     """
-    sweep_from = "" if now.day == 1 else registry.retention(model).sweep_from
+    known = registry.retention(model).sweep_from
+    sweep_from = "" if now.day == 1 else known
     return registry.batches(model, minted_from=sweep_from)
 
 

@@ -13,18 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# pyproject.toml's timeout.
-_SLOW_SECONDS = 300
-
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that are given the most time, so that no worker idles beside them at the end."""
+    usual = float(items[0].config.getini("timeout")) if items else 0
     given: dict[Path, float] = {}
     for item in items:
         deadline = item.get_closest_marker("timeout")
         is_slow = item.get_closest_marker("slow") is not None
-        seconds = deadline.args[0] if deadline else _SLOW_SECONDS if is_slow else 0
+        seconds = deadline.args[0] if deadline else usual if is_slow else 0
         given[item.path] = max(seconds, given.get(item.path, 0))
     # Files that are given as much stay in the random order of the run.
     items.sort(key=lambda item: -given[item.path])

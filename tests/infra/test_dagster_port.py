@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def test_the_named_port_is_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_make_dev_passes_the_port_on() -> None:
-    """Without one, Dagster chooses as before."""
+    """Without one, Dagster chooses as before; a PORT of the shell's environment is another program's."""
+    environment = {**os.environ, "PORT": "8080"}
+    environment.pop("MAKEFLAGS", None)
     for arguments, command in (
         (["PORT=3456"], "python -m infra.local.dev --port 3456"),
         ([], "python -m infra.local.dev"),
@@ -42,6 +45,7 @@ def test_make_dev_passes_the_port_on() -> None:
         printed = subprocess.run(
             ["make", "--dry-run", "--no-print-directory", "dev", *arguments],
             cwd=ROOT,
+            env=environment,
             capture_output=True,
             text=True,
             check=True,

@@ -25,7 +25,9 @@ from tests.stack_runs import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-IDLE_SECONDS = 2
+# A busy machine may let the stand-in that saves stand still for some seconds.
+SAVING_IDLE_SECONDS = 5
+HANGING_IDLE_SECONDS = 2
 # Asked to end, it writes bit by bit until the file `enough` is there.
 SLOW = """
 import pathlib, signal, sys, time
@@ -65,7 +67,7 @@ def command(directory: StackDirectory, program: str) -> tuple[str, ...]:
     return (sys.executable, "-c", program, str(state_of_aws(directory)))
 
 
-def started(directory: StackDirectory, program: str) -> SupervisedComponent:
+def started(directory: StackDirectory, program: str, idle_seconds: int) -> SupervisedComponent:
     """Return a supervised stand-in that has begun."""
     component = Component(
         name="aws",
@@ -75,7 +77,7 @@ def started(directory: StackDirectory, program: str) -> SupervisedComponent:
         port=1,
         probe=lambda: None,
         loss="all",
-        stop_seconds=IDLE_SECONDS,
+        stop_seconds=idle_seconds,
         saves_to=state_of_aws(directory),
     )
     supervised = SupervisedComponent(component, directory)
@@ -86,16 +88,16 @@ def started(directory: StackDirectory, program: str) -> SupervisedComponent:
 
 def test_a_component_that_still_saves_is_not_killed(directory: StackDirectory) -> None:
     """It takes longer than it may be idle, its status tells how far it is, and its state is whole."""
-    supervised, state = started(directory, SLOW), state_of_aws(directory)
+    supervised, state = started(directory, SLOW, SAVING_IDLE_SECONDS), state_of_aws(directory)
     supervised.ask_to_stop()
     asked, told = time.monotonic(), []
 
     def see_progress() -> None:
         told.append(supervised.status.detail)
-        if time.monotonic() - asked > IDLE_SECONDS + 0.5:
+        if time.monotonic() - asked > SAVING_IDLE_SECONDS + 0.5:
             (state / "enough").touch()
 
-    supervised.finish_stop(deadline=asked + IDLE_SECONDS, on_progress=see_progress)
+    supervised.finish_stop(deadline=asked + SAVING_IDLE_SECONDS, on_progress=see_progress)
 
     assert (state / "whole").exists()
     assert re.match(r"saving its state for [1-9]\d* s; ", told[-1])
@@ -106,9 +108,9 @@ def test_a_component_that_does_nothing_any_more_is_killed_and_its_loss_told(
     directory: StackDirectory,
 ) -> None:
     """A wait without an end would help nobody."""
-    supervised = started(directory, HANGING)
+    supervised = started(directory, HANGING, HANGING_IDLE_SECONDS)
     supervised.ask_to_stop()
-    supervised.finish_stop(deadline=time.monotonic() + IDLE_SECONDS, on_progress=lambda: None)
+    supervised.finish_stop(deadline=time.monotonic() + HANGING_IDLE_SECONDS, on_progress=lambda: None)
     assert supervised.status.detail == "did not end, saved nothing for 2 s or more and was killed"
     assert supervised.status.loss == "all"
 
@@ -117,7 +119,7 @@ def test_what_a_dead_supervisor_left_is_let_save_too(
     directory: StackDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`down` and `up` end an emulator without a supervisor as gently."""
-    monkeypatch.setattr(stack_inspection, "_GRACE_SECONDS", IDLE_SECONDS)
+    monkeypatch.setattr(stack_inspection, "_GRACE_SECONDS", SAVING_IDLE_SECONDS)
     state = state_of_aws(directory)
     environment = clean_environment(directory.root, "aws")
     with subprocess.Popen(command(directory, SLOW), env=environment) as left:
@@ -125,7 +127,7 @@ def test_what_a_dead_supervisor_left_is_let_save_too(
         began = time.monotonic()
 
         def tell(_progress: str) -> None:
-            if time.monotonic() - began > IDLE_SECONDS + 0.5:
+            if time.monotonic() - began > SAVING_IDLE_SECONDS + 0.5:
                 (state / "enough").touch()
 
         assert end_leftovers(directory, tell=tell) == ({left.pid}, set())
