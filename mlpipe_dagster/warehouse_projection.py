@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from prediction_contract.errors import ContractError
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
@@ -23,6 +24,13 @@ from prediction_contract.warehouse_table import (
     publication_parameters,
     table_name,
 )
+
+# A publication takes seconds, as replacing the view does.
+_MOST_LOOKS = 10
+
+
+class PublicationsMoveError(ContractError):
+    """The live batch changed each time that Snowflake's view was brought in step with it."""
 
 
 class WarehouseSession:
@@ -70,11 +78,12 @@ class WarehouseSession:
 
         Raises:
             InvalidServingError: The live publication does not say which columns its batch has.
+            PublicationsMoveError: Others published each time that the view was replaced.
         """
         self._query(create_publications())
         added: list[PublicationEntry] = []
         live = live_publication(registry, model, home_region)
-        while True:
+        for _ in range(_MOST_LOOKS):
             if live and live.serving:
                 self._create_view(model, Serving.from_json(live.serving).schema)
             missing = self.missing_publications(model, registry)
@@ -83,6 +92,11 @@ class WarehouseSession:
             shown, live = live, live_publication(registry, model, home_region)
             if live == shown:
                 return added
+        raise PublicationsMoveError(
+            f"Somebody published each of {_MOST_LOOKS} times that Snowflake's live view was replaced",
+            remedy="Find out who publishes so often; the sensor warehouse_projection brings the view in step",
+            model=model,
+        )
 
     def _create_view(self, model: str, schema: PredictionSchema) -> None:
         self.ensure_table(model, schema)

@@ -14,6 +14,7 @@ from mlpipe_dagster.cli.access import Access, WarehouseUnreachableError
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_model_and_batch, add_request
 from mlpipe_dagster.cli.printed import Answer, Facts
 from mlpipe_dagster.noticing import registered_manifest
+from mlpipe_dagster.warehouse_projection import PublicationsMoveError
 from prediction_contract.registry.records import Request
 from prediction_contract.serving import InvalidServingError
 
@@ -156,5 +157,5 @@ def _project(access: Access, model: str) -> tuple[int, str]:
     try:
         with access.warehouse() as session:
             return len(session.follow(access.registry, model, access.home)), ""
-    except (WarehouseUnreachableError, InvalidServingError) as error:
+    except (WarehouseUnreachableError, InvalidServingError, PublicationsMoveError) as error:
         return 0, f"{_BEHIND}: {error}"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
+import dagster as dg
 import pytest
 
 from mlpipe_dagster.resources.warehouse import Warehouse
-from mlpipe_dagster.warehouse_projection import WarehouseSession
+from mlpipe_dagster.sensors.projection import MOST_VIEWS, ProjectionCursor, projection_tick
+from mlpipe_dagster.sensors.served_models import ServedModel
+from mlpipe_dagster.warehouse_projection import PublicationsMoveError, WarehouseSession
 from prediction_contract.registry.records import BatchRecord, LivePointer, PublicationEntry
 from prediction_contract.schema import Column, ColumnType, PredictionSchema
 from prediction_contract.serving import Serving
@@ -18,7 +24,7 @@ from tests.pipeline.small_model import SmallModel, declaration
 from tests.pipeline.test_publication_asset import materialized, publisher, request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.pipeline.cli_calls import CommandLine
 
@@ -142,3 +148,86 @@ def test_a_publication_meanwhile_is_followed_too() -> None:
     WarehouseSession(connection).follow(FakeRegistry(connection), "model", "us-east-1")  # type: ignore[arg-type]
     views = [statement for statement in connection.statements if "VIEW" in statement]
     assert ["SEATS" in view for view in views] == [False, True]
+
+
+class RestlessRegistry(FakeRegistry):
+    """Somebody publishes each time that it is asked."""
+
+    asked = 0
+
+    def live(self) -> int:
+        """Return the newest sequence, for some hundred questions."""
+        self.asked += 1
+        return min(self.asked, 300)
+
+
+def test_the_view_does_not_follow_for_ever() -> None:
+    """Whoever publishes without a pause keeps no run, which says so in place of going on."""
+    connection = FakeConnection()
+    registry: Any = RestlessRegistry(connection)
+    with pytest.raises(PublicationsMoveError, match="each of 10 times"):
+        WarehouseSession(connection).follow(registry, "model", "us-east-1")
+
+
+@dataclass
+class CountedSession(WarehouseSession):
+    """A session in whose projection there is nothing to do by the count."""
+
+    counts: dict[str, tuple[int, int]]
+    _connection: FakeConnection
+
+    def projected_count(self) -> dict[str, tuple[int, int]]:
+        """See `WarehouseSession`."""
+        return self.counts
+
+
+class FollowedWarehouse:
+    """Snowflake with the second of two publications of each model, and whatever view."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self.models = models
+        self.connection = FakeConnection()
+
+    @contextmanager
+    def quick_session(self) -> Iterator[WarehouseSession]:
+        """Open a session that is in step by its count."""
+        yield CountedSession(dict.fromkeys(self.models, (2, 2)), self.connection)
+
+    def replaced_views(self) -> int:
+        """Return how often a view was replaced since this was asked last."""
+        statements, self.connection.statements = self.connection.statements, []
+        return sum("VIEW" in statement for statement in statements)
+
+
+class LiveRegistry(FakeRegistry):
+    """The wide batch is live."""
+
+    def live(self) -> int:
+        """Return the newest sequence."""
+        return 2
+
+
+def test_views_of_an_earlier_batch_are_replaced_in_time() -> None:
+    """Whoever died between two looks left one; the comparison of all finds it, some models to a tick."""
+    names = [f"model_{number:02}" for number in range(2 * MOST_VIEWS + 5)]
+    models = [
+        ServedModel(name=name, partitions=dg.StaticPartitionsDefinition(["a"]), items_life=timedelta(days=90))
+        for name in names
+    ]
+    fake, now = FollowedWarehouse(names), datetime(2026, 11, 23, tzinfo=UTC)
+    warehouse: Any = fake
+    settings = SimpleNamespace(deployment=SimpleNamespace(home="us-east-1"))
+    platform: Any = SimpleNamespace(settings=settings, registry=LiveRegistry(fake.connection))
+    in_step = dict.fromkeys(names, 2)
+    cursor: str | None = ProjectionCursor(
+        sequences=in_step, compared_at=now.timestamp(), shown=in_step
+    ).text()
+    replaced = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        for hours in (1, 7, 7, 7, 7):
+            context = dg.build_sensor_context(instance=instance, cursor=cursor)
+            cursor = projection_tick(
+                context, platform, warehouse, models, now + timedelta(hours=hours)
+            ).cursor
+            replaced.append(fake.replaced_views())
+    assert replaced == [0, MOST_VIEWS, MOST_VIEWS, 5, 0]
