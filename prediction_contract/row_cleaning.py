@@ -108,14 +108,27 @@ def filed_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
 
     Cleaning may make a row of it, in the warehouse as elsewhere. A value of `json` is its canonical text.
     """
+    return {
+        column.name: text if column.type.kind is Kind.JSON else value
+        for column, value, text in _held(schema, line)
+    }
+
+
+def written_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
+    """Return a line's values as `Row.values`; None also for what its column's type does not hold."""
+    held = {column.name: value for column, value, _ in _held(schema, line)}
+    return {column.name: held.get(column.name) for column in schema.columns}
+
+
+def _held(schema: PredictionSchema, line: bytes) -> Iterator[tuple[Column, Any, str]]:
+    """Yield each column whose type holds the line's value, with that and its canonical text."""
     try:
         row_contract(schema).refuse_costly(line)
         members = parse_with_constants(line)
     except (InvalidRowError, InvalidJsonError):
-        return {}
+        return
     if type(members) is not dict:
-        return {}
-    found: dict[str, Any] = {}
+        return
     for column in schema.columns:
         raw = members.get(column.name)
         if raw is None:
@@ -123,8 +136,7 @@ def filed_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
         with suppress(InvalidRowError, UnicodeEncodeError):
             value, text = file_decoder_for(column)(raw)
             text.encode()
-            found[column.name] = text if column.type.kind is Kind.JSON else value
-    return found
+            yield column, value, text
 
 
 def _steps(column: CleanedColumn) -> list[Callable[[Any], Any]]:

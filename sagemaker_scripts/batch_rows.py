@@ -140,6 +140,19 @@ def refuse_misfits(
         _LOG.warning("rows will be quarantined: %s", found)
 
 
+def accepted_rows(
+    lines: Sequence[PredictionLine], judge: Callable[[bytes], Row] | None = None
+) -> list[tuple[bytes, Row]]:
+    """Return the lines that a load takes by themselves, each with the row that it stores.
+
+    Args:
+        lines: All of the batch.
+        judge: As in `misfits`.
+    """
+    judged = [(line.content.rstrip(b"\n"), _judged(line, judge)) for line in lines]
+    return [(content, row) for content, row in judged if isinstance(row, Row)]
+
+
 def _judged(line: PredictionLine, judge: Callable[[bytes], Row] | None) -> Row | tuple[str, str]:
     """Return the row that the load will store, or reason and fault for which it will refuse the line."""
     if judge is None:

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
+from prediction_contract.cleaning import NO_CLEANING, Cleaning
 from prediction_contract.errors import ContractError
 from prediction_contract.metrics import Metric
+from prediction_contract.row_cleaning import line_judge
 from prediction_contract.schema import PredictionSchema
-from sagemaker_scripts.batch_rows import counted_reasons, misfits, prediction_lines
+from sagemaker_scripts.batch_rows import accepted_rows, counted_reasons, misfits, prediction_lines
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures
 from sagemaker_scripts.outcomes import ScoredPartition, judged, predictions_of
 from sagemaker_scripts.schema_frame import entity_frame
@@ -48,6 +50,7 @@ def backtest(
     artifact: Artifact,
     days: Iterable[tuple[str, PreparedFeatures]],
     schema: PredictionSchema,
+    cleaning: Cleaning = NO_CLEANING,
 ) -> Backtest:
     """Return the predictions that scoring each partition in its turn would have made.
 
@@ -59,6 +62,7 @@ def backtest(
         artifact: The trained model.
         days: Each partition and its features, in order, without gaps. One at a time is held.
         schema: Of the predictions. Rows that the load would refuse are left out, counted and logged.
+        cleaning: How the load cleans them before it judges them.
 
     Raises:
         EvaluationError: No row is left.
@@ -66,10 +70,11 @@ def backtest(
     """
     scored: list[ScoredPartition] = []
     left_out: Counter[str] = Counter()
+    judge = line_judge(schema, cleaning) if cleaning else None
     for partition, prepared in days:
         predictions = predictions_of(functions, prepared, artifact, scored[-1] if scored else None)
         lines = prediction_lines(schema, predictions)
-        refused = misfits(lines)
+        refused = misfits(lines, judge)
         if refused.first:
             _LOG.warning(
                 "%d of %d predictions of %s are not evaluated, as a load would refuse them: %s",
@@ -79,8 +84,8 @@ def backtest(
                 refused,
             )
         left_out += refused.reasons
-        rows = [line.row for line in lines if line.row is not None]
-        scored.append(ScoredPartition(partition, entity_frame(schema, rows)))
+        rows = accepted_rows(lines, judge)
+        scored.append(ScoredPartition(partition, entity_frame(schema, cleaning, rows)))
     if all(each.predictions.empty for each in scored):
         raise EvaluationError(
             "A load would accept no prediction of the evaluated partitions: "
@@ -118,6 +123,13 @@ def evaluate(
 
 
 def _evaluated(metric: Metric, known: pd.DataFrame, trained: pd.Series) -> dict[str, Any]:
+    # A column that cleaning leaves out may lack a value, as may one that takes null.
+    known = known.dropna(subset=[metric.predicted])
+    if known.empty:
+        raise EvaluationError(
+            f"No evaluated prediction has a {metric.predicted}",
+            remedy="Correct the model's predict function, or the metrics in its defs.yaml",
+        )
     actual = known[metric.actual]
     predicted = known[metric.predicted].astype("float64")
     if metric.kind == "roc_auc":

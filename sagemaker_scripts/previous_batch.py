@@ -16,10 +16,12 @@ from itertools import islice
 import pandas as pd
 
 from prediction_contract.batch import BatchId, Partition
+from prediction_contract.cleaning import NO_CLEANING, Cleaning, kept_cleaning
 from prediction_contract.errors import ContractError, InvalidManifestError, InvalidNameError, InvalidRowError
 from prediction_contract.manifest import InputObject, Manifest, parse_manifest, validate
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
-from prediction_contract.row import read_lines, row_contract
+from prediction_contract.row import read_lines
+from prediction_contract.row_cleaning import line_judge
 from prediction_contract.s3_layout import done_key, json_partition_prefix
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.schema_frame import entity_frame
@@ -92,9 +94,9 @@ def find_previous(
         for candidate in _batches_of(store, model, earlier):
             if candidate == batch_id:
                 continue
-            manifest = _usable_manifest(store, find_record, model, candidate)
-            if manifest is not None and manifest.partition == earlier:
-                return PreviousBatch(manifest, _predictions(store, manifest))
+            usable = _usable_batch(store, find_record, model, candidate)
+            if usable is not None and usable[0].partition == earlier:
+                return PreviousBatch(usable[0], _predictions(store, *usable))
     return None
 
 
@@ -109,9 +111,10 @@ def _batches_of(store: ObjectStore, model: str, partition: Partition) -> list[Ba
     return sorted(found, reverse=True)
 
 
-def _usable_manifest(
+def _usable_batch(
     store: ObjectStore, find_record: FindRecord, model: str, batch_id: BatchId
-) -> Manifest | None:
+) -> tuple[Manifest, Cleaning] | None:
+    """Return the batch's manifest, and how its load cleaned it."""
     try:
         manifest = done_manifest(store, model, batch_id)
     except InvalidManifestError as error:
@@ -121,31 +124,31 @@ def _usable_manifest(
         return None
     record = find_record(model, batch_id)
     if record is None:
-        return manifest
+        return manifest, NO_CLEANING
     unusable = record.load_state in _UNUSABLE_LOADS or record.release_state == ReleaseState.WITHDRAWN
-    return None if unusable else manifest
+    return None if unusable else (manifest, kept_cleaning(record.cleaning))
 
 
-def _predictions(store: ObjectStore, manifest: Manifest) -> pd.DataFrame:
+def _predictions(store: ObjectStore, manifest: Manifest, cleaning: Cleaning) -> pd.DataFrame:
     """Return a batch's rows as typed values; rows that no store took, all of a doubled key too, are left out.
 
     Raises:
         ObjectMissingError: A part is gone.
         ObjectAlteredError: A part has not the digest that the manifest states.
     """
-    contract = row_contract(manifest.schema)
+    accept = line_judge(manifest.schema, cleaning)
     rows = []
     refused: Counter[str] = Counter()
     for part in manifest.json_parts:
         content = store.get_verified(InputObject(part.key, part.sha256))
         for line in _lines(content, part.rows):
             try:
-                rows.append(contract.accept(line))
+                rows.append((line, accept(line)))
             except InvalidRowError as error:
                 refused[error.reason] += 1
     for reason, count in sorted(refused.items()):
         _LOG.warning("%d rows of batch %s are left out: %s", count, manifest.batch_id, reason)
-    frame = entity_frame(manifest.schema, rows)
+    frame = entity_frame(manifest.schema, cleaning, rows)
     duplicates = len(rows) - len(frame)
     if duplicates:
         _LOG.warning("%d rows of batch %s share their key and are left out", duplicates, manifest.batch_id)

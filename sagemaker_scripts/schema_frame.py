@@ -33,6 +33,7 @@ from prediction_contract.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.cleaning import Cleaning
 from prediction_contract.errors import ContractError, SchemaError
 from prediction_contract.row import Row
+from prediction_contract.row_cleaning import written_values
 from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
 from sagemaker_scripts.object_store import ObjectStore
 
@@ -85,21 +86,41 @@ def arrow_type(column_type: ColumnType) -> pa.DataType:
     return _ARROW_TYPES[column_type.kind]
 
 
-def schema_frame(schema: PredictionSchema, rows: Sequence[Row]) -> pd.DataFrame:
-    """Return rows as a DataFrame of the schema's columns, in its order."""
-    values = [row.values for row in rows]
+def schema_frame(schema: PredictionSchema, values: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the values of rows, by column, as a DataFrame of the schema's columns, in its order."""
     return pd.DataFrame(
         {column.name: _series(column, [row[column.name] for row in values]) for column in schema.columns}
     )
 
 
-def entity_frame(schema: PredictionSchema, rows: Sequence[Row]) -> pd.DataFrame:
+def entity_frame(
+    schema: PredictionSchema, cleaning: Cleaning, rows: Sequence[tuple[bytes, Row]]
+) -> pd.DataFrame:
     """Return the rows that a load accepts as `schema_frame` does, the key as `entity_id`.
 
-    The load refuses all rows that share a key, so they are left out.
+    They hold what the model wrote, and where that is no value the default that the load gives it. The load
+    refuses all rows that share a key, so they are left out.
+
+    Args:
+        schema: The model's columns.
+        cleaning: How the load cleans them.
+        rows: Lines, and what `line_judge` made of each.
     """
-    keys = Counter(row.key for row in rows)
-    accepted = [row for row in rows if keys[row.key] == 1]
+    keys = Counter(row.key for _, row in rows)
+    defaults = [
+        (column.source.name, column.stored.name)
+        for column in cleaning.columns(schema)
+        if column.default is not None and column.stored.type == column.source.type
+    ]
+
+    def values_of(line: bytes, row: Row) -> Mapping[str, Any]:
+        if not cleaning:
+            return row.values
+        values = written_values(schema, line)
+        given = {source: row.values[stored] for source, stored in defaults if values[source] is None}
+        return {**values, **given}
+
+    accepted = [values_of(line, row) for line, row in rows if keys[row.key] == 1]
     return schema_frame(schema, accepted).rename(columns={schema.key: "entity_id"})
 
 

@@ -168,8 +168,8 @@ def _evaluation(
         return None
     _LOG.info("is evaluated on %s to %s", first, last)
     days = Days.find(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
-    schema, _ = read_columns(store, arguments.schema_key)
-    scored, left_out = backtest(functions, artifact, days.each(), schema)
+    schema, cleaning = read_columns(store, arguments.schema_key)
+    scored, left_out = backtest(functions, artifact, days.each(), schema, cleaning)
     return {
         "model": str(arguments.model),
         "trained_on": [str(arguments.first_partition), str(arguments.last_partition)],

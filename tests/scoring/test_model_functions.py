@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from prediction_contract.cleaning import Cleaning, ColumnCleaning
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.metrics import Metric, Metrics
 from prediction_contract.schema import PredictionSchema
@@ -198,6 +199,17 @@ def test_an_evaluation_says_which_rows_it_leaves_out(caplog: pytest.LogCaptureFi
     assert "10.5" not in caplog.text
 
 
+def test_an_evaluation_judges_rows_as_the_load_cleans_them() -> None:
+    """A row that cleaning mends is evaluated with what the stores will hold for it."""
+    cleaning = Cleaning((ColumnCleaning(column="minutes", default="0"),))
+    predicted = pd.DataFrame({"entity": ["a", "b"], "minutes": pd.Series([None, 2], dtype="Int64")})
+    features = PreparedFeatures(pd.DataFrame({"entity_id": ["a"], "partition": "d"}), NO_OUTCOMES)
+    functions = SimpleNamespace(predict=lambda *_: predicted)
+    found = backtest(functions, {}, [("d", features)], SMALL, cleaning)
+    assert found.rows_left_out == {}
+    assert list(found.scored[0].predictions["minutes"]) == [0, 2]
+
+
 def test_an_evaluation_holds_the_features_of_one_day() -> None:
     """However many days are evaluated, the job's memory is that of one of them and of the predictions."""
     alive: list[int] = []
@@ -240,6 +252,22 @@ def test_an_evaluation_without_one_row_fails(entities: list[str], minutes: list[
     """The error names the reasons, instead of speaking of unknown outcomes."""
     with pytest.raises(EvaluationError, match=rf"no prediction of the evaluated partitions: {reasons}\."):
         backtest_of({"entity": entities, "minutes": minutes})
+
+
+def test_a_prediction_without_a_value_is_judged_by_no_metric() -> None:
+    """Cleaning may leave its column out, or it may take null; the result counts the judged rows."""
+    keys = pd.DataFrame({"entity_id": ["a", "b"]})
+    outcomes = keys.assign(partition="d", minutes=[5.0, 20.0])
+    examples = pd.DataFrame({"minutes": [0.0, 10.0]})
+    metrics = [Metric("mae", "guess", "minutes")]
+
+    def evaluated(guesses: list[float | None]) -> dict[str, Any]:
+        predicted = keys.assign(guess=pd.Series(guesses, dtype="Float64"))
+        return evaluate(metrics, [ScoredPartition("d", predicted)], outcomes, examples)[0]
+
+    assert (evaluated([None, 21.0])["rows"], evaluated([None, 21.0])["value"]) == (1, 1.0)
+    with pytest.raises(EvaluationError, match="No evaluated prediction has a guess"):
+        evaluated([None, None])
 
 
 def test_a_useless_model_does_not_beat_its_baselines() -> None:

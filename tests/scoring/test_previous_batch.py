@@ -7,21 +7,24 @@ import hashlib
 import io
 from dataclasses import replace
 from decimal import Decimal
+from math import nan
 
 import pandas as pd
 import pytest
 
+from prediction_contract.cleaning import Cleaning, ColumnCleaning
 from prediction_contract.errors import InvalidManifestError
 from prediction_contract.manifest import Manifest
+from prediction_contract.prediction_line import prediction_line
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
-from prediction_contract.row import LINE_BYTES, LONGEST_LINE, read_lines
+from prediction_contract.row import LINE_BYTES, LONGEST_LINE, read_lines, row_contract
 from prediction_contract.s3_layout import done_key
 from prediction_contract.schema import PredictionSchema
 from sagemaker_scripts.batch_rows import prediction_lines
 from sagemaker_scripts.object_store import ObjectAlteredError, ObjectStore
 from sagemaker_scripts.previous_batch import done_manifest, find_previous
 from tests.fakes.memory_s3 import MemoryS3
-from tests.scoring.stored_batches import write_batch
+from tests.scoring.stored_batches import schema_of, write_batch
 
 MODEL = "m"
 OWN = "20130210T060000Z-ffffffff"
@@ -153,6 +156,37 @@ def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore) ->
     )
     assert found is not None
     assert found.predictions.to_dict("records") == [{"entity_id": "AA-1", "minutes": Decimal("7.25")}]
+
+
+def test_rows_that_the_load_cleaned_are_predictions_too(store: ObjectStore) -> None:
+    """The record keeps how; a null becomes the default that the stores hold, a key that is doubled goes."""
+    schema = schema_of({"flight": "string", "minutes": "long", "debug": "double"}, key="flight")
+    manifest = write_batch(
+        store,
+        schema,
+        [
+            prediction_line(row_contract(schema), {"flight": flight, "minutes": minutes, "debug": debug})
+            for flight, minutes, debug in (("A", None, nan), ("B", 7, nan), (" C", 1, 1.0), ("C", 2, 1.0))
+        ],
+        model=MODEL,
+        partition="2013-02-09",
+        batch_id="20130209T060000Z-00000001",
+    )
+    store.put(manifest.key, manifest.to_bytes())
+    cleaning = Cleaning(
+        (
+            ColumnCleaning(column="debug", drop=True),
+            ColumnCleaning(column="flight", trim=True),
+            ColumnCleaning(column="minutes", default="0"),
+        )
+    )
+    record = BatchRecord(model=MODEL, batch_id=manifest.batch_id, cleaning=cleaning.to_text())
+    found = find_previous(
+        store, lambda *_: record, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
+    )
+    assert found is not None
+    predicted = found.predictions.drop(columns="debug").to_dict("records")
+    assert predicted == [{"entity_id": "A", "minutes": 0}, {"entity_id": "B", "minutes": 7}]
 
 
 def test_no_more_lines_are_read_than_the_manifest_promises(
