@@ -77,6 +77,14 @@ def family(pid: int) -> list[psutil.Process]:
     return [process for process in members.values() if is_alive(process)]
 
 
+def leads_session(process: psutil.Process) -> bool:
+    """Tell whether a process leads a session, as each component does that a supervisor started."""
+    try:
+        return os.getsid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False
+
+
 def end_processes(
     processes: Iterable[psutil.Process],
     *,

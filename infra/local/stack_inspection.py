@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra.local.components import build_components, state_of_aws
-from infra.local.processes import SUPERVISOR_ROLE, end_processes, holds_port, stack_processes
+from infra.local.processes import (
+    SUPERVISOR_ROLE,
+    end_processes,
+    holds_port,
+    leads_session,
+    stack_processes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -59,8 +65,11 @@ def end_leftovers(directory: StackDirectory, *, tell: Callable[[str], None]) -> 
     killed: set[int] = set()
     everything = stack_processes(directory.root)
     last = stack_processes(directory.root, role=_LAST_ROLE)
+    emulator = [process for process in last if leads_session(process)]
     first = [process for process in everything if process not in last]
-    for group, saves_to in ((first, None), (last, state_of_aws(directory))):
+    # Its workers inherit the role and save nothing: they are waited for together.
+    workers = [process for process in last if process not in emulator]
+    for group, saves_to in ((first, None), (emulator, state_of_aws(directory)), (workers, None)):
         found = end_processes(group, grace_seconds=_GRACE_SECONDS, saves_to=saves_to, tell=tell)
         stubborn = {process.pid for process in found}
         killed |= stubborn

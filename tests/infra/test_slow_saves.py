@@ -122,7 +122,7 @@ def test_what_a_dead_supervisor_left_is_let_save_too(
     monkeypatch.setattr(stack_inspection, "_GRACE_SECONDS", SAVING_IDLE_SECONDS)
     state = state_of_aws(directory)
     environment = clean_environment(directory.root, "aws")
-    with subprocess.Popen(command(directory, SLOW), env=environment) as left:
+    with subprocess.Popen(command(directory, SLOW), env=environment, start_new_session=True) as left:
         wait_until((state / "begun").exists, seconds=60, what="begun")
         began = time.monotonic()
 
@@ -132,6 +132,18 @@ def test_what_a_dead_supervisor_left_is_let_save_too(
 
         assert end_leftovers(directory, tell=tell) == ({left.pid}, set())
     assert (state / "whole").exists()
+
+
+def test_workers_of_an_emulator_that_is_gone_save_nothing(
+    directory: StackDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have its role, and a wait for each of them would cost a minute."""
+    monkeypatch.setattr(stack_inspection, "_GRACE_SECONDS", 0.2)
+    environment, said = clean_environment(directory.root, "aws"), []
+    with subprocess.Popen(command(directory, HANGING), env=environment) as worker:
+        wait_until((state_of_aws(directory) / "begun").exists, seconds=60, what="begun")
+        assert end_leftovers(directory, tell=said.append) == (set(), {worker.pid})
+    assert said == []
 
 
 def test_down_says_how_far_the_saving_is(directory: StackDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
