@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infra.model_declarations import declared_models
+from infra.settings import STAGES as SETTINGS
+from prediction_contract.resource_names import name_stem
 
 # Whoever uses the platform adds models of their own, which change no snapshot and no estimate.
 EXAMPLES = ("airport_congestion", "flight_delay")
@@ -48,13 +49,28 @@ class Templates:
         return properties
 
 
-def is_of_an_added_model(resource: Any) -> bool:
-    """Tell whether a resource names a model that is none of the examples."""
+def is_of_an_added_model(stage: str, resource: dict[str, Any]) -> bool:
+    """Tell whether a table, package group or alarm belongs to a model that is none of the examples.
+
+    Only exact names do: a model may be called `delay`, or `registry` as a table of the platform is.
+    """
+    deployment = SETTINGS[stage].deployment()
     added = set(declared_models()) - set(EXAMPLES)
-    names = "|".join(name for model in added for name in (model, model.replace("_", "-")))
-    return (
-        bool(added) and re.search(rf"(?<![a-z0-9])({names})(?![a-z0-9_-])", json.dumps(resource)) is not None
-    )
+    stems = [name_stem(model) for model in added]
+    names = {
+        "AWS::DynamoDB::GlobalTable": ("TableName", [deployment.online_table(model) for model in added]),
+        "AWS::SageMaker::ModelPackageGroup": (
+            "ModelPackageGroupName",
+            [deployment.model_package_group(model) for model in added],
+        ),
+        "AWS::CloudWatch::Alarm": (
+            "AlarmName",
+            [deployment.alarm(f"pointer-age-{stem.replace('_', '-')}") for stem in stems]
+            + [deployment.alarm(f"api-throttled-predictions-{stem}") for stem in stems],
+        ),
+    }
+    name, of_added = names.get(resource["Type"], ("", []))
+    return resource["Properties"].get(name) in of_added
 
 
 def attributes(properties: dict[str, Any], name: str) -> dict[str, str]:

@@ -43,9 +43,9 @@ def test_what_stands_by_itself_is_counted(templates: Templates, quantities: dict
     assert count(templates, "AWS::SecretsManager::Secret") == quantities["secrets"] - quantities["regions"]
     assert quantities["models"] == len(EXAMPLES)
     alarms = [
-        each for stack in STACKS for each in templates.properties(STAGE, stack, "AWS::CloudWatch::Alarm")
+        each for stack in STACKS for each in templates.found(STAGE, stack, "AWS::CloudWatch::Alarm").values()
     ]
-    assert len([each for each in alarms if not is_of_an_added_model(each)]) == quantities["alarms"]
+    assert len([each for each in alarms if not is_of_an_added_model(STAGE, each)]) == quantities["alarms"]
     assert count(templates, "AWS::CloudWatch::Dashboard") == 1
     assert count(templates, "AWS::KMS::Key") == 1
     balancers = "AWS::ElasticLoadBalancingV2::LoadBalancer"

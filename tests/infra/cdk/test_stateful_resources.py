@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.model_declarations import declared_models
 from infra.settings import STAGES as SETTINGS
+from tests.infra.cdk import templates as synthesised
 from tests.infra.cdk.templates import STACKS, STAGES, is_of_an_added_model
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def stateful(templates: Templates, stage: str) -> dict[str, dict[str, list[str |
         stack: {
             name: [each["Type"], physical_name(stage, each)]
             for name, each in sorted(templates.template(stage, stack)["Resources"].items())
-            if each["Type"] in STATEFUL and not is_of_an_added_model(each)
+            if each["Type"] in STATEFUL and not is_of_an_added_model(stage, each)
         }
         for stack in STACKS
     }
@@ -57,6 +59,24 @@ def test_ids_and_names_are_those_of_the_snapshot(templates: Templates, stage: st
     If a resource is added or taken away on purpose, write the new state into stateful_resources.json.
     """
     assert stateful(templates, stage) == json.loads(SNAPSHOT.read_text())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_added_model_hides_nothing_of_the_platform_or_its_examples(
+    templates: Templates, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model may be called like a part of an example's name, or like a resource of the platform."""
+
+    def counted() -> list[str]:
+        resources = [
+            each for stack in STACKS for each in templates.template(stage, stack)["Resources"].items()
+        ]
+        return [name for name, each in resources if not is_of_an_added_model(stage, each)]
+
+    before = counted()
+    declared = (*declared_models(), "delay", "congestion", "registry", "api", "jobs")
+    monkeypatch.setattr(synthesised, "declared_models", lambda: declared)
+    assert counted() == before
 
 
 @pytest.mark.parametrize("stage", STAGES)
