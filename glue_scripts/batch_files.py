@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from glue_scripts.delta_log import MOST_BYTES, CommittedFiles, committed_files
 from glue_scripts.errors import BatchFaultError, LoadFailedError
 from glue_scripts.missing_objects import is_missing
-from prediction_contract.delta_table import BATCH_COLUMN, check_delta_table
+from prediction_contract.delta_table import BATCH_COLUMN, check_delta_table, deltalake_words
 from prediction_contract.errors import InvalidManifestError, SchemaError
 from prediction_contract.manifest import MANIFEST_BYTES, Manifest, parse_manifest, validate
 
@@ -121,11 +121,11 @@ def opened_table(
     except DeltaError as error:
         if _TROUBLE_OF_S3 in str(error):
             raise
-        told = str(error).partition("\n")[0][:300]
+        words = deltalake_words(error)
         what = (
             f"There is no Delta table under {uri}"
             if isinstance(error, TableNotFoundError)
-            else f"The log of the Delta table cannot be read up to version {version}: {told}"
+            else f"The log of the Delta table cannot be read up to version {version}: {words}"
         )
         raise BatchFaultError(what, remedy=_DELIVER_ANEW, model=model, batch_id=batch_id) from error
 

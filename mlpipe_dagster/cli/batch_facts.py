@@ -17,8 +17,8 @@ from prediction_contract.registry.records import BatchRecord, PublicationEntry
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.s3_layout import report_key
 
-# The clock of who mints a batch id and of who publishes it.
-_CLOCKS_DIFFER = timedelta(days=1)
+# Far more than a batch id may be ahead of the clock, and still cheap to read.
+_MINTING_MARGIN = timedelta(days=1)
 # The token is what a job run shows to be let in: not for a terminal.
 _RECORD = tuple(name for name in BatchRecord.__dataclass_fields__ if name != "claim_token")
 
@@ -127,7 +127,7 @@ def publication_documents(registry: RegistryTable, record: BatchRecord) -> list[
     """
     if record.published_sequence is None:
         return []
-    minted_at = BatchId(record.batch_id).minted_at - _CLOCKS_DIFFER
+    minted_at = BatchId(record.batch_id).minted_at - _MINTING_MARGIN
     entries: list[PublicationEntry] = []
     for entry in registry.newest_publications(record.model, up_to=record.superseded_sequence):
         if parse_moment(entry.published_at) < minted_at:

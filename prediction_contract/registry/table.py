@@ -31,8 +31,8 @@ from prediction_contract.registry.records import (
 from prediction_contract.registry.retention_rules import is_rollback_target
 from prediction_contract.registry.transaction import Transaction
 
-# Nobody scores a partition before it begins, by any clock.
-_CLOCKS_DIFFER = timedelta(days=1)
+# Nobody scores a partition a day before it begins, whatever their clock says.
+_MINTING_MARGIN = timedelta(days=1)
 # One page: with each publication a batch may have to be read.
 _NEWEST_PUBLICATIONS = 10
 # What was read had changed by the time of the write: decide again on what is there now.
@@ -116,7 +116,7 @@ class RegistryTable:
 
     def batches_of(self, model: str, partition: Partition) -> Iterator[BatchRecord]:
         """Yield the batches of a partition, the newest first; only what was minted since it began is read."""
-        minted_from = (partition.start - _CLOCKS_DIFFER).strftime("%Y%m%d")
+        minted_from = (partition.start - _MINTING_MARGIN).strftime("%Y%m%d")
         for record in self.batches(model, minted_from=minted_from, newest_first=True, page_size=25):
             if record.partition == partition:
                 yield record
