@@ -152,7 +152,8 @@ def development_stack(directory: Path) -> Iterator[DevelopmentStack]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(90)
+            # Dagster has three graces of 30 seconds, one after another.
+            process.wait(180)
         finally:
             process.kill()
             run.down()
