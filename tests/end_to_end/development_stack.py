@@ -152,8 +152,7 @@ def development_stack(directory: Path) -> Iterator[DevelopmentStack]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            # Dagster has three graces of 30 seconds, one after another.
-            process.wait(180)
+            process.wait(90)
         finally:
             process.kill()
             run.down()
