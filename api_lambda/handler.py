@@ -26,5 +26,5 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     Raises:
         SettingsError: The function's environment is incomplete; the load balancer answers 502.
     """
-    # Lambda sets it anew for every request, with what the function itself is in the trace.
+    # Lambda sets it again for every request, with what the function itself is in the trace.
     return _application().answer(event, context.aws_request_id, os.environ.get("_X_AMZN_TRACE_ID"))

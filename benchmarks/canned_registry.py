@@ -41,7 +41,7 @@ class CannedRegistry:
         self._keep({name: encode_value(value) for name, value in attributes.items()})
 
     def reset(self) -> None:
-        """Begin to count anew."""
+        """Set the counts to zero."""
         self.requests, self.items, self.bytes = Counter(), 0, 0
 
     def get_item(self, *, Key: Mapping[str, Any], **_: Any) -> dict[str, Any]:  # noqa: N803  # boto3's name

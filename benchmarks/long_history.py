@@ -234,7 +234,7 @@ class CannedSession(WarehouseQueries):
 
 
 class CannedAccess(Access):
-    """A deployment of which the registry and Snowflake alone can be reached."""
+    """A deployment in which only the registry and Snowflake answer."""
 
     def __init__(self, history: LongHistory, declaration: ModelDeclaration) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ def wait_for_files(s3: Any, manifest: Manifest, arguments: LoadArguments, progre
         s3: A boto3 client.
         manifest: The validated manifest.
         arguments: The load's; `wait_minutes` is the while, None for none.
-        progress: Is told what is waited for.
+        progress: Receives the key of the missing file.
     """
     if arguments.wait_minutes is None:
         return

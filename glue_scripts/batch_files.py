@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from prediction_contract.job_arguments import LoadArguments
 
-_DELIVER_ANEW = "Score the batch again, or deliver what is missing and its manifest anew"
-# How deltalake tells of S3 while it reads a checkpoint; elsewhere it raises OSError.
+_DELIVER_AGAIN = "Score the batch again, or deliver what is missing and its manifest again"
+# deltalake marks S3 errors by this text while it reads a checkpoint; elsewhere it raises OSError.
 _TROUBLE_OF_S3 = "External: "
 
 
@@ -127,7 +127,7 @@ def opened_table(
             if isinstance(error, TableNotFoundError)
             else f"The log of the Delta table cannot be read up to version {version}: {words}"
         )
-        raise BatchFaultError(what, remedy=_DELIVER_ANEW, model=model, batch_id=batch_id) from error
+        raise BatchFaultError(what, remedy=_DELIVER_AGAIN, model=model, batch_id=batch_id) from error
 
 
 def _check_removed(
@@ -194,7 +194,7 @@ def _check_digest(arguments: LoadArguments, digest: str) -> None:
 def _fault(
     arguments: LoadArguments,
     what: str,
-    remedy: str = _DELIVER_ANEW,
+    remedy: str = _DELIVER_AGAIN,
     cause: Exception | None = None,
 ) -> NoReturn:
     raise BatchFaultError(what, remedy=remedy, model=arguments.model, batch_id=arguments.batch_id) from cause

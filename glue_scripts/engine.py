@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
-# Below so many parts others cost more than they save: each process imports the AWS client anew.
+# Below so many parts others cost more than they save: each process imports the AWS client again.
 _FEWEST_PARTS = 4
 _AHEAD = 2
 _SPARK_ROUND = 16
-# Started anew and not forked: the parent holds threads and connections.
+# Started again and not forked: the parent holds threads and connections.
 _CONTEXT = get_context("spawn")
 
 

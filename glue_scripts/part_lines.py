@@ -196,7 +196,7 @@ def _blocks(source: PartSource, file: IO[bytes]) -> Iterator[list[bytes]]:
 def _fault(source: PartSource, what: str, cause: Exception | None = None) -> NoReturn:
     raise BatchFaultError(
         f"Part {source.part.key} {what}",
-        remedy="Score the batch again, or deliver the part and its manifest anew",
+        remedy="Score the batch again, or deliver the part and its manifest again",
         model=source.model,
         batch_id=source.batch_id,
     ) from cause

@@ -89,7 +89,7 @@ class Sheet:
 
 
 def recomputed(page: str, sheet: Sheet | None = None) -> str:
-    """Return the page with every figure that follows from others worked out anew.
+    """Return the page with every figure that follows from others worked out again.
 
     Args:
         page: As it is.

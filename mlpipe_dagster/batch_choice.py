@@ -68,7 +68,7 @@ def keep_choice(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str, ba
 
 
 def _kept_choice(run: dg.DagsterRun, model: str, intent: str) -> str:
-    """Return the batch in a run's tags, unless the run was executed anew as a whole and inherited them."""
+    """Return the batch in a run's tags, unless the run was executed again as a whole and inherited them."""
     chooser = run.tags.get(choosing_intent_tag(model), intent)
     is_inherited = chooser != intent and _STEP_SELECTION not in run.tags
     return "" if is_inherited else run.tags.get(chosen_batch_tag(model), "")

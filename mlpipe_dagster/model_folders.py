@@ -21,7 +21,7 @@ def definitions_below(package: Path) -> dg.Definitions:
     """Return the definitions of all that lies in a package's `defs/`.
 
     Dagster's own loader reads YAML by Python alone, compiles each text as a template and looks at every file
-    anew for each: 500 models take it half a minute. A folder that holds one plain `defs.yaml` of this
+    again for each: 500 models take it half a minute. A folder that holds one plain `defs.yaml` of this
     project's component is read here instead; whatever else is there is left to Dagster's loader.
 
     Args:

@@ -3,7 +3,7 @@
 All models have the same steps. To make an op, Dagster reads its body's signature some fifteen times and
 derives inputs, outputs, resources and config from it, which for 500 models takes most of the time of loading.
 What differs between two models is the op's name, the keys of its assets, and the body's closure over the
-declaration; only these are made anew. The decorators here take what Dagster's own take.
+declaration; only these are made again. The decorators here take what Dagster's own take.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def model_checks(
 
 def _repeated(op: dg.OpDefinition, name: str, body: _Body) -> dg.OpDefinition:
     """Return the op under another name and with another closure of its body; it shares all else."""
-    # Dagster's own `with_replaced_properties` keeps the body, and derives all else anew.
+    # Dagster's own `with_replaced_properties` keeps the body, and derives all else again.
     repeated = copy.copy(op)
     repeated._name = name  # noqa: SLF001
     repeated._compute_fn = DecoratedOpFunction(body)  # noqa: SLF001

@@ -111,7 +111,7 @@ class RegionFollower:
                 if faults:
                     return self._result(Step.INCOMPLETE, release, faults)
                 self.registry.carry_out(
-                    # The record as read before the count: a load that was verified since is counted anew.
+                    # The record as read before the count: a load that was verified since is counted again.
                     lambda: confirm_region(record, region=self.region, attempt=record.verified_attempt or 0)
                 )
             if is_in_step(release, self.region):

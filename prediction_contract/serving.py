@@ -198,7 +198,7 @@ class Serving:
         if not 1 <= len(self.model_version) <= LONGEST_MODEL_VERSION:
             raise InvalidServingError(
                 f"The model version has {len(self.model_version)} characters of 1 to {LONGEST_MODEL_VERSION}",
-                remedy="Score the batch anew by a model with a shorter version",
+                remedy="Score the batch again by a model with a shorter version",
             )
         if self.row_count < 0:
             raise InvalidServingError(f"{self.row_count} is not a number of rows")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mlpipe_dagster.sensors.done_file_marks import Mark, Marks
 from mlpipe_dagster.sensors.done_file_sweep import Sweep
 
-# Changes with what a mark is made of. A cursor in another form begins anew: each file of the window is read
+# Changes with what a mark is made of. A cursor in another form begins again: each file of the window is read
 # once more, and the run keys keep its run from being made twice.
 _FORM = 2
 

@@ -52,7 +52,7 @@ class Sweep:
 
     @classmethod
     def parse(cls, document: object) -> Sweep:
-        """Return the sweep of a cursor's document; one that is none of ours begins anew."""
+        """Return the sweep of a cursor's document; one that is none of ours begins again."""
         try:
             began_at, turn, days, after = document  # type: ignore[misc]  # whatever it is, it is judged here
             return cls(int(began_at), int(turn), tuple(map(str, days)), str(after))

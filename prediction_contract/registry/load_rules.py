@@ -119,7 +119,7 @@ def claim_load(
 
 
 def abandon_claim(batch: BatchRecord, *, now: datetime, ended_job_run_id: str | None = None) -> Transaction:
-    """Clear a claim that no job run will ever use, without claiming anew."""
+    """Clear a claim that no job run will ever use, without claiming again."""
     return _one_write(batch, _ended_claim(batch, (_claim_is_dead(now, ended_job_run_id),)))
 
 
@@ -262,7 +262,7 @@ def verify_load(
     }
     if batch.unverified_expire_at is not None:
         assign["items_expire_at"] = batch.unverified_expire_at
-    # A replica may hold the rows of an earlier load, whose items expire earlier: each region is counted anew.
+    # A replica may hold an earlier load, whose items expire earlier, so each region is counted again.
     remove = (*_UNVERIFIED, "verified_regions")
     return _one_write(batch, Write(key=batch.key, conditions=tuple(conditions), assign=assign, remove=remove))
 

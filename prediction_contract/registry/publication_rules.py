@@ -396,7 +396,7 @@ def _pointer_is_as_seen(pointer: LivePointer | None) -> Condition:
         "pointer_is_as_seen",
         Equals("sequence", pointer.sequence) if pointer else Missing("sequence"),
         "The live pointer has moved meanwhile",
-        "Read it again and decide anew",
+        "Read it again and decide again",
     )
 
 

@@ -91,7 +91,7 @@ def test_a_cache_has_a_bound_of_weight() -> None:
 
 
 def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
-    """The peer may close what we keep: the request is sent anew, on a new connection."""
+    """The peer may close what we keep: the request is sent again, on a new connection."""
     connections = HttpConnections()
     with serving(OK) as server:
         asked = Outgoing(server.url)

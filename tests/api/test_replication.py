@@ -483,7 +483,7 @@ def test_a_hold_leads_to_the_publication_before_it(
 
 
 def test_what_is_behind_is_kept_for_an_hour(home: Home, api: ApiUnderTest, token: str) -> None:
-    """Then a process that has served looks anew as one that has not: for what the region holds for sure."""
+    """Then a process that has served looks again as one that has not: for what the region holds for sure."""
     reader = in_step(home, api, token)
     home.publish()
     home.follow()

@@ -98,7 +98,7 @@ def test_manifest_survives_its_bytes() -> None:
 
 
 def test_spaces_and_order_do_not_change_the_digest() -> None:
-    """A manifest that somebody formatted anew is the same manifest; another value is another one."""
+    """A manifest that somebody formatted again is the same manifest; another value is another one."""
     document = manifest().to_document()
     formatted = json.dumps(dict(reversed(document.items())), indent=2).encode()
     assert parse_manifest(formatted).digest == manifest().digest

@@ -117,7 +117,7 @@ def test_a_tick_without_a_zone_is_refused() -> None:
     ],
 )
 def test_a_cron_schedule_becomes_eventbridge_s(cron: str, expression: str) -> None:
-    """The ticks are the same: weekdays are numbered anew, and steps written out."""
+    """The ticks are the same: weekdays are numbered again, and steps written out."""
     assert scheduler_cron(cron) == expression
 
 

@@ -124,7 +124,7 @@ def test_the_api_s_archive_brings_its_byte_code(tmp_path: Path) -> None:
 
 
 def test_the_api_s_archive_is_the_same_byte_for_byte(tmp_path: Path) -> None:
-    """Built anew in another folder, by another process, it is the same."""
+    """Built again in another folder, by another process, it is the same."""
     first = packaging.build_api_archive(KEPT)
     program = """
 import pathlib, sys

@@ -153,7 +153,7 @@ def ticks_until_quiet(daemon: SensorDaemon) -> tuple[list[str], list[str], int]:
 def test_files_that_end_their_ticks_are_set_aside(
     small_model: SmallModel, daemon: SensorDaemon, killer: set[str]
 ) -> None:
-    """The batches beside them load; each is told once, and loads when it is delivered anew."""
+    """The batches beside them load; each is told once, and loads when it is delivered again."""
     manifests = [small_model.deliver(small_model.manifest()) for _ in range(6)]
     bad = manifests[1:6:3]
     killer |= {manifest.key for manifest in bad}

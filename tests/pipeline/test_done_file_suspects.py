@@ -88,7 +88,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 
 
 def test_a_suspect_behind_a_file_that_cannot_be_recorded_is_set_aside(bucket: Bucket) -> None:
-    """The listing goes on; it began anew at the same page in each tick, and nobody looked at the suspect."""
+    """The listing goes on; it began again at the same page in each tick, and nobody looked at the suspect."""
     bucket.keys.append(UNREADABLE)
     for _ in range(2 * MOST_DEATHS):
         bucket.tick()

@@ -178,7 +178,7 @@ def test_a_redelivery_after_a_refusal_without_any_load_is_loaded(
 def test_a_lost_cursor_does_not_try_refused_batches_again(
     small_model: SmallModel, daemon: SensorDaemon
 ) -> None:
-    """Nobody has delivered them anew: the refusal stands."""
+    """Nobody has delivered them again: the refusal stands."""
     manifest = small_model.deliver(small_model.manifest())
     daemon.tick()
     small_model.refuse(manifest.batch_id)

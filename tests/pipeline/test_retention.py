@@ -152,7 +152,7 @@ def test_a_done_file_that_is_gone_or_replaced_keeps_only_what_may_be_its_own(
 
 
 def test_a_batch_that_is_being_restored_is_left_alone(swept: SweptModel) -> None:
-    """A re-load that prolongs its life holds the claim; afterwards it is retained anew, and may go live."""
+    """A re-load that prolongs its life holds the claim; afterwards it is retained again, and may go live."""
     first, second, third, live = swept.released(4)
     registry = swept.platform.registry
     later = now() + LATER

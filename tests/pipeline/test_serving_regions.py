@@ -192,7 +192,7 @@ def test_a_replica_that_lacks_a_row_is_not_followed(replicated: ReplicatedModel,
 
 
 def test_items_of_an_earlier_load_do_not_count(replicated: ReplicatedModel) -> None:
-    """After a re-load the region is verified anew, by items that live as long as the re-load's."""
+    """After a re-load the region is verified again, by items that live as long as the re-load's."""
     batch_id = replicated.batch()
     replicated.publish(batch_id)
     replicated.follower().follow()

@@ -20,7 +20,7 @@ PLACE = {"name": "place", "type": "string"}
 @pytest.mark.parametrize(
     ("version", "enrichments", "words"),
     [
-        ("v" * (LONGEST_MODEL_VERSION + 1), [], "model version has 257 .* Score the batch anew"),
+        ("v" * (LONGEST_MODEL_VERSION + 1), [], "model version has 257 .* Score the batch again"),
         ("v1", [WEATHER], "takes place, .* Correct the model's declaration"),
     ],
 )

@@ -89,7 +89,7 @@ class HostWorkspace:
         return f"algo-{self.number}"
 
     def reset(self) -> None:
-        """Make the directories anew."""
+        """Make the directories again."""
         shutil.rmtree(self.home, ignore_errors=True)
         for directory in (self.work, self.ml, self.home / "tmp"):
             directory.mkdir(parents=True)

@@ -110,7 +110,7 @@ def test_a_record_that_is_no_json_is_a_damaged_state(tmp_path: Path) -> None:
 
 
 def test_a_state_that_was_emptied_is_a_damaged_state(tmp_path: Path) -> None:
-    """A file without content, or without its table, or gone from beside its log, is not begun anew."""
+    """A file without content, or without its table, or gone from beside its log, is not begun again."""
     file = tmp_path / "executor.sqlite3"
     store = RecordStore(tmp_path)
     store.insert("job", "one", {})
