@@ -75,7 +75,7 @@ def obtain_token(variables: dict[str, str]) -> str:
     except (ValueError, KeyError) as error:
         name = variables["MLPIPE_TOKEN_CLIENT_SECRET_NAME"]
         broken = f"The secret {name} does not hold client_id and client_secret"
-        raise AccessTokenError(f"{broken}. {_MAKE_UP}, which writes it again.") from error
+        raise AccessTokenError(f"{broken}. {_MAKE_UP}, which rewrites it.") from error
     form = {"grant_type": "client_credentials", "scope": variables["MLPIPE_TOKEN_SCOPE"]}
     request = urllib.request.Request(  # noqa: S310 -- checked above to be HTTP on this machine
         token_url,

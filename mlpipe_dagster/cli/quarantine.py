@@ -119,7 +119,7 @@ def _lines(bucket: DataBucket, report: LoadReport, most: int) -> Iterator[dict[s
             raise NoQuarantineError(
                 f"{key} is not as the load has written it: "
                 + (str(error) if is_packed else "it is no gzip file to its end"),
-                remedy="Load the batch again, which writes its quarantine again",
+                remedy="Load the batch again, which rewrites its quarantine",
                 model=report.model,
                 batch_id=report.batch_id,
             ) from error
