@@ -9,22 +9,22 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
-from api_lambda.alb import Request, Response
-from api_lambda.auth import InvalidTokenError, TokenVerifier
 from api_lambda.calls import Call, Services
-from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
-from api_lambda.enrichment import Enricher
-from api_lambda.http_connections import TRACE_ID, HttpConnections
-from api_lambda.live_batch import BrokenPublicationError
-from api_lambda.online_store import OnlineStore
-from api_lambda.provider_secrets import ProviderSecret
-from api_lambda.providers import Provider
-from api_lambda.publications import Publications
+from api_lambda.enrichment.enricher import Enricher
+from api_lambda.enrichment.provider_secrets import ProviderSecret
+from api_lambda.enrichment.providers import Provider
+from api_lambda.http.alb import Request, Response
+from api_lambda.http.http_connections import TRACE_ID, HttpConnections
 from api_lambda.request_log import RequestLog
 from api_lambda.routes import Route, find_route
-from api_lambda.signing_keys import KeysUnavailableError, SigningKeys
+from api_lambda.store.item_reader import DynamoDb, StoreRefusedError, StoreUnavailableError
+from api_lambda.store.live_batch import BrokenPublicationError
+from api_lambda.store.online_store import OnlineStore
+from api_lambda.store.publications import Publications
+from api_lambda.tokens.signing_keys import KeysUnavailableError, SigningKeys
+from api_lambda.tokens.token_verifier import InvalidTokenError, TokenVerifier
 from prediction_contract.aws_limits import MOST_FUNCTION_REQUEST_BYTES, MOST_PARTITION_KEY_BYTES
-from prediction_contract.serving import LONGEST_QUERY
+from prediction_contract.stores.serving import LONGEST_QUERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

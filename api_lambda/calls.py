@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from api_lambda import problems
-from api_lambda.alb import decode_part
-from api_lambda.publications import UnknownModelError
+from api_lambda.http.alb import decode_part
+from api_lambda.store.publications import UnknownModelError
 from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.resource_names import require_model_name
+from prediction_contract.naming.resource_names import require_model_name
 
 if TYPE_CHECKING:
-    from api_lambda.alb import Request
-    from api_lambda.auth import Reader, TokenVerifier
-    from api_lambda.enrichment import Enricher
-    from api_lambda.live_batch import LiveBatch
-    from api_lambda.online_store import OnlineStore
-    from api_lambda.publications import Publications
+    from api_lambda.enrichment.enricher import Enricher
+    from api_lambda.http.alb import Request
     from api_lambda.request_log import RequestLog
-    from prediction_contract.schema import PredictionSchema
+    from api_lambda.store.live_batch import LiveBatch
+    from api_lambda.store.online_store import OnlineStore
+    from api_lambda.store.publications import Publications
+    from api_lambda.tokens.token_verifier import Reader, TokenVerifier
+    from prediction_contract.rows.schema import PredictionSchema
 
 _NUMBER = re.compile("[1-9][0-9]{0,11}")
 _MOST_NAMES = 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api_lambda.alb import Response
+from api_lambda.http.alb import Response
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call

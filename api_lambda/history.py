@@ -6,13 +6,13 @@ import time
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING
 
-from api_lambda.alb import Response, longest_that_fits
 from api_lambda.calls import require_columns
+from api_lambda.http.alb import Response, longest_that_fits
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call
-    from api_lambda.live_batch import LiveBatch
-    from prediction_contract.online_item import StoredPrediction
+    from api_lambda.store.live_batch import LiveBatch
+    from prediction_contract.stores.online_item import StoredPrediction
 
 DEFAULT_PAGE = 20
 LONGEST_PAGE = 50

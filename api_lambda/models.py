@@ -7,16 +7,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
-from api_lambda.alb import Response, longest_that_fits
-from api_lambda.live_batch import BrokenPublicationError
-from api_lambda.publications import MOST_MODELS
+from api_lambda.http.alb import Response, longest_that_fits
 from api_lambda.request_log import NOT_REPLICATED
+from api_lambda.store.live_batch import BrokenPublicationError
+from api_lambda.store.publications import MOST_MODELS
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.resource_names import require_model_name
+from prediction_contract.naming.resource_names import require_model_name
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call
-    from api_lambda.live_batch import LiveBatch
+    from api_lambda.store.live_batch import LiveBatch
 
 
 def list_models(call: Call) -> Response:

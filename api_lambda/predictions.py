@@ -9,19 +9,19 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
-from api_lambda.alb import Response
 from api_lambda.calls import require_columns
+from api_lambda.http.alb import Response
 from prediction_contract.aws_limits import MOST_BATCH_READS, MOST_PARTITION_KEY_BYTES
-from prediction_contract.canonical_json import InvalidJsonError, parse_json
+from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from api_lambda.calls import Call
-    from api_lambda.enrichment import Outcome
-    from api_lambda.live_batch import LiveBatch
-    from prediction_contract.online_item import StoredPrediction
-    from prediction_contract.serving import Enrichment
+    from api_lambda.enrichment.enricher import Outcome
+    from api_lambda.store.live_batch import LiveBatch
+    from prediction_contract.stores.online_item import StoredPrediction
+    from prediction_contract.stores.serving import Enrichment
 
 MOST_ENTITIES = MOST_BATCH_READS
 MOST_FIELDS = 200

@@ -9,15 +9,15 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from api_lambda.alb import Response
-from api_lambda.auth import InsufficientScopeError, InvalidTokenError, MissingTokenError
-from api_lambda.dynamodb import StoreRefusedError, StoreUnavailableError
-from api_lambda.live_batch import BrokenPublicationError
-from api_lambda.online_store import UnknownEntityError
-from api_lambda.publications import PublicationNotReplicatedError, UnknownModelError
-from api_lambda.signing_keys import KeysUnavailableError
+from api_lambda.http.alb import Response
+from api_lambda.store.item_reader import StoreRefusedError, StoreUnavailableError
+from api_lambda.store.live_batch import BrokenPublicationError
+from api_lambda.store.online_store import UnknownEntityError
+from api_lambda.store.publications import PublicationNotReplicatedError, UnknownModelError
+from api_lambda.tokens.signing_keys import KeysUnavailableError
+from api_lambda.tokens.token_verifier import InsufficientScopeError, InvalidTokenError, MissingTokenError
 from prediction_contract.aws_limits import MOST_BATCH_READS, MOST_PARTITION_KEY_BYTES
-from prediction_contract.online_item import DamagedItemError
+from prediction_contract.stores.online_item import DamagedItemError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

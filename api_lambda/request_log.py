@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from api_lambda.live_batch import LiveBatch
+    from api_lambda.store.live_batch import LiveBatch
 
 NAMESPACE = "mlpipe"
 _FAULT = 500

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from api_lambda import documentation, health, history, models, predictions, problems
+from api_lambda import health, history, models, predictions, problems
+from api_lambda.documentation import documentation_routes
 
 if TYPE_CHECKING:
-    from api_lambda.alb import Response
     from api_lambda.calls import Call
+    from api_lambda.http.alb import Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,8 @@ _HISTORY = ("limit", "before", "fields")
 ROUTES = (
     _get("/healthz", health.healthz, public=True),
     _get("/readyz", health.readyz, public=True),
-    _get("/openapi.json", documentation.openapi, documents=True),
-    _get("/docs", documentation.docs, documents=True),
+    _get("/openapi.json", documentation_routes.openapi, documents=True),
+    _get("/docs", documentation_routes.docs, documents=True),
     _get("/v1/models", models.list_models, "limit", "after"),
     _get("/v1/models/{model}", models.get_model),
     _post("/v1/models/{model}/predictions:batchGet", predictions.batch_get),

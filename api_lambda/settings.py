@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.resource_names import Deployment
-from prediction_contract.serving import ORIGIN_PATTERN
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.stores.serving import ORIGIN_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

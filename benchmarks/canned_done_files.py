@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from prediction_contract.manifest import JsonPart, build_manifest
-from prediction_contract.s3_layout import done_key, done_prefix, json_part_key
-from prediction_contract.schema import Column, ColumnType, PredictionSchema
+from prediction_contract.manifests.manifest import JsonPart, build_manifest
+from prediction_contract.naming.s3_layout import done_key, done_prefix, json_part_key
+from prediction_contract.rows.schema import Column, ColumnType, PredictionSchema
 
 BUCKET = "canned"
 MODEL = "things"

@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from prediction_contract.batch import mint_batch_id
-from prediction_contract.online_item import OnlineItems
+from prediction_contract.naming.batch import mint_batch_id
+from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.records import pointer_key, publication_key
-from prediction_contract.resource_names import Deployment
-from prediction_contract.row import row_contract
-from prediction_contract.schema import PredictionSchema
-from prediction_contract.serving import Enrichment, Serving
+from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.stores.online_item import OnlineItems
+from prediction_contract.stores.serving import Enrichment, Serving
 
 ROWS = 1_000
 MODEL = "flight_delay"

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.canned_load_store import canned_load_store
-from prediction_contract.prediction_line import prediction_line
-from prediction_contract.row import row_contract
-from prediction_contract.schema import PredictionSchema
+from prediction_contract.rows.prediction_line import prediction_line
+from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.schema import PredictionSchema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

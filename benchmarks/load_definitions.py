@@ -30,11 +30,11 @@ from pathlib import Path
 import dagster
 bare = time.process_time()
 from mlpipe_dagster import definitions
-from mlpipe_dagster.assets import shown
+from mlpipe_dagster.pipeline import asset_metadata
 from mlpipe_dagster.model_folders import definitions_below
 project = Path(sys.argv[1])
 # Links to the code are made of what lies there.
-shown.PROJECT = project
+asset_metadata.PROJECT = project
 models = definitions_below(project / "mlpipe_dagster")
 whole = dagster.Definitions.merge(models, definitions.platform_definitions(models))
 loaded = time.process_time()

@@ -28,17 +28,17 @@ import dagster as dg
 from benchmarks.canned_projection import CannedProjection
 from benchmarks.canned_registry import CannedRegistry
 from mlpipe_dagster.cli.access import Access
-from mlpipe_dagster.cli.doctor import doctor
-from mlpipe_dagster.cli.warehouse_queries import WarehouseQueries
+from mlpipe_dagster.cli.health.doctor import doctor
+from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.declaration import ModelDeclaration
-from mlpipe_dagster.publishing import Publisher
-from mlpipe_dagster.retention import RetentionSweep, asks_for_a_sweep
-from mlpipe_dagster.sensors.live_batches import live_batches_tick
-from mlpipe_dagster.sensors.projection import projection_tick
-from mlpipe_dagster.sensors.served_models import ServedModel
-from mlpipe_dagster.sensors.serving_regions import serving_regions_tick
+from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
+from mlpipe_dagster.publication.projection_sensor import projection_tick
+from mlpipe_dagster.publication.publishing import Publisher
+from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_tick
+from mlpipe_dagster.retention.retention_sweep import RetentionSweep, asks_for_a_sweep
 from prediction_contract.errors import ContractError
-from prediction_contract.moments import moment_text
+from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
@@ -50,15 +50,15 @@ from prediction_contract.registry.records import (
     publication_key,
 )
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.resource_names import Deployment
-from prediction_contract.schema import PredictionSchema
-from prediction_contract.serving import Serving
-from prediction_contract.warehouse_table import (
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.warehouse_table import (
     PUBLICATIONS,
     ProjectedPublication,
     create_publications,
     publication_parameters,
 )
+from prediction_contract.text.utc_text import moment_text
 
 RESULT = Path(__file__).resolve().parent / "results" / "long_history.json"
 MODEL, REGION = "tides", "us-east-1"

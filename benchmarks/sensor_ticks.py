@@ -13,12 +13,12 @@ import boto3
 import dagster as dg
 
 from benchmarks.canned_done_files import BUCKET, MODEL, CannedDoneFiles
-from mlpipe_dagster.data_bucket import DataBucket
-from mlpipe_dagster.sensors.done_file_cursor import Cursor
-from mlpipe_dagster.sensors.done_file_marks import WINDOW_DAYS, Mark
-from mlpipe_dagster.sensors.done_file_notices import DoneFileNotices
-from mlpipe_dagster.sensors.done_file_sweep import Sweep
-from mlpipe_dagster.sensors.done_file_tick import DoneFileTick
+from mlpipe_dagster.done_files.done_file_cursor import Cursor
+from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Mark
+from mlpipe_dagster.done_files.done_file_notices import DoneFileNotices
+from mlpipe_dagster.done_files.done_file_sweep import Sweep
+from mlpipe_dagster.done_files.done_file_tick import DoneFileTick
+from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.registry.table import RegistryTable
 
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)

@@ -26,9 +26,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from benchmarks.load import ROOT, SCHEMA, write_part
 from glue_scripts.engine import SparkEngine
-from glue_scripts.part_lines import PartSource, RefusedLine, read_rows
-from prediction_contract.manifest import JsonPart
-from prediction_contract.online_item_text import OnlineItemTexts
+from glue_scripts.files.part_lines import PartSource, RefusedLine, read_rows
+from prediction_contract.manifests.manifest import JsonPart
+from prediction_contract.stores.online_item_text import OnlineItemTexts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -34,17 +34,17 @@ import snowflake.connector
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks.load import SCHEMA
-from glue_scripts.survey import NOTHING, PartSurvey, Survey
-from glue_scripts.warehouse_loader import WarehouseLoader
-from infra.local.processes import stack_processes
-from prediction_contract.canonical_json import batch_checksum
-from prediction_contract.job_arguments import LoadArguments
-from prediction_contract.manifest import JsonPart, Manifest, build_manifest
+from glue_scripts.files.survey import NOTHING, PartSurvey, Survey
+from glue_scripts.snowflake.warehouse_loader import WarehouseLoader
+from infra.local.supervision.processes import stack_processes
+from prediction_contract.jobs.job_arguments import LoadArguments
+from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.naming.s3_layout import delta_table_prefix, done_key, json_part_key, report_key
 from prediction_contract.registry.load_rules import RowTally
-from prediction_contract.s3_layout import delta_table_prefix, done_key, json_part_key, report_key
-from prediction_contract.warehouse_load import WarehouseLoad
-from prediction_contract.warehouse_stage import allowed_location, create_stage
-from prediction_contract.warehouse_table import SESSION_PARAMETERS, WarehouseTable
+from prediction_contract.stores.warehouse_load import WarehouseLoad
+from prediction_contract.stores.warehouse_stage import allowed_location, create_stage
+from prediction_contract.stores.warehouse_table import SESSION_PARAMETERS, WarehouseTable
+from prediction_contract.text.canonical_json import batch_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from glue_scripts.dynamodb_endpoint import DynamoDbEndpoint
+from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
 
 # Fewer than the DynamoDB writer has threads would make them wait for one another.
 POOL_CONNECTIONS = 32

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from glue_scripts.awaited_files import wait_for_files
 from glue_scripts.aws_clients import client, delta_storage_options
-from glue_scripts.batch_files import check_delta, read_manifest
+from glue_scripts.dynamodb.online_load import OnlineLoad
 from glue_scripts.engine import engine_for
 from glue_scripts.errors import BatchFaultError, BatchRefusedError, ClaimNotHeldError, LoadFailedError
-from glue_scripts.online_load import OnlineLoad
-from glue_scripts.quarantine import write_quarantine
-from glue_scripts.snowflake_connection import connected
-from glue_scripts.survey import TooManyRefusedError, survey_batch
-from glue_scripts.warehouse_loader import WarehouseLoader, query_tag
-from prediction_contract.canonical_json import parse_batch_checksum
+from glue_scripts.files.awaited_files import wait_for_files
+from glue_scripts.files.batch_files import check_delta, read_manifest
+from glue_scripts.files.quarantine import write_quarantine
+from glue_scripts.files.survey import TooManyRefusedError, survey_batch
+from glue_scripts.snowflake.snowflake_connection import connected
+from glue_scripts.snowflake.warehouse_loader import WarehouseLoader, query_tag
 from prediction_contract.errors import ContractError
-from prediction_contract.load_report import (
+from prediction_contract.manifests.load_report import (
     FAILED,
     LOADED,
     REFUSED,
@@ -29,17 +28,18 @@ from prediction_contract.load_report import (
     QuarantineReport,
     StoreReport,
 )
-from prediction_contract.moments import moment_text
 from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.text.canonical_json import parse_batch_checksum
+from prediction_contract.text.utc_text import moment_text
 
 if TYPE_CHECKING:
     from typing import Any
 
     from glue_scripts.claim import Claim
+    from glue_scripts.files.survey import Survey
     from glue_scripts.progress import Progress
     from glue_scripts.settings import LoadSettings
-    from glue_scripts.survey import Survey
-    from prediction_contract.manifest import Manifest
+    from prediction_contract.manifests.manifest import Manifest
 
 
 class BatchLoad:

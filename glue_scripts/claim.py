@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from glue_scripts.errors import ClaimNotHeldError
-from prediction_contract.cleaning import Cleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry import load_rules
 from prediction_contract.registry.records import LoadState
@@ -14,7 +14,7 @@ from prediction_contract.registry.records import LoadState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
+    from prediction_contract.jobs.job_arguments import LoadArguments
     from prediction_contract.registry.records import BatchRecord
     from prediction_contract.registry.table import RegistryTable
     from prediction_contract.registry.transaction import Transaction

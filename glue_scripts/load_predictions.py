@@ -20,7 +20,7 @@ from prediction_contract.registry.table import RegistryTable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.manifests.load_report import LoadReport
 
 
 def main(argv: Sequence[str]) -> LoadReport:

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.printable_text import printable
+from prediction_contract.text.printable_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from prediction_contract.errors import JobArgumentsError
-from prediction_contract.job_arguments import LoadArguments
-from prediction_contract.s3_layout import done_key, reports_prefix
+from prediction_contract.jobs.job_arguments import LoadArguments
+from prediction_contract.naming.s3_layout import done_key, reports_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -24,12 +24,12 @@ from cdk_nag import AwsSolutionsChecks
 from infra.model_declarations import DEFS, DeclaredModel, model_declarations
 from infra.packaging import PACKAGES, PROJECT_ROOT
 from infra.settings import STAGES, StageSettings
-from infra.stacks.api import ApiStack
-from infra.stacks.data import DataStack
-from infra.stacks.ml import MlStack
-from infra.stacks.observability import ObservabilityStack
-from infra.stacks.orchestration import OrchestrationStack
-from prediction_contract.resource_names import STAGE_TAG
+from infra.stacks.api_stack import ApiStack
+from infra.stacks.data_stack import DataStack
+from infra.stacks.ml_stack import MlStack
+from infra.stacks.observability_stack import ObservabilityStack
+from infra.stacks.orchestration_stack import OrchestrationStack
+from prediction_contract.naming.resource_names import STAGE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.definitions.scoring_pipeline import published_schema
+from infra.definitions.shared_log_groups import RETENTION_DAYS, SHARED_LOG_GROUPS, create_shared_log_groups
 from infra.glue_wheels import build_glue_wheels, wheels_digest
 from infra.model_declarations import DEFS, model_declarations
 from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
-from infra.scoring_pipeline import published_schema
 from infra.settings import STAGES
-from infra.shared_log_groups import RETENTION_DAYS, SHARED_LOG_GROUPS, create_shared_log_groups
 from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from infra.model_declarations import DeclaredModel
-    from prediction_contract.resource_names import Deployment
+    from prediction_contract.naming.resource_names import Deployment
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from infra.scheduled_scoring import ScheduledScoring, scheduled_scoring
-from prediction_contract.resource_names import require_apart, require_model_name
+from infra.definitions.scheduled_scoring import ScheduledScoring, scheduled_scoring
+from prediction_contract.naming.resource_names import require_apart, require_model_name
 
 DEFS = Path(__file__).resolve().parents[1] / "mlpipe_dagster" / "defs"
 _DEFAULT_PRODUCER = "dagster"

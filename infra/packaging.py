@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from prediction_contract.code_digest import PYTHON_VERSION, code_digest, source_files
+from prediction_contract.jobs.code_digest import PYTHON_VERSION, code_digest, source_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.resource_definitions import registry_table
+from infra.definitions.resource_definitions import registry_table
 from infra.settings import STAGES
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import re
 from typing import Literal
 
 from prediction_contract.aws_limits import MOST_CLAIM_VALUES
-from prediction_contract.resource_names import Deployment, require_provider_name
-from prediction_contract.serving import ORIGIN_PATTERN
+from prediction_contract.naming.resource_names import Deployment, require_provider_name
+from prediction_contract.stores.serving import ORIGIN_PATTERN
 from prediction_contract.warehouse_limits import MOST_RETENTION_DAYS, MOST_STANDARD_RETENTION_DAYS
 
 _PROVIDER = re.compile(rf"{ORIGIN_PATTERN}(=[a-z][a-z0-9_]{{0,40}})?")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from infra.model_declarations import declared_models
 from infra.settings import STAGES
-from prediction_contract.warehouse_stage import allowed_location
+from prediction_contract.stores.warehouse_stage import allowed_location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from prediction_contract.resource_names import Deployment
+    from prediction_contract.naming.resource_names import Deployment
 
 FOLDER = Path(__file__).with_name("snowflake")
 _NAME = re.compile(r"<% ([a-z_]+) %>")

@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from prediction_contract.printable_text import printable
+from prediction_contract.text.printable_text import printable
 
 _LONGEST_CELL = 60
 _BACKTICKS = re.compile("`+")

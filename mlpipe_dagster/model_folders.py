@@ -12,7 +12,7 @@ import dagster as dg
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.declaration.file import FILE_NAME, DeclarationError, declaration_in
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.resource_names import require_apart
+from prediction_contract.naming.resource_names import require_apart
 
 _IGNORED = ("__pycache__", "__init__.py")
 

@@ -10,8 +10,8 @@ from typing import Any, Self
 from mlpipe_dagster.api_settings import ApiSettings
 from mlpipe_dagster.costs import Prices
 from prediction_contract.errors import ContractError
-from prediction_contract.resource_names import Deployment
-from prediction_contract.warehouse_table import SESSION_PARAMETERS
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.stores.warehouse_table import SESSION_PARAMETERS
 
 _PROVIDER_URL = re.compile("MLPIPE_([A-Z][A-Z0-9_]*)_URL")
 _SNOWFLAKE_REQUIRED = ("account", "user", "database", "schema", "warehouse")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prediction_contract.printable_text import printable
+from prediction_contract.text.printable_text import printable
 
 
 class ContractError(Exception):

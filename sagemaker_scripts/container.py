@@ -14,7 +14,7 @@ from typing import Any
 
 from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
 from prediction_contract.errors import ContractError
-from prediction_contract.printable_text import printable
+from prediction_contract.text.printable_text import printable
 
 
 class JobSetupError(ContractError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.printable_text import printable
+from prediction_contract.text.printable_text import printable
 
 if TYPE_CHECKING:
     from sagemaker_scripts.object_store import ObjectStore

@@ -12,15 +12,15 @@ import pandas as pd
 import pyarrow as pa
 from pandas.api.types import infer_dtype, is_object_dtype
 
-from prediction_contract.batch import Partition
-from prediction_contract.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.errors import ContractError
-from prediction_contract.json_members import member, members_of
-from prediction_contract.manifest import InputObject
-from prediction_contract.s3_layout import features_prefix, partition_features_prefix
+from prediction_contract.manifests.manifest import InputObject
+from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.s3_layout import features_prefix, partition_features_prefix
+from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
+from prediction_contract.text.json_members import member, members_of
+from sagemaker_scripts.learning.outcomes import ENTITY
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
-from sagemaker_scripts.outcomes import ENTITY
 
 INDEX_NAME = "features.json"
 

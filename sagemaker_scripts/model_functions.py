@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from prediction_contract.batch import ModelName
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming.batch import ModelName
 
 
 class PreparedFeatures(NamedTuple):

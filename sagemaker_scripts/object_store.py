@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from prediction_contract.errors import ContractError
-from prediction_contract.manifest import InputObject
+from prediction_contract.manifests.manifest import InputObject
 
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _DENIED = {"AccessDenied", "403"}

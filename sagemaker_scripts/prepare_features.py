@@ -12,7 +12,7 @@ if __name__ == "__main__":
     # SageMaker starts this file by its path; the packages lie beside its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from prediction_contract.job_arguments import FeatureArguments
+from prediction_contract.jobs.job_arguments import FeatureArguments
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.feature_store import FeatureSet, partitions_between, write_feature_set

@@ -18,9 +18,9 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 
-from prediction_contract.batch import Partition
 from prediction_contract.errors import ContractError, InvalidNameError
-from prediction_contract.manifest import InputObject
+from prediction_contract.manifests.manifest import InputObject
+from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.object_store import ObjectMissingError, ObjectStore, input_object
 
 SCHEDULE_COLUMNS = (

@@ -20,29 +20,29 @@ if __name__ == "__main__":
 
 import boto3
 
-from prediction_contract.canonical_json import batch_checksum
-from prediction_contract.job_arguments import ScoreArguments
-from prediction_contract.manifest import Inputs, Manifest, Producer, build_manifest
+from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.manifests.manifest import Inputs, Manifest, Producer, build_manifest
+from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.row_cleaning import line_judge
-from prediction_contract.s3_layout import done_key
-from sagemaker_scripts.batch_attempt import BatchAttempt, attempt_of
-from sagemaker_scripts.batch_rows import delta_rows, prediction_lines, refuse_misfits, write_parts
-from sagemaker_scripts.container import Container, run_script
-from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.delta_commit import AttemptSupersededError, ModelTable, storage_options
-from sagemaker_scripts.feature_store import feature_set
-from sagemaker_scripts.model_artifact import load_model
-from sagemaker_scripts.model_functions import model_functions
-from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore
-from sagemaker_scripts.outcomes import ScoredPartition, predictions_of
-from sagemaker_scripts.previous_batch import (
+from prediction_contract.text.canonical_json import batch_checksum
+from sagemaker_scripts.batches.batch_attempt import BatchAttempt, attempt_of
+from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines, refuse_misfits, write_parts
+from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, ModelTable, storage_options
+from sagemaker_scripts.batches.previous_batch import (
     FindRecord,
     ManifestConflictError,
     done_manifest,
     find_previous,
 )
-from sagemaker_scripts.schema_frame import read_columns
+from sagemaker_scripts.batches.schema_frame import read_columns
+from sagemaker_scripts.container import Container, run_script
+from sagemaker_scripts.dagster_report import report_to_dagster
+from sagemaker_scripts.feature_store import feature_set
+from sagemaker_scripts.learning.model_artifact import load_model
+from sagemaker_scripts.learning.outcomes import ScoredPartition, predictions_of
+from sagemaker_scripts.model_functions import model_functions
+from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore
 
 _LOG = logging.getLogger("score_batch")
 

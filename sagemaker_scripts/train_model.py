@@ -21,13 +21,13 @@ if __name__ == "__main__":
 import pandas as pd
 import sklearn
 
-from prediction_contract.batch import Partition
 from prediction_contract.errors import JobArgumentsError
-from prediction_contract.job_arguments import TrainArguments
-from prediction_contract.metrics import Metrics
+from prediction_contract.jobs.job_arguments import TrainArguments
+from prediction_contract.jobs.metrics import Metrics
+from prediction_contract.naming.batch import Partition
+from sagemaker_scripts.batches.schema_frame import read_columns
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.evaluation import backtest, evaluate
 from sagemaker_scripts.feature_store import (
     FeaturesError,
     FeatureSet,
@@ -35,11 +35,16 @@ from sagemaker_scripts.feature_store import (
     has_features,
     partitions_between,
 )
-from sagemaker_scripts.model_artifact import EVALUATION_NAME, METRICS_NAME, save_model, training_prefix
+from sagemaker_scripts.learning.evaluation import backtest, evaluate
+from sagemaker_scripts.learning.model_artifact import (
+    EVALUATION_NAME,
+    METRICS_NAME,
+    save_model,
+    training_prefix,
+)
+from sagemaker_scripts.learning.outcomes import newest_outcomes, with_outcomes
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures, model_functions
 from sagemaker_scripts.object_store import ObjectStore
-from sagemaker_scripts.outcomes import newest_outcomes, with_outcomes
-from sagemaker_scripts.schema_frame import read_columns
 
 _LOG = logging.getLogger("train_model")
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import snowflake.connector
 
-from infra.local.environment_file import read_environment_file
-from infra.local.processes import stack_processes
+from infra.local.stack.environment_file import read_environment_file
+from infra.local.supervision.processes import stack_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

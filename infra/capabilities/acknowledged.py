@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 
-from infra.wildcards import wildcard_reasons
+from infra.permissions.wildcards import wildcard_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from aws_cdk import aws_ec2 as ec2
     from constructs import IConstruct
 
-    from infra.policy_statements import Statement
-    from prediction_contract.resource_names import Deployment
+    from infra.permissions.policy_statements import Statement
+    from prediction_contract.naming.resource_names import Deployment
 
 _PACK = "AwsSolutions"
 

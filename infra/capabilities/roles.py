@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from aws_cdk import aws_iam as iam
 
 from infra.capabilities.acknowledged import acknowledge_wildcards
-from infra.policy_statements import POLICY_NAME, POLICY_VERSION, RoleDefinition, Statement
+from infra.permissions.policy_statements import POLICY_NAME, POLICY_VERSION, RoleDefinition, Statement
 
 if TYPE_CHECKING:
     import aws_cdk as cdk
 
-    from prediction_contract.resource_names import Deployment
+    from prediction_contract.naming.resource_names import Deployment
 
 
 def add_role(

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from infra.local.components import COMPONENT_NAMES
-from infra.local.stack_control import StackControl
-from infra.local.stack_state import PROJECT_ROOT, StackDirectory, StackError
-from infra.local.supervisor import Supervisor
+from infra.local.stack.stack_control import StackControl
+from infra.local.stack.stack_state import PROJECT_ROOT, StackDirectory, StackError
+from infra.local.supervision.components import COMPONENT_NAMES
+from infra.local.supervision.supervisor import Supervisor
 
 
 def main() -> int:

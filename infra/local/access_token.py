@@ -17,9 +17,9 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.local.environment_file import read_environment_file
 from infra.local.provisioning.clients import Clients, require_loopback
-from infra.local.stack_state import StackError
+from infra.local.stack.environment_file import read_environment_file
+from infra.local.stack.stack_state import StackError
 
 _DEADLINE_SECONDS = 30
 _MAKE_UP = "Run `make up`"

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.local.access_token import AccessTokenError, obtain_token
-from infra.local.cdk_command import CdkCommand
-from infra.local.emulator_stage_names import ACCOUNT_ID, DOMAIN, REGION, STAGE
+from infra.local.cdk.cdk_command import CdkCommand
+from infra.local.cdk.emulator_stage_names import ACCOUNT_ID, DOMAIN, REGION, STAGE
 from infra.local.provisioning.clients import Clients
-from infra.local.stack_control import StackControl
-from infra.local.stack_state import PROJECT_ROOT, StackDirectory, StackError
-from prediction_contract.resource_names import Deployment
+from infra.local.stack.stack_control import StackControl
+from infra.local.stack.stack_state import PROJECT_ROOT, StackDirectory, StackError
+from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,10 +20,10 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from infra.local.environment_file import read_environment_file
 from infra.local.provisioning.clients import require_loopback
-from infra.local.stack_state import StackError
-from infra.local.weather_observations import weather_file
+from infra.local.stack.environment_file import read_environment_file
+from infra.local.stack.stack_state import StackError
+from infra.local.weather.weather_observations import weather_file
 
 RAW_PREFIX = "raw/nycflights13/"
 FIRST_DAY = date(2013, 1, 1)

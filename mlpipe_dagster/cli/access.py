@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpipe_dagster.aws_clients import new_client
 from mlpipe_dagster.cli import declared_models
-from mlpipe_dagster.cli.warehouse_queries import WarehouseQueries
-from mlpipe_dagster.data_bucket import DataBucket
+from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
+from mlpipe_dagster.resources.aws_clients import new_client
+from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.settings import Settings
 from prediction_contract.errors import ContractError
 from prediction_contract.registry.records import BatchRecord

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.errors import ContractError
-from prediction_contract.resource_names import require_model_name
+from prediction_contract.naming.resource_names import require_model_name
 
 if TYPE_CHECKING:
     from mlpipe_dagster.declaration import ModelDeclaration

@@ -8,7 +8,7 @@ from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.options import Commands, add_command
 from mlpipe_dagster.cli.printed import Answer, Facts
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.s3_layout import DoneKey, parse_done_key
+from prediction_contract.naming.s3_layout import DoneKey, parse_done_key
 
 _SCHEME = "s3://"
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlpipe_dagster.asset_names import load_job_name
-from mlpipe_dagster.noticing import Noticed, notice
-from mlpipe_dagster.publishing import PublishingError
+from mlpipe_dagster.done_files.load_requests import judged, load_request, load_run_config
+from mlpipe_dagster.done_files.registration import Noticed, notice
+from mlpipe_dagster.pipeline.asset_names import load_job_name
+from mlpipe_dagster.publication.publishing import PublishingError
 from mlpipe_dagster.resources.platform import Platform
-from mlpipe_dagster.sensors.load_requests import judged, load_request, load_run_config
-from prediction_contract.manifest import Manifest
-from prediction_contract.s3_layout import DoneKey, done_key
+from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.naming.s3_layout import DoneKey, done_key
 
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mlpipe_dagster.cli import batches, diff, doctor, explain, load, publications, quarantine, show
+from mlpipe_dagster.cli import load, publications
 from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.health import doctor
+from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, show
 from mlpipe_dagster.cli.printed import Answer
 from prediction_contract.errors import ContractError
-from prediction_contract.printable_text import printable
+from prediction_contract.text.printable_text import printable
 
 _TOPICS = (batches, show, diff, explain, quarantine, publications, load, doctor)
 

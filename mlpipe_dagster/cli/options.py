@@ -9,8 +9,8 @@ from typing import Any
 
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.printed import Answer
-from prediction_contract.batch import Partition
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming.batch import Partition
 
 # argparse has no public name for what `add_subparsers` returns.
 Commands = Any

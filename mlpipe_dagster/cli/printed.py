@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prediction_contract.printable_text import printable
+from prediction_contract.text.printable_text import printable
 
 _NARROWEST = 8
 _GAP = "  "

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from mlpipe_dagster.cli.access import Access, WarehouseUnreachableError
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_model_and_batch, add_request
 from mlpipe_dagster.cli.printed import Answer, Facts
-from mlpipe_dagster.noticing import registered_manifest
-from mlpipe_dagster.warehouse_projection import PublicationsMoveError
+from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.resources.warehouse_session import PublicationsMoveError
 from prediction_contract.registry.records import Request
-from prediction_contract.serving import InvalidServingError
+from prediction_contract.stores.serving import InvalidServingError
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.publishing import Publication, Publisher
+    from mlpipe_dagster.publication.publishing import Publication, Publisher
 
 _BEHIND = "Snowflake's projection stays behind until the next publication"
 
@@ -44,7 +44,7 @@ def publish(options: argparse.Namespace, access: Access) -> Answer:
     """Make a batch live, as a person's decision."""
     record = access.known_batch(options.model, options.batch_id)
     manifest = registered_manifest(access.bucket, record)
-    from mlpipe_dagster.publishing import serving_text  # noqa: PLC0415  # imports Dagster
+    from mlpipe_dagster.publication.publishing import serving_text  # noqa: PLC0415  # imports Dagster
 
     serving = serving_text(access.declaration(options.model), manifest, record, access.settings.provider_url)
     return _changed(
@@ -67,7 +67,7 @@ def hold(options: argparse.Namespace, access: Access) -> Answer:
 def _changed(
     options: argparse.Namespace, access: Access, change: Callable[[Publisher, Request], Publication]
 ) -> Answer:
-    from mlpipe_dagster.publishing import Publisher  # noqa: PLC0415  # imports Dagster
+    from mlpipe_dagster.publication.publishing import Publisher  # noqa: PLC0415  # imports Dagster
 
     settings = access.settings
     # Before the change: a registry that was restored does not know which numbers are taken.
@@ -113,7 +113,7 @@ def _show(access: Access, model: str, sequence: int) -> tuple[bool, str]:
         return False, ""
     import dagster as dg  # noqa: PLC0415  # takes most of a second
 
-    from mlpipe_dagster.publication_events import PublicationReports  # noqa: PLC0415
+    from mlpipe_dagster.publication.publication_events import PublicationReports  # noqa: PLC0415
 
     try:
         with dg.DagsterInstance.get() as instance:

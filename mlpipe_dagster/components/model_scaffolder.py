@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from prediction_contract.errors import ContractError
-from prediction_contract.resource_names import require_model_name
+from prediction_contract.naming.resource_names import require_model_name
 
 _DECLARATION = Path(__file__).with_name("new_model.yaml")
 _PACKAGES = Path("sagemaker_scripts")

@@ -6,7 +6,12 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import BaseModel
 
-from mlpipe_dagster.asset_names import (
+from mlpipe_dagster.components.declared_schema import readable_model
+from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
+from mlpipe_dagster.declaration import DeclaredPipeline, ModelDeclaration
+from mlpipe_dagster.loading.adds_up_check import adds_up_check
+from mlpipe_dagster.loading.tables_asset import tables_asset
+from mlpipe_dagster.pipeline.asset_names import (
     DYNAMODB,
     FEATURES,
     MODEL_TAG,
@@ -19,21 +24,16 @@ from mlpipe_dagster.asset_names import (
     score_job_name,
     train_job_name,
 )
-from mlpipe_dagster.assets.external import external_specs
-from mlpipe_dagster.assets.predictions import predictions_asset
-from mlpipe_dagster.assets.publication import publication_asset
-from mlpipe_dagster.assets.tables import tables_asset
-from mlpipe_dagster.assets.training_data import features_asset, trained_model_asset
-from mlpipe_dagster.checks.adds_up import adds_up_check
-from mlpipe_dagster.checks.live_batch import live_batch_checks
-from mlpipe_dagster.checks.quality import quality_checks
-from mlpipe_dagster.components.declared_schema import readable_model
-from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
-from mlpipe_dagster.declaration import DeclaredPipeline, ModelDeclaration
-from mlpipe_dagster.model_partitions import HourlyPartitions
-from mlpipe_dagster.schedules.scoring import scoring_schedule
-from prediction_contract.batch import Partition
+from mlpipe_dagster.pipeline.model_partitions import HourlyPartitions
+from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
+from mlpipe_dagster.publication.publication_asset import publication_asset
+from mlpipe_dagster.quality.quality_checks import quality_checks
+from mlpipe_dagster.scoring.external_model import external_specs
+from mlpipe_dagster.scoring.predictions_asset import predictions_asset
+from mlpipe_dagster.scoring.scoring_schedule import scoring_schedule
+from mlpipe_dagster.training.training_assets import features_asset, trained_model_asset
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming.batch import Partition
 
 
 @dg.scaffold_with(ModelScaffolder)

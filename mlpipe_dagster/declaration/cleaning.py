@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, WithJsonSchema
 
 from mlpipe_dagster.declaration.values import DeclaredModel
-from prediction_contract.cleaning import ColumnCleaning, literal_text
+from prediction_contract.cleaning.cleaning_rules import ColumnCleaning, literal_text
 
 _SCALAR = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
 Literal = Annotated[str, BeforeValidator(literal_text), _SCALAR]

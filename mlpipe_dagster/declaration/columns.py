@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from mlpipe_dagster.declaration.values import DeclaredModel
 from prediction_contract.errors import ContractError
-from prediction_contract.schema import ColumnType
+from prediction_contract.rows.schema import ColumnType
 
 
 def _column_type(value: str) -> str:

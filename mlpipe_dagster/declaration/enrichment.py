@@ -8,8 +8,8 @@ from pydantic import model_validator
 
 from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.resource_names import require_provider_name
-from prediction_contract.serving import Enrichment
+from prediction_contract.naming.resource_names import require_provider_name
+from prediction_contract.stores.serving import Enrichment
 
 
 class DeclaredEnrichment(DeclaredModel):

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mlpipe_dagster.declaration.values import DeclaredModel
-from prediction_contract.job_arguments import MOST_WAIT_MINUTES
+from prediction_contract.jobs.job_arguments import MOST_WAIT_MINUTES
 
 # Of a field that may be null as well, Dagster's own model of it would compare null.
 WriteUnits = Annotated[int, Field(ge=1)]

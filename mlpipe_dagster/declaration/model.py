@@ -26,15 +26,15 @@ from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.declaration.training import TrainingRange
 from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency, raise_together
-from prediction_contract.batch import Partition
-from prediction_contract.cleaned_column import InvalidCleaningError
-from prediction_contract.cleaning import Cleaning
+from prediction_contract.cleaning.cleaned_column import InvalidCleaningError
+from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.errors import ContractError
-from prediction_contract.partition_schedule import PartitionSchedule
-from prediction_contract.resource_names import require_model_name
-from prediction_contract.scheduler_cron import scheduler_cron
-from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
-from prediction_contract.serving import LONGEST_ORIGIN, InvalidServingError, Serving
+from prediction_contract.jobs.partition_schedule import PartitionSchedule
+from prediction_contract.jobs.scheduler_cron import scheduler_cron
+from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.resource_names import require_model_name
+from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
+from prediction_contract.stores.serving import LONGEST_ORIGIN, InvalidServingError, Serving
 
 NUMERIC = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency, raise_together
-from prediction_contract.batch import Partition
-from prediction_contract.partition_schedule import USUAL_CRONS
+from prediction_contract.jobs.partition_schedule import USUAL_CRONS
+from prediction_contract.naming.batch import Partition
 
 _FORMS = {"daily": "2013-02-01", "hourly": "2013-02-01T05"}
 

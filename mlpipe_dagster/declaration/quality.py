@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from mlpipe_dagster.declaration.values import DeclaredModel, NumberOrText, Share
-from prediction_contract.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 
 
 def _number(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mlpipe_dagster.declaration.values import DeclaredModel, PartitionText, inconsistency, raise_together
-from prediction_contract.metrics import Metric, Metrics
+from prediction_contract.jobs.metrics import Metric, Metrics
 
 
 class DeclaredMetric(DeclaredModel):

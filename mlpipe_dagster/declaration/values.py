@@ -10,8 +10,8 @@ import dagster as dg
 from pydantic import BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from prediction_contract.batch import PARTITION_PATTERN, Partition
 from prediction_contract.errors import ContractError
+from prediction_contract.naming.batch import PARTITION_PATTERN, Partition
 
 
 def _partition(value: object) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from prediction_contract.printable_text import printable
+from prediction_contract.text.printable_text import printable
 
 TAIL_LINES = 40
 _MOST_STREAMS = 10

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from prediction_contract.printable_text import printable
+from prediction_contract.text.printable_text import printable
 
 _LONGEST = 500
 # A job's sign of life every few seconds would drown the rest of a long run's log.

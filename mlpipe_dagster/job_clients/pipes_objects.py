@@ -18,8 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dagster_aws.pipes import PipesS3ContextInjector, PipesS3MessageReader
 from dagster_pipes import decode_param
 
-from mlpipe_dagster.job_clients.errors import JobApiError
-from prediction_contract.s3_layout import PIPES_PREFIX
+from mlpipe_dagster.job_clients.job_errors import JobApiError
+from prediction_contract.naming.s3_layout import PIPES_PREFIX
 
 _VERSION_MEMBER = "__dagster_pipes_version"
 _JOIN_SECONDS = 60

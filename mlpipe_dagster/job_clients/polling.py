@@ -19,7 +19,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from mlpipe_dagster.job_clients.errors import JobApiError, JobDeadlineError
+from mlpipe_dagster.job_clients.job_errors import JobApiError, JobDeadlineError
 
 _T = TypeVar("_T")
 _PASSING_CODES = frozenset(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.metrics import Metrics
+from prediction_contract.jobs.metrics import Metrics
 
 if TYPE_CHECKING:
     from mlpipe_dagster.declaration import Compute
     from mlpipe_dagster.settings import Settings
-    from prediction_contract.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
+    from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"
 _TRAINING_CODE = "/opt/ml/input/data/code"

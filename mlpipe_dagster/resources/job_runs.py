@@ -9,8 +9,8 @@ from mlpipe_dagster.job_clients.job_costs import GLUE_DPU_HOUR_USD, SAGEMAKER_HO
 from mlpipe_dagster.resources.platform import Platform
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.job_clients.glue import PipesGlueJobClient
-    from mlpipe_dagster.job_clients.sagemaker import PipesSageMakerClient
+    from mlpipe_dagster.job_clients.glue_client import PipesGlueJobClient
+    from mlpipe_dagster.job_clients.sagemaker_client import PipesSageMakerClient
 
 # The clients' modules import boto3 and dagster-aws, which definitions must not.
 
@@ -34,7 +34,7 @@ class SageMakerJobs(dg.ConfigurableResource):
         """Return the client."""
         from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader  # noqa: PLC0415
         from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
-        from mlpipe_dagster.job_clients.sagemaker import PipesSageMakerClient  # noqa: PLC0415
+        from mlpipe_dagster.job_clients.sagemaker_client import PipesSageMakerClient  # noqa: PLC0415
 
         s3, bucket = self.platform.client("s3"), self.platform.settings.data_bucket
         return PipesSageMakerClient(
@@ -61,7 +61,7 @@ class GlueJobs(dg.ConfigurableResource):
 
     def client(self) -> "PipesGlueJobClient":
         """Return the client."""
-        from mlpipe_dagster.job_clients.glue import PipesGlueJobClient  # noqa: PLC0415
+        from mlpipe_dagster.job_clients.glue_client import PipesGlueJobClient  # noqa: PLC0415
         from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader  # noqa: PLC0415
         from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
 

@@ -8,8 +8,14 @@ from typing import Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from mlpipe_dagster.aws_clients import READ_SECONDS, TICK_READ_SECONDS, TICK_TRIES, TRIES, new_client
-from mlpipe_dagster.data_bucket import DataBucket
+from mlpipe_dagster.resources.aws_clients import (
+    READ_SECONDS,
+    TICK_READ_SECONDS,
+    TICK_TRIES,
+    TRIES,
+    new_client,
+)
+from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.settings import Settings
 from prediction_contract.registry.table import RegistryTable
 

@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.resources.platform import Platform
-from mlpipe_dagster.warehouse_projection import WarehouseSession
-from prediction_contract.warehouse_table import SESSION_PARAMETERS
+from mlpipe_dagster.resources.warehouse_session import WarehouseSession
+from prediction_contract.stores.warehouse_table import SESSION_PARAMETERS
 
 
 class Warehouse(dg.ConfigurableResource):

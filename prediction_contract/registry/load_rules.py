@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from prediction_contract.moments import moment_text
 from prediction_contract.registry.attribute_values import Value
 from prediction_contract.registry.conditions import (
     AllOf,
@@ -29,6 +28,7 @@ from prediction_contract.registry.records import (
 )
 from prediction_contract.registry.retention_rules import BATCH_IS_NOT_RETIRED
 from prediction_contract.registry.transaction import Transaction, Write
+from prediction_contract.text.utc_text import moment_text
 
 _UNVERIFIED = ("unverified_attempt", "unverified_expire_at")
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from prediction_contract.batch import BatchId
-from prediction_contract.moments import moment_text
+from prediction_contract.naming.batch import BatchId
 from prediction_contract.registry.attribute_values import Value
 from prediction_contract.registry.conditions import (
     AllOf,
@@ -40,6 +39,7 @@ from prediction_contract.registry.records import (
     request_key,
 )
 from prediction_contract.registry.transaction import Transaction, Write
+from prediction_contract.text.utc_text import moment_text
 
 BECOMES_HISTORY = frozenset(
     {

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
-from prediction_contract.moments import moment_text, parse_moment
 from prediction_contract.registry.attribute_values import Value
 from prediction_contract.registry.conditions import AnyOf, Below, Condition, Differs, Equals, Missing
 from prediction_contract.registry.records import (
@@ -24,6 +23,7 @@ from prediction_contract.registry.records import (
     retention_key,
 )
 from prediction_contract.registry.transaction import Transaction, Write
+from prediction_contract.text.utc_text import moment_text, parse_moment
 
 _OF_THE_LOAD = (
     "items_expire_at",

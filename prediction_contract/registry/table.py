@@ -12,8 +12,8 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from prediction_contract.batch import Partition
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
+from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.attribute_values import Attributes, decode_item
 from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import (

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api_lambda.auth import TokenVerifier
-from api_lambda.http_connections import HttpConnections
-from api_lambda.signing_keys import SigningKeys
+from api_lambda.http.http_connections import HttpConnections
+from api_lambda.tokens.signing_keys import SigningKeys
+from api_lambda.tokens.token_verifier import TokenVerifier
 from infra.local.access_token import obtain_token
-from infra.local.weather_observations import read_observations, weather_file
-from infra.local.weather_service import WeatherServer
-from prediction_contract.resource_names import Deployment
+from infra.local.weather.weather_observations import read_observations, weather_file
+from infra.local.weather.weather_service import WeatherServer
+from prediction_contract.naming.resource_names import Deployment
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import PublishedModel, new_model
 from tests.api.token_checks import SETTINGS, SHARED_ISSUER

@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from infra.definitions.resource_definitions import online_table
 from infra.local.provisioning.storage import ensure_table
-from infra.resource_definitions import online_table
-from prediction_contract.batch import mint_batch_id
-from prediction_contract.canonical_json import batch_checksum
-from prediction_contract.online_item import OnlineItems
+from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.registry import load_rules, manifest_rules, publication_rules
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally
 from prediction_contract.registry.manifest_rules import ManifestFacts
 from prediction_contract.registry.records import BatchRecord, Request
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.row import row_contract
-from prediction_contract.schema import PredictionSchema
-from prediction_contract.serving import Enrichment, Serving
+from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.stores.online_item import OnlineItems
+from prediction_contract.stores.serving import Enrichment, Serving
+from prediction_contract.text.canonical_json import batch_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prediction_contract.naming.resource_names import Deployment
     from prediction_contract.registry.transaction import Transaction
-    from prediction_contract.resource_names import Deployment
 
 DAY = timedelta(days=1)
 SCHEMA = PredictionSchema.from_document(

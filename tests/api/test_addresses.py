@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from api_lambda.addresses import open_socket, require_public
-from api_lambda.circuit_breaker import FAILURES_TO_OPEN
-from api_lambda.dynamodb import StoreUnavailableError
-from api_lambda.http_connections import HttpConnections, HttpFaultError, Outgoing
+from api_lambda.enrichment.circuit_breaker import FAILURES_TO_OPEN
+from api_lambda.http.addresses import open_socket, require_public
+from api_lambda.http.http_connections import HttpConnections, HttpFaultError, Outgoing
+from api_lambda.store.item_reader import StoreUnavailableError
 from tests.api.test_enrichment import ROW, enricher, provider
 from tests.api.test_outgoing import dynamodb
 from tests.fakes.http_answers import serving

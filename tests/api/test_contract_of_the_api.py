@@ -12,7 +12,7 @@ from schemathesis import GenerationMode
 from schemathesis.config._checks import NegativeDataRejectionConfig
 from schemathesis.core.parameters import ParameterLocation
 
-from api_lambda.openapi import openapi_document
+from api_lambda.documentation.openapi import openapi_document
 from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import FLIGHT, new_model
@@ -23,7 +23,7 @@ from tests.fakes.token_issuer import TokenIssuer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.resource_names import Deployment
+    from prediction_contract.naming.resource_names import Deployment
     from tests.stack_runs import LocalStack
 
 pytestmark = pytest.mark.stack

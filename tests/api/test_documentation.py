@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from api_lambda import problems
-from api_lambda.openapi import openapi_document
+from api_lambda.documentation.openapi import openapi_document
 from api_lambda.routes import ROUTES
 from tests.api.api_calls import ApiUnderTest
 from tests.fakes.item_readers import UnavailableReader

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api_lambda.circuit_breaker import FAILURES_TO_OPEN, OPEN_SECONDS
-from api_lambda.enrichment import Enricher
-from api_lambda.http_connections import HttpConnections
-from api_lambda.providers import Provider
-from prediction_contract.row import row_contract
-from prediction_contract.serving import Enrichment
+from api_lambda.enrichment.circuit_breaker import FAILURES_TO_OPEN, OPEN_SECONDS
+from api_lambda.enrichment.enricher import Enricher
+from api_lambda.enrichment.providers import Provider
+from api_lambda.http.http_connections import HttpConnections
+from prediction_contract.rows.row import row_contract
+from prediction_contract.stores.serving import Enrichment
 from tests.api.published_batches import FLIGHT, SCHEMA
 from tests.fakes.http_answers import serving
 

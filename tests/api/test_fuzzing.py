@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from api_lambda.alb import decode_part
-from api_lambda.auth import InsufficientScopeError, InvalidTokenError, MissingTokenError
+from api_lambda.http.alb import decode_part
 from api_lambda.routes import find_route
+from api_lambda.tokens.token_verifier import InsufficientScopeError, InvalidTokenError, MissingTokenError
 from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
 from tests.api.api_calls import ApiUnderTest
 from tests.api.token_checks import ALPHABET, SHARED_ISSUER, bearer
 from tests.fakes.item_readers import UnavailableReader
 
 if TYPE_CHECKING:
-    from api_lambda.auth import TokenVerifier
+    from api_lambda.tokens.token_verifier import TokenVerifier
     from tests.fakes.token_issuer import TokenIssuer
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api_lambda.http_answers import Answer, BrokenAnswerError, read_answer
-from api_lambda.http_connections import HttpConnections, Outgoing
+from api_lambda.http.http_answers import Answer, BrokenAnswerError, read_answer
+from api_lambda.http.http_connections import HttpConnections, Outgoing
 from tests.fakes.http_answers import serving
 
 MOST = 1_000

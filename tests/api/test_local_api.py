@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.local.access_token import obtain_token
-from prediction_contract.serving import Enrichment
+from prediction_contract.stores.serving import Enrichment
 from tests.api.published_batches import FLIGHT, PublishedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prediction_contract.resource_names import Deployment
+    from prediction_contract.naming.resource_names import Deployment
     from tests.stack_runs import LocalStack
 
 pytestmark = pytest.mark.stack

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api_lambda.dynamodb import StoreUnavailableError
+from api_lambda.store.item_reader import StoreUnavailableError
 from tests.api.published_batches import FLIGHT, PublishedModel
 from tests.api.test_outgoing import dynamodb, fault
 from tests.fakes.http_answers import serving

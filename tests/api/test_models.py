@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prediction_contract.resource_names import Deployment
-from prediction_contract.schema import PredictionSchema
-from prediction_contract.serving import Enrichment, Serving
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.stores.serving import Enrichment, Serving
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import FLIGHT, SCHEMA, PublishedModel, new_model
 from tests.fakes.http_answers import serving

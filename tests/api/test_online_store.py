@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api_lambda.dynamodb import DynamoDb
-from api_lambda.http_connections import HttpConnections
-from api_lambda.live_batch import LiveBatch
-from api_lambda.online_store import OnlineStore, UnknownEntityError
-from api_lambda.publications import Publications
+from api_lambda.http.http_connections import HttpConnections
 from api_lambda.settings import Settings
+from api_lambda.store.item_reader import DynamoDb
+from api_lambda.store.live_batch import LiveBatch
+from api_lambda.store.online_store import OnlineStore, UnknownEntityError
+from api_lambda.store.publications import Publications
 from tests.api.api_calls import environment
 from tests.api.published_batches import FLIGHT, PublishedModel, new_model
 from tests.fakes.item_readers import RecordingReader

@@ -13,11 +13,11 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
-from api_lambda.bounded_cache import BoundedCache
-from api_lambda.dynamodb import DynamoDb, StoreRefusedError, StoreUnavailableError
-from api_lambda.http_connections import HttpConnections, HttpFaultError, Outgoing
-from api_lambda.request_signing import RequestSigner
+from api_lambda.http.bounded_cache import BoundedCache
+from api_lambda.http.http_connections import HttpConnections, HttpFaultError, Outgoing
 from api_lambda.settings import Credentials, Settings
+from api_lambda.store.item_reader import DynamoDb, StoreRefusedError, StoreUnavailableError
+from api_lambda.store.request_signing import RequestSigner
 from tests.api.api_calls import ApiUnderTest, environment
 from tests.fakes.http_answers import serving, speaking
 

@@ -10,15 +10,15 @@ from urllib.parse import quote
 
 import pytest
 
-from infra.local.weather_faults import Fault
-from prediction_contract.serving import Enrichment
+from infra.local.weather.weather_faults import Fault
+from prediction_contract.stores.serving import Enrichment
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, recorded_event
 from tests.api.published_batches import FLIGHT, PublishedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infra.local.weather_service import WeatherServer
+    from infra.local.weather.weather_service import WeatherServer
     from tests.fakes.http_answers import AnsweringServer
     from tests.stack_runs import LocalStack
 

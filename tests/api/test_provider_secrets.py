@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api_lambda.enrichment import Enricher
-from api_lambda.http_connections import HttpConnections
-from api_lambda.provider_secrets import ProviderSecret, SecretUnavailableError
-from api_lambda.providers import Provider
+from api_lambda.enrichment.enricher import Enricher
+from api_lambda.enrichment.provider_secrets import ProviderSecret, SecretUnavailableError
+from api_lambda.enrichment.providers import Provider
+from api_lambda.http.http_connections import HttpConnections
 from api_lambda.settings import Settings
 from infra.local.provisioning.identity import ensure_secret
-from infra.local.weather_observations import read_observations, weather_file
-from infra.local.weather_service import WeatherServer
+from infra.local.weather.weather_observations import read_observations, weather_file
+from infra.local.weather.weather_service import WeatherServer
 from tests.api.api_calls import ApiUnderTest, environment
 from tests.api.published_batches import FLIGHT, PublishedModel
 from tests.api.test_enrichment import OK, ROW, provider

@@ -16,12 +16,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from api_lambda.application import Application, services_of
-from api_lambda.online_store import OnlineStore
-from api_lambda.publications import Publications
 from api_lambda.settings import Settings
-from prediction_contract.batch import mint_batch_id
-from prediction_contract.moments import moment_text
-from prediction_contract.online_item import OnlineItems
+from api_lambda.store.online_store import OnlineStore
+from api_lambda.store.publications import Publications
+from prediction_contract.naming.batch import mint_batch_id
+from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry import load_rules, publication_rules
 from prediction_contract.registry.attribute_values import encode_value
 from prediction_contract.registry.publication_rules import Release
@@ -34,9 +33,10 @@ from prediction_contract.registry.records import (
     pointer_key,
     publication_key,
 )
-from prediction_contract.resource_names import Deployment
-from prediction_contract.row import row_contract
-from prediction_contract.serving import Serving
+from prediction_contract.rows.row import row_contract
+from prediction_contract.stores.online_item import OnlineItems
+from prediction_contract.stores.serving import Serving
+from prediction_contract.text.utc_text import moment_text
 from tests.api.api_calls import ApiUnderTest, environment
 from tests.api.published_batches import SCHEMA
 from tests.fakes.registry_table import FakeRegistryTable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api_lambda import handler as entry
-from api_lambda.alb import LARGEST_BODY, Request, Response
+from api_lambda.http.alb import LARGEST_BODY, Request, Response
 from api_lambda.settings import Settings, SettingsError
 from prediction_contract.aws_limits import MOST_FUNCTION_ANSWER_BYTES
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, environment, recorded_event

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
-from api_lambda.auth import LEEWAY_SECONDS, InvalidTokenError, TokenVerifier
-from api_lambda.http_connections import HttpConnections
-from api_lambda.signing_keys import FRESH_SECONDS, LONGEST_SECONDS, KeysUnavailableError, SigningKeys
+from api_lambda.http.http_connections import HttpConnections
+from api_lambda.tokens.signing_keys import FRESH_SECONDS, LONGEST_SECONDS, KeysUnavailableError, SigningKeys
+from api_lambda.tokens.token_verifier import LEEWAY_SECONDS, InvalidTokenError, TokenVerifier
 from tests.api.token_checks import SETTINGS, Clock, bearer
 
 if TYPE_CHECKING:

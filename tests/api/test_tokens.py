@@ -13,7 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from api_lambda.auth import (
+from api_lambda.http.http_connections import HttpConnections
+from api_lambda.tokens.signing_keys import SigningKeys
+from api_lambda.tokens.token_verifier import (
     LEEWAY_SECONDS,
     LONGEST_TOKEN,
     InsufficientScopeError,
@@ -21,8 +23,6 @@ from api_lambda.auth import (
     MissingTokenError,
     TokenVerifier,
 )
-from api_lambda.http_connections import HttpConnections
-from api_lambda.signing_keys import SigningKeys
 from tests.api.token_checks import ALPHABET, SETTINGS, bearer
 from tests.fakes.token_issuer import CLIENT, SCOPE, TokenIssuer, base64url, serving_keys
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.resource_definitions import registry_table
-from prediction_contract.resource_names import Deployment
+from infra.definitions.resource_definitions import registry_table
+from prediction_contract.naming.resource_names import Deployment
 
 
 @pytest.fixture

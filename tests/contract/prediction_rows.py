@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from prediction_contract.schema import Column, ColumnType, PredictionSchema
+from prediction_contract.rows.schema import Column, ColumnType, PredictionSchema
 
 
 def column(name: str, kind: str, *, nullable: bool = True) -> Column:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from prediction_contract.batch import BatchId
-from prediction_contract.moments import parse_moment
+from prediction_contract.naming.batch import BatchId
 from prediction_contract.registry.attribute_values import Attributes
 from prediction_contract.registry.records import (
     BatchRecord,
@@ -16,6 +15,7 @@ from prediction_contract.registry.records import (
     batch_key,
     publication_key,
 )
+from prediction_contract.text.utc_text import parse_moment
 from tests.fakes.prediction_stores import BATCHES, FAR, HOME, MINIMUM_LIFE, MODEL, World, expected_rows
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prediction_contract.batch import BatchId, ModelName, Partition, job_name, mint_batch_id
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming.batch import BatchId, ModelName, Partition, job_name, mint_batch_id
 
 MOMENTS = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001  # hypothesis takes naive bounds
 MODELS = st.from_regex(r"\A[a-z][a-z0-9_]{0,40}\Z")

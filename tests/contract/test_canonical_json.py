@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prediction_contract.canonical_json import (
+from prediction_contract.text.canonical_json import (
     InvalidJsonError,
     batch_checksum,
     canonical_bytes,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prediction_contract.code_digest import checkout_digest, code_version, uploaded_digest
-from prediction_contract.resource_names import Deployment
+from prediction_contract.jobs.code_digest import checkout_digest, code_version, uploaded_digest
+from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:
     from pathlib import Path

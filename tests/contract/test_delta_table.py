@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from deltalake import Schema
 
-from prediction_contract.delta_table import (
+from prediction_contract.errors import SchemaError
+from prediction_contract.stores.delta_table import (
     arrow_columns,
     check_delta_table,
     delta_columns,
     delta_schema_json,
 )
-from prediction_contract.errors import SchemaError
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 PLAIN: dict[str, Any] = {

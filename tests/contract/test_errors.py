@@ -8,13 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prediction_contract.canonical_json import InvalidJsonError
 from prediction_contract.errors import (
     ContractError,
     InvalidManifestError,
     InvalidRowError,
     RuleViolationError,
 )
+from prediction_contract.text.canonical_json import InvalidJsonError
 
 
 @pytest.mark.parametrize(

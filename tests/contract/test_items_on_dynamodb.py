@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from prediction_contract.aws_limits import MOST_ITEM_BYTES
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.online_item import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, OnlineItems
-from prediction_contract.row import row_contract
+from prediction_contract.rows.row import row_contract
+from prediction_contract.stores.online_item import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, OnlineItems
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from prediction_contract.row import Row
+    from prediction_contract.rows.row import Row
 
 pytestmark = pytest.mark.stack
 

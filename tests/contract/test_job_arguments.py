@@ -16,7 +16,7 @@ from prediction_contract.aws_limits import (
     MOST_OBJECT_KEY_BYTES,
 )
 from prediction_contract.errors import JobArgumentsError
-from prediction_contract.job_arguments import (
+from prediction_contract.jobs.job_arguments import (
     LONGEST_ARGUMENT,
     MOST_WAIT_MINUTES,
     FeatureArguments,

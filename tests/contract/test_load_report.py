@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from prediction_contract.load_report import (
+from prediction_contract.manifests.load_report import (
     InvalidReportError,
     LoadReport,
     PartReport,

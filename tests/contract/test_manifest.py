@@ -13,10 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from prediction_contract import batch
-from prediction_contract.canonical_json import canonical_json
 from prediction_contract.errors import InvalidManifestError, UnsupportedManifestVersionError
-from prediction_contract.manifest import (
+from prediction_contract.manifests.manifest import (
     MANIFEST_BYTES,
     MANIFEST_VALUES,
     InputObject,
@@ -29,9 +27,11 @@ from prediction_contract.manifest import (
     parse_manifest,
     validate,
 )
-from prediction_contract.manifest_reader import DIGEST_PATTERN, LONGEST_TEXT
-from prediction_contract.s3_layout import BUCKET_PATTERN, KEY_SEGMENT_PATTERN, json_part_key
-from prediction_contract.schema import COLUMN_PATTERN, LARGEST_SCHEMA_BYTES, TYPE_PATTERN
+from prediction_contract.manifests.manifest_reader import DIGEST_PATTERN, LONGEST_TEXT
+from prediction_contract.naming import batch
+from prediction_contract.naming.s3_layout import BUCKET_PATTERN, KEY_SEGMENT_PATTERN, json_part_key
+from prediction_contract.rows.schema import COLUMN_PATTERN, LARGEST_SCHEMA_BYTES, TYPE_PATTERN
+from prediction_contract.text.canonical_json import canonical_json
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.metrics import Metric, Metrics
+from prediction_contract.jobs.metrics import Metric, Metrics
 
 TWO = (Metric("mae", "expected_minutes", "minutes"), Metric("roc_auc", "probability", "late"))
 

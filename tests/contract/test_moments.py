@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prediction_contract.moments import moment_text, parse_moment
+from prediction_contract.text.utc_text import moment_text, parse_moment
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))
 

@@ -13,10 +13,10 @@ import pytest
 from boto3.dynamodb.types import TypeDeserializer
 from hypothesis import given
 
-from prediction_contract.canonical_json import parse_json
-from prediction_contract.online_item import DamagedItemError, OnlineItems
-from prediction_contract.prediction_line import prediction_line
-from prediction_contract.row import refused_checksum, row_contract
+from prediction_contract.rows.prediction_line import prediction_line
+from prediction_contract.rows.row import refused_checksum, row_contract
+from prediction_contract.stores.online_item import DamagedItemError, OnlineItems
+from prediction_contract.text.canonical_json import parse_json
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS, json_text
 
 BATCH = "20130201T060000Z-0123abcd"

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prediction_contract.batch import Partition
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.partition_schedule import DUE_PARTITIONS, USUAL_CRONS, PartitionSchedule
-from prediction_contract.scheduler_cron import scheduler_cron
+from prediction_contract.jobs.partition_schedule import DUE_PARTITIONS, USUAL_CRONS, PartitionSchedule
+from prediction_contract.jobs.scheduler_cron import scheduler_cron
+from prediction_contract.naming.batch import Partition
 
 
 @pytest.mark.parametrize(

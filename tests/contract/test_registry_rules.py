@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from hypothesis import Phase, settings
 
-from prediction_contract.batch import BatchId
 from prediction_contract.errors import InvalidNameError, RuleViolationError
+from prediction_contract.naming.batch import BatchId
 from prediction_contract.registry import (
     check_rules,
     load_rules,

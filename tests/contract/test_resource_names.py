@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.resource_names import Deployment, name_stem, require_apart
+from prediction_contract.naming.resource_names import Deployment, name_stem, require_apart
 
 MODELS = st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True)
 # Random text seldom ends in underscores or comes near another name: these do.
@@ -341,7 +341,7 @@ def test_a_foreign_role_has_no_arn() -> None:
 def test_the_module_needs_the_standard_library_only() -> None:
     """Naming things loads no SDK, so product code may do it anywhere."""
     code = (
-        "import sys; before = set(sys.modules); import prediction_contract.resource_names;"
+        "import sys; before = set(sys.modules); import prediction_contract.naming.resource_names;"
         "new = {name.split('.')[0] for name in set(sys.modules) - before};"
         "print(sorted(new - sys.stdlib_module_names - {'prediction_contract'}))"
     )

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.row import REASONS, RowContract, refused_checksum, row_contract
-from prediction_contract.schema import PredictionSchema
+from prediction_contract.rows.row import REASONS, RowContract, refused_checksum, row_contract
+from prediction_contract.rows.schema import PredictionSchema
 from tests.contract.prediction_rows import FULL_SCHEMA, KEYS, ROWS, column, json_text
 
 CONTRACT = row_contract(FULL_SCHEMA)

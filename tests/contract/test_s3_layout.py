@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prediction_contract import s3_layout
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming import s3_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prediction_contract.aws_limits import MOST_ITEM_BYTES
-from prediction_contract.batch import LONGEST_MODEL_VERSION
-from prediction_contract.canonical_json import canonical_json
+from prediction_contract.naming.batch import LONGEST_MODEL_VERSION
 from prediction_contract.registry.records import LONGEST_REASON
-from prediction_contract.row import row_contract
-from prediction_contract.schema import LARGEST_SCHEMA_BYTES, MOST_COLUMNS, PredictionSchema
-from prediction_contract.serving import (
+from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.schema import LARGEST_SCHEMA_BYTES, MOST_COLUMNS, PredictionSchema
+from prediction_contract.stores.serving import (
     MOST_ENRICHMENTS,
     MOST_FIELDS,
     Enrichment,
     InvalidServingError,
     Serving,
 )
+from prediction_contract.text.canonical_json import canonical_json
 
 SCHEMA = PredictionSchema.from_document(
     {

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.online_item import OnlineItems
-from prediction_contract.online_item_text import OnlineItemTexts
-from prediction_contract.prediction_line import prediction_line
-from prediction_contract.row import RowContract
-from prediction_contract.schema import PredictionSchema
+from prediction_contract.rows.prediction_line import prediction_line
+from prediction_contract.rows.row import RowContract
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.stores.online_item import OnlineItems
+from prediction_contract.stores.online_item_text import OnlineItemTexts
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS, column, json_text
 
 BATCH = "20130201T060000Z-0123abcd"

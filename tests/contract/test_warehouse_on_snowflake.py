@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import snowflake.connector
 
-from prediction_contract.canonical_json import batch_checksum
-from prediction_contract.cleaning import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.row_cleaning import filed_values, line_judge
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.row_cleaning import filed_values, line_judge
-from prediction_contract.schema import PredictionSchema
-from prediction_contract.warehouse_columns import ColumnDifference, table_columns
-from prediction_contract.warehouse_load import WarehouseLoad
-from prediction_contract.warehouse_stage import allowed_location, create_stage
-from prediction_contract.warehouse_table import (
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.stores.warehouse_columns import ColumnDifference, table_columns
+from prediction_contract.stores.warehouse_load import WarehouseLoad
+from prediction_contract.stores.warehouse_stage import allowed_location, create_stage
+from prediction_contract.stores.warehouse_table import (
     SESSION_PARAMETERS,
     ProjectedPublication,
     ProjectedSequences,
@@ -31,6 +30,7 @@ from prediction_contract.warehouse_table import (
     projected_gaps,
     publication_parameters,
 )
+from prediction_contract.text.canonical_json import batch_checksum
 from tests.contract.prediction_rows import FULL_SCHEMA, column
 from tests.contract.written_batches import Batch, Lake
 

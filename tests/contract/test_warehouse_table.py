@@ -9,23 +9,23 @@ from decimal import Decimal
 import pytest
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.row import row_contract
-from prediction_contract.s3_layout import delta_table_prefix
-from prediction_contract.warehouse_limits import (
-    MOST_COPY_FILES,
-    MOST_IDENTIFIER_CHARACTERS,
-    MOST_LIST_VALUES,
-    MOST_STATEMENT_BYTES,
-)
-from prediction_contract.warehouse_load import WarehouseLoad
-from prediction_contract.warehouse_stage import allowed_location, create_stage
-from prediction_contract.warehouse_table import (
+from prediction_contract.naming.s3_layout import delta_table_prefix
+from prediction_contract.rows.row import row_contract
+from prediction_contract.stores.warehouse_load import WarehouseLoad
+from prediction_contract.stores.warehouse_stage import allowed_location, create_stage
+from prediction_contract.stores.warehouse_table import (
     ProjectedPublication,
     WarehouseTable,
     create_publications,
     insert_publication,
     projected_gaps,
     publication_parameters,
+)
+from prediction_contract.warehouse_limits import (
+    MOST_COPY_FILES,
+    MOST_IDENTIFIER_CHARACTERS,
+    MOST_LIST_VALUES,
+    MOST_STATEMENT_BYTES,
 )
 from tests.contract.prediction_rows import FULL_SCHEMA
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from infra.local.dagster_service import await_ready, running_dagster
 from infra.local.demo.dagster_runs import Dagster
 from infra.local.provisioning.clients import Clients
 from infra.local.raw_data import upload_days
-from infra.local.stack_state import StackDirectory
+from infra.local.stack.dagster_service import await_ready, running_dagster
+from infra.local.stack.stack_state import StackDirectory
+from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.resource_names import Deployment
 from tests.end_to_end.development_stack import DevelopmentStack
 from tests.end_to_end.role_run_launcher import CREDENTIALS
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from infra.policy_statements import RoleDefinition
+    from infra.permissions.policy_statements import RoleDefinition
 
 _INSTANCE = PROJECT_ROOT / "mlpipe_dagster" / "instances" / "local.yaml"
 _ACTS = re.compile(r"access key (\S+) acts as (\S+)")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from mlpipe_dagster.noticing import notice
+from mlpipe_dagster.done_files.registration import notice
 from mlpipe_dagster.resources.platform import Platform
-from prediction_contract.resource_names import Deployment
-from prediction_contract.s3_layout import done_key
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.naming.s3_layout import done_key
 from tests.end_to_end.delivered_batch import MODEL, deliver_batch
 from tests.stack_runs import PROJECT_ROOT
 

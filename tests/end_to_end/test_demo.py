@@ -13,8 +13,8 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.query import QueryBuilder
 
-from infra.local.dagster_service import ROLE, answers
-from infra.local.processes import stack_processes
+from infra.local.stack.dagster_service import ROLE, answers
+from infra.local.supervision.processes import stack_processes
 from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra import role_definitions
 from infra.local.access_token import obtain_token, read_variables
 from infra.local.demo.live_api import LiveApi
 from infra.local.demo.path import PREPARED
+from infra.permissions import role_definitions
 from tests.end_to_end.development_stack import RUN_SECONDS
 from tests.end_to_end.enforced_stack import EnforcedStack, enforced_stack
 from tests.stack_runs import wait_until
@@ -18,7 +18,7 @@ from tests.stack_runs import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infra.policy_statements import RoleDefinition
+    from infra.permissions.policy_statements import RoleDefinition
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(1500)]
 MODEL, ENTITY = "flight_delay", "AA-1141-JFK"

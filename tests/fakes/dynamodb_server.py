@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.credentials import Credentials
 
-from glue_scripts.dynamodb_endpoint import DynamoDbEndpoint
+from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
 from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES, MOST_BATCH_WRITES
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from api_lambda.dynamodb import StoreUnavailableError
+from api_lambda.store.item_reader import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from api_lambda.dynamodb import ItemReader
+    from api_lambda.store.item_reader import ItemReader
 
 
 class UnavailableReader:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.local.provisioning import provision
-from prediction_contract.resource_names import Deployment
+from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +103,7 @@ def aws_emulator(home: Path) -> Iterator[str]:
         "SFTP_ENABLED": "0",
     }
     with running(
-        [STACK_BIN / "python", "-m", "infra.local.aws_server"],
+        [STACK_BIN / "python", "-m", "infra.local.emulators.aws_server"],
         home=home,
         environment=environment,
         ready=lambda: answers_http(f"{url}/_ministack/health"),
@@ -134,7 +134,7 @@ def snowflake_stand_in(home: Path, aws_url: str) -> Iterator[int]:
     databases.mkdir()
     options = ("--port", str(port), "--database-directory", str(databases), "--s3-endpoint-url", aws_url)
     with running(
-        [STACK_BIN / "python", "-m", "infra.local.snowflake_server", *options],
+        [STACK_BIN / "python", "-m", "infra.local.emulators.snowflake_server", *options],
         home=home,
         environment={},
         ready=lambda: answers_http(f"http://127.0.0.1:{port}/"),

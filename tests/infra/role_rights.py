@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from infra.policy_statements import RoleDefinition
+    from infra.permissions.policy_statements import RoleDefinition
 
 
 def allows(role: RoleDefinition, action: str, resource: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.local.cdk_deployment import LocalDeployment
-from prediction_contract.resource_names import Deployment
+from prediction_contract.naming.resource_names import Deployment
 from tests.api.published_batches import FLIGHT, PublishedModel
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.local.code_watch import CodeWatch
+from infra.local.stack.code_watch import CodeWatch
 from infra.packaging import build_sagemaker_code
-from prediction_contract.code_digest import code_version
+from prediction_contract.jobs.code_digest import code_version
 
 if TYPE_CHECKING:
     from pathlib import Path

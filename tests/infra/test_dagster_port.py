@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from infra.local import dagster_service
-from infra.local.dagster_service import DagsterService, running_dagster
-from infra.local.stack_state import StackDirectory, StackError
+from infra.local.stack import dagster_service
+from infra.local.stack.dagster_service import DagsterService, running_dagster
+from infra.local.stack.stack_state import StackDirectory, StackError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,7 +19,7 @@ from infra.local.demo.path import Delivered
 from infra.local.demo.progress import DemoError, Progress, wait_for
 from infra.local.demo.scenario import Demo, require_better_than_baselines, table
 from infra.local.demo.stores import BatchRows
-from infra.local.stack_state import StackDirectory
+from infra.local.stack.stack_state import StackDirectory
 from tests.stack_runs import PROJECT_ROOT
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dotenv import dotenv_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.local.environment_file import read_environment_file, write_environment_file
-from infra.local.stack_state import StackError
+from infra.local.stack.environment_file import read_environment_file, write_environment_file
+from infra.local.stack.stack_state import StackError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions
 from typing import TYPE_CHECKING
 
 from infra.packaging import PROJECT_ROOT
-from prediction_contract.code_digest import PYTHON_VERSION
+from prediction_contract.jobs.code_digest import PYTHON_VERSION
 from tests.infra.dockerfiles import instructions, is_tracked
 
 if TYPE_CHECKING:

@@ -83,7 +83,7 @@ def test_the_api_s_archive_holds_no_trace_of_the_machine() -> None:
     assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
     assert {entry.external_attr >> 16 for entry in entries} == {0o100644, 0o100755}
     assert [name for name in names if name.endswith(("RECORD", "INSTALLER")) or "/bin/" in name] == []
-    assert {"api_lambda/handler.py", "prediction_contract/serving.py"} <= set(names)
+    assert {"api_lambda/handler.py", "prediction_contract/stores/serving.py"} <= set(names)
     assert {name.split("/")[0] for name in names if name.endswith(".py")} <= {
         "api_lambda",
         "prediction_contract",
@@ -194,7 +194,7 @@ sys.path[:0] = [code]
 sys.path.append(third_parties)
 names = [package, *(found.name for found in pkgutil.walk_packages([f"{code}/{package}"], f"{package}."))]
 modules = [importlib.import_module(name) for name in names if "model_template" not in name]
-contract = importlib.import_module("prediction_contract.manifest")
+contract = importlib.import_module("prediction_contract.manifests.manifest")
 print(json.dumps([module.__file__ for module in [*modules, contract]]))
 """
     done = subprocess.run(

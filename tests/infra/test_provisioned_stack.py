@@ -16,9 +16,9 @@ import urllib3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from infra import resource_definitions
+from infra.definitions import resource_definitions
 from infra.local import access_token
-from infra.local.environment_file import write_environment_file
+from infra.local.stack.environment_file import write_environment_file
 from tests.infra.local_servers import DEPLOYMENT, REGION, drain, provision_on, receive
 
 if TYPE_CHECKING:

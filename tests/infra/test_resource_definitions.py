@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra import resource_definitions, role_definitions
-from infra.api_definitions import FunctionDefinition
+from infra.definitions import resource_definitions
+from infra.definitions.api_definitions import FunctionDefinition
 from infra.glue_wheels import wheels_digest
-from infra.local.job_executor.glue_modules import check_installer
+from infra.local.job_executor.glue.glue_modules import check_installer
 from infra.local.provisioning import ProvisioningError, provision
 from infra.model_declarations import declared_models
-from infra.wildcards import UnexplainedWildcardError, wildcard_reasons
+from infra.permissions import role_definitions
+from infra.permissions.wildcards import UnexplainedWildcardError, wildcard_reasons
 from prediction_contract.aws_limits import MOST_FUNCTION_ENVIRONMENT_BYTES
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.resource_names import Deployment
-from prediction_contract.s3_layout import (
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.naming.s3_layout import (
     acknowledgements_prefix,
     batch_quarantine_prefix,
     delta_table_prefix,
@@ -211,7 +212,7 @@ def test_tls_is_demanded_of_every_action() -> None:
 def test_the_definitions_load_no_sdk() -> None:
     """CDK and product tooling read them without boto3."""
     code = (
-        "import sys, infra.resource_definitions, infra.role_definitions;"
+        "import sys, infra.definitions.resource_definitions, infra.permissions.role_definitions;"
         "print(sorted({'boto3', 'botocore', 'snowflake.connector'} & set(sys.modules)))"
     )
 

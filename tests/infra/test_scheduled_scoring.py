@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.definitions.scoring_pipeline import published_schema
 from infra.model_declarations import DeclaredModel, model_declarations
-from infra.scoring_pipeline import published_schema
-from mlpipe_dagster.assets.predictions import published_schema as published_by_dagster
-from mlpipe_dagster.assets.predictions import score_arguments
 from mlpipe_dagster.declaration.file import declaration_in
-from prediction_contract.quarantine_tolerance import QuarantineTolerance
-from prediction_contract.scheduler_cron import scheduler_cron
+from mlpipe_dagster.scoring.predictions_asset import published_schema as published_by_dagster
+from mlpipe_dagster.scoring.predictions_asset import score_arguments
+from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.jobs.scheduler_cron import scheduler_cron
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, write_models
 
 if TYPE_CHECKING:

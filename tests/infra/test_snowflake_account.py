@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 from snowflake.connector.errors import ProgrammingError
 
-from infra.local.snowflake_account import SnowflakeAccount
+from infra.local.emulators.snowflake_account import SnowflakeAccount
 from infra.snowflake_setup import setup_sql, statements
-from prediction_contract.cleaning import NO_CLEANING, Cleaning, ColumnCleaning
-from prediction_contract.job_arguments import LONGEST_ARGUMENT
-from prediction_contract.resource_names import Deployment
-from prediction_contract.schema import MOST_COLUMNS, Column, ColumnType, PredictionSchema
-from prediction_contract.warehouse_columns import ColumnDifference
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, ColumnCleaning
+from prediction_contract.jobs.job_arguments import LONGEST_ARGUMENT
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.rows.schema import MOST_COLUMNS, Column, ColumnType, PredictionSchema
+from prediction_contract.stores.warehouse_columns import ColumnDifference
+from prediction_contract.stores.warehouse_load import WarehouseLoad
+from prediction_contract.stores.warehouse_stage import create_stage
+from prediction_contract.stores.warehouse_table import WarehouseTable, create_publications
 from prediction_contract.warehouse_limits import (
     FORBIDDEN_COLUMNS,
     MOST_COPY_FILES,
@@ -20,9 +23,6 @@ from prediction_contract.warehouse_limits import (
     MOST_QUERY_TAG_CHARACTERS,
     MOST_STATEMENT_BYTES,
 )
-from prediction_contract.warehouse_load import WarehouseLoad
-from prediction_contract.warehouse_stage import create_stage
-from prediction_contract.warehouse_table import WarehouseTable, create_publications
 
 DEPLOYMENT = Deployment("prod", "123456789012", "eu-west-1")
 BUCKET, INTEGRATION = DEPLOYMENT.data_bucket, DEPLOYMENT.snowflake_integration

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from infra.platform_roles import snowflake_statements
+from infra.permissions.platform_roles import snowflake_statements
 from infra.settings import STAGES, StageSettingsError
 from infra.snowflake_setup import main, setup_sql, statements
-from prediction_contract.resource_names import Deployment
-from prediction_contract.schema import Column, ColumnType, PredictionSchema
-from prediction_contract.warehouse_stage import allowed_location
-from prediction_contract.warehouse_table import WarehouseTable
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.rows.schema import Column, ColumnType, PredictionSchema
+from prediction_contract.stores.warehouse_stage import allowed_location
+from prediction_contract.stores.warehouse_table import WarehouseTable
 
 DEPLOYMENT = Deployment("prod", "123456789012", "eu-west-1")
 MODELS = ("airport_congestion", "flight_delay")

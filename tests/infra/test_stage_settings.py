@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from infra.api_definitions import token_claims
+from infra.definitions.api_definitions import token_claims
 from infra.packaging import PROJECT_ROOT
 from infra.settings import PROD, STAGES, StageSettings, StageSettingsError
 from prediction_contract.aws_limits import MOST_CLAIM_VALUES

@@ -16,14 +16,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from infra.local.weather_observations import (
+from infra.local.weather.weather_observations import (
     UNITS,
     NoObservationError,
     WeatherObservations,
     read_observations,
     weather_file,
 )
-from infra.local.weather_service import WeatherServer
+from infra.local.weather.weather_service import WeatherServer
 from tests.infra.local_servers import ROOT
 
 if TYPE_CHECKING:
@@ -358,7 +358,7 @@ def test_the_command_serves_with_a_key_from_a_file_and_ends_when_told(tmp_path: 
     command = [
         sys.executable,
         "-m",
-        "infra.local.weather_service",
+        "infra.local.weather.weather_service",
         "--port",
         "0",
         "--api-key-file",
@@ -387,7 +387,7 @@ def test_an_unusable_key_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     """An empty or missing key file never means a service without a key."""
     (tmp_path / "empty").touch()
     for name in ("empty", "missing"):
-        command = [sys.executable, "-m", "infra.local.weather_service", "--port", "0"]
+        command = [sys.executable, "-m", "infra.local.weather.weather_service", "--port", "0"]
         run = subprocess.run(
             [*command, "--api-key-file", str(tmp_path / name)],
             cwd=ROOT,

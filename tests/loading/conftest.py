@@ -14,8 +14,8 @@ from tests.loading.load_platform import LoadPlatform
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.stack_runs import LocalStack
 
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from botocore.httpsession import URLLib3Session
 from snowflake.connector.cursor import SnowflakeCursor
 
+from glue_scripts.dynamodb.request_flights import RequestFlights
 from glue_scripts.load_predictions import main
-from glue_scripts.request_flights import RequestFlights
 
 _LOCK = threading.Lock()
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import snowflake.connector
 
-from prediction_contract.job_arguments import LoadArguments
-from prediction_contract.load_report import LoadReport
+from prediction_contract.jobs.job_arguments import LoadArguments
+from prediction_contract.manifests.load_report import LoadReport
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.naming.s3_layout import delta_table_prefix, done_key, report_key
 from prediction_contract.registry.load_rules import claim_load
 from prediction_contract.registry.manifest_rules import ManifestFacts, register_batch
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.resource_names import Deployment
-from prediction_contract.s3_layout import delta_table_prefix, done_key, report_key
-from prediction_contract.warehouse_table import SESSION_PARAMETERS, WarehouseTable
+from prediction_contract.stores.warehouse_table import SESSION_PARAMETERS, WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.loading.batch_builder import BATCH, PARTITION, BatchBuilder, WrittenBatch
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from prediction_contract.registry.records import BatchRecord
-    from prediction_contract.schema import PredictionSchema
+    from prediction_contract.rows.schema import PredictionSchema
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPIRY = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prediction_contract.online_item import OnlineItems
-from prediction_contract.warehouse_table import WarehouseTable
+from prediction_contract.stores.online_item import OnlineItems
+from prediction_contract.stores.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.loading.load_platform import EXPIRY
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from glue_scripts.dynamodb.online_load import OnlineLoad
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
-from glue_scripts.online_load import OnlineLoad
-from glue_scripts.warehouse_loader import WarehouseLoader
+from glue_scripts.snowflake.warehouse_loader import WarehouseLoader
 from tests.loading.store_checks import check_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.load_platform import LoadPlatform
 
     Load = Callable[[LoadArguments], LoadReport]

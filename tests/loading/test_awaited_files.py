@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from glue_scripts import awaited_files
-from glue_scripts.awaited_files import wait_for_files
+from glue_scripts.files import awaited_files
+from glue_scripts.files.awaited_files import wait_for_files
 from glue_scripts.progress import Progress
-from prediction_contract.job_arguments import LoadArguments
-from prediction_contract.manifest import JsonPart, Manifest, build_manifest
-from prediction_contract.s3_layout import json_part_key
+from prediction_contract.jobs.job_arguments import LoadArguments
+from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.naming.s3_layout import json_part_key
 from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.fakes.memory_s3 import MemoryS3
 from tests.loading.batch_builder import BATCH, PARTITION
@@ -21,7 +21,7 @@ from tests.loading.batch_builder import BATCH, PARTITION
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.load_platform import LoadPlatform
 
 # When the first object was put into the bucket in memory: the done file.

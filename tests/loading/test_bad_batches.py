@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
-from prediction_contract.canonical_json import canonical_bytes
 from prediction_contract.errors import InvalidManifestError
-from prediction_contract.manifest import parse_manifest
+from prediction_contract.manifests.manifest import parse_manifest
+from prediction_contract.naming.s3_layout import delta_table_prefix
 from prediction_contract.registry.load_rules import verify_load
-from prediction_contract.s3_layout import delta_table_prefix
+from prediction_contract.text.canonical_json import canonical_bytes
 from tests.loading.batch_builder import BATCH, WrittenBatch, altered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.load_platform import LoadPlatform
 
     Load = Callable[[LoadArguments], LoadReport]

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
-from prediction_contract.canonical_json import batch_checksum
-from prediction_contract.cleaning import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.row_cleaning import line_judge
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.online_item import OnlineItems
 from prediction_contract.registry.load_rules import verify_load
-from prediction_contract.row import Row
-from prediction_contract.row_cleaning import line_judge
-from prediction_contract.warehouse_table import WarehouseTable
+from prediction_contract.rows.row import Row
+from prediction_contract.stores.online_item import OnlineItems
+from prediction_contract.stores.warehouse_table import WarehouseTable
+from prediction_contract.text.canonical_json import batch_checksum
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.batch_builder import WrittenBatch
     from tests.loading.load_platform import LoadPlatform
 
@@ -166,7 +166,7 @@ def test_a_cleaned_item_that_was_altered_is_found(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A value, and the checksum of the row as written: either is compared with what should be stored."""
-    from glue_scripts import warehouse_loader  # noqa: PLC0415  # patched below
+    from glue_scripts.snowflake import warehouse_loader  # noqa: PLC0415
 
     written = platform.builder.write(ROWS[:2])
     move = warehouse_loader.WarehouseLoader.move

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from glue_scripts.errors import BatchRefusedError
-from prediction_contract.cleaning import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.load_platform import LoadPlatform
 
     Load = Callable[[LoadArguments], LoadReport]

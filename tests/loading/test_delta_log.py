@@ -16,10 +16,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from glue_scripts import delta_log
-from glue_scripts.batch_files import opened_table
-from glue_scripts.delta_log import committed_files
 from glue_scripts.errors import BatchFaultError
+from glue_scripts.files import delta_log
+from glue_scripts.files.batch_files import opened_table
+from glue_scripts.files.delta_log import committed_files
 from prediction_contract.errors import SchemaError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glue_scripts import doubled_keys
-from glue_scripts.doubled_keys import KeyDigests, spilled_digests
-from glue_scripts.part_lines import key_digest
+from glue_scripts.files import duplicate_keys
+from glue_scripts.files.duplicate_keys import KeyDigests, spilled_digests
+from glue_scripts.files.part_lines import key_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +41,9 @@ def test_the_doubled_keys_of_all_parts_are_found(parts: list[list[str]]) -> None
 
 def test_many_runs_are_merged_on_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Only so many files are ever open; nothing is lost between merges, and nothing left on disk."""
-    monkeypatch.setattr(doubled_keys, "_RUNS_AT_ONCE", 4)
-    monkeypatch.setattr(doubled_keys, "_RUN_DIGESTS", 3)
-    monkeypatch.setattr(doubled_keys.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(duplicate_keys, "_RUNS_AT_ONCE", 4)
+    monkeypatch.setattr(duplicate_keys, "_RUN_DIGESTS", 3)
+    monkeypatch.setattr(duplicate_keys.tempfile, "tempdir", str(tmp_path))
     with spilled_digests() as digests:
         for part in range(40):
             found = runs_of(

@@ -24,10 +24,10 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glue_scripts.dynamodb.http_answer import BrokenAnswerError, HttpAnswer
+from glue_scripts.dynamodb.item_writer import OnlineWriter
+from glue_scripts.dynamodb.request_signature import RequestSigner
 from glue_scripts.errors import LoadFailedError
-from glue_scripts.http_answer import BrokenAnswerError, HttpAnswer
-from glue_scripts.online_loader import OnlineWriter
-from glue_scripts.request_signature import RequestSigner
 from tests.fakes.dynamodb_server import TABLE, DynamoDbServer, dynamodb_server, endpoint
 from tests.loading.load_platform import ROOT
 
@@ -207,7 +207,7 @@ print(json.dumps({"Version": 1, "AccessKeyId": f"AKID{time.time_ns()}", "SecretA
 _WRITE = """
 import json
 from glue_scripts.aws_clients import dynamodb_endpoint
-from glue_scripts.online_loader import OnlineWriter
+from glue_scripts.dynamodb.item_writer import OnlineWriter
 rows = [(f"E-{number}", json.dumps({"entity_id": {"S": f"E-{number}"}})) for number in range(60)]
 OnlineWriter(dynamodb_endpoint(), "online", units_per_second=25).write_items(rows)
 """

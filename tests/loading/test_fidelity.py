@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from prediction_contract.batch import mint_batch_id
-from prediction_contract.canonical_json import parse_json
+from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.registry import publication_rules
 from prediction_contract.registry.load_rules import verify_load
 from prediction_contract.registry.records import Request
-from prediction_contract.serving import Serving
+from prediction_contract.stores.serving import Serving
+from prediction_contract.text.canonical_json import parse_json
 from tests.api.api_calls import ApiUnderTest
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS
 from tests.fakes.token_issuer import TokenIssuer, serving_keys
@@ -28,8 +28,8 @@ from tests.loading.batch_builder import PARTITION
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.batch_builder import WrittenBatch
     from tests.loading.load_platform import LoadPlatform
 

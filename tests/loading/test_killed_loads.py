@@ -15,8 +15,8 @@ from tests.loading.store_checks import check_stores
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.load_platform import LoadPlatform
 
 pytestmark = pytest.mark.stack

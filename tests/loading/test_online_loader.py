@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from glue_scripts import dynamodb_retries, online_loader
+from glue_scripts.dynamodb import dynamodb_retries, item_writer
+from glue_scripts.dynamodb.item_writer import OnlineWriter
+from glue_scripts.dynamodb.write_pace import Window
 from glue_scripts.errors import LoadFailedError
-from glue_scripts.online_loader import OnlineWriter
-from glue_scripts.write_pace import Window
 from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES, MOST_BATCH_WRITES
-from prediction_contract.online_item_text import OnlineItemTexts
-from prediction_contract.row import row_contract
-from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
+from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
+from prediction_contract.stores.online_item_text import OnlineItemTexts
 from tests.fakes.dynamodb_server import TABLE, DynamoDbServer, dynamodb_server, endpoint
 
 
@@ -167,7 +167,7 @@ def test_retries_are_drawn_from_spans_that_double(monkeypatch: pytest.MonkeyPatc
         return 0.0
 
     monkeypatch.setattr(dynamodb_retries, "_LONGEST_PAUSE_SECONDS", 5.0)
-    monkeypatch.setattr(online_loader.random, "uniform", draw)
+    monkeypatch.setattr(item_writer.random, "uniform", draw)
     throttled = (400, "ThrottlingException")
     with dynamodb_server(lambda number, _puts: throttled if number <= 9 else None) as server:
         assert writer(server).write_items(items(20)) == 20

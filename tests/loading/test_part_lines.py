@@ -9,9 +9,9 @@ from typing import IO, Any
 import pytest
 
 from glue_scripts.errors import BatchFaultError
-from glue_scripts.part_lines import CONTENT_BYTES, PartSource, RefusedLine, read_rows
-from prediction_contract.manifest import JsonPart
-from prediction_contract.row import refused_checksum
+from glue_scripts.files.part_lines import CONTENT_BYTES, PartSource, RefusedLine, read_rows
+from prediction_contract.manifests.manifest import JsonPart
+from prediction_contract.rows.row import refused_checksum
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 

@@ -24,10 +24,10 @@ from glue_scripts.errors import LoadFailedError
 from glue_scripts.progress import HEARTBEAT_SECONDS, Progress, told
 from glue_scripts.row_counter import came_through
 from glue_scripts.settings import LoadSettings
-from glue_scripts.snowflake_connection import connection_arguments
-from prediction_contract.batch import ModelName
+from glue_scripts.snowflake.snowflake_connection import connection_arguments
 from prediction_contract.errors import InvalidNameError, JobArgumentsError
-from prediction_contract.job_arguments import LoadArguments
+from prediction_contract.jobs.job_arguments import LoadArguments
+from prediction_contract.naming.batch import ModelName
 from tests.loading.load_platform import ROOT
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from glue_scripts import dynamodb_retries, online_table
+from glue_scripts.dynamodb import dynamodb_retries, part_writer
+from glue_scripts.dynamodb.part_writer import OnlineTask
 from glue_scripts.errors import LoadFailedError
-from glue_scripts.online_table import OnlineTask
-from glue_scripts.part_lines import PartSource
-from prediction_contract.manifest import JsonPart
+from glue_scripts.files.part_lines import PartSource
+from prediction_contract.manifests.manifest import JsonPart
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class FakeTable:
 
 def read(monkeypatch: pytest.MonkeyPatch, table: FakeTable, keys: list[str]) -> list[str]:
     """Return the keys of the items that were read."""
-    monkeypatch.setattr(online_table, "bulk_dynamodb", lambda: table)
-    return [item["entity_id"]["S"] for item in online_table._read_items(TASK, keys)]
+    monkeypatch.setattr(part_writer, "bulk_dynamodb", lambda: table)
+    return [item["entity_id"]["S"] for item in part_writer._read_items(TASK, keys)]
 
 
 def throttle(code: str, status: int = 400) -> ClientError:
@@ -87,7 +87,7 @@ def test_throttled_reads_are_repeated_beyond_the_clients_own_retries(
 
 def test_keys_that_are_never_answered_fail_the_load_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says how many keys of which batch, and why."""
-    monkeypatch.setattr(online_table, "_READ_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(part_writer, "_READ_PATIENCE_SECONDS", 0.3)
     with pytest.raises(LoadFailedError, match=r"flight_delay/2013.* 2 keys within .*UnprocessedKeys"):
         read(monkeypatch, FakeTable(lambda _number, keys: keys), ["a", "b"])
 

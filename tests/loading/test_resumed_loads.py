@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from glue_scripts.acknowledgement import Acknowledgement
+from glue_scripts.dynamodb.acknowledgement import Acknowledgement
 from glue_scripts.errors import LoadFailedError
-from glue_scripts.warehouse_loader import WarehouseLoader
-from prediction_contract.canonical_json import canonical_bytes
-from prediction_contract.moments import moment_text
+from glue_scripts.snowflake.warehouse_loader import WarehouseLoader
 from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.text.canonical_json import canonical_bytes
+from prediction_contract.text.utc_text import moment_text
 from tests.loading.load_platform import EXPIRY
 from tests.loading.store_checks import check_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.batch_builder import WrittenBatch
     from tests.loading.load_platform import LoadPlatform
 

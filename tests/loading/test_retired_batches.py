@@ -10,27 +10,27 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
-from infra import resource_definitions
+from infra.definitions import resource_definitions
 from infra.local.provisioning.storage import ensure_table
-from mlpipe_dagster.aws_clients import delta_storage_options
+from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
+from mlpipe_dagster.resources.aws_clients import delta_storage_options
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
-from mlpipe_dagster.sensors.live_batches import live_batches_tick
-from mlpipe_dagster.sensors.retention import retention_job
-from mlpipe_dagster.sensors.served_models import ServedModel
-from prediction_contract.moments import moment_text
+from mlpipe_dagster.retention.retention_sensor import retention_job
+from prediction_contract.naming.s3_layout import delta_table_prefix, json_batch_prefix
 from prediction_contract.registry.load_rules import verify_load
 from prediction_contract.registry.publication_rules import publish
 from prediction_contract.registry.records import LoadState, Request
-from prediction_contract.s3_layout import delta_table_prefix, json_batch_prefix
+from prediction_contract.text.utc_text import moment_text
 from tests.loading.batch_builder import PARTITION
 from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.batch_builder import WrittenBatch
     from tests.loading.load_platform import LoadPlatform
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from glue_scripts.load_records import LoadRecord
-from prediction_contract.batch import job_name, mint_batch_id
-from prediction_contract.s3_layout import (
+from glue_scripts.snowflake.load_records import LoadRecord
+from prediction_contract.naming.batch import job_name, mint_batch_id
+from prediction_contract.naming.s3_layout import (
     acknowledgements_prefix,
     batch_quarantine_prefix,
     delta_table_prefix,
@@ -19,8 +19,8 @@ from prediction_contract.s3_layout import (
     partition_features_prefix,
     reports_prefix,
 )
-from prediction_contract.warehouse_load import WarehouseLoad
-from prediction_contract.warehouse_table import PUBLICATIONS, WarehouseTable
+from prediction_contract.stores.warehouse_load import WarehouseLoad
+from prediction_contract.stores.warehouse_table import PUBLICATIONS, WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.contract.test_resource_names import CLOSE_MODELS, MODELS, SNOWFLAKE
 

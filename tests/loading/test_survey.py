@@ -11,14 +11,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from glue_scripts import part_lines, survey
 from glue_scripts.engine import SequentialEngine
-from glue_scripts.survey import TooManyRefusedError, survey_batch
-from prediction_contract.canonical_json import batch_checksum
-from prediction_contract.manifest import JsonPart, Manifest, build_manifest
-from prediction_contract.quarantine_tolerance import QuarantineTolerance
-from prediction_contract.row import refused_checksum
-from prediction_contract.s3_layout import json_part_key
+from glue_scripts.files import part_lines, survey
+from glue_scripts.files.survey import TooManyRefusedError, survey_batch
+from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.naming.s3_layout import json_part_key
+from prediction_contract.rows.row import refused_checksum
+from prediction_contract.text.canonical_json import batch_checksum
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from glue_scripts import online_load
+from glue_scripts.dynamodb import online_load
+from glue_scripts.dynamodb.part_writer import OnlineTask, PartWritten, verify_part, write_part
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
-from glue_scripts.online_table import OnlineTask, PartWritten, verify_part, write_part
-from glue_scripts.part_lines import sources
-from glue_scripts.warehouse_loader import WarehouseLoader, _is_same
-from prediction_contract.manifest import parse_manifest
-from prediction_contract.prediction_line import prediction_line
+from glue_scripts.files.part_lines import sources
+from glue_scripts.snowflake.warehouse_loader import WarehouseLoader, _is_same
+from prediction_contract.manifests.manifest import parse_manifest
 from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.rows.prediction_line import prediction_line
 from tests.loading.batch_builder import BATCH, CONTRACT, altered
 from tests.loading.load_platform import EXPIRY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.batch_builder import WrittenBatch
     from tests.loading.load_platform import LoadPlatform
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from glue_scripts.warehouse_loader import query_tag
-from prediction_contract import warehouse_load
+from glue_scripts.snowflake.warehouse_loader import query_tag
+from prediction_contract.stores import warehouse_load
 from prediction_contract.warehouse_limits import MOST_QUERY_TAG_CHARACTERS
 from tests.loading.store_checks import check_stores
 from tests.loading.test_parts_of_the_load import ARGUMENTS, BATCH
@@ -17,8 +17,8 @@ from tests.loading.test_parts_of_the_load import ARGUMENTS, BATCH
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.load_platform import LoadPlatform
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from glue_scripts import online_loader
+from glue_scripts.dynamodb import item_writer
+from glue_scripts.dynamodb.item_writer import OnlineWriter
+from glue_scripts.dynamodb.request_flights import Landing
 from glue_scripts.engine import ProcessEngine
-from glue_scripts.online_loader import OnlineWriter
-from glue_scripts.request_flights import Landing
 from tests.fakes.dynamodb_server import TABLE, dynamodb_server, endpoint
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class VirtualTable:
         """Write parts one after another, each by a writer of its own, as a process of a job does."""
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(online_loader, "time", clock)
-            patch.setattr(online_loader, "RequestFlights", lambda *_arguments, **_options: self)
+            patch.setattr(item_writer, "time", clock)
+            patch.setattr(item_writer, "RequestFlights", lambda *_arguments, **_options: self)
             for part in parts:
                 writer = OnlineWriter(endpoint("http://nowhere"), TABLE, units_per_second=units_per_second)
                 assert writer.write_items(part) == len(part)

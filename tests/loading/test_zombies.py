@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from glue_scripts import batch_load, load_records
-from glue_scripts.acknowledgement import Acknowledgement
+from glue_scripts import batch_load
 from glue_scripts.batch_load import BatchLoad
 from glue_scripts.claim import Claim
+from glue_scripts.dynamodb.acknowledgement import Acknowledgement
+from glue_scripts.dynamodb.item_writer import OnlineWriter
+from glue_scripts.dynamodb.online_load import OnlineLoad
 from glue_scripts.errors import ClaimNotHeldError, LoadFailedError
-from glue_scripts.online_load import OnlineLoad
-from glue_scripts.online_loader import OnlineWriter
-from glue_scripts.warehouse_loader import WarehouseLoader
+from glue_scripts.snowflake import load_records
+from glue_scripts.snowflake.warehouse_loader import WarehouseLoader
 from tests.loading.store_checks import check_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prediction_contract.job_arguments import LoadArguments
-    from prediction_contract.load_report import LoadReport
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.load_report import LoadReport
     from tests.loading.load_platform import LoadPlatform
 
     Load = Callable[[LoadArguments], LoadReport]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.local.raw_data import upload_days
-from prediction_contract.job_arguments import TrainArguments
+from prediction_contract.jobs.job_arguments import TrainArguments
 from tests.scoring.declared_models import SCHEMAS, TRAINING
 from tests.scoring.scoring_jobs import CODE_VERSION, LAST_PREPARED, ScoringJobs
 

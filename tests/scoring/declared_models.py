@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from prediction_contract.metrics import Metric, Metrics
-from prediction_contract.schema import PredictionSchema
+from prediction_contract.jobs.metrics import Metric, Metrics
+from prediction_contract.rows.schema import PredictionSchema
 from tests.stack_runs import PROJECT_ROOT
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
-from prediction_contract.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
-from prediction_contract.manifest import Manifest, parse_manifest, validate
+from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
+from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from tests.scoring.declared_models import HISTORY_DAYS, SCHEMAS
 from tests.stack_runs import PROJECT_ROOT
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from prediction_contract.canonical_json import batch_checksum
-from prediction_contract.manifest import Manifest, build_manifest
-from prediction_contract.schema import PredictionSchema
-from sagemaker_scripts.batch_rows import write_parts
+from prediction_contract.manifests.manifest import Manifest, build_manifest
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.text.canonical_json import batch_checksum
+from sagemaker_scripts.batches.batch_rows import write_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sagemaker_scripts.batch_rows import PredictionLine
+    from sagemaker_scripts.batches.batch_rows import PredictionLine
     from sagemaker_scripts.object_store import ObjectStore
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prediction_contract.cleaning import Cleaning, ColumnCleaning
-from prediction_contract.delta_table import arrow_columns
-from prediction_contract.prediction_line import PredictionLine
-from prediction_contract.quarantine_tolerance import QuarantineTolerance
-from prediction_contract.row import row_contract
-from prediction_contract.row_cleaning import line_judge
-from sagemaker_scripts.batch_rows import (
+from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.rows.prediction_line import PredictionLine
+from prediction_contract.rows.row import row_contract
+from prediction_contract.stores.delta_table import arrow_columns
+from sagemaker_scripts.batches.batch_rows import (
     PartConflictError,
     PredictionsError,
     delta_rows,

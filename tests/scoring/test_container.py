@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import dagster_pipes
 import pytest
 
-from prediction_contract.batch import Partition
 from prediction_contract.errors import JobArgumentsError
-from prediction_contract.job_arguments import ScoreArguments
-from sagemaker_scripts.batch_attempt import BatchAttempt, TooManyAttemptsError, attempt_of
+from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.naming.batch import Partition
+from sagemaker_scripts.batches.batch_attempt import BatchAttempt, TooManyAttemptsError, attempt_of
 from sagemaker_scripts.container import Container, JobSetupError, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.object_store import ObjectStore

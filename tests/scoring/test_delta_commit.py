@@ -16,11 +16,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableAlterer
 
-from prediction_contract.delta_table import check_delta_table
-from prediction_contract.schema import Column, ColumnType, Kind, PredictionSchema
-from sagemaker_scripts import delta_commit
-from sagemaker_scripts.batch_rows import delta_rows, prediction_lines
-from sagemaker_scripts.delta_commit import AttemptSupersededError, CommittedFiles, ModelTable
+from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
+from prediction_contract.stores.delta_table import check_delta_table
+from sagemaker_scripts.batches import delta_commit
+from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
+from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedFiles, ModelTable
 from sagemaker_scripts.object_store import ObjectStore
 from tests.scoring.scoring_jobs import stack_options
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 
-from prediction_contract.canonical_json import canonical_bytes
 from prediction_contract.errors import JobArgumentsError
-from prediction_contract.job_arguments import FeatureArguments, TrainArguments
+from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
+from prediction_contract.text.canonical_json import canonical_bytes
 from sagemaker_scripts.feature_store import (
     FeaturesError,
     FeatureSet,
@@ -20,9 +20,9 @@ from sagemaker_scripts.feature_store import (
     partitions_between,
     write_feature_set,
 )
+from sagemaker_scripts.learning.outcomes import newest_outcomes
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectAlteredError, ObjectMissingError, ObjectStore
-from sagemaker_scripts.outcomes import newest_outcomes
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.train_model import train
 from tests.fakes.foreign_documents import PYTHON, other_documents

@@ -13,7 +13,7 @@ import pytest
 import skops.io
 from sklearn.linear_model import LinearRegression
 
-from sagemaker_scripts.model_artifact import (
+from sagemaker_scripts.learning.model_artifact import (
     MODEL_FILE,
     ModelArtifactError,
     load_model,

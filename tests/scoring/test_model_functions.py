@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prediction_contract.cleaning import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.metrics import Metric, Metrics
-from prediction_contract.schema import PredictionSchema
-from sagemaker_scripts.batch_rows import prediction_lines
-from sagemaker_scripts.evaluation import Backtest, EvaluationError, backtest, evaluate
-from sagemaker_scripts.model_artifact import save_model
+from prediction_contract.jobs.metrics import Metric, Metrics
+from prediction_contract.rows.schema import PredictionSchema
+from sagemaker_scripts.batches.batch_rows import prediction_lines
+from sagemaker_scripts.learning.evaluation import Backtest, EvaluationError, backtest, evaluate
+from sagemaker_scripts.learning.model_artifact import save_model
+from sagemaker_scripts.learning.outcomes import ScoredPartition, judged, newest_outcomes, with_outcomes
 from sagemaker_scripts.model_functions import Artifact, PreparedFeatures, model_functions
-from sagemaker_scripts.outcomes import ScoredPartition, judged, newest_outcomes, with_outcomes
 from tests.scoring.declared_models import SCHEMAS, SOURCES, TRAINING
 from tests.scoring.real_flights import inputs_of
 

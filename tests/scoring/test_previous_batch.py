@@ -12,17 +12,17 @@ from math import nan
 import pandas as pd
 import pytest
 
-from prediction_contract.cleaning import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
 from prediction_contract.errors import InvalidManifestError
-from prediction_contract.manifest import Manifest
-from prediction_contract.prediction_line import prediction_line
+from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
-from prediction_contract.row import LINE_BYTES, LONGEST_LINE, read_lines, row_contract
-from prediction_contract.s3_layout import done_key
-from prediction_contract.schema import PredictionSchema
-from sagemaker_scripts.batch_rows import prediction_lines
+from prediction_contract.rows.prediction_line import prediction_line
+from prediction_contract.rows.row import LINE_BYTES, LONGEST_LINE, read_lines, row_contract
+from prediction_contract.rows.schema import PredictionSchema
+from sagemaker_scripts.batches.batch_rows import prediction_lines
+from sagemaker_scripts.batches.previous_batch import done_manifest, find_previous
 from sagemaker_scripts.object_store import ObjectAlteredError, ObjectStore
-from sagemaker_scripts.previous_batch import done_manifest, find_previous
 from tests.fakes.memory_s3 import MemoryS3
 from tests.scoring.stored_batches import schema_of, write_batch
 

@@ -18,20 +18,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prediction_contract.canonical_json import parse_json
-from prediction_contract.row import row_contract
-from sagemaker_scripts.batch_rows import delta_rows, prediction_lines
+from prediction_contract.rows.row import row_contract
+from prediction_contract.text.canonical_json import parse_json
+from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
+from sagemaker_scripts.batches.previous_batch import find_previous
+from sagemaker_scripts.batches.schema_frame import PredictionsError
 from sagemaker_scripts.feature_store import feature_set, write_feature_set
+from sagemaker_scripts.learning.outcomes import OutcomesError, ScoredPartition, judged, predictions_of
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
-from sagemaker_scripts.outcomes import OutcomesError, ScoredPartition, judged, predictions_of
-from sagemaker_scripts.previous_batch import find_previous
-from sagemaker_scripts.schema_frame import PredictionsError
 from tests.fakes.memory_s3 import MemoryS3
 from tests.scoring.stored_batches import schema_of, write_batch
 
 if TYPE_CHECKING:
-    from prediction_contract.prediction_line import PredictionLine
+    from prediction_contract.rows.prediction_line import PredictionLine
 
 MODEL, DAY, NEXT_DAY = "m", "2013-02-01", "2013-02-02"
 BATCH, NEXT_BATCH = "20130201T060000Z-00000001", "20130202T060000Z-00000002"

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
-from prediction_contract.batch import Partition
-from prediction_contract.job_arguments import ScoreArguments
-from prediction_contract.manifest import Manifest, Producer
-from prediction_contract.s3_layout import done_key
+from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.manifests.manifest import Manifest, Producer
+from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.s3_layout import done_key
 from sagemaker_scripts import score_batch
-from sagemaker_scripts.batch_attempt import BatchAttempt
+from sagemaker_scripts.batches.batch_attempt import BatchAttempt
+from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedFiles
+from sagemaker_scripts.batches.previous_batch import ManifestConflictError
+from sagemaker_scripts.batches.schema_frame import PredictionsError
 from sagemaker_scripts.container import run_script
-from sagemaker_scripts.delta_commit import AttemptSupersededError, CommittedFiles
 from sagemaker_scripts.feature_store import write_feature_set
-from sagemaker_scripts.model_artifact import save_model, training_prefix
+from sagemaker_scripts.learning.model_artifact import save_model, training_prefix
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectMissingError, ObjectStore
-from sagemaker_scripts.previous_batch import ManifestConflictError
-from sagemaker_scripts.schema_frame import PredictionsError
 from sagemaker_scripts.score_batch import score
 from tests.fakes.memory_s3 import MemoryS3
 

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 
 from api_lambda.request_log import RequestLog
-from infra.api_definitions import FunctionDefinition, target_group
 from infra.cost_estimate import PAGE, SCALES, Sheet, SheetError, recomputed
+from infra.definitions.api_definitions import FunctionDefinition, target_group
+from infra.definitions.resource_definitions import data_bucket, load_job, processing_job, training_job
 from infra.packaging import PROJECT_ROOT
-from infra.resource_definitions import data_bucket, load_job, processing_job, training_job
 from infra.settings import PROD
 from mlpipe_dagster.cli.declared_models import declared_model
 from mlpipe_dagster.costs import Prices
 from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
-from mlpipe_dagster.sensors.projection import COMPARE_ALL_AFTER
-from mlpipe_dagster.serving_regions import MOST_REPLICA_LINES
-from prediction_contract.online_item import OnlineItems
-from prediction_contract.prediction_line import prediction_line
-from prediction_contract.row import row_contract
+from mlpipe_dagster.publication.projection_sensor import COMPARE_ALL_AFTER
+from mlpipe_dagster.regions.region_follower import MOST_REPLICA_LINES
+from prediction_contract.rows.prediction_line import prediction_line
+from prediction_contract.rows.row import row_contract
+from prediction_contract.stores.online_item import OnlineItems
 
 _MEASURED = json.loads((PROJECT_ROOT / "benchmarks" / "results" / "load.json").read_text())
 # One scheduled flight of 2013, with a probability of as many digits as a double has.

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.definitions.scoring_pipeline import FEATURES_STEP, SCORE_STEP, published_schema
 from infra.model_declarations import model_declarations
 from infra.packaging import build_sagemaker_code
-from infra.scoring_pipeline import FEATURES_STEP, SCORE_STEP, published_schema
 from mlpipe_dagster.declaration import Compute
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings as DagsterSettings
-from prediction_contract.job_arguments import FeatureArguments, ScoreArguments
-from prediction_contract.quarantine_tolerance import QuarantineTolerance
-from sagemaker_scripts.delta_commit import storage_options
+from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments
+from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+from sagemaker_scripts.batches.delta_commit import storage_options
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, IMAGE, MODELS, TICK, definition, valid
 from tests.infra.cdk.synthesis import ROOT

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api_lambda.openapi import openapi_document
+from api_lambda.documentation.openapi import openapi_document
 from api_lambda.routes import ROUTES
 from api_lambda.settings import Settings as ApiSettings
 from glue_scripts.settings import LoadSettings
 from infra.settings import STAGES as SETTINGS
 from mlpipe_dagster.settings import Settings as DagsterSettings
-from prediction_contract.job_arguments import LoadArguments
-from prediction_contract.s3_layout import done_key, report_key
+from prediction_contract.jobs.job_arguments import LoadArguments
+from prediction_contract.naming.s3_layout import done_key, report_key
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from infra.local.demo.progress import DemoError, Progress
 from infra.local.demo.scenario import Demo
-from infra.local.stack_state import PROJECT_ROOT, StackDirectory, StackError
+from infra.local.stack.stack_state import PROJECT_ROOT, StackDirectory, StackError
 
 
 def main(argv: list[str]) -> int:

@@ -13,7 +13,7 @@ from infra.local.demo.progress import DemoError, wait_for
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from infra.local.dagster_service import DagsterService
+    from infra.local.stack.dagster_service import DagsterService
 
 _LOCATION = "mlpipe"
 _REPOSITORY = "__repository__"

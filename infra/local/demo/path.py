@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from infra.local.demo.progress import DemoError, wait_for
-from infra.local.stack_state import PROJECT_ROOT
+from infra.local.stack.stack_state import PROJECT_ROOT
 from prediction_contract.registry.records import LoadState, ReleaseState
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infra.local.demo.dagster_runs import Dagster, Run
     from infra.local.demo.live_api import Answer, LiveApi
     from infra.local.demo.stores import Stores
-    from prediction_contract.manifest import Manifest
+    from prediction_contract.manifests.manifest import Manifest
     from prediction_contract.registry.records import BatchRecord
 
 # What the models learn from and are evaluated on, as far as raw data tells what became of it.

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.access_token import AccessTokenError, obtain_token, read_variables
-from infra.local.components import COMPONENT_NAMES
-from infra.local.dagster_service import (
-    DagsterService,
-    await_ready,
-    dagster_environment,
-    running_dagster,
-)
 from infra.local.demo.dagster_runs import Dagster
 from infra.local.demo.live_api import Answer, LiveApi
 from infra.local.demo.path import Delivered, ModelPath
 from infra.local.demo.progress import DemoError, Progress, wait_for
 from infra.local.demo.stores import BatchRows, Stores
-from infra.local.environment_file import read_environment_file
 from infra.local.raw_data import upload_days
-from infra.local.stack_control import StackControl
-from infra.local.stack_state import StackDirectory
+from infra.local.stack.dagster_service import (
+    DagsterService,
+    await_ready,
+    dagster_environment,
+    running_dagster,
+)
+from infra.local.stack.environment_file import read_environment_file
+from infra.local.stack.stack_control import StackControl
+from infra.local.stack.stack_state import StackDirectory
+from infra.local.supervision.components import COMPONENT_NAMES
 
 MODEL = "flight_delay"
 OTHER_MODEL = "airport_congestion"

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 from infra.local.demo.progress import DemoError
 from infra.local.provisioning.clients import Clients
 from prediction_contract.errors import ContractError
-from prediction_contract.manifest import parse_manifest, validate
-from prediction_contract.online_item import BATCH_ATTRIBUTE, OnlineItems
+from prediction_contract.manifests.manifest import parse_manifest, validate
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.naming.s3_layout import quarantine_prefix
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.resource_names import Deployment
-from prediction_contract.row import row_contract
-from prediction_contract.s3_layout import quarantine_prefix
-from prediction_contract.warehouse_table import SESSION_PARAMETERS, WarehouseTable
+from prediction_contract.rows.row import row_contract
+from prediction_contract.stores.online_item import BATCH_ATTRIBUTE, OnlineItems
+from prediction_contract.stores.warehouse_table import SESSION_PARAMETERS, WarehouseTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prediction_contract.manifest import Manifest
+    from prediction_contract.manifests.manifest import Manifest
     from prediction_contract.registry.records import BatchRecord
 
 _SNOWFLAKE_SECONDS = 60

@@ -9,20 +9,20 @@ import threading
 from typing import TYPE_CHECKING
 
 from infra.local.job_executor.aws_access import AwsAccess
-from infra.local.job_executor.container import private_mounts_work
-from infra.local.job_executor.errors import StateCorruptError
-from infra.local.job_executor.glue_api import GlueApi
-from infra.local.job_executor.glue_job import GlueJobKind
+from infra.local.job_executor.executor_errors import StateCorruptError
+from infra.local.job_executor.executor_settings import parse_settings
+from infra.local.job_executor.glue.glue_api import GlueApi
+from infra.local.job_executor.glue.glue_job import GlueJobKind
 from infra.local.job_executor.http_server import Dispatcher, ExecutorServer
-from infra.local.job_executor.job_runner import JobRunner
-from infra.local.job_executor.processing_job import ProcessingJobKind
-from infra.local.job_executor.sagemaker_api import SageMakerApi
-from infra.local.job_executor.settings import parse_settings
-from infra.local.job_executor.store import RecordStore
-from infra.local.job_executor.training_job import TrainingJobKind
+from infra.local.job_executor.jobs.job_runner import JobRunner
+from infra.local.job_executor.jobs.job_store import RecordStore
+from infra.local.job_executor.sagemaker.container import private_mounts_work
+from infra.local.job_executor.sagemaker.processing_job import ProcessingJobKind
+from infra.local.job_executor.sagemaker.sagemaker_api import SageMakerApi
+from infra.local.job_executor.sagemaker.training_job import TrainingJobKind
 
 if TYPE_CHECKING:
-    from infra.local.job_executor.settings import ExecutorSettings
+    from infra.local.job_executor.executor_settings import ExecutorSettings
 
 _LOG = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 25.0

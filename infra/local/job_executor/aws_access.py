@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
-    from infra.local.job_executor.settings import ExecutorSettings
+    from infra.local.job_executor.executor_settings import ExecutorSettings
 
 
 _LOG = logging.getLogger(__name__)

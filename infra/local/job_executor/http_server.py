@@ -11,7 +11,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
-from infra.local.job_executor.errors import ApiError
+from infra.local.job_executor.executor_errors import ApiError
 from infra.local.job_executor.faults import ENDS_AS, FaultBook
 from infra.local.job_executor.protocol import JsonProtocol
 

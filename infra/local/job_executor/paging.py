@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from infra.local.job_executor.store import Record
+    from infra.local.job_executor.jobs.job_store import Record
 
 
 def page(

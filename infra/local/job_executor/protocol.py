@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from botocore.model import OperationNotFoundError
 
-from infra.local.job_executor.errors import ApiError
+from infra.local.job_executor.executor_errors import ApiError
 from infra.local.job_executor.model_validation import violations
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from urllib.parse import unquote
 from botocore.exceptions import ClientError
 
 from infra.local.provisioning.clients import error_code
-from infra.role_definitions import POLICY_NAME
+from infra.permissions.role_definitions import POLICY_NAME
 
 if TYPE_CHECKING:
-    from infra.resource_definitions import GlueJobDefinition
-    from infra.role_definitions import RoleDefinition
+    from infra.definitions.resource_definitions import GlueJobDefinition
+    from infra.permissions.role_definitions import RoleDefinition
 
 _LOG = logging.getLogger(__name__)
 

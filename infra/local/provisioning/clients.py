@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
-from infra.local.provisioning.errors import ProvisioningError
+from infra.local.provisioning.provisioning_error import ProvisioningError
 
 # The emulator's root key. It is given by hand so that a developer's own AWS profile is never even read.
 STAND_IN_KEY = "test"

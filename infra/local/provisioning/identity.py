@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from infra.local.provisioning.clients import error_code
-from infra.local.provisioning.errors import ProvisioningError
+from infra.local.provisioning.provisioning_error import ProvisioningError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.resource_definitions import TokenIssuerDefinition
+    from infra.definitions.resource_definitions import TokenIssuerDefinition
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from infra.local.provisioning.clients import error_code
-from infra.policy_statements import POLICY_VERSION
+from infra.permissions.policy_statements import POLICY_VERSION
 
 if TYPE_CHECKING:
-    from infra.resource_definitions import QueueDefinition
+    from infra.definitions.resource_definitions import QueueDefinition
 
 _LOG = logging.getLogger(__name__)
 _TARGET_ID = "done-file-queue"

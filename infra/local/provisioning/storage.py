@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from infra.local.provisioning.clients import error_code
-from infra.local.provisioning.errors import ProvisioningError
+from infra.local.provisioning.provisioning_error import ProvisioningError
 
 if TYPE_CHECKING:
-    from infra.resource_definitions import BucketDefinition, TableDefinition
+    from infra.definitions.resource_definitions import BucketDefinition, TableDefinition
 
 _LOG = logging.getLogger(__name__)
 _PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import snowflake.connector
 from snowflake.connector.errors import Error as SnowflakeError
 
-from infra.local.provisioning.errors import ProvisioningError
+from infra.local.provisioning.provisioning_error import ProvisioningError
 from infra.snowflake_setup import setup_sql, statements
 from prediction_contract.warehouse_limits import MOST_STANDARD_RETENTION_DAYS
 
 if TYPE_CHECKING:
-    from prediction_contract.resource_names import Deployment
+    from prediction_contract.naming.resource_names import Deployment
 
 _LOG = logging.getLogger(__name__)
 _LOGIN_DEADLINE_SECONDS = 60

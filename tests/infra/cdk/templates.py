@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.model_declarations import declared_models
 from infra.settings import STAGES as SETTINGS
-from prediction_contract.resource_names import name_stem
+from prediction_contract.naming.resource_names import name_stem
 
 # Whoever uses the platform adds models of their own, which change no snapshot and no estimate.
 EXAMPLES = ("airport_congestion", "flight_delay")

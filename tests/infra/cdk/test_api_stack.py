@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.api_definitions import ALARMS_THAT_ROLL_BACK
+from infra.definitions.api_definitions import ALARMS_THAT_ROLL_BACK
 from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.templates import AWAY, HOME, STAGES, attributes
 

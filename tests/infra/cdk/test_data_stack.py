@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.definitions.resource_definitions import data_bucket, done_file_pattern
 from infra.model_declarations import declared_models
-from infra.resource_definitions import data_bucket, done_file_pattern
 from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
 

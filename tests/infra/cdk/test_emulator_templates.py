@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from infra.local.emulator_templates import leave_out_of_assembly, without_unsupported
+from infra.local.cdk.emulator_templates import leave_out_of_assembly, without_unsupported
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.api_definitions import api_function, target_group
+from infra.definitions.api_definitions import api_function, target_group
+from infra.definitions.resource_definitions import dead_letter_queue, done_file_queue, load_job, token_issuer
 from infra.model_declarations import declared_models
-from infra.resource_definitions import dead_letter_queue, done_file_queue, load_job, token_issuer
 from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.scoring_pipeline import FEATURES_STEP
+from infra.definitions.scoring_pipeline import FEATURES_STEP
 from tests.infra.cdk.scoring_pipelines import (
     DEPLOYMENT,
     MODELS,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra import platform_roles, role_definitions
+from infra.permissions import platform_roles, role_definitions
 from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import AWAY, STACKS, STAGES, strings

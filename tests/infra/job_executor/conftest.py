@@ -42,7 +42,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     }
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [ROOT / ".venv-stack/bin/python", "-m", "infra.local.aws_server"],
+            [ROOT / ".venv-stack/bin/python", "-m", "infra.local.emulators.aws_server"],
             cwd=home,
             env=environment,
             stdout=log,

@@ -10,14 +10,14 @@ import psutil
 import pytest
 from botocore.exceptions import NoCredentialsError
 
-from infra.local.job_executor.errors import ApiError, JobSetupError, StateCorruptError
-from infra.local.job_executor.glue_job import error_message, log_group_prefix
-from infra.local.job_executor.host_processes import HostProcesses
-from infra.local.job_executor.jobs import HostWorkspace
+from infra.local.job_executor.executor_errors import ApiError, JobSetupError, StateCorruptError
+from infra.local.job_executor.glue.glue_job import error_message, log_group_prefix
+from infra.local.job_executor.jobs.host_processes import HostProcesses
+from infra.local.job_executor.jobs.job_records import HostWorkspace
+from infra.local.job_executor.jobs.job_store import RecordStore
+from infra.local.job_executor.jobs.s3_transfer import S3Location, S3Transfer, inside
 from infra.local.job_executor.paging import page
 from infra.local.job_executor.protocol import JsonProtocol
-from infra.local.job_executor.s3_transfer import S3Location, S3Transfer, inside
-from infra.local.job_executor.store import RecordStore
 from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.local.job_executor.errors import JobSetupError
-from infra.local.job_executor.glue_modules import (
+from infra.local.job_executor.executor_errors import JobSetupError
+from infra.local.job_executor.glue.glue_modules import (
     MODULES,
     OPTION,
     REQUIREMENTS,

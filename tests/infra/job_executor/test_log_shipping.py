@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.job_executor.log_shipping import LogShipper, split_events
+from infra.local.job_executor.jobs.log_shipping import LogShipper, split_events
 
 if TYPE_CHECKING:
     from pathlib import Path

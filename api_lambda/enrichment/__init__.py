@@ -1,0 +1,1 @@
+"""Facts of third parties beside a prediction, within a time budget."""

@@ -1,0 +1,164 @@
+"""Facts of third parties, beside a prediction: asked in parallel within one time budget, never in its way."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from api_lambda.enrichment.providers import ProviderFaultError
+from api_lambda.http.bounded_cache import BoundedCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from api_lambda.enrichment.providers import Provider
+    from prediction_contract.rows.row import Row
+    from prediction_contract.stores.serving import Enrichment
+
+    # The enrichment's name, its data if there is any, and why not.
+    _Answers = queue.SimpleQueue[tuple[str, str | None, str]]
+
+STALE_SECONDS = 24 * 3_600
+# Of 1,024 MB that the function has.
+_MOST_CACHED_BYTES = 32 * 1024 * 1024
+# What an entry takes beside its texts.
+_ENTRY_BYTES = 512
+# Servers take about 8,000 characters; a row's text may have more.
+_LONGEST_URL = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one enrichment.
+
+    Attributes:
+        status: `ok`, `stale` (the provider failed; an older answer), `unavailable`, or `not_applicable` (the
+            row has no value to ask with).
+        data: The declared fields as a JSON object; None unless `ok` or `stale`.
+        age_seconds: How old the data is; None without data.
+        reason: For the log: why it is not `ok`.
+    """
+
+    status: str
+    data: str | None = None
+    age_seconds: int | None = None
+    reason: str | None = None
+
+    def to_json(self) -> str:
+        """Return the outcome as the answer shows it."""
+        if self.data is None:
+            return f'{{"status":"{self.status}"}}'
+        return f'{{"status":"{self.status}","age_seconds":{self.age_seconds},"data":{self.data}}}'
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    data: str
+    fetched_at: float
+
+
+def _bytes_of(key: tuple[str, tuple[str, ...]], cached: _Cached) -> int:
+    # A character that is not ASCII makes each of its text's take up to four bytes.
+    return _ENTRY_BYTES + len(key[0]) + len(cached.data) * (1 if cached.data.isascii() else 4)
+
+
+class Enricher:
+    """Calls providers that the deployment allows, and remembers what they said."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        *,
+        budget_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take what stays the same for every request.
+
+        Args:
+            providers: By origin; nobody else is called.
+            budget_seconds: For all providers of a request together.
+            clock: Seconds, never going back.
+        """
+        self._providers = providers
+        self._budget = budget_seconds
+        self._clock = clock
+        self._cache: BoundedCache[tuple[str, tuple[str, ...]], _Cached] = BoundedCache(
+            _MOST_CACHED_BYTES, _bytes_of
+        )
+
+    def enrich(self, enrichments: Iterable[Enrichment], row: Row) -> dict[str, Outcome]:
+        """Return every enrichment's outcome by name, in order, when all are there or the budget is spent."""
+        deadline = time.monotonic() + self._budget
+        outcomes: dict[str, Outcome | None] = {}
+        asked: dict[str, tuple[Enrichment, str]] = {}
+        answers: _Answers = queue.SimpleQueue()
+        for enrichment in enrichments:
+            outcome, url = self._without_asking(enrichment, row)
+            outcomes[enrichment.name] = outcome
+            if url is not None:
+                asked[enrichment.name] = enrichment, url
+                self._ask(enrichment, url, answers, deadline)
+        for _ in asked:
+            try:
+                name, data, reason = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            ok = data is not None
+            outcomes[name] = Outcome("ok", data, 0) if ok else self._stale(*asked[name], reason)
+        return {
+            name: outcome or self._stale(*asked[name], "the time budget was spent")
+            for name, outcome in outcomes.items()
+        }
+
+    def _without_asking(self, enrichment: Enrichment, row: Row) -> tuple[Outcome | None, str | None]:
+        """Return the outcome if it is known already, else the URL to ask."""
+        if enrichment.origin not in self._providers:
+            return Outcome("unavailable", reason="the origin is not on the deployment's list"), None
+        url = enrichment.url_for(row)
+        if url is None or len(url) > _LONGEST_URL:
+            return Outcome("not_applicable"), None
+        cached = self._cache.get((url, enrichment.fields))
+        if cached is not None:
+            age = self._clock() - cached.fetched_at
+            if age < enrichment.cache_seconds:
+                return Outcome("ok", cached.data, int(age)), None
+        return None, url
+
+    def _ask(self, enrichment: Enrichment, url: str, answers: _Answers, until: float) -> None:
+        provider = self._providers[enrichment.origin]
+        reason = provider.reserve()
+        if reason is not None:
+            answers.put((enrichment.name, None, reason))
+            return
+        # With the request's context, for the trace. A daemon: it may outlive the request, not the process.
+        arguments = (self._call, provider, enrichment, url, answers, until)
+        thread = threading.Thread(target=copy_context().run, args=arguments, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            provider.give_back()
+            answers.put((enrichment.name, None, "the process has no thread left"))
+
+    def _call(
+        self, provider: Provider, enrichment: Enrichment, url: str, answers: _Answers, until: float
+    ) -> None:
+        try:
+            data, reason = provider.fetch(enrichment, url, until), ""
+            # Kept although the request may have gone by now: the next one asks for the same.
+            self._cache.put((url, enrichment.fields), _Cached(data, self._clock()))
+        except ProviderFaultError as error:
+            data, reason = None, str(error)
+        except Exception as error:  # noqa: BLE001 -- a thread's last boundary: the request waits for its word
+            data, reason = None, type(error).__name__
+        answers.put((enrichment.name, data, reason))
+
+    def _stale(self, enrichment: Enrichment, url: str, reason: str) -> Outcome:
+        cached = self._cache.get((url, enrichment.fields))
+        age = self._clock() - cached.fetched_at if cached is not None else STALE_SECONDS
+        if cached is None or age >= STALE_SECONDS:
+            return Outcome("unavailable", reason=reason)
+        return Outcome("stale", cached.data, int(age), reason)

@@ -1,0 +1,101 @@
+"""What third parties want to be told before they answer: headers, kept in Secrets Manager."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from api_lambda.http.http_connections import HttpFaultError, Outgoing
+from api_lambda.store.request_signing import RequestSigner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from api_lambda.http.http_connections import HttpConnections
+    from api_lambda.settings import Settings
+
+_CONTENT_TYPE = "application/x-amz-json-1.1"
+_SECONDS = 1.0
+# A changed secret is noticed when the provider refuses the old one; this is for one that it still takes.
+_FRESH_SECONDS = 3_600
+# A provider that refuses everybody must not make us ask for its secret at every request.
+_SECONDS_BETWEEN_LOOKS = 60
+_OK = 200
+
+
+class SecretUnavailableError(Exception):
+    """A secret could not be had, or is no JSON object of headers."""
+
+
+class ProviderSecret:
+    """The secret of one provider, read when it is first needed."""
+
+    def __init__(
+        self,
+        connections: HttpConnections,
+        settings: Settings,
+        name: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connections = connections
+        self._url = f"{settings.secrets_url}/"
+        self._signer = RequestSigner(
+            settings.credentials,
+            settings.deployment.region,
+            urlsplit(settings.secrets_url).netloc,
+            service="secretsmanager",
+            content_type=_CONTENT_TYPE,
+        )
+        self._name = name
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._headers: Mapping[str, str] | None = None
+        self._looked_at: float | None = None
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers to send.
+
+        Raises:
+            SecretUnavailableError: They cannot be had.
+        """
+        with self._lock:
+            if self._headers is None or self._age() >= _FRESH_SECONDS:
+                if self._headers is None and self._age() < _SECONDS_BETWEEN_LOOKS:
+                    raise SecretUnavailableError("its secret could not be had a moment ago")
+                self._looked_at = self._clock()
+                self._headers = self._read()
+            return self._headers
+
+    def was_refused(self) -> bool:
+        """Take note that the provider did not accept the secret; tell whether there is another one to try."""
+        with self._lock:
+            before = self._headers
+            if before is None or self._age() < _SECONDS_BETWEEN_LOOKS:
+                return False
+            self._looked_at = self._clock()
+            self._headers = self._read()
+            return self._headers != before
+
+    def _age(self) -> float:
+        return float("inf") if self._looked_at is None else self._clock() - self._looked_at
+
+    def _read(self) -> Mapping[str, str]:
+        body = json.dumps({"SecretId": self._name}).encode()
+        headers = self._signer.headers("secretsmanager.GetSecretValue", body)
+        try:
+            answer = self._connections.send(Outgoing(self._url, "POST", headers, body), _SECONDS)
+            if answer.status != _OK:
+                raise SecretUnavailableError(f"its secret was refused with status {answer.status}")
+            found = json.loads(json.loads(answer.body)["SecretString"])
+        except HttpFaultError as error:
+            raise SecretUnavailableError(f"its secret could not be had: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            # The text of such an error quotes what it could not parse.
+            raise SecretUnavailableError("its secret is not JSON") from error
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise SecretUnavailableError("its secret is no JSON object of headers")
+        return found

@@ -1,0 +1,1 @@
+"""What is live and what it says: publications and predictions in DynamoDB."""

@@ -1,0 +1,234 @@
+"""Reading DynamoDB: signed, kept alive, retried with jitter up to a deadline."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from api_lambda.http.http_connections import HttpFaultError, Outgoing
+from api_lambda.store.request_signing import RequestSigner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from api_lambda.http.http_answers import Answer
+    from api_lambda.http.http_connections import HttpConnections
+    from api_lambda.settings import Settings
+
+# One slow answer must leave time for another try.
+_ATTEMPT_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.025
+_LONGEST_PAUSE_SECONDS = 0.4
+# DynamoDB answers at most 16 MB of items; escapes and their types come on top.
+_MOST_BYTES = 64 * 1024 * 1024
+_OK = 200
+_SERVER_ERRORS = 500
+_THROTTLED = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "LimitExceededException",
+    }
+)
+
+
+class StoreUnavailableError(Exception):
+    """DynamoDB throttled or failed until the deadline: nobody knows whether the item is there."""
+
+
+class StoreRefusedError(Exception):
+    """DynamoDB refused the request itself: no permission, no table. Asking again will not help."""
+
+
+class ItemReader(Protocol):
+    """What the API needs of a store."""
+
+    def get_item(
+        self, table: str, key: Mapping[str, str], *, consistent: bool, until: float
+    ) -> dict[str, Any] | None:
+        """Return an item in DynamoDB's low-level form, or None if there is none.
+
+        Args:
+            table: The table's name.
+            key: The key attributes, all of type S.
+            consistent: Whether every write that was answered before must be seen.
+            until: The moment, by `time.monotonic`, to give up.
+
+        Raises:
+            StoreUnavailableError: The store gave no answer in time.
+            StoreRefusedError: The store refuses to answer.
+        """
+        ...
+
+    def batch_get(
+        self, table: str, keys: Sequence[Mapping[str, str]], *, consistent: bool, until: float
+    ) -> list[dict[str, Any]]:
+        """Return those of up to 100 different items that there are, in no order; else as `get_item`."""
+        ...
+
+    def query_backwards(
+        self, table: str, key: Mapping[str, str], last: str, *, most: int, until: float
+    ) -> list[dict[str, Any]]:
+        """Return the items of a partition from a sort key to another, the last one first.
+
+        Args:
+            table: The table's name.
+            key: Partition key and the lowest sort key, in this order, both of type S.
+            last: The highest sort key.
+            most: How many items at most.
+            until: As in `get_item`.
+
+        Raises:
+            StoreUnavailableError: The store gave no answer in time.
+            StoreRefusedError: The store refuses to answer.
+        """
+        ...
+
+    def table_names(self, prefix: str, *, until: float) -> list[str]:
+        """Return the names of all tables that begin so, in order; else as `get_item`."""
+        ...
+
+
+class DynamoDb:
+    """An `ItemReader` over DynamoDB's wire protocol."""
+
+    def __init__(self, connections: HttpConnections, settings: Settings) -> None:
+        self._connections = connections
+        self._url = f"{settings.dynamodb_url}/"
+        host = urlsplit(settings.dynamodb_url).netloc
+        self._signer = RequestSigner(
+            settings.credentials,
+            settings.deployment.region,
+            host,
+            service="dynamodb",
+            content_type="application/x-amz-json-1.0",
+        )
+
+    def get_item(
+        self, table: str, key: Mapping[str, str], *, consistent: bool, until: float
+    ) -> dict[str, Any] | None:
+        """Return an item, or None; see `ItemReader`."""
+        request = {
+            "TableName": table,
+            "Key": {name: {"S": value} for name, value in key.items()},
+            "ConsistentRead": consistent,
+        }
+        return self._call("GetItem", request, until).get("Item")
+
+    def batch_get(
+        self, table: str, keys: Sequence[Mapping[str, str]], *, consistent: bool, until: float
+    ) -> list[dict[str, Any]]:
+        """Return the items that there are; see `ItemReader`."""
+        left: Any = [{name: {"S": value} for name, value in key.items()} for key in keys]
+        found: list[dict[str, Any]] = []
+        pauses = _Pauses(until)
+        while left:
+            request = {"RequestItems": {table: {"Keys": left, "ConsistentRead": consistent}}}
+            answer = self._call("BatchGetItem", request, until)
+            found += answer.get("Responses", {}).get(table, [])
+            # Throttled, or beyond what one answer holds: not read is not missing.
+            unread = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+            if len(unread) == len(left):
+                pauses.wait("BatchGetItem read no key")
+            left = unread
+        return found
+
+    def query_backwards(
+        self, table: str, key: Mapping[str, str], last: str, *, most: int, until: float
+    ) -> list[dict[str, Any]]:
+        """Return a partition's items backwards; see `ItemReader`."""
+        (partition_name, partition), (sort_name, first) = key.items()
+        request: dict[str, Any] = {
+            "TableName": table,
+            "KeyConditionExpression": "#p = :p AND #s BETWEEN :first AND :last",
+            "ExpressionAttributeNames": {"#p": partition_name, "#s": sort_name},
+            "ExpressionAttributeValues": {
+                ":p": {"S": partition},
+                ":first": {"S": first},
+                ":last": {"S": last},
+            },
+            "ScanIndexForward": False,
+            "ConsistentRead": True,
+        }
+        found: list[dict[str, Any]] = []
+        while len(found) < most:
+            answer = self._call("Query", {**request, "Limit": most - len(found)}, until)
+            found += answer.get("Items", [])
+            if "LastEvaluatedKey" not in answer:
+                break
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return found
+
+    def table_names(self, prefix: str, *, until: float) -> list[str]:
+        """Return the tables' names; see `ItemReader`."""
+        found: list[str] = []
+        # A name of its own kind, so that what begins with it comes after.
+        start: str | None = prefix
+        while start is not None:
+            answer = self._call("ListTables", {"ExclusiveStartTableName": start}, until)
+            names = answer.get("TableNames", [])
+            found += [name for name in names if name.startswith(prefix)]
+            beyond = bool(names) and not names[-1].startswith(prefix)
+            start = None if beyond else answer.get("LastEvaluatedTableName")
+        return found
+
+    def _call(self, operation: str, request: Mapping[str, Any], until: float) -> dict[str, Any]:
+        body = json.dumps(request).encode()
+        pauses = _Pauses(until)
+        while True:
+            try:
+                answer = self._send(operation, body, min(until - time.monotonic(), _ATTEMPT_SECONDS))
+                if answer.status == _OK:
+                    return json.loads(answer.body)
+                fault = _fault(operation, answer)
+            except (HttpFaultError, ValueError) as error:
+                fault = f"{operation}: {error}"
+            pauses.wait(fault)
+
+    def _send(self, operation: str, body: bytes, seconds: float) -> Answer:
+        headers = self._signer.headers(f"DynamoDB_20120810.{operation}", body)
+        outgoing = Outgoing(self._url, "POST", headers, body, most_bytes=_MOST_BYTES)
+        return self._connections.send(outgoing, seconds)
+
+
+class _Pauses:
+    """Pauses that grow, up to a deadline."""
+
+    def __init__(self, until: float) -> None:
+        self._until = until
+        self._longest = _FIRST_PAUSE_SECONDS
+
+    def wait(self, fault: str) -> None:
+        """Wait before another try.
+
+        Raises:
+            StoreUnavailableError: There is no time left for one.
+        """
+        # Full jitter, so that many functions that were throttled together do not come back together.
+        pause = random.uniform(0, self._longest)  # noqa: S311 -- spreads load, keeps no secret
+        if time.monotonic() + pause >= self._until:
+            raise StoreUnavailableError(f"{fault}, until the request's deadline")
+        time.sleep(pause)
+        self._longest = min(2 * self._longest, _LONGEST_PAUSE_SECONDS)
+
+
+def _fault(operation: str, answer: Answer) -> str:
+    """Return what to say of an answer after which another try may help.
+
+    Raises:
+        StoreRefusedError: Another try cannot help.
+    """
+    code = "without a code"
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        code = str(document.get("__type", code)).rpartition("#")[2]
+    if answer.status < _SERVER_ERRORS and code not in _THROTTLED:
+        raise StoreRefusedError(f"{operation} was refused: {answer.status} {code[:80]}")
+    return f"{operation} failed: {answer.status} {code[:80]}"

@@ -1,0 +1,83 @@
+"""A published batch as the API serves it, made from the publication that made it live."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prediction_contract.stores.online_item import OnlineItems
+from prediction_contract.stores.serving import InvalidServingError, Serving
+from prediction_contract.text.utc_text import parse_moment
+
+if TYPE_CHECKING:
+    from prediction_contract.registry.records import PublicationEntry
+
+
+class BrokenPublicationError(Exception):
+    """A pointer stands, and what it points at cannot be served; a person has to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBatch:
+    """One published batch, and how to read and serve it.
+
+    Attributes:
+        model: The model's name.
+        batch_id: The batch.
+        partition: The data date or hour that it scores.
+        sequence: The publication that made it live.
+        published_at: When it became live here.
+        published: The same in seconds since 1970.
+        serving: Schema, model version, enrichments.
+        items: Reads its items.
+        provenance: What answers say of where they come from, as JSON.
+        is_behind: Whether the region's pointer names a later publication, which has not arrived here yet.
+    """
+
+    model: str
+    batch_id: str
+    partition: str
+    sequence: int
+    published_at: str
+    published: float
+    serving: Serving
+    items: OnlineItems
+    provenance: str
+    is_behind: bool = False
+
+
+def live_batch(entry: PublicationEntry, published_at: str) -> LiveBatch:
+    """Return the batch that a publication made live.
+
+    Args:
+        entry: The publication.
+        published_at: When the batch became live here.
+
+    Raises:
+        BrokenPublicationError: The publication does not tell how to serve the batch.
+    """
+    try:
+        serving = Serving.from_json(entry.serving or "")
+        published = parse_moment(published_at).timestamp()
+    except (InvalidServingError, ValueError) as error:
+        raise BrokenPublicationError(f"publication {entry.sequence} of {entry.model}: {error}") from error
+    batch_id, partition = entry.batch_id or "", entry.partition or ""
+    provenance = {
+        "batch_id": batch_id,
+        "partition": partition,
+        "model_version": serving.model_version,
+        "published_at": published_at,
+        "sequence": entry.sequence,
+    }
+    return LiveBatch(
+        model=entry.model,
+        batch_id=batch_id,
+        partition=partition,
+        sequence=entry.sequence,
+        published_at=published_at,
+        published=published,
+        serving=serving,
+        items=OnlineItems(serving.schema),
+        provenance=json.dumps(provenance, ensure_ascii=False, separators=(",", ":")),
+    )

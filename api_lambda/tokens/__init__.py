@@ -1,0 +1,1 @@
+"""Who may read: bearer tokens and the issuer's signing keys."""

@@ -1,0 +1,211 @@
+"""Who may read: bearer tokens signed by the issuer with RS256, for a known client, with the read scope.
+
+The load balancer checks tokens too; the function does not rely on it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from api_lambda.http.bounded_cache import BoundedCache
+from api_lambda.tokens.signing_keys import LONGEST_KEY_ID, decode_base64url, has_signed
+from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    from api_lambda.settings import Settings
+    from api_lambda.tokens.signing_keys import SigningKeys
+
+LONGEST_TOKEN = 8_192
+# Clocks of issuer and function may differ by this much.
+LEEWAY_SECONDS = 30
+_PARTS = 3
+_MOST_VERIFIED = 128
+
+
+class MissingTokenError(Exception):
+    """The request carries no bearer token."""
+
+
+class InvalidTokenError(Exception):
+    """The token proves nothing: malformed, not the issuer's, expired, or for somebody else.
+
+    Its reason is for the log; whoever sent the token learns only that it is invalid.
+    """
+
+
+class InsufficientScopeError(Exception):
+    """The token is valid and does not allow to read this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Whoever sent a valid token, and what it lets them read.
+
+    Attributes:
+        scopes: Of the token.
+        read_scope: The one that allows every model; with `:<model>` after it, it allows that model.
+    """
+
+    scopes: frozenset[str]
+    read_scope: str
+
+    def may_read(self, model: str) -> bool:
+        """Tell whether the token allows a model."""
+        return self.read_scope in self.scopes or f"{self.read_scope}:{model}" in self.scopes
+
+    def require(self, model: str) -> None:
+        """Let a reader of the model pass.
+
+        Raises:
+            InsufficientScopeError: The token does not allow the model.
+        """
+        if not self.may_read(model):
+            raise InsufficientScopeError
+
+    @property
+    def may_read_any(self) -> bool:
+        """Whether there is a model that the token allows."""
+        return any(
+            scope == self.read_scope or scope.startswith(f"{self.read_scope}:") for scope in self.scopes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """What a key of the issuer's has signed: true as long as the issuer has that key."""
+
+    key_id: str
+    key: RSAPublicKey
+    claims: dict[str, Any]
+
+
+class TokenVerifier:
+    """Judges the Authorization header.
+
+    Clients send one token for as long as it lives, so a signature that was found good is remembered with its
+    key. What may change meanwhile is judged every time: the moment, and whether the issuer still has the key.
+    """
+
+    def __init__(
+        self, keys: SigningKeys, settings: Settings, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._keys = keys
+        self._issuer = settings.token_issuer
+        self._client_ids = settings.client_ids
+        self._audiences = settings.audiences
+        self._scope = settings.read_scope
+        self._clock = clock
+        self._verified: BoundedCache[str, _Verified] = BoundedCache(_MOST_VERIFIED)
+
+    def reader(self, authorization: tuple[str, ...]) -> Reader:
+        """Return who sent a request.
+
+        Args:
+            authorization: The values of its Authorization headers.
+
+        Raises:
+            MissingTokenError: There is no bearer token.
+            InvalidTokenError: There are several, or the token proves nothing.
+            InsufficientScopeError: It allows no model at all.
+            KeysUnavailableError: The issuer's keys cannot be had.
+        """
+        if len(authorization) > 1:
+            raise InvalidTokenError("several Authorization headers")
+        scheme, _, token = "".join(authorization).strip(" ").partition(" ")
+        if scheme.lower() != "bearer":
+            raise MissingTokenError
+        claims = self._verified_claims(token.strip(" "))
+        scopes = claims.get("scope")
+        reader = Reader(frozenset(scopes.split(" ") if isinstance(scopes, str) else ()), self._scope)
+        if not reader.may_read_any:
+            raise InsufficientScopeError
+        return reader
+
+    def _verified_claims(self, token: str) -> dict[str, Any]:
+        if len(token) > LONGEST_TOKEN:
+            raise InvalidTokenError("oversized")
+        verified = self._verified.get(token)
+        if verified is None or self._keys.find(verified.key_id) is not verified.key:
+            verified = self._verify(token)
+            self._verified.put(token, verified)
+        self._check_claims(verified.claims)
+        return verified.claims
+
+    def _verify(self, token: str) -> _Verified:
+        parts = token.split(".")
+        if len(parts) != _PARTS:
+            raise InvalidTokenError("not three parts")
+        header = _object(_decoded(parts[0]))
+        # The algorithm is ours to choose: a token that names another one is not even looked at.
+        if header.get("alg") != "RS256":
+            raise InvalidTokenError("not RS256")
+        if "crit" in header:
+            raise InvalidTokenError("extensions nobody here knows")
+        key_id = header.get("kid")
+        if not isinstance(key_id, str) or not 1 <= len(key_id) <= LONGEST_KEY_ID:
+            raise InvalidTokenError("no key id")
+        # Decoded before they are believed: what is no base64url has no bytes that could have been signed.
+        content, signature = _decoded(parts[1]), _decoded(parts[2])
+        key = self._keys.find(key_id)
+        if key is None or not has_signed(key, f"{parts[0]}.{parts[1]}".encode(), signature):
+            raise InvalidTokenError("unknown key or wrong signature")
+        return _Verified(key_id, key, _object(content))
+
+    def _check_claims(self, claims: dict[str, Any]) -> None:
+        if claims.get("iss") != self._issuer:
+            raise InvalidTokenError("another issuer")
+        # Cognito signs identity tokens with the same keys: they say who somebody is, not what they may do.
+        if claims.get("token_use", "access") != "access":
+            raise InvalidTokenError("no access token")
+        now = self._clock()
+        expires = _moment(claims, "exp")
+        if expires is None or now >= expires + LEEWAY_SECONDS:
+            raise InvalidTokenError("expired")
+        for name in ("nbf", "iat"):
+            begins = _moment(claims, name)
+            if begins is not None and begins > now + LEEWAY_SECONDS:
+                raise InvalidTokenError("not valid yet")
+        if not self._is_for_us(claims):
+            raise InvalidTokenError("unknown client or another audience")
+
+    def _is_for_us(self, claims: dict[str, Any]) -> bool:
+        audience = claims.get("aud")
+        if audience is not None:
+            # A known client's token for another service is not for this one (RFC 7519, section 4.1.3).
+            named = audience if isinstance(audience, list) else [audience]
+            return any(isinstance(name, str) and name in self._audiences for name in named)
+        client = claims.get("client_id")
+        return isinstance(client, str) and client in self._client_ids
+
+
+def _decoded(part: str) -> bytes:
+    try:
+        return decode_base64url(part)
+    except ValueError as error:
+        raise InvalidTokenError("not base64url") from error
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        document = parse_json(content)
+    except InvalidJsonError as error:
+        raise InvalidTokenError("not JSON") from error
+    if not isinstance(document, dict):
+        raise InvalidTokenError("no JSON object")
+    return document
+
+
+def _moment(claims: dict[str, Any], name: str) -> int | Decimal | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise InvalidTokenError(f"{name} is no number")
+    return value

@@ -1,0 +1,1 @@
+"""A batch's rows in the online table: written, acknowledged, read back."""

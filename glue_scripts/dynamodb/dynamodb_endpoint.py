@@ -1,0 +1,94 @@
+"""Where DynamoDB answers and how it is reached: address, proxy, TLS and credentials, as botocore's."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from http.client import HTTPConnection, HTTPException
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
+
+from glue_scripts.dynamodb.request_signature import RequestSigner
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+CONNECT_SECONDS = 10.0
+_PORTS = {"http": 80, "https": 443}
+
+
+class DynamoDbEndpoint:
+    """One region's DynamoDB.
+
+    Args:
+        address: Its URL.
+        region: Its region.
+        credentials: botocore's credentials, which refresh themselves.
+        ca_bundle: The file of the authorities to trust; None for botocore's own.
+        proxies: The proxy's URL by scheme; None for the environment's.
+
+    Attributes:
+        signer: Writes the heads of requests.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        region: str,
+        credentials: Any,
+        *,
+        ca_bundle: str | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
+        url = urlsplit(address)
+        self._host = url.hostname or ""
+        self._is_tls = url.scheme == "https"
+        self._port = url.port or _PORTS[url.scheme]
+        found = get_environ_proxies(address) if proxies is None else proxies
+        proxy = found.get(url.scheme)
+        self._proxy = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
+        self._context = _tls(ca_bundle) if self._is_tls else None
+        host = url.netloc.rpartition("@")[2]
+        path = url.path or "/"
+        # An own proxy forwards what it is told the whole address of; through a tunnel it sees nothing.
+        line = f"http://{host}{path}" if self._proxy and not self._is_tls else None
+        self.signer = RequestSigner(credentials, region, host, path, line=line)
+
+    def connect(self) -> socket.socket:
+        """Return a new connection, through the proxy and TLS if there are any.
+
+        Raises:
+            OSError: Nobody answers in time, the proxy declines, or the certificate is not to be trusted.
+        """
+        if self._proxy is None:
+            connection = HTTPConnection(self._host, self._port, timeout=CONNECT_SECONDS)
+        else:
+            connection = HTTPConnection(
+                self._proxy.hostname or "", self._proxy.port or 80, timeout=CONNECT_SECONDS
+            )
+            if self._is_tls:
+                connection.set_tunnel(self._host, self._port, headers=_proxy_headers(self._proxy))
+        try:
+            connection.connect()
+        except HTTPException as error:
+            raise OSError(f"the proxy answered {error!r}") from error
+        if self._context is None:
+            return connection.sock
+        return self._context.wrap_socket(connection.sock, server_hostname=self._host)
+
+
+def _tls(ca_bundle: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_bundle or get_cert_path(verify=True))
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _proxy_headers(proxy: Any) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}

@@ -1,0 +1,260 @@
+"""Writes items into the online table: acknowledged, or named as missing."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+import time
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from glue_scripts.dynamodb.dynamodb_retries import passing_answer, pause_span
+from glue_scripts.dynamodb.request_flights import ANSWER_SECONDS, RequestFlights
+from glue_scripts.dynamodb.write_pace import Pace, Window
+from glue_scripts.errors import LoadFailedError
+from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES, MOST_BATCH_WRITES
+from prediction_contract.stores.online_item import KEY_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
+    from glue_scripts.dynamodb.request_flights import Landing
+
+# An item's entity, and the item as JSON in DynamoDB's form.
+WrittenItem: TypeAlias = "tuple[str, str]"
+
+_UNIT_BYTES = 1024
+# A character of an item's text takes at most four bytes of UTF-8.
+_UNIT_WIRE_BYTES = 4 * _UNIT_BYTES
+_NAMED_KEYS = 5
+_OK = 200
+_TICK_SECONDS = 1.0
+# Of a second's units, so that a low rate is kept evenly and not in bursts.
+_REQUEST_SHARE = 0.1
+
+
+@dataclass(slots=True)
+class WriteCounts:
+    """What a writer has done so far.
+
+    Attributes:
+        acknowledged: Items that DynamoDB took.
+        retried: Items sent more than once, each time counted.
+        write_units: Write units that DynamoDB says were consumed, rounded up.
+        seconds: How long it wrote.
+    """
+
+    acknowledged: int = 0
+    retried: int = 0
+    write_units: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Request:
+    """Items that go together."""
+
+    items: list[WrittenItem]
+    deadline: float
+    units: float
+    number: int = 0
+    tries: int = 0
+
+
+class OnlineWriter:
+    """Writes items with many requests in flight; what DynamoDB leaves over is sent again with full jitter.
+
+    Args:
+        endpoint: DynamoDB.
+        table: The online table's name.
+        units_per_second: The most write units to consume; None for no limit.
+        patience_seconds: How long an item is tried before the load fails.
+        answer_seconds: How long DynamoDB may take to answer before a request is sent again.
+    """
+
+    def __init__(
+        self,
+        endpoint: DynamoDbEndpoint,
+        table: str,
+        *,
+        units_per_second: float | None = None,
+        patience_seconds: float = 300.0,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._endpoint = endpoint
+        self._table = table
+        self._head = f'{{"ReturnConsumedCapacity":"TOTAL","RequestItems":{{{json.dumps(table)}:['
+        self._pace = Pace(units_per_second, time.monotonic)
+        share = MOST_BATCH_WRITES if units_per_second is None else units_per_second * _REQUEST_SHARE
+        self._request_items = max(1, min(MOST_BATCH_WRITES, int(share)))
+        self._patience_seconds = patience_seconds
+        self._answer_seconds = answer_seconds
+        self._window = Window()
+        self._retries: list[tuple[float, int, _Request]] = []
+        self._order = count()
+        self._write_units = 0.0
+        self._counts = WriteCounts()
+
+    @property
+    def counts(self) -> WriteCounts:
+        """What was done so far."""
+        self._counts.write_units = round(self._write_units + 0.5 - 1e-9)
+        return self._counts
+
+    def write_items(self, items: Iterable[WrittenItem]) -> int:
+        """Write items of different keys and return how many were acknowledged: all of them.
+
+        Raises:
+            LoadFailedError: Some were not acknowledged in time, or DynamoDB refuses them; it names the first.
+        """
+        before, began = self._counts.acknowledged, time.monotonic()
+        fresh = self._requests(items)
+        upcoming = next(fresh, None)
+        flights: RequestFlights[_Request] = RequestFlights(
+            self._endpoint, answer_seconds=self._answer_seconds
+        )
+        try:
+            while upcoming or flights.in_flight or self._retries:
+                pause = self._pace.wait_seconds()
+                while pause <= 0 and flights.in_flight < self._window.width:
+                    request = self._due()
+                    if request is None:
+                        request, upcoming = upcoming, next(fresh, None) if upcoming else None
+                    if request is None:
+                        break
+                    self._begin(flights, request)
+                    pause = self._pace.wait_seconds()
+                has_room = flights.in_flight < self._window.width
+                for landing in flights.landed(self._tick(pause, has_room=has_room)):
+                    self._settle(landing)
+            # Whoever writes the next part of this process knows nothing of what this one has consumed.
+            time.sleep(self._pace.wait_seconds())
+        finally:
+            flights.close()
+            self._counts.seconds += time.monotonic() - began
+        return self._counts.acknowledged - before
+
+    def _requests(self, items: Iterable[WrittenItem]) -> Iterator[_Request]:
+        """Yield requests of as many items as go together, as they are asked for."""
+        gathered: list[WrittenItem] = []
+        for item in items:
+            gathered.append(item)
+            if len(gathered) == self._request_items:
+                yield from self._sendable(gathered)
+                gathered = []
+        if gathered:
+            yield from self._sendable(gathered)
+
+    def _sendable(self, items: list[WrittenItem]) -> Iterator[_Request]:
+        """Yield the items' request, or those of each half of them if it were too large for DynamoDB.
+
+        One item always fits: what the table can hold takes a fraction of a request.
+        """
+        request = self._request(items)
+        # Ordinary rows are nowhere near the limit, and are not measured.
+        is_surely_small = request.units * _UNIT_WIRE_BYTES < MOST_BATCH_WRITE_BYTES // 2
+        if is_surely_small or len(items) == 1 or len(self._body(items)) <= MOST_BATCH_WRITE_BYTES:
+            yield request
+            return
+        middle = len(items) // 2
+        yield from self._sendable(items[:middle])
+        yield from self._sendable(items[middle:])
+
+    def _request(self, items: list[WrittenItem]) -> _Request:
+        # What an item weighs is never more than its text; DynamoDB tells how much less it was.
+        units = sum([1 + len(text) // _UNIT_BYTES for _, text in items])
+        return _Request(items, time.monotonic() + self._patience_seconds, units)
+
+    def _due(self) -> _Request | None:
+        """Return a request that is to be sent again now."""
+        if self._retries and self._retries[0][0] <= time.monotonic():
+            return heapq.heappop(self._retries)[2]
+        return None
+
+    def _tick(self, pause: float, *, has_room: bool) -> float:
+        """Return how long nothing but an answer can give the writer something to do."""
+        if pause > 0:
+            return min(_TICK_SECONDS, pause)
+        if self._retries and has_room:
+            return min(_TICK_SECONDS, max(0.0, self._retries[0][0] - time.monotonic()))
+        return _TICK_SECONDS
+
+    def _begin(self, flights: RequestFlights[_Request], request: _Request) -> None:
+        request.number = self._window.begun()
+        self._pace.spend(request.units)
+        flights.begin(request, "BatchWriteItem", self._body(request.items))
+
+    def _body(self, items: list[WrittenItem]) -> bytes:
+        puts = '}},{"PutRequest":{"Item":'.join([text for _, text in items])
+        return f'{self._head}{{"PutRequest":{{"Item":{puts}}}}}]}}}}'.encode()
+
+    def _settle(self, landing: Landing[_Request]) -> None:
+        """Take an answer in: count what was acknowledged, and set aside what is to be sent again."""
+        request = landing.request
+        if landing.trouble is not None:
+            self._again(request, request.items, landing.trouble)
+            return
+        if landing.status != _OK:
+            code, message = _error(landing.body)
+            if not passing_answer(code, landing.status):
+                what = f"refused ({code}: {message})"[:500]
+                self._fail(request.items, what, "Look at the table and the job's rights")
+            self._pace.correct(-request.units)
+            self._window.was_throttled(request.number)
+            self._again(request, request.items, code or str(landing.status))
+            return
+        try:
+            answer = json.loads(landing.body)
+            units = sum(one["CapacityUnits"] for one in answer.get("ConsumedCapacity") or [])
+            left = [
+                put["PutRequest"]["Item"][KEY_ATTRIBUTE]["S"]
+                for put in answer.get("UnprocessedItems", {}).get(self._table, [])
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._again(request, request.items, "an answer that is none of DynamoDB's")
+            return
+        self._write_units += units
+        self._pace.correct(units - request.units)
+        if not left:
+            self._counts.acknowledged += len(request.items)
+            self._window.went_well()
+            return
+        keys = set(left)
+        items = [item for item in request.items if item[0] in keys]
+        self._counts.acknowledged += len(request.items) - len(items)
+        self._window.was_throttled(request.number)
+        self._again(request, items, "UnprocessedItems")
+
+    def _again(self, request: _Request, items: list[WrittenItem], why: str) -> None:
+        """Set items aside until they are sent again, if there is time for it."""
+        self._counts.retried += len(items)
+        now = time.monotonic()
+        # Full jitter: requests that were throttled together do not come back together.
+        pause = random.uniform(0, pause_span(request.tries))  # noqa: S311  # spreads load, guards nothing
+        if now + pause > request.deadline:
+            what = f"not acknowledged within {self._patience_seconds:.0f} s ({why})"
+            self._fail(items, what, "Look at the table's throttling and its write rate")
+        again = self._request(items)
+        again.deadline, again.tries = request.deadline, request.tries + 1
+        heapq.heappush(self._retries, (now + pause, next(self._order), again))
+
+    def _fail(self, items: list[WrittenItem], what: str, remedy: str) -> NoReturn:
+        keys = [key[:80] for key, _ in items]
+        more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""
+        raise LoadFailedError(
+            f"{len(keys)} items of {self._table} were {what}: {', '.join(keys[:_NAMED_KEYS])}{more}",
+            remedy=f"{remedy}, then load the batch again",
+        )
+
+
+def _error(body: bytes) -> tuple[str, str]:
+    """Return code and message of DynamoDB's error."""
+    try:
+        document: Any = json.loads(body)
+        code = str(document.get("__type", "")).rpartition("#")[2]
+        return code, str(document.get("message") or document.get("Message") or "")
+    except (ValueError, AttributeError):
+        return "", body[:200].decode(errors="replace")

@@ -1,0 +1,168 @@
+"""Requests in flight: many at once over kept-alive connections, in one thread."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import ssl
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from glue_scripts.dynamodb.http_answer import BrokenAnswerError, HttpAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
+
+_T = TypeVar("_T")
+
+ANSWER_SECONDS = 30.0
+_RECEIVED = 256 * 1024
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+@dataclass(slots=True)
+class Landing(Generic[_T]):
+    """How a request ended.
+
+    Attributes:
+        request: What it was begun with.
+        status: The HTTP status, unless there is trouble.
+        body: The answer's body.
+        trouble: Why there was no answer; whether the request was carried out is then not known.
+    """
+
+    request: _T
+    status: int = 0
+    body: bytes = b""
+    trouble: str | None = None
+
+
+class _Connection(Generic[_T]):
+    """A connection and the request that is on it, if any."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        self.socket = plain
+        self.flight: Landing[_T] | None = None
+        self.deadline = 0.0
+        self.unsent = memoryview(b"")
+        self.answer = HttpAnswer()
+        self.events = _READ
+
+
+class RequestFlights(Generic[_T]):
+    """Sends requests to one endpoint; `landed` tells how they ended, in any order.
+
+    Args:
+        endpoint: Where to.
+        answer_seconds: How long an answer may take.
+    """
+
+    def __init__(self, endpoint: DynamoDbEndpoint, *, answer_seconds: float) -> None:
+        self._endpoint = endpoint
+        self._answer_seconds = answer_seconds
+        self._selector = selectors.DefaultSelector()
+        self._busy: set[_Connection[_T]] = set()
+        self._free: list[_Connection[_T]] = []
+        self._landings: list[Landing[_T]] = []
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests were begun and not told of by `landed`."""
+        return len(self._busy) + len(self._landings)
+
+    def begin(self, request: _T, operation: str, body: bytes) -> None:
+        """Send a request, as far as its connection takes it at once."""
+        content = self._endpoint.signer.head(operation, body) + body
+        flight = Landing(request)
+        try:
+            connection = self._free.pop() if self._free else self._connect()
+        except OSError as error:
+            flight.trouble = f"no connection: {error}"[:300]
+            self._landings.append(flight)
+            return
+        connection.flight = flight
+        connection.deadline = time.monotonic() + self._answer_seconds
+        connection.unsent = memoryview(content)
+        connection.answer = HttpAnswer()
+        self._busy.add(connection)
+        self._attempt(connection, self._send)
+
+    def landed(self, timeout: float) -> list[Landing[_T]]:
+        """Wait until a request has landed, at most `timeout` seconds; return all that have."""
+        if not self._landings:
+            for key, _ in self._selector.select(timeout):
+                connection: _Connection[_T] = key.data
+                self._attempt(connection, self._send if connection.unsent else self._receive)
+            now = time.monotonic()
+            for connection in [each for each in self._busy if each.deadline < now]:
+                self._end(connection, trouble=f"no answer within {self._answer_seconds:.0f} s")
+        landings, self._landings = self._landings, []
+        return landings
+
+    def close(self) -> None:
+        """Close all connections; what is in flight is forgotten."""
+        for connection in (*self._free, *self._busy):
+            connection.socket.close()
+        self._selector.close()
+
+    def _connect(self) -> _Connection[_T]:
+        plain = self._endpoint.connect()
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.settimeout(0)
+        connection: _Connection[_T] = _Connection(plain)
+        self._selector.register(plain, _READ, connection)
+        return connection
+
+    def _attempt(self, connection: _Connection[_T], advance: Callable[[_Connection[_T]], None]) -> None:
+        """Send or receive as much as goes without waiting."""
+        try:
+            advance(connection)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            # TLS may have to receive before it can send on.
+            sends = connection.unsent and not isinstance(connection.socket, ssl.SSLSocket)
+            self._watch(connection, _READ | _WRITE if sends else _READ)
+        except ssl.SSLWantWriteError:
+            self._watch(connection, _READ | _WRITE)
+        except (OSError, BrokenAnswerError) as error:
+            self._end(connection, trouble=f"{type(error).__name__}: {error}"[:300])
+
+    def _send(self, connection: _Connection[_T]) -> None:
+        while connection.unsent:
+            connection.unsent = connection.unsent[connection.socket.send(connection.unsent) :]
+        self._watch(connection, _READ)
+
+    def _receive(self, connection: _Connection[_T]) -> None:
+        answer = connection.answer
+        while not answer.is_whole:
+            data = connection.socket.recv(_RECEIVED)
+            if not data or connection.flight is None:
+                self._end(connection, trouble="the connection was closed")
+                return
+            answer.feed(data)
+        self._end(connection)
+
+    def _watch(self, connection: _Connection[_T], events: int) -> None:
+        if connection.events != events:
+            self._selector.modify(connection.socket, events, connection)
+            connection.events = events
+
+    def _end(self, connection: _Connection[_T], trouble: str | None = None) -> None:
+        """Let the request land; keep the connection if another may follow."""
+        flight, connection.flight = connection.flight, None
+        answer = connection.answer
+        if flight is not None:
+            self._busy.discard(connection)
+            flight.trouble, flight.status, flight.body = trouble, answer.status, answer.body
+            self._landings.append(flight)
+        if flight is not None and trouble is None and not answer.is_last:
+            self._free.append(connection)
+            return
+        if connection in self._free:
+            self._free.remove(connection)
+        self._selector.unregister(connection.socket)
+        with suppress(OSError):
+            connection.socket.close()

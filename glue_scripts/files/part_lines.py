@@ -1,0 +1,202 @@
+"""One JSON part: fetched, compared with what the manifest says of it, and read line by line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tempfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+from glue_scripts.errors import BatchFaultError
+from glue_scripts.files.missing_objects import is_missing
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
+from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.errors import InvalidRowError
+from prediction_contract.rows.row import LONGEST_LINE, Row, refused_checksum
+from prediction_contract.rows.schema import PredictionSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prediction_contract.manifests.manifest import JsonPart, Manifest
+
+# Enough to recognise a refused line by; the part holds the whole of it.
+CONTENT_BYTES = 64 * 1024
+_BLOCK_BYTES = 1024 * 1024
+_GZIP = b"\x1f\x8b"
+_IN_MEMORY = 8 * 1024 * 1024
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PartSource:
+    """Where a part's lines come from, and what they must be; travels to the process that reads them.
+
+    Attributes:
+        model: The model's name.
+        batch_id: The batch.
+        bucket: The bucket.
+        part: What the manifest says of the part.
+        schema: The columns that the stores hold.
+        duplicates: Digests (`key_digest`) of keys that several rows of the batch have.
+        written: The columns that the model wrote; None if they are those of the stores.
+        cleaning: What makes the one of the other.
+    """
+
+    model: str
+    batch_id: str
+    bucket: str
+    part: JsonPart
+    schema: PredictionSchema
+    duplicates: frozenset[bytes] = frozenset()
+    written: PredictionSchema | None = None
+    cleaning: Cleaning = NO_CLEANING
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A line that goes to quarantine.
+
+    Attributes:
+        number: The line's number within its part, counting from 1.
+        reason: One of `row.REASONS`.
+        what: What is wrong, in words.
+        checksum: Signed 64-bit; what the producer counted the line by.
+        content: The line without its ending, cut after `CONTENT_BYTES`: many may be kept at once.
+        is_cut: Whether it was.
+    """
+
+    number: int
+    reason: str
+    what: str
+    checksum: int
+    content: bytes
+    is_cut: bool
+
+    def cut_to(self, size: int) -> RefusedLine:
+        """Return the line with so many bytes of its content at most."""
+        if len(self.content) <= size:
+            return self
+        return replace(self, content=self.content[:size], is_cut=True)
+
+
+def sources(
+    manifest: Manifest, duplicates: frozenset[bytes] = frozenset(), cleaning: Cleaning = NO_CLEANING
+) -> list[PartSource]:
+    """Return a source for each part of a manifest, in its order."""
+    stored = cleaning.stored_schema(manifest.schema)
+    return [
+        PartSource(
+            manifest.model,
+            manifest.batch_id,
+            manifest.bucket,
+            part,
+            stored,
+            duplicates,
+            manifest.schema,
+            cleaning,
+        )
+        for part in manifest.json_parts
+    ]
+
+
+def key_digest(key: str) -> bytes:
+    """Return 16 bytes that stand for a key while duplicates are looked for."""
+    return hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
+    """Yield each line of a part, in order, as the row that both stores hold or as a refused line.
+
+    A row that cannot be cleaned is refused under the checksum of the row as written, as Delta has it.
+
+    Raises:
+        BatchFaultError: The part is missing, is not what the manifest says, or has more or fewer rows.
+    """
+    written = source.written or source.schema
+    accept = line_judge(written, source.cleaning)
+    duplicates = source.duplicates
+    number = 0
+    with _verified(source, s3) as file:
+        for lines in _blocks(source, file):
+            if number + len(lines) > source.part.rows:
+                _fault(source, f"has more than the {source.part.rows} rows that the manifest promises")
+            for line in lines:
+                number += 1
+                try:
+                    row = accept(line)
+                except InvalidRowError as error:
+                    checksum = refused_checksum(line) if error.checksum is None else error.checksum
+                    yield _refused(number, error.reason, error.what, checksum, line)
+                    continue
+                if duplicates and key_digest(row.key) in duplicates:
+                    what = f"Several rows of the batch have the {source.schema.key} {row.key[:100]!r}"
+                    yield _refused(number, "duplicate_key", what, row.checksum, line)
+                else:
+                    yield row
+    if number != source.part.rows:
+        _fault(source, f"has {number} rows, and the manifest promises {source.part.rows}")
+
+
+def _refused(number: int, reason: str, what: str, checksum: int, line: bytes) -> RefusedLine:
+    content = line.rstrip(b"\r\n")
+    return RefusedLine(
+        number, reason, what, checksum, content[:CONTENT_BYTES], is_cut=len(content) > CONTENT_BYTES
+    )
+
+
+@contextmanager
+def _verified(source: PartSource, s3: Any) -> Iterator[IO[bytes]]:
+    """Hold a part's bytes, in a file that vanishes, after comparing them with the manifest."""
+    part = source.part
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        try:
+            found = s3.head_object(Bucket=source.bucket, Key=part.key)["ContentLength"]
+            if found != part.bytes:
+                _fault(source, f"has {found} bytes, and the manifest promises {part.bytes}")
+            s3.download_fileobj(source.bucket, part.key, file, Config=TransferConfig(use_threads=False))
+        except ClientError as error:
+            if is_missing(s3, source.bucket, part.key, error):
+                _fault(source, "is missing", error)
+            raise
+        file.seek(0)
+        digest = hashlib.sha256()
+        while chunk := file.read(1024 * 1024):
+            digest.update(chunk)
+        if digest.hexdigest() != part.sha256:
+            _fault(source, f"has the SHA-256 {digest.hexdigest()}, and the manifest promises {part.sha256}")
+        file.seek(0)
+        yield file
+
+
+def _blocks(source: PartSource, file: IO[bytes]) -> Iterator[list[bytes]]:
+    """Yield the part's lines without their endings, some thousands at a time."""
+    rest = b""
+    try:
+        with gzip.GzipFile(fileobj=file, mode="rb") as content:
+            while block := content.read(_BLOCK_BYTES):
+                *lines, rest = (rest + block).split(b"\n")
+                if len(rest) >= LONGEST_LINE:
+                    _fault(source, f"has a line of more than {LONGEST_LINE} bytes")
+                yield lines
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        file.seek(0)
+        is_packed = file.read(len(_GZIP)) == _GZIP
+        _fault(source, "is no gzip file to its end" if is_packed else "is not compressed with gzip", error)
+    if rest:
+        yield [rest]
+
+
+def _fault(source: PartSource, what: str, cause: Exception | None = None) -> NoReturn:
+    raise BatchFaultError(
+        f"Part {source.part.key} {what}",
+        remedy="Score the batch again, or deliver the part and its manifest again",
+        model=source.model,
+        batch_id=source.batch_id,
+    ) from cause

@@ -1,0 +1,271 @@
+"""What a batch's parts hold: every line judged, and doubled keys found, before the first row is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from glue_scripts.aws_clients import client
+from glue_scripts.errors import BatchFaultError
+from glue_scripts.files.duplicate_keys import KeyDigests, spilled_digests
+from glue_scripts.files.part_lines import PartSource, RefusedLine, key_digest, read_rows, sources
+from glue_scripts.row_counter import COUNTED_ROWS, came_through
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING
+from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.text.canonical_json import batch_checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from glue_scripts.engine import Engine
+    from prediction_contract.cleaning.cleaning_rules import Cleaning
+    from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+    from prediction_contract.manifests.manifest import Manifest
+
+NOTHING = RowTally(rows=0, checksum=0)
+# Of a batch's refused lines, so many bytes are kept in all; of lines beyond, enough to find them by.
+_BYTES_KEPT = 64 * 1024 * 1024
+_LEAST_CONTENT = 256
+# A person who reads why a batch was refused sees so many of its refused lines, if it has them.
+_LEAST_KEPT = 20
+# So many refused lines are counted at least, or those of so many bytes, also of a batch that they refuse: of
+# most such batches all.
+_LEAST_COUNTED = 10_000
+_LEAST_COUNTED_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PartSurvey:
+    """What one part holds.
+
+    Attributes:
+        key: The part's key.
+        accepted: Its rows that both stores can hold.
+        refused: Its other lines.
+        reasons: Refused lines by reason.
+        lines: The refused lines themselves, as many as are worth keeping.
+        key_digests: The accepted keys' digests, in sorted runs; empty once the batch has them.
+    """
+
+    key: str
+    accepted: RowTally
+    refused: RowTally
+    reasons: Counter[str]
+    lines: list[RefusedLine]
+    key_digests: list[bytes]
+
+    @property
+    def read(self) -> RowTally:
+        """All its lines."""
+        return self.accepted.plus(self.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class PartTask:
+    """A part to survey.
+
+    Attributes:
+        source: The part.
+        lines_kept: How many refused lines to keep of it; with so many the batch is refused.
+        bytes_kept: How many bytes of their content.
+        most_refused: How many refused lines to count, fewer long ones, if the batch is refused.
+    """
+
+    source: PartSource
+    lines_kept: int
+    bytes_kept: int = _BYTES_KEPT
+    most_refused: int = _LEAST_COUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the whole batch holds, part by part in the manifest's order.
+
+    Attributes:
+        parts: By part; of a batch with too many refused lines those that were read before that was known.
+        duplicates: Digests of the keys that several rows have, at most as many as refused lines are kept; all
+            their rows count as refused.
+        cleaning: The rules that the rows were cleaned by.
+    """
+
+    parts: list[PartSurvey]
+    duplicates: frozenset[bytes]
+    cleaning: Cleaning = NO_CLEANING
+
+    @property
+    def read(self) -> RowTally:
+        """All lines that were read."""
+        return self.accepted.plus(self.refused)
+
+    @property
+    def accepted(self) -> RowTally:
+        """All accepted rows."""
+        return _sum(part.accepted for part in self.parts)
+
+    @property
+    def refused(self) -> RowTally:
+        """All refused lines."""
+        return _sum(part.refused for part in self.parts)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Refused lines by reason."""
+        total: Counter[str] = Counter()
+        for part in self.parts:
+            total += part.reasons
+        return dict(sorted(total.items()))
+
+    @property
+    def refused_checksums(self) -> list[int]:
+        """The checksums of the refused lines, each once."""
+        return sorted({line.checksum for part in self.parts for line in part.lines})
+
+
+class TooManyRefusedError(BatchFaultError):
+    """More rows were refused than the batch may lose.
+
+    Args:
+        what: As in `ContractError`.
+        survey: What was found.
+        model: As in `ContractError`.
+        batch_id: As in `ContractError`.
+    """
+
+    def __init__(self, what: str, *, survey: Survey, model: str, batch_id: str) -> None:
+        self.survey = survey
+        remedy = (
+            "Read the quarantine, correct the model or its data, and score a new batch"
+            if survey.refused.rows
+            else "Find out why the model wrote no row, and score a new batch"
+        )
+        super().__init__(what, remedy=remedy, model=model, batch_id=batch_id)
+
+
+def survey_part(task: PartTask) -> PartSurvey:
+    """Return what one part holds.
+
+    Raises:
+        BatchFaultError: As `part_lines.read_rows`.
+    """
+    rows = checksum = refused = refused_sum = refused_bytes = 0
+    reasons: Counter[str] = Counter()
+    lines: list[RefusedLine] = []
+    digests, room = KeyDigests(), task.bytes_kept
+    for row in read_rows(task.source, client("s3")):
+        if isinstance(row, RefusedLine):
+            refused += 1
+            refused_sum += row.checksum
+            reasons[row.reason] += 1
+            if len(lines) < task.lines_kept:
+                lines.append(row if len(row.content) <= room else row.cut_to(_LEAST_CONTENT))
+                room = max(room - len(lines[-1].content), 0)
+            refused_bytes += len(row.content)
+            if refused >= task.lines_kept and (
+                refused >= task.most_refused or refused_bytes >= _LEAST_COUNTED_BYTES
+            ):
+                break
+        else:
+            rows += 1
+            checksum += row.checksum
+            digests.add(key_digest(row.key))
+            if not rows % COUNTED_ROWS:
+                came_through(COUNTED_ROWS)
+    came_through(rows % COUNTED_ROWS)
+    return PartSurvey(
+        key=task.source.part.key,
+        accepted=RowTally(rows=rows, checksum=checksum),
+        refused=RowTally(rows=refused, checksum=refused_sum),
+        reasons=reasons,
+        lines=lines,
+        key_digests=digests.runs(),
+    )
+
+
+def survey_batch(
+    manifest: Manifest, engine: Engine, tolerance: QuarantineTolerance, cleaning: Cleaning = NO_CLEANING
+) -> Survey:
+    """Return what a batch's parts hold.
+
+    Args:
+        manifest: The validated manifest.
+        engine: Runs the parts.
+        tolerance: How many rows may be refused.
+        cleaning: The rules to clean the rows by.
+
+    Raises:
+        BatchFaultError: A part is at fault, or the rows are not those that the manifest promises.
+        TooManyRefusedError: More rows than allowed were refused, or no row was accepted.
+    """
+    kept = max(tolerance.allowed(manifest.row_count) + 1, _LEAST_KEPT)
+    with spilled_digests() as digests:
+        tasks = _tasks(sources(manifest, cleaning=cleaning), kept)
+        survey = Survey(_surveyed(engine, tasks, kept, digests.add), frozenset(), cleaning)
+        if survey.read.rows == manifest.row_count:
+            # Each has two rows at least, so with this many the batch is refused, whatever the others are.
+            survey = replace(survey, duplicates=digests.doubled(kept))
+    if survey.duplicates:
+        tasks = _tasks(sources(manifest, survey.duplicates, cleaning), kept)
+        survey = replace(survey, parts=_surveyed(engine, tasks, kept, lambda _run: None))
+    is_whole = survey.read.rows == manifest.row_count
+    if is_whole:
+        _check_checksum(manifest, survey)
+    fault = tolerance.fault(manifest.row_count, survey.refused.rows)
+    if fault is not None:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in survey.reasons.items())
+        # Not all doubled keys are looked for once they refuse the batch.
+        is_all = is_whole and (len(survey.duplicates) < kept or not survey.accepted.rows)
+        least = "" if is_all else "at least "
+        raise TooManyRefusedError(
+            f"{least}{fault}: {reasons}" if reasons else fault,
+            survey=survey,
+            model=manifest.model,
+            batch_id=manifest.batch_id,
+        )
+    return survey
+
+
+def _tasks(parts: list[PartSource], lines_kept: int) -> list[PartTask]:
+    bytes_kept = _BYTES_KEPT // max(len(parts), 1)
+    most_refused = max(lines_kept, _LEAST_COUNTED)
+    return [PartTask(part, lines_kept, bytes_kept, most_refused) for part in parts]
+
+
+def _surveyed(
+    engine: Engine, tasks: list[PartTask], lines_kept: int, take: Callable[[bytes], None]
+) -> list[PartSurvey]:
+    """Return what each part holds, with the refused lines that are kept of the batch; pass the digests on.
+
+    It ends with the part whose refused lines are too many.
+    """
+    parts: list[PartSurvey] = []
+    room = lines_kept
+    refused = 0
+    for task, part in zip(tasks, engine.run(survey_part, tasks), strict=True):
+        for run in part.key_digests:
+            take(run)
+        lines = part.lines[:room]
+        room -= len(lines)
+        parts.append(replace(part, lines=lines, key_digests=[]))
+        refused += part.refused.rows
+        if refused >= task.most_refused or part.read.rows < task.source.part.rows:
+            break
+    return parts
+
+
+def _check_checksum(manifest: Manifest, survey: Survey) -> None:
+    found = batch_checksum([survey.accepted.checksum, survey.refused.checksum])
+    if found != manifest.checksum:
+        raise BatchFaultError(
+            f"The parts' rows have the checksum {found}, and the manifest promises {manifest.checksum}",
+            remedy="Deliver a manifest of the very rows that were written, or score a new batch",
+            model=manifest.model,
+            batch_id=manifest.batch_id,
+        )
+
+
+def _sum(tallies: Iterable[RowTally]) -> RowTally:
+    total = NOTHING
+    for tally in tallies:
+        total = total.plus(tally)
+    return total

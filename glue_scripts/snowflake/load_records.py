@@ -1,0 +1,94 @@
+"""The loads under way in Snowflake: what they leave if killed, and which of them may still move rows.
+
+Snowflake lets two transactions delete a batch and insert it again side by side, and then has its rows twice.
+So a load writes a record before it stages; it deletes the records of earlier attempts, and in the very
+transaction that moves its rows it deletes and renews its own. Whoever finds its record gone was overtaken.
+"""
+
+# ruff: noqa: S608  # what goes into the text is validated to be safe in it; values are placeholders
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming.batch import BatchId
+from prediction_contract.text.utc_text import moment_text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from prediction_contract.stores.warehouse_load import WarehouseLoad
+    from prediction_contract.stores.warehouse_table import WarehouseTable
+
+# Many times a job run's timeout: what is older belongs to no live one.
+FORGOTTEN_AFTER = timedelta(days=1)
+_STEM = re.compile("[A-Z0-9_]{1,240}")
+
+
+class LoadRecord:
+    """The statements about one load's record.
+
+    Args:
+        table: The model's table.
+        load: The load, which names the staging tables.
+        batch_id: The batch.
+        attempt: The load attempt, from 1.
+        begun_at: When the load began.
+    """
+
+    def __init__(
+        self, table: WarehouseTable, load: WarehouseLoad, batch_id: str, attempt: int, begun_at: datetime
+    ) -> None:
+        self.name = f'"{table.model.upper()}_LOADS"'
+        self._stem = load.staging.strip('"')
+        self._batch_id = BatchId(batch_id)
+        self._attempt = attempt
+        self._begun_at = begun_at
+
+    def create(self) -> str:
+        """Return the statement that creates the table of a model's records where it is not there yet."""
+        return (
+            f'CREATE TABLE IF NOT EXISTS {self.name} ("BATCH_ID" VARCHAR, "ATTEMPT" NUMBER(19,0), '
+            '"STAGING" VARCHAR, "BEGUN_AT" VARCHAR)'
+        )
+
+    def write(self) -> str:
+        """Return the statement that writes the record: before the staging tables that it names are made."""
+        return (
+            f"INSERT INTO {self.name} VALUES ('{self._batch_id}', {self._attempt}, '{self._stem}', "
+            f"'{moment_text(self._begun_at)}')"
+        )
+
+    def delete(self) -> str:
+        """Return the statement that deletes the record and returns how many there were: 0 if overtaken."""
+        return _delete(self.name, self._stem)
+
+    def overtaken(self) -> str:
+        """Return the query of what earlier attempts at the batch and forgotten loads of others have left."""
+        forgotten = moment_text(self._begun_at - FORGOTTEN_AFTER)
+        return (
+            f'SELECT "STAGING" FROM {self.name} WHERE ("BATCH_ID" = \'{self._batch_id}\' AND '
+            f'"ATTEMPT" < {self._attempt}) OR "BEGUN_AT" < \'{forgotten}\''
+        )
+
+    def take_over(self, stem: str) -> list[str]:
+        """Return the statements that end another load: its record last, so that a kill leaves its trace.
+
+        Args:
+            stem: What `overtaken` found.
+
+        Raises:
+            InvalidNameError: It is no name that a load has written.
+        """
+        if not _STEM.fullmatch(stem):
+            raise InvalidNameError(
+                f"{self.name} names {stem[:80]!r} as a staging table", remedy="Delete that record by hand"
+            )
+        drops = [f'DROP TABLE IF EXISTS "{stem}{suffix}"' for suffix in ("", "_REFUSED")]
+        return [*drops, _delete(self.name, stem)]
+
+
+def _delete(name: str, stem: str) -> str:
+    return f"DELETE FROM {name} WHERE \"STAGING\" = '{stem}'"

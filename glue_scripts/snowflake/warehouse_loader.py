@@ -1,0 +1,283 @@
+"""Loads a batch's Delta files into Snowflake: staged and counted, then moved in one transaction."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from snowflake.connector.errors import Error as SnowflakeError
+
+from glue_scripts.errors import BatchFaultError, ClaimNotHeldError, LoadFailedError
+from glue_scripts.snowflake.load_records import LoadRecord
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING
+from prediction_contract.manifests.load_report import StoreReport
+from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.stores.warehouse_columns import ColumnDifference, count_values, table_columns
+from prediction_contract.stores.warehouse_load import WarehouseLoad
+from prediction_contract.stores.warehouse_stage import create_stage
+from prediction_contract.stores.warehouse_table import WarehouseTable
+from prediction_contract.text.canonical_json import batch_checksum
+from prediction_contract.warehouse_limits import MOST_STATEMENT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from glue_scripts.files.survey import Survey
+    from prediction_contract.cleaning.cleaning_rules import Cleaning
+    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.manifest import Manifest
+    from prediction_contract.rows.row import Row
+
+_REFUSED_ROWS = 1000
+_READ_KEYS = 1000
+# A character has up to four bytes, or two where it is escaped; the rest is for the columns' names.
+_READ_KEY_CHARACTERS = MOST_STATEMENT_BYTES // 10
+
+
+def query_tag(arguments: LoadArguments, job_run_id: str) -> str:
+    """Return what Snowflake's history shows of the load's statements, JSON text."""
+    tag = {
+        "application": "mlpipe",
+        "model": arguments.model,
+        "batch_id": arguments.batch_id,
+        "attempt": arguments.load_attempt,
+        "job_run_id": job_run_id,
+        "dagster_run_id": arguments.dagster_run_id,
+    }
+    # As it is, because an escaped character counts up to twelve times against Snowflake's limit of a tag.
+    return json.dumps(tag, ensure_ascii=False)
+
+
+class WarehouseLoader:
+    """The load of one batch by one job run.
+
+    Args:
+        connection: A session in UTC, in the model's database and schema.
+        manifest: The validated manifest.
+        arguments: The load's.
+        job_run_id: Names the staging tables.
+        cleaning: What makes the table's rows of those of the Delta files.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        manifest: Manifest,
+        arguments: LoadArguments,
+        job_run_id: str,
+        *,
+        cleaning: Cleaning = NO_CLEANING,
+    ) -> None:
+        self._connection = connection
+        self._manifest = manifest
+        self._stage = arguments.snowflake_stage
+        self._integration = arguments.snowflake_integration
+        self._table = WarehouseTable(manifest.model, cleaning.stored_schema(manifest.schema))
+        self._load = WarehouseLoad(
+            self._table, manifest.batch_id, job_run_id, delivered=manifest.schema, cleaning=cleaning
+        )
+        self._record = LoadRecord(
+            self._table, self._load, manifest.batch_id, arguments.load_attempt, datetime.now(UTC)
+        )
+        self._query_ids: dict[str, list[str]] = {}
+
+    def stage(self) -> None:
+        """Copy the batch's Delta files beside the table, and compare what they hold with the manifest.
+
+        What killed loads have left behind is dropped first, and with it their right to move rows.
+
+        Raises:
+            BatchFaultError: They hold other rows than the manifest promises, or rows of another batch, or a
+                column changed or vanished that readers of the table rely on.
+            LoadFailedError: Snowflake refuses a statement.
+        """
+        manifest = self._manifest
+        # Each time: the local stand-in forgets stages when it restarts.
+        stage = create_stage(self._stage, manifest.bucket, self._integration)
+        for statement in (self._table.create(), stage):
+            self._run("define", statement)
+        self._agree_on_columns()
+        for statement in (self._record.create(), self._record.write()):
+            self._run("record", statement)
+        for (stem,) in self._run("overtaken", self._record.overtaken()):
+            for statement in self._record.take_over(stem):
+                self._run("take_over", statement)
+        for statement in self._load.prepare():
+            self._run("prepare", statement)
+        for statement in self._load.copy(self._stage, manifest.delta.files):
+            self._run("copy", statement)
+        ((rows, _, checksum, others),) = self._run("count_staged", self._load.staged_totals())
+        found = batch_checksum([int(checksum)])
+        if others:
+            self._fault(f"hold {others} rows of other batches")
+        if rows != manifest.row_count:
+            self._fault(f"hold {rows} rows, and the manifest promises {manifest.row_count}")
+        if found != manifest.checksum:
+            self._fault(f"hold rows of the checksum {found}, and the manifest promises {manifest.checksum}")
+
+    def move(self, survey: Survey, rows_to_verify: Iterable[Row]) -> StoreReport:
+        """Replace the batch's rows in the table by the staged ones that were accepted, and verify them.
+
+        Args:
+            survey: What was accepted and what refused.
+            rows_to_verify: The rows to read back.
+
+        Raises:
+            BatchFaultError: The table would not hold the accepted rows, or a value of theirs would be another
+                than in JSON; everything was rolled back.
+            ClaimNotHeldError: A later attempt has taken over; everything was rolled back.
+            LoadFailedError: Snowflake refuses a statement; everything was rolled back.
+        """
+        self._refuse(survey.refused_checksums)
+        self._run("begin", "BEGIN")
+        try:
+            for statement in self._load.move(are_all_accepted=not survey.refused.rows):
+                self._run("move", statement)
+            stored = self._verify_totals(survey.accepted)
+            verified = self._verify_rows(rows_to_verify)
+            self._renew_record()
+            self._run("commit", "COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        details = {"query_ids": self._query_ids}
+        return StoreReport(
+            table=self._table.name.strip('"'), rows=stored, verified_rows=verified, details=details
+        )
+
+    def clean_up(self) -> None:
+        """Drop the staging tables of a load that has ended, as far as Snowflake still listens."""
+        try:
+            for statement in (*self._load.clean_up(), self._record.delete()):
+                self._run("clean_up", statement)
+        except LoadFailedError as error:
+            # A later load drops them, and how this one ended is what is to be told.
+            print(f"A staging table was left behind: {error}", flush=True)  # noqa: T201  # Glue's log
+
+    def _agree_on_columns(self) -> None:
+        """Add the columns that the table lacks; refuse the batch if one changed, or went since an earlier."""
+        table = self._table
+        found = self._run("columns", table_columns(), (table.name.strip('"'),))
+        difference = ColumnDifference.between(table, found)
+        gone: list[str] = []
+        if difference.gone:
+            statement = count_values(table, difference.gone, self._manifest.batch_id)
+            (counts,) = self._run("columns", statement)
+            gone = [name for name, count in zip(difference.gone, counts, strict=True) if count]
+        if difference.changed or gone:
+            lost = [f"{name} is there of earlier batches and the batch lacks it" for name in gone]
+            what = "; ".join([*difference.changed, *lost])
+            raise BatchFaultError(
+                f"The columns are not those of {table.name}: {what}"[:1500],
+                remedy="Keep the columns, nulls will do, and give what changed a name of its own; or declare "
+                f"the new schema as another model, say {table.model[:30]}_v2, which has a new table",
+                model=self._manifest.model,
+                batch_id=self._manifest.batch_id,
+            )
+        for statement in difference.additions:
+            self._run("define", statement)
+
+    def _renew_record(self) -> None:
+        """Delete the load's record and write it again, which only one of two loads can do."""
+        ((deleted,),) = self._run("renew", self._record.delete())
+        if not deleted:
+            raise ClaimNotHeldError(
+                f"A later load has taken the batch over in {self._table.name}",
+                remedy="Nothing is to be done: that load goes on without this job run",
+                model=self._manifest.model,
+                batch_id=self._manifest.batch_id,
+            )
+        self._run("renew", self._record.write())
+
+    def _refuse(self, checksums: Sequence[int]) -> None:
+        for first in range(0, len(checksums), _REFUSED_ROWS):
+            chunk = [(checksum,) for checksum in checksums[first : first + _REFUSED_ROWS]]
+            with closing(self._connection.cursor()) as cursor:
+                try:
+                    cursor.executemany(self._load.refuse(), chunk)
+                except SnowflakeError as error:
+                    self._fail("refused to take the refused rows' checksums", error)
+
+    def _verify_totals(self, accepted: RowTally) -> RowTally:
+        ((rows, keys, checksum),) = self._run("verify", self._table.batch_totals(self._manifest.batch_id))
+        wanted, found = batch_checksum([accepted.checksum]), batch_checksum([int(checksum)])
+        if (rows, keys, found) != (accepted.rows, accepted.rows, wanted):
+            self._fault(
+                f"would leave {rows} rows of {keys} keys and the checksum {found}, and {accepted.rows} rows "
+                f"of the checksum {wanted} were accepted from JSON"
+            )
+        return RowTally(rows=int(rows), checksum=int(checksum))
+
+    def _verify_rows(self, rows: Iterable[Row]) -> int:
+        verified = 0
+        batch_id = self._manifest.batch_id
+        key_at = self._table.schema.names.index(self._table.schema.key)
+        for chunk in _chunks(rows):
+            statement = self._table.read_back(batch_id, len(chunk))
+            found = {values[key_at]: values for values in self._run("read_back", statement, list(chunk))}
+            for key, row in chunk.items():
+                wanted = self._table.stored_values(row, batch_id)
+                if not _is_same(found.get(key), wanted):
+                    what = "lack the row" if key not in found else "hold other values than JSON for the row"
+                    self._fault(f"{what} {key[:100]!r}")
+            verified += len(chunk)
+        return verified
+
+    def _roll_back(self) -> None:
+        try:
+            self._run("rollback", "ROLLBACK")
+        except LoadFailedError as error:
+            # A session that is gone has rolled back already.
+            print(f"The rollback was not answered: {error}", flush=True)  # noqa: T201  # Glue's log
+
+    def _run(self, step: str, statement: str, parameters: Sequence[Any] | None = None) -> list[Any]:
+        with closing(self._connection.cursor()) as cursor:
+            try:
+                found = cursor.execute(statement, parameters).fetchall()
+            except SnowflakeError as error:
+                self._fail(f"refused the step {step}: {error}"[:1000], error)
+            if step != "read_back":
+                self._query_ids.setdefault(step, []).append(str(cursor.sfqid))
+            return found
+
+    def _fail(self, what: str, cause: Exception | None = None) -> NoReturn:
+        raise LoadFailedError(
+            f"Snowflake table {self._table.name} {what}",
+            remedy="Look the query up by its tag in Snowflake's history, then load the batch again",
+            model=self._manifest.model,
+            batch_id=self._manifest.batch_id,
+        ) from cause
+
+    def _fault(self, what: str) -> NoReturn:
+        raise BatchFaultError(
+            f"The Delta files of version {self._manifest.delta.version} {what}",
+            remedy="Score the batch again: the Delta commit and the JSON parts must hold the same rows",
+            model=self._manifest.model,
+            batch_id=self._manifest.batch_id,
+        )
+
+
+def _is_same(found: Sequence[Any] | None, wanted: Sequence[Any]) -> bool:
+    """Return whether values are equal and floats where floats belong: a double equals a rounded integer."""
+    return (
+        found is not None
+        and tuple(found) == tuple(wanted)
+        and all(
+            isinstance(one, float) == isinstance(two, float) for one, two in zip(found, wanted, strict=True)
+        )
+    )
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[dict[str, Row]]:
+    chunk: dict[str, Row] = {}
+    characters = 0
+    for row in rows:
+        if chunk and (len(chunk) == _READ_KEYS or characters + len(row.key) > _READ_KEY_CHARACTERS):
+            yield chunk
+            chunk, characters = {}, 0
+        chunk[row.key] = row
+        characters += len(row.key)
+    if chunk:
+        yield chunk

@@ -1,0 +1,145 @@
+"""The tasks of Dagster: code location, web server, daemon, and runs, which the daemon starts one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aws_cdk import aws_ecs as ecs
+
+from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.dagster.dagster_network import CODE_SERVER, WEB_SERVER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import aws_cdk as cdk
+
+    from infra.settings import StageSettings
+    from prediction_contract.naming.resource_names import Deployment
+
+# Where the image keeps dagster.yaml and workspace.yaml.
+HOME = "/opt/dagster/home"
+RUN_CONTAINER = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One kind of task.
+
+    Attributes:
+        name: Ends its family's name, and is its container's.
+        role: By whose rights it works.
+        command: What its container runs.
+        port: That it listens on; None if it does not.
+        runs_our_code: Whether it loads the definitions, and so is told how to log in to Snowflake.
+    """
+
+    name: str
+    role: str
+    command: tuple[str, ...]
+    port: int | None = None
+    runs_our_code: bool = False
+
+
+def tasks(deployment: Deployment) -> dict[str, Task]:
+    """Return the tasks by name."""
+    listen = "0.0.0.0"  # noqa: S104  # a container's own network; the security group decides who comes in
+    workspace = f"{HOME}/workspace.yaml"
+    found = (
+        Task(
+            "code",
+            deployment.dagster_daemon_role,
+            (
+                *("dagster", "code-server", "start", "--host", listen, "--port", str(CODE_SERVER)),
+                *("--module-name", "mlpipe_dagster.definitions", "--location-name", "mlpipe"),
+            ),
+            CODE_SERVER,
+            runs_our_code=True,
+        ),
+        Task(
+            "webserver",
+            deployment.dagster_webserver_role,
+            ("dagster-webserver", "--host", listen, "--port", str(WEB_SERVER), "--workspace", workspace),
+            WEB_SERVER,
+        ),
+        Task(
+            "daemon",
+            deployment.dagster_daemon_role,
+            ("dagster-daemon", "run", "--workspace", workspace),
+        ),
+        # What it runs is told when it is started.
+        Task(RUN_CONTAINER, deployment.dagster_run_role, ("dagster", "--version"), runs_our_code=True),
+    )
+    return {task.name: task for task in found}
+
+
+def add_task(
+    stack: cdk.Stack,
+    settings: StageSettings,
+    deployment: Deployment,
+    task: Task,
+    *,
+    image: str,
+    environment: Mapping[str, str],
+    secrets: Mapping[str, str],
+) -> ecs.CfnTaskDefinition:
+    """Add a task's definition.
+
+    Args:
+        stack: Whose.
+        settings: The stage's.
+        deployment: Where.
+        task: What runs.
+        image: The container image.
+        environment: Its variables.
+        secrets: Variables whose values ECS reads from Secrets Manager, with where to read them.
+    """
+    size, is_run = settings.dagster, task.name == RUN_CONTAINER
+    definition = ecs.CfnTaskDefinition
+    added = definition(
+        stack,
+        f"Task-{task.name}",
+        family=f"{deployment.dagster_cluster}-{task.name}",
+        network_mode="awsvpc",
+        requires_compatibilities=["FARGATE"],
+        runtime_platform=definition.RuntimePlatformProperty(
+            cpu_architecture="ARM64", operating_system_family="LINUX"
+        ),
+        cpu=str(size.run_cpu if is_run else size.service_cpu),
+        memory=str(size.run_memory_mb if is_run else size.service_memory_mb),
+        task_role_arn=deployment.role_arn(task.role),
+        execution_role_arn=deployment.role_arn(deployment.dagster_execution_role),
+        container_definitions=[
+            definition.ContainerDefinitionProperty(
+                name=task.name,
+                image=image,
+                essential=True,
+                command=list(task.command),
+                user="dagster",
+                linux_parameters=definition.LinuxParametersProperty(init_process_enabled=True),
+                # A run hears of its end before it is killed, and stops what it waits for.
+                stop_timeout=120,
+                environment=[
+                    definition.KeyValuePairProperty(name=name, value=value)
+                    for name, value in environment.items()
+                ],
+                secrets=[
+                    definition.SecretProperty(name=name, value_from=where) for name, where in secrets.items()
+                ],
+                port_mappings=[definition.PortMappingProperty(container_port=task.port)]
+                if task.port
+                else None,
+                log_configuration=definition.LogConfigurationProperty(
+                    log_driver="awslogs",
+                    options={
+                        "awslogs-group": deployment.dagster_log_group,
+                        "awslogs-region": deployment.region,
+                        "awslogs-stream-prefix": task.name,
+                    },
+                ),
+            )
+        ],
+    )
+    acknowledge(added, ECS2="Names, addresses and sizes only; what is secret comes from Secrets Manager.")
+    return added

@@ -1,0 +1,1 @@
+"""What keeps, loads and hands out data."""

@@ -1,0 +1,115 @@
+"""Buckets that other services write their logs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_s3 as s3
+
+from infra.capabilities.acknowledged import acknowledge
+from infra.definitions.resource_definitions import tls_only_statement
+from infra.permissions.policy_statements import POLICY_VERSION, Statement
+
+if TYPE_CHECKING:
+    from prediction_contract.naming.resource_names import Deployment
+
+_KEPT_DAYS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class LogsBucket:
+    """A bucket, and the policy without which nobody can write to it."""
+
+    bucket: s3.CfnBucket
+    policy: s3.CfnBucketPolicy
+
+
+def add_logs_bucket(
+    stack: cdk.Stack, construct_id: str, name: str, deployment: Deployment, *statements: Statement
+) -> LogsBucket:
+    """Add a private bucket whose objects expire after a year and more.
+
+    Args:
+        stack: Whose.
+        construct_id: Its id in the stack.
+        name: The bucket's.
+        deployment: Where.
+        statements: Who writes to it.
+    """
+    bucket = s3.CfnBucket(
+        stack,
+        construct_id,
+        bucket_name=name,
+        # Load balancers and S3's own access logs write with no other key than S3's.
+        bucket_encryption=encryption("AES256"),
+        public_access_block_configuration=no_public_access(),
+        ownership_controls=owned_by_the_account("BucketOwnerEnforced"),
+        versioning_configuration=s3.CfnBucket.VersioningConfigurationProperty(status="Enabled"),
+        lifecycle_configuration=s3.CfnBucket.LifecycleConfigurationProperty(
+            rules=[
+                s3.CfnBucket.RuleProperty(
+                    id="expiry",
+                    status="Enabled",
+                    expiration_in_days=_KEPT_DAYS,
+                    noncurrent_version_expiration=s3.CfnBucket.NoncurrentVersionExpirationProperty(
+                        noncurrent_days=1
+                    ),
+                    abort_incomplete_multipart_upload=s3.CfnBucket.AbortIncompleteMultipartUploadProperty(
+                        days_after_initiation=2
+                    ),
+                )
+            ]
+        ),
+    )
+    bucket.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+    acknowledge(bucket, S1="It is where access logs go; logging its own would never end.")
+    arn = f"arn:{deployment.partition}:s3:::{name}"
+    policy = add_bucket_policy(
+        stack, f"{construct_id}Policy", bucket, tls_only_statement("s3", arn, f"{arn}/*"), *statements
+    )
+    return LogsBucket(bucket, policy)
+
+
+def add_bucket_policy(
+    stack: cdk.Stack, construct_id: str, bucket: s3.CfnBucket, *statements: Statement
+) -> s3.CfnBucketPolicy:
+    """Add the policy of a bucket."""
+    document: dict[str, Any] = {"Version": POLICY_VERSION, "Statement": list(statements)}
+    name = bucket.bucket_name
+    if name is None:
+        raise ValueError(f"Bucket {construct_id} has no name. Take it from resource_names.")
+    # By name, so that rules recognise the bucket in the statements' ARNs.
+    policy = s3.CfnBucketPolicy(stack, construct_id, bucket=name, policy_document=document)
+    policy.add_resource_dependency(bucket)
+    return policy
+
+
+def encryption(
+    algorithm: str, key_arn: str | None = None, *, bucket_key_enabled: bool | None = None
+) -> s3.CfnBucket.BucketEncryptionProperty:
+    """Return the encryption by a key of our own, or by S3's."""
+    rule = s3.CfnBucket.ServerSideEncryptionRuleProperty(
+        bucket_key_enabled=bucket_key_enabled,
+        server_side_encryption_by_default=s3.CfnBucket.ServerSideEncryptionByDefaultProperty(
+            sse_algorithm=algorithm, kms_master_key_id=key_arn
+        ),
+    )
+    return s3.CfnBucket.BucketEncryptionProperty(server_side_encryption_configuration=[rule])
+
+
+def no_public_access() -> s3.CfnBucket.PublicAccessBlockConfigurationProperty:
+    """Return what keeps a bucket from ever being public."""
+    return s3.CfnBucket.PublicAccessBlockConfigurationProperty(
+        block_public_acls=True,
+        block_public_policy=True,
+        ignore_public_acls=True,
+        restrict_public_buckets=True,
+    )
+
+
+def owned_by_the_account(ownership: str) -> s3.CfnBucket.OwnershipControlsProperty:
+    """Return who owns what others write."""
+    rule = s3.CfnBucket.OwnershipControlsRuleProperty(object_ownership=ownership)
+    return s3.CfnBucket.OwnershipControlsProperty(rules=[rule])

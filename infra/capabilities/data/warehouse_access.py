@@ -1,0 +1,62 @@
+"""What joins the platform to Snowflake: the role that it reads as, the secret that jobs log in with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aws_cdk as cdk
+from aws_cdk import aws_secretsmanager as secretsmanager
+
+from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.roles import add_trusted_role
+from infra.permissions.platform_roles import snowflake_statements, snowflake_trust_policy
+from infra.settings import SnowflakeTrust
+
+if TYPE_CHECKING:
+    from infra.settings import StageSettings
+    from prediction_contract.naming.resource_names import Deployment
+
+
+def add_warehouse_access(stack: cdk.Stack, settings: StageSettings) -> secretsmanager.CfnSecret:
+    """Add the role that the storage integration names; return the empty secret for the connection."""
+    deployment = settings.deployment()
+    trust = settings.snowflake or _nobody(deployment)
+    add_trusted_role(
+        stack,
+        "SnowflakeAccessRole",
+        deployment,
+        name=deployment.snowflake_access_role,
+        trust=snowflake_trust_policy(trust.user_arn, trust.external_id),
+        statements=snowflake_statements(deployment),
+    )
+    return add_secret(
+        stack,
+        "SnowflakeConnection",
+        deployment.snowflake_secret,
+        "Arguments of the Snowflake connector, as one JSON document",
+        "Snowflake's key pair is rotated by ALTER USER first; docs/operations.md says how.",
+    )
+
+
+def add_secret(
+    stack: cdk.Stack, construct_id: str, name: str, description: str, rotation: str
+) -> secretsmanager.CfnSecret:
+    """Add a secret whose value a person writes after the first deployment.
+
+    Args:
+        stack: Whose.
+        construct_id: Its id in the stack.
+        name: The secret's.
+        description: What it holds.
+        rotation: Why no function of ours rotates it.
+    """
+    secret = secretsmanager.CfnSecret(stack, construct_id, name=name, description=description)
+    secret.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+    acknowledge(secret, SMG4=rotation)
+    return secret
+
+
+def _nobody(deployment: Deployment) -> SnowflakeTrust:
+    # A role needs somebody to trust. Nobody of the account comes with an external id that is not told.
+    account = f"arn:{deployment.partition}:iam::{deployment.account_id}:root"
+    return SnowflakeTrust(user_arn=account, external_id="until-the-storage-integration-exists")

@@ -1,0 +1,134 @@
+"""Alarms, and the topics that they are sent to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_sns as sns
+
+from infra.permissions.policy_statements import POLICY_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import aws_cdk as cdk
+
+    from infra.settings import StageSettings
+    from prediction_contract.naming.resource_names import Deployment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """What is watched, and from when on somebody is told.
+
+    Attributes:
+        what: Ends the alarm's name, say `api-errors`.
+        description: What it means and what to do first.
+        namespace: Of the metric.
+        metric: Its name.
+        dimensions: Its dimensions by name.
+        statistic: `Sum`, `Maximum`, or a percentile such as `p99`.
+        above: Told from more than this on.
+        minutes: That one data point covers.
+        points: How many of so many; all of them must be above.
+        silence: What it means that nothing was measured.
+    """
+
+    what: str
+    description: str
+    namespace: str
+    metric: str
+    dimensions: Mapping[str, str] = field(default_factory=dict)
+    statistic: str = "Sum"
+    above: float = 0
+    minutes: int = 5
+    points: int = 1
+    silence: Literal["notBreaching", "breaching", "ignore"] = "notBreaching"
+
+
+def add_alarm(stack: cdk.Stack, deployment: Deployment, alarm: Alarm, topic_arn: str) -> cloudwatch.CfnAlarm:
+    """Add an alarm that tells of its end as well."""
+    percentile = alarm.statistic.startswith("p")
+    return cloudwatch.CfnAlarm(
+        stack,
+        f"Alarm-{alarm.what}",
+        alarm_name=deployment.alarm(alarm.what),
+        alarm_description=alarm.description,
+        namespace=alarm.namespace,
+        metric_name=alarm.metric,
+        dimensions=[
+            cloudwatch.CfnAlarm.DimensionProperty(name=name, value=value)
+            for name, value in alarm.dimensions.items()
+        ],
+        statistic=None if percentile else alarm.statistic,
+        extended_statistic=alarm.statistic if percentile else None,
+        comparison_operator="GreaterThanThreshold",
+        threshold=alarm.above,
+        period=alarm.minutes * 60,
+        evaluation_periods=alarm.points,
+        datapoints_to_alarm=alarm.points,
+        treat_missing_data=alarm.silence,
+        alarm_actions=[topic_arn],
+        ok_actions=[topic_arn],
+    )
+
+
+def add_topic(
+    stack: cdk.Stack,
+    settings: StageSettings,
+    name: str,
+    arn: str,
+    *services: str,
+    takes_events: bool = False,
+) -> sns.CfnTopicPolicy:
+    """Add a topic that services of this account may send to, and whose messages go to the stage's address.
+
+    It returns the topic's policy, without which a service that is told of the topic cannot send.
+
+    Args:
+        stack: Whose.
+        settings: The stage's.
+        name: The topic's.
+        arn: Its ARN.
+        services: Those that send `aws:SourceAccount`, say `cloudwatch.amazonaws.com`.
+        takes_events: Whether rules of EventBridge send to it, too.
+    """
+    topic = sns.CfnTopic(stack, "AlarmTopic", topic_name=name, display_name=name)
+    statements: list[dict[str, Any]] = [
+        {
+            "Sid": "ServicesOfThisAccountSend",
+            "Effect": "Allow",
+            "Principal": {"Service": list(services)},
+            "Action": "sns:Publish",
+            "Resource": arn,
+            "Condition": {"StringEquals": {"aws:SourceAccount": settings.account_id}},
+        },
+        {
+            "Sid": "TlsOnly",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "sns:Publish",
+            "Resource": arn,
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        },
+    ]
+    if takes_events:
+        # EventBridge supports no condition in the policy of an SNS topic: it sends no key to be compared.
+        # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html#eb-sns-permissions
+        statements.append(
+            {
+                "Sid": "EventRulesSend",
+                "Effect": "Allow",
+                "Principal": {"Service": "events.amazonaws.com"},
+                "Action": "sns:Publish",
+                "Resource": arn,
+            }
+        )
+    document = {"Version": POLICY_VERSION, "Statement": statements}
+    policy = sns.CfnTopicPolicy(stack, "AlarmTopicPolicy", topics=[topic.ref], policy_document=document)
+    sns.CfnSubscription(
+        stack, "AlarmAddress", topic_arn=topic.ref, protocol="email", endpoint=settings.alarm_address
+    )
+    return policy

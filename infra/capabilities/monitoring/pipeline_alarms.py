@@ -1,0 +1,151 @@
+"""Alarms about done files and loads in the home region, and about live batches in each that serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import aws_events as events
+
+from infra.capabilities.monitoring.alarms import Alarm, add_alarm
+from prediction_contract.naming.resource_names import name_stem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import aws_cdk as cdk
+
+    from infra.model_declarations import DeclaredModel
+    from infra.settings import StageSettings
+    from prediction_contract.naming.resource_names import Deployment
+
+_QUEUE = "AWS/SQS"
+# What the API writes to its log; see api_lambda/request_log.py.
+_API_METRICS = "mlpipe"
+_OLDEST_SECONDS = 900
+FAILED_STATES = ("FAILED", "TIMEOUT", "ERROR", "EXPIRED")
+
+
+def add_pipeline_alarms(
+    stack: cdk.Stack, settings: StageSettings, models: Iterable[DeclaredModel], topic_arn: str
+) -> None:
+    """Add the alarms, and the rules that tell of each load, or scoring by SageMaker, that ends badly."""
+    deployment = settings.deployment()
+    declared = list(models)
+    failed_loads = _failed_loads(stack, deployment, topic_arn)
+    rules = [deployment.done_file_rule, failed_loads]
+    if scored := [model.name for model in declared if model.scoring is not None]:
+        rules.append(_failed_scorings(stack, deployment, scored, topic_arn))
+    for alarm in (
+        *_notices(deployment),
+        _loads(failed_loads),
+        *(_undelivered_events(deployment, rule) for rule in rules),
+        *(_pointer(settings, deployment, model.name) for model in declared),
+    ):
+        add_alarm(stack, deployment, alarm, topic_arn)
+
+
+def _failed_loads(stack: cdk.Stack, deployment: Deployment, topic_arn: str) -> str:
+    """Tell of each load job run that ended badly; return the rule's name."""
+    name = deployment.alarm("failed-loads")
+    events.CfnRule(
+        stack,
+        "FailedLoads",
+        name=name,
+        description="Tells of load jobs that ended badly",
+        event_pattern={
+            "source": ["aws.glue"],
+            "detail-type": ["Glue Job State Change"],
+            "detail": {"jobName": [deployment.load_job], "state": list(FAILED_STATES)},
+        },
+        targets=[events.CfnRule.TargetProperty(id="alarm-topic", arn=topic_arn)],
+    )
+    return name
+
+
+def _failed_scorings(stack: cdk.Stack, deployment: Deployment, models: list[str], topic_arn: str) -> str:
+    """Tell of what Dagster does not see, an execution that failed before there was a done file.
+
+    It returns the rule's name.
+    """
+    name = deployment.alarm("failed-scorings")
+    events.CfnRule(
+        stack,
+        "FailedScorings",
+        name=name,
+        description="Tells of scoring by SageMaker itself that ended badly",
+        event_pattern={
+            "source": ["aws.sagemaker"],
+            "detail-type": ["SageMaker Model Building Pipeline Execution Status Change"],
+            "detail": {
+                "pipelineArn": [deployment.scoring_pipeline_arn(model) for model in models],
+                "currentPipelineExecutionStatus": ["Failed"],
+            },
+        },
+        targets=[events.CfnRule.TargetProperty(id="alarm-topic", arn=topic_arn)],
+    )
+    return name
+
+
+def _notices(deployment: Deployment) -> tuple[Alarm, ...]:
+    return (
+        Alarm(
+            what="done-file-age",
+            description="A done file has waited for 15 minutes: see whether Dagster's daemon and sensor run",
+            namespace=_QUEUE,
+            metric="ApproximateAgeOfOldestMessage",
+            dimensions={"QueueName": deployment.done_file_queue},
+            statistic="Maximum",
+            above=_OLDEST_SECONDS,
+        ),
+        Alarm(
+            what="dead-letters",
+            description="Done files that the sensor could not handle; docs/operations.md says what to do",
+            namespace=_QUEUE,
+            metric="ApproximateNumberOfMessagesVisible",
+            dimensions={"QueueName": deployment.dead_letter_queue},
+            statistic="Maximum",
+        ),
+    )
+
+
+def _loads(rule: str) -> Alarm:
+    return Alarm(
+        what="load-failures",
+        description="A load job ended badly: mlpipe doctor names the batch",
+        namespace="AWS/Events",
+        metric="MatchedEvents",
+        dimensions={"RuleName": rule},
+    )
+
+
+def _undelivered_events(deployment: Deployment, rule: str) -> Alarm:
+    return Alarm(
+        what=f"undelivered-{rule.removeprefix(deployment.alarm(''))}",
+        description=f"Rule {rule} matches events that its target refuses: see the target's resource policy",
+        namespace="AWS/Events",
+        metric="FailedInvocations",
+        dimensions={"RuleName": rule},
+    )
+
+
+def add_pointer_alarms(
+    stack: cdk.Stack, settings: StageSettings, deployment: Deployment, models: Iterable[str], topic_arn: str
+) -> None:
+    """Add an alarm for each model's live batch, as the API of a region beside home has served it."""
+    for model in models:
+        add_alarm(stack, deployment, _pointer(settings, deployment, model), topic_arn)
+
+
+def _pointer(settings: StageSettings, deployment: Deployment, model: str) -> Alarm:
+    return Alarm(
+        what=f"pointer-age-{name_stem(model).replace('_', '-')}",
+        description=f"The live batch of {model} is old: mlpipe doctor says what keeps newer ones back",
+        namespace=_API_METRICS,
+        metric="pointer_age",
+        dimensions={"stage": deployment.stage, "model": model},
+        statistic="Maximum",
+        above=settings.pointer_hours * 3600,
+        minutes=60,
+        # Nobody asked, so nobody was served an old batch.
+        silence="ignore",
+    )

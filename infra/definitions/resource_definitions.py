@@ -1,0 +1,342 @@
+"""What the platform provisions, as data: local provisioning and the CDK app read the same definitions.
+
+Nothing here speaks to AWS or imports its SDK. Names come from `prediction_contract.naming.resource_names`,
+what the roles may do from `infra.permissions.role_definitions`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+from infra.glue_wheels import wheels_digest
+from prediction_contract.naming.resource_names import READ_SCOPE
+from prediction_contract.naming.s3_layout import PIPES_PREFIX
+
+if TYPE_CHECKING:
+    from prediction_contract.naming.resource_names import Deployment
+
+# One expression for every model and day: `done/<UTC date>/<model>/<batch_id>.json`.
+DONE_FILE_WILDCARD = "done/*/*/*.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TableDefinition:
+    """A DynamoDB table: on demand, restorable to a point in time, protected against deletion.
+
+    Args:
+        name: The table's name, the same in every region.
+        partition_key: Attribute of type S.
+        sort_key: Attribute of type S.
+        ttl_attribute: Attribute with the epoch second of expiry, or `None` if items never expire.
+    """
+
+    name: str
+    partition_key: str
+    sort_key: str
+    ttl_attribute: str | None = None
+    billing_mode: Literal["PAY_PER_REQUEST"] = "PAY_PER_REQUEST"
+    point_in_time_recovery: bool = True
+    deletion_protection: bool = True
+
+
+def registry_table(deployment: Deployment) -> TableDefinition:
+    """Return the registry: `record` is `batch#<batch_id>`, `live#<region>`, `publication#<sequence>`, ..."""
+    return TableDefinition(deployment.registry_table, partition_key="model", sort_key="record")
+
+
+def online_table(deployment: Deployment, model: str) -> TableDefinition:
+    """Return a model's table of predictions; items of superseded batches expire."""
+    return TableDefinition(
+        deployment.online_table(model),
+        partition_key="entity_id",
+        sort_key="batch_id",
+        ttl_attribute="expires_at",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExpiryRule:
+    """What becomes of objects below a prefix with time.
+
+    Args:
+        name: The rule's name.
+        prefix: Ends in a slash.
+        expire_after_days: After which they are deleted; `None` for never.
+        archive_after_days: After which S3 keeps by itself what nobody reads for less; `None` for never.
+    """
+
+    name: str
+    prefix: str
+    expire_after_days: int | None = None
+    archive_after_days: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BucketDefinition:
+    """The data bucket: private, encrypted, owned by the account, telling EventBridge of every object.
+
+    Args:
+        name: The bucket's name.
+        key_alias: Alias of the KMS key that encrypts it.
+    """
+
+    name: str
+    key_alias: str
+    event_bridge_enabled: bool = True
+    block_public_access: bool = True
+    # Under a key of KMS, S3 gives equal bytes a new ETag at each put.
+    encryption: Literal["aws:kms"] = "aws:kms"
+    # S3 asks KMS once for many objects instead of once for each.
+    bucket_key_enabled: bool = True
+    object_ownership: Literal["BucketOwnerEnforced"] = "BucketOwnerEnforced"
+    # Delta and the scoring script upload in parts; what a killed job leaves behind costs money unseen.
+    abort_multipart_after_days: int = 2
+    # What was overwritten or deleted by a slip can be brought back for so long.
+    old_versions_days: int = 30
+    # Manifests, models and Delta files are named by later batches and by Snowflake: no rule takes them.
+    expiry_rules: tuple[ExpiryRule, ...] = (
+        # What a killed run has exchanged with its job, unless the run that adopted the job deleted it.
+        ExpiryRule("pipes-objects", PIPES_PREFIX, expire_after_days=7),
+        ExpiryRule("compute-logs", "compute-logs/", expire_after_days=90),
+        ExpiryRule("quarantine", "quarantine/", expire_after_days=180),
+        ExpiryRule("reports", "reports/", expire_after_days=400),
+        ExpiryRule("raw", "raw/", archive_after_days=60),
+        ExpiryRule("features", "features/", archive_after_days=60),
+        ExpiryRule("predictions", "predictions/", archive_after_days=60),
+    )
+
+
+def data_bucket(deployment: Deployment) -> BucketDefinition:
+    """Return the definition of the one bucket."""
+    return BucketDefinition(deployment.data_bucket, deployment.data_key_alias)
+
+
+def done_file_pattern(deployment: Deployment) -> dict[str, Any]:
+    """Return the EventBridge pattern that matches a done file's creation and nothing else."""
+    return {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {
+            "bucket": {"name": [deployment.data_bucket]},
+            "object": {"key": [{"wildcard": DONE_FILE_WILDCARD}]},
+        },
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QueueDefinition:
+    """An SQS queue, encrypted with SQS's own key.
+
+    Args:
+        name: The queue's name.
+        visibility_timeout_seconds: How long a received message stays hidden; twice the sensor's time limit.
+        retention_seconds: How long an unread message lives.
+        dead_letter_queue: Where a message goes after `max_receives`, or `None`.
+        max_receives: Receives without deletion before a message is dead.
+    """
+
+    name: str
+    visibility_timeout_seconds: int = 120
+    retention_seconds: int = 14 * 24 * 3600
+    dead_letter_queue: str | None = None
+    max_receives: int = 5
+    sse_managed: bool = True
+
+
+def dead_letter_queue(deployment: Deployment) -> QueueDefinition:
+    """Return the queue of messages that the sensor could not handle."""
+    return QueueDefinition(deployment.dead_letter_queue)
+
+
+def done_file_queue(deployment: Deployment) -> QueueDefinition:
+    """Return the queue of done files."""
+    # A message keeps its age when it moves, so the dead-letter queue has to retain for longer.
+    return QueueDefinition(
+        deployment.done_file_queue,
+        retention_seconds=7 * 24 * 3600,
+        dead_letter_queue=deployment.dead_letter_queue,
+    )
+
+
+def queue_policy_statement(deployment: Deployment, queue_arn: str | None = None) -> dict[str, Any]:
+    """Return what lets the done-file rule, and no other, send to a queue; that of done files unless named."""
+    return {
+        "Sid": "DoneFileRuleSends",
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn or deployment.done_file_queue_arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": deployment.done_file_rule_arn}},
+    }
+
+
+def tls_only_statement(service: Literal["s3", "sqs"], *resource_arns: str) -> dict[str, Any]:
+    """Return what refuses every request without TLS; for AWS only, since the local stack speaks HTTP."""
+    return {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": f"{service}:*",
+        "Resource": list(resource_arns),
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GlueJobDefinition:
+    """The Glue job that loads batches: Spark, two workers, never retried by Glue itself.
+
+    A retry is Dagster's decision, because the registry's claim has to be renewed for it. The timeout is far
+    shorter than any expiry margin, so a forgotten job run ends before it could matter.
+    """
+
+    name: str
+    role_arn: str
+    script_location: str
+    default_arguments: dict[str, str]
+    glue_version: str = "5.1"
+    worker_type: str = "G.1X"
+    workers: int = 2
+    timeout_minutes: int = 60
+    max_concurrent_runs: int = 20
+    max_retries: int = 0
+
+    def job_update(self) -> dict[str, Any]:
+        """Return Glue's `JobUpdate` document; with `Name` it is what `CreateJob` takes."""
+        return {
+            "Role": self.role_arn,
+            "Command": {"Name": "glueetl", "ScriptLocation": self.script_location, "PythonVersion": "3"},
+            "DefaultArguments": dict(self.default_arguments),
+            "ExecutionProperty": {"MaxConcurrentRuns": self.max_concurrent_runs},
+            "GlueVersion": self.glue_version,
+            "MaxRetries": self.max_retries,
+            "NumberOfWorkers": self.workers,
+            "Timeout": self.timeout_minutes,
+            "WorkerType": self.worker_type,
+        }
+
+
+def load_job(
+    deployment: Deployment,
+    *,
+    code_archive_key: str | None = None,
+    code_urls: tuple[str, str] | None = None,
+) -> GlueJobDefinition:
+    """Return the load job.
+
+    Args:
+        deployment: Where.
+        code_archive_key: Key of the packaged `glue_scripts` in the data bucket; `None` where the script runs
+            from the checkout, as on the local stack.
+        code_urls: `s3://` addresses of script and package, if they lie elsewhere.
+    """
+    bucket = deployment.data_bucket
+    arguments = {
+        "--job-language": "python",
+        # Every module and what it needs, each checked by its hash. Without an index, a start needs no other
+        # service, and all runs get the same bytes.
+        "--additional-python-modules": f"s3://{bucket}/{deployment.glue_wheels_key(wheels_digest())}",
+        "--python-modules-installer-option": "--no-index",
+        "--enable-continuous-cloudwatch-log": "true",
+        # Glue's own groups belong to every job of the account, and never expire.
+        "--custom-logGroup-prefix": deployment.load_log_prefix,
+        # Nothing is documented of the region in the environment of Spark's executors.
+        "--aws_region": deployment.region,
+        "--enable-metrics": "true",
+    }
+    if code_archive_key is not None:
+        arguments["--extra-py-files"] = f"s3://{bucket}/{code_archive_key}"
+    script = f"s3://{bucket}/{deployment.load_script_key}"
+    if code_urls is not None:
+        script, arguments["--extra-py-files"] = code_urls
+    return GlueJobDefinition(
+        name=deployment.load_job,
+        role_arn=deployment.role_arn(deployment.glue_load_role),
+        script_location=script,
+        default_arguments=arguments,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SageMakerJobSettings:
+    """The machine and the limits of one kind of SageMaker job.
+
+    Args:
+        image_uri: The container image; the same for all kinds unless a model needs another.
+        role_arn: The execution role.
+        instance_type: SageMaker's name of the machine.
+        instance_count: How many of them.
+        volume_gb: Size of the volume under `/opt/ml`, in GB.
+        max_runtime_seconds: After which SageMaker stops the job.
+    """
+
+    image_uri: str
+    role_arn: str
+    instance_type: str
+    instance_count: int
+    volume_gb: int
+    max_runtime_seconds: int
+
+
+def processing_job(deployment: Deployment, *, image_uri: str) -> SageMakerJobSettings:
+    """Return the settings of feature preparation and scoring."""
+    role = deployment.role_arn(deployment.sagemaker_role)
+    return SageMakerJobSettings(image_uri, role, "ml.m5.xlarge", 1, 30, 3600)
+
+
+def training_job(deployment: Deployment, *, image_uri: str) -> SageMakerJobSettings:
+    """Return the settings of training."""
+    role = deployment.role_arn(deployment.sagemaker_role)
+    return SageMakerJobSettings(image_uri, role, "ml.m5.2xlarge", 1, 50, 4 * 3600)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenIssuerDefinition:
+    """The Cognito pool, its resource server and its one client, for machine-to-machine tokens only."""
+
+    pool: str
+    domain: str
+    resource_server: str
+    scope_name: str
+    scope_description: str
+    client: str
+    access_token_minutes: int = 60
+
+    @property
+    def scope(self) -> str:
+        """The scope as tokens carry it."""
+        return f"{self.resource_server}/{self.scope_name}"
+
+    def pool_settings(self) -> dict[str, Any]:
+        """Return the pool's settings: nobody signs up, and it is not deleted by a slip."""
+        return {"AdminCreateUserConfig": {"AllowAdminCreateUserOnly": True}, "DeletionProtection": "ACTIVE"}
+
+    def resource_server_settings(self) -> dict[str, Any]:
+        """Return the resource server's name and scopes."""
+        scope = {"ScopeName": self.scope_name, "ScopeDescription": self.scope_description}
+        return {"Name": self.resource_server, "Scopes": [scope]}
+
+    def client_settings(self) -> dict[str, Any]:
+        """Return the client's settings without those that only its creation takes."""
+        return {
+            "AllowedOAuthFlows": ["client_credentials"],
+            "AllowedOAuthFlowsUserPoolClient": True,
+            "AllowedOAuthScopes": [self.scope],
+            "AccessTokenValidity": self.access_token_minutes,
+            "TokenValidityUnits": {"AccessToken": "minutes"},
+            "EnableTokenRevocation": True,
+            "PreventUserExistenceErrors": "ENABLED",
+        }
+
+
+def token_issuer(deployment: Deployment) -> TokenIssuerDefinition:
+    """Return who issues the API's tokens."""
+    return TokenIssuerDefinition(
+        pool=deployment.user_pool,
+        domain=deployment.token_domain,
+        resource_server=deployment.resource_server,
+        scope_name=READ_SCOPE,
+        scope_description="Read live predictions",
+        client=deployment.token_client,
+    )

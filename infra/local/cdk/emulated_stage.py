@@ -1,0 +1,103 @@
+"""The CDK app as a stage of its own on the emulator: types that it lacks are left out of the templates.
+
+    python -m infra.local.cdk.emulated_stage --endpoint-url URL --hosted-zone ID --out FOLDER
+
+It runs in the environment of the CDK, whose command line then deploys what it wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from infra.app import build_app
+from infra.local.cdk.emulator_stage_names import ACCOUNT_ID, DOMAIN, REGION, STAGE
+from infra.local.cdk.emulator_templates import leave_out_of_assembly
+from infra.model_declarations import model_declarations
+from infra.settings import (
+    ApiSize,
+    DagsterSize,
+    DomainSettings,
+    RegionSettings,
+    StageSettings,
+    TokenSettings,
+)
+
+# Stands for pool and client until the stack that makes them is there.
+_UNKNOWN = "unknown"
+
+
+def settings(endpoint_url: str, hosted_zone: str, token_pool: str, token_client: str) -> StageSettings:
+    """Return the stage's settings.
+
+    Args:
+        endpoint_url: The emulator's address, without a slash at the end.
+        hosted_zone: The id that Route 53 gave the zone of `DOMAIN`.
+        token_pool: The id that Cognito gave the pool.
+        token_client: The id that it gave the client.
+    """
+    is_arm = platform.machine().lower() in {"aarch64", "arm64"}
+    return StageSettings(
+        stage=STAGE,
+        account_id=ACCOUNT_ID,
+        regions=(RegionSettings(name=REGION, availability_zones=(f"{REGION}a", f"{REGION}b")),),
+        domain=DomainSettings(hosted_zone_id=hosted_zone, api_name=f"predictions.{DOMAIN}"),
+        tokens=TokenSettings(
+            # Tokens name Cognito's public address as their issuer, on the emulator too.
+            issuer=f"https://cognito-idp.{REGION}.amazonaws.com/{token_pool}",
+            jwks_url=f"{endpoint_url}/{token_pool}/.well-known/jwks.json",
+            client_ids=(token_client,),
+        ),
+        provider_origins=(),
+        public_documentation=True,
+        api=ApiSize(
+            warm_environments=1,
+            most_warm_environments=2,
+            requests_per_address=1_000,
+            # The emulator runs functions on this machine.
+            architecture="aarch64" if is_arm else "x86_64",
+        ),
+        dagster=DagsterSize(
+            service_cpu=256,
+            service_memory_mb=1_024,
+            run_cpu=256,
+            run_memory_mb=1_024,
+            database_class="db.t4g.micro",
+            database_gb=20,
+            database_in_two_zones=False,
+            nat_gateways=1,
+        ),
+        snowflake=None,
+        alarm_address="alarms@example.com",
+        monthly_budget_dollars=1,
+        pointer_hours=24,
+        deletion_protection=False,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the stage's templates; return 0."""
+    parser = argparse.ArgumentParser(prog="python -m infra.local.cdk.emulated_stage", description=__doc__)
+    parser.add_argument("--endpoint-url", required=True, help="address of the emulator")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--hosted-zone", required=True, help="id of the zone that records are written to")
+    parser.add_argument("--token-pool", default=_UNKNOWN, help="id of the Cognito pool, once it is there")
+    parser.add_argument("--token-client", default=_UNKNOWN, help="id of its client")
+    options = parser.parse_args(arguments)
+    out = options.out.resolve()
+    shutil.rmtree(out, ignore_errors=True)
+    chosen = settings(
+        options.endpoint_url.rstrip("/"), options.hosted_zone, options.token_pool, options.token_client
+    )
+    build_app(chosen, model_declarations(), out).synth()
+    for stack, left_out in leave_out_of_assembly(out).items():
+        for kind, count in left_out.items():
+            sys.stdout.write(f"{stack}: without {count} {kind}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Guard the AWS emulator's saved state: over a file it cannot read it starts empty, and overwrites it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from infra.local.stack.stack_state import StackError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What ministack 1.5.33 logs when it goes on without a part of its state (core/persistence.py, app.py).
+_NOT_LOADED = ("Persistence: failed to load", "refusing to load", "Failed to restore persisted state")
+_NOT_SAVED = ("Persistence: failed to save", "Persistence: error getting state")
+_OBJECT_SUFFIX = ".meta.json"
+
+_REMEDY = (
+    "It was left untouched. Restore it from a copy, or move it away to lose what it kept, then run `make up`"
+)
+
+
+def check_saved_state(state_directory: Path, objects: Path) -> None:
+    """Read every state file before the emulator does.
+
+    Args:
+        state_directory: Holds one `<service>.json` per service, and keys; may not exist yet.
+        objects: Holds the S3 objects, each with what is known of it in `<object>.meta.json`; may not exist.
+
+    Raises:
+        StackError: A file is not what the emulator wrote, who would take it for empty without a word.
+    """
+    for file in sorted(state_directory.glob("*.json")):
+        _require_document(file)
+    for file in sorted(state_directory.rglob("*.pem")):
+        if not file.read_bytes().startswith(b"-----BEGIN "):
+            raise StackError(f"the saved AWS state {file} is not a key", remedy=_REMEDY)
+    for file in objects.rglob(f"*{_OBJECT_SUFFIX}"):
+        # An object may bear such a name itself, and hold anything.
+        if file.with_name(file.name.removesuffix(_OBJECT_SUFFIX)).is_file():
+            _require_document(file)
+
+
+def _require_document(file: Path) -> None:
+    """Raise StackError unless the file holds a JSON object."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StackError(f"the saved AWS state {file} cannot be read ({error})", remedy=_REMEDY) from error
+    if not isinstance(document, dict):
+        raise StackError(f"the saved AWS state {file} is not a JSON object", remedy=_REMEDY)
+
+
+def unloaded_state(log: Path, *, offset: int) -> str | None:
+    """Return the first line in which the emulator says that it goes on without a part of its state.
+
+    Args:
+        log: The emulator's log.
+        offset: Where this start's lines begin, in bytes.
+    """
+    return _first_line(log, offset, _NOT_LOADED)
+
+
+def unsaved_state(log: Path, *, offset: int) -> str | None:
+    """Return the first line in which the emulator says that it stopped without saving a part of its state."""
+    return _first_line(log, offset, _NOT_SAVED)
+
+
+def _first_line(log: Path, offset: int, phrases: tuple[str, ...]) -> str | None:
+    """Return the first line of a log, from an offset on, that holds one of the phrases."""
+    if not log.exists():
+        return None  # Removed by hand while the stack was up: that must not keep it from being stopped.
+    with log.open("rb") as stream:
+        stream.seek(offset)
+        for line in stream:
+            text = line.decode("utf-8", errors="replace").strip()
+            if any(phrase in text for phrase in phrases):
+                return text
+    return None

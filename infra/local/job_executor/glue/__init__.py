@@ -1,0 +1,1 @@
+"""Glue's API and its job runs."""

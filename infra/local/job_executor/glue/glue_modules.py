@@ -1,0 +1,75 @@
+"""What a Glue job installs before its script starts: only wheels that come with it, pinned and hashed.
+
+Glue itself also installs from a package index. The executor refuses that, because whatever an index offers at
+a start was never tested.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from typing import TYPE_CHECKING
+
+from infra.local.job_executor.executor_errors import JobSetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MODULES = "--additional-python-modules"
+OPTION = "--python-modules-installer-option"
+REQUIREMENTS = "wheels/requirements.txt"
+_PINNED = re.compile(r"([a-z0-9-]+)==(\S+) --hash=sha256:([0-9a-f]{64})")
+
+
+def check_installer(arguments: Mapping[str, str]) -> str:
+    """Return the zips of wheels that a job's arguments name, separated by commas.
+
+    Raises:
+        JobSetupError: The arguments let the installer ask an index.
+    """
+    modules = arguments.get(MODULES, "")
+    for module in filter(None, modules.split(",")):
+        if not module.startswith("s3://") or not module.endswith(".gluewheels.zip"):
+            raise JobSetupError(
+                f"{MODULES} names {module}, which comes from an index at each start. "
+                "Name the s3:// address of a .gluewheels.zip."
+            )
+    if modules and arguments.get(OPTION) != "--no-index":
+        raise JobSetupError(
+            f"{OPTION} is {arguments.get(OPTION)!r}: the installer may ask an index. Set it to --no-index."
+        )
+    return modules
+
+
+def check_zip_of_wheels(path: Path) -> None:
+    """Check that a zip of wheels holds exactly the wheels that its requirements pin, each with its hash.
+
+    Raises:
+        JobSetupError: It does not.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+    except zipfile.BadZipFile as error:
+        raise JobSetupError(f"{path.name} is no zip: {error}. Upload it again.") from error
+    if REQUIREMENTS not in files:
+        raise JobSetupError(f"{path.name} has no {REQUIREMENTS}. Build it by infra.glue_wheels.")
+    wanted = set()
+    for line in files.pop(REQUIREMENTS).decode().splitlines():
+        pinned = _PINNED.fullmatch(line)
+        if pinned is None:
+            raise JobSetupError(f"{path.name}: the requirement {line!r} is not pinned with a hash.")
+        wanted.add(pinned.groups())
+    found = {_described(name, content) for name, content in files.items()}
+    if found != wanted:
+        differing = ", ".join(sorted({f"{name} {version}" for name, version, _ in found ^ wanted}))
+        raise JobSetupError(f"{path.name}: wheels and requirements differ in {differing}.")
+
+
+def _described(name: str, content: bytes) -> tuple[str, str, str]:
+    """Return name, version and SHA-256 of a wheel; a file that is none matches no requirement."""
+    package, _, rest = name.removeprefix("wheels/").partition("-")
+    version = rest.partition("-")[0] if name.endswith(".whl") else ""
+    return package.replace("_", "-").lower(), version, hashlib.sha256(content).hexdigest()

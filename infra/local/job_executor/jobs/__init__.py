@@ -1,0 +1,1 @@
+"""Any job: its record, its processes, its output."""

@@ -1,0 +1,1 @@
+"""SageMaker's API, processing and training jobs."""

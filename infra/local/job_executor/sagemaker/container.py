@@ -1,0 +1,119 @@
+"""What processing and training jobs share: the `/opt/ml` layout, hosts, the container's log and its end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.local.job_executor.jobs.job_records import LogFile
+from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
+
+if TYPE_CHECKING:
+    from infra.local.job_executor.jobs.job_records import HostWorkspace
+    from infra.local.job_executor.jobs.job_store import Record
+    from infra.local.job_executor.jobs.s3_transfer import S3Transfer
+
+_LOG = logging.getLogger(__name__)
+ML = "/opt/ml"
+
+
+def private_mounts_work(scratch: Path) -> bool:
+    """Try once whether each process can be given an `/opt/ml` of its own, which needs root on Linux.
+
+    Args:
+        scratch: A directory to mount for the trial.
+    """
+    unshare = shutil.which("unshare")
+    if os.geteuid() != 0 or unshare is None or shutil.which("mount") is None:
+        return False
+    try:
+        Path(ML).mkdir(parents=True, exist_ok=True)
+        scratch.mkdir(parents=True, exist_ok=True)
+        trial = [unshare, "--mount", "mount", "--bind", str(scratch), ML]
+        subprocess.run(trial, check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as error:
+        _LOG.info("no private mounts here (%s); scripts find their files by MLPIPE_ML_ROOT", error)
+        return False
+    return True
+
+
+def layout_path(host: HostWorkspace, container_path: str) -> Path:
+    """Return where the executor sees a path that the container calls `/opt/ml/...`."""
+    return host.ml / Path(container_path).relative_to(ML)
+
+
+def script_paths(host: HostWorkspace, argv: list[str]) -> list[str]:
+    """Point `/opt/ml` paths of a command line to the layout where the process has no `/opt/ml` of its own."""
+    if host.private_mounts:
+        return argv
+    return [
+        host.ml_root + word[len(ML) :] if word == ML or word.startswith(f"{ML}/") else word for word in argv
+    ]
+
+
+def write_config(host: HostWorkspace, name: str, document: Any) -> None:
+    """Write one of the JSON files that SageMaker leaves for the container."""
+    path = host.ml / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+
+
+def shard(objects: list[Any], distribution: str | None, host: HostWorkspace, hosts: int) -> list[Any]:
+    """Return a host's share of the objects of an input."""
+    return objects[host.number - 1 :: hosts] if distribution == "ShardedByS3Key" else objects
+
+
+def fetch_input(source: dict[str, Any], directory: str, hosts: list[HostWorkspace], s3: S3Transfer) -> None:
+    """Download an S3 input to every host's layout.
+
+    Args:
+        source: `S3Uri`, `S3DataType` and perhaps `S3DataDistributionType`.
+        directory: The container's path of it.
+        hosts: All hosts of the job.
+        s3: Transfers under the job's role.
+    """
+    objects = s3.keys(source["S3Uri"], source["S3DataType"])
+    for host in hosts:
+        share = shard(objects, source.get("S3DataDistributionType"), host, len(hosts))
+        s3.download(share, layout_path(host, directory))
+
+
+def container_log(record: Record, host: HostWorkspace, group: str) -> list[LogFile]:
+    """Return the one stream of a host: job, host and the second the job was created."""
+    stream = f"{record['name']}/{host.name}-{int(record['created_at'])}"
+    return [LogFile(path=host.stdout, group=group, stream=stream)]
+
+
+def read_message(host: HostWorkspace, name: str) -> str | None:
+    """Return what a script left under `/opt/ml/output`, cut to SageMaker's 1,024 characters."""
+    path = host.ml / "output" / name
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(MOST_EXIT_MESSAGE_CHARACTERS)
+
+
+def failed_host(record: Record, hosts: list[HostWorkspace]) -> tuple[HostWorkspace, int | None]:
+    """Return the host that ended badly before the others were ended for it, and its exit code."""
+    ended = list(zip(hosts, record["returncodes"], strict=True))
+    failed = [(host, code) for host, code in ended if code != 0]
+    return min(failed, key=lambda pair: _ended_at(pair[0]), default=ended[0])
+
+
+def _ended_at(host: HostWorkspace) -> float:
+    path = host.home / "exit.json"
+    # A process that vanished left no time; whatever else failed is more telling.
+    return json.loads(path.read_text())["ended_at"] if path.exists() else math.inf
+
+
+def exit_words(code: int | None) -> str:
+    """Say how a process ended; a signal counts from 128 as in a container."""
+    if code is None:
+        return "the process was killed from outside and left no exit code"
+    return f"exit code: {code if code >= 0 else 128 - code}"

@@ -1,0 +1,109 @@
+"""How a SageMaker processing job is carried out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infra.local.job_executor.jobs.job_records import HostCommand, LogFile, Outcome, Phase, product_python
+from infra.local.job_executor.sagemaker.container import (
+    container_log,
+    exit_words,
+    failed_host,
+    fetch_input,
+    layout_path,
+    read_message,
+    script_paths,
+    write_config,
+)
+from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
+
+if TYPE_CHECKING:
+    from infra.local.job_executor.jobs.job_records import HostWorkspace
+    from infra.local.job_executor.jobs.job_store import Record
+    from infra.local.job_executor.jobs.s3_transfer import S3Transfer
+
+# The service model says only that a job past its limit "is stopped": it ends as Stopped, as training jobs do.
+_STATES = {
+    Outcome.SUCCEEDED: "Completed",
+    Outcome.FAILED: "Failed",
+    Outcome.TIMED_OUT: "Stopped",
+    Outcome.STOPPED: "Stopped",
+}
+
+
+class ProcessingJobKind:
+    """Processing jobs: any command, S3 in, S3 out."""
+
+    record_kind = "processing_job"
+    principal = "sagemaker.amazonaws.com"
+    session_name = "SageMaker"
+
+    def grace_seconds(self, stop_grace_seconds: float) -> float:
+        """Return SageMaker's grace, 120 s unless the executor is told otherwise."""
+        return stop_grace_seconds
+
+    def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
+        """Lay out `/opt/ml` on every host."""
+        request = record["request"]
+        self._write_configs(record, hosts)
+        for item in request.get("ProcessingInputs", ()):
+            source = item["S3Input"]
+            fetch_input(source, source["LocalPath"], hosts, s3)
+        for item in request.get("ProcessingOutputConfig", {}).get("Outputs", ()):
+            for host in hosts:
+                layout_path(host, item["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
+        application = request["AppSpecification"]
+        command = [*application["ContainerEntrypoint"], *application.get("ContainerArguments", ())]
+        return [
+            HostCommand(
+                argv=script_paths(host, product_python(command)),
+                directory=str(host.work),
+                environment={
+                    **request.get("Environment", {}),
+                    "MLPIPE_ML_ROOT": host.ml_root,
+                    "PROCESSING_JOB_NAME": record["name"],
+                    "PROCESSING_JOB_ARN": record["arn"],
+                },
+                one_output=True,
+                private_ml=host.private_mounts,
+            )
+            for host in hosts
+        ]
+
+    def _write_configs(self, record: Record, hosts: list[HostWorkspace]) -> None:
+        described = {"ProcessingJobArn": record["arn"], **record["request"]}
+        described.pop("Tags", None)
+        for host in hosts:
+            (host.ml / "output").mkdir(parents=True, exist_ok=True)
+            write_config(host, "config/processingjobconfig.json", described)
+            names = [other.name for other in hosts]
+            write_config(host, "config/resourceconfig.json", {"current_host": host.name, "hosts": names})
+
+    def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
+        """Return the host's stream."""
+        return container_log(record, host, "/aws/sagemaker/ProcessingJobs")
+
+    def collect(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: Outcome) -> None:
+        """Upload the outputs of a job that succeeded."""
+        if outcome is not Outcome.SUCCEEDED:
+            return
+        for item in record["request"].get("ProcessingOutputConfig", {}).get("Outputs", ()):
+            target = item["S3Output"]
+            for host in hosts:
+                s3.upload_tree(layout_path(host, target["LocalPath"]), target["S3Uri"])
+
+    def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
+        """Take the exit message from `/opt/ml/output/message`."""
+        host, code = failed_host(record, hosts)
+        message = read_message(host, "message")
+        told = message or "See job logs for more information"
+        return {
+            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MOST_EXIT_MESSAGE_CHARACTERS],
+            "exit_message": message,
+        }
+
+    def enter(self, record: Record, phase: Phase, outcome: Outcome | None, now: float) -> None:
+        """Set SageMaker's status for a phase."""
+        if phase is Phase.ENDED and outcome is not None:
+            record["state"] = _STATES[outcome]
+            record["completed_at"] = now

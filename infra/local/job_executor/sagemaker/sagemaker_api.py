@@ -1,0 +1,249 @@
+"""SageMaker's processing and training operations: jobs, their names, limits, tags and errors."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from infra.local.job_executor.aws_access import RoleUnusableError
+from infra.local.job_executor.executor_errors import ApiError
+from infra.local.job_executor.jobs.job_records import Ending, Phase
+from infra.local.job_executor.paging import page
+from infra.local.job_executor.sagemaker.sagemaker_requests import check_processing, check_training
+from infra.local.job_executor.sagemaker.training_job import add_transition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infra.local.job_executor.aws_access import AwsAccess
+    from infra.local.job_executor.executor_settings import ExecutorSettings
+    from infra.local.job_executor.jobs.job_store import Record, RecordStore
+
+_PROCESSING = "processing_job"
+_TRAINING = "training_job"
+_WORD = {_PROCESSING: "Processing", _TRAINING: "Training"}
+_DEFAULT_RUNTIME_SECONDS = 86_400
+_LIVE = {"InProgress", "Stopping"}
+
+Request = dict[str, Any]
+
+
+class SageMakerApi:
+    """The operations by name; each takes a validated request and returns an answer.
+
+    Args:
+        settings: Region, account, instance limit.
+        store: Durable records.
+        access: Reads roles.
+        start: Hands a recorded job to the runner.
+    """
+
+    def __init__(
+        self,
+        settings: ExecutorSettings,
+        store: RecordStore,
+        access: AwsAccess,
+        start: Callable[[str, str], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._access = access
+        self._start = start
+        self.operations: dict[str, Callable[[Request], dict[str, Any]]] = {
+            "CreateProcessingJob": self.create_processing_job,
+            "DescribeProcessingJob": lambda request: self._describe(_PROCESSING, request),
+            "StopProcessingJob": lambda request: self._stop(_PROCESSING, request),
+            "ListProcessingJobs": lambda request: self._list(_PROCESSING, request),
+            "CreateTrainingJob": self.create_training_job,
+            "DescribeTrainingJob": lambda request: self._describe(_TRAINING, request),
+            "StopTrainingJob": lambda request: self._stop(_TRAINING, request),
+            "ListTrainingJobs": lambda request: self._list(_TRAINING, request),
+            "AddTags": self.add_tags,
+            "ListTags": self.list_tags,
+        }
+
+    def create_processing_job(self, request: Request) -> dict[str, Any]:
+        """Create a processing job, which starts it."""
+        check_processing(request)
+        cluster = request["ProcessingResources"]["ClusterConfig"]
+        return {"ProcessingJobArn": self._create(_PROCESSING, request, cluster["InstanceCount"])}
+
+    def create_training_job(self, request: Request) -> dict[str, Any]:
+        """Create a training job, which starts it."""
+        check_training(request)
+        return {
+            "TrainingJobArn": self._create(_TRAINING, request, request["ResourceConfig"]["InstanceCount"])
+        }
+
+    def add_tags(self, request: Request) -> dict[str, Any]:
+        """Add tags to a job, the last value of a key winning."""
+        added = {tag["Key"]: tag for tag in request["Tags"]}
+
+        def change(record: Record) -> None:
+            kept = {tag["Key"]: tag for tag in record["request"].get("Tags", ())}
+            record["request"]["Tags"] = list((kept | added).values())
+
+        kind, record = self._by_arn(request["ResourceArn"])
+        return {"Tags": self._store.update(kind, record["name"], change)["request"]["Tags"]}
+
+    def list_tags(self, request: Request) -> dict[str, Any]:
+        """List a job's tags; a job has 50 at most, which is one page."""
+        return {"Tags": self._by_arn(request["ResourceArn"])[1]["request"].get("Tags", [])}
+
+    def _create(self, kind: str, request: Request, instances: int) -> str:
+        name = request[f"{_WORD[kind]}JobName"]
+        arn = self._arn(kind, name)
+        self._check_role(request["RoleArn"])
+        now = time.time()
+        limit = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DEFAULT_RUNTIME_SECONDS)
+        record = {
+            "name": name,
+            "arn": arn,
+            "request": request,
+            "role_arn": request["RoleArn"],
+            "limit_seconds": limit,
+            "host_count": instances,
+            "state": "InProgress",
+            "phase": Phase.PREPARING,
+            "ending": None,
+            "created_at": now,
+            "modified_at": now,
+            "transitions": [],
+        }
+        if kind == _TRAINING:
+            add_transition(record, "Starting", now)
+        with self._store.exclusively():
+            if self._store.get(kind, name) is None:
+                self._check_limit(kind, instances)
+            if not self._store.insert(kind, name, record):
+                raise ApiError(
+                    "ResourceInUse",
+                    f"{_WORD[kind]} job names must be unique within an AWS account and region, and a "
+                    f"{_WORD[kind].lower()} job with this name already exists ({arn})",
+                )
+        self._start(kind, name)
+        return arn
+
+    def _check_role(self, role_arn: str) -> None:
+        try:
+            self._access.check_role(role_arn, "sagemaker.amazonaws.com")
+        except RoleUnusableError as error:
+            raise ApiError(
+                "ValidationException",
+                f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
+                f"'sagemaker.amazonaws.com' to assume the role ({error}).",
+            ) from error
+
+    def _check_limit(self, kind: str, wanted: int) -> None:
+        used = sum(record["host_count"] for record in self._store.all(kind) if record["state"] in _LIVE)
+        limit = self._settings.instance_limit
+        if used + wanted > limit:
+            raise ApiError(
+                "ResourceLimitExceeded",
+                f"The account-level service limit '{_WORD[kind].lower()} job usage' is {limit} Instances, "
+                f"with current utilization of {used} Instances and a request delta of {wanted} Instances.",
+            )
+
+    def _describe(self, kind: str, request: Request) -> dict[str, Any]:
+        record = self._record(kind, request)
+        word = _WORD[kind]
+        described = {key: value for key, value in record["request"].items() if key != "Tags"}
+        if kind == _TRAINING:
+            described |= _described_training(record)
+        else:
+            described |= {"ExitMessage": record.get("exit_message")}
+        described |= self._summary(kind, record)
+        described |= {f"{word}StartTime": record.get("running_at"), "FailureReason": record.get("failure")}
+        return {key: value for key, value in described.items() if value is not None}
+
+    def _stop(self, kind: str, request: Request) -> dict[str, Any]:
+        word = _WORD[kind].lower()
+
+        def change(record: Record) -> None:
+            if record["state"] != "InProgress":
+                raise ApiError(
+                    "ValidationException",
+                    f"The request was rejected because the {word} job is in status {record['state']}.",
+                )
+            now = time.time()
+            record.update(state="Stopping", ending=record["ending"] or Ending.STOP, modified_at=now)
+            if kind == _TRAINING:
+                add_transition(record, "Stopping", now)
+
+        self._store.update(kind, self._record(kind, request)["name"], change)
+        return {}
+
+    def _list(self, kind: str, request: Request) -> dict[str, Any]:
+        word = _WORD[kind]
+        field = {"Name": "name", "Status": "state"}.get(request.get("SortBy", "CreationTime"), "created_at")
+        descending = request.get("SortOrder", "Descending") == "Descending"
+        records = sorted(self._store.all(kind), key=lambda record: record[field], reverse=descending)
+        chosen = [record for record in records if _matches(record, request)]
+        try:
+            found, token = page(
+                chosen,
+                key=lambda record: record["name"],
+                token=request.get("NextToken"),
+                size=request.get("MaxResults", 100),
+            )
+        except ValueError as error:
+            raise ApiError("ValidationException", f"NextToken: {error}.") from error
+        summaries = [self._summary(kind, record) for record in found]
+        answer: dict[str, Any] = {f"{word}JobSummaries": summaries}
+        return answer if token is None else answer | {"NextToken": token}
+
+    def _summary(self, kind: str, record: Record) -> dict[str, Any]:
+        word = _WORD[kind]
+        summary = {
+            f"{word}JobName": record["name"],
+            f"{word}JobArn": record["arn"],
+            f"{word}JobStatus": record["state"],
+            "CreationTime": record["created_at"],
+            "LastModifiedTime": record["modified_at"],
+            f"{word}EndTime": record.get("completed_at"),
+        }
+        return {key: value for key, value in summary.items() if value is not None}
+
+    def _record(self, kind: str, request: Request) -> Record:
+        name = request[f"{_WORD[kind]}JobName"]
+        record = self._store.get(kind, name)
+        if record is None:
+            # The waiters look for this code, and AWS answers it; `ResourceNotFound` is only in the model.
+            raise ApiError("ValidationException", f"Could not find requested job with name: {name}")
+        return record
+
+    def _by_arn(self, arn: str) -> tuple[str, Record]:
+        for kind in (_PROCESSING, _TRAINING):
+            record = self._store.get(kind, arn.rsplit("/", 1)[-1])
+            if record is not None and record["arn"] == arn:
+                return kind, record
+        raise ApiError("ResourceNotFound", f"Could not find resource {arn}")
+
+    def _arn(self, kind: str, name: str) -> str:
+        path = f"{_WORD[kind].lower()}-job/{name}"
+        return f"arn:aws:sagemaker:{self._settings.region}:{self._settings.account_id}:{path}"
+
+
+def _matches(record: Record, request: Request) -> bool:
+    return (
+        request.get("NameContains", "") in record["name"]
+        and request.get("StatusEquals", record["state"]) == record["state"]
+        and request.get("CreationTimeAfter", 0) <= record["created_at"]
+        and record["created_at"] <= request.get("CreationTimeBefore", float("inf"))
+        and request.get("LastModifiedTimeAfter", 0) <= record["modified_at"]
+        and record["modified_at"] <= request.get("LastModifiedTimeBefore", float("inf"))
+    )
+
+
+def _described_training(record: Record) -> dict[str, Any]:
+    base = record["request"]["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+    began, ended = record.get("running_at"), record.get("completed_at")
+    seconds = max(1, round(ended - began)) if began and ended else None
+    return {
+        "ModelArtifacts": {"S3ModelArtifacts": f"{base}/{record['name']}/output/model.tar.gz"},
+        "SecondaryStatus": record["transitions"][-1]["Status"],
+        "SecondaryStatusTransitions": record["transitions"],
+        "TrainingTimeInSeconds": seconds,
+        "BillableTimeInSeconds": seconds,
+        "FinalMetricDataList": record.get("metrics") or None,
+    }

@@ -1,0 +1,112 @@
+"""What SageMaker refuses beyond its service model, and what this executor cannot carry out and says so."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from infra.local.job_executor.executor_errors import ApiError
+
+Request = dict[str, Any]
+
+
+def _refuse(message: str) -> None:
+    raise ApiError("ValidationException", message)
+
+
+def check_processing(request: Request) -> None:
+    """Refuse a processing job that could not run.
+
+    Raises:
+        ApiError: `ValidationException` with what is wrong.
+    """
+    if not request["AppSpecification"].get("ContainerEntrypoint"):
+        _refuse(
+            "AppSpecification.ContainerEntrypoint is needed: the local job executor runs no container image."
+        )
+    cluster = request["ProcessingResources"].get("ClusterConfig", {})
+    if "InstanceCount" not in cluster or "InstanceType" not in cluster:
+        _refuse("ProcessingResources.ClusterConfig must have InstanceCount and InstanceType.")
+    inputs = request.get("ProcessingInputs", [])
+    outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    for member, items in (("InputName", inputs), ("OutputName", outputs)):
+        names = [item[member] for item in items]
+        if len(set(names)) < len(names):
+            _refuse(f"{member} must be unique within a processing job: {names}.")
+    for item in inputs:
+        if "S3Input" not in item:
+            _refuse(f"Input {item['InputName']}: only S3Input is carried out by the local job executor.")
+        _check_input_source(item["InputName"], item["S3Input"])
+    for item in outputs:
+        if "S3Output" not in item:
+            _refuse(f"Output {item['OutputName']}: only S3Output is carried out by the local job executor.")
+        target = item["S3Output"]
+        _check_local_path(item["OutputName"], target)
+        _check_uri(item["OutputName"], target["S3Uri"])
+        if target["S3UploadMode"] != "EndOfJob":
+            _refuse(f"Output {item['OutputName']}: only EndOfJob is carried out by the local job executor.")
+
+
+def check_training(request: Request) -> None:
+    """Refuse a training job that could not run.
+
+    Raises:
+        ApiError: `ValidationException` with what is wrong.
+    """
+    algorithm = request.get("AlgorithmSpecification")
+    if algorithm is None or "ResourceConfig" not in request or "StoppingCondition" not in request:
+        _refuse("AlgorithmSpecification, ResourceConfig and StoppingCondition are needed.")
+        return
+    if ("TrainingImage" in algorithm) == ("AlgorithmName" in algorithm):
+        _refuse("You must specify either an algorithm name or a training image, and not both.")
+    if algorithm["TrainingInputMode"] == "Pipe":
+        _refuse("Only input mode File and FastFile are carried out by the local job executor.")
+    parameters = request.get("HyperParameters", {})
+    script_mode = {"sagemaker_program", "sagemaker_submit_directory"} <= set(parameters)
+    if "ContainerEntrypoint" not in algorithm and not script_mode:
+        _refuse(
+            "No container image is run by the local job executor: give the hyperparameters sagemaker_program "
+            "and sagemaker_submit_directory, or AlgorithmSpecification.ContainerEntrypoint."
+        )
+    if (
+        request["ResourceConfig"].get("InstanceCount", 0) < 1
+        or "InstanceType" not in request["ResourceConfig"]
+    ):
+        _refuse("ResourceConfig must have InstanceCount, at least 1, and InstanceType.")
+    _check_uri("OutputDataConfig", request["OutputDataConfig"]["S3OutputPath"])
+    names = [channel["ChannelName"] for channel in request.get("InputDataConfig", [])]
+    if len(set(names)) < len(names):
+        _refuse(f"Channel names must be unique: {names}.")
+    for channel in request.get("InputDataConfig", []):
+        name = channel["ChannelName"]
+        source = channel["DataSource"].get("S3DataSource")
+        if source is None or name in {".", ".."}:
+            _refuse(f"Channel {name}: only S3DataSource is carried out by the local job executor.")
+            return
+        _check_source(name, source)
+        if channel.get("InputMode") == "Pipe" or channel.get("CompressionType", "None") != "None":
+            _refuse(f"Channel {name}: pipes and compression are not carried out by the local job executor.")
+
+
+def _check_input_source(name: str, source: Request) -> None:
+    _check_source(name, source)
+    _check_local_path(name, source)
+    if source.get("S3InputMode", "File") != "File" or source.get("S3CompressionType", "None") != "None":
+        _refuse(f"Input {name}: pipes and compression are not carried out by the local job executor.")
+
+
+def _check_source(name: str, source: Request) -> None:
+    _check_uri(name, source["S3Uri"])
+    if source["S3DataType"] not in {"S3Prefix", "ManifestFile"}:
+        _refuse(f"{name}: S3DataType {source['S3DataType']} is not carried out by the local job executor.")
+
+
+def _check_uri(name: str, uri: str) -> None:
+    if not uri.startswith("s3://"):
+        _refuse(f"{name}: {uri} must begin with s3://.")
+
+
+def _check_local_path(name: str, item: Request) -> None:
+    path = PurePosixPath(item.get("LocalPath", ""))
+    if not path.is_relative_to("/opt/ml/processing") or ".." in path.parts:
+        _refuse(f"{name}: LocalPath must be below /opt/ml/processing, without '..': {path}.")

@@ -1,0 +1,244 @@
+"""How a SageMaker training job is carried out, in script mode or by an entry point."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+from infra.local.job_executor.executor_errors import JobSetupError
+from infra.local.job_executor.jobs.job_records import HostCommand, LogFile, Outcome, Phase, product_python
+from infra.local.job_executor.jobs.s3_transfer import S3Location, inside
+from infra.local.job_executor.sagemaker.container import (
+    container_log,
+    exit_words,
+    failed_host,
+    fetch_input,
+    read_message,
+    script_paths,
+    write_config,
+)
+from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infra.local.job_executor.jobs.job_records import HostWorkspace
+    from infra.local.job_executor.jobs.job_store import Record
+    from infra.local.job_executor.jobs.s3_transfer import S3Transfer
+
+# Status and secondary status.
+_STATES = {
+    Outcome.SUCCEEDED: ("Completed", "Completed"),
+    Outcome.FAILED: ("Failed", "Failed"),
+    Outcome.TIMED_OUT: ("Stopped", "MaxRuntimeExceeded"),
+    Outcome.STOPPED: ("Stopped", "Stopped"),
+}
+_SECONDARY = {Phase.PREPARING: "Downloading", Phase.LAUNCHED: "Training", Phase.FINISHING: "Uploading"}
+_LOG_BYTES = 16 * 1024 * 1024
+
+
+def plain_value(hyperparameter: str) -> Any:
+    """Return a hyperparameter's value: the SageMaker SDK writes each as JSON, people write plain text."""
+    try:
+        return json.loads(hyperparameter)
+    except ValueError:
+        return hyperparameter
+
+
+class TrainingJobKind:
+    """Training jobs: channels in, `/opt/ml/model` out as `model.tar.gz`."""
+
+    record_kind = "training_job"
+    principal = "sagemaker.amazonaws.com"
+    session_name = "SageMaker"
+
+    def grace_seconds(self, stop_grace_seconds: float) -> float:
+        """Return SageMaker's grace, 120 s unless the executor is told otherwise."""
+        return stop_grace_seconds
+
+    def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
+        """Lay out `/opt/ml` on every host."""
+        request = record["request"]
+        self._write_configs(request, hosts)
+        for channel in request.get("InputDataConfig", ()):
+            source = channel["DataSource"]["S3DataSource"]
+            fetch_input(source, f"/opt/ml/input/data/{channel['ChannelName']}", hosts, s3)
+        for host in hosts:
+            for name in ("model", "output/data", "code"):
+                (host.ml / name).mkdir(parents=True, exist_ok=True)
+        return [
+            HostCommand(
+                argv=script_paths(host, self._command(request, host, s3)),
+                directory=str(host.work),
+                environment={
+                    **script_mode_variables(request, host, hosts),
+                    **request.get("Environment", {}),
+                    "MLPIPE_ML_ROOT": host.ml_root,
+                    "TRAINING_JOB_NAME": record["name"],
+                    "TRAINING_JOB_ARN": record["arn"],
+                },
+                one_output=True,
+                private_ml=host.private_mounts,
+            )
+            for host in hosts
+        ]
+
+    def _write_configs(self, request: dict[str, Any], hosts: list[HostWorkspace]) -> None:
+        channels = {
+            channel["ChannelName"]: {
+                "TrainingInputMode": channel.get("InputMode", "File"),
+                "S3DistributionType": channel["DataSource"]["S3DataSource"].get(
+                    "S3DataDistributionType", "FullyReplicated"
+                ),
+                "RecordWrapperType": channel.get("RecordWrapperType", "None"),
+            }
+            for channel in request.get("InputDataConfig", ())
+        }
+        for host in hosts:
+            write_config(host, "input/config/hyperparameters.json", request.get("HyperParameters", {}))
+            write_config(host, "input/config/inputdataconfig.json", channels)
+            names = [other.name for other in hosts]
+            resources = {"current_host": host.name, "hosts": names, "network_interface_name": "lo"}
+            write_config(host, "input/config/resourceconfig.json", resources)
+
+    def _command(self, request: dict[str, Any], host: HostWorkspace, s3: S3Transfer) -> list[str]:
+        algorithm = request["AlgorithmSpecification"]
+        if "ContainerEntrypoint" in algorithm:
+            return product_python(
+                [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", ())]
+            )
+        parameters = request["HyperParameters"]
+        archive = host.home / "sourcedir.tar.gz"
+        s3.download_object(str(plain_value(parameters["sagemaker_submit_directory"])), archive)
+        code = host.ml / "code"
+        try:
+            with tarfile.open(archive) as packed:
+                packed.extractall(code, filter="data")
+        except (tarfile.TarError, OSError) as error:
+            raise JobSetupError(
+                f"ClientError: sagemaker_submit_directory cannot be unpacked: {error}"
+            ) from error
+        program = str(plain_value(parameters["sagemaker_program"]))
+        if not inside(code, program).is_file():
+            raise JobSetupError(f"ClientError: the submit directory holds no {program}.")
+        return product_python(["python", f"/opt/ml/code/{program}", *user_arguments(parameters)])
+
+    def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
+        """Return the host's stream."""
+        return container_log(record, host, "/aws/sagemaker/TrainingJobs")
+
+    def collect(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: Outcome) -> None:
+        """Pack and upload the model, also of a job that was stopped, and the output data of every job."""
+        base = S3Location.parse(record["request"]["OutputDataConfig"]["S3OutputPath"])
+        for host in hosts:
+            suffix = "" if host.number == 1 else f"-{host.name}"
+            if any((host.ml / "output/data").iterdir()):
+                packed = _pack(host.ml / "output/data", host.home / "output.tar.gz")
+                s3.upload_object(packed, base.under(f"{record['name']}/output/output{suffix}.tar.gz"))
+        model = hosts[0].ml / "model"
+        if outcome is Outcome.SUCCEEDED or (outcome is not Outcome.FAILED and any(model.iterdir())):
+            packed = _pack(model, hosts[0].home / "model.tar.gz")
+            s3.upload_object(packed, base.under(f"{record['name']}/output/model.tar.gz"))
+
+    def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
+        """Take the failure from `/opt/ml/output/failure`, and the metrics from the log."""
+        host, code = failed_host(record, hosts)
+        told = read_message(host, "failure") or "See job logs for more information"
+        return {
+            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MOST_EXIT_MESSAGE_CHARACTERS],
+            "metrics": _metrics(record, hosts[0]),
+        }
+
+    def enter(self, record: Record, phase: Phase, outcome: Outcome | None, now: float) -> None:
+        """Set SageMaker's status, and add the secondary status to the history."""
+        secondary = _SECONDARY.get(phase)
+        if phase is Phase.ENDED and outcome is not None:
+            record["state"], secondary = _STATES[outcome]
+            record["completed_at"] = now
+        if secondary is not None and (record["state"] != "Stopping" or phase is Phase.ENDED):
+            add_transition(record, secondary, now)
+
+
+def add_transition(record: Record, secondary: str, now: float) -> None:
+    """Close the secondary status a training job is in and open the next."""
+    history = record["transitions"]
+    if history and history[-1]["Status"] == secondary:
+        return
+    if history:
+        history[-1]["EndTime"] = now
+    history.append({"Status": secondary, "StartTime": now})
+    if record["state"] in {"Completed", "Failed", "Stopped"}:
+        history[-1]["EndTime"] = now
+
+
+def user_arguments(parameters: dict[str, str]) -> list[str]:
+    """Return the hyperparameters that are the script's own as `--key value`, in key order."""
+    words = []
+    for key, value in sorted(parameters.items()):
+        if not key.startswith("sagemaker_"):
+            plain = plain_value(value)
+            words += [f"--{key}", plain if isinstance(plain, str) else value]
+    return words
+
+
+def script_mode_variables(
+    request: dict[str, Any], host: HostWorkspace, hosts: list[HostWorkspace]
+) -> dict[str, str]:
+    """Return the `SM_*` variables of SageMaker's framework containers."""
+    root = host.ml_root
+    raw = request.get("HyperParameters", {})
+    parameters = {key: plain_value(value) for key, value in raw.items() if not key.startswith("sagemaker_")}
+    channels = [channel["ChannelName"] for channel in request.get("InputDataConfig", ())]
+    variables = {
+        "SM_MODEL_DIR": f"{root}/model",
+        "SM_INPUT_DIR": f"{root}/input",
+        "SM_INPUT_CONFIG_DIR": f"{root}/input/config",
+        "SM_OUTPUT_DIR": f"{root}/output",
+        "SM_OUTPUT_DATA_DIR": f"{root}/output/data",
+        "SM_CHANNELS": json.dumps(channels),
+        "SM_HPS": json.dumps(parameters),
+        "SM_USER_ARGS": json.dumps(user_arguments(raw)),
+        "SM_CURRENT_HOST": host.name,
+        "SM_HOSTS": json.dumps([other.name for other in hosts]),
+        "SM_NUM_CPUS": str(os.cpu_count() or 1),
+        "SM_NUM_GPUS": "0",
+    }
+    if "sagemaker_program" in raw:
+        variables["SM_USER_ENTRY_POINT"] = str(plain_value(raw["sagemaker_program"]))
+    variables |= {f"SM_CHANNEL_{name.upper()}": f"{root}/input/data/{name}" for name in channels}
+    variables |= {
+        f"SM_HP_{key.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in parameters.items()
+    }
+    return variables
+
+
+def _pack(directory: Path, target: Path) -> Path:
+    with tarfile.open(target, "w:gz") as packed:
+        for path in sorted(directory.iterdir()):
+            packed.add(path, arcname=path.name)
+    return target
+
+
+def _metrics(record: Record, host: HostWorkspace) -> list[dict[str, Any]]:
+    """Return the last value of every metric that the job defines and its log shows."""
+    definitions = record["request"]["AlgorithmSpecification"].get("MetricDefinitions", ())
+    if not definitions or not host.stdout.exists():
+        return []
+    with host.stdout.open("rb") as file:
+        text = file.read(_LOG_BYTES).decode(errors="replace")
+    found = []
+    for definition in definitions:
+        try:
+            values = [float(match.group(1)) for match in re.finditer(definition["Regex"], text)]
+        except (re.error, ValueError, IndexError) as error:
+            raise JobSetupError(
+                f"ClientError: metric {definition['Name']} cannot be read: {error}"
+            ) from error
+        if values:
+            stamp = host.stdout.stat().st_mtime
+            found.append({"MetricName": definition["Name"], "Value": values[-1], "Timestamp": stamp})
+    return found

@@ -1,0 +1,87 @@
+"""The `.env` file: one block that `make up` owns, read alike by a shell and by python-dotenv."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from infra.local.stack.stack_state import StackError, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_BEGIN = "# >>> written by `make up`; your own lines belong outside this block"
+_END = "# <<< written by `make up`"
+_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+_VALUE = re.compile("'[^']*'|\"[^\"]*\"")
+
+
+def write_environment_file(path: Path, values: Mapping[str, str]) -> None:
+    """Write the block of values into the file, mode 0600, and keep every line outside it.
+
+    Args:
+        path: The file; made if it does not exist.
+        values: By variable name (`[A-Z_][A-Z0-9_]*`).
+
+    Raises:
+        StackError: A name or value cannot be written, or the file has half a block.
+    """
+    block = "\n".join([_BEGIN, *(f"{name}={_quoted(name, value)}" for name, value in values.items()), _END])
+    before, _, after = _parts(path)
+    write_atomically(path, f"{before}{block}\n{after}")
+
+
+def read_environment_file(path: Path) -> dict[str, str]:
+    """Return the values of the block that `make up` wrote; empty if there is none.
+
+    Raises:
+        StackError: The file has half a block, or a line in the block that `make up` does not write.
+    """
+    values: dict[str, str] = {}
+    for line in _parts(path)[1].splitlines():
+        name, equals, quoted = line.partition("=")
+        if not equals or not _NAME.fullmatch(name) or not _VALUE.fullmatch(quoted):
+            raise StackError(
+                f"{path} has a line that `make up` does not write: {name}", remedy="Run `make up` again"
+            )
+        values[name] = quoted[1:-1]
+    return values
+
+
+def _parts(path: Path) -> tuple[str, str, str]:
+    """Return what stands before the block, in it, and after it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return "", "", ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise StackError(f"{path} cannot be read ({error})", remedy="Move it away and try again") from error
+    if _BEGIN not in text and _END not in text:
+        return (text if not text or text.endswith("\n") else f"{text}\n"), "", ""
+    before, begin, rest = text.partition(f"{_BEGIN}\n")
+    block, end, after = rest.partition(f"{_END}\n")
+    if not begin or not end:
+        raise StackError(
+            f"{path} has only one of the two lines that enclose what `make up` writes",
+            remedy="Remove that line, or restore the other, and try again",
+        )
+    return before, block, after
+
+
+def _quoted(name: str, value: str) -> str:
+    """Return the value in the quotes under which a shell and python-dotenv read the same."""
+    if not _NAME.fullmatch(name):
+        raise StackError(
+            f"{name!r} cannot be a variable of .env", remedy="Use capitals, digits and underscores"
+        )
+    # Even in single quotes python-dotenv expands ${...} and unescapes \\ and \'; a shell does neither.
+    common = value.isprintable() and "${" not in value
+    if common and "'" not in value and "\\\\" not in value and not value.endswith("\\"):
+        return f"'{value}'"
+    if common and not set(value) & set('"$`\\'):
+        return f'"{value}"'
+    raise StackError(
+        f"the value of {name} cannot be quoted so that a shell and python-dotenv read the same",
+        remedy="Choose a value without control characters, backslashes before quotes, and ${...}",
+    )

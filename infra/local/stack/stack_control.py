@@ -1,0 +1,364 @@
+"""Bring a local stack up, down, and say how it is: what `make up`, `make down` and `make status` do."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infra.local.stack.stack_inspection import (
+    current_state,
+    end_leftovers,
+    find_supervisor,
+    losses,
+    running_components,
+)
+from infra.local.stack.stack_provisioning import provision_stack, say_next_steps
+from infra.local.stack.stack_state import (
+    PROJECT_ROOT,
+    StackDirectory,
+    StackError,
+    StackStatus,
+    choose_ports,
+    locked,
+    log_tail,
+    read_ports,
+    read_status,
+)
+from infra.local.supervision.components import build_components
+from infra.local.supervision.processes import (
+    SUPERVISOR_ROLE,
+    clean_environment,
+    end_processes,
+    is_alive,
+    stack_processes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from typing import IO
+
+    import psutil
+
+    from infra.local.supervision.components import Component
+
+# Each component has a deadline of its own, which the supervisor keeps; these are for the supervisor.
+_SETTLED_SECONDS = 180
+_SILENT_SECONDS = 150
+_PROGRESS_SECONDS = 5
+_OTHER_COMMAND_SECONDS = 420
+_ANSWER_SECONDS = 30
+_SETTLED_STATES = ("ready", "failed", "dead")
+_DOWN_STATES = ("stopped", "failed", "dead", "waiting")
+
+
+@dataclass(frozen=True)
+class StackControl:
+    """The commands on one stack.
+
+    Attributes:
+        directory: Its state directory.
+        environment_file: Where its endpoints are written for clients.
+        names: The components to run.
+        provisioned: Whether resources are created and the environment file is written.
+        say: Receives the lines for the reader.
+        enforces_iam: Whether AWS checks signatures and permissions of all but the root key.
+    """
+
+    directory: StackDirectory
+    environment_file: Path
+    names: Sequence[str]
+    provisioned: bool
+    say: Callable[[str], None]
+    enforces_iam: bool = False
+
+    def up(self) -> None:
+        """Start what does not run, provision it, write the environment file.
+
+        Raises:
+            StackError: A component did not become ready, or what it saved is corrupt.
+        """
+        started = time.monotonic()
+        self.directory.create()
+        with self._alone():
+            supervisor = find_supervisor(self.directory)
+            if supervisor is None:
+                self._set_iam()
+                self._start_afresh()
+            elif self._is_running():
+                self.say("The stack is up already, all components answer.")
+            else:
+                self._mend(supervisor)
+            if self.provisioned:
+                # Of a stack that is up too: a model may have been added, or a resource removed by hand.
+                provision_stack(self.directory, self.environment_file, say=self.say)
+            self.say(f"The stack is up ({time.monotonic() - started:.1f} s).")
+            say_next_steps(self.directory, self.environment_file if self.provisioned else None, say=self.say)
+
+    def down(self) -> None:
+        """Stop everything; what the components keep on disk stays.
+
+        Raises:
+            StackError: A process could not be ended, or a component ended without saving its state.
+        """
+        if not self.directory.root.exists() and not stack_processes(self.directory.root):
+            self.say(f"The stack is down: it was never started in {self.directory.root}.")
+            return
+        # Whoever removed it while the stack was up still wants its processes ended.
+        self.directory.create()
+        with self._alone():
+            supervisor = find_supervisor(self.directory)
+            if supervisor is not None:
+                supervisor.send_signal(signal.SIGTERM)
+                self._wait_for_end(supervisor)
+            ended, killed = end_leftovers(self.directory, tell=self._now_and_then())
+            remaining = stack_processes(self.directory.root)
+            if remaining:
+                pids = ", ".join(str(process.pid) for process in remaining)
+                raise StackError(
+                    f"processes of the stack could not be ended: {pids}", remedy="End them by hand"
+                )
+            if ended or killed:
+                self.say(f"Ended {len(ended) + len(killed)} processes that the supervisor had left.")
+            if supervisor is not None:
+                self._raise_if_unsaved()
+            self.say("The stack is down. Its data stays; `make up` brings it back.")
+
+    def status(self) -> bool:
+        """Say how each component is.
+
+        Returns:
+            Whether the supervisor runs, and all components are ready and answer.
+        """
+        status = read_status(self.directory)
+        supervised = find_supervisor(self.directory) is not None
+        left = [] if supervised else stack_processes(self.directory.root)
+        if not (supervised or left or (status is not None and _has_running(status))):
+            self.say("The stack is down. `make up` starts it.")
+            return False
+        if status is None:
+            self.say(f"{self.directory.status_file} is gone, processes are there. `make down` ends them.")
+            return False
+        healthy = supervised
+        if not supervised:
+            pids = ", ".join(str(process.pid) for process in left) or "none"
+            self.say(f"The supervisor is dead; processes it left: {pids}.")
+            self.say("`make up` mends it, `make down` ends them.")
+        for component in running_components(self.directory, status):
+            state, detail = current_state(component, status)
+            healthy = healthy and state == "ready"
+            self.say(_line(component, state, detail))
+        return healthy
+
+    def _alone(self) -> AbstractContextManager[IO[str]]:
+        """Keep other commands on this stack waiting."""
+        return locked(
+            self.directory.root / "lock",
+            wait_seconds=_OTHER_COMMAND_SECONDS,
+            on_wait=lambda: self.say("Another command is at work on this stack; waiting for it."),
+        )
+
+    def _is_running(self) -> bool:
+        """Tell whether all that is asked for runs and answers."""
+        status = read_status(self.directory)
+        if status is None:
+            return False
+        if set(status.components) != set(self.names):
+            raise StackError(
+                f"the stack runs with other components ({', '.join(status.components)})",
+                remedy="Run `make down` first",
+            )
+        if self.directory.iam_file.exists() != self.enforces_iam:
+            raise StackError(
+                "the stack runs with permissions checked otherwise than asked for",
+                remedy="Run `make down` first",
+            )
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        for component in running_components(self.directory, status):
+            state, detail = current_state(component, status)
+            # A machine or a component that is busy with its clients answers late.
+            while state == "silent" and time.monotonic() < deadline:
+                time.sleep(0.5)
+                state, detail = current_state(component, status)
+            if state == "silent":
+                log = self.directory.log(component.name)
+                raise StackError(
+                    f"{component.name}: {detail}. Its log {log} ends:\n{log_tail(log)}\n",
+                    remedy="Run `make down`, then `make up`",
+                )
+            if state != "ready":
+                return False
+        return True
+
+    def _set_iam(self) -> None:
+        if self.enforces_iam:
+            self.directory.iam_file.touch()
+        else:
+            self.directory.iam_file.unlink(missing_ok=True)
+
+    def _start_afresh(self) -> None:
+        """Start a supervisor, and tell what an end out of order lost."""
+        previous = read_status(self.directory)
+        ended, killed = end_leftovers(self.directory, tell=self._now_and_then())
+        if ended or killed:
+            self.say(
+                f"The last supervisor was killed; ended {len(ended) + len(killed)} processes it had left."
+            )
+        lost = losses(self.directory, previous, ended_in_order=ended) if previous else []
+        ports = choose_ports(self.directory, self.names)
+        listed = ", ".join(f"{name} on {port}" for name, port in ports.items())
+        self.say(f"Starting in {self.directory.root}: {listed}")
+        only = [argument for name in self.names for argument in ("--only", name)]
+        with self.directory.log("supervisor").open("ab") as log:
+            # Detached from the caller's session and pipes: who waits for them would wait for the stack's end.
+            supervisor = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "infra.local",
+                    "supervise",
+                    "--state-dir",
+                    str(self.directory.root),
+                    *only,
+                ],
+                cwd=PROJECT_ROOT,
+                env=clean_environment(self.directory.root, SUPERVISOR_ROLE),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._follow(supervisor.pid, lambda: supervisor.poll() is None, mended=0)
+        self._say_losses(lost)
+
+    def _mend(self, supervisor: psutil.Process) -> None:
+        """Let the running supervisor start what failed or died, and tell what that lost."""
+        self._await_status(supervisor.pid, lambda: is_alive(supervisor), lambda _status: True)
+        before = read_status(self.directory)
+        supervisor.send_signal(signal.SIGHUP)
+        mended = before.mended + 1 if before else 0
+        lost = self._follow(supervisor.pid, lambda: is_alive(supervisor), mended=mended)
+        self._say_losses(lost)
+
+    def _follow(self, pid: int, alive: Callable[[], bool], *, mended: int) -> list[tuple[str, str]]:
+        """Say each component's outcome as it comes, until all have one.
+
+        Args:
+            pid: The supervisor's process id.
+            alive: Whether the supervisor still runs.
+            mended: How often it must have been asked to mend for its status to count.
+
+        Returns:
+            What the deaths seen before the mending had lost, by component.
+
+        Raises:
+            StackError: A component did not become ready.
+        """
+        told: set[str] = set()
+
+        def is_settled(status: StackStatus) -> bool:
+            if status.mended < mended:
+                return False
+            for component in running_components(self.directory, status):
+                entry = status.components[component.name]
+                if component.name not in told and entry.state in _SETTLED_STATES:
+                    told.add(component.name)
+                    seconds = entry.since - (entry.started_at or entry.since)
+                    self.say(_line(component, entry.state, entry.detail, seconds=seconds))
+            return len(told) == len(status.components)
+
+        status = self._await_status(pid, alive, is_settled)
+        bad = [name for name, entry in status.components.items() if entry.state != "ready"]
+        if bad:
+            raise StackError(
+                f"{', '.join(bad)} did not become ready (see above)",
+                remedy=f"Mend the cause and run `make up` again; logs are in {self.directory.root / 'logs'}",
+            )
+        return [(name, entry.loss) for name, entry in status.components.items() if entry.loss]
+
+    def _await_status(
+        self, pid: int, alive: Callable[[], bool], accept: Callable[[StackStatus], bool]
+    ) -> StackStatus:
+        """Wait until the supervisor of that process id has written a status that is accepted."""
+        ports = read_ports(self.directory)
+        components = build_components(self.directory, {name: ports[name] for name in self.names})
+        seconds = _SETTLED_SECONDS + sum(component.ready_seconds for component in components)
+        deadline = time.monotonic() + seconds
+        log = self.directory.log("supervisor")
+        while time.monotonic() < deadline:
+            running = alive()
+            status = read_status(self.directory)
+            if status is not None and status.supervisor_pid == pid and accept(status):
+                return status
+            if not running:
+                raise StackError(
+                    f"the supervisor ended:\n{log_tail(log)}\n", remedy=f"See {log}, then run `make up`"
+                )
+            time.sleep(0.1)
+        raise StackError(
+            f"the components are not settled after {seconds:.0f} s; {log} ends:\n{log_tail(log)}\n",
+            remedy="Run `make down`, then `make up`",
+        )
+
+    def _wait_for_end(self, supervisor: psutil.Process) -> None:
+        """Wait for the supervisor to stop everything; kill it if it does not and tells nothing."""
+        tell = self._now_and_then()
+        status, heard = read_status(self.directory), time.monotonic()
+        while is_alive(supervisor):
+            before, status = status, read_status(self.directory)
+            if status != before:
+                heard = time.monotonic()
+            if time.monotonic() - heard > _SILENT_SECONDS:
+                self.say(
+                    f"The supervisor, process {supervisor.pid}, did nothing for {_SILENT_SECONDS} s: killed."
+                )
+                end_processes([supervisor], grace_seconds=0)
+                return
+            for name, entry in status.components.items() if status else ():
+                if entry.state not in _DOWN_STATES and entry.detail:
+                    tell(f"{name} is {entry.detail}")
+            time.sleep(0.05)
+
+    def _now_and_then(self) -> Callable[[str], None]:
+        """Return what says the progress of something that takes long, every few seconds."""
+        said = time.monotonic()
+
+        def tell(progress: str) -> None:
+            nonlocal said
+            if time.monotonic() - said > _PROGRESS_SECONDS:
+                said = time.monotonic()
+                self.say(f"  {progress}")
+
+        return tell
+
+    def _raise_if_unsaved(self) -> None:
+        """Raise if a component was stopped and did not save what it had."""
+        status = read_status(self.directory)
+        unsaved = [
+            f"{name}: {entry.detail}; lost: {entry.loss}"
+            for name, entry in (status.components.items() if status else ())
+            if entry.state == "stopped" and entry.loss
+        ]
+        if unsaved:
+            raise StackError("; ".join(unsaved), remedy=f"See {self.directory.root / 'logs'}")
+
+    def _say_losses(self, lost: Sequence[tuple[str, str]]) -> None:
+        """Say what was lost by components that ended without being asked to."""
+        for name, loss in lost:
+            self.say(f"{name} had ended without being asked to. Lost: {loss}.")
+
+
+def _has_running(status: StackStatus) -> bool:
+    """Tell whether a component was last seen running."""
+    return any(entry.state not in _DOWN_STATES for entry in status.components.values())
+
+
+def _line(component: Component, state: str, detail: str, *, seconds: float | None = None) -> str:
+    """Return the line that tells one component's state."""
+    how = state if seconds is None or state != "ready" else f"ready in {seconds:5.1f} s"
+    return f"  {component.name:<10}{component.title:<32}{how}{f': {detail}' if detail else ''}"

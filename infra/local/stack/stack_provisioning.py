@@ -1,0 +1,64 @@
+"""Create a running stack's resources, write its environment file, and say where everything is."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import TYPE_CHECKING
+
+from infra.local.stack.environment_file import read_environment_file, write_environment_file
+from infra.local.stack.stack_state import StackError, read_status
+from infra.local.supervision.components import REGION, aws_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from infra.local.stack.stack_state import StackDirectory
+
+
+def provision_stack(directory: StackDirectory, environment_file: Path, *, say: Callable[[str], None]) -> None:
+    """Create the resources that are not there yet and write the environment file.
+
+    Raises:
+        StackError: The stack is not running, or the environment file cannot be written.
+    """
+    # Heavy, and of no use to `down` and `status`.
+    from infra.local.provisioning import provision  # noqa: PLC0415
+
+    started = time.monotonic()
+    status = read_status(directory)
+    if status is None:
+        raise StackError(f"{directory.status_file} is gone", remedy="Run `make down`, then `make up`")
+    ports = {name: entry.port for name, entry in status.components.items()}
+    aws = aws_environment(ports["aws"], ports["jobs"])
+    values = provision(
+        aws_endpoint_url=aws["AWS_ENDPOINT_URL"],
+        jobs_endpoint_url=aws["AWS_ENDPOINT_URL_GLUE"],
+        snowflake_host="127.0.0.1",
+        snowflake_port=ports["snowflake"],
+        weather_url=f"http://127.0.0.1:{ports['weather']}",
+        region=REGION,
+    )
+    write_environment_file(environment_file, {**values, **aws})
+    say(f"  {'resources':<10}{'created or found':<32}ready in {time.monotonic() - started:5.1f} s")
+
+
+def say_next_steps(
+    directory: StackDirectory, environment_file: Path | None, *, say: Callable[[str], None]
+) -> None:
+    """Say where everything is and what to do next.
+
+    Args:
+        directory: The stack's state directory.
+        environment_file: The file that was written, if one was.
+        say: Receives the lines.
+    """
+    status = read_status(directory)
+    for name, entry in status.components.items() if status else ():
+        say(f"  {name:<10}http://127.0.0.1:{entry.port}")
+    if environment_file is not None:
+        count = len(read_environment_file(environment_file))
+        path = shlex.quote(str(environment_file))
+        say(f"{count} variables are in {path}; in a shell: set -a; . {path}; set +a")
+    say(f"Logs: {directory.root / 'logs'}. `make status` tells how it is, `make down` stops it.")

@@ -1,0 +1,277 @@
+"""What a local stack keeps in its state directory: ports, the status of its processes, locks, logs, data."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import socket
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
+
+# Below the ephemeral ports of Linux and macOS: no outgoing connection takes a port of a stopped stack.
+_PORT_RANGE = range(20_000, 32_000)
+_HIGHEST_PORT = 65_535
+
+
+class StackError(Exception):
+    """The local stack cannot do what was asked.
+
+    Args:
+        what: One sentence without a full stop: the fault, and the component or file that has it.
+        remedy: One sentence without a full stop: what the reader can do about it.
+    """
+
+    def __init__(self, what: str, *, remedy: str) -> None:
+        self.what = what
+        self.remedy = remedy
+        super().__init__(f"{what}. {remedy}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentStatus:
+    """What the supervisor knows of one component.
+
+    Attributes:
+        state: `waiting`, `starting`, `ready`, `failed` (never ready), `dead` (ended by itself), `stopped`.
+        since: When it entered the state, in seconds since the epoch.
+        port: The loopback port it serves.
+        pid: Its process, if one was started.
+        started_at: When that process was started, in seconds since the epoch.
+        detail: What a reader should know: why it failed or died, and what to do.
+        loss: What its death lost, if it died; kept until it is ready again and told then.
+    """
+
+    state: str
+    since: float
+    port: int
+    pid: int | None = None
+    started_at: float | None = None
+    detail: str = ""
+    loss: str = ""
+
+    def entering(self, state: str, *, detail: str = "") -> ComponentStatus:
+        """Return this status moved to another state now."""
+        return replace(self, state=state, since=time.time(), detail=detail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackStatus:
+    """The status file's content.
+
+    Attributes:
+        supervisor_pid: The process that wrote it.
+        mended: How many times the supervisor was asked to start what had died.
+        components: By component name, in the order of their start.
+    """
+
+    supervisor_pid: int
+    mended: int
+    components: Mapping[str, ComponentStatus]
+
+
+@dataclass(frozen=True)
+class StackDirectory:
+    """The paths of one stack below its state directory."""
+
+    root: Path
+
+    @property
+    def ports_file(self) -> Path:
+        """The ports each component had at the last start."""
+        return self.root / "ports.json"
+
+    @property
+    def iam_file(self) -> Path:
+        """There as long as the stack's AWS checks signatures and permissions."""
+        return self.root / "enforces-iam"
+
+    @property
+    def status_file(self) -> Path:
+        """The supervisor's account of its components."""
+        return self.root / "status.json"
+
+    @property
+    def data(self) -> Path:
+        """Where the components keep what must survive a stop."""
+        return self.root / "state"
+
+    def log(self, component: str) -> Path:
+        """Return the log file of a component or of the supervisor."""
+        return self.root / "logs" / f"{component}.log"
+
+    def create(self) -> None:
+        """Make the directories, readable by their owner only."""
+        for directory in (self.root, self.root / "logs", self.data):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Replace a file as a whole, so that no reader ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Removed first: the mode below is only applied to a file that open() creates.
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def read_ports(directory: StackDirectory) -> dict[str, int]:
+    """Return the recorded ports by component; empty before the first start.
+
+    Raises:
+        StackError: The file is there and is not a mapping of names to ports.
+    """
+    document = _read_json(directory.ports_file, remedy="Remove it to get new ports; no data is kept in it")
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not all(
+        isinstance(name, str) and type(port) is int and 0 < port <= _HIGHEST_PORT
+        for name, port in document.items()
+    ):
+        raise StackError(
+            f"{directory.ports_file} does not hold ports by component name",
+            remedy="Remove it to get new ports; no data is kept in it",
+        )
+    return document
+
+
+def choose_ports(directory: StackDirectory, components: Sequence[str]) -> dict[str, int]:
+    """Return and record a free loopback port for each component: the recorded one while it is free."""
+    recorded = read_ports(directory)
+    chosen: dict[str, int] = {}
+    held: list[socket.socket] = []
+    try:
+        for name in components:
+            candidates = [recorded[name]] if name in recorded else []
+            # Not a secret; spread out so that stacks that start at once do not ask for the same ports.
+            candidates += random.SystemRandom().sample(_PORT_RANGE, 50)
+            for port in [*candidates, 0]:
+                listener = _bind(port)
+                if listener is not None:
+                    held.append(listener)
+                    chosen[name] = listener.getsockname()[1]
+                    break
+            else:
+                raise StackError(f"no free loopback port for {name}", remedy="End programs that hold ports")
+    finally:
+        for listener in held:
+            listener.close()
+    # A partial start must not forget the ports of the components it leaves out.
+    write_atomically(directory.ports_file, json.dumps({**recorded, **chosen}, indent=2) + "\n")
+    return chosen
+
+
+def port_is_free(port: int) -> bool:
+    """Tell whether a server could listen on the loopback port now."""
+    listener = _bind(port)
+    if listener is None:
+        return False
+    listener.close()
+    return True
+
+
+def read_status(directory: StackDirectory) -> StackStatus | None:
+    """Return what the supervisor last wrote, or None if no stack was ever started here.
+
+    Raises:
+        StackError: The file is there and is not a status.
+    """
+    remedy = "Run `make down` and remove it; no data is kept in it"
+    document = _read_json(directory.status_file, remedy=remedy)
+    if document is None:
+        return None
+    try:
+        return StackStatus(
+            supervisor_pid=int(document["supervisor_pid"]),
+            mended=int(document["mended"]),
+            components={name: ComponentStatus(**entry) for name, entry in document["components"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StackError(
+            f"{directory.status_file} is not a stack's status ({error!r})", remedy=remedy
+        ) from error
+
+
+def write_status(directory: StackDirectory, status: StackStatus) -> None:
+    """Write the supervisor's account of its components."""
+    write_atomically(directory.status_file, json.dumps(asdict(status), indent=2) + "\n")
+
+
+@contextmanager
+def locked(path: Path, *, wait_seconds: float, on_wait: Callable[[], None]) -> Iterator[IO[str]]:
+    """Hold an advisory lock that ends with the process, however it ends.
+
+    Args:
+        path: The lock file; its directory must exist.
+        wait_seconds: How long to wait for another holder; 0 to try once.
+        on_wait: Called once if there is another holder.
+
+    Raises:
+        StackError: Another process held the lock all the time.
+    """
+    deadline = time.monotonic() + wait_seconds
+    told = False
+    with path.open("a+", encoding="utf-8") as stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if not told:
+                    on_wait()
+                    told = True
+                if time.monotonic() >= deadline:
+                    raise StackError(
+                        f"{path} is held by another process since more than {wait_seconds:.0f} s",
+                        remedy="See whether another `make up` or `make down` hangs, end it, and try again",
+                    ) from error
+                time.sleep(0.2)
+        yield stream
+
+
+def log_tail(path: Path, *, lines: int = 15) -> str:
+    """Return the last lines of a log, indented; a sentence if there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - 16_384))
+            text = stream.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return f"    ({path} does not exist)"
+    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or f"    ({path} is empty)"
+
+
+def _bind(port: int) -> socket.socket | None:
+    """Listen on a loopback port, or return None if another process does."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # As servers do, or a port just left would count as taken while old connections linger.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        return None
+    return listener
+
+
+def _read_json(path: Path, *, remedy: str) -> Any:
+    """Return a JSON file's document, None if there is no file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StackError(f"{path} cannot be read ({error})", remedy=remedy) from error

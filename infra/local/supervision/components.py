@@ -1,0 +1,215 @@
+"""The components of the local stack: how each is started, asked and stopped, and what its death costs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from infra.local.emulators.ministack_state import check_saved_state, unloaded_state, unsaved_state
+from infra.local.stack.stack_state import PROJECT_ROOT
+from infra.local.supervision.processes import clean_environment, size_of
+from infra.local.supervision.readiness import answers_http, answers_snowflake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from infra.local.stack.stack_state import StackDirectory
+
+REGION = "us-east-1"
+# The emulator's fixed root credential; anything else is checked against its own identities.
+ACCESS_KEY_ID = "test"
+SECRET_ACCESS_KEY = "test"  # noqa: S105 -- a stand-in's, not a secret
+COMPONENT_NAMES = ("aws", "snowflake", "jobs", "weather")
+
+_LEAST_BYTES_LOADED_PER_SECOND = 1_000_000
+_STACK_BIN = PROJECT_ROOT / ".venv-stack" / "bin"
+
+
+def _nothing_to_check() -> None:
+    """Accept a component that keeps no state of its own."""
+
+
+def _nothing_to_read(_log: Path, *, offset: int) -> str | None:  # noqa: ARG001 -- the form of a log reader
+    """Accept whatever a component logs."""
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One server of the local stack.
+
+    Attributes:
+        name: By which it is called in messages, logs and files.
+        title: What it stands in for.
+        command: The argument list that starts it.
+        environment: Its whole environment.
+        port: The loopback port it is told to serve.
+        probe: Asks it over its own protocol; None is good, else what is wrong.
+        loss: What is gone when it ends without being asked to.
+        ready_seconds: The deadline from its start to its first good answer.
+        stop_seconds: How long it may take to end when asked, or idle if it then saves its state.
+        saves_to: Where it saves its state when it is asked to end.
+        needs: The components that must be ready before it is started.
+        check_state: Raises StackError if its saved state would be replaced in silence.
+        start_fault: Finds in the log, from a byte offset on, that it started without its state.
+        stop_fault: Finds in the log, from a byte offset on, that it ended without saving its state.
+        children_outlive_it: Whether it finds its children again after a restart, so that they are left alone.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    port: int
+    probe: Callable[[], str | None]
+    loss: str
+    ready_seconds: float = 60
+    stop_seconds: float = 20
+    saves_to: Path | None = None
+    needs: tuple[str, ...] = ()
+    check_state: Callable[[], None] = field(default=_nothing_to_check)
+    start_fault: Callable[..., str | None] = field(default=_nothing_to_read)
+    stop_fault: Callable[..., str | None] = field(default=_nothing_to_read)
+    children_outlive_it: bool = False
+
+
+def aws_environment(aws_port: int, jobs_port: int | None) -> dict[str, str]:
+    """Return the variables by which any AWS client finds the stack; without an executor the emulator only."""
+    endpoints = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws_port}"}
+    if jobs_port is not None:
+        endpoints["AWS_ENDPOINT_URL_GLUE"] = f"http://127.0.0.1:{jobs_port}"
+        endpoints["AWS_ENDPOINT_URL_SAGEMAKER"] = f"http://127.0.0.1:{jobs_port}"
+    return {
+        **endpoints,
+        # deltalake refuses addresses without TLS unless it is told that this one is meant.
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+    }
+
+
+def build_components(directory: StackDirectory, ports: Mapping[str, int]) -> list[Component]:
+    """Return the components that have a port, in the order of their start."""
+    builders = {"aws": _aws, "snowflake": _snowflake, "jobs": _jobs, "weather": _weather}
+    return [builders[name](directory, ports) for name in COMPONENT_NAMES if name in ports]
+
+
+def state_of_aws(directory: StackDirectory) -> Path:
+    """Return the folder in which the AWS emulator keeps all but S3's objects."""
+    return directory.data / "aws" / "services"
+
+
+def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
+    """Return the AWS emulator."""
+    data, state = directory.data / "aws", state_of_aws(directory)
+    temporary = data / "tmp"
+    temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # All it sees leaks into the Lambdas it runs.
+    environment = {
+        **clean_environment(directory.root, "aws"),
+        "HOME": str(temporary),
+        "TMPDIR": str(temporary),
+        "GATEWAY_PORT": str(ports["aws"]),
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_REGION": REGION,
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(state),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(data / "s3"),
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+    }
+    if directory.iam_file.exists():
+        # What is called by whom is then worth knowing, too.
+        environment |= {"AUTH": "true", "CLOUDTRAIL_RECORDING": "1", "CLOUDTRAIL_MAX_EVENTS": "1000000"}
+    return Component(
+        name="aws",
+        title="AWS (ministack)",
+        command=(str(_STACK_BIN / "python"), "-m", "infra.local.emulators.aws_server"),
+        environment=environment,
+        port=ports["aws"],
+        probe=partial(answers_http, ports["aws"], "/_ministack/health"),
+        loss=(
+            "everything but S3 objects that was written after its start: DynamoDB items, queues, secrets, "
+            "logs, users, bucket settings (the emulator saves these only when it is stopped in order)"
+        ),
+        # 7 to 14 s with 84 MB of state on an idle machine.
+        ready_seconds=120 + size_of(state) / _LEAST_BYTES_LOADED_PER_SECOND,
+        stop_seconds=60,
+        saves_to=state,
+        check_state=partial(check_saved_state, state, data / "s3"),
+        start_fault=unloaded_state,
+        stop_fault=unsaved_state,
+    )
+
+
+def _snowflake(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
+    """Return the Snowflake stand-in."""
+    databases = directory.data / "snowflake"
+    temporary = databases / "tmp"
+    temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Component(
+        name="snowflake",
+        title="Snowflake (fakesnow)",
+        command=(
+            *(str(_STACK_BIN / "python"), "-m", "infra.local.emulators.snowflake_server"),
+            *("--port", str(ports["snowflake"])),
+            *("--database-directory", str(databases)),
+            *("--s3-endpoint-url", f"http://127.0.0.1:{ports['aws']}"),
+        ),
+        environment={**clean_environment(directory.root, "snowflake"), "TMPDIR": str(temporary)},
+        port=ports["snowflake"],
+        probe=partial(answers_snowflake, ports["snowflake"]),
+        loss="open transactions, sessions, stages and temporary tables; what was committed is on disk",
+    )
+
+
+def _jobs(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
+    """Return the executor of Glue and SageMaker jobs."""
+    aws_endpoint_url = f"http://127.0.0.1:{ports['aws']}"
+    return Component(
+        name="jobs",
+        title="Glue, SageMaker (job executor)",
+        command=(
+            *(sys.executable, "-m", "infra.local.job_executor"),
+            *("--port", str(ports["jobs"])),
+            *("--state-dir", str(directory.data / "jobs")),
+            *("--aws-endpoint-url", aws_endpoint_url),
+            *("--region", REGION),
+        ),
+        environment={
+            **clean_environment(directory.root, "jobs"),
+            **aws_environment(ports["aws"], ports["jobs"]),
+        },
+        port=ports["jobs"],
+        probe=partial(answers_http, ports["jobs"], "/health"),
+        loss="nothing that was recorded; see the states of the job runs that were under way",
+        # It gives running jobs 25 s to end.
+        stop_seconds=40,
+        needs=("aws",),
+        children_outlive_it=True,
+    )
+
+
+def _weather(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
+    """Return the third-party weather API."""
+    return Component(
+        name="weather",
+        title="weather API",
+        command=(
+            sys.executable,
+            "-m",
+            "infra.local.weather.weather_service",
+            "--port",
+            str(ports["weather"]),
+        ),
+        environment=clean_environment(directory.root, "weather"),
+        port=ports["weather"],
+        probe=partial(answers_http, ports["weather"], "/health"),
+        loss="the faults it was told to show; it keeps nothing else",
+    )

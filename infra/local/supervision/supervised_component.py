@@ -1,0 +1,257 @@
+"""One component under the supervisor: its process, and the state it is in."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+
+from infra.local.stack.stack_state import PROJECT_ROOT, ComponentStatus, StackError, log_tail, port_is_free
+from infra.local.supervision.processes import (
+    end_processes,
+    family,
+    holds_port,
+    is_alive,
+    port_holder,
+    stack_processes,
+    wait_while_it_saves,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from infra.local.stack.stack_state import StackDirectory
+    from infra.local.supervision.components import Component
+
+_LOG_LIMIT_BYTES = 20_000_000
+
+_logger = logging.getLogger(__name__)
+
+
+class SupervisedComponent:
+    """Starts, watches and stops one component's process.
+
+    Args:
+        component: What to run.
+        directory: The stack's state directory.
+    """
+
+    def __init__(self, component: Component, directory: StackDirectory) -> None:
+        self.component = component
+        self.status = ComponentStatus(state="waiting", since=time.time(), port=component.port)
+        self._directory = directory
+        self._log = directory.log(component.name)
+        self._log_offset = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._relatives: list[psutil.Process] = []
+        self._answers: queue.SimpleQueue[str | None] | None = None
+        self._last_answer = "it was not asked yet"
+
+    def revive(self) -> None:
+        """Let a component that failed or died be started again; forget what earlier deaths of others lost."""
+        if self.status.state in ("failed", "dead"):
+            self.status = self.status.entering("waiting")
+        else:
+            self.status = replace(self.status, loss="")
+
+    def advance(self, ready: Collection[str]) -> None:
+        """Take the next step that is due: start, ask whether it is ready, or see that it ended.
+
+        Args:
+            ready: The names of the components that are ready.
+        """
+        if self.status.state == "waiting" and all(need in ready for need in self.component.needs):
+            self._start()
+        elif self.status.state in ("starting", "ready") and self._process is not None:
+            exit_code = self._process.poll()
+            if exit_code is not None:
+                self._note_end(exit_code)
+            elif self.status.state == "starting":
+                self._ask_whether_ready()
+
+    def ask_to_stop(self) -> None:
+        """Send the process the signal on which it saves its state and ends."""
+        if self._process is not None and self._process.poll() is None:
+            # Looked up before: once it has ended, nothing leads from it to its descendants.
+            self._relatives = family(self._process.pid)
+            self._process.terminate()
+
+    def finish_stop(self, *, deadline: float, on_progress: Callable[[], None]) -> None:
+        """Wait for a process that was asked to stop, then end whatever it left.
+
+        Args:
+            deadline: When to kill it, by the monotonic clock; one that saves its state is let finish.
+            on_progress: Is called when the status tells how far it is.
+        """
+        if self._process is None or self.status.state not in ("starting", "ready"):
+            self._end_leftovers()
+            return
+        detail = ""
+        if not self._has_ended(self._process, deadline, on_progress):
+            self._process.kill()
+            self._process.wait(timeout=10)
+            detail = (
+                f"did not end, saved nothing for {self.component.stop_seconds:.0f} s or more and was killed"
+            )
+        end_processes([process for process in self._relatives if is_alive(process)], grace_seconds=5)
+        self._end_leftovers()
+        if not detail:
+            detail = self.component.stop_fault(self._log, offset=self._log_offset) or ""
+        loss = self.component.loss if detail else ""
+        self.status = replace(self.status.entering("stopped", detail=detail), loss=loss)
+        if detail:
+            _logger.error("%s stopped: %s", self.component.name, detail)
+        else:
+            _logger.info("%s stopped", self.component.name)
+
+    def _has_ended(
+        self, process: subprocess.Popen[bytes], deadline: float, on_progress: Callable[[], None]
+    ) -> bool:
+        """Wait for the process's end until the deadline, or as long as it saves its state."""
+
+        def tell(progress: str) -> None:
+            self.status = replace(self.status, detail=progress)
+            on_progress()
+
+        saves_to = self.component.saves_to
+        if saves_to is not None:
+            with suppress(psutil.NoSuchProcess):
+                return wait_while_it_saves(
+                    psutil.Process(process.pid),
+                    saves_to=saves_to,
+                    idle_seconds=self.component.stop_seconds,
+                    tell=tell,
+                )
+        try:
+            process.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _start(self) -> None:
+        """Start the process, unless its state is corrupt or its port taken."""
+        self._end_leftovers()
+        try:
+            self._require_free_port()
+            self.component.check_state()
+        except StackError as error:
+            self._fail(str(error))
+            return
+        if self._log.exists() and self._log.stat().st_size > _LOG_LIMIT_BYTES:
+            self._log.replace(self._log.with_suffix(".log.1"))
+        with self._log.open("ab") as log:
+            self._log_offset = log.tell()
+            # A session of its own: no terminal's Ctrl-C reaches it, and its children can be found by it.
+            self._process = subprocess.Popen(
+                self.component.command,
+                cwd=PROJECT_ROOT,
+                env=dict(self.component.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._answers = None
+        now = time.time()
+        # What a death lost stays in the status, so that whoever asked for the start can tell it.
+        self.status = replace(self.status.entering("starting"), pid=self._process.pid, started_at=now)
+        _logger.info(
+            "%s starts as process %d on port %d", self.component.name, self._process.pid, self.component.port
+        )
+
+    def _require_free_port(self) -> None:
+        """Refuse to start beside a process that would answer in the component's place."""
+        port = self.component.port
+        if not port_is_free(port):
+            raise StackError(
+                f"port {port} was taken by {port_holder(port)}",
+                remedy="Run `make down` and `make up`: another port will be chosen",
+            )
+
+    def _ask_whether_ready(self) -> None:
+        """Become ready if the process holds its port and answers; fail if it took too long."""
+        if self._process is None or self.status.started_at is None:
+            return
+        if not holds_port(self._process.pid, self.component.port):
+            self._last_answer = f"its process does not listen on 127.0.0.1:{self.component.port}"
+        elif self._answers is None:
+            self._answers = _asked(self.component.probe)
+        elif not self._answers.empty():
+            problem = self._answers.get()
+            self._answers = None
+            if problem is None:
+                self._note_ready()
+                return
+            self._last_answer = problem
+        seconds = time.time() - self.status.started_at
+        if seconds > self.component.ready_seconds:
+            self._kill()
+            self._fail(
+                f"not ready after {seconds:.0f} s: {self._last_answer}. See {self._log}, then run `make up`."
+            )
+
+    def _note_ready(self) -> None:
+        """Become ready, unless it started without the state it had."""
+        fault = self.component.start_fault(self._log, offset=self._log_offset)
+        if fault is not None:
+            # Killed, not asked to end: it would save its emptiness over what it could not read.
+            self._kill()
+            self._fail(
+                f"it could not load its saved state and would have replaced it: {fault}. "
+                f"What is below {self._directory.data / self.component.name} was left untouched. Restore it "
+                "from a copy, or move the named service's file away, then run `make up`."
+            )
+            return
+        self.status = self.status.entering("ready")
+        _logger.info("%s is ready", self.component.name)
+
+    def _note_end(self, exit_code: int) -> None:
+        """Say that the process ended without being asked to."""
+        how = (
+            f"was killed by {signal.Signals(-exit_code).name}"
+            if exit_code < 0
+            else f"ended with status {exit_code}"
+        )
+        if self.status.state == "starting":
+            self._fail(f"{how} before it was ready. Its log {self._log} ends:\n{log_tail(self._log)}")
+            return
+        started = time.strftime("%H:%M:%S", time.localtime(self.status.started_at))
+        detail = f"process {self.status.pid} {how}; `make up` starts it again"
+        loss = f"{self.component.loss} (started {started})"
+        self.status = replace(self.status.entering("dead", detail=detail), loss=loss)
+        _logger.error("%s is dead: %s. Lost: %s", self.component.name, detail, loss)
+
+    def _fail(self, detail: str) -> None:
+        """Say that the component did not start."""
+        self.status = self.status.entering("failed", detail=detail)
+        _logger.error("%s failed: %s", self.component.name, detail)
+
+    def _kill(self) -> None:
+        """End the process and its family at once."""
+        if self._process is None:
+            return
+        relatives = family(self._process.pid)
+        self._process.kill()
+        self._process.wait(timeout=10)
+        end_processes(relatives, grace_seconds=1)
+
+    def _end_leftovers(self) -> None:
+        """End what a killed process left, such as its workers, unless it finds them again by itself."""
+        if not self.component.children_outlive_it or self.status.state == "stopped":
+            leftovers = stack_processes(self._directory.root, role=self.component.name)
+            end_processes(leftovers, grace_seconds=2)
+
+
+def _asked(probe: Callable[[], str | None]) -> queue.SimpleQueue[str | None]:
+    """Ask in a thread of its own: a component that does not answer must not hide the death of another."""
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(probe()), daemon=True).start()
+    return answers

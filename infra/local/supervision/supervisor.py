@@ -1,0 +1,130 @@
+"""The supervisor: starts the components, says within a second when one ended, stops them in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from infra.local.stack.dagster_service import ROLE as DAGSTER_ROLE
+from infra.local.stack.stack_state import StackStatus, locked, read_ports, write_status
+from infra.local.supervision.components import build_components
+from infra.local.supervision.processes import end_processes, stack_processes
+from infra.local.supervision.supervised_component import SupervisedComponent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from infra.local.stack.stack_state import StackDirectory
+
+_PERIOD_SECONDS = 0.25
+# A component that others need is asked to stop after them.
+_STOPPED_LAST = "aws"
+
+_logger = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Runs the components of one stack until it is told to end.
+
+    SIGTERM and SIGINT stop everything; SIGHUP starts what failed or died. Nothing is started again without
+    being asked to, because what a death lost has to be told to someone.
+
+    Args:
+        directory: The stack's state directory; its ports must be recorded.
+        names: The components to run.
+    """
+
+    def __init__(self, directory: StackDirectory, names: Sequence[str]) -> None:
+        ports = read_ports(directory)
+        components = build_components(directory, {name: ports[name] for name in names})
+        self._directory = directory
+        self._components = [SupervisedComponent(component, directory) for component in components]
+        self._mended = 0
+        self._stop_asked = False
+        self._mend_asked = False
+        self._written: StackStatus | None = None
+        self._home = directory.root.stat()
+
+    def run(self) -> None:
+        """Supervise until a signal says to stop; then leave no process of the stack behind."""
+        signal.signal(signal.SIGTERM, self._note_signal)
+        signal.signal(signal.SIGINT, self._note_signal)
+        signal.signal(signal.SIGHUP, self._note_signal)
+        with locked(self._directory.root / "supervisor.lock", wait_seconds=0, on_wait=lambda: None):
+            _logger.info("the supervisor of %s runs as process %d", self._directory.root, os.getpid())
+            try:
+                while not self._stop_asked and not self._is_homeless():
+                    self._step()
+                    time.sleep(_PERIOD_SECONDS)
+            finally:
+                self._stop()
+
+    def _step(self) -> None:
+        """Let every component take its next step and write what changed."""
+        mend = self._mend_asked
+        for supervised in self._components:
+            supervised.advance(
+                {other.component.name for other in self._components if other.status.state == "ready"}
+            )
+            self._write_status()
+        if mend:
+            # After a look at each, or a death not seen yet would be missed.
+            self._mend_asked = False
+            for supervised in self._components:
+                supervised.revive()
+            self._mended += 1
+            self._write_status()
+
+    def _stop(self) -> None:
+        """Stop Dagster, which writes to the components, then these, the one that others write to last."""
+        end_processes(stack_processes(self._directory.root, role=DAGSTER_ROLE), grace_seconds=20)
+        for last in (False, True):
+            group = [each for each in self._components if (each.component.name == _STOPPED_LAST) is last]
+            for supervised in group:
+                supervised.ask_to_stop()
+            asked = time.monotonic()
+            for supervised in group:
+                supervised.finish_stop(
+                    deadline=asked + supervised.component.stop_seconds, on_progress=self._write_status
+                )
+                self._write_status()
+        # What a component started in a session of its own and did not end.
+        end_processes(stack_processes(self._directory.root), grace_seconds=5)
+        _logger.info("the supervisor ends")
+
+    def _is_homeless(self) -> bool:
+        """Tell whether the state directory was removed, as `git clean` does: nobody could find us by it."""
+        try:
+            homeless = not os.path.samestat(self._home, self._directory.root.stat())
+        except FileNotFoundError:
+            homeless = True
+        if homeless:
+            _logger.error("%s was removed: everything is stopped", self._directory.root)
+        return homeless
+
+    def _write_status(self) -> None:
+        """Write the status file if anything changed; if that fails, the next step tries again."""
+        status = StackStatus(
+            supervisor_pid=os.getpid(),
+            mended=self._mended,
+            components={supervised.component.name: supervised.status for supervised in self._components},
+        )
+        if status != self._written:
+            try:
+                write_status(self._directory, status)
+            except OSError as error:
+                # A full disk, say: the components must be watched and stopped all the same.
+                _logger.error("the status cannot be written: %s", error)  # noqa: TRY400 -- the reason says all
+            else:
+                self._written = status
+
+    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Remember what was asked; the loop does it between two steps."""
+        if number == signal.SIGHUP:
+            self._mend_asked = True
+        else:
+            self._stop_asked = True

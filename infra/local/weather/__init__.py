@@ -1,0 +1,1 @@
+"""A third-party weather API for the local stack."""

@@ -1,0 +1,157 @@
+"""Roles of what runs the platform on AWS: Dagster, deployments, schedules, Snowflake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infra.permissions.policy_statements import (
+    POLICY_VERSION,
+    WRITE_LOGS,
+    RoleDefinition,
+    Statement,
+    allow,
+    list_bucket,
+    log_streams,
+    objects,
+    use_data_key,
+)
+
+if TYPE_CHECKING:
+    from prediction_contract.naming.resource_names import Deployment
+
+COMPUTE_LOGS_PREFIX = "compute-logs"
+
+
+def dagster_webserver_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role of Dagster's web server: shows what runs printed, and stops their tasks."""
+    return RoleDefinition(
+        deployment.dagster_webserver_role,
+        "ecs-tasks.amazonaws.com",
+        deployment.account_id,
+        (
+            allow("ShowComputeLogs", ["s3:GetObject"], objects(deployment, COMPUTE_LOGS_PREFIX)),
+            list_bucket(deployment, COMPUTE_LOGS_PREFIX),
+            use_data_key(deployment, writes=False),
+            allow("StopRuns", ["ecs:StopTask", "ecs:DescribeTasks"], [deployment.dagster_tasks_arn_pattern]),
+            allow("ReadRunTask", ["ecs:DescribeTaskDefinition"], ["*"]),
+        ),
+    )
+
+
+def dagster_execution_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role by which ECS starts Dagster's tasks: image, secrets, log streams."""
+    secrets = (deployment.dagster_database_secret, deployment.snowflake_secret)
+    return RoleDefinition(
+        deployment.dagster_execution_role,
+        "ecs-tasks.amazonaws.com",
+        deployment.account_id,
+        (
+            allow("LogInToImageRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
+            allow(
+                "PullImage",
+                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+                [deployment.dagster_image_repository_arn],
+            ),
+            allow(
+                "ReadSecretsOfTasks",
+                ["secretsmanager:GetSecretValue"],
+                [deployment.secret_arn_pattern(secret) for secret in secrets],
+            ),
+            allow("WriteLogs", WRITE_LOGS, log_streams(deployment, deployment.dagster_log_group)),
+        ),
+    )
+
+
+def api_deployment_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role by which CodeDeploy shifts the API's traffic to a new version, and back on an alarm."""
+    return RoleDefinition(
+        deployment.api_deployment_role,
+        "codedeploy.amazonaws.com",
+        deployment.account_id,
+        (
+            allow(
+                "ShiftTraffic",
+                ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"],
+                [deployment.api_function_arn, f"{deployment.api_function_arn}:*"],
+            ),
+            # CodeDeploy asks for composite alarms too, which AWS shows to nobody whose right is narrower.
+            allow("WatchAlarms", ["cloudwatch:DescribeAlarms"], ["*"]),
+        ),
+    )
+
+
+def scoring_schedule_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role by which a schedule starts the pipeline of a model that SageMaker itself scores."""
+    return RoleDefinition(
+        deployment.scoring_schedule_role,
+        "scheduler.amazonaws.com",
+        deployment.account_id,
+        (
+            allow(
+                "StartScoring",
+                ["sagemaker:StartPipelineExecution"],
+                [deployment.scoring_pipelines_arn_pattern],
+            ),
+            allow("KeepWhatDidNotStart", ["sqs:SendMessage"], [deployment.dead_letter_queue_arn]),
+        ),
+    )
+
+
+def scoring_pipeline_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role by which such a pipeline starts its jobs, which have the role of all SageMaker jobs."""
+    return RoleDefinition(
+        deployment.scoring_pipeline_role,
+        "sagemaker.amazonaws.com",
+        deployment.account_id,
+        (
+            allow(
+                "RunScoringJobs",
+                [f"sagemaker:{verb}ProcessingJob" for verb in ("Create", "Describe", "Stop")]
+                + ["sagemaker:AddTags"],
+                [deployment.scoring_jobs_arn_pattern],
+            ),
+            allow(
+                "PassSageMakerRole",
+                ["iam:PassRole"],
+                [deployment.role_arn(deployment.sagemaker_role)],
+                StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
+            ),
+        ),
+    )
+
+
+def platform_roles(deployment: Deployment) -> tuple[RoleDefinition, ...]:
+    """Return these roles in the order of `Deployment.roles`."""
+    return (
+        dagster_webserver_role(deployment),
+        dagster_execution_role(deployment),
+        api_deployment_role(deployment),
+        scoring_schedule_role(deployment),
+        scoring_pipeline_role(deployment),
+    )
+
+
+def snowflake_trust_policy(principal_arn: str, external_id: str) -> dict[str, Any]:
+    """Return who may read as Snowflake: its own user, and only for our storage integration.
+
+    Args:
+        principal_arn: The user that `DESC INTEGRATION` names.
+        external_id: What it names beside; it keeps others of Snowflake's customers out.
+    """
+    statement: Statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": principal_arn},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
+    }
+    return {"Version": POLICY_VERSION, "Statement": [statement]}
+
+
+def snowflake_statements(deployment: Deployment) -> tuple[Statement, ...]:
+    """Return what Snowflake may: read the Delta tables' files, and nothing else."""
+    return (
+        allow("ReadPredictions", ["s3:GetObject", "s3:GetObjectVersion"], objects(deployment, "predictions")),
+        allow("LocateBucket", ["s3:GetBucketLocation"], [deployment.data_bucket_arn]),
+        list_bucket(deployment, "predictions"),
+        use_data_key(deployment, writes=False),
+    )

@@ -1,0 +1,100 @@
+"""What a role is made of: its trust, and statements of single actions and the deployment's own resources."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prediction_contract.naming.resource_names import Deployment
+
+Statement = dict[str, Any]
+POLICY_VERSION = "2012-10-17"
+POLICY_NAME = "permissions"
+
+WRITE_LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
+# AWS creates the groups of Glue and SageMaker on a job's behalf, under the job's role.
+WRITE_JOB_LOGS = ("logs:CreateLogGroup", "logs:DescribeLogStreams", *WRITE_LOGS)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RoleDefinition:
+    """A role: who takes it on and what it may do.
+
+    Args:
+        name: The role's name.
+        service: The AWS service that assumes it, say `glue.amazonaws.com`.
+        account_id: The only account on whose behalf the service may, or `None` where the service does not
+            send it (Lambda).
+        statements: The statements of its one inline policy.
+    """
+
+    name: str
+    service: str
+    account_id: str | None
+    statements: tuple[Statement, ...]
+
+    def trust_policy(self) -> dict[str, Any]:
+        """Return the trust policy document."""
+        statement: Statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": self.service},
+            "Action": "sts:AssumeRole",
+        }
+        if self.account_id is not None:
+            statement["Condition"] = {"StringEquals": {"aws:SourceAccount": self.account_id}}
+        return {"Version": POLICY_VERSION, "Statement": [statement]}
+
+    def policy(self) -> dict[str, Any]:
+        """Return the permissions as one policy document."""
+        return {"Version": POLICY_VERSION, "Statement": list(self.statements)}
+
+
+def allow(sid: str, actions: Sequence[str], resources: Sequence[str], **condition: Any) -> Statement:
+    """Return a statement that allows actions on resources, under a condition if one is given."""
+    statement: Statement = {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": list(actions),
+        "Resource": list(resources),
+    }
+    if condition:
+        statement["Condition"] = condition
+    return statement
+
+
+def objects(deployment: Deployment, *prefixes: str) -> list[str]:
+    """Return what matches the ARNs of the data bucket's objects below the prefixes."""
+    return [f"{deployment.data_bucket_arn}/{prefix}/*" for prefix in prefixes]
+
+
+def list_bucket(deployment: Deployment, *prefixes: str) -> Statement:
+    """Return what lets a role list the data bucket below the prefixes."""
+    patterns = [f"{prefix}/*" for prefix in prefixes]
+    return allow(
+        "ListObjects",
+        ["s3:ListBucket"],
+        [deployment.data_bucket_arn],
+        StringLike={"s3:prefix": patterns},
+    )
+
+
+def use_data_key(deployment: Deployment, *, writes: bool) -> Statement:
+    """Return what lets a role read, and perhaps write, objects that the data key encrypts.
+
+    The key's id is KMS's own, so the statement knows the key by its alias.
+    """
+    return allow(
+        "UseDataKey",
+        ["kms:Decrypt", *(["kms:GenerateDataKey"] if writes else [])],
+        [deployment.keys_arn_pattern],
+        **{"ForAnyValue:StringEquals": {"kms:ResourceAliases": deployment.data_key_alias}},
+    )
+
+
+def log_streams(deployment: Deployment, *log_groups: str) -> list[str]:
+    """Return what matches log groups and their streams: a group's own actions need its plain ARN."""
+    arns = [deployment.log_group_arn(group) for group in log_groups]
+    return [form for arn in arns for form in (arn, f"{arn}:*")]

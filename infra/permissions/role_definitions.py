@@ -1,0 +1,330 @@
+"""Who may do what: the trust and the statements of every role, written out and as narrow as they can be.
+
+Statements name single actions and the deployment's own resources. A star stands where AWS knows no narrower
+resource (`ecr:GetAuthorizationToken`), where the rest of an ARN is AWS's own (a secret's suffix, a job run),
+or where a new model must not change a policy (online tables).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from infra.permissions.platform_roles import COMPUTE_LOGS_PREFIX, platform_roles
+from infra.permissions.policy_statements import (
+    POLICY_NAME,
+    WRITE_JOB_LOGS,
+    WRITE_LOGS,
+    RoleDefinition,
+    Statement,
+    allow,
+    list_bucket,
+    log_streams,
+    objects,
+    use_data_key,
+)
+from prediction_contract.naming.resource_names import (
+    PROCESSING_LOG_GROUP,
+    TRAINING_LOG_GROUP,
+)
+
+if TYPE_CHECKING:
+    from prediction_contract.naming.resource_names import Deployment
+
+__all__ = ["POLICY_NAME", "RoleDefinition", "all_roles"]
+
+_READ_TABLE = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
+# A transaction is authorised item by item, by the action that each item stands for.
+_CHANGE_REGISTRY = (
+    "dynamodb:GetItem",
+    "dynamodb:Query",
+    "dynamodb:PutItem",
+    "dynamodb:UpdateItem",
+    "dynamodb:ConditionCheckItem",
+)
+
+
+def glue_load_role(deployment: Deployment) -> RoleDefinition:
+    """Return the load job's role: reads batches, writes online items, reports and quarantine."""
+    return RoleDefinition(
+        deployment.glue_load_role,
+        "glue.amazonaws.com",
+        deployment.account_id,
+        (
+            allow(
+                "ReadBatches",
+                ["s3:GetObject"],
+                objects(deployment, "done", "predictions", "reports", "quarantine", "code", "pipes"),
+            ),
+            allow(
+                "LeaveReportAndQuarantine",
+                ["s3:PutObject", "s3:AbortMultipartUpload"],
+                objects(deployment, "reports", "quarantine", "pipes"),
+            ),
+            list_bucket(deployment, "done", "predictions", "reports", "quarantine", "code"),
+            # Glue asks where the bucket is before it fetches the zip of wheels from there.
+            allow("LocateBucket", ["s3:GetBucketLocation"], [deployment.data_bucket_arn]),
+            use_data_key(deployment, writes=True),
+            allow(
+                "WriteOnlineItems",
+                ["dynamodb:BatchWriteItem", "dynamodb:BatchGetItem", "dynamodb:Scan"],
+                [deployment.online_tables_arn_pattern],
+            ),
+            allow("ConfirmClaimAndLoadState", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
+            allow(
+                "ReadSnowflakeConnection",
+                ["secretsmanager:GetSecretValue"],
+                [deployment.secret_arn_pattern(deployment.snowflake_secret)],
+            ),
+            allow(
+                "WriteLogs",
+                WRITE_JOB_LOGS,
+                log_streams(deployment, *deployment.load_log_groups),
+            ),
+            allow(
+                "WriteMetrics",
+                ["cloudwatch:PutMetricData"],
+                ["*"],
+                StringEquals={"cloudwatch:namespace": "Glue"},
+            ),
+        ),
+    )
+
+
+def sagemaker_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role of feature preparation, scoring and training."""
+    groups = f"arn:{deployment.partition}:sagemaker:{deployment.region}:{deployment.account_id}"
+    own_groups = [
+        f"{groups}:{kind}/mlpipe-{deployment.stage}-*" for kind in ("model-package-group", "model-package")
+    ]
+    written = ("features", "predictions", "done", "models")
+    return RoleDefinition(
+        deployment.sagemaker_role,
+        "sagemaker.amazonaws.com",
+        deployment.account_id,
+        (
+            allow("ReadInputs", ["s3:GetObject"], objects(deployment, "raw", "code", "pipes", *written)),
+            allow(
+                "WriteOutputs",
+                ["s3:PutObject", "s3:AbortMultipartUpload"],
+                objects(deployment, *written, "pipes"),
+            ),
+            list_bucket(deployment, "raw", "code", *written),
+            use_data_key(deployment, writes=True),
+            allow(
+                "FindPreviousBatch",
+                ["dynamodb:GetItem", "dynamodb:Query"],
+                [deployment.registry_table_arn],
+            ),
+            allow(
+                "RegisterModels",
+                [
+                    "sagemaker:CreateModelPackage",
+                    "sagemaker:DescribeModelPackage",
+                    "sagemaker:DescribeModelPackageGroup",
+                ],
+                own_groups,
+            ),
+            allow("LogInToImageRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
+            allow(
+                "PullImage",
+                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+                [deployment.job_image_repository_arn],
+            ),
+            allow(
+                "WriteLogs",
+                WRITE_JOB_LOGS,
+                log_streams(deployment, PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP),
+            ),
+            allow(
+                "WriteMetrics",
+                ["cloudwatch:PutMetricData"],
+                ["*"],
+                StringLike={"cloudwatch:namespace": "/aws/sagemaker/*"},
+            ),
+        ),
+    )
+
+
+def api_role(deployment: Deployment) -> RoleDefinition:
+    """Return the API's role: reads pointers, predictions and its providers' tokens; changes nothing."""
+    return RoleDefinition(
+        deployment.api_role,
+        "lambda.amazonaws.com",
+        None,
+        (
+            allow(
+                "ReadPointersAndPredictions",
+                _READ_TABLE,
+                [deployment.registry_table_arn, deployment.online_tables_arn_pattern],
+            ),
+            # Which models there are; the action knows no resource.
+            allow("ListOnlineTables", ["dynamodb:ListTables"], ["*"]),
+            allow(
+                "ReadProviderTokens",
+                ["secretsmanager:GetSecretValue"],
+                [deployment.provider_secrets_arn_pattern],
+            ),
+            allow("WriteLogs", WRITE_LOGS, log_streams(deployment, deployment.api_log_group)),
+            allow("WriteTraces", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]),
+        ),
+    )
+
+
+def dagster_run_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role of a Dagster run: starts and watches jobs, checks both stores, moves the pointer."""
+    jobs = f"arn:{deployment.partition}:sagemaker:{deployment.region}:{deployment.account_id}"
+    read = ("done", "predictions", "reports", "quarantine", "features", "models")
+    return RoleDefinition(
+        deployment.dagster_run_role,
+        "ecs-tasks.amazonaws.com",
+        deployment.account_id,
+        (
+            allow("ReadBatches", ["s3:GetObject"], objects(deployment, *read, "pipes")),
+            list_bucket(deployment, *read, "pipes", COMPUTE_LOGS_PREFIX),
+            use_data_key(deployment, writes=True),
+            allow(
+                "KeepComputeLogs",
+                ["s3:GetObject", "s3:PutObject"],
+                objects(deployment, COMPUTE_LOGS_PREFIX),
+            ),
+            # What a job is told that does not fit into its arguments: its Pipes context, its schema.
+            allow("TellJobs", ["s3:PutObject"], objects(deployment, "pipes", "models")),
+            allow("TidyUp", ["s3:DeleteObject"], objects(deployment, "pipes")),
+            *_retire_batches(deployment),
+            allow(
+                "RunLoadJob",
+                [
+                    "glue:StartJobRun",
+                    "glue:GetJobRun",
+                    # A checkout's code is compared with the job's.
+                    "glue:GetJob",
+                    "glue:BatchStopJobRun",
+                ],
+                [deployment.load_job_arn],
+            ),
+            allow(
+                "RunSageMakerJobs",
+                [
+                    f"sagemaker:{verb}{kind}Job"
+                    for kind in ("Processing", "Training")
+                    for verb in ("Create", "Describe", "Stop")
+                ]
+                + ["sagemaker:AddTags"],
+                [f"{jobs}:processing-job/*", f"{jobs}:training-job/*"],
+            ),
+            allow(
+                "PassSageMakerRole",
+                ["iam:PassRole"],
+                [deployment.role_arn(deployment.sagemaker_role)],
+                StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
+            ),
+            allow(
+                "ChangeRegistry",
+                [*_CHANGE_REGISTRY, "dynamodb:BatchGetItem"],
+                [deployment.registry_table_arn],
+            ),
+            allow(
+                "CompareOnlineItems",
+                ["dynamodb:BatchGetItem"],
+                # A region that serves follows home once its replica was counted.
+                [deployment.online_replicas_arn_pattern],
+            ),
+            allow(
+                "AskApiAsAClient",
+                ["secretsmanager:GetSecretValue"],
+                [deployment.secret_arn_pattern(deployment.token_client_secret)],
+            ),
+            allow(
+                "ReadJobLogs",
+                ["logs:GetLogEvents", "logs:DescribeLogStreams"],
+                log_streams(
+                    deployment,
+                    *deployment.load_log_groups,
+                    PROCESSING_LOG_GROUP,
+                    TRAINING_LOG_GROUP,
+                ),
+            ),
+        ),
+    )
+
+
+def _retire_batches(deployment: Deployment) -> tuple[Statement, ...]:
+    """Return what a sweep of retention needs: parts and Delta's data files go, reports stay."""
+    bucket = deployment.data_bucket_arn
+    return (
+        allow(
+            "DeleteRetiredBatches",
+            ["s3:DeleteObject"],
+            [
+                f"{bucket}/predictions/*/json/*",
+                # Of Delta's log, which also lies below, no entry begins so.
+                f"{bucket}/predictions/*/delta/part-*",
+                f"{bucket}/quarantine/*",
+                f"{bucket}/reports/*/acknowledged/*",
+            ],
+        ),
+        allow(
+            "RemoveRetiredBatchesFromDelta", ["s3:PutObject"], [f"{bucket}/predictions/*/delta/_delta_log/*"]
+        ),
+    )
+
+
+def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role of Dagster's daemon and code server: takes notices, records refusals, launches runs."""
+    ecs = f"arn:{deployment.partition}:ecs:{deployment.region}:{deployment.account_id}"
+    cluster = deployment.dagster_cluster
+    task_roles = [
+        deployment.role_arn(role) for role in (deployment.dagster_run_role, deployment.dagster_execution_role)
+    ]
+    return RoleDefinition(
+        deployment.dagster_daemon_role,
+        "ecs-tasks.amazonaws.com",
+        deployment.account_id,
+        (
+            allow(
+                "TakeNotices",
+                [
+                    "sqs:ReceiveMessage",
+                    "sqs:DeleteMessage",
+                ],
+                [deployment.done_file_queue_arn],
+            ),
+            allow("ReadManifests", ["s3:GetObject"], objects(deployment, "done")),
+            # What sensors and schedules say of a tick; runs and the web server have the rest of these logs.
+            allow("KeepTickLogs", ["s3:PutObject"], objects(deployment, COMPUTE_LOGS_PREFIX)),
+            list_bucket(deployment, "done"),
+            use_data_key(deployment, writes=True),
+            allow("RecordBatches", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
+            allow(
+                "LaunchRuns",
+                ["ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:TagResource"],
+                [f"{ecs}:task-definition/{deployment.dagster_run_family}:*", f"{ecs}:task/{cluster}/*"],
+            ),
+            # A run's task takes over the daemon's own network; neither action knows a resource.
+            allow("ReadOwnTask", ["ecs:DescribeTaskDefinition", "ec2:DescribeNetworkInterfaces"], ["*"]),
+            allow(
+                "PassRunRole",
+                ["iam:PassRole"],
+                task_roles,
+                StringEquals={"iam:PassedToService": "ecs-tasks.amazonaws.com"},
+            ),
+            # Why a run's task ended before it could say so itself.
+            allow(
+                "ReadLogsOfRuns",
+                ["logs:GetLogEvents"],
+                log_streams(deployment, deployment.dagster_log_group),
+            ),
+        ),
+    )
+
+
+def all_roles(deployment: Deployment) -> tuple[RoleDefinition, ...]:
+    """Return every role, in the order of `Deployment.roles`."""
+    return (
+        glue_load_role(deployment),
+        sagemaker_role(deployment),
+        api_role(deployment),
+        dagster_run_role(deployment),
+        dagster_daemon_role(deployment),
+        *platform_roles(deployment),
+    )

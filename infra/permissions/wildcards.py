@@ -1,0 +1,100 @@
+"""Why a statement may name more than one resource: every star of every role has its reason here, or fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infra.permissions.policy_statements import Statement
+    from prediction_contract.naming.resource_names import Deployment
+
+# Actions that AWS knows no resource of.
+WITHOUT_RESOURCE = {
+    "cloudwatch:DescribeAlarms": "AWS shows composite alarms to none whose right is narrower; states only",
+    "cloudwatch:PutMetricData": "metrics have no ARN; the condition names the namespace",
+    "dynamodb:ListTables": "a listing has no ARN; it shows names only",
+    "ec2:DescribeNetworkInterfaces": "EC2's Describe calls have no resource; it shows the task's own network",
+    "ecr:GetAuthorizationToken": "the login is the registry's, not a repository's",
+    "ecs:DescribeTaskDefinition": "the call has no resource; it shows names of secrets, no secrets",
+    "xray:PutTelemetryRecords": "traces have no ARN",
+    "xray:PutTraceSegments": "traces have no ARN",
+}
+
+
+class UnexplainedWildcardError(Exception):
+    """A statement names a resource with a star that nobody gave a reason for."""
+
+
+def wildcard_reasons(deployment: Deployment, statement: Statement) -> dict[str, str]:
+    """Return the reason of each of a statement's resources that is a pattern.
+
+    Args:
+        deployment: Whose patterns.
+        statement: Of a role.
+
+    Raises:
+        UnexplainedWildcardError: One of them has none.
+    """
+    found = {}
+    for resource in statement["Resource"]:
+        if "*" in resource or "?" in resource:
+            found[resource] = _reason(deployment, resource, statement)
+    return found
+
+
+def _reason(deployment: Deployment, resource: str, statement: Statement) -> str:
+    if resource == "*":
+        return _reason_for_all(statement)
+    for beginning, ending, reason in _patterns(deployment):
+        # Beginning and end may not share a sign: the whole bucket would pass for a prefix in it.
+        apart = len(resource) >= len(beginning) + len(ending)
+        if resource == beginning or (apart and resource.startswith(beginning) and resource.endswith(ending)):
+            return reason
+    raise UnexplainedWildcardError(
+        f"Statement {statement['Sid']} names {resource}. Name single resources, or give the pattern "
+        "its reason in infra/permissions/wildcards.py."
+    )
+
+
+def _reason_for_all(statement: Statement) -> str:
+    if unknown := sorted(set(statement["Action"]) - set(WITHOUT_RESOURCE)):
+        raise UnexplainedWildcardError(
+            f"Statement {statement['Sid']} allows {', '.join(unknown)} on everything. Name the resources."
+        )
+    return "; ".join(WITHOUT_RESOURCE[action] for action in statement["Action"])
+
+
+def _patterns(deployment: Deployment) -> list[tuple[str, str, str]]:
+    """Return beginning, end and reason of every pattern."""
+    place = f"{deployment.region}:{deployment.account_id}"
+    aws = f"arn:{deployment.partition}"
+    own = f"mlpipe-{deployment.stage}-"
+    return [
+        (f"{deployment.data_bucket_arn}/", "/*", "the star ends a key prefix of the stage's own bucket"),
+        (f"{deployment.data_bucket_arn}/", "/delta/part-*", "every model's Delta files, and not their log"),
+        (deployment.keys_arn_pattern, "*", "a key's id is KMS's own; the condition names the key's alias"),
+        (
+            f"{aws}:dynamodb:",
+            f":{deployment.account_id}:table/{deployment.online_tables_prefix}*",
+            "a new model must not change a policy, and each serving region holds a replica",
+        ),
+        (f"{aws}:logs:{place}:log-group:", ":*", "a group's streams are named by AWS"),
+        (f"{aws}:secretsmanager:{place}:secret:{own}", "-??????", "Secrets Manager invents six characters"),
+        (f"{aws}:secretsmanager:{place}:secret:{own}providers/", "*", "one secret for each provider"),
+        (
+            f"{aws}:sagemaker:{place}:processing-job/pipelines-",
+            "*",
+            "SageMaker names a pipeline's jobs, by execution and step",
+        ),
+        (f"{aws}:sagemaker:{place}:processing-job/", "*", "jobs are named by model, batch and attempt"),
+        (f"{aws}:sagemaker:{place}:training-job/", "*", "jobs are named by model, batch and attempt"),
+        (f"{aws}:sagemaker:{place}:model-package", f"/{own}*", "one group for each model, packages numbered"),
+        (f"{aws}:sagemaker:{place}:pipeline/{own}", "*", "one pipeline for each model"),
+        (f"{aws}:ecs:{place}:task/{deployment.dagster_cluster}/", "*", "ECS invents a task's id"),
+        (
+            f"{aws}:ecs:{place}:task-definition/{deployment.dagster_run_family}:",
+            "*",
+            "ECS counts a family's revisions",
+        ),
+        (deployment.api_function_arn, ":*", "Lambda counts a function's versions"),
+    ]

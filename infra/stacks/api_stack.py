@@ -1,0 +1,66 @@
+"""The stack that serves in one region; it is deployed apart from the pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+
+from infra.capabilities.api.api_firewall import add_firewall
+from infra.capabilities.api.api_function import add_deployment, add_function
+from infra.capabilities.api.api_load_balancer import add_listeners, add_load_balancer, add_target
+from infra.capabilities.api.api_network import add_network
+from infra.capabilities.api.api_records import add_certificate, add_records
+from infra.capabilities.monitoring.alarms import add_topic
+from infra.capabilities.monitoring.api_alarms import add_api_alarms
+from infra.capabilities.monitoring.pipeline_alarms import add_pointer_alarms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from constructs import Construct
+
+    from infra.model_declarations import DeclaredModel
+    from infra.settings import RegionSettings, StageSettings
+
+
+class ApiStack(cdk.Stack):
+    """The API in a region. Load balancer and function stand in one stack: they refer to one another."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: StageSettings,
+        region: RegionSettings,
+        models: Iterable[DeclaredModel],
+        packages: Path,
+        **options: Any,
+    ) -> None:
+        super().__init__(scope, construct_id, **options)
+        deployment = settings.deployment(region.name)
+        network, group = add_network(self, region)
+        certificate = add_certificate(self, settings, deployment)
+        alias = add_function(self, settings, deployment, packages)
+        target = add_target(self, deployment, alias)
+        balancer = add_load_balancer(self, settings, deployment, group, network)
+        add_listeners(self, settings, deployment, balancer=balancer, target=target, certificate=certificate)
+        add_firewall(self, settings, deployment, balancer)
+        add_records(self, settings, deployment, balancer)
+        topic_arn = deployment.api_alarm_topic_arn
+        names = [model.name for model in models]
+        add_topic(self, settings, deployment.api_alarm_topic, topic_arn, "cloudwatch.amazonaws.com")
+        add_api_alarms(
+            self,
+            deployment,
+            balancer=balancer,
+            target=target,
+            models=names,
+            topic_arn=topic_arn,
+        )
+        if not deployment.is_home:
+            # A region follows home by itself, and may fall behind while home is up to date.
+            add_pointer_alarms(self, settings, deployment, names, topic_arn)
+        add_deployment(self, deployment, alias)

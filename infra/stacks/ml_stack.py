@@ -1,0 +1,84 @@
+"""The stack of what SageMaker needs: roles, image repository, package groups, its own scoring schedules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_sagemaker as sagemaker
+
+from infra.capabilities.dagster.image_repository import add_repository
+from infra.capabilities.data.scoring_schedule import add_scoring_schedule
+from infra.capabilities.roles import add_role
+from infra.packaging import build_sagemaker_code
+from infra.permissions.platform_roles import scoring_pipeline_role, scoring_schedule_role
+from infra.permissions.role_definitions import sagemaker_role
+from prediction_contract.naming.resource_names import name_stem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from aws_cdk import aws_iam as iam
+    from constructs import Construct
+
+    from infra.definitions.scheduled_scoring import ScheduledScoring
+    from infra.model_declarations import DeclaredModel
+    from infra.settings import StageSettings
+    from prediction_contract.naming.resource_names import Deployment
+
+
+class MlStack(cdk.Stack):
+    """SageMaker's side, in the home region; trained models lie in the data bucket, a prefix for each."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: StageSettings,
+        models: Iterable[DeclaredModel],
+        packages: Path,
+        **options: Any,
+    ) -> None:
+        super().__init__(scope, construct_id, **options)
+        deployment = settings.deployment()
+        add_role(self, "JobRole", deployment, sagemaker_role(deployment))
+        roles = [
+            add_role(self, construct_id, deployment, role(deployment))
+            for construct_id, role in (
+                ("PipelineRole", scoring_pipeline_role),
+                ("ScheduleRole", scoring_schedule_role),
+            )
+        ]
+        add_repository(self, "JobImageRepository", deployment.job_image_repository)
+        scored_here = {}
+        for model in models:
+            group = sagemaker.CfnModelPackageGroup(
+                self,
+                f"Packages-{name_stem(model.name)}",
+                model_package_group_name=deployment.model_package_group(model.name),
+                model_package_group_description=f"Trained models of {model.name}",
+            )
+            group.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+            if model.scoring is not None:
+                scored_here[model.name] = model.scoring
+        if scored_here:
+            self._schedule(deployment, scored_here, packages, roles)
+
+    def _schedule(
+        self,
+        deployment: Deployment,
+        models: Mapping[str, ScheduledScoring],
+        packages: Path,
+        roles: list[iam.CfnRole],
+    ) -> None:
+        """Add pipeline and schedule of each model that SageMaker itself scores."""
+        image = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
+        digest = build_sagemaker_code(packages).digest
+        for model, scoring in models.items():
+            pipeline = add_scoring_schedule(
+                self, deployment, model, scoring, code_digest=digest, image_uri=image.value_as_string
+            )
+            # Both assume their role as soon as they are there.
+            pipeline.node.add_dependency(*roles)

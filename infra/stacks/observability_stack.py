@@ -1,0 +1,77 @@
+"""The stack that watches: dashboard, alarms about batches, the topic that they are sent to, and a budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_budgets as budgets
+
+from infra.capabilities.monitoring.alarms import add_topic
+from infra.capabilities.monitoring.dashboard import add_dashboard
+from infra.capabilities.monitoring.pipeline_alarms import add_pipeline_alarms
+from prediction_contract.naming.resource_names import STAGE_TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from constructs import Construct
+
+    from infra.model_declarations import DeclaredModel
+    from infra.settings import StageSettings
+    from prediction_contract.naming.resource_names import Deployment
+
+# AWS foresees nothing before it has seen five weeks; what was spent is told from the first day.
+_TOLD_AT_PERCENT = (("FORECASTED", 80), ("FORECASTED", 100), ("ACTUAL", 100))
+
+
+class ObservabilityStack(cdk.Stack):
+    """What tells people, in the home region; each region's API brings its own alarms."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: StageSettings,
+        models: Iterable[DeclaredModel],
+        **options: Any,
+    ) -> None:
+        super().__init__(scope, construct_id, **options)
+        deployment = settings.deployment()
+        topic_arn = deployment.alarm_topic_arn
+        services = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com")
+        policy = add_topic(self, settings, deployment.alarm_topic, topic_arn, *services, takes_events=True)
+        declared = list(models)
+        add_pipeline_alarms(self, settings, declared, topic_arn)
+        add_dashboard(self, settings, [model.name for model in declared])
+        self._budget(settings, deployment, policy)
+
+    def _budget(self, settings: StageSettings, deployment: Deployment, policy: cdk.CfnResource) -> None:
+        budget = budgets.CfnBudget
+        added = budget(
+            self,
+            "Budget",
+            budget=budget.BudgetDataProperty(
+                budget_name=deployment.alarm("monthly"),
+                budget_type="COST",
+                time_unit="MONTHLY",
+                budget_limit=budget.SpendProperty(amount=settings.monthly_budget_dollars, unit="USD"),
+                cost_filters={"TagKeyValue": [f"user:{STAGE_TAG}${settings.stage}"]},
+            ),
+            notifications_with_subscribers=[
+                budget.NotificationWithSubscribersProperty(
+                    notification=budget.NotificationProperty(
+                        notification_type=kind,
+                        comparison_operator="GREATER_THAN",
+                        threshold=percent,
+                        threshold_type="PERCENTAGE",
+                    ),
+                    subscribers=[
+                        budget.SubscriberProperty(subscription_type="SNS", address=deployment.alarm_topic_arn)
+                    ],
+                )
+                for kind, percent in _TOLD_AT_PERCENT
+            ],
+        )
+        added.add_resource_dependency(policy)

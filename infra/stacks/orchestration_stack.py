@@ -1,0 +1,112 @@
+"""The stack that Dagster runs in: network, images, Postgres, code location, web server, daemon, runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+
+from infra.capabilities.dagster.dagster_database import DATABASE, add_database
+from infra.capabilities.dagster.dagster_network import add_network
+from infra.capabilities.dagster.dagster_services import (
+    add_cluster,
+    add_code_name,
+    add_service,
+    add_web_access,
+)
+from infra.capabilities.dagster.dagster_tasks import RUN_CONTAINER, add_task, tasks
+from infra.capabilities.monitoring.log_groups import add_log_group
+from infra.capabilities.roles import add_role
+from infra.definitions.dagster_environment import dagster_environment, database_variables, snowflake_variables
+from infra.packaging import build_sagemaker_code
+from infra.permissions.platform_roles import dagster_execution_role, dagster_webserver_role
+from infra.permissions.role_definitions import dagster_daemon_role, dagster_run_role
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from constructs import Construct
+
+    from infra.settings import StageSettings
+    from prediction_contract.naming.resource_names import Deployment
+
+
+class OrchestrationStack(cdk.Stack):
+    """Dagster, in the home region."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: StageSettings,
+        snowflake_secret: str,
+        packages: Path,
+        **options: Any,
+    ) -> None:
+        super().__init__(scope, construct_id, **options)
+        deployment = settings.deployment()
+        tag = cdk.CfnParameter(
+            self, "DagsterImageTag", description="Tag of Dagster's image in its repository"
+        )
+        jobs = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
+        roles = self._roles(deployment)
+        log_group = add_log_group(self, "Logs", deployment.dagster_log_group)
+        network = add_network(self, settings, deployment)
+        database, database_secret = add_database(self, settings, deployment, network)
+        image = (
+            f"{settings.account_id}.dkr.ecr.{deployment.region}.{self.url_suffix}/"
+            f"{deployment.dagster_image_repository}:{tag.value_as_string}"
+        )
+        environment = dagster_environment(
+            settings,
+            image_uri=jobs.value_as_string,
+            code_digest=build_sagemaker_code(packages).digest,
+            database_host=database.attr_endpoint_address,
+            database=DATABASE,
+        )
+        postgres, snowflake = database_variables(database_secret.ref), snowflake_variables(snowflake_secret)
+        added = {
+            name: add_task(
+                self,
+                settings,
+                deployment,
+                task,
+                image=image,
+                environment=environment,
+                # The web server asks for no login, and needs none to Snowflake.
+                secrets={**snowflake, **postgres} if task.runs_our_code else postgres,
+            )
+            for name, task in tasks(deployment).items()
+        }
+        cluster = add_cluster(self, deployment)
+        code = add_service(
+            self,
+            "code",
+            cluster=cluster,
+            task=added["code"],
+            network=network,
+            discovery=add_code_name(self, deployment, network),
+        )
+        target, listener = add_web_access(self, settings, network)
+        web = add_service(
+            self, "webserver", cluster=cluster, task=added["webserver"], network=network, target=target
+        )
+        web.add_resource_dependency(listener)
+        # Two daemons would start every schedule twice.
+        daemon = add_service(
+            self, "daemon", cluster=cluster, task=added["daemon"], network=network, is_single=True
+        )
+        for service in (code, web, daemon):
+            service.node.add_dependency(log_group, added[RUN_CONTAINER], *roles)
+
+    def _roles(self, deployment: Deployment) -> list[cdk.CfnResource]:
+        return [
+            add_role(self, f"Role-{construct_id}", deployment, role(deployment))
+            for construct_id, role in (
+                ("run", dagster_run_role),
+                ("daemon", dagster_daemon_role),
+                ("webserver", dagster_webserver_role),
+                ("execution", dagster_execution_role),
+            )
+        ]

@@ -1,1 +1,0 @@
-"""The assets of one model: what each materialization does."""

@@ -1,0 +1,145 @@
+"""What is wrong with the deployment itself: its bucket, registry, tables, queues and warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from typing import Any
+
+from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.health.findings import Finding, Severity
+from mlpipe_dagster.pipeline.code_comparison import UPLOAD_REMEDY, load_code_address, outdated_upload
+from prediction_contract.naming.s3_layout import done_prefix
+
+# A sensor's tick handles hundreds; what lies deeper means that it does not run.
+_DEEP_QUEUE = 1000
+_ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED"})
+
+
+def guarded(topic: str, remedy: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield what a look finds; if it cannot look, that is the finding, and the other looks go on."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # as in `main`
+
+    from prediction_contract.errors import ContractError  # noqa: PLC0415
+
+    try:
+        yield from look()
+    except (BotoCoreError, ClientError, ContractError) as error:
+        yield Finding(severity=Severity.ERROR, topic=topic, what=str(error), remedy=remedy)
+
+
+def bucket_findings(access: Access) -> Iterator[Finding]:
+    """Yield nothing if the data bucket can be listed."""
+    access.client("s3").list_objects_v2(Bucket=access.settings.data_bucket, MaxKeys=1)
+    yield from ()
+
+
+def code_findings(access: Access) -> Iterator[Finding]:
+    """Yield where jobs run other code than this checkout holds."""
+    settings = access.settings
+    places = {
+        "sagemaker_scripts": settings.code_prefix,
+        "glue_scripts": load_code_address(access.client("glue"), settings.deployment.load_job),
+    }
+    for deployable, place in places.items():
+        outdated = outdated_upload(deployable, place)
+        if outdated:
+            yield Finding(
+                severity=Severity.WARNING,
+                topic="code",
+                what=outdated.what,
+                remedy=f"{UPLOAD_REMEDY}. If the upload is right, check out its commit",
+            )
+
+
+def table_findings(access: Access, models: list[str]) -> Iterator[Finding]:
+    """Yield what is wrong with the registry and the models' online tables."""
+    deployment = access.settings.deployment
+    registry = access.client("dynamodb").describe_table(TableName=deployment.registry_table)["Table"]
+    if registry["TableStatus"] not in {"ACTIVE", "UPDATING"}:
+        yield Finding(
+            severity=Severity.ERROR,
+            topic="registry",
+            what=f"The registry {deployment.registry_table} is {registry['TableStatus']}",
+            remedy="Wait until it is active; restore it if it is being deleted",
+        )
+    for model in models:
+        yield from _online_table(access, model)
+
+
+def _online_table(access: Access, model: str) -> Iterator[Finding]:
+    client, name = access.client("dynamodb"), access.settings.deployment.online_table(model)
+    try:
+        status = client.describe_table(TableName=name)["Table"]["TableStatus"]
+        expiry = client.describe_time_to_live(TableName=name)["TimeToLiveDescription"]["TimeToLiveStatus"]
+    except client.exceptions.ResourceNotFoundException:
+        yield Finding(
+            severity=Severity.ERROR,
+            topic="tables",
+            what=f"The online table {name} does not exist",
+            remedy="Provision the model: `make up` locally, a deployment of the stacks on AWS",
+            model=model,
+        )
+        return
+    if status not in {"ACTIVE", "UPDATING"} or expiry not in {"ENABLED", "ENABLING"}:
+        yield Finding(
+            severity=Severity.WARNING,
+            topic="tables",
+            what=f"The online table {name} is {status}, and the expiry of its items is {expiry}",
+            remedy="Provision the model again: superseded items would stay for ever",
+            model=model,
+        )
+
+
+def queue_findings(access: Access) -> Iterator[Finding]:
+    """Yield what is wrong with the queue of done files and with its dead-letter queue."""
+    deployment = access.settings.deployment
+    waiting = _depth(access, deployment.done_file_queue)
+    if waiting > _DEEP_QUEUE:
+        yield Finding(
+            severity=Severity.WARNING,
+            topic="queues",
+            what=f"{waiting} messages wait in {deployment.done_file_queue}",
+            remedy="See that Dagster's daemon and the sensor `done_files` run",
+        )
+    dead = _depth(access, deployment.dead_letter_queue)
+    if dead:
+        yield Finding(
+            severity=Severity.ERROR,
+            topic="queues",
+            what=f"{dead} messages lie in {deployment.dead_letter_queue}: the sensor could not handle them",
+            remedy="Read them and the sensor's log; load their batches with `mlpipe load`",
+        )
+
+
+def _depth(access: Access, queue: str) -> int:
+    sqs = access.client("sqs")
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+    named: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=named)["Attributes"]
+    return sum(int(found[name]) for name in named)
+
+
+def done_files(access: Access, since: date) -> Iterator[tuple[str, datetime]]:
+    """Yield key and age of everything below done/ of batches minted on a UTC date or later."""
+    pages = access.client("s3").get_paginator("list_objects_v2")
+    # Keys begin with the date, so that history costs nothing.
+    for page in pages.paginate(
+        Bucket=access.settings.data_bucket, Prefix="done/", StartAfter=done_prefix(since)
+    ):
+        for item in page.get("Contents", ()):
+            yield item["Key"], item["LastModified"]
+
+
+def job_run_ended(access: Access, job_run_id: str) -> str | None:
+    """Return the state in which a load's job run has ended, or None if it runs.
+
+    A job run that Glue does not know any more is `forgotten`.
+    """
+    glue = access.client("glue")
+    try:
+        run = glue.get_job_run(JobName=access.settings.deployment.load_job, RunId=job_run_id)["JobRun"]
+    except glue.exceptions.EntityNotFoundException:
+        return "forgotten"
+    state = str(run["JobRunState"])
+    return state if state in _ENDED else None

@@ -1,0 +1,229 @@
+"""`mlpipe doctor`: what is wrong with the deployment, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+
+from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.health.deployment_health import (
+    bucket_findings,
+    code_findings,
+    done_files,
+    guarded,
+    job_run_ended,
+    queue_findings,
+    table_findings,
+)
+from mlpipe_dagster.cli.health.findings import Finding, Severity
+from mlpipe_dagster.cli.health.model_health import (
+    ModelRecords,
+    model_findings,
+    projection_findings,
+    staging_findings,
+    unregistered_findings,
+)
+from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
+from mlpipe_dagster.cli.printed import Answer, Facts, Table
+from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.naming.s3_layout import parse_done_key
+from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.records import BatchRecord, LoadState, RetentionRecord
+from prediction_contract.registry.table import RegistryTable
+
+_DAYS = 7
+# Of the oldest batches that are not retired, so many are looked at.
+_OLDEST_BATCHES = 100
+_ORDER = tuple(Severity)
+_WRONG = frozenset({Severity.ERROR, Severity.WARNING})
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    command = add_command(commands, "doctor", doctor)
+    command.add_argument("model", nargs="?", help="look at this model alone")
+    command.add_argument(
+        "--days",
+        type=at_least_one,
+        default=_DAYS,
+        help=f"how many days of done files and batches to look through; {_DAYS} by default",
+    )
+
+
+def doctor(options: argparse.Namespace, access: Access) -> Answer:
+    """Look for what is wrong with the deployment, and say what to do about it."""
+    if options.model:
+        access.require_declared(options.model)
+    models = [options.model] if options.model else access.models()
+    found = sorted(_findings(access, models, options.days), key=lambda each: _ORDER.index(each.severity))
+    counts = {str(severity): sum(each.severity is severity for each in found) for severity in Severity}
+    is_healthy = not any(each.severity in _WRONG for each in found)
+    document = {
+        "is_healthy": is_healthy,
+        "looked_at": models,
+        "counts": counts,
+        "findings": [each.document() for each in found],
+    }
+    return Answer(
+        document=document,
+        parts=[
+            Facts(members={"healthy": is_healthy, "models": models, **counts}),
+            Table(
+                title="findings",
+                columns=("severity", "topic", "model", "batch_id", "what", "remedy"),
+                rows=document["findings"],
+                whole=frozenset({"severity", "topic", "model", "batch_id", "what", "remedy"}),
+            ),
+        ],
+        is_so=is_healthy,
+    )
+
+
+def _findings(access: Access, models: list[str], days: int) -> Iterator[Finding]:
+    try:
+        deployment = access.settings.deployment
+    except ContractError as error:
+        # Without them nothing else can be looked at.
+        yield Finding(severity=Severity.ERROR, topic="settings", what=error.what, remedy=error.remedy)
+        return
+    looks: list[tuple[str, str, Callable[[], Iterator[Finding]]]] = [
+        (
+            "bucket",
+            f"See that {access.settings.data_bucket} exists and may be listed",
+            partial(bucket_findings, access),
+        ),
+        (
+            "registry",
+            f"See that {deployment.registry_table} exists and may be read",
+            partial(table_findings, access, models),
+        ),
+        ("queues", "See that the queues exist and may be read", partial(queue_findings, access)),
+        (
+            "code",
+            f"See that the Glue job {deployment.load_job} may be read",
+            partial(code_findings, access),
+        ),
+    ]
+    for topic, remedy, look in looks:
+        yield from guarded(topic, remedy, look)
+    known: dict[str, ModelRecords] = {}
+    for model in models:
+        yield from guarded(
+            "model",
+            "Look at the registry and at the declaration",
+            partial(_model, access, model, known, days),
+        )
+    yield from guarded(
+        "done_files", "See that done/ may be listed", partial(_done_files, access, known, days)
+    )
+    yield from guarded(
+        "snowflake",
+        "Look at the SNOWFLAKE_ variables and at Snowflake's state",
+        partial(_warehouse, access, known),
+    )
+
+
+def _model(access: Access, model: str, known: dict[str, ModelRecords], days: int) -> Iterator[Finding]:
+    """Yield what is wrong with a model in the registry, and keep its records for the looks that follow."""
+    registry, now = access.registry, access.now
+    release = registry.release(model, home_region=access.home, regions=access.other_regions)
+    retention = registry.retention(model)
+    known[model] = records = ModelRecords(
+        model=model,
+        batches=_looked_at(registry, release, retention, model=model, since=now - timedelta(days=days)),
+        release=release,
+        rollback_target=registry.rollback_target(model),
+        retention=retention,
+        minimum_life=timedelta(hours=access.declaration(model).retention.minimum_life_hours),
+        now=now,
+    )
+    yield from model_findings(records)
+    for batch in records.batches:
+        # A retired batch is claimed by a sweep and not by a job run.
+        if batch.claim_job_run_id is None or batch.load_state == LoadState.RETIRED:
+            continue
+        if ended := job_run_ended(access, batch.claim_job_run_id):
+            yield records.finding(
+                Severity.WARNING,
+                "claims",
+                f"Its load is claimed by job run {batch.claim_job_run_id}, which has ended ({ended})",
+                f"Run `mlpipe load {batch.manifest_key}`: it replaces the claim",
+                batch.batch_id,
+            )
+
+
+def _looked_at(
+    registry: RegistryTable, release: Release, retention: RetentionRecord, *, model: str, since: datetime
+) -> list[BatchRecord]:
+    """Return the batches that may need somebody, the oldest first, however many the model has had.
+
+    Those are the batches that a region serves, the newest ones, and the oldest that are not retired: among
+    these are the overdue ones.
+    """
+    recent = registry.batches(model, minted_from=since.strftime("%Y%m%d"))
+    oldest = registry.batches(model, minted_from=retention.retained_from, page_size=_OLDEST_BATCHES)
+    pointers = (release.home, *release.regions.values())
+    served = {pointer.batch_id for pointer in pointers if pointer and pointer.batch_id}
+    retained = (record for record in oldest if record.load_state != LoadState.RETIRED)
+    found = {record.batch_id: record for record in (*recent, *islice(retained, _OLDEST_BATCHES))}
+    for batch_id in served - found.keys():
+        record = registry.batch(model, batch_id)
+        if record is not None:
+            found[batch_id] = record
+    return [found[batch_id] for batch_id in sorted(found)]
+
+
+def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> Iterator[Finding]:
+    now = access.now
+    found: dict[str, dict[str, datetime]] = {}
+    strangers: list[str] = []
+    for key, put_at in done_files(access, (now - timedelta(days=days - 1)).date()):
+        try:
+            name = parse_done_key(key)
+        except InvalidNameError:
+            strangers.append(key)
+            continue
+        found.setdefault(name.model, {})[name.batch_id] = put_at
+    declared = access.models()
+    for model, files in found.items():
+        if model not in declared:
+            yield Finding(
+                severity=Severity.WARNING,
+                topic="done_files",
+                model=model,
+                what=f"{len(files)} done files are of a model that is not declared, the first {min(files)}",
+                remedy="Declare the model and reload Dagster's code location, or delete the files",
+            )
+        if model in known:
+            batches = {batch.batch_id for batch in known[model].batches}
+            yield from unregistered_findings(model, files, batches, now)
+    if strangers:
+        yield Finding(
+            severity=Severity.NOTE,
+            topic="done_files",
+            what=f"{len(strangers)} objects below done/ are no done files, the first {strangers[0][:200]!r}",
+            remedy="Delete them, or deliver them as done/<UTC date of minting>/<model>/<batch id>.json",
+        )
+
+
+def _warehouse(access: Access, known: dict[str, ModelRecords]) -> Iterator[Finding]:
+    with access.warehouse() as session:
+        tables = session.tables()
+        projected = session.projected(known)
+    for model, records in known.items():
+        there = projected[model]
+        gaps = [
+            (before, after)
+            for before, after in there.gaps
+            if access.registry.publications(model, after=before, up_to=after - 1, most=1)
+        ]
+        yield from projection_findings(records, there.highest, gaps)
+        yield from staging_findings(records, tables, partial(_is_claimed, access, model))
+
+
+def _is_claimed(access: Access, model: str, batch_id: str) -> bool:
+    record = access.registry.batch(model, batch_id)
+    return record is not None and record.claim_token is not None

@@ -1,0 +1,317 @@
+"""What is wrong with one model, by its records in the registry alone; nothing here does I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mlpipe_dagster.cli.health.findings import Finding, Severity
+from prediction_contract.naming.batch import BatchId
+from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.records import (
+    BatchRecord,
+    LivePointer,
+    LoadState,
+    ReleaseState,
+    RetentionRecord,
+)
+from prediction_contract.registry.retention_rules import is_due, needed_batches, needs_reload
+from prediction_contract.text.utc_text import moment_text, parse_moment
+
+# A load takes minutes; what waits for longer has been forgotten.
+WAITS_TOO_LONG = timedelta(hours=1)
+# So long before the items of a live batch expire, somebody is to know.
+EXPIRY_MARGIN = timedelta(days=7)
+# The sweep looks once a day, and a failed one is followed by another.
+_SWEEPS_LATE = timedelta(days=3)
+_STAGED_BATCH = re.compile("([0-9]{8}T[0-9]{6}Z)_([0-9A-F]{8})_")
+# A refusal older than this, or of a batch older than the live one, is history.
+_RECENT = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecords:
+    """A model as its registry records say.
+
+    Attributes:
+        model: The model's name.
+        batches: Its batches that are looked at, the oldest first.
+        release: Its live pointers.
+        rollback_target: The batch that a rollback would go to.
+        retention: What its last sweep left to be known.
+        minimum_life: What a batch must have left to become live.
+        now: The present moment.
+    """
+
+    model: str
+    batches: Sequence[BatchRecord]
+    release: Release
+    rollback_target: BatchRecord | None
+    retention: RetentionRecord
+    minimum_life: timedelta
+    now: datetime
+
+    @property
+    def pointers(self) -> list[LivePointer]:
+        """The live pointers of all regions."""
+        return [pointer for pointer in (self.release.home, *self.release.regions.values()) if pointer]
+
+    def finding(
+        self, severity: Severity, topic: str, what: str, remedy: str, batch_id: str | None = None
+    ) -> Finding:
+        """Return a finding about the model or one of its batches."""
+        return Finding(
+            severity=severity, topic=topic, what=what, remedy=remedy, model=self.model, batch_id=batch_id
+        )
+
+
+def model_findings(records: ModelRecords) -> Iterator[Finding]:
+    """Yield what is wrong with pointers, rows, expiry, retention, refusals and loads of a model."""
+    yield from _pointer_findings(records)
+    yield from _row_findings(records)
+    yield from _expiry_findings(records)
+    yield from _retention_findings(records)
+    for batch in records.batches:
+        yield from _batch_findings(records, batch)
+
+
+def _pointer_findings(records: ModelRecords) -> Iterator[Finding]:
+    home = records.release.home
+    if home is None or home.batch_id is None:
+        yield records.finding(
+            Severity.NOTE,
+            "pointers",
+            "Nothing is live",
+            f"Publish a batch; see `mlpipe batches {records.model}`",
+        )
+        return
+    if home.hold:
+        yield records.finding(
+            Severity.NOTE,
+            "hold",
+            "Automatic publication is on hold",
+            f"Run `mlpipe hold {records.model} --release` when its reason has gone",
+            home.batch_id,
+        )
+    for region, pointer in records.release.regions.items():
+        if pointer is None or pointer.batch_id != home.batch_id:
+            serves = f"serves {pointer.batch_id}" if pointer and pointer.batch_id else "serves nothing"
+            yield records.finding(
+                Severity.WARNING,
+                "pointers",
+                f"{region} {serves}, and home {home.batch_id} since {home.published_at}",
+                f"Look at the replica of the online table in {region}: the pointer follows once it is whole",
+                home.batch_id,
+            )
+
+
+def _row_findings(records: ModelRecords) -> Iterator[Finding]:
+    served = {pointer.batch_id for pointer in records.pointers}
+    for batch in records.batches:
+        if batch.batch_id not in served:
+            continue
+        if batch.accepted_rows == 0:
+            yield records.finding(
+                Severity.ERROR,
+                "rows",
+                f"It is served, and none of its {batch.row_count} rows was accepted",
+                f"Roll back, or publish another batch: see `mlpipe batches {records.model}`",
+                batch.batch_id,
+            )
+        elif batch.accepted_rows is None:
+            yield records.finding(
+                Severity.WARNING,
+                "rows",
+                "It was verified by an earlier version; its accepted rows are not recorded",
+                f"Run `mlpipe load {batch.manifest_key} --again`: until then no rollback can go back to it",
+                batch.batch_id,
+            )
+
+
+def _expiry_findings(records: ModelRecords) -> Iterator[Finding]:
+    pointers = records.pointers
+    for batch in records.batches:
+        if needs_reload(batch, pointers, now=records.now, margin=EXPIRY_MARGIN):
+            soon = needs_reload(batch, pointers, now=records.now, margin=records.minimum_life)
+            yield records.finding(
+                Severity.ERROR if soon else Severity.WARNING,
+                "expiry",
+                f"It is served, and its items expire at {batch.items_expire_at}",
+                f"Run `mlpipe load {batch.manifest_key} --again`, or publish a newer batch",
+                batch.batch_id,
+            )
+
+
+def _retention_findings(records: ModelRecords) -> Iterator[Finding]:
+    late = records.now - _SWEEPS_LATE
+    needed = needed_batches(records.release.home, records.rollback_target)
+    overdue = [
+        batch
+        for batch in records.batches
+        if batch.retain_until is not None
+        and parse_moment(batch.retain_until) < late
+        and is_due(batch, needed, now=records.now)
+    ]
+    if overdue:
+        yield records.finding(
+            Severity.WARNING,
+            "retention",
+            f"At least {len(overdue)} batches have outlived their retention and have not left, the first one "
+            f"since {overdue[0].retain_until}",
+            "See that the sensor `retention` runs, and in the job's last run what keeps them",
+            overdue[0].batch_id,
+        )
+    if records.retention.not_vacuumed:
+        yield records.finding(
+            Severity.WARNING,
+            "retention",
+            f"The sweep of {records.retention.swept_at} left files in the Delta table's folder: "
+            f"{records.retention.not_vacuumed.rstrip('.')}",
+            "Put the done file back as it was registered; the next sweep deletes the files",
+        )
+
+
+def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Finding]:
+    if batch.claim_token is not None and batch.claim_job_run_id is None:
+        confirm_by = batch.claim_confirm_by
+        if confirm_by is None or confirm_by < moment_text(records.now):
+            yield records.finding(
+                Severity.WARNING,
+                "claims",
+                f"Its load was claimed and no job run confirmed that by {confirm_by}",
+                f"Run `mlpipe load {batch.manifest_key}`: it replaces the claim",
+                batch.batch_id,
+            )
+    elif batch.load_state == LoadState.REFUSED:
+        yield _refusal(records, batch)
+    elif _is_blocked(records, batch):
+        yield records.finding(
+            Severity.WARNING,
+            "blocked",
+            f"Its checks keep it from being published: {batch.check_faults}",
+            f"See `mlpipe diff` against the live batch; publish it by `mlpipe publish {records.model} "
+            f"{batch.batch_id}` if it is right, or score the partition again",
+            batch.batch_id,
+        )
+    elif batch.claim_token is None and batch.load_state in {LoadState.DONE, LoadState.LOADED}:
+        # A load that is done again counts from when it began to write.
+        since = batch.writing_begun_at and parse_moment(batch.writing_begun_at)
+        if (since or BatchId(batch.batch_id).minted_at) < records.now - WAITS_TOO_LONG:
+            yield _waiting(records, batch)
+
+
+def _is_blocked(records: ModelRecords, batch: BatchRecord) -> bool:
+    home = records.release.home or LivePointer(model=records.model)
+    live = (home.partition or "", home.batch_id or "")
+    return (
+        batch.load_state == LoadState.VERIFIED
+        and batch.release_state == ReleaseState.UNPUBLISHED
+        and bool(batch.check_faults)
+        and (batch.partition, batch.batch_id) > live
+    )
+
+
+def _refusal(records: ModelRecords, batch: BatchRecord) -> Finding:
+    live = records.release.home.batch_id if records.release.home else None
+    is_history = live is not None and batch.batch_id < live
+    is_old = BatchId(batch.batch_id).minted_at < records.now - _RECENT
+    return records.finding(
+        Severity.NOTE if is_history or is_old else Severity.WARNING,
+        "refused",
+        f"It is refused: {batch.refusal_reason or 'no reason is recorded'}",
+        f"See `mlpipe quarantine {records.model} {batch.batch_id}`, correct the cause, and score a new batch",
+        batch.batch_id,
+    )
+
+
+def _waiting(records: ModelRecords, batch: BatchRecord) -> Finding:
+    is_loaded = batch.load_state == LoadState.LOADED
+    return records.finding(
+        Severity.WARNING,
+        "waiting",
+        "It is loaded, and no check has verified it"
+        if is_loaded
+        else "Its done file is known, and nobody loads it",
+        f"Look at its runs in Dagster, then run `mlpipe load {batch.manifest_key}`",
+        batch.batch_id,
+    )
+
+
+def projection_findings(
+    records: ModelRecords, highest: int, gaps: Sequence[tuple[int, int]]
+) -> Iterator[Finding]:
+    """Yield what is wrong with a model's projection in Snowflake.
+
+    Args:
+        records: The model's.
+        highest: The highest sequence in Snowflake; 0 if there is none.
+        gaps: Where Snowflake lacks publications of the registry below it, each as its two neighbours.
+    """
+    newest = records.release.home.sequence if records.release.home else 0
+    missing = [f"publications between {before} and {after}" for before, after in gaps]
+    if newest > highest:
+        missing.append(f"the publications after {highest}, and the registry's newest is {newest}")
+    if missing:
+        yield records.finding(
+            Severity.ERROR if newest > highest else Severity.WARNING,
+            "projection",
+            f"Snowflake lacks {', '.join(missing)}"
+            + (": its live view shows an older batch" if newest > highest else ""),
+            "The sensor projects it within hours; the next publish, rollback or hold does it at once",
+        )
+    if highest > newest:
+        yield records.finding(
+            Severity.ERROR,
+            "projection",
+            f"Snowflake holds publication {highest}, which the registry does not know",
+            "If the registry was restored, publish the right batch; if that is live, hold and release: both "
+            "number on above Snowflake's",
+        )
+
+
+def staging_findings(
+    records: ModelRecords, tables: Sequence[str], is_claimed: Callable[[str], bool]
+) -> Iterator[Finding]:
+    """Yield the staging tables that a load has left behind.
+
+    Args:
+        records: The model's.
+        tables: Names of all tables in Snowflake's schema.
+        is_claimed: Tells whether a load of a batch is claimed.
+    """
+    prefix = f"{records.model.upper()}_STAGING_"
+    for name in tables:
+        found = _STAGED_BATCH.match(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if found and not is_claimed(f"{found[1]}-{found[2].lower()}"):
+            yield records.finding(
+                Severity.WARNING,
+                "staging",
+                f"Snowflake keeps the staging table {name}, and no load of its batch is claimed",
+                "The next load of the batch drops it, and after a day any load of the model",
+            )
+
+
+def unregistered_findings(
+    model: str, done_files: Mapping[str, datetime], known: set[str], now: datetime
+) -> Iterator[Finding]:
+    """Yield the done files that the registry does not know though the sensor should have seen them.
+
+    Args:
+        model: The model's name.
+        done_files: When each batch's done file was put, by batch id.
+        known: The batches that the registry knows.
+        now: The present moment.
+    """
+    for batch_id, put_at in done_files.items():
+        if batch_id not in known and put_at < now - WAITS_TOO_LONG:
+            yield Finding(
+                severity=Severity.WARNING,
+                topic="done_files",
+                what=f"Its done file lies there since {moment_text(put_at)}, and the registry lacks it",
+                remedy=f"See that the sensor runs, or run `mlpipe load {done_key(model, batch_id)}`",
+                model=model,
+                batch_id=batch_id,
+            )

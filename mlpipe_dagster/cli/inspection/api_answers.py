@@ -1,0 +1,103 @@
+"""An answer of the API as a file or from standard input: which model, batch and publication it speaks of."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prediction_contract.errors import ContractError
+from prediction_contract.naming.batch import BatchId, ModelName
+from prediction_contract.text.canonical_json import parse_json
+from prediction_contract.text.json_members import DocumentShapeError, member, members_of
+
+# Twice what the API answers with at most.
+_MOST_BYTES = 2 * 1024 * 1024
+STANDARD_INPUT = "-"
+
+
+class UnreadableAnswerError(ContractError):
+    """What was given is no answer of the API that says where it comes from."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            what,
+            remedy="Give a JSON answer of the API that has `model` and `provenance`, or model and batch id",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiAnswer:
+    """What an answer says of itself.
+
+    Attributes:
+        model: The model.
+        batch_id: The batch that it was answered from.
+        entity_id: The entity, if it is about one.
+        partition: As the answer says.
+        model_version: As the answer says.
+        published_at: As the answer says.
+        sequence: As the answer says.
+    """
+
+    model: str
+    batch_id: str
+    entity_id: str | None
+    partition: str | None
+    model_version: str | None
+    published_at: str | None
+    sequence: int | None
+
+
+def read_answer(source: str) -> ApiAnswer:
+    """Return what the answer in a file says, or the one on standard input for `-`.
+
+    Raises:
+        UnreadableAnswerError: There is none, or it does not say where it comes from.
+    """
+    try:
+        if source == STANDARD_INPUT:
+            content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        else:
+            with Path(source).open("rb") as file:
+                content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise UnreadableAnswerError(f"{source} cannot be read: {error.strerror}") from error
+    if len(content) > _MOST_BYTES:
+        raise UnreadableAnswerError(f"{source} is larger than any answer of the API")
+    return parse_answer(content)
+
+
+def parse_answer(content: bytes) -> ApiAnswer:
+    """Return what an answer says of itself.
+
+    Raises:
+        UnreadableAnswerError: It does not say where it comes from.
+    """
+    try:
+        document = members_of(parse_json(content), "the document")
+        provenance = member(document, "provenance", dict)
+        model, batch_id = (
+            ModelName(member(document, "model", str)),
+            BatchId(member(provenance, "batch_id", str)),
+        )
+    except DocumentShapeError as error:
+        raise UnreadableAnswerError(f"It is no answer about a prediction: {error}") from error
+    except ContractError as error:
+        raise UnreadableAnswerError(f"It is no answer about a prediction: {error.what}") from error
+    return ApiAnswer(
+        model=model,
+        batch_id=batch_id,
+        entity_id=_optional(document, "entity_id", str),
+        partition=_optional(provenance, "partition", str),
+        model_version=_optional(provenance, "model_version", str),
+        published_at=_optional(provenance, "published_at", str),
+        sequence=_optional(provenance, "sequence", int),
+    )
+
+
+def _optional(document: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = document.get(name)
+    return value if type(value) is kind else None

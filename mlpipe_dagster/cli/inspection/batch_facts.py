@@ -1,0 +1,160 @@
+"""What is known of one batch: its manifest, the reports of its loads, its publications, as documents."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectMissingError
+from prediction_contract.errors import ContractError
+from prediction_contract.manifests.load_report import LoadReport
+from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.naming.batch import BatchId
+from prediction_contract.naming.s3_layout import report_key
+from prediction_contract.registry.records import BatchRecord, PublicationEntry
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.text.utc_text import parse_moment
+
+# Far more than a batch id may be ahead of the clock, and still cheap to read.
+_MINTING_MARGIN = timedelta(days=1)
+# The token is what a job run shows to be let in: not for a terminal.
+_RECORD = tuple(name for name in BatchRecord.__dataclass_fields__ if name != "claim_token")
+
+
+def record_document(record: BatchRecord) -> dict[str, Any]:
+    """Return everything the registry knows of a batch, but for the token of its claim."""
+    document = {name: getattr(record, name) for name in _RECORD}
+    return {
+        **document,
+        "verified_regions": sorted(record.verified_regions),
+        "is_claimed": record.claim_token is not None,
+    }
+
+
+def find_manifest(access: Access, record: BatchRecord) -> tuple[Manifest | None, str | None]:
+    """Return the manifest that a batch was registered with, or why there is none to be had."""
+    try:
+        return registered_manifest(access.bucket, record), None
+    except ContractError as error:
+        return None, str(error)
+
+
+def manifest_document(manifest: Manifest) -> dict[str, Any]:
+    """Return what a person asks of a manifest; lists of parts and files as their number."""
+    return {
+        "key": manifest.key,
+        "digest": manifest.digest,
+        "created_at": manifest.created_at,
+        "attempt": manifest.attempt,
+        "partition": str(manifest.partition),
+        "model_version": manifest.model_version,
+        "code_version": manifest.code_version,
+        "previous_batch_id": None if manifest.previous_batch_id is None else str(manifest.previous_batch_id),
+        "row_count": manifest.row_count,
+        "checksum": manifest.checksum,
+        "key_column": manifest.schema.key,
+        "columns": len(manifest.schema.columns),
+        "json_parts": len(manifest.json_parts),
+        "bytes": sum(part.bytes for part in manifest.json_parts),
+        "delta_version": manifest.delta.version,
+        "delta_files": len(manifest.delta.files),
+        "producer": {"job_name": manifest.producer.job_name, "job_arn": manifest.producer.job_arn},
+    }
+
+
+def find_report(bucket: DataBucket, record: BatchRecord, attempt: int) -> tuple[LoadReport | None, str]:
+    """Return the report of one attempt to load a batch, or why there is none."""
+    try:
+        return LoadReport.parse(bucket.read(report_key(record.model, record.batch_id, attempt))), ""
+    except ObjectMissingError:
+        return None, "the attempt left no report"
+    except ContractError as error:
+        return None, str(error)
+
+
+def load_documents(bucket: DataBucket, record: BatchRecord) -> list[dict[str, Any]]:
+    """Return what came of every attempt to load a batch, the first one first."""
+    return [_load_document(bucket, record, attempt) for attempt in range(1, record.load_attempts + 1)]
+
+
+def _load_document(bucket: DataBucket, record: BatchRecord, attempt: int) -> dict[str, Any]:
+    report, why_not = find_report(bucket, record, attempt)
+    if report is None:
+        under_way = record.claim_token is not None and attempt == record.load_attempts
+        return {
+            "attempt": attempt,
+            "status": "under way" if under_way else "unknown",
+            "job_run_id": record.claim_job_run_id if under_way else None,
+            "started_at": None,
+            "ended_at": None,
+            "rows_dynamodb": None,
+            "rows_snowflake": None,
+            "rows_quarantined": None,
+            "write_units": None,
+            "durations_ms": {},
+            "reason": None if under_way else why_not,
+        }
+    return {
+        "attempt": attempt,
+        "status": report.status,
+        "job_run_id": report.job_run_id,
+        "started_at": report.started_at,
+        "ended_at": report.ended_at,
+        "rows_dynamodb": report.dynamodb.rows.rows if report.dynamodb else None,
+        "rows_snowflake": report.snowflake.rows.rows if report.snowflake else None,
+        "rows_quarantined": report.quarantine.rows.rows,
+        "write_units": report.dynamodb.details.get("write_units") if report.dynamodb else None,
+        "durations_ms": dict(report.durations),
+        "reason": report.reason,
+    }
+
+
+def newest_report(bucket: DataBucket, record: BatchRecord) -> LoadReport | None:
+    """Return the report of the last attempt that left one."""
+    for attempt in range(record.load_attempts, 0, -1):
+        report, _ = find_report(bucket, record, attempt)
+        if report is not None:
+            return report
+    return None
+
+
+def publication_documents(registry: RegistryTable, record: BatchRecord) -> list[dict[str, Any]]:
+    """Return the publications that made a batch live or ended that, in their order.
+
+    Only the batch's own time is read: from the publication that ended it back to its minting.
+    """
+    if record.published_sequence is None:
+        return []
+    minted_at = BatchId(record.batch_id).minted_at - _MINTING_MARGIN
+    entries: list[PublicationEntry] = []
+    for entry in registry.newest_publications(record.model, up_to=record.superseded_sequence):
+        if parse_moment(entry.published_at) < minted_at:
+            break
+        if record.batch_id in {entry.batch_id, entry.previous_batch_id}:
+            entries.append(entry)
+    return [
+        {
+            "sequence": entry.sequence,
+            "action": entry.action,
+            "batch_id": entry.batch_id,
+            "previous_batch_id": entry.previous_batch_id,
+            "published_at": entry.published_at,
+            "actor": entry.actor,
+            "reason": entry.reason,
+            "request_id": entry.request_id,
+        }
+        for entry in reversed(entries)
+    ]
+
+
+def quarantine_summary(report: LoadReport | None) -> dict[str, Any]:
+    """Return how many rows were refused for which reason, by the last attempt that left a report."""
+    found = report.quarantine if report else None
+    return {
+        "attempt": report.attempt if report else None,
+        "rows": found.rows.rows if found else None,
+        "reasons": dict(found.reasons) if found else {},
+        "keys": list(found.keys) if found else [],
+    }

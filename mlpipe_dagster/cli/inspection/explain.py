@@ -1,0 +1,209 @@
+"""`mlpipe explain`: where an answer of the API, or a batch, comes from."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.inspection.api_answers import ApiAnswer, read_answer
+from mlpipe_dagster.cli.inspection.batch_facts import find_manifest, load_documents, publication_documents
+from mlpipe_dagster.cli.inspection.dagster_history import dagster_history
+from mlpipe_dagster.cli.inspection.job_facts import UNKNOWN, cost_document, job_documents
+from mlpipe_dagster.cli.inspection.named_batches import is_batch_id, named_batch
+from mlpipe_dagster.cli.inspection.show import check_table, publication_table
+from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
+from mlpipe_dagster.cli.printed import Answer, Facts, Table
+from prediction_contract.manifests.manifest import InputObject, Manifest
+from prediction_contract.registry.records import BatchRecord
+from prediction_contract.registry.table import RegistryTable
+
+_LONGEST_CHAIN = 10
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    command = add_command(commands, "explain", explain)
+    command.add_argument(
+        "about",
+        nargs="+",
+        metavar="answer",
+        help="a file with a JSON answer of the API, `-` for standard input, or [model] batch",
+    )
+    command.add_argument(
+        "--chain",
+        type=at_least_one,
+        default=_LONGEST_CHAIN,
+        metavar="N",
+        help=f"how many previous batches to name at most; {_LONGEST_CHAIN} by default",
+    )
+
+
+def explain(options: argparse.Namespace, access: Access) -> Answer:
+    """Tell where an answer or a batch comes from: inputs, code, model, jobs, checks, runs, cost."""
+    answer = _asked_about(options.about)
+    record = (
+        access.known_batch(answer.model, answer.batch_id) if answer else named_batch(options.about, access)
+    )
+    model, batch_id = record.model, record.batch_id
+    manifest, trouble = find_manifest(access, record)
+    loads = load_documents(access.bucket, record)
+    jobs = job_documents(access, manifest, loads)
+    history = dagster_history(model, batch_id)
+    differences = _differences(access.registry, answer, record, manifest) if answer else []
+    document: dict[str, Any] = {
+        "model": model,
+        "batch_id": batch_id,
+        "partition": record.partition,
+        "load_state": record.load_state,
+        "release_state": record.release_state,
+        "answer": _answer_document(answer, differences) if answer else None,
+        "model_version": manifest.model_version if manifest else None,
+        "code_version": manifest.code_version if manifest else None,
+        "manifest_key": record.manifest_key,
+        "manifest_digest": record.manifest_digest,
+        "manifest_trouble": trouble,
+        "inputs": _inputs(manifest),
+        "previous_batches": _previous_batches(access, model, manifest, options.chain),
+        "jobs": jobs,
+        "checks": list(history.checks),
+        "runs": list(history.runs),
+        "dagster_unknown": history.unknown or None,
+        "publications": publication_documents(access.registry, record),
+        "cost": cost_document(jobs, loads, access.settings.prices),
+    }
+    remarks = [f"{model}/{batch_id}: the answer does not agree: {said}" for said in differences]
+    return Answer(document=document, parts=_parts(document), is_so=not differences, remarks=remarks)
+
+
+def _asked_about(about: list[str]) -> ApiAnswer | None:
+    """Return the answer that was given, or None for a batch.
+
+    Raises:
+        UnreadableAnswerError: It is no answer.
+    """
+    if len(about) > 1 or is_batch_id(about[0]):
+        return None
+    return read_answer(about[0])
+
+
+def _differences(
+    registry: RegistryTable, answer: ApiAnswer, record: BatchRecord, manifest: Manifest | None
+) -> list[str]:
+    """Return in words where an answer says something else than registry and manifest."""
+    found = []
+    if answer.partition not in {None, record.partition}:
+        found.append(f"it says partition {answer.partition}, and the registry {record.partition}")
+    if manifest and answer.model_version not in {None, manifest.model_version}:
+        found.append(f"it says model version {answer.model_version}, the manifest {manifest.model_version}")
+    if answer.sequence is not None:
+        # A hold takes a number too, and repeats which batch is live.
+        entry = registry.publication(record.model, answer.sequence)
+        if entry is None or entry.batch_id != record.batch_id:
+            found.append(f"publication {answer.sequence} did not make this batch live")
+    return found
+
+
+def _answer_document(answer: ApiAnswer, differences: list[str]) -> dict[str, Any]:
+    return {
+        "entity_id": answer.entity_id,
+        "partition": answer.partition,
+        "model_version": answer.model_version,
+        "published_at": answer.published_at,
+        "sequence": answer.sequence,
+        "agrees": not differences,
+        "differences": differences,
+    }
+
+
+def _inputs(manifest: Manifest | None) -> dict[str, Any]:
+    features: list[dict[str, str]] = []
+    artifact = None
+    if manifest:
+        features = [_input(each) for each in manifest.inputs.features]
+        artifact = _input(manifest.inputs.model_artifact) if manifest.inputs.model_artifact else None
+    return {"features": features, "model_artifact": artifact}
+
+
+def _input(given: InputObject) -> dict[str, str]:
+    return {"key": given.key, "sha256": given.sha256}
+
+
+def _previous_batches(
+    access: Access, model: str, manifest: Manifest | None, most: int
+) -> list[dict[str, Any]]:
+    """Return the batch that this one was scored upon, the one before that, and so on."""
+    chain: list[dict[str, Any]] = []
+    while manifest and manifest.previous_batch_id and len(chain) < most:
+        batch_id = str(manifest.previous_batch_id)
+        record = access.registry.batch(model, batch_id)
+        manifest = find_manifest(access, record)[0] if record else None
+        chain.append(
+            {
+                "batch_id": batch_id,
+                "partition": record.partition if record else None,
+                "load_state": record.load_state if record else UNKNOWN,
+                "release_state": record.release_state if record else UNKNOWN,
+                "model_version": manifest.model_version if manifest else None,
+                "code_version": manifest.code_version if manifest else None,
+            }
+        )
+    return chain
+
+
+def _parts(document: dict[str, Any]) -> list[Table | Facts]:
+    plain = ("model", "batch_id", "partition", "load_state", "release_state")
+    known = {name: document[name] for name in plain}
+    known |= {
+        name: document[name] or UNKNOWN for name in ("model_version", "code_version", "manifest_digest")
+    }
+    artifact = document["inputs"]["model_artifact"]
+    inputs = [
+        *({"what": "features", **each} for each in document["inputs"]["features"]),
+        *([{"what": "model", **artifact}] if artifact else []),
+    ]
+    cost = document["cost"]
+    costs = [
+        *({**item, "estimated_usd": _dollars(item["estimated_usd"])} for item in cost["items"]),
+        {
+            "what": "total" if cost["is_complete"] else "total of what is known",
+            "estimated_usd": _dollars(cost["estimated_total"]),
+        },
+    ]
+    unknown = document["dagster_unknown"]
+    return [
+        Facts(members=known),
+        *([Facts(title="answer", members=document["answer"])] if document["answer"] else []),
+        Table(
+            title="inputs",
+            columns=("what", "key", "sha256"),
+            rows=inputs,
+            whole=frozenset({"what", "key", "sha256"}),
+            empty=f"unknown: {document['manifest_trouble']}" if document["manifest_trouble"] else "none",
+        ),
+        Table(
+            title="previous batches",
+            columns=("batch_id", "partition", "load_state", "release_state", "model_version", "code_version"),
+            rows=document["previous_batches"],
+        ),
+        Table(
+            title="jobs",
+            columns=("step", "name", "run_id", "status", "seconds", "console"),
+            rows=document["jobs"],
+            whole=frozenset({"name", "run_id", "console"}),
+        ),
+        check_table(document["checks"], unknown),
+        Table(
+            title="Dagster runs",
+            columns=("run_id", "job", "status", "created_at", "ended_at"),
+            rows=document["runs"],
+            whole=frozenset({"run_id"}),
+            empty=f"unknown: {unknown}" if unknown else "none",
+        ),
+        publication_table(document["publications"]),
+        Table(title="estimated cost, US dollars", columns=("what", "estimated_usd"), rows=costs),
+    ]
+
+
+def _dollars(amount: float | None) -> str:
+    return UNKNOWN if amount is None else f"{amount:.6f}"

@@ -1,0 +1,1 @@
+"""Done files are noticed, registered, and answered with one load each."""

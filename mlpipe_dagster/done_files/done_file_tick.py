@@ -1,0 +1,337 @@
+"""One look of the sensor of done files: what is new, what becomes of it, and what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+import dagster as dg
+
+from mlpipe_dagster.done_files.done_file_cursor import AskedRun, Cursor
+from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Mark, Standing, model_of
+from mlpipe_dagster.done_files.done_file_notices import DoneFileNotices, Notice
+from mlpipe_dagster.done_files.done_file_suspects import Suspects
+from mlpipe_dagster.done_files.done_file_sweep import MOST_LIST_CALLS, SWEEP_EVERY, Sweep
+from mlpipe_dagster.done_files.load_requests import Partitions, judged, refusal_event, requested_run
+from mlpipe_dagster.done_files.registration import (
+    Noticed,
+    done_file_content,
+    judge_done_file,
+    record_done_file,
+    unread_done_file,
+)
+from mlpipe_dagster.resources.data_bucket import DataBucket, ListedObject, ObjectMissingError
+from prediction_contract.errors import ContractError
+from prediction_contract.manifests.manifest import MANIFEST_BYTES
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.text.printable_text import printable
+
+MOST_RUNS = 25
+# Files of unknown models beyond these are found by the sweep, once their model is known.
+MOST_WAITING = 200
+# Bad files need no run, yet a flood of them must not take the whole tick either.
+_MOST_REFUSALS = 100
+# S3 and the registry answer side by side, and then a tick takes no longer than its slowest few answers.
+AT_ONCE = 8
+# How often a tick may die of a file before the file is set aside. Any other cause may have ended one as well.
+MOST_DEATHS = 3
+_MOST_RECEIVES = 5
+# Dagster gives a tick 60 seconds, and forgets all of one that takes longer.
+_MOST_SECONDS = 30
+_LONGEST_REASON = 2000
+_RUN_KEY_TAG = "dagster/run_key"
+_Found = TypeVar("_Found")
+
+
+class DoneFileTroubleError(ContractError):
+    """A done file or the queue cannot be read."""
+
+
+@dataclass
+class DoneFileTick:
+    """Looks once.
+
+    Attributes:
+        context: Dagster's, with the runs and the log.
+        bucket: Where done files lie.
+        registry: Where batches and refusals are recorded.
+        notices: The queue that tells of done files.
+        partitions: Each declared model's.
+        now: The present moment, UTC.
+        clock: Measures how long the tick takes.
+    """
+
+    context: dg.SensorEvaluationContext
+    bucket: DataBucket
+    registry: RegistryTable
+    notices: DoneFileNotices
+    partitions: Partitions
+    now: datetime
+    clock: Callable[[], float]
+
+    _requests: list[dg.RunRequest] = field(default_factory=list)
+    _events: list[dg.AssetObservation] = field(default_factory=list)
+    _troubles: list[str] = field(default_factory=list)
+    _refusals: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Read the cursor, and note when the tick began."""
+        self._began = self.clock()
+        self._cursor = Cursor.parse(self.context.cursor)
+        self._candidates: dict[str, ListedObject] = {}
+        self._suspects = Suspects(self.context.instance, self.bucket.name)
+
+    def result(self) -> dg.SensorResult:
+        """Look, deal with what is new, and return what Dagster is to do and to keep."""
+        cursor = self._cursor
+        cursor.marks.forget_before(self.now.date() - timedelta(days=WINDOW_DAYS))
+        self._look_at_suspects()
+        self._look(self._confirm_asked())
+        self._look_at_waiting()
+        self._take_notices()
+        through = self._list()
+        # What was listed and not dealt with is listed again: only then the sweep goes on.
+        if not self._deal():
+            cursor.sweep = through
+        if self._troubles:
+            cursor.trouble = self._troubles[0][:_LONGEST_REASON]
+        text = cursor.text()
+        if cursor.trouble and text == self.context.cursor:
+            # There is nothing else to tell or to keep: the tick fails, so that somebody looks.
+            raise DoneFileTroubleError(
+                cursor.trouble,
+                remedy=f"It is tried again every {SWEEP_EVERY.total_seconds() / 60:.0f} minutes",
+            )
+        return dg.SensorResult(
+            run_requests=self._requests,
+            skip_reason=None if self._requests else self._skip_reason(),
+            cursor=text,
+            asset_events=self._events,
+        )
+
+    def _look_at_suspects(self) -> None:
+        """Look again at the files that ticks before this one may have died of."""
+        for key in self._look(list(self._suspects)):
+            self._suspects.acquit(key)
+
+    def _confirm_asked(self) -> list[str]:
+        """Mark the files whose runs Dagster has made, and return those that it has lost."""
+        cursor, lost = self._cursor, []
+        for key, asked in cursor.asked.items():
+            if self._has_run(asked.run_key):
+                cursor.marks.add(key, asked.mark, self.now.date())
+            else:
+                lost.append(key)
+        cursor.asked = {}
+        return lost
+
+    def _look_at_waiting(self) -> None:
+        """Look at waiting files whose model is known by now, and give up those that waited too long."""
+        waiting = self._cursor.waiting
+        known = [key for key in waiting if model_of(key) in self.partitions]
+        for key in self._look(known):
+            del waiting[key]
+        last = (self.now.date() - timedelta(days=WINDOW_DAYS)).isoformat()
+        for key in [key for key, since in waiting.items() if since < last and key not in known]:
+            del waiting[key]
+            reason = (
+                f"The code location did not learn of its model within {WINDOW_DAYS} days. Declare the model, "
+                f"reload the code location, then run `mlpipe load {key}`"
+            )
+            self._show_refusal(Noticed(key=key, refusal=reason))
+
+    def _has_run(self, run_key: str) -> bool:
+        of_key = dg.RunsFilter(tags={_RUN_KEY_TAG: run_key})
+        return bool(self.context.instance.get_run_ids(of_key, limit=1))
+
+    def _look(self, keys: Sequence[str]) -> set[str]:
+        """Look at files, and return those that need nothing more: they were dealt with, or are gone."""
+        settled = set()
+        for key, found in zip(keys, at_once(self.bucket.look, keys), strict=True):
+            if isinstance(found, Exception):
+                self._note_trouble(key, found)
+            elif found is None:
+                self.context.log.warning("The done file %s was deleted before it was loaded", printable(key))
+                settled.add(key)
+            elif not self._consider(found):
+                settled.add(key)
+        return settled
+
+    def _consider(self, found: ListedObject) -> bool:
+        """Keep a file for dealing with if it needs that, and return whether it does."""
+        if self._cursor.marks.is_dealt_with(Mark.of(found, self.partitions)):
+            return False
+        self._candidates[found.key] = found
+        return True
+
+    def _take_notices(self) -> None:
+        """Hear which files are new, and delete the messages whose run or refusal is recorded."""
+        settled: list[Notice] = []
+        try:
+            for _ in range(_MOST_RECEIVES):
+                received = self.notices.receive()
+                for foreign in (told for told in received if told.key is None):
+                    self.context.log.warning(
+                        "Message %s tells of no done file of ours: it is left to the dead-letter queue",
+                        foreign.message_id,
+                    )
+                known = self._look(sorted({told.key for told in received if told.key is not None}))
+                settled += [told for told in received if told.key in known]
+                # More would only wait, and count as received.
+                if not received or len(self._candidates) >= MOST_RUNS or self._is_late():
+                    break
+            self.notices.delete(settled)
+        except Exception as error:  # the listing finds what the queue does not tell
+            self.context.log.exception("The queue of done files does not answer")
+            self._troubles.append(f"The queue of done files does not answer: {error}")
+
+    def _list(self) -> Sweep:
+        """List the sweep's next piece, and return how far the sweep is once that is dealt with."""
+        through = self._cursor.sweep.begun_if_due(self.now)
+        if through != self._cursor.sweep:
+            self._cursor.sweep, self._cursor.trouble = through, ""
+        calls = 0
+        while through.days and calls < MOST_LIST_CALLS:
+            calls += 1
+            try:
+                page, through = through.page(self.bucket)
+            except Exception as error:  # the queue tells of new files meanwhile
+                day = through.days[0]
+                self.context.log.exception("The done files of %s cannot be listed", day)
+                self._troubles.append(f"The done files of {day} cannot be listed: {error}")
+                # A later sweep lists the day again: it must not keep the others from being listed.
+                return through.past_day()
+            for file in page:
+                self._consider(file)
+        return through
+
+    def _deal(self) -> bool:
+        """Deal with the oldest batches' files first, and return whether some must be listed again.
+
+        Suspects come last, unless they are due; they are looked at in each tick, so the listing may go on.
+        """
+        deaths = self._suspects.deaths
+        left = sorted(self._candidates, key=lambda key: (deaths(key), key.rpartition("/")[2]))
+        if self._suspects.are_due and not self._events and (suspect := next(filter(deaths, left), None)):
+            left.remove(suspect)
+            left.insert(0, suspect)
+        while left:
+            room = min(MOST_RUNS - len(self._requests), _MOST_REFUSALS - len(self._refusals))
+            # Nothing else is lost with a tick that a suspect ends.
+            if deaths(left[0]) and (self._requests or self._events):
+                return False
+            if room <= 0 or self._is_late():
+                return True
+            together = self._together(left[:room])
+            left = left[len(together) :]
+            for key, found in zip(together, self._noticed(together), strict=True):
+                if isinstance(found, ObjectMissingError):
+                    # Deleted since it was listed: there is nothing left to load.
+                    continue
+                if isinstance(found, Exception):
+                    self._note_trouble(key, found)
+                else:
+                    self._deal_with(key, *found)
+        return False
+
+    def _together(self, left: Sequence[str]) -> Sequence[str]:
+        """Return the files to deal with next: a suspect alone, and else as many as one large one's bytes."""
+        count, size = 1, self._candidates[left[0]].size
+        for key in left[1:AT_ONCE]:
+            size += self._candidates[key].size
+            if self._suspects.deaths(left[0]) or self._suspects.deaths(key) or size > MANIFEST_BYTES:
+                break
+            count += 1
+        return left[:count]
+
+    def _noticed(self, keys: Sequence[str]) -> list[tuple[Mark, Standing, Noticed] | Exception]:
+        """Read files, tell by their bytes whether they are new, and record them in the registry.
+
+        S3 and the registry are asked side by side. Parsing takes the processor, and so goes one by one.
+        """
+        if self._suspects.deaths(keys[0]) >= MOST_DEATHS:
+            read: dict[str, Noticed | Exception] = {key: _set_aside(key) for key in keys}
+        else:
+            found = at_once(partial(done_file_content, self.bucket), keys)
+            contents = dict(zip(keys, found, strict=True))
+            with self._suspects.parsing(keys):
+                read = {key: outcome(lambda key: self._parsed(key, contents[key]), key) for key in keys}
+        return at_once(lambda key: self._recorded(key, read[key]), keys)
+
+    def _parsed(self, key: str, content: bytes | Exception) -> Noticed:
+        if isinstance(content, Exception):
+            raise content
+        return judge_done_file(self.bucket, key, content)
+
+    def _recorded(self, key: str, read: Noticed | Exception) -> tuple[Mark, Standing, Noticed]:
+        if isinstance(read, Exception):
+            raise read
+        mark = Mark.of(self._candidates[key], self.partitions, read.digest)
+        standing = self._cursor.marks.standing(mark)
+        noticed = record_done_file(self.registry, read, redelivered=standing is Standing.REDELIVERED)
+        return mark, standing, judged(noticed, self.registry, self.partitions)
+
+    def _deal_with(self, key: str, mark: Mark, standing: Standing, noticed: Noticed) -> None:
+        """Request the run of a file, or show its refusal."""
+        cursor = self._cursor
+        self._suspects.acquit(key)
+        if not noticed.awaits_model:
+            cursor.waiting.pop(key, None)
+        elif len(cursor.waiting) < MOST_WAITING:
+            cursor.waiting.setdefault(key, self.now.date().isoformat())
+        request = None if noticed.refusal else requested_run(mark, standing, noticed)
+        is_made = standing is not Standing.NEW and request is not None and self._has_run(str(request.run_key))
+        if request is not None and not is_made:
+            self._requests.append(request)
+            # Marked by the next tick, which sees whether Dagster has made the run.
+            cursor.asked[key] = AskedRun(str(request.run_key), mark)
+            return
+        cursor.marks.add(key, mark, self.now.date())
+        if noticed.refusal is not None:
+            self._show_refusal(noticed)
+
+    def _show_refusal(self, noticed: Noticed) -> None:
+        word = "waiting" if noticed.awaits_model else "refused"
+        key = printable(noticed.key)
+        self.context.log.error("The done file %s is %s: %s", key, word, noticed.refusal)
+        self._refusals.append(f"{word.capitalize()}: {key}: {noticed.refusal}")
+        self._events.append(refusal_event(noticed, self.partitions))
+
+    def _note_trouble(self, key: str, error: Exception) -> None:
+        trouble = printable(f"The done file {key} cannot be dealt with yet: {error}")
+        self.context.log.error("%s", trouble)
+        self._troubles.append(trouble)
+
+    def _is_late(self) -> bool:
+        return self.clock() - self._began > _MOST_SECONDS
+
+    def _skip_reason(self) -> str:
+        told = self._refusals + self._troubles
+        return "; ".join(told)[:_LONGEST_REASON] or "No new done files"
+
+
+def _set_aside(key: str) -> Noticed:
+    return unread_done_file(
+        key,
+        f"{MOST_DEATHS} ticks of the sensor ended while they parsed this file, so it is set aside unread. "
+        "Look at its size and content, and deliver a manifest that build_manifest has written; if something "
+        f"else ended the ticks, run `mlpipe load {key}`",
+    )
+
+
+def at_once(function: Callable[[str], _Found], keys: Sequence[str]) -> list[_Found | Exception]:
+    """Return the outcome of a function for each key, asked side by side."""
+    with ThreadPoolExecutor(AT_ONCE) as workers:
+        return list(workers.map(partial(outcome, function), keys))
+
+
+def outcome(function: Callable[[str], _Found], key: str) -> _Found | Exception:
+    """Return what a function returns or raises for a key: whatever ails one file, the others go on."""
+    try:
+        return function(key)
+    except Exception as error:  # noqa: BLE001  # the caller tells which error is whose
+        return error

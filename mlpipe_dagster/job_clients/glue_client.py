@@ -1,0 +1,240 @@
+"""A Pipes client for Glue job runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.job_clients.job_costs import GLUE_DPU_HOUR_USD, glue_job_run_use
+from mlpipe_dagster.job_clients.job_errors import (
+    GlueJobError,
+    JobApiError,
+    JobDeadlineError,
+    JobNotStartedError,
+)
+from mlpipe_dagster.job_clients.job_pages import glue_job_run_page, log_page
+from mlpipe_dagster.job_clients.pipes_job_client import Context, JobInvocation, PipesJobClient
+from mlpipe_dagster.job_clients.polling import error_code, is_passing, is_refusal
+
+# All states in which a job run stays for good.
+_ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED"})
+_QUEUED = frozenset(
+    {"ConcurrentRunsExceededException", "ResourceNumberLimitExceededException", "ThrottlingException"}
+)
+
+
+class GlueInvocation(JobInvocation):
+    """The results of a job run that succeeded.
+
+    Attributes:
+        job_run_id: Its id.
+        job_run: Glue's own description of it.
+    """
+
+    def __init__(self, session: Any, job_run: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        self.job_run_id = str(job_run["Id"])
+        self.job_run = job_run
+        super().__init__(session, metadata=metadata)
+
+
+class PipesGlueJobClient(PipesJobClient):
+    """Runs a Glue job to its end, and reads what it reports over Pipes.
+
+    Its boto3 client must not repeat requests by itself: `StartJobRun` has no token, so a repetition after a
+    lost answer starts a second job run. For the same reason a run that follows a crashed one cannot find the
+    other's job run by this client alone: the caller keeps a claim that the job run confirms, and hands the
+    job run that holds it to `wait`.
+
+    Args:
+        dpu_hour_usd: Price of a DPU hour, for the estimated cost of a job run; None for no estimate.
+        log_group_prefix: The jobs' `--custom-logGroup-prefix`; Glue's own unless given.
+        parts: What every `PipesJobClient` is made of.
+    """
+
+    def __init__(
+        self,
+        *,
+        dpu_hour_usd: float | None = GLUE_DPU_HOUR_USD,
+        log_group_prefix: str = "/aws-glue/jobs",
+        **parts: Any,
+    ) -> None:
+        super().__init__(**parts)
+        self._dpu_hour_usd = dpu_hour_usd
+        self._output_log, self._error_log = f"{log_group_prefix}/output", f"{log_group_prefix}/error"
+
+    def run(  # type: ignore[override]  # Pipes clients each have arguments of their own
+        self,
+        *,
+        context: Context,
+        start_job_run_params: Mapping[str, Any],
+        extras: dict[str, Any] | None = None,
+        start_within_seconds: float = 600,
+    ) -> GlueInvocation:
+        """Start a job run and wait for its end.
+
+        Args:
+            context: The step's.
+            start_job_run_params: What `StartJobRun` takes, without Pipes' arguments; left as it is.
+            extras: For the job, over Pipes.
+            start_within_seconds: How long the start is tried while Glue has no room.
+
+        Raises:
+            GlueJobError: The job run failed, was stopped, expired or timed out.
+            JobNotStartedError: There is none, for want of room or because Glue refuses.
+            JobDeadlineError: It did not end in time, and was told to stop.
+            JobApiError: Whether a job run was started is not known, or Glue did not answer for too long; the
+                job run is left alone.
+        """
+        job = str(start_job_run_params["JobName"])
+        started: list[str] = []
+
+        def stop() -> None:
+            for run_id in started:
+                self._stop(context, job, run_id)
+
+        since = self.polling.clock()
+        with (
+            self._session(context, extras) as session,
+            self._stopping_on_interruption(context, f"The run of Glue job {job}", stop),
+        ):
+            arguments = {
+                **start_job_run_params.get("Arguments", {}),
+                **session.get_bootstrap_cli_arguments(),
+            }
+            run_id = self._start(
+                context, {**start_job_run_params, "Arguments": arguments}, start_within_seconds
+            )
+            started.append(run_id)
+            page = glue_job_run_page(self._region, job, run_id)
+            context.log.info("Glue job %s was started as job run %s: %s", job, run_id, page)
+            job_run = self._job_run_at_its_end(context, job, run_id, since)
+            self._require_succeeded(job, job_run)
+        return GlueInvocation(session, job_run, self.metadata(job_run))
+
+    def wait(
+        self, *, context: Context, job_name: str, job_run_id: str, is_ours: bool
+    ) -> Mapping[str, Any] | None:
+        """Wait until a job run that another run has started is no more.
+
+        Args:
+            context: The step's.
+            job_name: The job.
+            job_run_id: Its job run.
+            is_ours: Whether that run was an earlier try of what this one is about, and is gone. Then what the
+                job run tells is shown here, and cancelling this run, or the deadline, stops it.
+
+        Returns:
+            Glue's description of the job run; None if Glue does not know it any more.
+
+        Raises:
+            JobDeadlineError: It did not end in time.
+            JobApiError: Glue did not answer for too long.
+        """
+
+        def stop() -> None:
+            if is_ours:
+                self._stop(context, job_name, job_run_id)
+            else:
+                context.log.info("Glue job run %s is another run's, and goes on", job_run_id)
+
+        since = self.polling.clock()
+        try:
+            with (
+                self._session(context, None),
+                self._stopping_on_interruption(context, f"The wait for Glue job run {job_run_id}", stop),
+            ):
+                if is_ours:
+                    found = self.polling.insist(
+                        lambda: self._look(job_name, job_run_id), f"Looking at Glue job run {job_run_id}"
+                    )
+                    self._follow(_pipes_variables(found))
+                return self._job_run_at_its_end(context, job_name, job_run_id, since)
+        except self._client.exceptions.EntityNotFoundException:
+            # Glue forgets job runs in time, and nothing of one that it does not know can be running.
+            context.log.warning("Glue does not know the job run %s any more", job_run_id)
+            return None
+
+    def find(self, job_name: str, job_run_id: str) -> Mapping[str, Any] | None:
+        """Return Glue's description of a job run, or None if Glue does not know it or does not answer."""
+        try:
+            return self._look(job_name, job_run_id)
+        except (self._client.exceptions.ClientError, JobApiError):
+            return None
+
+    def metadata(self, job_run: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a person wants to know of a job run."""
+        job, run_id = str(job_run["JobName"]), str(job_run["Id"])
+        return {
+            "Glue job": job,
+            "Glue job run": run_id,
+            "job_page": dg.MetadataValue.url(glue_job_run_page(self._region, job, run_id)),
+            "log_page": dg.MetadataValue.url(log_page(self._region, self._output_log, run_id)),
+            **glue_job_run_use(job_run, self._dpu_hour_usd),
+        }
+
+    def _look(self, job: str, run_id: str) -> Mapping[str, Any]:
+        return self._client.get_job_run(JobName=job, RunId=run_id)["JobRun"]
+
+    def _start(self, context: Context, params: Mapping[str, Any], within_seconds: float) -> str:
+        """Start a job run and return its id.
+
+        Raises:
+            JobNotStartedError: Glue had no room in time, or refuses.
+            JobApiError: Whether a job run was started is not known.
+        """
+        job = params["JobName"]
+        try:
+            for gone in self.polling.within(within_seconds).pauses(f"The wait for room for Glue job {job}"):
+                try:
+                    return str(self._client.start_job_run(**params)["JobRunId"])
+                except self._client.exceptions.ClientError as error:
+                    if not is_refusal(error):
+                        raise
+                    # Throttled or full: there may be room later.
+                    if error_code(error) not in _QUEUED:
+                        raise JobNotStartedError(f"Glue refuses to start job {job}: {error}") from error
+                    context.log.info("Glue has no room after %.0f s: %s", gone, error)
+        except JobDeadlineError as error:
+            raise JobNotStartedError(f"{error}. Look at the job runs that take it.") from error
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            raise JobApiError(
+                f"Glue did not say whether it has started job {job}: {error}. Its job run, if there is one, "
+                "goes on."
+            ) from error
+        raise AssertionError("pauses() ends by raising")
+
+    def _require_succeeded(self, job: str, job_run: Mapping[str, Any]) -> None:
+        state, run_id = job_run["JobRunState"], str(job_run["Id"])
+        if state == "SUCCEEDED":
+            return
+        tail = self._log_tail(run_id, self._output_log, self._error_log)
+        reason = job_run.get("ErrorMessage") or "no reason given"
+        raise GlueJobError(
+            f"Glue job {job} run {run_id} ended as {state}: {reason}"
+            f"\nIts page: {glue_job_run_page(self._region, job, run_id)}\nIts log ends:\n{tail}"
+        )
+
+    def _job_run_at_its_end(self, context: Context, job: str, run_id: str, since: float) -> Mapping[str, Any]:
+        return self._wait_for_completion(
+            context,
+            f"Glue job {job} run {run_id}",
+            look=lambda: self._look(job, run_id),
+            state=lambda job_run: job_run["JobRunState"],
+            has_ended=lambda job_run: job_run["JobRunState"] in _ENDED,
+            since=since,
+        )
+
+    def _stop(self, context: Context, job: str, run_id: str) -> None:
+        answer = self._client.batch_stop_job_run(JobName=job, JobRunIds=[run_id])
+        for failed in answer.get("Errors", []):
+            context.log.warning("Glue job run %s was not stopped: %s", run_id, failed.get("ErrorDetail"))
+
+
+def _pipes_variables(job_run: Mapping[str, Any]) -> dict[str, str]:
+    """Return the arguments of a job run by the names of the environment variables that mean the same."""
+    return {
+        name.removeprefix("--").replace("-", "_").upper(): text
+        for name, text in job_run.get("Arguments", {}).items()
+    }

@@ -1,0 +1,1 @@
+"""One batch into both stores, and the check that everything is accounted for."""

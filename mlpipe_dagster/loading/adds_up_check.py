@@ -1,0 +1,121 @@
+"""The check that gates publication: both stores hold what the manifest promises, or quarantine does."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.loading.batch_loading import LoadFailedError, load_report
+from mlpipe_dagster.loading.online_count import count_online
+from mlpipe_dagster.loading.reconciliation import StoreBalance, balances, evidence
+from mlpipe_dagster.pipeline.asset_names import ADDS_UP, DYNAMODB, SNOWFLAKE, asset_key, op_name
+from mlpipe_dagster.pipeline.batch_choice import chosen_batch
+from mlpipe_dagster.pipeline.model_ops import model_checks
+from mlpipe_dagster.pipeline.pools import SNOWFLAKE_POOL
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.resources.warehouse import Warehouse
+from prediction_contract.cleaning.cleaning_rules import kept_cleaning
+from prediction_contract.registry.load_rules import LoadEvidence, RowTally, verify_load
+from prediction_contract.registry.records import BatchRecord
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.registry.transaction import Transaction
+
+
+def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
+    """Return the check of both tables; only when all adds up does the registry call the batch verified."""
+    model = declaration.name
+    specs = {
+        store: dg.AssetCheckSpec(
+            ADDS_UP,
+            asset=asset_key(model, store),
+            blocking=True,
+            description="Rows and checksums of manifest, store and quarantine agree.",
+        )
+        for store in (DYNAMODB, SNOWFLAKE)
+    }
+
+    @model_checks(
+        name=op_name(model, ADDS_UP),
+        specs=list(specs.values()),
+        can_subset=True,
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=5),
+        pool=SNOWFLAKE_POOL,
+    )
+    def adds_up(
+        context: dg.AssetCheckExecutionContext, platform: Platform, warehouse: Warehouse
+    ) -> Iterator[dg.AssetCheckResult]:
+        registry = platform.registry
+        batch_id = chosen_batch(context.instance, context.run, registry, model)
+        record, attempt = loaded_batch(registry, model, batch_id)
+        report = load_report(platform.bucket, model, batch_id, attempt)
+        manifest, cleaning = registered_manifest(platform.bucket, record), kept_cleaning(record.cleaning)
+        online = count_online(
+            platform.bucket,
+            platform.client("dynamodb"),
+            platform.settings.deployment.online_table(model),
+            manifest,
+            cleaning=cleaning,
+        )
+        with warehouse.session() as session:
+            counted = session.batch_tally(model, cleaning.stored_schema(manifest.schema), batch_id)
+        promised = RowTally(rows=record.row_count, checksum=int(record.checksum))
+        must_read_back = declaration.quality.verification(record.row_count) != "sample"
+        both = balances(report, promised, online, counted, must_read_back=must_read_back)
+        if not any(balance.faults for balance in both):
+            verify(registry, declaration, batch_id, evidence(report, *both))
+        for balance in both:
+            spec = specs[balance.store]
+            if spec.key in context.op_execution_context.selected_asset_check_keys:
+                yield check_result(spec, balance, batch_id)
+
+    return adds_up
+
+
+def loaded_batch(registry: RegistryTable, model: str, batch_id: str) -> tuple[BatchRecord, int]:
+    """Return a batch's record and the attempt of its last complete load.
+
+    Raises:
+        LoadFailedError: It has none.
+    """
+    record = registry.batch(model, batch_id)
+    attempt = (record.unverified_attempt or record.verified_attempt) if record else None
+    if record is None or attempt is None:
+        raise LoadFailedError(
+            "The batch has no complete load to be checked",
+            remedy="Materialize its tables first",
+            model=model,
+            batch_id=batch_id,
+        )
+    return record, attempt
+
+
+def verify(
+    registry: RegistryTable, declaration: ModelDeclaration, batch_id: str, found: LoadEvidence
+) -> None:
+    """Let the registry call a batch verified; it judges the evidence itself.
+
+    Raises:
+        RuleViolationError: The evidence does not add up, or is not of the last load.
+    """
+    retention = timedelta(days=declaration.retention.superseded_days)
+
+    def decide() -> Transaction:
+        record, _ = loaded_batch(registry, declaration.name, batch_id)
+        return verify_load(record, found, now=datetime.now(UTC), retention=retention)
+
+    registry.carry_out(decide)
+
+
+def check_result(spec: dg.AssetCheckSpec, balance: StoreBalance, batch_id: str) -> dg.AssetCheckResult:
+    """Return a balance as Dagster shows it."""
+    return dg.AssetCheckResult(
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        passed=not balance.faults,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=". ".join(balance.faults) or "All rows are where they should be",
+        metadata={"batch_id": batch_id, **balance.metadata()},
+    )

@@ -1,0 +1,286 @@
+"""Loading one batch by one Glue job at a time: claim, start, wait, and go on where a crashed run stopped."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.job_clients.job_errors import GlueJobError, JobDeadlineError
+from mlpipe_dagster.pipeline.intents import intent_of
+from mlpipe_dagster.resources.data_bucket import DataBucket
+from mlpipe_dagster.settings import Settings
+from prediction_contract.errors import ContractError, RuleViolationError
+from prediction_contract.jobs.job_arguments import LoadArguments
+from prediction_contract.manifests.load_report import LoadReport
+from prediction_contract.naming.s3_layout import report_key
+from prediction_contract.registry.load_rules import claim_load, release_claim
+from prediction_contract.registry.records import BatchRecord, LoadState
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.text.utc_text import parse_moment
+
+if TYPE_CHECKING:
+    from mlpipe_dagster.job_clients.glue_client import PipesGlueJobClient
+    from mlpipe_dagster.job_clients.pipes_job_client import Context
+
+# A job run must confirm within this; starting it is given up some time before.
+_CONFIRM_WITHIN = timedelta(minutes=20)
+_START_WITHIN_SECONDS = 15 * 60
+# Between the intent and what makes a claim's token unique.
+_AFTER_INTENT = "."
+
+
+class BatchRefusedError(ContractError):
+    """The batch is refused whole; loading it again would change nothing."""
+
+
+class LoadFailedError(ContractError):
+    """A load ended without a complete report; the batch can be loaded again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLoad:
+    """One batch's load.
+
+    Attributes:
+        declaration: The model's.
+        settings: Where.
+        bucket: Where reports lie.
+        registry: Where loads are claimed.
+        glue: Runs the job.
+        clock: The present moment; tests pass their own.
+    """
+
+    declaration: ModelDeclaration
+    settings: Settings
+    bucket: DataBucket
+    registry: RegistryTable
+    glue: PipesGlueJobClient
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def run(
+        self, context: Context, batch_id: str, *, above_attempt: int = 0
+    ) -> tuple[LoadReport, Mapping[str, Any]]:
+        """Load the batch, or find it loaded; return the load's report, and what is known of its job run.
+
+        Args:
+            context: The step's.
+            batch_id: The batch.
+            above_attempt: Only a complete load of a later attempt counts, say to prolong its items' life;
+                with 0 any does. A retry passes the same number, and so takes what its predecessor loaded.
+
+        Raises:
+            BatchRefusedError: It is or was refused.
+            LoadFailedError: A job run ended without a complete load.
+            GlueJobError: The job run failed, or could not be started.
+            JobDeadlineError: A job run did not end in time.
+            JobApiError: Glue did not answer for too long.
+        """
+        intent, _ = intent_of(context.instance, context.run)
+        try:
+            return self._run(context, batch_id, intent, above_attempt)
+        except JobDeadlineError:
+            self._withdraw(context, batch_id, intent)
+            raise
+        except Exception:
+            raise
+        except BaseException:
+            # The run is cancelled.
+            self._withdraw(context, batch_id, intent)
+            raise
+
+    def _run(
+        self, context: Context, batch_id: str, intent: str, above_attempt: int
+    ) -> tuple[LoadReport, Mapping[str, Any]]:
+        known: Mapping[str, Any] = {}
+        ended: str | None = None
+        for _ in self.glue.polling.pauses(f"The load of {batch_id}"):
+            record = self._record(batch_id)
+            if report := self._complete(record, above=above_attempt):
+                return report, known or self._known(report.job_run_id)
+            if record.claim_token is not None and record.claim_job_run_id not in {None, ended}:
+                ended = str(record.claim_job_run_id)
+                known = self._wait(context, record, ended, is_ours=_is_of(intent, record))
+                continue
+            if (
+                record.claim_token is not None
+                and record.claim_job_run_id is None
+                and not self._lapsed(record)
+            ):
+                context.log.info("Another load of %s is claimed until %s", batch_id, record.claim_confirm_by)
+                continue
+            claimed = self._claim(record, intent, ended)
+            if claimed is None:
+                continue
+            known = self._start(context, claimed)
+            after = self._record(batch_id)
+            if after.claim_token == claimed.claim_token:
+                self._release(claimed)
+                raise LoadFailedError(
+                    "The load's job run succeeded without completing the load",
+                    remedy="Read its log, and load the batch again",
+                    model=record.model,
+                    batch_id=batch_id,
+                )
+        raise AssertionError("pauses() ends by raising")
+
+    def _wait(
+        self, context: Context, record: BatchRecord, job_run_id: str, *, is_ours: bool
+    ) -> Mapping[str, Any]:
+        """Wait for the job run that holds the claim; return what is known of it in the end."""
+        job, batch_id = self.settings.deployment.load_job, record.batch_id
+        context.log.info("Job run %s has claimed the load of %s: it is waited for", job_run_id, batch_id)
+        job_run = self.glue.wait(context=context, job_name=job, job_run_id=job_run_id, is_ours=is_ours)
+        return {} if job_run is None else self.glue.metadata(job_run)
+
+    def _known(self, job_run_id: str) -> Mapping[str, Any]:
+        """Return what is known of a job run that ended before this run began."""
+        job_run = self.glue.find(self.settings.deployment.load_job, job_run_id)
+        return {} if job_run is None else self.glue.metadata(job_run)
+
+    def _withdraw(self, context: Context, batch_id: str, intent: str) -> None:
+        """Give up the claim of this intent if no job run has confirmed it: nobody waits until it lapses.
+
+        A job run of that claim that starts after all finds it gone, and exits untouched; so does one that
+        confirms it in this very moment, before it writes anything. A confirmed claim is left alone: its job
+        run was told to stop, and the next load waits for its end.
+        """
+        try:
+            record = self.registry.batch(self.declaration.name, batch_id)
+            if record is None or not _is_of(intent, record) or record.claim_job_run_id is not None:
+                return
+            self._release(record)
+            context.log.info("The load of %s is not claimed any more", batch_id)
+        except Exception as error:  # noqa: BLE001  # the cancellation is what must come through
+            context.log.warning("The claim on %s stays until it lapses: %s", batch_id, error)
+
+    def _record(self, batch_id: str) -> BatchRecord:
+        record = self.registry.batch(self.declaration.name, batch_id)
+        if record is None:
+            raise LoadFailedError(
+                "The registry does not know the batch",
+                remedy="Deliver its done file, or name another batch",
+                model=self.declaration.name,
+                batch_id=batch_id,
+            )
+        if record.load_state in {LoadState.REFUSED, LoadState.RETIRED}:
+            raise BatchRefusedError(
+                f"The batch is {record.load_state}: {record.refusal_reason or 'its time is over'}"[:1500],
+                remedy="Correct its cause, and score or deliver a new batch",
+                model=record.model,
+                batch_id=batch_id,
+            )
+        return record
+
+    def _complete(self, record: BatchRecord, *, above: int) -> LoadReport | None:
+        """Return the report of a load that is complete, none being under way."""
+        attempt = record.unverified_attempt or record.verified_attempt or 0
+        if record.claim_token is not None or attempt <= above:
+            return None
+        return load_report(self.bucket, record.model, record.batch_id, attempt)
+
+    def _lapsed(self, record: BatchRecord) -> bool:
+        return record.claim_confirm_by is None or parse_moment(record.claim_confirm_by) < self.clock()
+
+    def _claim(self, seen: BatchRecord, intent: str, ended_job_run_id: str | None) -> BatchRecord | None:
+        """Claim the load; return the record with the claim, or None if another run was quicker."""
+        token = f"{intent}{_AFTER_INTENT}{uuid.uuid4().hex}"
+
+        def decide() -> Any:
+            now = self.clock()
+            return claim_load(
+                self._record(seen.batch_id),
+                token=token,
+                confirm_by=now + _CONFIRM_WITHIN,
+                now=now,
+                ended_job_run_id=ended_job_run_id,
+            )
+
+        try:
+            self.registry.carry_out(decide)
+        except RuleViolationError as violation:
+            if violation.condition != "no_load_is_claimed":
+                raise
+        # The answer to our own claim may have been lost: the token tells.
+        record = self._record(seen.batch_id)
+        return record if record.claim_token == token else None
+
+    def _start(self, context: Context, claimed: BatchRecord) -> Mapping[str, Any]:
+        arguments = self._arguments(claimed, context.run.run_id)
+        try:
+            invocation = self.glue.run(
+                context=context,
+                start_job_run_params={
+                    "JobName": self.settings.deployment.load_job,
+                    "Arguments": arguments.glue_arguments(),
+                },
+                start_within_seconds=_START_WITHIN_SECONDS,
+            )
+        except GlueJobError:
+            # No job run will use the claim: the next try need not wait for it to lapse.
+            self._release(claimed)
+            raise
+        return invocation.metadata
+
+    def _release(self, claimed: BatchRecord) -> None:
+        """Give up our claim unless its job run did; what it refused the batch for is what a person must read.
+
+        Raises:
+            BatchRefusedError: The job run has refused the batch.
+        """
+        token = str(claimed.claim_token)
+        try:
+            self.registry.carry_out(lambda: release_claim(self._record(claimed.batch_id), token=token))
+        except RuleViolationError as violation:
+            if violation.condition != "claim_is_ours":
+                raise
+
+    def _arguments(self, claimed: BatchRecord, run_id: str) -> LoadArguments:
+        deployment, declaration = self.settings.deployment, self.declaration
+        expire_at = self.clock() + timedelta(days=declaration.retention.items_days)
+        snowflake, tolerance = self.settings.snowflake, declaration.quality.tolerance
+        return LoadArguments(
+            model=claimed.model,
+            batch_id=claimed.batch_id,
+            bucket=self.settings.data_bucket,
+            manifest_key=claimed.manifest_key,
+            manifest_digest=claimed.manifest_digest,
+            claim_token=str(claimed.claim_token),
+            load_attempt=claimed.load_attempts,
+            registry_table=deployment.registry_table,
+            online_table=deployment.online_table(claimed.model),
+            items_expire_at=int(expire_at.timestamp()),
+            snowflake_secret=deployment.snowflake_secret,
+            snowflake_database=snowflake.database,
+            snowflake_schema=snowflake.schema,
+            snowflake_warehouse=snowflake.warehouse,
+            snowflake_stage=deployment.snowflake_stage,
+            snowflake_integration=deployment.snowflake_integration,
+            report_key=report_key(claimed.model, claimed.batch_id, claimed.load_attempts),
+            verify=declaration.quality.verification(claimed.row_count),
+            quarantine_rows=tolerance.rows,
+            quarantine_rate=tolerance.rate,
+            # Those that the batch's first load was begun with stand in its record, and go before.
+            cleaning=declaration.cleaning_rules.to_argument(),
+            dagster_run_id=run_id,
+            max_write_units_per_second=declaration.loading.max_write_units_per_second,
+            wait_minutes=declaration.loading.wait_minutes,
+        )
+
+
+def _is_of(intent: str, record: BatchRecord) -> bool:
+    """Tell whether a batch's load was claimed by a run of the same intent: by this one or one it follows."""
+    return (record.claim_token or "").startswith(f"{intent}{_AFTER_INTENT}")
+
+
+def load_report(bucket: DataBucket, model: str, batch_id: str, attempt: int) -> LoadReport:
+    """Return the report of one attempt to load a batch.
+
+    Raises:
+        ObjectMissingError: There is none.
+        InvalidReportError: It is none that this release can read.
+    """
+    return LoadReport.parse(bucket.read(report_key(model, batch_id, attempt)))

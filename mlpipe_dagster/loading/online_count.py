@@ -1,0 +1,251 @@
+"""What DynamoDB holds of a batch, asked by Dagster itself: a load's report is no witness of its own work."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from mlpipe_dagster.resources.data_bucket import DataBucket
+from prediction_contract.aws_limits import MOST_BATCH_READS
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
+from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.errors import ContractError, InvalidRowError
+from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.rows.row import Row
+from prediction_contract.stores.online_item import (
+    BATCH_ATTRIBUTE,
+    KEY_ATTRIBUTE,
+    DamagedItemError,
+    OnlineItems,
+)
+
+MOST_LINES = 5_000
+_MOST_PARTS = 10
+_DIGEST_BYTES = 16
+_COUNT_SECONDS = 600.0
+# As many as botocore keeps connections.
+_AT_ONCE = 10
+_PATIENCE_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class OnlineTableBusyError(ContractError):
+    """The online table throttles, or answers slowly, for longer than a check can wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineCount:
+    """The rows that were looked up.
+
+    Attributes:
+        asked: How many keys were asked for.
+        found: Rows found under them, by what their items hold and not by what stands beside it; of a large
+            batch only those that are as in its JSON part.
+        is_whole: Whether these are all keys of the batch, or some of a large one.
+    """
+
+    asked: int
+    found: RowTally
+    is_whole: bool
+
+
+def count_online(
+    bucket: DataBucket,
+    dynamodb: Any,
+    table: str,
+    manifest: Manifest,
+    *,
+    cleaning: Cleaning = NO_CLEANING,
+    most_lines: int = MOST_LINES,
+    expires_not_before: int = 0,
+    within_seconds: float = _COUNT_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> OnlineCount:
+    """Look the rows of a batch's JSON parts up in the online table; of a large batch some of several parts.
+
+    Args:
+        bucket: Of the JSON parts.
+        dynamodb: A boto3 DynamoDB client.
+        table: The online table's name.
+        manifest: The batch's.
+        cleaning: The rules that its rows were cleaned by.
+        most_lines: How many lines are read at most.
+        expires_not_before: Items that expire earlier, in seconds since 1970, are those of an earlier load and
+            do not count.
+        within_seconds: How long the count may take.
+        clock: Seconds, never going back; tests pass their own.
+
+    Raises:
+        ObjectMissingError: A JSON part is gone.
+        OnlineTableBusyError: DynamoDB throttled for too long, or the count was not done in time.
+    """
+    deadline = clock() + within_seconds
+    is_whole = manifest.row_count <= most_lines
+    asked, rows, checksum = 0, 0, 0
+    items = OnlineItems(cleaning.stored_schema(manifest.schema))
+    limit = None if is_whole else most_lines
+    expected = {row.key: _mark(row) for row in _rows(bucket, manifest, cleaning, limit)}
+    answers = _looked_up(dynamodb, table, manifest.batch_id, expected)
+    for chunk, found in answers:
+        asked += len(chunk)
+        if clock() > deadline:
+            answers.close()
+            raise OnlineTableBusyError(
+                f"{asked} of {len(expected)} rows were looked up in {table} within {within_seconds:.0f} s",
+                remedy="Look at the table's throttling and latency, then run it again",
+                model=manifest.model,
+                batch_id=manifest.batch_id,
+            )
+        for item in found:
+            try:
+                stored = items.read(item)
+            except DamagedItemError:
+                continue
+            if stored.expires_at < expires_not_before:
+                continue
+            mark = expected.get(stored.row.key, b"")
+            is_same = mark[:_DIGEST_BYTES] == _digest(stored.row)
+            if not is_whole and not is_same:
+                continue
+            rows += 1
+            # An item of other values counts as what it holds, which no manifest promises.
+            checksum += _checksum(mark) if is_same else stored.row.checksum
+    return OnlineCount(asked=asked, found=RowTally(rows=rows, checksum=checksum), is_whole=is_whole)
+
+
+def first_stored_key(
+    bucket: DataBucket,
+    dynamodb: Any,
+    table: str,
+    manifest: Manifest,
+    *,
+    refused_rows: int,
+    cleaning: Cleaning = NO_CLEANING,
+) -> str | None:
+    """Return an entity that readers must find, or None if no row of the batch can be stored.
+
+    All rows of a doubled key are in quarantine, and the second may stand at the end of a billion rows. Each
+    such key takes two of the refused rows, so among half as many keys and one more there is a stored one.
+
+    Args:
+        bucket: Of the JSON parts.
+        dynamodb: A boto3 DynamoDB client.
+        table: The online table's name.
+        manifest: The batch's.
+        refused_rows: How many of its rows are in quarantine.
+        cleaning: The rules that its rows were cleaned by.
+
+    Returns:
+        The first key that the table holds. If it holds none of those, the first of all, so that whoever asks
+        readers for it is told that it is missing.
+
+    Raises:
+        ObjectMissingError: A JSON part is gone.
+        OnlineTableBusyError: DynamoDB throttled for too long.
+    """
+    keys = islice(
+        _distinct(row.key for row in _rows(bucket, manifest, cleaning, None)), refused_rows // 2 + 1
+    )
+    first = None
+    while chunk := list(islice(keys, MOST_BATCH_READS)):
+        first = first or chunk[0]
+        found = _items(dynamodb, table, manifest.batch_id, chunk)
+        stored = {item[KEY_ATTRIBUTE]["S"] for item in found}
+        if stored:
+            return next(key for key in chunk if key in stored)
+    return first
+
+
+def _distinct(keys: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for key in keys:
+        if key not in seen:
+            seen.add(key)
+            yield key
+
+
+def _rows(
+    bucket: DataBucket, manifest: Manifest, cleaning: Cleaning, most_lines: int | None
+) -> Iterator[Row]:
+    """Yield the rows to be stored of all parts, or of the first lines of parts from all over the batch."""
+    accept = line_judge(manifest.schema, cleaning)
+    parts = manifest.json_parts
+    if most_lines is not None:
+        parts = parts[:: -(-len(parts) // _MOST_PARTS)]
+    lines_of_each = None if most_lines is None else most_lines // len(parts)
+    for part in parts:
+        for line in islice(bucket.lines(part.key), lines_of_each):
+            try:
+                yield accept(line)
+            except InvalidRowError:
+                # It is in quarantine, and no store has it.
+                continue
+
+
+def _mark(row: Row) -> bytes:
+    """Return what is kept of a row while a million others are read: digest and checksum, no values."""
+    return _digest(row) + row.checksum.to_bytes(8, "big", signed=True)
+
+
+def _digest(row: Row) -> bytes:
+    return hashlib.blake2b(row.canonical, digest_size=_DIGEST_BYTES).digest()
+
+
+def _checksum(mark: bytes) -> int:
+    return int.from_bytes(mark[_DIGEST_BYTES:], "big", signed=True)
+
+
+def _looked_up(
+    dynamodb: Any, table: str, batch_id: str, keys: Iterable[str]
+) -> Generator[tuple[list[str], list[Any]]]:
+    """Yield keys with the items found under them; several requests are under way at once."""
+    left, waiting = iter(keys), deque[tuple[list[str], Future[list[Any]]]]()
+    with ThreadPoolExecutor(_AT_ONCE) as workers:
+        try:
+            while chunk := list(islice(left, MOST_BATCH_READS)):
+                waiting.append((chunk, workers.submit(_items, dynamodb, table, batch_id, chunk)))
+                # No more than are under way, so that answers do not pile up.
+                if len(waiting) == _AT_ONCE:
+                    asked, found = waiting.popleft()
+                    yield asked, found.result()
+            while waiting:
+                asked, found = waiting.popleft()
+                yield asked, found.result()
+        finally:
+            for _, found in waiting:
+                found.cancel()
+
+
+def _items(
+    dynamodb: Any,
+    table: str,
+    batch_id: str,
+    keys: Iterable[str],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Any]:
+    left: Any = [{KEY_ATTRIBUTE: {"S": key}, BATCH_ATTRIBUTE: {"S": batch_id}} for key in keys]
+    found: list[Any] = []
+    deadline, pause = time.monotonic() + _PATIENCE_SECONDS, 0.05
+    while True:
+        answer = dynamodb.batch_get_item(RequestItems={table: {"Keys": left, "ConsistentRead": True}})
+        found += answer["Responses"].get(table, [])
+        left = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+        if not left:
+            return found
+        if time.monotonic() + pause > deadline:
+            raise OnlineTableBusyError(
+                f"{table} did not return {len(left)} keys within {_PATIENCE_SECONDS:.0f} s",
+                remedy="Look at the table's throttling, then run the check again",
+                batch_id=batch_id,
+            )
+        sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

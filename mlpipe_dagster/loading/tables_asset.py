@@ -1,0 +1,155 @@
+"""Both tables of a model: one Glue job loads a batch into DynamoDB and Snowflake, invisible to readers."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.done_files.registration import notice
+from mlpipe_dagster.loading.batch_loading import BatchLoad, BatchRefusedError
+from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links, column_schema
+from mlpipe_dagster.pipeline.asset_names import DYNAMODB, PREDICTIONS, SNOWFLAKE, asset_key, load_op_name
+from mlpipe_dagster.pipeline.batch_choice import BatchConfig, chosen_batch
+from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_load
+from mlpipe_dagster.pipeline.column_lineage import COLUMN_LINEAGE, batch_lineage, column_lineage
+from mlpipe_dagster.pipeline.final_failure import final_failure
+from mlpipe_dagster.pipeline.model_ops import model_assets
+from mlpipe_dagster.pipeline.pools import GLUE_POOL
+from mlpipe_dagster.publication.publishing import known_batch
+from mlpipe_dagster.resources.job_runs import GlueJobs
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.resources.warehouse import Warehouse
+from mlpipe_dagster.scoring.external_model import record_external_predictions
+from mlpipe_dagster.scoring.predictions_asset import accepted_manifest
+from prediction_contract.cleaning.cleaning_rules import Cleaning, kept_cleaning
+from prediction_contract.manifests.load_report import LoadReport, StoreReport
+from prediction_contract.naming.s3_layout import done_key
+
+_RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
+
+
+class LoadConfig(BatchConfig):
+    """Names the batch to load.
+
+    Attributes:
+        above_attempt: The load attempt that a new one must surpass, say to prolong the life of the batch's
+            items; 0 if any complete load will do. It is a number and not a wish, so that a retry of the
+            run does not load once more what its predecessor has loaded.
+    """
+
+    above_attempt: int = 0
+
+
+def tables_asset(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> dg.AssetsDefinition:
+    """Return both tables; either may be selected alone, and the job loads both all the same."""
+    model = declaration.name
+
+    @model_assets(
+        name=load_op_name(model),
+        specs=table_specs(declaration, partitions),
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+        retry_policy=_RETRIES,
+        pool=GLUE_POOL,
+    )
+    def load(
+        context: dg.AssetExecutionContext,
+        config: LoadConfig,
+        platform: Platform,
+        glue_jobs: GlueJobs,
+        warehouse: Warehouse,
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        # The check that follows needs it, and this step mostly waits.
+        warehouse.warm_up()
+        registry, bucket = platform.registry, platform.bucket
+        batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
+        if registry.batch(model, batch_id) is None:
+            accepted_manifest(context, notice(bucket, registry, done_key(model, batch_id)))
+        if declaration.produced_by == "sagemaker":
+            record_external_predictions(context, platform, declaration, batch_id)
+        loading = BatchLoad(
+            declaration=declaration,
+            settings=platform.settings,
+            bucket=bucket,
+            registry=registry,
+            glue=glue_jobs.client(),
+        )
+        load_job = platform.settings.deployment.load_job
+        code_warning = warn_of_outdated_load(platform.client("glue"), load_job, context.log.warning)
+        try:
+            report, known = loading.run(context, batch_id, above_attempt=config.above_attempt)
+        except BatchRefusedError as error:
+            raise final_failure(context, str(error)) from error
+        cleaning = kept_cleaning(known_batch(registry, model, batch_id).cleaning)
+        for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):
+            key = asset_key(model, asset)
+            if key in context.selected_asset_keys and store is not None:
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={
+                        **known,
+                        **code_warning,
+                        **table_metadata(report, store),
+                        **cleaning_metadata(cleaning),
+                        COLUMN_LINEAGE: batch_lineage(declaration, asset, cleaning),
+                    },
+                )
+
+    return load
+
+
+def table_specs(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> list[dg.AssetSpec]:
+    """Return what Dagster shows of both tables."""
+    described = (
+        (DYNAMODB, "The batch's items, which the API serves once the batch is live."),
+        (SNOWFLAKE, "The batch's rows, which the live view shows once the batch is live."),
+    )
+    return [
+        dg.AssetSpec(
+            asset_key(declaration.name, store),
+            deps=[asset_key(declaration.name, PREDICTIONS)],
+            kinds={store, "glue"},
+            description=description,
+            skippable=True,
+            partitions_def=partitions,
+            metadata={
+                "dagster/column_schema": column_schema(declaration, store),
+                COLUMN_LINEAGE: column_lineage(declaration, store),
+                **cleaning_metadata(declaration.cleaning_rules),
+                **code_links(declaration.name),
+            },
+            group_name=declaration.asset_group,
+            owners=declaration.owners,
+            tags=asset_tags(declaration),
+        )
+        for store, description in described
+    ]
+
+
+def cleaning_metadata(cleaning: Cleaning) -> dict[str, Any]:
+    """Return the rules that a batch was cleaned by; nothing if it was not."""
+    rules = {rule.column: rule.in_words for rule in cleaning.rules}
+    return {"cleaning": dg.MetadataValue.json(rules)} if rules else {}
+
+
+def table_metadata(report: LoadReport, store: StoreReport) -> dict[str, Any]:
+    """Return what a person wants to know of a load into one store."""
+    return {
+        "batch_id": report.batch_id,
+        "load_attempt": report.attempt,
+        "dagster/table_name": store.table,
+        "dagster/row_count": store.rows.rows,
+        "rows_read_back": store.verified_rows,
+        "rows_quarantined": report.quarantine.rows.rows,
+        "quarantine_reasons": dg.MetadataValue.json(dict(report.quarantine.reasons)),
+        "job_run_id": report.job_run_id,
+        "loaded_at": report.ended_at,
+        "durations_ms": dg.MetadataValue.json(dict(report.durations)),
+        **{name: value for name, value in store.details.items() if isinstance(value, int | str)},
+    }

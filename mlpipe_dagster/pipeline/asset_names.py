@@ -1,0 +1,66 @@
+"""How a model's assets, jobs and tags are called."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from prediction_contract.naming.resource_names import name_stem
+
+FEATURES = "features"
+TRAINED_MODEL = "trained_model"
+PREDICTIONS = "predictions"
+DYNAMODB = "dynamodb"
+SNOWFLAKE = "snowflake"
+PUBLICATION = "publication"
+ADDS_UP = "adds_up"
+QUALITY = "quality"
+AGAINST_LIVE = "against_live"
+DRIFT = "drift"
+API_CANARY = "api_canary"
+LIVE_BATCH_LASTS = "live_batch_lasts"
+PARTITION_IS_FRESH = "partition_is_fresh"
+
+MODEL_TAG = "mlpipe/model"
+BATCH_TAG = "mlpipe/batch_id"
+PARTITION_TAG = "mlpipe/partition"
+DAGSTER_PARTITION_TAG = "dagster/partition"
+
+
+def asset_key(model: str, asset: str) -> dg.AssetKey:
+    """Return the key of one of a model's assets."""
+    return dg.AssetKey([model, asset])
+
+
+def op_name(model: str, asset: str) -> str:
+    """Return the op that materializes or checks an asset, by which its run config is keyed."""
+    return f"{name_stem(model)}__{asset}"
+
+
+def load_op_name(model: str) -> str:
+    """Return the op that loads both tables."""
+    return op_name(model, "load")
+
+
+def train_job_name(model: str) -> str:
+    """Return the job that trains the model."""
+    return f"{name_stem(model)}_train"
+
+
+def score_job_name(model: str) -> str:
+    """Return the job that scores a partition."""
+    return f"{name_stem(model)}_score"
+
+
+def load_job_name(model: str) -> str:
+    """Return the job that loads, checks and publishes a batch."""
+    return f"{name_stem(model)}_load"
+
+
+def chosen_batch_tag(model: str) -> str:
+    """Return the run tag that holds the batch a run is about, so that all its steps take the same."""
+    return f"mlpipe.batch/{model}"
+
+
+def choosing_intent_tag(model: str) -> str:
+    """Return the run tag that says by which intent that batch was chosen; a re-execution inherits both."""
+    return f"mlpipe.chosen_by/{model}"

@@ -1,0 +1,40 @@
+"""Which intent a run belongs to, and the batch id that it gives."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from prediction_contract.naming.batch import BatchId, mint_batch_id
+
+_PARENT = "dagster/parent_run_id"
+_RETRIES = ("dagster/retry_number", "dagster/is_resume_retry")
+_LONGEST_CHAIN = 100
+
+
+def intent_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, datetime]:
+    """Return id and creation of the first run of a chain of retries.
+
+    Automatic retries and retries from failure go on with what was meant; a deliberate execution of the whole
+    run again means something new.
+    """
+    first = run
+    for _ in range(_LONGEST_CHAIN):
+        parent_id = first.tags.get(_PARENT)
+        if parent_id is None or not any(tag in first.tags for tag in _RETRIES):
+            break
+        parent = instance.get_run_by_id(parent_id)
+        if parent is None:
+            # The history was deleted: the retry stands for itself.
+            break
+        first = parent
+    record = instance.get_run_record_by_id(first.run_id)
+    created = record.create_timestamp if record else datetime.now(UTC)
+    return first.run_id, created if created.tzinfo else created.replace(tzinfo=UTC)
+
+
+def batch_id_of(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str, partition: str) -> BatchId:
+    """Return the batch that a run scores: the same for every retry of the same intent."""
+    intent, created = intent_of(instance, run)
+    return mint_batch_id(model, partition, intent, created)

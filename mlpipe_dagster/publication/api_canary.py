@@ -1,0 +1,109 @@
+"""The canary: after a publication the deployed API is asked, as a client asks it, and must show the batch."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import time
+from dataclasses import dataclass
+
+import dagster as dg
+
+from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.loading.online_count import first_stored_key
+from mlpipe_dagster.markdown import code_span
+from mlpipe_dagster.publication.api_client import ApiAnswer, PublicApi, ask_until
+from mlpipe_dagster.publication.batch_lifetime import Answer
+from mlpipe_dagster.publication.publishing import known_batch
+from mlpipe_dagster.resources.platform import Platform
+from prediction_contract.cleaning.cleaning_rules import kept_cleaning
+
+# The API believes a pointer for some seconds, and a cold function takes one more.
+_WITHIN_SECONDS = 45.0
+_FOUND = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What the API said.
+
+    Attributes:
+        answer: Whether it shows the live batch.
+        asked_batch_id: The batch that it should show; None if none is live.
+        shown: Its last answer, if there was one.
+        seconds: How long it took.
+    """
+
+    answer: Answer
+    asked_batch_id: str | None = None
+    shown: ApiAnswer | None = None
+    seconds: float = 0.0
+
+
+def canary_result(found: Canary, spec: dg.AssetCheckSpec) -> dg.AssetCheckResult:
+    """Return what the API said as Dagster shows it."""
+    shown = {
+        "batch_id": found.asked_batch_id,
+        "answered_batch_id": found.shown.batch_id if found.shown else None,
+        "status": found.shown.status if found.shown else None,
+        "request_id": found.shown.request_id if found.shown else None,
+        "seconds": round(found.seconds, 1),
+    }
+    return dg.AssetCheckResult(
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        passed=found.answer.is_well,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=code_span(found.answer.text),
+        metadata={name: value for name, value in shown.items() if value is not None},
+    )
+
+
+def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS) -> Canary:
+    """Ask the API for an entity of the live batch until it shows that batch, or the time is over."""
+    settings, registry = platform.settings, platform.registry
+    home = settings.deployment.home
+
+    def live_batch_id() -> str | None:
+        pointer = registry.pointer(model, home)
+        return pointer.batch_id if pointer else None
+
+    batch_id = live_batch_id()
+    if batch_id is None:
+        return Canary(Answer(True, "No batch is live, so there is nothing to ask for"))
+    if settings.api is None:
+        words = "The API was not asked: MLPIPE_API_URL or what a token takes (MLPIPE_TOKEN_URL, "
+        return Canary(
+            Answer(False, f"{words}MLPIPE_TOKEN_CLIENT_SECRET_NAME, MLPIPE_TOKEN_SCOPE) is not set"), batch_id
+        )
+    record = known_batch(registry, model, batch_id)
+    manifest = registered_manifest(platform.bucket, record)
+    refused = record.quarantined_rows
+    entity_id = first_stored_key(
+        platform.bucket,
+        platform.client("dynamodb"),
+        settings.deployment.online_table(model),
+        manifest,
+        # An earlier version did not count them.
+        refused_rows=manifest.row_count if refused is None else refused,
+        cleaning=kept_cleaning(record.cleaning),
+    )
+    if entity_id is None:
+        return Canary(Answer(False, f"{batch_id} is live, and none of its rows was accepted"), batch_id)
+    api = PublicApi(settings.api, platform.client("secretsmanager"))
+    began = time.monotonic()
+    shown, trouble = ask_until(
+        lambda: api.prediction(model, entity_id),
+        lambda answer: answer.status == _FOUND and answer.batch_id == batch_id,
+        seconds=seconds,
+        clock=time.monotonic,
+        sleep=time.sleep,
+    )
+    took = time.monotonic() - began
+    if not trouble and shown and shown.status == _FOUND and shown.batch_id in {batch_id, live_batch_id()}:
+        # Another batch may have become live meanwhile: then that one is right.
+        return Canary(Answer(True, f"The API shows {shown.batch_id}"), batch_id, shown, took)
+    said = trouble or (f"{shown.status} with batch {shown.batch_id}" if shown else "nothing")
+    return Canary(
+        Answer(False, f"{batch_id} is live, and after {took:.0f} s the API answers: {said}"),
+        batch_id,
+        shown,
+        took,
+    )

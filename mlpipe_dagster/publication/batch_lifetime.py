@@ -1,0 +1,100 @@
+"""Whether what readers see lasts, and whether each due partition has its batch: questions to the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from prediction_contract.naming.batch import Partition
+from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState, ReleaseState
+from prediction_contract.registry.retention_rules import needs_reload
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.text.utc_text import parse_moment
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Yes or no, with the reason as a sentence."""
+
+    is_well: bool
+    text: str
+
+
+def reload_margin(items_life: timedelta) -> timedelta:
+    """Return how long before its items expire a live batch is loaded again: a quarter of their life.
+
+    The shortest declared life of two days leaves twelve hours, which no job comes near.
+    """
+    return items_life / 4
+
+
+def served_batches(
+    registry: RegistryTable, model: str, *, home_region: str, regions: Iterable[str]
+) -> tuple[list[BatchRecord], list[LivePointer]]:
+    """Return the batches that some region serves, and the regions' pointers."""
+    release = registry.release(model, home_region=home_region, regions=regions)
+    pointers = [pointer for pointer in (release.home, *release.regions.values()) if pointer]
+    ids = sorted({pointer.batch_id for pointer in pointers if pointer.batch_id})
+    records = (registry.batch(model, batch_id) for batch_id in ids)
+    return [record for record in records if record], pointers
+
+
+def expiring_batches(
+    records: Iterable[BatchRecord], pointers: list[LivePointer], *, now: datetime, items_life: timedelta
+) -> list[BatchRecord]:
+    """Return the served batches that are to be loaded again now."""
+    margin = reload_margin(items_life)
+    return [record for record in records if needs_reload(record, pointers, now=now, margin=margin)]
+
+
+def live_batches_last(records: Iterable[BatchRecord], *, now: datetime, items_life: timedelta) -> Answer:
+    """Whether no served batch is so near its expiry that its re-load should have happened already."""
+    half = reload_margin(items_life) / 2
+    known = [record for record in records if record.items_expire_at]
+    for record in known:
+        left = parse_moment(str(record.items_expire_at)) - now
+        if left < half:
+            return Answer(
+                False,
+                f"The items of {record.batch_id}, which is served, expire at {record.items_expire_at}: load "
+                f"it again with `mlpipe load {record.manifest_key} --again`",
+            )
+    if not known:
+        return Answer(True, "No batch is live")
+    first = min(str(record.items_expire_at) for record in known)
+    return Answer(True, f"What is served lasts until {first}, and is loaded again before")
+
+
+def due_partition(
+    partitions: dg.PartitionsDefinition[str], due_after: timedelta, now: datetime
+) -> Partition | None:
+    """Return the last partition whose batch is due, or None if none is yet, or time does not part them."""
+    if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
+        return None
+    is_hourly = "%H" in partitions.fmt
+    width = timedelta(hours=1) if is_hourly else timedelta(days=1)
+    ended = now.astimezone(UTC) - due_after
+    if partitions.end is not None:
+        ended = min(ended, partitions.end)
+    floor = ended.replace(minute=0, second=0, microsecond=0)
+    start = (floor if is_hourly else floor.replace(hour=0)) - width
+    if start < partitions.start:
+        return None
+    return Partition(start.isoformat()[: 13 if is_hourly else 10])
+
+
+def partition_is_fresh(registry: RegistryTable, model: str, partition: Partition) -> Answer:
+    """Whether a due partition has a batch that was verified and passed its checks, or was published."""
+    states = []
+    for record in registry.batches_of(model, partition):
+        is_fit = record.published_sequence is not None or not record.check_faults
+        is_kept = record.release_state != ReleaseState.WITHDRAWN
+        if record.load_state == LoadState.VERIFIED and is_fit and is_kept:
+            return Answer(True, f"{partition} has batch {record.batch_id}")
+        states.append(f"{record.batch_id} is {record.load_state}, {record.release_state}")
+    return Answer(
+        False, f"{partition} is due and has no batch fit to be served ({'; '.join(states) or 'none at all'})"
+    )

@@ -1,0 +1,94 @@
+"""Checks of what readers see: the API shows it, it lasts, and each due partition has its batch."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.pipeline.asset_names import (
+    API_CANARY,
+    LIVE_BATCH_LASTS,
+    PARTITION_IS_FRESH,
+    PUBLICATION,
+    asset_key,
+    op_name,
+)
+from mlpipe_dagster.pipeline.model_ops import model_checks
+from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.publication.api_canary import asked_api, canary_result
+from mlpipe_dagster.publication.batch_lifetime import (
+    Answer,
+    due_partition,
+    live_batches_last,
+    partition_is_fresh,
+    served_batches,
+)
+from mlpipe_dagster.resources.platform import Platform
+
+_DESCRIPTIONS = {
+    API_CANARY: "The deployed API answers with the live batch, asked through its public address.",
+    LIVE_BATCH_LASTS: "No region serves a batch whose items are about to expire.",
+    PARTITION_IS_FRESH: "The last partition that is due has a batch fit to be served.",
+}
+
+
+def live_batch_checks(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> dg.AssetChecksDefinition:
+    """Return the checks of a model's publication, in one step, since each makes the code location slower.
+
+    The sensor of live batches evaluates all but the canary, too. Whether a partition is fresh is asked only
+    where the model states when one is due.
+    """
+    due = declaration.publication.due_hours
+    model = ServedModel(
+        name=declaration.name,
+        partitions=partitions,
+        items_life=timedelta(days=declaration.retention.items_days),
+        due_after=None if due is None else timedelta(hours=due),
+    )
+    names = [API_CANARY, LIVE_BATCH_LASTS, *([PARTITION_IS_FRESH] if due is not None else [])]
+    specs = [
+        dg.AssetCheckSpec(name, asset=asset_key(model.name, PUBLICATION), description=_DESCRIPTIONS[name])
+        for name in names
+    ]
+
+    @model_checks(name=op_name(model.name, "live_batch"), specs=specs, can_subset=True)
+    def live_batch(
+        context: dg.AssetCheckExecutionContext, platform: Platform
+    ) -> Iterator[dg.AssetCheckResult]:
+        answers = live_batch_answers(platform, model, datetime.now(UTC))
+        for spec in specs:
+            if spec.key not in context.op_execution_context.selected_asset_check_keys:
+                continue
+            if spec.name == API_CANARY:
+                yield canary_result(asked_api(platform, model.name), spec)
+            else:
+                answer = answers[spec.name]
+                yield dg.AssetCheckResult(
+                    asset_key=spec.asset_key,
+                    check_name=spec.name,
+                    passed=answer.is_well,
+                    description=answer.text,
+                )
+
+    return live_batch
+
+
+def live_batch_answers(platform: Platform, model: ServedModel, now: datetime) -> dict[str, Answer]:
+    """Return what is to be said of a model's live batches and of its due partition, by check."""
+    settings, registry = platform.settings, platform.registry
+    home = settings.deployment.home
+    regions = [region for region in settings.serving_regions if region != home]
+    records, _ = served_batches(registry, model.name, home_region=home, regions=regions)
+    answers = {LIVE_BATCH_LASTS: live_batches_last(records, now=now, items_life=model.items_life)}
+    if model.due_after is not None:
+        partition = due_partition(model.partitions, model.due_after, now)
+        answers[PARTITION_IS_FRESH] = (
+            Answer(True, "No partition is due yet")
+            if partition is None
+            else partition_is_fresh(registry, model.name, partition)
+        )
+    return answers

@@ -1,0 +1,141 @@
+"""The sensor of live batches: one near its expiry is loaded again, and what is wrong is shown as a check."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.done_files.load_requests import load_run_config
+from mlpipe_dagster.pipeline.asset_names import (
+    BATCH_TAG,
+    MODEL_TAG,
+    PARTITION_TAG,
+    PUBLICATION,
+    asset_key,
+    chosen_batch_tag,
+    load_job_name,
+)
+from mlpipe_dagster.pipeline.runs_under_way import UNDER_WAY
+from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.tick_troubles import Troubles
+from mlpipe_dagster.publication.batch_lifetime import Answer, expiring_batches, served_batches
+from mlpipe_dagster.publication.live_batch_checks import live_batch_answers
+from mlpipe_dagster.resources.platform import Platform
+from prediction_contract.naming.batch import Partition
+from prediction_contract.registry.records import BatchRecord
+
+# A load that failed is asked for again so often; the shortest margin is twelve hours.
+_AGAIN_HOURS = 4
+
+
+def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
+    """Return the run that loads a live batch again; a new one is asked for if the load has failed.
+
+    The run's load must surpass all that have ended, verified or not: one whose rows do not add up counts for
+    none, and several runs that were asked for before one of them began are content with the same load.
+    """
+    model, batch_id = record.model, record.batch_id
+    # One that still holds its claim, say because its run was lost, may well end complete.
+    ended_attempts = record.load_attempts - (record.claim_token is not None)
+    turn = int(now.timestamp() // (_AGAIN_HOURS * 3600))
+    return dg.RunRequest(
+        run_key=f"reload:{batch_id}:{record.items_expire_at}:{turn}",
+        job_name=load_job_name(model),
+        partition_key=Partition(record.partition).dagster_key,
+        tags={
+            MODEL_TAG: model,
+            BATCH_TAG: batch_id,
+            PARTITION_TAG: record.partition,
+            chosen_batch_tag(model): batch_id,
+        },
+        run_config=load_run_config(model, batch_id, above_attempt=ended_attempts),
+    )
+
+
+def is_being_loaded(instance: dg.DagsterInstance, record: BatchRecord) -> bool:
+    """Return whether a run that loads the batch waits or is under way."""
+    unfinished = dg.RunsFilter(
+        job_name=load_job_name(record.model),
+        tags={BATCH_TAG: record.batch_id},
+        statuses=UNDER_WAY,
+    )
+    return bool(instance.get_run_ids(unfinished, limit=1))
+
+
+def live_batches_tick(
+    context: dg.SensorEvaluationContext, platform: Platform, models: Iterable[ServedModel], now: datetime
+) -> dg.SensorResult:
+    """Look once at what every region serves; a verdict is told when it changes, and once a day.
+
+    Raises:
+        ModelsUnreadableError: A model cannot be looked at, and no other model has news.
+    """
+    settings, registry = platform.settings, platform.registry
+    home = settings.deployment.home
+    regions = [region for region in settings.serving_regions if region != home]
+    told, today = _told(context.cursor), now.date().isoformat()
+    requests, events, troubles = [], [], Troubles()
+    telling = {}
+    for model in models:
+        with troubles.kept(model.name):
+            records, pointers = served_batches(registry, model.name, home_region=home, regions=regions)
+            requests += [
+                reload_request(record, now)
+                for record in expiring_batches(records, pointers, now=now, items_life=model.items_life)
+                if not is_being_loaded(context.instance, record)
+            ]
+            for check, answer in live_batch_answers(platform, model, now).items():
+                name, says = f"{model.name}/{check}", [answer.is_well, today]
+                telling[name] = says
+                if records and told.get(name) != says:
+                    events.append(evaluation(model.name, check, answer))
+    return troubles.result(
+        context.cursor,
+        "No live batch is near its expiry",
+        cursor=json.dumps(telling),
+        requests=requests,
+        events=events,
+    )
+
+
+def evaluation(model: str, check: str, answer: Answer) -> dg.AssetCheckEvaluation:
+    """Return an answer as an evaluation of the publication's check."""
+    return dg.AssetCheckEvaluation(
+        asset_key=asset_key(model, PUBLICATION),
+        check_name=check,
+        passed=answer.is_well,
+        metadata={"found": answer.text},
+        description=answer.text,
+    )
+
+
+def _told(cursor: str | None) -> dict[str, Any]:
+    try:
+        told = json.loads(cursor or "{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def live_batches_sensor(models: list[ServedModel], jobs: Iterable[Any]) -> dg.SensorDefinition:
+    """Return the sensor over all models.
+
+    Args:
+        models: The models.
+        jobs: Their load jobs.
+    """
+
+    @dg.sensor(
+        name="live_batches",
+        jobs=list(jobs),
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Loads a live batch again before its items expire, and tells of late partitions.",
+    )
+    def live_batches(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        return live_batches_tick(context, platform, models, datetime.now(UTC))
+
+    return live_batches

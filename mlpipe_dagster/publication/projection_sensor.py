@@ -1,0 +1,249 @@
+"""The sensor that lets Snowflake and Dagster's page follow the registry's publications, and shows a lag."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.pipeline.asset_names import PUBLICATION, asset_key
+from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.tick_troubles import Troubles, is_outage
+from mlpipe_dagster.publication.publication_events import PublicationReports
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.resources.warehouse import Warehouse
+from mlpipe_dagster.resources.warehouse_session import WarehouseSession
+from prediction_contract.registry.records import PublicationEntry
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.text.utc_text import parse_moment
+
+# Asking Snowflake wakes its warehouse, which costs: nothing is asked that was found in step, but for this.
+COMPARE_ALL_AFTER = timedelta(hours=6)
+# Dagster gives a tick sixty seconds, and a view that is in step costs some statements.
+MOST_VIEWS = 20
+ALARM_AFTER = timedelta(minutes=15)
+
+
+class ProjectionLagsError(Exception):
+    """Snowflake shows an earlier publication than the API, for longer than is normal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectionCursor:
+    """What was found in step: each model's newest sequence, and when all were compared.
+
+    Attributes:
+        sequences: What Snowflake was found to hold, by model.
+        compared_at: Seconds since 1970.
+        shown: Up to which sequence Dagster shows all publications, by model.
+        viewed: The last model, by name, whose view the comparison under way has brought in step, or empty.
+    """
+
+    sequences: dict[str, int]
+    compared_at: float = 0.0
+    shown: dict[str, int] = field(default_factory=dict)
+    viewed: str = ""
+
+    @classmethod
+    def parse(cls, text: str | None) -> "ProjectionCursor":
+        """Return the cursor of a sensor's text; one of another form counts as none."""
+        try:
+            document = json.loads(text or "{}")
+            return cls(
+                sequences=_numbers(document["sequences"]),
+                compared_at=float(document["compared_at"]),
+                shown=_numbers(document.get("shown", {})),
+                viewed=str(document.get("viewed", "")),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls(sequences={})
+
+    def text(self) -> str:
+        """Return the cursor as a sensor keeps it."""
+        return json.dumps(asdict(self))
+
+
+def _numbers(document: Any) -> dict[str, int]:
+    return {str(model): int(number) for model, number in document.items()}
+
+
+def newest_sequences(
+    registry: RegistryTable, models: Iterable[ServedModel], home: str, troubles: Troubles
+) -> dict[str, int]:
+    """Return the newest publication of each model that has any."""
+    newest = {}
+    for model in models:
+        with troubles.kept(model.name):
+            pointer = registry.pointer(model.name, home)
+            if pointer and pointer.sequence:
+                newest[model.name] = int(pointer.sequence)
+    return newest
+
+
+def show_publications(
+    reports: PublicationReports, shown: dict[str, int], newest: dict[str, int], troubles: Troubles
+) -> dict[str, int]:
+    """Report what Dagster does not show yet; return up to which sequence it shows all, by model."""
+    up_to = dict(shown)
+    for model, sequence in newest.items():
+        after = shown.get(model)
+        if after == sequence:
+            continue
+        with troubles.kept(model):
+            # A registry that was restored has forgotten the newest publications.
+            is_known = after is not None and after < sequence
+            reached = reports.up_to(model, after if is_known else None)
+            if reached is not None:
+                up_to[model] = reached
+    return up_to
+
+
+def project_gaps(
+    session: WarehouseSession,
+    registry: RegistryTable,
+    home: str,
+    newest: dict[str, int],
+    troubles: Troubles,
+    *,
+    views: Collection[str] = (),
+) -> dict[str, list[PublicationEntry]]:
+    """Project what Snowflake lacks of these models; return the entries that were missing, by model.
+
+    Args:
+        session: An open session.
+        registry: The registry.
+        home: The region that writes.
+        newest: The newest publication of each model.
+        troubles: Keeps what ails single models.
+        views: The models whose view is replaced even if they lack nothing: somebody who died between two
+            looks at the registry may have left an earlier batch's columns.
+    """
+    there = session.projected_count()
+    closed = {}
+    for model, sequence in newest.items():
+        # Numbers may be left out after a restore of the registry, so a difference is only a reason to look.
+        if there.get(model) == (sequence, sequence) and model not in views:
+            continue
+        with troubles.kept(model, is_of_all=_is_of_the_connection):
+            missing = session.follow(registry, model, home)
+            if missing:
+                closed[model] = missing
+    return closed
+
+
+def _is_of_the_connection(error: Exception) -> bool:
+    """Whether Snowflake fails as a whole; a statement that it refuses concerns one model."""
+    # Not while definitions load; the session has imported it.
+    from snowflake.connector.errors import Error, ProgrammingError  # noqa: PLC0415
+
+    return isinstance(error, Error) and not isinstance(error, ProgrammingError)
+
+
+def lag_observation(model: str, missing: list[PublicationEntry], now: datetime) -> dg.AssetObservation:
+    """Return how far the projection was behind, as an event of the model's publication."""
+    lag = now - parse_moment(missing[0].published_at)
+    return dg.AssetObservation(
+        asset_key=asset_key(model, PUBLICATION),
+        description="Snowflake's projection was behind and is in step again",
+        metadata={
+            "projected_again": len(missing),
+            "first_missing_sequence": missing[0].sequence,
+            "newest_sequence": missing[-1].sequence,
+            "projection_lag_seconds": round(lag.total_seconds()),
+        },
+    )
+
+
+def projection_tick(
+    context: dg.SensorEvaluationContext,
+    platform: Platform,
+    warehouse: Warehouse,
+    models: Iterable[ServedModel],
+    now: datetime,
+) -> dg.SensorResult:
+    """Look once: ask Snowflake and Dagster only of publications newer than what was found in step.
+
+    Raises:
+        ProjectionLagsError: Snowflake does not take them, and has shown an earlier publication for long.
+        ModelsUnreadableError: A model's publications cannot be read, and no other model has news.
+    """
+    cursor, registry = ProjectionCursor.parse(context.cursor), platform.registry
+    troubles, gaps = Troubles(), Troubles()
+    home = platform.settings.deployment.home
+    newest = newest_sequences(registry, models, home, troubles)
+    # Before Snowflake, which may fail the tick: Dagster keeps each report at once.
+    reports = PublicationReports(instance=context.instance, registry=registry, now=now)
+    cursor = replace(cursor, shown=show_publications(reports, cursor.shown, newest, troubles))
+    is_whole = now.timestamp() - cursor.compared_at > COMPARE_ALL_AFTER.total_seconds()
+    asked = {
+        model: sequence
+        for model, sequence in newest.items()
+        if is_whole or cursor.sequences.get(model) != sequence
+    }
+    if not asked:
+        return troubles.result(context.cursor, "Snowflake's projection is in step", cursor=cursor.text())
+    left = sorted(model for model in asked if model > cursor.viewed) if is_whole else []
+    views = left[:MOST_VIEWS]
+    try:
+        with warehouse.quick_session() as session:
+            closed = project_gaps(session, registry, home, asked, gaps, views=views)
+    except Exception as error:  # the connector raises many kinds, and each is the same here
+        if is_outage(error):
+            raise
+        if lag := _lag(registry, cursor, asked, now, gaps):
+            raise ProjectionLagsError(lag) from error
+        said = f"Snowflake does not answer; it is asked again by the next tick: {error}"
+        troubles.found |= gaps.found
+        return troubles.result(context.cursor, said, cursor=cursor.text())
+    in_step = {model: sequence for model, sequence in asked.items() if model not in gaps.found}
+    kept = replace(
+        cursor,
+        sequences=in_step if is_whole else {**cursor.sequences, **in_step},
+        compared_at=now.timestamp() if is_whole and views == left else cursor.compared_at,
+        viewed=views[-1] if views != left else "",
+    )
+    troubles.found |= gaps.found
+    return troubles.result(
+        context.cursor,
+        f"Projected again: {', '.join(closed) or 'nothing was missing'}",
+        cursor=kept.text(),
+        events=[lag_observation(model, missing, now) for model, missing in closed.items()],
+    )
+
+
+def _lag(
+    registry: RegistryTable, cursor: ProjectionCursor, asked: dict[str, int], now: datetime, gaps: Troubles
+) -> str:
+    """Return in words which publication has waited for Snowflake for long, or nothing."""
+    for model in asked:
+        waiting: list[PublicationEntry] = []
+        with gaps.kept(model):
+            waiting = registry.publications(model, after=cursor.sequences.get(model, 0), most=1)
+        if waiting and now - parse_moment(waiting[0].published_at) > ALARM_AFTER:
+            return (
+                f"Snowflake lacks publication {waiting[0].sequence} of {model}, "
+                f"of {waiting[0].published_at}, and does not answer: its live view may show an earlier "
+                "batch than the API. Look at the warehouse; the projection is tried again by itself."
+            )
+    return ""
+
+
+def projection_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
+    """Return the sensor over all models."""
+
+    @dg.sensor(
+        name="warehouse_projection",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Keeps Snowflake's projection and Dagster's page in step with the publications.",
+        asset_selection=dg.AssetSelection.assets(*(asset_key(model.name, PUBLICATION) for model in models)),
+    )
+    def warehouse_projection(
+        context: dg.SensorEvaluationContext, platform: Platform, warehouse: Warehouse
+    ) -> dg.SensorResult:
+        return projection_tick(context, platform, warehouse, models, datetime.now(UTC))
+
+    return warehouse_projection

@@ -1,0 +1,229 @@
+"""One batch examined in the warehouse: rules, rows beside the live batch's, how far values moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.quality import batch_statistics as statistics
+from mlpipe_dagster.quality.drift import (
+    Distribution,
+    bin_fractions,
+    bins_for,
+    distinct_edges,
+    stability_index,
+)
+from mlpipe_dagster.quality.quality_rules import (
+    BatchFacts,
+    ColumnFacts,
+    DriftedColumn,
+    Finding,
+    Level,
+    column_findings,
+    comparison_findings,
+    drift_findings,
+    judged_drift,
+)
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
+from prediction_contract.rows.schema import Column, Kind, PredictionSchema
+from prediction_contract.stores.warehouse_table import WarehouseTable
+
+Query = Callable[[str], list[tuple[Any, ...]]]
+
+_PICTURE_BARS = 20
+_PICTURE_ENDS = (0.01, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPicture:
+    """One column's distributions over bars of equal width; `ends` tells what the outer bars stand for."""
+
+    column: str
+    ends: tuple[str, str] | None
+    batch: Distribution
+    live: Distribution | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What was found of a batch.
+
+    Attributes:
+        facts: What was counted.
+        live_batch_id: The batch it was compared with, if any.
+        by_column: What breaks the rules of single columns.
+        against_live: What is wrong with rows and entities beside the live batch.
+        drift: How far each column moved; empty without a live batch, or with too few rows to tell.
+        pictures: Of each measured column.
+        shown_columns: Of which a person may see values.
+    """
+
+    facts: BatchFacts
+    live_batch_id: str | None
+    by_column: list[Finding]
+    against_live: list[Finding]
+    drift: list[DriftedColumn]
+    pictures: list[ColumnPicture] = field(default_factory=list)
+    shown_columns: frozenset[str] = frozenset()
+
+    @property
+    def blocking(self) -> list[str]:
+        """What keeps the batch from being published automatically."""
+        found = (*self.by_column, *self.against_live, *drift_findings(self.drift))
+        return [finding.text for finding in found if finding.level is Level.BLOCK]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examiner:
+    """Examines batches of one model.
+
+    Attributes:
+        query: Runs a statement in the warehouse and returns its rows.
+        declaration: The model's.
+        written: The batch's columns as the model wrote them.
+        cleaning: The rules that its rows were cleaned by.
+    """
+
+    query: Query
+    declaration: ModelDeclaration
+    written: PredictionSchema
+    cleaning: Cleaning = NO_CLEANING
+
+    @property
+    def schema(self) -> PredictionSchema:
+        """The batch's columns as the stores hold them."""
+        return self.cleaning.stored_schema(self.written)
+
+    @property
+    def shown_columns(self) -> frozenset[str]:
+        """The stored columns of which a person may see values, whatever they are called there."""
+        shown = {column.name for column in self.declaration.columns if not column.sensitive}
+        return self.cleaning.stored_names(self.written, shown)
+
+    @property
+    def table(self) -> WarehouseTable:
+        """The model's table."""
+        return WarehouseTable(self.declaration.name, self.schema)
+
+    def examine(self, batch_id: str, live_batch_id: str | None) -> Examination:
+        """Examine a batch beside the live one, or by itself.
+
+        Args:
+            batch_id: The batch.
+            live_batch_id: Another batch, or None.
+        """
+        quality = self.declaration.quality
+        facts = self._facts(batch_id, live_batch_id)
+        live = live_batch_id if facts.live_rows else None
+        indices, pictures = self._distributions(batch_id, live, facts)
+        return Examination(
+            facts=facts,
+            live_batch_id=live,
+            by_column=column_findings(quality.columns, facts),
+            against_live=comparison_findings(quality, facts),
+            drift=judged_drift(quality, indices),
+            pictures=pictures,
+            shown_columns=self.shown_columns,
+        )
+
+    def sample(self, batch_id: str, columns: Sequence[str], rows: int) -> list[tuple[Any, ...]]:
+        """Return some columns of a batch's first rows."""
+        return self.query(statistics.sample_rows(self.table, batch_id, columns, rows))
+
+    def _facts(self, batch_id: str, live_batch_id: str | None) -> BatchFacts:
+        rules = [rule for rule in self.declaration.quality.columns if rule.column in self.schema.names]
+        (counted,) = self.query(statistics.rule_counts(self.table, batch_id, rules))
+        rows, *numbers = counted
+        columns = {}
+        for number, rule in enumerate(rules):
+            nulls, outside, distinct = numbers[3 * number : 3 * number + 3]
+            columns[rule.column] = ColumnFacts(
+                int(nulls), int(outside), None if distinct is None else int(distinct)
+            )
+        live_rows = shared = None
+        if live_batch_id is not None:
+            ((live, both),) = self.query(statistics.shared_entities(self.table, batch_id, live_batch_id))
+            # Not of a batch that has left the warehouse.
+            live_rows, shared = (int(live), int(both)) if live else (None, None)
+        return BatchFacts(rows=int(rows), columns=columns, live_rows=live_rows, shared_entities=shared)
+
+    def _distributions(
+        self, batch_id: str, live_batch_id: str | None, facts: BatchFacts
+    ) -> tuple[dict[str, float], list[ColumnPicture]]:
+        """Return each measured column's stability index, and its picture; bins come from the live batch."""
+        if not facts.rows:
+            return {}, []
+        batches = [batch_id] if live_batch_id is None else [batch_id, live_batch_id]
+        bins = bins_for(min(facts.rows, facts.live_rows or 0))
+        indices: dict[str, float] = {}
+        pictures = []
+        measured = statistics.measured_columns(self.schema.columns, self.schema.key)
+        for columns in _chunks(measured, statistics.MOST_AGGREGATES // (bins + _PICTURE_BARS + 2)):
+            drift_edges, picture_edges = self._edges(live_batch_id or batch_id, columns, bins)
+            edges = {
+                column.name: (*drift_edges[column.name], *picture_edges[column.name]) for column in columns
+            }
+            counted = {
+                str(row[0]): [int(value) for value in row[1:]]
+                for row in self.query(statistics.binned(self.table, batches, columns, edges))
+            }
+            place = 1
+            for column in columns:
+                name, many = column.name, len(drift_edges[column.name])
+                end = place + 1 + len(edges[name])
+                of_batch = {
+                    batch: _both(values[0], values[place:end], many) for batch, values in counted.items()
+                }
+                place = end
+                batch, live = of_batch[batch_id], of_batch.get(live_batch_id or "")
+                if live is not None and bins:
+                    indices[name] = stability_index(live[0], batch[0])
+                ends = _ends(column, picture_edges[name])
+                pictures.append(ColumnPicture(name, ends, batch[1], None if live is None else live[1]))
+        return indices, pictures
+
+    def _edges(
+        self, batch_id: str, columns: Sequence[Column], bins: int
+    ) -> tuple[Mapping[str, tuple[float, ...]], Mapping[str, tuple[float, ...]]]:
+        """Return the edges of equally filled bins, and those of bars of equal width, by column."""
+        fractions = (*_PICTURE_ENDS, *(bin_fractions(bins) if bins else ()))
+        (found,) = self.query(statistics.quantiles(self.table, batch_id, columns, fractions))
+        drift, picture = {}, {}
+        for number, column in enumerate(columns):
+            first = number * len(fractions)
+            low, high, *inner = found[first : first + len(fractions)]
+            if column.type.kind is Kind.BOOLEAN:
+                drift[column.name] = picture[column.name] = (0.5,)
+                continue
+            drift[column.name] = distinct_edges([None if edge is None else float(edge) for edge in inner])
+            picture[column.name] = _even_edges(low, high)
+        return drift, picture
+
+
+def _both(rows: int, values: Sequence[int], drift_edges: int) -> tuple[Distribution, Distribution]:
+    """Return the distribution over a column's bins and over its bars."""
+    valued, *below = values
+    return (
+        Distribution.of_cumulative(below[:drift_edges], valued, rows),
+        Distribution.of_cumulative(below[drift_edges:], valued, rows),
+    )
+
+
+def _even_edges(low: Any, high: Any) -> tuple[float, ...]:
+    if low is None or high is None:
+        return ()
+    width = (float(high) - float(low)) / (_PICTURE_BARS - 2)
+    return distinct_edges([float(low) + width * number for number in range(_PICTURE_BARS - 1)])
+
+
+def _ends(column: Column, edges: Sequence[float]) -> tuple[str, str] | None:
+    if column.type.kind is Kind.BOOLEAN:
+        return "false", "true"
+    return (f"{edges[0]:.4g}", f"{edges[-1]:.4g}") if edges else None
+
+
+def _chunks(columns: Sequence[Column], size: int) -> Iterator[Sequence[Column]]:
+    for first in range(0, len(columns), size):
+        yield columns[first : first + size]

@@ -1,0 +1,97 @@
+"""The queries behind quality rules and drift: aggregates of whole batches, computed in the warehouse."""
+
+# ruff: noqa: S608  # what goes into the text is validated to be safe in it
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from prediction_contract.rows.schema import Column, Kind
+from prediction_contract.stores.warehouse_table import BATCH_COLUMN, quoted
+
+if TYPE_CHECKING:
+    from mlpipe_dagster.declaration.quality import ColumnRule
+    from prediction_contract.stores.warehouse_table import WarehouseTable
+
+MEASURED = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE, Kind.BOOLEAN})
+"""Kinds whose values have an order and a distance, which bins need. Dates move with the partition anyway."""
+
+# Aggregates in one statement; a wide table takes several.
+MOST_AGGREGATES = 600
+
+
+def measured_columns(columns: Iterable[Column], key: str) -> list[Column]:
+    """Return the columns whose distribution is compared."""
+    return [column for column in columns if column.type.kind in MEASURED and column.name != key]
+
+
+def rule_counts(table: WarehouseTable, batch_id: str, rules: Sequence[ColumnRule]) -> str:
+    """Return the query of a batch's rows, then of nulls, values out of bounds and distinct ones by rule."""
+    counted = ["COUNT(*)"]
+    for rule in rules:
+        name = quoted(rule.column)
+        bounds = [
+            f"{name} {sign} {bound}"
+            for sign, bound in (("<", rule.minimum), (">", rule.maximum))
+            if bound is not None
+        ]
+        counted += [
+            f"COUNT(*) - COUNT({name})",
+            f"COUNT(CASE WHEN {' OR '.join(bounds)} THEN 1 END)" if bounds else "0",
+            f"COUNT(DISTINCT {name})" if rule.unique else "NULL",
+        ]
+    return f"SELECT {', '.join(counted)} FROM {table.name} WHERE {table.is_of_batch(batch_id)}"
+
+
+def shared_entities(table: WarehouseTable, batch_id: str, live_batch_id: str) -> str:
+    """Return the query of the live batch's rows, and of how many of its entities another batch has."""
+    others = f"SELECT {table.key} FROM {table.name} WHERE {table.is_of_batch(batch_id)}"
+    return (
+        f"SELECT COUNT(*), COUNT(CASE WHEN {table.key} IN ({others}) THEN 1 END) "
+        f"FROM {table.name} WHERE {table.is_of_batch(live_batch_id)}"
+    )
+
+
+def quantiles(
+    table: WarehouseTable, batch_id: str, columns: Sequence[Column], fractions: Sequence[float]
+) -> str:
+    """Return the query of approximate quantiles of a batch's columns, column by column."""
+    asked = ", ".join(
+        f"APPROX_PERCENTILE({_measure(column)}, {fraction})" for column in columns for fraction in fractions
+    )
+    return f"SELECT {asked} FROM {table.name} WHERE {table.is_of_batch(batch_id)}"
+
+
+def binned(
+    table: WarehouseTable,
+    batch_ids: Sequence[str],
+    columns: Sequence[Column],
+    edges: Mapping[str, Sequence[float]],
+) -> str:
+    """Return the query, by batch, of rows and of each column's values, all and up to each of its edges."""
+    counted = ["COUNT(*)"]
+    for column in columns:
+        counted.append(f"COUNT({quoted(column.name)})")
+        counted += [
+            f"COUNT(CASE WHEN {_measure(column)} <= {edge!r}::DOUBLE THEN 1 END)"
+            for edge in edges[column.name]
+        ]
+    batches = " OR ".join(table.is_of_batch(batch_id) for batch_id in batch_ids)
+    batch = quoted(BATCH_COLUMN)
+    return f"SELECT {batch}, {', '.join(counted)} FROM {table.name} WHERE {batches} GROUP BY {batch}"
+
+
+def sample_rows(table: WarehouseTable, batch_id: str, columns: Sequence[str], rows: int) -> str:
+    """Return the query of a batch's first rows by key."""
+    names = ", ".join(quoted(column) for column in columns)
+    return (
+        f"SELECT {names} FROM {table.name} WHERE {table.is_of_batch(batch_id)} "
+        f"ORDER BY {table.key} LIMIT {int(rows)}"
+    )
+
+
+def _measure(column: Column) -> str:
+    name = quoted(column.name)
+    if column.type.kind is Kind.BOOLEAN:
+        return f"(CASE WHEN {name} THEN 1.0 WHEN NOT {name} THEN 0.0 END)::DOUBLE"
+    return f"{name}::DOUBLE"

@@ -1,0 +1,1 @@
+"""Serving regions that follow the home region."""

@@ -1,0 +1,174 @@
+"""Serving regions follow home: each after its own replica was found to hold the whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.loading.batch_loading import load_report
+from mlpipe_dagster.loading.online_count import count_online
+from mlpipe_dagster.loading.reconciliation import StoreBalance
+from mlpipe_dagster.publication.publishing import known_batch
+from mlpipe_dagster.resources.data_bucket import DataBucket
+from prediction_contract.cleaning.cleaning_rules import kept_cleaning
+from prediction_contract.errors import RuleViolationError
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.registry.load_rules import RowTally, confirm_region
+from prediction_contract.registry.publication_rules import Release, follow_home
+from prediction_contract.registry.records import BatchRecord, LivePointer
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.registry.transaction import Transaction
+from prediction_contract.text.utc_text import parse_moment
+
+# Only the replica itself says that it is whole: of all but the largest batches every row is asked for.
+MOST_REPLICA_LINES = 1_000_000
+_COUNT_SECONDS = 1800.0
+
+
+class Step(StrEnum):
+    """What became of an attempt to let a region follow."""
+
+    NOTHING_PUBLISHED = "nothing_published"
+    IN_STEP = "in_step"
+    FOLLOWED = "followed"
+    INCOMPLETE = "incomplete"
+    OVERTAKEN = "overtaken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """What became of an attempt, and since when home serves what the region should.
+
+    Attributes:
+        region: The serving region.
+        step: What was done.
+        home_batch_id: What home serves.
+        region_batch_id: What the region serves now.
+        behind: How long home has served something else, zero in step.
+        faults: What the replica lacks, each as a sentence without a full stop.
+    """
+
+    region: str
+    step: Step
+    home_batch_id: str | None
+    region_batch_id: str | None
+    behind: timedelta
+    faults: tuple[str, ...] = ()
+
+
+def is_in_step(release: Release, region: str) -> bool:
+    """Whether a region serves what home serves."""
+    home, pointer = release.home, release.regions.get(region)
+    if home is None or home.batch_id is None:
+        return True
+    return pointer is not None and (pointer.batch_id, pointer.sequence) == (home.batch_id, home.sequence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionFollower:
+    """Lets one serving region follow home for one model.
+
+    Attributes:
+        model: The model's name.
+        region: The serving region.
+        deployment: As home sees it.
+        registry: In the home region.
+        bucket: Of manifests, parts and reports.
+        replica: A boto3 DynamoDB client of the serving region.
+        clock: The present moment.
+        most_lines: Of how many rows all are looked up in the replica.
+    """
+
+    model: str
+    region: str
+    deployment: Deployment
+    registry: RegistryTable
+    bucket: DataBucket
+    replica: Any
+    clock: Callable[[], datetime]
+    most_lines: int = MOST_REPLICA_LINES
+
+    def follow(self) -> Following:
+        """Count the region's replica of what home serves, note that it is whole, and move the pointer.
+
+        Doing it again changes nothing. A replica that lacks rows is left for the next attempt.
+
+        Raises:
+            RegistryUnavailableError: The registry did not take the change in time.
+            OnlineTableBusyError: The replica throttled for too long, or was not counted in time.
+        """
+        release = self._release()
+        if release.home is None or release.home.batch_id is None:
+            return self._result(Step.NOTHING_PUBLISHED, release)
+        record = known_batch(self.registry, self.model, release.home.batch_id)
+        try:
+            if self.region not in record.verified_regions:
+                faults = self.replica_faults(record)
+                if faults:
+                    return self._result(Step.INCOMPLETE, release, faults)
+                self.registry.carry_out(
+                    # The record as read before the count: a load that was verified since is counted again.
+                    lambda: confirm_region(record, region=self.region, attempt=record.verified_attempt or 0)
+                )
+            if is_in_step(release, self.region):
+                return self._result(Step.IN_STEP, release)
+            self.registry.carry_out(lambda: self._move(record.batch_id))
+        except RuleViolationError as violation:
+            return self._result(Step.OVERTAKEN, self._release(), (violation.what,))
+        return self._result(Step.FOLLOWED, self._release())
+
+    def replica_faults(self, record: BatchRecord) -> tuple[str, ...]:
+        """Return what the replica lacks of a verified load; items of an earlier load do not count."""
+        attempt = record.verified_attempt or 0
+        report = load_report(self.bucket, self.model, record.batch_id, attempt)
+        if report.dynamodb is None:
+            return (f"the report of load {attempt} says nothing of DynamoDB",)
+        count = count_online(
+            self.bucket,
+            self.replica,
+            self.deployment.online_table(self.model),
+            registered_manifest(self.bucket, record),
+            cleaning=kept_cleaning(record.cleaning),
+            most_lines=self.most_lines,
+            within_seconds=_COUNT_SECONDS,
+            expires_not_before=report.items_expire_at,
+        )
+        return StoreBalance(
+            store=f"DynamoDB's replica in {self.region}",
+            promised=RowTally(rows=record.row_count, checksum=int(record.checksum)),
+            stored=count.found if count.is_whole else report.dynamodb.rows,
+            quarantined=report.quarantine.rows,
+            read_back=0,
+            must_read_back=False,
+            looked_up=count.asked,
+            missing=0 if count.is_whole else count.asked - count.found.rows,
+        ).faults
+
+    def _move(self, batch_id: str) -> Transaction:
+        release = self._release()
+        record = known_batch(self.registry, self.model, batch_id)
+        return follow_home(record, release, region=self.region, now=self.clock())
+
+    def _release(self) -> Release:
+        return self.registry.release(self.model, home_region=self.deployment.home, regions=[self.region])
+
+    def _result(self, step: Step, release: Release, faults: tuple[str, ...] = ()) -> Following:
+        home = release.home or LivePointer(model=self.model)
+        pointer = release.regions.get(self.region)
+        behind = timedelta(0)
+        # After a hold only the sequence differs, and readers of both see the same.
+        serves_another = pointer is None or pointer.batch_id != home.batch_id
+        if serves_another and home.batch_id and home.published_at:
+            behind = self.clock() - parse_moment(home.published_at)
+        return Following(
+            region=self.region,
+            step=step,
+            home_batch_id=home.batch_id,
+            region_batch_id=pointer.batch_id if pointer else None,
+            behind=behind,
+            faults=faults,
+        )

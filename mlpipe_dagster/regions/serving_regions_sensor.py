@@ -1,0 +1,164 @@
+"""The sensor of serving regions: one that does not serve what home serves is verified, and follows."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from mlpipe_dagster.pipeline.asset_names import MODEL_TAG, PUBLICATION, asset_key
+from mlpipe_dagster.pipeline.runs_under_way import UNDER_WAY
+from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.tick_troubles import Troubles
+from mlpipe_dagster.regions.region_follower import Following, RegionFollower, Step, is_in_step
+from mlpipe_dagster.resources.platform import Platform
+
+JOB = "follow_home"
+_OP = "follow_in_region"
+REGION_TAG = "mlpipe/region"
+# Not the tag of loads: runs of the same value there wait for each other.
+FOLLOWED_BATCH_TAG = "mlpipe/followed_batch_id"
+# A replica that lacks rows is counted again so often, and is an alarm after so long.
+_AGAIN_AFTER = timedelta(minutes=5)
+ALARM_AFTER = timedelta(minutes=15)
+# A run that hangs would keep others from being asked for. A count gives up long before.
+_LONGEST_RUN_SECONDS = 3600
+
+
+class FollowConfig(dg.Config):
+    """Names the model and the serving region that shall follow home."""
+
+    model: str
+    region: str
+
+
+@dg.op(name=_OP, description="Counts one region's replica of the live batch, and moves the region's pointer.")
+def follow_home_op(context: dg.OpExecutionContext, config: FollowConfig, platform: Platform) -> None:
+    """Let one region follow; a replica that lacks rows for long fails the run, which is the alarm."""
+    followed = follower(platform, config.model, config.region).follow()
+    observation = region_observation(config.model, followed)
+    context.log_event(observation)
+    if followed.step is Step.INCOMPLETE and followed.behind > ALARM_AFTER:
+        raise dg.Failure(
+            f"{config.region} does not follow home since {followed.behind}: {'. '.join(followed.faults)}. "
+            f"It serves {followed.region_batch_id}, home serves {followed.home_batch_id}. Look at the "
+            "table's replication; the region is tried again by itself.",
+            # Of a step that fails, Dagster keeps no observation.
+            metadata=observation.metadata,
+            allow_retries=False,
+        )
+
+
+@dg.job(
+    name=JOB,
+    description="Lets one serving region follow home for one model.",
+    tags={"dagster/max_runtime": str(_LONGEST_RUN_SECONDS)},
+)
+def follow_home_job() -> None:
+    """Let a region follow."""
+    follow_home_op()
+
+
+def follower(platform: Platform, model: str, region: str) -> RegionFollower:
+    """Return what lets a region follow home."""
+    return RegionFollower(
+        model=model,
+        region=region,
+        deployment=platform.settings.deployment,
+        registry=platform.registry,
+        bucket=platform.bucket,
+        replica=platform.dynamodb_in(region),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def region_observation(model: str, followed: Following) -> dg.AssetObservation:
+    """Return what became of an attempt as an event of the model's publication."""
+    shown = {
+        "region": followed.region,
+        "step": str(followed.step),
+        "home_serves": followed.home_batch_id,
+        "region_serves": followed.region_batch_id,
+        "behind_seconds": round(followed.behind.total_seconds()),
+        "faults": ". ".join(followed.faults) or None,
+    }
+    return dg.AssetObservation(
+        asset_key=asset_key(model, PUBLICATION),
+        description=f"{followed.region}: {followed.step}",
+        metadata={name: value for name, value in shown.items() if value is not None},
+    )
+
+
+def serving_regions_tick(
+    instance: dg.DagsterInstance, platform: Platform, models: Iterable[ServedModel], now: datetime
+) -> dg.SensorResult:
+    """Look once at every model and region; ask for one run per region and batch at a time.
+
+    Raises:
+        ModelsUnreadableError: A model cannot be looked at, and nothing is to be done for any other.
+    """
+    settings = platform.settings
+    regions = [region for region in settings.serving_regions if region != settings.deployment.home]
+    under_way = _under_way(instance) if regions else frozenset()
+    requests: list[dg.RunRequest] = []
+    troubles = Troubles()
+    for model in models if regions else ():
+        with troubles.kept(model.name):
+            requests += follow_requests(platform, model.name, regions, under_way, now)
+    return troubles.result(
+        None, "Every serving region is in step, or a run lets it follow", requests=requests
+    )
+
+
+def _under_way(instance: dg.DagsterInstance) -> frozenset[tuple[str, str]]:
+    """Return the region and batch of each run that has not ended."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNDER_WAY))
+    return frozenset((run.tags.get(REGION_TAG, ""), run.tags.get(FOLLOWED_BATCH_TAG, "")) for run in runs)
+
+
+def follow_requests(
+    platform: Platform, model: str, regions: list[str], under_way: Collection[tuple[str, str]], now: datetime
+) -> Iterator[dg.RunRequest]:
+    """Yield a run for each region that is not in step or not yet verified, and that no run lets follow.
+
+    Args:
+        platform: Where.
+        model: The model's name.
+        regions: The serving regions without home.
+        under_way: The region and batch of each run that has not ended.
+        now: The present moment; a region that stays behind gets one run per interval.
+    """
+    registry = platform.registry
+    release = registry.release(model, home_region=platform.settings.deployment.home, regions=regions)
+    if release.home is None or release.home.batch_id is None:
+        return
+    batch_id = release.home.batch_id
+    record = registry.batch(model, batch_id)
+    verified = record.verified_regions if record else frozenset()
+    attempt = record.verified_attempt if record else None
+    interval = int(now.timestamp() // _AGAIN_AFTER.total_seconds())
+    for region in regions:
+        if (region, batch_id) in under_way or (region in verified and is_in_step(release, region)):
+            continue
+        yield dg.RunRequest(
+            run_key=f"{JOB}:{model}:{region}:{release.home.sequence}:{attempt}:{interval}",
+            job_name=JOB,
+            run_config={"ops": {_OP: {"config": {"model": model, "region": region}}}},
+            tags={MODEL_TAG: model, REGION_TAG: region, FOLLOWED_BATCH_TAG: batch_id},
+        )
+
+
+def serving_regions_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
+    """Return the sensor over all models and serving regions."""
+
+    @dg.sensor(
+        name="serving_regions",
+        job=follow_home_job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Lets each serving region follow home once its replica holds the whole batch.",
+    )
+    def serving_regions(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        return serving_regions_tick(context.instance, platform, models, datetime.now(UTC))
+
+    return serving_regions

@@ -1,0 +1,164 @@
+"""What Dagster asks of Snowflake over an open connection: totals of a batch, and publications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from prediction_contract.errors import ContractError
+from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.registry.records import PublicationEntry
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.warehouse_table import (
+    ProjectedPublication,
+    ProjectedSequences,
+    WarehouseTable,
+    count_projected,
+    count_tables,
+    create_publications,
+    delete_batch,
+    insert_publication,
+    projected_gaps,
+    publication_parameters,
+    table_name,
+)
+
+# A publication takes seconds, as replacing the view does.
+_MOST_LOOKS = 10
+
+
+class PublicationsMoveError(ContractError):
+    """The live batch changed each time that Snowflake's view was brought in step with it."""
+
+
+class WarehouseSession:
+    """One session.
+
+    Args:
+        connection: An open connection of the Snowflake connector.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query without placeholders."""
+        return self._query(statement)
+
+    def batch_tally(self, model: str, schema: PredictionSchema, batch_id: str) -> RowTally:
+        """Return a batch's rows and their summed checksum as they stand in the model's table.
+
+        Doubled keys are counted once, so that they can never add up.
+        """
+        (row,) = self._query(WarehouseTable(model, schema).batch_totals(batch_id))
+        rows, keys, checksum = (int(value) for value in row)
+        return RowTally(rows=rows if rows == keys else keys, checksum=checksum)
+
+    def has_predictions(self, model: str) -> bool:
+        """Whether the model's table of all batches is there yet."""
+        ((count,),) = self._query(count_tables(), (table_name(model),))
+        return bool(count)
+
+    def delete_batch(self, model: str, batch_id: str) -> int:
+        """Delete a batch from the model's table; return how many rows there were."""
+        ((deleted,),) = self._query(delete_batch(model, batch_id))
+        return int(deleted)
+
+    def ensure_table(self, model: str, schema: PredictionSchema) -> None:
+        """Create the model's table of all batches where it is not there yet."""
+        self._query(WarehouseTable(model, schema).create())
+
+    def follow(self, registry: RegistryTable, model: str, home_region: str) -> list[PublicationEntry]:
+        """Bring the live view and the projection in step with the registry; return what was missing.
+
+        The view comes first, so a projection that is in step has the view of its batch. Others may move the
+        pointer and replace the view meanwhile, so the registry is read again until it says the same.
+
+        Raises:
+            InvalidServingError: The live publication does not say which columns its batch has.
+            PublicationsMoveError: Others published each time that the view was replaced.
+        """
+        self._query(create_publications())
+        added: list[PublicationEntry] = []
+        live = live_publication(registry, model, home_region)
+        for _ in range(_MOST_LOOKS):
+            if live and live.serving:
+                self._create_view(model, Serving.from_json(live.serving).schema)
+            missing = self.missing_publications(model, registry)
+            self.project(model, missing)
+            added += missing
+            shown, live = live, live_publication(registry, model, home_region)
+            if live == shown:
+                return added
+        raise PublicationsMoveError(
+            f"Somebody published each of {_MOST_LOOKS} times that Snowflake's live view was replaced",
+            remedy="Find out who publishes so often; the sensor warehouse_projection brings the view in step",
+            model=model,
+        )
+
+    def _create_view(self, model: str, schema: PredictionSchema) -> None:
+        self.ensure_table(model, schema)
+        self._query(WarehouseTable(model, schema).create_view())
+
+    def highest_projected(self, model: str) -> int:
+        """Return the highest sequence in the projection, 0 if there is none."""
+        self._query(create_publications())
+        return self._projected(model).highest
+
+    def projected_count(self) -> dict[str, tuple[int, int]]:
+        """Return, by model, how many sequences the projection holds and the highest of them."""
+        self._query(create_publications())
+        counted = self._query(count_projected())
+        return {str(model): (int(count), int(highest)) for model, count, highest in counted}
+
+    def missing_publications(self, model: str, registry: RegistryTable) -> list[PublicationEntry]:
+        """Return the registry's entries that the projection lacks; no others are read."""
+        self._query(create_publications())
+        there = self._projected(model)
+        missing = [
+            entry
+            for before, after in there.gaps
+            for entry in registry.publications(model, after=before, up_to=after - 1)
+        ]
+        return missing + registry.publications(model, after=there.highest)
+
+    def project(self, model: str, entries: Iterable[PublicationEntry]) -> int:
+        """Add publications, unless they are there; return how many were added."""
+        added = 0
+        for entry in entries:
+            ((rows,),) = self._query(
+                insert_publication(),
+                publication_parameters(
+                    ProjectedPublication(
+                        model,
+                        entry.sequence,
+                        entry.batch_id,
+                        entry.partition,
+                        entry.action,
+                        entry.request_id,
+                        entry.published_at,
+                    )
+                ),
+            )
+            added += int(rows)
+        return added
+
+    def _projected(self, model: str) -> ProjectedSequences:
+        return ProjectedSequences.of_rows(self._query(projected_gaps(), (model,)))
+
+    def _query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+            return cursor.fetchall()
+
+
+def live_publication(registry: RegistryTable, model: str, home_region: str) -> PublicationEntry | None:
+    """Return the publication that made home's live batch live, or None if nothing is live.
+
+    A hold and its release follow it with higher sequences.
+    """
+    pointer = registry.pointer(model, home_region)
+    record = registry.batch(model, pointer.batch_id) if pointer and pointer.batch_id else None
+    return registry.publication(model, record.published_sequence or 0) if record else None

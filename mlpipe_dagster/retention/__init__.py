@@ -1,0 +1,1 @@
+"""What leaves the stores when its time is over, and what must stay."""

@@ -1,0 +1,354 @@
+"""The sweep of one model: batches whose time is over leave Snowflake and S3, and the Delta table is vacuumed.
+
+Whatever is deleted belongs to a batch that is retired in the registry, and nothing brings such a batch back.
+So every step may be repeated, by anybody and however late, and a sweep that died is finished by the next.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import chain, takewhile
+
+from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.resources.data_bucket import DataBucket
+from mlpipe_dagster.resources.warehouse_session import WarehouseSession
+from mlpipe_dagster.retention.delta_history import DeltaHistory
+from prediction_contract.errors import ContractError, RuleViolationError
+from prediction_contract.naming.batch import BatchId
+from prediction_contract.naming.s3_layout import (
+    acknowledgements_prefix,
+    batch_quarantine_prefix,
+    delta_table_prefix,
+    json_batch_prefix,
+)
+from prediction_contract.registry.load_rules import abandon_claim
+from prediction_contract.registry.records import BatchRecord, LoadState, RetentionRecord
+from prediction_contract.registry.retention_rules import (
+    clear,
+    is_due,
+    needed_batches,
+    record_sweep,
+    retire,
+)
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.registry.transaction import Transaction
+from prediction_contract.text.utc_text import moment_text, parse_moment
+
+# Delta's own default: whoever reads an older version of the table, by hand say, has so long to end.
+VACUUM_AFTER = timedelta(days=7)
+# A sweep that failed on the day a file came due is followed by another.
+_VACUUM_WITHIN = timedelta(days=2)
+# For so long a done file that was refused may be delivered again, and one whose load failed loaded again.
+_NOT_LOADED_FOR = timedelta(days=30)
+MOST_BATCHES = 500
+
+
+@dataclass(slots=True, kw_only=True)
+class RetiredBatch:
+    """What one sweep deleted of a batch; what an earlier one had deleted is not counted again.
+
+    Attributes:
+        record: As it was before.
+        rows: Deleted from Snowflake.
+        objects: Deleted from S3: JSON parts and quarantine.
+        bytes: Their size.
+    """
+
+    record: BatchRecord
+    rows: int = 0
+    objects: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Swept:
+    """What a sweep did.
+
+    Attributes:
+        retired: The batches that left.
+        kept: Why others, whose time is over, stay: reasons by batch.
+        delta_files: Files that left the Delta table's newest version.
+        vacuumed_files: Files of retired batches or of no batch that were deleted from S3.
+        vacuumed_bytes: Their size.
+        not_vacuumed: Why files that left the table long ago stay on S3, or empty.
+    """
+
+    retired: list[RetiredBatch] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+    delta_files: int = 0
+    vacuumed_files: int = 0
+    vacuumed_bytes: int = 0
+    not_vacuumed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSweep:
+    """Retires what is due of one model.
+
+    Attributes:
+        model: The model's name.
+        run_id: The Dagster run's, under which the sweep claims batches.
+        has_ended: Tells of a run that holds a claim whether it is known to have ended.
+        registry: The registry.
+        home_region: The region that writes.
+        regions: The other serving regions.
+        bucket: Of parts, quarantine and Delta files.
+        warehouse: An open session.
+        delta: The model's Delta table.
+        clock: The present moment.
+        vacuum_after: How long a file stays after it has left the Delta table's newest version.
+        most_batches: How many batches are retired at most; the next sweep goes on.
+        tell: Is told of each batch as soon as its rows and objects are gone, also by a sweep that dies then.
+    """
+
+    model: str
+    run_id: str
+    has_ended: Callable[[str], bool]
+    registry: RegistryTable
+    home_region: str
+    regions: tuple[str, ...]
+    bucket: DataBucket
+    warehouse: WarehouseSession
+    delta: DeltaHistory
+    clock: Callable[[], datetime]
+    vacuum_after: timedelta = VACUUM_AFTER
+    most_batches: int = MOST_BATCHES
+    tell: Callable[[RetiredBatch], None] = lambda _: None
+
+    def sweep(self) -> Swept:
+        """Retire what is due, delete it, and vacuum the Delta table.
+
+        Raises:
+            RegistryUnavailableError: The registry did not take a change in time.
+            DeltaRemovalError: Scoring jobs committed first for too long.
+        """
+        swept, tokens, seen = Swept(), {}, _Seen()
+        projected = self.warehouse.highest_projected(self.model)
+        has_rows = self.warehouse.has_predictions(self.model)
+        records = retained_batches(self.registry, self.model, now=self.clock())
+        needed = needed_batches(
+            self.registry.pointer(self.model, self.home_region), self.registry.rollback_target(self.model)
+        )
+        for record in records:
+            gone = None
+            if len(tokens) < self.most_batches and is_due(record, needed, now=self.clock()):
+                token = f"retention.{uuid.uuid4().hex}"
+                reason = self._claim(record, token, projected)
+                if reason is None:
+                    tokens[record.batch_id] = token
+                    gone = self._delete(record, has_rows=has_rows)
+                    self.tell(gone)
+                    swept.retired.append(gone)
+                else:
+                    swept.kept[record.batch_id] = reason
+            seen.add(record, is_retired=gone is not None, is_settled=is_settled(record, now=self.clock()))
+        has_delta = self.delta.exists()
+        if has_delta:
+            swept.delta_files = self.delta.remove(tokens)
+        for batch_id, token in tokens.items():
+            self._clear(batch_id, token)
+        if has_delta:
+            self._vacuum(swept, seen)
+        found = RetentionRecord(
+            model=self.model,
+            sweep_from=seen.unsettled_from,
+            retained_from=seen.retained_from,
+            swept_at=moment_text(self.clock()),
+            not_vacuumed=swept.not_vacuumed or None,
+        )
+        self.registry.carry_out(lambda: record_sweep(found))
+        return swept
+
+    def _claim(self, record: BatchRecord, token: str, projected: int) -> str | None:
+        """Retire a batch under a claim of this sweep, or say what keeps it."""
+        try:
+            if record.load_state == LoadState.RETIRED and record.claim_token is not None:
+                holder = str(record.claim_job_run_id)
+                if holder != self.run_id and not self.has_ended(holder):
+                    return f"Run {holder} is deleting it"
+                self.registry.carry_out(lambda: self._abandon(record.batch_id, holder))
+            self.registry.carry_out(lambda: self._retire(record.batch_id, token, projected))
+        except RuleViolationError as violation:
+            # The answer to our own change may have been lost: the token tells.
+            if self._record(record.batch_id).claim_token != token:
+                return violation.what
+        return None
+
+    def _abandon(self, batch_id: str, holder: str) -> Transaction:
+        return abandon_claim(self._record(batch_id), now=self.clock(), ended_job_run_id=holder)
+
+    def _retire(self, batch_id: str, token: str, projected: int) -> Transaction:
+        return retire(
+            self._record(batch_id),
+            token=token,
+            run_id=self.run_id,
+            home_region=self.home_region,
+            regions=self.regions,
+            projected_sequence=projected,
+            now=self.clock(),
+        )
+
+    def _clear(self, batch_id: str, token: str) -> None:
+        try:
+            self.registry.carry_out(lambda: clear(self._record(batch_id), token=token, now=self.clock()))
+        except RuleViolationError:
+            # Another sweep took this one for dead, or the answer was lost: either says the same of the batch.
+            return
+
+    def _record(self, batch_id: str) -> BatchRecord:
+        return self.registry.batch(self.model, batch_id) or BatchRecord(model=self.model, batch_id=batch_id)
+
+    def _delete(self, record: BatchRecord, *, has_rows: bool) -> RetiredBatch:
+        model, batch_id = record.model, record.batch_id
+        gone = RetiredBatch(record=record)
+        if has_rows:
+            gone.rows = self.warehouse.delete_batch(model, batch_id)
+        prefixes = [batch_quarantine_prefix(model, batch_id), acknowledgements_prefix(model, batch_id)]
+        if record.partition:
+            prefixes.append(json_batch_prefix(model, record.partition, batch_id))
+        for prefix in prefixes:
+            objects = list(self.bucket.below(prefix))
+            self.bucket.delete(item.key for item in objects)
+            gone.objects += len(objects)
+            gone.bytes += sum(item.size for item in objects)
+        return gone
+
+    def _vacuum(self, swept: Swept, seen: _Seen) -> None:
+        """Delete files that left the table long ago or never came into it, but for those that a batch names.
+
+        What the table does not know is looked at before the table is, so a file that is committed meanwhile
+        counts as known. A file of a retired batch is no other batch's, so it goes whatever is wrong with
+        others. Of the rest, which attempts have left behind, nobody knows whose they are while a done file
+        cannot be read: those stay.
+        """
+        root, old = delta_table_prefix(self.model), self.clock() - self.vacuum_after
+        files = {item.key.removeprefix(root): item for item in self.bucket.below(root)}
+        unknown = {name for name, item in files.items() if _is_data(name) and item.put_at < old}
+        unknown -= self.delta.known_files()
+        removed = self.delta.removed_files(longer_than=self.vacuum_after)
+        doomed = files.keys() & (removed | unknown)
+        vacuumed: set[str] = set()
+        for record in seen.retired if doomed else ():
+            named, _ = self._named_files(record)
+            vacuumed |= doomed & named
+            doomed -= named
+        troubles = []
+        for record in chain(self._passed_over(), seen.kept) if doomed else ():
+            named, trouble = self._named_files(record)
+            doomed -= named
+            troubles += [trouble] if trouble else []
+        if not troubles:
+            vacuumed |= doomed
+        elif doomed:
+            others = f" The same is so of {len(troubles) - 1} other batches." if len(troubles) > 1 else ""
+            swept.not_vacuumed = (
+                f"{len(doomed)} files stay, since they may be of a batch whose done file cannot be read. "
+                f"{troubles[0]}{others}"
+            )
+        self.bucket.delete(files[name].key for name in sorted(vacuumed))
+        swept.vacuumed_files = len(vacuumed)
+        swept.vacuumed_bytes = sum(files[name].size for name in vacuumed)
+
+    def _passed_over(self) -> Iterator[BatchRecord]:
+        """Yield the batches that sweeps no longer look at, though one may load them yet."""
+        sweep_from = self.registry.retention(self.model).sweep_from
+        earlier = takewhile(lambda record: record.batch_id < sweep_from, self.registry.batches(self.model))
+        return (record for record in earlier if _keeps_files(record, is_settled=True))
+
+    def _named_files(self, record: BatchRecord) -> tuple[frozenset[str], str]:
+        """Return the Delta files of a batch, or none and why they are not known."""
+        try:
+            return frozenset(registered_manifest(self.bucket, record).delta.files), ""
+        except ContractError as error:
+            return frozenset(), str(error)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a sweep has seen of the batches, in their order.
+
+    Attributes:
+        unsettled_from: The oldest batch that a later sweep may have to do with, the newest batch if none is.
+        retained_from: The oldest batch that is not retired, likewise.
+        retired: Batches that were verified once and are retired: the files that they name are theirs alone.
+        kept: Batches that are not retired.
+    """
+
+    unsettled_from: str = ""
+    retained_from: str = ""
+    retired: list[BatchRecord] = field(default_factory=list)
+    kept: list[BatchRecord] = field(default_factory=list)
+    _has_unsettled: bool = False
+    _has_retained: bool = False
+
+    def add(self, record: BatchRecord, *, is_retired: bool, is_settled: bool) -> None:
+        """Add the next batch."""
+        is_retired = is_retired or record.load_state == LoadState.RETIRED
+        if not self._has_unsettled:
+            self.unsettled_from, self._has_unsettled = record.batch_id, not is_settled
+        if not self._has_retained:
+            self.retained_from, self._has_retained = record.batch_id, not (is_settled or is_retired)
+        if is_retired:
+            # What an unverified manifest names may be another batch's.
+            if record.accepted_rows is not None and not is_settled:
+                self.retired.append(record)
+        elif _keeps_files(record, is_settled=is_settled):
+            self.kept.append(record)
+
+
+def _keeps_files(record: BatchRecord, *, is_settled: bool) -> bool:
+    """Whether the files that a batch names stay, since it has been loaded or may be.
+
+    Of a done file that was no manifest, the registry knows no checksum, and nothing loads it.
+    """
+    is_over = record.load_state == LoadState.RETIRED or (
+        is_settled and record.load_state == LoadState.REFUSED
+    )
+    return bool(record.checksum) and not is_over
+
+
+def _is_data(name: str) -> bool:
+    """Whether a file below a Delta table's folder is of its data; what begins with `_` is of its log."""
+    return name.endswith(".parquet") and not name.startswith("_")
+
+
+def retained_batches(registry: RegistryTable, model: str, *, now: datetime) -> Iterator[BatchRecord]:
+    """Yield the batches that a sweep may have to do with, the oldest first; they are read page by page.
+
+    What the last sweep was done with is not read, but for one day a month: a done file that was refused long
+    ago may have been delivered again since.
+    """
+    known = registry.retention(model).sweep_from
+    sweep_from = "" if now.day == 1 else known
+    return registry.batches(model, minted_from=sweep_from)
+
+
+def asks_for_a_sweep(registry: RegistryTable, model: str, home_region: str, *, now: datetime) -> bool:
+    """Whether a model has a batch to retire, or retired one whose Delta files have come due since."""
+    records = retained_batches(registry, model, now=now)
+    needed = needed_batches(registry.pointer(model, home_region), registry.rollback_target(model))
+    return any(is_due(record, needed, now=now) or _is_to_be_vacuumed(record, now) for record in records)
+
+
+def is_settled(record: BatchRecord, *, now: datetime) -> bool:
+    """Whether no sweep is to have to do with the batch again.
+
+    Of a batch that no load has written or refused nothing is retired, unless one does after all.
+    """
+    if record.cleared_at is not None:
+        return _since_cleared(record, now) > VACUUM_AFTER + _VACUUM_WITHIN
+    was_never_loaded = record.retain_until is None and record.claim_token is None
+    return was_never_loaded and now - BatchId(record.batch_id).minted_at > _NOT_LOADED_FOR
+
+
+def _is_to_be_vacuumed(record: BatchRecord, now: datetime) -> bool:
+    return record.cleared_at is not None and VACUUM_AFTER <= _since_cleared(record, now) <= (
+        VACUUM_AFTER + _VACUUM_WITHIN
+    )
+
+
+def _since_cleared(record: BatchRecord, now: datetime) -> timedelta:
+    return now - parse_moment(str(record.cleared_at))

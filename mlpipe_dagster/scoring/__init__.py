@@ -1,0 +1,1 @@
+"""Features and predictions: SageMaker jobs that score one partition of a model."""

@@ -1,0 +1,117 @@
+"""A model that SageMaker scores by itself: what Dagster shows of it, and records when it loads a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key
+from mlpipe_dagster.pipeline.column_lineage import COLUMN_LINEAGE, column_lineage
+from mlpipe_dagster.publication.publishing import known_batch
+from mlpipe_dagster.scoring.predictions_asset import (
+    PREDICTIONS_KINDS,
+    manifest_metadata,
+    predictions_deps,
+    predictions_facts,
+)
+from mlpipe_dagster.training.training_assets import (
+    FEATURES_DESCRIPTION,
+    FEATURES_KINDS,
+    TRAINED_MODEL_KINDS,
+    raw_inputs,
+)
+
+if TYPE_CHECKING:
+    from mlpipe_dagster.declaration import ModelDeclaration
+    from mlpipe_dagster.resources.platform import Platform
+    from prediction_contract.manifests.manifest import Manifest
+
+
+def external_specs(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> list[dg.AssetSpec]:
+    """Return what SageMaker makes without Dagster, with partitions and lineage as if Dagster did."""
+    model, tags = declaration.name, asset_tags(declaration)
+    specs = [
+        dg.AssetSpec(
+            asset_key(model, FEATURES),
+            deps=raw_inputs(declaration),
+            partitions_def=partitions,
+            kinds=FEATURES_KINDS,
+            description=FEATURES_DESCRIPTION,
+            metadata=code_links(model, "features"),
+            group_name=declaration.asset_group,
+            owners=declaration.owners,
+            tags=tags,
+        ),
+        dg.AssetSpec(
+            asset_key(model, PREDICTIONS),
+            deps=predictions_deps(declaration),
+            partitions_def=partitions,
+            kinds=PREDICTIONS_KINDS,
+            description=declaration.description,
+            metadata=predictions_facts(declaration),
+            group_name=declaration.asset_group,
+            owners=declaration.owners,
+            tags=tags,
+        ),
+    ]
+    if declaration.training is None:
+        specs.append(
+            dg.AssetSpec(
+                asset_key(model, TRAINED_MODEL),
+                deps=[asset_key(model, FEATURES)],
+                kinds=TRAINED_MODEL_KINDS,
+                description="The model as trained outside Dagster.",
+                group_name=declaration.asset_group,
+                owners=declaration.owners,
+                tags=tags,
+            )
+        )
+    return specs
+
+
+def record_external_predictions(
+    context: dg.AssetExecutionContext, platform: Platform, declaration: ModelDeclaration, batch_id: str
+) -> None:
+    """Record what a load sees of a batch that Dagster did not score, once for each batch.
+
+    Raises:
+        ManifestReplacedError: The done file is not the one that the batch was registered with.
+    """
+    manifest = registered_manifest(
+        platform.bucket, known_batch(platform.registry, declaration.name, batch_id)
+    )
+    for event in external_events(declaration, manifest):
+        if not _is_recorded(context.instance, event):
+            context.log_event(event)
+
+
+def external_events(declaration: ModelDeclaration, manifest: Manifest) -> list[dg.AssetMaterialization]:
+    """Return the features and the predictions that a manifest tells of, as materializations."""
+    model, partition = declaration.name, manifest.partition.dagster_key
+    found: dict[str, dict[str, Any]] = {}
+    if manifest.inputs.features:
+        keys = [source.key for source in manifest.inputs.features]
+        found[FEATURES] = {"batch_id": str(manifest.batch_id), "keys": dg.MetadataValue.json(keys)}
+    found[PREDICTIONS] = {
+        **manifest_metadata(manifest),
+        "producer": manifest.producer.job_name or "unknown",
+        COLUMN_LINEAGE: column_lineage(declaration, PREDICTIONS),
+    }
+    return [
+        dg.AssetMaterialization(asset_key(model, asset), partition=partition, metadata=metadata)
+        for asset, metadata in found.items()
+    ]
+
+
+def _is_recorded(instance: dg.DagsterInstance, event: dg.AssetMaterialization) -> bool:
+    """Tell whether the partition's latest materialization is of the same batch."""
+    latest = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=event.asset_key, asset_partitions=[str(event.partition)]), limit=1
+    )
+    known = latest.records[0].asset_materialization if latest.records else None
+    return known is not None and known.metadata.get("batch_id") == event.metadata["batch_id"]

@@ -1,0 +1,172 @@
+"""The predictions of a partition: one SageMaker job writes a batch, and its manifest last."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.done_files.registration import Noticed, notice
+from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
+from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links, column_schema
+from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key
+from mlpipe_dagster.pipeline.batch_choice import keep_choice
+from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_upload
+from mlpipe_dagster.pipeline.column_lineage import COLUMN_LINEAGE, column_lineage
+from mlpipe_dagster.pipeline.final_failure import final_failure
+from mlpipe_dagster.pipeline.intents import batch_id_of
+from mlpipe_dagster.pipeline.model_ops import model_asset
+from mlpipe_dagster.pipeline.pools import SAGEMAKER_POOL
+from mlpipe_dagster.resources.job_runs import SageMakerJobs
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.settings import Settings
+from prediction_contract.cleaning.cleaning_rules import columns_document
+from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.naming.batch import Partition, job_name
+from prediction_contract.naming.s3_layout import delta_table_prefix, done_key, schema_key
+
+PREDICTIONS_KINDS = {"sagemaker", "deltalake", "json"}
+
+
+def predictions_asset(
+    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
+) -> dg.AssetsDefinition:
+    """Return the predictions of a model, each partition reading those of an earlier one."""
+    model = declaration.name
+
+    @model_asset(
+        key=asset_key(model, PREDICTIONS),
+        deps=predictions_deps(declaration),
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+        kinds=PREDICTIONS_KINDS,
+        description=declaration.description,
+        metadata=predictions_facts(declaration),
+        group_name=declaration.asset_group,
+        owners=declaration.owners,
+        tags=asset_tags(declaration),
+        pool=SAGEMAKER_POOL,
+    )
+    def predictions(
+        context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
+    ) -> dg.MaterializeResult[Any]:
+        settings = platform.settings
+        partition = Partition.from_dagster_key(context.partition_key)
+        batch_id = batch_id_of(context.instance, context.run, model, partition)
+        schema_key = published_schema(platform, declaration)
+        code_warning = warn_of_outdated_upload("sagemaker_scripts", settings.code_prefix, context.log.warning)
+        done = sagemaker_jobs.client().run(
+            context=context,
+            job_type="Processing",
+            job_name=lambda attempt: job_name("score", model, batch_id, attempt),
+            request=lambda _name, attempt: processing_request(
+                settings,
+                declaration.processing,
+                "score_batch.py",
+                score_arguments(
+                    declaration,
+                    settings,
+                    partition=partition,
+                    batch_id=batch_id,
+                    attempt=attempt,
+                    schema_key=schema_key,
+                ),
+            ),
+        )
+        noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id))
+        manifest = accepted_manifest(context, noticed)
+        # A load in the same run takes this batch and no other.
+        keep_choice(context.instance, context.run, model, batch_id)
+        return dg.MaterializeResult(
+            metadata={
+                **done.metadata,
+                **manifest_metadata(manifest),
+                **code_warning,
+                COLUMN_LINEAGE: column_lineage(declaration, PREDICTIONS),
+            }
+        )
+
+    return predictions
+
+
+def predictions_deps(declaration: ModelDeclaration) -> list[dg.AssetDep]:
+    """Return what a partition's predictions are made of, those of the partition before among it."""
+    model = declaration.name
+    deps = [dg.AssetDep(asset_key(model, asset)) for asset in (FEATURES, TRAINED_MODEL)]
+    if declaration.lookback:
+        before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+        deps.append(dg.AssetDep(asset_key(model, PREDICTIONS), partition_mapping=before))
+    return deps
+
+
+def predictions_facts(declaration: ModelDeclaration) -> dict[str, Any]:
+    """Return what is known of a model's predictions before there are any."""
+    return {
+        "dagster/column_schema": column_schema(declaration),
+        COLUMN_LINEAGE: column_lineage(declaration, PREDICTIONS),
+        **code_links(declaration.name, "predict"),
+    }
+
+
+def score_arguments(
+    declaration: ModelDeclaration,
+    settings: Settings,
+    *,
+    partition: str,
+    batch_id: str,
+    attempt: int,
+    schema_key: str,
+) -> ScoreArguments:
+    """Return what one attempt of the score job is told."""
+    tolerance = declaration.quality.tolerance
+    return ScoreArguments(
+        model=declaration.name,
+        partition=partition,
+        bucket=settings.data_bucket,
+        lookback=declaration.lookback,
+        schema_key=schema_key,
+        registry_table=settings.deployment.registry_table,
+        code_version=settings.code_version,
+        batch_id=batch_id,
+        attempt=attempt,
+        quarantine_rows=tolerance.rows,
+        quarantine_rate=tolerance.rate,
+    )
+
+
+def published_schema(platform: Platform, declaration: ModelDeclaration) -> str:
+    """Put the declared schema where the score job reads it, named by its content, and return the key."""
+    content = columns_document(declaration.prediction_schema, declaration.cleaning_rules)
+    key = schema_key(declaration.name, content)
+    platform.bucket.put(key, content)
+    return key
+
+
+def accepted_manifest(context: dg.AssetExecutionContext, noticed: Noticed) -> Manifest:
+    """Return the manifest of a done file.
+
+    Raises:
+        dagster.Failure: The platform refuses it; a retry would change nothing.
+    """
+    if noticed.manifest is None or noticed.refusal is not None:
+        raise final_failure(context, f"The done file {noticed.key} is refused: {noticed.refusal}")
+    return noticed.manifest
+
+
+def manifest_metadata(manifest: Manifest) -> dict[str, Any]:
+    """Return what a person wants to know of a batch."""
+    shown = {
+        "batch_id": str(manifest.batch_id),
+        "dagster/row_count": manifest.row_count,
+        "json_parts": len(manifest.json_parts),
+        "bytes": sum(part.bytes for part in manifest.json_parts),
+        "checksum": manifest.checksum,
+        "delta_version": manifest.delta.version,
+        "model_version": manifest.model_version,
+        "code_version": manifest.code_version,
+        "manifest_key": manifest.key,
+        "dagster/uri": f"s3://{manifest.bucket}/{delta_table_prefix(manifest.model)}",
+    }
+    previous = manifest.previous_batch_id
+    return shown if previous is None else {**shown, "previous_batch_id": str(previous)}

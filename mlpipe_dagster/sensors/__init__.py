@@ -1,1 +1,0 @@
-"""The sensors of the code location."""

@@ -1,0 +1,1 @@
+"""The trained model: a SageMaker job that learns from prepared features."""

@@ -1,0 +1,1 @@
+"""What becomes of a row between the files and the stores."""

@@ -1,0 +1,1 @@
+"""What jobs are started with: arguments, schedules, code, tolerances."""

@@ -1,0 +1,172 @@
+"""The records a manifest is made of; members that this version does not know are kept in `extra`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from prediction_contract.naming.s3_layout import done_key, json_batch_prefix
+from prediction_contract.text.canonical_json import canonical_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prediction_contract.naming.batch import BatchId, ModelName, Partition
+    from prediction_contract.rows.schema import PredictionSchema
+
+MANIFEST_VERSION = "1.0"
+
+
+def _extra() -> Any:
+    """Hold the members of an object that this version of the contract does not know."""
+    return field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class InputObject:
+    """An object the batch was made from: its key in the bucket and the SHA-256 of its bytes in hex."""
+
+    key: str
+    sha256: str
+    extra: Mapping[str, Any] = _extra()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the batch was made from; the model artifact is None if the model has none."""
+
+    features: tuple[InputObject, ...] = ()
+    model_artifact: InputObject | None = None
+    extra: Mapping[str, Any] = _extra()
+
+
+@dataclass(frozen=True)
+class JsonPart:
+    """One JSON part: key in the bucket, rows, compressed bytes, and their SHA-256 in hex."""
+
+    key: str
+    rows: int
+    bytes: int
+    sha256: str
+    extra: Mapping[str, Any] = _extra()
+
+
+@dataclass(frozen=True)
+class DeltaCommit:
+    """The batch's commit to the model's Delta table.
+
+    Attributes:
+        table: The table's prefix in the bucket, ending with `/`.
+        version: The version of the table that added this batch.
+        files: What that version added, relative to the table.
+        rows: Rows in those files.
+    """
+
+    table: str
+    version: int
+    files: tuple[str, ...]
+    rows: int
+    extra: Mapping[str, Any] = _extra()
+
+
+@dataclass(frozen=True)
+class Producer:
+    """Who wrote the batch: the job's name and, if it has one, its ARN."""
+
+    job_name: str | None = None
+    job_arn: str | None = None
+    extra: Mapping[str, Any] = _extra()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A batch's manifest. `validate` says whether to believe it.
+
+    Attributes:
+        model: The model's name.
+        batch_id: The batch.
+        attempt: The attempt that produced it, counting from 1.
+        partition: The data date or hour that it scores.
+        bucket: The bucket that all keys lie in.
+        created_at: When it was written, as `2013-02-01T06:00:00Z`.
+        model_version: The trained model's version.
+        code_version: The producing code's version.
+        previous_batch_id: The earlier batch whose predictions were read, if any.
+        inputs: What it was made from.
+        schema: The columns of its rows.
+        json_parts: Its JSON parts.
+        delta: Its commit to the Delta table.
+        row_count: Its rows.
+        checksum: Its rows' checksums, summed: see `canonical_json.batch_checksum`.
+        producer: Who wrote it.
+        manifest_version: The contract's version, `major.minor`.
+        extra: Members that this version of the contract does not know.
+    """
+
+    model: ModelName
+    batch_id: BatchId
+    attempt: int
+    partition: Partition
+    bucket: str
+    created_at: str
+    model_version: str
+    code_version: str
+    previous_batch_id: BatchId | None
+    inputs: Inputs
+    schema: PredictionSchema
+    json_parts: tuple[JsonPart, ...]
+    delta: DeltaCommit
+    row_count: int
+    checksum: str
+    producer: Producer = Producer()
+    manifest_version: str = MANIFEST_VERSION
+    extra: Mapping[str, Any] = _extra()
+
+    @property
+    def key(self) -> str:
+        """The key that the manifest belongs under."""
+        return done_key(self.model, self.batch_id)
+
+    @property
+    def json_prefix(self) -> str:
+        """The prefix that every JSON part must lie under."""
+        return json_batch_prefix(self.model, self.partition, self.batch_id)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the manifest as a JSON object, unknown members included."""
+        known = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in {"extra", "inputs", "schema", "json_parts", "delta", "producer"}
+        }
+        artifact = self.inputs.model_artifact
+        return {
+            **self.extra,
+            **known,
+            "inputs": {
+                **self.inputs.extra,
+                "features": [_document(features) for features in self.inputs.features],
+                "model_artifact": None if artifact is None else _document(artifact),
+            },
+            "schema": self.schema.to_document(),
+            "json_parts": [_document(part) for part in self.json_parts],
+            "delta": _document(self.delta) | {"files": list(self.delta.files)},
+            "producer": _document(self.producer),
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return the done file's content: canonical JSON in UTF-8."""
+        return canonical_bytes(self.to_document())
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the canonical content in hex; spaces and the order of members do not change it."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+def _document(part: Any) -> dict[str, Any]:
+    """Return the JSON object of one of the flat classes above."""
+    names = [name for name in part.__dataclass_fields__ if name != "extra"]
+    return {**part.extra, **{name: getattr(part, name) for name in names}}

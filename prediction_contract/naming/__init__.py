@@ -1,0 +1,1 @@
+"""The names of models, partitions, batches, S3 keys and every resource of a deployment."""

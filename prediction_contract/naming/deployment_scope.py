@@ -1,0 +1,149 @@
+"""What every resource name is made of: a stage as seen from one region, and the forms of its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Self
+
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming.batch import MODEL_PATTERN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "mlpipe"
+# Every resource, job and task of a stage carries it: the budget adds up what has it.
+STAGE_TAG = f"{PREFIX}:stage"
+
+MODEL = re.compile(MODEL_PATTERN)
+_STAGE = re.compile(r"[a-z][a-z0-9]{0,11}")
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]{2,12}){1,2}-[0-9]{1,2}")
+
+
+def require(pattern: re.Pattern[str], value: str, what: str) -> str:
+    """Return the value unchanged if all of it matches.
+
+    Args:
+        pattern: The form.
+        value: What is to have it.
+        what: Names the value in the error.
+
+    Raises:
+        InvalidNameError: It does not have the form.
+    """
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise InvalidNameError(
+            f"{what} {str(value)[:80]!r} does not have the form {pattern.pattern}",
+            remedy=f"Give the {what} in that form",
+        )
+    return value
+
+
+def require_model_name(model: str) -> str:
+    """Return the model's name unchanged if it has the form `[a-z][a-z0-9_]{0,40}`.
+
+    Raises:
+        InvalidNameError: It does not.
+    """
+    return require(MODEL, model, "model name")
+
+
+def name_stem(model: str) -> str:
+    """Return how a model is called in names that go on after it: `churn`, and `1_churn` for `churn_`.
+
+    What follows begins with `_`: the job `load` of `churn_` would have the name of the op `load` of `churn`.
+    So trailing underscores become a count before the name, and no model starts with a digit.
+
+    Raises:
+        InvalidNameError: It is no model name.
+    """
+    stem = require_model_name(model).rstrip("_")
+    trailing = len(model) - len(stem)
+    return f"{trailing}_{stem}" if trailing else stem
+
+
+def require_apart(files: Mapping[str, object]) -> None:
+    """Let models pass if no two have the same letters and digits.
+
+    That is all that CloudFormation's logical ids take of a name: `ab` and `a_b` would be one resource.
+
+    Args:
+        files: The file that declares a model, by the model's name.
+
+    Raises:
+        InvalidNameError: Two models have; the message names both and their files.
+    """
+    known: dict[str, str] = {}
+    for model in sorted(files):
+        other = known.setdefault(name_stem(model).replace("_", ""), model)
+        if other != model:
+            raise InvalidNameError(
+                f"Models {other} ({files[other]}) and {model} ({files[model]}) have the same letters and "
+                "digits, and CloudFormation's names of their resources hold nothing else",
+                remedy="Rename the folder of the one that has no batches yet",
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """One stage of the platform as seen from one region.
+
+    Args:
+        stage: `local`, `dev`, `prod`, ...; `[a-z][a-z0-9]{0,11}`.
+        account_id: The AWS account, twelve digits.
+        region: The region that names and ARNs are meant in.
+        home_region: The one region that writes; `None` says that it is `region` itself.
+
+    Raises:
+        InvalidNameError: A part does not have its form.
+    """
+
+    stage: str
+    account_id: str
+    region: str
+    home_region: str | None = None
+
+    def __post_init__(self) -> None:
+        require(_STAGE, self.stage, "stage")
+        require(_ACCOUNT, self.account_id, "account id")
+        require(_REGION, self.region, "region")
+        if self.home_region is not None:
+            require(_REGION, self.home_region, "home region")
+
+    @property
+    def home(self) -> str:
+        """The region that writes."""
+        return self.home_region or self.region
+
+    @property
+    def is_home(self) -> bool:
+        """Whether this region is the one that writes."""
+        return self.home == self.region
+
+    @property
+    def partition(self) -> str:
+        """The AWS partition of the region, the second field of every ARN."""
+        if self.region.startswith("cn-"):
+            return "aws-cn"
+        return "aws-us-gov" if self.region.startswith("us-gov-") else "aws"
+
+    def in_region(self, region: str) -> Self:
+        """Return the same deployment as seen from another region; the home region stays."""
+        return dataclasses.replace(self, region=region, home_region=self.home)
+
+    def _name(self, suffix: str) -> str:
+        return f"{PREFIX}-{self.stage}-{suffix}"
+
+    def _arn(self, service: str, resource: str, *, region: str | None = None) -> str:
+        place = self.region if region is None else region
+        return f"arn:{self.partition}:{service}:{place}:{self.account_id}:{resource}"
+
+    def secret_arn_pattern(self, name: str) -> str:
+        """Return what matches the ARN of a secret, whose last six characters Secrets Manager invents."""
+        return self._arn("secretsmanager", f"secret:{name}-??????")
+
+    def log_group_arn(self, log_group: str) -> str:
+        """Return the ARN of a log group; its streams are this and `:*`."""
+        return self._arn("logs", f"log-group:{log_group}")

@@ -1,0 +1,186 @@
+"""Rows read by one pattern: lines that are spelled as our own writer spells them, and only those.
+
+Parsing JSON, judging each value and spelling it again is most of what a load costs. Where a line's members
+stand in the schema's order and each value is plainly one of its column's, the line's own pieces are the
+canonical ones. Whatever is not taken here is parsed: this decides nothing but speed, which a test guards.
+"""
+
+from __future__ import annotations
+
+import re
+from json.encoder import encode_basestring
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from prediction_contract.aws_limits import (
+    DOUBLE_BEYOND_LARGEST,
+    MOST_PARTITION_KEY_BYTES,
+    SMALLEST_DOUBLE,
+)
+from prediction_contract.rows.schema import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from prediction_contract.rows.schema import Column, PredictionSchema
+
+# Key; by column in name order the canonical text without quotation marks, None where there is no value; the
+# row's canonical JSON; the checksum that the line states, None if it states none.
+SpelledRow: TypeAlias = "tuple[str, list[str | None], str, str | None]"
+
+# What stands around a piece in canonical JSON.
+QUOTES: dict[Kind, str] = dict.fromkeys((Kind.STRING, Kind.DATE, Kind.TIMESTAMP), '"')
+
+# A row so short weighs no more than an item may.
+_LONGEST_LINE = 64 * 1024
+# Four bytes a character at most, so that no key exceeds a store's limit.
+_KEY_CHARACTERS = MOST_PARTITION_KEY_BYTES // 4
+# Enough for columns that are empty in turns; the text of other combinations is made each time.
+_MOST_TEMPLATES = 256
+# Without escapes, quotation marks and control characters, a text is its own canonical JSON.
+_CHARACTERS = r'[^"\\\x00-\x1f]'
+# Eighteen digits are below 2^63.
+_LONG = "(0|-?[1-9][0-9]{0,17})"
+# Below 38 digits, and above the seventeen that a double needs.
+_DOUBLE = "(-?(?:0|[1-9][0-9]{0,16})(?:[.][0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?)"
+# Days that exist in every year; the parser knows the others.
+_DAY = (
+    "(?!0000)[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+    "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+)
+_TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:[.][0-9]{6})?"
+_WHOLE_SECONDS = len("2013-02-01T06:00:00")
+# Stands for a placeholder while a template's own text is escaped.
+_HOLE = "\0"
+
+
+class SpelledRows:
+    """The pattern of one schema's lines."""
+
+    def __init__(self, schema: PredictionSchema) -> None:
+        columns = sorted(schema.columns, key=lambda column: column.name)
+        places = {column.name: place for place, column in enumerate(schema.columns)}
+        members = "".join(_member(column, is_key=column.name == schema.key) for column in schema.columns)
+        checksum = r'(?:"row_checksum": ?(-?[1-9][0-9]{0,18}))?'
+        # No value ends with a comma or a space, so a member's separator is never the last.
+        self._pattern = re.compile(rf"\{{{members}{checksum}(?<![, {{])\}}\r?\n?")
+        # The checksum's group comes last.
+        self._sorted: Callable[[Any], Any] = itemgetter(*(places[column.name] for column in columns), -1)
+        self._key = [column.name for column in columns].index(schema.key)
+        self._spellers = [
+            (place, _SPELLERS[column.type.kind])
+            for place, column in enumerate(columns)
+            if column.type.kind in _SPELLERS
+        ]
+        self._template = Template(
+            (f"{encode_basestring(column.name)}:{(quote := QUOTES.get(column.type.kind, ''))}", quote)
+            for column in columns
+        )
+        self._has_json = any(column.type.kind is Kind.JSON for column in columns)
+
+    def read(self, line: bytes) -> SpelledRow | None:
+        """Return the row of a line; None if the line is to be parsed."""
+        if self._has_json or len(line) > _LONGEST_LINE:
+            return None
+        try:
+            found = self._pattern.fullmatch(line.decode())
+            if found is None:
+                return None
+            *pieces, checksum = self._sorted(found.groups())
+            for place, spell in self._spellers:
+                text = pieces[place]
+                if text is not None:
+                    pieces[place] = spell(text)
+        except ValueError:
+            # No UTF-8, or a double to look at closely: the parser finds out, and says so.
+            return None
+        return pieces[self._key], pieces, self._template.fill(pieces), checksum
+
+
+class Template:
+    """Puts rows together from their pieces, those without value left out.
+
+    Args:
+        members: By column what comes before its piece and what after it.
+        first: What comes before the members, with a comma if anything does.
+        last: What comes after.
+    """
+
+    def __init__(self, members: Iterable[tuple[str, str]], first: str = "{", last: str = "}") -> None:
+        self._members = list(members)
+        self._first = first
+        self._last = last
+        self._made: dict[tuple[int, ...], str] = {}
+        self._whole = self._text(())
+
+    def fill(self, pieces: Sequence[str | int | None]) -> str:
+        """Return a row's text; `pieces` are one for each member, None where it is left out."""
+        if None not in pieces:
+            return self._whole % tuple(pieces)
+        missing = tuple([place for place, piece in enumerate(pieces) if piece is None])
+        text = self._made.get(missing)
+        if text is None:
+            text = self._text(missing)
+            if len(self._made) < _MOST_TEMPLATES:
+                self._made[missing] = text
+        return text % tuple([piece for piece in pieces if piece is not None])
+
+    def _text(self, missing: tuple[int, ...]) -> str:
+        kept = [member for place, member in enumerate(self._members) if place not in missing]
+        text = ",".join(f"{before}{_HOLE}{after}" for before, after in kept)
+        return f"{self._first}{text}{self._last}".replace("%", "%%").replace(_HOLE, "%s")
+
+
+def _member(column: Column, *, is_key: bool) -> str:
+    name = f"{encode_basestring(column.name)}: ?"
+    if is_key:
+        return f'{name}"({_CHARACTERS}{{1,{_KEY_CHARACTERS}}}+)"(?:, ?|(?=\\}}))'
+    value = _value(column)
+    if column.nullable:
+        return f"(?:{name}(?:null|{value})(?:, ?|(?=\\}})))?+"
+    return f"{name}{value}(?:, ?|(?=\\}}))"
+
+
+def _value(column: Column) -> str:
+    kind = column.type.kind
+    if kind is Kind.DECIMAL:
+        scale, whole_digits = column.type.scale, column.type.precision - column.type.scale
+        whole = f"(?:0|[1-9][0-9]{{0,{whole_digits - 1}}})" if whole_digits else "0"
+        fraction = f"(?:[.][0-9]{{1,{scale}}})?" if scale else ""
+        return f"(-?{whole}{fraction})"
+    return {
+        Kind.STRING: f'"({_CHARACTERS}*+)"',
+        Kind.LONG: _LONG,
+        Kind.DOUBLE: _DOUBLE,
+        Kind.BOOLEAN: "(true|false)",
+        Kind.DATE: f'"({_DAY})"',
+        Kind.TIMESTAMP: f'"({_DAY}T{_TIME})(?:Z|[+]00:00)"',
+        Kind.JSON: "()",
+    }[kind]
+
+
+def _decimal_text(text: str) -> str:
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _double_text(text: str) -> str:
+    number = float(text)
+    if SMALLEST_DOUBLE <= abs(number) < DOUBLE_BEYOND_LARGEST:
+        return repr(number)
+    if text in {"0", "0.0"}:
+        return "0.0"
+    raise ValueError(text)
+
+
+def _timestamp_text(text: str) -> str:
+    return f"{text}.000000Z" if len(text) == _WHOLE_SECONDS else f"{text}Z"
+
+
+# Spell a piece canonically; pieces of the other kinds are.
+_SPELLERS: dict[Kind, Callable[[str], str]] = {
+    Kind.DECIMAL: _decimal_text,
+    Kind.DOUBLE: _double_text,
+    Kind.TIMESTAMP: _timestamp_text,
+}

@@ -1,0 +1,1 @@
+"""A row in DynamoDB, Delta and Snowflake, and what the API needs to serve it."""

@@ -1,0 +1,79 @@
+"""A row as an item in the text of DynamoDB's protocol, put together from the row's own pieces."""
+
+from __future__ import annotations
+
+import json
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING
+
+from prediction_contract.naming.batch import BatchId
+from prediction_contract.rows.schema import Kind
+from prediction_contract.rows.spelled_rows import QUOTES, Template
+from prediction_contract.stores.online_item import (
+    BATCH_ATTRIBUTE,
+    CHECKSUM_ATTRIBUTE,
+    EXPIRY_ATTRIBUTE,
+    STORED_CHECKSUM_ATTRIBUTE,
+    attribute_value,
+    attributes_of,
+)
+
+if TYPE_CHECKING:
+    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.schema import PredictionSchema
+
+_AROUND = {
+    Kind.STRING: ('{"S":"', '"}'),
+    Kind.DATE: ('{"S":"', '"}'),
+    Kind.TIMESTAMP: ('{"S":"', '"}'),
+    Kind.LONG: ('{"N":"', '"}'),
+    Kind.DECIMAL: ('{"N":"', '"}'),
+    Kind.DOUBLE: ('{"N":"', '"}'),
+    Kind.BOOLEAN: ('{"BOOL":', "}"),
+    # Put in as it stands.
+    Kind.JSON: ("", ""),
+}
+
+
+class OnlineItemTexts:
+    """Writes the items of one batch: what `OnlineItems.build` builds, as JSON.
+
+    Args:
+        schema: The rows' schema.
+        batch_id: The batch.
+        expires_at: The items' TTL, seconds since 1970.
+    """
+
+    def __init__(self, schema: PredictionSchema, batch_id: str, expires_at: int) -> None:
+        attributes = attributes_of(schema)
+        self._kinds = [(name, kind) for name, _, kind in attributes]
+        members = [
+            (f"{encode_basestring(attribute)}:{_AROUND[kind][0]}", _AROUND[kind][1])
+            for _, attribute, kind in attributes
+        ]
+        batch = f'"{BATCH_ATTRIBUTE}":{{"S":"{BatchId(batch_id)}"}}'
+        own = f'{{{batch},"{EXPIRY_ATTRIBUTE}":{{"N":"{expires_at}"}},'
+        checksum, stored_checksum = (
+            (f'"{attribute}":{{"N":"', '"}') for attribute in (CHECKSUM_ATTRIBUTE, STORED_CHECKSUM_ATTRIBUTE)
+        )
+        self._template = Template([*members, checksum], first=own)
+        self._cleaned_template = Template([*members, checksum, stored_checksum], first=own)
+
+    def text(self, row: Row) -> str:
+        """Return the item of a row of the schema."""
+        pieces = row.pieces or self._pieces(row)
+        if row.stored_checksum is None:
+            return self._template.fill([*pieces, row.checksum])
+        return self._cleaned_template.fill([*pieces, row.checksum, row.stored_checksum])
+
+    def _pieces(self, row: Row) -> list[str | None]:
+        pieces: list[str | None] = []
+        for (name, kind), text in zip(self._kinds, row.texts, strict=True):
+            if text is None:
+                pieces.append(None)
+            elif kind is Kind.JSON:
+                value = attribute_value(row.values[name])
+                pieces.append(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+            else:
+                pieces.append(text[1:-1] if kind in QUOTES else text)
+        return pieces

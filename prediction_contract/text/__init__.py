@@ -1,0 +1,1 @@
+"""Text at the boundaries: JSON without loss, UTC times, text of others."""

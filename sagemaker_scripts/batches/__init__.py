@@ -1,0 +1,1 @@
+"""A batch as a score job reads and writes it."""

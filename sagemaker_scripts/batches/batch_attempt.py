@@ -1,0 +1,85 @@
+"""The batch that a score job is to score, and which attempt at it the job is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from prediction_contract.errors import ContractError, JobArgumentsError
+from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.naming.batch import BatchId, Partition, mint_batch_id
+from prediction_contract.naming.s3_layout import features_prefix
+from sagemaker_scripts.container import ProcessingJob
+from sagemaker_scripts.object_store import ObjectStore
+
+_MOST_ATTEMPTS = 50
+
+
+class TooManyAttemptsError(ContractError):
+    """All score jobs of a run have ended without a batch, again and again."""
+
+
+@dataclass(frozen=True)
+class BatchAttempt:
+    """One attempt at one batch.
+
+    Attributes:
+        partition: The partition to score.
+        batch_id: The batch.
+        attempt: Counts from 1.
+        features_prefix: The features of one run; None for the newest of the partition.
+    """
+
+    partition: Partition
+    batch_id: str
+    attempt: int
+    features_prefix: str | None
+
+
+def attempt_of(arguments: ScoreArguments, job: ProcessingJob | None, store: ObjectStore) -> BatchAttempt:
+    """Return the batch that was passed, that of the run, or one minted from the job's own creation.
+
+    Raises:
+        JobArgumentsError: None was passed, and there is no job to mint one from; or the partition that is due
+            is none of the model's.
+        TooManyAttemptsError: The run has had its attempts.
+    """
+    partition = arguments.due_partition()
+    if arguments.batch_id is not None:
+        return BatchAttempt(partition, arguments.batch_id, arguments.attempt, arguments.features_prefix)
+    if job is None:
+        raise JobArgumentsError(
+            "No batch_id was passed, and this is no SageMaker job to mint one from",
+            remedy="Pass --batch_id",
+            model=arguments.model,
+        )
+    if arguments.run_id is not None:
+        return _attempt_of_run(arguments, partition, arguments.run_id, job, store)
+    batch_id = mint_batch_id(arguments.model, partition, job.identity, job.created_at)
+    return BatchAttempt(partition, batch_id, arguments.attempt, arguments.features_prefix)
+
+
+def _attempt_of_run(
+    arguments: ScoreArguments, partition: Partition, run_id: str, job: ProcessingJob, store: ObjectStore
+) -> BatchAttempt:
+    """Take the run's next attempt; the first one's job mints the batch, and the others read which it was.
+
+    A pipeline that repeats a step starts a job of another name, which tells nobody what it repeats: so the
+    attempts stand beside the run's features, each written once by whoever comes first.
+    """
+    prefix = features_prefix(arguments.model, partition, run_id)
+    first = f"{prefix}score-1.json"
+    minted = mint_batch_id(arguments.model, partition, run_id, job.created_at)
+    for attempt in range(1, _MOST_ATTEMPTS + 1):
+        taken = {"batch_id": minted if attempt == 1 else _batch_id(store, first), "job": job.identity}
+        if store.put_new(f"{prefix}score-{attempt}.json", json.dumps(taken).encode()):
+            return BatchAttempt(partition, taken["batch_id"], attempt, prefix)
+    raise TooManyAttemptsError(
+        f"Run {run_id} has had {_MOST_ATTEMPTS} attempts at its batch",
+        remedy="Find the cause in their logs, then start a new run",
+        model=arguments.model,
+    )
+
+
+def _batch_id(store: ObjectStore, key: str) -> str:
+    return BatchId(json.loads(store.get(key))["batch_id"])

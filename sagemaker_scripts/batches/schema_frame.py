@@ -1,0 +1,199 @@
+"""DataFrames of a model's rows: the schema alone decides the type of each column, never the values in it.
+
+| column type  | in a DataFrame         | no value |
+|--------------|------------------------|----------|
+| string       | str                    | NaN      |
+| long         | Int64                  | NA       |
+| decimal(p,s) | decimal128(p,s), Arrow | NA       |
+| double       | Float64                | NA       |
+| boolean      | boolean                | NA       |
+| date         | date32, Arrow          | NA       |
+| timestamp    | datetime64[us, UTC]    | NaT      |
+| json         | Python values, object  | None     |
+
+These are pandas' own types wherever one holds every value and a null beside them, because features have the
+same types and mix with them. pandas has none for decimals and dates, so these are Arrow's. A plain `float64`
+has no null, and a plain `int64` becomes one as soon as a value is missing: that rounds integers beyond 2^53.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from math import isfinite, isnan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.row_cleaning import written_values
+from prediction_contract.errors import ContractError, SchemaError
+from prediction_contract.rows.row import Row
+from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
+from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
+from sagemaker_scripts.object_store import ObjectStore
+
+_ARROW_TYPES = {
+    Kind.STRING: pa.string(),
+    Kind.LONG: pa.int64(),
+    Kind.DOUBLE: pa.float64(),
+    Kind.BOOLEAN: pa.bool_(),
+    Kind.DATE: pa.date32(),
+    Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+    Kind.JSON: pa.string(),
+}
+# Of the other types Arrow's own stand in a DataFrame.
+_PANDAS_TYPES = {
+    Kind.STRING: pd.StringDtype(na_value=np.nan),
+    Kind.LONG: pd.Int64Dtype(),
+    Kind.DOUBLE: pd.Float64Dtype(),
+    Kind.BOOLEAN: pd.BooleanDtype(),
+    Kind.TIMESTAMP: pd.DatetimeTZDtype("us", "UTC"),
+}
+_PLAIN = frozenset({type(None), bool, int, float, str, pd.Timestamp})
+
+
+class PredictionsError(ContractError):
+    """What a model's `predict` returned is not what the model's schema declares."""
+
+
+def read_columns(store: ObjectStore, key: str) -> tuple[PredictionSchema, Cleaning]:
+    """Return the predictions' schema, and the rules that the load will clean them by, of a document on S3.
+
+    Raises:
+        ObjectMissingError: There is no document.
+        SchemaError: It is no schema, or its rules are none.
+    """
+    try:
+        schema = PredictionSchema.from_document(parse_json(store.get(key)))
+        rules = schema.extra.get("cleaning", "{}")
+        # A manifest's schema says nothing of them.
+        return replace(schema, extra={}), Cleaning.parse(str(rules))
+    except InvalidJsonError as error:
+        raise SchemaError(
+            f"{key} is not JSON: {error.what}", remedy="Write the schema there again"
+        ) from error
+
+
+def arrow_type(column_type: ColumnType) -> pa.DataType:
+    """Return the Arrow type of a column; of `json`, whose values Arrow holds as text, string."""
+    if column_type.kind is Kind.DECIMAL:
+        return pa.decimal128(column_type.precision, column_type.scale)
+    return _ARROW_TYPES[column_type.kind]
+
+
+def schema_frame(schema: PredictionSchema, values: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the values of rows, by column, as a DataFrame of the schema's columns, in its order."""
+    return pd.DataFrame(
+        {column.name: _series(column, [row[column.name] for row in values]) for column in schema.columns}
+    )
+
+
+def entity_frame(
+    schema: PredictionSchema, cleaning: Cleaning, rows: Sequence[tuple[bytes, Row]]
+) -> pd.DataFrame:
+    """Return the rows that a load accepts as `schema_frame` does, the key as `entity_id`.
+
+    They hold what the model wrote, and where that is no value the default that the load gives it. The load
+    refuses all rows that share a key, so they are left out.
+
+    Args:
+        schema: The model's columns.
+        cleaning: How the load cleans them.
+        rows: Lines, and what `line_judge` made of each.
+    """
+    keys = Counter(row.key for _, row in rows)
+    defaults = [
+        (column.source.name, column.stored.name)
+        for column in cleaning.columns(schema)
+        if column.default is not None and column.stored.type == column.source.type
+    ]
+
+    def values_of(line: bytes, row: Row) -> Mapping[str, Any]:
+        if not cleaning:
+            return row.values
+        values = written_values(schema, line)
+        given = {source: row.values[stored] for source, stored in defaults if values[source] is None}
+        return {**values, **given}
+
+    accepted = [values_of(line, row) for line, row in rows if keys[row.key] == 1]
+    return schema_frame(schema, accepted).rename(columns={schema.key: "entity_id"})
+
+
+def _series(column: Column, values: list[Any]) -> pd.Series:
+    if column.type.kind is Kind.JSON:
+        return pd.Series(values, dtype=object)
+    array = pa.array(values, type=arrow_type(column.type))
+    dtype = _PANDAS_TYPES.get(column.type.kind) or pd.ArrowDtype(array.type)
+    return pd.Series(dtype.__from_arrow__(array))
+
+
+def python_values(values: pd.Series, column: Column) -> list[Any]:
+    """Return what a column of predictions holds as plain Python values, None where there is no value.
+
+    Missing is None, NA and NaT, at any depth of a `json` value too. NaN is missing as well, except in a
+    `double` or `decimal` column, where it is a number that went wrong.
+
+    Raises:
+        PredictionsError: A `long` came as a float so large that it may have lost digits.
+    """
+    given = values.tolist()
+    plain = [_plain(value) for value in given]
+    kind = column.type.kind
+    if kind in {Kind.DOUBLE, Kind.DECIMAL}:
+        return plain
+    if kind is Kind.LONG:
+        bits_of_column = _exact_bits(values.dtype)
+        for number, (source, value) in enumerate(zip(given, plain, strict=True), start=1):
+            # An infinity has no digits to lose: the row contract refuses its row.
+            if isinstance(value, float) and isfinite(value):
+                bits = _exact_bits(source.dtype) if hasattr(source, "dtype") else bits_of_column
+                if abs(value) >= 2.0**bits:
+                    raise PredictionsError(
+                        f"predict returned a float of 2^{bits} or more in row {number} of {column.name}, "
+                        "a long: it may have lost digits",
+                        remedy="Keep the column in Int64 instead of a float type",
+                    )
+    return [None if isinstance(value, float) and isnan(value) else value for value in plain]
+
+
+@cache
+def _exact_bits(dtype: Any) -> int:
+    """Return how many bits an integer may have so that a float of this type tells it from the next one.
+
+    The type may be of NumPy, nullable, of Arrow or categorical; one of objects holds Python's floats.
+    """
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _exact_bits(dtype.categories.dtype)
+    numpy_type = getattr(dtype, "numpy_dtype", dtype)
+    is_float = isinstance(numpy_type, np.dtype) and numpy_type.kind == "f"
+    return int(np.finfo(numpy_type if is_float else np.float64).nmant) + 1
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of pandas or NumPy as Python's own; what it does not know it returns as it is."""
+    if type(value) in _PLAIN:
+        return value
+    if value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, Mapping):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return _plain(value[()])
+    if isinstance(value, list | tuple | np.ndarray | pd.Series | pd.Index):
+        return [_plain(element) for element in value]
+    return _numpy_scalar(value) if isinstance(value, np.generic) else value
+
+
+def _numpy_scalar(value: np.generic) -> Any:
+    """Return a date for units of a day and longer, a datetime for shorter ones, else the plain number."""
+    plain = value.item()
+    if isinstance(value, np.datetime64):
+        # NumPy makes an integer of a moment in nanoseconds.
+        return pd.Timestamp(value) if isinstance(plain, int) else plain
+    # And of such a duration, which has no JSON.
+    return value if isinstance(value, np.timedelta64) else plain

@@ -1,0 +1,1 @@
+"""Trained models: outcomes, evaluation, the artifact."""

@@ -1,0 +1,198 @@
+"""Texts and documents of others: no command lets them steer the terminal, forge a line, or speak Python."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from mlpipe_dagster.cli.main import main
+from prediction_contract.manifests.load_report import LOADED, LoadReport, QuarantineReport, StoreReport
+from prediction_contract.naming.s3_layout import quarantine_prefix
+from prediction_contract.registry.load_rules import RowTally
+from tests.dagster.cli_calls import CommandLine
+from tests.dagster.conftest import MINIMAL_ENVIRONMENT
+from tests.dagster.foreign_platform import BATCH, LATER, MODEL, ForeignAccess, ForeignStores
+from tests.fakes.foreign_documents import PYTHON, other_documents, other_shapes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STEERING = "\x1b]0;owned\x07\x1b[2J\nmlpipe: all is well\r\x9b31m\u202e\u2028\x7f"
+COMMANDS = {
+    "batches": (MODEL,),
+    "show": (MODEL, BATCH),
+    "diff": (MODEL, BATCH, LATER),
+    "explain": (MODEL, BATCH),
+    "quarantine": (MODEL, BATCH, "--rows"),
+    "publish": (MODEL, BATCH),
+    "rollback": (MODEL,),
+    "hold": (MODEL,),
+    "load": (f"done/2013-02-01/nobody/{BATCH}.json",),
+    "doctor": (MODEL,),
+}
+# Stores and shells hold UTF-8; a byte that is none reaches a program as half of a surrogate pair.
+stored = st.text(st.characters(codec="utf-8"))
+typed = st.text(st.characters(codec="utf-8", exclude_characters="\x00") | st.just("\udcff"), min_size=1)
+
+
+@pytest.fixture
+def definitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of one declared model, in an environment that names a deployment."""
+    for name, value in MINIMAL_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    CommandLine.declare_in(tmp_path / "defs" / MODEL)
+    return tmp_path / "defs"
+
+
+def run(
+    capture: pytest.CaptureFixture[str], definitions: Path, stores: ForeignStores, *arguments: str
+) -> tuple[str, str]:
+    """Return what a command writes to standard output and standard error."""
+    capture.readouterr()
+    # What was typed may not be parsed.
+    with suppress(SystemExit):
+        main(arguments, ForeignAccess(definitions, stores))
+    return capture.readouterr()
+
+
+def see_that_nothing_steers(out: str, err: str) -> None:
+    """No line holds what is not printable, and each of standard error is the command's own."""
+    for line in f"{out}{err}".split("\n"):
+        assert line.isprintable(), line
+    assert all(line.startswith(("mlpipe ", "mlpipe: error: ", "usage: ", " ")) for line in err.splitlines())
+
+
+shared = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+@shared
+@given(text=stored)
+@example(text=STEERING)
+def test_no_text_of_a_store_steers_the_terminal(
+    definitions: Path, capsys: pytest.CaptureFixture[str], command: str, form: tuple[str, ...], text: str
+) -> None:
+    """Registry, S3, Glue, Snowflake: whatever stands there or is answered, lines stay lines."""
+    halved = f"{text}\ud800"
+    document = json.dumps({"batch_id": halved, halved: halved, "model": halved}).encode()
+    stores = ForeignStores(text, lambda _key: document)
+    out, err = run(capsys, definitions, stores, command, *COMMANDS[command], *form)
+    see_that_nothing_steers(out, err)
+    if form and out:
+        json.loads(out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@shared
+@given(words=st.lists(typed, max_size=4))
+@example(words=[STEERING])
+@example(words=["a", "b", STEERING, "d"])
+@example(words=[f"--{STEERING}", "b", "c"])
+def test_no_word_that_was_typed_steers_the_terminal(
+    definitions: Path, capsys: pytest.CaptureFixture[str], command: str, words: list[str]
+) -> None:
+    """A word comes from a script as often as from a keyboard."""
+    out, err = run(capsys, definitions, ForeignStores(""), command, *words)
+    see_that_nothing_steers(out, err)
+
+
+@shared
+@given(text=st.text())
+@example(text=f"{STEERING}\ud800")
+def test_no_answer_of_an_api_steers_the_terminal(
+    definitions: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    """`mlpipe explain` tells where a file disagrees with the registry, in the file's words."""
+    members = {"batch_id": BATCH, "partition": text, "model_version": text, "published_at": text}
+    file = tmp_path / "answer.json"
+    file.write_text(json.dumps({"model": MODEL, "entity_id": text, "provenance": members}))
+    for form in ((), ("--json",)):
+        out, err = run(capsys, definitions, ForeignStores(""), "explain", str(file), *form)
+        see_that_nothing_steers(out, err)
+        assert "the answer does not agree" in err
+    assert json.loads(out)["answer"]["partition"] == text
+
+
+REPORT = LoadReport(
+    status=LOADED,
+    model=MODEL,
+    batch_id=BATCH,
+    attempt=1,
+    job_run_id="jr_1",
+    manifest_digest="a" * 64,
+    started_at="2026-11-23T01:02:03Z",
+    ended_at="2026-11-23T01:02:09Z",
+    items_expire_at=1,
+    dynamodb=StoreReport(table="t", rows=RowTally(rows=2, checksum=1), verified_rows=2),
+    snowflake=StoreReport(table="T", rows=RowTally(rows=2, checksum=1), verified_rows=2),
+    quarantine=QuarantineReport(
+        rows=RowTally(rows=1, checksum=1),
+        reasons={"unparsable": 1},
+        keys=(f"{quarantine_prefix(MODEL, BATCH, 1)}part-00000.jsonl.gz",),
+    ),
+)
+
+
+def see_that_nothing_is_python(out: str, err: str) -> None:
+    """Neither stream holds a phrase of the interpreter."""
+    assert not PYTHON.search(f"{out}{err}"), f"{out}{err}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_object_that_is_no_document_is_told_in_plain_words(
+    definitions: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Whatever lies where a manifest or a report should."""
+    for content in other_documents():
+        stores = ForeignStores("", lambda _key, content=content: content)
+        see_that_nothing_is_python(*run(capsys, definitions, stores, command, *COMMANDS[command]))
+
+
+def test_a_quarantine_of_another_shape_is_told_in_plain_words(
+    definitions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its lines may be of another writer, or the file cut short."""
+    line = {
+        "part": "p",
+        "line": 1,
+        "reason": "unparsable",
+        "what": "Not JSON",
+        "content": "{",
+        "row_checksum": 1,
+    }
+    whole = gzip.compress(json.dumps(line).encode())
+    contents = [
+        *(gzip.compress(content) for content in (*other_documents(), *other_shapes(line))),
+        b"{}",
+        whole[:20],
+        whole + b"x",
+    ]
+    for content in contents:
+        stores = ForeignStores(
+            "", lambda key, content=content: REPORT.to_bytes() if key.startswith("reports/") else content
+        )
+        see_that_nothing_is_python(*run(capsys, definitions, stores, "quarantine", *COMMANDS["quarantine"]))
+
+
+def test_an_answer_of_another_shape_is_told_in_plain_words(
+    definitions: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`mlpipe explain` says which member is missing, and what to give instead."""
+    members = {"batch_id": BATCH, "partition": "2013-02-01", "sequence": 1}
+    file = tmp_path / "answer.json"
+    answer = {"model": MODEL, "entity_id": "a", "provenance": members}
+    for content in (*other_documents(), *other_shapes(answer)):
+        file.write_bytes(content)
+        see_that_nothing_is_python(*run(capsys, definitions, ForeignStores(""), "explain", str(file)))
+    file.write_text('{"model": "tides", "provenance": [1]}')
+    _, err = run(capsys, definitions, ForeignStores(""), "explain", str(file))
+    assert "provenance is a list, not an object" in err

@@ -1,0 +1,236 @@
+"""What `mlpipe doctor` makes of records: pure, so that every fault can be put before it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mlpipe_dagster.cli.health.findings import Finding
+from mlpipe_dagster.cli.health.model_health import (
+    ModelRecords,
+    model_findings,
+    projection_findings,
+    staging_findings,
+    unregistered_findings,
+)
+from prediction_contract.registry.publication_rules import Release
+from prediction_contract.registry.records import BatchRecord, LivePointer, RetentionRecord
+from prediction_contract.text.utc_text import moment_text
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MODEL = "tides"
+OLD, LIVE, NEW = "20261110T010203Z-00000001", "20261123T010203Z-00000002", "20261123T020203Z-00000003"
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def batch(batch_id: str = LIVE, **values: Any) -> BatchRecord:
+    """Return a batch with which nothing is wrong, unless changed."""
+    return BatchRecord(
+        **{
+            "model": MODEL,
+            "batch_id": batch_id,
+            "load_state": "verified",
+            "row_count": 100,
+            "accepted_rows": 99,
+            "manifest_key": f"done/2026-11-23/{MODEL}/{batch_id}.json",
+            "items_expire_at": moment_text(NOW + 30 * DAY),
+            **values,
+        }
+    )
+
+
+def records(
+    *batches: BatchRecord,
+    home: LivePointer | None = None,
+    regions: dict[str, LivePointer | None] | None = None,
+    rollback_target: BatchRecord | None = None,
+    not_vacuumed: str | None = None,
+) -> ModelRecords:
+    """Return a model's records; the live batch is verified and lives long unless given."""
+    return ModelRecords(
+        model=MODEL,
+        batches=batches or (batch(),),
+        release=Release(
+            home_region="us-east-1",
+            home=home or LivePointer(model=MODEL, batch_id=LIVE, sequence=3, published_at=moment_text(NOW)),
+            regions=regions or {},
+        ),
+        rollback_target=rollback_target,
+        retention=RetentionRecord(model=MODEL, swept_at=moment_text(NOW - DAY), not_vacuumed=not_vacuumed),
+        minimum_life=DAY,
+        now=NOW,
+    )
+
+
+def told(findings: Any) -> list[tuple[str, str, str | None]]:
+    """Return severity, topic and batch of findings, after seeing that each has words and a remedy."""
+    found: list[Finding] = list(findings)
+    for finding in found:
+        assert finding.what
+        assert finding.remedy
+        assert finding.model == MODEL
+        assert not finding.what.endswith(".")
+    return [(str(each.severity), each.topic, each.batch_id) for each in found]
+
+
+def test_nothing_is_found_where_nothing_is_wrong() -> None:
+    """A verified live batch that lives long, with all regions on it."""
+    follower = LivePointer(model=MODEL, batch_id=LIVE, sequence=2)
+    assert told(model_findings(records(regions={"eu-west-1": follower}))) == []
+
+
+def test_a_region_that_serves_another_batch_is_found() -> None:
+    """A late region and one without a pointer are both named beside home."""
+    late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
+    found = list(model_findings(records(regions={"eu-west-1": late, "ap-south-1": None})))
+    assert told(found) == [("warning", "pointers", LIVE)] * 2
+    assert f"eu-west-1 serves {OLD}" in found[0].what
+    assert "ap-south-1 serves nothing" in found[1].what
+
+
+@pytest.mark.parametrize(
+    ("accepted", "severity", "what", "remedy"),
+    [
+        (0, "error", "none of its 6 rows was accepted", "Roll back"),
+        (None, "warning", "its accepted rows are not recorded", "--again"),
+    ],
+)
+def test_a_served_batch_without_accepted_rows_is_found(
+    accepted: int | None, severity: str, what: str, remedy: str
+) -> None:
+    """With none, readers find nothing; rows that an earlier version did not count can be read."""
+    found = list(model_findings(records(batch(row_count=6, accepted_rows=accepted))))
+    assert told(found) == [(severity, "rows", LIVE)]
+    assert what in found[0].what
+    assert remedy in found[0].remedy
+    late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
+    old = batch(OLD, accepted_rows=accepted)
+    assert (severity, "rows", OLD) in told(model_findings(records(old, batch(), regions={"eu-west-1": late})))
+    assert told(model_findings(records(old, batch()))) == []
+
+
+def test_a_hold_and_a_model_without_publication_are_noted() -> None:
+    """Neither is a fault."""
+    held = LivePointer(model=MODEL, batch_id=LIVE, sequence=3, hold=True)
+    assert told(model_findings(records(home=held))) == [("note", "hold", LIVE)]
+    assert told(model_findings(records(home=LivePointer(model=MODEL)))) == [("note", "pointers", None)]
+
+
+@pytest.mark.parametrize(
+    ("life", "severity"), [(8 * DAY, None), (6 * DAY, "warning"), (DAY - HOUR, "error"), (-HOUR, "error")]
+)
+def test_a_served_batch_near_its_expiry_is_found(life: timedelta, severity: str | None) -> None:
+    """Below the minimum of life it is an error, since nobody could even publish it any more."""
+    found = told(model_findings(records(batch(items_expire_at=moment_text(NOW + life)))))
+    assert found == ([(severity, "expiry", LIVE)] if severity else [])
+
+
+def test_a_batch_that_only_a_late_region_serves_may_expire_too() -> None:
+    """What readers anywhere see counts, not what home says."""
+    late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
+    old = batch(OLD, items_expire_at=moment_text(NOW + HOUR))
+    found = told(model_findings(records(old, batch(), regions={"eu-west-1": late})))
+    assert ("error", "expiry", OLD) in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_found"),
+    [
+        ({}, True),
+        ({"retain_until": moment_text(NOW - DAY)}, False),
+        ({"load_state": "retired", "claim_token": "t", "claim_job_run_id": "a dagster run"}, True),
+        ({"load_state": "retired", "cleared_at": moment_text(NOW)}, False),
+        ({"batch_id": LIVE}, False),
+    ],
+)
+def test_batches_that_do_not_leave_are_found(changes: dict[str, Any], is_found: bool) -> None:
+    """Some days after their retention was over, and not what has left or is served; all in one finding."""
+    over = moment_text(NOW - 4 * DAY)
+    old = batch(**{"batch_id": OLD, "retain_until": over, "release_state": "superseded", **changes})
+    # What a rollback would go to.
+    newer = batch("20261120T010203Z-00000004", release_state="superseded", retain_until=over)
+    found = told(model_findings(records(old, newer, rollback_target=newer)))
+    assert found == ([("warning", "retention", OLD)] if is_found else [])
+
+
+def test_delta_files_that_no_sweep_may_delete_are_told() -> None:
+    """A replaced done file holds them for ever: somebody has to put it back."""
+    found = list(model_findings(records(not_vacuumed="2 files stay. done/x.json does not exist.")))
+    assert told(found) == [("warning", "retention", None)]
+    assert "done/x.json does not exist" in found[0].what
+
+
+@pytest.mark.parametrize(
+    ("batch_id", "severity"), [(OLD, "note"), (NEW, "warning"), ("20261101T000000Z-00000009", "note")]
+)
+def test_a_refusal_counts_until_a_newer_batch_is_live(batch_id: str, severity: str) -> None:
+    """An old refusal is history and leaves the deployment healthy."""
+    refused = batch(batch_id, load_state="refused", refusal_reason="part-00000 is missing")
+    assert told(model_findings(records(refused, batch()))) == [(severity, "refused", batch_id)]
+
+
+def test_a_claim_that_nobody_confirmed_in_time_is_found() -> None:
+    """One that may still be confirmed is not."""
+    claimed = {"load_state": "loading", "claim_token": "t"}
+    waits = batch(NEW, claim_confirm_by=moment_text(NOW + HOUR), **claimed)
+    assert told(model_findings(records(batch(), waits))) == []
+    lapsed = batch(NEW, claim_confirm_by=moment_text(NOW - HOUR), **claimed)
+    assert told(model_findings(records(batch(), lapsed))) == [("warning", "claims", NEW)]
+    confirmed = batch(NEW, claim_confirm_by=moment_text(NOW - HOUR), claim_job_run_id="jr_1", **claimed)
+    assert told(model_findings(records(batch(), confirmed))) == []
+
+
+@pytest.mark.parametrize("state", ["done", "loaded"])
+def test_a_batch_that_nobody_goes_on_with_is_found(state: str) -> None:
+    """After an hour without a claim a done or loaded batch is forgotten; a fresh one is on its way."""
+    assert told(model_findings(records(batch(), batch(NEW, load_state=state)))) == [
+        ("warning", "waiting", NEW)
+    ]
+    fresh = batch("20261123T113000Z-00000004", load_state=state)
+    assert told(model_findings(records(batch(), fresh))) == []
+
+
+@pytest.mark.parametrize(("partition", "is_found"), [("2013-02-02", True), ("2013-01-31", False)])
+def test_a_batch_that_its_checks_block_is_found_while_it_is_newer(partition: str, is_found: bool) -> None:
+    """Of an older partition it would have become history anyway."""
+    home = LivePointer(model=MODEL, batch_id=LIVE, partition="2013-02-01", sequence=3)
+    blocked = batch(NEW, partition=partition, check_faults="score: 40 % of the values are null")
+    found = list(model_findings(records(batch(partition="2013-02-01"), blocked, home=home)))
+    assert told(found) == ([("warning", "blocked", NEW)] if is_found else [])
+    assert all("40 % of the values are null" in each.what for each in found)
+
+
+def test_a_projection_that_lags_is_told_from_one_with_a_gap() -> None:
+    """Behind, the live view shows another batch: an error; a gap in its past shows nothing wrong."""
+    seen = records(home=LivePointer(model=MODEL, batch_id=LIVE, sequence=3))
+    assert told(projection_findings(seen, 3, [])) == []
+    assert told(projection_findings(seen, 3, [(1, 3)])) == [("warning", "projection", None)]
+    for highest in (0, 2, 4):
+        assert told(projection_findings(seen, highest, [])) == [("error", "projection", None)]
+
+
+def test_a_staging_table_that_no_load_uses_is_found() -> None:
+    """Those of a claimed batch, and those of a model whose name only begins alike, are left alone."""
+    claimed = batch(NEW, load_state="loading", claim_token="t", claim_job_run_id="jr_1")
+    own = "TIDES_STAGING_20261110T010203Z_00000001_AAAAAAAAAAAA"
+    used = "TIDES_STAGING_20261123T020203Z_00000003_BBBBBBBBBBBB"
+    tables = [
+        own,
+        used,
+        f"{used}_REFUSED",
+        "TIDES_OF_SPRING_STAGING_20261110T010203Z_00000001_A",
+        "TIDES_LOADS",
+    ]
+    found = list(staging_findings(records(), tables, lambda batch_id: batch_id == claimed.batch_id))
+    assert told(found) == [("warning", "staging", None)]
+    assert own in found[0].what
+
+
+def test_a_done_file_that_the_registry_lacks_is_found_after_an_hour() -> None:
+    """A fresh one is the sensor's; a known one is nobody's concern."""
+    files = {OLD: NOW - DAY, LIVE: NOW - DAY, NEW: NOW - timedelta(minutes=5)}
+    found = list(unregistered_findings(MODEL, files, {LIVE}, NOW))
+    assert told(found) == [("warning", "done_files", OLD)]
+    assert f"mlpipe load done/2026-11-10/{MODEL}/{OLD}.json" in found[0].remedy

@@ -1,0 +1,127 @@
+"""`mlpipe load`: any done file, however old, by its key or its address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlpipe_dagster.cli.load import named_done_file
+from mlpipe_dagster.cli.load_run import run_load
+from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
+from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.loading.batch_loading import BatchLoad, BatchRefusedError
+from mlpipe_dagster.publication.publishing import PublishingError
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming.s3_layout import parse_done_key
+from prediction_contract.registry.records import LoadState
+from tests.dagster.cli_calls import CommandLine
+from tests.dagster.load_job_on_glue import Job, load_script
+from tests.dagster.small_model import SmallModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "done/2026-11-23/things/20261123T010203Z-00000001.json"
+
+
+@pytest.mark.parametrize("text", [KEY, f"s3://bucket/{KEY}"])
+def test_a_done_file_is_named_by_key_or_address(text: str) -> None:
+    """Both say model and batch."""
+    assert named_done_file(text, "bucket") == ("2026-11-23", "things", "20261123T010203Z-00000001")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"s3://another/{KEY}", "'another'.*bucket"),
+        ("s3://bucket/predictions/things/part.json", "not the key of a done file"),
+        ("things", "not the key of a done file"),
+        ("done/2026-11-22/things/20261123T010203Z-00000001.json", "not the key of a done file"),
+    ],
+)
+def test_what_is_no_done_file_of_this_deployment_is_refused(text: str, told: str) -> None:
+    """The error quotes it, and says which form is meant."""
+    with pytest.raises(InvalidNameError, match=told):
+        named_done_file(text, "bucket")
+
+
+@pytest.mark.stack
+def test_an_unknown_model_is_named(small_model: SmallModel, command_line: CommandLine) -> None:
+    """No run is started for it."""
+    manifest = small_model.manifest()
+    told = command_line("load", manifest.key.replace(small_model.name, "unknown"))
+    assert told.status == 1
+    assert "No model unknown" in told.err
+
+
+def load(small: SmallModel, key: str, *, again: bool = False) -> dict[str, object]:
+    """Load as the command does, with the small model's definitions."""
+    model = pipeline_definitions(small.declaration)
+    definitions = platform_definitions(model)
+    return run_load(
+        small.platform, parse_done_key(key), again=again, definitions=model.merge(model, definitions)
+    )
+
+
+@pytest.mark.stack
+def test_a_bad_done_file_is_refused_in_words_and_in_the_registry(small_model: SmallModel) -> None:
+    """Nothing is started."""
+    manifest = small_model.manifest(small_model.batch_id("20260101"))
+    small_model.platform.bucket.put(manifest.key, b"{")
+    with pytest.raises(PublishingError, match=rf"{manifest.batch_id}.*refused"):
+        load(small_model, manifest.key)
+    assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
+
+
+@pytest.mark.stack
+def test_a_partition_that_the_model_has_not_is_refused(small_model: SmallModel) -> None:
+    """As the sensor refuses it."""
+    manifest = small_model.deliver(small_model.manifest(partition="2020-01-01"))
+    with pytest.raises(PublishingError, match="2020-01-01 is no partition"):
+        load(small_model, manifest.key)
+
+
+@pytest.mark.stack
+def test_without_an_instance_nothing_is_loaded(
+    small_model: SmallModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that nobody can find afterwards would be no record."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    manifest = small_model.deliver(small_model.manifest())
+    with pytest.raises(PublishingError, match="DAGSTER_HOME"):
+        load(small_model, manifest.key)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("again", [False, True])
+def test_the_job_runs_and_why_it_failed_is_told(
+    small_model: SmallModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, again: bool
+) -> None:
+    """The person who asked reads the job's own words, not Dagster's about a step."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    Job(small_model.platform).define(load_script("refuse"))
+    manifest = small_model.deliver(small_model.manifest())
+    with pytest.raises(PublishingError, match="part missing"):
+        load(small_model, manifest.key, again=again)
+    assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
+
+
+@pytest.mark.stack
+def test_again_asks_for_a_load_above_the_last_attempt(
+    small_model: SmallModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number is fixed when the person asks, and stands in the run's config for all its retries."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    asked: list[int] = []
+
+    def run(_load: BatchLoad, _context: object, _batch_id: str, *, above_attempt: int) -> None:
+        asked.append(above_attempt)
+        raise BatchRefusedError("Enough was seen", remedy="None is needed")
+
+    monkeypatch.setattr(BatchLoad, "run", run)
+    Job(small_model.platform).define(load_script("complete"))
+    manifest_key = small_model.record(small_model.verified_batch()).manifest_key
+    with pytest.raises(PublishingError, match="Enough was seen"):
+        load(small_model, manifest_key, again=True)
+    assert asked == [1]

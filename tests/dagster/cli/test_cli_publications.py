@@ -1,0 +1,222 @@
+"""`mlpipe publish`, `rollback` and `hold` on a real registry and a real projection."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from mlpipe_dagster.publication.publication_events import SETTLES_WITHIN, PublicationReports
+from mlpipe_dagster.resources.warehouse import Warehouse
+from prediction_contract.registry.records import PublicationEntry
+from tests.dagster.cli_calls import CommandLine
+from tests.dagster.publication.test_publication_asset import projection, publisher, request
+from tests.dagster.small_model import now
+
+if TYPE_CHECKING:
+    from tests.dagster.small_model import SmallModel
+
+pytestmark = pytest.mark.stack
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_publish_rollback_and_forward_again(small_model: SmallModel, command_line: CommandLine) -> None:
+    """Each command says what is live now, and Snowflake's projection follows it."""
+    first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
+    for batch_id in (first, second):
+        told = command_line.json("publish", small_model.name, batch_id)
+        assert (told.status, told.document["live_batch_id"]) == (0, batch_id)
+    told = command_line.json("rollback", small_model.name)
+    shown = told.document
+    assert (told.status, shown["live_batch_id"], shown["sequence"]) == (0, first, 3)
+    assert shown["newly_projected"] == 1
+    told = command_line.json("publish", small_model.name, second)
+    assert (told.status, told.document["live_batch_id"]) == (0, second)
+    listed = command_line.json("batches", small_model.name).document["batches"]
+    assert {row["batch_id"]: row["release_state"] for row in listed} == {first: "superseded", second: "live"}
+
+
+def test_what_a_command_changes_shows_in_dagster_once(
+    small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It reports, in order, what nobody reported before; neither a repetition nor the sensor does again."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
+    asked = ("publish", small_model.name, first, "--request-id", "r-1", "--actor", "ada", "--reason", "why")
+    for _ in range(2):
+        assert command_line.json(*asked).document["shown_in_dagster"] is True
+    publisher(small_model).publish(second, request(), small_model.serving)
+    assert command_line.json("rollback", small_model.name).document["shown_in_dagster"] is True
+    with dg.DagsterInstance.get() as instance:
+        reports = PublicationReports(
+            instance=instance, registry=small_model.platform.registry, now=now() + 2 * SETTLES_WITHIN
+        )
+        assert reports.up_to(small_model.name, None) == 3
+        key = dg.AssetKey([small_model.name, "publication"])
+        events = [
+            record.asset_materialization
+            for record in instance.fetch_materializations(key, limit=10, ascending=True).records
+        ]
+    shown = [
+        (event.partition, event.metadata["batch_id"].value, event.metadata["outcome"].value)
+        for event in events
+        if event
+    ]
+    assert shown == [
+        ("2013-01-31", first, "live"),
+        ("2013-02-01", second, "live"),
+        ("2013-02-01", second, "withdrawn"),
+        ("2013-01-31", first, "live"),
+    ]
+    assert events[0] is not None
+    assert events[0].metadata["dagster/row_count"].value == 3
+    assert (events[0].metadata["actor"].value, events[0].metadata["reason"].value) == ("ada", "why")
+
+
+def test_an_instance_that_cannot_be_reached_undoes_nothing(
+    small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The batch is live, Snowflake followed before Dagster was asked, and the sensor reports the change."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    batch_id = small_model.verified_batch()
+    projected: list[tuple[int, str]] = []
+
+    def unreachable() -> dg.DagsterInstance:
+        projected.extend(projection(small_model))
+        raise OSError("no answer from Postgres")
+
+    monkeypatch.setattr(dg.DagsterInstance, "get", unreachable)
+    told = command_line.json("publish", small_model.name, batch_id)
+    assert (told.status, told.document["shown_in_dagster"]) == (0, False)
+    assert projected == [(1, batch_id)]
+    assert "Dagster does not show the change yet" in told.err
+
+
+def test_numbers_that_snowflake_knows_are_not_given_again(
+    small_model: SmallModel, command_line: CommandLine
+) -> None:
+    """After a restore the registry has forgotten publications, and the view would show the forgotten ones."""
+    batch_id = small_model.verified_batch()
+    forgotten = PublicationEntry(
+        model=small_model.name,
+        sequence=7,
+        action="publish",
+        batch_id="20261122T010203Z-00000000",
+        partition="2013-01-30",
+        actor="a person",
+        request_id="forgotten",
+        published_at="2026-11-22T01:02:03Z",
+    )
+    with Warehouse(platform=small_model.platform).session() as session:
+        session.project(small_model.name, [forgotten])
+    told = command_line.json("publish", small_model.name, batch_id)
+    assert (told.status, told.document["sequence"]) == (0, 8)
+    assert projection(small_model) == [(7, forgotten.batch_id), (8, batch_id)]
+
+
+def test_hold_and_release(small_model: SmallModel, command_line: CommandLine) -> None:
+    """Holding needs no batch, and is undone by its release."""
+    assert command_line.json("hold", small_model.name).document["hold"] is True
+    assert command_line.json("hold", small_model.name, "--release").document["hold"] is False
+
+
+def test_an_unknown_batch_is_an_error_in_words(small_model: SmallModel, command_line: CommandLine) -> None:
+    """The status is 1, and the message names the batch and says what to look at."""
+    told = command_line.json("publish", small_model.name, "20261123T010203Z-ffffffff")
+    assert (told.status, told.out) == (1, "")
+    assert f"{small_model.name}/20261123T010203Z-ffffffff" in told.err
+    assert "mlpipe batches" in told.err
+
+
+def test_an_unverified_batch_cannot_be_published_by_a_person(
+    small_model: SmallModel, command_line: CommandLine
+) -> None:
+    """The status is 1, the message names the rule's remedy, and nothing is live."""
+    batch_id = small_model.noticed_batch()
+    told = command_line("publish", small_model.name, batch_id)
+    assert told.status == 1
+    assert "not verified" in told.err
+    assert command_line.json("batches", small_model.name).document["live"]["batch_id"] is None
+
+
+def test_a_request_that_is_repeated_does_nothing_again(
+    small_model: SmallModel, command_line: CommandLine
+) -> None:
+    """A lost answer is harmless; but once the model has moved on, what was asked for is not so."""
+    first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
+    asked = ("publish", small_model.name, first, "--request-id", "r-1")
+    assert command_line.json(*asked).status == 0
+    again = command_line.json(*asked)
+    assert (again.status, again.document["outcome"]) == (0, "unchanged")
+    command_line.json("publish", small_model.name, second)
+    late = command_line.json(*asked)
+    assert (late.status, late.document["live_batch_id"]) == (1, second)
+    assert "has moved on" in late.err
+
+
+def test_who_asked_and_why_is_kept(small_model: SmallModel, command_line: CommandLine) -> None:
+    """The history says who published the batch and for which reason."""
+    batch_id = small_model.verified_batch()
+    command_line.json("publish", small_model.name, batch_id, "--actor", "ada", "--reason", "release 7")
+    (entry,) = command_line.json("show", small_model.name, batch_id).document["publications"]
+    assert (entry["actor"], entry["reason"], entry["action"]) == ("ada", "release 7", "publish")
+
+
+def test_a_reader_that_has_read_enough_is_no_fault(small_model: SmallModel, tmp_path: Path) -> None:
+    """`mlpipe ... | head` ends quietly, in a process of its own as a person starts it."""
+    batch_id = small_model.verified_batch()
+    place = tmp_path / "defs" / small_model.name
+    CommandLine.declare_in(place)
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = (
+        "import sys; from pathlib import Path; from mlpipe_dagster.cli.access import Access; "
+        "from mlpipe_dagster.cli.main import main; "
+        "sys.exit(main(sys.argv[2:], Access(Path(sys.argv[1]))))"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(place.parent), "show", batch_id],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_aws_error_is_said_in_words(
+    small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack that is down gives a line and a status, and no stack trace."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
+    told = command_line.json("batches", small_model.name)
+    assert (told.status, told.out) == (1, "")
+    assert "127.0.0.1:1" in told.err
+
+
+def test_snowflake_that_is_down_does_not_undo_a_publication(
+    small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry is the authority: the batch is live, and a remark says that Snowflake stays behind."""
+    batch_id = small_model.verified_batch()
+    monkeypatch.setenv("SNOWFLAKE_PORT", "1")
+    monkeypatch.setenv("SNOWFLAKE_LOGIN_TIMEOUT", "2")
+    told = command_line.json("publish", small_model.name, batch_id)
+    assert (told.status, told.document["live_batch_id"], told.document["newly_projected"]) == (0, batch_id, 0)
+    assert "stays behind" in told.err

@@ -1,0 +1,117 @@
+"""The `mlpipe` command starts at once, and imports what a command needs and no more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = ("boto3", "botocore", "dagster", "pandas", "pydantic", "pyarrow", "snowflake.connector", "deltalake")
+COMMANDS = (
+    "batches",
+    "show",
+    "diff",
+    "explain",
+    "quarantine",
+    "publish",
+    "rollback",
+    "hold",
+    "load",
+    "doctor",
+)
+_IMPORTED = """
+import json, sys, time
+began = time.process_time()
+from mlpipe_dagster.cli.main import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as ended:
+    status = ended.code
+took = time.process_time() - began
+names = json.loads('{names}')
+print(json.dumps([status, took, [name for name in names if name in sys.modules]]), file=sys.stderr)
+"""
+
+
+def started(*arguments: str, **environment: str) -> tuple[int, float, list[str], str]:
+    """Return exit status, CPU seconds, heavy modules and output of a command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTED.replace("{names}", json.dumps(HEAVY)), *arguments],
+        cwd=ROOT / "tests",
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    status, took, heavy = json.loads(done.stderr.splitlines()[-1])
+    return status, took, heavy, done.stdout
+
+
+def test_help_names_every_command_within_a_second() -> None:
+    """A person who is in a hurry does not wait for Dagster, boto3 or Snowflake."""
+    started("--help")  # byte code is written by the first start
+    status, took, heavy, told = started("--help")
+    assert (status, heavy) == (0, [])
+    assert took < 1
+    for command in COMMANDS:
+        assert f"\n    {command}" in told
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str) -> None:
+    """Every command has a help of its own, and most of them --json."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mlpipe_dagster.cli", command, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert f"usage: mlpipe {command}" in done.stdout
+    assert "--json" in done.stdout
+
+
+def test_a_command_that_reads_the_registry_imports_no_dagster() -> None:
+    """Only what changes publications or asks Dagster needs it; here there is not even a deployment."""
+    status, _, heavy, told = started("batches", "flight_delay")
+    assert (status, told) == (1, "")
+    assert "dagster" not in heavy
+    assert "snowflake.connector" not in heavy
+
+
+def test_the_real_command_fails_in_words_where_nothing_is_deployed() -> None:
+    """The message names the variable and the remedy; the status tells scripts."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mlpipe_dagster.cli", "batches", "flight_delay", "--json"],
+        cwd=ROOT / "tests",
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("mlpipe batches: The variable MLPIPE_STAGE is not set")
+    assert "make up" in done.stderr
+
+
+def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:
+    """A misspelt model is no empty list of batches."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mlpipe_dagster.cli", "batches", "tides"],
+        cwd=ROOT / "tests",
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "No model tides is declared" in done.stderr
+    assert "flight_delay" in done.stderr

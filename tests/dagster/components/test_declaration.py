@@ -1,0 +1,106 @@
+"""A declaration's faults are found while Dagster loads, by their field."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mlpipe_dagster.cli.declared_models import UnknownModelError, declared_model
+from mlpipe_dagster.declaration.file import COMPONENT
+from tests.dagster.small_model import declaration
+
+TRAINING = {"first_partition": "2013-01-01", "last_partition": "2013-01-31"}
+ENRICHMENT = {"name": "weather", "provider": "weather", "path": "/x?at={entity_id}", "fields": ["wind"]}
+METRIC = {"kind": "mae", "predicted": "score", "actual": "real_score"}
+EVALUATED = {"first_evaluated": "2013-02-01", "last_evaluated": "2013-02-26", "metrics": [METRIC]}
+
+
+def test_an_evaluation_is_told_to_the_training_job_as_text() -> None:
+    """A model may be evaluated, or not."""
+    for training, told in ((TRAINING | EVALUATED, "mae:score:real_score"), (TRAINING, None)):
+        declared = declaration("things", training=training).training
+        assert declared is not None
+        assert declared.metrics_text == told
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"partitions": {"start": "2013-02-30"}}, "partitions.start"),
+        ({"columns": [{"name": "Score", "type": "long", "key": True}]}, "Score"),
+        ({"columns": [{"name": "score", "type": "number"}]}, "number"),
+        ({"columns": [{"name": "score", "type": "long"}]}, "key column"),
+        ({"quality": {"quarantine_rate": "1.5"}}, "quality.quarantine_rate"),
+        ({"quality": {"verify": "never"}}, "quality.verify"),
+        ({"loading": {"max_write_units_per_second": 0}}, "loading.max_write_units_per_second"),
+        ({"loading": {"wait_minutes": 31}}, "loading.wait_minutes"),
+        ({"retention": {"items_days": 0}}, "retention.items_days"),
+        ({"lookback": -1}, "lookback"),
+        ({"lookback": 8, "history_days": 7}, "lookback 8"),
+        ({"training": TRAINING | {"last_evaluated": "2013-02-26"}}, "first_evaluated"),
+        ({"training": TRAINING | EVALUATED | {"first_evaluated": "2013-01-31"}}, "first_evaluated"),
+        ({"training": TRAINING | EVALUATED | {"metrics": []}}, "metrics"),
+        ({"training": TRAINING | EVALUATED | {"metrics": [METRIC | {"kind": "rmse"}]}}, "kind"),
+        ({"training": TRAINING | EVALUATED | {"metrics": [METRIC | {"predicted": "tide"}]}}, "tide"),
+        ({"tunings": 3}, "tunings"),
+        ({"retention": {"items_days": 2, "minimum_life_hours": 48}}, "retention.minimum_life_hours"),
+        ({"enrichments": [ENRICHMENT | {"timeout_milliseconds": 5001}]}, "enrichments.0"),
+        ({"enrichments": [ENRICHMENT | {"path": f"/{'x' * 1800}"}]}, "enrichments.0"),
+        ({"enrichments": [ENRICHMENT | {"path": "/x?at={tide}"}]}, "takes tide, which is no column"),
+        ({"enrichments": [ENRICHMENT, ENRICHMENT]}, "at most 8 enrichments, with unique names"),
+    ],
+)
+def test_a_fault_is_named_by_its_field(changes: dict[str, Any], named: str) -> None:
+    """Each wrong field is refused with its own name in the message."""
+    with pytest.raises(ValidationError) as caught:
+        declaration("things", **changes)
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("declared", "rows", "verify"),
+    [(None, 50_000, "full"), (None, 50_001, "sample"), ("full", 50_001, "full"), ("scan", 1, "scan")],
+)
+def test_up_to_50000_rows_all_are_read_back_unless_the_model_says_otherwise(
+    declared: str | None, rows: int, verify: str
+) -> None:
+    """What a load verifies follows from the batch's size where nothing is declared."""
+    assert declaration("things", quality={"verify": declared}).quality.verification(rows) == verify
+
+
+def test_an_unquoted_date_is_a_day() -> None:
+    """YAML reads 2013-01-05 as a date; the declaration takes it as the day it is."""
+    declared = declaration("things", partitions={"start": date(2013, 1, 5)})
+    assert declared.partitions.start == "2013-01-05"
+
+
+@pytest.mark.parametrize("name", ["flight_delay", "airport_congestion"])
+def test_declared_models_can_be_read_without_dagster_loading(name: str) -> None:
+    """The command line reads the same files as the component."""
+    assert declared_model(name).prediction_schema.key == "entity_id"
+
+
+def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:
+    """The error lists the models there are."""
+    with pytest.raises(UnknownModelError, match="flight_delay"):
+        declared_model("tides")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("attributes: {description: 1}", "things/defs.yaml is not one plain model"),
+        (f"type: {COMPONENT}\nattributes: {{description: 1}}", "things/defs.yaml:2 attributes.description: "),
+    ],
+)
+def test_a_broken_declaration_is_named_by_its_file(tmp_path: Path, text: str, told: str) -> None:
+    """A file that is no declaration is refused with its path, and a fault with its line."""
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things" / "defs.yaml").write_text(text)
+    with pytest.raises(UnknownModelError, match=re.escape(told)):
+        declared_model("things", tmp_path)

@@ -1,0 +1,216 @@
+"""A `defs.yaml` is read as Dagster reads it, and a fault is told with file, line and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlpipe_dagster.components.prediction_pipeline import PredictionPipeline
+from mlpipe_dagster.declaration.file import COMPONENT, DeclarationError, declaration_in
+from mlpipe_dagster.model_folders import definitions_below
+from tests.dagster.small_model import attributes
+from tests.stack_runs import PROJECT_ROOT
+
+TEXT = f"""type: {COMPONENT}
+
+attributes:
+  description: A number for each thing.
+  partitions: {{kind: hourly, start: 2013-01-01T05, end: 2014-01-01T00}}
+  history_days: 2
+  training:
+    first_partition: 2013-01-01T06
+    last_partition: 2013-01-02T06
+  columns:
+    - {{name: entity_id, type: string, nullable: false, key: true}}
+    - name: score
+      type: decimal(7,2)
+"""
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    """Write a model's file below a package's `defs`, and return its path."""
+    path = folder / "defs" / name / "defs.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+def text_of(**changes: Any) -> str:
+    """Return the small model's file with other attributes."""
+    return str(yaml.safe_dump({"type": COMPONENT, "attributes": attributes(**changes)}, sort_keys=False))
+
+
+def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
+    """The command line, provisioning and Dagster find it by the same name."""
+    declared = declaration_in(write(tmp_path, "things", TEXT))
+    assert declared is not None
+    assert (declared.name, declared.asset_group) == ("things", "things")
+    assert (declared.partitions.start, declared.partitions.kind) == ("2013-01-01T05", "hourly")
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        ("2013-01-01T05", "2013-02-30T05", ":5 attributes.partitions.start: "),
+        ("2014-01-01T00", "2012-01-01T00", ":5 attributes.partitions.end: end 2012-01-01T00 is not later"),
+        ("kind: hourly", "kind: daily", ":5 attributes.partitions.start: 2013-01-01T05 is not daily"),
+        ("kind: hourly", "kind: weekly", ":5 attributes.partitions.kind: "),
+        ("2013-01-02T06", "2013-01-02", ":9 attributes.training.last_partition: 2013-01-02 is not hourly"),
+        ("2013-01-02T06", "2012-01-02T06", ":9 attributes.training.last_partition: "),
+        ("decimal(7,2)", "number", ":13 attributes.columns.1.type: "),
+        ("name: score", "name: entity_id", ":10 attributes.columns: Column entity_id is declared twice"),
+        (
+            "name: score",
+            "name: localtime",
+            ":10 attributes.columns: Snowflake reserves the column name local",
+        ),
+        ("  history_days: 2", "  history_day: 2", ":6 attributes.history_day: Extra inputs"),
+        ("  history_days: 2", "  name: others", ":6 attributes.name: a model is called like its folder"),
+        ("  history_days: 2", "  owners: [somebody]", ":6 attributes.owners.0: "),
+        ("  history_days: 2", "  schedule: {cron: often}", ":6 attributes.schedule.cron: "),
+        ("  history_days: 2", "  lookback: 366", ":6 attributes.lookback: "),
+        (
+            "  history_days: 2",
+            "  cleaning:\n    - {column: score, default: 0}\n    - {column: colour, drop: true}",
+            ":8 attributes.cleaning.1.column: colour is none of the columns",
+        ),
+        (
+            "  history_days: 2",
+            "  cleaning:\n    - column: score\n      clamp: {minimum: 2, maximum: 1.5}",
+            ":8 attributes.cleaning.0.clamp.minimum: score has the minimum 2 and a smaller maximum, 1.5",
+        ),
+        (
+            "  history_days: 2",
+            "  cleaning: [{column: score, cast: string}]",
+            ":6 attributes.cleaning.0.cast: score is a decimal(7,2), which can be cast to",
+        ),
+        (
+            "  history_days: 2",
+            "  cleaning: [{column: score, rename: entity_id}]",
+            ":6 attributes.cleaning: as the stores hold them: Column entity_id is declared twice",
+        ),
+        (
+            "  history_days: 2",
+            "  cleaning: [{column: score, rename: current_date}]",
+            ":6 attributes.cleaning: as the stores hold them: Snowflake reserves the column name",
+        ),
+        ("  history_days: 2", "  cleaning: [{column: score, scale: 2}]", ":6 attributes.cleaning.0.scale: "),
+        (
+            "  history_days: 2",
+            "  cleaning: [{column: score, rename: points}]\n  quality: {drift: {columns: [{column: score}]}}",
+            ":7 attributes.quality: quality names score, which is none of the columns",
+        ),
+        (
+            "  history_days: 2",
+            "  produced_by: sagemaker\n  schedule: {cron: 0 6 13 * 5}",
+            ":7 attributes.schedule.cron: EventBridge Scheduler cannot keep the cron schedule '0 6 13 * 5'",
+        ),
+        ("  description: A number for each thing.\n", "", ":3 attributes.description: Field required"),
+        (
+            "  history_days: 2",
+            "  enrichments: [{name: weather, provider: api, path: /x, fields: [a]}]",
+            ":6 attributes.enrichments.0.provider: provider name 'api' cannot be used: MLPIPE_API_URL",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_file_line_and_field(tmp_path: Path, was: str, becomes: str, told: str) -> None:
+    """Faults of one field and of several together name the place to correct."""
+    assert was in TEXT
+    path = write(tmp_path, "things", TEXT.replace(was, becomes))
+    with pytest.raises(DeclarationError) as caught:
+        declaration_in(path)
+    assert f"{path}{told}" in str(caught.value)
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    """Whoever wrote days for an hourly model need not run the check once for each of them."""
+    days = TEXT.replace("T05", "").replace("T06", "").replace("T00", "").replace("decimal(7,2)", "number")
+    with pytest.raises(DeclarationError) as caught:
+        declaration_in(write(tmp_path, "things", days))
+    told = str(caught.value)
+    faulty = (
+        *("partitions.start", "partitions.end", "training.first_partition", "training.last_partition"),
+        "columns.1.type",
+    )
+    assert [told.count(f" attributes.{field}: ") for field in faulty] == [1, 1, 1, 1, 1]
+
+
+def test_faults_of_several_parts_are_told_at_once(tmp_path: Path) -> None:
+    """What is wrong with the lookback hides nothing of training and quality."""
+    text = TEXT.replace("2013-01-02T06", "2013-01-02").replace("  history_days: 2", "  lookback: 366")
+    text += "  quality: {rows: {at_least: 0.5}, drift: {columns: [{column: colour}]}}\n"
+    with pytest.raises(DeclarationError) as caught:
+        declaration_in(write(tmp_path, "things", text))
+    for field in ("training.last_partition", "lookback", "quality"):
+        assert f" attributes.{field}: " in str(caught.value)
+
+
+def test_a_type_that_a_comma_cuts_off_is_to_be_quoted(tmp_path: Path) -> None:
+    """Within braces YAML ends a value at its comma, which nobody sees in `decimal(10,2)`."""
+    text = "- {name: points, type: decimal(10,2)}"
+    whole = TEXT.replace("  columns:\n", f"  columns:\n    {text}\n")
+    assert whole != TEXT
+    with pytest.raises(DeclarationError, match=r'decimal\(10 is cut off .* in quotes: "decimal\(10,2\)"'):
+        declaration_in(write(tmp_path, "things", whole))
+
+
+def test_all_faulty_files_are_told_at_once(tmp_path: Path) -> None:
+    """Whoever changes many models reads all faults after one load."""
+    for name in ("first", "second"):
+        write(tmp_path, name, TEXT.replace("decimal(7,2)", "number"))
+    with pytest.raises(DeclarationError, match=r"(?s)first/defs.yaml:13.*second/defs.yaml:13"):
+        definitions_below(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT.replace("A number for each thing.", "\"{{ env('WHAT') }}\""),
+        TEXT + "\npost_processing: {}\n",
+        TEXT + "---\n" + TEXT,
+        TEXT.replace(COMPONENT, "somebody.elses.Component"),
+        "type: [",
+    ],
+)
+def test_what_is_not_plain_is_left_to_dagster(tmp_path: Path, text: str) -> None:
+    """Templates, several documents and other components are read by Dagster's own loader."""
+    assert declaration_in(write(tmp_path, "things", text)) is None
+
+
+@pytest.mark.parametrize("model", ["airport_congestion", "flight_delay"])
+def test_both_loaders_read_the_same(model: str) -> None:
+    """A declared model is the same by the quick way and by Dagster's own."""
+    path = PROJECT_ROOT / "mlpipe_dagster" / "defs" / model / "defs.yaml"
+    attributes = yaml.safe_load(path.read_text())["attributes"]
+    by_dagster = PredictionPipeline.resolve_from_dict(attributes)
+    assert by_dagster.named(model) == declaration_in(path)
+
+
+def test_dagster_reads_every_field_that_may_be_null() -> None:
+    """An explicit null is what leaving the field out is, unless it means something."""
+    nulls = attributes(
+        partitions={"start": "2013-01-01", "end": None},
+        publication={"due_hours": None},
+        quality={"rows": None, "coverage": None, "drift": {"warn": None, "block": None}, "verify": None},
+        loading={"max_write_units_per_second": None},
+        schedule={"cron": None},
+        group=None,
+    )
+    assert PredictionPipeline.resolve_from_dict(nulls).quality.drift.warn is None
+
+
+def test_a_folder_whose_name_is_no_model_is_told(tmp_path: Path) -> None:
+    """The folder is named, not a line of its file."""
+    path = write(tmp_path, "Things", TEXT)
+    with pytest.raises(DeclarationError, match=r"defs/Things: .*model name"):
+        declaration_in(path)
+
+
+def test_a_date_is_the_same_text_in_both_loaders(tmp_path: Path) -> None:
+    """An unquoted date stays the text that it is, as in Dagster's loader."""
+    declared = declaration_in(write(tmp_path, "things", text_of().replace("'", "")))
+    assert declared is not None
+    assert declared.partitions.start == "2013-01-01"

@@ -1,0 +1,50 @@
+"""The schema that `dg check yaml` judges a declaration by: its faults name field and bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import pytest
+
+from mlpipe_dagster.components.prediction_pipeline import PredictionPipeline
+from tests.dagster.small_model import attributes
+
+MODEL = PredictionPipeline.get_model_cls()
+assert MODEL is not None
+JUDGE = jsonschema.Draft202012Validator(MODEL.model_json_schema())
+
+
+def faults(**changes: Any) -> list[tuple[str, str]]:
+    """Return path and message of each fault of a changed declaration."""
+    found = JUDGE.iter_errors(attributes(**changes))
+    return [(".".join(map(str, each.absolute_path)), each.message) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"history_days": 0}, "history_days", "0 is less than the minimum of 1"),
+        ({"lookback": 400}, "lookback", "400 is greater than the maximum of 366"),
+        ({"retention": {"items_days": 1}}, "retention.items_days", "1 is less than the minimum of 2"),
+        (
+            {"quality": {"coverage": {"warn": 2}}},
+            "quality.coverage.warn",
+            "2 is greater than the maximum of 1",
+        ),
+        ({"partitions": {"start": "May"}}, "partitions.start", "'May' does not match"),
+        ({"loading": {"speed": 1}}, "loading", "'speed' was unexpected"),
+        ({"history_days": []}, "history_days", "[] is not of type 'integer', 'string'"),
+    ],
+)
+def test_a_fault_names_its_field_and_bound(change: dict[str, Any], field: str, message: str) -> None:
+    """Not that a value is not valid under any of the given schemas."""
+    ((found, told),) = faults(**change)
+    assert found == field
+    assert message in told
+
+
+@pytest.mark.parametrize("change", [{}, {"history_days": "{{ env('DAYS') }}"}, {"retention": "{{ lives }}"}])
+def test_what_may_be_written_stays_right(change: dict[str, Any]) -> None:
+    """A template may stand for any value, and defaults may be left out."""
+    assert faults(**change) == []

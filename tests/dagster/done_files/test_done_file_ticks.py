@@ -1,0 +1,177 @@
+"""What the sensor asks of S3 follows what is new, counted on a million canned done files; and its cursor."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from benchmarks.canned_done_files import BUCKET, CannedDoneFiles
+from benchmarks.sensor_ticks import NOW, canned_client, canned_sensor
+from mlpipe_dagster.done_files.done_file_cursor import AskedRun, Cursor
+from mlpipe_dagster.done_files.done_file_fingerprints import MARK_LENGTH, WINDOW_DAYS, Mark, Marks, Standing
+from mlpipe_dagster.done_files.done_file_sweep import MOST_LIST_CALLS, SWEEP_EVERY, Sweep
+from mlpipe_dagster.resources.data_bucket import DataBucket, ListedObject
+from prediction_contract.naming.s3_layout import done_key
+
+TODAY = date(2026, 11, 23)
+
+
+@pytest.mark.parametrize("tell", [True, False], ids=["by the queue", "by listing"])
+def test_with_a_million_files_twenty_new_ones_cost_five_list_calls_at_most(*, tell: bool) -> None:
+    """Each new file starts its run, whoever tells of it; history is not looked at."""
+    with canned_sensor(history=1_000_000, per_day=1000) as sensor:
+        sensor.canned.add(20, tell=tell)
+        ticked = sensor.tick(lists=not tell)
+    assert ticked.runs == 20
+    assert ticked.list_calls <= MOST_LIST_CALLS == 5
+    assert ticked.calls["GetObject"] == 20
+
+
+def test_a_quiet_tick_asks_the_queue_alone() -> None:
+    """Between two listings, with nothing new."""
+    with canned_sensor(history=10_000, per_day=1000) as sensor:
+        assert sensor.tick(lists=False).calls == {"ReceiveMessage": 1}
+
+
+def test_a_day_of_many_pages_is_listed_over_several_ticks() -> None:
+    """No tick lists more than its share, none lists a page again, and the last file is found."""
+    canned = CannedDoneFiles(NOW.date(), history=12_000, per_day=12_000)
+    with canned.served() as address:
+        bucket = DataBucket(canned_client("s3", address), BUCKET)
+        sweep, found = Sweep().begun_if_due(NOW), 0
+        while sweep.days:
+            files, sweep = sweep.page(bucket)
+            found += len(files)
+    assert found == 12_000
+    assert canned.calls["ListObjectsV2"] == 12 + 2
+    with canned_sensor(history=12_000, per_day=12_000) as sensor:
+        assert sensor.tick(lists=True).list_calls == MOST_LIST_CALLS
+
+
+@pytest.mark.parametrize(
+    ("refused", "tell"), [("ListObjectsV2", True), ("ReceiveMessage", False)], ids=["listing", "queue"]
+)
+def test_each_source_of_news_works_while_the_other_is_down(refused: str, *, tell: bool) -> None:
+    """New files start their runs, and the tick tells what is down."""
+    with canned_sensor(history=40, per_day=10) as sensor:
+        sensor.canned.add(2, tell=tell)
+        sensor.canned.refused.add(refused)
+        ticked = sensor.tick(lists=True)
+    assert ticked.runs == 2
+    assert refused in Cursor.parse(sensor.kept).trouble
+
+
+def test_a_day_that_cannot_be_listed_keeps_no_other_from_being_listed() -> None:
+    """What was found before it is dealt with, and the next tick goes on with the day after it."""
+    with canned_sensor(history=40, per_day=10) as sensor:
+        sensor.canned.add(1, tell=False)
+        yesterday = f"{NOW.date() - timedelta(days=1):%Y-%m-%d}"
+        sensor.canned.unlisted.add(yesterday)
+        ticked = sensor.tick(lists=True)
+    assert ticked.runs == 1
+    cursor = Cursor.parse(sensor.kept)
+    assert yesterday in cursor.trouble
+    assert [day < yesterday for day in cursor.sweep.days] == [True]
+
+
+def test_sweeps_take_today_yesterday_and_the_older_days_in_turn() -> None:
+    """Every older day of the window has its turn."""
+    sweep, older = Sweep(), []
+    for number in range(2 * (WINDOW_DAYS - 1)):
+        now = datetime(2026, 11, 23, 6, tzinfo=UTC) + number * SWEEP_EVERY
+        sweep = Sweep(sweep.began_at, sweep.turn).begun_if_due(now)
+        assert sweep.days[:2] == ("2026-11-23", "2026-11-22")
+        older.append(sweep.days[2])
+    assert older == ["2026-11-21", "2026-11-20"] * 2
+
+
+def test_the_cursor_grows_with_the_window_and_not_with_history() -> None:
+    """A year of 40 files a day, each replaced once and delivered again, leaves those of the window."""
+    cursor = Cursor()
+    for passed in range(365):
+        today = TODAY + timedelta(days=passed)
+        cursor.marks.forget_before(today - timedelta(days=WINDOW_DAYS))
+        for number in range(40):
+            key = done_key("things", f"{today:%Y%m%d}T010203Z-{number:08x}")
+            for etag, digest in (("a", "first"), ("b", "second"), ("c", "second")):
+                found = ListedObject(key, etag, "1")
+                cursor.marks.add(key, Mark.of(found, {"things"}, digest), today)
+        cursor = Cursor.parse(cursor.text())
+    files = 40 * (WINDOW_DAYS + 1)
+    assert len(cursor.marks) == 2 * files
+    assert len(cursor.text()) < 2 * files * MARK_LENGTH + 300
+
+
+def test_a_file_of_long_ago_is_remembered_from_its_arrival() -> None:
+    """Its own day has left the window, and its message may come again for a while."""
+    marks, key = Marks(), done_key("things", "20200101T010203Z-00000001")
+    mark = Mark.of(ListedObject(key, "a", "1"), {"things"}, "digest")
+    marks.add(key, mark, TODAY)
+    marks.forget_before(TODAY)
+    assert marks.is_dealt_with(mark)
+    marks.forget_before(TODAY + timedelta(days=1))
+    assert not marks.is_dealt_with(mark)
+    assert marks.standing(mark) is Standing.NEW
+
+
+@pytest.mark.parametrize(
+    ("etag", "put_at", "digest", "standing"),
+    [
+        ("c", "2", "second", Standing.REDELIVERED),
+        ("b", "3", "second", Standing.REDELIVERED),
+        ("c", "3", "first", Standing.RETURNED),
+        ("a", "3", "first", Standing.RETURNED),
+        ("c", "3", "third", Standing.NEW),
+    ],
+    ids=["new ETag, same bytes", "later, same bytes", "earlier bytes", "earlier bytes and ETag", "new bytes"],
+)
+def test_a_files_bytes_and_not_its_etag_tell_what_it_is(
+    etag: str, put_at: str, digest: str, standing: Standing
+) -> None:
+    """Under SSE-KMS, equal bytes get a new ETag at each put; without it, they keep theirs."""
+    marks, key = Marks(), done_key("things", "20261123T010203Z-00000001")
+    for known in (("a", "1", "first"), ("b", "2", "second")):
+        marks.add(key, Mark.of(ListedObject(key, *known[:2]), {"things"}, known[2]), TODAY)
+    assert marks.is_dealt_with(Mark.of(ListedObject(key, "b", "2"), {"things"}))
+    mark = Mark.of(ListedObject(key, etag, put_at), {"things"}, digest)
+    assert not marks.is_dealt_with(mark)
+    assert marks.standing(mark) is standing
+
+
+def test_a_cursor_survives_its_text() -> None:
+    """Marks, runs that were asked for, trouble and sweep are read as they were written."""
+    key = done_key("things", "20261123T010203Z-00000001")
+    mark = Mark.of(ListedObject(key, "a", "1"), {"things"}, "digest")
+    cursor = Cursor(
+        asked={key: AskedRun("run key", mark)}, waiting={key: "2026-11-23"}, trouble="AccessDenied"
+    )
+    cursor.marks.add(key, mark, TODAY)
+    cursor.sweep = Sweep().begun_if_due(NOW)
+    read = Cursor.parse(cursor.text())
+    assert read.text() == cursor.text()
+    assert (read.asked, read.trouble, read.sweep) == (cursor.asked, cursor.trouble, cursor.sweep)
+    assert read.waiting == cursor.waiting
+    assert read.marks.is_dealt_with(mark)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        "{",
+        "null",
+        '{"form": 2, "asked": 1}',
+        '{"form": 2, "asked": {"k": 1}}',
+        '{"form": 2, "marks": {"d": 1}}',
+        '{"form": 2, "sweep": "x"}',
+        # Of releases whose marks hold ETags.
+        '{"marks":{"2026-11-23":"eCz1SrE3bfVnD1dHmU9i"},"asked":{},"trouble":"","sweep":[1,1,[],""]}',
+        '{"marks":{},"asked":{"k":["run key","eCz1SrE3bfVnD1dHmU9i"]},"trouble":"","sweep":[1,1,[],""]}',
+    ],
+)
+def test_a_cursor_that_is_none_begins_anew(text: str | None) -> None:
+    """One of another release, or spoilt by hand: nothing was seen, and run keys keep runs from doubling."""
+    assert Cursor.parse(text).text() == Cursor().text()

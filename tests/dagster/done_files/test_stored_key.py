@@ -1,0 +1,93 @@
+"""Which entity a check asks readers for: one that the batch's stores must have."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlpipe_dagster.loading.online_count import first_stored_key
+from mlpipe_dagster.resources.data_bucket import DataBucket
+from prediction_contract.manifests.manifest import JsonPart
+from prediction_contract.naming.s3_layout import json_part_key
+from tests.dagster.small_model import PARTITION, SmallModel, declaration
+from tests.fakes.memory_s3 import MemoryS3
+
+if TYPE_CHECKING:
+    from prediction_contract.manifests.manifest import Manifest
+
+
+class StoredKeys:
+    """A table that holds these entities of any batch, and counts how often it is asked."""
+
+    def __init__(self, *entity_ids: str) -> None:
+        self._stored = frozenset(entity_ids)
+        self.requests = 0
+
+    def batch_get_item(self, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803  # boto3's name
+        """Return the items that there are, in an order of its own."""
+        self.requests += 1
+        ((table, asked),) = RequestItems.items()
+        found = [key for key in reversed(asked["Keys"]) if key["entity_id"]["S"] in self._stored]
+        return {"Responses": {table: found}}
+
+
+def delivered(*parts: list[str]) -> tuple[DataBucket, Manifest]:
+    """Return a bucket with a batch whose parts hold rows of these entities, and its manifest."""
+    s3 = MemoryS3()
+    platform: Any = SimpleNamespace(settings=SimpleNamespace(data_bucket="bucket"))
+    small = SmallModel(platform, declaration("things"))
+    batch_id = small.batch_id()
+    told = []
+    for number, keys in enumerate(parts):
+        lines = [json.dumps({"entity_id": key, "score": 1.5}) for key in keys]
+        content = gzip.compress("".join(f"{line}\n" for line in lines).encode())
+        key = json_part_key("things", PARTITION, batch_id, 1, number)
+        s3.put_object(Bucket="bucket", Key=key, Body=content)
+        told.append(JsonPart(key, len(keys), len(content), hashlib.sha256(content).hexdigest()))
+    return DataBucket(s3, "bucket"), small.manifest(batch_id, json_parts=told)
+
+
+DOUBLED = [f"E{number}" for number in range(150)]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param(([*DOUBLED, "one"], DOUBLED), id="each second row beyond the first hundred"),
+        pytest.param((DOUBLED, ["one", *DOUBLED]), id="in another part"),
+        pytest.param((["E0", "E0", *DOUBLED[1:]], [*DOUBLED[1:], "one"]), id="one of them at once"),
+    ],
+)
+def test_a_doubled_key_is_passed_over_wherever_its_second_row_stands(parts: tuple[list[str], ...]) -> None:
+    """All rows of a doubled key are in quarantine: the entity to ask for is the one that is stored."""
+    bucket, manifest = delivered(*parts)
+    assert first_stored_key(bucket, StoredKeys("one"), "t", manifest, refused_rows=300) == "one"
+
+
+def test_a_batch_without_refused_rows_costs_one_look() -> None:
+    """Its first row's entity is asked for, and is the answer whether the table holds it or not."""
+    bucket, manifest = delivered(["A", "B"])
+    for table in (StoredKeys("A", "B"), StoredKeys("B"), StoredKeys()):
+        assert first_stored_key(bucket, table, "t", manifest, refused_rows=0) == "A"
+        assert table.requests == 1
+
+
+def test_a_table_that_lost_a_batch_is_not_searched_for_ever() -> None:
+    """Of so many keys one must be there; none is, so the first is asked for and found missing."""
+    bucket, manifest = delivered([f"E{number}" for number in range(1_000)])
+    table = StoredKeys("E999")
+    assert first_stored_key(bucket, table, "t", manifest, refused_rows=500) == "E0"
+    assert table.requests == 3
+
+
+def test_a_batch_without_a_row_to_store_has_no_key() -> None:
+    """Every line is refused, so there is nothing to ask for."""
+    bucket, manifest = delivered(["", ""])
+    table = StoredKeys()
+    assert first_stored_key(bucket, table, "t", manifest, refused_rows=2) is None
+    assert table.requests == 0

@@ -1,0 +1,42 @@
+"""What a run worker of the kill drills loads: a real model that learns from three days."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import yaml
+
+import mlpipe_dagster
+from mlpipe_dagster.components.prediction_pipeline import partitions_of, pipeline_definitions
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.pipeline.asset_names import FEATURES, asset_key
+
+MODEL = "airport_congestion"
+FEATURES_JOB = "features_of_days"
+HISTORY_DAYS = 7
+FIRST_LEARNED, LAST_LEARNED, SCORED = "2013-01-09", "2013-01-11", "2013-01-12"
+
+
+def declaration() -> ModelDeclaration:
+    """Return the declared model with less to learn from."""
+    path = Path(mlpipe_dagster.__file__).parent / "defs" / MODEL / "defs.yaml"
+    declared = yaml.safe_load(path.read_text(encoding="utf-8"))["attributes"]
+    training = {"first_partition": FIRST_LEARNED, "last_partition": LAST_LEARNED}
+    return ModelDeclaration.model_validate(
+        {**declared, "name": MODEL, "history_days": HISTORY_DAYS, "training": training}
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Build the model's definitions."""
+    declared = declaration()
+    features = dg.define_asset_job(
+        FEATURES_JOB,
+        selection=dg.AssetSelection.assets(asset_key(MODEL, FEATURES)),
+        partitions_def=partitions_of(declared),
+    )
+    model = pipeline_definitions(declared)
+    return dg.Definitions.merge(model, platform_definitions(model), dg.Definitions(jobs=[features]))

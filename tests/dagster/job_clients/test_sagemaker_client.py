@@ -1,0 +1,268 @@
+"""The SageMaker client on the job executor: no second job beside a live one, and no silent failure."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster_pipes import DagsterPipesError
+
+from mlpipe_dagster.job_clients.job_errors import JobApiError, JobDeadlineError, SageMakerJobError
+from mlpipe_dagster.job_clients.sagemaker_client import PipesSageMakerClient, SageMakerInvocation
+from mlpipe_dagster.resources.platform import Platform
+from tests.dagster.job_steps import (
+    FAILS,
+    QUICK,
+    REPORTS,
+    SLEEPS,
+    TELLS_AND_WAITS,
+    GoOnOnceShown,
+    ensure_roles,
+    fault,
+    forget_faults,
+    in_step,
+    let_go_on,
+    log_lines,
+    pipes,
+    pipes_objects,
+    unrepeating,
+    upload,
+)
+
+pytestmark = pytest.mark.stack
+CODE = "/opt/ml/processing/input/code"
+
+
+class Jobs:
+    """Processing jobs of one intent: a script, and names by attempt."""
+
+    def __init__(self, platform: Platform, **changes: Any) -> None:
+        ensure_roles(platform)
+        self.platform = platform
+        self.stem = f"job-{uuid.uuid4().hex[:12]}"
+        self.sagemaker = unrepeating(platform, "sagemaker")
+        self.client = PipesSageMakerClient(client=self.sagemaker, **{**pipes(platform), **changes})
+
+    def name(self, attempt: int) -> str:
+        """Return the name of an attempt."""
+        return f"{self.stem}-{attempt}"
+
+    def request(self, script: str) -> dict[str, Any]:
+        """Return a request for a script."""
+        source = {
+            "S3Uri": upload(self.platform, script),
+            "LocalPath": CODE,
+            "S3DataType": "S3Prefix",
+            "S3InputMode": "File",
+        }
+        cluster = {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}
+        return {
+            "RoleArn": self.platform.settings.sagemaker_role_arn,
+            "AppSpecification": {
+                "ImageUri": "local/python",
+                "ContainerEntrypoint": ["python3", f"{CODE}/script.py"],
+            },
+            "ProcessingInputs": [{"InputName": "code", "S3Input": source}],
+            "ProcessingResources": {"ClusterConfig": cluster},
+            "Environment": {"OWN": "kept"},
+        }
+
+    def run(
+        self, request: Mapping[str, Any], instance: dg.DagsterInstance | None = None
+    ) -> SageMakerInvocation:
+        """Run a job of this intent inside a Dagster step."""
+        return in_step(
+            lambda context: self.client.run(
+                context=context,
+                job_type="Processing",
+                job_name=self.name,
+                request=lambda _name, _attempt: request,
+                extras={"rows": 7},
+            ),
+            instance,
+        )
+
+    def status(self, attempt: int) -> str:
+        """Return SageMaker's word for an attempt's state."""
+        described = self.sagemaker.describe_processing_job(ProcessingJobName=self.name(attempt))
+        return described["ProcessingJobStatus"]
+
+
+@pytest.fixture
+def jobs(platform: Platform) -> Jobs:
+    """Jobs of an intent that no other test has."""
+    return Jobs(platform)
+
+
+def test_a_completed_job_reports_and_leaves_nothing_behind(jobs: Jobs) -> None:
+    """Messages arrive, the caller's request stays as it was, and Pipes' objects are gone."""
+    request = jobs.request(REPORTS)
+    before = deepcopy(request)
+    invocation = jobs.run(request)
+    assert invocation.get_custom_messages() == ({"rows": 7},)
+    assert (invocation.job.name, invocation.job.adopted) == (jobs.name(1), False)
+    assert request == before
+    assert pipes_objects(jobs.platform) == []
+    told: dict[str, Any] = {name: value.value for name, value in invocation.metadata.items()}
+    assert str(told["job_page"]).endswith(f"/processing-jobs/{jobs.name(1)}")
+    assert (told["instance_type"], told["price_usd_per_hour"]) == ("ml.m5.large", 0.115)
+    assert told["estimated_cost_usd"] == pytest.approx(told["job_seconds"] / 3600 * 0.115, abs=1e-5)
+
+
+def test_a_failing_job_shows_its_own_log_and_the_next_attempt_is_another_job(jobs: Jobs) -> None:
+    """The error ends with the job's last lines; a retry does not stumble over the taken name."""
+    with pytest.raises(SageMakerJobError, match=r"(?s)Failed.*what led to it.*ValueError: no such batch"):
+        jobs.run(jobs.request(FAILS))
+    assert pipes_objects(jobs.platform) == []
+    assert jobs.run(jobs.request(REPORTS)).job.attempt == 2
+
+
+def test_what_a_running_job_tells_is_shown_while_it_runs(platform: Platform) -> None:
+    """The job ends only after the Dagster run has shown its message."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        shown = GoOnOnceShown(platform, instance, "The job tells progress: step=survey rows=5")
+        jobs = Jobs(platform, polling=replace(QUICK, sleep=shown))
+        jobs.run(jobs.request(TELLS_AND_WAITS.format(bucket=platform.settings.data_bucket)), instance)
+        assert shown.was_shown
+        assert "The job tells its result: rows=7" in log_lines(instance)
+
+
+def test_a_job_whose_messages_got_lost_does_not_turn_green(jobs: Jobs) -> None:
+    """What a job has not reported is not made up, although it completed."""
+    invocation = jobs.run(jobs.request(SLEEPS.format(seconds=0)))
+    assert invocation.get_results() == ()
+    with pytest.raises(DagsterPipesError, match="No materialization"):
+        invocation.get_materialize_result()
+
+
+def test_a_running_job_is_adopted(jobs: Jobs) -> None:
+    """A run that follows a crashed one waits for its job instead of starting a second."""
+    request = jobs.request(SLEEPS.format(seconds=4))
+    jobs.sagemaker.create_processing_job(ProcessingJobName=jobs.name(1), **request)
+    invocation = jobs.run(request)
+    assert (invocation.job.attempt, invocation.job.adopted) == (1, True)
+    with pytest.raises(jobs.sagemaker.exceptions.ClientError):
+        jobs.status(2)
+
+
+def test_a_completed_job_of_the_same_intent_is_taken_as_it_is(jobs: Jobs) -> None:
+    """Work that was done before a crash is not done again."""
+    request = jobs.request(REPORTS)
+    jobs.run(request)
+    assert jobs.run(request).job.adopted
+
+
+def test_an_interrupted_step_stops_its_job(platform: Platform) -> None:
+    """Cancelling the run in the UI does not leave a job behind that costs money."""
+    looks = iter(range(1000))
+
+    def interrupted(_seconds: float) -> None:
+        if next(looks) >= 3:
+            raise KeyboardInterrupt
+
+    jobs = Jobs(platform, polling=replace(QUICK, sleep=interrupted))
+    with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
+        jobs.run(jobs.request(SLEEPS.format(seconds=60)))
+    assert jobs.status(1) in {"Stopping", "Stopped"}
+
+
+def test_a_job_that_was_cancelled_is_not_adopted(platform: Platform) -> None:
+    """While it stops it is waited for; then the next attempt is a job of its own."""
+    jobs = Jobs(platform)
+    jobs.sagemaker.create_processing_job(
+        ProcessingJobName=jobs.name(1), **jobs.request(SLEEPS.format(seconds=60))
+    )
+    jobs.sagemaker.stop_processing_job(ProcessingJobName=jobs.name(1))
+    assert jobs.run(jobs.request(REPORTS)).job.attempt == 2
+    assert (jobs.status(1), jobs.status(2)) == ("Stopped", "Completed")
+
+
+def test_a_job_that_somebody_stops_is_an_error(platform: Platform) -> None:
+    """Stopped is an end like any other, and no success."""
+    looks = iter(range(1000))
+
+    def stopped(seconds: float) -> None:
+        QUICK.sleep(seconds)
+        if next(looks) == 3:
+            jobs.sagemaker.stop_processing_job(ProcessingJobName=jobs.name(1))
+
+    jobs = Jobs(platform, polling=replace(QUICK, sleep=stopped))
+    with pytest.raises(SageMakerJobError, match="ended as Stopped"):
+        jobs.run(jobs.request(SLEEPS.format(seconds=60)))
+
+
+def test_the_wait_for_room_ends(platform: Platform) -> None:
+    """While the account's limit is reached the start is tried again, up to the job's own deadline."""
+    jobs = Jobs(platform, polling=replace(QUICK, deadline_seconds=2))
+    endpoint = os.environ["AWS_ENDPOINT_URL_SAGEMAKER"]
+    full = {"operation": "CreateProcessingJob", "error": "ResourceLimitExceeded"}
+    fault(endpoint, service="sagemaker", count=1000, **full)
+    try:
+        with pytest.raises(JobDeadlineError, match="did not end within 2 s"):
+            jobs.run(jobs.request(SLEEPS.format(seconds=60)))
+    finally:
+        forget_faults(endpoint)
+    with pytest.raises(jobs.sagemaker.exceptions.ClientError):
+        jobs.status(1)
+
+
+def test_a_running_jobs_messages_are_shown_to_the_run_that_adopts_it(jobs: Jobs) -> None:
+    """A run that got no answer leaves job and messages; its successor shows them, and tidies up."""
+    request = jobs.request(TELLS_AND_WAITS.format(bucket=jobs.platform.settings.data_bucket))
+    impatient = PipesSageMakerClient(
+        client=jobs.sagemaker, **{**pipes(jobs.platform), "polling": replace(QUICK, patience_seconds=0)}
+    )
+    endpoint = os.environ["AWS_ENDPOINT_URL_SAGEMAKER"]
+    trouble = {"operation": "DescribeProcessingJob", "error": "InternalFailure", "count": 4}
+    fault(endpoint, service="sagemaker", **trouble)
+    patient, jobs.client = jobs.client, impatient
+    with pytest.raises(JobApiError, match="Looking at SageMaker job"):
+        jobs.run(request)
+    forget_faults(endpoint)
+    assert jobs.status(1) == "InProgress"
+    assert len(pipes_objects(jobs.platform)) >= 1
+    let_go_on(jobs.platform)
+    jobs.client = patient
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert jobs.run(request, instance).job.adopted
+        assert "The job tells progress: step=survey rows=5" in log_lines(instance)
+    assert pipes_objects(jobs.platform) == []
+
+
+def test_a_job_over_its_deadline_is_stopped(platform: Platform) -> None:
+    """Every wait ends: the job is told to stop, and the error says how long it was given."""
+    jobs = Jobs(platform, polling=replace(QUICK, deadline_seconds=2))
+    with pytest.raises(Exception, match="did not end within 2 s"):
+        jobs.run(jobs.request(SLEEPS.format(seconds=60)))
+    assert jobs.status(1) in {"Stopping", "Stopped"}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"operation": "DescribeProcessingJob", "error": "ThrottlingException"},
+        {"operation": "CreateProcessingJob", "error": "ThrottlingException"},
+        {"operation": "CreateProcessingJob", "error": "ResourceLimitExceeded"},
+        {"operation": "CreateProcessingJob", "lost_answer": True},
+    ],
+)
+def test_passing_trouble_of_the_api_is_survived(jobs: Jobs, trouble: dict[str, Any]) -> None:
+    """Throttling, full capacity and a lost answer cost time and nothing else: there is one job."""
+    fault(os.environ["AWS_ENDPOINT_URL_SAGEMAKER"], service="sagemaker", count=1, **trouble)
+    invocation = jobs.run(jobs.request(SLEEPS.format(seconds=0)))
+    assert invocation.job.attempt == 1
+    with pytest.raises(jobs.sagemaker.exceptions.ClientError):
+        jobs.status(2)
+
+
+def test_a_variable_that_sagemaker_would_refuse_is_refused_at_once(jobs: Jobs) -> None:
+    """More than 256 characters never reach the API."""
+    request = {**jobs.request(REPORTS), "Environment": {"LONG": "x" * 257}}
+    with pytest.raises(Exception, match="LONG"):
+        jobs.run(request)

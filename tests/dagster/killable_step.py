@@ -1,0 +1,30 @@
+"""One step in a process of its own, which a test kills while the step waits for its job.
+
+`killable_step.py dagster-aws JOB` or `killable_step.py ours JOB MODEL BATCH_ID`; the environment says where.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from mlpipe_dagster.resources.platform import Platform
+from tests.dagster.job_clients.dagster_aws_client import run_by_dagster_aws
+from tests.dagster.job_steps import in_step
+from tests.dagster.load_job_on_glue import Job, batch_load
+from tests.dagster.small_model import SmallModel, declaration
+
+
+def main(client: str, job_name: str, *named: str) -> None:
+    """Start a job run and wait for its end."""
+    job = Job(Platform())
+    assert job.name == job_name
+    if client == "dagster-aws":
+        run_by_dagster_aws(job)
+        return
+    model, batch_id = named
+    loading = batch_load(job, SmallModel(job.platform, declaration(model)))
+    in_step(lambda context: loading.run(context, batch_id))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

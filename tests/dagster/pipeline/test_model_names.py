@@ -1,0 +1,102 @@
+"""Names that Dagster makes of models: within its limits, and never one for two."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
+from mlpipe_dagster.declaration.file import DeclarationError
+from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.model_folders import definitions_below
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming.resource_names import name_stem, require_provider_name
+from tests.contract.test_resource_names import CLOSE_MODELS, MODELS
+from tests.dagster.components.test_declaration_files import TEXT, write
+from tests.dagster.small_model import declaration
+
+ROOT = Path(__file__).resolve().parents[3]
+DAGSTER_NAME = re.compile("[A-Za-z0-9_]+")
+
+
+def definitions(*models: str) -> dg.Definitions:
+    """Return what Dagster loads of some models, and what all models share."""
+    found = dg.Definitions.merge(*(pipeline_definitions(declaration(model)) for model in models))
+    return dg.Definitions.merge(found, platform_definitions(found))
+
+
+@pytest.fixture(scope="module")
+def endings() -> tuple[frozenset[str], frozenset[str]]:
+    """Give what follows a model's stem in the names of jobs and ops, and the names without a model."""
+    repository = definitions("x").get_repository_def()
+    names = {job.name for job in repository.get_all_jobs()}
+    names |= {node.name for job in repository.get_all_jobs() for node in job.all_node_defs}
+    own = {name for name in names if name.startswith("x_")}
+    assert {"x_load", "x__load", "x_score", "x_train", "x__features", "x__quality"} <= own
+    return frozenset(name[1:] for name in own), frozenset(names - own)
+
+
+@pytest.mark.parametrize("other", ["churn_", "churn__", "churn__load", "churn_load", "retention"])
+def test_models_with_names_close_to_each_other_load_together(
+    minimal_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """Dagster resolves all jobs of both, and each loads its own tables."""
+    for name, value in minimal_environment.items():
+        monkeypatch.setenv(name, value)
+    jobs = {job.name: job for job in definitions("churn", other).get_repository_def().get_all_jobs()}
+    for model in ("churn", other):
+        layer = jobs[f"{name_stem(model)}_load"].asset_layer
+        assert {key.path[0] for key in layer.selected_asset_keys} == {model}
+
+
+@given(st.one_of(st.tuples(CLOSE_MODELS, CLOSE_MODELS), st.tuples(MODELS, MODELS)))
+@settings(deadline=None)
+def test_no_job_or_op_of_a_model_is_called_as_one_of_another(
+    endings: tuple[frozenset[str], frozenset[str]], models: tuple[str, str]
+) -> None:
+    """Nor as one that belongs to no model; Dagster takes every name."""
+    assume(models[0] != models[1])
+    follows, without_model = endings
+    one, other = ({f"{name_stem(model)}{ending}" for ending in follows} for model in models)
+    assert not one & other
+    assert not (one | other) & without_model
+    assert all(map(DAGSTER_NAME.fullmatch, one | other))
+
+
+def test_good_names_stay_as_they_are(endings: tuple[frozenset[str], frozenset[str]]) -> None:
+    """Runs of earlier versions are found under the same jobs."""
+    follows, _ = endings
+    assert {f"flight_delay{ending}" for ending in follows} >= {
+        "flight_delay_load",
+        "flight_delay__load",
+        "flight_delay__features",
+    }
+
+
+def test_two_models_that_aws_could_not_tell_apart_are_told_with_their_files(tmp_path: Path) -> None:
+    """The code location names both folders, before anything is deployed."""
+    first, second = (write(tmp_path, name, TEXT) for name in ("ab", "a_b"))
+    with pytest.raises(DeclarationError) as refused:
+        definitions_below(tmp_path)
+    assert f"Models a_b ({second}) and ab ({first})" in str(refused.value)
+
+
+def test_no_variable_of_the_platform_can_be_a_provider_s() -> None:
+    """Whatever address the product reads for itself, a provider of that name is refused."""
+    packages = ("api_lambda", "infra", "mlpipe_dagster", "prediction_contract")
+    sources = [path for package in packages for path in (ROOT / package).rglob("*.py")]
+    read = {
+        name.lower()
+        for path in sources
+        for name in re.findall("MLPIPE_([A-Z][A-Z_]*)_URL", path.read_text(encoding="utf-8"))
+    }
+    # The local stack's own provider.
+    assert read == {"weather", "api", "done_queue", "jwks", "token"}
+    for name in read - {"weather"}:
+        with pytest.raises(InvalidNameError, match="the platform's own"):
+            require_provider_name(name)

@@ -1,0 +1,104 @@
+"""Who makes a batch live: the pipeline, a person, or nobody; and what a failed check stands against."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from mlpipe_dagster.publication.publishing import Outcome, PublishingError
+from prediction_contract.errors import RuleViolationError
+from prediction_contract.registry.check_rules import record_checks
+from prediction_contract.registry.records import ReleaseState, Request
+from tests.dagster.loaded_model import COLUMNS, LoadedModel, rows
+from tests.dagster.publication.test_publication_asset import materialized, publisher, request
+from tests.dagster.small_model import SmallModel, declaration
+
+if TYPE_CHECKING:
+    from mlpipe_dagster.resources.platform import Platform
+
+pytestmark = pytest.mark.stack
+
+
+def model_in_mode(platform: Platform, mode: str) -> SmallModel:
+    """Return a model of the test's own in a mode."""
+    return SmallModel(platform, declaration(f"m{uuid.uuid4().hex[:12]}", publication={"mode": mode}))
+
+
+def automatic() -> Request:
+    """Return what the pipeline asks for."""
+    return Request(request_id=uuid.uuid4().hex, actor="dagster run x", automatic=True)
+
+
+def test_in_manual_mode_a_person_publishes(platform: Platform) -> None:
+    """The pipeline leaves the batch waiting; the launchpad's `explicit` makes it live."""
+    model = model_in_mode(platform, "manual")
+    batch_id = model.verified_batch()
+    waiting = materialized(model)
+    assert (waiting["outcome"], waiting["condition"]) == ("waiting", "publication_is_automatic")
+    assert f"mlpipe publish {model.name} {batch_id}" in waiting["reason"]
+    assert "live_batch_id" not in waiting
+    assert materialized(model, batch_id=batch_id, explicit=True)["live_batch_id"] == batch_id
+    assert materialized(model)["outcome"] == "live"
+
+
+def test_in_shadow_nobody_publishes(platform: Platform) -> None:
+    """The batch is history for the pipeline, and a person is told to declare another mode."""
+    model = model_in_mode(platform, "shadow")
+    batch_id = model.verified_batch()
+    assert materialized(model)["condition"] == "model_is_not_in_shadow"
+    with pytest.raises(dg.Failure, match="in shadow"):
+        materialized(model, batch_id=batch_id, explicit=True)
+    with pytest.raises(PublishingError, match="in shadow"):
+        publisher(model).publish(batch_id, request(), "{}")
+    assert model.platform.registry.publications(model.name) == []
+    assert model.record(batch_id).release_state == ReleaseState.UNPUBLISHED
+
+
+@pytest.mark.parametrize("mode", ["auto", "manual", "shadow"])
+@pytest.mark.parametrize("wish", [automatic, request])
+def test_an_unverified_batch_is_refused_in_every_mode(platform: Platform, mode: str, wish: Any) -> None:
+    """Whoever asks, and whatever is declared."""
+    model = model_in_mode(platform, mode)
+    batch_id = model.noticed_batch()
+    with pytest.raises(RuleViolationError) as refused:
+        publisher(model).publish(batch_id, wish(), "{}")
+    assert refused.value.condition == "target_is_verified"
+    assert publisher(model).pointer() is None
+
+
+def test_a_batch_that_failed_its_checks_needs_a_person(platform: Platform) -> None:
+    """The pipeline's publication fails and says why; a person may decide otherwise, from the launchpad."""
+    model = model_with_a_rule(platform)
+    bad = model.loaded_batch(rows(range(100)))
+    for _ in range(2):
+        with pytest.raises(
+            dg.Failure, match=r"failed its checks: score is not.* 50 in 49 of 100.*explicitly"
+        ):
+            materialized(model)
+    assert publisher(model).pointer() is None
+    assert model.record(bad).checked_attempt == 1
+    assert materialized(model, batch_id=bad, explicit=True)["live_batch_id"] == bad
+    # Once it is live by a person's decision, the pipeline's next look changes nothing.
+    assert materialized(model)["outcome"] == "live"
+
+
+def test_a_verdict_is_told_to_every_publisher(small_model: SmallModel) -> None:
+    """Whatever the pipeline publishes with: the verdict stands in the registry, until the next one."""
+    batch_id = small_model.verified_batch()
+    for faults in (["score is too high"], []):
+        small_model.platform.registry.carry_out(
+            lambda faults=faults: record_checks(small_model.record(batch_id), attempt=1, faults=faults)
+        )
+        if faults:
+            with pytest.raises(PublishingError, match="score is too high"):
+                publisher(small_model).publish(batch_id, automatic(), "{}")
+    assert publisher(small_model).publish(batch_id, automatic(), "{}").outcome == Outcome.LIVE
+
+
+def model_with_a_rule(platform: Platform) -> LoadedModel:
+    """Return a model whose score may not be greater than 50."""
+    rules = {"columns": [{"column": "score", "maximum": 50}]}
+    return LoadedModel(platform, declaration(f"m{uuid.uuid4().hex[:12]}", columns=COLUMNS, quality=rules))

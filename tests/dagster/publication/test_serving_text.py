@@ -1,0 +1,37 @@
+"""What a publication needs to know of a batch: where it cannot be told, the message names the batch."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mlpipe_dagster.publication.publishing import PublishingError, serving_text
+from prediction_contract.naming.batch import LONGEST_MODEL_VERSION
+from prediction_contract.registry.records import BatchRecord
+from tests.dagster.small_model import attributes, declaration
+
+BATCH = "20130201T060000Z-0123abcd"
+WEATHER = {"name": "weather", "provider": "weather", "path": "/v1/{place}", "fields": ["degrees"]}
+PLACE = {"name": "place", "type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("version", "enrichments", "words"),
+    [
+        ("v" * (LONGEST_MODEL_VERSION + 1), [], "model version has 257 .* Score the batch again"),
+        ("v1", [WEATHER], "takes place, .* Correct the model's declaration"),
+    ],
+)
+def test_what_cannot_be_served_names_the_batch_and_the_remedy(
+    version: str, enrichments: list[Any], words: str
+) -> None:
+    """A long version is the batch's fault; a column that an earlier batch has not, the declaration's."""
+    columns = [*attributes()["columns"], PLACE]
+    model = declaration("tides", columns=columns, enrichments=enrichments)
+    schema = declaration("tides").prediction_schema
+    manifest: Any = SimpleNamespace(schema=schema, model_version=version, checksum="6")
+    record = BatchRecord(model="tides", batch_id=BATCH, row_count=3, accepted_rows=3)
+    with pytest.raises(PublishingError, match=f"^tides/{BATCH}: .*{words}"):
+        serving_text(model, manifest, record, lambda _provider: "https://api.example")

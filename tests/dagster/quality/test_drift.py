@@ -1,0 +1,116 @@
+"""The stability index, and what a model's rules say of what was counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlpipe_dagster.declaration import Quality
+from mlpipe_dagster.quality.distribution_picture import Series, distribution_svg
+from mlpipe_dagster.quality.drift import Distribution, bins_for, distinct_edges, stability_index
+from mlpipe_dagster.quality.quality_rules import (
+    BatchFacts,
+    ColumnFacts,
+    Level,
+    column_findings,
+    comparison_findings,
+    drift_findings,
+    judged_drift,
+)
+
+
+def test_equal_shares_have_not_moved() -> None:
+    """A batch of another size with the same shares has the index 0."""
+    assert stability_index(Distribution((10, 20, 30), 4), Distribution((5, 10, 15), 2)) == 0
+
+
+def test_the_index_is_that_of_the_textbook() -> None:
+    """Half and half become a quarter and three quarters: (0.25-0.5) ln 0.5 + (0.75-0.5) ln 1.5."""
+    index = stability_index(Distribution((50, 50), 0), Distribution((25, 75), 0))
+    assert index == pytest.approx(0.27465, abs=1e-5)
+
+
+def test_nulls_that_appear_are_a_move() -> None:
+    """They are a bin of their own, and one that was empty does not make the index infinite."""
+    index = stability_index(Distribution((50, 50), 0), Distribution((40, 40), 20))
+    assert 0.2 < index < 3
+    assert stability_index(Distribution((), 0), Distribution((5,), 0)) == 0
+
+
+def test_counts_up_to_edges_become_counts_of_bins() -> None:
+    """Everything above the last edge is the last bin, and rows without a value are none of them."""
+    assert Distribution.of_cumulative([3, 7], 10, 12) == Distribution((3, 4, 3), 2)
+    assert Distribution.of_cumulative([], 10, 10) == Distribution((10,), 0)
+
+
+@pytest.mark.parametrize(("rows", "bins"), [(0, 0), (39, 0), (40, 2), (199, 9), (10**9, 10)])
+def test_bins_are_as_many_as_rows_can_fill(rows: int, bins: int) -> None:
+    """With a handful of rows nothing is judged."""
+    assert bins_for(rows) == bins
+
+
+def test_an_edge_stands_once() -> None:
+    """A column of few values has the same quantile several times, and an empty one has none."""
+    assert distinct_edges([1.0, 1.0, 2.0, None]) == (1.0, 2.0)
+
+
+def test_the_gravest_threshold_that_is_reached_counts() -> None:
+    """A column's own thresholds take the place of the model's."""
+    quality = Quality.model_validate(
+        {"drift": {"warn": 0.1, "block": 0.5, "columns": [{"column": "calm", "warn": 5}]}}
+    )
+    judged = judged_drift(quality, {"wild": 0.5, "mild": 0.1, "still": 0.09, "calm": 4.0})
+    assert {each.column: each.level for each in judged} == {
+        "calm": Level.PASS,
+        "wild": Level.BLOCK,
+        "mild": Level.WARN,
+        "still": Level.PASS,
+    }
+    assert [finding.level for finding in drift_findings(judged)] == [Level.BLOCK, Level.WARN]
+
+
+def test_bounds_and_shares_are_met_where_they_are_reached() -> None:
+    """The null rate, the rows and the coverage that a rule states are still allowed."""
+    quality = Quality.model_validate(
+        {
+            "columns": [{"column": "a", "null_rate": "0.1", "unique": True}],
+            "rows": {"at_least": 0.5, "at_most": 2},
+            "coverage": {"warn": 0.5, "block": 0.1},
+        }
+    )
+
+    def found(nulls: int, rows: int, shared: int) -> list[Level]:
+        facts = BatchFacts(
+            rows=rows,
+            columns={"a": ColumnFacts(nulls, 0, rows - nulls)},
+            live_rows=10,
+            shared_entities=shared,
+        )
+        return [
+            finding.level
+            for finding in (*column_findings(quality.columns, facts), *comparison_findings(quality, facts))
+        ]
+
+    assert found(1, 10, 5) == []
+    assert found(2, 20, 10) == []
+    assert found(0, 5, 5) == []
+    assert found(3, 20, 4) == [Level.BLOCK, Level.WARN]
+    assert found(0, 21, 0) == [Level.BLOCK, Level.BLOCK]
+
+
+def test_a_picture_holds_no_markup_of_others() -> None:
+    """What stands in a name is shown as text."""
+    svg = distribution_svg("a<b", ("0", "1"), Series('"><script>', Distribution((1, 2, 3), 0)), None)
+    assert "<script" not in svg
+    assert svg.count("<rect") == 3
+    assert ">0</text>" in svg
+    assert ">1</text>" in svg
+
+
+@pytest.mark.parametrize(("shared", "hints"), [(0, True), (1, False)])
+def test_a_batch_without_any_shared_entity_hints_at_dated_ids(shared: int, *, hints: bool) -> None:
+    """Where ids carry a date, every batch has entities of its own, and the rule can only block."""
+    quality = Quality.model_validate({"coverage": {}})
+    facts = BatchFacts(rows=100, columns={}, live_rows=100, shared_entities=shared)
+    (finding,) = comparison_findings(quality, facts)
+    assert finding.level is Level.BLOCK
+    assert ("carry a date" in finding.text) is hints

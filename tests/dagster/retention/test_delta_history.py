@@ -1,0 +1,114 @@
+"""Batches leave the Delta table beside scoring jobs that commit to it, and neither loses a row."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import deltalake
+import pytest
+from deltalake.exceptions import CommitFailedError
+
+from mlpipe_dagster.retention.delta_history import DeltaHistory, DeltaRemovalError
+from tests.dagster.loaded_model import COLUMNS, LoadedModel
+from tests.dagster.small_model import declaration
+from tests.dagster.swept_model import SweptModel
+
+if TYPE_CHECKING:
+    from mlpipe_dagster.declaration import ModelDeclaration
+    from mlpipe_dagster.resources.platform import Platform
+
+pytestmark = pytest.mark.stack
+COMMITS = 5
+
+
+@pytest.fixture
+def swept(platform: Platform, model: ModelDeclaration) -> SweptModel:
+    """A model on the platform without batches."""
+    return SweptModel(LoadedModel(platform, declaration(model.name, columns=COLUMNS)))
+
+
+def history(swept: SweptModel, **changes: Any) -> DeltaHistory:
+    """Return the model's Delta table as the sweep sees it."""
+    return DeltaHistory(swept.platform.settings.data_bucket, swept.name, lambda: swept.options, **changes)
+
+
+def test_batches_leave_while_others_are_committed(swept: SweptModel) -> None:
+    """One commit after the other by either side: in the end exactly the new batches are there."""
+    old = [swept.batch_id() for _ in range(COMMITS)]
+    new = [swept.batch_id() for _ in range(COMMITS)]
+    for batch_id in old:
+        swept.commit(batch_id)
+    failures: list[Exception] = []
+
+    def score() -> None:
+        for batch_id in new:
+            for _ in range(50):
+                try:
+                    swept.commit(batch_id)
+                except CommitFailedError:
+                    # As the scoring job does.
+                    continue
+                except Exception as error:  # noqa: BLE001  # handed to the test
+                    failures.append(error)
+                break
+
+    scoring = threading.Thread(target=score)
+    scoring.start()
+    removed = [history(swept).remove([batch_id]) for batch_id in old]
+    scoring.join(120)
+    assert failures == []
+    assert removed == [1] * COMMITS
+    assert swept.in_newest_version() == set(new)
+
+
+def test_removing_again_commits_nothing(swept: SweptModel) -> None:
+    """A sweep that is repeated leaves no entry in the table's log."""
+    gone, kept = swept.batch_id(), swept.batch_id()
+    for batch_id in (gone, kept):
+        swept.commit(batch_id)
+    assert history(swept).remove([gone]) == 1
+    before = deltalake.DeltaTable(swept.table, storage_options=swept.options).version()
+    assert (history(swept).remove([gone]), history(swept).remove([])) == (0, 0)
+    assert deltalake.DeltaTable(swept.table, storage_options=swept.options).version() == before
+
+
+def test_each_call_asks_for_credentials_anew(swept: SweptModel) -> None:
+    """A sweep deletes for hours before it comes to Delta: those of its start may have expired by then."""
+    kept = swept.batch_id()
+    swept.commit(kept)
+    asked: list[dict[str, str]] = []
+
+    def options() -> dict[str, str]:
+        asked.append(swept.options)
+        return asked[-1]
+
+    table = DeltaHistory(swept.platform.settings.data_bucket, swept.name, options)
+    assert asked == []
+    table.exists()
+    table.remove([swept.batch_id()])
+    table.removed_files(longer_than=timedelta(days=7))
+    assert len(asked) == 3
+
+
+def test_a_model_without_a_table_has_no_history(swept: SweptModel) -> None:
+    """Before the first batch was scored there is nothing to remove."""
+    assert not history(swept).exists()
+    swept.commit(swept.batch_id())
+    assert history(swept).exists()
+
+
+def test_a_table_that_others_keep_changing_is_an_error_in_words(
+    swept: SweptModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait ends, and the error says that the sweep may be run again."""
+    batch_id = swept.batch_id()
+    swept.commit(batch_id)
+
+    def overtaken(*_: Any) -> None:
+        raise CommitFailedError("a concurrent transaction")
+
+    monkeypatch.setattr(deltalake.DeltaTable, "delete", overtaken)
+    with pytest.raises(DeltaRemovalError, match=r"for 1 s.*Run the sweep again"):
+        history(swept, patience_seconds=1).remove([batch_id])

@@ -1,0 +1,261 @@
+"""The sensor of retention asks for one run a day where something is due, and the run shows what it freed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
+from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.pipeline.pools import SNOWFLAKE_POOL
+from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.resources.warehouse import Warehouse
+from mlpipe_dagster.retention.delta_history import DeltaHistory, DeltaRemovalError
+from mlpipe_dagster.retention.retention_sensor import (
+    RetentionCursor,
+    retention_job,
+    retention_sweep,
+    retention_tick,
+)
+from mlpipe_dagster.retention.retention_sweep import VACUUM_AFTER
+from prediction_contract.errors import RegistryUnavailableError
+from prediction_contract.registry.retention_rules import clear, retire
+from tests.dagster.job_steps import log_lines
+from tests.dagster.loaded_model import COLUMNS, LoadedModel
+from tests.dagster.publication.test_publication_interleavings import HOME, person, publisher
+from tests.dagster.small_model import declaration, now
+from tests.dagster.swept_model import LATER, WHOLE, Holdings, SweptModel
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from mlpipe_dagster.declaration import ModelDeclaration
+    from mlpipe_dagster.resources.platform import Platform
+    from tests.dagster.small_model import SmallModel
+
+
+def look(
+    small: SmallModel, cursor: str | None, moment: datetime, *others: str, **named: Any
+) -> dg.SensorResult:
+    """Let the sensor look at the model, and at others that have no batch."""
+    models = [
+        ServedModel(name=name, partitions=small.partitions, items_life=timedelta(days=90))
+        for name in (small.name, *others)
+    ]
+    return retention_tick(cursor, small.platform, models, moment, **named)
+
+
+def requests(result: dg.SensorResult) -> list[dg.RunRequest]:
+    """Return the runs that a tick asks for."""
+    return list(result.run_requests or ())
+
+
+def released(small: SmallModel, count: int) -> list[str]:
+    """Publish so many batches in the registry alone."""
+    batches = [small.verified_batch(partition=f"2013-02-{day:02}") for day in range(1, count + 1)]
+    for batch_id in batches:
+        publisher(small).publish(batch_id, person(), "{}")
+    return batches
+
+
+def retired(small: SmallModel, batch_id: str, moment: datetime) -> None:
+    """Let a batch be retired and cleared at a moment."""
+    registry = small.platform.registry
+    registry.carry_out(
+        lambda: retire(
+            small.record(batch_id),
+            token="t",
+            run_id="run",
+            home_region=HOME,
+            regions=(),
+            projected_sequence=99,
+            now=moment,
+        )
+    )
+    registry.carry_out(lambda: clear(small.record(batch_id), token="t", now=moment))
+
+
+@pytest.mark.stack
+def test_one_run_a_day_is_asked_for_where_a_batch_is_due(small_model: SmallModel) -> None:
+    """Not before, not twice a day, and again on the next day: a run that failed is followed by another."""
+    released(small_model, 3)
+    assert look(small_model, None, now()).run_requests == []
+    due = now() + LATER
+    first = look(small_model, None, due)
+    (wanted,) = requests(first)
+    assert wanted.job_name == "retention"
+    assert wanted.tags["mlpipe/model"] == small_model.name
+    assert look(small_model, first.cursor, due).run_requests == []
+    (again,) = requests(look(small_model, first.cursor, due + timedelta(days=1)))
+    assert again.run_key != wanted.run_key
+
+
+@pytest.mark.stack
+def test_the_live_batch_and_the_one_before_ask_for_nothing(small_model: SmallModel) -> None:
+    """However old they are, no run is started that would find nothing to do."""
+    released(small_model, 2)
+    assert look(small_model, None, now() + 20 * LATER).run_requests == []
+
+
+@pytest.mark.stack
+def test_a_run_vacuums_what_a_retired_batch_has_left(small_model: SmallModel) -> None:
+    """A week after the batch was retired its Delta files come due, though no other batch may be."""
+    first, *_ = released(small_model, 3)
+    moment = now() + LATER
+    retired(small_model, first, moment)
+    assert look(small_model, None, moment + timedelta(hours=1)).run_requests == []
+    due = moment + VACUUM_AFTER + timedelta(hours=1)
+    assert len(look(small_model, None, due).run_requests or ()) == 1
+    assert look(small_model, None, due + timedelta(days=3)).run_requests == []
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("cursor", [None, "", "nonsense", "[]", '{"day": 1}'])
+def test_a_lost_cursor_costs_a_reading(small_model: SmallModel, cursor: str | None) -> None:
+    """Dagster makes no second run of the same key, so nothing is swept twice a day."""
+    released(small_model, 3)
+    asked = look(small_model, cursor, now() + LATER)
+    assert [wanted.run_key for wanted in asked.run_requests or ()] == [
+        f"retention:{small_model.name}:{(now() + LATER).date()}"
+    ]
+
+
+@pytest.mark.stack
+def test_a_tick_that_takes_long_is_gone_on_with(small_model: SmallModel) -> None:
+    """One model a tick is looked at at least; the next tick begins behind it."""
+    released(small_model, 3)
+    moment = now() + LATER
+    first = look(small_model, None, moment, "zz_later", seconds=-1)
+    assert (len(first.run_requests or ()), RetentionCursor.parse(first.cursor).after) == (1, small_model.name)
+    second = look(small_model, first.cursor, moment, "zz_later", seconds=-1)
+    assert (second.run_requests, RetentionCursor.parse(second.cursor).after) == ([], "zz_later")
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        {"record": {"S": "batch#20261101T010203Z-00000001"}},
+        {
+            "record": {"S": "batch#20261101T010203Z-00000001"},
+            "batch_id": {"S": "20261101T010203Z-00000001"},
+            "retain_until": {"S": "soon"},
+        },
+    ],
+)
+def test_a_record_that_cannot_be_read_holds_no_other_model_up(
+    small_model: SmallModel, unreadable: dict[str, Any]
+) -> None:
+    """The round goes on behind its model, whose publication shows why it was left out."""
+    released(small_model, 3)
+    damaged = "aa_damaged"
+    small_model.platform.client("dynamodb").put_item(
+        TableName=small_model.platform.settings.deployment.registry_table,
+        Item={"model": {"S": damaged}, **unreadable},
+    )
+    seen = look(small_model, None, now() + LATER, damaged)
+    assert [wanted.tags["mlpipe/model"] for wanted in requests(seen)] == [small_model.name]
+    (told,) = seen.asset_events
+    assert told.asset_key.path == [damaged, "publication"]
+    assert "not_looked_at" in told.metadata
+
+
+@pytest.mark.stack
+def test_what_aws_refuses_ends_the_tick(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is left out of the day's round because of it: the next tick begins at the same one."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise RegistryUnavailableError("DynamoDB throttles", remedy="Run the step again")
+
+    monkeypatch.setattr(type(small_model.platform.registry), "batches", refused)
+    with pytest.raises(RegistryUnavailableError):
+        look(small_model, None, now())
+
+
+@pytest.mark.stack
+def test_the_run_that_the_sensor_asks_for_shows_what_it_freed(
+    platform: Platform, model: ModelDeclaration
+) -> None:
+    """Each batch's rows and bytes stand beside its partition, the whole beside the publication."""
+    swept = SweptModel(LoadedModel(platform, declaration(model.name, columns=COLUMNS)))
+    first, previous, live = swept.released(3)
+    swept.outlive(first)
+    (wanted,) = requests(look(swept, None, now()))
+    result = retention_job.execute_in_process(
+        run_config=wanted.run_config, resources={"platform": platform, "warehouse": swept.warehouse}
+    )
+    events = [event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"]
+    of_batch, of_sweep = [event.asset_observation_data.asset_observation for event in events]
+    assert of_batch.partition == "2013-02-01"
+    assert of_batch.metadata["batch_id"].value == first
+    assert of_batch.metadata["snowflake_rows_deleted"].value == 4
+    assert int(str(of_batch.metadata["s3_bytes_freed"].value)) > 0
+    assert of_sweep.metadata["batches_retired"].value == 1
+    assert of_sweep.metadata["delta_files_removed"].value == 1
+    # Its Delta file stays a week longer for readers of earlier versions.
+    assert [swept.holds(each) for each in (first, previous, live)] == [
+        Holdings(rows=0, objects=0, delta_files=1),
+        WHOLE,
+        WHOLE,
+    ]
+
+
+@pytest.mark.stack
+def test_a_failed_run_tells_what_it_deleted_and_the_next_one_finishes(
+    platform: Platform, model: ModelDeclaration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scoring jobs committed first for too long: the batch's rows are gone, and the run's log says so."""
+    swept = SweptModel(LoadedModel(platform, declaration(model.name, columns=COLUMNS)))
+    first, *_ = swept.released(3)
+    swept.outlive(first)
+
+    def sweep(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+        return retention_job.execute_in_process(
+            run_config={"ops": {"retire_batches": {"config": {"model": swept.name}}}},
+            resources={"platform": platform, "warehouse": swept.warehouse},
+            instance=instance,
+            raise_on_error=False,
+        )
+
+    def overtaken(*_: Any) -> int:
+        raise DeltaRemovalError("Others commit to the Delta table", remedy="Run the sweep again")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        with monkeypatch.context() as patched:
+            patched.setattr(DeltaHistory, "remove", overtaken)
+            assert not sweep(instance).success
+        assert any(f"Retired {first}: 4 rows, 2 objects" in line for line in log_lines(instance))
+        assert swept.record(first).cleared_at is None
+        assert [wanted.job_name for wanted in requests(look(swept, None, now()))] == ["retention"]
+        assert sweep(instance).success
+    assert swept.record(first).cleared_at is not None
+    assert first not in swept.in_newest_version()
+
+
+@pytest.mark.stack
+def test_a_sweep_asks_dagster_whether_another_run_has_ended(
+    platform: Platform, model: ModelDeclaration
+) -> None:
+    """A run under way keeps its batch; one that has ended, or that Dagster has forgotten, does not."""
+    with dg.DagsterInstance.ephemeral() as instance, Warehouse(platform=platform).quick_session() as session:
+        config = {"ops": {"retire_batches": {"config": {"model": model.name}}}}
+        running, ended = (
+            instance.create_run_for_job(retention_job, run_config=config, status=status).run_id
+            for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE)
+        )
+        sweep = retention_sweep(instance, platform, session, model=model.name, run_id="this-run")
+        assert [sweep.has_ended(each) for each in (running, ended, "forgotten")] == [False, True, True]
+
+
+def test_the_sensor_runs_by_itself_and_its_runs_take_snowflakes_pool() -> None:
+    """A backfill's steps and sweeps do not crowd the warehouse together."""
+    made = pipeline_definitions(declaration("things"))
+    definitions = dg.Definitions.merge(made, platform_definitions(made))
+    found = definitions.resolve_sensor_def("retention")
+    assert found.default_status is dg.DefaultSensorStatus.RUNNING
+    (node,) = definitions.resolve_job_def("retention").nodes
+    assert isinstance(node.definition, dg.OpDefinition)
+    assert node.definition.pool == SNOWFLAKE_POOL

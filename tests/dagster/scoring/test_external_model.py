@@ -1,0 +1,86 @@
+"""A model that SageMaker scores by itself: the same graph, without Dagster's own scoring."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import dagster as dg
+import pytest
+
+from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
+from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.scoring.external_model import external_events, record_external_predictions
+from prediction_contract.manifests.manifest import InputObject, Inputs, Producer
+from tests.dagster.small_model import PARTITION, SmallModel, declaration
+
+FEATURES_KEY = "features/things/dt=2013-02-01/run=r/features.parquet"
+
+
+def loaded(**changes: object) -> dg.Definitions:
+    """Return the code location of one model that SageMaker scores."""
+    models = pipeline_definitions(declaration("things", produced_by="sagemaker", **changes))
+    return dg.Definitions.merge(models, platform_definitions(models))
+
+
+def test_features_and_predictions_keep_lineage_and_partitions() -> None:
+    """The way of the data shows as if Dagster went it, and nobody can start what SageMaker makes."""
+    graph = loaded().resolve_asset_graph()
+    expected = {
+        "features": {"raw/things"},
+        "predictions": {"things/features", "things/trained_model", "things/predictions"},
+    }
+    for asset, parents in expected.items():
+        node = graph.get(dg.AssetKey(["things", asset]))
+        assert not node.is_executable
+        assert {key.to_user_string() for key in node.parent_keys} == parents
+        assert node.partitions_def is not None
+        assert node.partitions_def.has_partition_key(PARTITION)
+    assert graph.get(dg.AssetKey(["things", "dynamodb"])).is_executable
+
+
+def test_it_is_trained_by_dagster_only_if_it_says_on_what() -> None:
+    """Without `training` the trained model is external too, and there is no job for it."""
+    with_training, without = loaded(), loaded(training=None)
+    key = dg.AssetKey(["things", "trained_model"])
+    assert with_training.resolve_asset_graph().get(key).is_executable
+    assert not without.resolve_asset_graph().get(key).is_executable
+    assert {job.name for job in without.jobs or ()} == {"things_load"}
+
+
+def test_the_sensor_loads_it_like_any_other() -> None:
+    """Its done files start its load job, and nothing schedules its scoring."""
+    definitions = loaded()
+    targets = definitions.resolve_sensor_def("done_files").targets
+    assert [target.job_name for target in targets] == ["things_load"]
+    assert not definitions.schedules
+
+
+@pytest.mark.stack
+def test_a_load_records_what_it_saw_of_the_predictions_once(small_model: SmallModel) -> None:
+    """The partition's features and predictions show as materialized, by the load that met the batch."""
+    declared = small_model.declaration.model_copy(update={"produced_by": "sagemaker"})
+    batch_id = small_model.noticed_batch(
+        inputs=Inputs(features=(InputObject(FEATURES_KEY, "a" * 64),)), producer=Producer("score-things-7")
+    )
+
+    @dg.asset(key=dg.AssetKey([declared.name, "dynamodb"]), partitions_def=small_model.partitions)
+    def load(context: dg.AssetExecutionContext) -> None:
+        record_external_predictions(context, small_model.platform, declared, batch_id)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(2):
+            assert dg.materialize([load], partition_key=PARTITION, instance=instance).success
+        seen = {
+            asset: instance.fetch_materializations(dg.AssetKey([declared.name, asset]), limit=10).records
+            for asset in ("features", "predictions")
+        }
+    assert {asset: len(records) for asset, records in seen.items()} == {"features": 1, "predictions": 1}
+    shown = seen["predictions"][0].asset_materialization
+    assert shown is not None
+    assert shown.partition == PARTITION
+    assert shown.metadata["batch_id"].value == batch_id
+    assert shown.metadata["producer"].value == "score-things-7"
+
+
+@pytest.mark.stack
+def test_a_batch_without_features_records_predictions_alone(small_model: SmallModel) -> None:
+    """A producer that names no features leaves no event of them."""
+    events = external_events(small_model.declaration, small_model.manifest())
+    assert [event.asset_key.path[-1] for event in events] == ["predictions"]

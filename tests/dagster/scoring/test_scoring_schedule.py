@@ -1,0 +1,90 @@
+"""Each model that Dagster scores has a schedule, whose ticks take its newest partition."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mlpipe_dagster.components.prediction_pipeline import partitions_of, pipeline_definitions
+from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.scoring.scoring_schedule import scoring_schedule
+from tests.dagster.small_model import declaration
+
+HOURLY = {
+    "partitions": {"kind": "hourly", "start": "2013-01-01T00", "end": "2014-01-01T00"},
+    "training": {"first_partition": "2013-01-01T00", "last_partition": "2013-01-02T00"},
+}
+
+
+def tick(moment: str, **changes: Any) -> dg.RunRequest | dg.SkipReason:
+    """Return what a tick at a moment asks for."""
+    models = pipeline_definitions(declaration("things", **changes))
+    definitions = dg.Definitions.merge(models, platform_definitions(models))
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime.fromisoformat(moment).replace(tzinfo=UTC),
+        repository_def=definitions.get_repository_def(),
+    )
+    data = definitions.resolve_schedule_def("things_score").evaluate_tick(context)
+    return data.run_requests[0] if data.run_requests else dg.SkipReason(data.skip_message)
+
+
+@pytest.mark.parametrize(
+    ("moment", "changes", "key"),
+    [
+        ("2013-02-03T01:00", {}, "2013-02-02"),
+        ("2013-02-03T01:00", {"schedule": {"partition": "current"}}, "2013-02-03"),
+        ("2013-03-01T00:30", {}, "2013-02-28"),
+        ("2013-02-03T00:10", HOURLY, "2013-02-02-23:00"),
+        ("2013-02-03T05:10", HOURLY | {"schedule": {"partition": "current"}}, "2013-02-03-05:00"),
+    ],
+)
+def test_a_tick_scores_the_newest_partition(moment: str, changes: dict[str, Any], key: str) -> None:
+    """It is the one that ended last, or the current one where that is declared."""
+    request = tick(moment, **changes)
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == key
+
+
+def test_a_tick_after_the_last_partition_scores_nothing() -> None:
+    """A model whose partitions have ended is not scored again and again."""
+    skipped = tick("2014-01-03T01:00")
+    assert isinstance(skipped, dg.SkipReason)
+    assert "2014-01-02 is no partition of things: `partitions.end` in" in str(skipped.skip_message)
+
+
+def test_a_schedule_is_stopped_until_somebody_starts_it() -> None:
+    """Loading the code location spends nothing; `running: true` is a decision in the file."""
+    schedules = {
+        running: scoring_schedule(declared, partitions_of(declared))
+        for running in (False, True)
+        for declared in [declaration("things", schedule={"running": running, "cron": "5 4 * * *"})]
+    }
+    assert schedules[False].default_status is dg.DefaultScheduleStatus.STOPPED
+    assert schedules[True].default_status is dg.DefaultScheduleStatus.RUNNING
+    assert (schedules[True].cron_schedule, schedules[True].execution_timezone) == ("5 4 * * *", "UTC")
+
+
+def test_the_present_partition_is_one() -> None:
+    """Today and the present hour can be scored before they are over; tomorrow cannot."""
+    for kind, start, form in (
+        ("daily", "2013-01-01", "%Y-%m-%d"),
+        ("hourly", "2026-01-01T00", "%Y-%m-%d-%H:00"),
+    ):
+        partitions = partitions_of(
+            declaration(
+                "things",
+                partitions={"kind": kind, "start": start},
+                training={"first_partition": start, "last_partition": start},
+            )
+        )
+        assert partitions.get_last_partition_key() == datetime.now(UTC).strftime(form)
+
+
+def test_every_scored_model_has_its_schedule() -> None:
+    """The schedule starts the model's own score job."""
+    definitions = pipeline_definitions(declaration("things"))
+    schedules = [each for each in definitions.schedules or () if isinstance(each, dg.ScheduleDefinition)]
+    assert [(each.name, each.job_name) for each in schedules] == [("things_score", "things_score")]

@@ -1,0 +1,208 @@
+"""A model of two columns: its declaration, and batches of it as far as manifest and registry go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlpipe_dagster.components.prediction_pipeline import partitions_of
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.done_files.registration import notice
+from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.naming.s3_layout import json_part_key
+from prediction_contract.registry.check_rules import record_checks
+from prediction_contract.registry.load_rules import (
+    LoadEvidence,
+    RowTally,
+    begin_writing,
+    claim_load,
+    complete_load,
+    refuse_load,
+    verify_load,
+)
+from prediction_contract.registry.records import BatchRecord
+from prediction_contract.stores.serving import Serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlpipe_dagster.resources.platform import Platform
+
+PARTITION = "2013-02-01"
+ROWS = RowTally(rows=3, checksum=12345)
+NOTHING = RowTally(rows=0, checksum=0)
+TOKEN = "token"
+DAYS = timedelta(days=30)
+
+
+def attributes(**changes: Any) -> dict[str, Any]:
+    """Return the attributes of a defs.yaml."""
+    return {
+        "description": "A number for each thing.",
+        "partitions": {"start": "2013-01-01", "end": "2014-01-01"},
+        "raw_inputs": ["raw/things"],
+        "training": {"first_partition": "2013-01-01", "last_partition": "2013-01-31"},
+        "columns": [
+            {"name": "entity_id", "type": "string", "nullable": False, "key": True},
+            {"name": "score", "type": "decimal(7,2)"},
+        ],
+        **changes,
+    }
+
+
+def declaration(name: str, **changes: Any) -> ModelDeclaration:
+    """Return the declaration of a model."""
+    return ModelDeclaration.model_validate({"name": name, **attributes(**changes)})
+
+
+def now() -> datetime:
+    """Return the present moment."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class SmallModel:
+    """A declared model on a platform.
+
+    Attributes:
+        platform: Where its batches are delivered.
+        declaration: What is declared of it.
+    """
+
+    platform: Platform
+    declaration: ModelDeclaration
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.declaration.name
+
+    @property
+    def partitions(self) -> dg.PartitionsDefinition[str]:
+        """Its partitions."""
+        return partitions_of(self.declaration)
+
+    def batch_id(self, day: str = "20261123") -> str:
+        """Return a batch id of one and the same second, in order later than those before."""
+        return f"{day}T010203Z-{next(self._numbers):08x}"
+
+    def manifest(self, batch_id: str | None = None, **changes: Any) -> Manifest:
+        """Return a valid manifest; the parts that it names are not there."""
+        batch_id = batch_id or self.batch_id()
+        partition = changes.pop("partition", PARTITION)
+        part = JsonPart(json_part_key(self.name, partition, batch_id, 1, 0), ROWS.rows, 100, "a" * 64)
+        return build_manifest(
+            **{
+                "model": self.name,
+                "batch_id": batch_id,
+                "attempt": 1,
+                "partition": partition,
+                "bucket": self.platform.settings.data_bucket,
+                "created_at": datetime(2026, 11, 23, 1, 2, 4, tzinfo=UTC),
+                "model_version": "v1",
+                "code_version": "c1",
+                "schema": self.declaration.prediction_schema,
+                "json_parts": [part],
+                "delta_version": 1,
+                "delta_files": [f"part-{batch_id}.parquet"],
+                "checksum": str(ROWS.checksum),
+                **changes,
+            }
+        )
+
+    @property
+    def serving(self) -> str:
+        """What a publication entry says of a batch with the declared columns."""
+        schema = self.declaration.prediction_schema
+        return Serving(schema, "v1", row_count=ROWS.rows, checksum=str(ROWS.checksum)).to_json()
+
+    def unreadable_model(self) -> str:
+        """Leave another model, the record of whose live batch cannot be read, and return its name.
+
+        It comes first, so whoever stops at it looks at no other.
+        """
+        name, batch_id = f"a{self.name}"[:41], self.batch_id()
+        deployment, dynamodb = self.platform.settings.deployment, self.platform.client("dynamodb")
+        records = {
+            f"live#{deployment.home}": {"batch_id": {"S": batch_id}, "sequence": {"N": "1"}},
+            f"batch#{batch_id}": {"batch_id": {"S": batch_id}, "row_count": {"N": "0.5"}},
+        }
+        for record, attributes in records.items():
+            item = {"model": {"S": name}, "record": {"S": record}, **attributes}
+            dynamodb.put_item(TableName=deployment.registry_table, Item=item)
+        return name
+
+    def deliver(self, manifest: Manifest) -> Manifest:
+        """Put a manifest where the sensor looks."""
+        self.platform.bucket.put(manifest.key, manifest.to_bytes())
+        return manifest
+
+    def record(self, batch_id: str) -> BatchRecord:
+        """Return what the registry knows of a batch."""
+        found = self.platform.registry.batch(self.name, batch_id)
+        assert found is not None
+        return found
+
+    def noticed_batch(self, **changes: Any) -> str:
+        """Deliver a batch, let the registry know of it, and return its id."""
+        manifest = self.deliver(self.manifest(**changes))
+        noticed = notice(self.platform.bucket, self.platform.registry, manifest.key)
+        assert noticed.refusal is None
+        return manifest.batch_id
+
+    def refuse(self, batch_id: str, *, has_written: bool = False) -> None:
+        """Let a load find a fault of a batch, before it writes a row or after."""
+        registry, later = self.platform.registry, now() + timedelta(minutes=5)
+        registry.carry_out(
+            lambda: claim_load(self.record(batch_id), token=TOKEN, confirm_by=later, now=now())
+        )
+        if has_written:
+            registry.carry_out(
+                lambda: begin_writing(
+                    self.record(batch_id),
+                    token=TOKEN,
+                    manifest_digest=self.record(batch_id).manifest_digest,
+                    cleaning="{}",
+                    now=now(),
+                )
+            )
+        registry.carry_out(
+            lambda: refuse_load(
+                self.record(batch_id),
+                token=TOKEN,
+                manifest_digest=self.record(batch_id).manifest_digest,
+                reason="part-00000 is missing",
+                now=now(),
+                retention=DAYS,
+            )
+        )
+
+    def verified_batch(self, **changes: Any) -> str:
+        """Bring a batch to where it may be published, and return its id."""
+        return self.verify(self.noticed_batch(**changes))
+
+    def verify(self, batch_id: str, *, quarantined: RowTally = NOTHING) -> str:
+        """Bring a batch that is known to where it may be published, and return its id."""
+        registry, later = self.platform.registry, now() + timedelta(minutes=5)
+        stored = RowTally(rows=ROWS.rows - quarantined.rows, checksum=ROWS.checksum - quarantined.checksum)
+        steps = (
+            lambda: claim_load(self.record(batch_id), token=TOKEN, confirm_by=later, now=now()),
+            lambda: complete_load(
+                self.record(batch_id), token=TOKEN, expire_at=now() + DAYS, now=now(), retention=DAYS
+            ),
+            lambda: verify_load(
+                self.record(batch_id),
+                LoadEvidence(attempt=1, dynamodb=stored, snowflake=stored, quarantined=quarantined),
+                now=now(),
+                retention=DAYS,
+            ),
+            lambda: record_checks(self.record(batch_id), attempt=1, faults=()),
+        )
+        for step in steps:
+            registry.carry_out(step)
+        return batch_id

@@ -1,0 +1,161 @@
+"""A model whose batches lie on S3, in its Delta table and in Snowflake, and the sweep that retires them."""
+
+from __future__ import annotations
+
+import gzip
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
+from mlpipe_dagster.resources.aws_clients import delta_storage_options
+from mlpipe_dagster.retention.delta_history import DeltaHistory
+from mlpipe_dagster.retention.retention_sweep import RetentionSweep, Swept
+from prediction_contract.manifests.manifest import JsonPart
+from prediction_contract.naming.s3_layout import (
+    delta_table_prefix,
+    json_batch_prefix,
+    json_part_key,
+    quarantine_key,
+)
+from prediction_contract.stores.warehouse_table import WarehouseTable
+from tests.dagster.loaded_model import LoadedModel, rows
+from tests.dagster.publication.test_publication_interleavings import HOME, person, publisher
+from tests.dagster.small_model import PARTITION
+
+# Longer than any batch is retained by default.
+LATER = timedelta(days=31)
+ROWS = 4
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What the stores hold of a batch: rows in Snowflake, objects of its own on S3, Delta files on S3."""
+
+    rows: int
+    objects: int
+    delta_files: int
+
+
+WHOLE = Holdings(rows=ROWS, objects=2, delta_files=1)
+GONE = Holdings(rows=0, objects=0, delta_files=0)
+
+
+class SweptModel(LoadedModel):
+    """A model with batches in all stores but the online table, whose items leave by themselves."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        super().__init__(loaded.platform, loaded.declaration)
+        self.delta_files: dict[str, list[str]] = {}
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What deltalake needs to reach the bucket."""
+        return delta_storage_options(self.platform.client("s3"))
+
+    @property
+    def table(self) -> str:
+        """Where the Delta table is."""
+        return f"s3://{self.platform.settings.data_bucket}/{delta_table_prefix(self.name)}"
+
+    def commit(self, batch_id: str) -> tuple[int, list[str]]:
+        """Commit a batch's rows to the Delta table as a scoring attempt does; return version and files."""
+        write_deltalake(
+            self.table,
+            pa.table({"entity_id": [f"E{number}" for number in range(ROWS)], "batch_id": [batch_id] * ROWS}),
+            mode="overwrite",
+            predicate=f"batch_id = '{batch_id}'",
+            storage_options=self.options,
+            configuration={"delta.deletedFileRetentionDuration": "interval 3650 days"},
+        )
+        table = DeltaTable(self.table, storage_options=self.options)
+        actions = table.get_add_actions(flatten=True)
+        newest = dict(zip(actions["path"].to_pylist(), actions["max.batch_id"].to_pylist(), strict=True))
+        return table.version(), [unquote(path) for path, batch in newest.items() if batch == batch_id]
+
+    def stored_batch(self, *, partition: str = PARTITION) -> str:
+        """Bring a batch into the stores and the registry to where it may be published; return its id."""
+        batch_id = self.batch_id()
+        key = json_part_key(self.name, partition, batch_id, 1, 0)
+        self.platform.bucket.put(key, gzip.compress(b"{}\n" * ROWS))
+        self.platform.bucket.put(quarantine_key(self.name, batch_id, 1, 0), gzip.compress(b"{}\n"))
+        version, files = self.commit(batch_id)
+        self.delta_files[batch_id] = files
+        return self.loaded_batch(
+            rows(range(ROWS)),
+            batch_id=batch_id,
+            partition=partition,
+            json_parts=[JsonPart(key, 3, 100, "a" * 64)],
+            delta_version=version,
+            delta_files=files,
+        )
+
+    def released(self, count: int) -> list[str]:
+        """Publish so many batches one after the other, in the registry and in Snowflake; return their ids."""
+        batches = [self.stored_batch(partition=f"2013-02-{day:02}") for day in range(1, count + 1)]
+        for batch_id in batches:
+            publisher(self).publish(batch_id, person(), "{}")
+        self.project()
+        return batches
+
+    def project(self) -> None:
+        """Bring Snowflake's projection in step."""
+        with self.warehouse.quick_session() as session:
+            session.project(self.name, session.missing_publications(self.name, self.platform.registry))
+
+    def outlive(self, batch_id: str) -> None:
+        """Let the time until which a batch is retained be over, as it is after some weeks."""
+        self.platform.client("dynamodb").update_item(
+            TableName=self.platform.settings.deployment.registry_table,
+            Key=self.record(batch_id).key.item(),
+            UpdateExpression="SET retain_until = :past",
+            ExpressionAttributeValues={":past": {"S": "2013-02-02T00:00:00Z"}},
+        )
+
+    def sweep(self, run_id: str | None = None, **changes: Any) -> Swept:
+        """Sweep the model long after everything was superseded."""
+        with self.warehouse.quick_session() as session:
+            return self.sweep_with(session, run_id, **changes).sweep()
+
+    def sweep_with(self, session: Any, run_id: str | None = None, **changes: Any) -> RetentionSweep:
+        """Return a sweep that has not begun; every other run counts as ended."""
+        given = {
+            "model": self.name,
+            "run_id": run_id or uuid.uuid4().hex,
+            "has_ended": lambda _: True,
+            "registry": self.platform.registry,
+            "home_region": HOME,
+            "regions": (),
+            "bucket": self.platform.bucket,
+            "warehouse": session,
+            "delta": DeltaHistory(self.platform.settings.data_bucket, self.name, lambda: self.options),
+            "clock": lambda: datetime.now(UTC) + LATER,
+            "vacuum_after": timedelta(0),
+        }
+        return RetentionSweep(**given | changes)
+
+    def holds(self, batch_id: str) -> Holdings:
+        """Return what the stores hold of a batch."""
+        bucket, record = self.platform.bucket, self.record(batch_id)
+        own = json_batch_prefix(self.name, record.partition, batch_id)
+        refused = f"quarantine/{self.name}/batch={batch_id}/"
+        root = delta_table_prefix(self.name)
+        with self.warehouse.quick_session() as session:
+            table = WarehouseTable(self.name, self.declaration.prediction_schema)
+            ((count,),) = session.rows(
+                f"SELECT COUNT(*) FROM {table.name} WHERE {table.is_of_batch(batch_id)}"
+            )
+        return Holdings(
+            rows=int(count),
+            objects=len([*bucket.below(own), *bucket.below(refused)]),
+            delta_files=sum(bucket.look(f"{root}{name}") is not None for name in self.delta_files[batch_id]),
+        )
+
+    def in_newest_version(self) -> set[str]:
+        """Return the batches in the Delta table's newest version."""
+        table = DeltaTable(self.table, storage_options=self.options)
+        return set(table.to_pyarrow_table(columns=["batch_id"])["batch_id"].to_pylist())

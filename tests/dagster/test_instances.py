@@ -1,0 +1,232 @@
+"""The instances' files are ones that Dagster takes, and limit what they say they limit."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import dagster as dg
+import pytest
+import yaml
+from dagster._config import process_config, resolve_to_config_type
+from dagster._core.instance.config import dagster_instance_config
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.compute_log_manager import ComputeIOType
+from dagster._serdes import ConfigurableClassData
+from dagster._utils.tags import TagConcurrencyLimitsCounter
+from dagster_aws.ecs import EcsRunLauncher
+from dagster_aws.s3 import S3ComputeLogManager
+
+import mlpipe_dagster
+from infra.packaging import PROJECT_ROOT
+from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
+from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.pipeline.asset_names import BATCH_TAG
+from mlpipe_dagster.pipeline.pools import GLUE_POOL, SAGEMAKER_POOL, SNOWFLAKE_POOL
+from prediction_contract.naming.resource_names import STAGE_TAG
+from tests.dagster.small_model import declaration
+from tests.infra.dockerfiles import copied_files, environment_variables
+
+if TYPE_CHECKING:
+    from tests.stack_runs import LocalStack
+
+INSTANCES = Path(mlpipe_dagster.__file__).parent / "instances"
+LOCAL, PRODUCTION = INSTANCES / "local.yaml", INSTANCES / "production.yaml"
+DOCKERFILE = PROJECT_ROOT / "infra" / "images" / "dagster" / "Dockerfile"
+FAMILY = "mlpipe-prod-dagster-run"
+VARIABLES = {
+    "DAGSTER_POSTGRES_HOST": "postgres.internal",
+    "DAGSTER_POSTGRES_DB": "dagster",
+    "DAGSTER_POSTGRES_USER": "dagster",
+    "DAGSTER_POSTGRES_PASSWORD": "from-the-tasks-secrets",
+    "MLPIPE_RUN_TASK_DEFINITION": FAMILY,
+    "MLPIPE_DATA_BUCKET": "mlpipe-prod-data",
+    "MLPIPE_STAGE": "prod",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+}
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance of a laptop."""
+    (tmp_path / "dagster.yaml").write_bytes(LOCAL.read_bytes())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstanceRef:
+    """What Dagster makes of the production file in an environment as deployed, before anything is reached."""
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "dagster.yaml").write_bytes(PRODUCTION.read_bytes())
+    return InstanceRef.from_dir(str(tmp_path))
+
+
+def accepted(data: ConfigurableClassData | None) -> dict[str, Any]:
+    """Return a class's config as the class itself takes it, with the environment's values."""
+    assert data is not None
+    named = getattr(importlib.import_module(data.module_name), data.class_name)
+    taken = process_config(resolve_to_config_type(named.config_type()), data.config_dict)
+    assert taken.success, taken.errors
+    return dict(taken.value or {})
+
+
+def test_the_local_instance_bears_what_two_cores_do(local: dg.DagsterInstance) -> None:
+    """Runs are limited, and the slots of one that died come free again."""
+    limits = local.get_concurrency_config()
+    assert limits.run_queue_config is not None
+    assert limits.run_queue_config.max_concurrent_runs == 2
+    assert limits.pool_config.default_pool_limit == 2
+    assert local.run_monitoring_enabled
+    assert local.run_retries_enabled
+    assert not local.telemetry_enabled
+
+
+@pytest.mark.parametrize("path", [LOCAL, PRODUCTION], ids=lambda path: path.stem)
+def test_an_instance_runs_one_load_of_a_batch_at_a_time(path: Path, tmp_path: Path) -> None:
+    """The tag that the sensor gives is limited by each of its values, and pools have limits."""
+    (tmp_path / "dagster.yaml").write_bytes(path.read_bytes())
+    config, _ = dagster_instance_config(str(tmp_path))
+    limits = config["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert {"key": BATCH_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1} in limits
+    assert config["concurrency"]["pools"]["default_limit"] >= 1
+    assert config["run_monitoring"]["free_slots_after_run_end_seconds"] > 0
+    assert config["run_retries"]["enabled"]
+
+
+@pytest.mark.parametrize("path", [LOCAL, PRODUCTION], ids=lambda path: path.stem)
+def test_a_second_run_of_a_batch_waits_in_the_queue(path: Path, tmp_path: Path) -> None:
+    """By the daemon's own judgement of the limits; a run of another batch does not wait for it."""
+    (tmp_path / "dagster.yaml").write_bytes(path.read_bytes())
+    config, _ = dagster_instance_config(str(tmp_path))
+    limits = config["concurrency"]["runs"]["tag_concurrency_limits"]
+    first, again, other = (
+        dg.DagsterRun(job_name="things_load", tags={BATCH_TAG: f"20130201T060000Z-0000000{number}"})
+        for number in (1, 1, 2)
+    )
+    under_way = TagConcurrencyLimitsCounter(limits, [first])
+    assert (under_way.is_blocked(again), under_way.is_blocked(other)) == (True, False)
+
+
+def test_the_production_instance_keeps_its_history_in_postgres(production: InstanceRef) -> None:
+    """All three storages are one database, reached by TLS; its password is nowhere in the file."""
+    for storage in ("run_storage_data", "event_storage_data", "schedule_storage_data"):
+        taken = accepted(getattr(production, storage))
+        assert taken["postgres_db"]["hostname"] == "postgres.internal"
+        assert taken["postgres_db"]["password"] == "from-the-tasks-secrets"
+        assert taken["postgres_db"]["params"] == {"sslmode": "require"}
+    settings: Any = yaml.safe_load(PRODUCTION.read_text(encoding="utf-8"))
+    assert settings["storage"]["postgres"]["postgres_db"]["password"] == {"env": "DAGSTER_POSTGRES_PASSWORD"}
+
+
+def test_the_production_instance_keeps_logs_on_s3(production: InstanceRef) -> None:
+    """The class itself is made: it reaches nothing until there is a log."""
+    manager = production.compute_logs_data.rehydrate(as_type=S3ComputeLogManager)
+    assert (manager._s3_bucket, manager._s3_prefix) == ("mlpipe-prod-data", "compute-logs")
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("us-east-1", "s3.amazonaws.com"), ("eu-central-1", "s3.eu-central-1.amazonaws.com")],
+)
+def test_logs_are_downloaded_by_signature_version_4(
+    production: InstanceRef, region: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 refuses Version 2 for objects under KMS keys; the client is made with the image's settings."""
+    sets, copied = environment_variables(DOCKERFILE), copied_files(DOCKERFILE)
+    task = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
+    config = PROJECT_ROOT / copied[sets["AWS_CONFIG_FILE"]]
+    for name, value in {**task, "AWS_DEFAULT_REGION": region, "AWS_CONFIG_FILE": str(config)}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    # boto3 keeps the first session of a process, with the settings that it found then.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    data = production.compute_logs_data
+    data = ConfigurableClassData(
+        data.module_name, data.class_name, f"{data.config_yaml}local_dir: {tmp_path}\n"
+    )
+    manager = data.rehydrate(as_type=S3ComputeLogManager)
+    key = ["run", "compute_logs", "step"]
+    # Only finished logs have an address.
+    finished = Path(manager.local_manager.complete_artifact_path(key))
+    finished.parent.mkdir(parents=True)
+    finished.touch()
+    address = urlsplit(str(manager.download_url_for_type(key, ComputeIOType.STDERR)))
+    assert (address.hostname, address.path) == (
+        f"mlpipe-prod-data.{host}",
+        "/compute-logs/storage/run/compute_logs/step.err",
+    )
+    asked = parse_qs(address.query)
+    assert asked["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert f"/{region}/s3/" in asked["X-Amz-Credential"][0]
+
+
+def test_the_production_instance_is_left_by_no_slot_or_hanging_run(production: InstanceRef) -> None:
+    """Monitoring frees slots, a run that hangs at its start ends, and a failed one is retried."""
+    settings: Any = production.settings
+    monitoring = settings["run_monitoring"]
+    assert monitoring["enabled"]
+    assert monitoring["start_timeout_seconds"] == 600
+    assert monitoring["free_slots_after_run_end_seconds"] == 300
+    assert monitoring["max_resume_run_attempts"] == 0
+    assert (settings["run_retries"]["enabled"], settings["run_retries"]["max_retries"]) == (True, 2)
+
+
+@pytest.mark.stack
+def test_the_production_launcher_finds_its_task_definition(
+    production: InstanceRef, local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ECS is asked for the given one when the launcher is made, which registers none of its own."""
+    for name, value in local_stack.environment.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    boto3.client("ecs").register_task_definition(
+        family=FAMILY, containerDefinitions=[{"name": "run", "image": "mlpipe", "memory": 512}]
+    )
+    data = production.run_launcher_data
+    assert data is not None
+    assert accepted(data)["task_definition"] == {"env": "MLPIPE_RUN_TASK_DEFINITION"}
+    launcher = data.rehydrate(as_type=EcsRunLauncher)
+    assert f"task-definition/{FAMILY}" in str(launcher.task_definition)
+    assert launcher.secrets_tags == []
+    # The launcher hands these to RunTask as they are; the stage's budget adds up what carries the tag.
+    tags = [{"key": STAGE_TAG, "value": VARIABLES["MLPIPE_STAGE"]}]
+    assert launcher.run_ecs_tags == tags
+
+
+@pytest.fixture
+def model() -> ModelDeclaration:
+    """A declared model."""
+    return declaration("things")
+
+
+def test_every_step_is_in_the_pool_of_what_it_uses(model: ModelDeclaration) -> None:
+    """Whatever asks for a service's client stands in its pool; a load mostly waits for Glue."""
+    made = pipeline_definitions(model)
+    definitions = dg.Definitions.merge(made, platform_definitions(made))
+    services = (("glue_jobs", GLUE_POOL), ("sagemaker_jobs", SAGEMAKER_POOL), ("warehouse", SNOWFLAKE_POOL))
+    found, wanted = {}, {}
+    for job in ("things_train", "things_score", "things_load", "retention", "follow_home"):
+        for node in definitions.resolve_job_def(job).nodes:
+            if isinstance(node.definition, dg.OpDefinition):
+                uses = node.definition.required_resource_keys
+                found[node.name] = node.definition.pool
+                wanted[node.name] = next((pool for client, pool in services if client in uses), None)
+    assert found == wanted
+    assert {name for name, pool in found.items() if pool == SNOWFLAKE_POOL} == {
+        "things__adds_up",
+        "things__quality",
+        "things__publication",
+        "retire_batches",
+    }
+    assert {found[name] for name in ("things__features", "things__predictions", "things__trained_model")} == {
+        SAGEMAKER_POOL
+    }
+    assert found["things__load"] == GLUE_POOL

@@ -1,0 +1,82 @@
+"""A registry that does not answer fails a sensor's tick at once, however many models there are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
+from mlpipe_dagster.publication.projection_sensor import projection_tick
+from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_tick
+from prediction_contract.errors import RegistryUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MODELS = [
+    ServedModel(
+        name=f"model_{number}",
+        partitions=dg.DailyPartitionsDefinition("2026-01-01"),
+        items_life=timedelta(days=90),
+    )
+    for number in range(20)
+]
+SETTINGS: Any = SimpleNamespace(
+    deployment=SimpleNamespace(home="us-east-1"), serving_regions=("us-east-1", "eu-west-1")
+)
+
+
+class SilentRegistry:
+    """Answers no question, and counts them."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    def __getattr__(self, _: str) -> Callable[..., Any]:
+        def ask(*_: Any, **__: Any) -> None:
+            self.asked += 1
+            raise self.error
+
+        return ask
+
+
+def live_batches(platform: Any, instance: dg.DagsterInstance) -> None:
+    """Let the sensor of live batches look."""
+    live_batches_tick(dg.build_sensor_context(instance=instance), platform, MODELS, NOW)
+
+
+def serving_regions(platform: Any, instance: dg.DagsterInstance) -> None:
+    """Let the sensor of serving regions look."""
+    serving_regions_tick(instance, platform, MODELS, NOW)
+
+
+def projection(platform: Any, instance: dg.DagsterInstance) -> None:
+    """Let the sensor of the projection look."""
+    warehouse: Any = None
+    projection_tick(dg.build_sensor_context(instance=instance), platform, warehouse, MODELS, NOW)
+
+
+@pytest.mark.parametrize("look", [live_batches, serving_regions, projection])
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="https://dynamodb"),
+        ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetItem"),
+        RegistryUnavailableError("DynamoDB throttles", remedy="Run the step again"),
+    ],
+)
+def test_an_outage_is_met_once_and_fails_the_tick(look: Callable[..., None], error: Exception) -> None:
+    """Each question may take its retries, and a tick has sixty seconds for all."""
+    registry = SilentRegistry(error)
+    platform: Any = SimpleNamespace(settings=SETTINGS, registry=registry)
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(type(error)):
+        look(platform, instance)
+    assert registry.asked == 1

@@ -1,0 +1,104 @@
+"""Whatever the sensors ask of AWS, the role of Dagster's daemon and code server allows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from infra.permissions import role_definitions
+from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
+from mlpipe_dagster.publication.projection_sensor import projection_tick
+from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_tick
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.resources.warehouse import Warehouse
+from mlpipe_dagster.retention.retention_sensor import retention_tick
+from tests.dagster.publication.test_publication_asset import publisher, request
+from tests.dagster.small_model import SmallModel, now
+from tests.infra.role_rights import allows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.dagster.sensor_daemon import SensorDaemon
+
+pytestmark = pytest.mark.stack
+
+_OF_DYNAMODB = {"Update": "UpdateItem", "ConditionCheck": "ConditionCheckItem", "Get": "GetItem"}
+_OF_S3 = {"GetObject": "GetObject", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+
+
+class Asked:
+    """What was asked of AWS, as the action and the resource that IAM judges."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.deployment = platform.settings.deployment
+        self.rights: set[tuple[str, str]] = set()
+        for service in ("s3", "dynamodb", "sqs"):
+            for client in (platform.client(service), platform.tick_client(service)):
+                client.meta.events.register("provide-client-params", self.note)
+
+    def note(self, params: Mapping[str, Any], model: Any, **_: Any) -> None:
+        """Note one request."""
+        self.rights.update(self._rights(model.service_model.service_name, model.name, params))
+
+    def _rights(self, service: str, operation: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if service == "s3":
+            # IAM knows a listing by the bucket alone.
+            key = "" if operation == "ListObjectsV2" else f"/{params['Key']}"
+            yield f"s3:{_OF_S3[operation]}", f"arn:aws:s3:::{params['Bucket']}{key}"
+        elif service == "sqs":
+            yield f"sqs:{operation.removesuffix('Batch')}", self.deployment.done_file_queue_arn
+        elif "TransactItems" in params:
+            # A transaction is authorised item by item.
+            for item in params["TransactItems"]:
+                for kind, entry in item.items():
+                    yield f"dynamodb:{_OF_DYNAMODB[kind]}", self._table(entry["TableName"])
+        else:
+            yield f"dynamodb:{operation}", self._table(params["TableName"])
+
+    def _table(self, name: str) -> str:
+        home = self.deployment
+        return f"arn:aws:dynamodb:{home.region}:{home.account_id}:table/{name}"
+
+
+def test_the_daemon_may_ask_what_the_sensors_ask(
+    small_model: SmallModel, daemon: SensorDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them looks once, at two regions, a live batch, an old one, a good done file and a bad one."""
+    monkeypatch.setenv("MLPIPE_SERVING_REGIONS", "us-east-1 eu-west-1")
+    platform = small_model.platform
+    batches = [small_model.verified_batch(partition=f"2013-02-0{day}") for day in (1, 2, 3)]
+    for batch_id in batches:
+        publisher(small_model).publish(batch_id, request(), small_model.serving)
+    small_model.deliver(small_model.manifest())
+    platform.bucket.put(f"done/2026-11-23/{small_model.name}/nonsense.json", b"{}")
+    model = ServedModel(
+        name=small_model.name,
+        partitions=small_model.partitions,
+        items_life=timedelta(days=90),
+        due_after=timedelta(hours=6),
+    )
+    asked = Asked(platform)
+    looking = Platform()
+    looking._clients.update(platform._clients)
+    assert daemon.tick().run_requests
+    context = dg.build_sensor_context(instance=daemon.instance)
+    assert live_batches_tick(context, looking, [model], now() + timedelta(days=29)).run_requests
+    assert serving_regions_tick(daemon.instance, looking, [model], now()).run_requests
+    assert retention_tick(None, looking, [model], now() + timedelta(days=31)).run_requests
+    context = dg.build_sensor_context(instance=daemon.instance)
+    assert projection_tick(context, looking, Warehouse(platform=looking), [model], now()).asset_events
+    role = role_definitions.dagster_daemon_role(platform.settings.deployment)
+    assert {right for right in asked.rights if not allows(role, *right)} == set()
+    assert {action for action, _ in asked.rights} >= {
+        "dynamodb:GetItem",
+        "dynamodb:Query",
+        "dynamodb:UpdateItem",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "sqs:ReceiveMessage",
+    }
