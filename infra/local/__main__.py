@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TextIO
 
 from infra.local.stack.stack_control import StackControl
-from infra.local.stack.stack_state import PROJECT_ROOT, StackDirectory, StackError
 from infra.local.supervision.components import COMPONENT_NAMES
+from infra.local.supervision.stack_state import PROJECT_ROOT, StackDirectory, StackError
 from infra.local.supervision.supervisor import Supervisor
 
 

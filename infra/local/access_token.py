@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local.provisioning.clients import Clients, require_loopback
 from infra.local.stack.environment_file import read_environment_file
-from infra.local.stack.stack_state import StackError
+from infra.local.supervision.stack_state import StackError
 
 _DEADLINE_SECONDS = 30
 _MAKE_UP = "Run `make up`"

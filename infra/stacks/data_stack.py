@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import aws_cdk as cdk
 
 from infra.capabilities.api.token_issuer import add_token_issuer
-from infra.capabilities.dagster.image_repository import add_repository
 from infra.capabilities.data.data_bucket import add_data_bucket
 from infra.capabilities.data.done_file_notice import add_done_file_notice
 from infra.capabilities.data.load_job import add_load_job
 from infra.capabilities.data.prediction_tables import add_tables
 from infra.capabilities.data.warehouse_access import add_warehouse_access
+from infra.capabilities.image_repository import add_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import aws_cdk as cdk
 from aws_cdk import aws_sagemaker as sagemaker
 
-from infra.capabilities.dagster.image_repository import add_repository
 from infra.capabilities.data.scoring_schedule import add_scoring_schedule
+from infra.capabilities.image_repository import add_repository
 from infra.capabilities.roles import add_role
 from infra.packaging import build_sagemaker_code
 from infra.permissions.platform_roles import scoring_pipeline_role, scoring_schedule_role

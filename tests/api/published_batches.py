@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from infra.definitions.resource_definitions import online_table
-from infra.local.provisioning.storage import ensure_table
+from infra.local.provisioning.provisioned_storage import ensure_table
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.registry import load_rules, manifest_rules, publication_rules
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally

@@ -11,7 +11,7 @@ import pytest
 
 from api_lambda import handler as entry
 from api_lambda.request_log import RequestLog
-from infra.local.weather.weather_faults import Fault
+from infra.local.weather.weather_faults import WeatherFault
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, environment
 from tests.api.published_batches import FLIGHT, PublishedModel
 from tests.api.test_predictions import weather_of
@@ -62,11 +62,11 @@ def test_a_prediction_leaves_its_stages_and_metrics(
     told = ("stage", "model", "predictions", "not_found", "stale_enrichments", "faults")
     assert [line[name] for name in told] == ["local", model.name, 1, 0, 0, 0]
     assert 0 <= line["pointer_age"] < 600
-    weather.faults.order(Fault("dead"))
+    weather.faults.order(WeatherFault("dead"))
     try:
         api.prediction(model.name)
     finally:
-        weather.faults.order(Fault())
+        weather.faults.order(WeatherFault())
     assert api.last_line["stale_enrichments"] == 1
     api.prediction(model.name, "nobody")
     assert (api.last_line["predictions"], api.last_line["not_found"]) == (1, 1)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from infra.local.weather.weather_faults import Fault
+from infra.local.weather.weather_faults import WeatherFault
 from prediction_contract.stores.serving import Enrichment
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, recorded_event
 from tests.api.published_batches import FLIGHT, PublishedModel
@@ -36,7 +36,7 @@ def weather_of(weather: WeatherServer | AnsweringServer, **changes: Any) -> Enri
 def trouble(weather: WeatherServer) -> Iterator[Any]:
     """Give a function that puts the weather service in trouble, until the test ends."""
     yield weather.faults.order
-    weather.faults.order(Fault())
+    weather.faults.order(WeatherFault())
 
 
 def test_a_prediction_is_answered_as_it_was_written(api: ApiUnderTest, model: PublishedModel) -> None:
@@ -238,10 +238,12 @@ def test_enrichment_stands_beside_the_prediction(
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault("dead"), Fault("failing", status=500), Fault("failing", status=404)], ids=str
+    "fault",
+    [WeatherFault("dead"), WeatherFault("failing", status=500), WeatherFault("failing", status=404)],
+    ids=str,
 )
 def test_a_provider_in_trouble_does_not_take_the_prediction_with_it(
-    api: ApiUnderTest, model: PublishedModel, weather: WeatherServer, trouble: Any, fault: Fault
+    api: ApiUnderTest, model: PublishedModel, weather: WeatherServer, trouble: Any, fault: WeatherFault
 ) -> None:
     """Without an older answer the enrichment is unavailable, with one it is stale; the status stays 200."""
     model.publish(FLIGHT, enrichments=(weather_of(weather),))
@@ -250,7 +252,7 @@ def test_a_provider_in_trouble_does_not_take_the_prediction_with_it(
     assert answer.status == 200
     assert answer.document["enrichment"] == {"weather": {"status": "unavailable"}}
     assert set(api.last_line["enrichment"]) == {"weather"}
-    trouble(Fault())
+    trouble(WeatherFault())
     assert api.prediction(model.name).document["enrichment"]["weather"]["status"] == "ok"
     trouble(fault)
     stale = api.prediction(model.name).document["enrichment"]["weather"]
@@ -262,7 +264,7 @@ def test_a_required_enrichment_that_is_missing_is_503(
 ) -> None:
     """A model may say that its prediction is worth nothing alone."""
     model.publish(FLIGHT, enrichments=(weather_of(weather, required=True),))
-    trouble(Fault("dead"))
+    trouble(WeatherFault("dead"))
     answer = api.prediction(model.name)
     assert (answer.status, answer.problem) == (503, "enrichment-unavailable")
     assert answer.headers["Retry-After"] == "1"

@@ -13,7 +13,7 @@ from api_lambda.enrichment.provider_secrets import ProviderSecret, SecretUnavail
 from api_lambda.enrichment.providers import Provider
 from api_lambda.http.http_connections import HttpConnections
 from api_lambda.settings import Settings
-from infra.local.provisioning.identity import ensure_secret
+from infra.local.provisioning.provisioned_tokens import ensure_secret
 from infra.local.weather.weather_observations import read_observations, weather_file
 from infra.local.weather.weather_service import WeatherServer
 from tests.api.api_calls import ApiUnderTest, environment

@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 
 from infra.definitions import resource_definitions
-from infra.local.provisioning.messaging import ensure_queue
-from infra.local.provisioning.storage import ensure_bucket, ensure_table
+from infra.local.provisioning.provisioned_queues import ensure_queue
+from infra.local.provisioning.provisioned_storage import ensure_bucket, ensure_table
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.resources.platform import Platform
 from tests.dagster.cli_calls import CommandLine

@@ -13,7 +13,7 @@ import boto3
 import dagster as dg
 from botocore.config import Config
 
-from infra.local.provisioning.access import ensure_role
+from infra.local.provisioning.provisioned_jobs import ensure_role
 from infra.permissions import role_definitions
 from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader
 from mlpipe_dagster.job_clients.polling import Polling

@@ -8,7 +8,7 @@ from typing import Any
 
 from infra.code_upload import upload_wheels
 from infra.definitions import resource_definitions
-from infra.local.provisioning.stack import stand_in_wheels
+from infra.local.provisioning.provisioned_stack import stand_in_wheels
 from mlpipe_dagster.job_clients.glue_client import GlueInvocation, PipesGlueJobClient
 from mlpipe_dagster.loading.batch_loading import BatchLoad
 from mlpipe_dagster.resources.platform import Platform

@@ -14,7 +14,7 @@ import pytest
 from glue_scripts import aws_clients, settings
 from glue_scripts.load_predictions import main
 from infra.definitions import resource_definitions
-from infra.local.provisioning.storage import ensure_table
+from infra.local.provisioning.provisioned_storage import ensure_table
 from mlpipe_dagster.done_files.registration import notice
 from mlpipe_dagster.loading.adds_up_check import adds_up_check
 from mlpipe_dagster.loading.batch_loading import BatchLoad

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.definitions.resource_definitions import TableDefinition
-from infra.local.provisioning.storage import ensure_table
+from infra.local.provisioning.provisioned_storage import ensure_table
 from infra.registry_copy import differences, main, write
 from infra.settings import STAGES
 from mlpipe_dagster.done_files.registration import notice

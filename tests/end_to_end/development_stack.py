@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.local.demo.dagster_runs import Dagster, Run
-from infra.local.demo.path import PREPARED
+from infra.local.demo.model_path import PREPARED
+from infra.local.stack.dagster_runs import Dagster, Run
 from infra.local.stack.dagster_service import DagsterService, dagster_environment
-from infra.local.stack.stack_state import StackDirectory
+from infra.local.supervision.stack_state import StackDirectory
 from prediction_contract.registry.records import ReleaseState
 from prediction_contract.registry.table import RegistryTable
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until

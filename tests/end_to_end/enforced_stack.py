@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from infra.local.demo.dagster_runs import Dagster
 from infra.local.provisioning.clients import Clients
 from infra.local.raw_data import upload_days
+from infra.local.stack.dagster_runs import Dagster
 from infra.local.stack.dagster_service import await_ready, running_dagster
-from infra.local.stack.stack_state import StackDirectory
+from infra.local.supervision.stack_state import StackDirectory
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.table import RegistryTable
 from tests.end_to_end.development_stack import DevelopmentStack

@@ -14,7 +14,7 @@ from tests.stack_runs import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infra.local.demo.dagster_runs import Run
+    from infra.local.stack.dagster_runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(900)]
 DAY, NEXT_DAY = "2013-02-01", "2013-02-02"

@@ -13,7 +13,7 @@ from infra import code_upload, glue_wheels, packaging
 from infra.code_upload import main, upload_code
 from infra.definitions.shared_log_groups import CREATOR_TAG, RETENTION_DAYS, SHARED_LOG_GROUPS
 from infra.glue_wheels import wheels_digest
-from infra.local.provisioning.stack import stand_in_wheels
+from infra.local.provisioning.provisioned_stack import stand_in_wheels
 from infra.settings import STAGES
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP, Deployment
 from tests.infra.sagemaker_models import texts, write_models

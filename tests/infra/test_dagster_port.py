@@ -11,7 +11,7 @@ import pytest
 
 from infra.local.stack import dagster_service
 from infra.local.stack.dagster_service import DagsterService, running_dagster
-from infra.local.stack.stack_state import StackDirectory, StackError
+from infra.local.supervision.stack_state import StackDirectory, StackError
 
 ROOT = Path(__file__).resolve().parents[2]
 

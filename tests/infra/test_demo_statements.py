@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.local.demo.dagster_runs import Run
-from infra.local.demo.live_api import Answer, LiveApi
-from infra.local.demo.path import Delivered
-from infra.local.demo.progress import DemoError, Progress, wait_for
+from infra.local.demo.demo_stores import BatchRows
+from infra.local.demo.live_api import LiveApi, ServedAnswer
+from infra.local.demo.model_path import Delivered
+from infra.local.demo.progress import DemoError, DemoProgress, wait_for
 from infra.local.demo.scenario import Demo, require_better_than_baselines, table
-from infra.local.demo.stores import BatchRows
-from infra.local.stack.stack_state import StackDirectory
+from infra.local.stack.dagster_runs import Run
+from infra.local.supervision.stack_state import StackDirectory
 from tests.stack_runs import PROJECT_ROOT
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class CountedStores:
 
 def demo(tmp_path: Path) -> Demo:
     """Return a demo that has not begun."""
-    return Demo(StackDirectory(tmp_path), tmp_path / ".env", Progress(io.StringIO()))
+    return Demo(StackDirectory(tmp_path), tmp_path / ".env", DemoProgress(io.StringIO()))
 
 
 def delivered(*, is_live: bool = True) -> Delivered:
@@ -97,7 +97,7 @@ def test_an_answer_of_other_numbers_or_another_batch_fails_the_demo(body: dict[s
     """The API's prediction must be the model's own line, and of the live batch."""
     path: Any = SimpleNamespace(stores=SimpleNamespace(served=lambda *_: '"p": 1'))
     with pytest.raises(DemoError):
-        Demo._require_right(path, delivered(), Answer(200, json.dumps(body)))
+        Demo._require_right(path, delivered(), ServedAnswer(200, json.dumps(body)))
 
 
 @pytest.mark.parametrize("verdicts", [(), (True, False)])
@@ -130,7 +130,7 @@ def test_a_wait_ends_by_its_deadline() -> None:
 def test_a_failed_step_is_told_before_its_error() -> None:
     """The step's line says FAILED; the error goes on."""
     stream = io.StringIO()
-    with pytest.raises(DemoError), Progress(stream).step("something"):
+    with pytest.raises(DemoError), DemoProgress(stream).step("something"):
         raise DemoError("It does not hold", remedy="Look")
     assert "FAILED" in stream.getvalue()
 
@@ -152,7 +152,7 @@ def test_a_run_that_is_retried_has_not_failed(status: str, retried: bool, failed
 
 def test_an_unexpected_status_of_the_api_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer instead of 401 is no refusal."""
-    monkeypatch.setattr(LiveApi, "ask", lambda *_, **__: Answer(200, "{}"))
+    monkeypatch.setattr(LiveApi, "ask", lambda *_, **__: ServedAnswer(200, "{}"))
     with pytest.raises(DemoError, match="200"):
         LiveApi("http://127.0.0.1:1", "flight_delay", "token").require("AA-1141-JFK", 401, with_token=False)
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.local.stack.environment_file import read_environment_file, write_environment_file
-from infra.local.stack.stack_state import StackError
+from infra.local.supervision.stack_state import StackError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from infra import glue_wheels
 from infra.glue_wheels import build_glue_wheels, locked_releases, wheels_digest, zip_of_wheels
-from infra.local.provisioning.stack import stand_in_wheels
+from infra.local.provisioning.provisioned_stack import stand_in_wheels
 from infra.packaging import PACKAGES, PROJECT_ROOT, PackagingError, build_glue_archive
 
 # Spark is Glue's own.

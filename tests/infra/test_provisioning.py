@@ -13,10 +13,10 @@ import pytest
 from infra.definitions import resource_definitions
 from infra.definitions.shared_log_groups import RETENTION_DAYS, SHARED_LOG_GROUPS, create_shared_log_groups
 from infra.local.provisioning import ProvisioningError
-from infra.local.provisioning.access import local_trust
 from infra.local.provisioning.clients import Clients
-from infra.local.provisioning.stack import declared_models
-from infra.local.provisioning.storage import ensure_table
+from infra.local.provisioning.provisioned_jobs import local_trust
+from infra.local.provisioning.provisioned_stack import declared_models
+from infra.local.provisioning.provisioned_storage import ensure_table
 from infra.permissions import role_definitions
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP
 from tests.infra.local_servers import DEPLOYMENT, drain, provision_on, receive

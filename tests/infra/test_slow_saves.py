@@ -16,9 +16,9 @@ import pytest
 from infra.local.stack import stack_control, stack_inspection
 from infra.local.stack.stack_control import StackControl
 from infra.local.stack.stack_inspection import end_leftovers
-from infra.local.stack.stack_state import ComponentStatus, StackDirectory, StackStatus, write_status
 from infra.local.supervision.components import Component, state_of_aws
 from infra.local.supervision.processes import clean_environment, wait_while_it_saves
+from infra.local.supervision.stack_state import ComponentStatus, StackDirectory, StackStatus, write_status
 from infra.local.supervision.supervised_component import SupervisedComponent
 from tests.stack_runs import wait_until
 

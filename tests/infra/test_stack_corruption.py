@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.local.emulators.ministack_state import check_saved_state, unsaved_state
-from infra.local.stack.stack_state import StackDirectory, StackError, choose_ports
 from infra.local.supervision.components import Component
+from infra.local.supervision.ministack_state import check_saved_state, unsaved_state
 from infra.local.supervision.processes import clean_environment
 from infra.local.supervision.readiness import answers_http
+from infra.local.supervision.stack_state import StackDirectory, StackError, choose_ports
 from infra.local.supervision.supervised_component import SupervisedComponent
 from tests.stack_runs import wait_until
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from infra.local.stack.stack_state import port_is_free
 from infra.local.supervision.processes import SUPERVISOR_ROLE, stack_processes
+from infra.local.supervision.stack_state import port_is_free
 from tests.stack_runs import PROJECT_ROOT, StackRun, wait_until
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from infra.definitions import resource_definitions
-from infra.local.provisioning.storage import ensure_table
+from infra.local.provisioning.provisioned_storage import ensure_table
 from mlpipe_dagster.pipeline.served_models import ServedModel
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
 from mlpipe_dagster.resources.aws_clients import delta_storage_options

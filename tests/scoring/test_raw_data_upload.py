@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.local.raw_data import main
-from infra.local.stack.stack_state import StackError
+from infra.local.supervision.stack_state import StackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from aws_cdk import aws_elasticloadbalancingv2 as balancing
 from aws_cdk import aws_lambda as lambda_
 
 from infra.capabilities.api.api_network import HTTP, HTTPS
-from infra.capabilities.data.logs_bucket import add_logs_bucket
+from infra.capabilities.log_storage import add_logs_bucket
 from infra.definitions.api_definitions import (
     LoadBalancerDefinition,
     load_balancer,

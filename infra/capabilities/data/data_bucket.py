@@ -8,7 +8,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 
-from infra.capabilities.data.logs_bucket import (
+from infra.capabilities.log_storage import (
     add_bucket_policy,
     add_logs_bucket,
     encryption,

@@ -9,9 +9,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from infra.local.demo.progress import DemoError, Progress
+from infra.local.demo.progress import DemoError, DemoProgress
 from infra.local.demo.scenario import Demo
-from infra.local.stack.stack_state import PROJECT_ROOT, StackDirectory, StackError
+from infra.local.supervision.stack_state import PROJECT_ROOT, StackDirectory, StackError
 
 
 def main(argv: list[str]) -> int:
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     # Asked to end by a program, it ends its Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    progress = Progress(sys.stdout)
+    progress = DemoProgress(sys.stdout)
     demo = Demo(StackDirectory(options.state_dir.resolve()), options.env_file.resolve(), progress)
     try:
         result = demo.run()

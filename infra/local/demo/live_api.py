@@ -15,7 +15,7 @@ _ANSWER_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServedAnswer:
     """An answer of the API.
 
     Attributes:
@@ -55,7 +55,7 @@ class LiveApi:
     model: str
     token: str
 
-    def ask(self, entity_id: str, *, with_token: bool = True) -> Answer:
+    def ask(self, entity_id: str, *, with_token: bool = True) -> ServedAnswer:
         """Ask for an entity's prediction; errors of the API are answers too.
 
         Raises:
@@ -67,16 +67,16 @@ class LiveApi:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=_ANSWER_SECONDS) as answer:
-                return Answer(answer.status, answer.read().decode())
+                return ServedAnswer(answer.status, answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(error.code, error.read().decode(errors="replace"))
+                return ServedAnswer(error.code, error.read().decode(errors="replace"))
         except OSError as error:
             raise DemoError(
                 f"The API does not answer at {address}: {error}", remedy="See `make status`"
             ) from error
 
-    def require(self, entity_id: str, status: int, *, with_token: bool = True) -> Answer:
+    def require(self, entity_id: str, status: int, *, with_token: bool = True) -> ServedAnswer:
         """Return the answer if it has a status.
 
         Raises:

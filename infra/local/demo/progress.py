@@ -26,7 +26,7 @@ class DemoError(Exception):
         super().__init__(f"{what}. {remedy}.")
 
 
-class Progress:
+class DemoProgress:
     """Writes the steps as they end.
 
     Args:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.access_token import AccessTokenError, obtain_token, read_variables
-from infra.local.demo.dagster_runs import Dagster
-from infra.local.demo.live_api import Answer, LiveApi
-from infra.local.demo.path import Delivered, ModelPath
-from infra.local.demo.progress import DemoError, Progress, wait_for
-from infra.local.demo.stores import BatchRows, Stores
+from infra.local.demo.demo_stores import BatchRows, Stores
+from infra.local.demo.live_api import LiveApi, ServedAnswer
+from infra.local.demo.model_path import Delivered, ModelPath
+from infra.local.demo.progress import DemoError, DemoProgress, wait_for
 from infra.local.raw_data import upload_days
+from infra.local.stack.dagster_runs import Dagster
 from infra.local.stack.dagster_service import (
     DagsterService,
     await_ready,
@@ -23,8 +23,8 @@ from infra.local.stack.dagster_service import (
 )
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.stack.stack_control import StackControl
-from infra.local.stack.stack_state import StackDirectory
 from infra.local.supervision.components import COMPONENT_NAMES
+from infra.local.supervision.stack_state import StackDirectory
 
 MODEL = "flight_delay"
 OTHER_MODEL = "airport_congestion"
@@ -49,7 +49,7 @@ class Demo:
 
     directory: StackDirectory
     environment_file: Path
-    progress: Progress
+    progress: DemoProgress
 
     def run(self) -> dict[str, Any]:
         """Show everything; return the result for a program.
@@ -191,7 +191,7 @@ class Demo:
             found += ["401", str(refused.document.get("title"))]
 
     @staticmethod
-    def _require_right(path: ModelPath, live: Delivered, answer: Answer) -> None:
+    def _require_right(path: ModelPath, live: Delivered, answer: ServedAnswer) -> None:
         """Raise unless an answer is the live batch's row as the model wrote it, number by number."""
         if answer.batch_id != live.batch_id:
             raise DemoError(
@@ -203,7 +203,7 @@ class Demo:
                 f"The API answers {answer.body}, and the model wrote {written}", remedy="See the online table"
             )
 
-    def _roll_back_and_forward(self, path: ModelPath, live: Delivered) -> Answer:
+    def _roll_back_and_forward(self, path: ModelPath, live: Delivered) -> ServedAnswer:
         target = path.day_before(live)
         with self.progress.step(f"mlpipe rollback {path.model} --to {target}") as found:
             answer, seconds = path.switch("rollback", target)

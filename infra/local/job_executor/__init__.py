@@ -14,7 +14,7 @@ How it differs from AWS, so that nobody relies on it:
 - Glue's automatic retries, pipes, compression, `Continuous` uploads and data that is not on S3 are refused.
 - Glue's grace before SIGKILL (10 s) and a processing job's end after its maximum runtime (`Stopped`) are not
   documented by AWS: the first is a choice, the second follows training jobs.
-- `POST /_executor/faults` injects throttling, errors, latency and lost answers; see `faults`.
+- `POST /_executor/faults` injects throttling, errors, latency and lost answers; see `call_faults`.
 
 A restart: after `kill -9` the jobs run on and the next executor on the same state directory adopts them;
 after SIGTERM they are ended and reported as failed. Stop it before the emulator, so that the last log

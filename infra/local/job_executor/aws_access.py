@@ -23,7 +23,7 @@ class RoleUnusableError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Credentials:
+class AwsCredentials:
     """Keys of one identity."""
 
     access_key_id: str
@@ -40,14 +40,14 @@ class AwsAccess:
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self._settings = settings
-        self._own = Credentials(
+        self._own = AwsCredentials(
             access_key_id=settings.access_key_id, secret_access_key=settings.secret_access_key
         )
         # boto3 sessions may not be shared while a client is made.
         self._lock = threading.Lock()
         self._session = Session()
 
-    def client(self, service: str, credentials: Credentials | None = None, *, attempts: int = 5) -> Any:
+    def client(self, service: str, credentials: AwsCredentials | None = None, *, attempts: int = 5) -> Any:
         """Make a client; `attempts` of 1 means that a request is never sent twice."""
         identity = credentials or self._own
         with self._lock:
@@ -91,11 +91,11 @@ class AwsAccess:
         ):
             raise RoleUnusableError(f"the trust policy of {role_arn} does not name {principal}")
 
-    def assume(self, role_arn: str, session_name: str) -> Credentials:
+    def assume(self, role_arn: str, session_name: str) -> AwsCredentials:
         """Return the credentials of a role for one job; they last as long as the role's sessions do."""
         answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=session_name)["Credentials"]
         _LOG.info("access key %s acts as %s", answer["AccessKeyId"], role_arn)
-        return Credentials(
+        return AwsCredentials(
             access_key_id=answer["AccessKeyId"],
             secret_access_key=answer["SecretAccessKey"],
             session_token=answer["SessionToken"],

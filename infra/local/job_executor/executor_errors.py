@@ -23,7 +23,7 @@ class StateCorruptError(Exception):
     """The durable state cannot be read; nothing is replaced, a person decides."""
 
 
-class JobSetupError(Exception):
+class JobExecutionError(Exception):
     """A job cannot start or its results cannot be stored; the message becomes its failure reason."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.local.stack.stack_state import StackError
+from infra.local.supervision.stack_state import StackError
 
 
 class ProvisioningError(StackError):

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.local.stack.stack_state import (
+from infra.local.supervision.processes import clean_environment, end_processes, stack_processes
+from infra.local.supervision.stack_state import (
     PROJECT_ROOT,
     StackError,
     locked,
@@ -23,12 +24,11 @@ from infra.local.stack.stack_state import (
     port_is_free,
     write_atomically,
 )
-from infra.local.supervision.processes import clean_environment, end_processes, stack_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from infra.local.stack.stack_state import StackDirectory
+    from infra.local.supervision.stack_state import StackDirectory
 
 ROLE = "dagster"
 _INSTANCE_FILE = PROJECT_ROOT / "mlpipe_dagster" / "instances" / "local.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from infra.local.stack.stack_state import StackError, write_atomically
+from infra.local.supervision.stack_state import StackError, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,15 @@ from infra.local.stack.stack_inspection import (
     running_components,
 )
 from infra.local.stack.stack_provisioning import provision_stack, say_next_steps
-from infra.local.stack.stack_state import (
+from infra.local.supervision.components import build_components
+from infra.local.supervision.processes import (
+    SUPERVISOR_ROLE,
+    clean_environment,
+    end_processes,
+    is_alive,
+    stack_processes,
+)
+from infra.local.supervision.stack_state import (
     PROJECT_ROOT,
     StackDirectory,
     StackError,
@@ -27,14 +35,6 @@ from infra.local.stack.stack_state import (
     log_tail,
     read_ports,
     read_status,
-)
-from infra.local.supervision.components import build_components
-from infra.local.supervision.processes import (
-    SUPERVISOR_ROLE,
-    clean_environment,
-    end_processes,
-    is_alive,
-    stack_processes,
 )
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import psutil
 
-    from infra.local.stack.stack_state import StackDirectory, StackStatus
     from infra.local.supervision.components import Component
+    from infra.local.supervision.stack_state import StackDirectory, StackStatus
 
 # The AWS emulator saves its state when asked to end.
 _LAST_ROLE = "aws"

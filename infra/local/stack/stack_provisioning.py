@@ -7,14 +7,14 @@ import time
 from typing import TYPE_CHECKING
 
 from infra.local.stack.environment_file import read_environment_file, write_environment_file
-from infra.local.stack.stack_state import StackError, read_status
 from infra.local.supervision.components import REGION, aws_environment
+from infra.local.supervision.stack_state import StackError, read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from infra.local.stack.stack_state import StackDirectory
+    from infra.local.supervision.stack_state import StackDirectory
 
 
 def provision_stack(directory: StackDirectory, environment_file: Path, *, say: Callable[[str], None]) -> None:

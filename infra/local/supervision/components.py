@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from infra.local.emulators.ministack_state import check_saved_state, unloaded_state, unsaved_state
-from infra.local.stack.stack_state import PROJECT_ROOT
+from infra.local.supervision.ministack_state import check_saved_state, unloaded_state, unsaved_state
 from infra.local.supervision.processes import clean_environment, size_of
 from infra.local.supervision.readiness import answers_http, answers_snowflake
+from infra.local.supervision.stack_state import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from infra.local.stack.stack_state import StackDirectory
+    from infra.local.supervision.stack_state import StackDirectory
 
 REGION = "us-east-1"
 # The emulator's fixed root credential; anything else is checked against its own identities.

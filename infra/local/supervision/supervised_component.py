@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from infra.local.stack.stack_state import PROJECT_ROOT, ComponentStatus, StackError, log_tail, port_is_free
 from infra.local.supervision.processes import (
     end_processes,
     family,
@@ -24,12 +23,19 @@ from infra.local.supervision.processes import (
     stack_processes,
     wait_while_it_saves,
 )
+from infra.local.supervision.stack_state import (
+    PROJECT_ROOT,
+    ComponentStatus,
+    StackError,
+    log_tail,
+    port_is_free,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from infra.local.stack.stack_state import StackDirectory
     from infra.local.supervision.components import Component
+    from infra.local.supervision.stack_state import StackDirectory
 
 _LOG_LIMIT_BYTES = 20_000_000
 

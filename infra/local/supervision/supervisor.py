@@ -9,16 +9,16 @@ import time
 from typing import TYPE_CHECKING
 
 from infra.local.stack.dagster_service import ROLE as DAGSTER_ROLE
-from infra.local.stack.stack_state import StackStatus, locked, read_ports, write_status
 from infra.local.supervision.components import build_components
 from infra.local.supervision.processes import end_processes, stack_processes
+from infra.local.supervision.stack_state import StackStatus, locked, read_ports, write_status
 from infra.local.supervision.supervised_component import SupervisedComponent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from infra.local.stack.stack_state import StackDirectory
+    from infra.local.supervision.stack_state import StackDirectory
 
 _PERIOD_SECONDS = 0.25
 # A component that others need is asked to stop after them.

@@ -17,7 +17,7 @@ class InvalidFaultError(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Fault:
+class WeatherFault:
     """One kind of trouble.
 
     Args:
@@ -38,7 +38,7 @@ class Fault:
         return document if self.count is None else {**document, "count": self.count}
 
 
-def parse_fault(document: Any) -> Fault:
+def parse_fault(document: Any) -> WeatherFault:
     """Parse an order such as `{"mode": "slow", "seconds": 2.5, "count": 3}`.
 
     Raises:
@@ -58,7 +58,7 @@ def parse_fault(document: Any) -> Fault:
         raise InvalidFaultError(f'"seconds" must be a number from 0 to {LONGEST_SLOWNESS_SECONDS:g}')
     if type(status) is not int or status not in _ERROR_STATUSES:
         raise InvalidFaultError(f'"status" must be one of {sorted(_ERROR_STATUSES)}')
-    return Fault(mode, float(seconds), status, count)
+    return WeatherFault(mode, float(seconds), status, count)
 
 
 class FaultPlan:
@@ -66,21 +66,21 @@ class FaultPlan:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._fault = Fault()
+        self._fault = WeatherFault()
         self._left: int | None = None
 
-    def order(self, fault: Fault) -> None:
+    def order(self, fault: WeatherFault) -> None:
         """Put an order in force instead of the one before."""
         with self._lock:
             self._fault = fault
             self._left = fault.count
 
-    def next(self) -> Fault:
+    def next(self) -> WeatherFault:
         """Return the trouble that the next request meets, and count it."""
         with self._lock:
             if self._left is None:
                 return self._fault
             if self._left == 0:
-                return Fault()
+                return WeatherFault()
             self._left -= 1
             return self._fault

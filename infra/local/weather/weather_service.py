@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from infra.local.weather.weather_faults import Fault, FaultPlan, InvalidFaultError, parse_fault
+from infra.local.weather.weather_faults import FaultPlan, InvalidFaultError, WeatherFault, parse_fault
 from infra.local.weather.weather_observations import (
     UNITS,
     NoObservationError,
@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             raise _Problem(HTTPStatus.NOT_FOUND, f"Nothing is served at {parts.path}")
 
-    def _survives(self, fault: Fault) -> bool:
+    def _survives(self, fault: WeatherFault) -> bool:
         """Be in trouble as ordered; return whether there is still something to answer."""
         if fault.mode == "dead":
             self.close_connection = True

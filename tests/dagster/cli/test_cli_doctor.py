@@ -10,8 +10,8 @@ import pytest
 import snowflake.connector
 
 from infra.definitions import resource_definitions
-from infra.local.provisioning.messaging import ensure_queue
-from infra.local.provisioning.storage import ensure_table
+from infra.local.provisioning.provisioned_queues import ensure_queue
+from infra.local.provisioning.provisioned_storage import ensure_table
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.load_rules import claim_load, confirm_claim

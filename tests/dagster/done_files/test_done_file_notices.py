@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infra.definitions import resource_definitions
-from infra.local.provisioning.messaging import ensure_queue, ensure_rule
+from infra.local.provisioning.provisioned_queues import ensure_queue, ensure_rule
 from mlpipe_dagster.done_files.done_file_notices import noticed_key
 from mlpipe_dagster.done_files.done_file_tick import DoneFileTroubleError
 from tests.dagster.sensor_daemon import SensorDaemon, batches, requests, skipped_because

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from infra.definitions import resource_definitions
-from infra.local.provisioning.storage import ensure_table
+from infra.local.provisioning.provisioned_storage import ensure_table
 from mlpipe_dagster.loading.adds_up_check import adds_up_check
 from mlpipe_dagster.loading.online_count import count_online
 from mlpipe_dagster.loading.tables_asset import tables_asset

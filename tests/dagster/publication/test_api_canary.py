@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from infra.definitions import resource_definitions
-from infra.local.provisioning.storage import ensure_table
+from infra.local.provisioning.provisioned_storage import ensure_table
 from mlpipe_dagster.api_settings import ApiSettings
 from mlpipe_dagster.pipeline.asset_names import API_CANARY, PUBLICATION, asset_key
 from mlpipe_dagster.publication.api_canary import asked_api

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from infra.definitions import resource_definitions
-from infra.local.provisioning.storage import ensure_table
+from infra.local.provisioning.provisioned_storage import ensure_table
 from mlpipe_dagster.pipeline.served_models import ServedModel
 from mlpipe_dagster.pipeline.tick_troubles import ModelsUnreadableError
 from mlpipe_dagster.regions.region_follower import RegionFollower, Step

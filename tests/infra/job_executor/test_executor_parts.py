@@ -10,14 +10,14 @@ import psutil
 import pytest
 from botocore.exceptions import NoCredentialsError
 
-from infra.local.job_executor.executor_errors import ApiError, JobSetupError, StateCorruptError
+from infra.local.job_executor.executor_errors import ApiError, JobExecutionError, StateCorruptError
 from infra.local.job_executor.glue.glue_job import error_message, log_group_prefix
 from infra.local.job_executor.jobs.host_processes import HostProcesses
 from infra.local.job_executor.jobs.job_records import HostWorkspace
 from infra.local.job_executor.jobs.job_store import RecordStore
 from infra.local.job_executor.jobs.s3_transfer import S3Location, S3Transfer, inside
+from infra.local.job_executor.json_protocol import JsonProtocol
 from infra.local.job_executor.paging import page
-from infra.local.job_executor.protocol import JsonProtocol
 from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_a_state_that_was_emptied_is_a_damaged_state(tmp_path: Path) -> None:
 @pytest.mark.parametrize("relative", ["../x", "a/../../x", "/etc/passwd", "", "."])
 def test_a_relative_path_cannot_leave_its_directory(tmp_path: Path, relative: str) -> None:
     """Paths taken from S3 keys stay below their directory."""
-    with pytest.raises(JobSetupError, match="outside its directory"):
+    with pytest.raises(JobExecutionError, match="outside its directory"):
         inside(tmp_path / "data", relative)
 
 
@@ -190,7 +190,7 @@ def test_of_a_job_that_cannot_be_started_whole_nothing_runs(tmp_path: Path) -> N
         wait_until((hosts[0].home / "started.json").exists, seconds=60, what="the first host has started")
         raise NoCredentialsError
 
-    with pytest.raises(JobSetupError, match="did not start: Unable to locate credentials"):
+    with pytest.raises(JobExecutionError, match="did not start: Unable to locate credentials"):
         HostProcesses(hosts).launch(environment)
 
     def marked() -> list[psutil.Process]:

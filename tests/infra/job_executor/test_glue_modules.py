@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.local.job_executor.executor_errors import JobSetupError
+from infra.local.job_executor.executor_errors import JobExecutionError
 from infra.local.job_executor.glue.glue_modules import (
     MODULES,
     OPTION,
@@ -45,7 +45,7 @@ def test_a_zip_of_wheels_without_an_index_is_taken() -> None:
 def test_whatever_may_come_from_an_index_is_refused(modules: str, option: str | None, told: str) -> None:
     """An index offers something else at each start."""
     arguments = {MODULES: modules} | ({OPTION: option} if option else {})
-    with pytest.raises(JobSetupError, match=told):
+    with pytest.raises(JobExecutionError, match=told):
         check_installer(arguments)
 
 
@@ -72,7 +72,7 @@ def test_wheels_are_those_of_the_requirements(
     if told is None:
         check_zip_of_wheels(path)
     else:
-        with pytest.raises(JobSetupError, match=told):
+        with pytest.raises(JobExecutionError, match=told):
             check_zip_of_wheels(path)
 
 
@@ -80,5 +80,5 @@ def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:
     """By its name."""
     path = tmp_path / "a.gluewheels.zip"
     path.write_bytes(b"no zip")
-    with pytest.raises(JobSetupError, match=r"a\.gluewheels\.zip"):
+    with pytest.raises(JobExecutionError, match=r"a\.gluewheels\.zip"):
         check_zip_of_wheels(path)

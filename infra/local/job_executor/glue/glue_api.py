@@ -8,8 +8,8 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from infra.local.job_executor.aws_access import RoleUnusableError
+from infra.local.job_executor.call_faults import ENDS_AS
 from infra.local.job_executor.executor_errors import ApiError
-from infra.local.job_executor.faults import ENDS_AS
 from infra.local.job_executor.glue.glue_job import GlueJobKind, log_group_prefix
 from infra.local.job_executor.jobs.job_records import Ending, Phase
 from infra.local.job_executor.paging import page

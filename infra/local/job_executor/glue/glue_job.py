@@ -6,9 +6,9 @@ import hashlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.executor_errors import JobSetupError
+from infra.local.job_executor.executor_errors import JobExecutionError
 from infra.local.job_executor.glue.glue_modules import check_installer, check_zip_of_wheels
-from infra.local.job_executor.jobs.job_records import HostCommand, LogFile, Outcome, Phase
+from infra.local.job_executor.jobs.job_records import HostCommand, JobOutcome, LogFile, Phase
 from infra.local.job_executor.jobs.s3_transfer import S3Location, inside
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ _TAIL_BYTES = 64 * 1024
 _MESSAGE_CHARACTERS = 2000
 
 _STATES = {
-    Outcome.SUCCEEDED: "SUCCEEDED",
-    Outcome.FAILED: "FAILED",
-    Outcome.TIMED_OUT: "TIMEOUT",
-    Outcome.STOPPED: "STOPPED",
-    Outcome.EXPIRED: "EXPIRED",
-    Outcome.ERROR: "ERROR",
+    JobOutcome.SUCCEEDED: "SUCCEEDED",
+    JobOutcome.FAILED: "FAILED",
+    JobOutcome.TIMED_OUT: "TIMEOUT",
+    JobOutcome.STOPPED: "STOPPED",
+    JobOutcome.EXPIRED: "EXPIRED",
+    JobOutcome.ERROR: "ERROR",
 }
 
 
@@ -84,7 +84,7 @@ class GlueJobKind:
         """Download script, modules and files.
 
         Raises:
-            JobSetupError: A file is missing, or a module would come from a package index.
+            JobExecutionError: A file is missing, or a module would come from a package index.
         """
         host = hosts[0]
         arguments = merged_arguments(record)
@@ -124,7 +124,9 @@ class GlueJobKind:
             name = S3Location.parse(uri).key.rsplit("/", 1)[-1]
             target = inside(directory, name)
             if target in targets:
-                raise JobSetupError(f"Two files of the job are called {name}; entry {number + 1} is {uri}.")
+                raise JobExecutionError(
+                    f"Two files of the job are called {name}; entry {number + 1} is {uri}."
+                )
             s3.download_object(uri, target)
             targets.append(target)
         return targets
@@ -137,7 +139,9 @@ class GlueJobKind:
             LogFile(path=host.stderr, group=f"{prefix}/error", stream=record["id"]),
         ]
 
-    def collect(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: Outcome) -> None:
+    def collect(
+        self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
+    ) -> None:
         """Upload nothing: a Glue script writes to S3 by itself."""
 
     def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
@@ -150,7 +154,7 @@ class GlueJobKind:
                 tail = file.read()
         return {"failure": error_message(tail, record["returncodes"][0])}
 
-    def enter(self, record: Record, phase: Phase, outcome: Outcome | None, now: float) -> None:
+    def enter(self, record: Record, phase: Phase, outcome: JobOutcome | None, now: float) -> None:
         """Set Glue's state for a phase."""
         if phase is Phase.LAUNCHED:
             record["state"] = "RUNNING" if record["state"] == "STARTING" else record["state"]

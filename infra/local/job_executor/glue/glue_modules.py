@@ -11,7 +11,7 @@ import re
 import zipfile
 from typing import TYPE_CHECKING
 
-from infra.local.job_executor.executor_errors import JobSetupError
+from infra.local.job_executor.executor_errors import JobExecutionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,17 +27,17 @@ def check_installer(arguments: Mapping[str, str]) -> str:
     """Return the zips of wheels that a job's arguments name, separated by commas.
 
     Raises:
-        JobSetupError: The arguments let the installer ask an index.
+        JobExecutionError: The arguments let the installer ask an index.
     """
     modules = arguments.get(MODULES, "")
     for module in filter(None, modules.split(",")):
         if not module.startswith("s3://") or not module.endswith(".gluewheels.zip"):
-            raise JobSetupError(
+            raise JobExecutionError(
                 f"{MODULES} names {module}, which comes from an index at each start. "
                 "Name the s3:// address of a .gluewheels.zip."
             )
     if modules and arguments.get(OPTION) != "--no-index":
-        raise JobSetupError(
+        raise JobExecutionError(
             f"{OPTION} is {arguments.get(OPTION)!r}: the installer may ask an index. Set it to --no-index."
         )
     return modules
@@ -47,25 +47,25 @@ def check_zip_of_wheels(path: Path) -> None:
     """Check that a zip of wheels holds exactly the wheels that its requirements pin, each with its hash.
 
     Raises:
-        JobSetupError: It does not.
+        JobExecutionError: It does not.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
     except zipfile.BadZipFile as error:
-        raise JobSetupError(f"{path.name} is no zip: {error}. Upload it again.") from error
+        raise JobExecutionError(f"{path.name} is no zip: {error}. Upload it again.") from error
     if REQUIREMENTS not in files:
-        raise JobSetupError(f"{path.name} has no {REQUIREMENTS}. Build it by infra.glue_wheels.")
+        raise JobExecutionError(f"{path.name} has no {REQUIREMENTS}. Build it by infra.glue_wheels.")
     wanted = set()
     for line in files.pop(REQUIREMENTS).decode().splitlines():
         pinned = _PINNED.fullmatch(line)
         if pinned is None:
-            raise JobSetupError(f"{path.name}: the requirement {line!r} is not pinned with a hash.")
+            raise JobExecutionError(f"{path.name}: the requirement {line!r} is not pinned with a hash.")
         wanted.add(pinned.groups())
     found = {_described(name, content) for name, content in files.items()}
     if found != wanted:
         differing = ", ".join(sorted({f"{name} {version}" for name, version, _ in found ^ wanted}))
-        raise JobSetupError(f"{path.name}: wheels and requirements differ in {differing}.")
+        raise JobExecutionError(f"{path.name}: wheels and requirements differ in {differing}.")
 
 
 def _described(name: str, content: bytes) -> tuple[str, str, str]:

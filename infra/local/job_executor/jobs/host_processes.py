@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.executor_errors import JobSetupError
+from infra.local.job_executor.executor_errors import JobExecutionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,14 +53,16 @@ class HostProcesses:
             environment: The variables that every job has, per host; those of the spec come on top.
 
         Raises:
-            JobSetupError: One of them did not start; none is left running.
+            JobExecutionError: One of them did not start; none is left running.
         """
         try:
             self._launch(environment)
         except Exception as error:
             # Whatever it was, such as credentials that could not be had: no process may run on unwatched.
             self._withdraw()
-            raise JobSetupError(f"InternalServerError: the job's processes did not start: {error}") from error
+            raise JobExecutionError(
+                f"InternalServerError: the job's processes did not start: {error}"
+            ) from error
 
     def _withdraw(self) -> None:
         """End what was started of a job that cannot be started whole."""
@@ -95,7 +97,7 @@ class HostProcesses:
             while not self._started(host):
                 child = self._children[host.number]
                 if time.monotonic() > deadline or (child.poll() is not None and not self._alive(host)):
-                    raise JobSetupError(f"{host.name} gave no sign of life")
+                    raise JobExecutionError(f"{host.name} gave no sign of life")
                 time.sleep(0.02)
 
     def all_ended(self) -> bool:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from infra.local.job_executor.aws_access import Credentials
+    from infra.local.job_executor.aws_access import AwsCredentials
     from infra.local.job_executor.executor_settings import ExecutorSettings
 
 
 def base_environment(
-    settings: ExecutorSettings, credentials: Credentials, *, own_url: str, home: Path
+    settings: ExecutorSettings, credentials: AwsCredentials, *, own_url: str, home: Path
 ) -> dict[str, str]:
     """Build the variables that every job has.
 

@@ -33,7 +33,7 @@ class Ending(StrEnum):
     ERROR = "error"
 
 
-class Outcome(StrEnum):
+class JobOutcome(StrEnum):
     """How a job ended."""
 
     SUCCEEDED = "succeeded"
@@ -147,7 +147,9 @@ class JobKind(Protocol):
         """Return a host's output files and their streams."""
         ...
 
-    def collect(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: Outcome) -> None:
+    def collect(
+        self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
+    ) -> None:
         """Upload what is left of a job; safe to repeat."""
         ...
 
@@ -155,7 +157,7 @@ class JobKind(Protocol):
         """Return what the files say of the end: `failure` of a failed job, `exit_message`, `metrics`."""
         ...
 
-    def enter(self, record: Record, phase: Phase, outcome: Outcome | None, now: float) -> None:
+    def enter(self, record: Record, phase: Phase, outcome: JobOutcome | None, now: float) -> None:
         """Set the record's service-facing state for a new phase."""
         ...
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.local.job_executor.executor_errors import JobSetupError, ShuttingDownError
+from infra.local.job_executor.executor_errors import JobExecutionError, ShuttingDownError
 from infra.local.job_executor.jobs.host_processes import HostProcesses
 from infra.local.job_executor.jobs.job_environment import base_environment
-from infra.local.job_executor.jobs.job_records import Ending, HostWorkspace, Outcome, Phase
+from infra.local.job_executor.jobs.job_records import Ending, HostWorkspace, JobOutcome, Phase
 from infra.local.job_executor.jobs.log_shipping import LogShipper
 from infra.local.job_executor.jobs.s3_transfer import S3Transfer
 
 if TYPE_CHECKING:
-    from infra.local.job_executor.aws_access import AwsAccess, Credentials
+    from infra.local.job_executor.aws_access import AwsAccess, AwsCredentials
     from infra.local.job_executor.executor_settings import ExecutorSettings
     from infra.local.job_executor.jobs.job_records import JobKind
     from infra.local.job_executor.jobs.job_store import Record, RecordStore
@@ -29,10 +29,10 @@ _SHIP_SECONDS = 1.0
 _FINAL_SHIP_SECONDS = 60.0
 _SHUTDOWN_GRACE_SECONDS = 5.0
 _OUTCOMES = {
-    Ending.STOP: Outcome.STOPPED,
-    Ending.TIMEOUT: Outcome.TIMED_OUT,
-    Ending.EXPIRY: Outcome.EXPIRED,
-    Ending.ERROR: Outcome.ERROR,
+    Ending.STOP: JobOutcome.STOPPED,
+    Ending.TIMEOUT: JobOutcome.TIMED_OUT,
+    Ending.EXPIRY: JobOutcome.EXPIRED,
+    Ending.ERROR: JobOutcome.ERROR,
 }
 SHUTDOWN_MESSAGE = (
     "The local job executor was shut down while the job was running, which ended it. Start the job again."
@@ -102,21 +102,21 @@ class JobRunner:
         try:
             self._drive(kind, name)
         except ShuttingDownError:
-            self._conclude(kind, name, Outcome.FAILED, {"failure": SHUTDOWN_MESSAGE})
-        except (JobSetupError, BotoCoreError, ClientError) as error:
+            self._conclude(kind, name, JobOutcome.FAILED, {"failure": SHUTDOWN_MESSAGE})
+        except (JobExecutionError, BotoCoreError, ClientError) as error:
             _LOG.warning("%s cannot run: %s", name, error)
-            self._conclude(kind, name, Outcome.FAILED, {"failure": str(error)})
+            self._conclude(kind, name, JobOutcome.FAILED, {"failure": str(error)})
         except Exception as error:  # noqa: BLE001 - a boundary, see below
             # A thread's boundary: whatever went wrong, the client must see the job end and not wait for ever.
             _LOG.exception("the executor failed on %s", name)
             self._conclude(
-                kind, name, Outcome.FAILED, {"failure": f"InternalServerError: job executor: {error!r}"}
+                kind, name, JobOutcome.FAILED, {"failure": f"InternalServerError: job executor: {error!r}"}
             )
 
     def _drive(self, kind: JobKind, name: str) -> None:
         record = self._record(kind, name)
         hosts = self._hosts(kind, record)
-        credentials: Credentials | None = None
+        credentials: AwsCredentials | None = None
         if record["phase"] == Phase.PREPARING:
             credentials = self._access.assume(record["role_arn"], kind.session_name)
             record = self._prepare(kind, record, hosts, credentials)
@@ -131,7 +131,7 @@ class JobRunner:
             self._finish(kind, record, hosts)
 
     def _prepare(
-        self, kind: JobKind, record: Record, hosts: list[HostWorkspace], credentials: Credentials
+        self, kind: JobKind, record: Record, hosts: list[HostWorkspace], credentials: AwsCredentials
     ) -> Record:
         self._enter(kind, record["name"], Phase.PREPARING)
         for host in hosts:
@@ -159,7 +159,7 @@ class JobRunner:
         record: Record,
         hosts: list[HostWorkspace],
         processes: HostProcesses,
-        credentials: Credentials | None,
+        credentials: AwsCredentials | None,
     ) -> Record:
         """Start or adopt the processes and stay with them to their end."""
 
@@ -239,24 +239,24 @@ class JobRunner:
             # The job's first credentials may have expired while it ran.
             identity = self._access.assume(record["role_arn"], kind.session_name)
             kind.collect(record, hosts, S3Transfer(self._access.client("s3", identity)), outcome)
-        if outcome is not Outcome.FAILED:
+        if outcome is not JobOutcome.FAILED:
             told.pop("failure", None)
         self._conclude(kind, record["name"], outcome, told)
 
-    def _outcome(self, record: Record) -> Outcome:
+    def _outcome(self, record: Record) -> JobOutcome:
         ending = record["ending"]
         if ending in _OUTCOMES:
             return _OUTCOMES[ending]
         succeeded = ending is None and all(code == 0 for code in record.get("returncodes") or [1])
-        return Outcome.SUCCEEDED if succeeded else Outcome.FAILED
+        return JobOutcome.SUCCEEDED if succeeded else JobOutcome.FAILED
 
-    def _conclude(self, kind: JobKind, name: str, outcome: Outcome, told: dict[str, Any]) -> None:
+    def _conclude(self, kind: JobKind, name: str, outcome: JobOutcome, told: dict[str, Any]) -> None:
         record = self._enter(kind, name, Phase.ENDED, outcome=outcome, **told)
         for host in self._hosts(kind, record):
             host.discard_data()
 
     def _enter(
-        self, kind: JobKind, name: str, phase: Phase, *, outcome: Outcome | None = None, **changes: Any
+        self, kind: JobKind, name: str, phase: Phase, *, outcome: JobOutcome | None = None, **changes: Any
     ) -> Record:
         def change(record: Record) -> None:
             now = time.time()
@@ -268,7 +268,7 @@ class JobRunner:
     def _record(self, kind: JobKind, name: str) -> Record:
         record = self._store.get(kind.record_kind, name)
         if record is None:
-            raise JobSetupError(f"InternalServerError: the record of {name} is gone.")
+            raise JobExecutionError(f"InternalServerError: the record of {name} is gone.")
         return record
 
     def _hosts(self, kind: JobKind, record: Record) -> list[HostWorkspace]:

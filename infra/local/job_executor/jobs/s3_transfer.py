@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.local.job_executor.executor_errors import JobSetupError
+from infra.local.job_executor.executor_errors import JobExecutionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,12 +27,12 @@ class S3Location:
         """Read an `s3://bucket/key` address.
 
         Raises:
-            JobSetupError: It is not one.
+            JobExecutionError: It is not one.
         """
         scheme, _, rest = uri.partition("://")
         bucket, _, key = rest.partition("/")
         if scheme != "s3" or not bucket:
-            raise JobSetupError(f"ClientError: {uri} is not an s3:// address.")
+            raise JobExecutionError(f"ClientError: {uri} is not an s3:// address.")
         return cls(bucket, key)
 
     def under(self, relative: str) -> S3Location:
@@ -44,11 +44,13 @@ def inside(directory: Path, relative: str) -> Path:
     """Return a path below a directory.
 
     Raises:
-        JobSetupError: The relative path, taken from an S3 key, leads out of it.
+        JobExecutionError: The relative path, taken from an S3 key, leads out of it.
     """
     target = (directory / relative).resolve()
     if not target.is_relative_to(directory.resolve()) or target == directory.resolve():
-        raise JobSetupError(f"ClientError: the S3 key {relative!r} would be written outside its directory.")
+        raise JobExecutionError(
+            f"ClientError: the S3 key {relative!r} would be written outside its directory."
+        )
     return target
 
 
@@ -69,7 +71,7 @@ class S3Transfer:
         try:
             self._client.download_file(location.bucket, location.key, str(target))
         except (BotoCoreError, ClientError) as error:
-            raise JobSetupError(f"ClientError: {uri} cannot be downloaded: {error}") from error
+            raise JobExecutionError(f"ClientError: {uri} cannot be downloaded: {error}") from error
 
     def keys(self, uri: str, data_type: str) -> list[tuple[S3Location, str]]:
         """List what a data source names, in key order: each object and its path below the local directory.
@@ -79,7 +81,7 @@ class S3Transfer:
             data_type: `S3Prefix` or `ManifestFile`.
 
         Raises:
-            JobSetupError: Nothing is there, or it cannot be read.
+            JobExecutionError: Nothing is there, or it cannot be read.
         """
         location = S3Location.parse(uri)
         try:
@@ -91,9 +93,9 @@ class S3Transfer:
                     for key in self._list(location)
                 ]
         except (BotoCoreError, ClientError, ValueError) as error:
-            raise JobSetupError(f"ClientError: Data download failed for {uri}: {error}") from error
+            raise JobExecutionError(f"ClientError: Data download failed for {uri}: {error}") from error
         if not found:
-            raise JobSetupError(
+            raise JobExecutionError(
                 f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source. '
                 f"Please ensure that the bucket exists in the selected region and that objects exist "
                 f"under that S3 prefix."
@@ -118,7 +120,7 @@ class S3Transfer:
         try:
             self._client.upload_file(str(path), location.bucket, location.key)
         except (BotoCoreError, ClientError, OSError) as error:
-            raise JobSetupError(
+            raise JobExecutionError(
                 f"ClientError: Data upload failed for s3://{location.bucket}/{location.key}: {error}"
             ) from error
 

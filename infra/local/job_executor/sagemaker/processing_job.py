@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.jobs.job_records import HostCommand, LogFile, Outcome, Phase, product_python
+from infra.local.job_executor.jobs.job_records import HostCommand, JobOutcome, LogFile, Phase, product_python
 from infra.local.job_executor.sagemaker.container import (
     container_log,
     exit_words,
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 # The service model says only that a job past its limit "is stopped": it ends as Stopped, as training jobs do.
 _STATES = {
-    Outcome.SUCCEEDED: "Completed",
-    Outcome.FAILED: "Failed",
-    Outcome.TIMED_OUT: "Stopped",
-    Outcome.STOPPED: "Stopped",
+    JobOutcome.SUCCEEDED: "Completed",
+    JobOutcome.FAILED: "Failed",
+    JobOutcome.TIMED_OUT: "Stopped",
+    JobOutcome.STOPPED: "Stopped",
 }
 
 
@@ -83,9 +83,11 @@ class ProcessingJobKind:
         """Return the host's stream."""
         return container_log(record, host, "/aws/sagemaker/ProcessingJobs")
 
-    def collect(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: Outcome) -> None:
+    def collect(
+        self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
+    ) -> None:
         """Upload the outputs of a job that succeeded."""
-        if outcome is not Outcome.SUCCEEDED:
+        if outcome is not JobOutcome.SUCCEEDED:
             return
         for item in record["request"].get("ProcessingOutputConfig", {}).get("Outputs", ()):
             target = item["S3Output"]
@@ -102,7 +104,7 @@ class ProcessingJobKind:
             "exit_message": message,
         }
 
-    def enter(self, record: Record, phase: Phase, outcome: Outcome | None, now: float) -> None:
+    def enter(self, record: Record, phase: Phase, outcome: JobOutcome | None, now: float) -> None:
         """Set SageMaker's status for a phase."""
         if phase is Phase.ENDED and outcome is not None:
             record["state"] = _STATES[outcome]

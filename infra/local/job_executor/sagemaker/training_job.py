@@ -8,8 +8,8 @@ import re
 import tarfile
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.executor_errors import JobSetupError
-from infra.local.job_executor.jobs.job_records import HostCommand, LogFile, Outcome, Phase, product_python
+from infra.local.job_executor.executor_errors import JobExecutionError
+from infra.local.job_executor.jobs.job_records import HostCommand, JobOutcome, LogFile, Phase, product_python
 from infra.local.job_executor.jobs.s3_transfer import S3Location, inside
 from infra.local.job_executor.sagemaker.container import (
     container_log,
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 # Status and secondary status.
 _STATES = {
-    Outcome.SUCCEEDED: ("Completed", "Completed"),
-    Outcome.FAILED: ("Failed", "Failed"),
-    Outcome.TIMED_OUT: ("Stopped", "MaxRuntimeExceeded"),
-    Outcome.STOPPED: ("Stopped", "Stopped"),
+    JobOutcome.SUCCEEDED: ("Completed", "Completed"),
+    JobOutcome.FAILED: ("Failed", "Failed"),
+    JobOutcome.TIMED_OUT: ("Stopped", "MaxRuntimeExceeded"),
+    JobOutcome.STOPPED: ("Stopped", "Stopped"),
 }
 _SECONDARY = {Phase.PREPARING: "Downloading", Phase.LAUNCHED: "Training", Phase.FINISHING: "Uploading"}
 _LOG_BYTES = 16 * 1024 * 1024
@@ -118,19 +118,21 @@ class TrainingJobKind:
             with tarfile.open(archive) as packed:
                 packed.extractall(code, filter="data")
         except (tarfile.TarError, OSError) as error:
-            raise JobSetupError(
+            raise JobExecutionError(
                 f"ClientError: sagemaker_submit_directory cannot be unpacked: {error}"
             ) from error
         program = str(plain_value(parameters["sagemaker_program"]))
         if not inside(code, program).is_file():
-            raise JobSetupError(f"ClientError: the submit directory holds no {program}.")
+            raise JobExecutionError(f"ClientError: the submit directory holds no {program}.")
         return product_python(["python", f"/opt/ml/code/{program}", *user_arguments(parameters)])
 
     def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
         """Return the host's stream."""
         return container_log(record, host, "/aws/sagemaker/TrainingJobs")
 
-    def collect(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: Outcome) -> None:
+    def collect(
+        self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
+    ) -> None:
         """Pack and upload the model, also of a job that was stopped, and the output data of every job."""
         base = S3Location.parse(record["request"]["OutputDataConfig"]["S3OutputPath"])
         for host in hosts:
@@ -139,7 +141,7 @@ class TrainingJobKind:
                 packed = _pack(host.ml / "output/data", host.home / "output.tar.gz")
                 s3.upload_object(packed, base.under(f"{record['name']}/output/output{suffix}.tar.gz"))
         model = hosts[0].ml / "model"
-        if outcome is Outcome.SUCCEEDED or (outcome is not Outcome.FAILED and any(model.iterdir())):
+        if outcome is JobOutcome.SUCCEEDED or (outcome is not JobOutcome.FAILED and any(model.iterdir())):
             packed = _pack(model, hosts[0].home / "model.tar.gz")
             s3.upload_object(packed, base.under(f"{record['name']}/output/model.tar.gz"))
 
@@ -152,7 +154,7 @@ class TrainingJobKind:
             "metrics": _metrics(record, hosts[0]),
         }
 
-    def enter(self, record: Record, phase: Phase, outcome: Outcome | None, now: float) -> None:
+    def enter(self, record: Record, phase: Phase, outcome: JobOutcome | None, now: float) -> None:
         """Set SageMaker's status, and add the secondary status to the history."""
         secondary = _SECONDARY.get(phase)
         if phase is Phase.ENDED and outcome is not None:
@@ -235,7 +237,7 @@ def _metrics(record: Record, host: HostWorkspace) -> list[dict[str, Any]]:
         try:
             values = [float(match.group(1)) for match in re.finditer(definition["Regex"], text)]
         except (re.error, ValueError, IndexError) as error:
-            raise JobSetupError(
+            raise JobExecutionError(
                 f"ClientError: metric {definition['Name']} cannot be read: {error}"
             ) from error
         if values:

@@ -10,14 +10,18 @@ from infra.code_upload import UploadedCode, upload_code, upload_wheels
 from infra.definitions import api_definitions, resource_definitions
 from infra.definitions.shared_log_groups import create_shared_log_groups
 from infra.glue_wheels import locked_releases, zip_of_wheels
-from infra.local.provisioning.access import ensure_glue_job, ensure_role
 from infra.local.provisioning.clients import Clients, is_loopback, require_loopback
-from infra.local.provisioning.identity import TokenClient, ensure_secret, ensure_token_issuer
-from infra.local.provisioning.messaging import ensure_queue, ensure_rule
 from infra.local.provisioning.provisioned_api import ensure_function, ensure_load_balancer
+from infra.local.provisioning.provisioned_jobs import ensure_glue_job, ensure_role
+from infra.local.provisioning.provisioned_queues import ensure_queue, ensure_rule
+from infra.local.provisioning.provisioned_storage import ensure_bucket, ensure_table
+from infra.local.provisioning.provisioned_tokens import TokenClient, ensure_secret, ensure_token_issuer
+from infra.local.provisioning.provisioned_warehouse import (
+    WarehouseConnection,
+    ensure_warehouse,
+    warehouse_connection,
+)
 from infra.local.provisioning.provisioning_error import ProvisioningError
-from infra.local.provisioning.storage import ensure_bucket, ensure_table
-from infra.local.provisioning.warehouse import WarehouseConnection, ensure_warehouse, warehouse_connection
 from infra.model_declarations import declared_models
 from infra.packaging import PACKAGES, PackagingError, build_api_archive
 from infra.permissions import role_definitions

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from infra.local.demo.progress import DemoError, wait_for
-from infra.local.stack.stack_state import PROJECT_ROOT
+from infra.local.supervision.stack_state import PROJECT_ROOT
 from prediction_contract.registry.records import LoadState, ReleaseState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.local.demo.dagster_runs import Dagster, Run
-    from infra.local.demo.live_api import Answer, LiveApi
-    from infra.local.demo.stores import Stores
+    from infra.local.demo.demo_stores import Stores
+    from infra.local.demo.live_api import LiveApi, ServedAnswer
+    from infra.local.stack.dagster_runs import Dagster, Run
     from prediction_contract.manifests.manifest import Manifest
     from prediction_contract.registry.records import BatchRecord
 
@@ -151,14 +151,14 @@ class ModelPath:
             )
         return self.dagster.newest_run(load_job, tags)
 
-    def await_answer(self, batch_id: str) -> tuple[Answer, datetime]:
+    def await_answer(self, batch_id: str) -> tuple[ServedAnswer, datetime]:
         """Wait until the API answers from a batch; return the answer and its moment.
 
         Raises:
             DemoError: It does not within 10 seconds.
         """
 
-        def look() -> tuple[Answer, datetime] | None:
+        def look() -> tuple[ServedAnswer, datetime] | None:
             answer = self.api.ask(self.entity_id)
             return (answer, datetime.now(UTC)) if answer.batch_id == batch_id else None
 
@@ -188,7 +188,7 @@ class ModelPath:
             )
         return max(earlier)[1]
 
-    def switch(self, command: str, batch_id: str) -> tuple[Answer, float]:
+    def switch(self, command: str, batch_id: str) -> tuple[ServedAnswer, float]:
         """Roll back to a batch or publish it by the `mlpipe` command, and see that the API answers from it.
 
         Args:

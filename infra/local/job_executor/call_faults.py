@@ -21,7 +21,7 @@ _MAX_LATENCY_SECONDS = 600
 
 
 @dataclass
-class Fault:
+class CallFault:
     """One rule: what happens to the next `count` calls of an operation.
 
     Args:
@@ -65,10 +65,10 @@ class FaultBook:
     ) -> None:
         self._operations = operations
         self._errors = errors
-        self._faults: list[Fault] = []
+        self._faults: list[CallFault] = []
         self._lock = threading.Lock()
 
-    def add(self, document: Any) -> Fault:
+    def add(self, document: Any) -> CallFault:
         """Add a rule.
 
         Raises:
@@ -86,7 +86,7 @@ class FaultBook:
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MAX_COUNT:
             raise ValueError(f"count must be an integer from 1 to {_MAX_COUNT}")
         self._check_effect(effects[0], document[effects[0]], (service, operation))
-        fault = Fault(**document)
+        fault = CallFault(**document)
         with self._lock:
             self._faults.append(fault)
         return fault
@@ -103,7 +103,7 @@ class FaultBook:
         if effect == "ends_as" and (operation != ("glue", "StartJobRun") or value not in _FATES):
             raise ValueError(f"ends_as is for glue StartJobRun, and must be one of {_FATES}")
 
-    def take(self, service: str, operation: str) -> Fault | None:
+    def take(self, service: str, operation: str) -> CallFault | None:
         """Return the rule that hits this call, the oldest first, and count it down."""
         with self._lock:
             for fault in self._faults:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from infra.local.stack.stack_state import StackError
+from infra.local.supervision.stack_state import StackError
 
 if TYPE_CHECKING:
     from pathlib import Path
