@@ -23,7 +23,7 @@ from api_lambda.store.online_store import OnlineStore
 from api_lambda.store.publications import Publications
 from api_lambda.tokens.signing_keys import KeysUnavailableError, SigningKeys
 from api_lambda.tokens.token_verifier import InvalidTokenError, TokenVerifier
-from prediction_contract.aws_limits import MOST_FUNCTION_REQUEST_BYTES, MOST_PARTITION_KEY_BYTES
+from prediction_contract.limits import MAX_FUNCTION_REQUEST_BYTES, MAX_PARTITION_KEY_BYTES
 from prediction_contract.stores.serving import LONGEST_QUERY
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _STORE_SECONDS = 3.0
 _FRAMES = 8
 _TRACE_ID = re.compile("[A-Za-z]+=[A-Za-z0-9:-]{1,80}(?:;[A-Za-z]+=[A-Za-z0-9:-]{1,80}){0,7}")
 # Three characters for each byte of the longest entity id, and the rest of the path.
-LONGEST_PATH = 3 * MOST_PARTITION_KEY_BYTES + 128
+LONGEST_PATH = 3 * MAX_PARTITION_KEY_BYTES + 128
 LARGEST_HEADERS = 32_768
 
 
@@ -149,7 +149,7 @@ def _require_limits(request: Request) -> None:
         raise problems.ProblemError(problems.ADDRESS_TOO_LONG)
     if _weight(request.headers) > LARGEST_HEADERS:
         raise problems.ProblemError(problems.HEADERS_TOO_LARGE)
-    if len(request.body) > MOST_FUNCTION_REQUEST_BYTES:
+    if len(request.body) > MAX_FUNCTION_REQUEST_BYTES:
         raise problems.ProblemError(problems.BODY_TOO_LARGE)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from api_lambda import problems
 from api_lambda.http.alb import decode_part
 from api_lambda.store.publications import UnknownModelError
-from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.limits import MAX_PARTITION_KEY_BYTES
 from prediction_contract.naming.resource_names import require_model_name
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prediction_contract.rows.schema import PredictionSchema
 
 _NUMBER = re.compile("[1-9][0-9]{0,11}")
-_MOST_NAMES = 200
+_MAX_NAMES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Call:
         """
         named = self.parts.get("entity_id")
         decoded = self.text("entity_id") if named is None else decode_part(named)
-        if not decoded or len(decoded.encode()) > MOST_PARTITION_KEY_BYTES:
+        if not decoded or len(decoded.encode()) > MAX_PARTITION_KEY_BYTES:
             raise problems.ProblemError(problems.INVALID_ENTITY)
         return decoded
 
@@ -114,7 +114,7 @@ class Call:
         if not values:
             return None
         names = tuple(dict.fromkeys(name for value in values for name in value.split(",")))
-        if not all(names) or len(names) > _MOST_NAMES:
+        if not all(names) or len(names) > _MAX_NAMES:
             raise problems.ProblemError(problems.INVALID_QUERY)
         return names
 

@@ -10,7 +10,7 @@ from api_lambda import problems
 from api_lambda.http.alb import Response, longest_that_fits
 from api_lambda.request_log import NOT_REPLICATED
 from api_lambda.store.live_batch import BrokenPublicationError
-from api_lambda.store.publications import MOST_MODELS
+from api_lambda.store.publications import MAX_MODELS
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.resource_names import require_model_name
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def list_models(call: Call) -> Response:
     """Answer with the models that the reader may read and that have a live batch, by name, a page of them."""
     reader, after = call.reader, _after(call)
-    limit = call.number("limit", MOST_MODELS, MOST_MODELS)
+    limit = call.number("limit", MAX_MODELS, MAX_MODELS)
     with call.log.stage("models"):
         names = call.services.publications.models(call.until)
     left = [name for name in names if name > after and (reader is None or reader.may_read(name))]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from api_lambda import problems
 from api_lambda.calls import require_columns
 from api_lambda.http.alb import Response
-from prediction_contract.aws_limits import MOST_BATCH_READS, MOST_PARTITION_KEY_BYTES
+from prediction_contract.limits import MAX_BATCH_READS, MAX_PARTITION_KEY_BYTES
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from prediction_contract.stores.online_item import StoredPrediction
     from prediction_contract.stores.serving import Enrichment
 
-MOST_ENTITIES = MOST_BATCH_READS
-MOST_FIELDS = 200
+MAX_ENTITIES = MAX_BATCH_READS
+MAX_FIELDS = 200
 # Part of every ETag: changes with the form of an answer, which the publication does not know.
 _FORM = "1"
 _ETAG_DIGITS = 32
@@ -144,8 +144,8 @@ def _asked(body: bytes) -> tuple[list[str], tuple[str, ...] | None]:
         raise problems.ProblemError(problems.INVALID_BODY)
     fields = document.get("fields")
     return (
-        _texts(document.get("entity_ids"), MOST_ENTITIES),
-        None if fields is None else tuple(dict.fromkeys(_texts(fields, MOST_FIELDS))),
+        _texts(document.get("entity_ids"), MAX_ENTITIES),
+        None if fields is None else tuple(dict.fromkeys(_texts(fields, MAX_FIELDS))),
     )
 
 
@@ -162,7 +162,7 @@ def _texts(values: object, most: int) -> list[str]:
 
 def _could_be_key(value: object) -> bool:
     try:
-        return isinstance(value, str) and 1 <= len(value.encode()) <= MOST_PARTITION_KEY_BYTES
+        return isinstance(value, str) and 1 <= len(value.encode()) <= MAX_PARTITION_KEY_BYTES
     except UnicodeEncodeError:
         # Half of a surrogate pair.
         return False

@@ -16,7 +16,7 @@ from api_lambda.store.online_store import UnknownEntityError
 from api_lambda.store.publications import PublicationNotReplicatedError, UnknownModelError
 from api_lambda.tokens.signing_keys import KeysUnavailableError
 from api_lambda.tokens.token_verifier import InsufficientScopeError, InvalidTokenError, MissingTokenError
-from prediction_contract.aws_limits import MOST_BATCH_READS, MOST_PARTITION_KEY_BYTES
+from prediction_contract.limits import MAX_BATCH_READS, MAX_PARTITION_KEY_BYTES
 from prediction_contract.stores.online_item import DamagedItemError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ INVALID_ENTITY = Problem(
     "invalid-entity-id",
     400,
     "No entity id",
-    f"An entity id is 1 to {MOST_PARTITION_KEY_BYTES} bytes of UTF-8, percent-encoded once.",
+    f"An entity id is 1 to {MAX_PARTITION_KEY_BYTES} bytes of UTF-8, percent-encoded once.",
 )
 ENRICHMENT_UNAVAILABLE = Problem(
     "enrichment-unavailable",
@@ -115,7 +115,7 @@ INVALID_BODY = Problem(
     "invalid-body",
     400,
     "The body is not valid",
-    f"Send a JSON object with entity_ids, 1 to {MOST_BATCH_READS} texts of 1 to {MOST_PARTITION_KEY_BYTES} "
+    f"Send a JSON object with entity_ids, 1 to {MAX_BATCH_READS} texts of 1 to {MAX_PARTITION_KEY_BYTES} "
     "bytes, and if you like fields.",
 )
 ADDRESS_TOO_LONG = Problem(

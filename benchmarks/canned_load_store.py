@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES
+from prediction_contract.limits import MAX_BATCH_WRITE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def canned_load_store(folder: Path) -> Iterator[tuple[str, str]]:
     if nginx:
         config = folder / "nginx.conf"
         answers = {"written": _WRITTEN, "described": _DESCRIBED}
-        config.write_text(_NGINX.format(folder=folder, port=port, largest=MOST_BATCH_WRITE_BYTES, **answers))
+        config.write_text(_NGINX.format(folder=folder, port=port, largest=MAX_BATCH_WRITE_BYTES, **answers))
         # Its workers must read the folder, which was made for this user alone.
         folder.chmod(0o755)
         command = [nginx, "-c", str(config), "-p", str(folder)]
@@ -119,7 +119,7 @@ class _Connection(asyncio.Protocol):
                 return
             del self._received[:whole]
             method, path, _ = lines[0].split(" ", 2)
-            if method == "POST" and whole - end - 4 > MOST_BATCH_WRITE_BYTES:
+            if method == "POST" and whole - end - 4 > MAX_BATCH_WRITE_BYTES:
                 self._answer("413 Content Too Large", b"")
             elif method == "POST":
                 described = headers.get("x-amz-target", "").endswith("DescribeTable")

@@ -41,11 +41,11 @@ from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.records import (
     BatchRecord,
+    ChangeRequest,
     LivePointer,
     LoadState,
     PublicationEntry,
     ReleaseState,
-    Request,
     pointer_key,
     publication_key,
 )
@@ -58,7 +58,7 @@ from prediction_contract.stores.warehouse_table import (
     create_publications,
     publication_parameters,
 )
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
 RESULT = Path(__file__).resolve().parent / "results" / "long_history.json"
 MODEL, REGION = "tides", "us-east-1"
@@ -122,7 +122,7 @@ class LongHistory:
             partition=_partition(minted[-2]),
             sequence=sequence,
             previous_batch_id=ids[-3],
-            published_at=moment_text(minted[-2]),
+            published_at=format_utc(minted[-2]),
         )
         for region in (REGION, "eu-west-1"):
             made.registry.put(_attributes(pointer) | pointer_key(MODEL, region).attributes())
@@ -160,9 +160,9 @@ class LongHistory:
             verified_attempt=1,
             checked_attempt=1,
             verified_regions=frozenset({"eu-west-1"}),
-            items_expire_at=moment_text(moment + timedelta(days=90)),
-            retain_until=moment_text(moment + RETAINED + HOUR),
-            cleared_at=moment_text(moment + RETAINED + 2 * HOUR) if is_retired else None,
+            items_expire_at=format_utc(moment + timedelta(days=90)),
+            retain_until=format_utc(moment + RETAINED + HOUR),
+            cleared_at=format_utc(moment + RETAINED + 2 * HOUR) if is_retired else None,
             published_sequence=sequence if sequence < newest else None,
             superseded_sequence=sequence + 1 if sequence < newest - 1 else None,
         )
@@ -178,7 +178,7 @@ class LongHistory:
             previous_batch_id=previous,
             request_id=f"request-{sequence}",
             actor="dagster run 0123",
-            published_at=moment_text(moment),
+            published_at=format_utc(moment),
             serving=_SERVING,
         )
         self.registry.put(_attributes(entry) | publication_key(MODEL, sequence).attributes())
@@ -329,11 +329,13 @@ def costs(batches: int) -> dict[str, Cost]:
                 session.follow(history.table, MODEL, REGION)
 
         def publish() -> None:
-            publisher.publish(newest, Request(request_id="publish", actor="bench", automatic=True), _SERVING)
+            publisher.publish(
+                newest, ChangeRequest(request_id="publish", actor="bench", automatic=True), _SERVING
+            )
             project()
 
         def roll_back() -> None:
-            publisher.roll_back(Request(request_id="rollback", actor="bench"))
+            publisher.roll_back(ChangeRequest(request_id="rollback", actor="bench"))
             project()
 
         def look_at_the_projection(cursor: str | None) -> str | None:

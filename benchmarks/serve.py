@@ -36,7 +36,7 @@ HANDLERS = {
     "fastapi": "benchmarks.handlers.fastapi_mangum",
 }
 BUDGET_MS = 200
-MOST_REQUESTS = 900
+MAX_REQUESTS = 900
 _BEFORE_OPENING = 4
 _DEAD = "http://127.0.0.1:1"
 
@@ -215,8 +215,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=500, help="warm requests in each measurement")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the results are written")
     options = parser.parse_args(arguments)
-    if not 1 <= options.requests <= MOST_REQUESTS:
-        parser.error(f"--requests takes 1 to {MOST_REQUESTS}: each has a token of its own")
+    if not 1 <= options.requests <= MAX_REQUESTS:
+        parser.error(f"--requests takes 1 to {MAX_REQUESTS}: each has a token of its own")
     found = measure(options.rounds, options.requests)
     told = statements(found)
     options.out.parent.mkdir(parents=True, exist_ok=True)

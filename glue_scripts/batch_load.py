@@ -30,7 +30,7 @@ from prediction_contract.manifests.load_report import (
 )
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.text.canonical_json import parse_batch_checksum
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
 if TYPE_CHECKING:
     from typing import Any
@@ -56,7 +56,7 @@ class BatchLoad:
         self._arguments = settings.arguments
         self._claim = claim
         self._progress = progress
-        self._started_at = moment_text(datetime.now(UTC))
+        self._started_at = format_utc(datetime.now(UTC))
         self._expected: RowTally | None = None
         self._quarantine = QuarantineReport()
 
@@ -197,7 +197,7 @@ class BatchLoad:
             job_run_id=self._settings.job_run_id,
             manifest_digest=arguments.manifest_digest,
             started_at=self._started_at,
-            ended_at=moment_text(datetime.now(UTC)),
+            ended_at=format_utc(datetime.now(UTC)),
             expected=self._expected,
             quarantine=self._quarantine,
             durations=dict(self._progress.durations),

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.text.printable_text import printable
+from prediction_contract.printable_text import escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -129,5 +129,5 @@ def told(settings: LoadSettings, s3: Any) -> Iterator[Progress]:
 
 def _log(kind: str, values: Mapping[str, Any]) -> None:
     text = " ".join(f"{name}={value}" for name, value in values.items())
-    sys.stdout.write(f"{printable(f'{kind}: {text}')}\n")
+    sys.stdout.write(f"{escape_unprintable(f'{kind}: {text}')}\n")
     sys.stdout.flush()

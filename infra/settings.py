@@ -9,10 +9,9 @@ import dataclasses
 import re
 from typing import Literal
 
-from prediction_contract.aws_limits import MOST_CLAIM_VALUES
+from prediction_contract.limits import MAX_CLAIM_VALUES, MAX_STANDARD_TIME_TRAVEL_DAYS, MAX_TIME_TRAVEL_DAYS
 from prediction_contract.naming.resource_names import Deployment, require_provider_name
 from prediction_contract.stores.serving import ORIGIN_PATTERN
-from prediction_contract.warehouse_limits import MOST_RETENTION_DAYS, MOST_STANDARD_RETENTION_DAYS
 
 _PROVIDER = re.compile(rf"{ORIGIN_PATTERN}(=[a-z][a-z0-9_]{{0,40}})?")
 
@@ -158,7 +157,7 @@ class StageSettings:
     alarm_address: str
     monthly_budget_dollars: int
     pointer_hours: int
-    snowflake_retention_days: int = MOST_STANDARD_RETENTION_DAYS
+    snowflake_retention_days: int = MAX_STANDARD_TIME_TRAVEL_DAYS
     deletion_protection: bool = True
 
     def __post_init__(self) -> None:
@@ -166,19 +165,19 @@ class StageSettings:
             raise StageSettingsError(f"Stage {self.stage} names no region, or one twice. Name each once.")
         if narrow := [each.name for each in self.regions if len(set(each.availability_zones)) < 2]:  # noqa: PLR2004
             raise StageSettingsError(f"Give {', '.join(narrow)} two availability zones at least.")
-        if not 0 <= self.snowflake_retention_days <= MOST_RETENTION_DAYS:
+        if not 0 <= self.snowflake_retention_days <= MAX_TIME_TRAVEL_DAYS:
             raise StageSettingsError(
                 f"Stage {self.stage} has snowflake_retention_days={self.snowflake_retention_days}. "
-                f"Set 0 or 1 on Snowflake's Standard edition, and 0 to {MOST_RETENTION_DAYS} on Enterprise."
+                f"Set 0 or 1 on Snowflake's Standard edition, and 0 to {MAX_TIME_TRAVEL_DAYS} on Enterprise."
             )
-        if len(self.tokens.single_models) >= MOST_CLAIM_VALUES:
+        if len(self.tokens.single_models) >= MAX_CLAIM_VALUES:
             raise StageSettingsError(
-                f"The load balancer takes {MOST_CLAIM_VALUES} scopes, the one for all models among them. "
+                f"The load balancer takes {MAX_CLAIM_VALUES} scopes, the one for all models among them. "
                 "Name fewer single models."
             )
-        if max(len(self.tokens.client_ids), len(self.tokens.audiences)) > MOST_CLAIM_VALUES:
+        if max(len(self.tokens.client_ids), len(self.tokens.audiences)) > MAX_CLAIM_VALUES:
             raise StageSettingsError(
-                f"The load balancer takes {MOST_CLAIM_VALUES} client ids and as many audiences. "
+                f"The load balancer takes {MAX_CLAIM_VALUES} client ids and as many audiences. "
                 "Name fewer in the stage's tokens."
             )
         if wrong := [each for each in self.provider_origins if not _PROVIDER.fullmatch(each)]:

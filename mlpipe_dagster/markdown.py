@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from prediction_contract.text.printable_text import printable
+from prediction_contract.printable_text import escape_unprintable
 
 _LONGEST_CELL = 60
 _BACKTICKS = re.compile("`+")
@@ -21,7 +21,7 @@ _BACKTICKS = re.compile("`+")
 
 def code_span(text: str) -> str:
     """Return text as one line of code, of which no character is markup; empty text stays empty."""
-    shown = printable(text)
+    shown = escape_unprintable(text)
     if not shown:
         return ""
     fence = "`" * (1 + max((len(found) for found in _BACKTICKS.findall(shown)), default=0))

@@ -12,7 +12,7 @@ import dagster as dg
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.declaration.file import FILE_NAME, DeclarationError, declaration_in
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.resource_names import require_apart
+from prediction_contract.naming.resource_names import require_distinct_model_names
 
 _IGNORED = ("__pycache__", "__init__.py")
 
@@ -48,7 +48,7 @@ def definitions_below(package: Path) -> dg.Definitions:
                 files[declared.name] = entry / FILE_NAME
                 found.append(pipeline_definitions(declared))
         try:
-            require_apart(files)
+            require_distinct_model_names(files)
         except InvalidNameError as error:
             faults.append(DeclarationError(error.what, remedy=error.remedy))
         if faults:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prediction_contract.text.printable_text import printable
+from prediction_contract.printable_text import escape_unprintable
 
 
 class ContractError(Exception):
@@ -23,11 +23,11 @@ class ContractError(Exception):
     def __init__(
         self, what: str, *, remedy: str, model: str | None = None, batch_id: str | None = None
     ) -> None:
-        self.what = printable(what).rstrip(". ")
-        self.remedy = printable(remedy).rstrip(". ")
+        self.what = escape_unprintable(what).rstrip(". ")
+        self.remedy = escape_unprintable(remedy).rstrip(". ")
         self.model = model
         self.batch_id = batch_id
-        concerned = printable("/".join(part for part in (model, batch_id) if part))
+        concerned = escape_unprintable("/".join(part for part in (model, batch_id) if part))
         super().__init__(f"{f'{concerned}: ' if concerned else ''}{self.what}. {self.remedy}.")
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
 from prediction_contract.errors import ContractError
-from prediction_contract.text.printable_text import printable
+from prediction_contract.limits import MAX_EXIT_MESSAGE_CHARACTERS
+from prediction_contract.printable_text import escape_unprintable
 
 
 class JobSetupError(ContractError):
@@ -64,7 +64,7 @@ class Container:
         folder = self.root / "output"
         if self.root.is_dir():
             folder.mkdir(exist_ok=True)
-            (folder / name).write_text(text[:MOST_EXIT_MESSAGE_CHARACTERS], encoding="utf-8")
+            (folder / name).write_text(text[:MAX_EXIT_MESSAGE_CHARACTERS], encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _PrintableLine(logging.Formatter):
     """One line for each message, whatever it quotes; the traceback of an error has its own lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        return printable(super().formatMessage(record))
+        return escape_unprintable(super().formatMessage(record))
 
 
 def run_script(

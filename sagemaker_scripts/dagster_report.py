@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.text.printable_text import printable
+from prediction_contract.printable_text import escape_unprintable
 
 if TYPE_CHECKING:
     from sagemaker_scripts.object_store import ObjectStore
@@ -76,4 +76,4 @@ class _LinesToDagster(logging.Handler):
         self._told = told
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._told.log(record.levelno, printable(record.getMessage()))
+        self._told.log(record.levelno, escape_unprintable(record.getMessage()))

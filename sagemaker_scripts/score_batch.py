@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 import boto3
 
-from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.manifests.manifest import Inputs, Manifest, Producer, build_manifest
 from prediction_contract.naming.s3_layout import done_key
@@ -89,7 +89,7 @@ def score(
         None if previous is None else ScoredPartition(previous.manifest.partition, previous.predictions),
     )
     lines = prediction_lines(schema, predictions)
-    judge = line_judge(schema, cleaning) if cleaning else None
+    judge = row_parser(schema, cleaning) if cleaning else None
     refuse_misfits(lines, arguments.tolerance, model=model, batch_id=batch_id, judge=judge)
     parts = write_parts(
         store, lines, model=model, partition=partition, batch_id=batch_id, attempt=batch.attempt

@@ -7,9 +7,9 @@ from typing import Any
 from api_lambda import problems
 from api_lambda.documentation.openapi_schemas import ENTITY_ID, MODEL_NAME, NAME, TEXT, schemas
 from api_lambda.history import DEFAULT_PAGE, LONGEST_PAGE
-from api_lambda.predictions import MOST_FIELDS
-from api_lambda.store.publications import MOST_MODELS
-from prediction_contract.aws_limits import MOST_BATCH_READS
+from api_lambda.predictions import MAX_FIELDS
+from api_lambda.store.publications import MAX_MODELS
+from prediction_contract.limits import MAX_BATCH_READS
 
 _JSON = "application/json"
 
@@ -89,7 +89,7 @@ def _model_paths() -> dict[str, Any]:
                 "What is live of the models, by name",
                 {"200": _ok("Models"), **_STORE},
                 parameters=[
-                    _limit("How many models to look at", MOST_MODELS, MOST_MODELS),
+                    _limit("How many models to look at", MAX_MODELS, MAX_MODELS),
                     _query("after", "The next_after of the page before", MODEL_NAME),
                 ],
             )
@@ -114,7 +114,7 @@ def _prediction_paths() -> dict[str, Any]:
     fields = _query(
         "fields",
         "Columns to show, all without it",
-        {"type": "array", "items": NAME, "minItems": 1, "maxItems": MOST_FIELDS},
+        {"type": "array", "items": NAME, "minItems": 1, "maxItems": MAX_FIELDS},
     )
     point = "/v1/models/{model}/predictions/{entity_id}"
     bad_query = _refusals(problems.INVALID_QUERY)
@@ -140,7 +140,7 @@ def _prediction_paths() -> dict[str, Any]:
                     _query(
                         "enrich",
                         "Enrichments to ask for: none, all (so without it), or some by name",
-                        {"type": "array", "items": NAME, "minItems": 1, "maxItems": MOST_FIELDS},
+                        {"type": "array", "items": NAME, "minItems": 1, "maxItems": MAX_FIELDS},
                     ),
                     fields,
                     {"name": "If-None-Match", "in": "header", "schema": TEXT},
@@ -183,7 +183,7 @@ def _prediction_paths() -> dict[str, Any]:
             "post": {
                 **_operation(
                     "batchGetPredictions",
-                    f"The live predictions of up to {MOST_BATCH_READS} entities, "
+                    f"The live predictions of up to {MAX_BATCH_READS} entities, "
                     "of one batch, in the order asked",
                     {
                         "200": _ok("Predictions"),

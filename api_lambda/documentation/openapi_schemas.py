@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from api_lambda import problems
-from api_lambda.predictions import MOST_ENTITIES, MOST_FIELDS
-from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
+from api_lambda.predictions import MAX_ENTITIES, MAX_FIELDS
+from prediction_contract.limits import MAX_PARTITION_KEY_BYTES
 from prediction_contract.naming.batch import MODEL_PATTERN
 from prediction_contract.rows.schema import COLUMN_PATTERN
 
 TEXT: dict[str, Any] = {"type": "string"}
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 MODEL_NAME: dict[str, Any] = {"type": "string", "pattern": f"^{MODEL_PATTERN}$"}
-ENTITY_ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MOST_PARTITION_KEY_BYTES}
+ENTITY_ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_PARTITION_KEY_BYTES}
 # Of a column or an enrichment.
 NAME: dict[str, Any] = {"type": "string", "pattern": f"^{COLUMN_PATTERN}$"}
 _FIELD_NAMES: dict[str, Any] = {
     "type": "array",
     "items": NAME,
     "minItems": 1,
-    "maxItems": MOST_FIELDS,
+    "maxItems": MAX_FIELDS,
 }
 
 
@@ -94,7 +94,7 @@ def schemas() -> dict[str, Any]:
                         "type": "array",
                         "items": ENTITY_ID,
                         "minItems": 1,
-                        "maxItems": MOST_ENTITIES,
+                        "maxItems": MAX_ENTITIES,
                     },
                     "fields": _FIELD_NAMES,
                 },

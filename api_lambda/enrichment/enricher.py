@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STALE_SECONDS = 24 * 3_600
 # Of 1,024 MB that the function has.
-_MOST_CACHED_BYTES = 32 * 1024 * 1024
+_MAX_CACHED_BYTES = 32 * 1024 * 1024
 # What an entry takes beside its texts.
 _ENTRY_BYTES = 512
 # Servers take about 8,000 characters; a row's text may have more.
@@ -87,7 +87,7 @@ class Enricher:
         self._budget = budget_seconds
         self._clock = clock
         self._cache: BoundedCache[tuple[str, tuple[str, ...]], _Cached] = BoundedCache(
-            _MOST_CACHED_BYTES, _bytes_of
+            _MAX_CACHED_BYTES, _bytes_of
         )
 
     def enrich(self, enrichments: Iterable[Enrichment], row: Row) -> dict[str, Outcome]:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from api_lambda.http.http_connections import HttpConnections
     from prediction_contract.stores.serving import Enrichment
 
-_MOST_BYTES = 65_536
+_MAX_BYTES = 65_536
 # A provider that swallows requests holds a thread for each until its timeout; it shall not hold very many.
-_MOST_CALLS = 8
+_MAX_CALLS = 8
 # With less time than this another try would come to nothing.
 _LEAST_SECONDS = 0.05
 _OK = 200
@@ -64,7 +64,7 @@ class Provider:
         self._secret = secret
         self._public_only = not _WRITTEN_AS_ADDRESS.fullmatch(origin)
         self._breaker = CircuitBreaker(clock)
-        self._calls = threading.BoundedSemaphore(_MOST_CALLS)
+        self._calls = threading.BoundedSemaphore(_MAX_CALLS)
 
     def reserve(self) -> str | None:
         """Take a place for one call of `fetch`; return why there is none, or None."""
@@ -143,7 +143,7 @@ class Provider:
             Outgoing(
                 url,
                 headers={"Accept": "application/json", "User-Agent": "mlpipe", **secret},
-                most_bytes=_MOST_BYTES,
+                most_bytes=_MAX_BYTES,
                 public_only=self._public_only,
             ),
             seconds,

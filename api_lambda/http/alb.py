@@ -11,10 +11,10 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from prediction_contract.aws_limits import MOST_FUNCTION_ANSWER_BYTES
+from prediction_contract.limits import MAX_FUNCTION_ANSWER_BYTES
 
 # Status and headers take some of what the load balancer accepts; it turns anything larger into a 502.
-LARGEST_BODY = MOST_FUNCTION_ANSWER_BYTES - 4096
+LARGEST_BODY = MAX_FUNCTION_ANSWER_BYTES - 4096
 # In the event, quotes and what is not ASCII are escaped, and what lies beyond the basic plane twice.
 _LONGEST_ESCAPE = len(r"\ud83d\udeeb")
 

@@ -24,7 +24,7 @@ _LENGTH = re.compile("[0-9]{1,15}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;.*)?")
 _FIRST_FINAL = 200
 _WITHOUT_BODY = frozenset({204, 304})
-_MOST_INTERIM = 8
+_MAX_INTERIM = 8
 
 
 class BrokenAnswerError(ValueError):
@@ -112,7 +112,7 @@ def read_answer(peer: socket.socket, deadline: float, most_bytes: int) -> tuple[
     incoming = _Incoming(peer, deadline)
     if not incoming.receive():
         raise ConnectionResetError("closed before an answer")
-    for _ in range(_MOST_INTERIM):
+    for _ in range(_MAX_INTERIM):
         version, status, headers = _head(incoming.through(b"\r\n\r\n", _LONGEST_HEAD))
         if status >= _FIRST_FINAL:
             break

@@ -23,7 +23,7 @@ _ATTEMPT_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.025
 _LONGEST_PAUSE_SECONDS = 0.4
 # DynamoDB answers at most 16 MB of items; escapes and their types come on top.
-_MOST_BYTES = 64 * 1024 * 1024
+_MAX_BYTES = 64 * 1024 * 1024
 _OK = 200
 _SERVER_ERRORS = 500
 _THROTTLED = frozenset(
@@ -191,7 +191,7 @@ class DynamoDb:
 
     def _send(self, operation: str, body: bytes, seconds: float) -> Answer:
         headers = self._signer.headers(f"DynamoDB_20120810.{operation}", body)
-        outgoing = Outgoing(self._url, "POST", headers, body, most_bytes=_MOST_BYTES)
+        outgoing = Outgoing(self._url, "POST", headers, body, most_bytes=_MAX_BYTES)
         return self._connections.send(outgoing, seconds)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.serving import InvalidServingError, Serving
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 
 if TYPE_CHECKING:
     from prediction_contract.registry.records import PublicationEntry
@@ -59,7 +59,7 @@ def live_batch(entry: PublicationEntry, published_at: str) -> LiveBatch:
     """
     try:
         serving = Serving.from_json(entry.serving or "")
-        published = parse_moment(published_at).timestamp()
+        published = parse_utc(published_at).timestamp()
     except (InvalidServingError, ValueError) as error:
         raise BrokenPublicationError(f"publication {entry.sequence} of {entry.model}: {error}") from error
     batch_id, partition = entry.batch_id or "", entry.partition or ""

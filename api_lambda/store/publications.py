@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from api_lambda.http.bounded_cache import BoundedCache
 from api_lambda.store.live_batch import BrokenPublicationError, LiveBatch, live_batch
-from prediction_contract.aws_limits import MOST_BATCH_READS
+from prediction_contract.limits import MAX_BATCH_READS
 from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
@@ -20,7 +20,7 @@ from prediction_contract.registry.records import (
     pointer_key,
     publication_key,
 )
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from api_lambda.store.item_reader import ItemReader
     from prediction_contract.naming.resource_names import Deployment
 
-MOST_MODELS = MOST_BATCH_READS
-_MOST_POINTERS = 512
+MAX_MODELS = MAX_BATCH_READS
+_MAX_POINTERS = 512
 _MODELS_SECONDS = 60
 _READY_SECONDS = 5
 # So many entries are searched for a publication of the live batch, in pages of so many.
-_MOST_EARLIER = 100
+_MAX_EARLIER = 100
 _PAGE = 25
 # While a publication is awaited, what is served is believed for so long without a look at the batch's record.
 _SURE_SECONDS = 60
@@ -92,7 +92,7 @@ class Publications:
         self._deployment = deployment
         self._pointer_seconds = pointer_seconds
         self._clock = clock
-        self._live: BoundedCache[str, _Served] = BoundedCache(_MOST_POINTERS)
+        self._live: BoundedCache[str, _Served] = BoundedCache(_MAX_POINTERS)
         self._models: tuple[float, list[str]] | None = None
         self._ready_at: float | None = None
 
@@ -186,7 +186,7 @@ class Publications:
         now = self._clock()
         if self._ready_at is not None and now - self._ready_at < _READY_SECONDS:
             return
-        keys = [pointer_key(model, self._deployment.region) for model in self.models(until)[:MOST_MODELS]]
+        keys = [pointer_key(model, self._deployment.region) for model in self.models(until)[:MAX_MODELS]]
         # Without any model there is a question all the same.
         for item in self._records(keys or [pointer_key("none", "none")], until):
             LivePointer.from_item(item)
@@ -322,7 +322,7 @@ class Publications:
 
     def _pages(self, model: str, last: int, until: float) -> Iterator[list[PublicationEntry]]:
         """Yield the entries that are here from a sequence on downwards, up to a limit, as they are needed."""
-        for _ in range(_MOST_EARLIER // _PAGE):
+        for _ in range(_MAX_EARLIER // _PAGE):
             page = self._entries(model, last, _PAGE, until)
             yield page
             if len(page) < _PAGE:
@@ -377,5 +377,5 @@ def _is_fit(record: BatchRecord) -> bool:
     return (
         record.release_state != ReleaseState.WITHDRAWN
         and record.load_state != LoadState.RETIRED
-        and (record.items_expire_at is None or parse_moment(record.items_expire_at).timestamp() > time.time())
+        and (record.items_expire_at is None or parse_utc(record.items_expire_at).timestamp() > time.time())
     )

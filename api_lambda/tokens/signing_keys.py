@@ -29,9 +29,9 @@ _SECONDS_BETWEEN_FETCHES = 30
 # Without any key every request needs them; an issuer that is down must not hold each for the whole timeout.
 _SECONDS_WITHOUT_KEYS = 1
 _FETCH_SECONDS = 2.0
-_MOST_KEYS = 32
-_MOST_BYTES = 65_536
-_LEAST_BITS, _MOST_BITS = 2_048, 8_192
+_MAX_KEYS = 32
+_MAX_BYTES = 65_536
+_LEAST_BITS, _MAX_BITS = 2_048, 8_192
 LONGEST_KEY_ID = 256
 _OK = 200
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
@@ -74,7 +74,7 @@ class SigningKeys:
         self, connections: HttpConnections, jwks_url: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._connections = connections
-        self._request = Outgoing(jwks_url, headers={"Accept": "application/json"}, most_bytes=_MOST_BYTES)
+        self._request = Outgoing(jwks_url, headers={"Accept": "application/json"}, most_bytes=_MAX_BYTES)
         self._clock = clock
         self._keys: dict[str, RSAPublicKey] = {}
         self._fetched_at: float | None = None
@@ -115,7 +115,7 @@ def _parse_keys(document: bytes) -> dict[str, RSAPublicKey]:
     keys: dict[str, RSAPublicKey] = {}
     members = parse_json(document)
     listed = members.get("keys") if isinstance(members, dict) else None
-    for entry in listed[:_MOST_KEYS] if isinstance(listed, list) else []:
+    for entry in listed[:_MAX_KEYS] if isinstance(listed, list) else []:
         found = _parse_key(entry)
         if found is not None:
             keys[found[0]] = found[1]
@@ -133,7 +133,7 @@ def _parse_key(entry: Any) -> tuple[str, RSAPublicKey] | None:
     try:
         n = int.from_bytes(decode_base64url(modulus), "big")
         e = int.from_bytes(decode_base64url(exponent), "big")
-        if not (1 <= len(key_id) <= LONGEST_KEY_ID and _LEAST_BITS <= n.bit_length() <= _MOST_BITS):
+        if not (1 <= len(key_id) <= LONGEST_KEY_ID and _LEAST_BITS <= n.bit_length() <= _MAX_BITS):
             return None
         return key_id, RSAPublicNumbers(e, n).public_key()
     except ValueError:

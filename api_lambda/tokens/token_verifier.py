@@ -26,7 +26,7 @@ LONGEST_TOKEN = 8_192
 # Clocks of issuer and function may differ by this much.
 LEEWAY_SECONDS = 30
 _PARTS = 3
-_MOST_VERIFIED = 128
+_MAX_VERIFIED = 128
 
 
 class MissingTokenError(Exception):
@@ -102,7 +102,7 @@ class TokenVerifier:
         self._audiences = settings.audiences
         self._scope = settings.read_scope
         self._clock = clock
-        self._verified: BoundedCache[str, _Verified] = BoundedCache(_MOST_VERIFIED)
+        self._verified: BoundedCache[str, _Verified] = BoundedCache(_MAX_VERIFIED)
 
     def reader(self, authorization: tuple[str, ...]) -> Reader:
         """Return who sent a request.

@@ -14,7 +14,7 @@ from glue_scripts.dynamodb.dynamodb_retries import passing_answer, pause_span
 from glue_scripts.dynamodb.request_flights import ANSWER_SECONDS, RequestFlights
 from glue_scripts.dynamodb.write_pace import Pace, Window
 from glue_scripts.errors import LoadFailedError
-from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES, MOST_BATCH_WRITES
+from prediction_contract.limits import MAX_BATCH_WRITE_BYTES, MAX_BATCH_WRITES
 from prediction_contract.stores.online_item import KEY_ATTRIBUTE
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class OnlineWriter:
         self._table = table
         self._head = f'{{"ReturnConsumedCapacity":"TOTAL","RequestItems":{{{json.dumps(table)}:['
         self._pace = Pace(units_per_second, time.monotonic)
-        share = MOST_BATCH_WRITES if units_per_second is None else units_per_second * _REQUEST_SHARE
-        self._request_items = max(1, min(MOST_BATCH_WRITES, int(share)))
+        share = MAX_BATCH_WRITES if units_per_second is None else units_per_second * _REQUEST_SHARE
+        self._request_items = max(1, min(MAX_BATCH_WRITES, int(share)))
         self._patience_seconds = patience_seconds
         self._answer_seconds = answer_seconds
         self._window = Window()
@@ -155,8 +155,8 @@ class OnlineWriter:
         """
         request = self._request(items)
         # Ordinary rows are nowhere near the limit, and are not measured.
-        is_surely_small = request.units * _UNIT_WIRE_BYTES < MOST_BATCH_WRITE_BYTES // 2
-        if is_surely_small or len(items) == 1 or len(self._body(items)) <= MOST_BATCH_WRITE_BYTES:
+        is_surely_small = request.units * _UNIT_WIRE_BYTES < MAX_BATCH_WRITE_BYTES // 2
+        if is_surely_small or len(items) == 1 or len(self._body(items)) <= MAX_BATCH_WRITE_BYTES:
             yield request
             return
         middle = len(items) // 2

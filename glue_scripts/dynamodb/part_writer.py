@@ -14,7 +14,7 @@ from glue_scripts.dynamodb.item_writer import OnlineWriter, WriteCounts
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.files.part_lines import PartSource, RefusedLine, read_rows
 from glue_scripts.row_counter import COUNTED_ROWS, came_through
-from prediction_contract.aws_limits import MOST_BATCH_READS
+from prediction_contract.limits import MAX_BATCH_READS
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.rows.row import Row
 from prediction_contract.stores.online_item import (
@@ -171,7 +171,7 @@ def _compared(
     """
     source, items = task.source, OnlineItems(task.source.schema)
     verified = checksum = 0
-    while expected := {row.key: row for row in islice(rows, MOST_BATCH_READS)}:
+    while expected := {row.key: row for row in islice(rows, MAX_BATCH_READS)}:
         found = {item[KEY_ATTRIBUTE]["S"]: item for item in _read_items(task, list(expected))}
         for key, row in expected.items():
             fault = _fault(items, row, found.get(key), task)

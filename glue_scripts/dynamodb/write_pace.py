@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _CREDIT_SECONDS = 0.05
 _FIRST_WINDOW = 4.0
 _LEAST_WINDOW = 1.0
-MOST_IN_FLIGHT = 32
+MAX_IN_FLIGHT = 32
 
 
 class Pace:
@@ -49,7 +49,7 @@ class Window:
         most: The widest.
     """
 
-    def __init__(self, most: int = MOST_IN_FLIGHT) -> None:
+    def __init__(self, most: int = MAX_IN_FLIGHT) -> None:
         self._most = most
         self._width = min(_FIRST_WINDOW, most)
         self._begun = 0

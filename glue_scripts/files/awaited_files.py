@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from glue_scripts.files.missing_objects import is_missing
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
 if TYPE_CHECKING:
     from glue_scripts.progress import Progress
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PAUSE_SECONDS = 10.0
 # Each is asked for by itself; a hostile manifest may name a million.
-_MOST_DELTA_FILES = 1000
+_MAX_DELTA_FILES = 1000
 
 
 def wait_for_files(s3: Any, manifest: Manifest, arguments: LoadArguments, progress: Progress) -> None:
@@ -41,7 +41,7 @@ def wait_for_files(s3: Any, manifest: Manifest, arguments: LoadArguments, progre
         key = _missing_file(s3, manifest)
         if key is None:
             return
-        progress.tell("waiting", {"missing": key, "until": moment_text(until)})
+        progress.tell("waiting", {"missing": key, "until": format_utc(until)})
         pause(min(left, _PAUSE_SECONDS))
 
 
@@ -68,7 +68,7 @@ def _missing_file(s3: Any, manifest: Manifest) -> str | None:
     if parts:
         return min(parts)
     log_entry = f"_delta_log/{manifest.delta.version:020d}.json"
-    for path in (log_entry, *manifest.delta.files[:_MOST_DELTA_FILES]):
+    for path in (log_entry, *manifest.delta.files[:_MAX_DELTA_FILES]):
         key = f"{manifest.delta.table}{path}"
         try:
             s3.head_object(Bucket=manifest.bucket, Key=key)

@@ -11,11 +11,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from glue_scripts.errors import BatchFaultError, LoadFailedError
-from glue_scripts.files.delta_log import MOST_BYTES, CommittedFiles, committed_files
+from glue_scripts.files.delta_log import MAX_BYTES, CommittedFiles, committed_files
 from glue_scripts.files.missing_objects import is_missing
 from prediction_contract.errors import InvalidManifestError, SchemaError
 from prediction_contract.manifests.manifest import MANIFEST_BYTES, Manifest, parse_manifest, validate
-from prediction_contract.stores.delta_table import BATCH_COLUMN, check_delta_table, deltalake_words
+from prediction_contract.stores.delta_table import BATCH_COLUMN, check_delta_table, deltalake_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +121,7 @@ def opened_table(
     except DeltaError as error:
         if _TROUBLE_OF_S3 in str(error):
             raise
-        words = deltalake_words(error)
+        words = deltalake_message(error)
         what = (
             f"There is no Delta table under {uri}"
             if isinstance(error, TableNotFoundError)
@@ -164,7 +164,7 @@ def _committed(s3: Any, manifest: Manifest, arguments: LoadArguments) -> Committ
             _fault(arguments, f"The Delta table has no version {version} any more, or not yet", cause=error)
         raise
     try:
-        return committed_files(answer["Body"].read(MOST_BYTES + 1))
+        return committed_files(answer["Body"].read(MAX_BYTES + 1))
     except SchemaError as error:
         _fault(arguments, f"{error.what} ({key})", error.remedy, error)
 

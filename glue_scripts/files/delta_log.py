@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 # Tens of thousands of files, where a batch of a billion rows has a thousand.
-MOST_BYTES = 64 * 1024 * 1024
-MOST_VALUES = 2_000_000
+MAX_BYTES = 64 * 1024 * 1024
+MAX_VALUES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,16 @@ def committed_files(content: bytes) -> CommittedFiles:
     """Return the files of a commit's log entry.
 
     Args:
-        content: The entry, one action a line; one byte more than `MOST_BYTES` of a larger one is enough.
+        content: The entry, one action a line; one byte more than `MAX_BYTES` of a larger one is enough.
 
     Raises:
         SchemaError: It is too large, is no log entry, names a file twice, or adds one with a deletion vector.
     """
-    if len(content) > MOST_BYTES:
-        _refuse(f"has more than {MOST_BYTES} bytes")
+    if len(content) > MAX_BYTES:
+        _refuse(f"has more than {MAX_BYTES} bytes")
     values = count_values(content)
-    if values > MOST_VALUES:
-        _refuse(f"has up to {values} values, and {MOST_VALUES} are allowed")
+    if values > MAX_VALUES:
+        _refuse(f"has up to {values} values, and {MAX_VALUES} are allowed")
     added: dict[str, int] = {}
     removed: set[str] = set()
     for number, line in enumerate(io.BytesIO(content), 1):

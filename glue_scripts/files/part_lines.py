@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from glue_scripts.errors import BatchFaultError
 from glue_scripts.files.missing_objects import is_missing
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
-from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.row import LONGEST_LINE, Row, refused_checksum
 from prediction_contract.rows.schema import PredictionSchema
@@ -120,7 +120,7 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
         BatchFaultError: The part is missing, is not what the manifest says, or has more or fewer rows.
     """
     written = source.written or source.schema
-    accept = line_judge(written, source.cleaning)
+    accept = row_parser(written, source.cleaning)
     duplicates = source.duplicates
     number = 0
     with _verified(source, s3) as file:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import BatchId
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,7 +58,7 @@ class LoadRecord:
         """Return the statement that writes the record: before the staging tables that it names are made."""
         return (
             f"INSERT INTO {self.name} VALUES ('{self._batch_id}', {self._attempt}, '{self._stem}', "
-            f"'{moment_text(self._begun_at)}')"
+            f"'{format_utc(self._begun_at)}')"
         )
 
     def delete(self) -> str:
@@ -67,7 +67,7 @@ class LoadRecord:
 
     def overtaken(self) -> str:
         """Return the query of what earlier attempts at the batch and forgotten loads of others have left."""
-        forgotten = moment_text(self._begun_at - FORGOTTEN_AFTER)
+        forgotten = format_utc(self._begun_at - FORGOTTEN_AFTER)
         return (
             f'SELECT "STAGING" FROM {self.name} WHERE ("BATCH_ID" = \'{self._batch_id}\' AND '
             f'"ATTEMPT" < {self._attempt}) OR "BEGUN_AT" < \'{forgotten}\''

@@ -12,6 +12,7 @@ from snowflake.connector.errors import Error as SnowflakeError
 from glue_scripts.errors import BatchFaultError, ClaimNotHeldError, LoadFailedError
 from glue_scripts.snowflake.load_records import LoadRecord
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING
+from prediction_contract.limits import MAX_STATEMENT_BYTES
 from prediction_contract.manifests.load_report import StoreReport
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.stores.warehouse_columns import ColumnDifference, count_values, table_columns
@@ -19,7 +20,6 @@ from prediction_contract.stores.warehouse_load import WarehouseLoad
 from prediction_contract.stores.warehouse_stage import create_stage
 from prediction_contract.stores.warehouse_table import WarehouseTable
 from prediction_contract.text.canonical_json import batch_checksum
-from prediction_contract.warehouse_limits import MOST_STATEMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _REFUSED_ROWS = 1000
 _READ_KEYS = 1000
 # A character has up to four bytes, or two where it is escaped; the rest is for the columns' names.
-_READ_KEY_CHARACTERS = MOST_STATEMENT_BYTES // 10
+_READ_KEY_CHARACTERS = MAX_STATEMENT_BYTES // 10
 
 
 def query_tag(arguments: LoadArguments, job_run_id: str) -> str:

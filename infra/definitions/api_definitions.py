@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.aws_limits import MOST_FUNCTION_ENVIRONMENT_BYTES
+from prediction_contract.limits import MAX_FUNCTION_ENVIRONMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,10 +53,10 @@ class FunctionDefinition:
     def __post_init__(self) -> None:
         """Refuse an environment that Lambda would refuse."""
         size = sum(len(name.encode()) + len(value.encode()) for name, value in self.environment.items())
-        if size > MOST_FUNCTION_ENVIRONMENT_BYTES:
+        if size > MAX_FUNCTION_ENVIRONMENT_BYTES:
             raise ValueError(
                 f"The environment of the function {self.name} takes {size} bytes of "
-                f"{MOST_FUNCTION_ENVIRONMENT_BYTES}. Name fewer clients, audiences or providers."
+                f"{MAX_FUNCTION_ENVIRONMENT_BYTES}. Name fewer clients, audiences or providers."
             )
 
     def configuration(self) -> dict[str, Any]:

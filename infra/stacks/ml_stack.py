@@ -13,7 +13,7 @@ from infra.capabilities.roles import add_role
 from infra.packaging import build_sagemaker_code
 from infra.permissions.platform_roles import scoring_pipeline_role, scoring_schedule_role
 from infra.permissions.role_definitions import sagemaker_role
-from prediction_contract.naming.resource_names import name_stem
+from prediction_contract.naming.resource_names import model_name_stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,7 +56,7 @@ class MlStack(cdk.Stack):
         for model in models:
             group = sagemaker.CfnModelPackageGroup(
                 self,
-                f"Packages-{name_stem(model.name)}",
+                f"Packages-{model_name_stem(model.name)}",
                 model_package_group_name=deployment.model_package_group(model.name),
                 model_package_group_description=f"Trained models of {model.name}",
             )

@@ -15,7 +15,7 @@ from mlpipe_dagster.cli.health import doctor
 from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, show
 from mlpipe_dagster.cli.printed import Answer
 from prediction_contract.errors import ContractError
-from prediction_contract.text.printable_text import printable
+from prediction_contract.printable_text import escape_unprintable
 
 _TOPICS = (batches, show, diff, explain, quarantine, publications, load, doctor)
 
@@ -51,14 +51,14 @@ def main(arguments: Sequence[str] | None = None, access: Access | None = None) -
 
 def _remark(command: str, text: str) -> None:
     """Write one line to standard error, whatever the text quotes."""
-    sys.stderr.write(f"mlpipe {command}: {printable(text)}\n")
+    sys.stderr.write(f"mlpipe {command}: {escape_unprintable(text)}\n")
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are printable, whatever was typed."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        super().error(escape_unprintable(message))
 
 
 def load_environment_file() -> None:

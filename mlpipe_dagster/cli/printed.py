@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prediction_contract.text.printable_text import printable
+from prediction_contract.printable_text import escape_unprintable
 
 _NARROWEST = 8
 _GAP = "  "
@@ -70,7 +70,7 @@ class Answer:
 
 def _printed(part: Table | Facts, width: int | None) -> str:
     lines = _table(part, width) if isinstance(part, Table) else _facts(part.members, width)
-    return "\n".join(map(printable, [part.title, *lines] if part.title else lines))
+    return "\n".join(map(escape_unprintable, [part.title, *lines] if part.title else lines))
 
 
 def _escaped(line: str) -> str:
@@ -168,4 +168,4 @@ def shown(value: Any) -> str:
             text = ", ".join(map(shown, value)) or "-"
         case _:
             text = str(value)
-    return printable(text)
+    return escape_unprintable(text)

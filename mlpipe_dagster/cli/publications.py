@@ -15,7 +15,7 @@ from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_mod
 from mlpipe_dagster.cli.printed import Answer, Facts
 from mlpipe_dagster.done_files.registration import registered_manifest
 from mlpipe_dagster.resources.warehouse_session import PublicationsMoveError
-from prediction_contract.registry.records import Request
+from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.stores.serving import InvalidServingError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def hold(options: argparse.Namespace, access: Access) -> Answer:
 
 
 def _changed(
-    options: argparse.Namespace, access: Access, change: Callable[[Publisher, Request], Publication]
+    options: argparse.Namespace, access: Access, change: Callable[[Publisher, ChangeRequest], Publication]
 ) -> Answer:
     from mlpipe_dagster.publication.publishing import Publisher  # noqa: PLC0415  # imports Dagster
 
@@ -80,7 +80,7 @@ def _changed(
         clock=lambda: datetime.now(UTC),
         highest_projected=highest,
     )
-    request = Request(
+    request = ChangeRequest(
         request_id=options.request_id or uuid.uuid4().hex, actor=options.actor, reason=options.reason
     )
     published = change(publisher, request)

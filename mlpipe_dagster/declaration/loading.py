@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mlpipe_dagster.declaration.values import DeclaredModel
-from prediction_contract.jobs.job_arguments import MOST_WAIT_MINUTES
+from prediction_contract.jobs.job_arguments import MAX_WAIT_MINUTES
 
 # Of a field that may be null as well, Dagster's own model of it would compare null.
 WriteUnits = Annotated[int, Field(ge=1)]
@@ -23,4 +23,4 @@ class Loading(DeclaredModel):
     """
 
     max_write_units_per_second: WriteUnits | None = None
-    wait_minutes: int = Field(default=10, ge=0, le=MOST_WAIT_MINUTES)
+    wait_minutes: int = Field(default=10, ge=0, le=MAX_WAIT_MINUTES)

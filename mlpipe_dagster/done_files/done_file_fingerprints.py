@@ -18,7 +18,7 @@ WINDOW_DAYS = 3
 
 _FILE, _CONTENT, _DELIVERY = 8, 6, 6
 # Of one file; whoever replaces it more often has the oldest forgotten.
-_MOST_CONTENTS = 8
+_MAX_CONTENTS = 8
 MARK_LENGTH = _FILE + _CONTENT + _DELIVERY
 
 
@@ -114,7 +114,7 @@ class Marks:
             today: The day of files whose own is far away.
         """
         others = [known for known in self._files.get(mark.file, []) if known.content != mark.content]
-        self._files[mark.file] = [*others, mark][-_MOST_CONTENTS:]
+        self._files[mark.file] = [*others, mark][-_MAX_CONTENTS:]
         self._days[mark.file] = _day_of(key, today)
 
     def forget_before(self, day: date) -> None:

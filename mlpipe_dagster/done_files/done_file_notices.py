@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prediction_contract.aws_limits import MOST_QUEUE_MESSAGES
+from prediction_contract.limits import MAX_QUEUE_MESSAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class DoneFileNotices:
     def receive(self) -> list[Notice]:
         """Return up to ten messages, without waiting for any: the next tick is near."""
         answer = self._client.receive_message(
-            QueueUrl=self._url, MaxNumberOfMessages=MOST_QUEUE_MESSAGES, WaitTimeSeconds=0
+            QueueUrl=self._url, MaxNumberOfMessages=MAX_QUEUE_MESSAGES, WaitTimeSeconds=0
         )
         return [
             Notice(message["MessageId"], message["ReceiptHandle"], noticed_key(message["Body"], self._bucket))
@@ -55,10 +55,10 @@ class DoneFileNotices:
 
     def delete(self, notices: Sequence[Notice]) -> None:
         """Delete messages; one that the queue does not let go comes again, and is deleted then."""
-        for start in range(0, len(notices), MOST_QUEUE_MESSAGES):
+        for start in range(0, len(notices), MAX_QUEUE_MESSAGES):
             entries = [
                 {"Id": str(number), "ReceiptHandle": notice.receipt}
-                for number, notice in enumerate(notices[start : start + MOST_QUEUE_MESSAGES])
+                for number, notice in enumerate(notices[start : start + MAX_QUEUE_MESSAGES])
             ]
             self._client.delete_message_batch(QueueUrl=self._url, Entries=entries)
 

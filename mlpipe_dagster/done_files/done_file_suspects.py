@@ -11,9 +11,9 @@ import dagster as dg
 
 # Dagster waits for a tick for 60 seconds, and then goes on with the next one while the old thread still runs.
 # A tick that parses for so long may have been given up.
-_MOST_SECONDS = 20
+_MAX_SECONDS = 20
 # How many ticks suspects wait for one without new files, until one of them goes first.
-MOST_WAITS = 10
+MAX_WAITS = 10
 
 
 class Suspects:
@@ -50,7 +50,7 @@ class Suspects:
     @property
     def are_due(self) -> bool:
         """Whether they have waited so long that one of them goes before the new files."""
-        return self._waits > MOST_WAITS
+        return self._waits > MAX_WAITS
 
     def acquit(self, key: str) -> None:
         """Forget a file that is dealt with or gone."""
@@ -66,7 +66,7 @@ class Suspects:
         self._keep(keys)
         began = time.monotonic()
         yield
-        if time.monotonic() - began <= _MOST_SECONDS:
+        if time.monotonic() - began <= _MAX_SECONDS:
             self._keep([])
 
     def _keep(self, parsed: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS
 from mlpipe_dagster.resources.data_bucket import DataBucket, ListedObject
 
 SWEEP_EVERY = timedelta(minutes=3)
-MOST_LIST_CALLS = 5
+MAX_LIST_CALLS = 5
 _OLDER_DAYS = WINDOW_DAYS - 1
 
 

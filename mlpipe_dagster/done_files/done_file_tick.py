@@ -15,7 +15,7 @@ from mlpipe_dagster.done_files.done_file_cursor import AskedRun, Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Mark, Standing, model_of
 from mlpipe_dagster.done_files.done_file_notices import DoneFileNotices, Notice
 from mlpipe_dagster.done_files.done_file_suspects import Suspects
-from mlpipe_dagster.done_files.done_file_sweep import MOST_LIST_CALLS, SWEEP_EVERY, Sweep
+from mlpipe_dagster.done_files.done_file_sweep import MAX_LIST_CALLS, SWEEP_EVERY, Sweep
 from mlpipe_dagster.done_files.load_requests import Partitions, judged, refusal_event, requested_run
 from mlpipe_dagster.done_files.registration import (
     Noticed,
@@ -27,21 +27,21 @@ from mlpipe_dagster.done_files.registration import (
 from mlpipe_dagster.resources.data_bucket import DataBucket, ListedObject, ObjectMissingError
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import MANIFEST_BYTES
+from prediction_contract.printable_text import escape_unprintable
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.text.printable_text import printable
 
-MOST_RUNS = 25
+MAX_RUNS = 25
 # Files of unknown models beyond these are found by the sweep, once their model is known.
-MOST_WAITING = 200
+MAX_WAITING = 200
 # Bad files need no run, yet a flood of them must not take the whole tick either.
-_MOST_REFUSALS = 100
+_MAX_REFUSALS = 100
 # S3 and the registry answer side by side, and then a tick takes no longer than its slowest few answers.
 AT_ONCE = 8
 # How often a tick may die of a file before the file is set aside. Any other cause may have ended one as well.
-MOST_DEATHS = 3
-_MOST_RECEIVES = 5
+MAX_DEATHS = 3
+_MAX_RECEIVES = 5
 # Dagster gives a tick 60 seconds, and forgets all of one that takes longer.
-_MOST_SECONDS = 30
+_MAX_SECONDS = 30
 _LONGEST_REASON = 2000
 _RUN_KEY_TAG = "dagster/run_key"
 _Found = TypeVar("_Found")
@@ -155,7 +155,9 @@ class DoneFileTick:
             if isinstance(found, Exception):
                 self._note_trouble(key, found)
             elif found is None:
-                self.context.log.warning("The done file %s was deleted before it was loaded", printable(key))
+                self.context.log.warning(
+                    "The done file %s was deleted before it was loaded", escape_unprintable(key)
+                )
                 settled.add(key)
             elif not self._consider(found):
                 settled.add(key)
@@ -172,7 +174,7 @@ class DoneFileTick:
         """Hear which files are new, and delete the messages whose run or refusal is recorded."""
         settled: list[Notice] = []
         try:
-            for _ in range(_MOST_RECEIVES):
+            for _ in range(_MAX_RECEIVES):
                 received = self.notices.receive()
                 for foreign in (told for told in received if told.key is None):
                     self.context.log.warning(
@@ -182,7 +184,7 @@ class DoneFileTick:
                 known = self._look(sorted({told.key for told in received if told.key is not None}))
                 settled += [told for told in received if told.key in known]
                 # More would only wait, and count as received.
-                if not received or len(self._candidates) >= MOST_RUNS or self._is_late():
+                if not received or len(self._candidates) >= MAX_RUNS or self._is_late():
                     break
             self.notices.delete(settled)
         except Exception as error:  # the listing finds what the queue does not tell
@@ -195,7 +197,7 @@ class DoneFileTick:
         if through != self._cursor.sweep:
             self._cursor.sweep, self._cursor.trouble = through, ""
         calls = 0
-        while through.days and calls < MOST_LIST_CALLS:
+        while through.days and calls < MAX_LIST_CALLS:
             calls += 1
             try:
                 page, through = through.page(self.bucket)
@@ -220,7 +222,7 @@ class DoneFileTick:
             left.remove(suspect)
             left.insert(0, suspect)
         while left:
-            room = min(MOST_RUNS - len(self._requests), _MOST_REFUSALS - len(self._refusals))
+            room = min(MAX_RUNS - len(self._requests), _MAX_REFUSALS - len(self._refusals))
             # Nothing else is lost with a tick that a suspect ends.
             if deaths(left[0]) and (self._requests or self._events):
                 return False
@@ -253,7 +255,7 @@ class DoneFileTick:
 
         S3 and the registry are asked side by side. Parsing takes the processor, and so goes one by one.
         """
-        if self._suspects.deaths(keys[0]) >= MOST_DEATHS:
+        if self._suspects.deaths(keys[0]) >= MAX_DEATHS:
             read: dict[str, Noticed | Exception] = {key: _set_aside(key) for key in keys}
         else:
             found = at_once(partial(done_file_content, self.bucket), keys)
@@ -281,13 +283,13 @@ class DoneFileTick:
         self._suspects.acquit(key)
         if not noticed.awaits_model:
             cursor.waiting.pop(key, None)
-        elif len(cursor.waiting) < MOST_WAITING:
+        elif len(cursor.waiting) < MAX_WAITING:
             cursor.waiting.setdefault(key, self.now.date().isoformat())
         request = None if noticed.refusal else requested_run(mark, standing, noticed)
         is_made = standing is not Standing.NEW and request is not None and self._has_run(str(request.run_key))
         if request is not None and not is_made:
             self._requests.append(request)
-            # Marked by the next tick, which sees whether Dagster has made the run.
+            # RefusedValue by the next tick, which sees whether Dagster has made the run.
             cursor.asked[key] = AskedRun(str(request.run_key), mark)
             return
         cursor.marks.add(key, mark, self.now.date())
@@ -296,18 +298,18 @@ class DoneFileTick:
 
     def _show_refusal(self, noticed: Noticed) -> None:
         word = "waiting" if noticed.awaits_model else "refused"
-        key = printable(noticed.key)
+        key = escape_unprintable(noticed.key)
         self.context.log.error("The done file %s is %s: %s", key, word, noticed.refusal)
         self._refusals.append(f"{word.capitalize()}: {key}: {noticed.refusal}")
         self._events.append(refusal_event(noticed, self.partitions))
 
     def _note_trouble(self, key: str, error: Exception) -> None:
-        trouble = printable(f"The done file {key} cannot be dealt with yet: {error}")
+        trouble = escape_unprintable(f"The done file {key} cannot be dealt with yet: {error}")
         self.context.log.error("%s", trouble)
         self._troubles.append(trouble)
 
     def _is_late(self) -> bool:
-        return self.clock() - self._began > _MOST_SECONDS
+        return self.clock() - self._began > _MAX_SECONDS
 
     def _skip_reason(self) -> str:
         told = self._refusals + self._troubles
@@ -317,7 +319,7 @@ class DoneFileTick:
 def _set_aside(key: str) -> Noticed:
     return unread_done_file(
         key,
-        f"{MOST_DEATHS} ticks of the sensor ended while they parsed this file, so it is set aside unread. "
+        f"{MAX_DEATHS} ticks of the sensor ended while they parsed this file, so it is set aside unread. "
         "Look at its size and content, and deliver a manifest that build_manifest has written; if something "
         f"else ended the ticks, run `mlpipe load {key}`",
     )

@@ -20,7 +20,7 @@ from prediction_contract.naming.s3_layout import DoneKey, parse_done_key
 from prediction_contract.registry.manifest_rules import ManifestFacts, refuse_manifest, register_batch
 from prediction_contract.registry.records import LONGEST_REASON, BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.text.utc_text import CLOCKS_DIFFER
+from prediction_contract.text.utc_time import CLOCK_SKEW
 
 
 class ManifestReplacedError(ContractError):
@@ -165,10 +165,10 @@ def _is_through(record: BatchRecord) -> bool:
 def _refuse_future(manifest: Manifest) -> None:
     """Refuse a batch of a clock that is ahead: until that moment every later one would become history."""
     minted_at = BatchId(manifest.batch_id).minted_at
-    if minted_at > datetime.now(UTC) + CLOCKS_DIFFER:
+    if minted_at > datetime.now(UTC) + CLOCK_SKEW:
         raise InvalidManifestError(
             f"The batch id was minted at {minted_at:%Y-%m-%d %H:%M:%S} UTC, which is yet to come: "
-            f"clocks may be {CLOCKS_DIFFER.total_seconds() / 60:.0f} minutes apart",
+            f"clocks may be {CLOCK_SKEW.total_seconds() / 60:.0f} minutes apart",
             remedy="Set the clock of what minted it, and deliver the batch under a new id",
             model=manifest.model,
             batch_id=manifest.batch_id,

@@ -6,10 +6,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from prediction_contract.text.printable_text import printable
+from prediction_contract.printable_text import escape_unprintable
 
 TAIL_LINES = 40
-_MOST_STREAMS = 10
+_MAX_STREAMS = 10
 
 
 def log_tail(client: Any, stream_prefix: str, *groups: str, lines: int = TAIL_LINES) -> str:
@@ -35,7 +35,7 @@ def log_tail(client: Any, stream_prefix: str, *groups: str, lines: int = TAIL_LI
 
 def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> list[str]:
     streams = client.describe_log_streams(
-        logGroupName=group, logStreamNamePrefix=stream_prefix, limit=_MOST_STREAMS
+        logGroupName=group, logStreamNamePrefix=stream_prefix, limit=_MAX_STREAMS
     )
     events = [
         event
@@ -47,5 +47,7 @@ def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> li
     # Hosts and executors each have a stream; the last word of all of them is wanted.
     events.sort(key=lambda event: event["timestamp"])
     return [
-        printable(line) for event in events[-lines:] for line in event["message"].rstrip("\n").split("\n")
+        escape_unprintable(line)
+        for event in events[-lines:]
+        for line in event["message"].rstrip("\n").split("\n")
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from prediction_contract.text.printable_text import printable
+from prediction_contract.printable_text import escape_unprintable
 
 _LONGEST = 500
 # A job's sign of life every few seconds would drown the rest of a long run's log.
@@ -87,10 +87,10 @@ class _Handler:
 def message_text(payload: Any) -> str:
     """Return a custom message as one printable line: `progress: step=survey rows=100`, or its JSON."""
     if not isinstance(payload, Mapping):
-        return printable(f"The job tells: {json.dumps(payload, default=str)}"[:_LONGEST])
+        return escape_unprintable(f"The job tells: {json.dumps(payload, default=str)}"[:_LONGEST])
     named = {name: value for name, value in payload.items() if name != "kind" and value is not None}
     told = " ".join(
         f"{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
         for name, value in named.items()
     )
-    return printable(f"The job tells {payload.get('kind', 'its result')}: {told}"[:_LONGEST])
+    return escape_unprintable(f"The job tells {payload.get('kind', 'its result')}: {told}"[:_LONGEST])

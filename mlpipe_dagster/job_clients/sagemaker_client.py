@@ -18,7 +18,7 @@ JobType = Literal["Processing", "Training"]
 
 _LOG_GROUPS: dict[str, str] = {"Processing": PROCESSING_LOG_GROUP, "Training": TRAINING_LOG_GROUP}
 _ENDED = {"Completed", "Failed", "Stopped"}
-_MOST_ATTEMPTS = 50
+_MAX_ATTEMPTS = 50
 _QUEUED = {"ResourceLimitExceeded"}
 
 
@@ -130,7 +130,7 @@ class PipesSageMakerClient(PipesJobClient):
     def _find_or_create(self, context: Context, wanted: _Wanted, tried: list[str]) -> SageMakerJob:
         """Return the job to wait for; `tried` gets each name before a job of it may exist."""
         job_type, what = wanted.job_type, f"SageMaker {wanted.job_type.lower()} job"
-        for attempt in range(1, _MOST_ATTEMPTS + 1):
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             name = wanted.name(attempt)
             tried.append(name)
             if self._create(context, wanted, name, attempt):
@@ -148,7 +148,7 @@ class PipesSageMakerClient(PipesJobClient):
                 return SageMakerJob(name, attempt, adopted=True)
             context.log.info("%s %s has %s: the next attempt", what, name, status.lower())
         raise SageMakerJobError(
-            f"{_MOST_ATTEMPTS} attempts of {wanted.name(1)} have ended without success. "
+            f"{_MAX_ATTEMPTS} attempts of {wanted.name(1)} have ended without success. "
             "Find the cause in their logs, then start a new run."
         )
 

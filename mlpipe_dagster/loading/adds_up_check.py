@@ -17,7 +17,7 @@ from mlpipe_dagster.pipeline.model_ops import model_checks
 from mlpipe_dagster.pipeline.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
-from prediction_contract.cleaning.cleaning_rules import kept_cleaning
+from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally, verify_load
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
@@ -51,7 +51,7 @@ def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         batch_id = chosen_batch(context.instance, context.run, registry, model)
         record, attempt = loaded_batch(registry, model, batch_id)
         report = load_report(platform.bucket, model, batch_id, attempt)
-        manifest, cleaning = registered_manifest(platform.bucket, record), kept_cleaning(record.cleaning)
+        manifest, cleaning = registered_manifest(platform.bucket, record), recorded_cleaning(record.cleaning)
         online = count_online(
             platform.bucket,
             platform.client("dynamodb"),

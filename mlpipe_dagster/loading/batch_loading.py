@@ -20,7 +20,7 @@ from prediction_contract.naming.s3_layout import report_key
 from prediction_contract.registry.load_rules import claim_load, release_claim
 from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 
 if TYPE_CHECKING:
     from mlpipe_dagster.job_clients.glue_client import PipesGlueJobClient
@@ -183,7 +183,7 @@ class BatchLoad:
         return load_report(self.bucket, record.model, record.batch_id, attempt)
 
     def _lapsed(self, record: BatchRecord) -> bool:
-        return record.claim_confirm_by is None or parse_moment(record.claim_confirm_by) < self.clock()
+        return record.claim_confirm_by is None or parse_utc(record.claim_confirm_by) < self.clock()
 
     def _claim(self, seen: BatchRecord, intent: str, ended_job_run_id: str | None) -> BatchRecord | None:
         """Claim the load; return the record with the claim, or None if another run was quicker."""

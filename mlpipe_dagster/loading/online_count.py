@@ -13,10 +13,10 @@ from itertools import islice
 from typing import Any
 
 from mlpipe_dagster.resources.data_bucket import DataBucket
-from prediction_contract.aws_limits import MOST_BATCH_READS
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
-from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import ContractError, InvalidRowError
+from prediction_contract.limits import MAX_BATCH_READS
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.rows.row import Row
@@ -27,8 +27,8 @@ from prediction_contract.stores.online_item import (
     OnlineItems,
 )
 
-MOST_LINES = 5_000
-_MOST_PARTS = 10
+MAX_LINES = 5_000
+_MAX_PARTS = 10
 _DIGEST_BYTES = 16
 _COUNT_SECONDS = 600.0
 # As many as botocore keeps connections.
@@ -64,7 +64,7 @@ def count_online(
     manifest: Manifest,
     *,
     cleaning: Cleaning = NO_CLEANING,
-    most_lines: int = MOST_LINES,
+    most_lines: int = MAX_LINES,
     expires_not_before: int = 0,
     within_seconds: float = _COUNT_SECONDS,
     clock: Callable[[], float] = time.monotonic,
@@ -155,7 +155,7 @@ def first_stored_key(
         _distinct(row.key for row in _rows(bucket, manifest, cleaning, None)), refused_rows // 2 + 1
     )
     first = None
-    while chunk := list(islice(keys, MOST_BATCH_READS)):
+    while chunk := list(islice(keys, MAX_BATCH_READS)):
         first = first or chunk[0]
         found = _items(dynamodb, table, manifest.batch_id, chunk)
         stored = {item[KEY_ATTRIBUTE]["S"] for item in found}
@@ -176,10 +176,10 @@ def _rows(
     bucket: DataBucket, manifest: Manifest, cleaning: Cleaning, most_lines: int | None
 ) -> Iterator[Row]:
     """Yield the rows to be stored of all parts, or of the first lines of parts from all over the batch."""
-    accept = line_judge(manifest.schema, cleaning)
+    accept = row_parser(manifest.schema, cleaning)
     parts = manifest.json_parts
     if most_lines is not None:
-        parts = parts[:: -(-len(parts) // _MOST_PARTS)]
+        parts = parts[:: -(-len(parts) // _MAX_PARTS)]
     lines_of_each = None if most_lines is None else most_lines // len(parts)
     for part in parts:
         for line in islice(bucket.lines(part.key), lines_of_each):
@@ -210,7 +210,7 @@ def _looked_up(
     left, waiting = iter(keys), deque[tuple[list[str], Future[list[Any]]]]()
     with ThreadPoolExecutor(_AT_ONCE) as workers:
         try:
-            while chunk := list(islice(left, MOST_BATCH_READS)):
+            while chunk := list(islice(left, MAX_BATCH_READS)):
                 waiting.append((chunk, workers.submit(_items, dynamodb, table, batch_id, chunk)))
                 # No more than are under way, so that answers do not pile up.
                 if len(waiting) == _AT_ONCE:

@@ -23,7 +23,7 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.scoring.external_model import record_external_predictions
 from mlpipe_dagster.scoring.predictions_asset import accepted_manifest
-from prediction_contract.cleaning.cleaning_rules import Cleaning, kept_cleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning, recorded_cleaning
 from prediction_contract.manifests.load_report import LoadReport, StoreReport
 from prediction_contract.naming.s3_layout import done_key
 
@@ -84,7 +84,7 @@ def tables_asset(
             report, known = loading.run(context, batch_id, above_attempt=config.above_attempt)
         except BatchRefusedError as error:
             raise final_failure(context, str(error)) from error
-        cleaning = kept_cleaning(known_batch(registry, model, batch_id).cleaning)
+        cleaning = recorded_cleaning(known_batch(registry, model, batch_id).cleaning)
         for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):
             key = asset_key(model, asset)
             if key in context.selected_asset_keys and store is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from prediction_contract.naming.resource_names import name_stem
+from prediction_contract.naming.resource_names import model_name_stem
 
 FEATURES = "features"
 TRAINED_MODEL = "trained_model"
@@ -33,7 +33,7 @@ def asset_key(model: str, asset: str) -> dg.AssetKey:
 
 def op_name(model: str, asset: str) -> str:
     """Return the op that materializes or checks an asset, by which its run config is keyed."""
-    return f"{name_stem(model)}__{asset}"
+    return f"{model_name_stem(model)}__{asset}"
 
 
 def load_op_name(model: str) -> str:
@@ -43,17 +43,17 @@ def load_op_name(model: str) -> str:
 
 def train_job_name(model: str) -> str:
     """Return the job that trains the model."""
-    return f"{name_stem(model)}_train"
+    return f"{model_name_stem(model)}_train"
 
 
 def score_job_name(model: str) -> str:
     """Return the job that scores a partition."""
-    return f"{name_stem(model)}_score"
+    return f"{model_name_stem(model)}_score"
 
 
 def load_job_name(model: str) -> str:
     """Return the job that loads, checks and publishes a batch."""
-    return f"{name_stem(model)}_load"
+    return f"{model_name_stem(model)}_load"
 
 
 def chosen_batch_tag(model: str) -> str:

@@ -13,7 +13,7 @@ from mlpipe_dagster.publication.api_client import ApiAnswer, PublicApi, ask_unti
 from mlpipe_dagster.publication.batch_lifetime import Answer
 from mlpipe_dagster.publication.publishing import known_batch
 from mlpipe_dagster.resources.platform import Platform
-from prediction_contract.cleaning.cleaning_rules import kept_cleaning
+from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 
 # The API believes a pointer for some seconds, and a cold function takes one more.
 _WITHIN_SECONDS = 45.0
@@ -83,7 +83,7 @@ def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECOND
         manifest,
         # An earlier version did not count them.
         refused_rows=manifest.row_count if refused is None else refused,
-        cleaning=kept_cleaning(record.cleaning),
+        cleaning=recorded_cleaning(record.cleaning),
     )
     if entity_id is None:
         return Canary(Answer(False, f"{batch_id} is live, and none of its rows was accepted"), batch_id)

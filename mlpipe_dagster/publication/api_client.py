@@ -15,7 +15,7 @@ from mlpipe_dagster.api_settings import ApiSettings
 from prediction_contract.errors import ContractError
 
 _SECONDS = 10
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 class ApiUnreachableError(ContractError):
@@ -62,10 +62,10 @@ class PublicApi:
         )
         try:
             with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
-                return _read(answer.status, answer.read(_MOST_BYTES), answer.headers)
+                return _read(answer.status, answer.read(_MAX_BYTES), answer.headers)
         except urllib.error.HTTPError as error:
             with error:
-                return _read(error.code, error.read(_MOST_BYTES), error.headers)
+                return _read(error.code, error.read(_MAX_BYTES), error.headers)
         except OSError as error:
             raise ApiUnreachableError(
                 f"{self._settings.url} does not answer: {error}",
@@ -88,7 +88,7 @@ class PublicApi:
                 headers={"Authorization": f"Basic {base64.b64encode(basic.encode()).decode()}"},
             )
             with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
-                self._token = str(json.loads(answer.read(_MOST_BYTES))["access_token"])
+                self._token = str(json.loads(answer.read(_MAX_BYTES))["access_token"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             # Not its text, which may quote what was read: nothing of a secret may reach a log.
             raise ApiUnreachableError(

@@ -12,7 +12,7 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState, ReleaseState
 from prediction_contract.registry.retention_rules import needs_reload
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def live_batches_last(records: Iterable[BatchRecord], *, now: datetime, items_li
     half = reload_margin(items_life) / 2
     known = [record for record in records if record.items_expire_at]
     for record in known:
-        left = parse_moment(str(record.items_expire_at)) - now
+        left = parse_utc(str(record.items_expire_at)) - now
         if left < half:
             return Answer(
                 False,

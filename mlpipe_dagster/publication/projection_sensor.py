@@ -18,12 +18,12 @@ from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
 from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 
 # Asking Snowflake wakes its warehouse, which costs: nothing is asked that was found in step, but for this.
 COMPARE_ALL_AFTER = timedelta(hours=6)
 # Dagster gives a tick sixty seconds, and a view that is in step costs some statements.
-MOST_VIEWS = 20
+MAX_VIEWS = 20
 ALARM_AFTER = timedelta(minutes=15)
 
 
@@ -144,7 +144,7 @@ def _is_of_the_connection(error: Exception) -> bool:
 
 def lag_observation(model: str, missing: list[PublicationEntry], now: datetime) -> dg.AssetObservation:
     """Return how far the projection was behind, as an event of the model's publication."""
-    lag = now - parse_moment(missing[0].published_at)
+    lag = now - parse_utc(missing[0].published_at)
     return dg.AssetObservation(
         asset_key=asset_key(model, PUBLICATION),
         description="Snowflake's projection was behind and is in step again",
@@ -186,7 +186,7 @@ def projection_tick(
     if not asked:
         return troubles.result(context.cursor, "Snowflake's projection is in step", cursor=cursor.text())
     left = sorted(model for model in asked if model > cursor.viewed) if is_whole else []
-    views = left[:MOST_VIEWS]
+    views = left[:MAX_VIEWS]
     try:
         with warehouse.quick_session() as session:
             closed = project_gaps(session, registry, home, asked, gaps, views=views)
@@ -222,7 +222,7 @@ def _lag(
         waiting: list[PublicationEntry] = []
         with gaps.kept(model):
             waiting = registry.publications(model, after=cursor.sequences.get(model, 0), most=1)
-        if waiting and now - parse_moment(waiting[0].published_at) > ALARM_AFTER:
+        if waiting and now - parse_utc(waiting[0].published_at) > ALARM_AFTER:
             return (
                 f"Snowflake lacks publication {waiting[0].sequence} of {model}, "
                 f"of {waiting[0].published_at}, and does not answer: its live view may show an earlier "

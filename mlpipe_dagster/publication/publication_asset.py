@@ -35,11 +35,11 @@ from mlpipe_dagster.resources.data_bucket import ObjectMissingError
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
-from prediction_contract.cleaning.cleaning_rules import kept_cleaning, stored_schema
+from prediction_contract.cleaning.cleaning_rules import recorded_cleaning, stored_schema
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.manifests.load_report import LoadReport
 from prediction_contract.manifests.manifest import Manifest
-from prediction_contract.registry.records import BatchRecord, LoadState, Request
+from prediction_contract.registry.records import BatchRecord, ChangeRequest, LoadState
 
 _RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
 
@@ -85,7 +85,7 @@ def publication_asset(
         except ManifestReplacedError as error:
             raise final_failure(context, str(error)) from error
         first_run_id, _ = intent_of(context.instance, context.run)
-        request = Request(
+        request = ChangeRequest(
             # The same for every retry of the same intent: a lost answer then does nothing twice.
             request_id=f"{first_run_id}:{batch_id}",
             actor=f"{RUN_ACTOR}{context.run_id}",
@@ -134,7 +134,7 @@ def batch_card(
         query=session.rows,
         declaration=declaration,
         written=manifest.schema,
-        cleaning=kept_cleaning(record.cleaning),
+        cleaning=recorded_cleaning(record.cleaning),
     )
     report = verified_report(platform, record)
     consumed = batch_consumption(platform, manifest, report)

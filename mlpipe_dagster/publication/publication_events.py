@@ -20,7 +20,7 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import Action, PublicationEntry, ReleaseState
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.stores.serving import InvalidServingError, Serving
-from prediction_contract.text.utc_text import CLOCKS_DIFFER, parse_moment
+from prediction_contract.text.utc_time import CLOCK_SKEW, parse_utc
 
 # A command reports its own publication within seconds: the sensor leaves it that time.
 SETTLES_WITHIN = timedelta(minutes=1)
@@ -28,8 +28,8 @@ SETTLES_WITHIN = timedelta(minutes=1)
 LOOKS_BACK = timedelta(days=3)
 # A run that published materializes the publication before it ends. No run takes longer.
 _LONGEST_RUN = timedelta(hours=6)
-_MOST_REPORTS = 100
-_MOST_EVENTS = 500
+_MAX_REPORTS = 100
+_MAX_EVENTS = 500
 _HOLDS = {Action.HOLD: Outcome.HELD, Action.RELEASE_HOLD: Outcome.RELEASED}
 _DONE = {Action.PUBLISH: "published", Action.ROLLBACK: "made live again by a rollback"}
 
@@ -52,7 +52,7 @@ class PublicationReports:
     registry: RegistryTable
     now: datetime
     settles_within: timedelta = SETTLES_WITHIN
-    left: int = _MOST_REPORTS
+    left: int = _MAX_REPORTS
 
     def up_to(self, model: str, after: int | None = None) -> int | None:
         """Report a model's publications after a sequence; return up to which sequence Dagster shows all.
@@ -97,7 +97,7 @@ class PublicationReports:
             self.instance.report_runless_asset_event(event)
 
     def _age(self, entry: PublicationEntry) -> timedelta:
-        return self.now - parse_moment(entry.published_at)
+        return self.now - parse_utc(entry.published_at)
 
     def _run_shows_it(self, entry: PublicationEntry) -> bool:
         """Return whether the run that made a publication still runs, and will materialize it."""
@@ -109,13 +109,13 @@ class PublicationReports:
 
 def shown_publications(instance: dg.DagsterInstance, entries: list[PublicationEntry]) -> set[int]:
     """Return the sequences of those publications of one model that have an event of their batch."""
-    since = parse_moment(entries[0].published_at) - CLOCKS_DIFFER
+    since = parse_utc(entries[0].published_at) - CLOCK_SKEW
     recent = dg.AssetRecordsFilter(
         asset_key(entries[0].model, PUBLICATION), after_timestamp=since.timestamp()
     )
     found = set()
     for fetch in (instance.fetch_materializations, instance.fetch_observations):
-        for record in fetch(recent, limit=_MOST_EVENTS, ascending=True).records:
+        for record in fetch(recent, limit=_MAX_EVENTS, ascending=True).records:
             event = record.asset_materialization or record.event_log_entry.asset_observation
             metadata = event.metadata if event else {}
             found.add(

@@ -15,10 +15,10 @@ from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry import publication_rules
 from prediction_contract.registry.records import (
     BatchRecord,
+    ChangeRequest,
     LivePointer,
     LoadState,
     ReleaseState,
-    Request,
 )
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
@@ -95,7 +95,7 @@ class Publisher:
         """The model's name."""
         return self.declaration.name
 
-    def publish(self, batch_id: str, request: Request, serving: str) -> Publication:
+    def publish(self, batch_id: str, request: ChangeRequest, serving: str) -> Publication:
         """Make a batch live, or leave it as history where automatic publication may not.
 
         Raises:
@@ -112,14 +112,14 @@ class Publisher:
             pointer = self.pointer()
             if pointer and pointer.batch_id == batch_id:
                 return self._result(Outcome.LIVE, batch_id, reason="The batch was live already")
-            if request.automatic and violation.condition in publication_rules.BECOMES_HISTORY:
+            if request.automatic and violation.condition in publication_rules.AUTOMATIC_ONLY_CONDITIONS:
                 return self._result(
                     Outcome.HISTORY, batch_id, condition=violation.condition, reason=violation.what
                 )
             raise
         return self._moved(changed, batch_id)
 
-    def roll_back(self, request: Request, to_batch_id: str | None = None) -> Publication:
+    def roll_back(self, request: ChangeRequest, to_batch_id: str | None = None) -> Publication:
         """Make a batch live again that was live before: the one named, or the last that was superseded.
 
         Raises:
@@ -131,7 +131,7 @@ class Publisher:
         changed = self.registry.carry_out(lambda: self._rollback(target, request))
         return self._moved(changed, target)
 
-    def hold(self, request: Request, *, held: bool) -> Publication:
+    def hold(self, request: ChangeRequest, *, held: bool) -> Publication:
         """Stop automatic publication, or let it go on.
 
         Raises:
@@ -146,7 +146,7 @@ class Publisher:
             return self._moved(changed, None)
         return self._result(Outcome.HELD if held else Outcome.RELEASED, None)
 
-    def _kept_back(self, batch_id: str, request: Request) -> Publication | None:
+    def _kept_back(self, batch_id: str, request: ChangeRequest) -> Publication | None:
         """Return why a verified batch does not become live by the model's declaration, or None if it may."""
         record, mode = self._record(batch_id), self.declaration.publication.mode
         if record.load_state != LoadState.VERIFIED or record.release_state == ReleaseState.LIVE:
@@ -188,7 +188,7 @@ class Publisher:
         """Return the home region's pointer."""
         return self.registry.pointer(self.model, self.deployment.home)
 
-    def _publish(self, batch_id: str, request: Request, serving: str) -> Transaction:
+    def _publish(self, batch_id: str, request: ChangeRequest, serving: str) -> Transaction:
         return publication_rules.publish(
             self._record(batch_id),
             self._release(),
@@ -199,7 +199,7 @@ class Publisher:
             serving=serving,
         )
 
-    def _rollback(self, batch_id: str, request: Request) -> Transaction:
+    def _rollback(self, batch_id: str, request: ChangeRequest) -> Transaction:
         record = self._record(batch_id)
         return publication_rules.rollback(
             record,

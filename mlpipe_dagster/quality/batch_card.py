@@ -17,7 +17,7 @@ from prediction_contract.registry.records import BatchRecord
 
 SAMPLE_ROWS = 5
 # Each is some three kilobytes of the event log.
-_MOST_PICTURES = 12
+_MAX_PICTURES = 12
 
 
 def batch_facts(
@@ -58,7 +58,7 @@ def drift_table(found: Examination) -> dict[str, Any]:
 
 def pictures(batch_id: str, found: Examination) -> dict[str, Any]:
     """Return a picture of each measured column that may be shown, beside the live batch's."""
-    shown = [each for each in found.pictures if each.column in found.shown_columns][:_MOST_PICTURES]
+    shown = [each for each in found.pictures if each.column in found.shown_columns][:_MAX_PICTURES]
     return {
         f"distribution_{each.column}": markdown_image(
             f"Distribution of {each.column}",

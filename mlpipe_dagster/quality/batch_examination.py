@@ -160,7 +160,7 @@ class Examiner:
         indices: dict[str, float] = {}
         pictures = []
         measured = statistics.measured_columns(self.schema.columns, self.schema.key)
-        for columns in _chunks(measured, statistics.MOST_AGGREGATES // (bins + _PICTURE_BARS + 2)):
+        for columns in _chunks(measured, statistics.MAX_AGGREGATES // (bins + _PICTURE_BARS + 2)):
             drift_edges, picture_edges = self._edges(live_batch_id or batch_id, columns, bins)
             edges = {
                 column.name: (*drift_edges[column.name], *picture_edges[column.name]) for column in columns

@@ -17,7 +17,7 @@ MEASURED = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE, Kind.BOOLEAN})
 """Kinds whose values have an order and a distance, which bins need. Dates move with the partition anyway."""
 
 # Aggregates in one statement; a wide table takes several.
-MOST_AGGREGATES = 600
+MAX_AGGREGATES = 600
 
 
 def measured_columns(columns: Iterable[Column], key: str) -> list[Column]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-MOST_BINS = 10
+MAX_BINS = 10
 # With fewer rows in a bin chance alone moves the index beyond any sensible threshold.
 _ROWS_PER_BIN = 20
 # An empty bin would make the index infinite.
@@ -46,7 +46,7 @@ class Distribution:
 
 def bins_for(rows: int) -> int:
     """Return how many bins so many rows fill sensibly, 0 for too few rows to tell anything."""
-    bins = min(MOST_BINS, rows // _ROWS_PER_BIN)
+    bins = min(MAX_BINS, rows // _ROWS_PER_BIN)
     return bins if bins > 1 else 0
 
 

@@ -20,7 +20,7 @@ from mlpipe_dagster.quality.quality_rules import Finding, Level, drift_findings,
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
-from prediction_contract.cleaning.cleaning_rules import kept_cleaning
+from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.registry.check_rules import record_checks
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
@@ -100,7 +100,10 @@ def examined(
     record, attempt = loaded_batch(registry, model, batch_id)
     live = compared_batch(registry, record, platform.settings.deployment.home)
     examiner = Examiner(
-        query=session.rows, declaration=declaration, written=schema, cleaning=kept_cleaning(record.cleaning)
+        query=session.rows,
+        declaration=declaration,
+        written=schema,
+        cleaning=recorded_cleaning(record.cleaning),
     )
     found = examiner.examine(batch_id, live)
 

@@ -14,7 +14,7 @@ from mlpipe_dagster.loading.online_count import count_online
 from mlpipe_dagster.loading.reconciliation import StoreBalance
 from mlpipe_dagster.publication.publishing import known_batch
 from mlpipe_dagster.resources.data_bucket import DataBucket
-from prediction_contract.cleaning.cleaning_rules import kept_cleaning
+from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.load_rules import RowTally, confirm_region
@@ -22,10 +22,10 @@ from prediction_contract.registry.publication_rules import Release, follow_home
 from prediction_contract.registry.records import BatchRecord, LivePointer
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 
 # Only the replica itself says that it is whole: of all but the largest batches every row is asked for.
-MOST_REPLICA_LINES = 1_000_000
+MAX_REPLICA_LINES = 1_000_000
 _COUNT_SECONDS = 1800.0
 
 
@@ -90,7 +90,7 @@ class RegionFollower:
     bucket: DataBucket
     replica: Any
     clock: Callable[[], datetime]
-    most_lines: int = MOST_REPLICA_LINES
+    most_lines: int = MAX_REPLICA_LINES
 
     def follow(self) -> Following:
         """Count the region's replica of what home serves, note that it is whole, and move the pointer.
@@ -132,7 +132,7 @@ class RegionFollower:
             self.replica,
             self.deployment.online_table(self.model),
             registered_manifest(self.bucket, record),
-            cleaning=kept_cleaning(record.cleaning),
+            cleaning=recorded_cleaning(record.cleaning),
             most_lines=self.most_lines,
             within_seconds=_COUNT_SECONDS,
             expires_not_before=report.items_expire_at,
@@ -163,7 +163,7 @@ class RegionFollower:
         # After a hold only the sequence differs, and readers of both see the same.
         serves_another = pointer is None or pointer.batch_id != home.batch_id
         if serves_another and home.batch_id and home.published_at:
-            behind = self.clock() - parse_moment(home.published_at)
+            behind = self.clock() - parse_utc(home.published_at)
         return Following(
             region=self.region,
             step=step,

@@ -10,8 +10,8 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from prediction_contract.aws_limits import MOST_DELETED_OBJECTS
 from prediction_contract.errors import ContractError
+from prediction_contract.limits import MAX_DELETED_OBJECTS
 from prediction_contract.manifests.manifest import MANIFEST_BYTES
 from prediction_contract.naming.s3_layout import done_prefix
 from prediction_contract.rows.row import read_lines
@@ -157,8 +157,8 @@ class DataBucket:
             ObjectNotDeletedError: S3 refuses to delete one.
         """
         left = list(keys)
-        for first in range(0, len(left), MOST_DELETED_OBJECTS):
-            named = [{"Key": key} for key in left[first : first + MOST_DELETED_OBJECTS]]
+        for first in range(0, len(left), MAX_DELETED_OBJECTS):
+            named = [{"Key": key} for key in left[first : first + MAX_DELETED_OBJECTS]]
             answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})
             for error in answer.get("Errors", ()):
                 raise ObjectNotDeletedError(

@@ -26,7 +26,7 @@ from prediction_contract.stores.warehouse_table import (
 )
 
 # A publication takes seconds, as replacing the view does.
-_MOST_LOOKS = 10
+_MAX_LOOKS = 10
 
 
 class PublicationsMoveError(ContractError):
@@ -83,7 +83,7 @@ class WarehouseSession:
         self._query(create_publications())
         added: list[PublicationEntry] = []
         live = live_publication(registry, model, home_region)
-        for _ in range(_MOST_LOOKS):
+        for _ in range(_MAX_LOOKS):
             if live and live.serving:
                 self._create_view(model, Serving.from_json(live.serving).schema)
             missing = self.missing_publications(model, registry)
@@ -93,7 +93,7 @@ class WarehouseSession:
             if live == shown:
                 return added
         raise PublicationsMoveError(
-            f"Somebody published each of {_MOST_LOOKS} times that Snowflake's live view was replaced",
+            f"Somebody published each of {_MAX_LOOKS} times that Snowflake's live view was replaced",
             remedy="Find out who publishes so often; the sensor warehouse_projection brings the view in step",
             model=model,
         )

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.naming.s3_layout import delta_table_prefix
-from prediction_contract.stores.delta_table import BATCH_COLUMN, deltalake_words
+from prediction_contract.stores.delta_table import BATCH_COLUMN, deltalake_message
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -74,7 +74,7 @@ class DeltaHistory:
                 if time.monotonic() + pause > deadline:
                     raise DeltaRemovalError(
                         f"Others commit to the Delta table for {self._patience_seconds:.0f} s: "
-                        f"{deltalake_words(error)}",
+                        f"{deltalake_message(error)}",
                         remedy="Run the sweep again: what it has retired stays retired",
                         model=self._model,
                     ) from error

@@ -28,14 +28,14 @@ from prediction_contract.registry.load_rules import abandon_claim
 from prediction_contract.registry.records import BatchRecord, LoadState, RetentionRecord
 from prediction_contract.registry.retention_rules import (
     clear,
-    is_due,
-    needed_batches,
+    needs_sweep,
+    protected_batches,
     record_sweep,
     retire,
 )
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
-from prediction_contract.text.utc_text import moment_text, parse_moment
+from prediction_contract.text.utc_time import format_utc, parse_utc
 
 # Delta's own default: whoever reads an older version of the table, by hand say, has so long to end.
 VACUUM_AFTER = timedelta(days=7)
@@ -43,7 +43,7 @@ VACUUM_AFTER = timedelta(days=7)
 _VACUUM_WITHIN = timedelta(days=2)
 # For so long a done file that was refused may be delivered again, and one whose load failed loaded again.
 _NOT_LOADED_FOR = timedelta(days=30)
-MOST_BATCHES = 500
+MAX_BATCHES = 500
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class RetentionSweep:
     delta: DeltaHistory
     clock: Callable[[], datetime]
     vacuum_after: timedelta = VACUUM_AFTER
-    most_batches: int = MOST_BATCHES
+    most_batches: int = MAX_BATCHES
     tell: Callable[[RetiredBatch], None] = lambda _: None
 
     def sweep(self) -> Swept:
@@ -129,12 +129,12 @@ class RetentionSweep:
         projected = self.warehouse.highest_projected(self.model)
         has_rows = self.warehouse.has_predictions(self.model)
         records = retained_batches(self.registry, self.model, now=self.clock())
-        needed = needed_batches(
+        needed = protected_batches(
             self.registry.pointer(self.model, self.home_region), self.registry.rollback_target(self.model)
         )
         for record in records:
             gone = None
-            if len(tokens) < self.most_batches and is_due(record, needed, now=self.clock()):
+            if len(tokens) < self.most_batches and needs_sweep(record, needed, now=self.clock()):
                 token = f"retention.{uuid.uuid4().hex}"
                 reason = self._claim(record, token, projected)
                 if reason is None:
@@ -156,7 +156,7 @@ class RetentionSweep:
             model=self.model,
             sweep_from=seen.unsettled_from,
             retained_from=seen.retained_from,
-            swept_at=moment_text(self.clock()),
+            swept_at=format_utc(self.clock()),
             not_vacuumed=swept.not_vacuumed or None,
         )
         self.registry.carry_out(lambda: record_sweep(found))
@@ -329,8 +329,8 @@ def retained_batches(registry: RegistryTable, model: str, *, now: datetime) -> I
 def asks_for_a_sweep(registry: RegistryTable, model: str, home_region: str, *, now: datetime) -> bool:
     """Whether a model has a batch to retire, or retired one whose Delta files have come due since."""
     records = retained_batches(registry, model, now=now)
-    needed = needed_batches(registry.pointer(model, home_region), registry.rollback_target(model))
-    return any(is_due(record, needed, now=now) or _is_to_be_vacuumed(record, now) for record in records)
+    needed = protected_batches(registry.pointer(model, home_region), registry.rollback_target(model))
+    return any(needs_sweep(record, needed, now=now) or _is_to_be_vacuumed(record, now) for record in records)
 
 
 def is_settled(record: BatchRecord, *, now: datetime) -> bool:
@@ -351,4 +351,4 @@ def _is_to_be_vacuumed(record: BatchRecord, now: datetime) -> bool:
 
 
 def _since_cleared(record: BatchRecord, now: datetime) -> timedelta:
-    return now - parse_moment(str(record.cleared_at))
+    return now - parse_utc(str(record.cleared_at))

@@ -206,7 +206,7 @@ def columns_document(schema: PredictionSchema, cleaning: Cleaning) -> bytes:
     return canonical_bytes(schema.to_document() | rules)
 
 
-def kept_cleaning(text: str | None) -> Cleaning:
+def recorded_cleaning(text: str | None) -> Cleaning:
     """Return the rules that a batch's record keeps; none before its first load."""
     return NO_CLEANING if text is None else Cleaning.parse(text)
 
@@ -218,4 +218,4 @@ def stored_schema(schema: PredictionSchema, cleaning: str | None) -> PredictionS
         schema: The manifest's.
         cleaning: The rules that the batch's record keeps; None before its first load, which cleans nothing.
     """
-    return kept_cleaning(cleaning).stored_schema(schema)
+    return recorded_cleaning(cleaning).stored_schema(schema)

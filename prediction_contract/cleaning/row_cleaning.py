@@ -28,7 +28,7 @@ TRIMMED = " \t\n\v\f\r"
 
 
 class RowCleaning:
-    """Cleans the rows of one schema; `line_judge` makes one and keeps it."""
+    """Cleans the rows of one schema; `row_parser` makes one and keeps it."""
 
     def __init__(self, schema: PredictionSchema, cleaning: Cleaning) -> None:
         self._written = row_contract(schema)
@@ -95,7 +95,7 @@ def _counted_as(checksum: int) -> Iterator[int]:
 
 
 @lru_cache(maxsize=64)
-def line_judge(schema: PredictionSchema, cleaning: Cleaning) -> Callable[[bytes], Row]:
+def row_parser(schema: PredictionSchema, cleaning: Cleaning) -> Callable[[bytes], Row]:
     """Return what makes a row as the stores hold it of a line as the model wrote it.
 
     It raises `InvalidRowError`, whose `checksum` is what the line counts as; None stands for its bytes'.
@@ -103,7 +103,7 @@ def line_judge(schema: PredictionSchema, cleaning: Cleaning) -> Callable[[bytes]
     return RowCleaning(schema, cleaning).accept if cleaning else row_contract(schema).accept
 
 
-def filed_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
+def delta_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
     """Return what Delta holds of a line that is no row as written: each value that its column's type holds.
 
     Cleaning may make a row of it, in the warehouse as elsewhere. A value of `json` is its canonical text.
@@ -114,7 +114,7 @@ def filed_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
     }
 
 
-def written_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
+def values_as_written(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
     """Return a line's values as `Row.values`; None also for what its column's type does not hold."""
     held = {column.name: value for column, value, _ in _held(schema, line)}
     return {column.name: held.get(column.name) for column in schema.columns}

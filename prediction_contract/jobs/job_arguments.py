@@ -13,25 +13,25 @@ from dataclasses import MISSING, dataclass, field, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, Never, Self
 
-from prediction_contract.aws_limits import (
-    MOST_CONTAINER_ARGUMENT_CHARACTERS,
-    MOST_CONTAINER_ARGUMENTS,
-    MOST_ENVIRONMENT_VALUE_CHARACTERS,
-    MOST_ENVIRONMENT_VARIABLES,
-)
 from prediction_contract.errors import ContractError, JobArgumentsError
 from prediction_contract.jobs.metrics import Metrics
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.limits import (
+    MAX_CONTAINER_ARGUMENT_CHARACTERS,
+    MAX_CONTAINER_ARGUMENTS,
+    MAX_ENVIRONMENT_VALUE_CHARACTERS,
+    MAX_ENVIRONMENT_VARIABLES,
+)
 from prediction_contract.manifests.manifest_reader import LARGEST_NUMBER
 from prediction_contract.naming.batch import BatchId, ModelName, Partition
 from prediction_contract.naming.s3_layout import validated_bucket, validated_key, validated_run_id
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 
 # Linux starts no process with a longer one.
 LONGEST_ARGUMENT = 131_071
 # A job run that waits for files is paid for, and takes the place of another.
-MOST_WAIT_MINUTES = 30
+MAX_WAIT_MINUTES = 30
 
 VERIFY_MODES = ("full", "sample", "scan")
 
@@ -80,7 +80,7 @@ def _verify_mode(text: str) -> str:
 
 
 def _moment(text: str) -> str:
-    parse_moment(text)
+    parse_utc(text)
     return text
 
 
@@ -138,11 +138,11 @@ class JobArguments:
             JobArgumentsError: SageMaker would refuse them: more than 100, or one of more than 256 characters.
         """
         arguments = [text for pair in self.glue_arguments().items() for text in pair]
-        if len(arguments) > MOST_CONTAINER_ARGUMENTS:
-            _refuse("arguments", f"they are {len(arguments)} of {MOST_CONTAINER_ARGUMENTS}")
+        if len(arguments) > MAX_CONTAINER_ARGUMENTS:
+            _refuse("arguments", f"they are {len(arguments)} of {MAX_CONTAINER_ARGUMENTS}")
         for name, text in self._texts().items():
-            if len(text) > MOST_CONTAINER_ARGUMENT_CHARACTERS:
-                _refuse(name, f"it has {len(text)} characters of {MOST_CONTAINER_ARGUMENT_CHARACTERS}")
+            if len(text) > MAX_CONTAINER_ARGUMENT_CHARACTERS:
+                _refuse(name, f"it has {len(text)} characters of {MAX_CONTAINER_ARGUMENT_CHARACTERS}")
         return arguments
 
     @classmethod
@@ -249,7 +249,7 @@ class LoadArguments(JobArguments):
     quarantine_rows: int | None = _argument(_whole(0), None)
     quarantine_rate: Decimal | None = field(default=None, metadata={"parse": _rate})
     max_write_units_per_second: int | None = _argument(_whole(1), None)
-    wait_minutes: int | None = _argument(_whole(0, MOST_WAIT_MINUTES), None)
+    wait_minutes: int | None = _argument(_whole(0, MAX_WAIT_MINUTES), None)
     cleaning: str | None = _argument(_BASE64_FORM, None)
     dagster_run_id: str | None = _argument(_WORD_FORM, None)
 
@@ -292,7 +292,7 @@ class PartitionArguments(JobArguments):
         if self.partition is not None:
             return Partition(self.partition)
         schedule = PartitionSchedule.parse(str(self.schedule))
-        due = schedule.due_partition(parse_moment(str(self.scheduled_at)))
+        due = schedule.due_partition(parse_utc(str(self.scheduled_at)))
         if not schedule.has(due):
             end = "" if schedule.end is None else f" and end before {schedule.end}"
             _refuse(
@@ -411,13 +411,13 @@ def container_environment(values: Mapping[str, str]) -> dict[str, str]:
         JobArgumentsError: SageMaker would refuse a name, a value of more than 256 characters, or more than
             100 variables.
     """
-    if len(values) > MOST_ENVIRONMENT_VARIABLES:
-        _refuse("environment", f"it has {len(values)} variables of {MOST_ENVIRONMENT_VARIABLES}")
+    if len(values) > MAX_ENVIRONMENT_VARIABLES:
+        _refuse("environment", f"it has {len(values)} variables of {MAX_ENVIRONMENT_VARIABLES}")
     for name, text in values.items():
         if not _ENVIRONMENT_NAME.fullmatch(name):
             _refuse(name[:80], "SageMaker allows letters, digits and underscores in a variable's name")
-        if len(text) > MOST_ENVIRONMENT_VALUE_CHARACTERS:
-            _refuse(name, f"its value has {len(text)} characters of {MOST_ENVIRONMENT_VALUE_CHARACTERS}")
+        if len(text) > MAX_ENVIRONMENT_VALUE_CHARACTERS:
+            _refuse(name, f"its value has {len(text)} characters of {MAX_ENVIRONMENT_VALUE_CHARACTERS}")
     return dict(values)
 
 

@@ -84,7 +84,7 @@ class LoadReport:
         attempt: The load attempt, as in the report's key.
         job_run_id: The job run that wrote it.
         manifest_digest: The manifest that was loaded.
-        started_at: When the job run began, as `moments` writes it.
+        started_at: When the job run began, as `format_utc` writes it.
         ended_at: When the report was written.
         items_expire_at: Until when all its items live, seconds since 1970.
         reason: Why it was refused or failed; None if loaded.

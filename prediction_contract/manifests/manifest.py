@@ -6,8 +6,8 @@ import json
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.aws_limits import MOST_OBJECT_KEY_BYTES
 from prediction_contract.errors import InvalidManifestError
+from prediction_contract.limits import MAX_OBJECT_KEY_BYTES
 from prediction_contract.manifests.manifest_reader import read_manifest
 from prediction_contract.manifests.manifest_records import (
     MANIFEST_VERSION,
@@ -21,7 +21,7 @@ from prediction_contract.manifests.manifest_records import (
 from prediction_contract.naming.batch import BatchId, ModelName, Partition
 from prediction_contract.naming.s3_layout import delta_table_prefix
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +86,7 @@ def build_manifest(
         attempt=attempt,
         partition=Partition(partition),
         bucket=bucket,
-        created_at=moment_text(created_at),
+        created_at=format_utc(created_at),
         model_version=model_version,
         code_version=code_version,
         previous_batch_id=None if previous_batch_id is None else BatchId(previous_batch_id),
@@ -184,8 +184,8 @@ def _validate_delta(manifest: Manifest) -> None:
     if delta.table != table:
         _refuse(manifest, f"delta.table is not the model's own table {table}")
     for number, file in enumerate(delta.files):
-        if len(table) + len(file) > MOST_OBJECT_KEY_BYTES:
-            _refuse(manifest, f"delta.files[{number}] makes a key of more than {MOST_OBJECT_KEY_BYTES} bytes")
+        if len(table) + len(file) > MAX_OBJECT_KEY_BYTES:
+            _refuse(manifest, f"delta.files[{number}] makes a key of more than {MAX_OBJECT_KEY_BYTES} bytes")
     if len(set(delta.files)) != len(delta.files):
         _refuse(manifest, "delta.files names a file twice")
     if delta.rows != manifest.row_count:

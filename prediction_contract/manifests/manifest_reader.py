@@ -26,7 +26,7 @@ from prediction_contract.naming.batch import LONGEST_MODEL_VERSION, BatchId, Mod
 from prediction_contract.naming.s3_layout import validated_bucket, validated_key
 from prediction_contract.rows.schema import LARGEST_SCHEMA_BYTES, PredictionSchema
 from prediction_contract.text.canonical_json import canonical_json, parse_batch_checksum
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,7 +226,7 @@ def _version(text: str) -> str:
 
 
 def _moment(text: str) -> str:
-    parse_moment(text)
+    parse_utc(text)
     return text
 
 

@@ -8,8 +8,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from prediction_contract.aws_limits import MOST_JOB_NAME_CHARACTERS
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.limits import MAX_JOB_NAME_CHARACTERS
 
 MODEL_PATTERN = "[a-z][a-z0-9_]{0,40}"
 PARTITION_PATTERN = "[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2})?"
@@ -206,9 +206,9 @@ def job_name(step: str, model: str, batch_id: str, attempt: int) -> str:
         )
     short = ModelName(model).replace("_", "-")[:_MODEL_PART]
     name = f"{step}-{short}-{BatchId(batch_id)}-{validated_attempt(attempt)}"
-    if len(name) > MOST_JOB_NAME_CHARACTERS:
+    if len(name) > MAX_JOB_NAME_CHARACTERS:
         raise InvalidNameError(
-            f"The job name {name} has {len(name)} characters, and {MOST_JOB_NAME_CHARACTERS} are allowed",
+            f"The job name {name} has {len(name)} characters, and {MAX_JOB_NAME_CHARACTERS} are allowed",
             remedy="Shorten the step's name",
             model=model,
             batch_id=batch_id,

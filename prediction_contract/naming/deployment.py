@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prediction_contract.aws_limits import MOST_BUCKET_NAME_CHARACTERS
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.limits import MAX_BUCKET_NAME_CHARACTERS
 from prediction_contract.naming.job_names import JobNames
 from prediction_contract.naming.notice_names import NoticeNames
 from prediction_contract.naming.orchestration_names import OrchestrationNames
@@ -28,9 +28,9 @@ class Deployment(
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.data_bucket) > MOST_BUCKET_NAME_CHARACTERS:
+        if len(self.data_bucket) > MAX_BUCKET_NAME_CHARACTERS:
             raise InvalidNameError(
                 f"bucket name {self.data_bucket!r} is longer than S3's "
-                f"{MOST_BUCKET_NAME_CHARACTERS} characters",
+                f"{MAX_BUCKET_NAME_CHARACTERS} characters",
                 remedy="Choose a shorter stage",
             )

@@ -50,7 +50,7 @@ def require_model_name(model: str) -> str:
     return require(MODEL, model, "model name")
 
 
-def name_stem(model: str) -> str:
+def model_name_stem(model: str) -> str:
     """Return how a model is called in names that go on after it: `churn`, and `1_churn` for `churn_`.
 
     What follows begins with `_`: the job `load` of `churn_` would have the name of the op `load` of `churn`.
@@ -64,7 +64,7 @@ def name_stem(model: str) -> str:
     return f"{trailing}_{stem}" if trailing else stem
 
 
-def require_apart(files: Mapping[str, object]) -> None:
+def require_distinct_model_names(files: Mapping[str, object]) -> None:
     """Let models pass if no two have the same letters and digits.
 
     That is all that CloudFormation's logical ids take of a name: `ab` and `a_b` would be one resource.
@@ -77,7 +77,7 @@ def require_apart(files: Mapping[str, object]) -> None:
     """
     known: dict[str, str] = {}
     for model in sorted(files):
-        other = known.setdefault(name_stem(model).replace("_", ""), model)
+        other = known.setdefault(model_name_stem(model).replace("_", ""), model)
         if other != model:
             raise InvalidNameError(
                 f"Models {other} ({files[other]}) and {model} ({files[model]}) have the same letters and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prediction_contract.naming.deployment_scope import PREFIX, STAGE_TAG, Place, name_stem
+from prediction_contract.naming.deployment_scope import PREFIX, STAGE_TAG, Place, model_name_stem
 
 # SageMaker names them, and every job of the account writes there.
 PROCESSING_LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
@@ -41,7 +41,7 @@ class JobNames(Place):
 
     def model_package_group(self, model: str) -> str:
         """Return the SageMaker model package group of a model, with hyphens for underscores."""
-        return self._name(name_stem(model).replace("_", "-"))
+        return self._name(model_name_stem(model).replace("_", "-"))
 
     def model_package_group_arn(self, model: str) -> str:
         """Return the ARN of a model's package group."""

@@ -9,8 +9,8 @@ from prediction_contract.naming.deployment import Deployment
 from prediction_contract.naming.deployment_scope import (
     PREFIX,
     STAGE_TAG,
-    name_stem,
-    require_apart,
+    model_name_stem,
+    require_distinct_model_names,
     require_model_name,
 )
 from prediction_contract.naming.job_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
@@ -26,8 +26,8 @@ __all__ = [
     "STAGE_TAG",
     "TRAINING_LOG_GROUP",
     "Deployment",
-    "name_stem",
-    "require_apart",
+    "model_name_stem",
+    "require_distinct_model_names",
     "require_model_name",
     "require_provider_name",
 ]

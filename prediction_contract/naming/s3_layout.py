@@ -9,8 +9,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from prediction_contract.aws_limits import MOST_OBJECT_KEY_BYTES
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.limits import MAX_OBJECT_KEY_BYTES
 from prediction_contract.naming.batch import BatchId, ModelName, Partition, validated_attempt
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _DONE_KEY = re.compile("done/([^/]+)/([^/]+)/([^/]+)[.]json")
 KEY_SEGMENT_PATTERN = "[A-Za-z0-9_.=+:@,-]+"
 
 _KEY_SEGMENT = re.compile(KEY_SEGMENT_PATTERN)
-_MOST_PARTS = 100_000
+_MAX_PARTS = 100_000
 
 
 class DoneKey(NamedTuple):
@@ -251,7 +251,7 @@ def validated_key(key: str) -> str:
         InvalidNameError: It is empty or too long, begins with `/`, or has a segment that is empty, `.`, `..`
             or holds a character beside letters, digits and `_.=+:@,-`.
     """
-    if len(key) <= MOST_OBJECT_KEY_BYTES and all(map(_is_plain_segment, key.split("/"))):
+    if len(key) <= MAX_OBJECT_KEY_BYTES and all(map(_is_plain_segment, key.split("/"))):
         return key
     raise InvalidNameError(
         f"{key[:200]!r} is not a safe key",
@@ -264,8 +264,8 @@ def _is_plain_segment(segment: str) -> bool:
 
 
 def _part_number(number: int) -> str:
-    if not 0 <= number < _MOST_PARTS:
+    if not 0 <= number < _MAX_PARTS:
         raise InvalidNameError(
-            f"{number} is not the number of a part", remedy=f"Count parts from 0 to {_MOST_PARTS - 1}"
+            f"{number} is not the number of a part", remedy=f"Count parts from 0 to {_MAX_PARTS - 1}"
         )
     return f"{number:05d}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Value = str | int | bool | frozenset[str]
-"""What a registry attribute may hold. Moments are text (see `moments`), so that people can read them."""
+"""What a registry attribute may hold. Moments are text (see `utc_time`), so that people can read them."""
 
 Attributes = Mapping[str, Value]
 

@@ -28,7 +28,7 @@ from prediction_contract.registry.records import (
 )
 from prediction_contract.registry.retention_rules import BATCH_IS_NOT_RETIRED
 from prediction_contract.registry.transaction import Transaction, Write
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
 _UNVERIFIED = ("unverified_attempt", "unverified_expire_at")
 
@@ -85,7 +85,7 @@ def claim_load(
     """
     assign: dict[str, Value] = {
         "claim_token": token,
-        "claim_confirm_by": moment_text(confirm_by),
+        "claim_confirm_by": format_utc(confirm_by),
         "load_attempts": batch.load_attempts + 1,
     }
     if batch.load_state != LoadState.VERIFIED:
@@ -156,7 +156,7 @@ def begin_writing(
         now: The present moment.
     """
     assign: dict[str, Value] = {
-        "writing_begun_at": batch.writing_begun_at or moment_text(now),
+        "writing_begun_at": batch.writing_begun_at or format_utc(now),
         "cleaning": cleaning if batch.cleaning is None else batch.cleaning,
     }
     if batch.load_state != LoadState.VERIFIED:
@@ -180,8 +180,8 @@ def complete_load(
     """
     assign: dict[str, Value] = {
         "unverified_attempt": batch.load_attempts,
-        "unverified_expire_at": moment_text(expire_at),
-        "retain_until": moment_text(now + retention),
+        "unverified_expire_at": format_utc(expire_at),
+        "retain_until": format_utc(now + retention),
     }
     if batch.load_state != LoadState.VERIFIED:
         assign["load_state"] = LoadState.LOADED
@@ -218,7 +218,7 @@ def refuse_load(
             assign={
                 "load_state": LoadState.REFUSED,
                 "refusal_reason": reason[:LONGEST_REASON],
-                "retain_until": moment_text(now + retention),
+                "retain_until": format_utc(now + retention),
             },
             remove=CLAIM_ATTRIBUTES,
         ),
@@ -258,7 +258,7 @@ def verify_load(
         "load_state": LoadState.VERIFIED,
         "verified_attempt": evidence.attempt,
         "accepted_rows": evidence.dynamodb.rows,
-        "retain_until": moment_text(now + retention),
+        "retain_until": format_utc(now + retention),
     }
     if batch.unverified_expire_at is not None:
         assign["items_expire_at"] = batch.unverified_expire_at
@@ -332,7 +332,7 @@ def _claim_is_dead(now: datetime, ended_job_run_id: str | None) -> Condition:
 
 
 def _dead_claim(now: datetime, ended_job_run_id: str | None) -> tuple[Clause, ...]:
-    lapsed = AllOf((Missing("claim_job_run_id"), Below("claim_confirm_by", moment_text(now))))
+    lapsed = AllOf((Missing("claim_job_run_id"), Below("claim_confirm_by", format_utc(now))))
     return (lapsed, Equals("claim_job_run_id", ended_job_run_id)) if ended_job_run_id else (lapsed,)
 
 

@@ -29,19 +29,19 @@ from prediction_contract.registry.records import (
     LONGEST_REASON,
     Action,
     BatchRecord,
+    ChangeRequest,
     LivePointer,
     LoadState,
     ReleaseState,
-    Request,
     batch_key,
     pointer_key,
     publication_key,
     request_key,
 )
 from prediction_contract.registry.transaction import Transaction, Write
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
-BECOMES_HISTORY = frozenset(
+AUTOMATIC_ONLY_CONDITIONS = frozenset(
     {
         "target_was_never_published",
         "target_is_newer_than_live",
@@ -78,7 +78,7 @@ class Release:
 def publish(
     target: BatchRecord,
     release: Release,
-    request: Request,
+    request: ChangeRequest,
     *,
     now: datetime,
     minimum_life: timedelta,
@@ -135,7 +135,7 @@ def publish(
 def rollback(
     target: BatchRecord,
     release: Release,
-    request: Request,
+    request: ChangeRequest,
     *,
     now: datetime,
     minimum_life: timedelta,
@@ -168,7 +168,7 @@ def rollback(
     )
 
 
-def hold(release: Release, request: Request, *, model: str, held: bool, now: datetime) -> Transaction:
+def hold(release: Release, request: ChangeRequest, *, model: str, held: bool, now: datetime) -> Transaction:
     """Stop automatic publication of a model (`held`), or let it go on."""
     action = Action.HOLD if held else Action.RELEASE_HOLD
     home = release.home or LivePointer(model=model)
@@ -192,7 +192,7 @@ def hold(release: Release, request: Request, *, model: str, held: bool, now: dat
     )
 
 
-def withdraw(target: BatchRecord, request: Request) -> Transaction:
+def withdraw(target: BatchRecord, request: ChangeRequest) -> Transaction:
     """Mark a batch that is not live as unfit: nothing automatic will publish it or score upon it."""
     not_live = Condition(
         "batch_is_not_live",
@@ -251,7 +251,7 @@ def follow_home(target: BatchRecord, release: Release, *, region: str, now: date
 def _move_home(
     target: BatchRecord,
     release: Release,
-    request: Request,
+    request: ChangeRequest,
     *,
     action: Action,
     eligible: tuple[Condition, ...],
@@ -271,7 +271,7 @@ def _move_home(
     if action is Action.ROLLBACK and replaced:
         # A clock that runs behind that of an earlier rollback, or behind the one that minted the live batch,
         # must not let batches like the withdrawn ones through.
-        moment = moment_text(max(now, BatchId(replaced).minted_at))
+        moment = format_utc(max(now, BatchId(replaced).minted_at))
         withdrawn = {"withdrawn_before": max(moment, home.withdrawn_before or moment)}
     following = _regions_that_follow(target, release) if action is Action.ROLLBACK else ()
     verified = Condition(
@@ -283,7 +283,7 @@ def _move_home(
     outlives = Condition(
         "target_lives_long_enough",
         # Items that were never verified have no expiry yet: that is the other condition's business.
-        AnyOf((Missing("items_expire_at"), NotBelow("items_expire_at", moment_text(now + minimum_life)))),
+        AnyOf((Missing("items_expire_at"), NotBelow("items_expire_at", format_utc(now + minimum_life)))),
         f"The batch's items expire at {target.items_expire_at}, too soon to serve them",
         "Load the batch again first",
     )
@@ -323,7 +323,7 @@ def _move_home(
                 assign={
                     "release_state": left,
                     "superseded_sequence": sequence,
-                    "retain_until": moment_text(now + retention),
+                    "retain_until": format_utc(now + retention),
                 },
             )
         )
@@ -376,7 +376,7 @@ def _automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
             AnyOf(
                 (
                     Missing("withdrawn_before"),
-                    Below("withdrawn_before", moment_text(BatchId(target.batch_id).minted_at)),
+                    Below("withdrawn_before", format_utc(BatchId(target.batch_id).minted_at)),
                 )
             ),
             "The batch was minted before the last rollback, perhaps of the same cause",
@@ -409,7 +409,7 @@ def _region_holds_it(region: str) -> Condition:
     )
 
 
-def _request_is_new(model: str, request: Request, action: Action, sequence: int) -> Write:
+def _request_is_new(model: str, request: ChangeRequest, action: Action, sequence: int) -> Write:
     unknown = Condition(
         "request_is_new",
         Missing("record"),
@@ -428,11 +428,11 @@ def _pointed_at(target: BatchRecord, sequence: int, now: datetime) -> dict[str, 
         "batch_id": target.batch_id,
         "partition": target.partition,
         "sequence": sequence,
-        "published_at": moment_text(now),
+        "published_at": format_utc(now),
     }
 
 
-def _entry(model: str, sequence: int, request: Request, now: datetime, what: dict[str, Value]) -> Write:
+def _entry(model: str, sequence: int, request: ChangeRequest, now: datetime, what: dict[str, Value]) -> Write:
     return Write(
         key=publication_key(model, sequence),
         assign={
@@ -441,6 +441,6 @@ def _entry(model: str, sequence: int, request: Request, now: datetime, what: dic
             "request_id": request.request_id,
             "actor": request.actor,
             "reason": request.reason[:LONGEST_REASON],
-            "published_at": moment_text(now),
+            "published_at": format_utc(now),
         },
     )

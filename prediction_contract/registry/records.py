@@ -159,7 +159,7 @@ def _types_of(record: type) -> dict[str, tuple[tuple[type, ...], bool]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRecord(_Stored):
-    """Everything the registry knows of one batch. Moments are UTC text (`moments`).
+    """Everything the registry knows of one batch. Moments are UTC text (`utc_time`).
 
     Attributes:
         model: The model's name.
@@ -314,7 +314,7 @@ class RetentionRecord(_Stored):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ChangeRequest:
     """Who wants a change of what is live, and why.
 
     Attributes:

@@ -23,7 +23,7 @@ from prediction_contract.registry.records import (
     retention_key,
 )
 from prediction_contract.registry.transaction import Transaction, Write
-from prediction_contract.text.utc_text import moment_text, parse_moment
+from prediction_contract.text.utc_time import format_utc, parse_utc
 
 _OF_THE_LOAD = (
     "items_expire_at",
@@ -50,7 +50,7 @@ def needs_reload(
     """
     if batch.items_expire_at is None or all(pointer.batch_id != batch.batch_id for pointer in pointers):
         return False
-    return parse_moment(batch.items_expire_at) < now + margin
+    return parse_utc(batch.items_expire_at) < now + margin
 
 
 def is_rollback_target(batch: BatchRecord) -> bool:
@@ -58,7 +58,7 @@ def is_rollback_target(batch: BatchRecord) -> bool:
     return batch.release_state == ReleaseState.SUPERSEDED and batch.load_state == LoadState.VERIFIED
 
 
-def needed_batches(home: LivePointer | None, rollback_target: BatchRecord | None) -> frozenset[str]:
+def protected_batches(home: LivePointer | None, rollback_target: BatchRecord | None) -> frozenset[str]:
     """Return the batches that no sweep retires: the live one, the one before, and a rollback's target.
 
     After a rollback the target is not the pointer's previous batch, which is the withdrawn one.
@@ -71,21 +71,21 @@ def needed_batches(home: LivePointer | None, rollback_target: BatchRecord | None
     return frozenset(batch_id for batch_id in ids if batch_id is not None)
 
 
-def is_due(batch: BatchRecord, needed: Collection[str], *, now: datetime) -> bool:
-    """Whether a sweep has to do with the batch, by what can be said before the registry judges it.
+def needs_sweep(batch: BatchRecord, protected: Collection[str], *, now: datetime) -> bool:
+    """Whether a sweep has work to do on the batch, as far as its record tells.
 
     A batch that is retired and not cleared was left by a sweep that died.
 
     Args:
         batch: The batch's record.
-        needed: As `needed_batches` returns them.
+        protected: As `protected_batches` returns them.
         now: The present moment.
     """
     if batch.load_state == LoadState.RETIRED:
         return batch.cleared_at is None
-    is_needed = batch.release_state == ReleaseState.LIVE or batch.batch_id in needed
-    is_over = batch.retain_until is not None and parse_moment(batch.retain_until) < now
-    return is_over and not is_needed and batch.claim_token is None
+    is_protected = batch.release_state == ReleaseState.LIVE or batch.batch_id in protected
+    is_over = batch.retain_until is not None and parse_utc(batch.retain_until) < now
+    return is_over and not is_protected and batch.claim_token is None
 
 
 def retire(
@@ -124,7 +124,7 @@ def retire(
         Condition("nothing_is_loading", Missing("claim_token"), "A load of the batch is claimed", remedy),
         Condition(
             "retention_is_over",
-            Below("retain_until", moment_text(now)),
+            Below("retain_until", format_utc(now)),
             f"The batch is retained until {batch.retain_until}",
             remedy,
         ),
@@ -179,7 +179,7 @@ def clear(batch: BatchRecord, *, token: str, now: datetime) -> Transaction:
         "Let the other sweep finish",
     )
     write = Write(
-        key=batch.key, conditions=(ours,), assign={"cleared_at": moment_text(now)}, remove=CLAIM_ATTRIBUTES
+        key=batch.key, conditions=(ours,), assign={"cleared_at": format_utc(now)}, remove=CLAIM_ATTRIBUTES
     )
     return Transaction(batch.model, batch.batch_id, (write,))
 

@@ -9,16 +9,16 @@ from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
-from prediction_contract.aws_limits import (
+from prediction_contract.errors import InvalidRowError
+from prediction_contract.limits import (
     DOUBLE_BEYOND_LARGEST,
     HIGHEST_EXPONENT,
     LOWEST_EXPONENT,
-    MOST_NAME_BYTES,
-    MOST_NESTING,
-    MOST_NUMBER_DIGITS,
+    MAX_NAME_BYTES,
+    MAX_NESTING,
+    MAX_NUMBER_DIGITS,
     SMALLEST_DOUBLE,
 )
-from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.schema import Kind
 from prediction_contract.text.canonical_json import NotANumber, NumberText, number_text
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 Decoder: TypeAlias = "Callable[[Any], tuple[Any, str]]"
 
 # Lists and maps alone: the value inside the innermost one is a level of DynamoDB's too.
-DEEPEST_NESTING = MOST_NESTING - 1
+DEEPEST_NESTING = MAX_NESTING - 1
 
 _LONG_LOW, _LONG_HIGH = -(1 << 63), (1 << 63) - 1
-_PLAIN_LIMIT = 10**MOST_NUMBER_DIGITS
+_PLAIN_LIMIT = 10**MAX_NUMBER_DIGITS
 # Longer than any spelling of a double that a program writes.
 _LONGEST_DOUBLE = 400
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -101,7 +101,7 @@ def _double_decoder(column: str) -> Decoder:
         kind = type(raw)
         if kind is not NumberText and kind is not int:
             _refuse_type(raw, "a number", column)
-        if kind is int or len(raw) > MOST_NUMBER_DIGITS:
+        if kind is int or len(raw) > MAX_NUMBER_DIGITS:
             _exact(raw, column)
         number = float(raw)
         if number:
@@ -213,7 +213,7 @@ def _checked_name(name: str, column: str) -> str:
     if not name:
         raise InvalidRowError("empty_name", f"{column} has a member without a name", column=column)
     # Half surrogates are refused later, with the rest of the row's text.
-    if len(name.encode(errors="surrogatepass")) > MOST_NAME_BYTES:
+    if len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
         raise InvalidRowError("value_too_large", f"{column} has a member of a huge name", column=column)
     return _without_nul(name, column)
 
@@ -241,9 +241,9 @@ def _exact(raw: Any, column: str) -> Decimal:
         return Decimal(0)
     if not LOWEST_EXPONENT <= number.adjusted() <= HIGHEST_EXPONENT:
         raise _beyond_range(column)
-    if kind is int or len(raw) > MOST_NUMBER_DIGITS:
+    if kind is int or len(raw) > MAX_NUMBER_DIGITS:
         digits = "".join(map(str, number.as_tuple().digits)).rstrip("0")
-        if len(digits) > MOST_NUMBER_DIGITS:
+        if len(digits) > MAX_NUMBER_DIGITS:
             raise InvalidRowError("number_too_long", f"{column} has {len(digits)} digits", column=column)
     return number
 

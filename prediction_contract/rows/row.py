@@ -7,10 +7,10 @@ from functools import cached_property, lru_cache
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.aws_limits import MOST_ITEM_BYTES, MOST_PARTITION_KEY_BYTES
 from prediction_contract.errors import InvalidRowError
+from prediction_contract.limits import MAX_ITEM_BYTES, MAX_PARTITION_KEY_BYTES
+from prediction_contract.rows.canonical_lines import CanonicalLineReader
 from prediction_contract.rows.column_values import decoder_for
-from prediction_contract.rows.spelled_rows import SpelledRows
 from prediction_contract.text.canonical_json import (
     InvalidJsonError,
     count_values,
@@ -76,7 +76,7 @@ class Row:
         canonical: The row's canonical JSON in UTF-8; columns without value are left out.
         checksum: Signed 64-bit, over `canonical`; of a cleaned row that of the row as the model wrote it.
         stored_checksum: Over `canonical` of a cleaned row; None if nothing was cleaned.
-        pieces: As `SpelledRows.read` returns them, if it read the row; None else.
+        pieces: As `CanonicalLineReader.read` returns them, if it read the row; None else.
     """
 
     __slots__ = (
@@ -169,9 +169,9 @@ class RowContract:
         self.column_names = [name for name, *_ in self._columns]
 
     @cached_property
-    def _spelled(self) -> SpelledRows:
+    def _spelled(self) -> CanonicalLineReader:
         """Made when the first line comes: whoever reads items only does without."""
-        return SpelledRows(self.schema)
+        return CanonicalLineReader(self.schema)
 
     def accept(self, line: bytes) -> Row:
         """Return the row of one JSON line, its line ending included or not.
@@ -200,9 +200,9 @@ class RowContract:
         if len(line) > LINE_BYTES:
             raise InvalidRowError("value_too_large", f"The line has {len(line)} bytes")
         # Parsing goes by the values. Each takes a byte of an item, but for the nulls of columns.
-        if len(line) > MOST_ITEM_BYTES:
+        if len(line) > MAX_ITEM_BYTES:
             values = count_values(line)
-            if values > MOST_ITEM_BYTES + len(self._columns) + _OWN_VALUES:
+            if values > MAX_ITEM_BYTES + len(self._columns) + _OWN_VALUES:
                 raise InvalidRowError("value_too_large", f"The line has up to {values} values")
 
     def _parsed(self, line: bytes) -> Row:
@@ -272,11 +272,11 @@ class RowContract:
         if key == "":
             raise InvalidRowError("empty_key", f"{name} is empty", column=name)
         # A character takes at most four bytes, so short keys need not be encoded.
-        if type(key) is str and len(key) * 4 > MOST_PARTITION_KEY_BYTES:
+        if type(key) is str and len(key) * 4 > MAX_PARTITION_KEY_BYTES:
             length = len(key.encode(errors="surrogatepass"))
-            if length > MOST_PARTITION_KEY_BYTES:
+            if length > MAX_PARTITION_KEY_BYTES:
                 raise InvalidRowError(
-                    "key_too_long", f"{name} has {length} bytes of {MOST_PARTITION_KEY_BYTES}", column=name
+                    "key_too_long", f"{name} has {length} bytes of {MAX_PARTITION_KEY_BYTES}", column=name
                 )
         return key
 
@@ -319,9 +319,9 @@ def _check_weight(values: dict[str, Any], key: str, own_bytes: int) -> None:
     for name, value in values.items():
         if value is not None and name != key:
             weight += len(name) + _weight(value)
-    if weight > MOST_ITEM_BYTES:
+    if weight > MAX_ITEM_BYTES:
         raise InvalidRowError(
-            "value_too_large", f"The row takes {weight} bytes of {MOST_ITEM_BYTES} as an item"
+            "value_too_large", f"The row takes {weight} bytes of {MAX_ITEM_BYTES} as an item"
         )
 
 

@@ -27,19 +27,18 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from prediction_contract.aws_limits import MOST_ITEM_BYTES
 from prediction_contract.errors import SchemaError
+from prediction_contract.limits import FORBIDDEN_COLUMNS, MAX_DECIMAL_DIGITS, MAX_ITEM_BYTES
 from prediction_contract.text.json_members import DocumentShapeError, member
-from prediction_contract.warehouse_limits import FORBIDDEN_COLUMNS, MOST_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 COLUMN_PATTERN = "[a-z][a-z0-9_]{0,62}"
 TYPE_PATTERN = "string|long|double|boolean|date|timestamp|json|decimal[(][1-9][0-9]?,[0-9]{1,2}[)]"
-MOST_COLUMNS = 1000
+MAX_COLUMNS = 1000
 # Of a manifest's schema with the members that this contract does not know. It takes up to half an item.
-LARGEST_SCHEMA_BYTES = MOST_ITEM_BYTES // 2
+LARGEST_SCHEMA_BYTES = MAX_ITEM_BYTES // 2
 # Attributes and columns of our own beside the model's. Only `entity_id` may be a column: the key itself.
 RESERVED_NAMES = frozenset({"entity_id", "batch_id", "expires_at", "row_checksum", "stored_checksum"})
 
@@ -110,7 +109,7 @@ class ColumnType:
         found = _DECIMAL.fullmatch(text)
         if found:
             precision, scale = int(found[1]), int(found[2])
-            if scale <= precision <= MOST_DIGITS:
+            if scale <= precision <= MAX_DECIMAL_DIGITS:
                 return cls(Kind.DECIMAL, precision, scale)
         elif text in _PLAIN_TYPES:
             return cls(Kind(text))
@@ -264,8 +263,8 @@ class PredictionSchema:
 
 
 def _check_count(columns: int) -> None:
-    if not 1 <= columns <= MOST_COLUMNS:
-        raise SchemaError(f"The schema has {columns} columns", remedy=f"Declare 1 to {MOST_COLUMNS} columns")
+    if not 1 <= columns <= MAX_COLUMNS:
+        raise SchemaError(f"The schema has {columns} columns", remedy=f"Declare 1 to {MAX_COLUMNS} columns")
 
 
 def _members(document: object, path: str, required: Mapping[str, type]) -> dict[str, Any]:

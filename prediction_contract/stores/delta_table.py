@@ -112,7 +112,7 @@ def changed_columns(schema: PredictionSchema, table_schema: str) -> dict[str, tu
     }
 
 
-def deltalake_words(error: Exception) -> str:
+def deltalake_message(error: Exception) -> str:
     """Return what an error of the deltalake package says as one line, without backtrace and colours."""
     lines = _COLOUR.sub("", _BACKTRACE.sub("", str(error))).splitlines()
     said = [line.strip().removeprefix("↳").strip() for line in lines]

@@ -7,8 +7,8 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING
 
 from prediction_contract.naming.batch import BatchId
+from prediction_contract.rows.canonical_lines import QUOTES, RowTemplate
 from prediction_contract.rows.schema import Kind
-from prediction_contract.rows.spelled_rows import QUOTES, Template
 from prediction_contract.stores.online_item import (
     BATCH_ATTRIBUTE,
     CHECKSUM_ATTRIBUTE,
@@ -56,8 +56,8 @@ class OnlineItemTexts:
         checksum, stored_checksum = (
             (f'"{attribute}":{{"N":"', '"}') for attribute in (CHECKSUM_ATTRIBUTE, STORED_CHECKSUM_ATTRIBUTE)
         )
-        self._template = Template([*members, checksum], first=own)
-        self._cleaned_template = Template([*members, checksum, stored_checksum], first=own)
+        self._template = RowTemplate([*members, checksum], first=own)
+        self._cleaned_template = RowTemplate([*members, checksum, stored_checksum], first=own)
 
     def text(self, row: Row) -> str:
         """Return the item of a row of the schema."""

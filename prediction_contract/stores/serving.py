@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from prediction_contract.rows.row import Row
 
 SERVING_VERSION = 1
-MOST_ENRICHMENTS = 8
-MOST_FIELDS = 50
+MAX_ENRICHMENTS = 8
+MAX_FIELDS = 50
 # Characters of a request's query, by which the firewall and the API refuse it.
 LONGEST_QUERY = 8_192
 LONGEST_TIMEOUT_MILLISECONDS = 5_000
@@ -50,7 +50,7 @@ _ORIGIN = re.compile(f"({ORIGIN_PATTERN})")
 _REST = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
 _LONGEST_URL = 2_000
 # A proxy may decode a path before the server behind it does, and judge what it has decoded.
-_MOST_DECODINGS = 3
+_MAX_DECODINGS = 3
 # Some servers take a backslash for a slash.
 _SEGMENT_ENDS = re.compile(r"[/\\]")
 # A list or map has no one spelling in a URL, and a double's depends on who spells it.
@@ -99,8 +99,8 @@ class Enrichment:
                 f"The URL of enrichment {self.name} is not https://host[:port]/path?query with placeholders "
                 "after the host",
             )
-        if not 1 <= len(self.fields) <= MOST_FIELDS or len(set(self.fields)) != len(self.fields):
-            raise InvalidServingError(f"Enrichment {self.name} must show 1 to {MOST_FIELDS} different fields")
+        if not 1 <= len(self.fields) <= MAX_FIELDS or len(set(self.fields)) != len(self.fields):
+            raise InvalidServingError(f"Enrichment {self.name} must show 1 to {MAX_FIELDS} different fields")
         for field in self.fields:
             if not _FIELD.fullmatch(field):
                 raise InvalidServingError(f"{field[:80]!r} is not a field of enrichment {self.name}")
@@ -207,9 +207,9 @@ class Serving:
         except ValueError as error:
             raise InvalidServingError("The checksum is not a batch checksum") from error
         names = [enrichment.name for enrichment in self.enrichments]
-        if len(names) > MOST_ENRICHMENTS or len(set(names)) != len(names):
+        if len(names) > MAX_ENRICHMENTS or len(set(names)) != len(names):
             raise InvalidServingError(
-                f"An answer has at most {MOST_ENRICHMENTS} enrichments, with unique names"
+                f"An answer has at most {MAX_ENRICHMENTS} enrichments, with unique names"
             )
         placeable = {KEY_ATTRIBUTE} | {
             column.name for column in self.schema.columns if column.type.kind in _PLACEABLE
@@ -269,7 +269,7 @@ class Serving:
 
 def _leads_elsewhere(path: str) -> bool:
     """Whether an encoded path has a `.` or `..` segment, now or once it is decoded."""
-    for _ in range(_MOST_DECODINGS):
+    for _ in range(_MAX_DECODINGS):
         path = unquote(path)
         # Some servers cut a segment's parameters off: `..;x` is `..` to them.
         if any(segment.partition(";")[0] in {".", ".."} for segment in _SEGMENT_ENDS.split(path)):

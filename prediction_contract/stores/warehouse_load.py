@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING
 from prediction_contract.cleaning.warehouse_cleaning import selected_columns
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.limits import MAX_COPY_FILES, MAX_STATEMENT_BYTES
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.naming.s3_layout import validated_key
 from prediction_contract.stores.warehouse_stage import staged_delta_table
 from prediction_contract.stores.warehouse_table import BATCH_COLUMN, CHECKSUM_COLUMN, WarehouseTable, quoted
-from prediction_contract.warehouse_limits import MOST_COPY_FILES, MOST_STATEMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # without it.
 _FILE_FORMAT = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE NULL_IF = ()"
 # Of the names in one COPY, which leaves room for the rest of the statement.
-_MOST_NAME_CHARACTERS = MOST_STATEMENT_BYTES // 2
+_MAX_NAME_CHARACTERS = MAX_STATEMENT_BYTES // 2
 
 
 class WarehouseLoad:
@@ -148,7 +148,7 @@ def _chunks(literals: Sequence[str]) -> Iterator[Sequence[str]]:
     """Return the literals in chunks, each of which one COPY may name."""
     first = characters = 0
     for number, literal in enumerate(literals):
-        if number - first == MOST_COPY_FILES or characters + len(literal) > _MOST_NAME_CHARACTERS:
+        if number - first == MAX_COPY_FILES or characters + len(literal) > _MAX_NAME_CHARACTERS:
             yield literals[first:number]
             first, characters = number, 0
         characters += len(literal)

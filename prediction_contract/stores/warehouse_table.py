@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prediction_contract.limits import MAX_LIST_VALUES
 from prediction_contract.naming.batch import BatchId, ModelName
 from prediction_contract.rows.schema import Kind
-from prediction_contract.text.utc_text import moment_text, parse_moment
-from prediction_contract.warehouse_limits import MOST_LIST_VALUES
+from prediction_contract.text.utc_time import format_utc, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +57,7 @@ class ProjectedPublication(NamedTuple):
         partition: The partition of that batch.
         action: What was asked for, say `publish`.
         request_id: The request that asked for it.
-        published_at: When it happened, as `moments` writes it.
+        published_at: When it happened, as `format_utc` writes it.
     """
 
     model: str
@@ -177,14 +177,14 @@ class WarehouseTable:
 
         Args:
             batch_id: The batch.
-            keys: How many `%s` placeholders it needs, 1 to `MOST_LIST_VALUES`.
+            keys: How many `%s` placeholders it needs, 1 to `MAX_LIST_VALUES`.
 
         Raises:
             ValueError: So many keys go into no statement.
         """
-        if not 1 <= keys <= MOST_LIST_VALUES:
+        if not 1 <= keys <= MAX_LIST_VALUES:
             raise ValueError(
-                f"{keys} keys cannot be read back at once. Ask for 1 to {MOST_LIST_VALUES} of them."
+                f"{keys} keys cannot be read back at once. Ask for 1 to {MAX_LIST_VALUES} of them."
             )
         placeholders = ", ".join(["%s"] * keys)
         return (
@@ -274,7 +274,7 @@ def publication_parameters(publication: ProjectedPublication) -> tuple[str | int
         publication.action,
         publication.request_id,
         # A literal for TIMESTAMP_NTZ has no zone.
-        moment_text(parse_moment(publication.published_at)).removesuffix("Z"),
+        format_utc(parse_utc(publication.published_at)).removesuffix("Z"),
         model,
         sequence,
     )

@@ -13,9 +13,14 @@ from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from prediction_contract.aws_limits import MOST_NUMBER_DIGITS
 from prediction_contract.errors import ContractError
-from prediction_contract.text.json_faults import Marked, kind_of_bytes, place_of_marked, syntax_fault
+from prediction_contract.limits import MAX_NUMBER_DIGITS
+from prediction_contract.text.json_faults import (
+    RefusedValue,
+    kind_of_bytes,
+    path_of_refused_value,
+    syntax_fault,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -104,16 +109,16 @@ _AS_WRITTEN = json.JSONDecoder(
 )
 
 
-def _marked(_text: str) -> Marked:
-    return Marked()
+def _marked(_text: str) -> RefusedValue:
+    return RefusedValue()
 
 
-def _marked_unless(parse: Callable[[str], Any]) -> Callable[[str], Marked | None]:
-    def judge(text: str) -> Marked | None:
+def _marked_unless(parse: Callable[[str], Any]) -> Callable[[str], RefusedValue | None]:
+    def judge(text: str) -> RefusedValue | None:
         try:
             parse(text)
         except _RefusedNumberError:
-            return Marked()
+            return RefusedValue()
         return None
 
     return judge
@@ -133,7 +138,7 @@ _MARKING = {
 def _place_of_number(document: bytes, marking: json.JSONDecoder) -> str:
     """Return the path of the first number that is refused; empty if what follows it is no JSON either."""
     try:
-        return place_of_marked(marking.decode(document.decode()))
+        return path_of_refused_value(marking.decode(document.decode()))
     except (ValueError, RecursionError):
         return ""
 
@@ -218,7 +223,7 @@ def number_text(number: int | Decimal) -> str:
     if not number:
         return "0"
     exponent = number.adjusted()
-    if -MOST_NUMBER_DIGITS <= exponent < MOST_NUMBER_DIGITS:
+    if -MAX_NUMBER_DIGITS <= exponent < MAX_NUMBER_DIGITS:
         text = format(number, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
     sign, digits, _ = number.as_tuple()
@@ -227,7 +232,7 @@ def number_text(number: int | Decimal) -> str:
     return f"{'-' if sign else ''}{significant[0]}{fraction}E{exponent:+d}"
 
 
-_PLAIN_LIMIT = 10**MOST_NUMBER_DIGITS
+_PLAIN_LIMIT = 10**MAX_NUMBER_DIGITS
 
 
 def canonical_json(value: JsonValue) -> str:

@@ -45,11 +45,11 @@ def syntax_fault(error: json.JSONDecodeError) -> str:
 _END = object()
 
 
-class Marked:
+class RefusedValue:
     """A value that cannot be held, in place of it."""
 
 
-def place_of_marked(document: Any) -> str:
+def path_of_refused_value(document: Any) -> str:
     """Return the path of the first marked value, as `facts.degrees[2]`; empty if it is the document itself.
 
     Args:
@@ -62,7 +62,7 @@ def place_of_marked(document: Any) -> str:
         if value is _END:
             left.pop()
             del steps[-1:]
-        elif isinstance(value, Marked):
+        elif isinstance(value, RefusedValue):
             path = "".join([*steps, step]).removeprefix(".")
             return path if len(path) <= _LONGEST_PLACE else f"{path[:_LONGEST_PLACE]}…"
         elif isinstance(value, dict):

@@ -12,7 +12,7 @@ from prediction_contract.naming.s3_layout import features_prefix
 from sagemaker_scripts.container import ProcessingJob
 from sagemaker_scripts.object_store import ObjectStore
 
-_MOST_ATTEMPTS = 50
+_MAX_ATTEMPTS = 50
 
 
 class TooManyAttemptsError(ContractError):
@@ -70,12 +70,12 @@ def _attempt_of_run(
     prefix = features_prefix(arguments.model, partition, run_id)
     first = f"{prefix}score-1.json"
     minted = mint_batch_id(arguments.model, partition, run_id, job.created_at)
-    for attempt in range(1, _MOST_ATTEMPTS + 1):
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
         taken = {"batch_id": minted if attempt == 1 else _batch_id(store, first), "job": job.identity}
         if store.put_new(f"{prefix}score-{attempt}.json", json.dumps(taken).encode()):
             return BatchAttempt(partition, taken["batch_id"], attempt, prefix)
     raise TooManyAttemptsError(
-        f"Run {run_id} has had {_MOST_ATTEMPTS} attempts at its batch",
+        f"Run {run_id} has had {_MAX_ATTEMPTS} attempts at its batch",
         remedy="Find the cause in their logs, then start a new run",
         model=arguments.model,
     )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from prediction_contract.cleaning.row_cleaning import filed_values
+from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.errors import ContractError, InvalidRowError
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.manifests.manifest import JsonPart
@@ -233,7 +233,7 @@ def delta_rows(schema: PredictionSchema, lines: list[PredictionLine], batch_id: 
     arrays: dict[str, pa.Array] = {}
     # A row's texts are in the order of its values.
     json_places = {name: place for place, name in enumerate(sorted(schema.names))}
-    unfit = [filed_values(schema, line.content) if line.row is None else {} for line in lines]
+    unfit = [delta_values(schema, line.content) if line.row is None else {} for line in lines]
     for column in schema.columns:
         name, place = column.name, json_places[column.name]
         is_json = column.type.kind is Kind.JSON

@@ -25,7 +25,7 @@ from prediction_contract.stores.delta_table import (
     BATCH_COLUMN,
     changed_columns,
     delta_schema_json,
-    deltalake_words,
+    deltalake_message,
 )
 from sagemaker_scripts.object_store import ObjectStore
 
@@ -137,12 +137,12 @@ class ModelTable:
             if time.monotonic() + pause > deadline:
                 raise DeltaCommitError(
                     f"The Delta commit failed for {self.patience_seconds:.0f} s: "
-                    f"{'nothing was committed' if failure is None else deltalake_words(failure)}",
+                    f"{'nothing was committed' if failure is None else deltalake_message(failure)}",
                     remedy="Start the next attempt",
                     model=self.model,
                     batch_id=batch_id,
                 ) from failure
-            _LOG.warning("the Delta commit is tried again: %s", failure and deltalake_words(failure))
+            _LOG.warning("the Delta commit is tried again: %s", failure and deltalake_message(failure))
             # Full jitter: writers that collided once do not meet again.
             time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -163,7 +163,7 @@ class ModelTable:
                     storage_options=options,
                 )
             except DeltaError as error:
-                _LOG.info("the table could not be created now: %s", deltalake_words(error))
+                _LOG.info("the table could not be created now: %s", deltalake_message(error))
         table = DeltaTable(self._uri, storage_options=options)
         missing = dict(_CONFIGURATION.items() - table.metadata().configuration.items())
         if not missing:
@@ -173,7 +173,7 @@ class ModelTable:
             table.alter.set_table_properties(missing)
         # Of S3 itself, deltalake raises OSError.
         except (DeltaError, OSError) as error:
-            _LOG.warning("the table's settings could not be changed now: %s", deltalake_words(error))
+            _LOG.warning("the table's settings could not be changed now: %s", deltalake_message(error))
             return DeltaTable(self._uri, storage_options=options)
         return table
 
@@ -194,7 +194,7 @@ class ModelTable:
 
     def _not_taken(self, batch_id: str, error: Exception) -> DeltaCommitError:
         return DeltaCommitError(
-            f"The Delta table does not take the rows: {deltalake_words(error)}",
+            f"The Delta table does not take the rows: {deltalake_message(error)}",
             remedy="Look at the table and its log, and start the next attempt",
             model=self.model,
             batch_id=batch_id,

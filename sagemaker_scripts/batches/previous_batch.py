@@ -15,8 +15,8 @@ from itertools import islice
 
 import pandas as pd
 
-from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, kept_cleaning
-from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, recorded_cleaning
+from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import ContractError, InvalidManifestError, InvalidNameError, InvalidRowError
 from prediction_contract.manifests.manifest import InputObject, Manifest, parse_manifest, validate
 from prediction_contract.naming.batch import BatchId, Partition
@@ -126,7 +126,7 @@ def _usable_batch(
     if record is None:
         return manifest, NO_CLEANING
     unusable = record.load_state in _UNUSABLE_LOADS or record.release_state == ReleaseState.WITHDRAWN
-    return None if unusable else (manifest, kept_cleaning(record.cleaning))
+    return None if unusable else (manifest, recorded_cleaning(record.cleaning))
 
 
 def _predictions(store: ObjectStore, manifest: Manifest, cleaning: Cleaning) -> pd.DataFrame:
@@ -136,7 +136,7 @@ def _predictions(store: ObjectStore, manifest: Manifest, cleaning: Cleaning) -> 
         ObjectMissingError: A part is gone.
         ObjectAlteredError: A part has not the digest that the manifest states.
     """
-    accept = line_judge(manifest.schema, cleaning)
+    accept = row_parser(manifest.schema, cleaning)
     rows = []
     refused: Counter[str] = Counter()
     for part in manifest.json_parts:

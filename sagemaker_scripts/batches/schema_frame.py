@@ -30,7 +30,7 @@ import pandas as pd
 import pyarrow as pa
 
 from prediction_contract.cleaning.cleaning_rules import Cleaning
-from prediction_contract.cleaning.row_cleaning import written_values
+from prediction_contract.cleaning.row_cleaning import values_as_written
 from prediction_contract.errors import ContractError, SchemaError
 from prediction_contract.rows.row import Row
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
@@ -104,7 +104,7 @@ def entity_frame(
     Args:
         schema: The model's columns.
         cleaning: How the load cleans them.
-        rows: Lines, and what `line_judge` made of each.
+        rows: Lines, and what `row_parser` made of each.
     """
     keys = Counter(row.key for _, row in rows)
     defaults = [
@@ -116,7 +116,7 @@ def entity_frame(
     def values_of(line: bytes, row: Row) -> Mapping[str, Any]:
         if not cleaning:
             return row.values
-        values = written_values(schema, line)
+        values = values_as_written(schema, line)
         given = {source: row.values[stored] for source, stored in defaults if values[source] is None}
         return {**values, **given}
 

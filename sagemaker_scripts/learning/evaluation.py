@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
-from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.metrics import Metric
 from prediction_contract.rows.schema import PredictionSchema
@@ -70,7 +70,7 @@ def backtest(
     """
     scored: list[ScoredPartition] = []
     left_out: Counter[str] = Counter()
-    judge = line_judge(schema, cleaning) if cleaning else None
+    judge = row_parser(schema, cleaning) if cleaning else None
     for partition, prepared in days:
         predictions = predictions_of(functions, prepared, artifact, scored[-1] if scored else None)
         lines = prediction_lines(schema, predictions)

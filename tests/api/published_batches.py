@@ -13,7 +13,7 @@ from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.registry import load_rules, manifest_rules, publication_rules
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally
 from prediction_contract.registry.manifest_rules import ManifestFacts
-from prediction_contract.registry.records import BatchRecord, Request
+from prediction_contract.registry.records import BatchRecord, ChangeRequest
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.row import row_contract
 from prediction_contract.rows.schema import PredictionSchema
@@ -91,7 +91,7 @@ class PublishedModel:
 
     def hold(self) -> None:
         """Stop automatic publication, which moves the pointer's sequence and nothing else."""
-        request = Request(request_id=uuid.uuid4().hex, actor="test")
+        request = ChangeRequest(request_id=uuid.uuid4().hex, actor="test")
         self.registry.carry_out(
             lambda: publication_rules.hold(
                 self.registry.release(self.name, home_region=self.deployment.home),
@@ -103,7 +103,7 @@ class PublishedModel:
         )
 
     def _release(self, rule: Callable[..., Transaction], batch_id: str, serving: str) -> None:
-        request = Request(request_id=uuid.uuid4().hex, actor="test")
+        request = ChangeRequest(request_id=uuid.uuid4().hex, actor="test")
         self.registry.carry_out(
             lambda: rule(
                 self._batch(batch_id),

@@ -13,7 +13,7 @@ from schemathesis.config._checks import NegativeDataRejectionConfig
 from schemathesis.core.parameters import ParameterLocation
 
 from api_lambda.documentation.openapi import openapi_document
-from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
+from prediction_contract.limits import MAX_PARTITION_KEY_BYTES
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import FLIGHT, new_model
 from tests.api.test_local_api import request
@@ -83,7 +83,7 @@ def make_valid(case: Any, model: str) -> None:
         case.query["enrich"] = "none"
     if case.method == "POST":
         # JSON Schema counts characters, DynamoDB bytes.
-        assume(all(len(each.encode()) <= MOST_PARTITION_KEY_BYTES for each in case.body["entity_ids"]))
+        assume(all(len(each.encode()) <= MAX_PARTITION_KEY_BYTES for each in case.body["entity_ids"]))
         if "fields" in case.body:
             case.body["fields"] = FIELDS.split(",")
 

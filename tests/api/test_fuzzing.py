@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from api_lambda.http.alb import decode_part
 from api_lambda.routes import find_route
 from api_lambda.tokens.token_verifier import InsufficientScopeError, InvalidTokenError, MissingTokenError
-from prediction_contract.aws_limits import MOST_PARTITION_KEY_BYTES
+from prediction_contract.limits import MAX_PARTITION_KEY_BYTES
 from tests.api.api_calls import ApiUnderTest
 from tests.api.token_checks import ALPHABET, SHARED_ISSUER, bearer
 from tests.fakes.item_readers import UnavailableReader
@@ -120,7 +120,7 @@ def test_any_event_gets_an_answer(silent: ApiUnderTest, event: Any) -> None:
 )
 def test_any_key_survives_its_way_through_a_path(entity_id: str, model: str) -> None:
     """Percent-encoded once, whatever a key holds leads to the route of predictions and comes out the same."""
-    assume(len(entity_id.encode(errors="surrogatepass")) <= MOST_PARTITION_KEY_BYTES)
+    assume(len(entity_id.encode(errors="surrogatepass")) <= MAX_PARTITION_KEY_BYTES)
     assume(not any("\ud800" <= character <= "\udfff" for character in entity_id))
     for encoded in (quote(entity_id, safe=""), "".join(f"%{octet:02x}" for octet in entity_id.encode())):
         route, parts = find_route(f"/v1/models/{model}/predictions/{encoded}")

@@ -25,10 +25,10 @@ from prediction_contract.registry import load_rules, publication_rules
 from prediction_contract.registry.attribute_values import encode_value
 from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import (
+    ChangeRequest,
     LoadState,
     PublicationEntry,
     ReleaseState,
-    Request,
     batch_key,
     pointer_key,
     publication_key,
@@ -36,7 +36,7 @@ from prediction_contract.registry.records import (
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.serving import Serving
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 from tests.api.api_calls import ApiUnderTest, environment
 from tests.api.published_batches import SCHEMA
 from tests.fakes.registry_table import FakeRegistryTable
@@ -97,7 +97,7 @@ class Home:
             "load_state": LoadState.VERIFIED,
             "release_state": ReleaseState.UNPUBLISHED,
             "verified_attempt": 1,
-            "items_expire_at": moment_text(self.now + LIFE),
+            "items_expire_at": format_utc(self.now + LIFE),
         }
         self._release(publication_rules.publish, batch_id)
 
@@ -170,8 +170,8 @@ class Home:
     def _in_state(self, state: ReleaseState) -> list[str]:
         return [each for each in self.batches if self.record(each).release_state == state]
 
-    def _request(self) -> Request:
-        return Request(request_id=f"request-{len(self.live)}", actor="test")
+    def _request(self) -> ChangeRequest:
+        return ChangeRequest(request_id=f"request-{len(self.live)}", actor="test")
 
     def _later(self) -> datetime:
         self.now += timedelta(seconds=1)
@@ -435,7 +435,7 @@ def test_an_idle_process_keeps_what_it_served_if_that_is_still_fit(
     home.follow()
     arrive(home, POINTER)
     record = home.replica.items[REGISTRY, MODEL, batch_key(MODEL, home.batches[0]).record]
-    past = moment_text(BEGINNING - LIFE)
+    past = format_utc(BEGINNING - LIFE)
     faults = ("release_state", "withdrawn"), ("items_expire_at", past), ("load_state", "retired")
     for hours, (name, fault) in enumerate(faults, 4):
         reader.clock[0] = hours * 3600

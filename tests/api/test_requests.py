@@ -12,7 +12,7 @@ import pytest
 from api_lambda import handler as entry
 from api_lambda.http.alb import LARGEST_BODY, Request, Response
 from api_lambda.settings import Settings, SettingsError
-from prediction_contract.aws_limits import MOST_FUNCTION_ANSWER_BYTES
+from prediction_contract.limits import MAX_FUNCTION_ANSWER_BYTES
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, environment, recorded_event
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_the_largest_answer_fits_with_its_status_and_headers() -> None:
     request = Request.from_event(recorded_event("alb_multi_value"))
     largest = Response(200, "x" * (LARGEST_BODY - 2), headers={"ETag": "e" * 34})
     assert largest.fits
-    assert len(json.dumps(largest.to_event(request, "r" * 36))) <= MOST_FUNCTION_ANSWER_BYTES
+    assert len(json.dumps(largest.to_event(request, "r" * 36))) <= MAX_FUNCTION_ANSWER_BYTES
     assert not Response(200, "x" * (LARGEST_BODY - 1)).fits
 
 

@@ -15,7 +15,7 @@ from prediction_contract.registry.records import (
     batch_key,
     publication_key,
 )
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 from tests.fakes.prediction_stores import BATCHES, FAR, HOME, MINIMUM_LIFE, MODEL, World, expected_rows
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def check_move(
     batch = simulation.known(target)
     expire_at = batch.items_expire_at
     must(
-        expire_at is not None and parse_moment(expire_at) >= now + MINIMUM_LIFE,
+        expire_at is not None and parse_utc(expire_at) >= now + MINIMUM_LIFE,
         f"{target} became live with too little life left",
     )
     if kind == "automatic":

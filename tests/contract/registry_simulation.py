@@ -14,7 +14,7 @@ from prediction_contract.registry import (
     publication_rules,
     retention_rules,
 )
-from prediction_contract.registry.records import BatchRecord, LoadState, Request, publication_key
+from prediction_contract.registry.records import BatchRecord, ChangeRequest, LoadState, publication_key
 from prediction_contract.registry.transaction import Transaction
 from tests.contract.registry_invariants import (
     check_entries,
@@ -81,7 +81,7 @@ class RegistrySimulation:
     def __init__(self, table: FakeRegistryTable) -> None:
         self.table = table
         self.world = World()
-        self.requests: list[tuple[str, str, Request]] = []
+        self.requests: list[tuple[str, str, ChangeRequest]] = []
         self.carried_out: set[str] = set()
         self.evidence: dict[tuple[str, int], JobRun] = {}
         self.region_findings: dict[str, int] = {}
@@ -326,7 +326,9 @@ class RegistrySimulation:
         """Return the actor that makes a new request of a kind."""
 
         def plan(batch_id: str, _choice: int) -> Plan | None:
-            request = Request(request_id=self.fresh("request"), actor="tester", automatic=kind == "automatic")
+            request = ChangeRequest(
+                request_id=self.fresh("request"), actor="tester", automatic=kind == "automatic"
+            )
             self.requests.append((kind, batch_id, request))
             return self.plan_asked(kind, batch_id, request)
 
@@ -336,7 +338,7 @@ class RegistrySimulation:
         """An earlier request is made once more, by somebody who never got its answer."""
         return self.plan_asked(*self.requests[choice % len(self.requests)]) if self.requests else None
 
-    def plan_asked(self, kind: str, target: str, request: Request) -> Plan | None:
+    def plan_asked(self, kind: str, target: str, request: ChangeRequest) -> Plan | None:
         """Return the plan that a request leads to, on what is read now."""
         batch, release, now = self.known(target), self.release(), self.clock()
 

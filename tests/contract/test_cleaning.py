@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from prediction_contract.cleaning.cleaned_column import InvalidCleaningError
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, ColumnCleaning, stored_schema
-from prediction_contract.cleaning.row_cleaning import filed_values, line_judge
+from prediction_contract.cleaning.row_cleaning import delta_values, row_parser
 from prediction_contract.cleaning.warehouse_cleaning import selected_columns
 from prediction_contract.errors import InvalidRowError, SchemaError
 from prediction_contract.rows.prediction_line import prediction_line
@@ -35,7 +35,7 @@ def rule(name: str, **members: Any) -> ColumnCleaning:
 
 def cleaned(line: str, *rules: ColumnCleaning, schema: PredictionSchema = FULL_SCHEMA) -> dict[str, Any]:
     """Return what the stores hold of a line, as JSON."""
-    return json.loads(line_judge(schema, Cleaning(rules))(line.encode()).canonical)
+    return json.loads(row_parser(schema, Cleaning(rules))(line.encode()).canonical)
 
 
 def one_column(kind: str) -> PredictionSchema:
@@ -158,7 +158,7 @@ def test_a_cleaned_row_stands_for_the_row_that_the_model_wrote() -> None:
     assert (schema.key, schema.names[0]) == ("number", "number")
     line = b'{"flight":" F ","seats":300}'
     written = row_contract(FULL_SCHEMA).accept(line)
-    row = line_judge(FULL_SCHEMA, rules)(line)
+    row = row_parser(FULL_SCHEMA, rules)(line)
     plain = row_contract(schema).accept(b'{"number":"F","seats":100}')
     assert (row, row.key) == (plain, "F")
     assert (row.checksum, row.stored_checksum) == (written.checksum, plain.checksum)
@@ -224,10 +224,10 @@ def test_every_engine_cleans_first_and_judges_then(values: dict[str, Any]) -> No
     """Whatever a double is: JSON, Delta, warehouse and online item agree on row, values and checksum."""
     written = row_contract(BOUNDED_SCHEMA)
     line = prediction_line(written, values)
-    delta = filed_values(BOUNDED_SCHEMA, line.content) if line.row is None else dict(line.row.values)
+    delta = delta_values(BOUNDED_SCHEMA, line.content) if line.row is None else dict(line.row.values)
     judged: Row | InvalidRowError
     try:
-        judged = line_judge(BOUNDED_SCHEMA, BOUNDED)(line.content.rstrip())
+        judged = row_parser(BOUNDED_SCHEMA, BOUNDED)(line.content.rstrip())
     except InvalidRowError as error:
         judged = error
     # By it the load leaves a refused row out of the warehouse.

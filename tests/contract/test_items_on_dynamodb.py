@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from prediction_contract.aws_limits import MOST_ITEM_BYTES
 from prediction_contract.errors import InvalidRowError
+from prediction_contract.limits import MAX_ITEM_BYTES
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.online_item import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, OnlineItems
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS, json_text
@@ -147,7 +147,7 @@ def test_the_largest_row_that_is_accepted_is_stored(online_table: OnlineTable, s
         }
         return f'{{"flight":"{shape}",{values[shape]()}}}'.encode()
 
-    low, high = 1, MOST_ITEM_BYTES if shape == "text" else MOST_ITEM_BYTES // 8
+    low, high = 1, MAX_ITEM_BYTES if shape == "text" else MAX_ITEM_BYTES // 8
     while high - low > 1:
         middle = (low + high) // 2
         try:

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prediction_contract.aws_limits import (
-    MOST_ENVIRONMENT_VARIABLES,
-    MOST_GLUE_ARGUMENT_BYTES,
-    MOST_OBJECT_KEY_BYTES,
-)
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import (
     LONGEST_ARGUMENT,
-    MOST_WAIT_MINUTES,
+    MAX_WAIT_MINUTES,
     FeatureArguments,
     LoadArguments,
     ScoreArguments,
     TrainArguments,
     container_environment,
+)
+from prediction_contract.limits import (
+    MAX_ENVIRONMENT_VARIABLES,
+    MAX_GLUE_ARGUMENT_BYTES,
+    MAX_OBJECT_KEY_BYTES,
 )
 
 BATCH = "20130201T060000Z-0123abcd"
@@ -57,7 +57,7 @@ LOADS = st.builds(
     quarantine_rows=st.none() | st.integers(0, 100),
     quarantine_rate=st.none() | st.decimals(0, 1, places=6),
     max_write_units_per_second=st.none() | COUNTS,
-    wait_minutes=st.none() | st.integers(0, MOST_WAIT_MINUTES),
+    wait_minutes=st.none() | st.integers(0, MAX_WAIT_MINUTES),
 )
 SCORES = st.builds(
     ScoreArguments,
@@ -292,7 +292,7 @@ def test_sagemakers_limits_are_held() -> None:
     for environment in ({"A": "x" * 257}, {"A-B": "x"}, {"": "x"}):
         with pytest.raises(JobArgumentsError):
             container_environment(environment)
-    full = {f"A_{number}": "x" for number in range(MOST_ENVIRONMENT_VARIABLES)}
+    full = {f"A_{number}": "x" for number in range(MAX_ENVIRONMENT_VARIABLES)}
     assert container_environment(full) == full
     with pytest.raises(JobArgumentsError, match="101 variables of 100"):
         container_environment(full | {"B": "x"})
@@ -303,12 +303,12 @@ def test_the_longest_load_arguments_fit_glue() -> None:
     longest = replace(
         LOAD,
         cleaning="c" * LONGEST_ARGUMENT,
-        manifest_key="m" * MOST_OBJECT_KEY_BYTES,
-        report_key="r" * MOST_OBJECT_KEY_BYTES,
+        manifest_key="m" * MAX_OBJECT_KEY_BYTES,
+        report_key="r" * MAX_OBJECT_KEY_BYTES,
         claim_token="t" * 255,
         dagster_run_id="d" * 255,
     )
     arguments = longest.glue_arguments()
-    assert sum(map(len, [*arguments, *arguments.values()])) < MOST_GLUE_ARGUMENT_BYTES // 1.5
+    assert sum(map(len, [*arguments, *arguments.values()])) < MAX_GLUE_ARGUMENT_BYTES // 1.5
     with pytest.raises(JobArgumentsError, match=f"at most {LONGEST_ARGUMENT} characters"):
         replace(LOAD, cleaning="c" * (LONGEST_ARGUMENT + 1))

@@ -18,12 +18,12 @@ from prediction_contract.registry import (
     retention_rules,
 )
 from prediction_contract.registry.load_rules import LoadEvidence, RowTally
-from prediction_contract.registry.publication_rules import BECOMES_HISTORY, Release
+from prediction_contract.registry.publication_rules import AUTOMATIC_ONLY_CONDITIONS, Release
 from prediction_contract.registry.records import (
     BatchRecord,
+    ChangeRequest,
     LivePointer,
     PublicationEntry,
-    Request,
     batch_key,
     pointer_key,
     publication_key,
@@ -121,7 +121,9 @@ class Story:
 
     def publish(self, batch_id: str, *, automatic: bool = False) -> str | None:
         """Ask for a publication; return the condition that forbids it, if one does."""
-        request = Request(request_id=f"publish-{batch_id}-{self.now:%d-%H}", actor="ada", automatic=automatic)
+        request = ChangeRequest(
+            request_id=f"publish-{batch_id}-{self.now:%d-%H}", actor="ada", automatic=automatic
+        )
         target = self.batch(batch_id)
         return self.table.apply(
             "", publication_rules.publish(target, self.release(), request, now=self.now, **LIFE)
@@ -130,7 +132,7 @@ class Story:
     def roll_back(self, batch_id: str) -> str | None:
         """Ask for a rollback; return the condition that forbids it, if one does."""
         request_id = f"rollback-{batch_id}-{self.now:%d-%H}"
-        request = Request(request_id=request_id, actor="ada", reason="wrong features")
+        request = ChangeRequest(request_id=request_id, actor="ada", reason="wrong features")
         target = self.batch(batch_id)
         return self.table.apply(
             "", publication_rules.rollback(target, self.release(), request, now=self.now, **LIFE)
@@ -210,7 +212,7 @@ def test_an_older_batch_becomes_history_automatically_and_live_only_by_a_person(
     story.verified(OLDER)
     assert story.publish(FIRST, automatic=True) is None
     refused = story.publish(OLDER, automatic=True)
-    assert refused in BECOMES_HISTORY
+    assert refused in AUTOMATIC_ONLY_CONDITIONS
     assert story.live() == FIRST
     story.now += timedelta(hours=1)
     assert story.publish(OLDER) is None
@@ -241,7 +243,7 @@ def test_a_hold_stops_automatic_publication_until_it_is_released() -> None:
     story.verified(OLDER)
     story.verified(FIRST)
     for held, request_id in ((True, "hold-1"), (False, "release-1")):
-        request = Request(request_id=request_id, actor="ada")
+        request = ChangeRequest(request_id=request_id, actor="ada")
         change = publication_rules.hold(story.release(), request, model=MODEL, held=held, now=story.now)
         assert story.table.apply("", change) is None
         assert (story.publish(FIRST, automatic=True) == "publication_is_not_held") is held
@@ -284,7 +286,7 @@ def test_a_region_keeps_since_when_it_serves_a_batch() -> None:
     began = story.table.pointer(MODEL, FAR)
     assert began is not None
     for held in (True, False):
-        request = Request(request_id=f"held-{held}", actor="ada")
+        request = ChangeRequest(request_id=f"held-{held}", actor="ada")
         change = publication_rules.hold(story.release(), request, model=MODEL, held=held, now=story.now)
         assert story.table.apply("", change) is None
         assert story.table.apply("", followed()) is None
@@ -331,7 +333,7 @@ def test_a_load_that_is_verified_during_a_publication_waits_for_its_own_checks()
     """A publication that was decided on an earlier load's verdict does not make the later load live."""
     story = Story()
     story.verified(FIRST)
-    request = Request(request_id="late", actor="ada", automatic=True)
+    request = ChangeRequest(request_id="late", actor="ada", automatic=True)
     late = publication_rules.publish(story.batch(FIRST), story.release(), request, now=story.now, **LIFE)
     story.loaded(FIRST)
     story.verify(FIRST)
@@ -380,7 +382,7 @@ def test_a_sweep_that_was_replaced_clears_nothing() -> None:
     assert story.retire(OLDER) is None
     late = retention_rules.clear(story.batch(OLDER), token="late", now=story.now)
     assert story.table.apply("", late) == "claim_is_ours"
-    assert retention_rules.is_due(story.batch(OLDER), (), now=story.now)
+    assert retention_rules.needs_sweep(story.batch(OLDER), (), now=story.now)
 
 
 def test_what_a_rollback_would_go_to_is_not_due() -> None:
@@ -396,8 +398,10 @@ def test_what_a_rollback_would_go_to_is_not_due() -> None:
     def due() -> list[str]:
         found = [story.batch(batch_id) for batch_id in batches]
         targets = [batch for batch in found if retention_rules.is_rollback_target(batch)]
-        needed = retention_rules.needed_batches(story.release().home, targets[0] if targets else None)
-        return [batch.batch_id for batch in found if retention_rules.is_due(batch, needed, now=story.now)]
+        needed = retention_rules.protected_batches(story.release().home, targets[0] if targets else None)
+        return [
+            batch.batch_id for batch in found if retention_rules.needs_sweep(batch, needed, now=story.now)
+        ]
 
     assert retention_rules.is_rollback_target(story.batch(OLDER))
     assert due() == []
@@ -559,11 +563,11 @@ def test_a_withdrawn_batch_is_not_published_automatically() -> None:
     """Withdrawal of a batch that is not live marks it; the live one must be rolled back instead."""
     story = Story()
     story.verified(FIRST)
-    change = publication_rules.withdraw(story.batch(FIRST), Request(request_id="w-1", actor="ada"))
+    change = publication_rules.withdraw(story.batch(FIRST), ChangeRequest(request_id="w-1", actor="ada"))
     assert story.table.apply("", change) is None
     assert story.publish(FIRST, automatic=True) == "target_was_never_published"
     assert story.publish(FIRST) is None
-    again = publication_rules.withdraw(story.batch(FIRST), Request(request_id="w-2", actor="ada"))
+    again = publication_rules.withdraw(story.batch(FIRST), ChangeRequest(request_id="w-2", actor="ada"))
     assert story.table.apply("", again) == "batch_is_not_live"
 
 
@@ -588,7 +592,7 @@ def test_a_refusal_says_what_which_batch_and_what_to_do() -> None:
     story = Story()
     facts = story.world.facts(FIRST, "digest-0")
     assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
-    request = Request(request_id="r-1", actor="ada")
+    request = ChangeRequest(request_id="r-1", actor="ada")
     change = publication_rules.publish(story.batch(FIRST), story.release(), request, now=START, **LIFE)
     with pytest.raises(RuleViolationError) as refusal:
         change.check(story.table.records)

@@ -9,7 +9,7 @@ import pytest
 
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
 from prediction_contract.registry import load_rules, manifest_rules, publication_rules
-from prediction_contract.registry.records import BatchRecord, Request, UnreadableRecordError
+from prediction_contract.registry.records import BatchRecord, ChangeRequest, UnreadableRecordError
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from tests.fakes.foreign_documents import PYTHON
@@ -26,7 +26,7 @@ def registry(registry_on_dynamodb: tuple[Any, str]) -> RegistryTable:
 
 def hold(registry: RegistryTable, request_id: str, *, held: bool) -> bool:
     """Hold or release publication."""
-    request = Request(request_id=request_id, actor="ada", reason="incident")
+    request = ChangeRequest(request_id=request_id, actor="ada", reason="incident")
     return registry.carry_out(
         lambda: publication_rules.hold(
             registry.release(MODEL, home_region=HOME), request, model=MODEL, held=held, now=START
@@ -89,7 +89,7 @@ def test_an_actor_who_is_always_overtaken_gives_up_in_time(registry_on_dynamodb:
     registry = RegistryTable(client, name, patience_seconds=0.5)
     hold(registry, "request-1", held=True)
     stale = publication_rules.Release(home_region=HOME, home=None)
-    request = Request(request_id="request-2", actor="ada")
+    request = ChangeRequest(request_id="request-2", actor="ada")
     with pytest.raises(RegistryUnavailableError, match="safe to repeat"):
         registry.carry_out(lambda: publication_rules.hold(stale, request, model=MODEL, held=False, now=START))
 

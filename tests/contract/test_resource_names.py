@@ -13,7 +13,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.resource_names import Deployment, name_stem, require_apart
+from prediction_contract.naming.resource_names import (
+    Deployment,
+    model_name_stem,
+    require_distinct_model_names,
+)
 
 MODELS = st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True)
 # Random text seldom ends in underscores or comes near another name: these do.
@@ -107,7 +111,7 @@ def names_per_model(deployment: Deployment, model: str) -> list[str]:
         deployment.online_table_arn(model),
         deployment.model_package_group_arn(model).casefold(),
         deployment.scoring_pipeline(model).casefold(),
-        name_stem(model).casefold(),
+        model_name_stem(model).casefold(),
     ]
 
 
@@ -148,7 +152,7 @@ def test_a_package_group_says_trailing_underscores_by_their_count(model: str, gr
 @given(st.one_of(st.tuples(CLOSE_MODELS, CLOSE_MODELS), st.tuples(MODELS, MODELS)))
 def test_a_stem_keeps_its_model_apart_whatever_follows(models: tuple[str, str]) -> None:
     """What follows begins with underscores; the stem ends with none, and good names are stems."""
-    one, other = map(name_stem, models)
+    one, other = map(model_name_stem, models)
     assert (one == other) == (models[0] == models[1])
     assert not one.endswith("_")
     assert one == models[0] or models[0].endswith("_")
@@ -161,13 +165,13 @@ def test_a_stem_keeps_its_model_apart_whatever_follows(models: tuple[str, str]) 
 def test_models_that_cloudformation_could_not_tell_apart_are_refused(models: list[str]) -> None:
     """An id has letters and digits only: models that share one are told with their files."""
     files = {model: f"defs/{model}/defs.yaml" for model in models}
-    ids = {model: re.sub("[^A-Za-z0-9]", "", f"Packages-{name_stem(model)}") for model in models}
+    ids = {model: re.sub("[^A-Za-z0-9]", "", f"Packages-{model_name_stem(model)}") for model in models}
     shared = [model for model in models if list(ids.values()).count(ids[model]) > 1]
     if not shared:
-        require_apart(files)
+        require_distinct_model_names(files)
         return
     with pytest.raises(InvalidNameError) as refused:
-        require_apart(files)
+        require_distinct_model_names(files)
     told = [model for model in models if f" {model} ({files[model]}) " in str(refused.value)]
     assert len(told) == 2
     assert ids[told[0]] == ids[told[1]]
@@ -175,7 +179,9 @@ def test_models_that_cloudformation_could_not_tell_apart_are_refused(models: lis
 
 def test_an_underscore_at_the_end_is_told_apart() -> None:
     """These have names of their own everywhere, ids of CloudFormation included."""
-    require_apart(dict.fromkeys(["churn", "churn_", "churn__", "flight_delay", "flight_delay_"], "defs.yaml"))
+    require_distinct_model_names(
+        dict.fromkeys(["churn", "churn_", "churn__", "flight_delay", "flight_delay_"], "defs.yaml")
+    )
 
 
 @pytest.mark.parametrize("provider", ["", "Weather", "a-b", "1a", "api", "token", "jwks", "done_queue"])

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prediction_contract.errors import SchemaError
+from prediction_contract.limits import FORBIDDEN_COLUMNS
 from prediction_contract.rows.schema import RESERVED_NAMES, Column, ColumnType, PredictionSchema
-from prediction_contract.warehouse_limits import FORBIDDEN_COLUMNS
 from tests.contract.prediction_rows import FULL_SCHEMA, column
 
 TYPES = st.one_of(

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prediction_contract.aws_limits import MOST_ITEM_BYTES
+from prediction_contract.limits import MAX_ITEM_BYTES
 from prediction_contract.naming.batch import LONGEST_MODEL_VERSION
 from prediction_contract.registry.records import LONGEST_REASON
 from prediction_contract.rows.row import row_contract
-from prediction_contract.rows.schema import LARGEST_SCHEMA_BYTES, MOST_COLUMNS, PredictionSchema
+from prediction_contract.rows.schema import LARGEST_SCHEMA_BYTES, MAX_COLUMNS, PredictionSchema
 from prediction_contract.stores.serving import (
-    MOST_ENRICHMENTS,
-    MOST_FIELDS,
+    MAX_ENRICHMENTS,
+    MAX_FIELDS,
     Enrichment,
     InvalidServingError,
     Serving,
@@ -61,7 +61,7 @@ def test_the_largest_publication_fits_an_item() -> None:
         {"name": "k" * 63, "type": "string", "nullable": False},
         *(
             {"name": f"{number:0>4}".rjust(63, "c"), "type": "decimal(38,38)", "nullable": False}
-            for number in range(MOST_COLUMNS - 1)
+            for number in range(MAX_COLUMNS - 1)
         ),
     ]
     schema = PredictionSchema.from_document({"key": "k" * 63, "columns": columns})
@@ -70,12 +70,12 @@ def test_the_largest_publication_fits_an_item() -> None:
         Enrichment(
             name=f"e{number}",
             url="https://x/".ljust(2000, "p"),
-            fields=tuple(f"{field:0>2}".rjust(63, "f") for field in range(MOST_FIELDS)),
+            fields=tuple(f"{field:0>2}".rjust(63, "f") for field in range(MAX_FIELDS)),
         )
-        for number in range(MOST_ENRICHMENTS)
+        for number in range(MAX_ENRICHMENTS)
     ]
     own = serving(*enrichments, model_version="v" * LONGEST_MODEL_VERSION).to_json()
-    assert LARGEST_SCHEMA_BYTES + len(own) + 4 * LONGEST_REASON < MOST_ITEM_BYTES - 10_000
+    assert LARGEST_SCHEMA_BYTES + len(own) + 4 * LONGEST_REASON < MAX_ITEM_BYTES - 10_000
 
 
 def test_serving_survives_its_json() -> None:

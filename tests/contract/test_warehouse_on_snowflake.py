@@ -14,7 +14,7 @@ import pytest
 import snowflake.connector
 
 from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
-from prediction_contract.cleaning.row_cleaning import filed_values, line_judge
+from prediction_contract.cleaning.row_cleaning import delta_values, row_parser
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.warehouse_columns import ColumnDifference, table_columns
@@ -159,7 +159,7 @@ def load(
         warehouse.run(statement)
     schema = cleaned.get("delivered", table.schema)
     keys = {
-        line.row.key if line.row else filed_values(schema, line.content).get(schema.key)
+        line.row.key if line.row else delta_values(schema, line.content).get(schema.key)
         for line in batch.lines
     } - {None}
     (found,) = warehouse.run(staged.staged_totals())
@@ -518,7 +518,7 @@ def test_the_warehouse_cleans_as_python_does(warehouse: Warehouse, lake: Lake) -
     """Every cast, trim, default, bound and name, at the ends of their ranges; refused rows do no harm."""
     lake.schema = CLEANED_SCHEMA
     written = lake.write(BATCH, CLEANED_ROWS)
-    accept = line_judge(CLEANED_SCHEMA, CLEANING)
+    accept = row_parser(CLEANED_SCHEMA, CLEANING)
     rows = []
     for line in written.lines:
         with suppress(InvalidRowError):

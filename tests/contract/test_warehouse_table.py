@@ -9,6 +9,12 @@ from decimal import Decimal
 import pytest
 
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.limits import (
+    MAX_COPY_FILES,
+    MAX_IDENTIFIER_CHARACTERS,
+    MAX_LIST_VALUES,
+    MAX_STATEMENT_BYTES,
+)
 from prediction_contract.naming.s3_layout import delta_table_prefix
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.warehouse_load import WarehouseLoad
@@ -20,12 +26,6 @@ from prediction_contract.stores.warehouse_table import (
     insert_publication,
     projected_gaps,
     publication_parameters,
-)
-from prediction_contract.warehouse_limits import (
-    MOST_COPY_FILES,
-    MOST_IDENTIFIER_CHARACTERS,
-    MOST_LIST_VALUES,
-    MOST_STATEMENT_BYTES,
 )
 from tests.contract.prediction_rows import FULL_SCHEMA
 
@@ -70,9 +70,9 @@ def test_names_of_models_never_meet() -> None:
 
 def test_copy_names_at_most_a_thousand_files_a_statement() -> None:
     """2,001 files take three statements; each names its files, forces, and aborts on an error."""
-    files = [f"part-{number}.parquet" for number in range(2 * MOST_COPY_FILES + 1)]
+    files = [f"part-{number}.parquet" for number in range(2 * MAX_COPY_FILES + 1)]
     statements = LOAD.copy("FILES", files)
-    assert [statement.count(".parquet") for statement in statements] == [MOST_COPY_FILES, MOST_COPY_FILES, 1]
+    assert [statement.count(".parquet") for statement in statements] == [MAX_COPY_FILES, MAX_COPY_FILES, 1]
     for statement in statements:
         assert statement.startswith(f"COPY INTO {LOAD.staging} FROM @FILES/flight_delay/delta/ FILES = ('")
         for option in (
@@ -88,9 +88,9 @@ def test_copy_names_at_most_a_thousand_files_a_statement() -> None:
 
 def test_copy_names_no_more_files_than_its_text_may_hold() -> None:
     """A thousand names of a key's full length are over a megabyte: they take several statements."""
-    files = [f"{number:04}{'x' * 1020}" for number in range(MOST_COPY_FILES)]
+    files = [f"{number:04}{'x' * 1020}" for number in range(MAX_COPY_FILES)]
     statements = LOAD.copy("FILES", files)
-    assert max(len(statement.encode()) for statement in statements) <= MOST_STATEMENT_BYTES
+    assert max(len(statement.encode()) for statement in statements) <= MAX_STATEMENT_BYTES
     assert len(statements) > 1
     assert re.findall("'([0-9]{4}x{1020})'", " ".join(statements)) == files
 
@@ -139,7 +139,7 @@ def test_loads_of_two_job_runs_share_no_table() -> None:
     loads = [WarehouseLoad(longest, BATCH, run) for run in ("jr_1", "jr_2")]
     names = {name for load in loads for name in (load.staging, load.refused)}
     assert len(names) == 4
-    assert max(len(name.strip('"')) for name in names) <= MOST_IDENTIFIER_CHARACTERS
+    assert max(len(name.strip('"')) for name in names) <= MAX_IDENTIFIER_CHARACTERS
 
 
 def test_move_replaces_the_batch_without_ddl() -> None:
@@ -164,7 +164,7 @@ def test_totals_sum_checksums_as_integers() -> None:
     assert TABLE.batch_totals(BATCH).startswith(f"SELECT {aggregates} FROM")
     assert LOAD.staged_totals().startswith(f"SELECT {aggregates}, COUNT(*) - COUNT(CASE WHEN")
     assert TABLE.read_back(BATCH, 3).endswith('"FLIGHT" IN (%s, %s, %s)')
-    for keys in (0, MOST_LIST_VALUES + 1):
+    for keys in (0, MAX_LIST_VALUES + 1):
         with pytest.raises(ValueError, match="read back at once"):
             TABLE.read_back(BATCH, keys)
 

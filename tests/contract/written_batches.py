@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from arro3.core import Array, DataType, Table
 from deltalake import DeltaTable, write_deltalake
 
-from prediction_contract.cleaning.row_cleaning import filed_values
+from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.naming.s3_layout import delta_table_prefix
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
 from prediction_contract.rows.row import row_contract
@@ -106,7 +106,7 @@ def _stored(schema: PredictionSchema, name: str, line: PredictionLine, batch_id:
     if name == "row_checksum":
         return line.checksum
     if line.row is None:
-        return filed_values(schema, line.content).get(name)
+        return delta_values(schema, line.content).get(name)
     values = line.row.values
     kind = next(column.type.kind for column in schema.columns if column.name == name)
     return line.row.texts[list(values).index(name)] if kind is Kind.JSON else values[name]

@@ -26,7 +26,7 @@ from mlpipe_dagster.quality.quality_checks import quality_checks
 from mlpipe_dagster.resources.job_runs import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
-from prediction_contract.cleaning.cleaning_rules import kept_cleaning
+from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.registry.load_rules import claim_load
 from prediction_contract.registry.records import LoadState
 from prediction_contract.stores.serving import Serving
@@ -169,7 +169,7 @@ def test_whoever_counts_items_cleans_as_the_load_does(cleaned_model: SmallModel)
     small, platform = cleaned_model, cleaned_model.platform
     load(small)
     record = small.record(BATCH)
-    cleaning = kept_cleaning(record.cleaning)
+    cleaning = recorded_cleaning(record.cleaning)
     manifest = notice(platform.bucket, platform.registry, record.manifest_key).manifest
     assert manifest is not None
     dynamodb, table = platform.client("dynamodb"), platform.settings.deployment.online_table(small.name)

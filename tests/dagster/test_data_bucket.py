@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlpipe_dagster.resources.data_bucket import DataBucket
-from prediction_contract.aws_limits import MOST_DELETED_OBJECTS
+from prediction_contract.limits import MAX_DELETED_OBJECTS
 
 
 class FakeS3:
@@ -17,13 +17,13 @@ class FakeS3:
     def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:  # noqa: N803  # boto3's names
         """Delete objects as S3 does."""
         assert Bucket == "bucket"
-        assert len(Delete["Objects"]) <= MOST_DELETED_OBJECTS
+        assert len(Delete["Objects"]) <= MAX_DELETED_OBJECTS
         self.deleted.append([each["Key"] for each in Delete["Objects"]])
         return {}
 
 
 def test_objects_are_deleted_by_the_thousand() -> None:
     """One more than S3 takes at once goes by a request of its own."""
-    s3, keys = FakeS3(), [f"raw/{number}" for number in range(MOST_DELETED_OBJECTS + 1)]
+    s3, keys = FakeS3(), [f"raw/{number}" for number in range(MAX_DELETED_OBJECTS + 1)]
     DataBucket(s3, "bucket").delete(keys)
     assert s3.deleted == [keys[:-1], keys[-1:]]

@@ -9,7 +9,7 @@ from benchmarks.long_history import MODEL, NOW, SHORT, CannedAccess, LongHistory
 from mlpipe_dagster.cli.health.doctor import doctor
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState, RetentionRecord
 from prediction_contract.registry.retention_rules import record_sweep
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
 
 def test_a_longer_history_costs_no_operation_more() -> None:
@@ -31,7 +31,7 @@ def test_doctor_finds_an_overdue_batch_behind_many_retired_ones() -> None:
     records = list(history.table.batches(MODEL))
     retired = [record for record in records if record.load_state == LoadState.RETIRED]
     overdue = next(record for record in records if record.load_state == LoadState.VERIFIED)
-    history.put(replace(overdue, retain_until=moment_text(NOW.replace(year=NOW.year - 1))))
+    history.put(replace(overdue, retain_until=format_utc(NOW.replace(year=NOW.year - 1))))
     assert len(retired) > 400
 
     answer = doctor(argparse.Namespace(model=MODEL, days=7), CannedAccess(history, declaration()))

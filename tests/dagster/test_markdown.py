@@ -23,8 +23,8 @@ from mlpipe_dagster.publication.batch_lifetime import Answer
 from mlpipe_dagster.publication.publication_events import publication_events
 from mlpipe_dagster.retention.retention_sensor import sweep_observation
 from mlpipe_dagster.retention.retention_sweep import Swept
+from prediction_contract.printable_text import escape_unprintable
 from prediction_contract.registry.records import Action, PublicationEntry
-from prediction_contract.text.printable_text import printable
 
 GFM = MarkdownIt("gfm-like", {"linkify": True})
 SOURCES = Path(__file__).resolve().parents[2] / "mlpipe_dagster"
@@ -77,7 +77,7 @@ def test_a_code_span_shows_the_text_and_nothing_else(text: str) -> None:
     """Whatever it holds: one span of code with the text in it, as it is."""
     tags, shown = rendered(f"Refused: {code_span(text)}")
     assert tags <= {"p", "code"}
-    assert shown == printable(text)
+    assert shown == escape_unprintable(text)
 
 
 @given(texts, texts)
@@ -90,7 +90,7 @@ def test_a_value_stays_in_its_cell(first: str, second: str) -> None:
     document = GFM.render(table.md_str or "")
     cells = re.findall("<td>(.*?)</td>", document, re.DOTALL)
     shown = [html.unescape(re.sub("</?code>", "", cell)) for cell in cells]
-    assert shown == [printable(first[:60]), printable(second[:60]), "", "1"]
+    assert shown == [escape_unprintable(first[:60]), escape_unprintable(second[:60]), "", "1"]
     assert rendered(table)[0] <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
 
 

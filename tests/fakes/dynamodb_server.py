@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.credentials import Credentials
 
 from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
-from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES, MOST_BATCH_WRITES
+from prediction_contract.limits import MAX_BATCH_WRITE_BYTES, MAX_BATCH_WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ class DynamoDbServer(ThreadingHTTPServer):
     def take(self, body: bytes) -> tuple[int, dict[str, Any]] | None:
         """Return the answer to a request; None for none."""
         puts = json.loads(body)["RequestItems"][TABLE]
-        if len(body) > MOST_BATCH_WRITE_BYTES or len(puts) > MOST_BATCH_WRITES:
+        if len(body) > MAX_BATCH_WRITE_BYTES or len(puts) > MAX_BATCH_WRITES:
             return _error(400, "ValidationException")
         with self._lock:
             self.body_sizes.append(len(body))

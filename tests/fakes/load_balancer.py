@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from prediction_contract.aws_limits import MOST_FUNCTION_ANSWER_BYTES
+from prediction_contract.limits import MAX_FUNCTION_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ class LoadBalancer:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a WSGI request."""
         answer = self._application.answer(self._event(environ), "request-1")
-        assert len(json.dumps(answer)) <= MOST_FUNCTION_ANSWER_BYTES
+        assert len(json.dumps(answer)) <= MAX_FUNCTION_ANSWER_BYTES
         headers = [(name, value) for name, values in answer["multiValueHeaders"].items() for value in values]
         body = answer["body"].encode()
         start_response(answer["statusDescription"], [*headers, ("Content-Length", str(len(body)))])

@@ -18,8 +18,8 @@ from infra.local.provisioning import ProvisioningError, provision
 from infra.model_declarations import declared_models
 from infra.permissions import role_definitions
 from infra.permissions.wildcards import UnexplainedWildcardError, wildcard_reasons
-from prediction_contract.aws_limits import MOST_FUNCTION_ENVIRONMENT_BYTES
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.limits import MAX_FUNCTION_ENVIRONMENT_BYTES
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.naming.s3_layout import (
     acknowledgements_prefix,
@@ -261,7 +261,7 @@ def test_models_are_the_folders_with_a_declaration(tmp_path: Path) -> None:
 
 def test_an_environment_that_lambda_would_refuse_is_refused_here() -> None:
     """Names and values count together."""
-    full = {"A": "x" * (MOST_FUNCTION_ENVIRONMENT_BYTES - 1)}
+    full = {"A": "x" * (MAX_FUNCTION_ENVIRONMENT_BYTES - 1)}
     assert FunctionDefinition("f", "r", full).environment == full
     with pytest.raises(ValueError, match="takes 4097 bytes of 4096"):
         FunctionDefinition("f", "r", {"AB": full["A"]})

@@ -9,20 +9,20 @@ from infra.local.emulators.snowflake_account import SnowflakeAccount
 from infra.snowflake_setup import setup_sql, statements
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, ColumnCleaning
 from prediction_contract.jobs.job_arguments import LONGEST_ARGUMENT
+from prediction_contract.limits import (
+    FORBIDDEN_COLUMNS,
+    MAX_COPY_FILES,
+    MAX_IDENTIFIER_CHARACTERS,
+    MAX_LIST_VALUES,
+    MAX_QUERY_TAG_CHARACTERS,
+    MAX_STATEMENT_BYTES,
+)
 from prediction_contract.naming.resource_names import Deployment
-from prediction_contract.rows.schema import MOST_COLUMNS, Column, ColumnType, PredictionSchema
+from prediction_contract.rows.schema import MAX_COLUMNS, Column, ColumnType, PredictionSchema
 from prediction_contract.stores.warehouse_columns import ColumnDifference
 from prediction_contract.stores.warehouse_load import WarehouseLoad
 from prediction_contract.stores.warehouse_stage import create_stage
 from prediction_contract.stores.warehouse_table import WarehouseTable, create_publications
-from prediction_contract.warehouse_limits import (
-    FORBIDDEN_COLUMNS,
-    MOST_COPY_FILES,
-    MOST_IDENTIFIER_CHARACTERS,
-    MOST_LIST_VALUES,
-    MOST_QUERY_TAG_CHARACTERS,
-    MOST_STATEMENT_BYTES,
-)
 
 DEPLOYMENT = Deployment("prod", "123456789012", "eu-west-1")
 BUCKET, INTEGRATION = DEPLOYMENT.data_bucket, DEPLOYMENT.snowflake_integration
@@ -32,7 +32,7 @@ WIDEST = PredictionSchema(
         Column("id", ColumnType.parse("string"), nullable=False),
         *(
             Column(f"{'c' * 59}{number:04}", ColumnType.parse("decimal(38,10)"))
-            for number in range(MOST_COLUMNS - 1)
+            for number in range(MAX_COLUMNS - 1)
         ),
     ),
     "id",
@@ -133,11 +133,11 @@ def test_columns_reserved_by_ansi_are_refused(account: SnowflakeAccount, name: s
 def test_each_limit_holds_at_its_edge(account: SnowflakeAccount) -> None:
     """The last statement within a limit is taken, and the first beyond it refused."""
     for most, statement in (
-        (MOST_STATEMENT_BYTES - len("SELECT ''"), lambda n: f"SELECT '{'x' * n}'"),
-        (MOST_IDENTIFIER_CHARACTERS, lambda n: f'CREATE VIEW "{"V" * n}" AS SELECT 1'),
-        (MOST_LIST_VALUES, lambda n: f"SELECT 1 WHERE K IN ({_listed(n)})"),
-        (MOST_COPY_FILES, lambda n: f"COPY INTO T FROM @S FILES = ({_listed(n)})"),
-        (MOST_QUERY_TAG_CHARACTERS, lambda n: f"ALTER SESSION SET QUERY_TAG = '{'x' * n}'"),
+        (MAX_STATEMENT_BYTES - len("SELECT ''"), lambda n: f"SELECT '{'x' * n}'"),
+        (MAX_IDENTIFIER_CHARACTERS, lambda n: f'CREATE VIEW "{"V" * n}" AS SELECT 1'),
+        (MAX_LIST_VALUES, lambda n: f"SELECT 1 WHERE K IN ({_listed(n)})"),
+        (MAX_COPY_FILES, lambda n: f"COPY INTO T FROM @S FILES = ({_listed(n)})"),
+        (MAX_QUERY_TAG_CHARACTERS, lambda n: f"ALTER SESSION SET QUERY_TAG = '{'x' * n}'"),
     ):
         assert account.admitted(statement(most)) == statement(most)
         with pytest.raises(ProgrammingError):
@@ -167,19 +167,19 @@ def test_statements_of_the_widest_model_are_taken(account: SnowflakeAccount) -> 
         table.create_view(),
         create_publications(),
         *load.prepare(),
-        *load.copy("S", ["x" * 1024] * MOST_COPY_FILES),
+        *load.copy("S", ["x" * 1024] * MAX_COPY_FILES),
         load.staged_totals(),
         load.refuse(),
         *load.move(),
         *load.clean_up(),
-        table.read_back("20130201T060000Z-0123abcd", MOST_LIST_VALUES),
+        table.read_back("20130201T060000Z-0123abcd", MAX_LIST_VALUES),
     ):
         assert account.admitted(statement) == statement
 
 
 def test_the_move_of_the_most_cleaning_is_taken(account: SnowflakeAccount) -> None:
     """Rules for as many columns as a job argument has room for, each with the longest expression."""
-    names = [f"c{number:03}" for number in range(MOST_COLUMNS - 1)]
+    names = [f"c{number:03}" for number in range(MAX_COLUMNS - 1)]
     text = ColumnType.parse("string")
     schema = PredictionSchema(
         (Column("id", text, nullable=False), *(Column(name, text) for name in names)), "id"

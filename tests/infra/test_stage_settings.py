@@ -9,8 +9,8 @@ import pytest
 from infra.definitions.api_definitions import token_claims
 from infra.packaging import PROJECT_ROOT
 from infra.settings import PROD, STAGES, StageSettings, StageSettingsError
-from prediction_contract.aws_limits import MOST_CLAIM_VALUES
 from prediction_contract.errors import InvalidNameError
+from prediction_contract.limits import MAX_CLAIM_VALUES
 
 # Lambda keeps so much of an account's concurrency from provisioned concurrency.
 KEPT_BY_LAMBDA = 100
@@ -34,8 +34,8 @@ def test_a_rule_s_claims_hold_ten_values(field: str, most: int) -> None:
         audiences=tokens.audiences,
         single_models=tokens.single_models,
     )
-    assert max(len(claim.values) for claim in claims) == MOST_CLAIM_VALUES
-    with pytest.raises(StageSettingsError, match=f"takes {MOST_CLAIM_VALUES}"):
+    assert max(len(claim.values) for claim in claims) == MAX_CLAIM_VALUES
+    with pytest.raises(StageSettingsError, match=f"takes {MAX_CLAIM_VALUES}"):
         stage_with(field, most + 1)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from deltalake import DeltaTable, TableFeatures, write_deltalake
 
-from prediction_contract.cleaning.row_cleaning import filed_values
+from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.naming.s3_layout import delta_table_prefix, json_part_key
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
@@ -178,5 +178,5 @@ def _stored(name: str, line: PredictionLine, batch_id: str) -> Any:
     if name == "row_checksum":
         return line.checksum
     if line.row is None:
-        return filed_values(FULL_SCHEMA, line.content).get(name)
+        return delta_values(FULL_SCHEMA, line.content).get(name)
     return line.row.texts[CONTRACT.column_names.index(name)] if name == "reasons" else line.row.values[name]

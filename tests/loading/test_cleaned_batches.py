@@ -13,7 +13,7 @@ import pytest
 
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
 from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
-from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.registry.load_rules import verify_load
 from prediction_contract.rows.row import Row
@@ -64,7 +64,7 @@ ROWS: list[dict[str, Any]] = [
 
 def check_stores(platform: LoadPlatform, written: WrittenBatch, keys: list[str]) -> None:
     """See that both stores hold exactly the rows of some keys, cleaned, under the checksums as written."""
-    accept = line_judge(FULL_SCHEMA, RULES)
+    accept = row_parser(FULL_SCHEMA, RULES)
     rows: dict[str, Row] = {}
     for line in [line for part in written.lines for line in part]:
         try:

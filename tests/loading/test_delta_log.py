@@ -78,11 +78,11 @@ def test_a_broken_entry_is_a_fault_of_the_batch(content: bytes, reason: str) -> 
 
 def test_an_entry_is_measured_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bytes, and the values in them, which take a hundred times as much once parsed."""
-    monkeypatch.setattr(delta_log, "MOST_VALUES", 50)
+    monkeypatch.setattr(delta_log, "MAX_VALUES", 50)
     assert committed_files(entry(*[add(f"{number}.parquet") for number in range(8)])).added
     with pytest.raises(SchemaError, match="up to 51 values, and 50 are allowed"):
         committed_files(entry({"x": [1] * 49}))
-    monkeypatch.setattr(delta_log, "MOST_BYTES", 100)
+    monkeypatch.setattr(delta_log, "MAX_BYTES", 100)
     with pytest.raises(SchemaError, match="more than 100 bytes"):
         committed_files(b" " * 101)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.registry import publication_rules
 from prediction_contract.registry.load_rules import verify_load
-from prediction_contract.registry.records import Request
+from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.stores.serving import Serving
 from prediction_contract.text.canonical_json import parse_json
 from tests.api.api_calls import ApiUnderTest
@@ -137,7 +137,7 @@ def publish(platform: LoadPlatform, written: WrittenBatch, report: LoadReport) -
         lambda: publication_rules.publish(
             platform.record(batch_id),
             registry.release(platform.model, home_region=platform.deployment.home),
-            Request(request_id=uuid.uuid4().hex, actor="test"),
+            ChangeRequest(request_id=uuid.uuid4().hex, actor="test"),
             now=now,
             minimum_life=LIFE,
             retention=LIFE,

@@ -13,7 +13,7 @@ from glue_scripts.dynamodb import dynamodb_retries, item_writer
 from glue_scripts.dynamodb.item_writer import OnlineWriter
 from glue_scripts.dynamodb.write_pace import Window
 from glue_scripts.errors import LoadFailedError
-from prediction_contract.aws_limits import MOST_BATCH_WRITE_BYTES, MOST_BATCH_WRITES
+from prediction_contract.limits import MAX_BATCH_WRITE_BYTES, MAX_BATCH_WRITES
 from prediction_contract.rows.row import row_contract
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
 from prediction_contract.stores.online_item_text import OnlineItemTexts
@@ -44,7 +44,7 @@ def test_all_items_are_written_in_requests_of_25() -> None:
         one = writer(server)
         assert one.write_items(iter(items(1003))) == 1003
         assert len(server.items) == 1003
-        assert max(server.sizes) == MOST_BATCH_WRITES
+        assert max(server.sizes) == MAX_BATCH_WRITES
         assert len(server.sizes) == 41
         assert server.connections < 20
         counts = one.counts
@@ -57,13 +57,13 @@ def test_a_request_is_cut_at_the_bytes_that_dynamodb_takes() -> None:
     with dynamodb_server() as server:
         one = writer(server)
         one.write_items(items(2))
-        room = MOST_BATCH_WRITE_BYTES - server.body_sizes[0]
+        room = MAX_BATCH_WRITE_BYTES - server.body_sizes[0]
         for excess in (0, 1):
             (first, text), second = items(2)
             filled = text.replace('"S": ""', f'"S": "{"x" * (room + excess)}"')
             assert one.write_items([(first, filled), second]) == 2
     assert server.sizes == [2, 2, 1, 1]
-    assert server.body_sizes[1] == MOST_BATCH_WRITE_BYTES
+    assert server.body_sizes[1] == MAX_BATCH_WRITE_BYTES
 
 
 ROWS_SCHEMA = PredictionSchema(
@@ -82,7 +82,7 @@ def test_acceptable_rows_that_outgrow_a_request_together_are_written() -> None:
     """A control character takes one byte in the table and six in a request."""
     text = item_of_row('"' + "\\u0001" * 400_000 + '"')
     heavy = [(f"E-{number}", text.replace("E-0", f"E-{number}")) for number in range(7)]
-    assert sum(len(text) for _, text in heavy) > MOST_BATCH_WRITE_BYTES
+    assert sum(len(text) for _, text in heavy) > MAX_BATCH_WRITE_BYTES
     with dynamodb_server() as server:
         assert writer(server).write_items(heavy) == 7
         assert len(server.items) == 7
@@ -100,7 +100,7 @@ def test_acceptable_rows_that_outgrow_a_request_together_are_written() -> None:
 )
 def test_one_row_never_outgrows_a_request(more: str) -> None:
     """What grows most on the wire still takes less than a quarter of a request."""
-    assert len(item_of_row(more).encode()) < MOST_BATCH_WRITE_BYTES // 4
+    assert len(item_of_row(more).encode()) < MAX_BATCH_WRITE_BYTES // 4
 
 
 def test_what_is_left_over_is_sent_again_until_all_is_there() -> None:

@@ -15,7 +15,7 @@ from glue_scripts.errors import LoadFailedError
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader
 from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.text.canonical_json import canonical_bytes
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 from tests.loading.load_platform import EXPIRY
 from tests.loading.store_checks import check_stores
 
@@ -61,7 +61,7 @@ def test_acknowledged_parts_are_read_back_instead_of_written(
     assert report.dynamodb.verified_rows == 120
     assert [part.acknowledged for part in report.parts] == [part.read for part in report.parts]
     assert report.items_expire_at == EXPIRY
-    assert platform.record().unverified_expire_at == moment_text(datetime.fromtimestamp(EXPIRY, UTC))
+    assert platform.record().unverified_expire_at == format_utc(datetime.fromtimestamp(EXPIRY, UTC))
     check_stores(platform, half_loaded)
 
 

@@ -21,8 +21,8 @@ from mlpipe_dagster.retention.retention_sensor import retention_job
 from prediction_contract.naming.s3_layout import delta_table_prefix, json_batch_prefix
 from prediction_contract.registry.load_rules import verify_load
 from prediction_contract.registry.publication_rules import publish
-from prediction_contract.registry.records import LoadState, Request
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.registry.records import ChangeRequest, LoadState
+from prediction_contract.text.utc_time import format_utc
 from tests.loading.batch_builder import PARTITION
 from tests.stack_runs import wait_until
 
@@ -72,7 +72,7 @@ def release(
         lambda: publish(
             platform.record(batch_id),
             registry.release(platform.model, home_region=home),
-            Request(request_id=uuid.uuid4().hex, actor="a person"),
+            ChangeRequest(request_id=uuid.uuid4().hex, actor="a person"),
             now=now,
             minimum_life=DAY,
             retention=DAY,
@@ -167,7 +167,7 @@ def test_a_live_batch_near_its_expiry_is_loaded_again_and_stays_live(
     assert (items, rows) == before
     record = platform.record(batch_id)
     assert (record.release_state, record.load_state) == ("live", "verified")
-    assert record.items_expire_at == moment_text(now + 90 * DAY)
+    assert record.items_expire_at == format_utc(now + 90 * DAY)
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance)
         assert not live_batches_tick(context, dagster, [model], now).run_requests

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from glue_scripts.snowflake.warehouse_loader import query_tag
+from prediction_contract.limits import MAX_QUERY_TAG_CHARACTERS
 from prediction_contract.stores import warehouse_load
-from prediction_contract.warehouse_limits import MOST_QUERY_TAG_CHARACTERS
 from tests.loading.store_checks import check_stores
 from tests.loading.test_parts_of_the_load import ARGUMENTS, BATCH
 
@@ -43,7 +43,7 @@ def test_the_longest_query_tag_is_one_that_snowflake_takes() -> None:
         dagster_run_id="r" * 255,
     )
     for character in ("j", "\\", "\U0001f6eb"):
-        assert len(query_tag(longest, character * 255)) <= MOST_QUERY_TAG_CHARACTERS
+        assert len(query_tag(longest, character * 255)) <= MAX_QUERY_TAG_CHARACTERS
 
 
 @pytest.mark.stack
@@ -55,7 +55,7 @@ def test_more_files_than_a_copy_takes_are_copied_by_several(
     written = platform.builder.write(rows, several_files=True)
     files = len(written.manifest.delta.files)
     assert files > 1
-    monkeypatch.setattr(warehouse_load, "MOST_COPY_FILES", 1)
+    monkeypatch.setattr(warehouse_load, "MAX_COPY_FILES", 1)
     report = load(platform.claim(written))
     assert report.snowflake is not None
     assert len(report.snowflake.details["query_ids"]["copy"]) == files

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
-from prediction_contract.cleaning.row_cleaning import line_judge
+from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.prediction_line import PredictionLine
 from prediction_contract.rows.row import row_contract
@@ -235,14 +235,14 @@ def test_rows_that_cleaning_mends_are_delivered_and_no_misfits() -> None:
     unfit = (FULL | {"key": "AA-2", "share": 1e-131}, FULL | {"key": "AA-3", "share": math.nan})
     lines = prediction_lines(SCHEMA, frame(FULL, *unfit))
     rules = Cleaning((ColumnCleaning(column="share", minimum="0.000000001"),))
-    judge = line_judge(SCHEMA, rules)
+    judge = row_parser(SCHEMA, rules)
     assert misfits(lines).reasons == {"number_too_long": 1, "not_a_number": 1}
     assert misfits(lines, judge).reasons == {"not_a_number": 1}
     refuse_misfits(lines, QuarantineTolerance(rows=1), model="m", batch_id=BATCH, judge=judge)
     delta = delta_rows(SCHEMA, lines, BATCH)
     assert delta["share"].to_pylist()[1:] == [1e-131, None]
     assert delta["key"].to_pylist() == [FULL["key"], "AA-2", "AA-3"]
-    dropped = line_judge(SCHEMA, Cleaning((ColumnCleaning(column="share", drop=True),)))
+    dropped = row_parser(SCHEMA, Cleaning((ColumnCleaning(column="share", drop=True),)))
     assert misfits(lines, dropped).reasons == {}
 
 

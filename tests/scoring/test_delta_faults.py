@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
-from prediction_contract.stores.delta_table import deltalake_words
+from prediction_contract.stores.delta_table import deltalake_message
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
 from sagemaker_scripts.batches.delta_commit import DeltaCommitError, ModelTable
 
@@ -75,6 +75,6 @@ def test_a_failing_store_is_told_without_colours() -> None:
     }
     with pytest.raises(OSError, match="S3") as caught:
         DeltaTable("s3://nobody/t", storage_options=options)
-    said = deltalake_words(caught.value)
+    said = deltalake_message(caught.value)
     assert said.isprintable()
     assert "Connection refused" in said

@@ -21,7 +21,7 @@ from mlpipe_dagster.costs import Prices
 from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.publication.projection_sensor import COMPARE_ALL_AFTER
-from mlpipe_dagster.regions.region_follower import MOST_REPLICA_LINES
+from mlpipe_dagster.regions.region_follower import MAX_REPLICA_LINES
 from prediction_contract.rows.prediction_line import prediction_line
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.online_item import OnlineItems
@@ -166,7 +166,7 @@ def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None
     assert (PROD.api.warm_environments, PROD.api.most_warm_environments) == (4, 40)
     assert job.worker_type == "G.1X"
     assert Quality().verification(50_001) == "sample"
-    assert MOST_REPLICA_LINES == 1_000_000
+    assert MAX_REPLICA_LINES == 1_000_000
     assert target_group(deployment).health_check_seconds == 60
     for name, value in {
         "regions": len(PROD.regions),

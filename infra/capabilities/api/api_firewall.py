@@ -15,7 +15,7 @@ from infra.definitions.api_definitions import (
     PUBLIC_PATHS,
     VERSION_PREFIX,
 )
-from prediction_contract.aws_limits import MOST_FUNCTION_REQUEST_BYTES
+from prediction_contract.limits import MAX_FUNCTION_REQUEST_BYTES
 from prediction_contract.stores.serving import LONGEST_QUERY
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def known_paths() -> str:
 
 def large_bodies() -> str:
     """Return the pattern of a Content-Length that the load balancer would not hand on."""
-    return f"^[0-9]{{{len(str(MOST_FUNCTION_REQUEST_BYTES))},}}$"
+    return f"^[0-9]{{{len(str(MAX_FUNCTION_REQUEST_BYTES))},}}$"
 
 
 def add_firewall(

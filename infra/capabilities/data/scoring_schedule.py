@@ -9,7 +9,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_scheduler as scheduler
 
 from infra.definitions.scoring_pipeline import pipeline_definition, start_request
-from prediction_contract.naming.resource_names import name_stem
+from prediction_contract.naming.resource_names import model_name_stem
 
 if TYPE_CHECKING:
     import aws_cdk as cdk
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # A tick that SageMaker did not take within an hour is kept for people: the next hour's may be due.
 _PATIENCE_SECONDS = 3_600
-_MOST_RETRIES = 30
+_MAX_RETRIES = 30
 
 
 def add_scoring_schedule(
@@ -45,7 +45,7 @@ def add_scoring_schedule(
     definition = pipeline_definition(deployment, model, scoring, code_digest=code_digest, image_uri=image_uri)
     pipeline = sagemaker.CfnPipeline(
         stack,
-        f"Scoring-{name_stem(model)}",
+        f"Scoring-{model_name_stem(model)}",
         pipeline_name=name,
         pipeline_description=f"Scores the partition of {model} that is due",
         # The image is the deployment's to name.
@@ -55,7 +55,7 @@ def add_scoring_schedule(
     schedule = scheduler.CfnSchedule
     added = schedule(
         stack,
-        f"ScoringSchedule-{name_stem(model)}",
+        f"ScoringSchedule-{model_name_stem(model)}",
         name=name,
         description=f"Starts the scoring of {model}",
         schedule_expression=scoring.expression,
@@ -67,7 +67,7 @@ def add_scoring_schedule(
             role_arn=deployment.role_arn(deployment.scoring_schedule_role),
             input=json.dumps(start_request(name)),
             retry_policy=schedule.RetryPolicyProperty(
-                maximum_event_age_in_seconds=_PATIENCE_SECONDS, maximum_retry_attempts=_MOST_RETRIES
+                maximum_event_age_in_seconds=_PATIENCE_SECONDS, maximum_retry_attempts=_MAX_RETRIES
             ),
             # Beside what the sensor could not handle: one alarm tells of both.
             dead_letter_config=schedule.DeadLetterConfigProperty(arn=deployment.dead_letter_queue_arn),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra.capabilities.monitoring.alarms import Alarm, add_alarm
-from prediction_contract.naming.resource_names import name_stem
+from prediction_contract.naming.resource_names import model_name_stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ def add_api_alarms(
         "Resource": f"{deployment.api_function}:{deployment.api_alias}",
     }
     tables = {"registry": deployment.registry_table} | {
-        f"predictions-{name_stem(model)}": deployment.online_table(model) for model in models
+        f"predictions-{model_name_stem(model)}": deployment.online_table(model) for model in models
     }
     for alarm in (
         *_causes_of_502(at_target),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import aws_events as events
 
 from infra.capabilities.monitoring.alarms import Alarm, add_alarm
-from prediction_contract.naming.resource_names import name_stem
+from prediction_contract.naming.resource_names import model_name_stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,7 +138,7 @@ def add_pointer_alarms(
 
 def _pointer(settings: StageSettings, deployment: Deployment, model: str) -> Alarm:
     return Alarm(
-        what=f"pointer-age-{name_stem(model).replace('_', '-')}",
+        what=f"pointer-age-{model_name_stem(model).replace('_', '-')}",
         description=f"The live batch of {model} is old: mlpipe doctor says what keeps newer ones back",
         namespace=_API_METRICS,
         metric="pointer_age",

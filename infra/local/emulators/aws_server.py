@@ -15,11 +15,11 @@ from typing import Any
 from ministack import app
 from ministack.services import alb, dynamodb, s3
 
-from prediction_contract.aws_limits import (
-    MOST_BATCH_READ_BYTES,
-    MOST_BATCH_WRITE_BYTES,
-    MOST_DELETED_OBJECTS,
-    MOST_OBJECT_KEY_BYTES,
+from prediction_contract.limits import (
+    MAX_BATCH_READ_BYTES,
+    MAX_BATCH_WRITE_BYTES,
+    MAX_DELETED_OBJECTS,
+    MAX_OBJECT_KEY_BYTES,
 )
 
 _serve_dynamodb = dynamodb.handle_request
@@ -40,8 +40,8 @@ async def _limited_dynamodb(
 ) -> Any:
     """Refuse a BatchWriteItem that transmits more than DynamoDB takes."""
     is_write = headers.get("x-amz-target", "").endswith(".BatchWriteItem")
-    if is_write and len(body) > MOST_BATCH_WRITE_BYTES:
-        message = f"The request has {len(body)} bytes of {MOST_BATCH_WRITE_BYTES}"
+    if is_write and len(body) > MAX_BATCH_WRITE_BYTES:
+        message = f"The request has {len(body)} bytes of {MAX_BATCH_WRITE_BYTES}"
         return dynamodb.error_response_json("ValidationException", message, 400)
     return await _serve_dynamodb(method, path, headers, body, query)
 
@@ -49,7 +49,7 @@ async def _limited_dynamodb(
 def _limited_items(request: dict[str, Any]) -> Any:
     """Answer a BatchGetItem of one table with the items that fit, and name the keys of all others."""
     answer = _get_items(request)
-    if len(answer[2]) <= MOST_BATCH_READ_BYTES:
+    if len(answer[2]) <= MAX_BATCH_READ_BYTES:
         return answer
     ((table, wanted),) = request["RequestItems"].items()
     keys = wanted["Keys"]
@@ -75,15 +75,15 @@ async def _s3_by_signature_version_4(
 
 def _limited_put(bucket: str, key: str, body: bytes, headers: dict[str, str]) -> Any:
     """Refuse an object whose key is longer than S3 takes."""
-    if len(key.encode()) > MOST_OBJECT_KEY_BYTES:
+    if len(key.encode()) > MAX_OBJECT_KEY_BYTES:
         return s3._error("KeyTooLongError", "Your key is too long", 400)
     return _put_object(bucket, key, body, headers)
 
 
 def _limited_delete(bucket: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
     """Refuse to delete more objects at once than S3 does."""
-    if body.count(b"<Key>") > MOST_DELETED_OBJECTS:
-        return s3._error("MalformedXML", f"More than {MOST_DELETED_OBJECTS} keys", 400)
+    if body.count(b"<Key>") > MAX_DELETED_OBJECTS:
+        return s3._error("MalformedXML", f"More than {MAX_DELETED_OBJECTS} keys", 400)
     return _delete_objects(bucket, body, headers)
 
 

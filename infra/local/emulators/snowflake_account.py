@@ -10,14 +10,14 @@ import re
 
 from snowflake.connector.errors import ProgrammingError
 
-from prediction_contract.warehouse_limits import (
+from prediction_contract.limits import (
     FORBIDDEN_COLUMNS,
-    MOST_COPY_FILES,
-    MOST_IDENTIFIER_CHARACTERS,
-    MOST_LIST_VALUES,
-    MOST_QUERY_TAG_CHARACTERS,
-    MOST_STANDARD_RETENTION_DAYS,
-    MOST_STATEMENT_BYTES,
+    MAX_COPY_FILES,
+    MAX_IDENTIFIER_CHARACTERS,
+    MAX_LIST_VALUES,
+    MAX_QUERY_TAG_CHARACTERS,
+    MAX_STANDARD_TIME_TRAVEL_DAYS,
+    MAX_STATEMENT_BYTES,
 )
 
 TEXT_LITERAL = re.compile(r"('(?:[^'\\]|\\.|'')*')", re.DOTALL)
@@ -86,7 +86,7 @@ class SnowflakeAccount:
         if _COPY.match(statement):
             _check_copy(statement, outside_texts)
         for found in _RETENTION.finditer(outside_texts):
-            if int(found[1]) > MOST_STANDARD_RETENTION_DAYS:
+            if int(found[1]) > MAX_STANDARD_TIME_TRAVEL_DAYS:
                 raise _refusal(
                     f"invalid value [{found[1]}] for parameter 'DATA_RETENTION_TIME_IN_DAYS'", 1008, "22023"
                 )
@@ -141,21 +141,21 @@ class SnowflakeAccount:
 
 
 def _check_sizes(statement: str, outside_texts: str) -> None:
-    if len(statement.encode()) > MOST_STATEMENT_BYTES:
-        raise _refusal(f"Query text exceeds {MOST_STATEMENT_BYTES} bytes")
+    if len(statement.encode()) > MAX_STATEMENT_BYTES:
+        raise _refusal(f"Query text exceeds {MAX_STATEMENT_BYTES} bytes")
     for found in _IN_LIST.finditer(outside_texts):
-        if (values := found[1].count(",") + 1) > MOST_LIST_VALUES:
+        if (values := found[1].count(",") + 1) > MAX_LIST_VALUES:
             raise _refusal(
                 "maximum number of expressions in a list exceeded, expected at most "
-                f"{MOST_LIST_VALUES:,}, got {values:,}",
+                f"{MAX_LIST_VALUES:,}, got {values:,}",
                 1795,
                 "42601",
             )
     for quoted, bare in _IDENTIFIER.findall(outside_texts):
         name = quoted or bare
-        if len(name) > MOST_IDENTIFIER_CHARACTERS:
-            raise _refusal(f"Object name '{name}' exceeds {MOST_IDENTIFIER_CHARACTERS} characters")
-    if (tag := _QUERY_TAG.match(statement)) and len(tag[1]) > MOST_QUERY_TAG_CHARACTERS:
+        if len(name) > MAX_IDENTIFIER_CHARACTERS:
+            raise _refusal(f"Object name '{name}' exceeds {MAX_IDENTIFIER_CHARACTERS} characters")
+    if (tag := _QUERY_TAG.match(statement)) and len(tag[1]) > MAX_QUERY_TAG_CHARACTERS:
         raise _refusal("invalid value for parameter 'QUERY_TAG'", 1008, "22023")
 
 
@@ -167,8 +167,8 @@ def _check_columns(outside_texts: str) -> None:
 
 def _check_copy(statement: str, outside_texts: str) -> None:
     files = _FILES.search(outside_texts)
-    if files and files[1].count(",") + 1 > MOST_COPY_FILES:
-        raise _refusal(f"the number of files exceeds {MOST_COPY_FILES}")
+    if files and files[1].count(",") + 1 > MAX_COPY_FILES:
+        raise _refusal(f"the number of files exceeds {MAX_COPY_FILES}")
     file_format = _FILE_FORMAT.search(outside_texts)
     options = {
         name.upper(): value.upper() for name, value in _OPTION.findall(file_format[1] if file_format else "")

@@ -12,7 +12,7 @@ from snowflake.connector.errors import Error as SnowflakeError
 
 from infra.local.provisioning.provisioning_error import ProvisioningError
 from infra.snowflake_setup import setup_sql, statements
-from prediction_contract.warehouse_limits import MOST_STANDARD_RETENTION_DAYS
+from prediction_contract.limits import MAX_STANDARD_TIME_TRAVEL_DAYS
 
 if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
@@ -69,7 +69,7 @@ def ensure_warehouse(connection: WarehouseConnection, deployment: Deployment) ->
     Raises:
         ProvisioningError: The stand-in does not answer, or refuses.
     """
-    sql = setup_sql(deployment, [], retention_days=MOST_STANDARD_RETENTION_DAYS)
+    sql = setup_sql(deployment, [], retention_days=MAX_STANDARD_TIME_TRAVEL_DAYS)
     login = {**connection.secret(), "login_timeout": _LOGIN_DEADLINE_SECONDS}
     # The database does not exist yet, so the session starts outside it.
     del login["database"], login["schema"]

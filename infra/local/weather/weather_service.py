@@ -39,7 +39,7 @@ from infra.local.weather.weather_observations import (
 
 MAX_AGE_SECONDS = 3600
 _LARGEST_BODY = 4096
-_MOST_DISCARDED = 65_536
+_MAX_DISCARDED = 65_536
 _OBSERVATIONS = re.compile(r"/v1/stations/([A-Za-z]{1,8})/observations")
 _LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 _LOG = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
             # What is left of the body would be read as the next request.
             self.close_connection = True
             # Closing with bytes unread resets the connection, and the caller would lose the answer.
-            self.rfile.read(min(int(length), _MOST_DISCARDED) if known else 0)
+            self.rfile.read(min(int(length), _MAX_DISCARDED) if known else 0)
             detail = f"Content-Length must be at most {_LARGEST_BODY}"
             raise _Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         body = self.rfile.read(int(length))

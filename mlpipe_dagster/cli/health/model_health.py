@@ -18,8 +18,8 @@ from prediction_contract.registry.records import (
     ReleaseState,
     RetentionRecord,
 )
-from prediction_contract.registry.retention_rules import is_due, needed_batches, needs_reload
-from prediction_contract.text.utc_text import moment_text, parse_moment
+from prediction_contract.registry.retention_rules import needs_reload, needs_sweep, protected_batches
+from prediction_contract.text.utc_time import format_utc, parse_utc
 
 # A load takes minutes; what waits for longer has been forgotten.
 WAITS_TOO_LONG = timedelta(hours=1)
@@ -147,13 +147,13 @@ def _expiry_findings(records: ModelRecords) -> Iterator[Finding]:
 
 def _retention_findings(records: ModelRecords) -> Iterator[Finding]:
     late = records.now - _SWEEPS_LATE
-    needed = needed_batches(records.release.home, records.rollback_target)
+    needed = protected_batches(records.release.home, records.rollback_target)
     overdue = [
         batch
         for batch in records.batches
         if batch.retain_until is not None
-        and parse_moment(batch.retain_until) < late
-        and is_due(batch, needed, now=records.now)
+        and parse_utc(batch.retain_until) < late
+        and needs_sweep(batch, needed, now=records.now)
     ]
     if overdue:
         yield records.finding(
@@ -177,7 +177,7 @@ def _retention_findings(records: ModelRecords) -> Iterator[Finding]:
 def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Finding]:
     if batch.claim_token is not None and batch.claim_job_run_id is None:
         confirm_by = batch.claim_confirm_by
-        if confirm_by is None or confirm_by < moment_text(records.now):
+        if confirm_by is None or confirm_by < format_utc(records.now):
             yield records.finding(
                 Severity.WARNING,
                 "claims",
@@ -198,7 +198,7 @@ def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Findi
         )
     elif batch.claim_token is None and batch.load_state in {LoadState.DONE, LoadState.LOADED}:
         # A load that is done again counts from when it began to write.
-        since = batch.writing_begun_at and parse_moment(batch.writing_begun_at)
+        since = batch.writing_begun_at and parse_utc(batch.writing_begun_at)
         if (since or BatchId(batch.batch_id).minted_at) < records.now - WAITS_TOO_LONG:
             yield _waiting(records, batch)
 
@@ -310,7 +310,7 @@ def unregistered_findings(
             yield Finding(
                 severity=Severity.WARNING,
                 topic="done_files",
-                what=f"Its done file lies there since {moment_text(put_at)}, and the registry lacks it",
+                what=f"Its done file lies there since {format_utc(put_at)}, and the registry lacks it",
                 remedy=f"See that the sensor runs, or run `mlpipe load {done_key(model, batch_id)}`",
                 model=model,
                 batch_id=batch_id,

@@ -14,7 +14,7 @@ from prediction_contract.text.canonical_json import parse_json
 from prediction_contract.text.json_members import DocumentShapeError, member, members_of
 
 # Twice what the API answers with at most.
-_MOST_BYTES = 2 * 1024 * 1024
+_MAX_BYTES = 2 * 1024 * 1024
 STANDARD_INPUT = "-"
 
 
@@ -59,13 +59,13 @@ def read_answer(source: str) -> ApiAnswer:
     """
     try:
         if source == STANDARD_INPUT:
-            content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+            content = sys.stdin.buffer.read(_MAX_BYTES + 1)
         else:
             with Path(source).open("rb") as file:
-                content = file.read(_MOST_BYTES + 1)
+                content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise UnreadableAnswerError(f"{source} cannot be read: {error.strerror}") from error
-    if len(content) > _MOST_BYTES:
+    if len(content) > _MAX_BYTES:
         raise UnreadableAnswerError(f"{source} is larger than any answer of the API")
     return parse_answer(content)
 

@@ -15,7 +15,7 @@ from prediction_contract.naming.batch import BatchId
 from prediction_contract.naming.s3_layout import report_key
 from prediction_contract.registry.records import BatchRecord, PublicationEntry
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.text.utc_text import parse_moment
+from prediction_contract.text.utc_time import parse_utc
 
 # Far more than a batch id may be ahead of the clock, and still cheap to read.
 _MINTING_MARGIN = timedelta(days=1)
@@ -130,7 +130,7 @@ def publication_documents(registry: RegistryTable, record: BatchRecord) -> list[
     minted_at = BatchId(record.batch_id).minted_at - _MINTING_MARGIN
     entries: list[PublicationEntry] = []
     for entry in registry.newest_publications(record.model, up_to=record.superseded_sequence):
-        if parse_moment(entry.published_at) < minted_at:
+        if parse_utc(entry.published_at) < minted_at:
             break
         if record.batch_id in {entry.batch_id, entry.previous_batch_id}:
             entries.append(entry)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
 if TYPE_CHECKING:
     import dagster as dg
 
-_MOST_RUNS = 50
-_MOST_CHECKS = 1000
+_MAX_RUNS = 50
+_MAX_CHECKS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def batch_history(instance: dg.DagsterInstance, model: str, batch_id: str) -> Da
 
     found: dict[str, dg.RunRecord] = {}
     for tags in ({BATCH_TAG: batch_id, MODEL_TAG: model}, {chosen_batch_tag(model): batch_id}):
-        for record in instance.get_run_records(dg.RunsFilter(tags=tags), limit=_MOST_RUNS):
+        for record in instance.get_run_records(dg.RunsFilter(tags=tags), limit=_MAX_RUNS):
             found[record.dagster_run.run_id] = record
     records = sorted(found.values(), key=lambda record: record.create_timestamp)
     checks = [check for record in records for check in _checks(instance, model, record.dagster_run.run_id)]
@@ -66,7 +66,7 @@ def _run_document(record: dg.RunRecord) -> dict[str, Any]:
         "run_id": run.run_id,
         "job": run.job_name,
         "status": run.status.value.lower(),
-        "created_at": moment_text(_aware(record.create_timestamp)),
+        "created_at": format_utc(_aware(record.create_timestamp)),
         "started_at": _moment(record.start_time),
         "ended_at": _moment(record.end_time),
     }
@@ -76,7 +76,7 @@ def _checks(instance: dg.DagsterInstance, model: str, run_id: str) -> list[dict[
     import dagster as dg  # noqa: PLC0415
 
     connection = instance.get_records_for_run(
-        run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION, limit=_MOST_CHECKS
+        run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION, limit=_MAX_CHECKS
     )
     checks = []
     for record in connection.records:
@@ -105,4 +105,4 @@ def _aware(moment: datetime) -> datetime:
 
 
 def _moment(seconds: float | None) -> str | None:
-    return None if seconds is None else moment_text(datetime.fromtimestamp(seconds, UTC))
+    return None if seconds is None else format_utc(datetime.fromtimestamp(seconds, UTC))

@@ -18,7 +18,7 @@ from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.cli.options import Commands, add_command, add_model
 from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from mlpipe_dagster.done_files.registration import registered_manifest
-from prediction_contract.cleaning.cleaning_rules import kept_cleaning
+from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.rows.schema import PredictionSchema
@@ -43,7 +43,7 @@ def diff(options: argparse.Namespace, access: Access) -> Answer:
     """Compare two batches: schema, rows, entities, and the values of each column."""
     records = [access.known_batch(options.model, getattr(options, side)) for side in _SIDES]
     manifests = [registered_manifest(access.bucket, record) for record in records]
-    rules = [kept_cleaning(record.cleaning) for record in records]
+    rules = [recorded_cleaning(record.cleaning) for record in records]
     schemas = [one.stored_schema(manifest.schema) for one, manifest in zip(rules, manifests, strict=True)]
     before, after = schemas
     document: dict[str, Any] = {

@@ -17,7 +17,7 @@ from prediction_contract.naming.batch import BatchId, job_name
 UNKNOWN = "unknown"
 _FEATURES_KEY = re.compile("features/[^/]+/dt=[^/]+(?:/hour=[^/]+)?/run=([^/]+)/.+")
 _ARTIFACT_KEY = re.compile("models/[^/]+/([^/]+)/output/model[.]tar[.]gz")
-_MOST_JOBS = 20
+_MAX_JOBS = 20
 
 
 def job_documents(
@@ -66,7 +66,7 @@ def _attempts(access: Access, manifest: Manifest, run: str) -> list[str]:
     found = _asked(
         access,
         "sagemaker",
-        lambda client: client.list_processing_jobs(NameContains=stem, MaxResults=_MOST_JOBS),
+        lambda client: client.list_processing_jobs(NameContains=stem, MaxResults=_MAX_JOBS),
     )
     names = [job["ProcessingJobName"] for job in (found or {}).get("ProcessingJobSummaries", ())]
     return sorted(names) or [f"{stem}1"]

@@ -17,7 +17,7 @@ from mlpipe_dagster.cli.health.model_health import (
 )
 from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import BatchRecord, LivePointer, RetentionRecord
-from prediction_contract.text.utc_text import moment_text
+from prediction_contract.text.utc_time import format_utc
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MODEL = "tides"
@@ -35,7 +35,7 @@ def batch(batch_id: str = LIVE, **values: Any) -> BatchRecord:
             "row_count": 100,
             "accepted_rows": 99,
             "manifest_key": f"done/2026-11-23/{MODEL}/{batch_id}.json",
-            "items_expire_at": moment_text(NOW + 30 * DAY),
+            "items_expire_at": format_utc(NOW + 30 * DAY),
             **values,
         }
     )
@@ -54,11 +54,11 @@ def records(
         batches=batches or (batch(),),
         release=Release(
             home_region="us-east-1",
-            home=home or LivePointer(model=MODEL, batch_id=LIVE, sequence=3, published_at=moment_text(NOW)),
+            home=home or LivePointer(model=MODEL, batch_id=LIVE, sequence=3, published_at=format_utc(NOW)),
             regions=regions or {},
         ),
         rollback_target=rollback_target,
-        retention=RetentionRecord(model=MODEL, swept_at=moment_text(NOW - DAY), not_vacuumed=not_vacuumed),
+        retention=RetentionRecord(model=MODEL, swept_at=format_utc(NOW - DAY), not_vacuumed=not_vacuumed),
         minimum_life=DAY,
         now=NOW,
     )
@@ -123,14 +123,14 @@ def test_a_hold_and_a_model_without_publication_are_noted() -> None:
 )
 def test_a_served_batch_near_its_expiry_is_found(life: timedelta, severity: str | None) -> None:
     """Below the minimum of life it is an error, since nobody could even publish it any more."""
-    found = told(model_findings(records(batch(items_expire_at=moment_text(NOW + life)))))
+    found = told(model_findings(records(batch(items_expire_at=format_utc(NOW + life)))))
     assert found == ([(severity, "expiry", LIVE)] if severity else [])
 
 
 def test_a_batch_that_only_a_late_region_serves_may_expire_too() -> None:
     """What readers anywhere see counts, not what home says."""
     late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
-    old = batch(OLD, items_expire_at=moment_text(NOW + HOUR))
+    old = batch(OLD, items_expire_at=format_utc(NOW + HOUR))
     found = told(model_findings(records(old, batch(), regions={"eu-west-1": late})))
     assert ("error", "expiry", OLD) in found
 
@@ -139,15 +139,15 @@ def test_a_batch_that_only_a_late_region_serves_may_expire_too() -> None:
     ("changes", "is_found"),
     [
         ({}, True),
-        ({"retain_until": moment_text(NOW - DAY)}, False),
+        ({"retain_until": format_utc(NOW - DAY)}, False),
         ({"load_state": "retired", "claim_token": "t", "claim_job_run_id": "a dagster run"}, True),
-        ({"load_state": "retired", "cleared_at": moment_text(NOW)}, False),
+        ({"load_state": "retired", "cleared_at": format_utc(NOW)}, False),
         ({"batch_id": LIVE}, False),
     ],
 )
 def test_batches_that_do_not_leave_are_found(changes: dict[str, Any], is_found: bool) -> None:
     """Some days after their retention was over, and not what has left or is served; all in one finding."""
-    over = moment_text(NOW - 4 * DAY)
+    over = format_utc(NOW - 4 * DAY)
     old = batch(**{"batch_id": OLD, "retain_until": over, "release_state": "superseded", **changes})
     # What a rollback would go to.
     newer = batch("20261120T010203Z-00000004", release_state="superseded", retain_until=over)
@@ -174,11 +174,11 @@ def test_a_refusal_counts_until_a_newer_batch_is_live(batch_id: str, severity: s
 def test_a_claim_that_nobody_confirmed_in_time_is_found() -> None:
     """One that may still be confirmed is not."""
     claimed = {"load_state": "loading", "claim_token": "t"}
-    waits = batch(NEW, claim_confirm_by=moment_text(NOW + HOUR), **claimed)
+    waits = batch(NEW, claim_confirm_by=format_utc(NOW + HOUR), **claimed)
     assert told(model_findings(records(batch(), waits))) == []
-    lapsed = batch(NEW, claim_confirm_by=moment_text(NOW - HOUR), **claimed)
+    lapsed = batch(NEW, claim_confirm_by=format_utc(NOW - HOUR), **claimed)
     assert told(model_findings(records(batch(), lapsed))) == [("warning", "claims", NEW)]
-    confirmed = batch(NEW, claim_confirm_by=moment_text(NOW - HOUR), claim_job_run_id="jr_1", **claimed)
+    confirmed = batch(NEW, claim_confirm_by=format_utc(NOW - HOUR), claim_job_run_id="jr_1", **claimed)
     assert told(model_findings(records(batch(), confirmed))) == []
 
 

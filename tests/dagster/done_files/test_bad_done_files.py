@@ -13,7 +13,7 @@ import pytest
 from mlpipe_dagster.done_files import done_file_tick
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS
-from mlpipe_dagster.done_files.done_file_tick import MOST_DEATHS
+from mlpipe_dagster.done_files.done_file_tick import MAX_DEATHS
 from mlpipe_dagster.done_files.registration import Noticed, judge_done_file, notice
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.manifests.manifest import MANIFEST_VALUES
@@ -161,7 +161,7 @@ def test_files_that_end_their_ticks_are_set_aside(
         daemon.tick()
     runs, told, died = ticks_until_quiet(daemon)
     assert runs == [manifest.batch_id for manifest in manifests if manifest not in bad]
-    assert died + 1 <= 2 * MOST_DEATHS
+    assert died + 1 <= 2 * MAX_DEATHS
     assert len(told) == len(bad)
     for manifest, reason in zip(bad, sorted(told), strict=True):
         assert "set aside" in reason
@@ -224,7 +224,7 @@ def test_only_so_many_files_wait(
     small_model: SmallModel, daemon: SensorDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are found by the sweep once the model is known."""
-    monkeypatch.setattr(done_file_tick, "MOST_WAITING", 1)
+    monkeypatch.setattr(done_file_tick, "MAX_WAITING", 1)
     manifests = [small_model.deliver(small_model.manifest()) for _ in range(2)]
     declared, daemon.partitions = daemon.partitions, {}
     daemon.tick()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.stack
 
 # Long enough for a tick, and soon over.
 HIDDEN_SECONDS = 2
-MOST_RECEIVES = 3
+MAX_RECEIVES = 3
 ARRIVAL_SECONDS = 30
 
 
@@ -35,7 +35,7 @@ class Queue:
         queue = dataclasses.replace(
             resource_definitions.done_file_queue(deployment),
             visibility_timeout_seconds=HIDDEN_SECONDS,
-            max_receives=MOST_RECEIVES,
+            max_receives=MAX_RECEIVES,
         )
         self._url = ensure_queue(self._sqs, queue, dead_letter_arn=deployment.dead_letter_queue_arn)
         assert self._url == small.platform.settings.done_queue_url

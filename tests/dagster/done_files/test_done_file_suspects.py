@@ -11,8 +11,8 @@ import pytest
 
 from mlpipe_dagster.done_files import done_file_tick
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
-from mlpipe_dagster.done_files.done_file_suspects import MOST_WAITS
-from mlpipe_dagster.done_files.done_file_tick import MOST_DEATHS, DoneFileTick, DoneFileTroubleError
+from mlpipe_dagster.done_files.done_file_suspects import MAX_WAITS
+from mlpipe_dagster.done_files.done_file_tick import MAX_DEATHS, DoneFileTick, DoneFileTroubleError
 from mlpipe_dagster.done_files.registration import Noticed
 from mlpipe_dagster.resources.data_bucket import ListedObject
 
@@ -90,7 +90,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 def test_a_suspect_behind_a_file_that_cannot_be_recorded_is_set_aside(bucket: Bucket) -> None:
     """The listing goes on; it began again at the same page in each tick, and nobody looked at the suspect."""
     bucket.keys.append(UNREADABLE)
-    for _ in range(2 * MOST_DEATHS):
+    for _ in range(2 * MAX_DEATHS):
         bucket.tick()
     assert bucket.settled == [KILLER]
     assert Cursor.parse(bucket.cursor).sweep.days == ()
@@ -99,7 +99,7 @@ def test_a_suspect_behind_a_file_that_cannot_be_recorded_is_set_aside(bucket: Bu
 def test_a_suspect_has_its_turn_however_many_files_come(bucket: Bucket) -> None:
     """Each of its turns costs one tick, and the ticks between settle what came meanwhile."""
     bucket.tick()
-    for number in range((MOST_DEATHS + 1) * (MOST_WAITS + 2)):
+    for number in range((MAX_DEATHS + 1) * (MAX_WAITS + 2)):
         bucket.keys.append(f"done/{DAY}/new-{number:04}")
         bucket.tick()
     assert KILLER in bucket.settled

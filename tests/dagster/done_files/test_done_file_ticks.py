@@ -10,7 +10,7 @@ from benchmarks.canned_done_files import BUCKET, CannedDoneFiles
 from benchmarks.sensor_ticks import NOW, canned_client, canned_sensor
 from mlpipe_dagster.done_files.done_file_cursor import AskedRun, Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import MARK_LENGTH, WINDOW_DAYS, Mark, Marks, Standing
-from mlpipe_dagster.done_files.done_file_sweep import MOST_LIST_CALLS, SWEEP_EVERY, Sweep
+from mlpipe_dagster.done_files.done_file_sweep import MAX_LIST_CALLS, SWEEP_EVERY, Sweep
 from mlpipe_dagster.resources.data_bucket import DataBucket, ListedObject
 from prediction_contract.naming.s3_layout import done_key
 
@@ -24,7 +24,7 @@ def test_with_a_million_files_twenty_new_ones_cost_five_list_calls_at_most(*, te
         sensor.canned.add(20, tell=tell)
         ticked = sensor.tick(lists=not tell)
     assert ticked.runs == 20
-    assert ticked.list_calls <= MOST_LIST_CALLS == 5
+    assert ticked.list_calls <= MAX_LIST_CALLS == 5
     assert ticked.calls["GetObject"] == 20
 
 
@@ -46,7 +46,7 @@ def test_a_day_of_many_pages_is_listed_over_several_ticks() -> None:
     assert found == 12_000
     assert canned.calls["ListObjectsV2"] == 12 + 2
     with canned_sensor(history=12_000, per_day=12_000) as sensor:
-        assert sensor.tick(lists=True).list_calls == MOST_LIST_CALLS
+        assert sensor.tick(lists=True).list_calls == MAX_LIST_CALLS
 
 
 @pytest.mark.parametrize(

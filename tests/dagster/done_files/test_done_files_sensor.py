@@ -11,7 +11,7 @@ import pytest
 
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS
-from mlpipe_dagster.done_files.done_file_tick import AT_ONCE, MOST_RUNS, DoneFileTroubleError
+from mlpipe_dagster.done_files.done_file_tick import AT_ONCE, MAX_RUNS, DoneFileTroubleError
 from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectUnreadableError
 from prediction_contract.registry.load_rules import begin_writing, claim_load
 from prediction_contract.registry.records import LoadState
@@ -263,9 +263,9 @@ def test_the_bucket_is_listed_every_few_minutes(small_model: SmallModel, daemon:
 
 def test_a_flood_is_spread_over_ticks_the_oldest_first(small_model: SmallModel, daemon: SensorDaemon) -> None:
     """One tick requests a bounded number of runs, and the next goes on where it stopped."""
-    delivered = [small_model.deliver(small_model.manifest()).batch_id for _ in range(MOST_RUNS + 2)]
+    delivered = [small_model.deliver(small_model.manifest()).batch_id for _ in range(MAX_RUNS + 2)]
     first, second = daemon.tick(), daemon.tick(lists=False)
-    assert (batches(first), batches(second)) == (delivered[:MOST_RUNS], delivered[MOST_RUNS:])
+    assert (batches(first), batches(second)) == (delivered[:MAX_RUNS], delivered[MAX_RUNS:])
 
 
 def test_the_cursor_forgets_what_left_the_window(small_model: SmallModel, daemon: SensorDaemon) -> None:

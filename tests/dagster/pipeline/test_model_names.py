@@ -15,7 +15,7 @@ from mlpipe_dagster.declaration.file import DeclarationError
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.model_folders import definitions_below
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.resource_names import name_stem, require_provider_name
+from prediction_contract.naming.resource_names import model_name_stem, require_provider_name
 from tests.contract.test_resource_names import CLOSE_MODELS, MODELS
 from tests.dagster.components.test_declaration_files import TEXT, write
 from tests.dagster.small_model import declaration
@@ -50,7 +50,7 @@ def test_models_with_names_close_to_each_other_load_together(
         monkeypatch.setenv(name, value)
     jobs = {job.name: job for job in definitions("churn", other).get_repository_def().get_all_jobs()}
     for model in ("churn", other):
-        layer = jobs[f"{name_stem(model)}_load"].asset_layer
+        layer = jobs[f"{model_name_stem(model)}_load"].asset_layer
         assert {key.path[0] for key in layer.selected_asset_keys} == {model}
 
 
@@ -62,7 +62,7 @@ def test_no_job_or_op_of_a_model_is_called_as_one_of_another(
     """Nor as one that belongs to no model; Dagster takes every name."""
     assume(models[0] != models[1])
     follows, without_model = endings
-    one, other = ({f"{name_stem(model)}{ending}" for ending in follows} for model in models)
+    one, other = ({f"{model_name_stem(model)}{ending}" for ending in follows} for model in models)
     assert not one & other
     assert not (one | other) & without_model
     assert all(map(DAGSTER_NAME.fullmatch, one | other))

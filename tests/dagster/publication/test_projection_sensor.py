@@ -21,7 +21,7 @@ from mlpipe_dagster.publication.publication_asset import publication_asset
 from mlpipe_dagster.publication.publication_events import LOOKS_BACK, SETTLES_WITHIN
 from mlpipe_dagster.publication.publishing import RUN_ACTOR
 from mlpipe_dagster.resources.warehouse import Warehouse
-from prediction_contract.registry.records import Request
+from prediction_contract.registry.records import ChangeRequest
 from tests.dagster.publication.test_publication_asset import materialized, projection, publisher, request
 from tests.dagster.publication.test_warehouse_projection import (
     WIDE,
@@ -189,7 +189,7 @@ def test_dagsters_own_publication_is_not_reported_again(small_model: SmallModel)
 
     later = small_model.verified_batch(partition="2013-02-02")
     run = Looks.instance.add_run(dg.DagsterRun(job_name="load", status=dg.DagsterRunStatus.STARTED))
-    asked = Request(request_id="r", actor=f"{RUN_ACTOR}{run.run_id}", automatic=True)
+    asked = ChangeRequest(request_id="r", actor=f"{RUN_ACTOR}{run.run_id}", automatic=True)
     publisher(small_model).publish(later, asked, small_model.serving)
     cursor = look(small_model, after=SETTLED).cursor
     assert len(shown(small_model)) == 1

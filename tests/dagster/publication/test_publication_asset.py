@@ -14,7 +14,7 @@ from mlpipe_dagster.publication.publishing import Outcome, Publisher, Publishing
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry.load_rules import RowTally
-from prediction_contract.registry.records import ReleaseState, Request
+from prediction_contract.registry.records import ChangeRequest, ReleaseState
 from prediction_contract.stores.serving import Serving
 from tests.dagster.small_model import PARTITION, SmallModel, now
 
@@ -61,9 +61,9 @@ def publisher(small: SmallModel) -> Publisher:
     )
 
 
-def request() -> Request:
+def request() -> ChangeRequest:
     """Return a person's wish."""
-    return Request(request_id=uuid.uuid4().hex, actor="a person", reason="a test")
+    return ChangeRequest(request_id=uuid.uuid4().hex, actor="a person", reason="a test")
 
 
 def test_a_newer_batch_becomes_live_and_an_older_one_history(small_model: SmallModel) -> None:

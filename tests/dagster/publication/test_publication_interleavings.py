@@ -14,7 +14,7 @@ from mlpipe_dagster.publication.publishing import Outcome, Publication, Publishe
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry import publication_rules, retention_rules
 from prediction_contract.registry.load_rules import confirm_region
-from prediction_contract.registry.records import LoadState, ReleaseState, Request
+from prediction_contract.registry.records import ChangeRequest, LoadState, ReleaseState
 from prediction_contract.registry.table import RegistryTable
 from tests.dagster.small_model import SmallModel, now
 
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.stack
 HOME, FAR, FARTHER = "us-east-1", "eu-west-1", "ap-south-1"
 
 
-def automatic() -> Request:
+def automatic() -> ChangeRequest:
     """Return what the pipeline asks for."""
-    return Request(request_id=uuid.uuid4().hex, actor="dagster run x", automatic=True)
+    return ChangeRequest(request_id=uuid.uuid4().hex, actor="dagster run x", automatic=True)
 
 
-def person() -> Request:
+def person() -> ChangeRequest:
     """Return a person's wish."""
-    return Request(request_id=uuid.uuid4().hex, actor="a person", reason="a test")
+    return ChangeRequest(request_id=uuid.uuid4().hex, actor="a person", reason="a test")
 
 
 def publisher(small: SmallModel, registry: Any = None, regions: tuple[str, ...] = ()) -> Publisher:

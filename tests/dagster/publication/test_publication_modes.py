@@ -11,7 +11,7 @@ import pytest
 from mlpipe_dagster.publication.publishing import Outcome, PublishingError
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry.check_rules import record_checks
-from prediction_contract.registry.records import ReleaseState, Request
+from prediction_contract.registry.records import ChangeRequest, ReleaseState
 from tests.dagster.loaded_model import COLUMNS, LoadedModel, rows
 from tests.dagster.publication.test_publication_asset import materialized, publisher, request
 from tests.dagster.small_model import SmallModel, declaration
@@ -27,9 +27,9 @@ def model_in_mode(platform: Platform, mode: str) -> SmallModel:
     return SmallModel(platform, declaration(f"m{uuid.uuid4().hex[:12]}", publication={"mode": mode}))
 
 
-def automatic() -> Request:
+def automatic() -> ChangeRequest:
     """Return what the pipeline asks for."""
-    return Request(request_id=uuid.uuid4().hex, actor="dagster run x", automatic=True)
+    return ChangeRequest(request_id=uuid.uuid4().hex, actor="dagster run x", automatic=True)
 
 
 def test_in_manual_mode_a_person_publishes(platform: Platform) -> None:

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from mlpipe_dagster.pipeline.served_models import ServedModel
-from mlpipe_dagster.publication.projection_sensor import MOST_VIEWS, ProjectionCursor, projection_tick
+from mlpipe_dagster.publication.projection_sensor import MAX_VIEWS, ProjectionCursor, projection_tick
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import PublicationsMoveError, WarehouseSession
 from prediction_contract.registry.records import BatchRecord, LivePointer, PublicationEntry
@@ -209,7 +209,7 @@ class LiveRegistry(FakeRegistry):
 
 def test_views_of_an_earlier_batch_are_replaced_in_time() -> None:
     """Whoever died between two looks left one; the comparison of all finds it, some models to a tick."""
-    names = [f"model_{number:02}" for number in range(2 * MOST_VIEWS + 5)]
+    names = [f"model_{number:02}" for number in range(2 * MAX_VIEWS + 5)]
     models = [
         ServedModel(name=name, partitions=dg.StaticPartitionsDefinition(["a"]), items_life=timedelta(days=90))
         for name in names
@@ -230,4 +230,4 @@ def test_views_of_an_earlier_batch_are_replaced_in_time() -> None:
                 context, platform, warehouse, models, now + timedelta(hours=hours)
             ).cursor
             replaced.append(fake.replaced_views())
-    assert replaced == [0, MOST_VIEWS, MOST_VIEWS, 5, 0]
+    assert replaced == [0, MAX_VIEWS, MAX_VIEWS, 5, 0]

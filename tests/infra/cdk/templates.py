@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.model_declarations import declared_models
 from infra.settings import STAGES as SETTINGS
-from prediction_contract.naming.resource_names import name_stem
+from prediction_contract.naming.resource_names import model_name_stem
 
 # Whoever uses the platform adds models of their own, which change no snapshot and no estimate.
 EXAMPLES = ("airport_congestion", "flight_delay")
@@ -56,7 +56,7 @@ def is_of_an_added_model(stage: str, resource: dict[str, Any]) -> bool:
     """
     deployment = SETTINGS[stage].deployment()
     added = set(declared_models()) - set(EXAMPLES)
-    stems = [name_stem(model) for model in added]
+    stems = [model_name_stem(model) for model in added]
     names = {
         "AWS::DynamoDB::GlobalTable": ("TableName", [deployment.online_table(model) for model in added]),
         "AWS::SageMaker::ModelPackageGroup": (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.settings import STAGES as SETTINGS
-from prediction_contract.aws_limits import MOST_FUNCTION_REQUEST_BYTES
+from prediction_contract.limits import MAX_FUNCTION_REQUEST_BYTES
 from prediction_contract.stores.serving import LONGEST_QUERY
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
 
@@ -66,8 +66,8 @@ def test_our_own_limits_stand_for_aws_s_smaller_ones(templates: Templates, stage
     assert query["FieldToMatch"] == {"QueryString": {}}
     body = found["large-body"]["Statement"]["RegexMatchStatement"]
     assert body["FieldToMatch"] == {"SingleHeader": {"Name": "content-length"}}
-    assert not re.search(body["RegexString"], str(MOST_FUNCTION_REQUEST_BYTES - 1))
-    assert re.search(body["RegexString"], str(MOST_FUNCTION_REQUEST_BYTES))
+    assert not re.search(body["RegexString"], str(MAX_FUNCTION_REQUEST_BYTES - 1))
+    assert re.search(body["RegexString"], str(MAX_FUNCTION_REQUEST_BYTES))
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)

@@ -13,7 +13,7 @@ from infra.local.job_executor.executor_errors import ApiError
 from infra.local.job_executor.glue.glue_job import GlueJobKind, log_group_prefix
 from infra.local.job_executor.jobs.job_records import Ending, Phase
 from infra.local.job_executor.paging import page
-from prediction_contract.aws_limits import MOST_GLUE_ARGUMENT_BYTES
+from prediction_contract.limits import MAX_GLUE_ARGUMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,9 +196,9 @@ class GlueApi:
             if not key.startswith("--"):
                 raise ApiError("InvalidInputException", f"Job argument {key} must begin with --.")
         size = sum(len(name.encode()) + len(value.encode()) for name, value in arguments.items())
-        if size > MOST_GLUE_ARGUMENT_BYTES:
+        if size > MAX_GLUE_ARGUMENT_BYTES:
             raise ApiError(
-                "InvalidInputException", f"Job arguments take {size} bytes of {MOST_GLUE_ARGUMENT_BYTES}."
+                "InvalidInputException", f"Job arguments take {size} bytes of {MAX_GLUE_ARGUMENT_BYTES}."
             )
 
     def _usable_role(self, role: str) -> str:

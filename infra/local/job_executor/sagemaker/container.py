@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.local.job_executor.jobs.job_records import LogFile
-from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
+from prediction_contract.limits import MAX_EXIT_MESSAGE_CHARACTERS
 
 if TYPE_CHECKING:
     from infra.local.job_executor.jobs.job_records import HostWorkspace
@@ -96,7 +96,7 @@ def read_message(host: HostWorkspace, name: str) -> str | None:
     if not path.is_file():
         return None
     with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(MOST_EXIT_MESSAGE_CHARACTERS)
+        return file.read(MAX_EXIT_MESSAGE_CHARACTERS)
 
 
 def failed_host(record: Record, hosts: list[HostWorkspace]) -> tuple[HostWorkspace, int | None]:

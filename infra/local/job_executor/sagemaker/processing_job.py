@@ -15,7 +15,7 @@ from infra.local.job_executor.sagemaker.container import (
     script_paths,
     write_config,
 )
-from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
+from prediction_contract.limits import MAX_EXIT_MESSAGE_CHARACTERS
 
 if TYPE_CHECKING:
     from infra.local.job_executor.jobs.job_records import HostWorkspace
@@ -100,7 +100,7 @@ class ProcessingJobKind:
         message = read_message(host, "message")
         told = message or "See job logs for more information"
         return {
-            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MOST_EXIT_MESSAGE_CHARACTERS],
+            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS],
             "exit_message": message,
         }
 

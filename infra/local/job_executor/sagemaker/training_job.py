@@ -20,7 +20,7 @@ from infra.local.job_executor.sagemaker.container import (
     script_paths,
     write_config,
 )
-from prediction_contract.aws_limits import MOST_EXIT_MESSAGE_CHARACTERS
+from prediction_contract.limits import MAX_EXIT_MESSAGE_CHARACTERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,7 +150,7 @@ class TrainingJobKind:
         host, code = failed_host(record, hosts)
         told = read_message(host, "failure") or "See job logs for more information"
         return {
-            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MOST_EXIT_MESSAGE_CHARACTERS],
+            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS],
             "metrics": _metrics(record, hosts[0]),
         }
 

@@ -12,9 +12,9 @@ from json.encoder import encode_basestring
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from prediction_contract.aws_limits import (
+from prediction_contract.limits import (
     DOUBLE_BEYOND_LARGEST,
-    MOST_PARTITION_KEY_BYTES,
+    MAX_PARTITION_KEY_BYTES,
     SMALLEST_DOUBLE,
 )
 from prediction_contract.rows.schema import Kind
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Key; by column in name order the canonical text without quotation marks, None where there is no value; the
 # row's canonical JSON; the checksum that the line states, None if it states none.
-SpelledRow: TypeAlias = "tuple[str, list[str | None], str, str | None]"
+CanonicalLine: TypeAlias = "tuple[str, list[str | None], str, str | None]"
 
 # What stands around a piece in canonical JSON.
 QUOTES: dict[Kind, str] = dict.fromkeys((Kind.STRING, Kind.DATE, Kind.TIMESTAMP), '"')
@@ -34,9 +34,9 @@ QUOTES: dict[Kind, str] = dict.fromkeys((Kind.STRING, Kind.DATE, Kind.TIMESTAMP)
 # A row so short weighs no more than an item may.
 _LONGEST_LINE = 64 * 1024
 # Four bytes a character at most, so that no key exceeds a store's limit.
-_KEY_CHARACTERS = MOST_PARTITION_KEY_BYTES // 4
+_KEY_CHARACTERS = MAX_PARTITION_KEY_BYTES // 4
 # Enough for columns that are empty in turns; the text of other combinations is made each time.
-_MOST_TEMPLATES = 256
+_MAX_TEMPLATES = 256
 # Without escapes, quotation marks and control characters, a text is its own canonical JSON.
 _CHARACTERS = r'[^"\\\x00-\x1f]'
 # Eighteen digits are below 2^63.
@@ -54,7 +54,7 @@ _WHOLE_SECONDS = len("2013-02-01T06:00:00")
 _HOLE = "\0"
 
 
-class SpelledRows:
+class CanonicalLineReader:
     """The pattern of one schema's lines."""
 
     def __init__(self, schema: PredictionSchema) -> None:
@@ -72,13 +72,13 @@ class SpelledRows:
             for place, column in enumerate(columns)
             if column.type.kind in _SPELLERS
         ]
-        self._template = Template(
+        self._template = RowTemplate(
             (f"{encode_basestring(column.name)}:{(quote := QUOTES.get(column.type.kind, ''))}", quote)
             for column in columns
         )
         self._has_json = any(column.type.kind is Kind.JSON for column in columns)
 
-    def read(self, line: bytes) -> SpelledRow | None:
+    def read(self, line: bytes) -> CanonicalLine | None:
         """Return the row of a line; None if the line is to be parsed."""
         if self._has_json or len(line) > _LONGEST_LINE:
             return None
@@ -97,7 +97,7 @@ class SpelledRows:
         return pieces[self._key], pieces, self._template.fill(pieces), checksum
 
 
-class Template:
+class RowTemplate:
     """Puts rows together from their pieces, those without value left out.
 
     Args:
@@ -121,7 +121,7 @@ class Template:
         text = self._made.get(missing)
         if text is None:
             text = self._text(missing)
-            if len(self._made) < _MOST_TEMPLATES:
+            if len(self._made) < _MAX_TEMPLATES:
                 self._made[missing] = text
         return text % tuple([piece for piece in pieces if piece is not None])
 

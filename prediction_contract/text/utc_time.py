@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 # How far the clocks of two machines may be apart.
-CLOCKS_DIFFER = timedelta(minutes=5)
+CLOCK_SKEW = timedelta(minutes=5)
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
-def moment_text(moment: datetime) -> str:
+def format_utc(moment: datetime) -> str:
     """Return an aware moment as `2013-02-01T06:00:00Z`, its fraction of a second cut off.
 
     Raises:
@@ -21,14 +21,14 @@ def moment_text(moment: datetime) -> str:
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
-def parse_moment(text: str) -> datetime:
-    """Return the aware UTC moment that `moment_text` wrote.
+def parse_utc(text: str) -> datetime:
+    """Return the aware UTC moment that `format_utc` wrote.
 
     Raises:
         ValueError: The text has another form.
     """
     moment = datetime.strptime(text, _FORM).replace(tzinfo=UTC)
     # One moment has one text: strptime alone would also take 2013-2-1.
-    if moment_text(moment) != text:
+    if format_utc(moment) != text:
         raise ValueError(f"{text[:40]!r} has not the form 2013-02-01T06:00:00Z")
     return moment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     r"""Return text with whatever is not printable spelt out: an escape as `\x1b`, a line break as `\n`.
 
     Letters of all languages stay. Control characters, line breaks of every kind, marks that turn the
