@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning, literal_text
+from prediction_contract.cleaning.cleaning_rules import Cleaning, literal_text
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.jobs.partition_schedule import USUAL_CRONS, PartitionSchedule
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.jobs.scheduler_cron import scheduler_cron

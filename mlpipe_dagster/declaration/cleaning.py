@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, WithJsonSchema
 
 from mlpipe_dagster.declaration.values import DeclaredModel
-from prediction_contract.cleaning.cleaning_rules import ColumnCleaning, literal_text
+from prediction_contract.cleaning.cleaning_rules import literal_text
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 
 _SCALAR = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
 Literal = Annotated[str, BeforeValidator(literal_text), _SCALAR]

@@ -26,8 +26,8 @@ from mlpipe_dagster.declaration.quality import Quality
 from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.declaration.training import TrainingRange
 from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency, raise_together
-from prediction_contract.cleaning.cleaned_column import InvalidCleaningError
 from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import InvalidCleaningError
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.jobs.scheduler_cron import scheduler_cron

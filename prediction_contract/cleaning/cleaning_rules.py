@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
-from prediction_contract.cleaning.cleaned_column import CleanedColumn, InvalidCleaningError, RuleOfColumn
+from prediction_contract.cleaning.column_cleaning import (
+    AppliedRule,
+    CleanedColumn,
+    ColumnCleaning,
+    InvalidCleaningError,
+)
 from prediction_contract.errors import SchemaError
 from prediction_contract.text.canonical_json import InvalidJsonError, canonical_bytes, parse_json
 from prediction_contract.text.json_members import DocumentShapeError, member, members_of
@@ -22,65 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from prediction_contract.rows.schema import PredictionSchema
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnCleaning:
-    """What becomes of one column.
-
-    Attributes:
-        column: As the model writes it.
-        drop: Whether it is left out; nothing else is said of it then.
-        trim: Whether a text loses the whitespace at both ends.
-        cast: The type it gets, as in a schema; None for its own.
-        default: What stands for no value, spelled under the column's type; None for nothing.
-        minimum: What a lower number becomes, spelled likewise; None for no bound.
-        maximum: What a greater number becomes.
-        rename: What the stores call it; None for its own name.
-    """
-
-    column: str
-    drop: bool = False
-    trim: bool = False
-    cast: str | None = None
-    default: str | None = None
-    minimum: str | None = None
-    maximum: str | None = None
-    rename: str | None = None
-
-    def to_document(self) -> dict[str, Any]:
-        """Return the rule as JSON, what it does not say left out."""
-        members = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in members.items() if value not in {None, False}}
-
-    @classmethod
-    def from_document(cls, document: object) -> Self:
-        """Return the rule of its JSON.
-
-        Raises:
-            DocumentShapeError: A member is of another type, or none that this release knows.
-        """
-        members = members_of(document, "a rule")
-        known = {each.name: bool if each.type == "bool" else str for each in fields(cls)}
-        for name in members:
-            if name not in known:
-                raise DocumentShapeError(f"a rule says {name[:80]!r}, which this release does not know")
-            member(members, name, known[name])
-        return cls(**{"column": member(members, "column", str), **members})
-
-    @property
-    def in_words(self) -> str:
-        """What is done, for people, in its order."""
-        done = [
-            (self.drop, "left out"),
-            (self.trim, "trimmed"),
-            (self.cast is not None, f"cast to {self.cast}"),
-            (self.default is not None, f"{self.default} where there is no value"),
-            (self.minimum is not None, f"at least {self.minimum}"),
-            (self.maximum is not None, f"at most {self.maximum}"),
-            (self.rename is not None, f"{self.column} in the predictions"),
-        ]
-        return ", ".join(words for is_so, words in done if is_so)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +98,7 @@ class Cleaning:
             if column.name in rules:
                 number, rule = rules[column.name]
                 is_key = column.name == schema.key
-                cleaned = RuleOfColumn(column, rule, number, is_key=is_key).cleaned()
+                cleaned = AppliedRule(column, rule, number, is_key=is_key).cleaned()
             if cleaned is not None:
                 found.append(cleaned)
         return tuple(found)

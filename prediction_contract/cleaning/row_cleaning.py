@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prediction_contract.cleaning.casts import Cast
-    from prediction_contract.cleaning.cleaned_column import CleanedColumn
     from prediction_contract.cleaning.cleaning_rules import Cleaning
+    from prediction_contract.cleaning.column_cleaning import CleanedColumn
     from prediction_contract.rows.row import Row
     from prediction_contract.rows.schema import Column, PredictionSchema
 

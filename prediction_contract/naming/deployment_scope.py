@@ -87,7 +87,7 @@ def require_distinct_model_names(files: Mapping[str, object]) -> None:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Place:
+class DeploymentScope:
     """One stage of the platform as seen from one region.
 
     Args:
@@ -137,8 +137,8 @@ class Place:
         return f"{PREFIX}-{self.stage}-{suffix}"
 
     def _arn(self, service: str, resource: str, *, region: str | None = None) -> str:
-        place = self.region if region is None else region
-        return f"arn:{self.partition}:{service}:{place}:{self.account_id}:{resource}"
+        scope = self.region if region is None else region
+        return f"arn:{self.partition}:{service}:{scope}:{self.account_id}:{resource}"
 
     def secret_arn_pattern(self, name: str) -> str:
         """Return what matches the ARN of a secret, whose last six characters Secrets Manager invents."""

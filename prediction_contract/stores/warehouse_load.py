@@ -8,14 +8,16 @@ line; BEGIN; `move`; `WarehouseTable.batch_totals`, compared again; COMMIT or RO
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING
-from prediction_contract.cleaning.warehouse_cleaning import selected_columns
+from prediction_contract.cleaning.row_cleaning import TRIMMED
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.limits import MAX_COPY_FILES, MAX_STATEMENT_BYTES
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.naming.s3_layout import validated_key
+from prediction_contract.rows.column_values import decoder_for
+from prediction_contract.rows.schema import Kind
 from prediction_contract.stores.warehouse_stage import staged_delta_table
 from prediction_contract.stores.warehouse_table import BATCH_COLUMN, CHECKSUM_COLUMN, WarehouseTable, quoted
 
@@ -23,13 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prediction_contract.cleaning.cleaning_rules import Cleaning
-    from prediction_contract.rows.schema import PredictionSchema
+    from prediction_contract.cleaning.column_cleaning import CleanedColumn
+    from prediction_contract.rows.schema import Column, PredictionSchema
 
 # Snowflake puts the vectorized scanner at a third of the time. NULL_IF, because the text \N is loaded as NULL
 # without it.
 _FILE_FORMAT = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE NULL_IF = ()"
 # Of the names in one COPY, which leaves room for the rest of the statement.
 _MAX_NAME_CHARACTERS = MAX_STATEMENT_BYTES // 2
+# The whitespace at both ends of a text.
+_BLANKS = " || ".join(f"CHR({ord(blank)})" for blank in TRIMMED)
+_ENDS = f"'^[' || {_BLANKS} || ']+|[' || {_BLANKS} || ']+$'"
 
 
 class WarehouseLoad:
@@ -154,3 +160,48 @@ def _chunks(literals: Sequence[str]) -> Iterator[Sequence[str]]:
         characters += len(literal)
     if literals:
         yield literals[first:]
+
+
+def selected_columns(schema: PredictionSchema, cleaning: Cleaning, alias: str) -> list[str]:
+    """Return the expressions of the stored columns over the staged ones, in the stored columns' order.
+
+    They say what `RowCleaning` does in Python. A load reads rows back and compares them with Python's, so a
+    difference stops it.
+
+    Args:
+        schema: The schema of the staged rows.
+        cleaning: The rules.
+        alias: What the staged rows' table is called in the statement.
+    """
+    return [
+        _expression(column, f"{alias}.{quoted(column.source.name)}") for column in cleaning.columns(schema)
+    ]
+
+
+def _expression(column: CleanedColumn, value: str) -> str:
+    if column.trim:
+        # Not TRIM with characters, which the local stand-in leaves out.
+        value = f"REGEXP_REPLACE({value}, {_ENDS}, '')"
+    if column.cast is not None:
+        value = column.cast.sql(value, column.stored.type)
+    if column.default is not None:
+        value = f"COALESCE({value}, {_literal(column.default, column.stored)})"
+    bounds = [
+        f"WHEN {value} {sign} {_literal(bound, column.stored)} THEN {_literal(bound, column.stored)}"
+        for sign, bound in (("<", column.minimum), (">", column.maximum))
+        if bound is not None
+    ]
+    # Not LEAST and GREATEST, in which a null counts differently from engine to engine.
+    return f"CASE {' '.join(bounds)} ELSE {value} END" if bounds else value
+
+
+def _literal(raw: Any, column: Column) -> str:
+    """Return a raw JSON value that the column's decoder takes as a literal of the column's type."""
+    value, text = decoder_for(column)(raw)
+    kind = column.type.kind
+    if kind is Kind.STRING:
+        escaped = value.replace("\\", "\\\\").replace("'", "''")
+        return f"'{escaped}'"
+    if kind is Kind.TIMESTAMP:
+        text = text.replace("Z", "")
+    return f"'{text.strip(chr(34))}'::{column.type.snowflake}"

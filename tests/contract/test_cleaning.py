@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prediction_contract.cleaning.cleaned_column import InvalidCleaningError
-from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, ColumnCleaning, stored_schema
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, stored_schema
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning, InvalidCleaningError
 from prediction_contract.cleaning.row_cleaning import delta_values, row_parser
-from prediction_contract.cleaning.warehouse_cleaning import selected_columns
 from prediction_contract.errors import InvalidRowError, SchemaError
 from prediction_contract.rows.prediction_line import prediction_line
 from prediction_contract.rows.row import Row, refused_checksum, row_contract
 from prediction_contract.rows.schema import ColumnType, PredictionSchema
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.online_item_text import OnlineItemTexts
+from prediction_contract.stores.warehouse_load import selected_columns
 from tests.contract.prediction_rows import FULL_SCHEMA, column
 from tests.fakes.foreign_documents import PYTHON, other_documents, other_shapes
 

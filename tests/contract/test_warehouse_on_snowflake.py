@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import snowflake.connector
 
-from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.cleaning.row_cleaning import delta_values, row_parser
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.schema import PredictionSchema

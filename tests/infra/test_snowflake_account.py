@@ -7,7 +7,8 @@ from snowflake.connector.errors import ProgrammingError
 
 from infra.local.emulators.snowflake_account import SnowflakeAccount
 from infra.snowflake_setup import setup_sql, statements
-from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.jobs.job_arguments import LONGEST_ARGUMENT
 from prediction_contract.limits import (
     FORBIDDEN_COLUMNS,

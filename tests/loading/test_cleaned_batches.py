@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
-from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.registry.load_rules import verify_load

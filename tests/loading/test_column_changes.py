@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from glue_scripts.errors import BatchRefusedError
-from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:

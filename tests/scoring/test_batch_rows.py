@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.prediction_line import PredictionLine

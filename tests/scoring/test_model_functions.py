@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.jobs.metrics import Metric, Metrics
 from prediction_contract.rows.schema import PredictionSchema

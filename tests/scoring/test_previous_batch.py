@@ -12,7 +12,8 @@ from math import nan
 import pandas as pd
 import pytest
 
-from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.errors import InvalidManifestError
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.s3_layout import done_key

@@ -13,7 +13,8 @@ import pytest
 from glue_scripts import aws_clients, settings
 from glue_scripts.load_predictions import main as load_job
 from mlpipe_dagster.resources.data_bucket import DataBucket
-from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.naming.s3_layout import batch_quarantine_prefix
 from prediction_contract.stores.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA

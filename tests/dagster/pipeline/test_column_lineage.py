@@ -13,7 +13,8 @@ from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pipeline.asset_metadata import code_links, column_schema
 from mlpipe_dagster.pipeline.column_lineage import batch_lineage, column_lineage
-from prediction_contract.cleaning.cleaning_rules import Cleaning, ColumnCleaning
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.warehouse_table import WarehouseTable
 from tests.dagster.small_model import declaration

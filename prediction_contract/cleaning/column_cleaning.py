@@ -1,19 +1,19 @@
-"""One column on its way into the stores: what its cleaning rule makes of it, or why the rule does not fit."""
+"""The cleaning rule of one column, and the column as the stores hold it, or why the rule does not fit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from prediction_contract.cleaning.casts import cast_between, castable_from, scalar_of
 from prediction_contract.errors import ContractError, InvalidRowError, SchemaError
 from prediction_contract.rows.column_values import decoder_for
 from prediction_contract.rows.schema import Column, ColumnType, Kind
+from prediction_contract.text.json_members import DocumentShapeError, member, members_of
 
 if TYPE_CHECKING:
     from prediction_contract.cleaning.casts import Cast
-    from prediction_contract.cleaning.cleaning_rules import ColumnCleaning
 
 _CLAMPED = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
 
@@ -31,6 +31,65 @@ class InvalidCleaningError(ContractError):
         self.rule = rule
         self.member = member
         super().__init__(what, remedy="Correct the cleaning of the model's defs.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnCleaning:
+    """What becomes of one column.
+
+    Attributes:
+        column: As the model writes it.
+        drop: Whether it is left out; nothing else is said of it then.
+        trim: Whether a text loses the whitespace at both ends.
+        cast: The type it gets, as in a schema; None for its own.
+        default: What stands for no value, spelled under the column's type; None for nothing.
+        minimum: What a lower number becomes, spelled likewise; None for no bound.
+        maximum: What a greater number becomes.
+        rename: What the stores call it; None for its own name.
+    """
+
+    column: str
+    drop: bool = False
+    trim: bool = False
+    cast: str | None = None
+    default: str | None = None
+    minimum: str | None = None
+    maximum: str | None = None
+    rename: str | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the rule as JSON, what it does not say left out."""
+        members = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in members.items() if value not in {None, False}}
+
+    @classmethod
+    def from_document(cls, document: object) -> Self:
+        """Return the rule of its JSON.
+
+        Raises:
+            DocumentShapeError: A member is of another type, or none that this release knows.
+        """
+        members = members_of(document, "a rule")
+        known = {each.name: bool if each.type == "bool" else str for each in fields(cls)}
+        for name in members:
+            if name not in known:
+                raise DocumentShapeError(f"a rule says {name[:80]!r}, which this release does not know")
+            member(members, name, known[name])
+        return cls(**{"column": member(members, "column", str), **members})
+
+    @property
+    def in_words(self) -> str:
+        """What is done, for people, in its order."""
+        done = [
+            (self.drop, "left out"),
+            (self.trim, "trimmed"),
+            (self.cast is not None, f"cast to {self.cast}"),
+            (self.default is not None, f"{self.default} where there is no value"),
+            (self.minimum is not None, f"at least {self.minimum}"),
+            (self.maximum is not None, f"at most {self.maximum}"),
+            (self.rename is not None, f"{self.column} in the predictions"),
+        ]
+        return ", ".join(words for is_so, words in done if is_so)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +115,8 @@ class CleanedColumn:
     maximum: Any = None
 
 
-class RuleOfColumn:
-    """One rule beside the column that it is for.
+class AppliedRule:
+    """One rule together with the column that it applies to.
 
     Args:
         column: As the model writes it.
@@ -90,9 +149,9 @@ class RuleOfColumn:
             return None
         if rule.trim and column.type.kind is not Kind.STRING:
             raise self._refused("trim", f"is a {column.type}, and only a string can be trimmed")
-        for member in ("cast", "default"):
-            if self._is_key and member in said:
-                raise self._refused(member, f"is the key, which has no {member}")
+        for forbidden in ("cast", "default"):
+            if self._is_key and forbidden in said:
+                raise self._refused(forbidden, f"is the key, which has no {forbidden}")
         stored_type, cast = self._cast()
         nullable = column.nullable and rule.default is None
         stored = Column(rule.rename or column.name, stored_type, nullable, column.extra)

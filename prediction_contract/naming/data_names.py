@@ -1,17 +1,31 @@
-"""Names in S3 and DynamoDB: the data bucket with what lies in it, and the tables."""
+"""The names of what holds data: buckets, keys of code, tables, the jobs that work on them, and Snowflake."""
 
 from __future__ import annotations
 
 import re
 
-from prediction_contract.naming.deployment_scope import Place, require, require_model_name
+from prediction_contract.naming.deployment_scope import (
+    PREFIX,
+    STAGE_TAG,
+    DeploymentScope,
+    model_name_stem,
+    require,
+    require_model_name,
+)
+
+# SageMaker names them, and every job of the account writes there.
+PROCESSING_LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
+TRAINING_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+MODEL_TAG = f"{PREFIX}:model"
+SNOWFLAKE_SCHEMA = "PREDICTIONS"
+SNOWFLAKE_STAGE = "PREDICTION_FILES"
 
 _DEPLOYABLE = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class StorageNames(Place):
-    """Names in S3 and DynamoDB: the data bucket with what lies in it, and the tables."""
+class DataNames(DeploymentScope):
+    """Names in S3, DynamoDB, Glue, SageMaker, ECR and Snowflake."""
 
     __slots__ = ()
 
@@ -118,3 +132,98 @@ class StorageNames(Place):
     def online_replicas_arn_pattern(self) -> str:
         """What matches the ARN of every model's online table in any region that serves."""
         return self._arn("dynamodb", f"table/{self.online_tables_prefix}*", region="*")
+
+    @property
+    def load_job(self) -> str:
+        """The Glue job that loads the batches of every model."""
+        return self._name("load-predictions")
+
+    @property
+    def load_job_arn(self) -> str:
+        """The Glue job's ARN."""
+        return self._arn("glue", f"job/{self.load_job}")
+
+    @property
+    def load_log_prefix(self) -> str:
+        """The load job's argument `--custom-logGroup-prefix`, which gives it log groups of its own."""
+        return f"/{PREFIX}/{self.stage}/load"
+
+    @property
+    def load_log_groups(self) -> tuple[str, str]:
+        """Where Glue writes what the script prints, and what Glue and Spark say."""
+        return f"{self.load_log_prefix}/output", f"{self.load_log_prefix}/error"
+
+    def job_tags(self, model: str) -> list[dict[str, str]]:
+        """Return the tags of a SageMaker job; the stage's budget finds its cost by the first."""
+        return [{"Key": STAGE_TAG, "Value": self.stage}, {"Key": MODEL_TAG, "Value": model}]
+
+    def model_package_group(self, model: str) -> str:
+        """Return the SageMaker model package group of a model, with hyphens for underscores."""
+        return self._name(model_name_stem(model).replace("_", "-"))
+
+    def model_package_group_arn(self, model: str) -> str:
+        """Return the ARN of a model's package group."""
+        return self._arn("sagemaker", f"model-package-group/{self.model_package_group(model)}")
+
+    def scoring_pipeline(self, model: str) -> str:
+        """Return the SageMaker pipeline of a model that SageMaker itself scores."""
+        return self.model_package_group(model)
+
+    def scoring_pipeline_arn(self, model: str) -> str:
+        """Return the ARN of that pipeline."""
+        return self._arn("sagemaker", f"pipeline/{self.scoring_pipeline(model)}")
+
+    @property
+    def scoring_jobs_arn_pattern(self) -> str:
+        """What matches the ARN of every job that a pipeline's step starts: SageMaker names them so."""
+        return self._arn("sagemaker", "processing-job/pipelines-*")
+
+    @property
+    def scoring_pipelines_arn_pattern(self) -> str:
+        """What matches the ARN of every such pipeline."""
+        return self._arn("sagemaker", f"pipeline/{PREFIX}-{self.stage}-*")
+
+    @property
+    def job_image_repository(self) -> str:
+        """The ECR repository of the image that SageMaker jobs run in."""
+        return self._name("jobs")
+
+    @property
+    def job_image_repository_arn(self) -> str:
+        """The repository's ARN in this region."""
+        return self._arn("ecr", f"repository/{self.job_image_repository}")
+
+    @property
+    def snowflake_database(self) -> str:
+        """The Snowflake database of the stage."""
+        return f"{PREFIX}_{self.stage}".upper()
+
+    @property
+    def snowflake_schema(self) -> str:
+        """The schema that holds the predictions of all models."""
+        return SNOWFLAKE_SCHEMA
+
+    @property
+    def snowflake_warehouse(self) -> str:
+        """The virtual warehouse that loads run on."""
+        return f"{self.snowflake_database}_LOAD"
+
+    @property
+    def snowflake_stage(self) -> str:
+        """The external stage on the predictions of the data bucket, within the schema."""
+        return SNOWFLAKE_STAGE
+
+    @property
+    def snowflake_role(self) -> str:
+        """The Snowflake role that loads and publishes."""
+        return f"{self.snowflake_database}_LOADER"
+
+    @property
+    def snowflake_integration(self) -> str:
+        """The storage integration, which is account-wide, through which Snowflake reads the bucket."""
+        return f"{self.snowflake_database}_S3"
+
+    @property
+    def snowflake_secret(self) -> str:
+        """The secret that holds the Snowflake connection as one JSON document."""
+        return self._name("snowflake")
