@@ -31,7 +31,7 @@ from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.cli.health.doctor import doctor
 from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.declaration import ModelDeclaration
-from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
 from mlpipe_dagster.publication.projection_sensor import projection_tick
 from mlpipe_dagster.publication.publishing import Publisher

@@ -15,7 +15,7 @@ import dagster as dg
 from benchmarks.canned_done_files import BUCKET, MODEL, CannedDoneFiles
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Mark
-from mlpipe_dagster.done_files.done_file_notices import DoneFileNotices
+from mlpipe_dagster.done_files.done_file_queue import DoneFileNotices
 from mlpipe_dagster.done_files.done_file_sweep import Sweep
 from mlpipe_dagster.done_files.done_file_tick import DoneFileTick
 from mlpipe_dagster.resources.data_bucket import DataBucket

@@ -8,11 +8,11 @@ import dagster as dg
 from mlpipe_dagster.done_files.done_files_sensor import done_files_sensor
 from mlpipe_dagster.model_folders import definitions_below
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION, load_job_name
-from mlpipe_dagster.pipeline.served_models import served_models
+from mlpipe_dagster.pipeline.model_sensors import served_models
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_sensor
 from mlpipe_dagster.publication.projection_sensor import projection_sensor
 from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_sensor
-from mlpipe_dagster.resources.job_runs import GlueJobs, SageMakerJobs
+from mlpipe_dagster.resources.job_resources import GlueJobs, SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention.retention_sensor import retention_sensor

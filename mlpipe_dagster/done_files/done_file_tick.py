@@ -13,7 +13,7 @@ import dagster as dg
 
 from mlpipe_dagster.done_files.done_file_cursor import AskedRun, Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Mark, Standing, model_of
-from mlpipe_dagster.done_files.done_file_notices import DoneFileNotices, Notice
+from mlpipe_dagster.done_files.done_file_queue import DoneFileNotices, Notice
 from mlpipe_dagster.done_files.done_file_suspects import Suspects
 from mlpipe_dagster.done_files.done_file_sweep import MAX_LIST_CALLS, SWEEP_EVERY, Sweep
 from mlpipe_dagster.done_files.load_requests import Partitions, judged, refusal_event, requested_run

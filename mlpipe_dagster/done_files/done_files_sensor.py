@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.done_file_notices import DoneFileNotices
+from mlpipe_dagster.done_files.done_file_queue import DoneFileNotices
 from mlpipe_dagster.done_files.done_file_tick import DoneFileTick
 from mlpipe_dagster.done_files.load_requests import Partitions
 from mlpipe_dagster.resources.data_bucket import DataBucket

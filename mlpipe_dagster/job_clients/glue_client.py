@@ -5,14 +5,18 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.job_clients.job_costs import GLUE_DPU_HOUR_USD, glue_job_run_use
 from mlpipe_dagster.job_clients.job_errors import (
     GlueJobError,
     JobApiError,
     JobDeadlineError,
     JobNotStartedError,
 )
-from mlpipe_dagster.job_clients.job_pages import glue_job_run_page, log_page
+from mlpipe_dagster.job_clients.job_metadata import (
+    GLUE_DPU_HOUR_USD,
+    glue_job_run_page,
+    glue_job_run_use,
+    log_page,
+)
 from mlpipe_dagster.job_clients.pipes_job_client import Context, JobInvocation, PipesJobClient
 from mlpipe_dagster.job_clients.polling import error_code, is_passing, is_refusal
 

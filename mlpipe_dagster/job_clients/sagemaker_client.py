@@ -6,9 +6,13 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from mlpipe_dagster.job_clients.job_costs import SAGEMAKER_HOUR_USD, sagemaker_job_use
 from mlpipe_dagster.job_clients.job_errors import SageMakerJobError
-from mlpipe_dagster.job_clients.job_pages import log_page, sagemaker_job_page
+from mlpipe_dagster.job_clients.job_metadata import (
+    SAGEMAKER_HOUR_USD,
+    log_page,
+    sagemaker_job_page,
+    sagemaker_job_use,
+)
 from mlpipe_dagster.job_clients.pipes_job_client import Context, JobInvocation, PipesJobClient
 from mlpipe_dagster.job_clients.polling import error_code
 from prediction_contract.jobs.job_arguments import container_environment

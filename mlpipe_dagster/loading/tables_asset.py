@@ -8,17 +8,29 @@ import dagster as dg
 
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import notice
-from mlpipe_dagster.loading.batch_loading import BatchLoad, BatchRefusedError
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links, column_schema
-from mlpipe_dagster.pipeline.asset_names import DYNAMODB, PREDICTIONS, SNOWFLAKE, asset_key, load_op_name
-from mlpipe_dagster.pipeline.batch_choice import BatchConfig, chosen_batch
+from mlpipe_dagster.loading.load_coordinator import BatchLoad, BatchRefusedError
+from mlpipe_dagster.pipeline.asset_metadata import (
+    COLUMN_LINEAGE,
+    asset_tags,
+    batch_lineage,
+    code_links,
+    column_lineage,
+    column_schema,
+)
+from mlpipe_dagster.pipeline.asset_names import (
+    DYNAMODB,
+    GLUE_POOL,
+    PREDICTIONS,
+    SNOWFLAKE,
+    asset_key,
+    load_op_name,
+)
+from mlpipe_dagster.pipeline.batch_selection import BatchConfig, chosen_batch
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_load
-from mlpipe_dagster.pipeline.column_lineage import COLUMN_LINEAGE, batch_lineage, column_lineage
-from mlpipe_dagster.pipeline.final_failure import final_failure
 from mlpipe_dagster.pipeline.model_ops import model_assets
-from mlpipe_dagster.pipeline.pools import GLUE_POOL
+from mlpipe_dagster.pipeline.retries import final_failure
 from mlpipe_dagster.publication.publishing import known_batch
-from mlpipe_dagster.resources.job_runs import GlueJobs
+from mlpipe_dagster.resources.job_resources import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.scoring.external_model import record_external_predictions

@@ -1,4 +1,4 @@
-"""How a model's assets, jobs and tags are called."""
+"""The names of a model's assets, jobs, run tags and pools."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ MODEL_TAG = "mlpipe/model"
 BATCH_TAG = "mlpipe/batch_id"
 PARTITION_TAG = "mlpipe/partition"
 DAGSTER_PARTITION_TAG = "dagster/partition"
+
+# Pools of what steps use outside Dagster, so that a backfill does not crowd a service.
+# `dagster instance concurrency set <pool> <limit>` limits one of them, the instance's file all others.
+GLUE_POOL = "glue"
+SNOWFLAKE_POOL = "snowflake"
+SAGEMAKER_POOL = "sagemaker"
 
 
 def asset_key(model: str, asset: str) -> dg.AssetKey:

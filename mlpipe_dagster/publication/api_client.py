@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlpipe_dagster.api_settings import ApiSettings
+from mlpipe_dagster.settings import ApiSettings
 from prediction_contract.errors import ContractError
 
 _SECONDS = 10

@@ -16,7 +16,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     op_name,
 )
 from mlpipe_dagster.pipeline.model_ops import model_checks
-from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.api_canary import asked_api, canary_result
 from mlpipe_dagster.publication.batch_lifetime import (
     Answer,

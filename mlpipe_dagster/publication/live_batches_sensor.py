@@ -18,9 +18,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     chosen_batch_tag,
     load_job_name,
 )
-from mlpipe_dagster.pipeline.runs_under_way import UNDER_WAY
-from mlpipe_dagster.pipeline.served_models import ServedModel
-from mlpipe_dagster.pipeline.tick_troubles import Troubles
+from mlpipe_dagster.pipeline.model_sensors import UNDER_WAY, ServedModel, Troubles
 from mlpipe_dagster.publication.batch_lifetime import Answer, expiring_batches, served_batches
 from mlpipe_dagster.publication.live_batch_checks import live_batch_answers
 from mlpipe_dagster.resources.platform import Platform

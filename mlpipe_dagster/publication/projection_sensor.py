@@ -10,8 +10,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION, asset_key
-from mlpipe_dagster.pipeline.served_models import ServedModel
-from mlpipe_dagster.pipeline.tick_troubles import Troubles, is_outage
+from mlpipe_dagster.pipeline.model_sensors import ServedModel, Troubles, is_outage
 from mlpipe_dagster.publication.publication_events import PublicationReports
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse

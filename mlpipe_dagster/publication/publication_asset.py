@@ -9,15 +9,13 @@ import dagster as dg
 from mlpipe_dagster.costs import estimated_costs
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import ManifestReplacedError, registered_manifest
-from mlpipe_dagster.loading.batch_loading import load_report
+from mlpipe_dagster.loading.load_coordinator import load_report
 from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
-from mlpipe_dagster.pipeline.asset_names import DYNAMODB, PUBLICATION, SNOWFLAKE, asset_key
-from mlpipe_dagster.pipeline.batch_choice import BatchConfig, chosen_batch
-from mlpipe_dagster.pipeline.final_failure import final_failure
-from mlpipe_dagster.pipeline.intents import intent_of
+from mlpipe_dagster.pipeline.asset_names import DYNAMODB, PUBLICATION, SNOWFLAKE, SNOWFLAKE_POOL, asset_key
+from mlpipe_dagster.pipeline.batch_selection import BatchConfig, chosen_batch
 from mlpipe_dagster.pipeline.model_ops import model_asset
-from mlpipe_dagster.pipeline.pools import SNOWFLAKE_POOL
-from mlpipe_dagster.pipeline.served_models import publication_facts
+from mlpipe_dagster.pipeline.model_sensors import publication_facts
+from mlpipe_dagster.pipeline.retries import final_failure, intent_of
 from mlpipe_dagster.publication.batch_consumption import batch_consumption
 from mlpipe_dagster.publication.console_links import console_links
 from mlpipe_dagster.publication.publishing import (

@@ -8,12 +8,19 @@ import dagster as dg
 
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import registered_manifest
-from mlpipe_dagster.loading.adds_up_check import loaded_batch
-from mlpipe_dagster.pipeline.asset_names import AGAINST_LIVE, DRIFT, QUALITY, SNOWFLAKE, asset_key, op_name
-from mlpipe_dagster.pipeline.batch_choice import chosen_batch
-from mlpipe_dagster.pipeline.final_failure import leave_one_failed_run
+from mlpipe_dagster.loading.reconciliation_check import loaded_batch
+from mlpipe_dagster.pipeline.asset_names import (
+    AGAINST_LIVE,
+    DRIFT,
+    QUALITY,
+    SNOWFLAKE,
+    SNOWFLAKE_POOL,
+    asset_key,
+    op_name,
+)
+from mlpipe_dagster.pipeline.batch_selection import chosen_batch
 from mlpipe_dagster.pipeline.model_ops import model_checks
-from mlpipe_dagster.pipeline.pools import SNOWFLAKE_POOL
+from mlpipe_dagster.pipeline.retries import leave_one_failed_run
 from mlpipe_dagster.quality.batch_card import drift_table, pictures
 from mlpipe_dagster.quality.batch_examination import Examination, Examiner
 from mlpipe_dagster.quality.quality_rules import Finding, Level, drift_findings, highest

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from mlpipe_dagster.done_files.registration import registered_manifest
-from mlpipe_dagster.loading.batch_loading import load_report
+from mlpipe_dagster.loading.load_coordinator import load_report
 from mlpipe_dagster.loading.online_count import count_online
 from mlpipe_dagster.loading.reconciliation import StoreBalance
 from mlpipe_dagster.publication.publishing import known_batch

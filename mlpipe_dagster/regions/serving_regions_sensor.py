@@ -7,9 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_names import MODEL_TAG, PUBLICATION, asset_key
-from mlpipe_dagster.pipeline.runs_under_way import UNDER_WAY
-from mlpipe_dagster.pipeline.served_models import ServedModel
-from mlpipe_dagster.pipeline.tick_troubles import Troubles
+from mlpipe_dagster.pipeline.model_sensors import UNDER_WAY, ServedModel, Troubles
 from mlpipe_dagster.regions.region_follower import Following, RegionFollower, Step, is_in_step
 from mlpipe_dagster.resources.platform import Platform
 

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from mlpipe_dagster.markdown import markdown_list
-from mlpipe_dagster.pipeline.asset_names import MODEL_TAG, PUBLICATION, asset_key
-from mlpipe_dagster.pipeline.pools import SNOWFLAKE_POOL
-from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.asset_names import MODEL_TAG, PUBLICATION, SNOWFLAKE_POOL, asset_key
+from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.resources.aws_clients import delta_storage_options
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse

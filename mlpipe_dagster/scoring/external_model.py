@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlpipe_dagster.done_files.registration import registered_manifest
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import COLUMN_LINEAGE, asset_tags, code_links, column_lineage
 from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key
-from mlpipe_dagster.pipeline.column_lineage import COLUMN_LINEAGE, column_lineage
 from mlpipe_dagster.publication.publishing import known_batch
 from mlpipe_dagster.scoring.predictions_asset import (
     PREDICTIONS_KINDS,

@@ -8,16 +8,25 @@ import dagster as dg
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import Noticed, notice
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links, column_schema
-from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key
-from mlpipe_dagster.pipeline.batch_choice import keep_choice
+from mlpipe_dagster.pipeline.asset_metadata import (
+    COLUMN_LINEAGE,
+    asset_tags,
+    code_links,
+    column_lineage,
+    column_schema,
+)
+from mlpipe_dagster.pipeline.asset_names import (
+    FEATURES,
+    PREDICTIONS,
+    SAGEMAKER_POOL,
+    TRAINED_MODEL,
+    asset_key,
+)
+from mlpipe_dagster.pipeline.batch_selection import keep_choice
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_upload
-from mlpipe_dagster.pipeline.column_lineage import COLUMN_LINEAGE, column_lineage
-from mlpipe_dagster.pipeline.final_failure import final_failure
-from mlpipe_dagster.pipeline.intents import batch_id_of
 from mlpipe_dagster.pipeline.model_ops import model_asset
-from mlpipe_dagster.pipeline.pools import SAGEMAKER_POOL
-from mlpipe_dagster.resources.job_runs import SageMakerJobs
+from mlpipe_dagster.pipeline.retries import batch_id_of, final_failure
+from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.settings import Settings
 from prediction_contract.cleaning.cleaning_rules import columns_document

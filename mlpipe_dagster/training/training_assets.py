@@ -10,12 +10,11 @@ import dagster as dg
 from mlpipe_dagster.declaration import ModelDeclaration, TrainingRange
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
 from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
-from mlpipe_dagster.pipeline.asset_names import FEATURES, TRAINED_MODEL, asset_key
+from mlpipe_dagster.pipeline.asset_names import FEATURES, SAGEMAKER_POOL, TRAINED_MODEL, asset_key
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_upload
-from mlpipe_dagster.pipeline.intents import batch_id_of
 from mlpipe_dagster.pipeline.model_ops import model_asset
-from mlpipe_dagster.pipeline.pools import SAGEMAKER_POOL
-from mlpipe_dagster.resources.job_runs import SageMakerJobs
+from mlpipe_dagster.pipeline.retries import batch_id_of
+from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.predictions_asset import published_schema
 from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments

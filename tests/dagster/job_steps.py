@@ -15,7 +15,7 @@ from botocore.config import Config
 
 from infra.local.provisioning.provisioned_jobs import ensure_role
 from infra.permissions import role_definitions
-from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader
+from mlpipe_dagster.job_clients.pipes_over_s3 import TidyContextInjector, TidyMessageReader
 from mlpipe_dagster.job_clients.polling import Polling
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.s3_layout import PIPES_PREFIX

@@ -10,7 +10,7 @@ from infra.code_upload import upload_wheels
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_stack import stand_in_wheels
 from mlpipe_dagster.job_clients.glue_client import GlueInvocation, PipesGlueJobClient
-from mlpipe_dagster.loading.batch_loading import BatchLoad
+from mlpipe_dagster.loading.load_coordinator import BatchLoad
 from mlpipe_dagster.resources.platform import Platform
 from tests.dagster.job_steps import ensure_roles, in_step, pipes, unrepeating, upload
 from tests.dagster.small_model import SmallModel

@@ -16,14 +16,14 @@ from glue_scripts.load_predictions import main
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_storage import ensure_table
 from mlpipe_dagster.done_files.registration import notice
-from mlpipe_dagster.loading.adds_up_check import adds_up_check
-from mlpipe_dagster.loading.batch_loading import BatchLoad
+from mlpipe_dagster.loading.load_coordinator import BatchLoad
 from mlpipe_dagster.loading.online_count import count_online, first_stored_key
+from mlpipe_dagster.loading.reconciliation_check import adds_up_check
 from mlpipe_dagster.loading.tables_asset import tables_asset
 from mlpipe_dagster.pipeline.asset_names import chosen_batch_tag
 from mlpipe_dagster.publication.publication_asset import publication_asset
 from mlpipe_dagster.quality.quality_checks import quality_checks
-from mlpipe_dagster.resources.job_runs import GlueJobs
+from mlpipe_dagster.resources.job_resources import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning

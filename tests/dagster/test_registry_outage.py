@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
 from mlpipe_dagster.publication.projection_sensor import projection_tick
 from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_tick

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from infra.permissions import role_definitions
-from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
 from mlpipe_dagster.publication.projection_sensor import projection_tick
 from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_tick

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_storage import ensure_table
-from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
 from mlpipe_dagster.resources.aws_clients import delta_storage_options
 from mlpipe_dagster.resources.platform import Platform

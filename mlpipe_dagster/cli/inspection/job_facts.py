@@ -8,8 +8,12 @@ from typing import Any
 
 from mlpipe_dagster.cli.access import Access
 from mlpipe_dagster.costs import Prices
-from mlpipe_dagster.job_clients.job_costs import glue_job_run_use, sagemaker_job_use
-from mlpipe_dagster.job_clients.job_pages import glue_job_run_page, sagemaker_job_page
+from mlpipe_dagster.job_clients.job_metadata import (
+    glue_job_run_page,
+    glue_job_run_use,
+    sagemaker_job_page,
+    sagemaker_job_use,
+)
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.batch import BatchId, job_name

@@ -10,7 +10,7 @@ from mlpipe_dagster.cli.load import named_done_file
 from mlpipe_dagster.cli.load_run import run_load
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
-from mlpipe_dagster.loading.batch_loading import BatchLoad, BatchRefusedError
+from mlpipe_dagster.loading.load_coordinator import BatchLoad, BatchRefusedError
 from mlpipe_dagster.publication.publishing import PublishingError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.s3_layout import parse_done_key

@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
-from mlpipe_dagster.job_clients.job_costs import glue_job_run_use, sagemaker_job_use
 from mlpipe_dagster.job_clients.job_messages import ShownMessages, message_text
-from mlpipe_dagster.job_clients.job_pages import glue_job_run_page, log_page, sagemaker_job_page
+from mlpipe_dagster.job_clients.job_metadata import (
+    glue_job_run_page,
+    glue_job_run_use,
+    log_page,
+    sagemaker_job_page,
+    sagemaker_job_use,
+)
 from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
 from tests.fakes.pipes_messages import FakeMessageReader
 

@@ -10,10 +10,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.done_files.done_file_notices import Notice
+from mlpipe_dagster.done_files.done_file_queue import Notice
 from mlpipe_dagster.done_files.done_file_tick import DoneFileTick
-from mlpipe_dagster.job_clients.job_logs import log_tail
 from mlpipe_dagster.job_clients.job_messages import message_text
+from mlpipe_dagster.job_clients.pipes_job_client import log_tail
 from mlpipe_dagster.resources.data_bucket import ListedObject
 
 FORGED = "\n2026-11-29 00:00:00 +0000 - dagster - INFO - all is well \x1b[31mred\x9b0m\u202e"

@@ -12,7 +12,7 @@ from botocore.stub import Stubber
 
 from mlpipe_dagster.components.prediction_pipeline import partitions_of
 from mlpipe_dagster.pipeline.code_comparison import CHECKOUT, outdated_upload, warn_of_outdated_load
-from mlpipe_dagster.resources.job_runs import SageMakerJobs
+from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.predictions_asset import predictions_asset
 from mlpipe_dagster.training.training_assets import features_asset, trained_model_asset

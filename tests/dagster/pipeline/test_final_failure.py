@@ -12,7 +12,7 @@ from dagster._core.execution.retries import auto_reexecution_should_retry_run
 
 from mlpipe_dagster.loading.tables_asset import tables_asset
 from mlpipe_dagster.pipeline.asset_names import chosen_batch_tag
-from mlpipe_dagster.resources.job_runs import GlueJobs
+from mlpipe_dagster.resources.job_resources import GlueJobs
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.registry.records import LoadState
 from tests.dagster.load_job_on_glue import Job, load_script, load_script_in_turn

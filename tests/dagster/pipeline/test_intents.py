@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.pipeline.batch_choice import NoBatchError, chosen_batch, newest_batch, partition_key_of
-from mlpipe_dagster.pipeline.intents import batch_id_of, intent_of
+from mlpipe_dagster.pipeline.batch_selection import NoBatchError, chosen_batch, newest_batch, partition_key_of
+from mlpipe_dagster.pipeline.retries import batch_id_of, intent_of
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
 from tests.fakes.registry_table import FakeRegistryTable

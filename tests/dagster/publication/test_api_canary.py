@@ -10,12 +10,12 @@ import pytest
 
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_storage import ensure_table
-from mlpipe_dagster.api_settings import ApiSettings
 from mlpipe_dagster.pipeline.asset_names import API_CANARY, PUBLICATION, asset_key
 from mlpipe_dagster.publication.api_canary import asked_api
 from mlpipe_dagster.publication.api_client import ApiUnreachableError, PublicApi
 from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
 from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.settings import ApiSettings
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.serving import Serving
 from tests.dagster.publication.test_publication_asset import publisher, request

@@ -9,8 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
-from mlpipe_dagster.pipeline.served_models import ServedModel
-from mlpipe_dagster.pipeline.tick_troubles import ModelsUnreadableError
+from mlpipe_dagster.pipeline.model_sensors import ModelsUnreadableError, ServedModel
 from mlpipe_dagster.publication.projection_sensor import (
     ALARM_AFTER,
     COMPARE_ALL_AFTER,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.projection_sensor import MAX_VIEWS, ProjectionCursor, projection_tick
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import PublicationsMoveError, WarehouseSession

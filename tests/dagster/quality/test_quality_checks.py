@@ -12,7 +12,7 @@ import pytest
 from mlpipe_dagster.loading.tables_asset import tables_asset
 from mlpipe_dagster.pipeline.asset_names import chosen_batch_tag
 from mlpipe_dagster.quality.quality_checks import quality_checks
-from mlpipe_dagster.resources.job_runs import GlueJobs
+from mlpipe_dagster.resources.job_resources import GlueJobs
 from tests.dagster.loaded_model import COLUMNS, LoadedModel, rows
 from tests.dagster.publication.test_publication_asset import publisher, request
 from tests.dagster.small_model import declaration

@@ -14,8 +14,7 @@ import pytest
 
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_storage import ensure_table
-from mlpipe_dagster.pipeline.served_models import ServedModel
-from mlpipe_dagster.pipeline.tick_troubles import ModelsUnreadableError
+from mlpipe_dagster.pipeline.model_sensors import ModelsUnreadableError, ServedModel
 from mlpipe_dagster.regions.region_follower import RegionFollower, Step
 from mlpipe_dagster.regions.serving_regions_sensor import (
     ALARM_AFTER,

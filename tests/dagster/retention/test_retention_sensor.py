@@ -10,8 +10,8 @@ import pytest
 
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
-from mlpipe_dagster.pipeline.pools import SNOWFLAKE_POOL
-from mlpipe_dagster.pipeline.served_models import ServedModel
+from mlpipe_dagster.pipeline.asset_names import SNOWFLAKE_POOL
+from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention.delta_history import DeltaHistory, DeltaRemovalError
 from mlpipe_dagster.retention.retention_sensor import (

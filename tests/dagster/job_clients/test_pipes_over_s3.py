@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader
+from mlpipe_dagster.job_clients.pipes_over_s3 import TidyContextInjector, TidyMessageReader
 
 
 def trouble(code: str) -> ClientError:

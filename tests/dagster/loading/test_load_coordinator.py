@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from mlpipe_dagster.job_clients.job_errors import GlueJobError, JobApiError, JobNotStartedError
-from mlpipe_dagster.loading.batch_loading import BatchRefusedError, LoadFailedError
+from mlpipe_dagster.loading.load_coordinator import BatchRefusedError, LoadFailedError
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.manifests.load_report import LoadReport
 from prediction_contract.registry.load_rules import claim_load, confirm_claim

@@ -13,11 +13,11 @@ import pytest
 
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_storage import ensure_table
-from mlpipe_dagster.loading.adds_up_check import adds_up_check
 from mlpipe_dagster.loading.online_count import count_online
+from mlpipe_dagster.loading.reconciliation_check import adds_up_check
 from mlpipe_dagster.loading.tables_asset import tables_asset
 from mlpipe_dagster.pipeline.asset_names import chosen_batch_tag
-from mlpipe_dagster.resources.job_runs import GlueJobs
+from mlpipe_dagster.resources.job_resources import GlueJobs
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.manifests.load_report import LOADED, LoadReport, QuarantineReport, StoreReport
 from prediction_contract.manifests.manifest import JsonPart, Manifest

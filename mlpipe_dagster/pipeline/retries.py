@@ -1,4 +1,4 @@
-"""Which intent a run belongs to, and the batch id that it gives."""
+"""A run and its retries: the intent they share, its batch id, and failures that no retry can mend."""
 
 from __future__ import annotations
 
@@ -38,3 +38,18 @@ def batch_id_of(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str, pa
     """Return the batch that a run scores: the same for every retry of the same intent."""
     intent, created = intent_of(instance, run)
     return mint_batch_id(model, partition, intent, created)
+
+
+# What Dagster's automatic retries of whole runs obey.
+_MAX_RETRIES_TAG = "dagster/max_retries"
+
+
+def final_failure(context: dg.AssetExecutionContext, message: str) -> dg.Failure:
+    """Return a failure to raise that leaves one failed run to look at, and not one for each retry."""
+    leave_one_failed_run(context.instance, context.run_id)
+    return dg.Failure(message, allow_retries=False)
+
+
+def leave_one_failed_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Keep Dagster from executing a run again that is about to fail for a reason that stays."""
+    instance.add_run_tags(run_id, {_MAX_RETRIES_TAG: "0"})

@@ -12,7 +12,7 @@ import pytest
 
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_queues import ensure_queue, ensure_rule
-from mlpipe_dagster.done_files.done_file_notices import noticed_key
+from mlpipe_dagster.done_files.done_file_queue import noticed_key
 from mlpipe_dagster.done_files.done_file_tick import DoneFileTroubleError
 from tests.dagster.sensor_daemon import SensorDaemon, batches, requests, skipped_because
 from tests.dagster.small_model import SmallModel

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mlpipe_dagster.job_clients.job_costs import GLUE_DPU_HOUR_USD, SAGEMAKER_HOUR_USD
+from mlpipe_dagster.job_clients.job_metadata import GLUE_DPU_HOUR_USD, SAGEMAKER_HOUR_USD
 from mlpipe_dagster.resources.platform import Platform
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class SageMakerJobs(dg.ConfigurableResource):
 
     def client(self) -> "PipesSageMakerClient":
         """Return the client."""
-        from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader  # noqa: PLC0415
+        from mlpipe_dagster.job_clients.pipes_over_s3 import TidyContextInjector, TidyMessageReader  # noqa: PLC0415
         from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
         from mlpipe_dagster.job_clients.sagemaker_client import PipesSageMakerClient  # noqa: PLC0415
 
@@ -62,7 +62,7 @@ class GlueJobs(dg.ConfigurableResource):
     def client(self) -> "PipesGlueJobClient":
         """Return the client."""
         from mlpipe_dagster.job_clients.glue_client import PipesGlueJobClient  # noqa: PLC0415
-        from mlpipe_dagster.job_clients.pipes_objects import TidyContextInjector, TidyMessageReader  # noqa: PLC0415
+        from mlpipe_dagster.job_clients.pipes_over_s3 import TidyContextInjector, TidyMessageReader  # noqa: PLC0415
         from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
 
         s3, bucket = self.platform.client("s3"), self.platform.settings.data_bucket

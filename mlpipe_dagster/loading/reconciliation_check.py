@@ -8,13 +8,19 @@ import dagster as dg
 
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import registered_manifest
-from mlpipe_dagster.loading.batch_loading import LoadFailedError, load_report
+from mlpipe_dagster.loading.load_coordinator import LoadFailedError, load_report
 from mlpipe_dagster.loading.online_count import count_online
 from mlpipe_dagster.loading.reconciliation import StoreBalance, balances, evidence
-from mlpipe_dagster.pipeline.asset_names import ADDS_UP, DYNAMODB, SNOWFLAKE, asset_key, op_name
-from mlpipe_dagster.pipeline.batch_choice import chosen_batch
+from mlpipe_dagster.pipeline.asset_names import (
+    ADDS_UP,
+    DYNAMODB,
+    SNOWFLAKE,
+    SNOWFLAKE_POOL,
+    asset_key,
+    op_name,
+)
+from mlpipe_dagster.pipeline.batch_selection import chosen_batch
 from mlpipe_dagster.pipeline.model_ops import model_checks
-from mlpipe_dagster.pipeline.pools import SNOWFLAKE_POOL
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_names import DAGSTER_PARTITION_TAG, choosing_intent_tag, chosen_batch_tag
-from mlpipe_dagster.pipeline.intents import intent_of
+from mlpipe_dagster.pipeline.retries import intent_of
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState

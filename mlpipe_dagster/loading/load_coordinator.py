@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.job_clients.job_errors import GlueJobError, JobDeadlineError
-from mlpipe_dagster.pipeline.intents import intent_of
+from mlpipe_dagster.pipeline.retries import intent_of
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.settings import Settings
 from prediction_contract.errors import ContractError, RuleViolationError
