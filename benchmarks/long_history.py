@@ -27,16 +27,16 @@ import dagster as dg
 
 from benchmarks.canned_projection import CannedProjection
 from benchmarks.canned_registry import CannedRegistry
-from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health.doctor import doctor
 from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
 from mlpipe_dagster.publication.projection_sensor import projection_tick
-from mlpipe_dagster.publication.publishing import Publisher
+from mlpipe_dagster.publication.publisher import Publisher
 from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_tick
-from mlpipe_dagster.retention.retention_sweep import RetentionSweep, asks_for_a_sweep
+from mlpipe_dagster.retention.retention_sweep import RetentionSweep, model_needs_sweep
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.records import (
@@ -233,7 +233,7 @@ class CannedSession(WarehouseQueries):
         return model != MODEL
 
 
-class CannedAccess(Access):
+class CannedAccess(DeploymentAccess):
     """A deployment in which only the registry and Snowflake answer."""
 
     def __init__(self, history: LongHistory, declaration: ModelDeclaration) -> None:
@@ -249,7 +249,7 @@ class CannedAccess(Access):
 
     @property
     def registry(self) -> RegistryTable:
-        """See `Access`."""
+        """See `DeploymentAccess`."""
         return self._history.table
 
     def client(self, service: str) -> Any:
@@ -259,18 +259,18 @@ class CannedAccess(Access):
         raise ContractError(f"{service} is not canned", remedy="Nothing is to be done")
 
     def models(self) -> list[str]:
-        """See `Access`."""
+        """See `DeploymentAccess`."""
         return [MODEL]
 
     def require_declared(self, model: str) -> None:
-        """See `Access`."""
+        """See `DeploymentAccess`."""
 
     def declaration(self, model: str) -> ModelDeclaration:  # noqa: ARG002  # there is one model
-        """See `Access`."""
+        """See `DeploymentAccess`."""
         return self._declared
 
     def warehouse(self) -> Any:
-        """See `Access`."""
+        """See `DeploymentAccess`."""
         return self._history.session()
 
 
@@ -353,7 +353,7 @@ def costs(batches: int) -> dict[str, Cost]:
             "doctor": lambda: doctor(options, CannedAccess(history, declared)),
             "sensor live_batches": lambda: live_batches_tick(context, platform, [SERVED], NOW),
             "sensor serving_regions": lambda: serving_regions_tick(instance, platform, [SERVED], NOW),
-            "sensor retention": lambda: asks_for_a_sweep(history.table, MODEL, REGION, now=NOW),
+            "sensor retention": lambda: model_needs_sweep(history.table, MODEL, REGION, now=NOW),
             "publish": publish,
             "sensor warehouse_projection": lambda: look_at_the_projection(cursor),
             "rollback": roll_back,

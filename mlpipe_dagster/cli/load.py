@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.command_output import CommandResult, Fields
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.options import Commands, add_command
-from mlpipe_dagster.cli.printed import Answer, Facts
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.s3_layout import DoneKey, parse_done_key
 
@@ -23,7 +23,7 @@ def add_to(commands: Commands) -> None:
     loading.add_argument("--again", action="store_true", help="load it though it is loaded")
 
 
-def load(options: argparse.Namespace, access: Access) -> Answer:
+def load(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Load, check and publish the batch of a done file, however old, in a Dagster run of this process."""
     named = named_done_file(options.manifest, access.settings.data_bucket)
     access.require_declared(named.model)
@@ -32,7 +32,7 @@ def load(options: argparse.Namespace, access: Access) -> Answer:
     from mlpipe_dagster.resources.platform import Platform  # noqa: PLC0415
 
     found = run_load(Platform(), named, again=options.again)
-    return Answer(document=found, parts=[Facts(members=found)])
+    return CommandResult(document=found, sections=[Fields(members=found)])
 
 
 def named_done_file(text: str, bucket: str) -> DoneKey:

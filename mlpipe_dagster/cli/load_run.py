@@ -12,7 +12,7 @@ import dagster as dg
 from mlpipe_dagster.done_files.load_requests import judged, load_request, load_run_config
 from mlpipe_dagster.done_files.registration import Noticed, notice
 from mlpipe_dagster.pipeline.asset_names import load_job_name
-from mlpipe_dagster.publication.publishing import PublishingError
+from mlpipe_dagster.publication.publisher import PublishingError
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.s3_layout import DoneKey, done_key

@@ -9,18 +9,18 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mlpipe_dagster.cli import load, publications
-from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli import load, publish_rollback_hold
+from mlpipe_dagster.cli.command_output import CommandResult
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health import doctor
 from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, show
-from mlpipe_dagster.cli.printed import Answer
 from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
 
-_TOPICS = (batches, show, diff, explain, quarantine, publications, load, doctor)
+_TOPICS = (batches, show, diff, explain, quarantine, publish_rollback_hold, load, doctor)
 
 
-def main(arguments: Sequence[str] | None = None, access: Access | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None = None) -> int:
     """Run one command and return the process's exit status: 0 if what was asked for is so.
 
     Args:
@@ -33,23 +33,23 @@ def main(arguments: Sequence[str] | None = None, access: Access | None = None) -
 
     load_environment_file()
     try:
-        answer: Answer = options.run(options, access or Access())
+        result: CommandResult = options.run(options, access or DeploymentAccess())
     except (ContractError, BotoCoreError, ClientError) as error:
-        _remark(options.name, str(error))
+        _note(options.name, str(error))
         return 1
-    for remark in answer.remarks:
-        _remark(options.name, remark)
+    for note in result.notes:
+        _note(options.name, note)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     try:
-        sys.stdout.write(f"{answer.to_json() if options.json else answer.to_text(width)}\n")
+        sys.stdout.write(f"{result.to_json() if options.json else result.to_text(width)}\n")
         sys.stdout.flush()
     except BrokenPipeError:
         # Who reads has read enough. Nothing may be written when the interpreter ends either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0 if answer.is_so else 1
+    return 0 if result.ok else 1
 
 
-def _remark(command: str, text: str) -> None:
+def _note(command: str, text: str) -> None:
     """Write one line to standard error, whatever the text quotes."""
     sys.stderr.write(f"mlpipe {command}: {escape_unprintable(text)}\n")
 

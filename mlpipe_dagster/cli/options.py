@@ -7,14 +7,14 @@ import getpass
 from collections.abc import Callable
 from typing import Any
 
-from mlpipe_dagster.cli.access import Access
-from mlpipe_dagster.cli.printed import Answer
+from mlpipe_dagster.cli.command_output import CommandResult
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import Partition
 
 # argparse has no public name for what `add_subparsers` returns.
 Commands = Any
-Run = Callable[[argparse.Namespace, Access], Answer]
+Run = Callable[[argparse.Namespace, DeploymentAccess], CommandResult]
 
 
 def add_command(commands: Commands, name: str, run: Run) -> argparse.ArgumentParser:

@@ -23,6 +23,10 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.text.utc_time import CLOCK_SKEW
 
 
+class UnknownBatchError(ContractError):
+    """The registry does not know the batch."""
+
+
 class ManifestReplacedError(ContractError):
     """The done file of a batch is not the one that the registry knows."""
 
@@ -186,6 +190,23 @@ def refuse(registry: RegistryTable, noticed: Noticed, reason: str) -> Noticed:
         refusal=reason,
         is_recorded=_refuse(registry, manifest_facts(noticed.manifest), reason),
     )
+
+
+def registered_batch(registry: RegistryTable, model: str, batch_id: str) -> BatchRecord:
+    """Return a batch's record.
+
+    Raises:
+        UnknownBatchError: The registry does not know the batch.
+    """
+    record = registry.batch(model, batch_id)
+    if record is None:
+        raise UnknownBatchError(
+            "The registry does not know the batch",
+            remedy=f"See `mlpipe batches {model}`, or load its done file with `mlpipe load`",
+            model=model,
+            batch_id=batch_id,
+        )
+    return record
 
 
 def registered_manifest(bucket: DataBucket, record: BatchRecord) -> Manifest:

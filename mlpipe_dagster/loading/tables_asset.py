@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.declaration import ModelDeclaration
-from mlpipe_dagster.done_files.registration import notice
+from mlpipe_dagster.done_files.registration import notice, registered_batch
 from mlpipe_dagster.loading.load_coordinator import BatchLoad, BatchRefusedError
 from mlpipe_dagster.pipeline.asset_metadata import (
     COLUMN_LINEAGE,
@@ -29,7 +29,6 @@ from mlpipe_dagster.pipeline.batch_selection import BatchConfig, chosen_batch
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_load
 from mlpipe_dagster.pipeline.model_ops import model_assets
 from mlpipe_dagster.pipeline.retries import final_failure
-from mlpipe_dagster.publication.publishing import known_batch
 from mlpipe_dagster.resources.job_resources import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -96,7 +95,7 @@ def tables_asset(
             report, known = loading.run(context, batch_id, above_attempt=config.above_attempt)
         except BatchRefusedError as error:
             raise final_failure(context, str(error)) from error
-        cleaning = recorded_cleaning(known_batch(registry, model, batch_id).cleaning)
+        cleaning = recorded_cleaning(registered_batch(registry, model, batch_id).cleaning)
         for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):
             key = asset_key(model, asset)
             if key in context.selected_asset_keys and store is not None:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.done_files.registration import registered_batch, registered_manifest
 from mlpipe_dagster.loading.online_count import first_stored_key
 from mlpipe_dagster.markdown import code_span
-from mlpipe_dagster.publication.api_client import ApiAnswer, PublicApi, ask_until
-from mlpipe_dagster.publication.batch_lifetime import Answer
-from mlpipe_dagster.publication.publishing import known_batch
+from mlpipe_dagster.publication.api_client import ApiResponse, PublicApi, ask_until
+from mlpipe_dagster.publication.batch_lifetime import CheckVerdict
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 
@@ -21,7 +20,7 @@ _FOUND = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Canary:
+class CanaryResult:
     """What the API said.
 
     Attributes:
@@ -31,13 +30,13 @@ class Canary:
         seconds: How long it took.
     """
 
-    answer: Answer
+    answer: CheckVerdict
     asked_batch_id: str | None = None
-    shown: ApiAnswer | None = None
+    shown: ApiResponse | None = None
     seconds: float = 0.0
 
 
-def canary_result(found: Canary, spec: dg.AssetCheckSpec) -> dg.AssetCheckResult:
+def canary_check_result(found: CanaryResult, spec: dg.AssetCheckSpec) -> dg.AssetCheckResult:
     """Return what the API said as Dagster shows it."""
     shown = {
         "batch_id": found.asked_batch_id,
@@ -49,14 +48,14 @@ def canary_result(found: Canary, spec: dg.AssetCheckSpec) -> dg.AssetCheckResult
     return dg.AssetCheckResult(
         asset_key=spec.asset_key,
         check_name=spec.name,
-        passed=found.answer.is_well,
+        passed=found.answer.passed,
         severity=dg.AssetCheckSeverity.ERROR,
         description=code_span(found.answer.text),
         metadata={name: value for name, value in shown.items() if value is not None},
     )
 
 
-def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS) -> Canary:
+def ask_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS) -> CanaryResult:
     """Ask the API for an entity of the live batch until it shows that batch, or the time is over."""
     settings, registry = platform.settings, platform.registry
     home = settings.deployment.home
@@ -67,13 +66,14 @@ def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECOND
 
     batch_id = live_batch_id()
     if batch_id is None:
-        return Canary(Answer(True, "No batch is live, so there is nothing to ask for"))
+        return CanaryResult(CheckVerdict(True, "No batch is live, so there is nothing to ask for"))
     if settings.api is None:
         words = "The API was not asked: MLPIPE_API_URL or what a token takes (MLPIPE_TOKEN_URL, "
-        return Canary(
-            Answer(False, f"{words}MLPIPE_TOKEN_CLIENT_SECRET_NAME, MLPIPE_TOKEN_SCOPE) is not set"), batch_id
+        return CanaryResult(
+            CheckVerdict(False, f"{words}MLPIPE_TOKEN_CLIENT_SECRET_NAME, MLPIPE_TOKEN_SCOPE) is not set"),
+            batch_id,
         )
-    record = known_batch(registry, model, batch_id)
+    record = registered_batch(registry, model, batch_id)
     manifest = registered_manifest(platform.bucket, record)
     refused = record.quarantined_rows
     entity_id = first_stored_key(
@@ -86,7 +86,9 @@ def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECOND
         cleaning=recorded_cleaning(record.cleaning),
     )
     if entity_id is None:
-        return Canary(Answer(False, f"{batch_id} is live, and none of its rows was accepted"), batch_id)
+        return CanaryResult(
+            CheckVerdict(False, f"{batch_id} is live, and none of its rows was accepted"), batch_id
+        )
     api = PublicApi(settings.api, platform.client("secretsmanager"))
     began = time.monotonic()
     shown, trouble = ask_until(
@@ -99,10 +101,10 @@ def asked_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECOND
     took = time.monotonic() - began
     if not trouble and shown and shown.status == _FOUND and shown.batch_id in {batch_id, live_batch_id()}:
         # Another batch may have become live meanwhile: then that one is right.
-        return Canary(Answer(True, f"The API shows {shown.batch_id}"), batch_id, shown, took)
+        return CanaryResult(CheckVerdict(True, f"The API shows {shown.batch_id}"), batch_id, shown, took)
     said = trouble or (f"{shown.status} with batch {shown.batch_id}" if shown else "nothing")
-    return Canary(
-        Answer(False, f"{batch_id} is live, and after {took:.0f} s the API answers: {said}"),
+    return CanaryResult(
+        CheckVerdict(False, f"{batch_id} is live, and after {took:.0f} s the API answers: {said}"),
         batch_id,
         shown,
         took,

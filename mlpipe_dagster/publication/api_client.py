@@ -23,7 +23,7 @@ class ApiUnreachableError(ContractError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiAnswer:
+class ApiResponse:
     """What the API answered to one question.
 
     Attributes:
@@ -50,7 +50,7 @@ class PublicApi:
         self._secrets = secrets
         self._token = ""
 
-    def prediction(self, model: str, entity_id: str) -> ApiAnswer:
+    def prediction(self, model: str, entity_id: str) -> ApiResponse:
         """Ask for one entity's live prediction, without enrichment.
 
         Raises:
@@ -98,14 +98,14 @@ class PublicApi:
         return self._token
 
 
-def _read(status: int, body: bytes, headers: Any) -> ApiAnswer:
+def _read(status: int, body: bytes, headers: Any) -> ApiResponse:
     try:
         document = json.loads(body)
     except ValueError:
         document = None
     found = document.get("provenance", document) if isinstance(document, dict) else {}
     batch_id = found.get("batch_id") if isinstance(found, dict) else None
-    return ApiAnswer(
+    return ApiResponse(
         status=status,
         batch_id=None if batch_id is None else str(batch_id),
         request_id=str(headers.get("X-Request-Id", "")),
@@ -113,13 +113,13 @@ def _read(status: int, body: bytes, headers: Any) -> ApiAnswer:
 
 
 def ask_until(
-    ask: Callable[[], ApiAnswer],
-    is_answered: Callable[[ApiAnswer], bool],
+    ask: Callable[[], ApiResponse],
+    is_answered: Callable[[ApiResponse], bool],
     *,
     seconds: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
-) -> tuple[ApiAnswer | None, str]:
+) -> tuple[ApiResponse | None, str]:
     """Ask again each second until the answer is as wanted; return the last answer, and what went wrong.
 
     A pointer is believed for some seconds, so the first answers may be of the batch before.

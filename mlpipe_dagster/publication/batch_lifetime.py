@@ -16,10 +16,10 @@ from prediction_contract.text.utc_time import parse_utc
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CheckVerdict:
     """Yes or no, with the reason as a sentence."""
 
-    is_well: bool
+    passed: bool
     text: str
 
 
@@ -50,22 +50,24 @@ def expiring_batches(
     return [record for record in records if needs_reload(record, pointers, now=now, margin=margin)]
 
 
-def live_batches_last(records: Iterable[BatchRecord], *, now: datetime, items_life: timedelta) -> Answer:
+def live_batches_last(
+    records: Iterable[BatchRecord], *, now: datetime, items_life: timedelta
+) -> CheckVerdict:
     """Whether no served batch is so near its expiry that its re-load should have happened already."""
     half = reload_margin(items_life) / 2
     known = [record for record in records if record.items_expire_at]
     for record in known:
         left = parse_utc(str(record.items_expire_at)) - now
         if left < half:
-            return Answer(
+            return CheckVerdict(
                 False,
                 f"The items of {record.batch_id}, which is served, expire at {record.items_expire_at}: load "
                 f"it again with `mlpipe load {record.manifest_key} --again`",
             )
     if not known:
-        return Answer(True, "No batch is live")
+        return CheckVerdict(True, "No batch is live")
     first = min(str(record.items_expire_at) for record in known)
-    return Answer(True, f"What is served lasts until {first}, and is loaded again before")
+    return CheckVerdict(True, f"What is served lasts until {first}, and is loaded again before")
 
 
 def due_partition(
@@ -86,15 +88,15 @@ def due_partition(
     return Partition(start.isoformat()[: 13 if is_hourly else 10])
 
 
-def partition_is_fresh(registry: RegistryTable, model: str, partition: Partition) -> Answer:
+def partition_is_fresh(registry: RegistryTable, model: str, partition: Partition) -> CheckVerdict:
     """Whether a due partition has a batch that was verified and passed its checks, or was published."""
     states = []
     for record in registry.batches_of(model, partition):
         is_fit = record.published_sequence is not None or not record.check_faults
         is_kept = record.release_state != ReleaseState.WITHDRAWN
         if record.load_state == LoadState.VERIFIED and is_fit and is_kept:
-            return Answer(True, f"{partition} has batch {record.batch_id}")
+            return CheckVerdict(True, f"{partition} has batch {record.batch_id}")
         states.append(f"{record.batch_id} is {record.load_state}, {record.release_state}")
-    return Answer(
+    return CheckVerdict(
         False, f"{partition} is due and has no batch fit to be served ({'; '.join(states) or 'none at all'})"
     )

@@ -17,9 +17,9 @@ from mlpipe_dagster.pipeline.asset_names import (
 )
 from mlpipe_dagster.pipeline.model_ops import model_checks
 from mlpipe_dagster.pipeline.model_sensors import ServedModel
-from mlpipe_dagster.publication.api_canary import asked_api, canary_result
+from mlpipe_dagster.publication.api_canary import ask_api, canary_check_result
 from mlpipe_dagster.publication.batch_lifetime import (
-    Answer,
+    CheckVerdict,
     due_partition,
     live_batches_last,
     partition_is_fresh,
@@ -64,20 +64,20 @@ def live_batch_checks(
             if spec.key not in context.op_execution_context.selected_asset_check_keys:
                 continue
             if spec.name == API_CANARY:
-                yield canary_result(asked_api(platform, model.name), spec)
+                yield canary_check_result(ask_api(platform, model.name), spec)
             else:
                 answer = answers[spec.name]
                 yield dg.AssetCheckResult(
                     asset_key=spec.asset_key,
                     check_name=spec.name,
-                    passed=answer.is_well,
+                    passed=answer.passed,
                     description=answer.text,
                 )
 
     return live_batch
 
 
-def live_batch_answers(platform: Platform, model: ServedModel, now: datetime) -> dict[str, Answer]:
+def live_batch_answers(platform: Platform, model: ServedModel, now: datetime) -> dict[str, CheckVerdict]:
     """Return what is to be said of a model's live batches and of its due partition, by check."""
     settings, registry = platform.settings, platform.registry
     home = settings.deployment.home
@@ -87,7 +87,7 @@ def live_batch_answers(platform: Platform, model: ServedModel, now: datetime) ->
     if model.due_after is not None:
         partition = due_partition(model.partitions, model.due_after, now)
         answers[PARTITION_IS_FRESH] = (
-            Answer(True, "No partition is due yet")
+            CheckVerdict(True, "No partition is due yet")
             if partition is None
             else partition_is_fresh(registry, model.name, partition)
         )

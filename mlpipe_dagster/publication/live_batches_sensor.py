@@ -19,7 +19,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     load_job_name,
 )
 from mlpipe_dagster.pipeline.model_sensors import UNDER_WAY, ServedModel, Troubles
-from mlpipe_dagster.publication.batch_lifetime import Answer, expiring_batches, served_batches
+from mlpipe_dagster.publication.batch_lifetime import CheckVerdict, expiring_batches, served_batches
 from mlpipe_dagster.publication.live_batch_checks import live_batch_answers
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.batch import Partition
@@ -86,7 +86,7 @@ def live_batches_tick(
                 if not is_being_loaded(context.instance, record)
             ]
             for check, answer in live_batch_answers(platform, model, now).items():
-                name, says = f"{model.name}/{check}", [answer.is_well, today]
+                name, says = f"{model.name}/{check}", [answer.passed, today]
                 telling[name] = says
                 if records and told.get(name) != says:
                     events.append(evaluation(model.name, check, answer))
@@ -99,12 +99,12 @@ def live_batches_tick(
     )
 
 
-def evaluation(model: str, check: str, answer: Answer) -> dg.AssetCheckEvaluation:
+def evaluation(model: str, check: str, answer: CheckVerdict) -> dg.AssetCheckEvaluation:
     """Return an answer as an evaluation of the publication's check."""
     return dg.AssetCheckEvaluation(
         asset_key=asset_key(model, PUBLICATION),
         check_name=check,
-        passed=answer.is_well,
+        passed=answer.passed,
         metadata={"found": answer.text},
         description=answer.text,
     )

@@ -11,7 +11,7 @@ import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION, asset_key
 from mlpipe_dagster.pipeline.model_sensors import ServedModel, Troubles, is_outage
-from mlpipe_dagster.publication.publication_events import PublicationReports
+from mlpipe_dagster.publication.publication_events import PublicationReporter
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
@@ -83,7 +83,7 @@ def newest_sequences(
 
 
 def show_publications(
-    reports: PublicationReports, shown: dict[str, int], newest: dict[str, int], troubles: Troubles
+    reports: PublicationReporter, shown: dict[str, int], newest: dict[str, int], troubles: Troubles
 ) -> dict[str, int]:
     """Report what Dagster does not show yet; return up to which sequence it shows all, by model."""
     up_to = dict(shown)
@@ -174,7 +174,7 @@ def projection_tick(
     home = platform.settings.deployment.home
     newest = newest_sequences(registry, models, home, troubles)
     # Before Snowflake, which may fail the tick: Dagster keeps each report at once.
-    reports = PublicationReports(instance=context.instance, registry=registry, now=now)
+    reports = PublicationReporter(instance=context.instance, registry=registry, now=now)
     cursor = replace(cursor, shown=show_publications(reports, cursor.shown, newest, troubles))
     is_whole = now.timestamp() - cursor.compared_at > COMPARE_ALL_AFTER.total_seconds()
     asked = {

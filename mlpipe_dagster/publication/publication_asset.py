@@ -8,7 +8,12 @@ import dagster as dg
 
 from mlpipe_dagster.costs import estimated_costs
 from mlpipe_dagster.declaration import ModelDeclaration
-from mlpipe_dagster.done_files.registration import ManifestReplacedError, registered_manifest
+from mlpipe_dagster.done_files.registration import (
+    ManifestReplacedError,
+    UnknownBatchError,
+    registered_batch,
+    registered_manifest,
+)
 from mlpipe_dagster.loading.load_coordinator import load_report
 from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
 from mlpipe_dagster.pipeline.asset_names import DYNAMODB, PUBLICATION, SNOWFLAKE, SNOWFLAKE_POOL, asset_key
@@ -18,12 +23,11 @@ from mlpipe_dagster.pipeline.model_sensors import publication_facts
 from mlpipe_dagster.pipeline.retries import final_failure, intent_of
 from mlpipe_dagster.publication.batch_consumption import batch_consumption
 from mlpipe_dagster.publication.console_links import console_links
-from mlpipe_dagster.publication.publishing import (
+from mlpipe_dagster.publication.publisher import (
     RUN_ACTOR,
-    Publication,
+    PublicationResult,
     Publisher,
     PublishingError,
-    known_batch,
     serving_text,
 )
 from mlpipe_dagster.quality.batch_card import batch_facts, drift_table, pictures, sample
@@ -77,7 +81,7 @@ def publication_asset(
     ) -> dg.MaterializeResult[Any]:
         settings, registry = platform.settings, platform.registry
         batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
-        record = known_batch(registry, model, batch_id)
+        record = registered_batch(registry, model, batch_id)
         try:
             manifest = registered_manifest(platform.bucket, record)
         except ManifestReplacedError as error:
@@ -105,7 +109,7 @@ def publication_asset(
             try:
                 serving = serving_text(declaration, manifest, record, settings.provider_url)
                 published = publisher.publish(batch_id, request, serving)
-            except (PublishingError, RuleViolationError) as refusal:
+            except (PublishingError, RuleViolationError, UnknownBatchError) as refusal:
                 raise final_failure(context, str(refusal)) from refusal
             projected = len(session.follow(registry, model, settings.deployment.home))
         context.log.info("%s: %s %s", batch_id, published.outcome, published.reason)
@@ -124,7 +128,7 @@ def batch_card(
     A publication that is materialized by itself so obeys the same rules as one in the job that loads. In that
     job Snowflake answers from its result cache: the checks have just asked the same.
     """
-    record = known_batch(platform.registry, declaration.name, manifest.batch_id)
+    record = registered_batch(platform.registry, declaration.name, manifest.batch_id)
     if record.load_state != LoadState.VERIFIED:
         return {}
     found = examined(session, platform, declaration, manifest.schema, manifest.batch_id)
@@ -159,7 +163,7 @@ def verified_report(platform: Platform, record: BatchRecord) -> LoadReport | Non
         return None
 
 
-def publication_metadata(published: Publication) -> dict[str, Any]:
+def publication_metadata(published: PublicationResult) -> dict[str, Any]:
     """Return what a person wants to know of a publication."""
     shown: dict[str, Any] = {
         "batch_id": published.batch_id,

@@ -15,7 +15,7 @@ import dagster as dg
 
 from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION, asset_key
-from mlpipe_dagster.publication.publishing import RUN_ACTOR, Outcome
+from mlpipe_dagster.publication.publisher import RUN_ACTOR, PublicationOutcome
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import Action, PublicationEntry, ReleaseState
 from prediction_contract.registry.table import RegistryTable
@@ -30,14 +30,14 @@ LOOKS_BACK = timedelta(days=3)
 _LONGEST_RUN = timedelta(hours=6)
 _MAX_REPORTS = 100
 _MAX_EVENTS = 500
-_HOLDS = {Action.HOLD: Outcome.HELD, Action.RELEASE_HOLD: Outcome.RELEASED}
+_HOLDS = {Action.HOLD: PublicationOutcome.HELD, Action.RELEASE_HOLD: PublicationOutcome.RELEASED}
 _DONE = {Action.PUBLISH: "published", Action.ROLLBACK: "made live again by a rollback"}
 
 Event = dg.AssetMaterialization | dg.AssetObservation
 
 
 @dataclass(kw_only=True)
-class PublicationReports:
+class PublicationReporter:
     """Reports what Dagster does not show yet, a limited number of publications at a time.
 
     Attributes:
@@ -151,7 +151,7 @@ def publication_events(
         _event(
             kind,
             entry,
-            Outcome.LIVE,
+            PublicationOutcome.LIVE,
             live,
             partition=entry.partition,
             batch_id=entry.batch_id,

@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.done_files.registration import registered_batch, registered_manifest
 from mlpipe_dagster.loading.load_coordinator import load_report
 from mlpipe_dagster.loading.online_count import count_online
 from mlpipe_dagster.loading.reconciliation import StoreBalance
-from mlpipe_dagster.publication.publishing import known_batch
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.errors import RuleViolationError
@@ -29,7 +28,7 @@ MAX_REPLICA_LINES = 1_000_000
 _COUNT_SECONDS = 1800.0
 
 
-class Step(StrEnum):
+class FollowStep(StrEnum):
     """What became of an attempt to let a region follow."""
 
     NOTHING_PUBLISHED = "nothing_published"
@@ -40,7 +39,7 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Following:
+class FollowResult:
     """What became of an attempt, and since when home serves what the region should.
 
     Attributes:
@@ -53,7 +52,7 @@ class Following:
     """
 
     region: str
-    step: Step
+    step: FollowStep
     home_batch_id: str | None
     region_batch_id: str | None
     behind: timedelta
@@ -92,7 +91,7 @@ class RegionFollower:
     clock: Callable[[], datetime]
     most_lines: int = MAX_REPLICA_LINES
 
-    def follow(self) -> Following:
+    def follow(self) -> FollowResult:
         """Count the region's replica of what home serves, note that it is whole, and move the pointer.
 
         Doing it again changes nothing. A replica that lacks rows is left for the next attempt.
@@ -103,23 +102,23 @@ class RegionFollower:
         """
         release = self._release()
         if release.home is None or release.home.batch_id is None:
-            return self._result(Step.NOTHING_PUBLISHED, release)
-        record = known_batch(self.registry, self.model, release.home.batch_id)
+            return self._result(FollowStep.NOTHING_PUBLISHED, release)
+        record = registered_batch(self.registry, self.model, release.home.batch_id)
         try:
             if self.region not in record.verified_regions:
                 faults = self.replica_faults(record)
                 if faults:
-                    return self._result(Step.INCOMPLETE, release, faults)
+                    return self._result(FollowStep.INCOMPLETE, release, faults)
                 self.registry.carry_out(
                     # The record as read before the count: a load that was verified since is counted again.
                     lambda: confirm_region(record, region=self.region, attempt=record.verified_attempt or 0)
                 )
             if is_in_step(release, self.region):
-                return self._result(Step.IN_STEP, release)
+                return self._result(FollowStep.IN_STEP, release)
             self.registry.carry_out(lambda: self._move(record.batch_id))
         except RuleViolationError as violation:
-            return self._result(Step.OVERTAKEN, self._release(), (violation.what,))
-        return self._result(Step.FOLLOWED, self._release())
+            return self._result(FollowStep.OVERTAKEN, self._release(), (violation.what,))
+        return self._result(FollowStep.FOLLOWED, self._release())
 
     def replica_faults(self, record: BatchRecord) -> tuple[str, ...]:
         """Return what the replica lacks of a verified load; items of an earlier load do not count."""
@@ -150,13 +149,13 @@ class RegionFollower:
 
     def _move(self, batch_id: str) -> Transaction:
         release = self._release()
-        record = known_batch(self.registry, self.model, batch_id)
+        record = registered_batch(self.registry, self.model, batch_id)
         return follow_home(record, release, region=self.region, now=self.clock())
 
     def _release(self) -> Release:
         return self.registry.release(self.model, home_region=self.deployment.home, regions=[self.region])
 
-    def _result(self, step: Step, release: Release, faults: tuple[str, ...] = ()) -> Following:
+    def _result(self, step: FollowStep, release: Release, faults: tuple[str, ...] = ()) -> FollowResult:
         home = release.home or LivePointer(model=self.model)
         pointer = release.regions.get(self.region)
         behind = timedelta(0)
@@ -164,7 +163,7 @@ class RegionFollower:
         serves_another = pointer is None or pointer.batch_id != home.batch_id
         if serves_another and home.batch_id and home.published_at:
             behind = self.clock() - parse_utc(home.published_at)
-        return Following(
+        return FollowResult(
             region=self.region,
             step=step,
             home_batch_id=home.batch_id,

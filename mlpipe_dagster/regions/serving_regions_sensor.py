@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_names import MODEL_TAG, PUBLICATION, asset_key
 from mlpipe_dagster.pipeline.model_sensors import UNDER_WAY, ServedModel, Troubles
-from mlpipe_dagster.regions.region_follower import Following, RegionFollower, Step, is_in_step
+from mlpipe_dagster.regions.region_follower import FollowResult, FollowStep, RegionFollower, is_in_step
 from mlpipe_dagster.resources.platform import Platform
 
 JOB = "follow_home"
@@ -36,7 +36,7 @@ def follow_home_op(context: dg.OpExecutionContext, config: FollowConfig, platfor
     followed = follower(platform, config.model, config.region).follow()
     observation = region_observation(config.model, followed)
     context.log_event(observation)
-    if followed.step is Step.INCOMPLETE and followed.behind > ALARM_AFTER:
+    if followed.step is FollowStep.INCOMPLETE and followed.behind > ALARM_AFTER:
         raise dg.Failure(
             f"{config.region} does not follow home since {followed.behind}: {'. '.join(followed.faults)}. "
             f"It serves {followed.region_batch_id}, home serves {followed.home_batch_id}. Look at the "
@@ -70,7 +70,7 @@ def follower(platform: Platform, model: str, region: str) -> RegionFollower:
     )
 
 
-def region_observation(model: str, followed: Following) -> dg.AssetObservation:
+def region_observation(model: str, followed: FollowResult) -> dg.AssetObservation:
     """Return what became of an attempt as an event of the model's publication."""
     shown = {
         "region": followed.region,

@@ -17,7 +17,12 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
 from mlpipe_dagster.retention.delta_history import DeltaHistory
-from mlpipe_dagster.retention.retention_sweep import RetentionSweep, RetiredBatch, Swept, asks_for_a_sweep
+from mlpipe_dagster.retention.retention_sweep import (
+    RetentionSweep,
+    RetiredBatch,
+    SweepResult,
+    model_needs_sweep,
+)
 from prediction_contract.naming.batch import Partition
 
 JOB = "retention"
@@ -107,7 +112,7 @@ def retired_observation(batch: RetiredBatch) -> dg.AssetObservation:
     )
 
 
-def sweep_observation(model: str, swept: Swept) -> dg.AssetObservation:
+def sweep_observation(model: str, swept: SweepResult) -> dg.AssetObservation:
     """Return what a whole sweep did as an event of the model's publication."""
     kept = [f"{batch_id}: {reason}" for batch_id, reason in sorted(swept.kept.items())]
     return dg.AssetObservation(
@@ -182,7 +187,7 @@ def retention_tick(
         if model <= cursor.after:
             continue
         try:
-            is_asked = asks_for_a_sweep(platform.registry, model, home, now=now)
+            is_asked = model_needs_sweep(platform.registry, model, home, now=now)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             # Not what AWS refuses: that would leave out model after model.
             unreadable.append(unreadable_observation(model, error))

@@ -64,7 +64,7 @@ class RetiredBatch:
 
 
 @dataclass(slots=True, kw_only=True)
-class Swept:
+class SweepResult:
     """What a sweep did.
 
     Attributes:
@@ -118,14 +118,14 @@ class RetentionSweep:
     most_batches: int = MAX_BATCHES
     tell: Callable[[RetiredBatch], None] = lambda _: None
 
-    def sweep(self) -> Swept:
+    def sweep(self) -> SweepResult:
         """Retire what is due, delete it, and vacuum the Delta table.
 
         Raises:
             RegistryUnavailableError: The registry did not take a change in time.
             DeltaRemovalError: Scoring jobs committed first for too long.
         """
-        swept, tokens, seen = Swept(), {}, _Seen()
+        swept, tokens, seen = SweepResult(), {}, _Seen()
         projected = self.warehouse.highest_projected(self.model)
         has_rows = self.warehouse.has_predictions(self.model)
         records = retained_batches(self.registry, self.model, now=self.clock())
@@ -216,7 +216,7 @@ class RetentionSweep:
             gone.bytes += sum(item.size for item in objects)
         return gone
 
-    def _vacuum(self, swept: Swept, seen: _Seen) -> None:
+    def _vacuum(self, swept: SweepResult, seen: _Seen) -> None:
         """Delete files that left the table long ago or never came into it, but for those that a batch names.
 
         What the table does not know is looked at before the table is, so a file that is committed meanwhile
@@ -326,7 +326,7 @@ def retained_batches(registry: RegistryTable, model: str, *, now: datetime) -> I
     return registry.batches(model, minted_from=sweep_from)
 
 
-def asks_for_a_sweep(registry: RegistryTable, model: str, home_region: str, *, now: datetime) -> bool:
+def model_needs_sweep(registry: RegistryTable, model: str, home_region: str, *, now: datetime) -> bool:
     """Whether a model has a batch to retire, or retired one whose Delta files have come due since."""
     records = retained_batches(registry, model, now=now)
     needed = protected_batches(registry.pointer(model, home_region), registry.rollback_target(model))

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.done_files.registration import (
+    registered_batch,
+    registered_manifest,
+)
 from mlpipe_dagster.pipeline.asset_metadata import COLUMN_LINEAGE, asset_tags, code_links, column_lineage
 from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key
-from mlpipe_dagster.publication.publishing import known_batch
 from mlpipe_dagster.scoring.predictions_asset import (
     PREDICTIONS_KINDS,
     manifest_metadata,
@@ -82,7 +84,7 @@ def record_external_predictions(
         ManifestReplacedError: The done file is not the one that the batch was registered with.
     """
     manifest = registered_manifest(
-        platform.bucket, known_batch(platform.registry, declaration.name, batch_id)
+        platform.bucket, registered_batch(platform.registry, declaration.name, batch_id)
     )
     for event in external_events(declaration, manifest):
         if not _is_recorded(context.instance, event):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.main import main
 from mlpipe_dagster.declaration.file import COMPONENT
 from tests.dagster.small_model import attributes
@@ -51,7 +51,7 @@ class CommandLine:
     def __call__(self, *arguments: str) -> Told:
         """Run a command as a person types it."""
         self.capture.readouterr()
-        status = main(arguments, Access(self.folder))
+        status = main(arguments, DeploymentAccess(self.folder))
         printed = self.capture.readouterr()
         return Told(status, printed.out, printed.err)
 

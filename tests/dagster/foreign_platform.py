@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from botocore.exceptions import ClientError
 
-from mlpipe_dagster.cli.access import Access, WarehouseUnreachableError
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess, WarehouseUnreachableError
 from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.attribute_values import encode_value
 from prediction_contract.registry.records import (
@@ -153,7 +153,7 @@ class _Client:
         yield {"Items": found if ScanIndexForward else found[::-1]}
 
 
-class ForeignAccess(Access):
+class ForeignAccess(DeploymentAccess):
     """A deployment whose stores answer as they like; all code above their clients is the real one.
 
     Args:

@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from mlpipe_dagster.resources.aws_clients import delta_storage_options
 from mlpipe_dagster.retention.delta_history import DeltaHistory
-from mlpipe_dagster.retention.retention_sweep import RetentionSweep, Swept
+from mlpipe_dagster.retention.retention_sweep import RetentionSweep, SweepResult
 from prediction_contract.manifests.manifest import JsonPart
 from prediction_contract.naming.s3_layout import (
     delta_table_prefix,
@@ -116,7 +116,7 @@ class SweptModel(LoadedModel):
             ExpressionAttributeValues={":past": {"S": "2013-02-02T00:00:00Z"}},
         )
 
-    def sweep(self, run_id: str | None = None, **changes: Any) -> Swept:
+    def sweep(self, run_id: str | None = None, **changes: Any) -> SweepResult:
         """Sweep the model long after everything was superseded."""
         with self.warehouse.quick_session() as session:
             return self.sweep_with(session, run_id, **changes).sweep()

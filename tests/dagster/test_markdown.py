@@ -18,11 +18,11 @@ from mlpipe_dagster.done_files.load_requests import refusal_event
 from mlpipe_dagster.done_files.registration import Noticed
 from mlpipe_dagster.markdown import code_span, markdown_image, markdown_list, markdown_table
 from mlpipe_dagster.pipeline.asset_names import API_CANARY
-from mlpipe_dagster.publication.api_canary import Canary, canary_result
-from mlpipe_dagster.publication.batch_lifetime import Answer
+from mlpipe_dagster.publication.api_canary import CanaryResult, canary_check_result
+from mlpipe_dagster.publication.batch_lifetime import CheckVerdict
 from mlpipe_dagster.publication.publication_events import publication_events
 from mlpipe_dagster.retention.retention_sensor import sweep_observation
-from mlpipe_dagster.retention.retention_sweep import Swept
+from mlpipe_dagster.retention.retention_sweep import SweepResult
 from prediction_contract.printable_text import escape_unprintable
 from prediction_contract.registry.records import Action, PublicationEntry
 
@@ -133,13 +133,14 @@ def publication(action: Action) -> PublicationEntry:
     "event",
     [
         refusal_event(Noticed(key=HOSTILE, refusal=HOSTILE), ()),
-        canary_result(
-            Canary(Answer(False, HOSTILE)), dg.AssetCheckSpec(API_CANARY, asset=dg.AssetKey(["tides", "x"]))
+        canary_check_result(
+            CanaryResult(CheckVerdict(False, HOSTILE)),
+            dg.AssetCheckSpec(API_CANARY, asset=dg.AssetKey(["tides", "x"])),
         ),
         *publication_events(publication(Action.PUBLISH), None),
         *publication_events(publication(Action.ROLLBACK), "2013-01-31"),
         *publication_events(publication(Action.HOLD), None),
-        sweep_observation("tides", Swept(kept={"b": HOSTILE})),
+        sweep_observation("tides", SweepResult(kept={"b": HOSTILE})),
     ],
 )
 def test_no_event_links_to_what_somebody_else_wrote(event: Any) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from typing import Any
 
-from mlpipe_dagster.cli.access import Access
-from mlpipe_dagster.cli.health.findings import Finding, Severity
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.cli.health.health_findings import HealthFinding, Severity
 from mlpipe_dagster.pipeline.code_comparison import UPLOAD_REMEDY, load_code_address, outdated_upload
 from prediction_contract.naming.s3_layout import done_prefix
 
@@ -16,7 +16,7 @@ _DEEP_QUEUE = 1000
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED"})
 
 
-def guarded(topic: str, remedy: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def guarded(topic: str, remedy: str, look: Callable[[], Iterator[HealthFinding]]) -> Iterator[HealthFinding]:
     """Yield what a look finds; if it cannot look, that is the finding, and the other looks go on."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # as in `main`
 
@@ -25,16 +25,16 @@ def guarded(topic: str, remedy: str, look: Callable[[], Iterator[Finding]]) -> I
     try:
         yield from look()
     except (BotoCoreError, ClientError, ContractError) as error:
-        yield Finding(severity=Severity.ERROR, topic=topic, what=str(error), remedy=remedy)
+        yield HealthFinding(severity=Severity.ERROR, topic=topic, what=str(error), remedy=remedy)
 
 
-def bucket_findings(access: Access) -> Iterator[Finding]:
+def bucket_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
     """Yield nothing if the data bucket can be listed."""
     access.client("s3").list_objects_v2(Bucket=access.settings.data_bucket, MaxKeys=1)
     yield from ()
 
 
-def code_findings(access: Access) -> Iterator[Finding]:
+def code_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
     """Yield where jobs run other code than this checkout holds."""
     settings = access.settings
     places = {
@@ -44,7 +44,7 @@ def code_findings(access: Access) -> Iterator[Finding]:
     for deployable, place in places.items():
         outdated = outdated_upload(deployable, place)
         if outdated:
-            yield Finding(
+            yield HealthFinding(
                 severity=Severity.WARNING,
                 topic="code",
                 what=outdated.what,
@@ -52,12 +52,12 @@ def code_findings(access: Access) -> Iterator[Finding]:
             )
 
 
-def table_findings(access: Access, models: list[str]) -> Iterator[Finding]:
+def table_findings(access: DeploymentAccess, models: list[str]) -> Iterator[HealthFinding]:
     """Yield what is wrong with the registry and the models' online tables."""
     deployment = access.settings.deployment
     registry = access.client("dynamodb").describe_table(TableName=deployment.registry_table)["Table"]
     if registry["TableStatus"] not in {"ACTIVE", "UPDATING"}:
-        yield Finding(
+        yield HealthFinding(
             severity=Severity.ERROR,
             topic="registry",
             what=f"The registry {deployment.registry_table} is {registry['TableStatus']}",
@@ -67,13 +67,13 @@ def table_findings(access: Access, models: list[str]) -> Iterator[Finding]:
         yield from _online_table(access, model)
 
 
-def _online_table(access: Access, model: str) -> Iterator[Finding]:
+def _online_table(access: DeploymentAccess, model: str) -> Iterator[HealthFinding]:
     client, name = access.client("dynamodb"), access.settings.deployment.online_table(model)
     try:
         status = client.describe_table(TableName=name)["Table"]["TableStatus"]
         expiry = client.describe_time_to_live(TableName=name)["TimeToLiveDescription"]["TimeToLiveStatus"]
     except client.exceptions.ResourceNotFoundException:
-        yield Finding(
+        yield HealthFinding(
             severity=Severity.ERROR,
             topic="tables",
             what=f"The online table {name} does not exist",
@@ -82,7 +82,7 @@ def _online_table(access: Access, model: str) -> Iterator[Finding]:
         )
         return
     if status not in {"ACTIVE", "UPDATING"} or expiry not in {"ENABLED", "ENABLING"}:
-        yield Finding(
+        yield HealthFinding(
             severity=Severity.WARNING,
             topic="tables",
             what=f"The online table {name} is {status}, and the expiry of its items is {expiry}",
@@ -91,12 +91,12 @@ def _online_table(access: Access, model: str) -> Iterator[Finding]:
         )
 
 
-def queue_findings(access: Access) -> Iterator[Finding]:
+def queue_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
     """Yield what is wrong with the queue of done files and with its dead-letter queue."""
     deployment = access.settings.deployment
     waiting = _depth(access, deployment.done_file_queue)
     if waiting > _DEEP_QUEUE:
-        yield Finding(
+        yield HealthFinding(
             severity=Severity.WARNING,
             topic="queues",
             what=f"{waiting} messages wait in {deployment.done_file_queue}",
@@ -104,7 +104,7 @@ def queue_findings(access: Access) -> Iterator[Finding]:
         )
     dead = _depth(access, deployment.dead_letter_queue)
     if dead:
-        yield Finding(
+        yield HealthFinding(
             severity=Severity.ERROR,
             topic="queues",
             what=f"{dead} messages lie in {deployment.dead_letter_queue}: the sensor could not handle them",
@@ -112,7 +112,7 @@ def queue_findings(access: Access) -> Iterator[Finding]:
         )
 
 
-def _depth(access: Access, queue: str) -> int:
+def _depth(access: DeploymentAccess, queue: str) -> int:
     sqs = access.client("sqs")
     url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
     named: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -120,7 +120,7 @@ def _depth(access: Access, queue: str) -> int:
     return sum(int(found[name]) for name in named)
 
 
-def done_files(access: Access, since: date) -> Iterator[tuple[str, datetime]]:
+def done_files(access: DeploymentAccess, since: date) -> Iterator[tuple[str, datetime]]:
     """Yield key and age of everything below done/ of batches minted on a UTC date or later."""
     pages = access.client("s3").get_paginator("list_objects_v2")
     # Keys begin with the date, so that history costs nothing.
@@ -131,7 +131,7 @@ def done_files(access: Access, since: date) -> Iterator[tuple[str, datetime]]:
             yield item["Key"], item["LastModified"]
 
 
-def job_run_ended(access: Access, job_run_id: str) -> str | None:
+def job_run_ended(access: DeploymentAccess, job_run_id: str) -> str | None:
     """Return the state in which a load's job run has ended, or None if it runs.
 
     A job run that Glue does not know any more is `forgotten`.

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 
-from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health.deployment_health import (
     bucket_findings,
     code_findings,
@@ -18,7 +19,7 @@ from mlpipe_dagster.cli.health.deployment_health import (
     queue_findings,
     table_findings,
 )
-from mlpipe_dagster.cli.health.findings import Finding, Severity
+from mlpipe_dagster.cli.health.health_findings import HealthFinding, Severity
 from mlpipe_dagster.cli.health.model_health import (
     ModelRecords,
     model_findings,
@@ -27,7 +28,6 @@ from mlpipe_dagster.cli.health.model_health import (
     unregistered_findings,
 )
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
-from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.s3_layout import parse_done_key
 from prediction_contract.registry.publication_rules import Release
@@ -53,7 +53,7 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def doctor(options: argparse.Namespace, access: Access) -> Answer:
+def doctor(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Look for what is wrong with the deployment, and say what to do about it."""
     if options.model:
         access.require_declared(options.model)
@@ -67,10 +67,10 @@ def doctor(options: argparse.Namespace, access: Access) -> Answer:
         "counts": counts,
         "findings": [each.document() for each in found],
     }
-    return Answer(
+    return CommandResult(
         document=document,
-        parts=[
-            Facts(members={"healthy": is_healthy, "models": models, **counts}),
+        sections=[
+            Fields(members={"healthy": is_healthy, "models": models, **counts}),
             Table(
                 title="findings",
                 columns=("severity", "topic", "model", "batch_id", "what", "remedy"),
@@ -78,18 +78,18 @@ def doctor(options: argparse.Namespace, access: Access) -> Answer:
                 whole=frozenset({"severity", "topic", "model", "batch_id", "what", "remedy"}),
             ),
         ],
-        is_so=is_healthy,
+        ok=is_healthy,
     )
 
 
-def _findings(access: Access, models: list[str], days: int) -> Iterator[Finding]:
+def _findings(access: DeploymentAccess, models: list[str], days: int) -> Iterator[HealthFinding]:
     try:
         deployment = access.settings.deployment
     except ContractError as error:
         # Without them nothing else can be looked at.
-        yield Finding(severity=Severity.ERROR, topic="settings", what=error.what, remedy=error.remedy)
+        yield HealthFinding(severity=Severity.ERROR, topic="settings", what=error.what, remedy=error.remedy)
         return
-    looks: list[tuple[str, str, Callable[[], Iterator[Finding]]]] = [
+    looks: list[tuple[str, str, Callable[[], Iterator[HealthFinding]]]] = [
         (
             "bucket",
             f"See that {access.settings.data_bucket} exists and may be listed",
@@ -126,7 +126,9 @@ def _findings(access: Access, models: list[str], days: int) -> Iterator[Finding]
     )
 
 
-def _model(access: Access, model: str, known: dict[str, ModelRecords], days: int) -> Iterator[Finding]:
+def _model(
+    access: DeploymentAccess, model: str, known: dict[str, ModelRecords], days: int
+) -> Iterator[HealthFinding]:
     """Yield what is wrong with a model in the registry, and keep its records for the looks that follow."""
     registry, now = access.registry, access.now
     release = registry.release(model, home_region=access.home, regions=access.other_regions)
@@ -176,7 +178,9 @@ def _looked_at(
     return [found[batch_id] for batch_id in sorted(found)]
 
 
-def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> Iterator[Finding]:
+def _done_files(
+    access: DeploymentAccess, known: dict[str, ModelRecords], days: int
+) -> Iterator[HealthFinding]:
     now = access.now
     found: dict[str, dict[str, datetime]] = {}
     strangers: list[str] = []
@@ -190,7 +194,7 @@ def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> It
     declared = access.models()
     for model, files in found.items():
         if model not in declared:
-            yield Finding(
+            yield HealthFinding(
                 severity=Severity.WARNING,
                 topic="done_files",
                 model=model,
@@ -201,7 +205,7 @@ def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> It
             batches = {batch.batch_id for batch in known[model].batches}
             yield from unregistered_findings(model, files, batches, now)
     if strangers:
-        yield Finding(
+        yield HealthFinding(
             severity=Severity.NOTE,
             topic="done_files",
             what=f"{len(strangers)} objects below done/ are no done files, the first {strangers[0][:200]!r}",
@@ -209,7 +213,7 @@ def _done_files(access: Access, known: dict[str, ModelRecords], days: int) -> It
         )
 
 
-def _warehouse(access: Access, known: dict[str, ModelRecords]) -> Iterator[Finding]:
+def _warehouse(access: DeploymentAccess, known: dict[str, ModelRecords]) -> Iterator[HealthFinding]:
     with access.warehouse() as session:
         tables = session.tables()
         projected = session.projected(known)
@@ -224,6 +228,6 @@ def _warehouse(access: Access, known: dict[str, ModelRecords]) -> Iterator[Findi
         yield from staging_findings(records, tables, partial(_is_claimed, access, model))
 
 
-def _is_claimed(access: Access, model: str, batch_id: str) -> bool:
+def _is_claimed(access: DeploymentAccess, model: str, batch_id: str) -> bool:
     record = access.registry.batch(model, batch_id)
     return record is not None and record.claim_token is not None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mlpipe_dagster.cli.health.findings import Finding, Severity
+from mlpipe_dagster.cli.health.health_findings import HealthFinding, Severity
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.publication_rules import Release
@@ -61,14 +61,14 @@ class ModelRecords:
 
     def finding(
         self, severity: Severity, topic: str, what: str, remedy: str, batch_id: str | None = None
-    ) -> Finding:
+    ) -> HealthFinding:
         """Return a finding about the model or one of its batches."""
-        return Finding(
+        return HealthFinding(
             severity=severity, topic=topic, what=what, remedy=remedy, model=self.model, batch_id=batch_id
         )
 
 
-def model_findings(records: ModelRecords) -> Iterator[Finding]:
+def model_findings(records: ModelRecords) -> Iterator[HealthFinding]:
     """Yield what is wrong with pointers, rows, expiry, retention, refusals and loads of a model."""
     yield from _pointer_findings(records)
     yield from _row_findings(records)
@@ -78,7 +78,7 @@ def model_findings(records: ModelRecords) -> Iterator[Finding]:
         yield from _batch_findings(records, batch)
 
 
-def _pointer_findings(records: ModelRecords) -> Iterator[Finding]:
+def _pointer_findings(records: ModelRecords) -> Iterator[HealthFinding]:
     home = records.release.home
     if home is None or home.batch_id is None:
         yield records.finding(
@@ -108,7 +108,7 @@ def _pointer_findings(records: ModelRecords) -> Iterator[Finding]:
             )
 
 
-def _row_findings(records: ModelRecords) -> Iterator[Finding]:
+def _row_findings(records: ModelRecords) -> Iterator[HealthFinding]:
     served = {pointer.batch_id for pointer in records.pointers}
     for batch in records.batches:
         if batch.batch_id not in served:
@@ -131,7 +131,7 @@ def _row_findings(records: ModelRecords) -> Iterator[Finding]:
             )
 
 
-def _expiry_findings(records: ModelRecords) -> Iterator[Finding]:
+def _expiry_findings(records: ModelRecords) -> Iterator[HealthFinding]:
     pointers = records.pointers
     for batch in records.batches:
         if needs_reload(batch, pointers, now=records.now, margin=EXPIRY_MARGIN):
@@ -145,7 +145,7 @@ def _expiry_findings(records: ModelRecords) -> Iterator[Finding]:
             )
 
 
-def _retention_findings(records: ModelRecords) -> Iterator[Finding]:
+def _retention_findings(records: ModelRecords) -> Iterator[HealthFinding]:
     late = records.now - _SWEEPS_LATE
     needed = protected_batches(records.release.home, records.rollback_target)
     overdue = [
@@ -174,7 +174,7 @@ def _retention_findings(records: ModelRecords) -> Iterator[Finding]:
         )
 
 
-def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Finding]:
+def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[HealthFinding]:
     if batch.claim_token is not None and batch.claim_job_run_id is None:
         confirm_by = batch.claim_confirm_by
         if confirm_by is None or confirm_by < format_utc(records.now):
@@ -214,7 +214,7 @@ def _is_blocked(records: ModelRecords, batch: BatchRecord) -> bool:
     )
 
 
-def _refusal(records: ModelRecords, batch: BatchRecord) -> Finding:
+def _refusal(records: ModelRecords, batch: BatchRecord) -> HealthFinding:
     live = records.release.home.batch_id if records.release.home else None
     is_history = live is not None and batch.batch_id < live
     is_old = BatchId(batch.batch_id).minted_at < records.now - _RECENT
@@ -227,7 +227,7 @@ def _refusal(records: ModelRecords, batch: BatchRecord) -> Finding:
     )
 
 
-def _waiting(records: ModelRecords, batch: BatchRecord) -> Finding:
+def _waiting(records: ModelRecords, batch: BatchRecord) -> HealthFinding:
     is_loaded = batch.load_state == LoadState.LOADED
     return records.finding(
         Severity.WARNING,
@@ -242,7 +242,7 @@ def _waiting(records: ModelRecords, batch: BatchRecord) -> Finding:
 
 def projection_findings(
     records: ModelRecords, highest: int, gaps: Sequence[tuple[int, int]]
-) -> Iterator[Finding]:
+) -> Iterator[HealthFinding]:
     """Yield what is wrong with a model's projection in Snowflake.
 
     Args:
@@ -274,7 +274,7 @@ def projection_findings(
 
 def staging_findings(
     records: ModelRecords, tables: Sequence[str], is_claimed: Callable[[str], bool]
-) -> Iterator[Finding]:
+) -> Iterator[HealthFinding]:
     """Yield the staging tables that a load has left behind.
 
     Args:
@@ -296,7 +296,7 @@ def staging_findings(
 
 def unregistered_findings(
     model: str, done_files: Mapping[str, datetime], known: set[str], now: datetime
-) -> Iterator[Finding]:
+) -> Iterator[HealthFinding]:
     """Yield the done files that the registry does not know though the sensor should have seen them.
 
     Args:
@@ -307,7 +307,7 @@ def unregistered_findings(
     """
     for batch_id, put_at in done_files.items():
         if batch_id not in known and put_at < now - WAITS_TOO_LONG:
-            yield Finding(
+            yield HealthFinding(
                 severity=Severity.WARNING,
                 topic="done_files",
                 what=f"Its done file lies there since {format_utc(put_at)}, and the registry lacks it",

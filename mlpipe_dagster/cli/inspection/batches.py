@@ -6,9 +6,9 @@ import argparse
 from itertools import islice
 from typing import Any
 
-from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, at_least_one, partition
-from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import BatchRecord, LivePointer
 
@@ -44,7 +44,7 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def batches(options: argparse.Namespace, access: Access) -> Answer:
+def batches(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """List a model's batches, the newest last, and what each region serves."""
     access.require_declared(options.model)
     release = access.registry.release(options.model, home_region=access.home, regions=access.other_regions)
@@ -65,10 +65,10 @@ def batches(options: argparse.Namespace, access: Access) -> Answer:
         "batches": [batch_document(record, pointers) for record in listed],
         "has_older_batches": len(records) > len(listed),
     }
-    return Answer(document=document, parts=_parts(document))
+    return CommandResult(document=document, sections=_sections(document))
 
 
-def _parts(document: dict[str, Any]) -> list[Table | Facts]:
+def _sections(document: dict[str, Any]) -> list[Table | Fields]:
     rows = [
         {"live": "*" if row["release_state"] == "live" else " ", **row, "regions": row["served_in"]}
         for row in document["batches"]
@@ -76,7 +76,7 @@ def _parts(document: dict[str, Any]) -> list[Table | Facts]:
     shown = (name for name in _COLUMNS if name not in {"row_count", "refusal_reason"})
     columns = ("live", *shown, "regions", "refusal_reason")
     return [
-        Facts(members={"model": document["model"], **document["live"]}),
+        Fields(members={"model": document["model"], **document["live"]}),
         Table(
             title=f"batches, the newest {len(rows)}" if document["has_older_batches"] else "batches",
             columns=columns,

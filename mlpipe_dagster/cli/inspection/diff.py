@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.inspection.batch_comparison import (
     COLUMNS_PER_QUERY,
     BatchComparison,
@@ -16,7 +17,6 @@ from mlpipe_dagster.cli.inspection.batch_comparison import (
 )
 from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.cli.options import Commands, add_command, add_model
-from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from mlpipe_dagster.done_files.registration import registered_manifest
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.manifests.manifest import Manifest
@@ -39,7 +39,7 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def diff(options: argparse.Namespace, access: Access) -> Answer:
+def diff(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Compare two batches: schema, rows, entities, and the values of each column."""
     records = [access.known_batch(options.model, getattr(options, side)) for side in _SIDES]
     manifests = [registered_manifest(access.bucket, record) for record in records]
@@ -57,8 +57,8 @@ def diff(options: argparse.Namespace, access: Access) -> Answer:
         "columns": None,
     }
     with access.warehouse() as session:
-        remarks = _count(session, document, manifests, schemas)
-        if not remarks:
+        notes = _count(session, document, manifests, schemas)
+        if not notes:
             sensitive = access.sensitive_columns(options.model)
             if sensitive is not None:
                 sensitive = frozenset().union(
@@ -69,7 +69,7 @@ def diff(options: argparse.Namespace, access: Access) -> Answer:
                 )
             comparison = BatchComparison(WarehouseTable(options.model, after), options.before, options.after)
             document |= _rows(session, comparison, before, sensitive, most=max(options.entities, 0))
-    return Answer(document=document, parts=_parts(document), is_so=not remarks, remarks=remarks)
+    return CommandResult(document=document, sections=_sections(document), ok=not notes, notes=notes)
 
 
 def _side(record: BatchRecord, manifest: Manifest) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _count(
     """Count both batches' rows in the warehouse; return in words which of them is not there."""
     model = document["model"]
     has_table = session.has_table(WarehouseTable(model, schemas[0]).name)
-    remarks = []
+    notes = []
     for side, manifest, schema in zip(_SIDES, manifests, schemas, strict=True):
         counted = document[side]
         rows = session.batch_tally(model, schema, manifest.batch_id).rows if has_table else 0
@@ -102,7 +102,7 @@ def _count(
         if rows == 0 and manifest.row_count:
             is_gone = counted["load_state"] == LoadState.RETIRED
             why = f"{'has left' if is_gone else 'is not in'} the warehouse (it is {counted['load_state']})"
-            remarks.append(
+            notes.append(
                 f"{model}/{counted['batch_id']} {why}: only the manifests are compared. "
                 + (
                     "A retired batch does not come back."
@@ -110,7 +110,7 @@ def _count(
                     else "`mlpipe load` loads what S3 holds of it."
                 )
             )
-    return remarks
+    return notes
 
 
 def _rows(
@@ -140,18 +140,18 @@ def _rows(
     return {"entities": entities, "columns": documents}
 
 
-def _parts(document: dict[str, Any]) -> list[Table | Facts]:
+def _sections(document: dict[str, Any]) -> list[Table | Fields]:
     names = [name for name in document["before"] if document["before"][name] or document["after"][name]]
     sides = [{"": name, **{side: document[side][name] for side in _SIDES}} for name in names]
-    parts: list[Table | Facts] = [
+    parts: list[Table | Fields] = [
         Table(columns=("", *_SIDES), rows=sides, whole=frozenset({"", *_SIDES})),
-        Facts(title="schema", members={how: _names(found) for how, found in document["schema"].items()}),
+        Fields(title="schema", members={how: _names(found) for how, found in document["schema"].items()}),
     ]
     if document["entities"] is None:
         return parts
     return [
         *parts,
-        Facts(title="entities", members=document["entities"]),
+        Fields(title="entities", members=document["entities"]),
         Table(
             title="columns",
             columns=(

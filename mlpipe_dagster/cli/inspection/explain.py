@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mlpipe_dagster.cli.access import Access
-from mlpipe_dagster.cli.inspection.api_answers import ApiAnswer, read_answer
-from mlpipe_dagster.cli.inspection.batch_facts import find_manifest, load_documents, publication_documents
+from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.cli.inspection.batch_documents import find_manifest, load_documents, publication_documents
 from mlpipe_dagster.cli.inspection.dagster_history import dagster_history
-from mlpipe_dagster.cli.inspection.job_facts import UNKNOWN, cost_document, job_documents
+from mlpipe_dagster.cli.inspection.job_documents import UNKNOWN, cost_document, job_documents
 from mlpipe_dagster.cli.inspection.named_batches import is_batch_id, named_batch
+from mlpipe_dagster.cli.inspection.prediction_response import PredictionResponse, read_response
 from mlpipe_dagster.cli.inspection.show import check_table, publication_table
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
-from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from prediction_contract.manifests.manifest import InputObject, Manifest
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
@@ -39,7 +39,7 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def explain(options: argparse.Namespace, access: Access) -> Answer:
+def explain(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Tell where an answer or a batch comes from: inputs, code, model, jobs, checks, runs, cost."""
     answer = _asked_about(options.about)
     record = (
@@ -72,23 +72,23 @@ def explain(options: argparse.Namespace, access: Access) -> Answer:
         "publications": publication_documents(access.registry, record),
         "cost": cost_document(jobs, loads, access.settings.prices),
     }
-    remarks = [f"{model}/{batch_id}: the answer does not agree: {said}" for said in differences]
-    return Answer(document=document, parts=_parts(document), is_so=not differences, remarks=remarks)
+    notes = [f"{model}/{batch_id}: the answer does not agree: {said}" for said in differences]
+    return CommandResult(document=document, sections=_sections(document), ok=not differences, notes=notes)
 
 
-def _asked_about(about: list[str]) -> ApiAnswer | None:
+def _asked_about(about: list[str]) -> PredictionResponse | None:
     """Return the answer that was given, or None for a batch.
 
     Raises:
-        UnreadableAnswerError: It is no answer.
+        UnreadableResponseError: It is no answer.
     """
     if len(about) > 1 or is_batch_id(about[0]):
         return None
-    return read_answer(about[0])
+    return read_response(about[0])
 
 
 def _differences(
-    registry: RegistryTable, answer: ApiAnswer, record: BatchRecord, manifest: Manifest | None
+    registry: RegistryTable, answer: PredictionResponse, record: BatchRecord, manifest: Manifest | None
 ) -> list[str]:
     """Return in words where an answer says something else than registry and manifest."""
     found = []
@@ -104,7 +104,7 @@ def _differences(
     return found
 
 
-def _answer_document(answer: ApiAnswer, differences: list[str]) -> dict[str, Any]:
+def _answer_document(answer: PredictionResponse, differences: list[str]) -> dict[str, Any]:
     return {
         "entity_id": answer.entity_id,
         "partition": answer.partition,
@@ -130,7 +130,7 @@ def _input(given: InputObject) -> dict[str, str]:
 
 
 def _previous_batches(
-    access: Access, model: str, manifest: Manifest | None, most: int
+    access: DeploymentAccess, model: str, manifest: Manifest | None, most: int
 ) -> list[dict[str, Any]]:
     """Return the batch that this one was scored upon, the one before that, and so on."""
     chain: list[dict[str, Any]] = []
@@ -151,7 +151,7 @@ def _previous_batches(
     return chain
 
 
-def _parts(document: dict[str, Any]) -> list[Table | Facts]:
+def _sections(document: dict[str, Any]) -> list[Table | Fields]:
     plain = ("model", "batch_id", "partition", "load_state", "release_state")
     known = {name: document[name] for name in plain}
     known |= {
@@ -172,8 +172,8 @@ def _parts(document: dict[str, Any]) -> list[Table | Facts]:
     ]
     unknown = document["dagster_unknown"]
     return [
-        Facts(members=known),
-        *([Facts(title="answer", members=document["answer"])] if document["answer"] else []),
+        Fields(members=known),
+        *([Fields(title="answer", members=document["answer"])] if document["answer"] else []),
         Table(
             title="inputs",
             columns=("what", "key", "sha256"),

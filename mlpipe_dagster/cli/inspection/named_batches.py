@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mlpipe_dagster.cli.access import Access, UnknownBatchError
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.done_files.registration import UnknownBatchError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.registry.records import BatchRecord
@@ -18,7 +19,7 @@ def add_named_batch(command: argparse.ArgumentParser) -> None:
     )
 
 
-def named_batch(words: Sequence[str], access: Access) -> BatchRecord:
+def named_batch(words: Sequence[str], access: DeploymentAccess) -> BatchRecord:
     """Return the record of the batch that one or two words name.
 
     Raises:
@@ -46,7 +47,7 @@ def is_batch_id(word: str) -> bool:
     return True
 
 
-def _batch_of_any_model(batch_id: str, access: Access) -> BatchRecord:
+def _batch_of_any_model(batch_id: str, access: DeploymentAccess) -> BatchRecord:
     registry = access.registry
     # A read of some milliseconds for each model. A batch id is hashed of its model too: no two have the same.
     for model in access.models():

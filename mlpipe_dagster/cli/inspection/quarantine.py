@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlpipe_dagster.cli.access import Access
-from mlpipe_dagster.cli.inspection.batch_facts import find_report, newest_report, quarantine_summary
+from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.cli.inspection.batch_documents import find_report, newest_report, quarantine_summary
 from mlpipe_dagster.cli.inspection.named_batches import add_named_batch, named_batch
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
-from mlpipe_dagster.cli.printed import Answer, Facts, Table
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.load_report import LoadReport
@@ -46,7 +46,7 @@ def add_to(commands: Commands) -> None:
     )
 
 
-def quarantine(options: argparse.Namespace, access: Access) -> Answer:
+def quarantine(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Show the rows of a batch that were refused, each with its reason, part and line."""
     record = named_batch(options.batch, access)
     report = _report(access.bucket, record, options.attempt)
@@ -66,17 +66,17 @@ def quarantine(options: argparse.Namespace, access: Access) -> Answer:
     }
     left_out = (summary["rows"] or 0) - len(lines)
     hint = "they have left S3: the batch is retired" if has_left else "see --limit"
-    return Answer(
+    return CommandResult(
         document=document,
-        parts=[
-            Facts(members={name: value for name, value in document.items() if name != "lines"}),
+        sections=[
+            Fields(members={name: value for name, value in document.items() if name != "lines"}),
             Table(
                 title="rows",
                 columns=("part", "line", "reason", "what", *(("content",) if options.rows else ())),
                 rows=[{**line, "part": line["part"].rpartition("/")[2]} for line in lines],
             ),
         ],
-        remarks=[f"{left_out} more rows are not shown; {hint}"] if left_out > 0 else (),
+        notes=[f"{left_out} more rows are not shown; {hint}"] if left_out > 0 else (),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mlpipe_dagster.cli.access import Access
-from mlpipe_dagster.cli.inspection.batch_facts import (
+from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.cli.inspection.batch_documents import (
     find_manifest,
     load_documents,
     manifest_document,
@@ -18,7 +19,6 @@ from mlpipe_dagster.cli.inspection.batch_facts import (
 from mlpipe_dagster.cli.inspection.dagster_history import dagster_history
 from mlpipe_dagster.cli.inspection.named_batches import add_named_batch, named_batch
 from mlpipe_dagster.cli.options import Commands, add_command
-from mlpipe_dagster.cli.printed import Answer, Facts, Table
 
 LOAD_COLUMNS = (
     "attempt",
@@ -49,7 +49,7 @@ def add_to(commands: Commands) -> None:
     add_named_batch(add_command(commands, "show", show))
 
 
-def show(options: argparse.Namespace, access: Access) -> Answer:
+def show(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Show a batch: record, manifest, loads, publications, quarantine and checks."""
     record = named_batch(options.batch, access)
     model, batch_id = record.model, record.batch_id
@@ -67,17 +67,17 @@ def show(options: argparse.Namespace, access: Access) -> Answer:
         "checks": list(history.checks),
         "checks_unknown": history.unknown or None,
     }
-    return Answer(document=document, parts=_parts(document))
+    return CommandResult(document=document, sections=_sections(document))
 
 
-def _parts(document: dict[str, Any]) -> list[Table | Facts]:
+def _sections(document: dict[str, Any]) -> list[Table | Fields]:
     present = {name: value for name, value in document["record"].items() if value not in (None, "", [])}
     return [
-        Facts(title="record", members=present),
-        Facts(title="manifest", members=document["manifest"] or {"trouble": document["manifest_trouble"]}),
+        Fields(title="record", members=present),
+        Fields(title="manifest", members=document["manifest"] or {"trouble": document["manifest_trouble"]}),
         Table(title="loads", columns=LOAD_COLUMNS, rows=document["loads"]),
         publication_table(document["publications"]),
-        Facts(title="quarantine", members=document["quarantine"]),
+        Fields(title="quarantine", members=document["quarantine"]),
         check_table(document["checks"], document["checks_unknown"]),
     ]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.cli.inspection.api_answers import UnreadableAnswerError, parse_answer
 from mlpipe_dagster.cli.inspection.dagster_history import batch_history
-from mlpipe_dagster.cli.inspection.job_facts import cost_document
+from mlpipe_dagster.cli.inspection.job_documents import cost_document
+from mlpipe_dagster.cli.inspection.prediction_response import UnreadableResponseError, parse_response
 from mlpipe_dagster.costs import Prices
 from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, MODEL_TAG, chosen_batch_tag
 from prediction_contract.manifests.manifest import InputObject, Inputs, Producer
@@ -164,8 +164,8 @@ def test_what_names_nothing_is_an_error_in_words(small_model: SmallModel, comman
 )
 def test_what_is_no_answer_is_refused(content: bytes) -> None:
     """Whatever the file holds, a person reads what to give instead."""
-    with pytest.raises(UnreadableAnswerError, match="Give a JSON answer of the API"):
-        parse_answer(content)
+    with pytest.raises(UnreadableResponseError, match="Give a JSON answer of the API"):
+        parse_response(content)
 
 
 def test_dagsters_runs_and_checks_of_a_batch_are_found_by_their_tags() -> None:

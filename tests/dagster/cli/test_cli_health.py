@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlpipe_dagster.cli.health.findings import Finding
+from mlpipe_dagster.cli.health.health_findings import HealthFinding
 from mlpipe_dagster.cli.health.model_health import (
     ModelRecords,
     model_findings,
@@ -66,7 +66,7 @@ def records(
 
 def told(findings: Any) -> list[tuple[str, str, str | None]]:
     """Return severity, topic and batch of findings, after seeing that each has words and a remedy."""
-    found: list[Finding] = list(findings)
+    found: list[HealthFinding] = list(findings)
     for finding in found:
         assert finding.what
         assert finding.remedy

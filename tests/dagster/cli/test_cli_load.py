@@ -11,7 +11,7 @@ from mlpipe_dagster.cli.load_run import run_load
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.loading.load_coordinator import BatchLoad, BatchRefusedError
-from mlpipe_dagster.publication.publishing import PublishingError
+from mlpipe_dagster.publication.publisher import PublishingError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.s3_layout import parse_done_key
 from prediction_contract.registry.records import LoadState

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.publication.publication_events import SETTLES_WITHIN, PublicationReports
+from mlpipe_dagster.publication.publication_events import SETTLES_WITHIN, PublicationReporter
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.registry.records import PublicationEntry
 from tests.dagster.cli_calls import CommandLine
@@ -57,7 +57,7 @@ def test_what_a_command_changes_shows_in_dagster_once(
     publisher(small_model).publish(second, request(), small_model.serving)
     assert command_line.json("rollback", small_model.name).document["shown_in_dagster"] is True
     with dg.DagsterInstance.get() as instance:
-        reports = PublicationReports(
+        reports = PublicationReporter(
             instance=instance, registry=small_model.platform.registry, now=now() + 2 * SETTLES_WITHIN
         )
         assert reports.up_to(small_model.name, None) == 3
@@ -179,9 +179,10 @@ def test_a_reader_that_has_read_enough_is_no_fault(small_model: SmallModel, tmp_
     reading, writing = os.pipe()
     os.close(reading)
     program = (
-        "import sys; from pathlib import Path; from mlpipe_dagster.cli.access import Access; "
+        "import sys; from pathlib import Path; "
+        "from mlpipe_dagster.cli.deployment_access import DeploymentAccess; "
         "from mlpipe_dagster.cli.main import main; "
-        "sys.exit(main(sys.argv[2:], Access(Path(sys.argv[1]))))"
+        "sys.exit(main(sys.argv[2:], DeploymentAccess(Path(sys.argv[1]))))"
     )
     try:
         done = subprocess.run(
@@ -213,7 +214,7 @@ def test_an_aws_error_is_said_in_words(
 def test_snowflake_that_is_down_does_not_undo_a_publication(
     small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The registry is the authority: the batch is live, and a remark says that Snowflake stays behind."""
+    """The registry is the authority: the batch is live, and a note says that Snowflake stays behind."""
     batch_id = small_model.verified_batch()
     monkeypatch.setenv("SNOWFLAKE_PORT", "1")
     monkeypatch.setenv("SNOWFLAKE_LOGIN_TIMEOUT", "2")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlpipe_dagster.publication.publishing import PublishingError
+from mlpipe_dagster.publication.publisher import PublishingError
 from tests.dagster.loaded_model import COLUMNS, LoadedModel
 from tests.dagster.publication.test_publication_interleavings import person, publisher
 from tests.dagster.small_model import declaration

@@ -11,7 +11,7 @@ import pytest
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_storage import ensure_table
 from mlpipe_dagster.pipeline.asset_names import API_CANARY, PUBLICATION, asset_key
-from mlpipe_dagster.publication.api_canary import asked_api
+from mlpipe_dagster.publication.api_canary import ask_api
 from mlpipe_dagster.publication.api_client import ApiUnreachableError, PublicApi
 from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
 from mlpipe_dagster.resources.platform import Platform
@@ -64,8 +64,8 @@ def test_the_canary_finds_the_new_batch(deployed: SmallModel) -> None:
     """First one batch, then the next, which the API shows within seconds."""
     for _ in range(2):
         batch_id = live_batch(deployed)
-        found = asked_api(deployed.platform, deployed.name)
-        assert found.answer.is_well, found.answer.text
+        found = ask_api(deployed.platform, deployed.name)
+        assert found.answer.passed, found.answer.text
         assert found.shown is not None
         assert (found.shown.status, found.shown.batch_id) == (200, batch_id)
         assert found.shown.request_id
@@ -74,8 +74,8 @@ def test_the_canary_finds_the_new_batch(deployed: SmallModel) -> None:
 def test_an_entity_that_the_api_does_not_have_is_told(deployed: SmallModel) -> None:
     """The check fails, with the API's answer and the request id that leads to its log."""
     batch_id = live_batch(deployed, with_items=False)
-    found = asked_api(deployed.platform, deployed.name, seconds=2)
-    assert not found.answer.is_well
+    found = ask_api(deployed.platform, deployed.name, seconds=2)
+    assert not found.answer.passed
     assert f"{batch_id} is live" in found.answer.text
     assert "404" in found.answer.text
 
@@ -83,8 +83,8 @@ def test_an_entity_that_the_api_does_not_have_is_told(deployed: SmallModel) -> N
 def test_a_batch_without_anything_to_ask_for_is_not_well(deployed: SmallModel) -> None:
     """A live batch of refused rows alone shows readers nothing, which the check tells at once."""
     batch_id = live_batch(deployed, is_storable=False)
-    found = asked_api(deployed.platform, deployed.name)
-    assert not found.answer.is_well
+    found = ask_api(deployed.platform, deployed.name)
+    assert not found.answer.passed
     assert found.answer.text == f"{batch_id} is live, and none of its rows was accepted"
 
 

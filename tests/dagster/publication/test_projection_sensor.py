@@ -18,7 +18,7 @@ from mlpipe_dagster.publication.projection_sensor import (
 )
 from mlpipe_dagster.publication.publication_asset import publication_asset
 from mlpipe_dagster.publication.publication_events import LOOKS_BACK, SETTLES_WITHIN
-from mlpipe_dagster.publication.publishing import RUN_ACTOR
+from mlpipe_dagster.publication.publisher import RUN_ACTOR
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.registry.records import ChangeRequest
 from tests.dagster.publication.test_publication_asset import materialized, projection, publisher, request

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from mlpipe_dagster.publication.publication_asset import publication_asset
-from mlpipe_dagster.publication.publishing import Outcome, Publisher, PublishingError
+from mlpipe_dagster.publication.publisher import PublicationOutcome, Publisher, PublishingError
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry.load_rules import RowTally
@@ -125,10 +125,10 @@ def test_an_unverified_batch_is_not_published_by_anyone(small_model: SmallModel)
 def test_hold_makes_history_and_a_person_still_publishes(small_model: SmallModel) -> None:
     """While publication is held only an explicit one goes through; released, all is as before."""
     batch_id = small_model.verified_batch()
-    assert publisher(small_model).hold(request(), held=True).outcome == Outcome.HELD
+    assert publisher(small_model).hold(request(), held=True).outcome == PublicationOutcome.HELD
     assert materialized(small_model)["condition"] == "publication_is_not_held"
     assert materialized(small_model, explicit=True)["live_batch_id"] == batch_id
-    assert publisher(small_model).hold(request(), held=False).outcome == Outcome.RELEASED
+    assert publisher(small_model).hold(request(), held=False).outcome == PublicationOutcome.RELEASED
 
 
 def test_a_rollback_returns_to_the_batch_before_and_keeps_it_there(small_model: SmallModel) -> None:
@@ -155,7 +155,7 @@ def test_a_known_request_does_nothing_again(small_model: SmallModel) -> None:
     wish = request()
     target = publisher(small_model).roll_back(wish).live_batch_id
     again = publisher(small_model).roll_back(wish, target)
-    assert (again.outcome, again.sequence) == (Outcome.UNCHANGED, 3)
+    assert (again.outcome, again.sequence) == (PublicationOutcome.UNCHANGED, 3)
 
 
 def test_there_is_nothing_to_roll_back_to_before_the_second_publication(small_model: SmallModel) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlpipe_dagster.publication.publishing import Outcome, Publication, Publisher
+from mlpipe_dagster.publication.publisher import PublicationOutcome, PublicationResult, Publisher
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry import publication_rules, retention_rules
 from prediction_contract.registry.load_rules import confirm_region
@@ -83,9 +83,9 @@ def upon(small: SmallModel, client: Any) -> RegistryTable:
 
 def while_stalled(
     small: SmallModel,
-    act: Callable[[Publisher], Publication],
+    act: Callable[[Publisher], PublicationResult],
     meanwhile: Callable[[], Any],
-) -> Publication | Exception:
+) -> PublicationResult | Exception:
     """Let a publisher read, stall before it writes, let others act, and return what came of it."""
     client, outcome = Stalled(small.platform.client("dynamodb")), []
 
@@ -110,7 +110,7 @@ def two_published(small: SmallModel) -> tuple[str, str]:
     first = small.verified_batch(partition="2013-01-31")
     second = small.verified_batch()
     for batch_id in (first, second):
-        assert publisher(small).publish(batch_id, automatic(), "{}").outcome == Outcome.LIVE
+        assert publisher(small).publish(batch_id, automatic(), "{}").outcome == PublicationOutcome.LIVE
     return first, second
 
 
@@ -124,10 +124,10 @@ def test_a_publisher_whose_answer_was_lost_retries_after_a_rollback(small_model:
         publisher(small_model, losing).publish(second, wish, "{}")
     assert publisher(small_model).roll_back(person()).live_batch_id == first
     retried = publisher(small_model).publish(second, wish, "{}")
-    assert (retried.outcome, retried.live_batch_id) == (Outcome.UNCHANGED, first)
+    assert (retried.outcome, retried.live_batch_id) == (PublicationOutcome.UNCHANGED, first)
     # Nor does the same wish of another run, which does not know of the first.
     anew = publisher(small_model).publish(second, automatic(), "{}")
-    assert (anew.outcome, anew.live_batch_id) == (Outcome.HISTORY, first)
+    assert (anew.outcome, anew.live_batch_id) == (PublicationOutcome.HISTORY, first)
 
 
 def test_a_rollback_whose_answer_was_lost_is_repeated_after_a_newer_batch(small_model: SmallModel) -> None:
@@ -139,9 +139,9 @@ def test_a_rollback_whose_answer_was_lost_is_repeated_after_a_newer_batch(small_
         publisher(small_model, losing).roll_back(wish, first)
     soon = now() + timedelta(minutes=2)
     third = small_model.verified_batch(partition="2013-02-02", batch_id=f"{soon:%Y%m%dT%H%M%SZ}-00000000")
-    assert publisher(small_model).publish(third, automatic(), "{}").outcome == Outcome.LIVE
+    assert publisher(small_model).publish(third, automatic(), "{}").outcome == PublicationOutcome.LIVE
     again = publisher(small_model).roll_back(wish, first)
-    assert (again.outcome, again.live_batch_id) == (Outcome.UNCHANGED, third)
+    assert (again.outcome, again.live_batch_id) == (PublicationOutcome.UNCHANGED, third)
 
 
 def test_of_two_publishers_of_one_batch_one_publishes(small_model: SmallModel) -> None:
@@ -158,7 +158,7 @@ def test_of_two_publishers_of_one_batch_one_publishes(small_model: SmallModel) -
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert [each.outcome for each in found] == [Outcome.LIVE, Outcome.LIVE]
+    assert [each.outcome for each in found] == [PublicationOutcome.LIVE, PublicationOutcome.LIVE]
     assert len(small_model.platform.registry.publications(small_model.name)) == 1
 
 
@@ -170,8 +170,8 @@ def test_of_two_publishers_the_older_batch_never_wins(small_model: SmallModel) -
         lambda stalled: stalled.publish(older, automatic(), "{}"),
         lambda: publisher(small_model).publish(newer, automatic(), "{}"),
     )
-    assert isinstance(outcome, Publication)
-    assert (outcome.outcome, outcome.live_batch_id) == (Outcome.HISTORY, newer)
+    assert isinstance(outcome, PublicationResult)
+    assert (outcome.outcome, outcome.live_batch_id) == (PublicationOutcome.HISTORY, newer)
 
 
 def test_a_stalled_publisher_resumes_after_a_rollback(small_model: SmallModel) -> None:
@@ -183,8 +183,8 @@ def test_a_stalled_publisher_resumes_after_a_rollback(small_model: SmallModel) -
         lambda stalled: stalled.publish(third, automatic(), "{}"),
         lambda: publisher(small_model).roll_back(person()),
     )
-    assert isinstance(outcome, Publication)
-    assert (outcome.outcome, outcome.live_batch_id) == (Outcome.HISTORY, first)
+    assert isinstance(outcome, PublicationResult)
+    assert (outcome.outcome, outcome.live_batch_id) == (PublicationOutcome.HISTORY, first)
     assert outcome.condition == "target_was_minted_after_rollback"
     assert publisher(small_model).publish(third, person(), "{}").live_batch_id == third
 
@@ -197,8 +197,8 @@ def test_a_stalled_publisher_resumes_during_a_hold(small_model: SmallModel) -> N
         lambda stalled: stalled.publish(batch_id, automatic(), "{}"),
         lambda: publisher(small_model).hold(person(), held=True),
     )
-    assert isinstance(outcome, Publication)
-    assert (outcome.outcome, outcome.live_batch_id) == (Outcome.HISTORY, None)
+    assert isinstance(outcome, PublicationResult)
+    assert (outcome.outcome, outcome.live_batch_id) == (PublicationOutcome.HISTORY, None)
 
 
 def retire(small: SmallModel, batch_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.publication.publishing import Outcome, PublishingError
+from mlpipe_dagster.publication.publisher import PublicationOutcome, PublishingError
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry.check_rules import record_checks
 from prediction_contract.registry.records import ChangeRequest, ReleaseState
@@ -95,7 +95,7 @@ def test_a_verdict_is_told_to_every_publisher(small_model: SmallModel) -> None:
         if faults:
             with pytest.raises(PublishingError, match="score is too high"):
                 publisher(small_model).publish(batch_id, automatic(), "{}")
-    assert publisher(small_model).publish(batch_id, automatic(), "{}").outcome == Outcome.LIVE
+    assert publisher(small_model).publish(batch_id, automatic(), "{}").outcome == PublicationOutcome.LIVE
 
 
 def model_with_a_rule(platform: Platform) -> LoadedModel:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlpipe_dagster.publication.publishing import PublishingError, serving_text
+from mlpipe_dagster.publication.publisher import PublishingError, serving_text
 from prediction_contract.naming.batch import LONGEST_MODEL_VERSION
 from prediction_contract.registry.records import BatchRecord
 from tests.dagster.small_model import attributes, declaration

@@ -15,7 +15,7 @@ import pytest
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_storage import ensure_table
 from mlpipe_dagster.pipeline.model_sensors import ModelsUnreadableError, ServedModel
-from mlpipe_dagster.regions.region_follower import RegionFollower, Step
+from mlpipe_dagster.regions.region_follower import FollowStep, RegionFollower
 from mlpipe_dagster.regions.serving_regions_sensor import (
     ALARM_AFTER,
     FOLLOWED_BATCH_TAG,
@@ -159,11 +159,11 @@ def test_a_region_follows_once_its_replica_is_whole(replicated: ReplicatedModel)
     replicated.publish(batch_id)
     assert replicated.served() is None
     assert len(replicated.requests()) == 1
-    assert replicated.follower().follow().step is Step.FOLLOWED
+    assert replicated.follower().follow().step is FollowStep.FOLLOWED
     assert replicated.served() == (batch_id, 1)
     assert replicated.small.record(batch_id).verified_regions == {REGION}
     assert replicated.requests() == []
-    assert replicated.follower().follow().step is Step.IN_STEP
+    assert replicated.follower().follow().step is FollowStep.IN_STEP
 
 
 @pytest.mark.parametrize("spoil", ["missing", "altered"])
@@ -181,13 +181,13 @@ def test_a_replica_that_lacks_a_row_is_not_followed(replicated: ReplicatedModel,
         )
     replicated.publish(batch_id)
     found = replicated.follower().follow()
-    assert found.step is Step.INCOMPLETE
+    assert found.step is FollowStep.INCOMPLETE
     assert REGION in found.faults[0]
     assert (replicated.served(), found.home_batch_id) == (None, batch_id)
     late = replicated.follower(clock=lambda: now() + ALARM_AFTER * 2).follow()
     assert late.behind > ALARM_AFTER
     replicated.load(batch_id, now() + DAYS)
-    assert replicated.follower().follow().step is Step.FOLLOWED
+    assert replicated.follower().follow().step is FollowStep.FOLLOWED
 
 
 def test_items_of_an_earlier_load_do_not_count(replicated: ReplicatedModel) -> None:
@@ -200,9 +200,9 @@ def test_items_of_an_earlier_load_do_not_count(replicated: ReplicatedModel) -> N
     assert replicated.small.record(batch_id).verified_regions == frozenset()
     assert len(replicated.requests()) == 1
     replicated.replica.put_item(TableName=replicated.table, Item=item)
-    assert replicated.follower().follow().step is Step.INCOMPLETE
+    assert replicated.follower().follow().step is FollowStep.INCOMPLETE
     replicated.load(batch_id, now() + 2 * DAYS)
-    assert replicated.follower().follow().step is Step.IN_STEP
+    assert replicated.follower().follow().step is FollowStep.IN_STEP
     assert replicated.small.record(batch_id).verified_regions == {REGION}
 
 
@@ -219,9 +219,9 @@ def test_a_publication_during_the_count_is_not_mixed_up(replicated: ReplicatedMo
                 replicated.publish(second)
             return getattr(replicated.replica, name)
 
-    assert replicated.follower(replica=Meanwhile()).follow().step is Step.OVERTAKEN
+    assert replicated.follower(replica=Meanwhile()).follow().step is FollowStep.OVERTAKEN
     assert replicated.served() is None
-    assert replicated.follower().follow().step is Step.FOLLOWED
+    assert replicated.follower().follow().step is FollowStep.FOLLOWED
     assert replicated.served() == (second, 2)
 
 
@@ -308,7 +308,7 @@ def test_a_hold_leaves_no_region_behind(replicated: ReplicatedModel) -> None:
     assert pointer is not None
     publisher(replicated.small).hold(request(), held=True)
     later = replicated.follower(clock=lambda: now() + ALARM_AFTER * 2)
-    assert later._result(Step.INCOMPLETE, later._release()).behind == timedelta(0)
-    assert later.follow().step is Step.FOLLOWED
+    assert later._result(FollowStep.INCOMPLETE, later._release()).behind == timedelta(0)
+    assert later.follow().step is FollowStep.FOLLOWED
     followed = replicated.platform.registry.pointer(replicated.small.name, REGION)
     assert followed == dataclasses.replace(pointer, sequence=2)

@@ -8,14 +8,14 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlpipe_dagster.cli.printed import Answer, Facts, Table, shown
+from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table, shown
 
 BATCH = "20130201T060000Z-0123abcd"
 
 
-def text_of(part: Table | Facts, width: int | None) -> str:
+def text_of(part: Table | Fields, width: int | None) -> str:
     """Return a part as a terminal of that width shows it."""
-    return Answer(document={}, parts=[part]).to_text(width)
+    return CommandResult(document={}, sections=[part]).to_text(width)
 
 
 def test_columns_are_aligned_under_their_names() -> None:
@@ -60,7 +60,7 @@ def test_an_empty_table_says_so() -> None:
 
 def test_long_facts_are_broken_at_spaces() -> None:
     """A reason may be long; a word is never broken, since it may be a key."""
-    lines = text_of(Facts(members={"reason": "one two three " * 5, "key": "k" * 50}), 30).splitlines()
+    lines = text_of(Fields(members={"reason": "one two three " * 5, "key": "k" * 50}), 30).splitlines()
     assert lines[0].startswith("reason  one two")
     assert all(line.startswith("        ") for line in lines[1:-1])
     assert lines[-1] == f"key     {'k' * 50}"
@@ -83,18 +83,20 @@ def test_values_read_as_a_person_writes_them() -> None:
 def test_no_text_steers_the_terminal(title: str, value: str, width: int) -> None:
     """Whatever stands in a store or a file: no line holds a character that is not printable."""
     parts = [
-        Facts(members={"name": value, "list": [value]}),
+        Fields(members={"name": value, "list": [value]}),
         Table(columns=("a", "b"), rows=[{"a": value, "b": title}]),
         Table(columns=("a",), rows=[], title=title, empty=value),
     ]
-    lines = Answer(document={}, parts=parts).to_text(width).split("\n")
+    lines = CommandResult(document={}, sections=parts).to_text(width).split("\n")
     assert all(line.isprintable() for line in lines)
 
 
 def test_json_keeps_letters_of_all_languages() -> None:
     """A reason in words is read as it was written."""
-    assert json.loads(Answer(document={"reason": "größe"}, parts=[]).to_json()) == {"reason": "größe"}
-    assert "größe" in Answer(document={"reason": "größe"}, parts=[]).to_json()
+    assert json.loads(CommandResult(document={"reason": "größe"}, sections=[]).to_json()) == {
+        "reason": "größe"
+    }
+    assert "größe" in CommandResult(document={"reason": "größe"}, sections=[]).to_json()
 
 
 @given(st.dictionaries(st.text(), st.text() | st.lists(st.text())), st.text())
@@ -102,6 +104,6 @@ def test_json_keeps_letters_of_all_languages() -> None:
 def test_json_says_the_same_in_printable_characters(members: dict[str, Any], text: str) -> None:
     """A program reads what was stored, and a terminal shows it without obeying it."""
     document = {**members, "text": text, "größe": 1}
-    printed = Answer(document=document, parts=[]).to_json()
+    printed = CommandResult(document=document, sections=[]).to_json()
     assert json.loads(printed) == document
     assert all(line.isprintable() for line in printed.split("\n"))

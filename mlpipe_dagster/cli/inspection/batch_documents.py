@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.done_files.registration import registered_manifest
 from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectMissingError
 from prediction_contract.errors import ContractError
@@ -33,7 +33,7 @@ def record_document(record: BatchRecord) -> dict[str, Any]:
     }
 
 
-def find_manifest(access: Access, record: BatchRecord) -> tuple[Manifest | None, str | None]:
+def find_manifest(access: DeploymentAccess, record: BatchRecord) -> tuple[Manifest | None, str | None]:
     """Return the manifest that a batch was registered with, or why there is none to be had."""
     try:
         return registered_manifest(access.bucket, record), None

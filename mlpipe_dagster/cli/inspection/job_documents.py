@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mlpipe_dagster.cli.access import Access
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.costs import Prices
 from mlpipe_dagster.job_clients.job_metadata import (
     glue_job_run_page,
@@ -25,7 +25,7 @@ _MAX_JOBS = 20
 
 
 def job_documents(
-    access: Access, manifest: Manifest | None, loads: Iterable[Mapping[str, Any]]
+    access: DeploymentAccess, manifest: Manifest | None, loads: Iterable[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the jobs that made the inputs, scored the batch and loaded it, in that order.
 
@@ -46,7 +46,7 @@ def job_documents(
     return found
 
 
-def _sagemaker_jobs(access: Access, manifest: Manifest) -> list[tuple[str, str, str]]:
+def _sagemaker_jobs(access: DeploymentAccess, manifest: Manifest) -> list[tuple[str, str, str]]:
     """Return step, type and name of the jobs that a manifest leads to."""
     runs = {match[1] for key in manifest.inputs.features if (match := _FEATURES_KEY.fullmatch(key.key))}
     jobs = [
@@ -60,7 +60,7 @@ def _sagemaker_jobs(access: Access, manifest: Manifest) -> list[tuple[str, str, 
     return jobs
 
 
-def _attempts(access: Access, manifest: Manifest, run: str) -> list[str]:
+def _attempts(access: DeploymentAccess, manifest: Manifest, run: str) -> list[str]:
     """Return the names of the jobs that prepared the features of a run; SageMaker knows their number."""
     try:
         stem = job_name("features", manifest.model, BatchId(run), 1)[:-1]
@@ -76,7 +76,7 @@ def _attempts(access: Access, manifest: Manifest, run: str) -> list[str]:
     return sorted(names) or [f"{stem}1"]
 
 
-def _sagemaker_job(access: Access, step: str, job_type: str, name: str) -> dict[str, Any]:
+def _sagemaker_job(access: DeploymentAccess, step: str, job_type: str, name: str) -> dict[str, Any]:
     described = _asked(
         access,
         "sagemaker",
@@ -93,7 +93,7 @@ def _sagemaker_job(access: Access, step: str, job_type: str, name: str) -> dict[
     )
 
 
-def _glue_job_run(access: Access, job: str, run_id: str) -> dict[str, Any]:
+def _glue_job_run(access: DeploymentAccess, job: str, run_id: str) -> dict[str, Any]:
     answer = _asked(access, "glue", lambda client: client.get_job_run(JobName=job, RunId=run_id))
     used = glue_job_run_use(answer["JobRun"], access.settings.prices.glue_dpu_hour) if answer else {}
     return {
@@ -109,7 +109,7 @@ def _glue_job_run(access: Access, job: str, run_id: str) -> dict[str, Any]:
     }
 
 
-def _asked(access: Access, service: str, ask: Any) -> Any:
+def _asked(access: DeploymentAccess, service: str, ask: Any) -> Any:
     """Return a service's answer, or None if it knows no such job, does not answer, or may not be asked."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # as in `main`
 

@@ -34,7 +34,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Fields:
     """One line for each member of a document."""
 
     members: Mapping[str, Any]
@@ -42,20 +42,20 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class CommandResult:
     """What a command found or did.
 
     Attributes:
         document: The stable form, for programs.
-        parts: The same for a person.
-        is_so: Whether what was asked for is so, which makes the exit status.
-        remarks: What a person must know beside it, each a line on standard error.
+        sections: The same for a person.
+        ok: Whether what was asked for is so, which makes the exit status.
+        notes: What a person must know beside it, each a line on standard error.
     """
 
     document: Mapping[str, Any]
-    parts: Sequence[Table | Facts]
-    is_so: bool = True
-    remarks: Sequence[str] = field(default=())
+    sections: Sequence[Table | Fields]
+    ok: bool = True
+    notes: Sequence[str] = field(default=())
 
     def to_json(self) -> str:
         """Return the document as JSON."""
@@ -64,13 +64,13 @@ class Answer:
         return "\n".join(map(_escaped, text.split("\n")))
 
     def to_text(self, width: int | None) -> str:
-        """Return the parts as text of at most so many columns; None for as wide as need be."""
-        return "\n\n".join(filter(None, (_printed(part, width) for part in self.parts)))
+        """Return the sections as text of at most so many columns; None for as wide as need be."""
+        return "\n\n".join(filter(None, (_rendered(section, width) for section in self.sections)))
 
 
-def _printed(part: Table | Facts, width: int | None) -> str:
-    lines = _table(part, width) if isinstance(part, Table) else _facts(part.members, width)
-    return "\n".join(map(escape_unprintable, [part.title, *lines] if part.title else lines))
+def _rendered(section: Table | Fields, width: int | None) -> str:
+    lines = _table(section, width) if isinstance(section, Table) else _field_lines(section.members, width)
+    return "\n".join(map(escape_unprintable, [section.title, *lines] if section.title else lines))
 
 
 def _escaped(line: str) -> str:
@@ -114,11 +114,11 @@ def _fitted(table: Table, widths: list[int], width: int) -> list[int] | None:
 
 def _records(table: Table, width: int) -> list[str]:
     """Return a table too wide for the terminal as one block of lines for each row."""
-    blocks = [_facts({name: row.get(name) for name in table.columns}, width) for row in table.rows]
+    blocks = [_field_lines({name: row.get(name) for name in table.columns}, width) for row in table.rows]
     return [line for block in blocks for line in (*block, "")][:-1]
 
 
-def _facts(members: Mapping[str, Any], width: int | None) -> list[str]:
+def _field_lines(members: Mapping[str, Any], width: int | None) -> list[str]:
     longest = max(map(len, members), default=0)
     lines = []
     for name, value in members.items():

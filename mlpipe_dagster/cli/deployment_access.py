@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.cli import declared_models
 from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
+from mlpipe_dagster.done_files.registration import registered_batch
 from mlpipe_dagster.resources.aws_clients import new_client
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.settings import Settings
@@ -28,15 +29,11 @@ _READ_SECONDS = 20
 _LOGIN_SECONDS = 20
 
 
-class UnknownBatchError(ContractError):
-    """The registry does not know the batch."""
-
-
 class WarehouseUnreachableError(ContractError):
     """Snowflake does not answer, or refuses what was asked."""
 
 
-class Access:
+class DeploymentAccess:
     """Settings, declarations and clients of this process.
 
     Args:
@@ -124,15 +121,7 @@ class Access:
             UnknownBatchError: The registry does not know the batch.
         """
         self.require_declared(model)
-        record = self.registry.batch(model, batch_id)
-        if record is None:
-            raise UnknownBatchError(
-                "The registry does not know the batch",
-                remedy=f"See `mlpipe batches {model}`, or load its done file with `mlpipe load`",
-                model=model,
-                batch_id=batch_id,
-            )
-        return record
+        return registered_batch(self.registry, model, batch_id)
 
     @contextmanager
     def warehouse(self) -> Iterator[WarehouseQueries]:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from mlpipe_dagster.declaration import ModelDeclaration
+from mlpipe_dagster.done_files.registration import registered_batch
 from prediction_contract.cleaning.cleaning_rules import stored_schema
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.manifests.manifest import Manifest
@@ -29,10 +30,10 @@ RUN_ACTOR = "dagster run "
 
 
 class PublishingError(ContractError):
-    """What was asked for names a batch that is not there, or that may not be published."""
+    """There is no such batch to publish, or it may not be published."""
 
 
-class Outcome(StrEnum):
+class PublicationOutcome(StrEnum):
     """What a request came to."""
 
     LIVE = "live"
@@ -44,7 +45,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
+class PublicationResult:
     """What a request came to.
 
     Attributes:
@@ -61,7 +62,7 @@ class Publication:
     """
 
     model: str
-    outcome: Outcome
+    outcome: PublicationOutcome
     batch_id: str | None
     live_batch_id: str | None
     sequence: int
@@ -95,13 +96,14 @@ class Publisher:
         """The model's name."""
         return self.declaration.name
 
-    def publish(self, batch_id: str, request: ChangeRequest, serving: str) -> Publication:
+    def publish(self, batch_id: str, request: ChangeRequest, serving: str) -> PublicationResult:
         """Make a batch live, or leave it as history where automatic publication may not.
 
         Raises:
             RuleViolationError: A rule stands against it that does not merely make it history.
-            PublishingError: The registry does not know the batch, it failed its checks and no person decided
-                otherwise, or the model is in shadow and a person did.
+            UnknownBatchError: The registry does not know the batch.
+            PublishingError: It failed its checks and no person decided otherwise, or the model is in shadow
+                and a person did.
             RegistryUnavailableError: The registry did not take the change in time.
         """
         if kept_back := self._kept_back(batch_id, request):
@@ -111,19 +113,20 @@ class Publisher:
         except RuleViolationError as violation:
             pointer = self.pointer()
             if pointer and pointer.batch_id == batch_id:
-                return self._result(Outcome.LIVE, batch_id, reason="The batch was live already")
+                return self._result(PublicationOutcome.LIVE, batch_id, reason="The batch was live already")
             if request.automatic and violation.condition in publication_rules.AUTOMATIC_ONLY_CONDITIONS:
                 return self._result(
-                    Outcome.HISTORY, batch_id, condition=violation.condition, reason=violation.what
+                    PublicationOutcome.HISTORY, batch_id, condition=violation.condition, reason=violation.what
                 )
             raise
         return self._moved(changed, batch_id)
 
-    def roll_back(self, request: ChangeRequest, to_batch_id: str | None = None) -> Publication:
+    def roll_back(self, request: ChangeRequest, to_batch_id: str | None = None) -> PublicationResult:
         """Make a batch live again that was live before: the one named, or the last that was superseded.
 
         Raises:
             RuleViolationError: A rule stands against it.
+            UnknownBatchError: The registry does not know the batch that was named.
             PublishingError: There is no batch to roll back to.
             RegistryUnavailableError: The registry did not take the change in time.
         """
@@ -131,7 +134,7 @@ class Publisher:
         changed = self.registry.carry_out(lambda: self._rollback(target, request))
         return self._moved(changed, target)
 
-    def hold(self, request: ChangeRequest, *, held: bool) -> Publication:
+    def hold(self, request: ChangeRequest, *, held: bool) -> PublicationResult:
         """Stop automatic publication, or let it go on.
 
         Raises:
@@ -144,9 +147,9 @@ class Publisher:
         )
         if not changed:
             return self._moved(changed, None)
-        return self._result(Outcome.HELD if held else Outcome.RELEASED, None)
+        return self._result(PublicationOutcome.HELD if held else PublicationOutcome.RELEASED, None)
 
-    def _kept_back(self, batch_id: str, request: ChangeRequest) -> Publication | None:
+    def _kept_back(self, batch_id: str, request: ChangeRequest) -> PublicationResult | None:
         """Return why a verified batch does not become live by the model's declaration, or None if it may."""
         record, mode = self._record(batch_id), self.declaration.publication.mode
         if record.load_state != LoadState.VERIFIED or record.release_state == ReleaseState.LIVE:
@@ -161,7 +164,7 @@ class Publisher:
                     batch_id=batch_id,
                 )
             return self._result(
-                Outcome.HISTORY,
+                PublicationOutcome.HISTORY,
                 batch_id,
                 condition="model_is_not_in_shadow",
                 reason="The model is in shadow: its batches are loaded and verified, and never live",
@@ -177,7 +180,7 @@ class Publisher:
             )
         if mode == "manual":
             return self._result(
-                Outcome.WAITING,
+                PublicationOutcome.WAITING,
                 batch_id,
                 condition="publication_is_automatic",
                 reason=f"A person publishes batches of this model: mlpipe publish {self.model} {batch_id}",
@@ -219,7 +222,7 @@ class Publisher:
         return entry.serving if entry else None
 
     def _record(self, batch_id: str) -> BatchRecord:
-        return known_batch(self.registry, self.model, batch_id)
+        return registered_batch(self.registry, self.model, batch_id)
 
     def _release(self) -> publication_rules.Release:
         return self.registry.release(
@@ -239,18 +242,18 @@ class Publisher:
             )
         return target.batch_id
 
-    def _moved(self, changed: bool, batch_id: str | None) -> Publication:
+    def _moved(self, changed: bool, batch_id: str | None) -> PublicationResult:
         return self._result(
-            Outcome.LIVE if changed else Outcome.UNCHANGED,
+            PublicationOutcome.LIVE if changed else PublicationOutcome.UNCHANGED,
             batch_id,
             reason="" if changed else "The request was carried out before",
         )
 
     def _result(
-        self, outcome: Outcome, batch_id: str | None, *, condition: str = "", reason: str = ""
-    ) -> Publication:
+        self, outcome: PublicationOutcome, batch_id: str | None, *, condition: str = "", reason: str = ""
+    ) -> PublicationResult:
         pointer = self.pointer() or LivePointer(model=self.model)
-        return Publication(
+        return PublicationResult(
             model=self.model,
             outcome=outcome,
             batch_id=batch_id,
@@ -268,23 +271,6 @@ class Publisher:
     @property
     def _retention(self) -> timedelta:
         return timedelta(days=self.declaration.retention.superseded_days)
-
-
-def known_batch(registry: RegistryTable, model: str, batch_id: str) -> BatchRecord:
-    """Return a batch's record.
-
-    Raises:
-        PublishingError: The registry does not know the batch.
-    """
-    record = registry.batch(model, batch_id)
-    if record is None:
-        raise PublishingError(
-            "The registry does not know the batch",
-            remedy=f"See `mlpipe batches {model}`",
-            model=model,
-            batch_id=batch_id,
-        )
-    return record
 
 
 def serving_text(

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mlpipe_dagster.cli.access import Access, WarehouseUnreachableError
+from mlpipe_dagster.cli.command_output import CommandResult, Fields
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess, WarehouseUnreachableError
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_model_and_batch, add_request
-from mlpipe_dagster.cli.printed import Answer, Facts
 from mlpipe_dagster.done_files.registration import registered_manifest
 from mlpipe_dagster.resources.warehouse_session import PublicationsMoveError
 from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.stores.serving import InvalidServingError
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.publication.publishing import Publication, Publisher
+    from mlpipe_dagster.publication.publisher import PublicationResult, Publisher
 
 _BEHIND = "Snowflake's projection stays behind until the next publication"
 
@@ -40,11 +40,11 @@ def add_to(commands: Commands) -> None:
         add_request(command)
 
 
-def publish(options: argparse.Namespace, access: Access) -> Answer:
+def publish(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Make a batch live, as a person's decision."""
     record = access.known_batch(options.model, options.batch_id)
     manifest = registered_manifest(access.bucket, record)
-    from mlpipe_dagster.publication.publishing import serving_text  # noqa: PLC0415  # imports Dagster
+    from mlpipe_dagster.publication.publisher import serving_text  # noqa: PLC0415  # imports Dagster
 
     serving = serving_text(access.declaration(options.model), manifest, record, access.settings.provider_url)
     return _changed(
@@ -52,12 +52,12 @@ def publish(options: argparse.Namespace, access: Access) -> Answer:
     )
 
 
-def rollback(options: argparse.Namespace, access: Access) -> Answer:
+def rollback(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Make a batch live again that was live before."""
     return _changed(options, access, lambda publisher, request: publisher.roll_back(request, options.to))
 
 
-def hold(options: argparse.Namespace, access: Access) -> Answer:
+def hold(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Stop automatic publication, or let it go on."""
     return _changed(
         options, access, lambda publisher, request: publisher.hold(request, held=not options.release)
@@ -65,9 +65,11 @@ def hold(options: argparse.Namespace, access: Access) -> Answer:
 
 
 def _changed(
-    options: argparse.Namespace, access: Access, change: Callable[[Publisher, ChangeRequest], Publication]
-) -> Answer:
-    from mlpipe_dagster.publication.publishing import Publisher  # noqa: PLC0415  # imports Dagster
+    options: argparse.Namespace,
+    access: DeploymentAccess,
+    change: Callable[[Publisher, ChangeRequest], PublicationResult],
+) -> CommandResult:
+    from mlpipe_dagster.publication.publisher import Publisher  # noqa: PLC0415  # imports Dagster
 
     settings = access.settings
     # Before the change: a registry that was restored does not know which numbers are taken.
@@ -96,15 +98,15 @@ def _changed(
         "shown_in_dagster": shown,
     }
     overtaken = _overtaken(published, options)
-    return Answer(
+    return CommandResult(
         document=document,
-        parts=[Facts(members=document)],
-        is_so=not overtaken,
-        remarks=[remark for remark in (unshown, trouble, overtaken) if remark],
+        sections=[Fields(members=document)],
+        ok=not overtaken,
+        notes=[note for note in (unshown, trouble, overtaken) if note],
     )
 
 
-def _show(access: Access, model: str, sequence: int) -> tuple[bool, str]:
+def _show(access: DeploymentAccess, model: str, sequence: int) -> tuple[bool, str]:
     """Report publications to the Dagster instance of this environment; return whether it shows this one.
 
     The text says why the instance cannot be reached: a sensor reports the publication then.
@@ -113,11 +115,11 @@ def _show(access: Access, model: str, sequence: int) -> tuple[bool, str]:
         return False, ""
     import dagster as dg  # noqa: PLC0415  # takes most of a second
 
-    from mlpipe_dagster.publication.publication_events import PublicationReports  # noqa: PLC0415
+    from mlpipe_dagster.publication.publication_events import PublicationReporter  # noqa: PLC0415
 
     try:
         with dg.DagsterInstance.get() as instance:
-            reports = PublicationReports(
+            reports = PublicationReporter(
                 instance=instance,
                 registry=access.registry,
                 now=datetime.now(UTC),
@@ -128,7 +130,7 @@ def _show(access: Access, model: str, sequence: int) -> tuple[bool, str]:
         return False, f"Dagster does not show the change yet, its sensor reports it: {error}"[:500]
 
 
-def _overtaken(published: Publication, options: argparse.Namespace) -> str:
+def _overtaken(published: PublicationResult, options: argparse.Namespace) -> str:
     """Return in words how a request that was carried out before is no longer so, or nothing."""
     if published.outcome != "unchanged":
         return ""
@@ -143,7 +145,7 @@ def _overtaken(published: Publication, options: argparse.Namespace) -> str:
     )
 
 
-def _highest_projected(access: Access, model: str) -> tuple[int, str]:
+def _highest_projected(access: DeploymentAccess, model: str) -> tuple[int, str]:
     """Return the highest sequence in Snowflake's projection, or 0 and why it is not known."""
     try:
         with access.warehouse() as session:
@@ -152,7 +154,7 @@ def _highest_projected(access: Access, model: str) -> tuple[int, str]:
         return 0, f"{_BEHIND}: {error}"
 
 
-def _project(access: Access, model: str) -> tuple[int, str]:
+def _project(access: DeploymentAccess, model: str) -> tuple[int, str]:
     """Bring Snowflake's projection in step; return how many were missing, or why it stays behind."""
     try:
         with access.warehouse() as session:

@@ -18,7 +18,7 @@ _MAX_BYTES = 2 * 1024 * 1024
 STANDARD_INPUT = "-"
 
 
-class UnreadableAnswerError(ContractError):
+class UnreadableResponseError(ContractError):
     """What was given is no answer of the API that says where it comes from."""
 
     def __init__(self, what: str) -> None:
@@ -29,7 +29,7 @@ class UnreadableAnswerError(ContractError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiAnswer:
+class PredictionResponse:
     """What an answer says of itself.
 
     Attributes:
@@ -51,11 +51,11 @@ class ApiAnswer:
     sequence: int | None
 
 
-def read_answer(source: str) -> ApiAnswer:
+def read_response(source: str) -> PredictionResponse:
     """Return what the answer in a file says, or the one on standard input for `-`.
 
     Raises:
-        UnreadableAnswerError: There is none, or it does not say where it comes from.
+        UnreadableResponseError: There is none, or it does not say where it comes from.
     """
     try:
         if source == STANDARD_INPUT:
@@ -64,17 +64,17 @@ def read_answer(source: str) -> ApiAnswer:
             with Path(source).open("rb") as file:
                 content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise UnreadableAnswerError(f"{source} cannot be read: {error.strerror}") from error
+        raise UnreadableResponseError(f"{source} cannot be read: {error.strerror}") from error
     if len(content) > _MAX_BYTES:
-        raise UnreadableAnswerError(f"{source} is larger than any answer of the API")
-    return parse_answer(content)
+        raise UnreadableResponseError(f"{source} is larger than any answer of the API")
+    return parse_response(content)
 
 
-def parse_answer(content: bytes) -> ApiAnswer:
+def parse_response(content: bytes) -> PredictionResponse:
     """Return what an answer says of itself.
 
     Raises:
-        UnreadableAnswerError: It does not say where it comes from.
+        UnreadableResponseError: It does not say where it comes from.
     """
     try:
         document = members_of(parse_json(content), "the document")
@@ -84,10 +84,10 @@ def parse_answer(content: bytes) -> ApiAnswer:
             BatchId(member(provenance, "batch_id", str)),
         )
     except DocumentShapeError as error:
-        raise UnreadableAnswerError(f"It is no answer about a prediction: {error}") from error
+        raise UnreadableResponseError(f"It is no answer about a prediction: {error}") from error
     except ContractError as error:
-        raise UnreadableAnswerError(f"It is no answer about a prediction: {error.what}") from error
-    return ApiAnswer(
+        raise UnreadableResponseError(f"It is no answer about a prediction: {error.what}") from error
+    return PredictionResponse(
         model=model,
         batch_id=batch_id,
         entity_id=_optional(document, "entity_id", str),
