@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+from aws_wire.request_signer import SigningCredentials
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.stores.serving import ORIGIN_PATTERN
@@ -26,21 +27,12 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """The keys of the function's role, which Lambda keeps fresh for as long as the environment lives."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    session_token: str | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """The API's settings.
 
     Attributes:
         deployment: Stage, account and region; gives every name.
-        credentials: For DynamoDB.
+        credentials: Of the function's role; they stay valid for as long as the execution environment lives.
         dynamodb_url: Address of the region's DynamoDB, without a trailing slash.
         token_issuer: What a token's `iss` must be.
         jwks_url: Where the issuer's keys are; apart from the issuer, because they may lie elsewhere.
@@ -56,7 +48,7 @@ class Settings:
     """
 
     deployment: Deployment
-    credentials: Credentials
+    credentials: SigningCredentials
     dynamodb_url: str
     token_issuer: str
     jwks_url: str
@@ -82,7 +74,7 @@ class Settings:
         reader = _Reader(variables)
         region = reader.required("AWS_REGION")
         stage, account = reader.required("MLPIPE_STAGE"), reader.required("MLPIPE_ACCOUNT_ID")
-        credentials = Credentials(
+        credentials = SigningCredentials(
             reader.required("AWS_ACCESS_KEY_ID"),
             reader.required("AWS_SECRET_ACCESS_KEY"),
             reader.optional("AWS_SESSION_TOKEN"),

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from prediction_contract.jobs.code_digest import PYTHON_VERSION, code_digest, source_files
+from prediction_contract.jobs.code_digest import DEPLOYED_PACKAGES, PYTHON_VERSION, code_digest, source_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,6 @@ Platform = Literal["host", "aarch64", "x86_64"]
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 LARGEST_API_ARCHIVE = 8 * 1024 * 1024
 
-_CONTRACT = "prediction_contract"
 # Where archives are kept; git ignores it.
 PACKAGES = PROJECT_ROOT / "build" / "packages"
 _LOCK = PROJECT_ROOT / "requirements" / "api.lock"
@@ -83,7 +82,7 @@ class CodeTree:
 
 
 def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
-    """Build the Lambda's zip: `api_lambda`, the contract, the locked packages it imports, their byte code.
+    """Build the Lambda's zip: its packages, the locked ones that they import, and the byte code of all.
 
     A function cannot write where its code lies, so without byte code every cold start compiles all of it.
 
@@ -94,7 +93,7 @@ def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
     Raises:
         PackagingError: A package is missing, the locked ones cannot be installed, or the zip is too large.
     """
-    sources = {**package_files("api_lambda"), **package_files(_CONTRACT)}
+    sources = deployed_files("api_lambda")
     machine = _machine(platform)
     lock = _LOCK.read_bytes()
     digest = code_digest(sources, machine.encode(), lock, sys.version.encode())
@@ -113,12 +112,12 @@ def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
 
 
 def build_glue_archive(out_dir: Path) -> CodeTree:
-    """Build the zip for Glue's `--extra-py-files`: `glue_scripts` and the contract.
+    """Build the zip for Glue's `--extra-py-files`.
 
     Raises:
         PackagingError: A package is missing.
     """
-    sources = {**package_files("glue_scripts"), **package_files(_CONTRACT)}
+    sources = deployed_files("glue_scripts")
     digest = code_digest(sources)
     path = out_dir / f"glue_scripts-{digest[:16]}.zip"
     if not path.exists():
@@ -132,7 +131,7 @@ def build_sagemaker_code(out_dir: Path) -> CodeTree:
     Raises:
         PackagingError: A package is missing.
     """
-    sources = {**package_files("sagemaker_scripts"), **package_files(_CONTRACT)}
+    sources = deployed_files("sagemaker_scripts")
     digest = code_digest(sources)
     path = out_dir / f"sagemaker_scripts-{digest[:16]}.tar.gz"
     if not path.exists():
@@ -140,16 +139,19 @@ def build_sagemaker_code(out_dir: Path) -> CodeTree:
     return CodeTree(sources, archive_at(path), digest)
 
 
-def package_files(package: str, root: Path = PROJECT_ROOT) -> dict[str, bytes]:
-    """Return a package's files by path, without what Python or an editor left there.
+def deployed_files(deployable: str) -> dict[str, bytes]:
+    """Return the files of a deployable's packages by path, without what Python or an editor left there.
 
     Raises:
-        PackagingError: There is no such package.
+        PackagingError: A package is missing.
     """
-    folder = root / package
-    if not (folder / "__init__.py").is_file():
-        raise PackagingError(f"There is no package {folder}. Run this in a complete checkout.")
-    return source_files(folder, root)
+    files: dict[str, bytes] = {}
+    for package in DEPLOYED_PACKAGES[deployable]:
+        folder = PROJECT_ROOT / package
+        if not (folder / "__init__.py").is_file():
+            raise PackagingError(f"There is no package {folder}. Run this in a complete checkout.")
+        files |= source_files(folder, PROJECT_ROOT)
+    return files
 
 
 def _machine(platform: Platform) -> str:

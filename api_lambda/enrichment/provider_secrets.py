@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from api_lambda.http.http_connections import HttpFaultError, Outgoing
-from api_lambda.store.request_signing import RequestSigner
+from aws_wire.request_signer import RequestSigner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ class ProviderSecret:
         self._connections = connections
         self._url = f"{settings.secrets_url}/"
         self._signer = RequestSigner(
-            settings.credentials,
+            lambda: settings.credentials,
             settings.deployment.region,
             urlsplit(settings.secrets_url).netloc,
             service="secretsmanager",

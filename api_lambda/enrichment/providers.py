@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api_lambda.enrichment.provider_secrets import ProviderSecret
-    from api_lambda.http.http_answers import Answer
     from api_lambda.http.http_connections import HttpConnections
+    from aws_wire.http_answer import HttpAnswer
     from prediction_contract.stores.serving import Enrichment
 
 _MAX_BYTES = 65_536
@@ -137,7 +137,7 @@ class Provider:
         except (InvalidJsonError, RecursionError) as error:
             raise ProviderFaultError("no JSON that can be held") from error
 
-    def _send(self, url: str, seconds: float) -> Answer:
+    def _send(self, url: str, seconds: float) -> HttpAnswer:
         secret = self._secret.headers() if self._secret is not None else {}
         return self._connections.send(
             Outgoing(

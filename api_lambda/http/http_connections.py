@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from api_lambda.http.addresses import open_socket, seconds_left
-from api_lambda.http.http_answers import read_answer
+from aws_wire.http_answer import AnswerReader
 
 if TYPE_CHECKING:
     import socket
     import ssl
     from collections.abc import Callable, Mapping
 
-    from api_lambda.http.http_answers import Answer
+    from aws_wire.http_answer import HttpAnswer
 
 # X-Ray's header of the request at hand, which is passed on to whomever it makes us ask.
 TRACE_ID: ContextVar[str] = ContextVar("TRACE_ID", default="")
@@ -27,6 +27,7 @@ _KEPT_PER_ORIGIN = 4
 # What lies between may have forgotten an idle connection by then, and tells nobody: a request over it would
 # wait for its deadline. AWS's own gateways forget after 350 seconds.
 _IDLE_SECONDS = 60
+_MOST_RECEIVED = 65_536
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -65,7 +66,7 @@ class HttpConnections:
         self._tls: ssl.SSLContext | None = None
         self._clock = clock
 
-    def send(self, request: Outgoing, seconds: float) -> Answer:
+    def send(self, request: Outgoing, seconds: float) -> HttpAnswer:
         """Send a request and return the answer.
 
         Args:
@@ -127,15 +128,15 @@ class HttpConnections:
 
     def _exchange(
         self, connection: socket.socket, origin: str, target: str, request: Outgoing, deadline: float
-    ) -> Answer:
+    ) -> HttpAnswer:
         try:
             connection.settimeout(seconds_left(deadline))
             connection.sendall(_written(request, origin, target))
-            answer, again = read_answer(connection, deadline, request.most_bytes)
+            answer = _read_answer(connection, deadline, request.most_bytes)
         except BaseException:
             connection.close()
             raise
-        if again:
+        if answer.is_reusable:
             self._keep(origin, request, connection)
         else:
             connection.close()
@@ -148,6 +149,15 @@ class HttpConnections:
                 kept.append((self._clock(), connection))
                 return
         connection.close()
+
+
+def _read_answer(connection: socket.socket, deadline: float, most_bytes: int) -> HttpAnswer:
+    """Return what comes until the deadline: a byte a second is too slow, in the head as in the body."""
+    reader, answer = AnswerReader(most_bytes), None
+    while answer is None:
+        connection.settimeout(seconds_left(deadline))
+        answer = reader.feed(connection.recv(_MOST_RECEIVED))
+    return answer
 
 
 def _is_silent(connection: socket.socket) -> bool:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from api_lambda.http.http_connections import HttpFaultError, Outgoing
-from api_lambda.store.request_signing import RequestSigner
+from aws_wire.request_signer import RequestSigner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from api_lambda.http.http_answers import Answer
     from api_lambda.http.http_connections import HttpConnections
     from api_lambda.settings import Settings
+    from aws_wire.http_answer import HttpAnswer
 
 # One slow answer must leave time for another try.
 _ATTEMPT_SECONDS = 1.0
@@ -101,7 +101,7 @@ class DynamoDb:
         self._url = f"{settings.dynamodb_url}/"
         host = urlsplit(settings.dynamodb_url).netloc
         self._signer = RequestSigner(
-            settings.credentials,
+            lambda: settings.credentials,
             settings.deployment.region,
             host,
             service="dynamodb",
@@ -189,7 +189,7 @@ class DynamoDb:
                 fault = f"{operation}: {error}"
             pauses.wait(fault)
 
-    def _send(self, operation: str, body: bytes, seconds: float) -> Answer:
+    def _send(self, operation: str, body: bytes, seconds: float) -> HttpAnswer:
         headers = self._signer.headers(f"DynamoDB_20120810.{operation}", body)
         outgoing = Outgoing(self._url, "POST", headers, body, most_bytes=_MAX_BYTES)
         return self._connections.send(outgoing, seconds)
@@ -216,7 +216,7 @@ class _Pauses:
         self._longest = min(2 * self._longest, _LONGEST_PAUSE_SECONDS)
 
 
-def _fault(operation: str, answer: Answer) -> str:
+def _fault(operation: str, answer: HttpAnswer) -> str:
     """Return what to say of an answer after which another try may help.
 
     Raises:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from glue_scripts.dynamodb.request_signature import RequestSigner
+from aws_wire.request_signer import RequestSigner
 
 if TYPE_CHECKING:
     import socket
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 _PORTS = {"http": 80, "https": 443}
+_API = "DynamoDB_20120810"
+_CONTENT_TYPE = "application/x-amz-json-1.0"
 
 
 class DynamoDbEndpoint:
@@ -30,9 +32,6 @@ class DynamoDbEndpoint:
         credentials: botocore's credentials, which refresh themselves.
         ca_bundle: The file of the authorities to trust; None for botocore's own.
         proxies: The proxy's URL by scheme; None for the environment's.
-
-    Attributes:
-        signer: Writes the heads of requests.
     """
 
     def __init__(
@@ -55,8 +54,27 @@ class DynamoDbEndpoint:
         host = url.netloc.rpartition("@")[2]
         path = url.path or "/"
         # An own proxy forwards what it is told the whole address of; through a tunnel it sees nothing.
-        line = f"http://{host}{path}" if self._proxy and not self._is_tls else None
-        self.signer = RequestSigner(credentials, region, host, path, line=line)
+        self._target = f"http://{host}{path}" if self._proxy and not self._is_tls else path
+        self._signer = RequestSigner(
+            credentials.get_frozen_credentials,
+            region,
+            host,
+            service="dynamodb",
+            content_type=_CONTENT_TYPE,
+            path=path,
+        )
+
+    def request(self, operation: str, body: bytes) -> bytes:
+        """Return a signed request, head and body.
+
+        Args:
+            operation: Say, `BatchWriteItem`.
+            body: The body.
+        """
+        headers = self._signer.headers(f"{_API}.{operation}", body)
+        lines = "\r\n".join(map(": ".join, headers.items()))
+        head = f"POST {self._target} HTTP/1.1\r\n{lines}\r\ncontent-length: {len(body)}\r\n\r\n"
+        return head.encode() + body
 
     def connect(self) -> socket.socket:
         """Return a new connection, through the proxy and TLS if there are any.

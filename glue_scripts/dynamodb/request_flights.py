@@ -10,17 +10,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from glue_scripts.dynamodb.http_answer import BrokenAnswerError, HttpAnswer
+from aws_wire.http_answer import AnswerReader, BrokenAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aws_wire.http_answer import HttpAnswer
     from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
 
 _T = TypeVar("_T")
 
 ANSWER_SECONDS = 30.0
-_RECEIVED = 256 * 1024
+_MOST_RECEIVED = 256 * 1024
+# What was not written comes back in it, spelt as JSON.
+_MOST_ANSWER_BYTES = 64 * 1024 * 1024
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -49,7 +52,7 @@ class _Connection(Generic[_T]):
         self.flight: Landing[_T] | None = None
         self.deadline = 0.0
         self.unsent = memoryview(b"")
-        self.answer = HttpAnswer()
+        self.reader: AnswerReader | None = None
         self.events = _READ
 
 
@@ -65,7 +68,8 @@ class RequestFlights(Generic[_T]):
         self._endpoint = endpoint
         self._answer_seconds = answer_seconds
         self._selector = selectors.DefaultSelector()
-        self._busy: set[_Connection[_T]] = set()
+        # In the order of their deadlines.
+        self._busy: dict[_Connection[_T], None] = {}
         self._free: list[_Connection[_T]] = []
         self._landings: list[Landing[_T]] = []
 
@@ -76,7 +80,7 @@ class RequestFlights(Generic[_T]):
 
     def begin(self, request: _T, operation: str, body: bytes) -> None:
         """Send a request, as far as its connection takes it at once."""
-        content = self._endpoint.signer.head(operation, body) + body
+        content = self._endpoint.request(operation, body)
         flight = Landing(request)
         try:
             connection = self._free.pop() if self._free else self._connect()
@@ -87,8 +91,8 @@ class RequestFlights(Generic[_T]):
         connection.flight = flight
         connection.deadline = time.monotonic() + self._answer_seconds
         connection.unsent = memoryview(content)
-        connection.answer = HttpAnswer()
-        self._busy.add(connection)
+        connection.reader = AnswerReader(_MOST_ANSWER_BYTES, needs_length=True)
+        self._busy[connection] = None
         self._attempt(connection, self._send)
 
     def landed(self, timeout: float) -> list[Landing[_T]]:
@@ -98,8 +102,8 @@ class RequestFlights(Generic[_T]):
                 connection: _Connection[_T] = key.data
                 self._attempt(connection, self._send if connection.unsent else self._receive)
             now = time.monotonic()
-            for connection in [each for each in self._busy if each.deadline < now]:
-                self._end(connection, trouble=f"no answer within {self._answer_seconds:.0f} s")
+            while self._busy and (oldest := next(iter(self._busy))).deadline < now:
+                self._end(oldest, trouble=f"no answer within {self._answer_seconds:.0f} s")
         landings, self._landings = self._landings, []
         return landings
 
@@ -136,29 +140,32 @@ class RequestFlights(Generic[_T]):
         self._watch(connection, _READ)
 
     def _receive(self, connection: _Connection[_T]) -> None:
-        answer = connection.answer
-        while not answer.is_whole:
-            data = connection.socket.recv(_RECEIVED)
-            if not data or connection.flight is None:
-                self._end(connection, trouble="the connection was closed")
-                return
-            answer.feed(data)
-        self._end(connection)
+        answer = None
+        while answer is None:
+            data = connection.socket.recv(_MOST_RECEIVED)
+            if connection.reader is None:
+                # Nobody asked: the server has closed the connection, or is out of step.
+                break
+            answer = connection.reader.feed(data)
+        self._end(connection, answer)
 
     def _watch(self, connection: _Connection[_T], events: int) -> None:
         if connection.events != events:
             self._selector.modify(connection.socket, events, connection)
             connection.events = events
 
-    def _end(self, connection: _Connection[_T], trouble: str | None = None) -> None:
+    def _end(
+        self, connection: _Connection[_T], answer: HttpAnswer | None = None, *, trouble: str | None = None
+    ) -> None:
         """Let the request land; keep the connection if another may follow."""
-        flight, connection.flight = connection.flight, None
-        answer = connection.answer
+        flight, connection.flight, connection.reader = connection.flight, None, None
         if flight is not None:
-            self._busy.discard(connection)
-            flight.trouble, flight.status, flight.body = trouble, answer.status, answer.body
+            del self._busy[connection]
+            flight.trouble = trouble
+            if answer is not None:
+                flight.status, flight.body = answer.status, answer.body
             self._landings.append(flight)
-        if flight is not None and trouble is None and not answer.is_last:
+        if answer is not None and answer.is_reusable:
             self._free.append(connection)
             return
         if connection in self._free:

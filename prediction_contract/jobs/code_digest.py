@@ -9,7 +9,12 @@ from pathlib import Path
 
 PYTHON_VERSION = "3.11"
 
-_CONTRACT = "prediction_contract"
+# Each deployable's own package, and those of the project that it imports.
+DEPLOYED_PACKAGES = {
+    "api_lambda": ("api_lambda", "aws_wire", "prediction_contract"),
+    "glue_scripts": ("glue_scripts", "aws_wire", "prediction_contract"),
+    "sagemaker_scripts": ("sagemaker_scripts", "prediction_contract"),
+}
 # Changes with the way archives are made, so that none made another way is taken for the same.
 _FORMAT = b"2"
 _UPLOADED = re.compile(r"(?:^|/)code/[a-z][a-z0-9_]*/([0-9a-f]{64})[/.]")
@@ -40,12 +45,13 @@ def checkout_digest(deployable: str, root: Path) -> str | None:
     """Return the digest of a deployable's code in a checkout, or None if the code is not there.
 
     Args:
-        deployable: Its package, say `sagemaker_scripts`. Jobs get the contract beside it.
+        deployable: One of `DEPLOYED_PACKAGES`.
         root: The checkout's folder. An image of Dagster holds no code of jobs.
     """
     if not (root / deployable / "__init__.py").is_file():
         return None
-    return code_digest({**source_files(root / deployable, root), **source_files(root / _CONTRACT, root)})
+    files = [source_files(root / package, root) for package in DEPLOYED_PACKAGES[deployable]]
+    return code_digest({path: content for each in files for path, content in each.items()})
 
 
 def uploaded_digest(key: str) -> str | None:

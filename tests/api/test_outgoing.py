@@ -1,4 +1,4 @@
-"""What the API asks of others: connections, signatures, DynamoDB's troubles."""
+"""What the API asks of others: connections, DynamoDB's troubles."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials as BotocoreCredentials
 
 from api_lambda.http.bounded_cache import BoundedCache
 from api_lambda.http.http_connections import HttpConnections, HttpFaultError, Outgoing
-from api_lambda.settings import Credentials, Settings
+from api_lambda.settings import Settings
 from api_lambda.store.item_reader import DynamoDb, StoreRefusedError, StoreUnavailableError
-from api_lambda.store.request_signing import RequestSigner
 from tests.api.api_calls import ApiUnderTest, environment
 from tests.fakes.http_answers import serving, speaking
 
@@ -157,45 +153,17 @@ def test_an_answer_that_is_not_whole_in_time_is_a_fault() -> None:
         HttpConnections().send(Outgoing("http://127.0.0.1:1"), 5)
 
 
-@pytest.mark.parametrize("token", [None, "session-token/+="])
-@pytest.mark.parametrize("url", ["http://127.0.0.1:4566/", "https://dynamodb.eu-west-1.amazonaws.com/"])
-@pytest.mark.parametrize("service", ["dynamodb", "secretsmanager"])
-def test_signatures_are_botocore_s(url: str, token: str | None, service: str) -> None:
-    """Ours and the SDK's signer give one signature for the same request at the same moment."""
-    keys = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", token)
-    host = url.split("/")[2]
-    for body in (b"{}", '{"Key":{"entity_id":{"S":"Zürich"}}}'.encode()):
-        credentials = Credentials(*keys)
-        signer = RequestSigner(
-            credentials, "eu-west-1", host, service=service, content_type="application/x-amz-json-1.1"
-        )
-        ours = signer.headers("DynamoDB_20120810.GetItem", body)
-        sent = {name: ours[name] for name in ("content-type", "x-amz-target")}
-        request = AWSRequest("POST", url, headers=sent, data=body)
-        theirs = SigV4Auth(BotocoreCredentials(*keys), service, "eu-west-1")
-        request.context["timestamp"] = ours["x-amz-date"]
-        request.headers["X-Amz-Date"] = ours["x-amz-date"]
-        if token:
-            request.headers["X-Amz-Security-Token"] = token
-        canonical = theirs.canonical_request(request)
-        signature = theirs.signature(theirs.string_to_sign(request, canonical), request)
-        assert ours["authorization"].endswith(f"Signature={signature}")
-        assert ours.get("x-amz-security-token") == token
-
-
-def test_a_signature_s_key_changes_with_the_day() -> None:
-    """An environment that lives past midnight signs with the new day's key."""
-
-    def new_signer() -> RequestSigner:
-        return RequestSigner(
-            Credentials("a", "b", None), "us-east-1", "host", service="dynamodb", content_type="text/plain"
-        )
-
-    signer = new_signer()
-    first, second = (signer.headers("t", b"", moment)["authorization"] for moment in (0, 86_400))
-    assert second == new_signer().headers("t", b"", 86_400)["authorization"]
-    assert "19700101" in first
-    assert "19700102" in second
+def test_what_came_unasked_is_not_taken_for_the_next_answer() -> None:
+    """A peer that said something after its answer has lost its connection: answers would be one off."""
+    connections = HttpConnections()
+    with serving(OK) as server:
+        asked = Outgoing(server.url)
+        ours, theirs = socket.socketpair()
+        connections._keep(server.url, asked, ours)
+        theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother")
+        with theirs:
+            assert connections.send(asked, 10).body == OK[1]
+        assert (ours.fileno(), server.connections) == (-1, 1)
 
 
 def dynamodb(url: str) -> DynamoDb:
@@ -232,6 +200,19 @@ def test_throttling_without_end_is_said_and_never_missing() -> None:
             )
         assert time.monotonic() - started < 10
         assert 3 <= len(server.requests) < 100
+
+
+def test_an_answer_may_end_with_its_connection() -> None:
+    """Without a length the body is all that comes, in any pieces; the next request connects again."""
+
+    def in_pieces(connection: socket.socket) -> None:
+        for piece in (b"HTTP/1.1 200 OK\r\n", b"\r\n{", b"}"):
+            connection.sendall(piece)
+            time.sleep(0.01)
+
+    connections = HttpConnections()
+    with speaking(in_pieces) as url:
+        assert [connections.send(Outgoing(url), 5).body for _ in range(2)] == [b"{}", b"{}"]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,17 @@ def test_only_an_edit_changes_the_digest(checkout: Path) -> None:
     assert len({first, second, checkout_digest("sagemaker_scripts", checkout)}) == 3
 
 
+def test_a_package_counts_for_the_jobs_that_import_it(checkout: Path) -> None:
+    """The load's wire code is part of its digest, and of no SageMaker job's."""
+    for package in ("glue_scripts", "aws_wire"):
+        (checkout / package).mkdir()
+        (checkout / package / "__init__.py").write_text(f'"""{package}."""\n')
+    load, scoring = (checkout_digest(each, checkout) for each in ("glue_scripts", "sagemaker_scripts"))
+    (checkout / "aws_wire" / "signer.py").write_text("SIGNED = 1\n")
+    assert checkout_digest("glue_scripts", checkout) != load
+    assert checkout_digest("sagemaker_scripts", checkout) == scoring
+
+
 def test_an_image_without_the_jobs_code_has_no_digest(checkout: Path) -> None:
     """Dagster's image holds the contract and no code of jobs."""
     assert checkout_digest("glue_scripts", checkout) is None

@@ -19,7 +19,7 @@ import dagster as dg
 from botocore.exceptions import ClientError
 
 from infra.local.raw_data import upload_days
-from infra.packaging import package_files
+from infra.packaging import deployed_files
 from prediction_contract.manifests.manifest import Manifest, parse_manifest
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.naming.s3_layout import PIPES_PREFIX
@@ -153,7 +153,7 @@ class GatedPlatform:
         first = date.fromisoformat(FIRST_LEARNED) - timedelta(days=HISTORY_DAYS)
         upload_days(s3, self.bucket, first, date.fromisoformat(SCORED) + timedelta(days=1))
         gate = _GATE.format(bucket=self.bucket, seconds=WAIT_SECONDS)
-        files = {**package_files("sagemaker_scripts"), **package_files("prediction_contract")}
+        files = deployed_files("sagemaker_scripts")
         files["sagemaker_scripts/gate.py"] = gate.encode()
         for step in ("features", "train", "predict"):
             files[f"sagemaker_scripts/models/{MODEL}/{step}.py"] += _GATED_FUNCTION.format(step=step).encode()

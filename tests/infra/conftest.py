@@ -55,11 +55,10 @@ def variables(local_servers: LocalServers) -> dict[str, str]:
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a small checkout of its own, which packaging takes for the project."""
     root = tmp_path / "checkout"
-    for package in ("prediction_contract", "glue_scripts", "sagemaker_scripts"):
+    for package in ("prediction_contract", "aws_wire", "glue_scripts", "sagemaker_scripts"):
         (root / package / "part").mkdir(parents=True)
         for name in ("__init__.py", "work.py", "part/__init__.py", "part/schema.json"):
             (root / package / name).write_text(f"# {package} {name}\n")
     (root / "glue_scripts" / "load_predictions.py").write_text("# the script\n")
     monkeypatch.setattr(packaging, "PROJECT_ROOT", root)
-    monkeypatch.setattr(packaging.package_files, "__defaults__", (root,))
     return root

@@ -23,7 +23,7 @@ from infra.packaging import PACKAGES, PROJECT_ROOT, PackagingError, build_glue_a
 
 # Spark is Glue's own.
 GLUES_OWN = {"pyspark", "py4j"}
-OURS = {"glue_scripts", "prediction_contract"}
+OURS = {"glue_scripts", "aws_wire", "prediction_contract"}
 
 
 def imported_packages() -> set[str]:

@@ -86,6 +86,7 @@ def test_the_api_s_archive_holds_no_trace_of_the_machine() -> None:
     assert {"api_lambda/handler.py", "prediction_contract/stores/serving.py"} <= set(names)
     assert {name.split("/")[0] for name in names if name.endswith(".py")} <= {
         "api_lambda",
+        "aws_wire",
         "prediction_contract",
         "cryptography",
         "cffi",
@@ -165,16 +166,16 @@ def test_the_same_sources_give_the_same_bytes(checkout: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("checkout")
-def test_job_archives_hold_the_package_and_the_contract(tmp_path: Path) -> None:
+def test_job_archives_hold_their_packages(tmp_path: Path) -> None:
     """Every file, data files too, under the path that Python imports it by; tree and archive are the same."""
-    for build, package in (
-        (packaging.build_glue_archive, "glue_scripts"),
-        (packaging.build_sagemaker_code, "sagemaker_scripts"),
+    for build, package, others in (
+        (packaging.build_glue_archive, "glue_scripts", {"aws_wire", "prediction_contract"}),
+        (packaging.build_sagemaker_code, "sagemaker_scripts", {"prediction_contract"}),
     ):
         code = build(tmp_path / "out")
         assert members(code.archive.path) == code.files
         assert {f"{package}/work.py", "prediction_contract/part/schema.json"} <= set(code.files)
-        assert {name.split("/")[0] for name in code.files} == {package, "prediction_contract"}
+        assert {name.split("/")[0] for name in code.files} == {package, *others}
 
 
 @pytest.mark.parametrize("deployable", ["glue_scripts", "sagemaker_scripts"])

@@ -1,4 +1,4 @@
-"""How DynamoDB is reached: signed as botocore signs, by TLS that is verified, and through proxies."""
+"""How DynamoDB is reached: by requests that are signed, TLS that is verified, and through proxies."""
 
 from __future__ import annotations
 
@@ -11,22 +11,15 @@ import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import given
-from hypothesis import strategies as st
 
-from glue_scripts.dynamodb.http_answer import BrokenAnswerError, HttpAnswer
 from glue_scripts.dynamodb.item_writer import OnlineWriter
-from glue_scripts.dynamodb.request_signature import RequestSigner
 from glue_scripts.errors import LoadFailedError
 from tests.fakes.dynamodb_server import TABLE, DynamoDbServer, dynamodb_server, endpoint
 from tests.loading.load_platform import ROOT
@@ -38,45 +31,17 @@ if TYPE_CHECKING:
 ITEMS = [(f"E-{number}", json.dumps({"entity_id": {"S": f"E-{number}"}})) for number in range(60)]
 
 
-@given(st.binary(max_size=300), st.integers(1_400_000_000, 2_000_000_000), st.none() | st.just("a/token+="))
-def test_requests_are_signed_as_botocore_signs_them(body: bytes, now: int, token: str | None) -> None:
-    """Whatever the body, the moment and the credentials: the same signature over the same headers."""
-    credentials = Credentials("AKIDEXAMPLE", "secret/key", token)
-    signer = RequestSigner(
-        credentials, "eu-west-1", "dynamodb.eu-west-1.amazonaws.com", "/", clock=lambda: now + 0.5
-    )
-    head = signer.head("BatchWriteItem", body).decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in head[1:] if line)
-    assert headers.pop("Content-Length") == str(len(body))
-    signed = headers.pop("Authorization")
-    request = AWSRequest("POST", f"https://{headers['host']}/", data=body, headers=headers)
-    request.context["timestamp"] = headers["x-amz-date"]
-    theirs = _SigV4AtAMoment(credentials, "dynamodb", "eu-west-1")
-    theirs.add_auth(request)
-    assert headers["x-amz-date"] == datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    assert signed == request.headers["Authorization"]
-
-
-class _SigV4AtAMoment(SigV4Auth):
-    """botocore's signature, at the moment that the request says."""
-
-    def add_auth(self, request: Any) -> None:
-        canonical = self.canonical_request(request)
-        self._inject_signature_to_request(
-            request, self.signature(self.string_to_sign(request, canonical), request)
-        )
-
-
-def test_credentials_that_were_renewed_are_used() -> None:
-    """Each second's requests are signed by the credentials of that second."""
-    now, credentials = [1_700_000_000.0], Credentials("OLD", "old")
-    signer = RequestSigner(credentials, "us-east-1", "host", "/", clock=lambda: now[0])
-    assert b"Credential=OLD/" in signer.head("BatchWriteItem", b"")
-    credentials.access_key, credentials.secret_key = "NEW", "new"
-    now[0] += 1
-    renewed = signer.head("BatchWriteItem", b"")
-    fresh = RequestSigner(Credentials("NEW", "new"), "us-east-1", "host", "/", clock=lambda: now[0])
-    assert renewed == fresh.head("BatchWriteItem", b"")
+def test_a_request_is_a_head_and_a_body() -> None:
+    """The path of the endpoint's address, the signed headers, the body and its length."""
+    reached = endpoint("http://127.0.0.1:8000/local")
+    head, body = reached.request("BatchWriteItem", b"{}").split(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert (first, body) == ("POST /local HTTP/1.1", b"{}")
+    assert headers["content-length"] == "2"
+    assert headers["host"] == "127.0.0.1:8000"
+    assert headers["x-amz-target"] == "DynamoDB_20120810.BatchWriteItem"
+    assert "SignedHeaders=content-type;host;x-amz-date;x-amz-target," in headers["authorization"]
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
@@ -243,38 +208,3 @@ def test_the_job_reaches_dynamodb_as_botocore_would(tmp_path: Path) -> None:
         assert len(server.access_keys) >= 2
     assert proxy.heads
     assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in proxy.heads)
-
-
-@given(st.binary(max_size=60), st.integers(1, 40))
-def test_an_answer_is_read_however_it_arrives(body: bytes, size: int) -> None:
-    """With a length or in chunks, cut anywhere: the same body, and no sooner than it is whole."""
-    chunked = b"".join(
-        b"%x;x=y\r\n%b\r\n" % (len(body[at : at + 7]), body[at : at + 7]) for at in range(0, len(body), 7)
-    )
-    chunks_head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-    for content, is_last in (
-        (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body), False),
-        (b"%b%b0\r\n\r\n" % (chunks_head, chunked), True),
-    ):
-        answer = HttpAnswer()
-        for at in range(0, len(content), size):
-            assert not answer.is_whole
-            answer.feed(content[at : at + size])
-        assert (answer.is_whole, answer.status, answer.body) == (True, 200, body)
-        assert answer.is_last is is_last
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"SSH-2.0-OpenSSH\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n\r\nbody",
-        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-amz-crc32: 1\r\n\r\n{}",
-    ],
-)
-def test_what_is_no_answer_is_not_believed(content: bytes) -> None:
-    """Another protocol, no length, or a body that was altered: none of it acknowledges anything."""
-    with pytest.raises(BrokenAnswerError):
-        HttpAnswer().feed(content)

@@ -4,77 +4,64 @@ from __future__ import annotations
 
 import http.client
 import io
-import socket
-import threading
-import time
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api_lambda.http.http_answers import Answer, BrokenAnswerError, read_answer
-from api_lambda.http.http_connections import HttpConnections, Outgoing
-from tests.fakes.http_answers import serving
+from aws_wire.http_answer import AnswerReader, BrokenAnswerError, HttpAnswer
 
 MOST = 1_000
-OK = (200, b"{}", {})
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def read(content: bytes, *, piece: int = 65_536) -> tuple[Answer, bool]:
+def read(content: bytes, *, piece: int = 65_536, needs_length: bool = False) -> HttpAnswer:
     """Read what a peer sends in pieces before it closes."""
-    ours, theirs = socket.socketpair()
-
-    def talk() -> None:
-        try:
-            for start in range(0, len(content), piece):
-                theirs.sendall(content[start : start + piece])
-        except OSError:
-            # The reader has seen enough.
-            return
-        finally:
-            theirs.close()
-
-    speaker = threading.Thread(target=talk)
-    speaker.start()
-    with ours:
-        try:
-            return read_answer(ours, time.monotonic() + 10, MOST)
-        finally:
-            ours.close()
-            speaker.join(10)
+    reader = AnswerReader(MOST, needs_length=needs_length)
+    for start in range(0, len(content), piece):
+        answer = reader.feed(content[start : start + piece])
+        if answer is not None:
+            return answer
+    answer = reader.feed(b"")
+    assert answer is not None
+    return answer
 
 
 @pytest.mark.parametrize(
-    ("content", "answer", "again"),
+    ("content", "answer"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", Answer(200, b"ab"), True),
-        (b"HTTP/1.1 200\r\ncontent-length:2 \r\n\r\nab", Answer(200, b"ab"), True),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n", Answer(200, b""), False),
-        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab", Answer(200, b"ab"), False),
-        (b"HTTP/1.1 200 OK\r\n\r\nto the end", Answer(200, b"to the end"), False),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", Answer(204, b""), True),
-        (INTERIM + b"HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\nx", Answer(404, b"x"), True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", HttpAnswer(200, b"ab", is_reusable=True)),
+        (b"HTTP/1.1 200\r\ncontent-length:2 \r\n\r\nab", HttpAnswer(200, b"ab", is_reusable=True)),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n",
+            HttpAnswer(200, b"", is_reusable=False),
+        ),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab", HttpAnswer(200, b"ab", is_reusable=False)),
+        (b"HTTP/1.1 200 OK\r\n\r\nto the end", HttpAnswer(200, b"to the end", is_reusable=False)),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", HttpAnswer(204, b"", is_reusable=True)),
+        (
+            INTERIM + b"HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\nx",
+            HttpAnswer(404, b"x", is_reusable=True),
+        ),
         (
             CHUNKED + b"1\r\na\r\nA;x=y\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
-            Answer(200, b"a0123456789"),
-            True,
+            HttpAnswer(200, b"a0123456789", is_reusable=True),
         ),
     ],
     ids=["length", "no reason", "close", "old", "to the end", "empty", "interim", "chunks"],
 )
 @pytest.mark.parametrize("piece", [1, 65_536])
-def test_whole_answers(content: bytes, answer: Answer, *, again: bool, piece: int) -> None:
+def test_whole_answers(content: bytes, answer: HttpAnswer, piece: int) -> None:
     """Status and body, at once or byte by byte; whether the connection may serve another request."""
-    assert read(content, piece=piece) == (answer, again)
+    assert read(content, piece=piece) == answer
 
 
 def test_more_than_an_answer_ends_the_connection() -> None:
     """What follows unasked must not be taken for what is asked next."""
     content = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabX"
-    assert read(content) == (Answer(200, b"ab"), False)
+    assert read(content) == (HttpAnswer(200, b"ab", is_reusable=False))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +136,7 @@ def test_http_client_reads_the_same(
     recorded: Any = Recorded()
     theirs = http.client.HTTPResponse(recorded)
     theirs.begin()
-    assert read(content) == (Answer(theirs.status, theirs.read()), True)
+    assert read(content) == HttpAnswer(theirs.status, theirs.read(), is_reusable=True)
 
 
 @settings(deadline=None, max_examples=200)
@@ -157,21 +144,60 @@ def test_http_client_reads_the_same(
 def test_any_bytes_are_an_answer_or_a_fault(content: bytes) -> None:
     """Whatever a peer sends, nothing but the named faults is raised."""
     try:
-        answer, _ = read(content)
+        answer = read(content)
     except (BrokenAnswerError, ConnectionResetError):
         return
     assert content.startswith(b"HTTP/1.")
     assert 200 <= answer.status < 600
 
 
-def test_what_came_unasked_is_not_taken_for_the_next_answer() -> None:
-    """A peer that said something after its answer has lost its connection: answers would be one off."""
-    connections = HttpConnections()
-    with serving(OK) as server:
-        asked = Outgoing(server.url)
-        ours, theirs = socket.socketpair()
-        connections._keep(server.url, asked, ours)
-        theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother")
-        with theirs:
-            assert connections.send(asked, 10).body == OK[1]
-        assert (ours.fileno(), server.connections) == (-1, 1)
+@given(st.binary(max_size=60), st.integers(1, 40))
+def test_an_answer_is_read_however_it_arrives(body: bytes, size: int) -> None:
+    """With a length or in chunks, cut anywhere: the same body, and no sooner than it is whole."""
+    chunked = b"".join(
+        b"%x;x=y\r\n%b\r\n" % (len(body[at : at + 7]), body[at : at + 7]) for at in range(0, len(body), 7)
+    )
+    chunks_head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    for content, is_reusable in (
+        (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body), True),
+        (b"%b%b0\r\n\r\n" % (chunks_head, chunked), False),
+    ):
+        reader = AnswerReader(MOST, needs_length=True)
+        answer = None
+        for at in range(0, len(content), size):
+            assert answer is None
+            answer = reader.feed(content[at : at + size])
+        assert answer == HttpAnswer(200, body, is_reusable)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nbody",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-amz-crc32: 1\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,
+    ],
+    ids=["protocol", "no length", "length", "chunk", "altered", "endless head"],
+)
+def test_what_is_no_answer_is_not_believed(content: bytes) -> None:
+    """Another protocol, no length, or a body that was altered: refused before the peer closes."""
+    with pytest.raises(BrokenAnswerError):
+        AnswerReader(MOST, needs_length=True).feed(content)
+
+
+def test_a_body_that_amazon_summed_up_is_compared_with_its_sum() -> None:
+    """The right sum passes, however the body comes."""
+    head = b"HTTP/1.1 200 OK\r\nX-Amz-Crc32: 2745614147\r\n"
+    sized, chunked = b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    for content in (head + sized, head + chunked):
+        assert read(content) == HttpAnswer(200, b"{}", is_reusable=True)
+
+
+@pytest.mark.parametrize("line", [b"X: a\rb", b"X: a\nContent-Length: 1", b"\nX: a", b"X"])
+def test_a_line_that_others_might_read_as_two_is_refused(line: bytes) -> None:
+    """A bare carriage return or line feed ends no line, and stands in none."""
+    with pytest.raises(BrokenAnswerError):
+        read(b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: 2\r\n\r\n{}" % line)

@@ -1,0 +1,196 @@
+"""HTTP/1.1 answers, read from their bytes as these arrive, however a connection delivers them.
+
+http.client does the same from a blocking socket; it costs more than the rest of a request, and imports the
+email package first.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import crc32
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+_LONGEST_HEAD = 65_536
+_LONGEST_LINE = 1_024
+# Possessive, so that no head takes long to refuse.
+_HEAD = re.compile(
+    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*+)?+"
+    rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n]*+)*+"
+)
+# Those that say where the answer ends, whether it arrived intact, and what becomes of the connection.
+_HEADERS = re.compile(rb"\r\n(content-length|transfer-encoding|connection|x-amz-crc32):[ \t]*([^\r\n]*)")
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;.*)?")
+_FIRST_FINAL = 200
+_WITHOUT_BODY = frozenset({204, 304})
+_MOST_INTERIM = 8
+
+
+class BrokenAnswerError(ValueError):
+    """What came is not one whole answer: cut off, too long, altered, or not HTTP.
+
+    Whether the request was carried out is not known.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A whole answer, whatever its status; a redirect is one too.
+
+    Attributes:
+        status: The HTTP status, 200 or higher.
+        body: The body.
+        is_reusable: Whether the connection may carry another request.
+    """
+
+    status: int
+    body: bytes
+    is_reusable: bool
+
+
+class AnswerReader:
+    """Reads the one answer that a connection owes.
+
+    Args:
+        most_bytes: The longest body that is taken.
+        needs_length: Whether to refuse an answer that only the connection's end delimits: it may be cut off.
+    """
+
+    def __init__(self, most_bytes: int, *, needs_length: bool = False) -> None:
+        self._most_bytes = most_bytes
+        self._needs_length = needs_length
+        self._held = bytearray()
+        self._steps = self._read()
+        next(self._steps)
+
+    def feed(self, data: bytes) -> HttpAnswer | None:
+        """Take in what has arrived; return the answer as soon as it is whole, and feed no more then.
+
+        Args:
+            data: The bytes; none if the peer has closed the connection.
+
+        Raises:
+            BrokenAnswerError: It is no answer.
+            ConnectionResetError: The peer closed before the first byte.
+        """
+        self._held += data
+        try:
+            self._steps.send(bool(data))
+        except StopIteration as end:
+            return end.value
+        return None
+
+    # Each step below yields when it has to wait, and is told whether more has arrived.
+
+    def _read(self) -> Generator[None, bool, HttpAnswer]:
+        if not (yield):
+            raise ConnectionResetError("closed before an answer")
+        for _ in range(_MOST_INTERIM):
+            version, status, headers = _head((yield from self._through(b"\r\n\r\n", _LONGEST_HEAD)))
+            if status >= _FIRST_FINAL:
+                break
+        else:
+            raise BrokenAnswerError("no final answer")
+        body, is_delimited = yield from self._body(status, headers)
+        checksum = headers.get(b"x-amz-crc32")
+        if checksum is not None and checksum != b"%d" % crc32(body):
+            raise BrokenAnswerError("the answer was altered on its way")
+        # What comes after an answer that nobody asked for would be taken for the next one.
+        keeps_open = is_delimited and version == b"1" and not self._held
+        return HttpAnswer(status, body, keeps_open and b"close" not in headers.get(b"connection", b""))
+
+    def _body(self, status: int, headers: Mapping[bytes, bytes]) -> Generator[None, bool, tuple[bytes, bool]]:
+        """Return the body, and whether its end was told other than by closing."""
+        if status in _WITHOUT_BODY:
+            return b"", True
+        coding, length = headers.get(b"transfer-encoding"), headers.get(b"content-length")
+        if coding is not None:
+            if coding != b"chunked" or length is not None:
+                raise BrokenAnswerError("where the answer ends is not clear")
+            return (yield from self._chunks()), True
+        if length is None:
+            if self._needs_length:
+                raise BrokenAnswerError("the answer has no length")
+            return (yield from self._to_the_end()), False
+        if not _LENGTH.fullmatch(length):
+            raise BrokenAnswerError("where the answer ends is not clear")
+        if int(length) > self._most_bytes:
+            raise _too_long()
+        return (yield from self._exactly(int(length))), True
+
+    def _chunks(self) -> Generator[None, bool, bytes]:
+        body = bytearray()
+        while True:
+            size = _CHUNK_SIZE.fullmatch((yield from self._through(b"\r\n", _LONGEST_LINE)))
+            if not size:
+                raise BrokenAnswerError("a chunk is broken")
+            count = int(size[1], 16)
+            if count == 0:
+                break
+            if len(body) + count > self._most_bytes:
+                raise _too_long()
+            body += yield from self._exactly(count)
+            if (yield from self._exactly(2)) != b"\r\n":
+                raise BrokenAnswerError("a chunk is broken")
+        # Trailers tell nothing that we asked for.
+        while (yield from self._through(b"\r\n", _LONGEST_LINE)):
+            pass
+        return bytes(body)
+
+    def _through(self, end: bytes, most: int) -> Generator[None, bool, bytes]:
+        """Return what comes before `end`, and drop that."""
+        looked = 0
+        while (found := self._held.find(end, looked)) < 0:
+            looked = max(0, len(self._held) - len(end) + 1)
+            if len(self._held) > most:
+                raise _too_long()
+            if not (yield):
+                raise _cut_off()
+        if found > most:
+            raise _too_long()
+        return self._taken(found, found + len(end))
+
+    def _exactly(self, count: int) -> Generator[None, bool, bytes]:
+        """Return so many bytes."""
+        while len(self._held) < count:
+            if not (yield):
+                raise _cut_off()
+        return self._taken(count, count)
+
+    def _to_the_end(self) -> Generator[None, bool, bytes]:
+        """Return all that comes until the peer closes."""
+        while len(self._held) <= self._most_bytes and (yield):
+            pass
+        if len(self._held) > self._most_bytes:
+            raise _too_long()
+        return self._taken(len(self._held), len(self._held))
+
+    def _taken(self, count: int, dropped: int) -> bytes:
+        taken = bytes(self._held[:count])
+        del self._held[:dropped]
+        return taken
+
+
+def _head(content: bytes) -> tuple[bytes, int, Mapping[bytes, bytes]]:
+    """Return minor version, status, and those headers that matter, in lower case."""
+    begun = _HEAD.fullmatch(content)
+    if not begun:
+        raise BrokenAnswerError("no head of an HTTP/1.1 answer")
+    headers: dict[bytes, bytes] = {}
+    for name, value in _HEADERS.findall(content.lower()):
+        stripped = value.rstrip(b" \t")
+        # Two of a kind are a list; where there may be no list it is refused as such.
+        headers[name] = b"%b,%b" % (headers[name], stripped) if name in headers else stripped
+    return begun[1], int(begun[2]), headers
+
+
+def _too_long() -> BrokenAnswerError:
+    return BrokenAnswerError("the answer is too long")
+
+
+def _cut_off() -> BrokenAnswerError:
+    return BrokenAnswerError("the answer was cut off")
