@@ -27,7 +27,7 @@ _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;.*)?")
 _FIRST_FINAL = 200
 _WITHOUT_BODY = frozenset({204, 304})
-_MOST_INTERIM = 8
+_MAX_INTERIM = 8
 
 
 class BrokenAnswerError(ValueError):
@@ -56,12 +56,12 @@ class AnswerReader:
     """Reads the one answer that a connection owes.
 
     Args:
-        most_bytes: The longest body that is taken.
+        max_bytes: The longest body that is taken.
         needs_length: Whether to refuse an answer that only the connection's end delimits: it may be cut off.
     """
 
-    def __init__(self, most_bytes: int, *, needs_length: bool = False) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int, *, needs_length: bool = False) -> None:
+        self._max_bytes = max_bytes
         self._needs_length = needs_length
         self._held = bytearray()
         self._steps = self._read()
@@ -89,7 +89,7 @@ class AnswerReader:
     def _read(self) -> Generator[None, bool, HttpAnswer]:
         if not (yield):
             raise ConnectionResetError("closed before an answer")
-        for _ in range(_MOST_INTERIM):
+        for _ in range(_MAX_INTERIM):
             version, status, headers = _head((yield from self._through(b"\r\n\r\n", _LONGEST_HEAD)))
             if status >= _FIRST_FINAL:
                 break
@@ -118,7 +118,7 @@ class AnswerReader:
             return (yield from self._to_the_end()), False
         if not _LENGTH.fullmatch(length):
             raise BrokenAnswerError("where the answer ends is not clear")
-        if int(length) > self._most_bytes:
+        if int(length) > self._max_bytes:
             raise _too_long()
         return (yield from self._exactly(int(length))), True
 
@@ -131,7 +131,7 @@ class AnswerReader:
             count = int(size[1], 16)
             if count == 0:
                 break
-            if len(body) + count > self._most_bytes:
+            if len(body) + count > self._max_bytes:
                 raise _too_long()
             body += yield from self._exactly(count)
             if (yield from self._exactly(2)) != b"\r\n":
@@ -163,9 +163,9 @@ class AnswerReader:
 
     def _to_the_end(self) -> Generator[None, bool, bytes]:
         """Return all that comes until the peer closes."""
-        while len(self._held) <= self._most_bytes and (yield):
+        while len(self._held) <= self._max_bytes and (yield):
             pass
-        if len(self._held) > self._most_bytes:
+        if len(self._held) > self._max_bytes:
             raise _too_long()
         return self._taken(len(self._held), len(self._held))
 

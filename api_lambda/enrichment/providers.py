@@ -143,7 +143,7 @@ class Provider:
             Outgoing(
                 url,
                 headers={"Accept": "application/json", "User-Agent": "mlpipe", **secret},
-                most_bytes=_MAX_BYTES,
+                max_bytes=_MAX_BYTES,
                 public_only=self._public_only,
             ),
             seconds,

@@ -27,7 +27,7 @@ _KEPT_PER_ORIGIN = 4
 # What lies between may have forgotten an idle connection by then, and tells nobody: a request over it would
 # wait for its deadline. AWS's own gateways forget after 350 seconds.
 _IDLE_SECONDS = 60
-_MOST_RECEIVED = 65_536
+_RECEIVE_BYTES = 65_536
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -44,7 +44,7 @@ class Outgoing:
         method: GET or POST.
         headers: Beside Host and Content-Length.
         body: For POST.
-        most_bytes: A longer answer is a fault.
+        max_bytes: A longer answer is a fault.
         public_only: Whether an address of a private network is a fault, by whatever name it is called.
     """
 
@@ -52,7 +52,7 @@ class Outgoing:
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    most_bytes: int = 1_048_576
+    max_bytes: int = 1_048_576
     public_only: bool = False
 
 
@@ -132,7 +132,7 @@ class HttpConnections:
         try:
             connection.settimeout(seconds_left(deadline))
             connection.sendall(_written(request, origin, target))
-            answer = _read_answer(connection, deadline, request.most_bytes)
+            answer = _read_answer(connection, deadline, request.max_bytes)
         except BaseException:
             connection.close()
             raise
@@ -151,12 +151,12 @@ class HttpConnections:
         connection.close()
 
 
-def _read_answer(connection: socket.socket, deadline: float, most_bytes: int) -> HttpAnswer:
+def _read_answer(connection: socket.socket, deadline: float, max_bytes: int) -> HttpAnswer:
     """Return what comes until the deadline: a byte a second is too slow, in the head as in the body."""
-    reader, answer = AnswerReader(most_bytes), None
+    reader, answer = AnswerReader(max_bytes), None
     while answer is None:
         connection.settimeout(seconds_left(deadline))
-        answer = reader.feed(connection.recv(_MOST_RECEIVED))
+        answer = reader.feed(connection.recv(_RECEIVE_BYTES))
     return answer
 
 

@@ -191,7 +191,7 @@ class DynamoDb:
 
     def _send(self, operation: str, body: bytes, seconds: float) -> HttpAnswer:
         headers = self._signer.headers(f"DynamoDB_20120810.{operation}", body)
-        outgoing = Outgoing(self._url, "POST", headers, body, most_bytes=_MAX_BYTES)
+        outgoing = Outgoing(self._url, "POST", headers, body, max_bytes=_MAX_BYTES)
         return self._connections.send(outgoing, seconds)
 
 

@@ -74,7 +74,7 @@ class SigningKeys:
         self, connections: HttpConnections, jwks_url: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._connections = connections
-        self._request = Outgoing(jwks_url, headers={"Accept": "application/json"}, most_bytes=_MAX_BYTES)
+        self._request = Outgoing(jwks_url, headers={"Accept": "application/json"}, max_bytes=_MAX_BYTES)
         self._clock = clock
         self._keys: dict[str, RSAPublicKey] = {}
         self._fetched_at: float | None = None

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 ANSWER_SECONDS = 30.0
-_MOST_RECEIVED = 256 * 1024
+_RECEIVE_BYTES = 256 * 1024
 # What was not written comes back in it, spelt as JSON.
-_MOST_ANSWER_BYTES = 64 * 1024 * 1024
+_MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -91,7 +91,7 @@ class RequestFlights(Generic[_T]):
         connection.flight = flight
         connection.deadline = time.monotonic() + self._answer_seconds
         connection.unsent = memoryview(content)
-        connection.reader = AnswerReader(_MOST_ANSWER_BYTES, needs_length=True)
+        connection.reader = AnswerReader(_MAX_ANSWER_BYTES, needs_length=True)
         self._busy[connection] = None
         self._attempt(connection, self._send)
 
@@ -142,7 +142,7 @@ class RequestFlights(Generic[_T]):
     def _receive(self, connection: _Connection[_T]) -> None:
         answer = None
         while answer is None:
-            data = connection.socket.recv(_MOST_RECEIVED)
+            data = connection.socket.recv(_RECEIVE_BYTES)
             if connection.reader is None:
                 # Nobody asked: the server has closed the connection, or is out of step.
                 break

@@ -147,7 +147,7 @@ def test_an_answer_that_is_not_whole_in_time_is_a_fault() -> None:
         with speaking(talk) as url:
             started = time.monotonic()
             with pytest.raises(HttpFaultError):
-                HttpConnections().send(Outgoing(url, most_bytes=1000), 0.5)
+                HttpConnections().send(Outgoing(url, max_bytes=1000), 0.5)
             assert time.monotonic() - started < 5
     with pytest.raises(HttpFaultError):
         HttpConnections().send(Outgoing("http://127.0.0.1:1"), 5)
