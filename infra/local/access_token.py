@@ -22,7 +22,6 @@ from infra.local.stack.environment_file import read_environment_file
 from infra.local.supervision.stack_state import StackError
 
 _DEADLINE_SECONDS = 30
-_MAKE_UP = "Run `make up`"
 _NEEDED = (
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
@@ -32,23 +31,16 @@ _NEEDED = (
 )
 
 
-class AccessTokenError(Exception):
-    """No token could be obtained; the message says why and what to do."""
-
-
 def read_variables(file: Path) -> dict[str, str]:
     """Read what the token needs from `.env`.
 
     Raises:
-        AccessTokenError: The file is unreadable or one of the variables is missing.
+        StackError: The file is unreadable or one of the variables is missing.
     """
-    try:
-        variables = read_environment_file(file)
-    except StackError as error:
-        raise AccessTokenError(str(error)) from error
+    variables = read_environment_file(file)
     missing = [name for name in _NEEDED if not variables.get(name)]
     if missing:
-        raise AccessTokenError(f"{file} lacks {', '.join(missing)}. {_MAKE_UP}, which writes it.")
+        raise StackError(f"{file} lacks {', '.join(missing)}", remedy="Run `make up`, which writes it")
     return variables
 
 
@@ -59,7 +51,7 @@ def obtain_token(variables: dict[str, str]) -> str:
         variables: Those of `.env`.
 
     Raises:
-        AccessTokenError: The local stack does not answer, or refuses.
+        StackError: The local stack does not answer, or refuses.
     """
     try:
         endpoint = require_loopback(variables["AWS_ENDPOINT_URL"], "address in AWS_ENDPOINT_URL")
@@ -69,13 +61,15 @@ def obtain_token(variables: dict[str, str]) -> str:
         credentials = json.loads(answer["SecretString"])
         basic = f"{credentials['client_id']}:{credentials['client_secret']}"
     except (ClientError, BotoCoreError) as error:
-        raise AccessTokenError(f"The token client's secret cannot be read: {error}. {_MAKE_UP}.") from error
-    except StackError as error:
-        raise AccessTokenError(str(error)) from error
+        raise StackError(
+            f"The token client's secret cannot be read: {error}", remedy="Run `make up`"
+        ) from error
     except (ValueError, KeyError) as error:
         name = variables["MLPIPE_TOKEN_CLIENT_SECRET_NAME"]
-        broken = f"The secret {name} does not hold client_id and client_secret"
-        raise AccessTokenError(f"{broken}. {_MAKE_UP}, which rewrites it.") from error
+        raise StackError(
+            f"The secret {name} does not hold client_id and client_secret",
+            remedy="Run `make up`, which rewrites it",
+        ) from error
     form = {"grant_type": "client_credentials", "scope": variables["MLPIPE_TOKEN_SCOPE"]}
     request = urllib.request.Request(  # noqa: S310 -- checked above to be HTTP on this machine
         token_url,
@@ -89,10 +83,12 @@ def obtain_token(variables: dict[str, str]) -> str:
             return str(json.loads(response.read())["access_token"])
     except urllib.error.HTTPError as error:
         reason = error.read().decode(errors="replace")[:200]
-        refusal = f"{token_url} refused the token client: {error.code} {reason}"
-        raise AccessTokenError(f"{refusal}. {_MAKE_UP}, which mends the client.") from error
+        raise StackError(
+            f"{token_url} refused the token client: {error.code} {reason}",
+            remedy="Run `make up`, which mends the client",
+        ) from error
     except (OSError, ValueError, KeyError) as error:
-        raise AccessTokenError(f"{token_url} gave no token: {error}. {_MAKE_UP}.") from error
+        raise StackError(f"{token_url} gave no token: {error}", remedy="Run `make up`") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         token = obtain_token(read_variables(options.env_file))
-    except AccessTokenError as error:
+    except StackError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{token}\n")

@@ -16,12 +16,14 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.local.access_token import AccessTokenError, obtain_token
+from infra.local.access_token import obtain_token
+from infra.local.cdk import ACCOUNT_ID, DOMAIN, REGION, STAGE
 from infra.local.cdk.cdk_command import CdkCommand
-from infra.local.cdk.emulator_stage_names import ACCOUNT_ID, DOMAIN, REGION, STAGE
 from infra.local.provisioning.clients import Clients
+from infra.local.stack.command_line import say
 from infra.local.stack.stack_control import StackControl
-from infra.local.supervision.stack_state import PROJECT_ROOT, StackDirectory, StackError
+from infra.local.supervision.stack_state import StackDirectory, StackError
+from infra.packaging import PROJECT_ROOT
 from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:
@@ -141,18 +143,15 @@ class LocalDeployment:
         balancing.register_targets(TargetGroupArn=group["TargetGroupArn"], Targets=[{"Id": alias}])
 
     def _token(self) -> str:
-        try:
-            return obtain_token(
-                {
-                    "AWS_ENDPOINT_URL": self.endpoint,
-                    "AWS_REGION": REGION,
-                    "MLPIPE_TOKEN_URL": f"{self.endpoint}/oauth2/token",
-                    "MLPIPE_TOKEN_SCOPE": self.deployment.read_scope,
-                    "MLPIPE_TOKEN_CLIENT_SECRET_NAME": self.deployment.token_client_secret,
-                }
-            )
-        except AccessTokenError as error:
-            raise StackError(str(error), remedy="Look into the emulator's log") from error
+        return obtain_token(
+            {
+                "AWS_ENDPOINT_URL": self.endpoint,
+                "AWS_REGION": REGION,
+                "MLPIPE_TOKEN_URL": f"{self.endpoint}/oauth2/token",
+                "MLPIPE_TOKEN_SCOPE": self.deployment.read_scope,
+                "MLPIPE_TOKEN_CLIENT_SECRET_NAME": self.deployment.token_client_secret,
+            }
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -163,13 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     folder: Path = parser.parse_args(arguments).folder.resolve()
     directory = StackDirectory(folder / "state")
-    control = StackControl(
-        directory=directory,
-        environment_file=folder / "environment",
-        names=["aws"],
-        provisioned=False,
-        say=_say,
-    )
+    control = StackControl(directory, folder / "environment", say=say, names=["aws"], provisioned=False)
     try:
         if directory.root.exists():
             control.down()
@@ -177,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         control.up()
         try:
-            _drill(LocalDeployment(_port(directory), folder, _say))
+            _drill(LocalDeployment(_port(directory), folder, say))
         finally:
             control.down()
     except StackError as error:
@@ -194,16 +187,11 @@ def _drill(local: LocalDeployment) -> None:
     began = time.monotonic()
     local.deploy()
     local.differences()
-    _say("cdk diff finds no difference")
+    say("cdk diff finds no difference")
     models = local.ask("/v1/models")["models"]
-    _say(f"GET /v1/models went through load balancer, function and DynamoDB: {len(models)} models are live")
+    say(f"GET /v1/models went through load balancer, function and DynamoDB: {len(models)} models are live")
     local.destroy()
-    _say(f"destroyed; nothing is left. All of it took {time.monotonic() - began:.0f} s")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    say(f"destroyed; nothing is left. All of it took {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

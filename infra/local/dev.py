@@ -8,18 +8,49 @@ import sys
 import time
 from pathlib import Path
 
-from infra.local.demo.progress import DemoError
 from infra.local.provisioning.clients import Clients
 from infra.local.raw_data import upload_days
-from infra.local.stack.code_watch import CodeWatch
+from infra.local.stack.command_line import say, stack_parser
 from infra.local.stack.dagster_runs import Dagster
 from infra.local.stack.dagster_service import DagsterService, await_ready, running_dagster
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.stack.stack_control import StackControl
-from infra.local.supervision.components import COMPONENT_NAMES
-from infra.local.supervision.stack_state import PROJECT_ROOT, StackDirectory, StackError
+from infra.local.supervision.stack_state import StackDirectory, StackError
+from infra.packaging import PROJECT_ROOT
+from prediction_contract.jobs.code_digest import checkout_digest, code_version, uploaded_digest
 
 _LOOK_SECONDS = 2
+
+
+class CodeWatch:
+    """Compares the code that Dagster's jobs run with the checkout, and tells of each edit once.
+
+    Args:
+        code_prefix: Where the uploaded code lies.
+        checkout: The checkout's folder.
+    """
+
+    def __init__(self, code_prefix: str, checkout: Path) -> None:
+        self._uploaded = self._present = uploaded_digest(code_prefix)
+        self._checkout = checkout
+
+    def news(self) -> str:
+        """Return what has changed since the last look as one line, or nothing."""
+        try:
+            present = checkout_digest("sagemaker_scripts", self._checkout)
+        except OSError:
+            # An editor is replacing a file: the next look sees it whole.
+            return ""
+        if present is None or self._uploaded is None or present == self._present:
+            return ""
+        self._present = present
+        uploaded = code_version(self._uploaded)
+        if present == self._uploaded:
+            return f"The jobs' code in this checkout is the uploaded version {uploaded} again."
+        return (
+            f"The jobs' code was edited: this checkout has version {code_version(present)}, "
+            f"jobs still run the uploaded version {uploaded}. Restart `make dev` to upload the edit."
+        )
 
 
 def main(argv: list[str]) -> int:
@@ -28,48 +59,33 @@ def main(argv: list[str]) -> int:
     Returns:
         0 after Ctrl-C or a request to end; 1 if something could not be started, or ended by itself.
     """
-    parser = argparse.ArgumentParser(prog="python -m infra.local.dev", description=__doc__)
-    parser.add_argument(
-        "--state-dir", type=Path, default=PROJECT_ROOT / ".local", help="default: %(default)s"
-    )
-    parser.add_argument("--env-file", type=Path, default=PROJECT_ROOT / ".env", help="default: %(default)s")
+    parser = stack_parser("python -m infra.local.dev", __doc__)
     parser.add_argument("--port", type=_port, help="of Dagster's page; 3000 if it is free unless given")
     options = parser.parse_args(argv)
     # Asked to end by a program, it ends Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _run(StackDirectory(options.state_dir.resolve()), options.env_file.resolve(), options.port)
-    except (StackError, DemoError) as error:
+        _run(StackDirectory(options.state_dir), options.env_file, options.port)
+    except StackError as error:
         sys.stderr.write(f"make dev: {error}\n")
         return 1
     except KeyboardInterrupt:
-        _say("Dagster has ended. The stack stays up; `make down` stops it.")
+        say("Dagster has ended. The stack stays up; `make down` stops it.")
     return 0
 
 
 def _run(directory: StackDirectory, environment_file: Path, port: int | None) -> None:
-    StackControl(
-        directory=directory,
-        environment_file=environment_file,
-        names=COMPONENT_NAMES,
-        provisioned=True,
-        say=_say,
-    ).up()
+    StackControl(directory, environment_file, say=say).up()
     variables = read_environment_file(environment_file)
-    with running_dagster(directory, variables, say=_say, port=port) as service:
-        _say("Dagster is starting.")
-        clients = Clients(
-            aws=variables["AWS_ENDPOINT_URL"],
-            jobs=variables["AWS_ENDPOINT_URL_GLUE"],
-            region=variables["AWS_REGION"],
-        )
-        upload_days(clients.client("s3"), variables["MLPIPE_DATA_BUCKET"])
+    with running_dagster(directory, variables, say=say, port=port) as service:
+        say("Dagster is starting.")
+        upload_days(Clients.of(variables).client("s3"), variables["MLPIPE_DATA_BUCKET"])
         await_ready(service)
         if service.process is not None and (dead := Dagster(service).cancel_dead_runs()):
-            _say(f"{dead} runs that an earlier Dagster left are cancelled; start them again in the UI.")
-        _say(f"  dagster   {service.url}")
-        _say(f"  api       {variables['MLPIPE_API_URL']}")
-        _say(f"Dagster's log: {service.log}. Ctrl-C ends Dagster; the stack stays up.")
+            say(f"{dead} runs that an earlier Dagster left are cancelled; start them again in the UI.")
+        say(f"  dagster   {service.url}")
+        say(f"  api       {variables['MLPIPE_API_URL']}")
+        say(f"Dagster's log: {service.log}. Ctrl-C ends Dagster; the stack stays up.")
         _keep(service, CodeWatch(variables["MLPIPE_SAGEMAKER_CODE_PREFIX"], PROJECT_ROOT))
 
 
@@ -78,7 +94,7 @@ def _keep(service: DagsterService, watch: CodeWatch) -> None:
     while service.process is not None:
         service.require_running()
         if news := watch.news():
-            _say(news)
+            say(news)
         time.sleep(_LOOK_SECONDS)
 
 
@@ -86,11 +102,6 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:  # noqa: PLR2004  # the ports of TCP
         raise argparse.ArgumentTypeError(f"{text} is no port: name one from 1 to 65535")
     return int(text)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -17,10 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
-from infra.local.provisioning.clients import require_loopback
+from infra.local.provisioning.clients import Clients
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.supervision.stack_state import StackError
 from infra.local.weather.weather_observations import weather_file
@@ -106,14 +103,7 @@ def main(argv: list[str]) -> int:
     values = read_environment_file(options.env_file)
     if "AWS_ENDPOINT_URL" not in values:
         raise StackError(f"{options.env_file} names no local stack", remedy="Run `make up` first")
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=require_loopback(values["AWS_ENDPOINT_URL"], "AWS endpoint"),
-        region_name=values["AWS_REGION"],
-        aws_access_key_id=values["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=values["AWS_SECRET_ACCESS_KEY"],
-        config=Config(connect_timeout=5, read_timeout=30, proxies={}, s3={"addressing_style": "path"}),
-    )
+    s3 = Clients.of(values).client("s3")
     bucket = values["MLPIPE_DATA_BUCKET"]
     written = upload_days(s3, bucket, options.first, options.last)
     print(f"{written} objects written below s3://{bucket}/{RAW_PREFIX}")  # noqa: T201  # the command's answer

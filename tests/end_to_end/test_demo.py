@@ -13,8 +13,8 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.query import QueryBuilder
 
-from infra.local.stack.dagster_service import ROLE, answers
-from infra.local.supervision.processes import stack_processes
+from infra.local.stack.dagster_service import answers
+from infra.local.supervision.processes import DAGSTER_ROLE, stack_processes
 from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
@@ -214,7 +214,7 @@ def test_a_second_demo_leaves_older_days_as_history(second: DemoRun, first: Demo
 def test_the_stack_stays_and_dagster_ends(second: DemoRun, stack: StackRun) -> None:
     """After a demo the stack is whole and no process of Dagster's is left."""
     assert second.status == 0, second.told
-    assert stack_processes(stack.state_directory, role=ROLE) == []
+    assert stack_processes(stack.state_directory, role=DAGSTER_ROLE) == []
     assert stack.run("status").returncode == 0
 
 
@@ -235,5 +235,5 @@ def test_dev_keeps_dagster_until_it_is_interrupted(second: DemoRun, stack: Stack
     finally:
         process.kill()
         process.wait(30)
-    assert stack_processes(stack.state_directory, role=ROLE) == []
+    assert stack_processes(stack.state_directory, role=DAGSTER_ROLE) == []
     assert not answers(f"{address}/server_info")

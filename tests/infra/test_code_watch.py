@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.local.stack.code_watch import CodeWatch
+from infra.local.dev import CodeWatch
 from infra.packaging import build_sagemaker_code
 from prediction_contract.jobs.code_digest import code_version
 

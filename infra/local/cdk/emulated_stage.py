@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from infra.app import build_app
-from infra.local.cdk.emulator_stage_names import ACCOUNT_ID, DOMAIN, REGION, STAGE
+from infra.local.cdk import ACCOUNT_ID, DOMAIN, REGION, STAGE
 from infra.local.cdk.emulator_templates import leave_out_of_assembly
 from infra.model_declarations import model_declarations
 from infra.settings import (

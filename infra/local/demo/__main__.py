@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import sys
 import traceback
-from pathlib import Path
 
-from infra.local.demo.progress import DemoError, DemoProgress
+from infra.local.demo.progress import DemoProgress
 from infra.local.demo.scenario import Demo
-from infra.local.supervision.stack_state import PROJECT_ROOT, StackDirectory, StackError
+from infra.local.stack.command_line import stack_parser
+from infra.local.supervision.stack_state import StackDirectory, StackError
 
 
 def main(argv: list[str]) -> int:
@@ -20,19 +19,15 @@ def main(argv: list[str]) -> int:
     Returns:
         0 if every statement held.
     """
-    parser = argparse.ArgumentParser(prog="python -m infra.local.demo", description=__doc__)
-    parser.add_argument(
-        "--state-dir", type=Path, default=PROJECT_ROOT / ".local", help="default: %(default)s"
-    )
-    parser.add_argument("--env-file", type=Path, default=PROJECT_ROOT / ".env", help="default: %(default)s")
+    parser = stack_parser("python -m infra.local.demo", __doc__)
     options = parser.parse_args(argv)
     # Asked to end by a program, it ends its Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     progress = DemoProgress(sys.stdout)
-    demo = Demo(StackDirectory(options.state_dir.resolve()), options.env_file.resolve(), progress)
+    demo = Demo(StackDirectory(options.state_dir), options.env_file, progress)
     try:
         result = demo.run()
-    except (DemoError, StackError) as error:
+    except StackError as error:
         sys.stderr.write(f"make demo: {error}\n")
         progress.say(json.dumps({"ok": False, "error": str(error)}))
         return 1

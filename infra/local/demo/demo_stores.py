@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from infra.local.demo.progress import DemoError
 from infra.local.provisioning.clients import Clients
+from infra.local.supervision.stack_state import StackError
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import parse_manifest, validate
 from prediction_contract.naming.resource_names import Deployment
@@ -73,12 +73,11 @@ class Stores:
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
-        region = variables["AWS_REGION"]
-        clients = Clients(
-            aws=variables["AWS_ENDPOINT_URL"], jobs=variables["AWS_ENDPOINT_URL_GLUE"], region=region
-        )
+        clients = Clients.of(variables)
         self.bucket = variables["MLPIPE_DATA_BUCKET"]
-        self.deployment = Deployment(variables["MLPIPE_STAGE"], variables["MLPIPE_ACCOUNT_ID"], region)
+        self.deployment = Deployment(
+            variables["MLPIPE_STAGE"], variables["MLPIPE_ACCOUNT_ID"], clients.region
+        )
         self.s3 = clients.client("s3")
         self._dynamodb = clients.client("dynamodb")
         self.registry = RegistryTable(self._dynamodb, self.deployment.registry_table)
@@ -87,14 +86,14 @@ class Stores:
         """Return a batch's manifest, validated, and the moment when S3 took it.
 
         Raises:
-            DemoError: It is not what it must be.
+            StackError: It is not what it must be.
         """
         answer = self.s3.get_object(Bucket=self.bucket, Key=record.manifest_key)
         try:
             manifest = parse_manifest(answer["Body"].read())
             validate(manifest, bucket=self.bucket, key=record.manifest_key)
         except ContractError as error:
-            raise DemoError(
+            raise StackError(
                 f"The done file {record.manifest_key} is wrong: {error}", remedy="Mend its producer"
             ) from error
         return manifest, answer["LastModified"]
@@ -164,7 +163,7 @@ class Stores:
         table = WarehouseTable(manifest.model, manifest.schema)
         ((rows, keys, _),) = self._query(table.batch_totals(manifest.batch_id))
         if rows != keys:
-            raise DemoError(
+            raise StackError(
                 f"Snowflake holds {rows} rows of {manifest.batch_id} with {keys} different keys",
                 remedy="Load the batch again with `mlpipe load --again`",
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from infra.local.demo.progress import DemoError
+from infra.local.supervision.stack_state import StackError
 
 _ANSWER_SECONDS = 30
 
@@ -59,7 +59,7 @@ class LiveApi:
         """Ask for an entity's prediction; errors of the API are answers too.
 
         Raises:
-            DemoError: Nobody answers.
+            StackError: Nobody answers.
         """
         address = f"{self.url}/v1/models/{self.model}/predictions/{quote(entity_id, safe='')}"
         headers = {"Authorization": f"Bearer {self.token}"} if with_token else {}
@@ -72,7 +72,7 @@ class LiveApi:
             with error:
                 return ServedAnswer(error.code, error.read().decode(errors="replace"))
         except OSError as error:
-            raise DemoError(
+            raise StackError(
                 f"The API does not answer at {address}: {error}", remedy="See `make status`"
             ) from error
 
@@ -80,11 +80,11 @@ class LiveApi:
         """Return the answer if it has a status.
 
         Raises:
-            DemoError: It has another.
+            StackError: It has another.
         """
         answer = self.ask(entity_id, with_token=with_token)
         if answer.status != status:
-            raise DemoError(
+            raise StackError(
                 f"The API answers {answer.status} for {entity_id}, not {status}: {answer.body[:1000]}",
                 remedy="See the log group of the API's function",
             )

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from infra.local.demo.progress import DemoError, wait_for
-from infra.local.supervision.stack_state import PROJECT_ROOT
+from infra.local.stack.dagster_runs import wait_for
+from infra.local.supervision.stack_state import StackError
+from infra.packaging import PROJECT_ROOT
 from prediction_contract.registry.records import LoadState, ReleaseState
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class ModelPath:
         )
         batch_id = run.tags.get(f"mlpipe.batch/{self.model}", "")
         if not batch_id or batch_id in before:
-            raise DemoError(
+            raise StackError(
                 f"The run {run_id} scored no new batch of {partition}",
                 remedy=f"See {self.dagster.page(run_id)}",
             )
@@ -116,7 +117,7 @@ class ModelPath:
             see=str(self.dagster.service.log),
         )
         if run.tags.get("dagster/sensor_name") != _SENSOR:
-            raise DemoError(
+            raise StackError(
                 f"Not the sensor started run {run.run_id}", remedy=f"See {self.dagster.page(run.run_id)}"
             )
         first_answer: list[datetime] = []
@@ -132,7 +133,7 @@ class ModelPath:
         run_id = wait_for(look, seconds=_LOAD_SECONDS, what=what, see=self.dagster.page(run.run_id))
         is_live = self._record(batch_id).release_state == ReleaseState.LIVE
         if is_live == (live_before > partition):
-            raise DemoError(
+            raise StackError(
                 f"{batch_id} of {partition} is {'live' if is_live else 'history'}, and before it"
                 f" {live_before or 'nothing'} was live",
                 remedy=f"See {self.dagster.page(run_id)} and `mlpipe batches {self.model}`",
@@ -146,7 +147,7 @@ class ModelPath:
         """Return the run that the sensor asked for, or None yet; raise if the batch is refused."""
         record = self._record(batch_id)
         if record.load_state == LoadState.REFUSED:
-            raise DemoError(
+            raise StackError(
                 f"The platform refuses {batch_id}: {record.refusal_reason}", remedy="See the batch's files"
             )
         return self.dagster.newest_run(load_job, tags)
@@ -155,7 +156,7 @@ class ModelPath:
         """Wait until the API answers from a batch; return the answer and its moment.
 
         Raises:
-            DemoError: It does not within 10 seconds.
+            StackError: It does not within 10 seconds.
         """
 
         def look() -> tuple[ServedAnswer, datetime] | None:
@@ -174,7 +175,7 @@ class ModelPath:
         """Return the batch to roll back to: the newest of the nearest earlier day that was live before.
 
         Raises:
-            DemoError: There is none.
+            StackError: There is none.
         """
         earlier = [
             (record.partition, record.batch_id)
@@ -182,7 +183,7 @@ class ModelPath:
             if record.release_state == ReleaseState.SUPERSEDED and record.partition < live.partition
         ]
         if not earlier:
-            raise DemoError(
+            raise StackError(
                 f"No batch of a day before {live.partition} was live",
                 remedy=f"See `mlpipe batches {self.model}`",
             )
@@ -199,7 +200,7 @@ class ModelPath:
             The answer, and the seconds that it came after the command's end.
 
         Raises:
-            DemoError: The command fails, or the API does not answer from the batch within 10 seconds.
+            StackError: The command fails, or the API does not answer from the batch within 10 seconds.
         """
         target = ["--to", batch_id] if command == "rollback" else [batch_id]
         self._mlpipe(command, self.model, *target, "--reason", "shown by make demo")
@@ -219,12 +220,12 @@ class ModelPath:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise DemoError(
+            raise StackError(
                 f"mlpipe {' '.join(arguments)} did not end within {_COMMAND_SECONDS} s",
                 remedy="See `make status`",
             ) from error
         if done.returncode != 0:
-            raise DemoError(
+            raise StackError(
                 f"mlpipe {' '.join(arguments)} failed: {done.stderr.strip()[-2000:]}",
                 remedy="See `make status`",
             )
@@ -233,7 +234,7 @@ class ModelPath:
     def _record(self, batch_id: str) -> BatchRecord:
         record = self.stores.registry.batch(self.model, batch_id)
         if record is None:
-            raise DemoError(
+            raise StackError(
                 f"The registry does not know {batch_id}", remedy=f"See {self.dagster.service.log}"
             )
         return record

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.local.access_token import AccessTokenError, obtain_token, read_variables
+from infra.local.access_token import obtain_token, read_variables
 from infra.local.demo.demo_stores import BatchRows, Stores
 from infra.local.demo.live_api import LiveApi, ServedAnswer
 from infra.local.demo.model_path import Delivered, ModelPath
-from infra.local.demo.progress import DemoError, DemoProgress, wait_for
+from infra.local.demo.progress import DemoProgress
 from infra.local.raw_data import upload_days
-from infra.local.stack.dagster_runs import Dagster
+from infra.local.stack.dagster_runs import Dagster, wait_for
 from infra.local.stack.dagster_service import (
     DagsterService,
     await_ready,
@@ -23,8 +23,7 @@ from infra.local.stack.dagster_service import (
 )
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.stack.stack_control import StackControl
-from infra.local.supervision.components import COMPONENT_NAMES
-from infra.local.supervision.stack_state import StackDirectory
+from infra.local.supervision.stack_state import StackDirectory, StackError
 
 MODEL = "flight_delay"
 OTHER_MODEL = "airport_congestion"
@@ -55,8 +54,7 @@ class Demo:
         """Show everything; return the result for a program.
 
         Raises:
-            DemoError: A statement does not hold.
-            StackError: The stack or Dagster does not run.
+            StackError: A statement does not hold, or the stack or Dagster does not run.
         """
         self._bring_up()
         variables = read_environment_file(self.environment_file)
@@ -74,11 +72,7 @@ class Demo:
             "local stack: AWS, Snowflake, Glue, SageMaker, weather; code uploaded"
         ) as found:
             control = StackControl(
-                directory=self.directory,
-                environment_file=self.environment_file,
-                names=COMPONENT_NAMES,
-                provisioned=True,
-                say=lambda line: self.progress.say(f"    {line}"),
+                self.directory, self.environment_file, say=lambda line: self.progress.say(f"    {line}")
             )
             control.up()
             found.append(f"its state is in {self.directory.root}")
@@ -126,15 +120,8 @@ class Demo:
         }
 
     def _api(self, model: str) -> LiveApi:
-        try:
-            variables = read_variables(self.environment_file)
-            return LiveApi(
-                read_environment_file(self.environment_file)["MLPIPE_API_URL"].rstrip("/"),
-                model,
-                obtain_token(variables),
-            )
-        except AccessTokenError as error:
-            raise DemoError(str(error), remedy="See `make status`") from error
+        variables = read_variables(self.environment_file)
+        return LiveApi(variables["MLPIPE_API_URL"].rstrip("/"), model, obtain_token(variables))
 
     def _train(self, path: ModelPath, run_id: str) -> None:
         with self.progress.step(
@@ -169,11 +156,11 @@ class Demo:
             self.progress.say(line)
         wrong = [f"{batch_id}: {what}" for batch_id, rows in counted.items() for what in rows.disagreements]
         if wrong:
-            raise DemoError(f"The rows do not add up: {'; '.join(wrong)}", remedy="See `mlpipe batches`")
+            raise StackError(f"The rows do not add up: {'; '.join(wrong)}", remedy="See `mlpipe batches`")
         shown = stores.live_in_snowflake(delivered[-1].manifest)
         expected = {delivered[-1].batch_id: counted[delivered[-1].batch_id].snowflake}
         if shown != expected:
-            raise DemoError(
+            raise StackError(
                 f"Snowflake's live view shows {shown}, not {expected}", remedy="Publish the batch again"
             )
         return counted
@@ -194,12 +181,12 @@ class Demo:
     def _require_right(path: ModelPath, live: Delivered, answer: ServedAnswer) -> None:
         """Raise unless an answer is the live batch's row as the model wrote it, number by number."""
         if answer.batch_id != live.batch_id:
-            raise DemoError(
+            raise StackError(
                 f"The API answers from {answer.batch_id}, live is {live.batch_id}", remedy="See the registry"
             )
         written = path.stores.served(live.manifest, ENTITY)
         if written is None or written not in answer.body:
-            raise DemoError(
+            raise StackError(
                 f"The API answers {answer.body}, and the model wrote {written}", remedy="See the online table"
             )
 
@@ -224,12 +211,12 @@ def require_better_than_baselines(model: str, known: Mapping[str, str]) -> str:
         known: What Dagster shows of the trained model.
 
     Raises:
-        DemoError: There is no report, or it does not.
+        StackError: There is no report, or it does not.
     """
     evaluation = json.loads(known.get("evaluation") or "{}")
     metrics = evaluation.get("metrics", [])
     if not metrics or not all(metric["beats_baselines"] for metric in metrics):
-        raise DemoError(
+        raise StackError(
             f"{model} is not better than naive baselines:"
             f" {known.get('held_out_report', 'it was not evaluated')}",
             remedy=f"See the evaluation of {model}/trained_model",

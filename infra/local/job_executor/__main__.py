@@ -9,13 +9,12 @@ import threading
 from typing import TYPE_CHECKING
 
 from infra.local.job_executor.aws_access import AwsAccess
-from infra.local.job_executor.executor_errors import StateCorruptError
 from infra.local.job_executor.executor_settings import parse_settings
 from infra.local.job_executor.glue.glue_api import GlueApi
 from infra.local.job_executor.glue.glue_job import GlueJobKind
 from infra.local.job_executor.http_server import Dispatcher, ExecutorServer
 from infra.local.job_executor.jobs.job_runner import JobRunner
-from infra.local.job_executor.jobs.job_store import RecordStore
+from infra.local.job_executor.jobs.job_store import RecordStore, StateCorruptError
 from infra.local.job_executor.sagemaker.container import private_mounts_work
 from infra.local.job_executor.sagemaker.processing_job import ProcessingJobKind
 from infra.local.job_executor.sagemaker.sagemaker_api import SageMakerApi

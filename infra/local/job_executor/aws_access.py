@@ -11,9 +11,10 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.local.job_executor.executor_settings import ACCOUNT_ID
+
 if TYPE_CHECKING:
     from infra.local.job_executor.executor_settings import ExecutorSettings
-
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class AwsAccess:
 
     def role_arn(self, role: str) -> str:
         """Return the ARN of a role given by name or ARN, as Glue accepts either."""
-        return role if role.startswith("arn:") else f"arn:aws:iam::{self._settings.account_id}:role/{role}"
+        return role if role.startswith("arn:") else f"arn:aws:iam::{ACCOUNT_ID}:role/{role}"
 
     def check_role(self, role_arn: str, principal: str) -> None:
         """Make sure that a service may act under a role, as AWS does before it accepts a job.

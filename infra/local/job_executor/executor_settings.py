@@ -7,6 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+# The emulator's account, which ARNs name.
+ACCOUNT_ID = "000000000000"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSettings:
@@ -17,7 +20,6 @@ class ExecutorSettings:
         state_dir: Directory of the durable state and of the job processes' files.
         aws_endpoint_url: Endpoint of everything of AWS but Glue and SageMaker.
         region: AWS region of ARNs, credentials and job environments.
-        account_id: Twelve digits, the account of ARNs.
         access_key_id: Key id with which roles are read and assumed and logs are written.
         secret_access_key: Its secret.
         seconds_per_minute: Length of a minute of Glue's `Timeout`, in seconds; tests shorten it.
@@ -29,35 +31,30 @@ class ExecutorSettings:
     state_dir: Path
     aws_endpoint_url: str
     region: str = "us-east-1"
-    account_id: str = "000000000000"
-    access_key_id: str = "test"
-    secret_access_key: str = "test"  # noqa: S105 - the emulator's well-known root key
+    access_key_id: str
+    secret_access_key: str
     seconds_per_minute: float = 60.0
     stop_grace_seconds: float = 120.0
     instance_limit: int = 20
 
 
 def parse_settings(argv: list[str]) -> ExecutorSettings:
-    """Build the settings from command line arguments and the two AWS key variables."""
-    parser = argparse.ArgumentParser(prog="python -m infra.local.job_executor", description=__doc__)
+    """Build the settings from command line arguments and the two AWS key variables.
+
+    Without these it is the emulator's well-known root key.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.local.job_executor", description=__doc__, argument_default=argparse.SUPPRESS
+    )
     parser.add_argument("--port", type=int, required=True, help="loopback port; 0 takes a free one")
-    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--state-dir", type=lambda text: Path(text).resolve(), required=True)
     parser.add_argument("--aws-endpoint-url", required=True)
-    parser.add_argument("--region", default="us-east-1")
-    parser.add_argument("--account-id", default="000000000000")
-    parser.add_argument("--seconds-per-minute", type=float, default=60.0)
-    parser.add_argument("--stop-grace-seconds", type=float, default=120.0)
-    parser.add_argument("--instance-limit", type=int, default=20)
-    options = parser.parse_args(argv)
+    parser.add_argument("--region")
+    parser.add_argument("--seconds-per-minute", type=float)
+    parser.add_argument("--stop-grace-seconds", type=float)
+    parser.add_argument("--instance-limit", type=int)
     return ExecutorSettings(
-        port=options.port,
-        state_dir=options.state_dir.resolve(),
-        aws_endpoint_url=options.aws_endpoint_url,
-        region=options.region,
-        account_id=options.account_id,
+        **vars(parser.parse_args(argv)),
         access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", "test"),
         secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY", "test"),
-        seconds_per_minute=options.seconds_per_minute,
-        stop_grace_seconds=options.stop_grace_seconds,
-        instance_limit=options.instance_limit,
     )

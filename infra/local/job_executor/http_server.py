@@ -12,8 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
 from infra.local.job_executor.call_faults import ENDS_AS, FaultBook
-from infra.local.job_executor.executor_errors import ApiError
-from infra.local.job_executor.json_protocol import JsonProtocol
+from infra.local.job_executor.json_protocol import ApiError, JsonProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,11 +9,26 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from botocore.model import OperationNotFoundError
 
-from infra.local.job_executor.executor_errors import ApiError
 from infra.local.job_executor.model_validation import violations
 
 if TYPE_CHECKING:
     from botocore.model import OperationModel, ServiceModel
+
+
+class ApiError(Exception):
+    """An answer that is an error, with AWS's code.
+
+    Args:
+        code: The modelled or common error code, say `EntityNotFoundException`.
+        message: AWS's message for it.
+        status: HTTP status: 400 for the caller's faults, 500 for the service's.
+    """
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        self.code = code
+        self.message = message
+        self.status = status
+        super().__init__(f"{code}: {message}")
 
 
 class JsonProtocol:

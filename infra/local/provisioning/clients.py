@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 
-from infra.local.provisioning.provisioning_error import ProvisioningError
+from infra.local.supervision.components import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from infra.local.supervision.stack_state import StackError
 
-# The emulator's root key. It is given by hand so that a developer's own AWS profile is never even read.
-STAND_IN_KEY = "test"
+
+class ProvisioningError(StackError):
+    """A resource of the local stack cannot be brought to its definition."""
 
 
 def require_loopback(url: str, what: str) -> str:
@@ -56,14 +59,28 @@ class Clients:
     jobs: str
     region: str
 
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> Clients:
+        """Return the clients of the stack that `.env` describes.
+
+        Raises:
+            ProvisioningError: An address names another machine.
+        """
+        aws, jobs = (
+            require_loopback(variables[name], f"address in {name}")
+            for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_GLUE")
+        )
+        return cls(aws, jobs, variables["AWS_REGION"])
+
     def client(self, service: str) -> Any:
         """Return a client of the service, which is Glue's or SageMaker's from the job executor."""
         return boto3.client(
             service,
             endpoint_url=self.jobs if service in {"glue", "sagemaker"} else self.aws,
             region_name=self.region,
-            aws_access_key_id=STAND_IN_KEY,
-            aws_secret_access_key=STAND_IN_KEY,
+            # Given by hand, so that a developer's own AWS profile is never even read.
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=SECRET_ACCESS_KEY,
             config=Config(
                 connect_timeout=5,
                 read_timeout=30,

@@ -10,7 +10,7 @@ from infra.code_upload import UploadedCode, upload_code, upload_wheels
 from infra.definitions import api_definitions, resource_definitions
 from infra.definitions.shared_log_groups import create_shared_log_groups
 from infra.glue_wheels import locked_releases, zip_of_wheels
-from infra.local.provisioning.clients import Clients, is_loopback, require_loopback
+from infra.local.provisioning.clients import Clients, ProvisioningError, is_loopback, require_loopback
 from infra.local.provisioning.provisioned_api import ensure_function, ensure_load_balancer
 from infra.local.provisioning.provisioned_jobs import ensure_glue_job, ensure_role
 from infra.local.provisioning.provisioned_queues import ensure_queue, ensure_rule
@@ -21,7 +21,6 @@ from infra.local.provisioning.provisioned_warehouse import (
     ensure_warehouse,
     warehouse_connection,
 )
-from infra.local.provisioning.provisioning_error import ProvisioningError
 from infra.model_declarations import declared_models
 from infra.packaging import PACKAGES, PackagingError, build_api_archive
 from infra.permissions import role_definitions

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from infra.local.provisioning.clients import error_code
-from infra.local.provisioning.provisioning_error import ProvisioningError
+from infra.local.provisioning.clients import ProvisioningError, error_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import snowflake.connector
 from snowflake.connector.errors import Error as SnowflakeError
 
-from infra.local.provisioning.provisioning_error import ProvisioningError
+from infra.local.provisioning.clients import ProvisioningError
 from infra.snowflake_setup import setup_sql, statements
 from prediction_contract.limits import MAX_STANDARD_TIME_TRAVEL_DAYS
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from infra.local.demo.progress import DemoError, wait_for
+from infra.local.supervision.stack_state import StackError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from infra.local.stack.dagster_service import DagsterService
 
+_Found = TypeVar("_Found")
 _LOCATION = "mlpipe"
 _REPOSITORY = "__repository__"
 _IMPLICIT_JOB = "__ASSET_JOB"
 _ANSWER_SECONDS = 60
+_PAUSE_SECONDS = 0.5
 _FAILED = frozenset({"FAILURE", "CANCELED"})
 _UNDER_WAY = ("STARTING", "STARTED", "CANCELING")
 
@@ -61,10 +64,10 @@ query Failures($id: ID!) {
 }
 """
 _MATERIALIZATION = """
-query Latest($key: AssetKeyInput!, $partitions: [String!]) {
+query Latest($key: AssetKeyInput!) {
   assetOrError(assetKey: $key) {
     ... on Asset {
-      assetMaterializations(limit: 1, partitions: $partitions) {
+      assetMaterializations(limit: 1) {
         runId
         metadataEntries {
           label
@@ -122,14 +125,13 @@ class Dagster:
 
     service: DagsterService
 
-    def launch_job(self, job: str, *, partition: str | None = None) -> str:
-        """Start a run of a job and return its id.
+    def launch_job(self, job: str, *, partition: str) -> str:
+        """Start a run of a job for a partition and return its id.
 
         Raises:
-            DemoError: Dagster refuses.
+            StackError: Dagster refuses.
         """
-        tags = {} if partition is None else {"dagster/partition": partition}
-        return self._launch({"jobName": job}, tags)
+        return self._launch({"jobName": job}, {"dagster/partition": partition})
 
     def launch_assets(self, assets: Sequence[str], *, first: str, last: str) -> str:
         """Start one run that materializes assets, partitioned ones over a range, and return its id.
@@ -140,7 +142,7 @@ class Dagster:
             last: The last, itself included.
 
         Raises:
-            DemoError: Dagster refuses.
+            StackError: Dagster refuses.
         """
         selection = [{"path": asset.split("/")} for asset in assets]
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
@@ -150,7 +152,7 @@ class Dagster:
         """Wait until a run succeeded.
 
         Raises:
-            DemoError: It failed, or the deadline passed.
+            StackError: It failed, or the deadline passed.
         """
 
         def look() -> Run | None:
@@ -185,13 +187,13 @@ class Dagster:
         if dead:
             answer = self._ask(_CANCEL, {"ids": dead})["terminateRuns"]
             if answer["__typename"] != "TerminateRunsResult":
-                raise DemoError(
+                raise StackError(
                     f"Dagster does not cancel {dead}: {json.dumps(answer)[:2000]}",
                     remedy=f"Cancel them at {self.service.url}/runs",
                 )
         return len(dead)
 
-    def failure(self, run: Run, what: str) -> DemoError:
+    def failure(self, run: Run, what: str) -> StackError:
         """Return the error that tells why a run failed."""
         answer = self._ask(_FAILURES, {"id": run.run_id})
         told = []
@@ -202,15 +204,14 @@ class Dagster:
                     error["message"].strip(),
                     *(cause["message"].strip() for cause in error.get("causes", ())),
                 ]
-        return DemoError(
+        return StackError(
             f"{what}: run {run.run_id} of {run.job} is {run.status}: {' / '.join(told)[-3000:]}",
             remedy=f"See {self.page(run.run_id)} while Dagster runs, and {self.service.log}",
         )
 
-    def materialization(self, asset: str, partition: str | None = None) -> dict[str, str]:
+    def materialization(self, asset: str) -> dict[str, str]:
         """Return the metadata of an asset's newest materialization as text by label; empty without one."""
-        partitions = None if partition is None else [partition]
-        answer = self._ask(_MATERIALIZATION, {"key": {"path": asset.split("/")}, "partitions": partitions})
+        answer = self._ask(_MATERIALIZATION, {"key": {"path": asset.split("/")}})
         found = answer["assetOrError"].get("assetMaterializations") or [{"metadataEntries": []}]
         return {
             entry["label"]: entry.get("text") or entry.get("intRepr") or entry.get("jsonString") or ""
@@ -239,7 +240,7 @@ class Dagster:
         }
         answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
-            raise DemoError(
+            raise StackError(
                 f"Dagster does not start {selector}: {json.dumps(answer)[:2000]}",
                 remedy=f"See {self.service.log}",
             )
@@ -249,7 +250,7 @@ class Dagster:
         """Return the data of an answer.
 
         Raises:
-            DemoError: There is none.
+            StackError: There is none.
         """
         request = urllib.request.Request(  # noqa: S310  # the loopback address of our own web server
             f"{self.service.url}/graphql",
@@ -262,16 +263,44 @@ class Dagster:
                 answer = json.loads(response.read())
         except urllib.error.HTTPError as error:
             reason = error.read().decode(errors="replace")[:2000]
-            raise DemoError(
+            raise StackError(
                 f"Dagster refused a question: {error.code} {reason}", remedy=f"See {self.service.log}"
             ) from error
         except (OSError, ValueError) as error:
-            raise DemoError(
+            raise StackError(
                 f"Dagster did not answer at {self.service.url}: {error}", remedy=f"See {self.service.log}"
             ) from error
         if answer.get("errors"):
-            raise DemoError(
+            raise StackError(
                 f"Dagster refused a question: {json.dumps(answer['errors'])[:2000]}",
                 remedy=f"See {self.service.log}",
             )
         return answer["data"]
+
+
+def wait_for(
+    look: Callable[[], _Found | None],
+    *,
+    seconds: float,
+    what: str,
+    see: str,
+    pause_seconds: float = _PAUSE_SECONDS,
+) -> _Found:
+    """Look until there is something, and return it.
+
+    Args:
+        look: Returns what is waited for, or None.
+        seconds: The deadline.
+        what: What is waited for, for the message.
+        see: Where the reader finds out why it did not come.
+        pause_seconds: Between two looks.
+
+    Raises:
+        StackError: The deadline passed.
+    """
+    deadline = time.monotonic() + seconds
+    while (found := look()) is None:
+        if time.monotonic() > deadline:
+            raise StackError(f"{what} did not happen within {seconds:.0f} s", remedy=f"See {see}")
+        time.sleep(pause_seconds)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,22 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.local.supervision.processes import clean_environment, end_processes, stack_processes
+from infra.local.supervision.processes import DAGSTER_ROLE, clean_environment, end_processes, stack_processes
 from infra.local.supervision.stack_state import (
-    PROJECT_ROOT,
     StackError,
     locked,
     log_tail,
     port_is_free,
     write_atomically,
 )
+from infra.packaging import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from infra.local.supervision.stack_state import StackDirectory
 
-ROLE = "dagster"
 _INSTANCE_FILE = PROJECT_ROOT / "mlpipe_dagster" / "instances" / "local.yaml"
 _USUAL_PORT = 3000
 _READY_SECONDS = 240
@@ -83,7 +83,7 @@ def dagster_environment(directory: StackDirectory, variables: Mapping[str, str])
         variables: What `make up` wrote.
     """
     return {
-        **clean_environment(directory.root, ROLE),
+        **clean_environment(directory.root, DAGSTER_ROLE),
         **variables,
         "DAGSTER_HOME": str(directory.root / "dagster"),
         "NO_PROXY": "127.0.0.1,localhost",
@@ -234,12 +234,10 @@ def _stop(directory: StackDirectory, service: DagsterService) -> None:
 
 def _end_leftovers(directory: StackDirectory) -> None:
     own = {os.getpid()}
-    left = [found for found in stack_processes(directory.root, role=ROLE) if found.pid not in own]
+    left = [found for found in stack_processes(directory.root, role=DAGSTER_ROLE) if found.pid not in own]
     end_processes(left, grace_seconds=_GRACE_SECONDS)
 
 
 def _free_port() -> int:
-    import socket  # noqa: PLC0415
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from infra.local.stack.stack_inspection import (
@@ -17,7 +17,7 @@ from infra.local.stack.stack_inspection import (
     running_components,
 )
 from infra.local.stack.stack_provisioning import provision_stack, say_next_steps
-from infra.local.supervision.components import build_components
+from infra.local.supervision.components import COMPONENT_NAMES, build_components
 from infra.local.supervision.processes import (
     SUPERVISOR_ROLE,
     clean_environment,
@@ -26,7 +26,6 @@ from infra.local.supervision.processes import (
     stack_processes,
 )
 from infra.local.supervision.stack_state import (
-    PROJECT_ROOT,
     StackDirectory,
     StackError,
     StackStatus,
@@ -36,6 +35,7 @@ from infra.local.supervision.stack_state import (
     read_ports,
     read_status,
 )
+from infra.packaging import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,17 +64,18 @@ class StackControl:
     Attributes:
         directory: Its state directory.
         environment_file: Where its endpoints are written for clients.
+        say: Receives the lines for the reader.
         names: The components to run.
         provisioned: Whether resources are created and the environment file is written.
-        say: Receives the lines for the reader.
         enforces_iam: Whether AWS checks signatures and permissions of all but the root key.
     """
 
     directory: StackDirectory
     environment_file: Path
-    names: Sequence[str]
-    provisioned: bool
+    _: KW_ONLY
     say: Callable[[str], None]
+    names: Sequence[str] = COMPONENT_NAMES
+    provisioned: bool = True
     enforces_iam: bool = False
 
     def up(self) -> None:

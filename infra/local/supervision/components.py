@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from infra.local.supervision.ministack_state import check_saved_state, unloaded_state, unsaved_state
 from infra.local.supervision.processes import clean_environment, size_of
 from infra.local.supervision.readiness import answers_http, answers_snowflake
-from infra.local.supervision.stack_state import PROJECT_ROOT
+from infra.packaging import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,15 +26,6 @@ COMPONENT_NAMES = ("aws", "snowflake", "jobs", "weather")
 
 _LEAST_BYTES_LOADED_PER_SECOND = 1_000_000
 _STACK_BIN = PROJECT_ROOT / ".venv-stack" / "bin"
-
-
-def _nothing_to_check() -> None:
-    """Accept a component that keeps no state of its own."""
-
-
-def _nothing_to_read(_log: Path, *, offset: int) -> str | None:  # noqa: ARG001 -- the form of a log reader
-    """Accept whatever a component logs."""
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +61,9 @@ class Component:
     stop_seconds: float = 20
     saves_to: Path | None = None
     needs: tuple[str, ...] = ()
-    check_state: Callable[[], None] = field(default=_nothing_to_check)
-    start_fault: Callable[..., str | None] = field(default=_nothing_to_read)
-    stop_fault: Callable[..., str | None] = field(default=_nothing_to_read)
+    check_state: Callable[[], None] = field(default=lambda: None)
+    start_fault: Callable[..., str | None] = field(default=lambda *_, **__: None)
+    stop_fault: Callable[..., str | None] = field(default=lambda *_, **__: None)
     children_outlive_it: bool = False
 
 
@@ -202,11 +193,8 @@ def _weather(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         name="weather",
         title="weather API",
         command=(
-            sys.executable,
-            "-m",
-            "infra.local.weather.weather_service",
-            "--port",
-            str(ports["weather"]),
+            *(sys.executable, "-m", "infra.local.weather.weather_service"),
+            *("--port", str(ports["weather"])),
         ),
         environment=clean_environment(directory.root, "weather"),
         port=ports["weather"],

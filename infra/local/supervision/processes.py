@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 STACK_VARIABLE = "MLPIPE_LOCAL_STACK"
 ROLE_VARIABLE = "MLPIPE_LOCAL_ROLE"
 SUPERVISOR_ROLE = "supervisor"
+DAGSTER_ROLE = "dagster"
 
 # What a component may see of its caller's environment: enough to run programs, no credentials or settings.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SYSTEMROOT")

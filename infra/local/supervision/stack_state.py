@@ -10,13 +10,11 @@ import socket
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-PROJECT_ROOT = Path(__file__).resolve().parents[3]
+    from pathlib import Path
 
 # Below the ephemeral ports of Linux and macOS: no outgoing connection takes a port of a stopped stack.
 _PORT_RANGE = range(20_000, 32_000)
@@ -115,12 +113,12 @@ class StackDirectory:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Replace a file as a whole, so that no reader ever sees half of it."""
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file as a whole, mode 0600, so that no reader ever sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Removed first: the mode below is only applied to a file that open() creates.
     temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()

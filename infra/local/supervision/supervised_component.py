@@ -24,12 +24,12 @@ from infra.local.supervision.processes import (
     wait_while_it_saves,
 )
 from infra.local.supervision.stack_state import (
-    PROJECT_ROOT,
     ComponentStatus,
     StackError,
     log_tail,
     port_is_free,
 )
+from infra.packaging import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

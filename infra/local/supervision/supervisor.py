@@ -8,9 +8,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from infra.local.stack.dagster_service import ROLE as DAGSTER_ROLE
 from infra.local.supervision.components import build_components
-from infra.local.supervision.processes import end_processes, stack_processes
+from infra.local.supervision.processes import DAGSTER_ROLE, end_processes, stack_processes
 from infra.local.supervision.stack_state import StackStatus, locked, read_ports, write_status
 from infra.local.supervision.supervised_component import SupervisedComponent
 

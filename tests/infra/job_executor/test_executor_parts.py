@@ -10,14 +10,13 @@ import psutil
 import pytest
 from botocore.exceptions import NoCredentialsError
 
-from infra.local.job_executor.executor_errors import ApiError, JobExecutionError, StateCorruptError
 from infra.local.job_executor.glue.glue_job import error_message, log_group_prefix
+from infra.local.job_executor.job_api import page
 from infra.local.job_executor.jobs.host_processes import HostProcesses
-from infra.local.job_executor.jobs.job_records import HostWorkspace
-from infra.local.job_executor.jobs.job_store import RecordStore
+from infra.local.job_executor.jobs.job_records import HostWorkspace, JobExecutionError
+from infra.local.job_executor.jobs.job_store import RecordStore, StateCorruptError
 from infra.local.job_executor.jobs.s3_transfer import S3Location, S3Transfer, inside
-from infra.local.job_executor.json_protocol import JsonProtocol
-from infra.local.job_executor.paging import page
+from infra.local.job_executor.json_protocol import ApiError, JsonProtocol
 from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
@@ -86,15 +85,15 @@ def test_a_job_run_writes_to_the_log_groups_of_its_prefix(arguments: dict[str, s
 
 def test_pages_survive_records_added_in_front() -> None:
     """A token goes on after the record it was given for, wherever that is; a foreign one is refused."""
-    records = [{"name": name} for name in "abc"]
-    first, token = page(records, key=lambda record: record["name"], token=None, size=2)
-    assert [record["name"] for record in first] == ["a", "b"]
-    grown = [{"name": "new"}, *records]
-    rest, end = page(grown, key=lambda record: record["name"], token=token, size=2)
-    assert ([record["name"] for record in rest], end) == (["c"], None)
+    names = ["a", "b", "c"]
+    first, token = page(names, token=None, size=2)
+    assert [names[position] for position in first] == ["a", "b"]
+    grown = ["new", *names]
+    rest, end = page(grown, token=token, size=2)
+    assert ([grown[position] for position in rest], end) == (["c"], None)
     for foreign in ("%%%", "Zm9yZWlnbg=="):
         with pytest.raises(ValueError, match="the token is"):
-            page(records, key=lambda record: record["name"], token=foreign, size=2)
+            page(names, token=foreign, size=2)
 
 
 def test_a_record_that_is_no_json_is_a_damaged_state(tmp_path: Path) -> None:

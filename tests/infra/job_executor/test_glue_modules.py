@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.local.job_executor.executor_errors import JobExecutionError
 from infra.local.job_executor.glue.glue_modules import (
     MODULES,
     OPTION,
@@ -16,6 +15,7 @@ from infra.local.job_executor.glue.glue_modules import (
     check_installer,
     check_zip_of_wheels,
 )
+from infra.local.job_executor.jobs.job_records import JobExecutionError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from infra.local.job_executor.aws_access import RoleUnusableError
 from infra.local.job_executor.call_faults import ENDS_AS
-from infra.local.job_executor.executor_errors import ApiError
 from infra.local.job_executor.glue.glue_job import GlueJobKind, log_group_prefix
+from infra.local.job_executor.job_api import JobApi
 from infra.local.job_executor.jobs.job_records import Ending, Phase
-from infra.local.job_executor.paging import page
+from infra.local.job_executor.json_protocol import ApiError
 from prediction_contract.limits import MAX_GLUE_ARGUMENT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from infra.local.job_executor.aws_access import AwsAccess
-    from infra.local.job_executor.executor_settings import ExecutorSettings
-    from infra.local.job_executor.jobs.job_store import Record, RecordStore
+    from infra.local.job_executor.job_api import Operation, Request
+    from infra.local.job_executor.jobs.job_store import Record
 
 _JOB = "glue_job"
 _RUN = GlueJobKind.record_kind
@@ -39,31 +35,16 @@ _FIRST_SHORT_VERSION = 5
 _SHOWN_BY_RUNS = ("GlueVersion", "WorkerType", "NumberOfWorkers", "MaxCapacity", "ExecutionClass")
 _OVERRIDES = ("WorkerType", "NumberOfWorkers", "MaxCapacity", "ExecutionClass")
 
-Request = dict[str, Any]
 
+class GlueApi(JobApi):
+    """Glue's operations."""
 
-class GlueApi:
-    """The operations by name; each takes a validated request and returns an answer.
+    refusal: ClassVar = "InvalidInputException"
 
-    Args:
-        settings: Region, account, length of a minute.
-        store: Durable records.
-        access: Reads roles.
-        start: Hands a recorded run to the runner.
-    """
-
-    def __init__(
-        self,
-        settings: ExecutorSettings,
-        store: RecordStore,
-        access: AwsAccess,
-        start: Callable[[str, str], None],
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._access = access
-        self._start = start
-        self.operations: dict[str, Callable[[Request], dict[str, Any]]] = {
+    @property
+    def operations(self) -> dict[str, Operation]:
+        """What is carried out, by the operation's name."""
+        return {
             "CreateJob": self.create_job,
             "UpdateJob": self.update_job,
             "GetJob": self.get_job,
@@ -80,7 +61,7 @@ class GlueApi:
         self._check_definition(request)
         now = time.time()
         definition = {key: value for key, value in request.items() if key != "Tags"}
-        if not self._store.insert(
+        if not self.store.insert(
             _JOB, request["Name"], definition | {"CreatedOn": now, "LastModifiedOn": now}
         ):
             raise ApiError("AlreadyExistsException", f"Job with name: {request['Name']} already exists.")
@@ -101,26 +82,27 @@ class GlueApi:
             record.clear()
             record.update(update, Name=name, CreatedOn=created, LastModifiedOn=time.time())
 
-        self._store.update(_JOB, name, change)
+        self.store.update(_JOB, name, change)
         return {"JobName": name}
 
     def get_job(self, request: Request) -> dict[str, Any]:
         """Return a definition."""
-        return {"Job": self._shown(self._definition(request["JobName"]))}
+        return {"Job": _shown_job(self._definition(request["JobName"]))}
 
     def get_jobs(self, request: Request) -> dict[str, Any]:
         """Return all definitions, page by page."""
-        found, token = self._page(self._store.all(_JOB), "Name", request, 1000)
-        return _with_token({"Jobs": [self._shown(record) for record in found]}, token)
+        return self.answer_page(
+            self.store.all(_JOB), request, key="Name", size=1000, member="Jobs", show=_shown_job
+        )
 
     def delete_job(self, request: Request) -> dict[str, Any]:
         """Delete a definition; one that is not there is no error on Glue either."""
-        self._store.delete(_JOB, request["JobName"])
+        self.store.delete(_JOB, request["JobName"])
         return {"JobName": request["JobName"]}
 
     def start_job_run(self, request: Request) -> dict[str, Any]:
         """Start a run, or another attempt at an ended one where `JobRunId` names it."""
-        job = self._store.get(_JOB, request["JobName"])
+        job = self.store.get(_JOB, request["JobName"])
         if job is None:
             raise ApiError("EntityNotFoundException", "Failed to start job run due to missing metadata")
         previous = self._run(job["Name"], request["JobRunId"]) if "JobRunId" in request else None
@@ -131,15 +113,15 @@ class GlueApi:
         self._check_arguments(request.get("Arguments", {}))
         role_arn = self._usable_role(job["Role"])
         record = self._new_run(job, request, previous, role_arn)
-        with self._store.exclusively():
+        with self.store.exclusively():
             limit = job.get("ExecutionProperty", {}).get("MaxConcurrentRuns", 1)
             if sum(run["state"] in _LIVE for run in self._runs(job["Name"])) >= limit:
                 raise ApiError(
                     "ConcurrentRunsExceededException", f"Concurrent runs exceeded for {job['Name']}"
                 )
-            if not self._store.insert(_RUN, record["id"], record):
+            if not self.store.insert(_RUN, record["id"], record):
                 raise ApiError("InvalidInputException", f"Job run {record['id']} was retried already.")
-        self._start(_RUN, record["id"])
+        self.start(_RUN, record["id"])
         return {"JobRunId": record["id"]}
 
     def get_job_run(self, request: Request) -> dict[str, Any]:
@@ -151,8 +133,7 @@ class GlueApi:
         """Return a job's runs, newest first, page by page."""
         self._definition(request["JobName"])
         newest_first = self._runs(request["JobName"])[::-1]
-        found, token = self._page(newest_first, "id", request, 200)
-        return _with_token({"JobRuns": [_shown_run(run) for run in found]}, token)
+        return self.answer_page(newest_first, request, key="id", size=200, member="JobRuns", show=_shown_run)
 
     def batch_stop_job_run(self, request: Request) -> dict[str, Any]:
         """Ask runs to stop; what cannot be stopped is listed, not raised."""
@@ -161,7 +142,7 @@ class GlueApi:
             named = {"JobName": request["JobName"], "JobRunId": run_id}
             try:
                 self._run(request["JobName"], run_id)
-                self._store.update(_RUN, run_id, _stop)
+                self.store.update(_RUN, run_id, _stop)
                 submitted.append(named)
             except ApiError as error:
                 errors.append(
@@ -202,14 +183,9 @@ class GlueApi:
             )
 
     def _usable_role(self, role: str) -> str:
-        arn = self._access.role_arn(role)
-        try:
-            self._access.check_role(arn, GlueJobKind.principal)
-        except RoleUnusableError as error:
-            raise ApiError(
-                "InvalidInputException",
-                f"Service is unable to assume provided role. Please verify role's TrustPolicy ({error})",
-            ) from error
+        arn = self.access.role_arn(role)
+        message = "Service is unable to assume provided role. Please verify role's TrustPolicy"
+        self.require_role(arn, GlueJobKind.principal, message)
         return arn
 
     def _new_run(self, job: Record, request: Request, previous: Record | None, role_arn: str) -> Record:
@@ -239,7 +215,7 @@ class GlueApi:
             "shown": {key: job[key] for key in _SHOWN_BY_RUNS if key in job}
             | {key: request[key] for key in _OVERRIDES if key in request},
             "timeout_minutes": timeout,
-            "limit_seconds": timeout * self._settings.seconds_per_minute,
+            "limit_seconds": timeout * self.settings.seconds_per_minute,
             "host_count": 1,
             # A job run expires in a queue, and not while it starts.
             "state": "WAITING" if fate == "EXPIRED" else "STARTING",
@@ -250,36 +226,19 @@ class GlueApi:
         }
 
     def _definition(self, name: str) -> Record:
-        record = self._store.get(_JOB, name)
+        record = self.store.get(_JOB, name)
         if record is None:
             raise ApiError("EntityNotFoundException", f"Job with name: {name} not found.")
         return record
 
-    def _shown(self, record: Record) -> dict[str, Any]:
-        defaults = {
-            "ExecutionProperty": {"MaxConcurrentRuns": 1},
-            "MaxRetries": 0,
-            "Timeout": _default_timeout(record),
-        }
-        return defaults | record
-
     def _runs(self, job_name: str) -> list[Record]:
-        return [run for run in self._store.all(_RUN) if run["job_name"] == job_name]
+        return [run for run in self.store.all(_RUN) if run["job_name"] == job_name]
 
     def _run(self, job_name: str, run_id: str) -> Record:
-        run = self._store.get(_RUN, run_id)
+        run = self.store.get(_RUN, run_id)
         if run is None or run["job_name"] != job_name:
             raise ApiError("EntityNotFoundException", f"Job run {run_id} of job {job_name} not found.")
         return run
-
-    def _page(
-        self, records: list[Record], key: str, request: Request, default: int
-    ) -> tuple[list[Record], str | None]:
-        size = request.get("MaxResults", default)
-        try:
-            return page(records, key=lambda record: record[key], token=request.get("NextToken"), size=size)
-        except ValueError as error:
-            raise ApiError("InvalidInputException", f"NextToken: {error}.") from error
 
 
 def _stop(record: Record) -> None:
@@ -295,6 +254,15 @@ def _default_timeout(job: Record) -> int:
     major = str(job.get("GlueVersion", "0")).split(".")[0]
     recent = major.isdigit() and int(major) >= _FIRST_SHORT_VERSION
     return _DEFAULT_TIMEOUT_MINUTES if recent else _OLD_DEFAULT_TIMEOUT_MINUTES
+
+
+def _shown_job(job: Record) -> dict[str, Any]:
+    defaults = {
+        "ExecutionProperty": {"MaxConcurrentRuns": 1},
+        "MaxRetries": 0,
+        "Timeout": _default_timeout(job),
+    }
+    return defaults | job
 
 
 def _shown_run(run: Record) -> dict[str, Any]:
@@ -320,7 +288,3 @@ def _shown_run(run: Record) -> dict[str, Any]:
         "PreviousRunId": run["previous_id"],
     }
     return shown | {key: value for key, value in optional.items() if value is not None}
-
-
-def _with_token(answer: dict[str, Any], token: str | None) -> dict[str, Any]:
-    return answer if token is None else answer | {"NextToken": token}

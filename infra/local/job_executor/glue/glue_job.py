@@ -6,9 +6,14 @@ import hashlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.executor_errors import JobExecutionError
 from infra.local.job_executor.glue.glue_modules import check_installer, check_zip_of_wheels
-from infra.local.job_executor.jobs.job_records import HostCommand, JobOutcome, LogFile, Phase
+from infra.local.job_executor.jobs.job_records import (
+    HostCommand,
+    JobExecutionError,
+    JobOutcome,
+    LogFile,
+    Phase,
+)
 from infra.local.job_executor.jobs.s3_transfer import S3Location, inside
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import re
 import zipfile
 from typing import TYPE_CHECKING
 
-from infra.local.job_executor.executor_errors import JobExecutionError
+from infra.local.job_executor.jobs.job_records import JobExecutionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

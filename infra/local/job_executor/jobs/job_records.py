@@ -1,17 +1,15 @@
-"""What the runner and the three kinds of job agree on: records, workspaces, commands, outcomes."""
+"""What the runner and the three kinds of job agree on: phases, outcomes, workspaces, commands."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from infra.local.job_executor.jobs.job_store import Record
-    from infra.local.job_executor.jobs.s3_transfer import S3Transfer
+
+class JobExecutionError(Exception):
+    """A job cannot start or its results cannot be stored; the message becomes its failure reason."""
 
 
 class Phase(StrEnum):
@@ -126,44 +124,3 @@ class LogFile:
     path: Path
     group: str
     stream: str
-
-
-class JobKind(Protocol):
-    """One kind of job: how it is prepared, where it logs, what is kept of it and how its end is told."""
-
-    record_kind: str
-    principal: str
-    session_name: str
-
-    def grace_seconds(self, stop_grace_seconds: float) -> float:
-        """Return the time between SIGTERM and SIGKILL."""
-        ...
-
-    def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
-        """Bring the script and its inputs, and return one command per host."""
-        ...
-
-    def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
-        """Return a host's output files and their streams."""
-        ...
-
-    def collect(
-        self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
-    ) -> None:
-        """Upload what is left of a job; safe to repeat."""
-        ...
-
-    def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
-        """Return what the files say of the end: `failure` of a failed job, `exit_message`, `metrics`."""
-        ...
-
-    def enter(self, record: Record, phase: Phase, outcome: JobOutcome | None, now: float) -> None:
-        """Set the record's service-facing state for a new phase."""
-        ...
-
-
-def product_python(argv: list[str]) -> list[str]:
-    """Return a container's command with this Python in place of the container's."""
-    if argv and Path(argv[0]).name in {"python", "python3"}:
-        return [sys.executable, *argv[1:]]
-    return argv

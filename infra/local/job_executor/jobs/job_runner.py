@@ -6,21 +6,25 @@ import json
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.local.job_executor.executor_errors import JobExecutionError, ShuttingDownError
-from infra.local.job_executor.jobs.host_processes import HostProcesses
-from infra.local.job_executor.jobs.job_environment import base_environment
-from infra.local.job_executor.jobs.job_records import Ending, HostWorkspace, JobOutcome, Phase
+from infra.local.job_executor.jobs.host_processes import HostProcesses, job_environment
+from infra.local.job_executor.jobs.job_records import (
+    Ending,
+    HostWorkspace,
+    JobExecutionError,
+    JobOutcome,
+    Phase,
+)
 from infra.local.job_executor.jobs.log_shipping import LogShipper
 from infra.local.job_executor.jobs.s3_transfer import S3Transfer
 
 if TYPE_CHECKING:
     from infra.local.job_executor.aws_access import AwsAccess, AwsCredentials
     from infra.local.job_executor.executor_settings import ExecutorSettings
-    from infra.local.job_executor.jobs.job_records import JobKind
+    from infra.local.job_executor.jobs.job_records import HostCommand, LogFile
     from infra.local.job_executor.jobs.job_store import Record, RecordStore
 
 _LOG = logging.getLogger(__name__)
@@ -37,6 +41,44 @@ _OUTCOMES = {
 SHUTDOWN_MESSAGE = (
     "The local job executor was shut down while the job was running, which ended it. Start the job again."
 )
+
+
+class _ShuttingDownError(Exception):
+    """The executor ends before the job was launched."""
+
+
+class JobKind(Protocol):
+    """One kind of job: how it is prepared, where it logs, what is kept of it and how its end is told."""
+
+    record_kind: str
+    principal: str
+    session_name: str
+
+    def grace_seconds(self, stop_grace_seconds: float) -> float:
+        """Return the time between SIGTERM and SIGKILL."""
+        ...
+
+    def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
+        """Bring the script and its inputs, and return one command per host."""
+        ...
+
+    def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
+        """Return a host's output files and their streams."""
+        ...
+
+    def collect(
+        self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
+    ) -> None:
+        """Upload what is left of a job; safe to repeat."""
+        ...
+
+    def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
+        """Return what the files say of the end: `failure` of a failed job, `exit_message`, `metrics`."""
+        ...
+
+    def enter(self, record: Record, phase: Phase, outcome: JobOutcome | None, now: float) -> None:
+        """Set the record's service-facing state for a new phase."""
+        ...
 
 
 class JobRunner:
@@ -101,7 +143,7 @@ class JobRunner:
     def _run(self, kind: JobKind, name: str) -> None:
         try:
             self._drive(kind, name)
-        except ShuttingDownError:
+        except _ShuttingDownError:
             self._conclude(kind, name, JobOutcome.FAILED, {"failure": SHUTDOWN_MESSAGE})
         except (JobExecutionError, BotoCoreError, ClientError) as error:
             _LOG.warning("%s cannot run: %s", name, error)
@@ -150,7 +192,7 @@ class JobRunner:
             }
             (host.home / "spec.json").write_text(json.dumps(spec))
         if self._shutdown.is_set():
-            raise ShuttingDownError
+            raise _ShuttingDownError
         return self._enter(kind, record["name"], Phase.LAUNCHED, running_at=time.time())
 
     def _execute(
@@ -165,7 +207,7 @@ class JobRunner:
 
         def environment(host: HostWorkspace) -> dict[str, str]:
             identity = credentials or self._access.assume(record["role_arn"], kind.session_name)
-            return base_environment(self._settings, identity, own_url=self._own_url, home=host.home)
+            return job_environment(self._settings, identity, own_url=self._own_url, home=host.home)
 
         processes.launch(environment)
         logs_client = self._access.client("logs", attempts=1)

@@ -9,8 +9,6 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.executor_errors import StateCorruptError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -26,6 +24,10 @@ CREATE TABLE records (
     UNIQUE (kind, name)
 )
 """
+
+
+class StateCorruptError(Exception):
+    """The durable state cannot be read; nothing is replaced, a person decides."""
 
 
 def _check(database: sqlite3.Connection) -> None:

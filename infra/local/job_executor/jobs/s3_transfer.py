@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.local.job_executor.executor_errors import JobExecutionError
+from infra.local.job_executor.jobs.job_records import JobExecutionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,13 +8,16 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.jobs.job_records import LogFile
+from infra.local.job_executor.jobs.job_records import HostCommand, LogFile
 from prediction_contract.limits import MAX_EXIT_MESSAGE_CHARACTERS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from infra.local.job_executor.jobs.job_records import HostWorkspace
     from infra.local.job_executor.jobs.job_store import Record
     from infra.local.job_executor.jobs.s3_transfer import S3Transfer
@@ -43,18 +46,59 @@ def private_mounts_work(scratch: Path) -> bool:
     return True
 
 
+class ContainerJobKind:
+    """What processing and training jobs have in common."""
+
+    principal = "sagemaker.amazonaws.com"
+    session_name = "SageMaker"
+    log_group: str
+
+    def grace_seconds(self, stop_grace_seconds: float) -> float:
+        """Return SageMaker's grace, 120 s unless the executor is told otherwise."""
+        return stop_grace_seconds
+
+    def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
+        """Return the one stream of a host: job, host and the second the job was created."""
+        stream = f"{record['name']}/{host.name}-{int(record['created_at'])}"
+        return [LogFile(path=host.stdout, group=self.log_group, stream=stream)]
+
+
+def container_command(host: HostWorkspace, argv: list[str], variables: Mapping[str, str]) -> HostCommand:
+    """Return how a host runs a container's command.
+
+    Args:
+        host: The host.
+        argv: The container's command line.
+        variables: Of the job itself, beside those that every container has.
+    """
+    return HostCommand(
+        argv=_script_paths(host, _product_python(argv)),
+        directory=str(host.work),
+        environment={**variables, "MLPIPE_ML_ROOT": host.ml_root},
+        one_output=True,
+        private_ml=host.private_mounts,
+    )
+
+
 def layout_path(host: HostWorkspace, container_path: str) -> Path:
     """Return where the executor sees a path that the container calls `/opt/ml/...`."""
     return host.ml / Path(container_path).relative_to(ML)
 
 
-def script_paths(host: HostWorkspace, argv: list[str]) -> list[str]:
+def _script_paths(host: HostWorkspace, argv: list[str]) -> list[str]:
     """Point `/opt/ml` paths of a command line to the layout where the process has no `/opt/ml` of its own."""
     if host.private_mounts:
         return argv
     return [
         host.ml_root + word[len(ML) :] if word == ML or word.startswith(f"{ML}/") else word for word in argv
     ]
+
+
+def _product_python(argv: list[str]) -> list[str]:
+    """Return a container's command with this Python in place of the container's."""
+    if argv and Path(argv[0]).name in {"python", "python3"}:
+        return [sys.executable, *argv[1:]]
+    return argv
 
 
 def write_config(host: HostWorkspace, name: str, document: Any) -> None:
@@ -84,12 +128,6 @@ def fetch_input(source: dict[str, Any], directory: str, hosts: list[HostWorkspac
         s3.download(share, layout_path(host, directory))
 
 
-def container_log(record: Record, host: HostWorkspace, group: str) -> list[LogFile]:
-    """Return the one stream of a host: job, host and the second the job was created."""
-    stream = f"{record['name']}/{host.name}-{int(record['created_at'])}"
-    return [LogFile(path=host.stdout, group=group, stream=stream)]
-
-
 def read_message(host: HostWorkspace, name: str) -> str | None:
     """Return what a script left under `/opt/ml/output`, cut to SageMaker's 1,024 characters."""
     path = host.ml / "output" / name
@@ -112,7 +150,13 @@ def _ended_at(host: HostWorkspace) -> float:
     return json.loads(path.read_text())["ended_at"] if path.exists() else math.inf
 
 
-def exit_words(code: int | None) -> str:
+def failure_reason(message: str | None, code: int | None) -> str:
+    """Return SageMaker's reason of a failed job, by the script's own message and exit code."""
+    told = message or "See job logs for more information"
+    return f"AlgorithmError: {told}, {_exit_words(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS]
+
+
+def _exit_words(code: int | None) -> str:
     """Say how a process ended; a signal counts from 128 as in a container."""
     if code is None:
         return "the process was killed from outside and left no exit code"

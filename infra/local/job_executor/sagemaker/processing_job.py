@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.jobs.job_records import HostCommand, JobOutcome, LogFile, Phase, product_python
+from infra.local.job_executor.jobs.job_records import JobOutcome, Phase
 from infra.local.job_executor.sagemaker.container import (
-    container_log,
-    exit_words,
+    ContainerJobKind,
+    container_command,
     failed_host,
+    failure_reason,
     fetch_input,
     layout_path,
     read_message,
-    script_paths,
     write_config,
 )
-from prediction_contract.limits import MAX_EXIT_MESSAGE_CHARACTERS
+from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP
 
 if TYPE_CHECKING:
-    from infra.local.job_executor.jobs.job_records import HostWorkspace
+    from infra.local.job_executor.jobs.job_records import HostCommand, HostWorkspace
     from infra.local.job_executor.jobs.job_store import Record
     from infra.local.job_executor.jobs.s3_transfer import S3Transfer
 
@@ -31,16 +31,11 @@ _STATES = {
 }
 
 
-class ProcessingJobKind:
+class ProcessingJobKind(ContainerJobKind):
     """Processing jobs: any command, S3 in, S3 out."""
 
     record_kind = "processing_job"
-    principal = "sagemaker.amazonaws.com"
-    session_name = "SageMaker"
-
-    def grace_seconds(self, stop_grace_seconds: float) -> float:
-        """Return SageMaker's grace, 120 s unless the executor is told otherwise."""
-        return stop_grace_seconds
+    log_group = PROCESSING_LOG_GROUP
 
     def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
         """Lay out `/opt/ml` on every host."""
@@ -54,21 +49,12 @@ class ProcessingJobKind:
                 layout_path(host, item["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
         application = request["AppSpecification"]
         command = [*application["ContainerEntrypoint"], *application.get("ContainerArguments", ())]
-        return [
-            HostCommand(
-                argv=script_paths(host, product_python(command)),
-                directory=str(host.work),
-                environment={
-                    **request.get("Environment", {}),
-                    "MLPIPE_ML_ROOT": host.ml_root,
-                    "PROCESSING_JOB_NAME": record["name"],
-                    "PROCESSING_JOB_ARN": record["arn"],
-                },
-                one_output=True,
-                private_ml=host.private_mounts,
-            )
-            for host in hosts
-        ]
+        variables = {
+            **request.get("Environment", {}),
+            "PROCESSING_JOB_NAME": record["name"],
+            "PROCESSING_JOB_ARN": record["arn"],
+        }
+        return [container_command(host, command, variables) for host in hosts]
 
     def _write_configs(self, record: Record, hosts: list[HostWorkspace]) -> None:
         described = {"ProcessingJobArn": record["arn"], **record["request"]}
@@ -78,10 +64,6 @@ class ProcessingJobKind:
             write_config(host, "config/processingjobconfig.json", described)
             names = [other.name for other in hosts]
             write_config(host, "config/resourceconfig.json", {"current_host": host.name, "hosts": names})
-
-    def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
-        """Return the host's stream."""
-        return container_log(record, host, "/aws/sagemaker/ProcessingJobs")
 
     def collect(
         self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
@@ -98,11 +80,7 @@ class ProcessingJobKind:
         """Take the exit message from `/opt/ml/output/message`."""
         host, code = failed_host(record, hosts)
         message = read_message(host, "message")
-        told = message or "See job logs for more information"
-        return {
-            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS],
-            "exit_message": message,
-        }
+        return {"failure": failure_reason(message, code), "exit_message": message}
 
     def enter(self, record: Record, phase: Phase, outcome: JobOutcome | None, now: float) -> None:
         """Set SageMaker's status for a phase."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from infra.local.job_executor.aws_access import RoleUnusableError
-from infra.local.job_executor.executor_errors import ApiError
+from infra.local.job_executor.executor_settings import ACCOUNT_ID
+from infra.local.job_executor.job_api import JobApi
 from infra.local.job_executor.jobs.job_records import Ending, Phase
-from infra.local.job_executor.paging import page
+from infra.local.job_executor.json_protocol import ApiError
+from infra.local.job_executor.sagemaker.container import ContainerJobKind
 from infra.local.job_executor.sagemaker.sagemaker_requests import check_processing, check_training
 from infra.local.job_executor.sagemaker.training_job import add_transition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from infra.local.job_executor.aws_access import AwsAccess
-    from infra.local.job_executor.executor_settings import ExecutorSettings
-    from infra.local.job_executor.jobs.job_store import Record, RecordStore
+    from infra.local.job_executor.job_api import Operation, Request
+    from infra.local.job_executor.jobs.job_store import Record
 
 _PROCESSING = "processing_job"
 _TRAINING = "training_job"
@@ -25,31 +23,16 @@ _WORD = {_PROCESSING: "Processing", _TRAINING: "Training"}
 _DEFAULT_RUNTIME_SECONDS = 86_400
 _LIVE = {"InProgress", "Stopping"}
 
-Request = dict[str, Any]
 
+class SageMakerApi(JobApi):
+    """SageMaker's operations."""
 
-class SageMakerApi:
-    """The operations by name; each takes a validated request and returns an answer.
+    refusal: ClassVar = "ValidationException"
 
-    Args:
-        settings: Region, account, instance limit.
-        store: Durable records.
-        access: Reads roles.
-        start: Hands a recorded job to the runner.
-    """
-
-    def __init__(
-        self,
-        settings: ExecutorSettings,
-        store: RecordStore,
-        access: AwsAccess,
-        start: Callable[[str, str], None],
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._access = access
-        self._start = start
-        self.operations: dict[str, Callable[[Request], dict[str, Any]]] = {
+    @property
+    def operations(self) -> dict[str, Operation]:
+        """What is carried out, by the operation's name."""
+        return {
             "CreateProcessingJob": self.create_processing_job,
             "DescribeProcessingJob": lambda request: self._describe(_PROCESSING, request),
             "StopProcessingJob": lambda request: self._stop(_PROCESSING, request),
@@ -84,7 +67,7 @@ class SageMakerApi:
             record["request"]["Tags"] = list((kept | added).values())
 
         kind, record = self._by_arn(request["ResourceArn"])
-        return {"Tags": self._store.update(kind, record["name"], change)["request"]["Tags"]}
+        return {"Tags": self.store.update(kind, record["name"], change)["request"]["Tags"]}
 
     def list_tags(self, request: Request) -> dict[str, Any]:
         """List a job's tags; a job has 50 at most, which is one page."""
@@ -93,14 +76,19 @@ class SageMakerApi:
     def _create(self, kind: str, request: Request, instances: int) -> str:
         name = request[f"{_WORD[kind]}JobName"]
         arn = self._arn(kind, name)
-        self._check_role(request["RoleArn"])
+        role_arn, principal = request["RoleArn"], ContainerJobKind.principal
+        message = (
+            f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
+            f"'{principal}' to assume the role"
+        )
+        self.require_role(role_arn, principal, message)
         now = time.time()
         limit = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DEFAULT_RUNTIME_SECONDS)
         record = {
             "name": name,
             "arn": arn,
             "request": request,
-            "role_arn": request["RoleArn"],
+            "role_arn": role_arn,
             "limit_seconds": limit,
             "host_count": instances,
             "state": "InProgress",
@@ -112,31 +100,21 @@ class SageMakerApi:
         }
         if kind == _TRAINING:
             add_transition(record, "Starting", now)
-        with self._store.exclusively():
-            if self._store.get(kind, name) is None:
+        with self.store.exclusively():
+            if self.store.get(kind, name) is None:
                 self._check_limit(kind, instances)
-            if not self._store.insert(kind, name, record):
+            if not self.store.insert(kind, name, record):
                 raise ApiError(
                     "ResourceInUse",
                     f"{_WORD[kind]} job names must be unique within an AWS account and region, and a "
                     f"{_WORD[kind].lower()} job with this name already exists ({arn})",
                 )
-        self._start(kind, name)
+        self.start(kind, name)
         return arn
 
-    def _check_role(self, role_arn: str) -> None:
-        try:
-            self._access.check_role(role_arn, "sagemaker.amazonaws.com")
-        except RoleUnusableError as error:
-            raise ApiError(
-                "ValidationException",
-                f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
-                f"'sagemaker.amazonaws.com' to assume the role ({error}).",
-            ) from error
-
     def _check_limit(self, kind: str, wanted: int) -> None:
-        used = sum(record["host_count"] for record in self._store.all(kind) if record["state"] in _LIVE)
-        limit = self._settings.instance_limit
+        used = sum(record["host_count"] for record in self.store.all(kind) if record["state"] in _LIVE)
+        limit = self.settings.instance_limit
         if used + wanted > limit:
             raise ApiError(
                 "ResourceLimitExceeded",
@@ -170,27 +148,23 @@ class SageMakerApi:
             if kind == _TRAINING:
                 add_transition(record, "Stopping", now)
 
-        self._store.update(kind, self._record(kind, request)["name"], change)
+        self.store.update(kind, self._record(kind, request)["name"], change)
         return {}
 
     def _list(self, kind: str, request: Request) -> dict[str, Any]:
         word = _WORD[kind]
         field = {"Name": "name", "Status": "state"}.get(request.get("SortBy", "CreationTime"), "created_at")
         descending = request.get("SortOrder", "Descending") == "Descending"
-        records = sorted(self._store.all(kind), key=lambda record: record[field], reverse=descending)
+        records = sorted(self.store.all(kind), key=lambda record: record[field], reverse=descending)
         chosen = [record for record in records if _matches(record, request)]
-        try:
-            found, token = page(
-                chosen,
-                key=lambda record: record["name"],
-                token=request.get("NextToken"),
-                size=request.get("MaxResults", 100),
-            )
-        except ValueError as error:
-            raise ApiError("ValidationException", f"NextToken: {error}.") from error
-        summaries = [self._summary(kind, record) for record in found]
-        answer: dict[str, Any] = {f"{word}JobSummaries": summaries}
-        return answer if token is None else answer | {"NextToken": token}
+        return self.answer_page(
+            chosen,
+            request,
+            key="name",
+            size=100,
+            member=f"{word}JobSummaries",
+            show=lambda record: self._summary(kind, record),
+        )
 
     def _summary(self, kind: str, record: Record) -> dict[str, Any]:
         word = _WORD[kind]
@@ -206,7 +180,7 @@ class SageMakerApi:
 
     def _record(self, kind: str, request: Request) -> Record:
         name = request[f"{_WORD[kind]}JobName"]
-        record = self._store.get(kind, name)
+        record = self.store.get(kind, name)
         if record is None:
             # The waiters look for this code, and AWS answers it; `ResourceNotFound` is only in the model.
             raise ApiError("ValidationException", f"Could not find requested job with name: {name}")
@@ -214,14 +188,14 @@ class SageMakerApi:
 
     def _by_arn(self, arn: str) -> tuple[str, Record]:
         for kind in (_PROCESSING, _TRAINING):
-            record = self._store.get(kind, arn.rsplit("/", 1)[-1])
+            record = self.store.get(kind, arn.rsplit("/", 1)[-1])
             if record is not None and record["arn"] == arn:
                 return kind, record
         raise ApiError("ResourceNotFound", f"Could not find resource {arn}")
 
     def _arn(self, kind: str, name: str) -> str:
         path = f"{_WORD[kind].lower()}-job/{name}"
-        return f"arn:aws:sagemaker:{self._settings.region}:{self._settings.account_id}:{path}"
+        return f"arn:aws:sagemaker:{self.settings.region}:{ACCOUNT_ID}:{path}"
 
 
 def _matches(record: Record, request: Request) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING
 
-from infra.local.job_executor.executor_errors import ApiError
+from infra.local.job_executor.json_protocol import ApiError
 
-Request = dict[str, Any]
+if TYPE_CHECKING:
+    from infra.local.job_executor.job_api import Request
 
 
 def _refuse(message: str) -> None:

@@ -8,24 +8,27 @@ import re
 import tarfile
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.executor_errors import JobExecutionError
-from infra.local.job_executor.jobs.job_records import HostCommand, JobOutcome, LogFile, Phase, product_python
+from infra.local.job_executor.jobs.job_records import (
+    JobExecutionError,
+    JobOutcome,
+    Phase,
+)
 from infra.local.job_executor.jobs.s3_transfer import S3Location, inside
 from infra.local.job_executor.sagemaker.container import (
-    container_log,
-    exit_words,
+    ContainerJobKind,
+    container_command,
     failed_host,
+    failure_reason,
     fetch_input,
     read_message,
-    script_paths,
     write_config,
 )
-from prediction_contract.limits import MAX_EXIT_MESSAGE_CHARACTERS
+from prediction_contract.naming.resource_names import TRAINING_LOG_GROUP
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from infra.local.job_executor.jobs.job_records import HostWorkspace
+    from infra.local.job_executor.jobs.job_records import HostCommand, HostWorkspace
     from infra.local.job_executor.jobs.job_store import Record
     from infra.local.job_executor.jobs.s3_transfer import S3Transfer
 
@@ -48,16 +51,11 @@ def plain_value(hyperparameter: str) -> Any:
         return hyperparameter
 
 
-class TrainingJobKind:
+class TrainingJobKind(ContainerJobKind):
     """Training jobs: channels in, `/opt/ml/model` out as `model.tar.gz`."""
 
     record_kind = "training_job"
-    principal = "sagemaker.amazonaws.com"
-    session_name = "SageMaker"
-
-    def grace_seconds(self, stop_grace_seconds: float) -> float:
-        """Return SageMaker's grace, 120 s unless the executor is told otherwise."""
-        return stop_grace_seconds
+    log_group = TRAINING_LOG_GROUP
 
     def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
         """Lay out `/opt/ml` on every host."""
@@ -70,18 +68,15 @@ class TrainingJobKind:
             for name in ("model", "output/data", "code"):
                 (host.ml / name).mkdir(parents=True, exist_ok=True)
         return [
-            HostCommand(
-                argv=script_paths(host, self._command(request, host, s3)),
-                directory=str(host.work),
-                environment={
+            container_command(
+                host,
+                self._command(request, host, s3),
+                {
                     **script_mode_variables(request, host, hosts),
                     **request.get("Environment", {}),
-                    "MLPIPE_ML_ROOT": host.ml_root,
                     "TRAINING_JOB_NAME": record["name"],
                     "TRAINING_JOB_ARN": record["arn"],
                 },
-                one_output=True,
-                private_ml=host.private_mounts,
             )
             for host in hosts
         ]
@@ -107,9 +102,7 @@ class TrainingJobKind:
     def _command(self, request: dict[str, Any], host: HostWorkspace, s3: S3Transfer) -> list[str]:
         algorithm = request["AlgorithmSpecification"]
         if "ContainerEntrypoint" in algorithm:
-            return product_python(
-                [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", ())]
-            )
+            return [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", ())]
         parameters = request["HyperParameters"]
         archive = host.home / "sourcedir.tar.gz"
         s3.download_object(str(plain_value(parameters["sagemaker_submit_directory"])), archive)
@@ -124,11 +117,7 @@ class TrainingJobKind:
         program = str(plain_value(parameters["sagemaker_program"]))
         if not inside(code, program).is_file():
             raise JobExecutionError(f"ClientError: the submit directory holds no {program}.")
-        return product_python(["python", f"/opt/ml/code/{program}", *user_arguments(parameters)])
-
-    def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
-        """Return the host's stream."""
-        return container_log(record, host, "/aws/sagemaker/TrainingJobs")
+        return ["python", f"/opt/ml/code/{program}", *user_arguments(parameters)]
 
     def collect(
         self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
@@ -148,9 +137,8 @@ class TrainingJobKind:
     def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
         """Take the failure from `/opt/ml/output/failure`, and the metrics from the log."""
         host, code = failed_host(record, hosts)
-        told = read_message(host, "failure") or "See job logs for more information"
         return {
-            "failure": f"AlgorithmError: {told}, {exit_words(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS],
+            "failure": failure_reason(read_message(host, "failure"), code),
             "metrics": _metrics(record, hosts[0]),
         }
 

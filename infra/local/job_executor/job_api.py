@@ -1,0 +1,113 @@
+"""What Glue's and SageMaker's operations share: records, the job's role, pages of a list."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from infra.local.job_executor.aws_access import RoleUnusableError
+from infra.local.job_executor.json_protocol import ApiError
+
+if TYPE_CHECKING:
+    from infra.local.job_executor.aws_access import AwsAccess
+    from infra.local.job_executor.executor_settings import ExecutorSettings
+    from infra.local.job_executor.jobs.job_store import Record, RecordStore
+
+Request = dict[str, Any]
+Operation = Callable[[Request], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class JobApi:
+    """One service's operations; each takes a validated request and returns an answer.
+
+    Args:
+        settings: Region, length of a minute, instance limit.
+        store: Durable records.
+        access: Reads roles.
+        start: Hands a recorded job to the runner.
+    """
+
+    settings: ExecutorSettings
+    store: RecordStore
+    access: AwsAccess
+    start: Callable[[str, str], None]
+
+    # The code of the error for a request that the service refuses.
+    refusal: ClassVar[str]
+
+    def require_role(self, role_arn: str, principal: str, message: str) -> None:
+        """Refuse a role that the service cannot assume.
+
+        Args:
+            role_arn: The role.
+            principal: The service.
+            message: AWS's words for it.
+
+        Raises:
+            ApiError: It cannot be assumed.
+        """
+        try:
+            self.access.check_role(role_arn, principal)
+        except RoleUnusableError as error:
+            raise ApiError(self.refusal, f"{message} ({error})") from error
+
+    def answer_page(
+        self,
+        records: list[Record],
+        request: Request,
+        *,
+        key: str,
+        size: int,
+        member: str,
+        show: Callable[[Record], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Answer a request for a list with one page of it, and the token of the next.
+
+        Args:
+            records: All records in their final order.
+            request: Its `NextToken` and `MaxResults`.
+            key: The record's member with its unique name.
+            size: Records a page, unless the request says it.
+            member: The answer's member that lists the records.
+            show: Returns a record as the answer shows it.
+
+        Raises:
+            ApiError: The token was not given by this executor, or its record is gone.
+        """
+        try:
+            names = [record[key] for record in records]
+            found, token = page(names, token=request.get("NextToken"), size=request.get("MaxResults", size))
+        except ValueError as error:
+            raise ApiError(self.refusal, f"NextToken: {error}.") from error
+        answer: dict[str, Any] = {member: [show(records[number]) for number in found]}
+        return answer if token is None else answer | {"NextToken": token}
+
+
+def page(names: list[str], *, token: str | None, size: int) -> tuple[range, str | None]:
+    """Return the positions of one page and the token of the next, which survives records added meanwhile.
+
+    Args:
+        names: The unique names of all records in their final order.
+        token: The caller's token, nothing for the first page.
+        size: Records a page.
+
+    Raises:
+        ValueError: The token was not given by this function, or its record is gone.
+    """
+    start = 0
+    if token:
+        try:
+            last = base64.urlsafe_b64decode(token.encode()).decode()
+        except (binascii.Error, UnicodeError) as error:
+            raise ValueError("the token is malformed") from error
+        if last not in names:
+            raise ValueError("the token is unknown")
+        start = names.index(last) + 1
+    end = min(start + size, len(names))
+    if end == len(names):
+        return range(start, end), None
+    return range(start, end), base64.urlsafe_b64encode(names[end - 1].encode()).decode()
