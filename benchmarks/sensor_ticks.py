@@ -14,8 +14,8 @@ import dagster as dg
 
 from benchmarks.canned_done_files import BUCKET, MODEL, CannedDoneFiles
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
-from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Mark
-from mlpipe_dagster.done_files.done_file_queue import DoneFileNotices
+from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Fingerprint
+from mlpipe_dagster.done_files.done_file_queue import DoneFileQueue
 from mlpipe_dagster.done_files.done_file_sweep import Sweep
 from mlpipe_dagster.done_files.done_file_tick import DoneFileTick
 from mlpipe_dagster.resources.data_bucket import DataBucket
@@ -77,7 +77,7 @@ class CannedSensor:
                 day = f"{NOW.date() - timedelta(days=back):%Y-%m-%d}"
                 page, more = bucket.done_page(day, after=after)
                 for found in page:
-                    cursor.marks.add(found.key, Mark.of(found, PARTITIONS), NOW.date())
+                    cursor.fingerprints.add(found.key, Fingerprint.of(found, PARTITIONS), NOW.date())
                 after = page[-1].key if page else ""
         self.cursor = cursor.text()
         self.canned.calls.clear()
@@ -92,7 +92,7 @@ class CannedSensor:
             context=context,
             bucket=DataBucket(self.client("s3"), BUCKET),
             registry=RegistryTable(self.client("dynamodb"), "registry"),
-            notices=DoneFileNotices(self.client("sqs"), f"{self.address}/queue", BUCKET),
+            notices=DoneFileQueue(self.client("sqs"), f"{self.address}/queue", BUCKET),
             partitions=PARTITIONS,
             now=NOW,
             clock=time.monotonic,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.load_requests import judged, load_request, load_run_config
-from mlpipe_dagster.done_files.registration import Noticed, notice
+from mlpipe_dagster.done_files.load_requests import load_request, load_run_config, refuse_unknown_target
+from mlpipe_dagster.done_files.registration import DoneFile, register_done_file
 from mlpipe_dagster.pipeline.asset_names import load_job_name
 from mlpipe_dagster.publication.publisher import PublishingError
 from mlpipe_dagster.resources.platform import Platform
@@ -50,8 +50,10 @@ def run_load(
     job = definitions.resolve_job_def(load_job_name(model))
     assert job.partitions_def is not None, f"{job.name} has no partitions"  # noqa: S101  # a load is of one
     # A person asks for it: a batch that was refused is tried again, as if it were delivered once more.
-    noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id), redelivered=True)
-    manifest = _accepted(judged(noticed, platform.registry, {model: job.partitions_def}))
+    done_file = register_done_file(
+        platform.bucket, platform.registry, done_key(model, batch_id), redelivered=True
+    )
+    manifest = _accepted(refuse_unknown_target(done_file, platform.registry, {model: job.partitions_def}))
     request = load_request(manifest)
     with _instance() as instance:
         result = job.execute_in_process(
@@ -97,15 +99,15 @@ def _said(error: SerializableErrorInfo) -> str:
     return " | ".join(line for line in words.splitlines() if line.strip())
 
 
-def _accepted(noticed: Noticed) -> Manifest:
-    if noticed.manifest is None or noticed.refusal is not None:
+def _accepted(done_file: DoneFile) -> Manifest:
+    if done_file.manifest is None or done_file.refusal is not None:
         raise PublishingError(
-            f"The done file {noticed.key} is refused: {noticed.refusal}",
+            f"The done file {done_file.key} is refused: {done_file.refusal}",
             remedy="Correct it and deliver it again",
-            model=noticed.name.model if noticed.name else None,
-            batch_id=noticed.name.batch_id if noticed.name else None,
+            model=done_file.name.model if done_file.name else None,
+            batch_id=done_file.name.batch_id if done_file.name else None,
         )
-    return noticed.manifest
+    return done_file.manifest
 
 
 @contextmanager

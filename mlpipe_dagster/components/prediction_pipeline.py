@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from mlpipe_dagster.components.declared_schema import readable_model
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
 from mlpipe_dagster.declaration import DeclaredPipeline, ModelDeclaration
-from mlpipe_dagster.loading.reconciliation_check import adds_up_check
+from mlpipe_dagster.loading.reconciliation_check import reconciliation_check
 from mlpipe_dagster.loading.tables_asset import tables_asset
 from mlpipe_dagster.pipeline.asset_names import (
     DYNAMODB,
@@ -80,7 +80,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             publication_asset(declaration, partitions),
         ],
         asset_checks=[
-            adds_up_check(declaration),
+            reconciliation_check(declaration),
             quality_checks(declaration),
             live_batch_checks(declaration, partitions),
         ],

@@ -1,1 +1,1 @@
-"""Done files are noticed, registered, and answered with one load each."""
+"""Done files are found, registered, and each answered with one load."""

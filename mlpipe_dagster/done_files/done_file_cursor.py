@@ -5,25 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from mlpipe_dagster.done_files.done_file_fingerprints import Mark, Marks
+from mlpipe_dagster.done_files.done_file_fingerprints import Fingerprint, Fingerprints
 from mlpipe_dagster.done_files.done_file_sweep import Sweep
 
-# Changes with what a mark is made of. A cursor in another form begins again: each file of the window is read
-# once more, and the run keys keep its run from being made twice.
+# Changes with what a fingerprint is made of. A cursor in another form begins again: each file of the window
+# is read once more, and run keys prevent second runs.
 _FORM = 2
 
 
 @dataclass(frozen=True, slots=True)
-class AskedRun:
-    """A run that was asked for, and of which nobody has seen yet that Dagster made it.
+class RequestedRun:
+    """A requested run that Dagster has not confirmed yet.
 
     Attributes:
         run_key: Its run key.
-        mark: That of its file.
+        fingerprint: That of its done file.
     """
 
     run_key: str
-    mark: Mark
+    fingerprint: Fingerprint
 
 
 @dataclass(slots=True)
@@ -31,17 +31,17 @@ class Cursor:
     """Grows with the files of the window, and not with history.
 
     Attributes:
-        marks: Of the files whose run or refusal is recorded.
-        asked: By key of their files the runs of the last tick.
+        fingerprints: Of the files whose run or refusal is recorded.
+        requested: The runs of the last tick, by the keys of their done files.
         waiting: Files whose model the code location does not know: keys, with the UTC date of the first look.
-        trouble: What could not be read since the sweep began; the next one tries again.
+        last_error: What could not be read since the sweep began; the next one tries again.
         sweep: How far the listing has come.
     """
 
-    marks: Marks = field(default_factory=Marks)
-    asked: dict[str, AskedRun] = field(default_factory=dict)
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+    requested: dict[str, RequestedRun] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
-    trouble: str = ""
+    last_error: str = ""
     sweep: Sweep = field(default_factory=Sweep)
 
     @classmethod
@@ -55,31 +55,31 @@ class Cursor:
             return cls()
         try:
             asked = {
-                key: AskedRun(run_key, Mark.parse(mark))
-                for key, (run_key, mark) in document.get("asked", {}).items()
+                key: RequestedRun(run_key, Fingerprint.parse(fingerprint))
+                for key, (run_key, fingerprint) in document.get("asked", {}).items()
             }
         except (AttributeError, TypeError, ValueError):
             asked = {}
         waiting = document.get("waiting")
         return cls(
-            marks=Marks.parse(document.get("marks")),
-            asked=asked,
+            fingerprints=Fingerprints.parse(document.get("marks")),
+            requested=asked,
             waiting=(
                 {str(key): str(since) for key, since in waiting.items()} if isinstance(waiting, dict) else {}
             ),
-            trouble=str(document.get("trouble", "")),
+            last_error=str(document.get("trouble", "")),
             sweep=Sweep.parse(document.get("sweep")),
         )
 
     def text(self) -> str:
         """Return the cursor as text."""
-        asked = {key: [run.run_key, run.mark.text] for key, run in self.asked.items()}
+        asked = {key: [run.run_key, run.fingerprint.text] for key, run in self.requested.items()}
         document = {
             "form": _FORM,
-            "marks": self.marks.to_document(),
+            "marks": self.fingerprints.to_document(),
             "asked": asked,
             "waiting": self.waiting,
-            "trouble": self.trouble,
+            "trouble": self.last_error,
             "sweep": self.sweep.to_document(),
         }
         return json.dumps(document, separators=(",", ":"))

@@ -19,7 +19,7 @@ WINDOW_DAYS = 3
 _FILE, _CONTENT, _DELIVERY = 8, 6, 6
 # Of one file; whoever replaces it more often has the oldest forgotten.
 _MAX_CONTENTS = 8
-MARK_LENGTH = _FILE + _CONTENT + _DELIVERY
+FINGERPRINT_LENGTH = _FILE + _CONTENT + _DELIVERY
 
 
 def model_of(key: str) -> str | None:
@@ -30,7 +30,7 @@ def model_of(key: str) -> str | None:
         return None
 
 
-class Standing(Enum):
+class DeliveryStatus(Enum):
     """How a done file that was put since the last look stands to those that were dealt with."""
 
     NEW = "new"
@@ -42,7 +42,7 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Fingerprint:
     """A done file as it was found, in 20 characters.
 
     Attributes:
@@ -56,8 +56,8 @@ class Mark:
     delivery: str
 
     @classmethod
-    def of(cls, found: ListedObject, models: Collection[str], digest: str = "") -> Mark:
-        """Return the mark of a file.
+    def of(cls, found: ListedObject, models: Collection[str], digest: str = "") -> Fingerprint:
+        """Return the fingerprint of a file.
 
         Args:
             found: The file as listed.
@@ -72,50 +72,56 @@ class Mark:
         )
 
     @classmethod
-    def parse(cls, text: str) -> Mark:
-        """Return the mark of its text."""
+    def parse(cls, text: str) -> Fingerprint:
+        """Return the fingerprint of its text."""
         return cls(text[:_FILE], text[_FILE:-_DELIVERY], text[-_DELIVERY:])
 
     @property
     def text(self) -> str:
-        """The mark as the cursor holds it."""
+        """The fingerprint as the cursor holds it."""
         return f"{self.file}{self.content}{self.delivery}"
 
 
-class Marks:
-    """The marks of the files that were dealt with; those of one file in their order."""
+class Fingerprints:
+    """The fingerprints of the files that were dealt with; those of one file in their order."""
 
     def __init__(self) -> None:
-        self._files: dict[str, list[Mark]] = {}
+        self._files: dict[str, list[Fingerprint]] = {}
         self._days: dict[str, str] = {}
 
     def __len__(self) -> int:
-        """Return how many marks there are."""
+        """Return how many fingerprints there are."""
         return sum(map(len, self._files.values()))
 
-    def is_dealt_with(self, mark: Mark) -> bool:
+    def is_processed(self, fingerprint: Fingerprint) -> bool:
         """Return whether a file is the last delivery that was dealt with; this needs no content."""
-        known = self._files.get(mark.file, [])
-        return bool(known) and known[-1].delivery == mark.delivery
+        known = self._files.get(fingerprint.file, [])
+        return bool(known) and known[-1].delivery == fingerprint.delivery
 
-    def standing(self, mark: Mark) -> Standing:
+    def status_of(self, fingerprint: Fingerprint) -> DeliveryStatus:
         """Return how a file that was read stands to what was dealt with."""
-        known = self._files.get(mark.file, [])
-        if all(earlier.content != mark.content for earlier in known):
-            return Standing.NEW
-        return Standing.REDELIVERED if known[-1].content == mark.content else Standing.RETURNED
+        known = self._files.get(fingerprint.file, [])
+        if all(earlier.content != fingerprint.content for earlier in known):
+            return DeliveryStatus.NEW
+        return (
+            DeliveryStatus.REDELIVERED
+            if known[-1].content == fingerprint.content
+            else DeliveryStatus.RETURNED
+        )
 
-    def add(self, key: str, mark: Mark, today: date) -> None:
-        """Keep a mark, in place of that of an earlier delivery, as long as its day is in the window.
+    def add(self, key: str, fingerprint: Fingerprint, today: date) -> None:
+        """Keep a fingerprint, in place of that of an earlier delivery, as long as its day is in the window.
 
         Args:
             key: The file's key, which says its day.
-            mark: The file's mark.
+            fingerprint: The file's fingerprint.
             today: The day of files whose own is far away.
         """
-        others = [known for known in self._files.get(mark.file, []) if known.content != mark.content]
-        self._files[mark.file] = [*others, mark][-_MAX_CONTENTS:]
-        self._days[mark.file] = _day_of(key, today)
+        others = [
+            known for known in self._files.get(fingerprint.file, []) if known.content != fingerprint.content
+        ]
+        self._files[fingerprint.file] = [*others, fingerprint][-_MAX_CONTENTS:]
+        self._days[fingerprint.file] = _day_of(key, today)
 
     def forget_before(self, day: date) -> None:
         """Forget the files of earlier days."""
@@ -123,22 +129,22 @@ class Marks:
             del self._files[file], self._days[file]
 
     @classmethod
-    def parse(cls, document: object) -> Marks:
-        """Return the marks of a cursor's document; what is none of ours is left out."""
+    def parse(cls, document: object) -> Fingerprints:
+        """Return the fingerprints of a cursor's document; what is none of ours is left out."""
         made = cls()
         for day, text in document.items() if isinstance(document, dict) else ():
-            for start in range(0, len(text), MARK_LENGTH) if isinstance(text, str) else ():
-                mark = Mark.parse(text[start : start + MARK_LENGTH])
-                made._files.setdefault(mark.file, []).append(mark)
-                made._days[mark.file] = str(day)
+            for start in range(0, len(text), FINGERPRINT_LENGTH) if isinstance(text, str) else ():
+                fingerprint = Fingerprint.parse(text[start : start + FINGERPRINT_LENGTH])
+                made._files.setdefault(fingerprint.file, []).append(fingerprint)
+                made._days[fingerprint.file] = str(day)
         return made
 
     def to_document(self) -> dict[str, str]:
-        """Return the marks for a cursor, by day, without a character more than they need."""
+        """Return the fingerprints for a cursor, by day, without a character more than they need."""
         days: dict[str, list[str]] = {}
-        for file, marks in self._files.items():
-            days.setdefault(self._days[file], []).extend(mark.text for mark in marks)
-        return {day: "".join(marks) for day, marks in sorted(days.items())}
+        for file, fingerprints in self._files.items():
+            days.setdefault(self._days[file], []).extend(fingerprint.text for fingerprint in fingerprints)
+        return {day: "".join(fingerprints) for day, fingerprints in sorted(days.items())}
 
 
 def _day_of(key: str, today: date) -> str:

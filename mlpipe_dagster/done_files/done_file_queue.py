@@ -11,7 +11,7 @@ from prediction_contract.limits import MAX_QUEUE_MESSAGES
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class DoneFileMessage:
     """One message of the queue.
 
     Attributes:
@@ -25,7 +25,7 @@ class Notice:
     key: str | None
 
 
-class DoneFileNotices:
+class DoneFileQueue:
     """The queue of done files, read and emptied.
 
     A message is deleted when it comes again after its file was dealt with, never in the tick that deals with
@@ -43,17 +43,19 @@ class DoneFileNotices:
         self._url = url
         self._bucket = bucket
 
-    def receive(self) -> list[Notice]:
+    def receive(self) -> list[DoneFileMessage]:
         """Return up to ten messages, without waiting for any: the next tick is near."""
         answer = self._client.receive_message(
             QueueUrl=self._url, MaxNumberOfMessages=MAX_QUEUE_MESSAGES, WaitTimeSeconds=0
         )
         return [
-            Notice(message["MessageId"], message["ReceiptHandle"], noticed_key(message["Body"], self._bucket))
+            DoneFileMessage(
+                message["MessageId"], message["ReceiptHandle"], done_file_key(message["Body"], self._bucket)
+            )
             for message in answer.get("Messages", ())
         ]
 
-    def delete(self, notices: Sequence[Notice]) -> None:
+    def delete(self, notices: Sequence[DoneFileMessage]) -> None:
         """Delete messages; one that the queue does not let go comes again, and is deleted then."""
         for start in range(0, len(notices), MAX_QUEUE_MESSAGES):
             entries = [
@@ -63,7 +65,7 @@ class DoneFileNotices:
             self._client.delete_message_batch(QueueUrl=self._url, Entries=entries)
 
 
-def noticed_key(body: str, bucket: str) -> str | None:
+def done_file_key(body: str, bucket: str) -> str | None:
     """Return the key that an EventBridge event of S3 tells of, or None if it is none of ours."""
     try:
         event = json.loads(body)

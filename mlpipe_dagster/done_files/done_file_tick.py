@@ -11,16 +11,26 @@ from typing import TypeVar
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.done_file_cursor import AskedRun, Cursor
-from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Mark, Standing, model_of
-from mlpipe_dagster.done_files.done_file_queue import DoneFileNotices, Notice
+from mlpipe_dagster.done_files.done_file_cursor import Cursor, RequestedRun
+from mlpipe_dagster.done_files.done_file_fingerprints import (
+    WINDOW_DAYS,
+    DeliveryStatus,
+    Fingerprint,
+    model_of,
+)
+from mlpipe_dagster.done_files.done_file_queue import DoneFileMessage, DoneFileQueue
 from mlpipe_dagster.done_files.done_file_suspects import Suspects
 from mlpipe_dagster.done_files.done_file_sweep import MAX_LIST_CALLS, SWEEP_EVERY, Sweep
-from mlpipe_dagster.done_files.load_requests import Partitions, judged, refusal_event, requested_run
+from mlpipe_dagster.done_files.load_requests import (
+    Partitions,
+    refusal_event,
+    refuse_unknown_target,
+    requested_run,
+)
 from mlpipe_dagster.done_files.registration import (
-    Noticed,
+    DoneFile,
     done_file_content,
-    judge_done_file,
+    parse_done_file,
     record_done_file,
     unread_done_file,
 )
@@ -47,7 +57,7 @@ _RUN_KEY_TAG = "dagster/run_key"
 _Found = TypeVar("_Found")
 
 
-class DoneFileTroubleError(ContractError):
+class DoneFileUnreadableError(ContractError):
     """A done file or the queue cannot be read."""
 
 
@@ -68,7 +78,7 @@ class DoneFileTick:
     context: dg.SensorEvaluationContext
     bucket: DataBucket
     registry: RegistryTable
-    notices: DoneFileNotices
+    notices: DoneFileQueue
     partitions: Partitions
     now: datetime
     clock: Callable[[], float]
@@ -88,7 +98,7 @@ class DoneFileTick:
     def result(self) -> dg.SensorResult:
         """Look, deal with what is new, and return what Dagster is to do and to keep."""
         cursor = self._cursor
-        cursor.marks.forget_before(self.now.date() - timedelta(days=WINDOW_DAYS))
+        cursor.fingerprints.forget_before(self.now.date() - timedelta(days=WINDOW_DAYS))
         self._look_at_suspects()
         self._look(self._confirm_asked())
         self._look_at_waiting()
@@ -98,12 +108,12 @@ class DoneFileTick:
         if not self._deal():
             cursor.sweep = through
         if self._troubles:
-            cursor.trouble = self._troubles[0][:_LONGEST_REASON]
+            cursor.last_error = self._troubles[0][:_LONGEST_REASON]
         text = cursor.text()
-        if cursor.trouble and text == self.context.cursor:
+        if cursor.last_error and text == self.context.cursor:
             # There is nothing else to tell or to keep: the tick fails, so that somebody looks.
-            raise DoneFileTroubleError(
-                cursor.trouble,
+            raise DoneFileUnreadableError(
+                cursor.last_error,
                 remedy=f"It is tried again every {SWEEP_EVERY.total_seconds() / 60:.0f} minutes",
             )
         return dg.SensorResult(
@@ -119,14 +129,14 @@ class DoneFileTick:
             self._suspects.acquit(key)
 
     def _confirm_asked(self) -> list[str]:
-        """Mark the files whose runs Dagster has made, and return those that it has lost."""
+        """Keep the fingerprints of files whose runs Dagster has made; return the other files."""
         cursor, lost = self._cursor, []
-        for key, asked in cursor.asked.items():
+        for key, asked in cursor.requested.items():
             if self._has_run(asked.run_key):
-                cursor.marks.add(key, asked.mark, self.now.date())
+                cursor.fingerprints.add(key, asked.fingerprint, self.now.date())
             else:
                 lost.append(key)
-        cursor.asked = {}
+        cursor.requested = {}
         return lost
 
     def _look_at_waiting(self) -> None:
@@ -142,7 +152,7 @@ class DoneFileTick:
                 f"The code location did not learn of its model within {WINDOW_DAYS} days. Declare the model, "
                 f"reload the code location, then run `mlpipe load {key}`"
             )
-            self._show_refusal(Noticed(key=key, refusal=reason))
+            self._show_refusal(DoneFile(key=key, refusal=reason))
 
     def _has_run(self, run_key: str) -> bool:
         of_key = dg.RunsFilter(tags={_RUN_KEY_TAG: run_key})
@@ -165,14 +175,14 @@ class DoneFileTick:
 
     def _consider(self, found: ListedObject) -> bool:
         """Keep a file for dealing with if it needs that, and return whether it does."""
-        if self._cursor.marks.is_dealt_with(Mark.of(found, self.partitions)):
+        if self._cursor.fingerprints.is_processed(Fingerprint.of(found, self.partitions)):
             return False
         self._candidates[found.key] = found
         return True
 
     def _take_notices(self) -> None:
         """Hear which files are new, and delete the messages whose run or refusal is recorded."""
-        settled: list[Notice] = []
+        settled: list[DoneFileMessage] = []
         try:
             for _ in range(_MAX_RECEIVES):
                 received = self.notices.receive()
@@ -195,7 +205,7 @@ class DoneFileTick:
         """List the sweep's next piece, and return how far the sweep is once that is dealt with."""
         through = self._cursor.sweep.begun_if_due(self.now)
         if through != self._cursor.sweep:
-            self._cursor.sweep, self._cursor.trouble = through, ""
+            self._cursor.sweep, self._cursor.last_error = through, ""
         calls = 0
         while through.days and calls < MAX_LIST_CALLS:
             calls += 1
@@ -250,13 +260,13 @@ class DoneFileTick:
             count += 1
         return left[:count]
 
-    def _noticed(self, keys: Sequence[str]) -> list[tuple[Mark, Standing, Noticed] | Exception]:
+    def _noticed(self, keys: Sequence[str]) -> list[tuple[Fingerprint, DeliveryStatus, DoneFile] | Exception]:
         """Read files, tell by their bytes whether they are new, and record them in the registry.
 
         S3 and the registry are asked side by side. Parsing takes the processor, and so goes one by one.
         """
         if self._suspects.deaths(keys[0]) >= MAX_DEATHS:
-            read: dict[str, Noticed | Exception] = {key: _set_aside(key) for key in keys}
+            read: dict[str, DoneFile | Exception] = {key: _set_aside(key) for key in keys}
         else:
             found = at_once(partial(done_file_content, self.bucket), keys)
             contents = dict(zip(keys, found, strict=True))
@@ -264,44 +274,48 @@ class DoneFileTick:
                 read = {key: outcome(lambda key: self._parsed(key, contents[key]), key) for key in keys}
         return at_once(lambda key: self._recorded(key, read[key]), keys)
 
-    def _parsed(self, key: str, content: bytes | Exception) -> Noticed:
+    def _parsed(self, key: str, content: bytes | Exception) -> DoneFile:
         if isinstance(content, Exception):
             raise content
-        return judge_done_file(self.bucket, key, content)
+        return parse_done_file(self.bucket, key, content)
 
-    def _recorded(self, key: str, read: Noticed | Exception) -> tuple[Mark, Standing, Noticed]:
+    def _recorded(self, key: str, read: DoneFile | Exception) -> tuple[Fingerprint, DeliveryStatus, DoneFile]:
         if isinstance(read, Exception):
             raise read
-        mark = Mark.of(self._candidates[key], self.partitions, read.digest)
-        standing = self._cursor.marks.standing(mark)
-        noticed = record_done_file(self.registry, read, redelivered=standing is Standing.REDELIVERED)
-        return mark, standing, judged(noticed, self.registry, self.partitions)
+        fingerprint = Fingerprint.of(self._candidates[key], self.partitions, read.digest)
+        status = self._cursor.fingerprints.status_of(fingerprint)
+        done_file = record_done_file(self.registry, read, redelivered=status is DeliveryStatus.REDELIVERED)
+        return fingerprint, status, refuse_unknown_target(done_file, self.registry, self.partitions)
 
-    def _deal_with(self, key: str, mark: Mark, standing: Standing, noticed: Noticed) -> None:
+    def _deal_with(
+        self, key: str, fingerprint: Fingerprint, status: DeliveryStatus, done_file: DoneFile
+    ) -> None:
         """Request the run of a file, or show its refusal."""
         cursor = self._cursor
         self._suspects.acquit(key)
-        if not noticed.awaits_model:
+        if not done_file.awaits_model:
             cursor.waiting.pop(key, None)
         elif len(cursor.waiting) < MAX_WAITING:
             cursor.waiting.setdefault(key, self.now.date().isoformat())
-        request = None if noticed.refusal else requested_run(mark, standing, noticed)
-        is_made = standing is not Standing.NEW and request is not None and self._has_run(str(request.run_key))
+        request = None if done_file.refusal else requested_run(fingerprint, status, done_file)
+        is_made = (
+            status is not DeliveryStatus.NEW and request is not None and self._has_run(str(request.run_key))
+        )
         if request is not None and not is_made:
             self._requests.append(request)
             # RefusedValue by the next tick, which sees whether Dagster has made the run.
-            cursor.asked[key] = AskedRun(str(request.run_key), mark)
+            cursor.requested[key] = RequestedRun(str(request.run_key), fingerprint)
             return
-        cursor.marks.add(key, mark, self.now.date())
-        if noticed.refusal is not None:
-            self._show_refusal(noticed)
+        cursor.fingerprints.add(key, fingerprint, self.now.date())
+        if done_file.refusal is not None:
+            self._show_refusal(done_file)
 
-    def _show_refusal(self, noticed: Noticed) -> None:
-        word = "waiting" if noticed.awaits_model else "refused"
-        key = escape_unprintable(noticed.key)
-        self.context.log.error("The done file %s is %s: %s", key, word, noticed.refusal)
-        self._refusals.append(f"{word.capitalize()}: {key}: {noticed.refusal}")
-        self._events.append(refusal_event(noticed, self.partitions))
+    def _show_refusal(self, done_file: DoneFile) -> None:
+        word = "waiting" if done_file.awaits_model else "refused"
+        key = escape_unprintable(done_file.key)
+        self.context.log.error("The done file %s is %s: %s", key, word, done_file.refusal)
+        self._refusals.append(f"{word.capitalize()}: {key}: {done_file.refusal}")
+        self._events.append(refusal_event(done_file, self.partitions))
 
     def _note_trouble(self, key: str, error: Exception) -> None:
         trouble = escape_unprintable(f"The done file {key} cannot be dealt with yet: {error}")
@@ -316,7 +330,7 @@ class DoneFileTick:
         return "; ".join(told)[:_LONGEST_REASON] or "No new done files"
 
 
-def _set_aside(key: str) -> Noticed:
+def _set_aside(key: str) -> DoneFile:
     return unread_done_file(
         key,
         f"{MAX_DEATHS} ticks of the sensor ended while they parsed this file, so it is set aside unread. "

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.done_file_queue import DoneFileNotices
+from mlpipe_dagster.done_files.done_file_queue import DoneFileQueue
 from mlpipe_dagster.done_files.done_file_tick import DoneFileTick
 from mlpipe_dagster.done_files.load_requests import Partitions
 from mlpipe_dagster.resources.data_bucket import DataBucket
@@ -37,7 +37,7 @@ def done_files_tick(
             settings.deployment.registry_table,
             patience_seconds=_REGISTRY_PATIENCE_SECONDS,
         ),
-        notices=DoneFileNotices(platform.tick_client("sqs"), settings.done_queue_url, bucket.name),
+        notices=DoneFileQueue(platform.tick_client("sqs"), settings.done_queue_url, bucket.name),
         partitions=partitions,
         now=now,
         clock=clock,

@@ -1,4 +1,4 @@
-"""What becomes of a done file that was noticed: the run that loads its batch, or a refusal to be shown."""
+"""What a registered done file leads to: the run that loads its batch, or a refusal that Dagster shows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Mark, Standing
-from mlpipe_dagster.done_files.registration import Noticed, refuse
+from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, DeliveryStatus, Fingerprint
+from mlpipe_dagster.done_files.registration import DoneFile, refuse
 from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.pipeline.asset_names import (
     BATCH_TAG,
@@ -17,10 +17,10 @@ from mlpipe_dagster.pipeline.asset_names import (
     PREDICTIONS,
     PUBLICATION,
     asset_key,
-    chosen_batch_tag,
     load_job_name,
     load_op_name,
     op_name,
+    selected_batch_tag,
 )
 from mlpipe_dagster.pipeline.model_partitions import why_no_partition
 from prediction_contract.manifests.manifest import Manifest
@@ -46,7 +46,7 @@ def load_request(manifest: Manifest, delivery: str = "") -> dg.RunRequest:
             MODEL_TAG: str(model),
             BATCH_TAG: str(batch_id),
             PARTITION_TAG: str(manifest.partition),
-            chosen_batch_tag(model): str(batch_id),
+            selected_batch_tag(model): str(batch_id),
         },
         run_config=load_run_config(model, batch_id),
     )
@@ -65,53 +65,55 @@ def load_run_config(model: str, batch_id: str, *, above_attempt: int = 0) -> dic
     return {"ops": {load_op_name(model): {"config": load}, op_name(model, PUBLICATION): {"config": named}}}
 
 
-def requested_run(mark: Mark, standing: Standing, noticed: Noticed) -> dg.RunRequest | None:
+def requested_run(
+    fingerprint: Fingerprint, status: DeliveryStatus, done_file: DoneFile
+) -> dg.RunRequest | None:
     """Return the run that an accepted file asks for, or None if what it says is under way or done.
 
     A run key matches an earlier run that failed, too: trying again takes a run key of the delivery.
     """
-    if noticed.manifest is None:
+    if done_file.manifest is None:
         return None
-    if standing is Standing.NEW:
+    if status is DeliveryStatus.NEW:
         # To a sensor that has lost its cursor, or begins, all files are new.
-        return None if noticed.is_through else load_request(noticed.manifest)
-    if not noticed.awaits_load:
+        return None if done_file.is_through else load_request(done_file.manifest)
+    if not done_file.awaits_load:
         return None
-    is_tried = standing is Standing.RETURNED or noticed.load_attempts > 0
-    return load_request(noticed.manifest, mark.delivery if is_tried else "")
+    is_tried = status is DeliveryStatus.RETURNED or done_file.load_attempts > 0
+    return load_request(done_file.manifest, fingerprint.delivery if is_tried else "")
 
 
-def judged(noticed: Noticed, registry: RegistryTable, partitions: Partitions) -> Noticed:
-    """Return what was noticed, refused if the code location has no such model or partition."""
-    manifest = noticed.manifest
-    if noticed.name is not None and noticed.name.model not in partitions:
+def refuse_unknown_target(done_file: DoneFile, registry: RegistryTable, partitions: Partitions) -> DoneFile:
+    """Return the done file, refused if the code location has no such model or partition."""
+    manifest = done_file.manifest
+    if done_file.name is not None and done_file.name.model not in partitions:
         # Not recorded: once the model is known, the same file loads.
         reason = (
-            f"The code location knows no model {noticed.name.model}. Declare the model and reload the code "
+            f"The code location knows no model {done_file.name.model}. Declare the model and reload the code "
             f"location; the batch then loads by itself if that is done within {WINDOW_DAYS} days"
         )
-        return Noticed(
-            key=noticed.key, name=noticed.name, digest=noticed.digest, refusal=reason, awaits_model=True
+        return DoneFile(
+            key=done_file.key, name=done_file.name, digest=done_file.digest, refusal=reason, awaits_model=True
         )
-    if noticed.refusal is None and manifest is not None:
+    if done_file.refusal is None and manifest is not None:
         known, partition = partitions[manifest.model], Partition(manifest.partition)
         if not known.has_partition_key(partition.dagster_key):
             what, remedy = why_no_partition(manifest.model, partition, known)
-            return refuse(registry, noticed, f"{what}. {remedy}")
-    return noticed
+            return refuse(registry, done_file, f"{what}. {remedy}")
+    return done_file
 
 
-def refusal_event(noticed: Noticed, models: Collection[str]) -> dg.AssetObservation:
+def refusal_event(done_file: DoneFile, models: Collection[str]) -> dg.AssetObservation:
     """Return a refusal as an event of the model's predictions, or of all that belong to no known model."""
-    name, word = noticed.name, "waiting" if noticed.awaits_model else "refused"
+    name, word = done_file.name, "waiting" if done_file.awaits_model else "refused"
     is_declared = name is not None and name.model in models
     return dg.AssetObservation(
         asset_key=asset_key(name.model, PREDICTIONS) if name and is_declared else REFUSED_DONE_FILES,
-        description=f"Done file {word}: {code_span(noticed.refusal or '')}",
+        description=f"Done file {word}: {code_span(done_file.refusal or '')}",
         metadata={
-            f"{word}_done_file": noticed.key,
+            f"{word}_done_file": done_file.key,
             **({"batch_id": str(name.batch_id)} if name else {}),
-            "reason": noticed.refusal or "",
-            "recorded_in_registry": noticed.is_recorded,
+            "reason": done_file.refusal or "",
+            "recorded_in_registry": done_file.is_recorded,
         },
     )

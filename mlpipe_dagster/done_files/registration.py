@@ -32,7 +32,7 @@ class ManifestReplacedError(ContractError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noticed:
+class DoneFile:
     """What became of a done file.
 
     Attributes:
@@ -61,7 +61,9 @@ class Noticed:
     load_attempts: int = 0
 
 
-def notice(bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered: bool = False) -> Noticed:
+def register_done_file(
+    bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered: bool = False
+) -> DoneFile:
     """Read and validate a done file, and record it in the registry: as a batch to load, or as refused.
 
     Doing it again changes nothing. A file that takes the place of one whose load has begun is refused, and
@@ -81,13 +83,13 @@ def notice(bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered
     return record_done_file(registry, read_done_file(bucket, key), redelivered=redelivered)
 
 
-def read_done_file(bucket: DataBucket, key: str) -> Noticed:
+def read_done_file(bucket: DataBucket, key: str) -> DoneFile:
     """Read and validate a done file. The registry does not learn of it.
 
     Raises:
         ObjectMissingError: It is gone.
     """
-    return judge_done_file(bucket, key, done_file_content(bucket, key))
+    return parse_done_file(bucket, key, done_file_content(bucket, key))
 
 
 def done_file_content(bucket: DataBucket, key: str) -> bytes:
@@ -103,31 +105,31 @@ def done_file_content(bucket: DataBucket, key: str) -> bytes:
     return bucket.read(key)
 
 
-def judge_done_file(bucket: DataBucket, key: str, content: bytes) -> Noticed:
+def parse_done_file(bucket: DataBucket, key: str, content: bytes) -> DoneFile:
     """Parse and validate a done file's bytes, which takes up to some seconds of a processor."""
     try:
         name = parse_done_key(key)
     except InvalidNameError as error:
-        return Noticed(key=key, refusal=_shortened(str(error)))
+        return DoneFile(key=key, refusal=_shortened(str(error)))
     try:
         manifest = parse_manifest(content)
         validate(manifest, bucket=bucket.name, key=key)
         _refuse_future(manifest)
     except ContractError as error:
         digest = hashlib.sha256(content).hexdigest()
-        return Noticed(key=key, name=name, digest=digest, refusal=_shortened(str(error)))
-    return Noticed(key=key, name=name, digest=manifest.digest, manifest=manifest)
+        return DoneFile(key=key, name=name, digest=digest, refusal=_shortened(str(error)))
+    return DoneFile(key=key, name=name, digest=manifest.digest, manifest=manifest)
 
 
-def unread_done_file(key: str, reason: str) -> Noticed:
+def unread_done_file(key: str, reason: str) -> DoneFile:
     """Return the refusal of a done file that is not read."""
     try:
-        return Noticed(key=key, name=parse_done_key(key), refusal=reason)
+        return DoneFile(key=key, name=parse_done_key(key), refusal=reason)
     except InvalidNameError:
-        return Noticed(key=key, refusal=reason)
+        return DoneFile(key=key, refusal=reason)
 
 
-def record_done_file(registry: RegistryTable, read: Noticed, *, redelivered: bool) -> Noticed:
+def record_done_file(registry: RegistryTable, read: DoneFile, *, redelivered: bool) -> DoneFile:
     """Record in the registry a done file that was read: as a batch to load, or as refused.
 
     Raises:
@@ -179,16 +181,16 @@ def _refuse_future(manifest: Manifest) -> None:
         )
 
 
-def refuse(registry: RegistryTable, noticed: Noticed, reason: str) -> Noticed:
+def refuse(registry: RegistryTable, done_file: DoneFile, reason: str) -> DoneFile:
     """Refuse a batch whose manifest is valid by itself, for what the platform knows beside it."""
-    if noticed.manifest is None:
-        return noticed
-    return Noticed(
-        key=noticed.key,
-        name=noticed.name,
-        digest=noticed.digest,
+    if done_file.manifest is None:
+        return done_file
+    return DoneFile(
+        key=done_file.key,
+        name=done_file.name,
+        digest=done_file.digest,
         refusal=reason,
-        is_recorded=_refuse(registry, manifest_facts(noticed.manifest), reason),
+        is_recorded=_refuse(registry, manifest_facts(done_file.manifest), reason),
     )
 
 

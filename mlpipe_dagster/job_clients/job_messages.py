@@ -17,7 +17,7 @@ _LONGEST = 500
 _QUIET_SECONDS = 10.0
 
 
-class ShownMessages(dg.PipesMessageReader):
+class LoggedMessages(dg.PipesMessageReader):
     """A reader of messages that also shows the custom ones, which Pipes only keeps.
 
     Args:

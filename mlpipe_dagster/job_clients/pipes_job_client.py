@@ -10,7 +10,7 @@ from dagster._core.definitions.resource_annotation import TreatAsResourceParam
 from dagster._core.pipes.client import PipesClientCompletedInvocation
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR
 
-from mlpipe_dagster.job_clients.job_messages import ShownMessages
+from mlpipe_dagster.job_clients.job_messages import LoggedMessages
 from mlpipe_dagster.job_clients.pipes_over_s3 import TidyContextInjector, TidyMessageReader
 from mlpipe_dagster.job_clients.polling import Polling
 from prediction_contract.printable_text import escape_unprintable
@@ -75,7 +75,7 @@ class PipesJobClient(dg.PipesClient, TreatAsResourceParam):
         return dg.open_pipes_session(
             context=context,
             context_injector=self._context_injector,
-            message_reader=ShownMessages(self._message_reader, context.log.info),
+            message_reader=LoggedMessages(self._message_reader, context.log.info),
             extras=extras,
         )
 

@@ -33,16 +33,16 @@ _START_WITHIN_SECONDS = 15 * 60
 _AFTER_INTENT = "."
 
 
-class BatchRefusedError(ContractError):
+class BatchNotLoadableError(ContractError):
     """The batch is refused whole; loading it again would change nothing."""
 
 
-class LoadFailedError(ContractError):
+class LoadIncompleteError(ContractError):
     """A load ended without a complete report; the batch can be loaded again."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchLoad:
+class LoadCoordinator:
     """One batch's load.
 
     Attributes:
@@ -73,8 +73,8 @@ class BatchLoad:
                 with 0 any does. A retry passes the same number, and so takes what its predecessor loaded.
 
         Raises:
-            BatchRefusedError: It is or was refused.
-            LoadFailedError: A job run ended without a complete load.
+            BatchNotLoadableError: It is or was refused.
+            LoadIncompleteError: A job run ended without a complete load.
             GlueJobError: The job run failed, or could not be started.
             JobDeadlineError: A job run did not end in time.
             JobApiError: Glue did not answer for too long.
@@ -119,7 +119,7 @@ class BatchLoad:
             after = self._record(batch_id)
             if after.claim_token == claimed.claim_token:
                 self._release(claimed)
-                raise LoadFailedError(
+                raise LoadIncompleteError(
                     "The load's job run succeeded without completing the load",
                     remedy="Read its log, and load the batch again",
                     model=record.model,
@@ -160,14 +160,14 @@ class BatchLoad:
     def _record(self, batch_id: str) -> BatchRecord:
         record = self.registry.batch(self.declaration.name, batch_id)
         if record is None:
-            raise LoadFailedError(
+            raise LoadIncompleteError(
                 "The registry does not know the batch",
                 remedy="Deliver its done file, or name another batch",
                 model=self.declaration.name,
                 batch_id=batch_id,
             )
         if record.load_state in {LoadState.REFUSED, LoadState.RETIRED}:
-            raise BatchRefusedError(
+            raise BatchNotLoadableError(
                 f"The batch is {record.load_state}: {record.refusal_reason or 'its time is over'}"[:1500],
                 remedy="Correct its cause, and score or deliver a new batch",
                 model=record.model,
@@ -229,7 +229,7 @@ class BatchLoad:
         """Give up our claim unless its job run did; what it refused the batch for is what a person must read.
 
         Raises:
-            BatchRefusedError: The job run has refused the batch.
+            BatchNotLoadableError: The job run has refused the batch.
         """
         token = str(claimed.claim_token)
         try:

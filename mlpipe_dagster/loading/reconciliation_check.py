@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import registered_manifest
-from mlpipe_dagster.loading.load_coordinator import LoadFailedError, load_report
+from mlpipe_dagster.loading.load_coordinator import LoadIncompleteError, load_report
 from mlpipe_dagster.loading.online_count import count_online
 from mlpipe_dagster.loading.reconciliation import StoreBalance, balances, evidence
 from mlpipe_dagster.pipeline.asset_names import (
@@ -19,7 +19,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     asset_key,
     op_name,
 )
-from mlpipe_dagster.pipeline.batch_selection import chosen_batch
+from mlpipe_dagster.pipeline.batch_selection import select_batch
 from mlpipe_dagster.pipeline.model_ops import model_checks
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -30,7 +30,7 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 
 
-def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
+def reconciliation_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
     """Return the check of both tables; only when all adds up does the registry call the batch verified."""
     model = declaration.name
     specs = {
@@ -54,7 +54,7 @@ def adds_up_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, platform: Platform, warehouse: Warehouse
     ) -> Iterator[dg.AssetCheckResult]:
         registry = platform.registry
-        batch_id = chosen_batch(context.instance, context.run, registry, model)
+        batch_id = select_batch(context.instance, context.run, registry, model)
         record, attempt = loaded_batch(registry, model, batch_id)
         report = load_report(platform.bucket, model, batch_id, attempt)
         manifest, cleaning = registered_manifest(platform.bucket, record), recorded_cleaning(record.cleaning)
@@ -84,12 +84,12 @@ def loaded_batch(registry: RegistryTable, model: str, batch_id: str) -> tuple[Ba
     """Return a batch's record and the attempt of its last complete load.
 
     Raises:
-        LoadFailedError: It has none.
+        LoadIncompleteError: It has none.
     """
     record = registry.batch(model, batch_id)
     attempt = (record.unverified_attempt or record.verified_attempt) if record else None
     if record is None or attempt is None:
-        raise LoadFailedError(
+        raise LoadIncompleteError(
             "The batch has no complete load to be checked",
             remedy="Materialize its tables first",
             model=model,

@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.declaration import ModelDeclaration
-from mlpipe_dagster.done_files.registration import notice, registered_batch
-from mlpipe_dagster.loading.load_coordinator import BatchLoad, BatchRefusedError
+from mlpipe_dagster.done_files.registration import register_done_file, registered_batch
+from mlpipe_dagster.loading.load_coordinator import BatchNotLoadableError, LoadCoordinator
 from mlpipe_dagster.pipeline.asset_metadata import (
     COLUMN_LINEAGE,
     asset_tags,
@@ -25,7 +25,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     asset_key,
     load_op_name,
 )
-from mlpipe_dagster.pipeline.batch_selection import BatchConfig, chosen_batch
+from mlpipe_dagster.pipeline.batch_selection import BatchConfig, select_batch
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_load
 from mlpipe_dagster.pipeline.model_ops import model_assets
 from mlpipe_dagster.pipeline.retries import final_failure
@@ -77,12 +77,12 @@ def tables_asset(
         # The check that follows needs it, and this step mostly waits.
         warehouse.warm_up()
         registry, bucket = platform.registry, platform.bucket
-        batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
+        batch_id = select_batch(context.instance, context.run, registry, model, config.batch_id)
         if registry.batch(model, batch_id) is None:
-            accepted_manifest(context, notice(bucket, registry, done_key(model, batch_id)))
+            accepted_manifest(context, register_done_file(bucket, registry, done_key(model, batch_id)))
         if declaration.produced_by == "sagemaker":
             record_external_predictions(context, platform, declaration, batch_id)
-        loading = BatchLoad(
+        loading = LoadCoordinator(
             declaration=declaration,
             settings=platform.settings,
             bucket=bucket,
@@ -93,7 +93,7 @@ def tables_asset(
         code_warning = warn_of_outdated_load(platform.client("glue"), load_job, context.log.warning)
         try:
             report, known = loading.run(context, batch_id, above_attempt=config.above_attempt)
-        except BatchRefusedError as error:
+        except BatchNotLoadableError as error:
             raise final_failure(context, str(error)) from error
         cleaning = recorded_cleaning(registered_batch(registry, model, batch_id).cleaning)
         for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):

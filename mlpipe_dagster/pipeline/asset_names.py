@@ -62,11 +62,11 @@ def load_job_name(model: str) -> str:
     return f"{model_name_stem(model)}_load"
 
 
-def chosen_batch_tag(model: str) -> str:
+def selected_batch_tag(model: str) -> str:
     """Return the run tag that holds the batch a run is about, so that all its steps take the same."""
     return f"mlpipe.batch/{model}"
 
 
-def choosing_intent_tag(model: str) -> str:
+def selecting_intent_tag(model: str) -> str:
     """Return the run tag that says by which intent that batch was chosen; a re-execution inherits both."""
     return f"mlpipe.chosen_by/{model}"

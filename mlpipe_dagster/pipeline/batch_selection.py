@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dagster as dg
 
-from mlpipe_dagster.pipeline.asset_names import DAGSTER_PARTITION_TAG, choosing_intent_tag, chosen_batch_tag
+from mlpipe_dagster.pipeline.asset_names import (
+    DAGSTER_PARTITION_TAG,
+    selected_batch_tag,
+    selecting_intent_tag,
+)
 from mlpipe_dagster.pipeline.retries import intent_of
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.batch import Partition
@@ -30,7 +34,7 @@ class BatchConfig(dg.Config):
     batch_id: str = ""
 
 
-def chosen_batch(
+def select_batch(
     instance: dg.DagsterInstance,
     run: dg.DagsterRun,
     registry: RegistryTable,
@@ -55,23 +59,23 @@ def chosen_batch(
     if not chosen:
         partition = Partition.from_dagster_key(partition_key_of(run, model))
         chosen = newest_batch(registry, model, partition).batch_id
-    keep_choice(instance, present, model, chosen)
+    keep_selection(instance, present, model, chosen)
     return chosen
 
 
-def keep_choice(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str, batch_id: str) -> None:
+def keep_selection(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str, batch_id: str) -> None:
     """Keep in a run's tags which batch it is about, so that its later steps and its retries take the same."""
     intent, _ = intent_of(instance, run)
-    kept = {chosen_batch_tag(model): batch_id, choosing_intent_tag(model): intent}
+    kept = {selected_batch_tag(model): batch_id, selecting_intent_tag(model): intent}
     if any(run.tags.get(tag) != value for tag, value in kept.items()):
         instance.add_run_tags(run.run_id, kept)
 
 
 def _kept_choice(run: dg.DagsterRun, model: str, intent: str) -> str:
     """Return the batch in a run's tags, unless the run was executed again as a whole and inherited them."""
-    chooser = run.tags.get(choosing_intent_tag(model), intent)
+    chooser = run.tags.get(selecting_intent_tag(model), intent)
     is_inherited = chooser != intent and _STEP_SELECTION not in run.tags
-    return "" if is_inherited else run.tags.get(chosen_batch_tag(model), "")
+    return "" if is_inherited else run.tags.get(selected_batch_tag(model), "")
 
 
 def newest_batch(registry: RegistryTable, model: str, partition: Partition) -> BatchRecord:

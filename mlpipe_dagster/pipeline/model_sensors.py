@@ -13,8 +13,9 @@ from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION
 from prediction_contract.errors import RegistryUnavailableError
 
-# A run that was made and never queued does nothing: asking for it again is what queues it.
-UNDER_WAY = [
+# Runs beside which no second one is requested. A run that was made and never queued is not among them:
+# requesting it again is what queues it.
+ACTIVE_RUN_STATES = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
@@ -78,7 +79,7 @@ _LONGEST_REASON = 2000
 
 
 class ModelsUnreadableError(Exception):
-    """Some models could not be looked at, and the tick has nothing else to tell."""
+    """Some models could not be looked at, and the tick has nothing else to report."""
 
 
 def is_outage(error: Exception) -> bool:
@@ -90,20 +91,22 @@ def is_outage(error: Exception) -> bool:
 
 
 @dataclass(kw_only=True)
-class Troubles:
-    """What ails single models: the others go on.
+class UnreadableModels:
+    """Errors of single models, which do not keep a tick from looking at the others.
 
     Attributes:
-        found: In words, by model.
+        errors: One sentence by model.
     """
 
-    found: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
-    def kept(self, model: str, *, is_of_all: Callable[[Exception], bool] = lambda _: False) -> Iterator[None]:
-        """Keep an error of one model in place of raising it.
+    def collect(
+        self, model: str, *, is_of_all: Callable[[Exception], bool] = lambda _: False
+    ) -> Iterator[None]:
+        """Collect an error of one model instead of raising it.
 
-        An error that would be every model's is raised: asking for each in vain takes longer than a tick has.
+        An error that every model would meet is raised: a tick has no time to meet it once for each.
 
         Args:
             model: The model's name.
@@ -114,39 +117,39 @@ class Troubles:
         except Exception as error:  # a malformed record raises errors of many kinds
             if is_outage(error) or is_of_all(error):
                 raise
-            self.found[model] = f"{model} cannot be looked at: {error or type(error).__name__}"[
+            self.errors[model] = f"{model} cannot be looked at: {error or type(error).__name__}"[
                 :_LONGEST_ERROR
             ]
 
     def result(
         self,
-        seen: str | None,
-        said: str,
+        previous_cursor: str | None,
+        summary: str,
         *,
         cursor: str | None = None,
         requests: Sequence[dg.RunRequest] = (),
         events: Sequence[dg.AssetObservation | dg.AssetCheckEvaluation] = (),
     ) -> dg.SensorResult:
-        """Return what Dagster is to keep of a tick, with the troubles.
+        """Return what Dagster is to keep of a tick, the collected errors among it.
 
-        A tick that asks for runs has no reason to give; the next one tells.
+        Dagster shows no reason beside run requests: the next tick shows the errors.
 
         Args:
-            seen: The cursor that the tick began with.
-            said: What it found, if it asks for no run.
+            previous_cursor: The cursor that the tick began with.
+            summary: What it found, if it requests no run.
             cursor: The cursor that is kept.
-            requests: The runs it asks for.
-            events: What it tells of assets.
+            requests: The runs it requests.
+            events: Observations and check results of assets.
 
         Raises:
-            ModelsUnreadableError: There is nothing but trouble to tell.
+            ModelsUnreadableError: There are errors and nothing else to report.
         """
-        told = "; ".join(self.found.values())
-        if told and not requests and not events and cursor == seen:
+        errors = "; ".join(self.errors.values())
+        if errors and not requests and not events and cursor == previous_cursor:
             raise ModelsUnreadableError(
-                f"{told}. Other models go on; look at the registry's records of this one."[:_LONGEST_REASON]
+                f"{errors}. Other models go on; look at the registry's records of this one."[:_LONGEST_REASON]
             )
-        reason = f"{said}; {told}" if told else said
+        reason = f"{summary}; {errors}" if errors else summary
         return dg.SensorResult(
             run_requests=list(requests),
             skip_reason=None if requests else reason[:_LONGEST_REASON],

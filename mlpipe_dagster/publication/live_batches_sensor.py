@@ -15,10 +15,10 @@ from mlpipe_dagster.pipeline.asset_names import (
     PARTITION_TAG,
     PUBLICATION,
     asset_key,
-    chosen_batch_tag,
     load_job_name,
+    selected_batch_tag,
 )
-from mlpipe_dagster.pipeline.model_sensors import UNDER_WAY, ServedModel, Troubles
+from mlpipe_dagster.pipeline.model_sensors import ACTIVE_RUN_STATES, ServedModel, UnreadableModels
 from mlpipe_dagster.publication.batch_lifetime import CheckVerdict, expiring_batches, served_batches
 from mlpipe_dagster.publication.live_batch_checks import live_batch_answers
 from mlpipe_dagster.resources.platform import Platform
@@ -47,7 +47,7 @@ def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
             MODEL_TAG: model,
             BATCH_TAG: batch_id,
             PARTITION_TAG: record.partition,
-            chosen_batch_tag(model): batch_id,
+            selected_batch_tag(model): batch_id,
         },
         run_config=load_run_config(model, batch_id, above_attempt=ended_attempts),
     )
@@ -58,7 +58,7 @@ def is_being_loaded(instance: dg.DagsterInstance, record: BatchRecord) -> bool:
     unfinished = dg.RunsFilter(
         job_name=load_job_name(record.model),
         tags={BATCH_TAG: record.batch_id},
-        statuses=UNDER_WAY,
+        statuses=ACTIVE_RUN_STATES,
     )
     return bool(instance.get_run_ids(unfinished, limit=1))
 
@@ -75,10 +75,10 @@ def live_batches_tick(
     home = settings.deployment.home
     regions = [region for region in settings.serving_regions if region != home]
     told, today = _told(context.cursor), now.date().isoformat()
-    requests, events, troubles = [], [], Troubles()
+    requests, events, unreadable = [], [], UnreadableModels()
     telling = {}
     for model in models:
-        with troubles.kept(model.name):
+        with unreadable.collect(model.name):
             records, pointers = served_batches(registry, model.name, home_region=home, regions=regions)
             requests += [
                 reload_request(record, now)
@@ -90,7 +90,7 @@ def live_batches_tick(
                 telling[name] = says
                 if records and told.get(name) != says:
                     events.append(evaluation(model.name, check, answer))
-    return troubles.result(
+    return unreadable.result(
         context.cursor,
         "No live batch is near its expiry",
         cursor=json.dumps(telling),

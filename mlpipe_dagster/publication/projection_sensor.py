@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION, asset_key
-from mlpipe_dagster.pipeline.model_sensors import ServedModel, Troubles, is_outage
+from mlpipe_dagster.pipeline.model_sensors import ServedModel, UnreadableModels, is_outage
 from mlpipe_dagster.publication.publication_events import PublicationReporter
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -70,12 +70,12 @@ def _numbers(document: Any) -> dict[str, int]:
 
 
 def newest_sequences(
-    registry: RegistryTable, models: Iterable[ServedModel], home: str, troubles: Troubles
+    registry: RegistryTable, models: Iterable[ServedModel], home: str, unreadable: UnreadableModels
 ) -> dict[str, int]:
     """Return the newest publication of each model that has any."""
     newest = {}
     for model in models:
-        with troubles.kept(model.name):
+        with unreadable.collect(model.name):
             pointer = registry.pointer(model.name, home)
             if pointer and pointer.sequence:
                 newest[model.name] = int(pointer.sequence)
@@ -83,7 +83,7 @@ def newest_sequences(
 
 
 def show_publications(
-    reports: PublicationReporter, shown: dict[str, int], newest: dict[str, int], troubles: Troubles
+    reports: PublicationReporter, shown: dict[str, int], newest: dict[str, int], unreadable: UnreadableModels
 ) -> dict[str, int]:
     """Report what Dagster does not show yet; return up to which sequence it shows all, by model."""
     up_to = dict(shown)
@@ -91,7 +91,7 @@ def show_publications(
         after = shown.get(model)
         if after == sequence:
             continue
-        with troubles.kept(model):
+        with unreadable.collect(model):
             # A registry that was restored has forgotten the newest publications.
             is_known = after is not None and after < sequence
             reached = reports.up_to(model, after if is_known else None)
@@ -105,7 +105,7 @@ def project_gaps(
     registry: RegistryTable,
     home: str,
     newest: dict[str, int],
-    troubles: Troubles,
+    unreadable: UnreadableModels,
     *,
     views: Collection[str] = (),
 ) -> dict[str, list[PublicationEntry]]:
@@ -116,7 +116,7 @@ def project_gaps(
         registry: The registry.
         home: The region that writes.
         newest: The newest publication of each model.
-        troubles: Keeps what ails single models.
+        unreadable: Keeps what ails single models.
         views: The models whose view is replaced even if they lack nothing: somebody who died between two
             looks at the registry may have left an earlier batch's columns.
     """
@@ -126,7 +126,7 @@ def project_gaps(
         # Numbers may be left out after a restore of the registry, so a difference is only a reason to look.
         if there.get(model) == (sequence, sequence) and model not in views:
             continue
-        with troubles.kept(model, is_of_all=_is_of_the_connection):
+        with unreadable.collect(model, is_of_all=_is_of_the_connection):
             missing = session.follow(registry, model, home)
             if missing:
                 closed[model] = missing
@@ -170,12 +170,12 @@ def projection_tick(
         ModelsUnreadableError: A model's publications cannot be read, and no other model has news.
     """
     cursor, registry = ProjectionCursor.parse(context.cursor), platform.registry
-    troubles, gaps = Troubles(), Troubles()
+    unreadable, gaps = UnreadableModels(), UnreadableModels()
     home = platform.settings.deployment.home
-    newest = newest_sequences(registry, models, home, troubles)
+    newest = newest_sequences(registry, models, home, unreadable)
     # Before Snowflake, which may fail the tick: Dagster keeps each report at once.
     reports = PublicationReporter(instance=context.instance, registry=registry, now=now)
-    cursor = replace(cursor, shown=show_publications(reports, cursor.shown, newest, troubles))
+    cursor = replace(cursor, shown=show_publications(reports, cursor.shown, newest, unreadable))
     is_whole = now.timestamp() - cursor.compared_at > COMPARE_ALL_AFTER.total_seconds()
     asked = {
         model: sequence
@@ -183,7 +183,7 @@ def projection_tick(
         if is_whole or cursor.sequences.get(model) != sequence
     }
     if not asked:
-        return troubles.result(context.cursor, "Snowflake's projection is in step", cursor=cursor.text())
+        return unreadable.result(context.cursor, "Snowflake's projection is in step", cursor=cursor.text())
     left = sorted(model for model in asked if model > cursor.viewed) if is_whole else []
     views = left[:MAX_VIEWS]
     try:
@@ -195,17 +195,17 @@ def projection_tick(
         if lag := _lag(registry, cursor, asked, now, gaps):
             raise ProjectionLagsError(lag) from error
         said = f"Snowflake does not answer; it is asked again by the next tick: {error}"
-        troubles.found |= gaps.found
-        return troubles.result(context.cursor, said, cursor=cursor.text())
-    in_step = {model: sequence for model, sequence in asked.items() if model not in gaps.found}
+        unreadable.errors |= gaps.errors
+        return unreadable.result(context.cursor, said, cursor=cursor.text())
+    in_step = {model: sequence for model, sequence in asked.items() if model not in gaps.errors}
     kept = replace(
         cursor,
         sequences=in_step if is_whole else {**cursor.sequences, **in_step},
         compared_at=now.timestamp() if is_whole and views == left else cursor.compared_at,
         viewed=views[-1] if views != left else "",
     )
-    troubles.found |= gaps.found
-    return troubles.result(
+    unreadable.errors |= gaps.errors
+    return unreadable.result(
         context.cursor,
         f"Projected again: {', '.join(closed) or 'nothing was missing'}",
         cursor=kept.text(),
@@ -214,12 +214,16 @@ def projection_tick(
 
 
 def _lag(
-    registry: RegistryTable, cursor: ProjectionCursor, asked: dict[str, int], now: datetime, gaps: Troubles
+    registry: RegistryTable,
+    cursor: ProjectionCursor,
+    asked: dict[str, int],
+    now: datetime,
+    gaps: UnreadableModels,
 ) -> str:
     """Return in words which publication has waited for Snowflake for long, or nothing."""
     for model in asked:
         waiting: list[PublicationEntry] = []
-        with gaps.kept(model):
+        with gaps.collect(model):
             waiting = registry.publications(model, after=cursor.sequences.get(model, 0), most=1)
         if waiting and now - parse_utc(waiting[0].published_at) > ALARM_AFTER:
             return (

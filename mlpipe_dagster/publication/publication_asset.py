@@ -17,7 +17,7 @@ from mlpipe_dagster.done_files.registration import (
 from mlpipe_dagster.loading.load_coordinator import load_report
 from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
 from mlpipe_dagster.pipeline.asset_names import DYNAMODB, PUBLICATION, SNOWFLAKE, SNOWFLAKE_POOL, asset_key
-from mlpipe_dagster.pipeline.batch_selection import BatchConfig, chosen_batch
+from mlpipe_dagster.pipeline.batch_selection import BatchConfig, select_batch
 from mlpipe_dagster.pipeline.model_ops import model_asset
 from mlpipe_dagster.pipeline.model_sensors import publication_facts
 from mlpipe_dagster.pipeline.retries import final_failure, intent_of
@@ -80,7 +80,7 @@ def publication_asset(
         context: dg.AssetExecutionContext, config: PublicationConfig, platform: Platform, warehouse: Warehouse
     ) -> dg.MaterializeResult[Any]:
         settings, registry = platform.settings, platform.registry
-        batch_id = chosen_batch(context.instance, context.run, registry, model, config.batch_id)
+        batch_id = select_batch(context.instance, context.run, registry, model, config.batch_id)
         record = registered_batch(registry, model, batch_id)
         try:
             manifest = registered_manifest(platform.bucket, record)

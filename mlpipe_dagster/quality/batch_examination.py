@@ -19,8 +19,8 @@ from mlpipe_dagster.quality.quality_rules import (
     BatchFacts,
     ColumnFacts,
     DriftedColumn,
-    Finding,
     Level,
+    QualityFinding,
     column_findings,
     comparison_findings,
     drift_findings,
@@ -62,8 +62,8 @@ class Examination:
 
     facts: BatchFacts
     live_batch_id: str | None
-    by_column: list[Finding]
-    against_live: list[Finding]
+    by_column: list[QualityFinding]
+    against_live: list[QualityFinding]
     drift: list[DriftedColumn]
     pictures: list[ColumnPicture] = field(default_factory=list)
     shown_columns: frozenset[str] = frozenset()

@@ -18,12 +18,12 @@ from mlpipe_dagster.pipeline.asset_names import (
     asset_key,
     op_name,
 )
-from mlpipe_dagster.pipeline.batch_selection import chosen_batch
+from mlpipe_dagster.pipeline.batch_selection import select_batch
 from mlpipe_dagster.pipeline.model_ops import model_checks
 from mlpipe_dagster.pipeline.retries import leave_one_failed_run
 from mlpipe_dagster.quality.batch_card import drift_table, pictures
 from mlpipe_dagster.quality.batch_examination import Examination, Examiner
-from mlpipe_dagster.quality.quality_rules import Finding, Level, drift_findings, highest
+from mlpipe_dagster.quality.quality_rules import Level, QualityFinding, drift_findings, highest
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
@@ -62,7 +62,7 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, platform: Platform, warehouse: Warehouse
     ) -> Iterator[dg.AssetCheckResult]:
         registry = platform.registry
-        batch_id = chosen_batch(context.instance, context.run, registry, model)
+        batch_id = select_batch(context.instance, context.run, registry, model)
         record, _ = loaded_batch(registry, model, batch_id)
         manifest = registered_manifest(platform.bucket, record)
         with warehouse.session() as session:
@@ -132,7 +132,7 @@ def compared_batch(registry: RegistryTable, record: BatchRecord, home_region: st
 
 def check_result(
     spec: dg.AssetCheckSpec,
-    findings: list[Finding],
+    findings: list[QualityFinding],
     found: Examination,
     batch_id: str,
     metadata: dict[str, Any] | None = None,

@@ -25,7 +25,7 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class QualityFinding:
     """What was found wrong: a sentence without a full stop."""
 
     level: Level
@@ -73,10 +73,10 @@ class DriftedColumn:
     level: Level
 
 
-def column_findings(rules: Iterable[ColumnRule], facts: BatchFacts) -> list[Finding]:
+def column_findings(rules: Iterable[ColumnRule], facts: BatchFacts) -> list[QualityFinding]:
     """Return what breaks the rules of single columns; a column that the batch does not have breaks none."""
     return [
-        Finding(Level.BLOCK, text)
+        QualityFinding(Level.BLOCK, text)
         for rule in rules
         if rule.column in facts.columns
         for text in _broken(rule, facts.columns[rule.column], facts.rows)
@@ -101,7 +101,7 @@ def _shown(bound: str | None, otherwise: str) -> str:
     return otherwise if bound is None else bound
 
 
-def comparison_findings(quality: Quality, facts: BatchFacts) -> list[Finding]:
+def comparison_findings(quality: Quality, facts: BatchFacts) -> list[QualityFinding]:
     """Return what is wrong with a batch's rows and entities beside those of the live one."""
     if not facts.live_rows:
         return []
@@ -110,7 +110,7 @@ def comparison_findings(quality: Quality, facts: BatchFacts) -> list[Finding]:
         ratio, wanted = facts.rows / facts.live_rows, quality.rows
         if not wanted.at_least <= ratio <= wanted.at_most:
             found.append(
-                Finding(
+                QualityFinding(
                     Level.BLOCK,
                     f"the batch has {facts.rows} accepted rows, {ratio:.2f} times the live batch's "
                     f"{facts.live_rows}, and must have {wanted.at_least} to {wanted.at_most} times as many",
@@ -121,7 +121,7 @@ def comparison_findings(quality: Quality, facts: BatchFacts) -> list[Finding]:
         level = _level_below(share, quality.coverage.warn, quality.coverage.block)
         if level:
             found.append(
-                Finding(
+                QualityFinding(
                     level,
                     f"the batch has {facts.shared_entities} of the live batch's {facts.live_rows} entities, "
                     f"a share of {share:.2f}" + ("" if share else _NO_SHARED_ENTITY),
@@ -150,15 +150,17 @@ def judged_drift(quality: Quality, indices: Mapping[str, float]) -> list[Drifted
     return sorted(judged, key=lambda each: -each.index)
 
 
-def drift_findings(judged: Iterable[DriftedColumn]) -> list[Finding]:
+def drift_findings(judged: Iterable[DriftedColumn]) -> list[QualityFinding]:
     """Return the columns that moved too far."""
     return [
-        Finding(each.level, f"the values of {each.column} have moved: stability index {each.index:.2f}")
+        QualityFinding(
+            each.level, f"the values of {each.column} have moved: stability index {each.index:.2f}"
+        )
         for each in judged
         if each.level
     ]
 
 
-def highest(findings: Iterable[Finding]) -> Level:
+def highest(findings: Iterable[QualityFinding]) -> Level:
     """Return the level of the gravest finding."""
     return max((finding.level for finding in findings), default=Level.PASS)

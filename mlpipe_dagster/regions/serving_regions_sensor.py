@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_names import MODEL_TAG, PUBLICATION, asset_key
-from mlpipe_dagster.pipeline.model_sensors import UNDER_WAY, ServedModel, Troubles
+from mlpipe_dagster.pipeline.model_sensors import ACTIVE_RUN_STATES, ServedModel, UnreadableModels
 from mlpipe_dagster.regions.region_follower import FollowResult, FollowStep, RegionFollower, is_in_step
 from mlpipe_dagster.resources.platform import Platform
 
@@ -99,18 +99,18 @@ def serving_regions_tick(
     regions = [region for region in settings.serving_regions if region != settings.deployment.home]
     under_way = _under_way(instance) if regions else frozenset()
     requests: list[dg.RunRequest] = []
-    troubles = Troubles()
+    unreadable = UnreadableModels()
     for model in models if regions else ():
-        with troubles.kept(model.name):
+        with unreadable.collect(model.name):
             requests += follow_requests(platform, model.name, regions, under_way, now)
-    return troubles.result(
+    return unreadable.result(
         None, "Every serving region is in step, or a run lets it follow", requests=requests
     )
 
 
 def _under_way(instance: dg.DagsterInstance) -> frozenset[tuple[str, str]]:
     """Return the region and batch of each run that has not ended."""
-    runs = instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNDER_WAY))
+    runs = instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=ACTIVE_RUN_STATES))
     return frozenset((run.tags.get(REGION_TAG, ""), run.tags.get(FOLLOWED_BATCH_TAG, "")) for run in runs)
 
 

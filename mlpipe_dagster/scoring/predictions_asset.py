@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.declaration import ModelDeclaration
-from mlpipe_dagster.done_files.registration import Noticed, notice
+from mlpipe_dagster.done_files.registration import DoneFile, register_done_file
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.pipeline.asset_metadata import (
     COLUMN_LINEAGE,
@@ -22,7 +22,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     TRAINED_MODEL,
     asset_key,
 )
-from mlpipe_dagster.pipeline.batch_selection import keep_choice
+from mlpipe_dagster.pipeline.batch_selection import keep_selection
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_upload
 from mlpipe_dagster.pipeline.model_ops import model_asset
 from mlpipe_dagster.pipeline.retries import batch_id_of, final_failure
@@ -83,10 +83,10 @@ def predictions_asset(
                 ),
             ),
         )
-        noticed = notice(platform.bucket, platform.registry, done_key(model, batch_id))
-        manifest = accepted_manifest(context, noticed)
+        done_file = register_done_file(platform.bucket, platform.registry, done_key(model, batch_id))
+        manifest = accepted_manifest(context, done_file)
         # A load in the same run takes this batch and no other.
-        keep_choice(context.instance, context.run, model, batch_id)
+        keep_selection(context.instance, context.run, model, batch_id)
         return dg.MaterializeResult(
             metadata={
                 **done.metadata,
@@ -152,15 +152,15 @@ def published_schema(platform: Platform, declaration: ModelDeclaration) -> str:
     return key
 
 
-def accepted_manifest(context: dg.AssetExecutionContext, noticed: Noticed) -> Manifest:
+def accepted_manifest(context: dg.AssetExecutionContext, done_file: DoneFile) -> Manifest:
     """Return the manifest of a done file.
 
     Raises:
         dagster.Failure: The platform refuses it; a retry would change nothing.
     """
-    if noticed.manifest is None or noticed.refusal is not None:
-        raise final_failure(context, f"The done file {noticed.key} is refused: {noticed.refusal}")
-    return noticed.manifest
+    if done_file.manifest is None or done_file.refusal is not None:
+        raise final_failure(context, f"The done file {done_file.key} is refused: {done_file.refusal}")
+    return done_file.manifest
 
 
 def manifest_metadata(manifest: Manifest) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sys
 from mlpipe_dagster.resources.platform import Platform
 from tests.dagster.job_clients.dagster_aws_client import run_by_dagster_aws
 from tests.dagster.job_steps import in_step
-from tests.dagster.load_job_on_glue import Job, batch_load
+from tests.dagster.load_job_on_glue import Job, load_coordinator
 from tests.dagster.small_model import SmallModel, declaration
 
 
@@ -22,7 +22,7 @@ def main(client: str, job_name: str, *named: str) -> None:
         run_by_dagster_aws(job)
         return
     model, batch_id = named
-    loading = batch_load(job, SmallModel(job.platform, declaration(model)))
+    loading = load_coordinator(job, SmallModel(job.platform, declaration(model)))
     in_step(lambda context: loading.run(context, batch_id))
 
 

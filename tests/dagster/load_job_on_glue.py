@@ -10,7 +10,7 @@ from infra.code_upload import upload_wheels
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_stack import stand_in_wheels
 from mlpipe_dagster.job_clients.glue_client import GlueInvocation, PipesGlueJobClient
-from mlpipe_dagster.loading.load_coordinator import BatchLoad
+from mlpipe_dagster.loading.load_coordinator import LoadCoordinator
 from mlpipe_dagster.resources.platform import Platform
 from tests.dagster.job_steps import ensure_roles, in_step, pipes, unrepeating, upload
 from tests.dagster.small_model import SmallModel
@@ -73,10 +73,10 @@ def load_script_in_turn(first: str, later: str) -> str:
     return f'{_LOAD_SCRIPT}\n\nmain("{first}" if {is_first} else "{later}")\n'
 
 
-def batch_load(job: Job, small: SmallModel, **changes: Any) -> BatchLoad:
+def load_coordinator(job: Job, small: SmallModel, **changes: Any) -> LoadCoordinator:
     """Return the load of the small model's batches by the job."""
     platform = job.platform
-    return BatchLoad(
+    return LoadCoordinator(
         declaration=small.declaration,
         settings=platform.settings,
         bucket=platform.bucket,

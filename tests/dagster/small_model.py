@@ -11,7 +11,7 @@ import dagster as dg
 
 from mlpipe_dagster.components.prediction_pipeline import partitions_of
 from mlpipe_dagster.declaration import ModelDeclaration
-from mlpipe_dagster.done_files.registration import notice
+from mlpipe_dagster.done_files.registration import register_done_file
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.naming.s3_layout import json_part_key
 from prediction_contract.registry.check_rules import record_checks
@@ -148,11 +148,11 @@ class SmallModel:
         assert found is not None
         return found
 
-    def noticed_batch(self, **changes: Any) -> str:
+    def registered_batch(self, **changes: Any) -> str:
         """Deliver a batch, let the registry know of it, and return its id."""
         manifest = self.deliver(self.manifest(**changes))
-        noticed = notice(self.platform.bucket, self.platform.registry, manifest.key)
-        assert noticed.refusal is None
+        done_file = register_done_file(self.platform.bucket, self.platform.registry, manifest.key)
+        assert done_file.refusal is None
         return manifest.batch_id
 
     def refuse(self, batch_id: str, *, has_written: bool = False) -> None:
@@ -184,7 +184,7 @@ class SmallModel:
 
     def verified_batch(self, **changes: Any) -> str:
         """Bring a batch to where it may be published, and return its id."""
-        return self.verify(self.noticed_batch(**changes))
+        return self.verify(self.registered_batch(**changes))
 
     def verify(self, batch_id: str, *, quarantined: RowTally = NOTHING) -> str:
         """Bring a batch that is known to where it may be published, and return its id."""

@@ -15,12 +15,12 @@ from glue_scripts import aws_clients, settings
 from glue_scripts.load_predictions import main
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_storage import ensure_table
-from mlpipe_dagster.done_files.registration import notice
-from mlpipe_dagster.loading.load_coordinator import BatchLoad
+from mlpipe_dagster.done_files.registration import register_done_file
+from mlpipe_dagster.loading.load_coordinator import LoadCoordinator
 from mlpipe_dagster.loading.online_count import count_online, first_stored_key
-from mlpipe_dagster.loading.reconciliation_check import adds_up_check
+from mlpipe_dagster.loading.reconciliation_check import reconciliation_check
 from mlpipe_dagster.loading.tables_asset import tables_asset
-from mlpipe_dagster.pipeline.asset_names import chosen_batch_tag
+from mlpipe_dagster.pipeline.asset_names import selected_batch_tag
 from mlpipe_dagster.publication.publication_asset import publication_asset
 from mlpipe_dagster.quality.quality_checks import quality_checks
 from mlpipe_dagster.resources.job_resources import GlueJobs
@@ -99,10 +99,10 @@ def load(small: SmallModel) -> None:
         platform.client("s3"), platform.settings.data_bucket, small.name, dict(environment)
     )
     written = builder.write(ROWS)
-    assert notice(platform.bucket, platform.registry, written.manifest.key).refusal is None
+    assert register_done_file(platform.bucket, platform.registry, written.manifest.key).refusal is None
     claim = claim_load(small.record(BATCH), token=TOKEN, confirm_by=now() + timedelta(minutes=5), now=now())
     platform.registry.carry_out(lambda: claim)
-    loading = BatchLoad(
+    loading = LoadCoordinator(
         declaration=small.declaration,
         settings=platform.settings,
         bucket=platform.bucket,
@@ -123,7 +123,7 @@ def run_of(small: SmallModel, selection: Any, partition: str | None = None) -> d
             tables_asset(small.declaration, small.partitions),
             publication_asset(small.declaration, small.partitions),
         ],
-        asset_checks=[adds_up_check(small.declaration), quality_checks(small.declaration)],
+        asset_checks=[reconciliation_check(small.declaration), quality_checks(small.declaration)],
         jobs=[dg.define_asset_job("job", selection=selection)],
         resources={
             "platform": platform,
@@ -131,7 +131,7 @@ def run_of(small: SmallModel, selection: Any, partition: str | None = None) -> d
             "glue_jobs": GlueJobs(platform=platform),
         },
     )
-    tags = {chosen_batch_tag(small.name): BATCH}
+    tags = {selected_batch_tag(small.name): BATCH}
     return definitions.resolve_job_def("job").execute_in_process(tags=tags, partition_key=partition)
 
 
@@ -170,7 +170,7 @@ def test_whoever_counts_items_cleans_as_the_load_does(cleaned_model: SmallModel)
     load(small)
     record = small.record(BATCH)
     cleaning = recorded_cleaning(record.cleaning)
-    manifest = notice(platform.bucket, platform.registry, record.manifest_key).manifest
+    manifest = register_done_file(platform.bucket, platform.registry, record.manifest_key).manifest
     assert manifest is not None
     dynamodb, table = platform.client("dynamodb"), platform.settings.deployment.online_table(small.name)
     count = count_online(platform.bucket, dynamodb, table, manifest, cleaning=cleaning)

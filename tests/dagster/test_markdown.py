@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from mlpipe_dagster.done_files.load_requests import refusal_event
-from mlpipe_dagster.done_files.registration import Noticed
+from mlpipe_dagster.done_files.registration import DoneFile
 from mlpipe_dagster.markdown import code_span, markdown_image, markdown_list, markdown_table
 from mlpipe_dagster.pipeline.asset_names import API_CANARY
 from mlpipe_dagster.publication.api_canary import CanaryResult, canary_check_result
@@ -132,7 +132,7 @@ def publication(action: Action) -> PublicationEntry:
 @pytest.mark.parametrize(
     "event",
     [
-        refusal_event(Noticed(key=HOSTILE, refusal=HOSTILE), ()),
+        refusal_event(DoneFile(key=HOSTILE, refusal=HOSTILE), ()),
         canary_check_result(
             CanaryResult(CheckVerdict(False, HOSTILE)),
             dg.AssetCheckSpec(API_CANARY, asset=dg.AssetKey(["tides", "x"])),

@@ -10,7 +10,7 @@ from infra.definitions.resource_definitions import TableDefinition
 from infra.local.provisioning.provisioned_storage import ensure_table
 from infra.registry_copy import differences, main, write
 from infra.settings import STAGES
-from mlpipe_dagster.done_files.registration import notice
+from mlpipe_dagster.done_files.registration import register_done_file
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.records import LoadState
@@ -84,8 +84,8 @@ def test_a_forgotten_batch_comes_back_by_its_done_file_and_is_published_above_sn
     assert "which the registry does not know" in " ".join(each["what"] for each in found)
     # As `mlpipe load` begins; the load itself is tests/loading's.
     platform, key = small_model.platform, done_key(small_model.name, second)
-    noticed = notice(platform.bucket, platform.registry, key, redelivered=True)
-    assert (noticed.refusal, small_model.record(second).load_state) == (None, LoadState.DONE)
+    done_file = register_done_file(platform.bucket, platform.registry, key, redelivered=True)
+    assert (done_file.refusal, small_model.record(second).load_state) == (None, LoadState.DONE)
     assert small_model.verify(second) == second
     told = command_line.json("publish", small_model.name, second)
     assert (told.status, told.document["sequence"]) == (0, 3)
@@ -144,7 +144,7 @@ def test_the_command_only_tells_unless_it_is_told_to_write(
 
     monkeypatch.setitem(STAGES, stage.stage, Stage())
     restored = backup(small_model)
-    small_model.noticed_batch()
+    small_model.registered_batch()
     assert main(["dev", "--from", restored]) == 0
     told = capsys.readouterr()
     assert (told.out.split()[:2], "would be made" in told.err) == (["delete", small_model.name], True)

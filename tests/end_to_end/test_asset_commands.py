@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from mlpipe_dagster.done_files.registration import notice
+from mlpipe_dagster.done_files.registration import register_done_file
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.naming.s3_layout import done_key
@@ -61,7 +61,10 @@ def two_batches(environment: dict[str, str], partition: str) -> tuple[str, str]:
         time.sleep(1.1)
         newer = deliver_batch(bucket, partition, "newer", minutes=NEWER)
         for batch_id in (older, newer):
-            assert notice(platform.bucket, platform.registry, done_key(MODEL, batch_id)).refusal is None
+            assert (
+                register_done_file(platform.bucket, platform.registry, done_key(MODEL, batch_id)).refusal
+                is None
+            )
         return older, newer
 
 

@@ -49,10 +49,10 @@ def batch_history(instance: dg.DagsterInstance, model: str, batch_id: str) -> Da
     """Return the runs whose tags name a batch, and the checks of the model's assets within them."""
     import dagster as dg  # noqa: PLC0415
 
-    from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, MODEL_TAG, chosen_batch_tag  # noqa: PLC0415
+    from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, MODEL_TAG, selected_batch_tag  # noqa: PLC0415
 
     found: dict[str, dg.RunRecord] = {}
-    for tags in ({BATCH_TAG: batch_id, MODEL_TAG: model}, {chosen_batch_tag(model): batch_id}):
+    for tags in ({BATCH_TAG: batch_id, MODEL_TAG: model}, {selected_batch_tag(model): batch_id}):
         for record in instance.get_run_records(dg.RunsFilter(tags=tags), limit=_MAX_RUNS):
             found[record.dagster_run.run_id] = record
     records = sorted(found.values(), key=lambda record: record.create_timestamp)

@@ -121,7 +121,7 @@ def test_a_claim_of_a_job_run_that_is_gone_is_found(
     deployment: SmallModel, command_line: CommandLine
 ) -> None:
     """Glue does not know the job run, so nothing of it can be running."""
-    batch_id = deployment.noticed_batch(batch_id=fresh_batch(deployment, "claimed"))
+    batch_id = deployment.registered_batch(batch_id=fresh_batch(deployment, "claimed"))
     registry, now = deployment.platform.registry, datetime.now(UTC)
     registry.carry_out(
         lambda: claim_load(

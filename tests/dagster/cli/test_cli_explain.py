@@ -14,7 +14,7 @@ from mlpipe_dagster.cli.inspection.dagster_history import batch_history
 from mlpipe_dagster.cli.inspection.job_documents import cost_document
 from mlpipe_dagster.cli.inspection.prediction_response import UnreadableResponseError, parse_response
 from mlpipe_dagster.costs import Prices
-from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, MODEL_TAG, chosen_batch_tag
+from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, MODEL_TAG, selected_batch_tag
 from prediction_contract.manifests.manifest import InputObject, Inputs, Producer
 from prediction_contract.naming.batch import job_name
 
@@ -187,7 +187,7 @@ def test_dagsters_runs_and_checks_of_a_batch_are_found_by_their_tags() -> None:
     ).resolve_job_def("checks")
     with dg.DagsterInstance.ephemeral() as instance:
         by_sensor = job.execute_in_process(instance=instance, tags={MODEL_TAG: "tides", BATCH_TAG: "b1"})
-        by_hand = job.execute_in_process(instance=instance, tags={chosen_batch_tag("tides"): "b1"})
+        by_hand = job.execute_in_process(instance=instance, tags={selected_batch_tag("tides"): "b1"})
         job.execute_in_process(instance=instance, tags={MODEL_TAG: "winds", BATCH_TAG: "b1"})
         found = batch_history(instance, "tides", "b1")
     assert [(run["run_id"], run["status"]) for run in found.runs] == [

@@ -10,7 +10,7 @@ from mlpipe_dagster.cli.load import named_done_file
 from mlpipe_dagster.cli.load_run import run_load
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
-from mlpipe_dagster.loading.load_coordinator import BatchLoad, BatchRefusedError
+from mlpipe_dagster.loading.load_coordinator import BatchNotLoadableError, LoadCoordinator
 from mlpipe_dagster.publication.publisher import PublishingError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.s3_layout import parse_done_key
@@ -115,11 +115,11 @@ def test_again_asks_for_a_load_above_the_last_attempt(
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     asked: list[int] = []
 
-    def run(_load: BatchLoad, _context: object, _batch_id: str, *, above_attempt: int) -> None:
+    def run(_load: LoadCoordinator, _context: object, _batch_id: str, *, above_attempt: int) -> None:
         asked.append(above_attempt)
-        raise BatchRefusedError("Enough was seen", remedy="None is needed")
+        raise BatchNotLoadableError("Enough was seen", remedy="None is needed")
 
-    monkeypatch.setattr(BatchLoad, "run", run)
+    monkeypatch.setattr(LoadCoordinator, "run", run)
     Job(small_model.platform).define(load_script("complete"))
     manifest_key = small_model.record(small_model.verified_batch()).manifest_key
     with pytest.raises(PublishingError, match="Enough was seen"):

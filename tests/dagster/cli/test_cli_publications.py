@@ -141,7 +141,7 @@ def test_an_unverified_batch_cannot_be_published_by_a_person(
     small_model: SmallModel, command_line: CommandLine
 ) -> None:
     """The status is 1, the message names the rule's remedy, and nothing is live."""
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     told = command_line("publish", small_model.name, batch_id)
     assert told.status == 1
     assert "not verified" in told.err

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlpipe_dagster.job_clients.job_messages import ShownMessages, message_text
+from mlpipe_dagster.job_clients.job_messages import LoggedMessages, message_text
 from mlpipe_dagster.job_clients.job_metadata import (
     glue_job_run_page,
     glue_job_run_use,
@@ -126,7 +126,7 @@ def test_a_step_that_goes_on_is_shown_every_ten_seconds() -> None:
         for rows, step in enumerate(steps)
     ]
     reader = FakeMessageReader(told)
-    with ShownMessages(reader, shown.append, clock=lambda: next(moments)).read_messages(reader):
+    with LoggedMessages(reader, shown.append, clock=lambda: next(moments)).read_messages(reader):
         pass
     assert [line.rsplit("rows=", 1)[1] for line in shown] == ["0", "3", "4"]
     assert reader.handled == told

@@ -14,7 +14,7 @@ from mlpipe_dagster.done_files import done_file_tick
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS
 from mlpipe_dagster.done_files.done_file_tick import MAX_DEATHS
-from mlpipe_dagster.done_files.registration import Noticed, judge_done_file, notice
+from mlpipe_dagster.done_files.registration import DoneFile, parse_done_file, register_done_file
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.manifests.manifest import MANIFEST_VALUES
 from prediction_contract.registry.records import LoadState
@@ -39,8 +39,8 @@ def test_a_batch_minted_in_the_future_is_refused(small_model: SmallModel) -> Non
     """It would be newer than all that follow, so that none of them went live by itself any more."""
     ahead = datetime.now(UTC) + timedelta(minutes=50)
     bad = small_model.deliver(small_model.manifest(f"{ahead:%Y%m%dT%H%M%SZ}-00000000"))
-    noticed = notice(small_model.platform.bucket, small_model.platform.registry, bad.key)
-    assert "yet to come" in str(noticed.refusal)
+    done_file = register_done_file(small_model.platform.bucket, small_model.platform.registry, bad.key)
+    assert "yet to come" in str(done_file.refusal)
     assert small_model.record(bad.batch_id).load_state == LoadState.REFUSED
 
 
@@ -125,12 +125,12 @@ def killer(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return the keys whose parsing ends the tick, as too little memory or Dagster's patience would."""
     keys: set[str] = set()
 
-    def judge(bucket: DataBucket, key: str, content: bytes) -> Noticed:
+    def judge(bucket: DataBucket, key: str, content: bytes) -> DoneFile:
         if key in keys:
             raise SystemExit(key)
-        return judge_done_file(bucket, key, content)
+        return parse_done_file(bucket, key, content)
 
-    monkeypatch.setattr(done_file_tick, "judge_done_file", judge)
+    monkeypatch.setattr(done_file_tick, "parse_done_file", judge)
     return keys
 
 

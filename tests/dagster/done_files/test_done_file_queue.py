@@ -12,8 +12,8 @@ import pytest
 
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_queues import ensure_queue, ensure_rule
-from mlpipe_dagster.done_files.done_file_queue import noticed_key
-from mlpipe_dagster.done_files.done_file_tick import DoneFileTroubleError
+from mlpipe_dagster.done_files.done_file_queue import done_file_key
+from mlpipe_dagster.done_files.done_file_tick import DoneFileUnreadableError
 from tests.dagster.sensor_daemon import SensorDaemon, batches, requests, skipped_because
 from tests.dagster.small_model import SmallModel
 
@@ -195,7 +195,7 @@ def test_without_the_queue_the_listing_still_loads(small_model: SmallModel, daem
     url = small_model.platform.settings.done_queue_url
     small_model.platform.client("sqs").delete_queue(QueueUrl=url)
     assert "NonExistentQueue" in skipped_because(daemon.tick(lists=False))
-    with pytest.raises(DoneFileTroubleError, match="NonExistentQueue"):
+    with pytest.raises(DoneFileUnreadableError, match="NonExistentQueue"):
         daemon.tick(lists=False)
     manifest = small_model.deliver(small_model.manifest())
     assert batches(daemon.tick()) == [manifest.batch_id]
@@ -226,11 +226,12 @@ def event(bucket: str, key: str) -> dict[str, Any]:
 )
 def test_what_is_no_event_of_a_done_file_names_no_key(body: str) -> None:
     """Whatever comes through the queue, it raises nothing."""
-    assert noticed_key(body, "b") is None
+    assert done_file_key(body, "b") is None
 
 
 def test_an_events_key_is_taken_as_it_is() -> None:
     """EventBridge, unlike S3's own notifications, does not quote it."""
     assert (
-        noticed_key(json.dumps(event("b", "done/2026-11-23/m/a+b.json")), "b") == "done/2026-11-23/m/a+b.json"
+        done_file_key(json.dumps(event("b", "done/2026-11-23/m/a+b.json")), "b")
+        == "done/2026-11-23/m/a+b.json"
     )

@@ -12,8 +12,8 @@ import pytest
 from mlpipe_dagster.done_files import done_file_tick
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
 from mlpipe_dagster.done_files.done_file_suspects import MAX_WAITS
-from mlpipe_dagster.done_files.done_file_tick import MAX_DEATHS, DoneFileTick, DoneFileTroubleError
-from mlpipe_dagster.done_files.registration import Noticed
+from mlpipe_dagster.done_files.done_file_tick import MAX_DEATHS, DoneFileTick, DoneFileUnreadableError
+from mlpipe_dagster.done_files.registration import DoneFile
 from mlpipe_dagster.resources.data_bucket import ListedObject
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Bucket:
         with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
             try:
                 result = DoneFileTick(context, stores, stores, stores, {}, self.now, lambda: 0.0).result()
-            except (SystemExit, DoneFileTroubleError):
+            except (SystemExit, DoneFileUnreadableError):
                 return
         self.cursor = result.cursor
         self.settled += [str(event.metadata["refused_done_file"].value) for event in result.asset_events]
@@ -71,17 +71,17 @@ class Bucket:
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """A file whose parsing ends its tick, and none beside it."""
 
-    def judge(_bucket: object, key: str, _content: bytes) -> Noticed:
+    def judge(_bucket: object, key: str, _content: bytes) -> DoneFile:
         if key == KILLER:
             raise SystemExit(key)
-        return Noticed(key=key, refusal="It is no done file")
+        return DoneFile(key=key, refusal="It is no done file")
 
-    def record(_registry: object, read: Noticed, **_standing: bool) -> Noticed:
+    def record(_registry: object, read: DoneFile, **_status: bool) -> DoneFile:
         if read.key == UNREADABLE:
             raise ValueError(read.key)
         return read
 
-    monkeypatch.setattr(done_file_tick, "judge_done_file", judge)
+    monkeypatch.setattr(done_file_tick, "parse_done_file", judge)
     monkeypatch.setattr(done_file_tick, "record_done_file", record)
     with dg.DagsterInstance.ephemeral() as instance:
         yield Bucket(instance, [KILLER])

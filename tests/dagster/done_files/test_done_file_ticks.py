@@ -8,8 +8,14 @@ import pytest
 
 from benchmarks.canned_done_files import BUCKET, CannedDoneFiles
 from benchmarks.sensor_ticks import NOW, canned_client, canned_sensor
-from mlpipe_dagster.done_files.done_file_cursor import AskedRun, Cursor
-from mlpipe_dagster.done_files.done_file_fingerprints import MARK_LENGTH, WINDOW_DAYS, Mark, Marks, Standing
+from mlpipe_dagster.done_files.done_file_cursor import Cursor, RequestedRun
+from mlpipe_dagster.done_files.done_file_fingerprints import (
+    FINGERPRINT_LENGTH,
+    WINDOW_DAYS,
+    DeliveryStatus,
+    Fingerprint,
+    Fingerprints,
+)
 from mlpipe_dagster.done_files.done_file_sweep import MAX_LIST_CALLS, SWEEP_EVERY, Sweep
 from mlpipe_dagster.resources.data_bucket import DataBucket, ListedObject
 from prediction_contract.naming.s3_layout import done_key
@@ -59,7 +65,7 @@ def test_each_source_of_news_works_while_the_other_is_down(refused: str, *, tell
         sensor.canned.refused.add(refused)
         ticked = sensor.tick(lists=True)
     assert ticked.runs == 2
-    assert refused in Cursor.parse(sensor.kept).trouble
+    assert refused in Cursor.parse(sensor.kept).last_error
 
 
 def test_a_day_that_cannot_be_listed_keeps_no_other_from_being_listed() -> None:
@@ -71,7 +77,7 @@ def test_a_day_that_cannot_be_listed_keeps_no_other_from_being_listed() -> None:
         ticked = sensor.tick(lists=True)
     assert ticked.runs == 1
     cursor = Cursor.parse(sensor.kept)
-    assert yesterday in cursor.trouble
+    assert yesterday in cursor.last_error
     assert [day < yesterday for day in cursor.sweep.days] == [True]
 
 
@@ -91,68 +97,74 @@ def test_the_cursor_grows_with_the_window_and_not_with_history() -> None:
     cursor = Cursor()
     for passed in range(365):
         today = TODAY + timedelta(days=passed)
-        cursor.marks.forget_before(today - timedelta(days=WINDOW_DAYS))
+        cursor.fingerprints.forget_before(today - timedelta(days=WINDOW_DAYS))
         for number in range(40):
             key = done_key("things", f"{today:%Y%m%d}T010203Z-{number:08x}")
             for etag, digest in (("a", "first"), ("b", "second"), ("c", "second")):
                 found = ListedObject(key, etag, "1")
-                cursor.marks.add(key, Mark.of(found, {"things"}, digest), today)
+                cursor.fingerprints.add(key, Fingerprint.of(found, {"things"}, digest), today)
         cursor = Cursor.parse(cursor.text())
     files = 40 * (WINDOW_DAYS + 1)
-    assert len(cursor.marks) == 2 * files
-    assert len(cursor.text()) < 2 * files * MARK_LENGTH + 300
+    assert len(cursor.fingerprints) == 2 * files
+    assert len(cursor.text()) < 2 * files * FINGERPRINT_LENGTH + 300
 
 
 def test_a_file_of_long_ago_is_remembered_from_its_arrival() -> None:
     """Its own day has left the window, and its message may come again for a while."""
-    marks, key = Marks(), done_key("things", "20200101T010203Z-00000001")
-    mark = Mark.of(ListedObject(key, "a", "1"), {"things"}, "digest")
-    marks.add(key, mark, TODAY)
-    marks.forget_before(TODAY)
-    assert marks.is_dealt_with(mark)
-    marks.forget_before(TODAY + timedelta(days=1))
-    assert not marks.is_dealt_with(mark)
-    assert marks.standing(mark) is Standing.NEW
+    fingerprints, key = Fingerprints(), done_key("things", "20200101T010203Z-00000001")
+    fingerprint = Fingerprint.of(ListedObject(key, "a", "1"), {"things"}, "digest")
+    fingerprints.add(key, fingerprint, TODAY)
+    fingerprints.forget_before(TODAY)
+    assert fingerprints.is_processed(fingerprint)
+    fingerprints.forget_before(TODAY + timedelta(days=1))
+    assert not fingerprints.is_processed(fingerprint)
+    assert fingerprints.status_of(fingerprint) is DeliveryStatus.NEW
 
 
 @pytest.mark.parametrize(
-    ("etag", "put_at", "digest", "standing"),
+    ("etag", "put_at", "digest", "status"),
     [
-        ("c", "2", "second", Standing.REDELIVERED),
-        ("b", "3", "second", Standing.REDELIVERED),
-        ("c", "3", "first", Standing.RETURNED),
-        ("a", "3", "first", Standing.RETURNED),
-        ("c", "3", "third", Standing.NEW),
+        ("c", "2", "second", DeliveryStatus.REDELIVERED),
+        ("b", "3", "second", DeliveryStatus.REDELIVERED),
+        ("c", "3", "first", DeliveryStatus.RETURNED),
+        ("a", "3", "first", DeliveryStatus.RETURNED),
+        ("c", "3", "third", DeliveryStatus.NEW),
     ],
     ids=["new ETag, same bytes", "later, same bytes", "earlier bytes", "earlier bytes and ETag", "new bytes"],
 )
 def test_a_files_bytes_and_not_its_etag_tell_what_it_is(
-    etag: str, put_at: str, digest: str, standing: Standing
+    etag: str, put_at: str, digest: str, status: DeliveryStatus
 ) -> None:
     """Under SSE-KMS, equal bytes get a new ETag at each put; without it, they keep theirs."""
-    marks, key = Marks(), done_key("things", "20261123T010203Z-00000001")
+    fingerprints, key = Fingerprints(), done_key("things", "20261123T010203Z-00000001")
     for known in (("a", "1", "first"), ("b", "2", "second")):
-        marks.add(key, Mark.of(ListedObject(key, *known[:2]), {"things"}, known[2]), TODAY)
-    assert marks.is_dealt_with(Mark.of(ListedObject(key, "b", "2"), {"things"}))
-    mark = Mark.of(ListedObject(key, etag, put_at), {"things"}, digest)
-    assert not marks.is_dealt_with(mark)
-    assert marks.standing(mark) is standing
+        fingerprints.add(key, Fingerprint.of(ListedObject(key, *known[:2]), {"things"}, known[2]), TODAY)
+    assert fingerprints.is_processed(Fingerprint.of(ListedObject(key, "b", "2"), {"things"}))
+    fingerprint = Fingerprint.of(ListedObject(key, etag, put_at), {"things"}, digest)
+    assert not fingerprints.is_processed(fingerprint)
+    assert fingerprints.status_of(fingerprint) is status
 
 
 def test_a_cursor_survives_its_text() -> None:
-    """Marks, runs that were asked for, trouble and sweep are read as they were written."""
+    """Fingerprints, requested runs, the last error and the sweep are read as they were written."""
     key = done_key("things", "20261123T010203Z-00000001")
-    mark = Mark.of(ListedObject(key, "a", "1"), {"things"}, "digest")
+    fingerprint = Fingerprint.of(ListedObject(key, "a", "1"), {"things"}, "digest")
     cursor = Cursor(
-        asked={key: AskedRun("run key", mark)}, waiting={key: "2026-11-23"}, trouble="AccessDenied"
+        requested={key: RequestedRun("run key", fingerprint)},
+        waiting={key: "2026-11-23"},
+        last_error="AccessDenied",
     )
-    cursor.marks.add(key, mark, TODAY)
+    cursor.fingerprints.add(key, fingerprint, TODAY)
     cursor.sweep = Sweep().begun_if_due(NOW)
     read = Cursor.parse(cursor.text())
     assert read.text() == cursor.text()
-    assert (read.asked, read.trouble, read.sweep) == (cursor.asked, cursor.trouble, cursor.sweep)
+    assert (read.requested, read.last_error, read.sweep) == (
+        cursor.requested,
+        cursor.last_error,
+        cursor.sweep,
+    )
     assert read.waiting == cursor.waiting
-    assert read.marks.is_dealt_with(mark)
+    assert read.fingerprints.is_processed(fingerprint)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +179,7 @@ def test_a_cursor_survives_its_text() -> None:
         '{"form": 2, "asked": {"k": 1}}',
         '{"form": 2, "marks": {"d": 1}}',
         '{"form": 2, "sweep": "x"}',
-        # Of releases whose marks hold ETags.
+        # Of releases whose fingerprints hold ETags.
         '{"marks":{"2026-11-23":"eCz1SrE3bfVnD1dHmU9i"},"asked":{},"trouble":"","sweep":[1,1,[],""]}',
         '{"marks":{},"asked":{"k":["run key","eCz1SrE3bfVnD1dHmU9i"]},"trouble":"","sweep":[1,1,[],""]}',
     ],

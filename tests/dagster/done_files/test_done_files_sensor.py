@@ -11,7 +11,7 @@ import pytest
 
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS
-from mlpipe_dagster.done_files.done_file_tick import AT_ONCE, MAX_RUNS, DoneFileTroubleError
+from mlpipe_dagster.done_files.done_file_tick import AT_ONCE, MAX_RUNS, DoneFileUnreadableError
 from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectUnreadableError
 from prediction_contract.registry.load_rules import begin_writing, claim_load
 from prediction_contract.registry.records import LoadState
@@ -190,10 +190,10 @@ def test_a_lost_cursor_does_not_try_refused_batches_again(
 def test_a_first_start_runs_only_what_is_not_loaded(small_model: SmallModel, daemon: SensorDaemon) -> None:
     """With an empty cursor all files of the day are new: the registry knows which of them are loaded."""
     loaded = small_model.verified_batch()
-    unchecked = small_model.noticed_batch()
+    unchecked = small_model.registered_batch()
     assert batches(daemon.tick()) == [unchecked]
     assert loaded not in batches(daemon.tick())
-    assert len(Cursor.parse(daemon.cursor).marks) == 2
+    assert len(Cursor.parse(daemon.cursor).fingerprints) == 2
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_a_file_that_cannot_be_read_stops_no_other_and_loads_when_it_can(
     assert batches(daemon.tick()) == [other.batch_id]
     daemon.tick(lists=False)
     for _ in range(2):
-        with pytest.raises(DoneFileTroubleError, match=rf"{locked.batch_id}.*AccessDenied"):
+        with pytest.raises(DoneFileUnreadableError, match=rf"{locked.batch_id}.*AccessDenied"):
             daemon.tick(lists=False)
     later = small_model.deliver(small_model.manifest())
     assert batches(daemon.tick()) == [later.batch_id]
@@ -273,7 +273,7 @@ def test_the_cursor_forgets_what_left_the_window(small_model: SmallModel, daemon
     small_model.deliver(small_model.manifest())
     daemon.tick()
     daemon.tick()
-    assert len(Cursor.parse(daemon.cursor).marks) == 1
+    assert len(Cursor.parse(daemon.cursor).fingerprints) == 1
     daemon.now += timedelta(days=9)
     daemon.tick()
-    assert len(Cursor.parse(daemon.cursor).marks) == 0
+    assert len(Cursor.parse(daemon.cursor).fingerprints) == 0

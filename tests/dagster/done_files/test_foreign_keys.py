@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.done_files.done_file_queue import Notice
+from mlpipe_dagster.done_files.done_file_queue import DoneFileMessage
 from mlpipe_dagster.done_files.done_file_tick import DoneFileTick
 from mlpipe_dagster.job_clients.job_messages import message_text
 from mlpipe_dagster.job_clients.pipes_job_client import log_tail
@@ -29,10 +29,10 @@ class OneFile:
     name: str = "bucket"
     _told: bool = False
 
-    def receive(self) -> list[Notice]:
+    def receive(self) -> list[DoneFileMessage]:
         """Tell of the file once."""
         first, self._told = not self._told, True
-        return [Notice("1", "receipt", KEY)] if first else []
+        return [DoneFileMessage("1", "receipt", KEY)] if first else []
 
     def delete(self, notices: Any) -> None:
         """Forget messages."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from benchmarks.canned_done_files import BUCKET, MODEL, manifest_bytes
-from mlpipe_dagster.done_files.registration import judge_done_file
+from mlpipe_dagster.done_files.registration import parse_done_file
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.naming.s3_layout import done_key
 
@@ -17,5 +17,5 @@ def test_a_batch_minted_more_than_minutes_ahead_is_refused(minutes_ahead: int, *
     """Until its moment has passed, those that correct clocks mint would not go live by themselves."""
     minted_at = datetime.now(UTC) + timedelta(minutes=minutes_ahead)
     key = done_key(MODEL, f"{minted_at:%Y%m%dT%H%M%SZ}-00000000")
-    judged = judge_done_file(DataBucket(None, BUCKET), key, manifest_bytes(key))
+    judged = parse_done_file(DataBucket(None, BUCKET), key, manifest_bytes(key))
     assert ("yet to come" in (judged.refusal or "")) is is_refused

@@ -37,7 +37,7 @@ from tests.dagster.job_steps import (
     log_lines,
     pipes_objects,
 )
-from tests.dagster.load_job_on_glue import Job, batch_load, load_script
+from tests.dagster.load_job_on_glue import Job, load_coordinator, load_script
 from tests.dagster.small_model import SmallModel
 from tests.stack_runs import PROJECT_ROOT, wait_until
 
@@ -260,7 +260,7 @@ def test_a_killed_worker_leaves_a_job_run_and_its_successor_starts_another(
     stop_all(job)
     before = len(job.runs())
     job.define(f"import time\ntime.sleep(3)\n{load_script('complete')}")
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
 
     def new_runs() -> list[str]:
         return job.runs()[:-before]
@@ -273,6 +273,6 @@ def test_a_killed_worker_leaves_a_job_run_and_its_successor_starts_another(
     wait_until(lambda: bool(new_runs()), seconds=120, what="the step has started a job run")
     process.kill()
     process.wait(timeout=30)
-    report, _ = in_step(lambda context: batch_load(job, small_model).run(context, batch_id))
+    report, _ = in_step(lambda context: load_coordinator(job, small_model).run(context, batch_id))
     assert report.attempt == 1
     assert len(new_runs()) == 1

@@ -11,13 +11,13 @@ import dagster as dg
 import pytest
 
 from mlpipe_dagster.job_clients.job_errors import GlueJobError, JobApiError, JobNotStartedError
-from mlpipe_dagster.loading.load_coordinator import BatchRefusedError, LoadFailedError
+from mlpipe_dagster.loading.load_coordinator import BatchNotLoadableError, LoadIncompleteError
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.manifests.load_report import LoadReport
 from prediction_contract.registry.load_rules import claim_load, confirm_claim
 from prediction_contract.registry.records import LoadState
 from tests.dagster.job_steps import FAILS, QUICK, SLEEPS, fault, in_step
-from tests.dagster.load_job_on_glue import Job, batch_load, load_script
+from tests.dagster.load_job_on_glue import Job, load_coordinator, load_script
 from tests.dagster.small_model import TOKEN, SmallModel, declaration, now
 
 pytestmark = pytest.mark.stack
@@ -31,14 +31,14 @@ def job(platform: Platform) -> Job:
 
 def loaded(job: Job, small: SmallModel, batch_id: str, *, above_attempt: int = 0) -> LoadReport:
     """Load a batch inside a Dagster step, and return the load's report."""
-    loading = batch_load(job, small)
+    loading = load_coordinator(job, small)
     return in_step(lambda context: loading.run(context, batch_id, above_attempt=above_attempt))[0]
 
 
 def test_a_load_is_claimed_and_started_once(job: Job, small_model: SmallModel) -> None:
     """Its report is read from S3; a second run of the same batch finds it loaded and starts nothing."""
     job.define(load_script("complete"))
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     report = loaded(job, small_model, batch_id)
     assert (report.attempt, report.batch_id) == (1, batch_id)
     assert small_model.record(batch_id).load_state == LoadState.LOADED
@@ -53,7 +53,7 @@ def test_the_job_is_told_how_the_model_is_loaded(job: Job, small_model: SmallMod
     declared = declaration(
         small_model.name, quality=quality, loading={"max_write_units_per_second": 500, "wait_minutes": 3}
     )
-    loaded(job, replace(small_model, declaration=declared), small_model.noticed_batch())
+    loaded(job, replace(small_model, declaration=declared), small_model.registered_batch())
     (run,) = job.glue.get_job_runs(JobName=job.name)["JobRuns"]
     told = {
         "verify": "scan",
@@ -68,7 +68,7 @@ def test_the_job_is_told_how_the_model_is_loaded(job: Job, small_model: SmallMod
 def test_a_loaded_batch_is_loaded_again_if_asked(job: Job, small_model: SmallModel) -> None:
     """A new attempt renews the life of the items; the retry of a run that loaded it takes that load."""
     job.define(load_script("complete"))
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     loaded(job, small_model, batch_id)
     for _ in range(2):
         assert loaded(job, small_model, batch_id, above_attempt=1).attempt == 2
@@ -78,9 +78,9 @@ def test_a_loaded_batch_is_loaded_again_if_asked(job: Job, small_model: SmallMod
 def test_a_refused_batch_is_an_error_with_the_reason(job: Job, small_model: SmallModel) -> None:
     """What the job run found wrong is what the Dagster run says, now and at every later try."""
     job.define(load_script("refuse"))
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     for _ in range(2):
-        with pytest.raises(BatchRefusedError, match="part missing"):
+        with pytest.raises(BatchNotLoadableError, match="part missing"):
             loaded(job, small_model, batch_id)
     assert job.runs() == ["FAILED"]
 
@@ -88,7 +88,7 @@ def test_a_refused_batch_is_an_error_with_the_reason(job: Job, small_model: Smal
 @pytest.mark.parametrize("wanted", ["crash", "release"])
 def test_a_load_that_failed_is_claimed_again(job: Job, small_model: SmallModel, wanted: str) -> None:
     """Whether it gave up its claim or died with it, the next run starts the next attempt."""
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     job.define(load_script(wanted))
     with pytest.raises(GlueJobError):
         loaded(job, small_model, batch_id)
@@ -102,9 +102,9 @@ def test_a_job_run_that_never_took_its_claim_does_not_block_the_batch(
     job: Job, small_model: SmallModel, body: str
 ) -> None:
     """Nobody waits for the claim to lapse whose job run is known to have ended."""
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     job.define(body)
-    with pytest.raises((GlueJobError, LoadFailedError)):
+    with pytest.raises((GlueJobError, LoadIncompleteError)):
         loaded(job, small_model, batch_id)
     job.define(load_script("complete"))
     assert loaded(job, small_model, batch_id).attempt == 2
@@ -112,7 +112,7 @@ def test_a_job_run_that_never_took_its_claim_does_not_block_the_batch(
 
 def test_a_job_run_that_glue_refuses_to_start_leaves_no_claim(job: Job, small_model: SmallModel) -> None:
     """The error is Glue's own, and the batch loads as soon as its cause is gone."""
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     with pytest.raises(JobNotStartedError, match="EntityNotFound"):
         loaded(job, small_model, batch_id)
     job.define(load_script("complete"))
@@ -122,7 +122,7 @@ def test_a_job_run_that_glue_refuses_to_start_leaves_no_claim(job: Job, small_mo
 def test_a_start_whose_answer_was_lost_keeps_its_claim(job: Job, small_model: SmallModel) -> None:
     """A job run may be under way: the next try takes its result and starts none beside it."""
     job.define(load_script("complete"))
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", operation="StartJobRun", lost_answer=True)
     with pytest.raises(JobApiError, match="did not say"):
         loaded(job, small_model, batch_id)
@@ -136,7 +136,7 @@ def test_a_dead_job_run_of_a_crashed_run_is_replaced(
 ) -> None:
     """Its claim stands confirmed; whether Glue knows how it ended or forgot it, the next attempt starts."""
     job.define(FAILS)
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     run_id = job.glue.start_job_run(JobName=job.name)["JobRunId"] if is_known else f"jr_{'0' * 64}"
     later = now() + timedelta(minutes=5)
     for step in (
@@ -155,12 +155,12 @@ def test_a_job_run_that_a_crashed_run_left_behind_is_waited_for(job: Job, small_
     """The successor of a killed run takes the result of its job run and starts none of its own."""
     body = f"import time\ntime.sleep(3)\n{load_script('complete')}"
     job.define(body)
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     record = small_model.record(batch_id)
     registry = job.platform.registry
     claim = claim_load(record, token=TOKEN, confirm_by=now() + timedelta(minutes=5), now=now())
     registry.carry_out(lambda: claim)
-    loading = batch_load(job, small_model)
+    loading = load_coordinator(job, small_model)
     arguments = loading._arguments(small_model.record(batch_id), "run").glue_arguments()
     run_id = job.glue.start_job_run(JobName=job.name, Arguments=arguments)["JobRunId"]
     assert loaded(job, small_model, batch_id).job_run_id == run_id
@@ -184,10 +184,10 @@ def test_a_load_that_is_cancelled_before_its_claim_was_confirmed_can_be_claimed_
 ) -> None:
     """Its job run is stopped, and nobody waits until the claim lapses."""
     job.define(SLEEPS.format(seconds=60))
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     polling = replace(QUICK, sleep=interrupted_once_started(job))
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
-        in_step(lambda context: batch_load(job, small_model, polling=polling).run(context, batch_id))
+        in_step(lambda context: load_coordinator(job, small_model, polling=polling).run(context, batch_id))
     assert small_model.record(batch_id).claim_token is None
     assert set(job.runs()) <= {"STOPPING", "STOPPED"}
     job.define(load_script("complete"))
@@ -199,16 +199,18 @@ def test_cancelling_a_run_leaves_the_claim_and_the_job_run_of_another_alone(
 ) -> None:
     """A run that waits for somebody else's load ends without any harm to it."""
     job.define(f"import time\ntime.sleep(4)\n{load_script('complete')}")
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     claim = claim_load(
         small_model.record(batch_id), token=TOKEN, confirm_by=now() + timedelta(minutes=5), now=now()
     )
     job.platform.registry.carry_out(lambda: claim)
-    arguments = batch_load(job, small_model)._arguments(small_model.record(batch_id), "run").glue_arguments()
+    arguments = (
+        load_coordinator(job, small_model)._arguments(small_model.record(batch_id), "run").glue_arguments()
+    )
     job.glue.start_job_run(JobName=job.name, Arguments=arguments)
     polling = replace(QUICK, sleep=interrupted_once_started(job))
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
-        in_step(lambda context: batch_load(job, small_model, polling=polling).run(context, batch_id))
+        in_step(lambda context: load_coordinator(job, small_model, polling=polling).run(context, batch_id))
     assert small_model.record(batch_id).claim_token == TOKEN
     assert loaded(job, small_model, batch_id).attempt == 1
     assert len(job.runs()) == 1
@@ -217,8 +219,8 @@ def test_cancelling_a_run_leaves_the_claim_and_the_job_run_of_another_alone(
 def test_a_load_of_an_earlier_run_still_tells_its_job_run(job: Job, small_model: SmallModel) -> None:
     """A run that finds the batch loaded shows page and cost of the job run that did it."""
     job.define(load_script("complete"))
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     report = loaded(job, small_model, batch_id)
-    _, known = in_step(lambda context: batch_load(job, small_model).run(context, batch_id))
+    _, known = in_step(lambda context: load_coordinator(job, small_model).run(context, batch_id))
     assert known["Glue job run"] == report.job_run_id
     assert known["estimated_cost_usd"] > 0

@@ -14,9 +14,9 @@ import pytest
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_storage import ensure_table
 from mlpipe_dagster.loading.online_count import count_online
-from mlpipe_dagster.loading.reconciliation_check import adds_up_check
+from mlpipe_dagster.loading.reconciliation_check import reconciliation_check
 from mlpipe_dagster.loading.tables_asset import tables_asset
-from mlpipe_dagster.pipeline.asset_names import chosen_batch_tag
+from mlpipe_dagster.pipeline.asset_names import selected_batch_tag
 from mlpipe_dagster.resources.job_resources import GlueJobs
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.manifests.load_report import LOADED, LoadReport, QuarantineReport, StoreReport
@@ -65,7 +65,7 @@ class LoadedBatch:
         small.platform.bucket.put(key, content)
         part = JsonPart(key, len(self.lines), len(content), hashlib.sha256(content).hexdigest())
         checksum = str(tally(self.lines).checksum % 2**64)
-        small.noticed_batch(batch_id=batch_id, json_parts=[part], checksum=checksum)
+        small.registered_batch(batch_id=batch_id, json_parts=[part], checksum=checksum)
         return small.manifest(batch_id, json_parts=[part], checksum=checksum)
 
     def _load(self) -> None:
@@ -123,7 +123,7 @@ class LoadedBatch:
         small, platform = self.small, self.small.platform
         definitions = dg.Definitions(
             assets=[tables_asset(small.declaration, small.partitions)],
-            asset_checks=[adds_up_check(small.declaration)],
+            asset_checks=[reconciliation_check(small.declaration)],
             jobs=[dg.define_asset_job("check", selection=dg.AssetSelection.all_asset_checks())],
             resources={
                 "platform": platform,
@@ -132,7 +132,7 @@ class LoadedBatch:
             },
         )
         result = definitions.resolve_job_def("check").execute_in_process(
-            tags={chosen_batch_tag(small.name): self.batch_id}, raise_on_error=False
+            tags={selected_batch_tag(small.name): self.batch_id}, raise_on_error=False
         )
         return {
             evaluation.asset_key.path[-1]: (evaluation.passed, str(evaluation.description))

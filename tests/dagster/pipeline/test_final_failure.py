@@ -11,7 +11,7 @@ from dagster._core.events import RunFailureReason
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
 
 from mlpipe_dagster.loading.tables_asset import tables_asset
-from mlpipe_dagster.pipeline.asset_names import chosen_batch_tag
+from mlpipe_dagster.pipeline.asset_names import selected_batch_tag
 from mlpipe_dagster.resources.job_resources import GlueJobs
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.registry.records import LoadState
@@ -42,7 +42,7 @@ def loaded(instance: dg.DagsterInstance, small_model: SmallModel, batch_id: str)
             "warehouse": Warehouse(platform=platform),
             "glue_jobs": GlueJobs(platform=platform, longest_pause_seconds=0.5),
         },
-        tags={chosen_batch_tag(small_model.name): batch_id},
+        tags={selected_batch_tag(small_model.name): batch_id},
         raise_on_error=False,
     )
 
@@ -53,7 +53,7 @@ def test_a_load_that_failed_is_tried_again_by_policy(
     """Snowflake did not answer once: the same step loads the batch by its second attempt."""
     job = Job(small_model.platform)
     job.define(load_script_in_turn("release", "complete"))
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     result = loaded(instance, small_model, batch_id)
     assert result.success
     assert [event.event_type_value for event in result.all_events].count("STEP_UP_FOR_RETRY") == 1
@@ -81,7 +81,7 @@ def test_a_load_that_keeps_failing_is_left_to_the_instances_retries(
     """Once the step has used its own tries, the run is executed again by policy, and by hand, as it is."""
     job = Job(small_model.platform)
     job.define(load_script("release"))
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     result = loaded(instance, small_model, batch_id)
     assert not result.success
     assert job.runs() == ["FAILED"] * 3
@@ -97,7 +97,7 @@ def test_a_refused_batch_is_not_tried_again_by_policy(
     instance: dg.DagsterInstance, small_model: SmallModel
 ) -> None:
     """Neither the step nor the run is: there is one failure to look at, and it says why."""
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     small_model.refuse(batch_id)
     result = loaded(instance, small_model, batch_id)
     (failure,) = result.get_step_failure_events()

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.pipeline.batch_selection import NoBatchError, chosen_batch, newest_batch, partition_key_of
+from mlpipe_dagster.pipeline.batch_selection import NoBatchError, newest_batch, partition_key_of, select_batch
 from mlpipe_dagster.pipeline.retries import batch_id_of, intent_of
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
@@ -99,17 +99,17 @@ class Records(FakeRegistryTable):
 def test_all_steps_of_a_run_take_the_batch_that_the_first_took(instance: dg.DagsterInstance) -> None:
     """A newer batch that comes in between is another run's."""
     run = run_of(instance, dagster__partition="2013-02-01")
-    assert chosen_batch(instance, run, Records(record(OLDER)), "things") == OLDER  # type: ignore[arg-type]  # a fake
+    assert select_batch(instance, run, Records(record(OLDER)), "things") == OLDER  # type: ignore[arg-type]  # a fake
     later = Records(record(OLDER), record(NEWER))
-    assert chosen_batch(instance, run, later, "things") == OLDER  # type: ignore[arg-type]  # a fake
+    assert select_batch(instance, run, later, "things") == OLDER  # type: ignore[arg-type]  # a fake
 
 
 def test_a_configured_batch_is_taken_and_kept(instance: dg.DagsterInstance) -> None:
     """Naming a batch in one step's config decides for the steps after it."""
     run = run_of(instance, dagster__partition="2013-02-01")
     found = Records(record(OLDER), record(NEWER))
-    assert chosen_batch(instance, run, found, "things", OLDER) == OLDER  # type: ignore[arg-type]  # a fake
-    assert chosen_batch(instance, run, found, "things") == OLDER  # type: ignore[arg-type]  # a fake
+    assert select_batch(instance, run, found, "things", OLDER) == OLDER  # type: ignore[arg-type]  # a fake
+    assert select_batch(instance, run, found, "things") == OLDER  # type: ignore[arg-type]  # a fake
 
 
 def test_a_run_without_partition_is_refused(instance: dg.DagsterInstance) -> None:
@@ -132,11 +132,11 @@ def test_only_a_whole_run_executed_again_on_purpose_chooses_anew(
 ) -> None:
     """Dagster hands a run's tags on; what a retry keeps, a new intent must not."""
     first = run_of(instance, dagster__partition="2013-02-01")
-    chosen_batch(instance, first, Records(record(OLDER)), "things")  # type: ignore[arg-type]  # a fake
+    select_batch(instance, first, Records(record(OLDER)), "things")  # type: ignore[arg-type]  # a fake
     parent = instance.get_run_by_id(first.run_id)
     assert parent is not None
     tags = {**parent.tags, "dagster__parent_run_id": first.run_id, **kind}
     again = run_of(instance, **tags)
     found = Records(record(OLDER), record(NEWER))
     for _ in range(2):
-        assert chosen_batch(instance, again, found, "things") == taken  # type: ignore[arg-type]  # a fake
+        assert select_batch(instance, again, found, "things") == taken  # type: ignore[arg-type]  # a fake

@@ -195,7 +195,7 @@ def test_a_due_partition_without_a_fit_batch_is_late(
     live = small_model.verified_batch()
     publisher(small_model).publish(live, request(), "{}")
     assert is_fresh() == (False, "2013-12-31 is due and has no batch fit to be served (none at all)")
-    batch_id = small_model.noticed_batch(partition="2013-12-31")
+    batch_id = small_model.registered_batch(partition="2013-12-31")
     assert f"{batch_id} is done" in is_fresh()[1]
     failed = small_model.verified_batch(partition="2013-12-31")
     small_model.platform.registry.carry_out(

@@ -217,7 +217,7 @@ def test_a_late_report_does_not_hide_a_newer_publication(small_model: SmallModel
 
 def test_a_failed_partition_is_green_once_its_batch_is_live(small_model: SmallModel) -> None:
     """A person publishes a batch whose run failed: Dagster's page no longer shows the failure."""
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     with pytest.raises(dg.Failure, match="not verified"):
         materialized(small_model, instance=Looks.instance)
     partitions = small_model.partitions

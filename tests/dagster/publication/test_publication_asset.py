@@ -82,7 +82,7 @@ def test_a_newer_batch_becomes_live_and_an_older_one_history(small_model: SmallM
 
 def test_the_entry_says_how_the_batch_is_served(small_model: SmallModel) -> None:
     """Schema, model version and checksum come from the manifest; only accepted rows count."""
-    small_model.verify(small_model.noticed_batch(), quarantined=RowTally(rows=1, checksum=45))
+    small_model.verify(small_model.registered_batch(), quarantined=RowTally(rows=1, checksum=45))
     shown = materialized(small_model)
     assert (shown["dagster/row_count"], shown["rows_quarantined"]) == (2, 1)
     (entry,) = small_model.platform.registry.publications(small_model.name)
@@ -115,7 +115,7 @@ def test_publishing_what_is_live_changes_nothing(small_model: SmallModel) -> Non
 
 def test_an_unverified_batch_is_not_published_by_anyone(small_model: SmallModel) -> None:
     """Neither automatically nor as a person's decision."""
-    batch_id = small_model.noticed_batch()
+    batch_id = small_model.registered_batch()
     for explicit in (False, True):
         with pytest.raises(dg.Failure, match="not verified"):
             materialized(small_model, batch_id=batch_id, explicit=explicit)

@@ -62,7 +62,7 @@ def test_in_shadow_nobody_publishes(platform: Platform) -> None:
 def test_an_unverified_batch_is_refused_in_every_mode(platform: Platform, mode: str, wish: Any) -> None:
     """Whoever asks, and whatever is declared."""
     model = model_in_mode(platform, mode)
-    batch_id = model.noticed_batch()
+    batch_id = model.registered_batch()
     with pytest.raises(RuleViolationError) as refused:
         publisher(model).publish(batch_id, wish(), "{}")
     assert refused.value.condition == "target_is_verified"

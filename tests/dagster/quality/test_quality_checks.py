@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from mlpipe_dagster.loading.tables_asset import tables_asset
-from mlpipe_dagster.pipeline.asset_names import chosen_batch_tag
+from mlpipe_dagster.pipeline.asset_names import selected_batch_tag
 from mlpipe_dagster.quality.quality_checks import quality_checks
 from mlpipe_dagster.resources.job_resources import GlueJobs
 from tests.dagster.loaded_model import COLUMNS, LoadedModel, rows
@@ -50,7 +50,7 @@ def checked(model: LoadedModel, batch_id: str) -> Found:
         },
     )
     result = definitions.resolve_job_def("check").execute_in_process(
-        tags={chosen_batch_tag(model.name): batch_id}, raise_on_error=False
+        tags={selected_batch_tag(model.name): batch_id}, raise_on_error=False
     )
     return {found.check_name: found for found in result.get_asset_check_evaluations()}
 

@@ -72,7 +72,7 @@ class ReplicatedModel:
         self.platform.bucket.put(key, content)
         part = JsonPart(key, ROWS, len(content), hashlib.sha256(content).hexdigest())
         checksum = str(self.tally.checksum % 2**64)
-        small.noticed_batch(batch_id=batch_id, json_parts=[part], checksum=checksum, partition=partition)
+        small.registered_batch(batch_id=batch_id, json_parts=[part], checksum=checksum, partition=partition)
         self.load(batch_id, now() + DAYS)
         return batch_id
 

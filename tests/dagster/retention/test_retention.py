@@ -102,7 +102,7 @@ def test_a_batch_that_was_never_loaded_holds_no_other_up_and_keeps_its_files(swe
     """Sweeps no longer begin at it after a month; somebody may load it all the same."""
     batch_id = swept.batch_id()
     version, files = swept.commit(batch_id)
-    swept.noticed_batch(batch_id=batch_id, delta_version=version, delta_files=files)
+    swept.registered_batch(batch_id=batch_id, delta_version=version, delta_files=files)
     first, *_ = swept.released(3)
     # A second attempt's commit removed the file that the done file names.
     swept.commit(batch_id)

@@ -56,7 +56,7 @@ def test_the_sensor_loads_it_like_any_other() -> None:
 def test_a_load_records_what_it_saw_of_the_predictions_once(small_model: SmallModel) -> None:
     """The partition's features and predictions show as materialized, by the load that met the batch."""
     declared = small_model.declaration.model_copy(update={"produced_by": "sagemaker"})
-    batch_id = small_model.noticed_batch(
+    batch_id = small_model.registered_batch(
         inputs=Inputs(features=(InputObject(FEATURES_KEY, "a" * 64),)), producer=Producer("score-things-7")
     )
 
