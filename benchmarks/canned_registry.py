@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prediction_contract.registry.attribute_values import Attributes, encode_value
+from prediction_contract.registry.stored_record import Attributes, encode_value
 
 # DynamoDB ends a page there.
 _PAGE_BYTES = 1_000_000

@@ -40,11 +40,10 @@ from infra.local.supervision.processes import stack_processes
 from prediction_contract.jobs.job_arguments import LoadArguments
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.naming.s3_layout import delta_table_prefix, done_key, json_part_key, report_key
-from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.rows.checksums import RowTally, batch_checksum
 from prediction_contract.stores.warehouse_load import WarehouseLoad
 from prediction_contract.stores.warehouse_stage import allowed_location, create_stage
 from prediction_contract.stores.warehouse_table import SESSION_PARAMETERS, WarehouseTable
-from prediction_contract.text.canonical_json import batch_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

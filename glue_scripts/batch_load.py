@@ -28,8 +28,7 @@ from prediction_contract.manifests.load_report import (
     QuarantineReport,
     StoreReport,
 )
-from prediction_contract.registry.load_rules import RowTally
-from prediction_contract.text.canonical_json import parse_batch_checksum
+from prediction_contract.rows.checksums import RowTally, parse_batch_checksum
 from prediction_contract.text.utc_time import format_utc
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.manifests.manifest import Inputs, Manifest, Producer, build_manifest
 from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.text.canonical_json import batch_checksum
+from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, attempt_of
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines, refuse_misfits, write_parts
 from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, ModelTable, storage_options

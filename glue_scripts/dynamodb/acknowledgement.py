@@ -16,7 +16,7 @@ from glue_scripts.files.missing_objects import is_missing
 from prediction_contract.text.canonical_json import InvalidJsonError, canonical_bytes, parse_json
 
 if TYPE_CHECKING:
-    from prediction_contract.registry.load_rules import RowTally
+    from prediction_contract.rows.checksums import RowTally
 
 _LONGEST_BYTES = 64 * 1024
 # An attempt has its items live from its own moment on: for a fiftieth more of life none is written again.

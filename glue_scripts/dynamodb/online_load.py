@@ -19,7 +19,7 @@ from glue_scripts.files.part_lines import sources
 from glue_scripts.files.survey import NOTHING
 from prediction_contract.manifests.load_report import StoreReport
 from prediction_contract.naming.s3_layout import acknowledgement_key
-from prediction_contract.text.canonical_json import batch_checksum
+from prediction_contract.rows.checksums import batch_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from glue_scripts.progress import Progress
     from prediction_contract.jobs.job_arguments import LoadArguments
     from prediction_contract.manifests.manifest import Manifest
-    from prediction_contract.registry.load_rules import RowTally
+    from prediction_contract.rows.checksums import RowTally
     from prediction_contract.rows.row import Row
 
 

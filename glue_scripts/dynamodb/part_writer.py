@@ -15,7 +15,7 @@ from glue_scripts.errors import LoadFailedError
 from glue_scripts.files.part_lines import PartSource, RefusedLine, read_rows
 from glue_scripts.row_counter import COUNTED_ROWS, came_through
 from prediction_contract.limits import MAX_BATCH_READS
-from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.rows.row import Row
 from prediction_contract.stores.online_item import (
     BATCH_ATTRIBUTE,

@@ -12,8 +12,7 @@ from glue_scripts.files.duplicate_keys import KeyDigests, spilled_digests
 from glue_scripts.files.part_lines import PartSource, RefusedLine, key_digest, read_rows, sources
 from glue_scripts.row_counter import COUNTED_ROWS, came_through
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING
-from prediction_contract.registry.load_rules import RowTally
-from prediction_contract.text.canonical_json import batch_checksum
+from prediction_contract.rows.checksums import RowTally, batch_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

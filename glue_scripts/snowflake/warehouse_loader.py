@@ -14,12 +14,11 @@ from glue_scripts.snowflake.load_records import LoadRecord
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING
 from prediction_contract.limits import MAX_STATEMENT_BYTES
 from prediction_contract.manifests.load_report import StoreReport
-from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.rows.checksums import RowTally, batch_checksum
 from prediction_contract.stores.warehouse_columns import ColumnDifference, count_values, table_columns
 from prediction_contract.stores.warehouse_load import WarehouseLoad
 from prediction_contract.stores.warehouse_stage import create_stage
 from prediction_contract.stores.warehouse_table import WarehouseTable
-from prediction_contract.text.canonical_json import batch_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

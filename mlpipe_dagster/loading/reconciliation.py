@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlpipe_dagster.loading.online_count import OnlineCount
-from prediction_contract.manifests.load_report import LoadReport
-from prediction_contract.registry.load_rules import LoadEvidence, RowTally
+from prediction_contract.manifests.load_report import LoadEvidence, LoadReport
+from prediction_contract.rows.checksums import RowTally
 
 _SPAN = 1 << 64
 

@@ -24,10 +24,12 @@ from mlpipe_dagster.pipeline.model_ops import model_checks
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
-from prediction_contract.registry.load_rules import LoadEvidence, RowTally, verify_load
+from prediction_contract.manifests.load_report import LoadEvidence
+from prediction_contract.registry.load_rules import verify_load
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
+from prediction_contract.rows.checksums import RowTally
 
 
 def reconciliation_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:

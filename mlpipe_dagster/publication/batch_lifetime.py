@@ -35,8 +35,8 @@ def served_batches(
     registry: RegistryTable, model: str, *, home_region: str, regions: Iterable[str]
 ) -> tuple[list[BatchRecord], list[LivePointer]]:
     """Return the batches that some region serves, and the regions' pointers."""
-    release = registry.release(model, home_region=home_region, regions=regions)
-    pointers = [pointer for pointer in (release.home, *release.regions.values()) if pointer]
+    live_pointers = registry.live_pointers(model, home_region=home_region, regions=regions)
+    pointers = [pointer for pointer in (live_pointers.home, *live_pointers.regions.values()) if pointer]
     ids = sorted({pointer.batch_id for pointer in pointers if pointer.batch_id})
     records = (registry.batch(model, batch_id) for batch_id in ids)
     return [record for record in records if record], pointers

@@ -14,10 +14,12 @@ from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry import publication_rules
+from prediction_contract.registry.automatic_publication import AUTOMATIC_ONLY_CONDITIONS
 from prediction_contract.registry.records import (
     BatchRecord,
     ChangeRequest,
     LivePointer,
+    LivePointers,
     LoadState,
     ReleaseState,
 )
@@ -114,7 +116,7 @@ class Publisher:
             pointer = self.pointer()
             if pointer and pointer.batch_id == batch_id:
                 return self._result(PublicationOutcome.LIVE, batch_id, reason="The batch was live already")
-            if request.automatic and violation.condition in publication_rules.AUTOMATIC_ONLY_CONDITIONS:
+            if request.automatic and violation.condition in AUTOMATIC_ONLY_CONDITIONS:
                 return self._result(
                     PublicationOutcome.HISTORY, batch_id, condition=violation.condition, reason=violation.what
                 )
@@ -142,7 +144,7 @@ class Publisher:
         """
         changed = self.registry.carry_out(
             lambda: publication_rules.hold(
-                self._release(), request, model=self.model, held=held, now=self.clock()
+                self._live_pointers(), request, model=self.model, held=held, now=self.clock()
             )
         )
         if not changed:
@@ -194,7 +196,7 @@ class Publisher:
     def _publish(self, batch_id: str, request: ChangeRequest, serving: str) -> Transaction:
         return publication_rules.publish(
             self._record(batch_id),
-            self._release(),
+            self._live_pointers(),
             request,
             now=self.clock(),
             minimum_life=self._minimum_life,
@@ -206,7 +208,7 @@ class Publisher:
         record = self._record(batch_id)
         return publication_rules.rollback(
             record,
-            self._release(),
+            self._live_pointers(),
             request,
             now=self.clock(),
             minimum_life=self._minimum_life,
@@ -224,8 +226,8 @@ class Publisher:
     def _record(self, batch_id: str) -> BatchRecord:
         return registered_batch(self.registry, self.model, batch_id)
 
-    def _release(self) -> publication_rules.Release:
-        return self.registry.release(
+    def _live_pointers(self) -> LivePointers:
+        return self.registry.live_pointers(
             self.model,
             home_region=self.deployment.home,
             regions=[region for region in self.serving_regions if region != self.deployment.home],

@@ -28,7 +28,7 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
-from prediction_contract.registry.check_rules import record_checks
+from prediction_contract.registry.automatic_publication import record_checks
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction

@@ -16,11 +16,12 @@ from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.naming.resource_names import Deployment
-from prediction_contract.registry.load_rules import RowTally, confirm_region
-from prediction_contract.registry.publication_rules import Release, follow_home
-from prediction_contract.registry.records import BatchRecord, LivePointer
+from prediction_contract.registry.load_rules import confirm_region
+from prediction_contract.registry.publication_rules import follow_home
+from prediction_contract.registry.records import BatchRecord, LivePointer, LivePointers
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.text.utc_time import parse_utc
 
 # Only the replica itself says that it is whole: of all but the largest batches every row is asked for.
@@ -59,9 +60,9 @@ class FollowResult:
     faults: tuple[str, ...] = ()
 
 
-def is_in_step(release: Release, region: str) -> bool:
+def is_in_step(live_pointers: LivePointers, region: str) -> bool:
     """Whether a region serves what home serves."""
-    home, pointer = release.home, release.regions.get(region)
+    home, pointer = live_pointers.home, live_pointers.regions.get(region)
     if home is None or home.batch_id is None:
         return True
     return pointer is not None and (pointer.batch_id, pointer.sequence) == (home.batch_id, home.sequence)
@@ -100,25 +101,25 @@ class RegionFollower:
             RegistryUnavailableError: The registry did not take the change in time.
             OnlineTableBusyError: The replica throttled for too long, or was not counted in time.
         """
-        release = self._release()
-        if release.home is None or release.home.batch_id is None:
-            return self._result(FollowStep.NOTHING_PUBLISHED, release)
-        record = registered_batch(self.registry, self.model, release.home.batch_id)
+        live_pointers = self._live_pointers()
+        if live_pointers.home is None or live_pointers.home.batch_id is None:
+            return self._result(FollowStep.NOTHING_PUBLISHED, live_pointers)
+        record = registered_batch(self.registry, self.model, live_pointers.home.batch_id)
         try:
             if self.region not in record.verified_regions:
                 faults = self.replica_faults(record)
                 if faults:
-                    return self._result(FollowStep.INCOMPLETE, release, faults)
+                    return self._result(FollowStep.INCOMPLETE, live_pointers, faults)
                 self.registry.carry_out(
                     # The record as read before the count: a load that was verified since is counted again.
                     lambda: confirm_region(record, region=self.region, attempt=record.verified_attempt or 0)
                 )
-            if is_in_step(release, self.region):
-                return self._result(FollowStep.IN_STEP, release)
+            if is_in_step(live_pointers, self.region):
+                return self._result(FollowStep.IN_STEP, live_pointers)
             self.registry.carry_out(lambda: self._move(record.batch_id))
         except RuleViolationError as violation:
-            return self._result(FollowStep.OVERTAKEN, self._release(), (violation.what,))
-        return self._result(FollowStep.FOLLOWED, self._release())
+            return self._result(FollowStep.OVERTAKEN, self._live_pointers(), (violation.what,))
+        return self._result(FollowStep.FOLLOWED, self._live_pointers())
 
     def replica_faults(self, record: BatchRecord) -> tuple[str, ...]:
         """Return what the replica lacks of a verified load; items of an earlier load do not count."""
@@ -148,16 +149,20 @@ class RegionFollower:
         ).faults
 
     def _move(self, batch_id: str) -> Transaction:
-        release = self._release()
+        live_pointers = self._live_pointers()
         record = registered_batch(self.registry, self.model, batch_id)
-        return follow_home(record, release, region=self.region, now=self.clock())
+        return follow_home(record, live_pointers, region=self.region, now=self.clock())
 
-    def _release(self) -> Release:
-        return self.registry.release(self.model, home_region=self.deployment.home, regions=[self.region])
+    def _live_pointers(self) -> LivePointers:
+        return self.registry.live_pointers(
+            self.model, home_region=self.deployment.home, regions=[self.region]
+        )
 
-    def _result(self, step: FollowStep, release: Release, faults: tuple[str, ...] = ()) -> FollowResult:
-        home = release.home or LivePointer(model=self.model)
-        pointer = release.regions.get(self.region)
+    def _result(
+        self, step: FollowStep, live_pointers: LivePointers, faults: tuple[str, ...] = ()
+    ) -> FollowResult:
+        home = live_pointers.home or LivePointer(model=self.model)
+        pointer = live_pointers.regions.get(self.region)
         behind = timedelta(0)
         # After a hold only the sequence differs, and readers of both see the same.
         serves_another = pointer is None or pointer.batch_id != home.batch_id

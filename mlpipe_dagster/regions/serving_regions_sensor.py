@@ -127,19 +127,21 @@ def follow_requests(
         now: The present moment; a region that stays behind gets one run per interval.
     """
     registry = platform.registry
-    release = registry.release(model, home_region=platform.settings.deployment.home, regions=regions)
-    if release.home is None or release.home.batch_id is None:
+    live_pointers = registry.live_pointers(
+        model, home_region=platform.settings.deployment.home, regions=regions
+    )
+    if live_pointers.home is None or live_pointers.home.batch_id is None:
         return
-    batch_id = release.home.batch_id
+    batch_id = live_pointers.home.batch_id
     record = registry.batch(model, batch_id)
     verified = record.verified_regions if record else frozenset()
     attempt = record.verified_attempt if record else None
     interval = int(now.timestamp() // _AGAIN_AFTER.total_seconds())
     for region in regions:
-        if (region, batch_id) in under_way or (region in verified and is_in_step(release, region)):
+        if (region, batch_id) in under_way or (region in verified and is_in_step(live_pointers, region)):
             continue
         yield dg.RunRequest(
-            run_key=f"{JOB}:{model}:{region}:{release.home.sequence}:{attempt}:{interval}",
+            run_key=f"{JOB}:{model}:{region}:{live_pointers.home.sequence}:{attempt}:{interval}",
             job_name=JOB,
             run_config={"ops": {_OP: {"config": {"model": model, "region": region}}}},
             tags={MODEL_TAG: model, REGION_TAG: region, FOLLOWED_BATCH_TAG: batch_id},

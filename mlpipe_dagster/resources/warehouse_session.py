@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from prediction_contract.errors import ContractError
-from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.serving import Serving
 from prediction_contract.stores.warehouse_table import (

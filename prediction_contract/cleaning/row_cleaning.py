@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.errors import InvalidRowError
+from prediction_contract.rows.checksums import refused_checksum
 from prediction_contract.rows.column_values import file_decoder_for
-from prediction_contract.rows.row import refused_checksum, row_contract
+from prediction_contract.rows.row import row_contract
 from prediction_contract.rows.schema import Kind
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_as_written, parse_with_constants
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from prediction_contract.errors import ContractError
-from prediction_contract.registry.load_rules import LoadEvidence, RowTally
+from prediction_contract.rows.checksums import RowTally, parse_batch_checksum
 from prediction_contract.text.canonical_json import (
     InvalidJsonError,
     canonical_bytes,
-    parse_batch_checksum,
     parse_json,
 )
 from prediction_contract.text.json_members import DocumentShapeError, member, members_of
@@ -21,11 +20,27 @@ if TYPE_CHECKING:
 REPORT_VERSION = 1
 LOADED, REFUSED, FAILED = "loaded", "refused", "failed"
 _STATUSES = frozenset({LOADED, REFUSED, FAILED})
-_SPAN = 1 << 64
 
 
 class InvalidReportError(ContractError):
     """What lies under a report's key is no report of this contract."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadEvidence:
+    """What was found in the stores after a load.
+
+    Attributes:
+        attempt: The load attempt it speaks of.
+        dynamodb: Rows in the online table.
+        snowflake: Rows in the warehouse table.
+        quarantined: Rows refused; the same rows in both stores.
+    """
+
+    attempt: int
+    dynamodb: RowTally
+    snowflake: RowTally
+    quarantined: RowTally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +189,7 @@ _PART_TALLIES = ("read", "quarantined", "acknowledged")
 
 
 def _tally_document(tally: RowTally) -> dict[str, Any]:
-    return {"rows": tally.rows, "checksum": str(tally.checksum % _SPAN)}
+    return {"rows": tally.rows, "checksum": tally.checksum_text}
 
 
 def _store_document(store: StoreReport | None) -> dict[str, Any] | None:

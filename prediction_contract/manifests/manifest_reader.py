@@ -24,8 +24,9 @@ from prediction_contract.manifests.manifest_records import (
 )
 from prediction_contract.naming.batch import LONGEST_MODEL_VERSION, BatchId, ModelName, Partition
 from prediction_contract.naming.s3_layout import validated_bucket, validated_key
+from prediction_contract.rows.checksums import parse_batch_checksum
 from prediction_contract.rows.schema import LARGEST_SCHEMA_BYTES, PredictionSchema
-from prediction_contract.text.canonical_json import canonical_json, parse_batch_checksum
+from prediction_contract.text.canonical_json import canonical_json
 from prediction_contract.text.utc_time import parse_utc
 
 if TYPE_CHECKING:

@@ -99,7 +99,7 @@ class Manifest:
         json_parts: Its JSON parts.
         delta: Its commit to the Delta table.
         row_count: Its rows.
-        checksum: Its rows' checksums, summed: see `canonical_json.batch_checksum`.
+        checksum: Its rows' checksums, summed: see `checksums.batch_checksum`.
         producer: Who wrote it.
         manifest_version: The contract's version, `major.minor`.
         extra: Members that this version of the contract does not know.

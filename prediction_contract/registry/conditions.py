@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from prediction_contract.registry.attribute_values import Attributes, Value, encode_value
+from prediction_contract.registry.stored_record import Attributes, Value, encode_value
 
 
 @dataclass(slots=True)

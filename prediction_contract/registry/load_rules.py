@@ -6,10 +6,9 @@ rollback target does not become unusable in the very moment somebody extends its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from prediction_contract.registry.attribute_values import Value
+from prediction_contract.manifests.load_report import LoadEvidence
 from prediction_contract.registry.conditions import (
     AllOf,
     AnyOf,
@@ -27,39 +26,12 @@ from prediction_contract.registry.records import (
     LoadState,
 )
 from prediction_contract.registry.retention_rules import BATCH_IS_NOT_RETIRED
+from prediction_contract.registry.stored_record import Value
 from prediction_contract.registry.transaction import Transaction, Write
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.text.utc_time import format_utc
 
 _UNVERIFIED = ("unverified_attempt", "unverified_expire_at")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowTally:
-    """How many rows there are, and the sum of their row checksums (any integer; compared modulo 2^64)."""
-
-    rows: int
-    checksum: int
-
-    def plus(self, other: RowTally) -> RowTally:
-        """Return both together."""
-        return RowTally(rows=self.rows + other.rows, checksum=self.checksum + other.checksum)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadEvidence:
-    """What was found in the stores after a load.
-
-    Attributes:
-        attempt: The load attempt it speaks of.
-        dynamodb: Rows in the online table.
-        snowflake: Rows in the warehouse table.
-        quarantined: Rows refused; the same rows in both stores.
-    """
-
-    attempt: int
-    dynamodb: RowTally
-    snowflake: RowTally
-    quarantined: RowTally
 
 
 def claim_load(
@@ -369,7 +341,7 @@ def _adds_up(
         ),
         Condition(
             f"{store}_checksum_adds_up",
-            Equals("checksum", str(total.checksum % 2**64)),
+            Equals("checksum", total.checksum_text),
             f"The rows in {store} and in quarantine are not those that the manifest promises",
             remedy,
         ),

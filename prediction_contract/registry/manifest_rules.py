@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prediction_contract.registry.attribute_values import Value
 from prediction_contract.registry.conditions import Clause, Condition, Equals, Missing
 from prediction_contract.registry.records import (
     LONGEST_REASON,
@@ -14,6 +13,7 @@ from prediction_contract.registry.records import (
     batch_key,
 )
 from prediction_contract.registry.retention_rules import BATCH_IS_NOT_RETIRED
+from prediction_contract.registry.stored_record import Value
 from prediction_contract.registry.transaction import Transaction, Write
 
 

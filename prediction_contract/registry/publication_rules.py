@@ -6,17 +6,13 @@ request whose answer was lost can be sent again by anybody, at any time, and doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from prediction_contract.naming.batch import BatchId
-from prediction_contract.registry.attribute_values import Value
+from prediction_contract.registry.automatic_publication import automatic_order, checks_were_passed
 from prediction_contract.registry.conditions import (
     AllOf,
     AnyOf,
-    Below,
-    Clause,
     Condition,
     Contains,
     Differs,
@@ -31,6 +27,7 @@ from prediction_contract.registry.records import (
     BatchRecord,
     ChangeRequest,
     LivePointer,
+    LivePointers,
     LoadState,
     ReleaseState,
     batch_key,
@@ -38,46 +35,14 @@ from prediction_contract.registry.records import (
     publication_key,
     request_key,
 )
+from prediction_contract.registry.stored_record import Value
 from prediction_contract.registry.transaction import Transaction, Write
 from prediction_contract.text.utc_time import format_utc
-
-AUTOMATIC_ONLY_CONDITIONS = frozenset(
-    {
-        "target_was_never_published",
-        "target_is_newer_than_live",
-        "target_was_minted_after_rollback",
-        "publication_is_not_held",
-    }
-)
-"""Conditions of automatic publication only: a batch that fails one stays loaded and becomes history."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """The present state of a model's releases, as read before a change.
-
-    Attributes:
-        home_region: The region that writes.
-        home: Its live pointer, or None before the first publication.
-        regions: The live pointers of the other serving regions (None where there is none yet), by region.
-        highest_projected: The highest sequence that Snowflake's projection holds; after a restore of the
-            registry the numbering goes on above it.
-    """
-
-    home_region: str
-    home: LivePointer | None
-    regions: Mapping[str, LivePointer | None] = field(default_factory=dict)
-    highest_projected: int = 0
-
-    @property
-    def next_sequence(self) -> int:
-        """The number of the next publication entry."""
-        return max(self.home.sequence if self.home else 0, self.highest_projected) + 1
 
 
 def publish(
     target: BatchRecord,
-    release: Release,
+    live_pointers: LivePointers,
     request: ChangeRequest,
     *,
     now: datetime,
@@ -93,7 +58,7 @@ def publish(
 
     Args:
         target: The batch's record as read.
-        release: The model's release state as read.
+        live_pointers: The model's, as read.
         request: Who asks; `automatic` chooses the stricter rules.
         now: The present moment.
         minimum_life: How long the target's items must live on at least.
@@ -109,8 +74,8 @@ def publish(
             "The batch was published or withdrawn before",
             "Publish it explicitly if it shall be live again",
         )
-        gate = (_checks_were_passed(target),)
-        home_conditions = _automatic_order(target)
+        gate = (checks_were_passed(target),)
+        home_conditions = automatic_order(target)
     else:
         eligible = Condition(
             "target_is_not_live",
@@ -120,7 +85,7 @@ def publish(
         )
     return _move_home(
         target,
-        release,
+        live_pointers,
         request,
         action=Action.PUBLISH,
         eligible=(eligible, *gate),
@@ -134,7 +99,7 @@ def publish(
 
 def rollback(
     target: BatchRecord,
-    release: Release,
+    live_pointers: LivePointers,
     request: ChangeRequest,
     *,
     now: datetime,
@@ -156,7 +121,7 @@ def rollback(
     )
     return _move_home(
         target,
-        release,
+        live_pointers,
         request,
         action=Action.ROLLBACK,
         eligible=(eligible,),
@@ -168,14 +133,16 @@ def rollback(
     )
 
 
-def hold(release: Release, request: ChangeRequest, *, model: str, held: bool, now: datetime) -> Transaction:
+def hold(
+    live_pointers: LivePointers, request: ChangeRequest, *, model: str, held: bool, now: datetime
+) -> Transaction:
     """Stop automatic publication of a model (`held`), or let it go on."""
     action = Action.HOLD if held else Action.RELEASE_HOLD
-    home = release.home or LivePointer(model=model)
-    sequence = release.next_sequence
+    home = live_pointers.home or LivePointer(model=model)
+    sequence = live_pointers.next_sequence
     pointer = Write(
-        key=pointer_key(model, release.home_region),
-        conditions=(_pointer_is_as_seen(release.home),),
+        key=pointer_key(model, live_pointers.home_region),
+        conditions=(_pointer_is_as_seen(live_pointers.home),),
         assign={"hold": held, "sequence": sequence},
     )
     entry: dict[str, Value] = {"action": action}
@@ -210,20 +177,22 @@ def withdraw(target: BatchRecord, request: ChangeRequest) -> Transaction:
     )
 
 
-def follow_home(target: BatchRecord, release: Release, *, region: str, now: datetime) -> Transaction:
+def follow_home(
+    target: BatchRecord, live_pointers: LivePointers, *, region: str, now: datetime
+) -> Transaction:
     """Move a serving region's pointer to what home serves, once its replica holds the whole batch.
 
     A region that serves the publication already, and only lacks a hold or its release, keeps the moment since
     when it serves the batch.
 
     Args:
-        target: The record of the batch that home serves, not read before `release`.
-        release: The model's release state as read; home must have published something.
+        target: The record of the batch that home serves, not read before `live_pointers`.
+        live_pointers: The model's, as read; home must have published something.
         region: The region to move.
         now: The present moment.
     """
-    sequence = release.home.sequence if release.home else 0
-    seen = release.regions.get(region)
+    sequence = live_pointers.home.sequence if live_pointers.home else 0
+    seen = live_pointers.regions.get(region)
     moved_to = _pointed_at(target, sequence, now)
     if seen and seen.batch_id == target.batch_id and seen.sequence >= (target.published_sequence or sequence):
         del moved_to["published_at"]
@@ -237,7 +206,7 @@ def follow_home(target: BatchRecord, release: Release, *, region: str, now: date
         target.model,
         target.batch_id,
         (
-            Write(key=pointer_key(target.model, release.home_region), conditions=(home_serves_it,)),
+            Write(key=pointer_key(target.model, live_pointers.home_region), conditions=(home_serves_it,)),
             Write(key=target.key, conditions=(_region_holds_it(region),)),
             Write(
                 key=pointer_key(target.model, region),
@@ -250,7 +219,7 @@ def follow_home(target: BatchRecord, release: Release, *, region: str, now: date
 
 def _move_home(
     target: BatchRecord,
-    release: Release,
+    live_pointers: LivePointers,
     request: ChangeRequest,
     *,
     action: Action,
@@ -262,8 +231,8 @@ def _move_home(
     serving: str | None,
 ) -> Transaction:
     """Point home at the target: pointer, both batches, history entry and request in one transaction."""
-    model, sequence = target.model, release.next_sequence
-    home = release.home or LivePointer(model=model)
+    model, sequence = target.model, live_pointers.next_sequence
+    home = live_pointers.home or LivePointer(model=model)
     replaced = home.batch_id
     pointed_at = _pointed_at(target, sequence, now)
     previous: dict[str, Value] = {"previous_batch_id": replaced} if replaced else {}
@@ -273,7 +242,7 @@ def _move_home(
         # must not let batches like the withdrawn ones through.
         moment = format_utc(max(now, BatchId(replaced).minted_at))
         withdrawn = {"withdrawn_before": max(moment, home.withdrawn_before or moment)}
-    following = _regions_that_follow(target, release) if action is Action.ROLLBACK else ()
+    following = _regions_that_follow(target, live_pointers) if action is Action.ROLLBACK else ()
     verified = Condition(
         "target_is_verified",
         Equals("load_state", LoadState.VERIFIED),
@@ -295,8 +264,8 @@ def _move_home(
             remove=("superseded_sequence",),
         ),
         Write(
-            key=pointer_key(model, release.home_region),
-            conditions=(_pointer_is_as_seen(release.home), *home_conditions),
+            key=pointer_key(model, live_pointers.home_region),
+            conditions=(_pointer_is_as_seen(live_pointers.home), *home_conditions),
             assign={**pointed_at, **previous, **withdrawn},
         ),
         _entry(
@@ -330,64 +299,11 @@ def _move_home(
     return Transaction(model, target.batch_id, tuple(writes))
 
 
-def _regions_that_follow(target: BatchRecord, release: Release) -> tuple[str, ...]:
+def _regions_that_follow(target: BatchRecord, live_pointers: LivePointers) -> tuple[str, ...]:
     return tuple(
         region
-        for region in sorted(release.regions)
+        for region in sorted(live_pointers.regions)
         if _region_holds_it(region).clause.holds({"verified_regions": target.verified_regions})
-    )
-
-
-def _checks_were_passed(target: BatchRecord) -> Condition:
-    """The verdict on the very rows that were verified last is known, and nothing stands against them."""
-    attempt = target.verified_attempt or 0
-    return Condition(
-        "target_passed_its_checks",
-        # A load that was verified after this decision waits for a verdict of its own.
-        AllOf(
-            (
-                Equals("verified_attempt", attempt),
-                Equals("checked_attempt", attempt),
-                Missing("check_faults"),
-            )
-        ),
-        f"The batch failed its checks: {target.check_faults}"
-        if target.check_faults
-        else "The model's own checks were not applied to the load that was verified last",
-        "Materialize the publication, which applies them, or publish the batch explicitly",
-    )
-
-
-def _automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
-    newer: tuple[Clause, ...] = (
-        Missing("batch_id"),
-        Below("partition", target.partition),
-        AllOf((Equals("partition", target.partition), Below("batch_id", target.batch_id))),
-    )
-    return (
-        Condition(
-            "target_is_newer_than_live",
-            AnyOf(newer),
-            "The batch is not newer, by partition and batch id, than the live one",
-            "It stays as history; publish it explicitly if it shall be live",
-        ),
-        Condition(
-            "target_was_minted_after_rollback",
-            AnyOf(
-                (
-                    Missing("withdrawn_before"),
-                    Below("withdrawn_before", format_utc(BatchId(target.batch_id).minted_at)),
-                )
-            ),
-            "The batch was minted before the last rollback, perhaps of the same cause",
-            "Score the partition again, or publish the batch explicitly",
-        ),
-        Condition(
-            "publication_is_not_held",
-            Differs("hold", True),
-            "Publication of the model is on hold",
-            "Release the hold, or publish the batch explicitly",
-        ),
     )
 
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
-from types import UnionType
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any
 
-from prediction_contract.errors import ContractError, InvalidNameError
-from prediction_contract.registry.attribute_values import Attributes, Value, decode_item
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.registry.stored_record import StoredRecord, Value
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _SEQUENCE_DIGITS = 12
@@ -106,59 +104,8 @@ def request_key(model: str, request_id: str) -> RecordKey:
     return RecordKey(model, f"request#{request_id}")
 
 
-class _Stored:
-    """Shared by all records: a field is an attribute of the same name; unknown attributes are left out."""
-
-    __slots__ = ()
-
-    @classmethod
-    def from_attributes(cls, attributes: Attributes) -> Self:
-        known = _types_of(cls)
-        members = {name: value for name, value in attributes.items() if name in known}
-        for name, (kinds, is_required) in known.items():
-            if name not in members and is_required:
-                raise _unreadable(attributes, f"{name} is missing")
-            if name in members and not isinstance(members[name], kinds):
-                raise _unreadable(attributes, f"{name} is of another type")
-        return cls(**members)
-
-    @classmethod
-    def from_item(cls, item: Mapping[str, Mapping[str, Any]]) -> Self:
-        try:
-            return cls.from_attributes(decode_item(item))
-        except UnreadableRecordError:
-            raise
-        except ValueError as error:
-            raise _unreadable({}, "a number in it is no whole number") from error
-
-
-class UnreadableRecordError(ContractError, ValueError):
-    """A record of the registry lacks what every record of its kind has, or holds another type."""
-
-
-def _unreadable(attributes: Attributes, why: str) -> UnreadableRecordError:
-    named = {name: value for name in ("model", "batch_id") if isinstance(value := attributes.get(name), str)}
-    return UnreadableRecordError(
-        f"A record of the registry cannot be read: {why}",
-        remedy="Restore it from the table's backup: nothing but the platform may write to the registry",
-        **named,
-    )
-
-
-@cache
-def _types_of(record: type) -> dict[str, tuple[tuple[type, ...], bool]]:
-    """Return, by name, the types that each field of a record may have, and whether it must be there."""
-    found = {}
-    for field in fields(record):
-        hint = get_type_hints(record)[field.name]
-        kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-        is_required = field.default is MISSING and field.default_factory is MISSING
-        found[field.name] = tuple(get_origin(kind) or kind for kind in kinds), is_required
-    return found
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRecord(_Stored):
+class BatchRecord(StoredRecord):
     """Everything the registry knows of one batch. Moments are UTC text (`utc_time`).
 
     Attributes:
@@ -227,13 +174,18 @@ class BatchRecord(_Stored):
         return batch_key(self.model, self.batch_id)
 
     @property
+    def is_rollback_target(self) -> bool:
+        """Whether a rollback may go to it: it was live before, was not withdrawn, and is still whole."""
+        return self.release_state == ReleaseState.SUPERSEDED and self.load_state == LoadState.VERIFIED
+
+    @property
     def quarantined_rows(self) -> int | None:
         """Rows of the manifest that no store holds; None until a load is verified."""
         return None if self.accepted_rows is None else self.row_count - self.accepted_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LivePointer(_Stored):
+class LivePointer(StoredRecord):
     """Which batch a region serves. The home region's pointer is the authority.
 
     Attributes:
@@ -259,7 +211,30 @@ class LivePointer(_Stored):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublicationEntry(_Stored):
+class LivePointers:
+    """The live pointers of a model in all regions, as read before a change.
+
+    Attributes:
+        home_region: The region that writes.
+        home: Its live pointer, or None before the first publication.
+        regions: The live pointers of the other serving regions (None where there is none yet), by region.
+        highest_projected: The highest sequence that Snowflake's projection holds; after a restore of the
+            registry the numbering goes on above it.
+    """
+
+    home_region: str
+    home: LivePointer | None
+    regions: Mapping[str, LivePointer | None] = field(default_factory=dict)
+    highest_projected: int = 0
+
+    @property
+    def next_sequence(self) -> int:
+        """The number of the next publication entry."""
+        return max(self.home.sequence if self.home else 0, self.highest_projected) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicationEntry(StoredRecord):
     """One numbered, never changed line of a model's release history.
 
     Attributes:
@@ -295,7 +270,7 @@ class PublicationEntry(_Stored):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetentionRecord(_Stored):
+class RetentionRecord(StoredRecord):
     """What the last sweep of a model left to be known.
 
     Attributes:

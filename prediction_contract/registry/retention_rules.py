@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
-from prediction_contract.registry.attribute_values import Value
 from prediction_contract.registry.conditions import AnyOf, Below, Condition, Differs, Equals, Missing
 from prediction_contract.registry.records import (
     CLAIM_ATTRIBUTES,
@@ -22,6 +21,7 @@ from prediction_contract.registry.records import (
     pointer_key,
     retention_key,
 )
+from prediction_contract.registry.stored_record import Value
 from prediction_contract.registry.transaction import Transaction, Write
 from prediction_contract.text.utc_time import format_utc, parse_utc
 
@@ -51,11 +51,6 @@ def needs_reload(
     if batch.items_expire_at is None or all(pointer.batch_id != batch.batch_id for pointer in pointers):
         return False
     return parse_utc(batch.items_expire_at) < now + margin
-
-
-def is_rollback_target(batch: BatchRecord) -> bool:
-    """Whether a rollback may go to the batch: it was live before, was not withdrawn, and is still whole."""
-    return batch.release_state == ReleaseState.SUPERSEDED and batch.load_state == LoadState.VERIFIED
 
 
 def protected_batches(home: LivePointer | None, rollback_target: BatchRecord | None) -> frozenset[str]:

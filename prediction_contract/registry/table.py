@@ -14,12 +14,11 @@ from typing import Any
 
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
 from prediction_contract.naming.batch import Partition
-from prediction_contract.registry.attribute_values import Attributes, decode_item
-from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import (
     HIGHEST_SEQUENCE,
     BatchRecord,
     LivePointer,
+    LivePointers,
     PublicationEntry,
     RecordKey,
     RetentionRecord,
@@ -28,7 +27,7 @@ from prediction_contract.registry.records import (
     publication_key,
     retention_key,
 )
-from prediction_contract.registry.retention_rules import is_rollback_target
+from prediction_contract.registry.stored_record import Attributes, decode_item
 from prediction_contract.registry.transaction import Transaction
 
 # Nobody scores a partition a day before it begins, whatever their clock says.
@@ -169,16 +168,16 @@ class RegistryTable:
                 continue
             seen.add(batch_id)
             record = self.batch(model, batch_id)
-            if record and is_rollback_target(record) and record.superseded_sequence == entry.sequence:
+            if record and record.is_rollback_target and record.superseded_sequence == entry.sequence:
                 return record
         retained = self.batches(model, minted_from=self.retention(model).retained_from)
-        targets = (record for record in retained if is_rollback_target(record))
+        targets = (record for record in retained if record.is_rollback_target)
         return max(targets, key=lambda record: record.superseded_sequence or 0, default=None)
 
-    def release(
+    def live_pointers(
         self, model: str, *, home_region: str, regions: Iterable[str] = (), highest_projected: int = 0
-    ) -> Release:
-        """Return a model's release state, all pointers as of one moment.
+    ) -> LivePointers:
+        """Return the live pointers of all regions, as of one moment.
 
         Args:
             model: The model's name.
@@ -196,7 +195,7 @@ class RegistryTable:
             for region, response in zip(asked, answer["Responses"], strict=True)
         }
         home = pointers.pop(home_region)
-        return Release(
+        return LivePointers(
             home_region=home_region, home=home, regions=pointers, highest_projected=highest_projected
         )
 

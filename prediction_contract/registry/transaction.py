@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prediction_contract.errors import RuleViolationError
-from prediction_contract.registry.attribute_values import Attributes, Value
 from prediction_contract.registry.conditions import Condition, Placeholders
 from prediction_contract.registry.records import RecordKey
+from prediction_contract.registry.stored_record import Attributes, Value
 
 
 @dataclass(frozen=True, slots=True)

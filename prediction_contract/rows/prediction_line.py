@@ -12,8 +12,9 @@ from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
 from prediction_contract.errors import InvalidRowError
+from prediction_contract.rows.checksums import refused_checksum
 from prediction_contract.rows.column_values import timestamp_text
-from prediction_contract.rows.row import CHECKSUM_MEMBER, Row, RowContract, refused_checksum
+from prediction_contract.rows.row import CHECKSUM_MEMBER, Row, RowContract
 
 
 class PredictionLine(NamedTuple):

@@ -10,13 +10,9 @@ from typing import TYPE_CHECKING, Any
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.limits import MAX_ITEM_BYTES, MAX_PARTITION_KEY_BYTES
 from prediction_contract.rows.canonical_lines import CanonicalLineReader
+from prediction_contract.rows.checksums import row_checksum
 from prediction_contract.rows.column_values import decoder_for
-from prediction_contract.text.canonical_json import (
-    InvalidJsonError,
-    count_values,
-    parse_as_written,
-    row_checksum,
-)
+from prediction_contract.text.canonical_json import InvalidJsonError, count_values, parse_as_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -304,14 +300,6 @@ def read_lines(file: BufferedIOBase) -> Iterator[bytes]:
             size += len(rest)
             if size > LONGEST_LINE:
                 return
-
-
-def refused_checksum(line: bytes) -> int:
-    """Return the checksum that stands for a line no store can hold: over its bytes, the line ending left out.
-
-    Producer and loader count refused lines by it, so that a batch's checksum always adds up.
-    """
-    return row_checksum(line.rstrip(b"\r\n"))
 
 
 def _check_weight(values: dict[str, Any], key: str, own_bytes: int) -> None:

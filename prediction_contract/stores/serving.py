@@ -14,14 +14,10 @@ from urllib.parse import quote, unquote
 
 from prediction_contract.errors import ContractError, SchemaError
 from prediction_contract.naming.batch import LONGEST_MODEL_VERSION
+from prediction_contract.rows.checksums import parse_batch_checksum
 from prediction_contract.rows.schema import Kind, PredictionSchema
 from prediction_contract.stores.online_item import KEY_ATTRIBUTE
-from prediction_contract.text.canonical_json import (
-    InvalidJsonError,
-    canonical_json,
-    parse_batch_checksum,
-    parse_json,
-)
+from prediction_contract.text.canonical_json import InvalidJsonError, canonical_json, parse_json
 from prediction_contract.text.json_members import DocumentShapeError, member, members_of
 
 if TYPE_CHECKING:

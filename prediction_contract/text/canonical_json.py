@@ -6,7 +6,6 @@ for, and numbers as `number_text` spells them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from decimal import Decimal, InvalidOperation
@@ -23,12 +22,11 @@ from prediction_contract.text.json_faults import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 # Numbers are int or Decimal, never float.
 JsonValue: TypeAlias = "bool | int | Decimal | str | list[JsonValue] | dict[str, JsonValue] | None"
 
-_CHECKSUM_SPAN = 1 << 64
 # Powers of ten that a double can hold. Arithmetic on a decimal beyond them fails, or takes hours: `int` of
 # 1e9999999 computes ten million digits.
 _LOWEST_POWER, _HIGHEST_POWER = -324, 308
@@ -268,30 +266,3 @@ def canonical_bytes(value: JsonValue) -> bytes:
         return canonical_json(value).encode()
     except UnicodeEncodeError as error:
         raise InvalidJsonError("unparsable", "A string holds half of a surrogate pair") from error
-
-
-def row_checksum(canonical: bytes) -> int:
-    """Return the signed 64-bit checksum of a row's canonical JSON."""
-    return int.from_bytes(hashlib.blake2b(canonical, digest_size=8).digest(), "big", signed=True)
-
-
-def batch_checksum(row_checksums: Iterable[int]) -> str:
-    """Return the checksum of a batch: the sum of its rows' checksums modulo 2^64, as unsigned decimal text.
-
-    The order of the rows does not matter, and sums of parts may be summed again. It is text because JSON
-    readers round integers beyond 2^53.
-    """
-    return str(sum(row_checksums) % _CHECKSUM_SPAN)
-
-
-def parse_batch_checksum(text: str) -> int:
-    """Return a batch's checksum as an integer from 0 to 2^64 - 1.
-
-    Raises:
-        ValueError: The text is not what `batch_checksum` writes.
-    """
-    if text.isascii() and text.isdigit() and len(text) <= len(str(_CHECKSUM_SPAN)):
-        value = int(text)
-        if value < _CHECKSUM_SPAN and str(value) == text:
-            return value
-    raise ValueError(f"{text[:40]!r} is not a batch checksum. It is an integer below 2^64, as decimal text.")

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from infra.definitions.resource_definitions import online_table
 from infra.local.provisioning.provisioned_storage import ensure_table
+from prediction_contract.manifests.load_report import LoadEvidence
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.registry import load_rules, manifest_rules, publication_rules
-from prediction_contract.registry.load_rules import LoadEvidence, RowTally
 from prediction_contract.registry.manifest_rules import ManifestFacts
 from prediction_contract.registry.records import BatchRecord, ChangeRequest
 from prediction_contract.registry.table import RegistryTable
+from prediction_contract.rows.checksums import RowTally, batch_checksum
 from prediction_contract.rows.row import row_contract
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.serving import Enrichment, Serving
-from prediction_contract.text.canonical_json import batch_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ class PublishedModel:
         request = ChangeRequest(request_id=uuid.uuid4().hex, actor="test")
         self.registry.carry_out(
             lambda: publication_rules.hold(
-                self.registry.release(self.name, home_region=self.deployment.home),
+                self.registry.live_pointers(self.name, home_region=self.deployment.home),
                 request,
                 model=self.name,
                 held=True,
@@ -107,7 +107,7 @@ class PublishedModel:
         self.registry.carry_out(
             lambda: rule(
                 self._batch(batch_id),
-                self.registry.release(self.name, home_region=self.deployment.home),
+                self.registry.live_pointers(self.name, home_region=self.deployment.home),
                 request,
                 now=datetime.now(UTC),
                 minimum_life=DAY,

@@ -22,10 +22,9 @@ from api_lambda.store.publications import Publications
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry import load_rules, publication_rules
-from prediction_contract.registry.attribute_values import encode_value
-from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import (
     ChangeRequest,
+    LivePointers,
     LoadState,
     PublicationEntry,
     ReleaseState,
@@ -33,6 +32,7 @@ from prediction_contract.registry.records import (
     pointer_key,
     publication_key,
 )
+from prediction_contract.registry.stored_record import encode_value
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.serving import Serving
@@ -113,10 +113,12 @@ class Home:
 
     def hold(self, above: int = 0) -> None:
         """Hold publication, or release the hold; the number is above one that Snowflake holds."""
-        home = self.release.home
-        release = replace(self.release, highest_projected=above)
+        home = self.live_pointers.home
+        live_pointers = replace(self.live_pointers, highest_projected=above)
         held = not (home and home.hold)
-        self._do(publication_rules.hold(release, self._request(), model=MODEL, held=held, now=self._later()))
+        self._do(
+            publication_rules.hold(live_pointers, self._request(), model=MODEL, held=held, now=self._later())
+        )
 
     def withdraw(self) -> None:
         """Withdraw the oldest superseded batch, if there is one."""
@@ -132,15 +134,15 @@ class Home:
         self._do(load_rules.confirm_region(self.record(batch_id), region=REGION, attempt=1))
         self._do(
             publication_rules.follow_home(
-                self.record(batch_id), self.release, region=REGION, now=self._later()
+                self.record(batch_id), self.live_pointers, region=REGION, now=self._later()
             )
         )
 
     @property
-    def release(self) -> Release:
+    def live_pointers(self) -> LivePointers:
         """The state of releases."""
         pointers = {region: self.registry.pointer(MODEL, region) for region in (HOME, REGION)}
-        return Release(home_region=HOME, home=pointers[HOME], regions={REGION: pointers[REGION]})
+        return LivePointers(home_region=HOME, home=pointers[HOME], regions={REGION: pointers[REGION]})
 
     def record(self, batch_id: str) -> Any:
         """Return a batch's record."""
@@ -154,7 +156,7 @@ class Home:
     def _release(self, rule: Callable[..., Transaction], batch_id: str) -> None:
         serving = Serving(SCHEMA, "v7", len(ENTITIES), "0").to_json()
         told = {"minimum_life": timedelta(days=1), "retention": LIFE, "serving": serving}
-        self._do(rule(self.record(batch_id), self.release, self._request(), now=self._later(), **told))
+        self._do(rule(self.record(batch_id), self.live_pointers, self._request(), now=self._later(), **told))
 
     def _do(self, transaction: Transaction) -> None:
         if self.registry.apply("any", transaction) is None:
@@ -163,7 +165,7 @@ class Home:
                     record = self.registry.read(write.key)
                     item = {name: encode_value(value) for name, value in record.items()}
                     self.replica.send((REGISTRY, MODEL, write.key.record), item)
-        home = self.release.home
+        home = self.live_pointers.home
         self.live.append(home.batch_id if home else None)
         self.withdrawn.update(self._in_state(ReleaseState.WITHDRAWN))
 

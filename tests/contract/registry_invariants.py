@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from prediction_contract.naming.batch import BatchId
-from prediction_contract.registry.attribute_values import Attributes
 from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
@@ -15,6 +14,7 @@ from prediction_contract.registry.records import (
     batch_key,
     publication_key,
 )
+from prediction_contract.registry.stored_record import Attributes
 from prediction_contract.text.utc_time import parse_utc
 from tests.fakes.prediction_stores import BATCHES, FAR, HOME, MINIMUM_LIFE, MODEL, World, expected_rows
 

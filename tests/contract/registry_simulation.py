@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from prediction_contract.manifests.load_report import LoadEvidence
 from prediction_contract.registry import (
-    check_rules,
+    automatic_publication,
     load_rules,
     manifest_rules,
     publication_rules,
     retention_rules,
 )
-from prediction_contract.registry.records import BatchRecord, ChangeRequest, LoadState, publication_key
+from prediction_contract.registry.records import (
+    BatchRecord,
+    ChangeRequest,
+    LivePointers,
+    LoadState,
+    publication_key,
+)
 from prediction_contract.registry.transaction import Transaction
 from tests.contract.registry_invariants import (
     check_entries,
@@ -114,9 +121,9 @@ class RegistrySimulation:
             model=MODEL, batch_id=batch_id, partition=BATCHES[batch_id]
         )
 
-    def release(self) -> publication_rules.Release:
-        """Return the model's release state."""
-        return publication_rules.Release(
+    def live_pointers(self) -> LivePointers:
+        """Return the model's live pointers."""
+        return LivePointers(
             home_region=HOME,
             home=self.table.pointer(MODEL, HOME),
             regions={FAR: self.table.pointer(MODEL, FAR)},
@@ -297,7 +304,7 @@ class RegistrySimulation:
         job = self.evidence[(batch_id, attempt)]
         assert job.dynamodb is not None
         assert job.snowflake is not None
-        evidence = load_rules.LoadEvidence(
+        evidence = LoadEvidence(
             attempt=attempt, dynamodb=job.dynamodb, snowflake=job.snowflake, quarantined=job.quarantined
         )
         transaction = load_rules.verify_load(
@@ -318,7 +325,9 @@ class RegistrySimulation:
             return None
         attempt = max(1, batch.verified_attempt - (choice % 7 == 0))
         faults = ["too few rows"] if choice % 5 == 0 else []
-        return Plan("record_checks", check_rules.record_checks(batch, attempt=attempt, faults=faults))
+        return Plan(
+            "record_checks", automatic_publication.record_checks(batch, attempt=attempt, faults=faults)
+        )
 
     # -- what readers see ---------------------------------------------------------------------------------
 
@@ -340,7 +349,7 @@ class RegistrySimulation:
 
     def plan_asked(self, kind: str, target: str, request: ChangeRequest) -> Plan | None:
         """Return the plan that a request leads to, on what is read now."""
-        batch, release, now = self.known(target), self.release(), self.clock()
+        batch, live_pointers, now = self.known(target), self.live_pointers(), self.clock()
 
         def carried_out() -> None:
             must(request.request_id not in self.carried_out, f"{request.request_id} was carried out twice")
@@ -353,7 +362,7 @@ class RegistrySimulation:
                 carried_out()
                 self.held = held
 
-            change = publication_rules.hold(release, request, model=MODEL, held=held, now=now)
+            change = publication_rules.hold(live_pointers, request, model=MODEL, held=held, now=now)
             return Plan("hold", change, changed_hold)
         if kind == "withdraw":
 
@@ -362,7 +371,7 @@ class RegistrySimulation:
                 self.ever_withdrawn.add(target)
 
             return Plan("withdraw", publication_rules.withdraw(batch, request), withdrawn)
-        live_before = release.home.batch_id if release.home else None
+        live_before = live_pointers.home.batch_id if live_pointers.home else None
         life: LifeRules = {"minimum_life": MINIMUM_LIFE, "retention": RETENTION}
 
         def moved() -> None:
@@ -377,9 +386,11 @@ class RegistrySimulation:
 
         if kind == "rollback":
             return Plan(
-                "rollback", publication_rules.rollback(batch, release, request, now=now, **life), moved
+                "rollback", publication_rules.rollback(batch, live_pointers, request, now=now, **life), moved
             )
-        return Plan("publish", publication_rules.publish(batch, release, request, now=now, **life), moved)
+        return Plan(
+            "publish", publication_rules.publish(batch, live_pointers, request, now=now, **life), moved
+        )
 
     # -- the second region, the projection, retention -----------------------------------------------------
 
@@ -394,10 +405,10 @@ class RegistrySimulation:
 
     def plan_follow(self, _batch_id: str, _choice: int) -> Plan | None:
         """The far region follows what home was seen to serve."""
-        release = self.release()
-        if not release.home or not release.home.batch_id:
+        live_pointers = self.live_pointers()
+        if not live_pointers.home or not live_pointers.home.batch_id:
             return None
-        sequence, batch_id = release.home.sequence, release.home.batch_id
+        sequence, batch_id = live_pointers.home.sequence, live_pointers.home.batch_id
 
         def followed() -> None:
             home = self.table.pointer(MODEL, HOME)
@@ -407,7 +418,7 @@ class RegistrySimulation:
             )
 
         transaction = publication_rules.follow_home(
-            self.known(batch_id), release, region=FAR, now=self.clock()
+            self.known(batch_id), live_pointers, region=FAR, now=self.clock()
         )
         return Plan("follow_home", transaction, followed)
 

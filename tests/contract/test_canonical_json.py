@@ -11,15 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prediction_contract.rows.checksums import batch_checksum, parse_batch_checksum, row_checksum
 from prediction_contract.text.canonical_json import (
     InvalidJsonError,
-    batch_checksum,
     canonical_bytes,
     canonical_json,
     number_text,
-    parse_batch_checksum,
     parse_json,
-    row_checksum,
 )
 from tests.fakes.foreign_documents import PYTHON
 

@@ -8,12 +8,13 @@ import pytest
 
 from prediction_contract.manifests.load_report import (
     InvalidReportError,
+    LoadEvidence,
     LoadReport,
     PartReport,
     QuarantineReport,
     StoreReport,
 )
-from prediction_contract.registry.load_rules import LoadEvidence, RowTally
+from prediction_contract.rows.checksums import RowTally
 from tests.fakes.foreign_documents import PYTHON, other_documents, other_shapes
 
 TWO, ONE, ALL = (RowTally(rows=rows, checksum=checksum) for rows, checksum in ((2, 5), (1, 2**63), (3, 7)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from prediction_contract.registry.attribute_values import decode_item
+from prediction_contract.registry.stored_record import decode_item
 from prediction_contract.registry.transaction import Transaction
 from tests.contract.registry_machine import RegistryMachine, search
 from tests.fakes.registry_table import FakeRegistryTable

@@ -9,20 +9,21 @@ import pytest
 from hypothesis import Phase, settings
 
 from prediction_contract.errors import InvalidNameError, RuleViolationError
+from prediction_contract.manifests.load_report import LoadEvidence
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.registry import (
-    check_rules,
+    automatic_publication,
     load_rules,
     manifest_rules,
     publication_rules,
     retention_rules,
 )
-from prediction_contract.registry.load_rules import LoadEvidence, RowTally
-from prediction_contract.registry.publication_rules import AUTOMATIC_ONLY_CONDITIONS, Release
+from prediction_contract.registry.automatic_publication import AUTOMATIC_ONLY_CONDITIONS
 from prediction_contract.registry.records import (
     BatchRecord,
     ChangeRequest,
     LivePointer,
+    LivePointers,
     PublicationEntry,
     batch_key,
     pointer_key,
@@ -30,6 +31,7 @@ from prediction_contract.registry.records import (
     request_key,
 )
 from prediction_contract.registry.transaction import Transaction
+from prediction_contract.rows.checksums import RowTally
 from tests.contract.registry_machine import RegistryMachine, independent_histories
 from tests.fakes.prediction_stores import (
     FIRST,
@@ -67,9 +69,9 @@ class Story:
         assert found is not None
         return found
 
-    def release(self) -> Release:
-        """Return the model's release state."""
-        return Release(
+    def live_pointers(self) -> LivePointers:
+        """Return the model's live pointers."""
+        return LivePointers(
             home_region=HOME,
             home=self.table.pointer(MODEL, HOME),
             regions={FAR: self.table.pointer(MODEL, FAR)},
@@ -116,7 +118,9 @@ class Story:
     def check(self, batch_id: str, *faults: str, attempt: int | None = None) -> None:
         """Apply the model's own rules to the rows of a load, the last one as a rule."""
         batch = self.batch(batch_id)
-        verdict = check_rules.record_checks(batch, attempt=attempt or batch.load_attempts, faults=faults)
+        verdict = automatic_publication.record_checks(
+            batch, attempt=attempt or batch.load_attempts, faults=faults
+        )
         assert self.table.apply("", verdict) is None
 
     def publish(self, batch_id: str, *, automatic: bool = False) -> str | None:
@@ -126,7 +130,7 @@ class Story:
         )
         target = self.batch(batch_id)
         return self.table.apply(
-            "", publication_rules.publish(target, self.release(), request, now=self.now, **LIFE)
+            "", publication_rules.publish(target, self.live_pointers(), request, now=self.now, **LIFE)
         )
 
     def roll_back(self, batch_id: str) -> str | None:
@@ -135,7 +139,7 @@ class Story:
         request = ChangeRequest(request_id=request_id, actor="ada", reason="wrong features")
         target = self.batch(batch_id)
         return self.table.apply(
-            "", publication_rules.rollback(target, self.release(), request, now=self.now, **LIFE)
+            "", publication_rules.rollback(target, self.live_pointers(), request, now=self.now, **LIFE)
         )
 
     def retire(self, batch_id: str, *, token: str = "sweep") -> str | None:
@@ -244,7 +248,7 @@ def test_a_hold_stops_automatic_publication_until_it_is_released() -> None:
     story.verified(FIRST)
     for held, request_id in ((True, "hold-1"), (False, "release-1")):
         request = ChangeRequest(request_id=request_id, actor="ada")
-        change = publication_rules.hold(story.release(), request, model=MODEL, held=held, now=story.now)
+        change = publication_rules.hold(story.live_pointers(), request, model=MODEL, held=held, now=story.now)
         assert story.table.apply("", change) is None
         assert (story.publish(FIRST, automatic=True) == "publication_is_not_held") is held
         if held:
@@ -278,7 +282,9 @@ def test_a_region_keeps_since_when_it_serves_a_batch() -> None:
 
     def followed() -> Transaction:
         story.now += timedelta(minutes=1)
-        return publication_rules.follow_home(story.batch(FIRST), story.release(), region=FAR, now=story.now)
+        return publication_rules.follow_home(
+            story.batch(FIRST), story.live_pointers(), region=FAR, now=story.now
+        )
 
     first, second = followed(), followed()
     assert story.table.apply("", first) is None
@@ -287,7 +293,7 @@ def test_a_region_keeps_since_when_it_serves_a_batch() -> None:
     assert began is not None
     for held in (True, False):
         request = ChangeRequest(request_id=f"held-{held}", actor="ada")
-        change = publication_rules.hold(story.release(), request, model=MODEL, held=held, now=story.now)
+        change = publication_rules.hold(story.live_pointers(), request, model=MODEL, held=held, now=story.now)
         assert story.table.apply("", change) is None
         assert story.table.apply("", followed()) is None
     assert story.table.pointer(MODEL, FAR) == dataclasses.replace(began, sequence=3)
@@ -304,7 +310,7 @@ def test_a_rollback_moves_the_regions_that_hold_the_target_and_leaves_the_others
         confirm = load_rules.confirm_region(story.batch(batch_id), region=FAR, attempt=attempt)
         assert story.table.apply("", confirm) is None
         follow = publication_rules.follow_home(
-            story.batch(batch_id), story.release(), region=FAR, now=story.now
+            story.batch(batch_id), story.live_pointers(), region=FAR, now=story.now
         )
         assert story.table.apply("", follow) is None
     assert story.live(FAR) == FIRST
@@ -334,7 +340,9 @@ def test_a_load_that_is_verified_during_a_publication_waits_for_its_own_checks()
     story = Story()
     story.verified(FIRST)
     request = ChangeRequest(request_id="late", actor="ada", automatic=True)
-    late = publication_rules.publish(story.batch(FIRST), story.release(), request, now=story.now, **LIFE)
+    late = publication_rules.publish(
+        story.batch(FIRST), story.live_pointers(), request, now=story.now, **LIFE
+    )
     story.loaded(FIRST)
     story.verify(FIRST)
     assert story.table.apply("", late) == "target_passed_its_checks"
@@ -397,18 +405,20 @@ def test_what_a_rollback_would_go_to_is_not_due() -> None:
 
     def due() -> list[str]:
         found = [story.batch(batch_id) for batch_id in batches]
-        targets = [batch for batch in found if retention_rules.is_rollback_target(batch)]
-        needed = retention_rules.protected_batches(story.release().home, targets[0] if targets else None)
+        targets = [batch for batch in found if batch.is_rollback_target]
+        needed = retention_rules.protected_batches(
+            story.live_pointers().home, targets[0] if targets else None
+        )
         return [
             batch.batch_id for batch in found if retention_rules.needs_sweep(batch, needed, now=story.now)
         ]
 
-    assert retention_rules.is_rollback_target(story.batch(OLDER))
+    assert story.batch(OLDER).is_rollback_target
     assert due() == []
     assert story.retire(OLDER) is None
     # One that a dead sweep has left is due again, and no target.
     assert due() == [OLDER]
-    assert not retention_rules.is_rollback_target(story.batch(OLDER))
+    assert not story.batch(OLDER).is_rollback_target
 
 
 def test_a_refused_batch_that_was_retired_takes_no_correction() -> None:
@@ -583,8 +593,10 @@ def test_a_batch_served_by_a_lagging_region_is_loaded_again_in_time() -> None:
 
 def test_after_a_restore_the_sequence_goes_on_above_what_snowflake_has_seen() -> None:
     """A restored registry never reuses a number that a warehouse reader may have seen."""
-    release = Release(home_region=HOME, home=LivePointer(model=MODEL, sequence=4), highest_projected=9)
-    assert release.next_sequence == 10
+    live_pointers = LivePointers(
+        home_region=HOME, home=LivePointer(model=MODEL, sequence=4), highest_projected=9
+    )
+    assert live_pointers.next_sequence == 10
 
 
 def test_a_refusal_says_what_which_batch_and_what_to_do() -> None:
@@ -593,7 +605,7 @@ def test_a_refusal_says_what_which_batch_and_what_to_do() -> None:
     facts = story.world.facts(FIRST, "digest-0")
     assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
     request = ChangeRequest(request_id="r-1", actor="ada")
-    change = publication_rules.publish(story.batch(FIRST), story.release(), request, now=START, **LIFE)
+    change = publication_rules.publish(story.batch(FIRST), story.live_pointers(), request, now=START, **LIFE)
     with pytest.raises(RuleViolationError) as refusal:
         change.check(story.table.records)
     assert refusal.value.condition == "target_is_verified"
@@ -601,7 +613,7 @@ def test_a_refusal_says_what_which_batch_and_what_to_do() -> None:
         f"{MODEL}/{FIRST}: The batch is done, not verified. Load it and let its checks pass first."
     )
     story.verified(FIRST)
-    publication_rules.publish(story.batch(FIRST), story.release(), request, now=START, **LIFE).check(
+    publication_rules.publish(story.batch(FIRST), story.live_pointers(), request, now=START, **LIFE).check(
         story.table.records
     )
 

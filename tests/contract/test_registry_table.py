@@ -9,7 +9,8 @@ import pytest
 
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
 from prediction_contract.registry import load_rules, manifest_rules, publication_rules
-from prediction_contract.registry.records import BatchRecord, ChangeRequest, UnreadableRecordError
+from prediction_contract.registry.records import BatchRecord, ChangeRequest, LivePointers
+from prediction_contract.registry.stored_record import UnreadableRecordError
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from tests.fakes.foreign_documents import PYTHON
@@ -29,7 +30,7 @@ def hold(registry: RegistryTable, request_id: str, *, held: bool) -> bool:
     request = ChangeRequest(request_id=request_id, actor="ada", reason="incident")
     return registry.carry_out(
         lambda: publication_rules.hold(
-            registry.release(MODEL, home_region=HOME), request, model=MODEL, held=held, now=START
+            registry.live_pointers(MODEL, home_region=HOME), request, model=MODEL, held=held, now=START
         )
     )
 
@@ -88,7 +89,7 @@ def test_an_actor_who_is_always_overtaken_gives_up_in_time(registry_on_dynamodb:
     client, name = registry_on_dynamodb
     registry = RegistryTable(client, name, patience_seconds=0.5)
     hold(registry, "request-1", held=True)
-    stale = publication_rules.Release(home_region=HOME, home=None)
+    stale = LivePointers(home_region=HOME, home=None)
     request = ChangeRequest(request_id="request-2", actor="ada")
     with pytest.raises(RegistryUnavailableError, match="safe to repeat"):
         registry.carry_out(lambda: publication_rules.hold(stale, request, model=MODEL, held=False, now=START))
@@ -119,18 +120,18 @@ def test_a_reading_beside_a_write_is_done_again(registry_on_dynamodb: tuple[Any,
     """DynamoDB cancels it rather than tell of half a change; the reader waits, and not for ever."""
     client, name = registry_on_dynamodb
     registry = RegistryTable(ConflictedClient(client, 3), name)
-    assert registry.release(MODEL, home_region=HOME).home is None
+    assert registry.live_pointers(MODEL, home_region=HOME).home is None
     stuck = RegistryTable(ConflictedClient(client, 1000), name, patience_seconds=0.5)
     with pytest.raises(RegistryUnavailableError, match="safe to repeat"):
-        stuck.release(MODEL, home_region=HOME)
+        stuck.live_pointers(MODEL, home_region=HOME)
 
 
 def test_the_release_state_shows_regions_without_a_pointer(registry: RegistryTable) -> None:
     """A region that never served is known and empty."""
     hold(registry, "request-1", held=True)
-    release = registry.release(MODEL, home_region=HOME, regions=["eu-west-1"])
-    assert release.home is not None
-    assert release.regions == {"eu-west-1": None}
+    live_pointers = registry.live_pointers(MODEL, home_region=HOME, regions=["eu-west-1"])
+    assert live_pointers.home is not None
+    assert live_pointers.regions == {"eu-west-1": None}
 
 
 @pytest.mark.parametrize(

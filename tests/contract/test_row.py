@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidRowError
-from prediction_contract.rows.row import REASONS, RowContract, refused_checksum, row_contract
+from prediction_contract.rows.checksums import refused_checksum
+from prediction_contract.rows.row import REASONS, RowContract, row_contract
 from prediction_contract.rows.schema import PredictionSchema
 from tests.contract.prediction_rows import FULL_SCHEMA, KEYS, ROWS, column, json_text
 

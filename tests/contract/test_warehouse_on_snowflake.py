@@ -17,6 +17,7 @@ from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.cleaning.row_cleaning import delta_values, row_parser
 from prediction_contract.errors import InvalidRowError
+from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.warehouse_columns import ColumnDifference, table_columns
 from prediction_contract.stores.warehouse_load import WarehouseLoad
@@ -31,7 +32,6 @@ from prediction_contract.stores.warehouse_table import (
     projected_gaps,
     publication_parameters,
 )
-from prediction_contract.text.canonical_json import batch_checksum
 from tests.contract.prediction_rows import FULL_SCHEMA, column
 from tests.contract.written_batches import Batch, Lake
 

@@ -12,7 +12,6 @@ from botocore.exceptions import ClientError
 
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess, WarehouseUnreachableError
 from prediction_contract.naming.s3_layout import done_key
-from prediction_contract.registry.attribute_values import encode_value
 from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
@@ -22,6 +21,7 @@ from prediction_contract.registry.records import (
     pointer_key,
     publication_key,
 )
+from prediction_contract.registry.stored_record import encode_value
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,6 @@ import boto3
 from prediction_contract.jobs.job_arguments import LoadArguments
 from prediction_contract.manifests.load_report import LOADED, LoadReport, StoreReport
 from prediction_contract.registry.load_rules import (
-    RowTally,
     begin_writing,
     complete_load,
     confirm_claim,
@@ -20,6 +19,7 @@ from prediction_contract.registry.load_rules import (
 )
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
+from prediction_contract.rows.checksums import RowTally
 
 DAYS = timedelta(days=30)
 

@@ -12,12 +12,11 @@ import dagster as dg
 from mlpipe_dagster.components.prediction_pipeline import partitions_of
 from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import register_done_file
+from prediction_contract.manifests.load_report import LoadEvidence
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.naming.s3_layout import json_part_key
-from prediction_contract.registry.check_rules import record_checks
+from prediction_contract.registry.automatic_publication import record_checks
 from prediction_contract.registry.load_rules import (
-    LoadEvidence,
-    RowTally,
     begin_writing,
     claim_load,
     complete_load,
@@ -25,6 +24,7 @@ from prediction_contract.registry.load_rules import (
     verify_load,
 )
 from prediction_contract.registry.records import BatchRecord
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.stores.serving import Serving
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
-from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.registry.manifest_rules import ManifestFacts
 from prediction_contract.registry.records import BatchRecord
+from prediction_contract.rows.checksums import RowTally
 
 MODEL = "flight_delay"
 HOME = "us-east-1"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prediction_contract.registry.attribute_values import Attributes, Value
 from prediction_contract.registry.records import BatchRecord, LivePointer, RecordKey, batch_key, pointer_key
+from prediction_contract.registry.stored_record import Attributes, Value
 from prediction_contract.registry.transaction import Transaction
 
 

@@ -16,10 +16,11 @@ from deltalake import DeltaTable, TableFeatures, write_deltalake
 from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.naming.s3_layout import delta_table_prefix, json_part_key
+from prediction_contract.rows.checksums import batch_checksum, refused_checksum
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
-from prediction_contract.rows.row import refused_checksum, row_contract
+from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.delta_table import delta_columns
-from prediction_contract.text.canonical_json import batch_checksum, canonical_bytes
+from prediction_contract.text.canonical_json import canonical_bytes
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:

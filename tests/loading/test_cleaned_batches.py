@@ -17,10 +17,10 @@ from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.registry.load_rules import verify_load
+from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row import Row
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.warehouse_table import WarehouseTable
-from prediction_contract.text.canonical_json import batch_checksum
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:

@@ -136,7 +136,7 @@ def publish(platform: LoadPlatform, written: WrittenBatch, report: LoadReport) -
     registry.carry_out(
         lambda: publication_rules.publish(
             platform.record(batch_id),
-            registry.release(platform.model, home_region=platform.deployment.home),
+            registry.live_pointers(platform.model, home_region=platform.deployment.home),
             ChangeRequest(request_id=uuid.uuid4().hex, actor="test"),
             now=now,
             minimum_life=LIFE,

@@ -11,7 +11,7 @@ import pytest
 from glue_scripts.errors import BatchFaultError
 from glue_scripts.files.part_lines import CONTENT_BYTES, PartSource, RefusedLine, read_rows
 from prediction_contract.manifests.manifest import JsonPart
-from prediction_contract.rows.row import refused_checksum
+from prediction_contract.rows.checksums import refused_checksum
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 

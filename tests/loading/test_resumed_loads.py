@@ -13,7 +13,7 @@ import pytest
 from glue_scripts.dynamodb.acknowledgement import Acknowledgement
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader
-from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.text.canonical_json import canonical_bytes
 from prediction_contract.text.utc_time import format_utc
 from tests.loading.load_platform import EXPIRY

@@ -71,7 +71,7 @@ def release(
     registry.carry_out(
         lambda: publish(
             platform.record(batch_id),
-            registry.release(platform.model, home_region=home),
+            registry.live_pointers(platform.model, home_region=home),
             ChangeRequest(request_id=uuid.uuid4().hex, actor="a person"),
             now=now,
             minimum_life=DAY,

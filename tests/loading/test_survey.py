@@ -17,8 +17,7 @@ from glue_scripts.files.survey import TooManyRefusedError, survey_batch
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.naming.s3_layout import json_part_key
-from prediction_contract.rows.row import refused_checksum
-from prediction_contract.text.canonical_json import batch_checksum
+from prediction_contract.rows.checksums import batch_checksum, refused_checksum
 from tests.contract.prediction_rows import FULL_SCHEMA
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from glue_scripts.errors import BatchRefusedError, LoadFailedError
 from glue_scripts.files.part_lines import sources
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader, _is_same
 from prediction_contract.manifests.manifest import parse_manifest
-from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.rows.prediction_line import prediction_line
 from tests.loading.batch_builder import BATCH, CONTRACT, altered
 from tests.loading.load_platform import EXPIRY

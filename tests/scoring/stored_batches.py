@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from prediction_contract.manifests.manifest import Manifest, build_manifest
+from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.schema import PredictionSchema
-from prediction_contract.text.canonical_json import batch_checksum
 from sagemaker_scripts.batches.batch_rows import write_parts
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.delta_table import check_delta_table
-from prediction_contract.text.canonical_json import batch_checksum
 from tests.infra.sagemaker_models import DAILY, requests, write_models
 from tests.scoring.declared_models import SCHEMAS, TRAINING
 from tests.scoring.scoring_jobs import LAST_PREPARED, ScoringJobs, stack_options

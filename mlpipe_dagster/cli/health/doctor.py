@@ -30,8 +30,7 @@ from mlpipe_dagster.cli.health.model_health import (
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.s3_layout import parse_done_key
-from prediction_contract.registry.publication_rules import Release
-from prediction_contract.registry.records import BatchRecord, LoadState, RetentionRecord
+from prediction_contract.registry.records import BatchRecord, LivePointers, LoadState, RetentionRecord
 from prediction_contract.registry.table import RegistryTable
 
 _DAYS = 7
@@ -131,12 +130,12 @@ def _model(
 ) -> Iterator[HealthFinding]:
     """Yield what is wrong with a model in the registry, and keep its records for the looks that follow."""
     registry, now = access.registry, access.now
-    release = registry.release(model, home_region=access.home, regions=access.other_regions)
+    live_pointers = registry.live_pointers(model, home_region=access.home, regions=access.other_regions)
     retention = registry.retention(model)
     known[model] = records = ModelRecords(
         model=model,
-        batches=_looked_at(registry, release, retention, model=model, since=now - timedelta(days=days)),
-        release=release,
+        batches=_looked_at(registry, live_pointers, retention, model=model, since=now - timedelta(days=days)),
+        live_pointers=live_pointers,
         rollback_target=registry.rollback_target(model),
         retention=retention,
         minimum_life=timedelta(hours=access.declaration(model).retention.minimum_life_hours),
@@ -158,7 +157,12 @@ def _model(
 
 
 def _looked_at(
-    registry: RegistryTable, release: Release, retention: RetentionRecord, *, model: str, since: datetime
+    registry: RegistryTable,
+    live_pointers: LivePointers,
+    retention: RetentionRecord,
+    *,
+    model: str,
+    since: datetime,
 ) -> list[BatchRecord]:
     """Return the batches that may need somebody, the oldest first, however many the model has had.
 
@@ -167,7 +171,7 @@ def _looked_at(
     """
     recent = registry.batches(model, minted_from=since.strftime("%Y%m%d"))
     oldest = registry.batches(model, minted_from=retention.retained_from, page_size=_OLDEST_BATCHES)
-    pointers = (release.home, *release.regions.values())
+    pointers = (live_pointers.home, *live_pointers.regions.values())
     served = {pointer.batch_id for pointer in pointers if pointer and pointer.batch_id}
     retained = (record for record in oldest if record.load_state != LoadState.RETIRED)
     found = {record.batch_id: record for record in (*recent, *islice(retained, _OLDEST_BATCHES))}

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from mlpipe_dagster.cli.health.health_findings import HealthFinding, Severity
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.naming.s3_layout import done_key
-from prediction_contract.registry.publication_rules import Release
 from prediction_contract.registry.records import (
     BatchRecord,
     LivePointer,
+    LivePointers,
     LoadState,
     ReleaseState,
     RetentionRecord,
@@ -39,7 +39,7 @@ class ModelRecords:
     Attributes:
         model: The model's name.
         batches: Its batches that are looked at, the oldest first.
-        release: Its live pointers.
+        live_pointers: As read at one moment.
         rollback_target: The batch that a rollback would go to.
         retention: What its last sweep left to be known.
         minimum_life: What a batch must have left to become live.
@@ -48,7 +48,7 @@ class ModelRecords:
 
     model: str
     batches: Sequence[BatchRecord]
-    release: Release
+    live_pointers: LivePointers
     rollback_target: BatchRecord | None
     retention: RetentionRecord
     minimum_life: timedelta
@@ -57,7 +57,9 @@ class ModelRecords:
     @property
     def pointers(self) -> list[LivePointer]:
         """The live pointers of all regions."""
-        return [pointer for pointer in (self.release.home, *self.release.regions.values()) if pointer]
+        return [
+            pointer for pointer in (self.live_pointers.home, *self.live_pointers.regions.values()) if pointer
+        ]
 
     def finding(
         self, severity: Severity, topic: str, what: str, remedy: str, batch_id: str | None = None
@@ -79,7 +81,7 @@ def model_findings(records: ModelRecords) -> Iterator[HealthFinding]:
 
 
 def _pointer_findings(records: ModelRecords) -> Iterator[HealthFinding]:
-    home = records.release.home
+    home = records.live_pointers.home
     if home is None or home.batch_id is None:
         yield records.finding(
             Severity.NOTE,
@@ -96,7 +98,7 @@ def _pointer_findings(records: ModelRecords) -> Iterator[HealthFinding]:
             f"Run `mlpipe hold {records.model} --release` when its reason has gone",
             home.batch_id,
         )
-    for region, pointer in records.release.regions.items():
+    for region, pointer in records.live_pointers.regions.items():
         if pointer is None or pointer.batch_id != home.batch_id:
             serves = f"serves {pointer.batch_id}" if pointer and pointer.batch_id else "serves nothing"
             yield records.finding(
@@ -147,7 +149,7 @@ def _expiry_findings(records: ModelRecords) -> Iterator[HealthFinding]:
 
 def _retention_findings(records: ModelRecords) -> Iterator[HealthFinding]:
     late = records.now - _SWEEPS_LATE
-    needed = protected_batches(records.release.home, records.rollback_target)
+    needed = protected_batches(records.live_pointers.home, records.rollback_target)
     overdue = [
         batch
         for batch in records.batches
@@ -204,7 +206,7 @@ def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Healt
 
 
 def _is_blocked(records: ModelRecords, batch: BatchRecord) -> bool:
-    home = records.release.home or LivePointer(model=records.model)
+    home = records.live_pointers.home or LivePointer(model=records.model)
     live = (home.partition or "", home.batch_id or "")
     return (
         batch.load_state == LoadState.VERIFIED
@@ -215,7 +217,7 @@ def _is_blocked(records: ModelRecords, batch: BatchRecord) -> bool:
 
 
 def _refusal(records: ModelRecords, batch: BatchRecord) -> HealthFinding:
-    live = records.release.home.batch_id if records.release.home else None
+    live = records.live_pointers.home.batch_id if records.live_pointers.home else None
     is_history = live is not None and batch.batch_id < live
     is_old = BatchId(batch.batch_id).minted_at < records.now - _RECENT
     return records.finding(
@@ -250,7 +252,7 @@ def projection_findings(
         highest: The highest sequence in Snowflake; 0 if there is none.
         gaps: Where Snowflake lacks publications of the registry below it, each as its two neighbours.
     """
-    newest = records.release.home.sequence if records.release.home else 0
+    newest = records.live_pointers.home.sequence if records.live_pointers.home else 0
     missing = [f"publications between {before} and {after}" for before, after in gaps]
     if newest > highest:
         missing.append(f"the publications after {highest}, and the registry's newest is {newest}")

@@ -9,8 +9,7 @@ from typing import Any
 from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, at_least_one, partition
-from prediction_contract.registry.publication_rules import Release
-from prediction_contract.registry.records import BatchRecord, LivePointer
+from prediction_contract.registry.records import BatchRecord, LivePointer, LivePointers
 
 _SHOWN_BATCHES = 30
 _COLUMNS = (
@@ -47,7 +46,9 @@ def add_to(commands: Commands) -> None:
 def batches(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """List a model's batches, the newest last, and what each region serves."""
     access.require_declared(options.model)
-    release = access.registry.release(options.model, home_region=access.home, regions=access.other_regions)
+    live_pointers = access.registry.live_pointers(
+        options.model, home_region=access.home, regions=access.other_regions
+    )
     newest = options.newest or (None if options.json else _SHOWN_BATCHES)
     found = (
         access.registry.batches_of(options.model, options.partition)
@@ -57,10 +58,10 @@ def batches(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
     # One more than is shown tells whether there are others.
     records = list(islice(found, newest and newest + 1))
     listed = records[:newest][::-1]
-    pointers = region_documents(release)
+    pointers = region_documents(live_pointers)
     document = {
         "model": options.model,
-        "live": pointer_document(release.home or LivePointer(model=options.model)),
+        "live": pointer_document(live_pointers.home or LivePointer(model=options.model)),
         "regions": pointers,
         "batches": [batch_document(record, pointers) for record in listed],
         "has_older_batches": len(records) > len(listed),
@@ -109,17 +110,17 @@ def pointer_document(pointer: LivePointer) -> dict[str, Any]:
     }
 
 
-def region_documents(release: Release) -> list[dict[str, Any]]:
+def region_documents(live_pointers: LivePointers) -> list[dict[str, Any]]:
     """Return what each region serves, home first, and how many publications it is behind home."""
-    home = release.home.sequence if release.home else 0
+    home = live_pointers.home.sequence if live_pointers.home else 0
     found = []
-    for region, pointer in {release.home_region: release.home, **release.regions}.items():
+    for region, pointer in {live_pointers.home_region: live_pointers.home, **live_pointers.regions}.items():
         # A hold takes a number too, and changes nothing that another region would have to follow.
-        same = release.home and pointer and pointer.batch_id == release.home.batch_id
+        same = live_pointers.home and pointer and pointer.batch_id == live_pointers.home.batch_id
         found.append(
             {
                 "region": region,
-                "is_home": region == release.home_region,
+                "is_home": region == live_pointers.home_region,
                 "batch_id": pointer.batch_id if pointer else None,
                 "sequence": pointer.sequence if pointer else 0,
                 "published_at": pointer.published_at if pointer else None,

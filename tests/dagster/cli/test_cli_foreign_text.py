@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mlpipe_dagster.cli.main import main
 from prediction_contract.manifests.load_report import LOADED, LoadReport, QuarantineReport, StoreReport
 from prediction_contract.naming.s3_layout import quarantine_prefix
-from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.rows.checksums import RowTally
 from tests.dagster.cli_calls import CommandLine
 from tests.dagster.conftest import MINIMAL_ENVIRONMENT
 from tests.dagster.foreign_platform import BATCH, LATER, MODEL, ForeignAccess, ForeignStores

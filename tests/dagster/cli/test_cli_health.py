@@ -15,8 +15,7 @@ from mlpipe_dagster.cli.health.model_health import (
     staging_findings,
     unregistered_findings,
 )
-from prediction_contract.registry.publication_rules import Release
-from prediction_contract.registry.records import BatchRecord, LivePointer, RetentionRecord
+from prediction_contract.registry.records import BatchRecord, LivePointer, LivePointers, RetentionRecord
 from prediction_contract.text.utc_time import format_utc
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -52,7 +51,7 @@ def records(
     return ModelRecords(
         model=MODEL,
         batches=batches or (batch(),),
-        release=Release(
+        live_pointers=LivePointers(
             home_region="us-east-1",
             home=home or LivePointer(model=MODEL, batch_id=LIVE, sequence=3, published_at=format_utc(NOW)),
             regions=regions or {},

@@ -9,7 +9,7 @@ import pytest
 from mlpipe_dagster.loading.online_count import OnlineCount
 from mlpipe_dagster.loading.reconciliation import balances, evidence
 from prediction_contract.manifests.load_report import LOADED, LoadReport, QuarantineReport, StoreReport
-from prediction_contract.registry.load_rules import RowTally
+from prediction_contract.rows.checksums import RowTally
 
 PROMISED = RowTally(rows=10, checksum=2**64 - 5)
 REFUSED = RowTally(rows=1, checksum=7)

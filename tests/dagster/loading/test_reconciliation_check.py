@@ -22,8 +22,9 @@ from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.manifests.load_report import LOADED, LoadReport, QuarantineReport, StoreReport
 from prediction_contract.manifests.manifest import JsonPart, Manifest
 from prediction_contract.naming.s3_layout import json_part_key, report_key
-from prediction_contract.registry.load_rules import RowTally, claim_load, complete_load
+from prediction_contract.registry.load_rules import claim_load, complete_load
 from prediction_contract.registry.records import LoadState
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.online_item import OnlineItems

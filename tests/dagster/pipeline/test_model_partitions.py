@@ -16,8 +16,7 @@ from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pipeline.model_partitions import why_no_partition
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import Partition
-from prediction_contract.registry.publication_rules import Release
-from prediction_contract.registry.records import BatchRecord
+from prediction_contract.registry.records import BatchRecord, LivePointers
 from tests.dagster.scoring.test_scoring_schedule import HOURLY
 from tests.dagster.small_model import declaration
 
@@ -85,7 +84,7 @@ def test_mlpipe_takes_both_spellings_of_an_hour(spelling: str, capsys: pytest.Ca
         require_declared=lambda _model: None,
         registry=SimpleNamespace(
             batches_of=lambda _model, hour: iter([record for record in records if record.partition == hour]),
-            release=lambda _model, **_regions: Release(home_region="us-east-1", home=None),
+            live_pointers=lambda _model, **_regions: LivePointers(home_region="us-east-1", home=None),
         ),
     )
     assert main(["batches", "hours", "--partition", spelling, "--json"], access) == 0

@@ -18,7 +18,7 @@ from mlpipe_dagster.pipeline.model_sensors import ModelsUnreadableError, ServedM
 from mlpipe_dagster.publication.batch_lifetime import due_partition, reload_margin
 from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick, reload_request
-from prediction_contract.registry.check_rules import record_checks
+from prediction_contract.registry.automatic_publication import record_checks
 from prediction_contract.registry.records import BatchRecord
 from tests.dagster.publication.test_publication_asset import publisher, request
 from tests.dagster.small_model import DAYS, SmallModel, now

@@ -13,8 +13,8 @@ from mlpipe_dagster.publication.publication_asset import publication_asset
 from mlpipe_dagster.publication.publisher import PublicationOutcome, Publisher, PublishingError
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.errors import RuleViolationError
-from prediction_contract.registry.load_rules import RowTally
 from prediction_contract.registry.records import ChangeRequest, ReleaseState
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.stores.serving import Serving
 from tests.dagster.small_model import PARTITION, SmallModel, now
 

@@ -259,7 +259,7 @@ def test_a_rollback_moves_every_region_known_to_hold_its_target(small_model: Sma
         registry.carry_out(
             lambda region=region: publication_rules.follow_home(
                 small_model.record(second),
-                registry.release(small_model.name, home_region=HOME, regions=[region]),
+                registry.live_pointers(small_model.name, home_region=HOME, regions=[region]),
                 region=region,
                 now=now(),
             )

@@ -10,7 +10,7 @@ import pytest
 
 from mlpipe_dagster.publication.publisher import PublicationOutcome, PublishingError
 from prediction_contract.errors import RuleViolationError
-from prediction_contract.registry.check_rules import record_checks
+from prediction_contract.registry.automatic_publication import record_checks
 from prediction_contract.registry.records import ChangeRequest, ReleaseState
 from tests.dagster.loaded_model import COLUMNS, LoadedModel, rows
 from tests.dagster.publication.test_publication_asset import materialized, publisher, request

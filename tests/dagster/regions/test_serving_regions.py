@@ -27,7 +27,8 @@ from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.manifests.load_report import LOADED, LoadReport, StoreReport
 from prediction_contract.manifests.manifest import JsonPart
 from prediction_contract.naming.s3_layout import json_part_key, report_key
-from prediction_contract.registry.load_rules import RowTally, claim_load, complete_load, verify_load
+from prediction_contract.registry.load_rules import claim_load, complete_load, verify_load
+from prediction_contract.rows.checksums import RowTally
 from prediction_contract.rows.prediction_line import prediction_line
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.online_item import OnlineItems
@@ -308,7 +309,7 @@ def test_a_hold_leaves_no_region_behind(replicated: ReplicatedModel) -> None:
     assert pointer is not None
     publisher(replicated.small).hold(request(), held=True)
     later = replicated.follower(clock=lambda: now() + ALARM_AFTER * 2)
-    assert later._result(FollowStep.INCOMPLETE, later._release()).behind == timedelta(0)
+    assert later._result(FollowStep.INCOMPLETE, later._live_pointers()).behind == timedelta(0)
     assert later.follow().step is FollowStep.FOLLOWED
     followed = replicated.platform.registry.pointer(replicated.small.name, REGION)
     assert followed == dataclasses.replace(pointer, sequence=2)

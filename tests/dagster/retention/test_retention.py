@@ -185,7 +185,7 @@ def test_a_batch_that_some_region_or_snowflake_still_shows_is_kept(swept: SweptM
     registry.carry_out(
         lambda: follow_home(
             swept.record(first),
-            registry.release(swept.name, home_region=HOME, regions=[FAR]),
+            registry.live_pointers(swept.name, home_region=HOME, regions=[FAR]),
             region=FAR,
             now=now(),
         )
@@ -201,7 +201,7 @@ def test_a_batch_that_some_region_or_snowflake_still_shows_is_kept(swept: SweptM
     registry.carry_out(
         lambda: follow_home(
             swept.record(newer[-1]),
-            registry.release(swept.name, home_region=HOME, regions=[FAR]),
+            registry.live_pointers(swept.name, home_region=HOME, regions=[FAR]),
             region=FAR,
             now=now(),
         )

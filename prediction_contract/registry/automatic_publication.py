@@ -1,0 +1,103 @@
+"""What keeps a batch from automatic publication: its own checks, and the order of publications."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prediction_contract.naming.batch import BatchId
+from prediction_contract.registry.conditions import (
+    AllOf,
+    AnyOf,
+    Below,
+    Clause,
+    Condition,
+    Differs,
+    Equals,
+    Missing,
+)
+from prediction_contract.registry.records import LONGEST_REASON, BatchRecord
+from prediction_contract.registry.stored_record import Value
+from prediction_contract.registry.transaction import Transaction, Write
+from prediction_contract.text.utc_time import format_utc
+
+AUTOMATIC_ONLY_CONDITIONS = frozenset(
+    {
+        "target_was_never_published",
+        "target_is_newer_than_live",
+        "target_was_minted_after_rollback",
+        "publication_is_not_held",
+    }
+)
+"""Conditions of automatic publication only: a batch that fails one stays loaded and becomes history."""
+
+
+def record_checks(batch: BatchRecord, *, attempt: int, faults: Sequence[str]) -> Transaction:
+    """Keep what a load's rows were found to break; the last verdict counts, and a repetition changes nothing.
+
+    Args:
+        batch: The batch's record as read.
+        attempt: The load attempt whose rows were examined.
+        faults: What keeps the batch from automatic publication, each as a sentence; none if nothing does.
+    """
+    text = "; ".join(faults)[:LONGEST_REASON] or None
+    if (batch.checked_attempt, batch.check_faults) == (attempt, text):
+        return Transaction(batch.model, batch.batch_id)
+    assign: dict[str, Value] = {"checked_attempt": attempt}
+    if text is not None:
+        assign["check_faults"] = text
+    remove = ("check_faults",) if text is None else ()
+    return Transaction(batch.model, batch.batch_id, (Write(key=batch.key, assign=assign, remove=remove),))
+
+
+def checks_were_passed(target: BatchRecord) -> Condition:
+    """Return the condition that the rows verified last were checked, without a fault."""
+    attempt = target.verified_attempt or 0
+    return Condition(
+        "target_passed_its_checks",
+        # A load that was verified after this decision waits for a verdict of its own.
+        AllOf(
+            (
+                Equals("verified_attempt", attempt),
+                Equals("checked_attempt", attempt),
+                Missing("check_faults"),
+            )
+        ),
+        f"The batch failed its checks: {target.check_faults}"
+        if target.check_faults
+        else "The model's own checks were not applied to the load that was verified last",
+        "Materialize the publication, which applies them, or publish the batch explicitly",
+    )
+
+
+def automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
+    """Return the conditions on home's pointer: the batch is newer, no rollback is later, nobody holds."""
+    newer: tuple[Clause, ...] = (
+        Missing("batch_id"),
+        Below("partition", target.partition),
+        AllOf((Equals("partition", target.partition), Below("batch_id", target.batch_id))),
+    )
+    return (
+        Condition(
+            "target_is_newer_than_live",
+            AnyOf(newer),
+            "The batch is not newer, by partition and batch id, than the live one",
+            "It stays as history; publish it explicitly if it shall be live",
+        ),
+        Condition(
+            "target_was_minted_after_rollback",
+            AnyOf(
+                (
+                    Missing("withdrawn_before"),
+                    Below("withdrawn_before", format_utc(BatchId(target.batch_id).minted_at)),
+                )
+            ),
+            "The batch was minted before the last rollback, perhaps of the same cause",
+            "Score the partition again, or publish the batch explicitly",
+        ),
+        Condition(
+            "publication_is_not_held",
+            Differs("hold", True),
+            "Publication of the model is on hold",
+            "Release the hold, or publish the batch explicitly",
+        ),
+    )
