@@ -1,29 +1,17 @@
-"""The arguments of our Glue and SageMaker jobs: built where a job is started, parsed where it runs.
-
-An argument is `--name value`, both on Glue and as a container argument of SageMaker; the name is that of the
-field. Arguments of other names, which Glue adds, are left alone. None is not passed at all.
-"""
+"""The arguments of our Glue and SageMaker jobs: built where a job is started, parsed where it runs."""
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any, Never, Self
 
-from prediction_contract.errors import ContractError, JobArgumentsError
+from prediction_contract.jobs.argument_parsing import JobArguments, argument, matching, refuse_argument, whole
 from prediction_contract.jobs.metrics import Metrics
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
-from prediction_contract.limits import (
-    MAX_CONTAINER_ARGUMENT_CHARACTERS,
-    MAX_CONTAINER_ARGUMENTS,
-    MAX_ENVIRONMENT_VALUE_CHARACTERS,
-    MAX_ENVIRONMENT_VARIABLES,
-)
-from prediction_contract.manifests.manifest_reader import LARGEST_NUMBER
+from prediction_contract.limits import MAX_ENVIRONMENT_VALUE_CHARACTERS, MAX_ENVIRONMENT_VARIABLES
 from prediction_contract.naming.batch import BatchId, ModelName, Partition
 from prediction_contract.naming.s3_layout import validated_bucket, validated_key, validated_run_id
 from prediction_contract.text.utc_time import parse_utc
@@ -35,32 +23,21 @@ MAX_WAIT_MINUTES = 30
 
 VERIFY_MODES = ("full", "sample", "scan")
 
-# Anything a shell, an SQL statement or an ARN may hold, but no spaces and no leading '-': values stay values.
-_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,254}")
-_IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,127}")
-_DIGEST = re.compile("[0-9a-f]{64}")
 _ENVIRONMENT_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,255}")
 
-
-def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(f"it is not {what}")
-        return text
-
-    return parse
-
-
-def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    highest = LARGEST_NUMBER if most is None else most
-    allowed = f"{least}" if most is None else f"{least} to {most}"
-
-    def parse(text: str) -> int:
-        if re.fullmatch("0|[1-9][0-9]{0,18}", text) and least <= int(text) <= highest:
-            return int(text)
-        raise ValueError(f"it is not an integer from {allowed}")
-
-    return parse
+# Anything a shell, an SQL statement or an ARN may hold, but no spaces and no leading '-': values stay values.
+_WORD = matching(
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,254}"),
+    "1 to 255 letters, digits and '_.:/=+@,-', beginning with a letter, digit or '_'",
+)
+_IDENTIFIER = matching(
+    re.compile("[A-Za-z_][A-Za-z0-9_]{0,127}"), "an identifier of letters, digits and underscores"
+)
+_BASE64 = matching(
+    re.compile(f"[A-Za-z0-9_=-]{{1,{LONGEST_ARGUMENT}}}"),
+    f"text in Base64 of at most {LONGEST_ARGUMENT} characters",
+)
+_DIGEST = matching(re.compile("[0-9a-f]{64}"), "a SHA-256 in lower-case hex")
 
 
 def _rate(text: str) -> Decimal:
@@ -96,106 +73,6 @@ def _prefix(text: str) -> str:
     return text
 
 
-def _argument(parse: Callable[[str], Any], default: Any = MISSING) -> Any:
-    """Declare an argument by the function that parses its text."""
-    return field(default=default, metadata={"parse": parse})
-
-
-_WORD_FORM = _matching(
-    _WORD, "1 to 255 letters, digits and '_.:/=+@,-', beginning with a letter, digit or '_'"
-)
-_IDENTIFIER_FORM = _matching(_IDENTIFIER, "an identifier of letters, digits and underscores")
-_BASE64_FORM = _matching(
-    re.compile(f"[A-Za-z0-9_=-]{{1,{LONGEST_ARGUMENT}}}"),
-    f"text in Base64 of at most {LONGEST_ARGUMENT} characters",
-)
-_DIGEST_FORM = _matching(_DIGEST, "a SHA-256 in lower-case hex")
-
-
-class JobArguments:
-    """Shared by all jobs: building and parsing by the fields of the job's own class."""
-
-    def __post_init__(self) -> None:
-        texts = self._texts()
-        for declared in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            if declared.name in texts:
-                self._parsed(declared.name, texts[declared.name])
-            elif declared.default is not None:
-                _refuse(declared.name, "it is missing")
-        self._require_consistency()
-
-    def _require_consistency(self) -> None:
-        """Refuse arguments that contradict one another; a job whose arguments can says how."""
-
-    def glue_arguments(self) -> dict[str, str]:
-        """Return the arguments as Glue's StartJobRun takes them: `{"--model": "flight_delay", ...}`."""
-        return {f"--{name}": text for name, text in self._texts().items()}
-
-    def container_arguments(self) -> list[str]:
-        """Return the arguments as a SageMaker container takes them: `["--model", "flight_delay", ...]`.
-
-        Raises:
-            JobArgumentsError: SageMaker would refuse them: more than 100, or one of more than 256 characters.
-        """
-        arguments = [text for pair in self.glue_arguments().items() for text in pair]
-        if len(arguments) > MAX_CONTAINER_ARGUMENTS:
-            _refuse("arguments", f"they are {len(arguments)} of {MAX_CONTAINER_ARGUMENTS}")
-        for name, text in self._texts().items():
-            if len(text) > MAX_CONTAINER_ARGUMENT_CHARACTERS:
-                _refuse(name, f"it has {len(text)} characters of {MAX_CONTAINER_ARGUMENT_CHARACTERS}")
-        return arguments
-
-    @classmethod
-    def parse(cls, argv: Sequence[str]) -> Self:
-        """Return the arguments of a job's command line; arguments that are not this job's are left alone.
-
-        Args:
-            argv: The command line without the program, as `sys.argv[1:]`.
-
-        Raises:
-            JobArgumentsError: One is missing, stands without a value, or has another form.
-        """
-        parser = _Parser(add_help=False, allow_abbrev=False)
-        for declared in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
-            parser.add_argument(f"--{declared.name}", dest=declared.name)
-        given = vars(parser.parse_known_args(list(argv))[0])
-        values: dict[str, Any] = {}
-        for declared in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
-            text = given[declared.name]
-            if text is not None:
-                values[declared.name] = cls._parsed(declared.name, text)
-            elif declared.default is MISSING:
-                _refuse(declared.name, "it is missing")
-        return cls(**values)
-
-    def _texts(self) -> dict[str, str]:
-        values = {
-            declared.name: getattr(self, declared.name)
-            for declared in fields(self)  # type: ignore[arg-type]  # every subclass is a dataclass
-        }
-        return {
-            name: format(value, "f") if isinstance(value, Decimal) else str(value)
-            for name, value in values.items()
-            if value is not None
-        }
-
-    @classmethod
-    def _parsed(cls, name: str, text: str) -> Any:
-        declared = next(
-            declared
-            for declared in fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
-            if declared.name == name
-        )
-        if text.startswith("-"):
-            _refuse(name, "it begins with '-', and would be taken for the next argument's name")
-        try:
-            return declared.metadata["parse"](text)
-        except ContractError as error:
-            _refuse(name, error.what, error)
-        except ValueError as error:
-            _refuse(name, str(error), error)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadArguments(JobArguments):
     """What the Glue job that loads a batch is told.
@@ -228,30 +105,30 @@ class LoadArguments(JobArguments):
         dagster_run_id: The run that waits for the job run; None outside Dagster.
     """
 
-    model: str = _argument(ModelName)
-    batch_id: str = _argument(BatchId)
-    bucket: str = _argument(validated_bucket)
-    manifest_key: str = _argument(validated_key)
-    manifest_digest: str = _argument(_DIGEST_FORM)
-    claim_token: str = _argument(_WORD_FORM)
-    load_attempt: int = _argument(_whole(1))
-    registry_table: str = _argument(_WORD_FORM)
-    online_table: str = _argument(_WORD_FORM)
-    items_expire_at: int = _argument(_whole(1))
-    snowflake_secret: str = _argument(_WORD_FORM)
-    snowflake_database: str = _argument(_IDENTIFIER_FORM)
-    snowflake_schema: str = _argument(_IDENTIFIER_FORM)
-    snowflake_warehouse: str = _argument(_IDENTIFIER_FORM)
-    snowflake_stage: str = _argument(_IDENTIFIER_FORM)
-    snowflake_integration: str = _argument(_IDENTIFIER_FORM)
-    report_key: str = _argument(validated_key)
-    verify: str = _argument(_verify_mode, "full")
-    quarantine_rows: int | None = _argument(_whole(0), None)
+    model: str = argument(ModelName)
+    batch_id: str = argument(BatchId)
+    bucket: str = argument(validated_bucket)
+    manifest_key: str = argument(validated_key)
+    manifest_digest: str = argument(_DIGEST)
+    claim_token: str = argument(_WORD)
+    load_attempt: int = argument(whole(1))
+    registry_table: str = argument(_WORD)
+    online_table: str = argument(_WORD)
+    items_expire_at: int = argument(whole(1))
+    snowflake_secret: str = argument(_WORD)
+    snowflake_database: str = argument(_IDENTIFIER)
+    snowflake_schema: str = argument(_IDENTIFIER)
+    snowflake_warehouse: str = argument(_IDENTIFIER)
+    snowflake_stage: str = argument(_IDENTIFIER)
+    snowflake_integration: str = argument(_IDENTIFIER)
+    report_key: str = argument(validated_key)
+    verify: str = argument(_verify_mode, "full")
+    quarantine_rows: int | None = argument(whole(0), None)
     quarantine_rate: Decimal | None = field(default=None, metadata={"parse": _rate})
-    max_write_units_per_second: int | None = _argument(_whole(1), None)
-    wait_minutes: int | None = _argument(_whole(0, MAX_WAIT_MINUTES), None)
-    cleaning: str | None = _argument(_BASE64_FORM, None)
-    dagster_run_id: str | None = _argument(_WORD_FORM, None)
+    max_write_units_per_second: int | None = argument(whole(1), None)
+    wait_minutes: int | None = argument(whole(0, MAX_WAIT_MINUTES), None)
+    cleaning: str | None = argument(_BASE64, None)
+    dagster_run_id: str | None = argument(_WORD, None)
 
     @property
     def tolerance(self) -> QuarantineTolerance:
@@ -270,18 +147,18 @@ class PartitionArguments(JobArguments):
         schedule: The model's partitions and which is due, as `PartitionSchedule` is written.
     """
 
-    model: str = _argument(ModelName)
-    partition: str | None = _argument(Partition, None)
-    scheduled_at: str | None = _argument(_moment, None)
-    schedule: str | None = _argument(_schedule, None)
+    model: str = argument(ModelName)
+    partition: str | None = argument(Partition, None)
+    scheduled_at: str | None = argument(_moment, None)
+    schedule: str | None = argument(_schedule, None)
 
     def _require_consistency(self) -> None:
         if self.partition is None and self.scheduled_at is None:
-            _refuse("partition", "it is missing, and so is scheduled_at")
+            refuse_argument("partition", "it is missing, and so is scheduled_at")
         if self.partition is not None and self.scheduled_at is not None:
-            _refuse("scheduled_at", "the partition is named already")
+            refuse_argument("scheduled_at", "the partition is named already")
         if (self.scheduled_at is None) != (self.schedule is None):
-            _refuse("schedule", "it belongs to scheduled_at, and neither is given without the other")
+            refuse_argument("schedule", "it belongs to scheduled_at, and neither is given without the other")
 
     def due_partition(self) -> Partition:
         """Return the partition that is named, or that the tick makes due.
@@ -295,7 +172,7 @@ class PartitionArguments(JobArguments):
         due = schedule.due_partition(parse_utc(str(self.scheduled_at)))
         if not schedule.has(due):
             end = "" if schedule.end is None else f" and end before {schedule.end}"
-            _refuse(
+            refuse_argument(
                 "scheduled_at",
                 f"{due} is due then, which is no partition of {self.model}: `partitions` in its defs.yaml "
                 f"begin with {schedule.start}{end}",
@@ -316,18 +193,18 @@ class FeatureArguments(PartitionArguments):
         raw_prefix: The key prefix of the raw data set, ending with `/`.
     """
 
-    bucket: str = _argument(validated_bucket)
-    history_days: int = _argument(_whole(1))
-    run_id: str = _argument(validated_run_id)
-    code_version: str = _argument(_WORD_FORM)
-    last_partition: str | None = _argument(Partition, None)
-    raw_prefix: str = _argument(_prefix, "raw/nycflights13/")
+    bucket: str = argument(validated_bucket)
+    history_days: int = argument(whole(1))
+    run_id: str = argument(validated_run_id)
+    code_version: str = argument(_WORD)
+    last_partition: str | None = argument(Partition, None)
+    raw_prefix: str = argument(_prefix, "raw/nycflights13/")
 
     def _require_consistency(self) -> None:
         # A dataclass with slots is another class than the one that a plain super() knows.
         super(FeatureArguments, self)._require_consistency()
         if self.last_partition is not None and self.partition is None:
-            _refuse("last_partition", "a tick makes one partition due")
+            refuse_argument("last_partition", "a tick makes one partition due")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,17 +227,17 @@ class ScoreArguments(PartitionArguments):
         quarantine_rate: As in `LoadArguments`.
     """
 
-    bucket: str = _argument(validated_bucket)
-    lookback: int = _argument(_whole(0))
-    schema_key: str = _argument(validated_key)
-    registry_table: str = _argument(_WORD_FORM)
-    code_version: str = _argument(_WORD_FORM)
-    batch_id: str | None = _argument(BatchId, None)
-    attempt: int = _argument(_whole(1), 1)
-    model_artifact_key: str | None = _argument(validated_key, None)
-    features_prefix: str | None = _argument(_prefix, None)
-    run_id: str | None = _argument(validated_run_id, None)
-    quarantine_rows: int | None = _argument(_whole(0), None)
+    bucket: str = argument(validated_bucket)
+    lookback: int = argument(whole(0))
+    schema_key: str = argument(validated_key)
+    registry_table: str = argument(_WORD)
+    code_version: str = argument(_WORD)
+    batch_id: str | None = argument(BatchId, None)
+    attempt: int = argument(whole(1), 1)
+    model_artifact_key: str | None = argument(validated_key, None)
+    features_prefix: str | None = argument(_prefix, None)
+    run_id: str | None = argument(validated_run_id, None)
+    quarantine_rows: int | None = argument(whole(0), None)
     quarantine_rate: Decimal | None = field(default=None, metadata={"parse": _rate})
 
     @property
@@ -372,9 +249,8 @@ class ScoreArguments(PartitionArguments):
         super(ScoreArguments, self)._require_consistency()
         if self.run_id is None:
             return
-        told = (self.batch_id, self.features_prefix, None if self.attempt == 1 else self.attempt)
-        if told != (None, None, None):
-            _refuse("run_id", "batch_id, attempt and features_prefix follow from it")
+        if self.batch_id is not None or self.features_prefix is not None or self.attempt != 1:
+            refuse_argument("run_id", "batch_id, attempt and features_prefix follow from it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -393,15 +269,15 @@ class TrainArguments(JobArguments):
         schema_key: The JSON document of the predictions' schema, for the evaluation.
     """
 
-    model: str = _argument(ModelName)
-    bucket: str = _argument(validated_bucket)
-    first_partition: str = _argument(Partition)
-    last_partition: str = _argument(Partition)
-    code_version: str = _argument(_WORD_FORM)
-    first_evaluated: str | None = _argument(Partition, None)
-    last_evaluated: str | None = _argument(Partition, None)
-    metrics: str | None = _argument(Metrics, None)
-    schema_key: str | None = _argument(validated_key, None)
+    model: str = argument(ModelName)
+    bucket: str = argument(validated_bucket)
+    first_partition: str = argument(Partition)
+    last_partition: str = argument(Partition)
+    code_version: str = argument(_WORD)
+    first_evaluated: str | None = argument(Partition, None)
+    last_evaluated: str | None = argument(Partition, None)
+    metrics: str | None = argument(Metrics, None)
+    schema_key: str | None = argument(validated_key, None)
 
 
 def container_environment(values: Mapping[str, str]) -> dict[str, str]:
@@ -412,25 +288,14 @@ def container_environment(values: Mapping[str, str]) -> dict[str, str]:
             100 variables.
     """
     if len(values) > MAX_ENVIRONMENT_VARIABLES:
-        _refuse("environment", f"it has {len(values)} variables of {MAX_ENVIRONMENT_VARIABLES}")
+        refuse_argument("environment", f"it has {len(values)} variables of {MAX_ENVIRONMENT_VARIABLES}")
     for name, text in values.items():
         if not _ENVIRONMENT_NAME.fullmatch(name):
-            _refuse(name[:80], "SageMaker allows letters, digits and underscores in a variable's name")
+            refuse_argument(
+                name[:80], "SageMaker allows letters, digits and underscores in a variable's name"
+            )
         if len(text) > MAX_ENVIRONMENT_VALUE_CHARACTERS:
-            _refuse(name, f"its value has {len(text)} characters of {MAX_ENVIRONMENT_VALUE_CHARACTERS}")
+            refuse_argument(
+                name, f"its value has {len(text)} characters of {MAX_ENVIRONMENT_VALUE_CHARACTERS}"
+            )
     return dict(values)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises where argparse would end the process."""
-
-    def error(self, message: str) -> Never:
-        raise JobArgumentsError(
-            f"The command line cannot be parsed: {message[:200]}", remedy="Start the job through its client"
-        )
-
-
-def _refuse(name: str, what: str, cause: Exception | None = None) -> Never:
-    raise JobArgumentsError(
-        f"Job argument {name} is wrong: {what}", remedy=f"Start the job again with a valid --{name}"
-    ) from cause
