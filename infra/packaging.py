@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from prediction_contract.jobs.code_digest import DEPLOYED_PACKAGES, PYTHON_VERSION, code_digest, source_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 Platform = Literal["host", "aarch64", "x86_64"]
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +81,7 @@ class CodeTree:
     digest: str
 
 
-def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
+def build_api_archive(out_dir: Path = PACKAGES, *, platform: Platform = "host") -> Archive:
     """Build the Lambda's zip: its packages, the locked ones that they import, and the byte code of all.
 
     A function cannot write where its code lies, so without byte code every cold start compiles all of it.
@@ -111,31 +111,32 @@ def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
     return archive
 
 
-def build_glue_archive(out_dir: Path) -> CodeTree:
+def build_glue_archive(out_dir: Path = PACKAGES) -> CodeTree:
     """Build the zip for Glue's `--extra-py-files`.
 
     Raises:
         PackagingError: A package is missing.
     """
-    sources = deployed_files("glue_scripts")
-    digest = code_digest(sources)
-    path = out_dir / f"glue_scripts-{digest[:16]}.zip"
-    if not path.exists():
-        write_archive(path, zipped(sources))
-    return CodeTree(sources, archive_at(path), digest)
+    return _code_tree("glue_scripts", out_dir, "zip", zipped)
 
 
-def build_sagemaker_code(out_dir: Path) -> CodeTree:
+def build_sagemaker_code(out_dir: Path = PACKAGES) -> CodeTree:
     """Build what SageMaker jobs run: files for a processing input, a `tar.gz` for a training job.
 
     Raises:
         PackagingError: A package is missing.
     """
-    sources = deployed_files("sagemaker_scripts")
+    return _code_tree("sagemaker_scripts", out_dir, "tar.gz", _tar_gz)
+
+
+def _code_tree(
+    deployable: str, out_dir: Path, ending: str, pack: Callable[[Mapping[str, bytes]], bytes]
+) -> CodeTree:
+    sources = deployed_files(deployable)
     digest = code_digest(sources)
-    path = out_dir / f"sagemaker_scripts-{digest[:16]}.tar.gz"
+    path = out_dir / f"{deployable}-{digest[:16]}.{ending}"
     if not path.exists():
-        write_archive(path, _tar_gz(sources))
+        write_archive(path, pack(sources))
     return CodeTree(sources, archive_at(path), digest)
 
 

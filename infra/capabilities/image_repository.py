@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_ecr as ecr
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 _KEPT_IMAGES = 50
 
 
-def add_repository(
-    stack: cdk.Stack, construct_id: str, name: str, policy: Mapping[str, object] | None = None
-) -> ecr.CfnRepository:
+def add_repository(stack: cdk.Stack, construct_id: str, name: str) -> None:
     """Add a repository.
 
     Args:
         stack: Whose.
         construct_id: Its id in the stack.
         name: The repository's.
-        policy: Who else may pull.
     """
     rule = {
         "rulePriority": 1,
@@ -41,7 +34,5 @@ def add_repository(
         lifecycle_policy=ecr.CfnRepository.LifecyclePolicyProperty(
             lifecycle_policy_text=json.dumps({"rules": [rule]})
         ),
-        repository_policy_text=policy,
     )
     repository.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
-    return repository

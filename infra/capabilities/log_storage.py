@@ -1,4 +1,4 @@
-"""Buckets that other services write their logs to."""
+"""Where services write their logs: log groups with an end, and private buckets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 
 from infra.capabilities.acknowledged import acknowledge
@@ -13,9 +14,36 @@ from infra.definitions.resource_definitions import tls_only_statement
 from infra.permissions.policy_statements import POLICY_VERSION, Statement
 
 if TYPE_CHECKING:
+    from constructs import Construct
+
     from prediction_contract.naming.resource_names import Deployment
 
 _KEPT_DAYS = 400
+
+
+def add_log_group(
+    scope: Construct,
+    construct_id: str,
+    name: str,
+    retention: logs.RetentionDays = logs.RetentionDays.THREE_MONTHS,
+) -> logs.LogGroup:
+    """Add a log group that outlives its stack, and return it for what must not be made before it.
+
+    A service that has to make its own keeps every line for ever.
+
+    Args:
+        scope: Whose.
+        construct_id: Its id in the stack.
+        name: As the service that writes to it expects.
+        retention: How long a line is kept.
+    """
+    return logs.LogGroup(
+        scope,
+        construct_id,
+        log_group_name=name,
+        retention=retention,
+        removal_policy=cdk.RemovalPolicy.RETAIN,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 
@@ -14,36 +14,26 @@ from infra.capabilities.api.api_records import add_certificate, add_records
 from infra.capabilities.monitoring.alarms import add_topic
 from infra.capabilities.monitoring.api_alarms import add_api_alarms
 from infra.capabilities.monitoring.pipeline_alarms import add_pointer_alarms
+from infra.stacks.stage_stack import StageStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
-
-    from constructs import Construct
 
     from infra.model_declarations import DeclaredModel
     from infra.settings import RegionSettings, StageSettings
 
 
-class ApiStack(cdk.Stack):
+class ApiStack(StageStack):
     """The API in a region. Load balancer and function stand in one stack: they refer to one another."""
 
     def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        settings: StageSettings,
-        region: RegionSettings,
-        models: Iterable[DeclaredModel],
-        packages: Path,
-        **options: Any,
+        self, app: cdk.App, settings: StageSettings, region: RegionSettings, models: Iterable[DeclaredModel]
     ) -> None:
-        super().__init__(scope, construct_id, **options)
-        deployment = settings.deployment(region.name)
+        super().__init__(app, f"api-{region.name}", settings, region.name)
+        deployment = self.deployment
         network, group = add_network(self, region)
         certificate = add_certificate(self, settings, deployment)
-        alias = add_function(self, settings, deployment, packages)
+        alias = add_function(self, settings, deployment)
         target = add_target(self, deployment, alias)
         balancer = add_load_balancer(self, settings, deployment, group, network)
         add_listeners(self, settings, deployment, balancer=balancer, target=target, certificate=certificate)

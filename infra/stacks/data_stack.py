@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 
@@ -13,42 +13,27 @@ from infra.capabilities.data.load_job import add_load_job
 from infra.capabilities.data.prediction_tables import add_tables
 from infra.capabilities.data.warehouse_access import add_warehouse_access
 from infra.capabilities.image_repository import add_repository
+from infra.stacks.stage_stack import StageStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
-
-    from constructs import Construct
 
     from infra.model_declarations import DeclaredModel
     from infra.settings import StageSettings
 
 
-class DataStack(cdk.Stack):
+class DataStack(StageStack):
     """Everything that holds data, in the home region; tables have replicas where the API serves."""
 
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        settings: StageSettings,
-        models: Iterable[DeclaredModel],
-        packages: Path,
-        **options: Any,
-    ) -> None:
-        super().__init__(scope, construct_id, **options)
-        deployment = settings.deployment()
+    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[DeclaredModel]) -> None:
+        super().__init__(app, "data", settings)
+        deployment = self.deployment
         add_data_bucket(self, deployment)
         add_tables(self, settings, [model.name for model in models])
         add_done_file_notice(self, deployment)
-        add_load_job(self, deployment, packages)
-        self._snowflake_secret = add_warehouse_access(self, settings)
+        add_load_job(self, deployment)
+        # The ARN of the Snowflake connection's secret.
+        self.snowflake_secret = add_warehouse_access(self, settings).ref
         add_token_issuer(self, settings)
         # Not beside Dagster's services, which cannot start, nor their stack be made, before an image is here.
         add_repository(self, "DagsterImageRepository", deployment.dagster_image_repository)
-
-    @property
-    def snowflake_secret(self) -> str:
-        """The ARN of the Snowflake connection's secret."""
-        return self._snowflake_secret.ref

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_sagemaker as sagemaker
@@ -13,36 +13,25 @@ from infra.capabilities.roles import add_role
 from infra.packaging import build_sagemaker_code
 from infra.permissions.platform_roles import scoring_pipeline_role, scoring_schedule_role
 from infra.permissions.role_definitions import sagemaker_role
+from infra.stacks.stage_stack import StageStack
 from prediction_contract.naming.resource_names import model_name_stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from aws_cdk import aws_iam as iam
-    from constructs import Construct
 
     from infra.definitions.scheduled_scoring import ScheduledScoring
     from infra.model_declarations import DeclaredModel
     from infra.settings import StageSettings
-    from prediction_contract.naming.resource_names import Deployment
 
 
-class MlStack(cdk.Stack):
+class MlStack(StageStack):
     """SageMaker's side, in the home region; trained models lie in the data bucket, a prefix for each."""
 
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        settings: StageSettings,
-        models: Iterable[DeclaredModel],
-        packages: Path,
-        **options: Any,
-    ) -> None:
-        super().__init__(scope, construct_id, **options)
-        deployment = settings.deployment()
+    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[DeclaredModel]) -> None:
+        super().__init__(app, "ml", settings)
+        deployment = self.deployment
         add_role(self, "JobRole", deployment, sagemaker_role(deployment))
         roles = [
             add_role(self, construct_id, deployment, role(deployment))
@@ -64,21 +53,15 @@ class MlStack(cdk.Stack):
             if model.scoring is not None:
                 scored_here[model.name] = model.scoring
         if scored_here:
-            self._schedule(deployment, scored_here, packages, roles)
+            self._schedule(scored_here, roles)
 
-    def _schedule(
-        self,
-        deployment: Deployment,
-        models: Mapping[str, ScheduledScoring],
-        packages: Path,
-        roles: list[iam.CfnRole],
-    ) -> None:
+    def _schedule(self, models: Mapping[str, ScheduledScoring], roles: list[iam.CfnRole]) -> None:
         """Add pipeline and schedule of each model that SageMaker itself scores."""
         image = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
-        digest = build_sagemaker_code(packages).digest
+        digest = build_sagemaker_code().digest
         for model, scoring in models.items():
             pipeline = add_scoring_schedule(
-                self, deployment, model, scoring, code_digest=digest, image_uri=image.value_as_string
+                self, self.deployment, model, scoring, code_digest=digest, image_uri=image.value_as_string
             )
             # Both assume their role as soon as they are there.
             pipeline.node.add_dependency(*roles)

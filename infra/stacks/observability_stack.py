@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_budgets as budgets
@@ -10,45 +10,35 @@ from aws_cdk import aws_budgets as budgets
 from infra.capabilities.monitoring.alarms import add_topic
 from infra.capabilities.monitoring.dashboard import add_dashboard
 from infra.capabilities.monitoring.pipeline_alarms import add_pipeline_alarms
+from infra.stacks.stage_stack import StageStack
 from prediction_contract.naming.resource_names import STAGE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from constructs import Construct
-
     from infra.model_declarations import DeclaredModel
     from infra.settings import StageSettings
-    from prediction_contract.naming.resource_names import Deployment
 
 # AWS foresees nothing before it has seen five weeks; what was spent is told from the first day.
 _TOLD_AT_PERCENT = (("FORECASTED", 80), ("FORECASTED", 100), ("ACTUAL", 100))
 
 
-class ObservabilityStack(cdk.Stack):
+class ObservabilityStack(StageStack):
     """What tells people, in the home region; each region's API brings its own alarms."""
 
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        settings: StageSettings,
-        models: Iterable[DeclaredModel],
-        **options: Any,
-    ) -> None:
-        super().__init__(scope, construct_id, **options)
-        deployment = settings.deployment()
+    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[DeclaredModel]) -> None:
+        super().__init__(app, "observability", settings)
+        deployment = self.deployment
         topic_arn = deployment.alarm_topic_arn
         services = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com")
         policy = add_topic(self, settings, deployment.alarm_topic, topic_arn, *services, takes_events=True)
         declared = list(models)
         add_pipeline_alarms(self, settings, declared, topic_arn)
         add_dashboard(self, settings, [model.name for model in declared])
-        self._budget(settings, deployment, policy)
+        self._budget(policy)
 
-    def _budget(self, settings: StageSettings, deployment: Deployment, policy: cdk.CfnResource) -> None:
-        budget = budgets.CfnBudget
+    def _budget(self, policy: cdk.CfnResource) -> None:
+        settings, deployment, budget = self.settings, self.deployment, budgets.CfnBudget
         added = budget(
             self,
             "Budget",

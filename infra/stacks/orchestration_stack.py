@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 
@@ -15,42 +15,37 @@ from infra.capabilities.dagster.dagster_services import (
     add_web_access,
 )
 from infra.capabilities.dagster.dagster_tasks import RUN_CONTAINER, add_task, tasks
-from infra.capabilities.monitoring.log_groups import add_log_group
+from infra.capabilities.log_storage import add_log_group
 from infra.capabilities.roles import add_role
 from infra.definitions.dagster_environment import dagster_environment, database_variables, snowflake_variables
 from infra.packaging import build_sagemaker_code
 from infra.permissions.platform_roles import dagster_execution_role, dagster_webserver_role
 from infra.permissions.role_definitions import dagster_daemon_role, dagster_run_role
+from infra.stacks.stage_stack import StageStack
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from constructs import Construct
-
     from infra.settings import StageSettings
-    from prediction_contract.naming.resource_names import Deployment
 
 
-class OrchestrationStack(cdk.Stack):
+class OrchestrationStack(StageStack):
     """Dagster, in the home region."""
 
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        settings: StageSettings,
-        snowflake_secret: str,
-        packages: Path,
-        **options: Any,
-    ) -> None:
-        super().__init__(scope, construct_id, **options)
-        deployment = settings.deployment()
+    def __init__(self, app: cdk.App, settings: StageSettings, snowflake_secret: str) -> None:
+        super().__init__(app, "orchestration", settings)
+        deployment = self.deployment
         tag = cdk.CfnParameter(
             self, "DagsterImageTag", description="Tag of Dagster's image in its repository"
         )
         jobs = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
-        roles = self._roles(deployment)
+        roles = [
+            add_role(self, f"Role-{name}", deployment, role(deployment))
+            for name, role in (
+                ("run", dagster_run_role),
+                ("daemon", dagster_daemon_role),
+                ("webserver", dagster_webserver_role),
+                ("execution", dagster_execution_role),
+            )
+        ]
         log_group = add_log_group(self, "Logs", deployment.dagster_log_group)
         network = add_network(self, settings, deployment)
         database, database_secret = add_database(self, settings, deployment, network)
@@ -61,7 +56,7 @@ class OrchestrationStack(cdk.Stack):
         environment = dagster_environment(
             settings,
             image_uri=jobs.value_as_string,
-            code_digest=build_sagemaker_code(packages).digest,
+            code_digest=build_sagemaker_code().digest,
             database_host=database.attr_endpoint_address,
             database=DATABASE,
         )
@@ -99,14 +94,3 @@ class OrchestrationStack(cdk.Stack):
         )
         for service in (code, web, daemon):
             service.node.add_dependency(log_group, added[RUN_CONTAINER], *roles)
-
-    def _roles(self, deployment: Deployment) -> list[cdk.CfnResource]:
-        return [
-            add_role(self, f"Role-{construct_id}", deployment, role(deployment))
-            for construct_id, role in (
-                ("run", dagster_run_role),
-                ("daemon", dagster_daemon_role),
-                ("webserver", dagster_webserver_role),
-                ("execution", dagster_execution_role),
-            )
-        ]

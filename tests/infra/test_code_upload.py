@@ -10,8 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra import code_upload, glue_wheels, packaging
-from infra.code_upload import main, upload_code
-from infra.definitions.shared_log_groups import CREATOR_TAG, RETENTION_DAYS, SHARED_LOG_GROUPS
+from infra.code_upload import CREATOR_TAG, RETENTION_DAYS, SHARED_LOG_GROUPS, main, upload_code
 from infra.glue_wheels import wheels_digest
 from infra.local.provisioning.provisioned_stack import stand_in_wheels
 from infra.settings import STAGES

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.code_upload import RETENTION_DAYS, SHARED_LOG_GROUPS, create_shared_log_groups
 from infra.definitions import resource_definitions
-from infra.definitions.shared_log_groups import RETENTION_DAYS, SHARED_LOG_GROUPS, create_shared_log_groups
 from infra.local.provisioning import ProvisioningError
 from infra.local.provisioning.clients import Clients
 from infra.local.provisioning.provisioned_jobs import local_trust

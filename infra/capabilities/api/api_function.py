@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 
 from infra.capabilities.acknowledged import acknowledge
-from infra.capabilities.monitoring.log_groups import add_log_group
+from infra.capabilities.log_storage import add_log_group
 from infra.capabilities.roles import add_role
 from infra.definitions.api_definitions import ALARMS_THAT_ROLL_BACK, FunctionDefinition, api_function
 from infra.packaging import build_api_archive
@@ -19,8 +19,6 @@ from infra.permissions.platform_roles import api_deployment_role
 from infra.permissions.role_definitions import api_role
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from infra.settings import StageSettings
     from prediction_contract.naming.resource_names import Deployment
 
@@ -42,9 +40,7 @@ def function_definition(settings: StageSettings, deployment: Deployment) -> Func
     )
 
 
-def add_function(
-    stack: cdk.Stack, settings: StageSettings, deployment: Deployment, packages: Path
-) -> lambda_.Alias:
+def add_function(stack: cdk.Stack, settings: StageSettings, deployment: Deployment) -> lambda_.Alias:
     """Add function, role, log group, version and alias with warm environments; return the alias.
 
     SnapStart is left out: it and provisioned concurrency exclude each other, and only the latter meets no
@@ -53,7 +49,7 @@ def add_function(
     definition = function_definition(settings, deployment)
     role = add_role(stack, "FunctionRole", deployment, api_role(deployment))
     log_group = add_log_group(stack, "FunctionLogs", deployment.api_log_group)
-    archive = build_api_archive(packages, platform=settings.api.architecture)
+    archive = build_api_archive(platform=settings.api.architecture)
     function = lambda_.Function(
         stack,
         "Function",

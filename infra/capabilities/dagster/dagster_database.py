@@ -12,7 +12,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 
 from infra.capabilities.acknowledged import acknowledge, acknowledge_lint
 from infra.capabilities.dagster.dagster_network import POSTGRES, DagsterNetwork
-from infra.capabilities.monitoring.log_groups import add_log_group
+from infra.capabilities.log_storage import add_log_group
 
 if TYPE_CHECKING:
     from infra.settings import StageSettings

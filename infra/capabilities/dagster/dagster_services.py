@@ -15,7 +15,7 @@ from aws_cdk import aws_servicediscovery as servicediscovery
 from infra.capabilities.acknowledged import acknowledge
 from infra.capabilities.api.api_load_balancer import TLS_POLICY
 from infra.capabilities.dagster.dagster_network import HTTPS, WEB_SERVER, DagsterNetwork
-from infra.capabilities.monitoring.log_groups import add_log_group
+from infra.capabilities.log_storage import add_log_group
 
 if TYPE_CHECKING:
     import aws_cdk as cdk

@@ -8,7 +8,7 @@ from aws_cdk import aws_glue as glue
 from aws_cdk import aws_s3_assets as s3_assets
 
 from infra.capabilities.acknowledged import acknowledge
-from infra.capabilities.monitoring.log_groups import add_log_group
+from infra.capabilities.log_storage import add_log_group
 from infra.capabilities.roles import add_role
 from infra.definitions.resource_definitions import load_job
 from infra.packaging import PROJECT_ROOT, build_glue_archive
@@ -16,8 +16,6 @@ from infra.permissions.policy_statements import allow
 from infra.permissions.role_definitions import glue_load_role
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import aws_cdk as cdk
 
     from prediction_contract.naming.resource_names import Deployment
@@ -25,16 +23,10 @@ if TYPE_CHECKING:
 _SCRIPT = PROJECT_ROOT / "glue_scripts" / "load_predictions.py"
 
 
-def add_load_job(stack: cdk.Stack, deployment: Deployment, packages: Path) -> None:
-    """Add job, role, code and log groups.
-
-    Args:
-        stack: Whose.
-        deployment: Where.
-        packages: Where archives are built.
-    """
+def add_load_job(stack: cdk.Stack, deployment: Deployment) -> None:
+    """Add job, role, code and log groups."""
     script = s3_assets.Asset(stack, "LoadScript", path=str(_SCRIPT))
-    archive = s3_assets.Asset(stack, "LoadCode", path=str(build_glue_archive(packages).archive.path))
+    archive = s3_assets.Asset(stack, "LoadCode", path=str(build_glue_archive().archive.path))
     role = add_role(
         stack,
         "LoadRole",

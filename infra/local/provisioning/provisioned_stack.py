@@ -6,9 +6,8 @@ import logging
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.code_upload import UploadedCode, upload_code, upload_wheels
+from infra.code_upload import UploadedCode, create_shared_log_groups, upload_code, upload_wheels
 from infra.definitions import api_definitions, resource_definitions
-from infra.definitions.shared_log_groups import create_shared_log_groups
 from infra.glue_wheels import locked_releases, zip_of_wheels
 from infra.local.provisioning.clients import Clients, ProvisioningError, is_loopback, require_loopback
 from infra.local.provisioning.provisioned_api import ensure_function, ensure_load_balancer
