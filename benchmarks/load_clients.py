@@ -74,24 +74,24 @@ def awswrangler_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
 def mlpipe_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
     """Write as the Glue job does: `part` includes the fetch from S3, its SHA-256 and judging every row."""
     from glue_scripts import aws_clients  # noqa: PLC0415  # each process imports its own client
-    from glue_scripts.dynamodb import part_writer  # noqa: PLC0415
+    from glue_scripts.dynamodb import dynamodb_endpoint, online_load  # noqa: PLC0415
     from glue_scripts.files import survey  # noqa: PLC0415
-    from glue_scripts.files.part_lines import PartSource  # noqa: PLC0415
+    from glue_scripts.files.part_lines import PartSource, accepted_rows  # noqa: PLC0415
     from prediction_contract.manifests.manifest import JsonPart  # noqa: PLC0415
     from prediction_contract.rows.schema import PredictionSchema  # noqa: PLC0415
 
     json_part = JsonPart(part["key"], part["rows"], part["bytes"], part["sha256"])
     schema = PredictionSchema.from_document(part["schema"])
     source = PartSource("flight_delay", BATCH, part["bucket"], json_part, schema)
-    task = part_writer.OnlineTask(source, TABLE, EXPIRY, None, "full")
+    task = online_load.OnlineTask(source, TABLE, EXPIRY, None, "full")
     if kind == "survey":
         return lambda: survey.survey_part(survey.PartTask(source, 10)).read.rows
     aws_clients.client("s3")
-    aws_clients.dynamodb_endpoint()
+    dynamodb_endpoint.default_endpoint()
     if kind == "part":
-        return lambda: part_writer.write_part(task).acknowledged.rows
-    rows = list(part_writer.accepted_rows(source))
-    return lambda: part_writer.write_rows(task, rows).acknowledged.rows
+        return lambda: online_load.write_part(task).acknowledged.rows
+    rows = list(accepted_rows(source, aws_clients.client("s3")))
+    return lambda: online_load.write_rows(task, rows).acknowledged.rows
 
 
 WAYS = {"mlpipe": mlpipe_way, "boto3": boto3_way, "awswrangler": awswrangler_way}

@@ -34,6 +34,7 @@ import snowflake.connector
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks.load import SCHEMA
+from glue_scripts.files.delivered_batch import DeliveredBatch
 from glue_scripts.files.survey import NOTHING, PartSurvey, Survey
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader
 from infra.local.supervision.processes import stack_processes
@@ -221,8 +222,8 @@ class WatchedLoader(WarehouseLoader):
 def loaded(watch: Stopwatch, connection: Any, manifest: Manifest, job_run_id: str) -> tuple[Spent, Spent]:
     """Load the batch as the job does; return what it took but for its counting, and what that took."""
     accepted = RowTally(rows=manifest.row_count, checksum=int(manifest.checksum))
-    survey = Survey([PartSurvey("part", accepted, NOTHING, Counter(), [], [])], frozenset())
-    loader = WatchedLoader(connection, manifest, arguments(manifest), job_run_id)
+    survey = Survey([PartSurvey("part", accepted, NOTHING, Counter(), [], [])], [])
+    loader = WatchedLoader(connection, DeliveredBatch(manifest), arguments(manifest), job_run_id)
     loader.watch = watch
     began = watch.read()
     loader.stage()

@@ -1,18 +1,19 @@
-"""The AWS clients of the load, made at its edge and once per process."""
+"""The AWS clients of the load, made at its edge and once per process, and what S3 means by a refusal."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 
-from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
-# Fewer than the DynamoDB writer has threads would make them wait for one another.
-POOL_CONNECTIONS = 32
 _TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60}
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_DENIED = frozenset({"403", "AccessDenied", "Forbidden"})
 
 
 class _Chosen:
@@ -48,24 +49,12 @@ def bulk_dynamodb() -> Any:
     retries: Any = {"mode": "standard", "total_max_attempts": 1}
     config = Config(
         retries=retries,
-        max_pool_connections=POOL_CONNECTIONS,
         tcp_keepalive=True,
         # Every item is one that the contract made; looking at each again costs more than making it.
         parameter_validation=False,
         **_TIMEOUTS,
     )
     return boto3.client("dynamodb", region_name=_Chosen.region, config=config)
-
-
-@cache
-def dynamodb_endpoint() -> DynamoDbEndpoint:
-    """Return where items are written to, with the credentials, region and address that boto3 finds."""
-    session = boto3.Session()
-    found = client("dynamodb").meta
-    bundle = session._session.get_config_variable("ca_bundle")  # noqa: SLF001  # boto3 has no other way to it
-    return DynamoDbEndpoint(
-        found.endpoint_url, found.region_name, session.get_credentials(), ca_bundle=bundle
-    )
 
 
 def delta_storage_options() -> dict[str, str]:
@@ -86,3 +75,22 @@ def delta_storage_options() -> dict[str, str]:
         # deltalake refuses addresses without TLS unless it is told otherwise.
         options["AWS_ALLOW_HTTP"] = "true"
     return options
+
+
+def is_missing(s3: Any, bucket: str, key: str, error: ClientError) -> bool:
+    """Return whether a request for an object failed because there is no such object.
+
+    Args:
+        s3: A boto3 client.
+        bucket: The bucket.
+        key: The object's key.
+        error: What S3 answered.
+    """
+    code = error.response["Error"]["Code"]
+    if code in _MISSING:
+        return True
+    if code not in _DENIED:
+        return False
+    # Where the role may list certain prefixes only, S3 answers so for missing objects too.
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+    return all(entry["Key"] != key for entry in listed)

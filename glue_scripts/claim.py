@@ -6,14 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from glue_scripts.errors import ClaimNotHeldError
-from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry import load_rules
-from prediction_contract.registry.records import LoadState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prediction_contract.cleaning.cleaning_rules import Cleaning
     from prediction_contract.jobs.job_arguments import LoadArguments
     from prediction_contract.registry.records import BatchRecord
     from prediction_contract.registry.table import RegistryTable
@@ -44,37 +43,29 @@ class Claim:
         self._job_run_id = job_run_id
         self._now = now
 
-    def confirm(self) -> None:
-        """Write the job run's id into the claim: its first act.
+    def confirm(self) -> BatchRecord:
+        """Write the job run's id into the claim, its first act; return the batch's record as it was found.
 
         Raises:
             ClaimNotHeldError: The claim is another's, or of another attempt; nothing was touched.
         """
-        batch = self._batch()
-        if batch.claim_token == self._arguments.claim_token and (
-            batch.load_attempts != self._arguments.load_attempt
-        ):
-            self._not_held(f"The claim is for load attempt {batch.load_attempts}")
-        self._carry_out(
-            lambda: load_rules.confirm_claim(
-                self._batch(), token=self._arguments.claim_token, job_run_id=self._job_run_id
-            )
-        )
+        found: list[BatchRecord] = []
 
-    def cleaning(self) -> Cleaning:
-        """Return the rules to clean the batch by: those of its first load, or else the model's of today.
+        def decide() -> Transaction:
+            batch, arguments = self._batch(), self._arguments
+            if batch.claim_token == arguments.claim_token and batch.load_attempts != arguments.load_attempt:
+                self._not_held(f"The claim is for load attempt {batch.load_attempts}")
+            found.append(batch)
+            return load_rules.confirm_claim(batch, token=arguments.claim_token, job_run_id=self._job_run_id)
 
-        Raises:
-            SchemaError: They cannot be read.
-        """
-        kept = self._batch().cleaning
-        return Cleaning.from_argument(self._arguments.cleaning) if kept is None else Cleaning.parse(kept)
+        self._carry_out(decide)
+        return found[-1]
 
     def begin_writing(self, cleaning: Cleaning) -> None:
         """Fix the manifest and the cleaning rules before the first row is written.
 
         Args:
-            cleaning: What `cleaning` returned, by which the rows were judged.
+            cleaning: The rules by which the rows were accepted or refused.
 
         Raises:
             ClaimNotHeldError: The claim was lost meanwhile.
@@ -134,11 +125,6 @@ class Claim:
             ClaimNotHeldError: The claim was lost meanwhile.
         """
         self._carry_out(lambda: load_rules.release_claim(self._batch(), token=self._arguments.claim_token))
-
-    @property
-    def was_verified(self) -> bool:
-        """Whether an earlier load of the batch was verified, so that it can no longer be refused."""
-        return self._batch().load_state == LoadState.VERIFIED
 
     def _batch(self) -> BatchRecord:
         batch = self._registry.batch(self._arguments.model, self._arguments.batch_id)

@@ -18,13 +18,13 @@ from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from glue_scripts.aws_clients import use_region, used_region
-from glue_scripts.row_counter import count_in
+from glue_scripts.progress import use_counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from glue_scripts.row_counter import RowCounter
+    from glue_scripts.progress import RowCounter
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -52,7 +52,7 @@ class Engine(Protocol):
 
     @property
     def counter(self) -> RowCounter:
-        """Rows that functions say they came through; stays at 0 on Spark, whose executors are elsewhere."""
+        """Rows that functions have counted; stays at 0 on Spark, whose executors cannot reach it."""
         ...
 
     def run(self, function: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
@@ -76,7 +76,7 @@ class SequentialEngine:
 
     def run(self, function: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
         """See `Engine`."""
-        count_in(self.counter)
+        use_counter(self.counter)
         return map(function, tasks)
 
 
@@ -116,7 +116,7 @@ class ProcessEngine:
 
 def _begin_process(counter: RowCounter, region: str | None) -> None:
     """Count where the starter does, and end with it: an orphan would go on writing, then wait forever."""
-    count_in(counter)
+    use_counter(counter)
     use_region(region)
     parent = parent_process()
 

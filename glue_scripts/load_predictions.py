@@ -11,9 +11,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from glue_scripts.aws_clients import client, use_region
-from glue_scripts.batch_load import BatchLoad
 from glue_scripts.claim import Claim
-from glue_scripts.progress import told
+from glue_scripts.load_job import LoadJob
+from glue_scripts.progress import open_progress
 from glue_scripts.settings import LoadSettings
 from prediction_contract.registry.table import RegistryTable
 
@@ -42,9 +42,9 @@ def main(argv: Sequence[str]) -> LoadReport:
     use_region(settings.region)
     registry = RegistryTable(client("dynamodb"), settings.arguments.registry_table)
     claim = Claim(registry, settings.arguments, settings.job_run_id)
-    claim.confirm()
-    with told(settings, client("s3")) as progress:
-        return BatchLoad(settings, claim, progress).run()
+    record = claim.confirm()
+    with open_progress(settings, client("s3")) as progress:
+        return LoadJob(settings, claim, record, progress).run()
 
 
 if __name__ == "__main__":

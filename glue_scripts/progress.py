@@ -1,4 +1,4 @@
-"""Tells how a load goes on: into Glue's log, and to Dagster where it waits for Pipes messages."""
+"""How a load goes on: reported to Glue's log, and to Dagster where it waits for Pipes messages."""
 
 from __future__ import annotations
 
@@ -6,35 +6,65 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prediction_contract.printable_text import escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from glue_scripts.row_counter import RowCounter
     from glue_scripts.settings import LoadSettings
 
 # A heartbeat waits as long again for its upload: together less than the ten seconds that may pass in silence.
 HEARTBEAT_SECONDS = 4.0
+# Each addition costs a lock, so rows are added so many at a time.
+COUNTED_ROWS = 1000
+
+
+class RowCounter(Protocol):
+    """A number that one process reads while others add to it."""
+
+    value: int
+
+    def get_lock(self) -> Any:
+        """Return what guards an addition."""
+        ...
+
+
+class _ProcessCounter:
+    """The counter of this process; None on Spark's executors, which cannot reach the driver's."""
+
+    counter: RowCounter | None = None
+
+
+def use_counter(counter: RowCounter) -> None:
+    """Let `count_rows` of this process add to a counter from now on."""
+    _ProcessCounter.counter = counter
+
+
+def count_rows(rows: int) -> None:
+    """Add processed rows to this process's counter, if it has one."""
+    counter = _ProcessCounter.counter
+    if counter is not None:
+        with counter.get_lock():
+            counter.value += rows
 
 
 class Progress:
-    """The load's present step, its time, rows and rate, told when a step begins and every few seconds.
+    """The present step's time, rows and rate, reported when the step begins and every few seconds.
 
     Args:
-        tell: Takes a kind and plain values.
+        send: Takes a message's kind and its plain values.
         heartbeat_seconds: The longest silence.
     """
 
     def __init__(
         self,
-        tell: Callable[[str, Mapping[str, Any]], None],
+        send: Callable[[str, Mapping[str, Any]], None],
         *,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
-        self._tell = tell
+        self._send = send
         self._heartbeat_seconds = heartbeat_seconds
         self._step: str | None = None
         self._began = 0.0
@@ -45,22 +75,22 @@ class Progress:
         self.durations: dict[str, int] = {}
 
     def watch(self, counter: RowCounter) -> None:
-        """Read from now on how far a step is within the parts that it has not finished."""
+        """Read rows of unfinished parts from a counter from now on."""
         self._counter = counter
 
     @contextmanager
     def step(self, name: str, rows: int | None = None) -> Iterator[None]:
-        """Time a step, and tell that it goes on as long as it does.
+        """Time a step, and report its progress while it runs.
 
         Args:
             name: The step's.
-            rows: How many rows it comes through in all; None if it does not go by rows.
+            rows: How many rows it processes in all; None if it does not work by rows.
         """
         self._step, self._began, self._rows, self._total = name, time.monotonic(), 0, rows
         self._counted_before = self._counter.value if self._counter else 0
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), name="progress", daemon=True)
-        self._tell_progress()
+        self._report_step()
         heart.start()
         try:
             yield
@@ -70,18 +100,18 @@ class Progress:
             self.durations[name] = round((time.monotonic() - self._began) * 1000)
 
     def advance(self, rows: int) -> None:
-        """Count rows of a part that the present step is through with."""
+        """Count the rows of a part that the present step has finished."""
         self._rows += rows
 
-    def tell(self, kind: str, values: Mapping[str, Any]) -> None:
-        """Tell something else."""
-        self._tell(kind, values)
+    def report(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Report something beside the steps."""
+        self._send(kind, values)
 
     def _beat(self, ended: threading.Event) -> None:
         while not ended.wait(self._heartbeat_seconds):
-            self._tell_progress()
+            self._report_step()
 
-    def _tell_progress(self) -> None:
+    def _report_step(self) -> None:
         seconds = time.monotonic() - self._began
         counted = self._counter.value - self._counted_before if self._counter else 0
         rows = max(self._rows, counted)
@@ -92,16 +122,16 @@ class Progress:
                 "rows_per_second": round(rate),
                 "eta_seconds": round(max(0, self._total - rows) / rate),
             }
-        self._tell("progress", values)
+        self._send("progress", values)
 
 
 @contextmanager
-def told(settings: LoadSettings, s3: Any) -> Iterator[Progress]:
+def open_progress(settings: LoadSettings, s3: Any) -> Iterator[Progress]:
     """Hold the progress of a job run, and Dagster's Pipes session if there is one.
 
     Args:
         settings: Says whether Dagster waits for messages.
-        s3: A boto3 client, through which messages go that the command line asks for.
+        s3: A boto3 client, for the messages that the command line asks for.
     """
     if not (settings.is_piped or settings.is_piped_by_environment):
         yield Progress(_log)
@@ -120,11 +150,11 @@ def told(settings: LoadSettings, s3: Any) -> Iterator[Progress]:
     )
     with session:
 
-        def tell(kind: str, values: Mapping[str, Any]) -> None:
+        def send(kind: str, values: Mapping[str, Any]) -> None:
             _log(kind, values)
             session.report_custom_message({"kind": kind, **values})
 
-        yield Progress(tell)
+        yield Progress(send)
 
 
 def _log(kind: str, values: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from glue_scripts.files.missing_objects import is_missing
+from glue_scripts.aws_clients import is_missing
 from prediction_contract.text.canonical_json import InvalidJsonError, canonical_bytes, parse_json
 
 if TYPE_CHECKING:

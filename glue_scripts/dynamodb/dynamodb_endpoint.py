@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import ssl
+from functools import cache
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+import boto3
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from aws_wire.request_signer import RequestSigner
+from glue_scripts.aws_clients import client
 
 if TYPE_CHECKING:
     import socket
@@ -97,6 +100,17 @@ class DynamoDbEndpoint:
         if self._context is None:
             return connection.sock
         return self._context.wrap_socket(connection.sock, server_hostname=self._host)
+
+
+@cache
+def default_endpoint() -> DynamoDbEndpoint:
+    """Return DynamoDB's endpoint with the address, region and credentials that boto3 finds."""
+    session = boto3.Session()
+    found = client("dynamodb").meta
+    bundle = session._session.get_config_variable("ca_bundle")  # noqa: SLF001  # boto3 has no other way to it
+    return DynamoDbEndpoint(
+        found.endpoint_url, found.region_name, session.get_credentials(), ca_bundle=bundle
+    )
 
 
 def _tls(ca_bundle: str | None) -> ssl.SSLContext:

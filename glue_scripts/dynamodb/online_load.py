@@ -1,36 +1,154 @@
-"""A batch's way into the online table: its parts written or found written, read back, and reported."""
+"""The load of a batch into the online table: its parts written or found written, read back, and reported."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from glue_scripts.aws_clients import client
 from glue_scripts.dynamodb.acknowledgement import Acknowledgement
-from glue_scripts.dynamodb.part_writer import (
-    OnlineTask,
-    PartWritten,
-    accepted_rows,
-    is_in_sample,
-    verify_part,
-    write_part,
-)
-from glue_scripts.dynamodb.table_scan import scan_for_extras
+from glue_scripts.dynamodb.dynamodb_endpoint import default_endpoint
+from glue_scripts.dynamodb.item_writer import OnlineWriter, WriteCounts
+from glue_scripts.dynamodb.read_back import DifferentRowError, compare_rows, scan_for_extras
 from glue_scripts.errors import LoadFailedError
-from glue_scripts.files.part_lines import sources
+from glue_scripts.files.part_lines import PartSource, RefusedLine, accepted_rows, read_rows
 from glue_scripts.files.survey import NOTHING
+from glue_scripts.progress import COUNTED_ROWS, count_rows
 from prediction_contract.manifests.load_report import StoreReport
 from prediction_contract.naming.s3_layout import acknowledgement_key
-from prediction_contract.rows.checksums import batch_checksum
+from prediction_contract.rows.checksums import RowTally, batch_checksum
+from prediction_contract.rows.row import Row
+from prediction_contract.stores.online_item_text import OnlineItemTexts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from glue_scripts.dynamodb.item_writer import WrittenItem
     from glue_scripts.engine import Engine
     from glue_scripts.files.survey import Survey
     from glue_scripts.progress import Progress
     from prediction_contract.jobs.job_arguments import LoadArguments
-    from prediction_contract.manifests.manifest import Manifest
-    from prediction_contract.rows.checksums import RowTally
-    from prediction_contract.rows.row import Row
+
+# One row in so many is read back by `verify: sample`; chosen by the row itself, so the same ones each time.
+SAMPLE_ONE_IN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineTask:
+    """A part to write or to compare.
+
+    Attributes:
+        source: The part.
+        table: The online table.
+        items_expire_at: The items' TTL, seconds since 1970.
+        units_per_second: The most write units to consume; None for no limit.
+        verify: `full`, `sample` or `scan`.
+        acknowledgement: What is left on S3 once DynamoDB has all of the part; None for nothing.
+    """
+
+    source: PartSource
+    table: str
+    items_expire_at: int
+    units_per_second: float | None
+    verify: str
+    acknowledgement: Acknowledgement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartWritten:
+    """What DynamoDB took of one part.
+
+    Attributes:
+        key: The part's key.
+        acknowledged: Its rows that are in the online table.
+        counts: What was written.
+        expire_at: The TTL that each of its items has at least, seconds since 1970.
+        was_found: Whether an earlier attempt had written it: all its rows were read back instead.
+    """
+
+    key: str
+    acknowledged: RowTally
+    counts: WriteCounts
+    expire_at: int
+    was_found: bool = False
+
+
+def rows_to_verify(task: OnlineTask) -> Iterator[Row]:
+    """Yield the accepted rows of a part that are read back from a store."""
+    every_row = task.verify != "sample"
+    for row in accepted_rows(task.source, client("s3")):
+        if every_row or row.checksum % SAMPLE_ONE_IN == 0:
+            yield row
+
+
+def write_part(task: OnlineTask) -> PartWritten:
+    """Write a part's rows into the online table, or find that an earlier attempt at the batch has done so.
+
+    Raises:
+        LoadFailedError: As `OnlineWriter.write_items`.
+    """
+    s3, acknowledgement = client("s3"), task.acknowledgement
+    expiry = acknowledgement.earlier_expiry(s3) if acknowledgement else None
+    found = None if expiry is None else _found_part(replace(task, items_expire_at=expiry))
+    if found is not None:
+        return found
+    written = write_rows(task, read_rows(task.source, s3))
+    if acknowledgement is not None:
+        acknowledgement.leave(s3, written.acknowledged)
+    return written
+
+
+def _found_part(task: OnlineTask) -> PartWritten | None:
+    """Return a part whose rows are all in the table, and live long enough; None if one is not."""
+    try:
+        rows = accepted_rows(task.source, client("s3"))
+        tally = compare_rows(task.source, task.table, task.items_expire_at, rows)
+    except DifferentRowError:
+        return None
+    count_rows(tally.rows)
+    return PartWritten(task.source.part.key, tally, WriteCounts(), task.items_expire_at, was_found=True)
+
+
+def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> PartWritten:
+    """Write those of a part's rows that both stores hold into the online table.
+
+    Raises:
+        LoadFailedError: As `OnlineWriter.write_items`.
+    """
+    source, passed, checksum = task.source, 0, 0
+    text = OnlineItemTexts(source.schema, source.batch_id, task.items_expire_at).text
+
+    def items() -> Iterator[WrittenItem]:
+        nonlocal passed, checksum
+        for row in rows:
+            if type(row) is Row:
+                passed += 1
+                checksum += row.checksum
+                if not passed % COUNTED_ROWS:
+                    count_rows(COUNTED_ROWS)
+                yield row.key, text(row)
+        count_rows(passed % COUNTED_ROWS)
+
+    writer = OnlineWriter(default_endpoint(), task.table, units_per_second=task.units_per_second)
+    acknowledged = writer.write_items(items())
+    if acknowledged != passed:
+        raise LoadFailedError(
+            f"{task.table} acknowledged {acknowledged} of {passed} rows of {source.part.key}",
+            remedy="Load the batch again",
+            model=source.model,
+            batch_id=source.batch_id,
+        )
+    tally = RowTally(rows=passed, checksum=checksum)
+    return PartWritten(source.part.key, tally, writer.counts, task.items_expire_at)
+
+
+def verify_part(task: OnlineTask) -> int:
+    """Read a part's rows back and compare each with the row as it should be stored; return how many.
+
+    Raises:
+        LoadFailedError: A row is missing or altered, or could not be read in time.
+    """
+    return compare_rows(task.source, task.table, task.items_expire_at, rows_to_verify(task), count_rows).rows
 
 
 class OnlineLoad:
@@ -38,28 +156,20 @@ class OnlineLoad:
 
     Args:
         arguments: The load's.
-        manifest: The validated manifest.
-        survey: What its parts hold.
+        survey: What the batch's parts hold.
         engine: Runs the parts.
-        progress: Where the steps are told.
+        progress: Receives the steps.
 
     Attributes:
         written: By part, in the manifest's order, once `write` has ended.
     """
 
-    def __init__(
-        self,
-        arguments: LoadArguments,
-        manifest: Manifest,
-        survey: Survey,
-        engine: Engine,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, arguments: LoadArguments, survey: Survey, engine: Engine, progress: Progress) -> None:
         self._arguments = arguments
         self._survey = survey
         self._engine = engine
         self._progress = progress
-        self._tasks = self._made_tasks(manifest)
+        self._tasks = self._part_tasks()
         self._verified = 0
         self._scan_units: float | None = None
         self.written: list[PartWritten] = []
@@ -74,8 +184,8 @@ class OnlineLoad:
             for part, one in zip(self._survey.parts, self._engine.run(write_part, self._tasks), strict=True):
                 if one.acknowledged != part.accepted:
                     raise LoadFailedError(
-                        f"DynamoDB acknowledged {_told(one.acknowledged)} of {part.key}, and "
-                        f"{_told(part.accepted)} were accepted",
+                        f"DynamoDB acknowledged {_tally_text(one.acknowledged)} of {part.key}, and "
+                        f"{_tally_text(part.accepted)} were accepted",
                         remedy="Find out who changed the part while it was read, then load the batch again",
                         model=self._arguments.model,
                         batch_id=self._arguments.batch_id,
@@ -85,10 +195,7 @@ class OnlineLoad:
 
     def rows_to_verify(self) -> Iterator[Row]:
         """Yield the accepted rows that are read back from a store."""
-        verify = self._arguments.verify
-        return (
-            row for task in self._tasks for row in accepted_rows(task.source) if is_in_sample(row, verify)
-        )
+        return (row for task in self._tasks for row in rows_to_verify(task))
 
     def verify(self) -> None:
         """Read back what was written; of a part that was found written every row was read already.
@@ -105,7 +212,7 @@ class OnlineLoad:
         if self._arguments.verify == "scan":
             with self._progress.step("scan_online"):
                 self._scan_units = scan_for_extras(
-                    self._arguments, self._tasks, self._engine, self._survey.accepted.rows
+                    self._arguments, self._survey.sources, self._engine, self._survey.accepted.rows
                 )
 
     @property
@@ -133,9 +240,10 @@ class OnlineLoad:
             table=self._arguments.online_table, rows=total, verified_rows=self._verified, details=details
         )
 
-    def _made_tasks(self, manifest: Manifest) -> list[OnlineTask]:
+    def _part_tasks(self) -> list[OnlineTask]:
         arguments = self._arguments
-        at_once = max(1, min(self._engine.concurrency, len(manifest.json_parts)))
+        sources = self._survey.sources
+        at_once = max(1, min(self._engine.concurrency, len(sources)))
         most = arguments.max_write_units_per_second
         return [
             OnlineTask(
@@ -147,16 +255,16 @@ class OnlineLoad:
                 acknowledgement=Acknowledgement(
                     bucket=arguments.bucket,
                     key=acknowledgement_key(arguments.model, arguments.batch_id, number),
-                    manifest_digest=manifest.digest,
+                    manifest_digest=arguments.manifest_digest,
                     part=source.part.key,
                     table=arguments.online_table,
                     items_expire_at=arguments.items_expire_at,
                     attempt=arguments.load_attempt,
                 ),
             )
-            for number, source in enumerate(sources(manifest, self._survey.duplicates, self._survey.cleaning))
+            for number, source in enumerate(sources)
         ]
 
 
-def _told(tally: RowTally) -> str:
+def _tally_text(tally: RowTally) -> str:
     return f"{tally.rows} rows with the checksum {batch_checksum([tally.checksum])}"

@@ -1,4 +1,4 @@
-"""Keys that several rows of a batch have, found in little memory: sorted runs on disk, merged."""
+"""Keys that several rows of a batch have, found in little memory: sorted runs in files, merged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class KeyDigests:
         self._runs: list[bytes] = []
 
     def add(self, digest: bytes) -> None:
-        """Take a key's digest in."""
+        """Add a key's digest."""
         self._unsorted.append(digest)
         if len(self._unsorted) == _RUN_DIGESTS:
             self._sort()
@@ -48,8 +48,8 @@ class KeyDigests:
             self._unsorted = []
 
 
-class SpilledDigests:
-    """The digests of a batch's keys, in files that vanish.
+class DigestFiles:
+    """The digests of a batch's keys, in temporary files.
 
     Args:
         folder: Where the files are made.
@@ -61,14 +61,14 @@ class SpilledDigests:
         self._made = 0
 
     def add(self, run: bytes) -> None:
-        """Write a sorted run away."""
+        """Write a sorted run to a file."""
         path = self._new_file()
         path.write_bytes(run)
         self._files.append(path)
         if len(self._files) == _RUNS_AT_ONCE:
             self._files = [self._merge(self._files)]
 
-    def doubled(self, most: int) -> frozenset[bytes]:
+    def duplicates(self, most: int) -> frozenset[bytes]:
         """Return the digests that occur more than once, `most` of them at most."""
         with _merged(self._files) as digests:
             found = (digest for digest, same in groupby(digests) if len(list(islice(same, 2))) > 1)
@@ -89,10 +89,10 @@ class SpilledDigests:
 
 
 @contextmanager
-def spilled_digests() -> Iterator[SpilledDigests]:
+def digest_files() -> Iterator[DigestFiles]:
     """Hold an empty collection; its files are deleted in the end."""
     with tempfile.TemporaryDirectory(prefix="mlpipe-keys-") as folder:
-        yield SpilledDigests(Path(folder))
+        yield DigestFiles(Path(folder))
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
+from glue_scripts.aws_clients import is_missing
 from glue_scripts.errors import BatchFaultError
-from glue_scripts.files.missing_objects import is_missing
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import InvalidRowError
@@ -25,7 +25,7 @@ from prediction_contract.rows.schema import PredictionSchema
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prediction_contract.manifests.manifest import JsonPart, Manifest
+    from prediction_contract.manifests.manifest import JsonPart
 
 # Enough to recognise a refused line by; the part holds the whole of it.
 CONTENT_BYTES = 64 * 1024
@@ -87,26 +87,6 @@ class RefusedLine:
         return replace(self, content=self.content[:size], is_cut=True)
 
 
-def sources(
-    manifest: Manifest, duplicates: frozenset[bytes] = frozenset(), cleaning: Cleaning = NO_CLEANING
-) -> list[PartSource]:
-    """Return a source for each part of a manifest, in its order."""
-    stored = cleaning.stored_schema(manifest.schema)
-    return [
-        PartSource(
-            manifest.model,
-            manifest.batch_id,
-            manifest.bucket,
-            part,
-            stored,
-            duplicates,
-            manifest.schema,
-            cleaning,
-        )
-        for part in manifest.json_parts
-    ]
-
-
 def key_digest(key: str) -> bytes:
     """Return 16 bytes that stand for a key while duplicates are looked for."""
     return hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).digest()
@@ -143,6 +123,11 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
                     yield row
     if number != source.part.rows:
         _fault(source, f"has {number} rows, and the manifest promises {source.part.rows}")
+
+
+def accepted_rows(source: PartSource, s3: Any) -> Iterator[Row]:
+    """Yield a part's rows that both stores hold, in order; see `read_rows`."""
+    return (row for row in read_rows(source, s3) if not isinstance(row, RefusedLine))
 
 
 def _refused(number: int, reason: str, what: str, checksum: int, line: bytes) -> RefusedLine:

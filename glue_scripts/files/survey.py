@@ -1,4 +1,4 @@
-"""What a batch's parts hold: every line judged, and doubled keys found, before the first row is written."""
+"""What a batch's parts hold: every line checked and duplicate keys found, before the first row is written."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING
 
 from glue_scripts.aws_clients import client
 from glue_scripts.errors import BatchFaultError
-from glue_scripts.files.duplicate_keys import KeyDigests, spilled_digests
-from glue_scripts.files.part_lines import PartSource, RefusedLine, key_digest, read_rows, sources
-from glue_scripts.row_counter import COUNTED_ROWS, came_through
-from prediction_contract.cleaning.cleaning_rules import NO_CLEANING
+from glue_scripts.files.duplicate_keys import KeyDigests, digest_files
+from glue_scripts.files.part_lines import PartSource, RefusedLine, key_digest, read_rows
+from glue_scripts.progress import COUNTED_ROWS, count_rows
 from prediction_contract.rows.checksums import RowTally, batch_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from glue_scripts.engine import Engine
-    from prediction_contract.cleaning.cleaning_rules import Cleaning
+    from glue_scripts.files.delivered_batch import DeliveredBatch
     from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
-    from prediction_contract.manifests.manifest import Manifest
 
 NOTHING = RowTally(rows=0, checksum=0)
 # Of a batch's refused lines, so many bytes are kept in all; of lines beyond, enough to find them by.
@@ -83,14 +81,11 @@ class Survey:
 
     Attributes:
         parts: By part; of a batch with too many refused lines those that were read before that was known.
-        duplicates: Digests of the keys that several rows have, at most as many as refused lines are kept; all
-            their rows count as refused.
-        cleaning: The rules that the rows were cleaned by.
+        sources: All parts as they are to be read from now on: each leaves out the rows of duplicate keys.
     """
 
     parts: list[PartSurvey]
-    duplicates: frozenset[bytes]
-    cleaning: Cleaning = NO_CLEANING
+    sources: list[PartSource]
 
     @property
     def read(self) -> RowTally:
@@ -169,8 +164,8 @@ def survey_part(task: PartTask) -> PartSurvey:
             checksum += row.checksum
             digests.add(key_digest(row.key))
             if not rows % COUNTED_ROWS:
-                came_through(COUNTED_ROWS)
-    came_through(rows % COUNTED_ROWS)
+                count_rows(COUNTED_ROWS)
+    count_rows(rows % COUNTED_ROWS)
     return PartSurvey(
         key=task.source.part.key,
         accepted=RowTally(rows=rows, checksum=checksum),
@@ -181,62 +176,57 @@ def survey_part(task: PartTask) -> PartSurvey:
     )
 
 
-def survey_batch(
-    manifest: Manifest, engine: Engine, tolerance: QuarantineTolerance, cleaning: Cleaning = NO_CLEANING
-) -> Survey:
+def survey_batch(batch: DeliveredBatch, engine: Engine, tolerance: QuarantineTolerance) -> Survey:
     """Return what a batch's parts hold.
 
     Args:
-        manifest: The validated manifest.
+        batch: The batch.
         engine: Runs the parts.
         tolerance: How many rows may be refused.
-        cleaning: The rules to clean the rows by.
 
     Raises:
         BatchFaultError: A part is at fault, or the rows are not those that the manifest promises.
         TooManyRefusedError: More rows than allowed were refused, or no row was accepted.
     """
-    kept = max(tolerance.allowed(manifest.row_count) + 1, _LEAST_KEPT)
-    with spilled_digests() as digests:
-        tasks = _tasks(sources(manifest, cleaning=cleaning), kept)
-        survey = Survey(_surveyed(engine, tasks, kept, digests.add), frozenset(), cleaning)
-        if survey.read.rows == manifest.row_count:
+    promised = batch.expected.rows
+    kept = max(tolerance.allowed(promised) + 1, _LEAST_KEPT)
+    duplicates: frozenset[bytes] = frozenset()
+    with digest_files() as digests:
+        survey = _surveyed(engine, batch.sources, kept, digests.add)
+        if survey.read.rows == promised:
             # Each has two rows at least, so with this many the batch is refused, whatever the others are.
-            survey = replace(survey, duplicates=digests.doubled(kept))
-    if survey.duplicates:
-        tasks = _tasks(sources(manifest, survey.duplicates, cleaning), kept)
-        survey = replace(survey, parts=_surveyed(engine, tasks, kept, lambda _run: None))
-    is_whole = survey.read.rows == manifest.row_count
+            duplicates = digests.duplicates(kept)
+    if duplicates:
+        sources = [replace(source, duplicates=duplicates) for source in batch.sources]
+        survey = _surveyed(engine, sources, kept, lambda _run: None)
+    is_whole = survey.read.rows == promised
     if is_whole:
-        _check_checksum(manifest, survey)
-    fault = tolerance.fault(manifest.row_count, survey.refused.rows)
+        _check_checksum(batch, survey)
+    fault = tolerance.fault(promised, survey.refused.rows)
     if fault is not None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in survey.reasons.items())
-        # Not all doubled keys are looked for once they refuse the batch.
-        is_all = is_whole and (len(survey.duplicates) < kept or not survey.accepted.rows)
+        # Not all duplicate keys are looked for once they refuse the batch.
+        is_all = is_whole and (len(duplicates) < kept or not survey.accepted.rows)
         least = "" if is_all else "at least "
         raise TooManyRefusedError(
             f"{least}{fault}: {reasons}" if reasons else fault,
             survey=survey,
-            model=manifest.model,
-            batch_id=manifest.batch_id,
+            model=batch.manifest.model,
+            batch_id=batch.manifest.batch_id,
         )
     return survey
 
 
-def _tasks(parts: list[PartSource], lines_kept: int) -> list[PartTask]:
-    bytes_kept = _BYTES_KEPT // max(len(parts), 1)
-    most_refused = max(lines_kept, _LEAST_COUNTED)
-    return [PartTask(part, lines_kept, bytes_kept, most_refused) for part in parts]
-
-
 def _surveyed(
-    engine: Engine, tasks: list[PartTask], lines_kept: int, take: Callable[[bytes], None]
-) -> list[PartSurvey]:
+    engine: Engine, sources: list[PartSource], lines_kept: int, take: Callable[[bytes], None]
+) -> Survey:
     """Return what each part holds, with the refused lines that are kept of the batch; pass the digests on.
 
     It ends with the part whose refused lines are too many.
     """
+    bytes_kept = _BYTES_KEPT // max(len(sources), 1)
+    most_refused = max(lines_kept, _LEAST_COUNTED)
+    tasks = [PartTask(source, lines_kept, bytes_kept, most_refused) for source in sources]
     parts: list[PartSurvey] = []
     room = lines_kept
     refused = 0
@@ -249,11 +239,11 @@ def _surveyed(
         refused += part.refused.rows
         if refused >= task.most_refused or part.read.rows < task.source.part.rows:
             break
-    return parts
+    return Survey(parts, sources)
 
 
-def _check_checksum(manifest: Manifest, survey: Survey) -> None:
-    found = batch_checksum([survey.accepted.checksum, survey.refused.checksum])
+def _check_checksum(batch: DeliveredBatch, survey: Survey) -> None:
+    manifest, found = batch.manifest, batch_checksum([survey.read.checksum])
     if found != manifest.checksum:
         raise BatchFaultError(
             f"The parts' rows have the checksum {found}, and the manifest promises {manifest.checksum}",

@@ -11,7 +11,6 @@ from snowflake.connector.errors import Error as SnowflakeError
 
 from glue_scripts.errors import BatchFaultError, ClaimNotHeldError, LoadFailedError
 from glue_scripts.snowflake.load_records import LoadRecord
-from prediction_contract.cleaning.cleaning_rules import NO_CLEANING
 from prediction_contract.limits import MAX_STATEMENT_BYTES
 from prediction_contract.manifests.load_report import StoreReport
 from prediction_contract.rows.checksums import RowTally, batch_checksum
@@ -23,10 +22,9 @@ from prediction_contract.stores.warehouse_table import WarehouseTable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from glue_scripts.files.delivered_batch import DeliveredBatch
     from glue_scripts.files.survey import Survey
-    from prediction_contract.cleaning.cleaning_rules import Cleaning
     from prediction_contract.jobs.job_arguments import LoadArguments
-    from prediction_contract.manifests.manifest import Manifest
     from prediction_contract.rows.row import Row
 
 _REFUSED_ROWS = 1000
@@ -54,28 +52,21 @@ class WarehouseLoader:
 
     Args:
         connection: A session in UTC, in the model's database and schema.
-        manifest: The validated manifest.
+        batch: The batch.
         arguments: The load's.
         job_run_id: Names the staging tables.
-        cleaning: What makes the table's rows of those of the Delta files.
     """
 
     def __init__(
-        self,
-        connection: Any,
-        manifest: Manifest,
-        arguments: LoadArguments,
-        job_run_id: str,
-        *,
-        cleaning: Cleaning = NO_CLEANING,
+        self, connection: Any, batch: DeliveredBatch, arguments: LoadArguments, job_run_id: str
     ) -> None:
         self._connection = connection
-        self._manifest = manifest
+        self._manifest = manifest = batch.manifest
         self._stage = arguments.snowflake_stage
         self._integration = arguments.snowflake_integration
-        self._table = WarehouseTable(manifest.model, cleaning.stored_schema(manifest.schema))
+        self._table = WarehouseTable(manifest.model, batch.stored_schema)
         self._load = WarehouseLoad(
-            self._table, manifest.batch_id, job_run_id, delivered=manifest.schema, cleaning=cleaning
+            self._table, manifest.batch_id, job_run_id, delivered=manifest.schema, cleaning=batch.cleaning
         )
         self._record = LoadRecord(
             self._table, self._load, manifest.batch_id, arguments.load_attempt, datetime.now(UTC)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from glue_scripts.files import awaited_files
-from glue_scripts.files.awaited_files import wait_for_files
+from glue_scripts.files import delivered_batch
+from glue_scripts.files.delivered_batch import wait_for_files
 from glue_scripts.progress import Progress
 from prediction_contract.jobs.job_arguments import LoadArguments
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
@@ -71,8 +71,8 @@ class Waiting:
         self.pauses: list[float] = []
         self.told: list[Any] = []
         self._s3, self._late = s3, late
-        monkeypatch.setattr(awaited_files, "now", lambda: self.now)
-        monkeypatch.setattr(awaited_files, "pause", self._pause)
+        monkeypatch.setattr(delivered_batch, "now", lambda: self.now)
+        monkeypatch.setattr(delivered_batch, "pause", self._pause)
 
     def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -162,6 +162,6 @@ def test_a_batch_whose_part_comes_after_its_done_file_is_loaded(
     content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     s3.delete_object(Bucket=bucket, Key=key)
     monkeypatch.setattr(
-        awaited_files, "pause", lambda _seconds: s3.put_object(Bucket=bucket, Key=key, Body=content)
+        delivered_batch, "pause", lambda _seconds: s3.put_object(Bucket=bucket, Key=key, Body=content)
     )
     assert load(platform.claim(written, wait_minutes=MINUTES)).status == "loaded"

@@ -171,10 +171,10 @@ print(json.dumps({"Version": 1, "AccessKeyId": f"AKID{time.time_ns()}", "SecretA
 """
 _WRITE = """
 import json
-from glue_scripts.aws_clients import dynamodb_endpoint
+from glue_scripts.dynamodb.dynamodb_endpoint import default_endpoint
 from glue_scripts.dynamodb.item_writer import OnlineWriter
 rows = [(f"E-{number}", json.dumps({"entity_id": {"S": f"E-{number}"}})) for number in range(60)]
-OnlineWriter(dynamodb_endpoint(), "online", units_per_second=25).write_items(rows)
+OnlineWriter(default_endpoint(), "online", units_per_second=25).write_items(rows)
 """
 
 

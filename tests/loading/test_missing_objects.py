@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from glue_scripts.files.missing_objects import is_missing
+from glue_scripts.aws_clients import is_missing
 
 
 class Listing:

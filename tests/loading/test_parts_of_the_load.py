@@ -21,8 +21,7 @@ from glue_scripts import settings as settings_module
 from glue_scripts.aws_clients import client, use_region
 from glue_scripts.engine import ProcessEngine, SequentialEngine, SparkEngine, engine_for
 from glue_scripts.errors import LoadFailedError
-from glue_scripts.progress import HEARTBEAT_SECONDS, Progress, told
-from glue_scripts.row_counter import came_through
+from glue_scripts.progress import HEARTBEAT_SECONDS, Progress, count_rows, open_progress
 from glue_scripts.settings import LoadSettings
 from glue_scripts.snowflake.snowflake_connection import connection_arguments
 from prediction_contract.errors import InvalidNameError, JobArgumentsError
@@ -317,7 +316,7 @@ def test_progress_tells_rows_within_a_part_their_rate_and_what_is_left() -> None
     progress.watch(engine.counter)
     for _ in range(2):  # what the step before counted is not this one's
         with progress.step("write", 400):
-            assert list(engine.run(came_through, [100])) == [None]
+            assert list(engine.run(count_rows, [100])) == [None]
             deadline = time.monotonic() + 20
             while heard[-1]["rows"] != 100 and time.monotonic() < deadline:
                 time.sleep(0.02)
@@ -331,7 +330,7 @@ def test_progress_tells_rows_within_a_part_their_rate_and_what_is_left() -> None
 def test_rows_are_counted_across_processes_and_few_results_are_held() -> None:
     """What the pool's processes come through is seen here; a pool of many tasks gives each result once."""
     engine = ProcessEngine(2)
-    assert list(engine.run(came_through, [7] * 20)) == [None] * 20
+    assert list(engine.run(count_rows, [7] * 20)) == [None] * 20
     assert engine.counter.value == 140
 
 
@@ -344,8 +343,8 @@ def test_dagster_hears_of_it_through_the_environment(tmp_path: Path, monkeypatch
     monkeypatch.setenv("DAGSTER_PIPES_CONTEXT", encode_param({"data": context}))
     monkeypatch.setenv("DAGSTER_PIPES_MESSAGES", encode_param({"path": str(messages)}))
     settings = LoadSettings(ARGUMENTS, "jr_1", 1, REGION, is_piped_by_environment=True)
-    with told(settings, None) as progress:
-        progress.tell("load_ended", {"status": "loaded"})
+    with open_progress(settings, None) as progress:
+        progress.report("load_ended", {"status": "loaded"})
     sent = [json.loads(line) for line in messages.read_text().splitlines()]
     payloads = [one["params"]["payload"] for one in sent if one["method"] == "report_custom_message"]
     assert payloads == [{"kind": "load_ended", "status": "loaded"}]

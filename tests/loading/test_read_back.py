@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from glue_scripts.dynamodb import dynamodb_retries, part_writer
-from glue_scripts.dynamodb.part_writer import OnlineTask
+from glue_scripts.dynamodb import dynamodb_retries, read_back
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.files.part_lines import PartSource
 from prediction_contract.manifests.manifest import JsonPart
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 TABLE = "online"
 PART = JsonPart("part", 3, 1, "ab" * 32)
 SOURCE = PartSource("flight_delay", "20130201T060000Z-0123abcd", "bucket", PART, FULL_SCHEMA)
-TASK = OnlineTask(SOURCE, TABLE, 1, None, "full")
 
 
 class FakeTable:
@@ -45,8 +43,8 @@ class FakeTable:
 
 def read(monkeypatch: pytest.MonkeyPatch, table: FakeTable, keys: list[str]) -> list[str]:
     """Return the keys of the items that were read."""
-    monkeypatch.setattr(part_writer, "bulk_dynamodb", lambda: table)
-    return [item["entity_id"]["S"] for item in part_writer._read_items(TASK, keys)]
+    monkeypatch.setattr(read_back, "bulk_dynamodb", lambda: table)
+    return [item["entity_id"]["S"] for item in read_back._read_items(SOURCE, TABLE, keys)]
 
 
 def throttle(code: str, status: int = 400) -> ClientError:
@@ -87,7 +85,7 @@ def test_throttled_reads_are_repeated_beyond_the_clients_own_retries(
 
 def test_keys_that_are_never_answered_fail_the_load_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says how many keys of which batch, and why."""
-    monkeypatch.setattr(part_writer, "_READ_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(read_back, "_READ_PATIENCE_SECONDS", 0.3)
     with pytest.raises(LoadFailedError, match=r"flight_delay/2013.* 2 keys within .*UnprocessedKeys"):
         read(monkeypatch, FakeTable(lambda _number, keys: keys), ["a", "b"])
 

@@ -13,9 +13,10 @@ import pytest
 
 from glue_scripts.engine import SequentialEngine
 from glue_scripts.files import part_lines, survey
+from glue_scripts.files.delivered_batch import DeliveredBatch
 from glue_scripts.files.survey import TooManyRefusedError, survey_batch
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
-from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
+from prediction_contract.manifests.manifest import JsonPart, build_manifest
 from prediction_contract.naming.s3_layout import json_part_key
 from prediction_contract.rows.checksums import batch_checksum, refused_checksum
 from tests.contract.prediction_rows import FULL_SCHEMA
@@ -46,14 +47,14 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     return bucket
 
 
-def write(bucket: Bucket, *parts: Sequence[bytes]) -> Manifest:
-    """Put parts of unparsable lines into the bucket; return their manifest."""
+def write(bucket: Bucket, *parts: Sequence[bytes]) -> DeliveredBatch:
+    """Put parts of unparsable lines into the bucket; return their batch."""
     described = []
     for number, lines in enumerate(parts):
         content, key = gzip.compress(b"\n".join(lines)), json_part_key(MODEL, PARTITION, BATCH, 1, number)
         bucket[key] = content
         described.append(JsonPart(key, len(lines), len(content), hashlib.sha256(content).hexdigest()))
-    return build_manifest(
+    manifest = build_manifest(
         model=MODEL,
         batch_id=BATCH,
         attempt=1,
@@ -68,6 +69,7 @@ def write(bucket: Bucket, *parts: Sequence[bytes]) -> Manifest:
         delta_files=["part-00000.parquet"],
         checksum=batch_checksum(refused_checksum(line) for lines in parts for line in lines),
     )
+    return DeliveredBatch(manifest)
 
 
 def test_long_refused_lines_of_a_batch_have_a_limit_in_all(
@@ -86,9 +88,9 @@ def test_long_refused_lines_of_a_batch_have_a_limit_in_all(
 
 def test_no_more_lines_are_kept_than_refuse_the_batch(bucket: Bucket) -> None:
     """A batch of nothing but refused lines is counted whole, and a few lines of it tell why."""
-    manifest = write(bucket, *([b"no JSON"] * 50 for _ in range(4)))
+    batch = write(bucket, *([b"no JSON"] * 50 for _ in range(4)))
     with pytest.raises(TooManyRefusedError, match="None of 200 rows was accepted") as caught:
-        survey_batch(manifest, SequentialEngine(), QuarantineTolerance(rows=60))
+        survey_batch(batch, SequentialEngine(), QuarantineTolerance(rows=60))
     assert [len(part.lines) for part in caught.value.survey.parts] == [50, 11, 0, 0]
     assert caught.value.survey.reasons == {"unparsable": 200}
 
@@ -99,10 +101,10 @@ def test_a_batch_of_empty_lines_is_read_until_it_is_refused(
 ) -> None:
     """Four million of them take four kilobytes, and each costs as much as a row."""
     judged = count_judged(monkeypatch)
-    manifest = write(bucket, *([b""] * (400_000 // parts) for _ in range(parts)))
+    batch = write(bucket, *([b""] * (400_000 // parts) for _ in range(parts)))
     reason = "at least 10000 of 400000 rows were refused, and 400 may be: 10000 unparsable"
     with pytest.raises(TooManyRefusedError, match=reason) as caught:
-        survey_batch(manifest, SequentialEngine(), QuarantineTolerance())
+        survey_batch(batch, SequentialEngine(), QuarantineTolerance())
     assert judged() == 10_000
     assert [len(part.lines) for part in caught.value.survey.parts] == [401]
 
@@ -112,20 +114,20 @@ def test_more_refused_lines_are_read_where_more_may_be(
 ) -> None:
     """A batch is judged by all parts together, and up to the line that refuses it."""
     judged = count_judged(monkeypatch)
-    manifest = write(bucket, *([b"no JSON"] * 12_000 for _ in range(4)))
+    batch = write(bucket, *([b"no JSON"] * 12_000 for _ in range(4)))
     with pytest.raises(
         TooManyRefusedError, match="at least 24000 of 48000 rows were refused, and 20000 may be"
     ):
-        survey_batch(manifest, SequentialEngine(), QuarantineTolerance(rows=20_000))
+        survey_batch(batch, SequentialEngine(), QuarantineTolerance(rows=20_000))
     assert judged() == 24_000
 
 
 def test_of_long_refused_lines_fewer_are_read(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs by its bytes, and few of them refuse the batch as well."""
     judged = count_judged(monkeypatch)
-    manifest = write(bucket, [b"x" * 100_000] * 200, [b"no JSON"])
+    batch = write(bucket, [b"x" * 100_000] * 200, [b"no JSON"])
     with pytest.raises(TooManyRefusedError, match="at least 64 of 201 rows were refused, and 2 may be"):
-        survey_batch(manifest, SequentialEngine(), QuarantineTolerance())
+        survey_batch(batch, SequentialEngine(), QuarantineTolerance())
     assert judged() == 64
 
 

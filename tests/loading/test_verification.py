@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from glue_scripts.dynamodb import online_load
-from glue_scripts.dynamodb.part_writer import OnlineTask, PartWritten, verify_part, write_part
+from glue_scripts.dynamodb.online_load import OnlineTask, PartWritten, verify_part, write_part
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
-from glue_scripts.files.part_lines import sources
+from glue_scripts.files.delivered_batch import DeliveredBatch
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader, _is_same
 from prediction_contract.manifests.manifest import parse_manifest
 from prediction_contract.rows.checksums import RowTally
@@ -38,7 +38,7 @@ def task(
     platform: LoadPlatform, written: WrittenBatch, verify: str = "full", expiry: int = EXPIRY
 ) -> OnlineTask:
     """Return the comparison of a batch's only part."""
-    (source,) = sources(written.manifest)
+    (source,) = DeliveredBatch(written.manifest).sources
     return OnlineTask(source, platform.deployment.online_table(platform.model), expiry, None, verify)
 
 

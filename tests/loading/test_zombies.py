@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from glue_scripts import batch_load
-from glue_scripts.batch_load import BatchLoad
+from glue_scripts import load_job
 from glue_scripts.claim import Claim
 from glue_scripts.dynamodb.acknowledgement import Acknowledgement
 from glue_scripts.dynamodb.item_writer import OnlineWriter
 from glue_scripts.dynamodb.online_load import OnlineLoad
 from glue_scripts.errors import ClaimNotHeldError, LoadFailedError
+from glue_scripts.load_job import LoadJob
 from glue_scripts.snowflake import load_records
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader
 from tests.loading.store_checks import check_stores
@@ -67,14 +67,14 @@ def test_a_load_that_lost_its_claim_at_the_end_does_no_harm(
     written = platform.builder.write(ROWS)
     stale = platform.claim(written)
     fresh: list[LoadArguments] = []
-    put = BatchLoad._put
+    put = LoadJob._put
 
-    def replace_claim(one: BatchLoad, report: LoadReport) -> None:
+    def replace_claim(one: LoadJob, report: LoadReport) -> None:
         put(one, report)
         if not fresh:
             fresh.append(platform.claim(written, ended="jr_1"))
 
-    monkeypatch.setattr(BatchLoad, "_put", replace_claim)
+    monkeypatch.setattr(LoadJob, "_put", replace_claim)
     with pytest.raises(ClaimNotHeldError):
         load(stale)
     record = platform.record()
@@ -135,7 +135,7 @@ def test_a_zombie_that_wakes_at_any_step_doubles_no_row(
 @pytest.mark.parametrize(
     ("target", "name"),
     [
-        (batch_load, "survey_batch"),
+        (load_job, "survey_batch"),
         (Claim, "begin_writing"),
         (OnlineWriter, "write_items"),
         (Acknowledgement, "leave"),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from glue_scripts.dynamodb import dynamodb_retries, table_scan
-from glue_scripts.dynamodb.table_scan import ScanTask, SegmentCount, count_segment
+from glue_scripts.dynamodb import dynamodb_retries, read_back
+from glue_scripts.dynamodb.read_back import ScanTask, SegmentCount, count_segment
 from glue_scripts.errors import LoadFailedError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def throttled(_number: int) -> None:
 
 def counted(monkeypatch: pytest.MonkeyPatch, table: PagedTable) -> SegmentCount:
     """Return what is counted in a table."""
-    monkeypatch.setattr(table_scan, "bulk_dynamodb", lambda: table)
+    monkeypatch.setattr(read_back, "bulk_dynamodb", lambda: table)
     return count_segment(TASK)
 
 
@@ -69,7 +69,7 @@ def test_a_throttled_scan_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_scan_that_is_never_answered_fails_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the batch and why."""
-    monkeypatch.setattr(table_scan, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(read_back, "_SCAN_PATIENCE_SECONDS", 0.3)
     with pytest.raises(LoadFailedError, match=r"flight_delay/2013.* could not be scanned .*Throttling"):
         counted(monkeypatch, PagedTable(throttled))
 

@@ -1,8 +1,9 @@
-"""The batch's manifest and its Delta commit, read from S3 and believed only after they were verified."""
+"""The batch's Delta commit: its log entry parsed within limits, and compared with the manifest."""
 
 from __future__ import annotations
 
-import hashlib
+import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
@@ -10,57 +11,40 @@ from botocore.exceptions import ClientError
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from glue_scripts.errors import BatchFaultError, LoadFailedError
-from glue_scripts.files.delta_log import MAX_BYTES, CommittedFiles, committed_files
-from glue_scripts.files.missing_objects import is_missing
-from prediction_contract.errors import InvalidManifestError, SchemaError
-from prediction_contract.manifests.manifest import MANIFEST_BYTES, Manifest, parse_manifest, validate
+from glue_scripts.aws_clients import is_missing
+from glue_scripts.errors import BatchFaultError
+from glue_scripts.files.delivered_batch import DELIVER_AGAIN
+from prediction_contract.errors import SchemaError
+from prediction_contract.manifests.manifest_reader import LARGEST_NUMBER
 from prediction_contract.stores.delta_table import BATCH_COLUMN, check_delta_table, deltalake_message
+from prediction_contract.text.canonical_json import InvalidJsonError, count_values, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prediction_contract.jobs.job_arguments import LoadArguments
+    from prediction_contract.manifests.manifest import Manifest
 
-_DELIVER_AGAIN = "Score the batch again, or deliver what is missing and its manifest again"
+# Tens of thousands of files, where a batch of a billion rows has a thousand.
+MAX_BYTES = 64 * 1024 * 1024
+MAX_VALUES = 2_000_000
 # deltalake marks S3 errors by this text while it reads a checkpoint; elsewhere it raises OSError.
 _TROUBLE_OF_S3 = "External: "
 
 
-def read_manifest(s3: Any, arguments: LoadArguments) -> Manifest:
-    """Return the batch's manifest, which is the one that the load was claimed for.
+@dataclass(frozen=True, slots=True)
+class CommittedFiles:
+    """The data files that a commit adds to a table and removes from it, relative to the table.
 
-    Raises:
-        BatchFaultError: It is no manifest that the platform may act on.
-        LoadFailedError: There is none, or another one since the load was claimed.
+    Attributes:
+        added: Path and size in bytes.
+        removed: Paths.
     """
-    try:
-        answer = s3.get_object(Bucket=arguments.bucket, Key=arguments.manifest_key)
-        content = answer["Body"].read(MANIFEST_BYTES + 1)
-    except ClientError as error:
-        if is_missing(s3, arguments.bucket, arguments.manifest_key, error):
-            raise LoadFailedError(
-                f"There is no manifest under {arguments.manifest_key}",
-                remedy="Deliver the manifest again, or retire the batch",
-                model=arguments.model,
-                batch_id=arguments.batch_id,
-            ) from error
-        raise
-    try:
-        manifest = parse_manifest(content)
-    except InvalidManifestError as error:
-        # What cannot be parsed has no canonical form: its bytes are what was claimed.
-        _check_digest(arguments, hashlib.sha256(content).hexdigest())
-        _fault(arguments, error.what, error.remedy, error)
-    _check_digest(arguments, manifest.digest)
-    try:
-        validate(manifest, bucket=arguments.bucket, key=arguments.manifest_key)
-    except InvalidManifestError as error:
-        _fault(arguments, error.what, error.remedy, error)
-    return manifest
+
+    added: Mapping[str, int]
+    removed: frozenset[str]
 
 
-def check_delta(s3: Any, manifest: Manifest, arguments: LoadArguments, options: Mapping[str, str]) -> None:
+def check_delta(s3: Any, manifest: Manifest, options: Mapping[str, str]) -> None:
     """Compare the model's Delta table, as of the stated version, with what the manifest says of it.
 
     What the files themselves hold is counted when they are staged.
@@ -68,24 +52,23 @@ def check_delta(s3: Any, manifest: Manifest, arguments: LoadArguments, options: 
     Args:
         s3: A boto3 client.
         manifest: The validated manifest.
-        arguments: The load's.
         options: What deltalake needs to reach the bucket.
 
     Raises:
         BatchFaultError: The version adds other files than the manifest names, a file is missing or cut off,
             or the table cannot be loaded as plain Parquet of the manifest's schema.
     """
-    committed = _committed(s3, manifest, arguments)
+    committed = _committed(s3, manifest)
     added = committed.added
     if added.keys() != set(manifest.delta.files):
         strange = sorted(added.keys() ^ set(manifest.delta.files))
         _fault(
-            arguments,
+            manifest,
             f"Version {manifest.delta.version} of the Delta table does not add the files that the manifest "
             f"names: {len(strange)} differ, the first is {strange[0][:200]}",
         )
     for path, size in added.items():
-        _check_file(s3, manifest, arguments, path, size)
+        _check_file(s3, manifest, path, size)
     table = _opened(manifest, options, manifest.delta.version)
     try:
         check_delta_table(
@@ -97,9 +80,9 @@ def check_delta(s3: Any, manifest: Manifest, arguments: LoadArguments, options: 
             settings=table.metadata().configuration,
         )
     except SchemaError as error:
-        _fault(arguments, error.what, error.remedy, error)
+        _fault(manifest, error.what, error.remedy, error)
     if committed.removed:
-        _check_removed(manifest, arguments, options, committed.removed)
+        _check_removed(manifest, options, committed.removed)
 
 
 def _opened(manifest: Manifest, options: Mapping[str, str], version: int) -> DeltaTable:
@@ -127,12 +110,10 @@ def opened_table(
             if isinstance(error, TableNotFoundError)
             else f"The log of the Delta table cannot be read up to version {version}: {words}"
         )
-        raise BatchFaultError(what, remedy=_DELIVER_AGAIN, model=model, batch_id=batch_id) from error
+        raise BatchFaultError(what, remedy=DELIVER_AGAIN, model=model, batch_id=batch_id) from error
 
 
-def _check_removed(
-    manifest: Manifest, arguments: LoadArguments, options: Mapping[str, str], removed: frozenset[str]
-) -> None:
+def _check_removed(manifest: Manifest, options: Mapping[str, str], removed: frozenset[str]) -> None:
     """Refuse a commit that removes what is not known to be an earlier attempt at the same batch."""
     version = manifest.delta.version
     own: set[str] = set()
@@ -146,14 +127,14 @@ def _check_removed(
     foreign = sorted(removed - own)
     if foreign:
         _fault(
-            arguments,
+            manifest,
             f"Version {version} of the Delta table removes {len(foreign)} files that may hold rows of other "
             f"batches, the first is {foreign[0][:200]}",
             "Score a new batch. If rows of others are gone, restore the table's version before this one",
         )
 
 
-def _committed(s3: Any, manifest: Manifest, arguments: LoadArguments) -> CommittedFiles:
+def _committed(s3: Any, manifest: Manifest) -> CommittedFiles:
     """Return what the stated version of the table added and removed."""
     version = manifest.delta.version
     key = f"{manifest.delta.table}_delta_log/{version:020d}.json"
@@ -161,40 +142,91 @@ def _committed(s3: Any, manifest: Manifest, arguments: LoadArguments) -> Committ
         answer = s3.get_object(Bucket=manifest.bucket, Key=key)
     except ClientError as error:
         if is_missing(s3, manifest.bucket, key, error):
-            _fault(arguments, f"The Delta table has no version {version} any more, or not yet", cause=error)
+            _fault(manifest, f"The Delta table has no version {version} any more, or not yet", cause=error)
         raise
     try:
         return committed_files(answer["Body"].read(MAX_BYTES + 1))
     except SchemaError as error:
-        _fault(arguments, f"{error.what} ({key})", error.remedy, error)
+        _fault(manifest, f"{error.what} ({key})", error.remedy, error)
 
 
-def _check_file(s3: Any, manifest: Manifest, arguments: LoadArguments, path: str, size: int) -> None:
+def _check_file(s3: Any, manifest: Manifest, path: str, size: int) -> None:
     key = f"{manifest.delta.table}{path}"
     try:
         found = s3.head_object(Bucket=manifest.bucket, Key=key)["ContentLength"]
     except ClientError as error:
         if is_missing(s3, manifest.bucket, key, error):
-            _fault(arguments, f"Delta file {key} is missing", cause=error)
+            _fault(manifest, f"Delta file {key} is missing", cause=error)
         raise
     if found != size:
-        _fault(arguments, f"Delta file {key} has {found} bytes, and the table's log says {size}")
+        _fault(manifest, f"Delta file {key} has {found} bytes, and the table's log says {size}")
 
 
-def _check_digest(arguments: LoadArguments, digest: str) -> None:
-    if digest != arguments.manifest_digest:
-        raise LoadFailedError(
-            f"The manifest has the digest {digest}, and the load was claimed for {arguments.manifest_digest}",
-            remedy="Let the new done file's own run load the batch",
-            model=arguments.model,
-            batch_id=arguments.batch_id,
-        )
+def committed_files(content: bytes) -> CommittedFiles:
+    """Return the files of a commit's log entry.
+
+    Args:
+        content: The entry, one action a line; one byte more than `MAX_BYTES` of a larger one is enough.
+
+    Raises:
+        SchemaError: It is too large, is no log entry, names a file twice, or adds one with a deletion vector.
+    """
+    if len(content) > MAX_BYTES:
+        _refuse(f"has more than {MAX_BYTES} bytes")
+    values = count_values(content)
+    if values > MAX_VALUES:
+        _refuse(f"has up to {values} values, and {MAX_VALUES} are allowed")
+    added: dict[str, int] = {}
+    removed: set[str] = set()
+    for number, line in enumerate(io.BytesIO(content), 1):
+        kind, action = _action(number, line)
+        if kind not in {"add", "remove"}:
+            continue
+        path = action.get("path")
+        if not isinstance(path, str):
+            _refuse(f"has no path in line {number}")
+        # Paths in the log are URL-encoded.
+        path = unquote(path)
+        if path in added or path in removed:
+            _refuse(f"names the file {path[:200]} twice")
+        if kind == "add":
+            added[path] = _size(number, action)
+        else:
+            removed.add(path)
+    return CommittedFiles(added, frozenset(removed))
+
+
+def _action(number: int, line: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the kind of a line's only action, and its members; of an empty line neither."""
+    if not line.strip():
+        return "", {}
+    try:
+        document: Any = parse_json(line)
+    except InvalidJsonError as error:
+        _refuse(f"cannot be read in line {number}: {error.what}", error)
+    actions = list(document.items()) if isinstance(document, dict) else []
+    if len(actions) != 1 or not isinstance(actions[0][1], dict):
+        _refuse(f"has no single action in line {number}")
+    return actions[0]
+
+
+def _size(number: int, action: Mapping[str, Any]) -> int:
+    size = action.get("size")
+    if type(size) is not int or not 0 <= size <= LARGEST_NUMBER:
+        _refuse(f"has no size in bytes in line {number}")
+    if action.get("deletionVector") is not None:
+        _refuse(f"has a deletion vector in line {number}: Snowflake would copy the deleted rows")
+    return size
+
+
+def _refuse(what: str, cause: Exception | None = None) -> NoReturn:
+    raise SchemaError(
+        f"The log entry of the Delta table {what}",
+        remedy="Score the batch again by the platform's own writer",
+    ) from cause
 
 
 def _fault(
-    arguments: LoadArguments,
-    what: str,
-    remedy: str = _DELIVER_AGAIN,
-    cause: Exception | None = None,
+    manifest: Manifest, what: str, remedy: str = DELIVER_AGAIN, cause: Exception | None = None
 ) -> NoReturn:
-    raise BatchFaultError(what, remedy=remedy, model=arguments.model, batch_id=arguments.batch_id) from cause
+    raise BatchFaultError(what, remedy=remedy, model=manifest.model, batch_id=manifest.batch_id) from cause

@@ -12,12 +12,13 @@ from glue_scripts.aws_clients import client, delta_storage_options
 from glue_scripts.dynamodb.online_load import OnlineLoad
 from glue_scripts.engine import engine_for
 from glue_scripts.errors import BatchFaultError, BatchRefusedError, ClaimNotHeldError, LoadFailedError
-from glue_scripts.files.awaited_files import wait_for_files
-from glue_scripts.files.batch_files import check_delta, read_manifest
+from glue_scripts.files.delivered_batch import DeliveredBatch, read_manifest, wait_for_files
+from glue_scripts.files.delta_check import check_delta
 from glue_scripts.files.quarantine import write_quarantine
 from glue_scripts.files.survey import TooManyRefusedError, survey_batch
 from glue_scripts.snowflake.snowflake_connection import connected
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader, query_tag
+from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.load_report import (
     FAILED,
@@ -28,7 +29,7 @@ from prediction_contract.manifests.load_report import (
     QuarantineReport,
     StoreReport,
 )
-from prediction_contract.rows.checksums import RowTally, parse_batch_checksum
+from prediction_contract.registry.records import LoadState
 from prediction_contract.text.utc_time import format_utc
 
 if TYPE_CHECKING:
@@ -38,25 +39,27 @@ if TYPE_CHECKING:
     from glue_scripts.files.survey import Survey
     from glue_scripts.progress import Progress
     from glue_scripts.settings import LoadSettings
-    from prediction_contract.manifests.manifest import Manifest
+    from prediction_contract.registry.records import BatchRecord
 
 
-class BatchLoad:
+class LoadJob:
     """The load of a batch by a job run that holds its claim.
 
     Args:
         settings: The job run's.
         claim: Its confirmed claim.
-        progress: Where it tells how it goes on.
+        record: The batch's record, as the claim was confirmed on it.
+        progress: Receives the steps.
     """
 
-    def __init__(self, settings: LoadSettings, claim: Claim, progress: Progress) -> None:
+    def __init__(self, settings: LoadSettings, claim: Claim, record: BatchRecord, progress: Progress) -> None:
         self._settings = settings
         self._arguments = settings.arguments
         self._claim = claim
+        self._record = record
         self._progress = progress
         self._started_at = format_utc(datetime.now(UTC))
-        self._expected: RowTally | None = None
+        self._batch: DeliveredBatch | None = None
         self._quarantine = QuarantineReport()
 
     def run(self) -> LoadReport:
@@ -83,25 +86,23 @@ class BatchLoad:
         arguments, progress, s3 = self._arguments, self._progress, client("s3")
         with progress.step("validate"):
             manifest = read_manifest(s3, arguments)
-            self._expected = RowTally(
-                rows=manifest.row_count, checksum=parse_batch_checksum(manifest.checksum)
-            )
+            self._batch = batch = DeliveredBatch(manifest, self._cleaning())
             wait_for_files(s3, manifest, arguments, progress)
-            check_delta(s3, manifest, arguments, delta_storage_options())
+            check_delta(s3, manifest, delta_storage_options())
         settings = self._settings
         with progress.step("prepare"):
             # A Spark session takes its time.
             engine = engine_for(
-                len(manifest.json_parts), processes=settings.processes, has_spark=settings.has_spark
+                len(batch.sources), processes=settings.processes, has_spark=settings.has_spark
             )
         progress.watch(engine.counter)
-        progress.tell("engine", {"name": engine.name, "concurrency": engine.concurrency})
-        with progress.step("survey", manifest.row_count):
-            survey = survey_batch(manifest, engine, arguments.tolerance, self._claim.cleaning())
+        progress.report("engine", {"name": engine.name, "concurrency": engine.concurrency})
+        with progress.step("survey", batch.expected.rows):
+            survey = survey_batch(batch, engine, arguments.tolerance)
             self._quarantine = write_quarantine(s3, survey, arguments)
-        progress.tell("quarantine", {"rows": survey.refused.rows, "reasons": survey.reasons})
-        online = OnlineLoad(arguments, manifest, survey, engine, progress)
-        warehouse = self._fill_stores(manifest, survey, online)
+        progress.report("quarantine", {"rows": survey.refused.rows, "reasons": survey.reasons})
+        online = OnlineLoad(arguments, survey, engine, progress)
+        warehouse = self._fill_stores(batch, survey, online)
         report = self._report(
             LOADED,
             items_expire_at=online.expire_at,
@@ -118,7 +119,16 @@ class BatchLoad:
         self._claim.complete(online.expire_at)
         return report
 
-    def _fill_stores(self, manifest: Manifest, survey: Survey, online: OnlineLoad) -> StoreReport:
+    def _cleaning(self) -> Cleaning:
+        """Return the rules to clean the batch by: those of its first load, or else the model's of today.
+
+        Raises:
+            SchemaError: They cannot be read.
+        """
+        kept = self._record.cleaning
+        return Cleaning.from_argument(self._arguments.cleaning) if kept is None else Cleaning.parse(kept)
+
+    def _fill_stores(self, batch: DeliveredBatch, survey: Survey, online: OnlineLoad) -> StoreReport:
         """Load both stores; return what the warehouse holds."""
         arguments, progress = self._arguments, self._progress
         with ExitStack() as session:
@@ -127,18 +137,12 @@ class BatchLoad:
                 secret = answer.get("SecretString", "")
                 tag = query_tag(arguments, self._settings.job_run_id)
                 connection = session.enter_context(connected(secret, arguments, tag))
-            warehouse = WarehouseLoader(
-                connection,
-                manifest,
-                arguments,
-                self._settings.job_run_id,
-                cleaning=survey.cleaning,
-            )
+            warehouse = WarehouseLoader(connection, batch, arguments, self._settings.job_run_id)
             session.callback(warehouse.clean_up)
             # Before the manifest is fixed: a fault found here may still be corrected under this batch id.
             with progress.step("stage"):
                 warehouse.stage()
-            self._claim.begin_writing(survey.cleaning)
+            self._claim.begin_writing(batch.cleaning)
             online.write()
             with progress.step("move"):
                 stored = warehouse.move(survey, online.rows_to_verify())
@@ -148,8 +152,8 @@ class BatchLoad:
     def _refused(self, fault: BatchFaultError) -> BatchRefusedError | LoadFailedError:
         """Refuse the batch and return what to raise."""
         try:
-            if self._claim.was_verified:
-                # Its rows stand in the stores and may be live: a fault found now is this load's failure.
+            if self._record.load_state == LoadState.VERIFIED:
+                # Its rows are in the stores and may be live: a fault found now is this load's failure.
                 return self._failed(fault)
             if isinstance(fault, TooManyRefusedError):
                 self._quarantine = write_quarantine(client("s3"), fault.survey, self._arguments)
@@ -197,7 +201,7 @@ class BatchLoad:
             manifest_digest=arguments.manifest_digest,
             started_at=self._started_at,
             ended_at=format_utc(datetime.now(UTC)),
-            expected=self._expected,
+            expected=self._batch.expected if self._batch else None,
             quarantine=self._quarantine,
             durations=dict(self._progress.durations),
             **{"items_expire_at": arguments.items_expire_at, **members},
@@ -217,7 +221,7 @@ class BatchLoad:
             for name, store in (("dynamodb", report.dynamodb), ("snowflake", report.snowflake))
             if store is not None
         }
-        self._progress.tell(
+        self._progress.report(
             "load_ended",
             {
                 "status": report.status,

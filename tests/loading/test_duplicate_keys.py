@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glue_scripts.files import duplicate_keys
-from glue_scripts.files.duplicate_keys import KeyDigests, spilled_digests
+from glue_scripts.files.duplicate_keys import KeyDigests, digest_files
 from glue_scripts.files.part_lines import key_digest
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ def runs_of(keys: list[str]) -> list[bytes]:
 def test_the_doubled_keys_of_all_parts_are_found(parts: list[list[str]]) -> None:
     """Within a part and across parts: exactly the keys that occur more than once."""
     counts = Counter(key for part in parts for key in part)
-    with spilled_digests() as digests:
+    with digest_files() as digests:
         for part in parts:
             for run in runs_of(part):
                 digests.add(run)
-        assert digests.doubled(1000) == {key_digest(key) for key, count in counts.items() if count > 1}
+        assert digests.duplicates(1000) == {key_digest(key) for key, count in counts.items() if count > 1}
 
 
 def test_many_runs_are_merged_on_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_many_runs_are_merged_on_the_way(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(duplicate_keys, "_RUNS_AT_ONCE", 4)
     monkeypatch.setattr(duplicate_keys, "_RUN_DIGESTS", 3)
     monkeypatch.setattr(duplicate_keys.tempfile, "tempdir", str(tmp_path))
-    with spilled_digests() as digests:
+    with digest_files() as digests:
         for part in range(40):
             found = runs_of(
                 [f"{part}-{number}" for number in range(10)] + (["twice"] if part in {3, 35} else [])
@@ -54,14 +54,14 @@ def test_many_runs_are_merged_on_the_way(monkeypatch: pytest.MonkeyPatch, tmp_pa
                 digests.add(run)
             (folder,) = tmp_path.iterdir()
             assert len(list(folder.iterdir())) <= 4
-        assert digests.doubled(1000) == {key_digest("twice")}
+        assert digests.duplicates(1000) == {key_digest("twice")}
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_more_doubled_keys_are_kept_than_asked_for() -> None:
     """A batch of nothing but doubled keys is refused without holding them all."""
-    with spilled_digests() as digests:
+    with digest_files() as digests:
         for _ in range(2):
             for run in runs_of([str(number) for number in range(500)]):
                 digests.add(run)
-        assert len(digests.doubled(11)) == 11
+        assert len(digests.duplicates(11)) == 11

@@ -17,9 +17,8 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from glue_scripts.errors import BatchFaultError
-from glue_scripts.files import delta_log
-from glue_scripts.files.batch_files import opened_table
-from glue_scripts.files.delta_log import committed_files
+from glue_scripts.files import delta_check
+from glue_scripts.files.delta_check import committed_files, opened_table
 from prediction_contract.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -78,11 +77,11 @@ def test_a_broken_entry_is_a_fault_of_the_batch(content: bytes, reason: str) -> 
 
 def test_an_entry_is_measured_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bytes, and the values in them, which take a hundred times as much once parsed."""
-    monkeypatch.setattr(delta_log, "MAX_VALUES", 50)
+    monkeypatch.setattr(delta_check, "MAX_VALUES", 50)
     assert committed_files(entry(*[add(f"{number}.parquet") for number in range(8)])).added
     with pytest.raises(SchemaError, match="up to 51 values, and 50 are allowed"):
         committed_files(entry({"x": [1] * 49}))
-    monkeypatch.setattr(delta_log, "MAX_BYTES", 100)
+    monkeypatch.setattr(delta_check, "MAX_BYTES", 100)
     with pytest.raises(SchemaError, match="more than 100 bytes"):
         committed_files(b" " * 101)
 
