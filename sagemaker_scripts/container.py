@@ -86,7 +86,7 @@ class ProcessingJob:
         """What tells this job from every other.
 
         Raises:
-            JobSetupError: SageMaker told neither ARN nor name.
+            JobSetupError: SageMaker gave neither ARN nor name.
         """
         identity = self.arn or self.name
         if not identity:
@@ -112,15 +112,15 @@ def run_script(
     DescribeProcessingJob's ExitMessage. An error's text and notes are left in the failure file,
     and it is raised.
     """
-    lines = logging.StreamHandler(sys.stdout)
-    lines.setFormatter(_PrintableLine("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[lines])
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_PrintableLine("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     container = Container.of_process()
     try:
         result = main(sys.argv[1:], container)
     except Exception as error:
-        told = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
-        container.leave_message(failure_file, "\n".join(told))
+        lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
+        container.leave_message(failure_file, "\n".join(lines))
         raise
     text = json.dumps(result)
     print(text)  # noqa: T201  # the last line of the job's log is its result

@@ -55,7 +55,7 @@ def report_to_dagster(store: ObjectStore, log: logging.Logger) -> Iterator[Repor
 
         def report(result: Mapping[str, Any]) -> None:
             pipes.report_custom_message(dict(result))
-            # Several assets in one step are told apart by nobody but that step.
+            # Only the step itself can tell several assets of its own apart.
             if pipes.is_asset_step and len(pipes.asset_keys) == 1:
                 shown = {name: value for name, value in result.items() if value is not None}
                 pipes.report_asset_materialization(metadata=shown)
@@ -71,9 +71,9 @@ def report_to_dagster(store: ObjectStore, log: logging.Logger) -> Iterator[Repor
 class _LinesToDagster(logging.Handler):
     """Passes a script's own lines on to the Dagster run."""
 
-    def __init__(self, told: logging.Logger) -> None:
+    def __init__(self, target: logging.Logger) -> None:
         super().__init__(logging.INFO)
-        self._told = told
+        self._target = target
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._told.log(record.levelno, escape_unprintable(record.getMessage()))
+        self._target.log(record.levelno, escape_unprintable(record.getMessage()))

@@ -23,6 +23,9 @@ import pandas as pd
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import ModelName
 
+# The columns that name a row of outcomes.
+OUTCOME_KEY = ["partition", "entity_id"]
+
 
 class PreparedFeatures(NamedTuple):
     """What a model's `features` returns for one partition.

@@ -25,7 +25,7 @@ _FIRST_PAUSE = 0.2
 AWS_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 6})
 
 
-class ObjectMissingError(ContractError):
+class InputMissingError(ContractError):
     """An object that a job needs is not in the bucket."""
 
 
@@ -33,7 +33,7 @@ class ObjectAlteredError(ContractError):
     """An object's bytes are not those that its SHA-256 was taken of."""
 
 
-class ListedObject(NamedTuple):
+class ListingEntry(NamedTuple):
     """An object in a listing: its key and when it was written, in whole seconds."""
 
     key: str
@@ -80,11 +80,11 @@ class ObjectStore:
         """Return an object's bytes.
 
         Raises:
-            ObjectMissingError: There is none.
+            InputMissingError: There is none.
         """
         content = self.find(key)
         if content is None:
-            raise ObjectMissingError(
+            raise InputMissingError(
                 f"s3://{self.bucket}/{key} does not exist",
                 remedy="Run the step that writes it, then this one",
             )
@@ -94,7 +94,7 @@ class ObjectStore:
         """Return the bytes of an object whose SHA-256 is known.
 
         Raises:
-            ObjectMissingError: There is none.
+            InputMissingError: There is none.
             ObjectAlteredError: It holds other bytes.
         """
         content = self.get(source.key)
@@ -129,11 +129,11 @@ class ObjectStore:
                 return True
         return False
 
-    def listing(self, prefix: str) -> list[ListedObject]:
+    def listing(self, prefix: str) -> list[ListingEntry]:
         """Return all objects below a prefix, by key."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return [
-            ListedObject(item["Key"], item["LastModified"])
+            ListingEntry(item["Key"], item["LastModified"])
             for page in pages
             for item in page.get("Contents", ())
         ]

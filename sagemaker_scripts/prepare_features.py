@@ -15,10 +15,10 @@ if __name__ == "__main__":
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.feature_store import FeatureSet, partitions_between, write_feature_set
+from sagemaker_scripts.features.feature_store import FeatureSet, partitions_between, write_feature_set
+from sagemaker_scripts.features.raw_flights import RawFlights
 from sagemaker_scripts.model_functions import model_functions
 from sagemaker_scripts.object_store import ObjectStore
-from sagemaker_scripts.raw_flights import RawFlights
 
 _LOG = logging.getLogger("prepare_features")
 

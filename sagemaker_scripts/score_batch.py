@@ -27,7 +27,7 @@ from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, attempt_of
-from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines, refuse_misfits, write_parts
+from sagemaker_scripts.batches.batch_rows import check_refused_rows, delta_rows, prediction_lines, write_parts
 from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, ModelTable, storage_options
 from sagemaker_scripts.batches.previous_batch import (
     FindRecord,
@@ -38,7 +38,7 @@ from sagemaker_scripts.batches.previous_batch import (
 from sagemaker_scripts.batches.schema_frame import read_columns
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.feature_store import feature_set
+from sagemaker_scripts.features.feature_store import feature_set
 from sagemaker_scripts.learning.model_artifact import load_model
 from sagemaker_scripts.learning.outcomes import ScoredPartition, predictions_of
 from sagemaker_scripts.model_functions import model_functions
@@ -57,7 +57,7 @@ def score(
     """Score a batch; return its manifest, and whether it was there before and is adopted.
 
     Args:
-        arguments: What the job was told.
+        arguments: The job's.
         batch: The batch, and which attempt at it this is.
         store: The bucket.
         find_record: Looks a batch up in the registry by model and batch id.
@@ -89,8 +89,8 @@ def score(
         None if previous is None else ScoredPartition(previous.manifest.partition, previous.predictions),
     )
     lines = prediction_lines(schema, predictions)
-    judge = row_parser(schema, cleaning) if cleaning else None
-    refuse_misfits(lines, arguments.tolerance, model=model, batch_id=batch_id, judge=judge)
+    parse_row = row_parser(schema, cleaning) if cleaning else None
+    check_refused_rows(lines, arguments.tolerance, model=model, batch_id=batch_id, parse_row=parse_row)
     parts = write_parts(
         store, lines, model=model, partition=partition, batch_id=batch_id, attempt=batch.attempt
     )

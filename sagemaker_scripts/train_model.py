@@ -28,7 +28,7 @@ from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.batches.schema_frame import read_columns
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.feature_store import (
+from sagemaker_scripts.features.feature_store import (
     FeaturesError,
     FeatureSet,
     feature_set,
@@ -47,23 +47,21 @@ from sagemaker_scripts.model_functions import Artifact, ModelFunctions, Prepared
 from sagemaker_scripts.object_store import ObjectStore
 
 _LOG = logging.getLogger("train_model")
-
-
-# When training begins, nothing later than the partition after the last is known; an evaluation can wait until
-# the last flights have arrived.
-_TRAINING_WAITS = 1
-_EVALUATION_WAITS = 2
+# Partitions after the last one that may tell its outcomes. When training begins, only the next one is known;
+# an evaluation can wait until the last outcomes have come.
+_LATER_THAN_TRAINING = 1
+_LATER_THAN_EVALUATION = 2
 
 
 @dataclass(frozen=True)
-class Days:
-    """Prepared features of consecutive partitions, which are read one at a time, and what became of them.
+class PreparedPartitions:
+    """Prepared features of consecutive partitions, read one at a time, and the outcomes of their entities.
 
     Attributes:
         store: The bucket.
         sets: The features of each partition, in order.
         outcomes: As far as they are known when `known_at` begins.
-        known_at: The last partition whose features tell outcomes.
+        known_at: The last partition whose features hold outcomes of them.
         sources: SHA-256 of every file that was read.
     """
 
@@ -74,7 +72,7 @@ class Days:
     sources: list[str]
 
     @classmethod
-    def find(cls, store: ObjectStore, model: str, first: str, last: str, *, waits: int) -> Days:
+    def find(cls, store: ObjectStore, model: str, first: str, last: str, *, later: int) -> PreparedPartitions:
         """Find the features, and read the outcomes.
 
         Args:
@@ -82,23 +80,25 @@ class Days:
             model: The model's name.
             first: The first partition.
             last: The last one.
-            waits: How many partitions after the last one may tell outcomes, where they are prepared.
+            later: How many partitions after the last one are asked for outcomes, where they are prepared.
 
         Raises:
             FeaturesError: A partition from the first to the last is not prepared.
         """
         sets = [feature_set(store, model, partition) for partition in partitions_between(first, last)]
-        later = [Partition(last).earlier(-steps) for steps in range(1, waits + 1)]
-        telling = [feature_set(store, model, each) for each in later if has_features(store, model, each)]
+        later_partitions = [Partition(last).earlier(-steps) for steps in range(1, later + 1)]
+        later_sets = [
+            feature_set(store, model, each) for each in later_partitions if has_features(store, model, each)
+        ]
         asked = [each.partition for each in sets]
-        tables = (each.read_outcomes(store) for each in (*sets, *telling))
+        tables = (each.read_outcomes(store) for each in (*sets, *later_sets))
         sources = [source.sha256 for each in sets for source in each.inputs]
         return cls(
             store,
             sets,
             newest_outcomes(table.loc[table["partition"].isin(asked)] for table in tables),
-            known_at=[*sets, *telling][-1].partition,
-            sources=sources + [each.outcomes.sha256 for each in telling],
+            known_at=[*sets, *later_sets][-1].partition,
+            sources=sources + [each.outcomes.sha256 for each in later_sets],
         )
 
     def examples(self) -> pd.DataFrame:
@@ -106,7 +106,7 @@ class Days:
         joined = (with_outcomes(each.read_features(self.store), self.outcomes) for each in self.sets)
         return pd.concat(joined, ignore_index=True)
 
-    def each(self) -> Iterator[tuple[str, PreparedFeatures]]:
+    def partitions(self) -> Iterator[tuple[str, PreparedFeatures]]:
         """Yield each partition and its features, in order."""
         for each in self.sets:
             yield each.partition, each.read(self.store)
@@ -121,8 +121,8 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
     _refuse_half_evaluation(arguments)
     functions = model_functions(arguments.model)
     first, last = arguments.first_partition, arguments.last_partition
-    days = Days.find(store, arguments.model, first, last, waits=_TRAINING_WAITS)
-    examples = days.examples()
+    prepared = PreparedPartitions.find(store, arguments.model, first, last, later=_LATER_THAN_TRAINING)
+    examples = prepared.examples()
     if examples.empty:
         raise FeaturesError(
             "No outcome of the partitions to learn from is known",
@@ -135,11 +135,11 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
         "model": str(arguments.model),
         "first_partition": str(first),
         "last_partition": str(last),
-        "outcomes_known_at": days.known_at,
+        "outcomes_known_at": prepared.known_at,
         "rows": len(examples),
         "code_version": arguments.code_version,
         "scikit_learn": sklearn.__version__,
-        "inputs": days.sources,
+        "inputs": prepared.sources,
     }
     evaluation = _evaluation(arguments, store, functions, artifact, examples)
     metrics = {**facts, "model_version": save_model(model_folder, arguments.model, artifact, facts)}
@@ -150,8 +150,8 @@ def _refuse_half_evaluation(arguments: TrainArguments) -> None:
     first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, arguments.metrics
     if first is last is metrics is None:
         return
-    told = None not in {first, last, metrics, arguments.schema_key}
-    if not told or str(first) <= arguments.last_partition:
+    is_whole = None not in {first, last, metrics, arguments.schema_key}
+    if not is_whole or str(first) <= arguments.last_partition:
         raise JobArgumentsError(
             f"The model cannot be evaluated on {first} to {last} by {metrics or 'no metrics'}, "
             f"learning up to {arguments.last_partition}, with the schema {arguments.schema_key}",
@@ -172,18 +172,18 @@ def _evaluation(
     if first is None or last is None or metrics is None or arguments.schema_key is None:
         return None
     _LOG.info("is evaluated on %s to %s", first, last)
-    days = Days.find(store, arguments.model, first, last, waits=_EVALUATION_WAITS)
+    prepared = PreparedPartitions.find(store, arguments.model, first, last, later=_LATER_THAN_EVALUATION)
     schema, cleaning = read_columns(store, arguments.schema_key)
-    scored, left_out = backtest(functions, artifact, days.each(), schema, cleaning)
+    scored, left_out = backtest(functions, artifact, prepared.partitions(), schema, cleaning)
     return {
         "model": str(arguments.model),
         "trained_on": [str(arguments.first_partition), str(arguments.last_partition)],
         "evaluated_on": [str(first), str(last)],
-        "outcomes_known_at": days.known_at,
-        "days": len(days.sets),
+        "outcomes_known_at": prepared.known_at,
+        "days": len(prepared.sets),
         "predictions": sum(len(each.predictions) for each in scored),
         "rows_left_out": dict(left_out),
-        "metrics": evaluate(Metrics(metrics).each, scored, days.outcomes, examples),
+        "metrics": evaluate(Metrics(metrics).each, scored, prepared.outcomes, examples),
     }
 
 
@@ -199,7 +199,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
         # The form that MetricDefinitions of the training job reads.
         _LOG.info("%s:%s=%s;", metric["kind"], metric["predicted"], metric["value"])
     job_name = os.environ.get("TRAINING_JOB_NAME")
-    # The metrics last: beside an archive they say that its training came to its end.
+    # The metrics last: beside an archive they say that its training has ended.
     for name, document in ((EVALUATION_NAME, results["evaluation"]), (METRICS_NAME, results["metrics"])):
         if document is not None:
             content = json.dumps(document, indent=1).encode()

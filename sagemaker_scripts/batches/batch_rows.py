@@ -29,7 +29,7 @@ from sagemaker_scripts.object_store import ObjectStore
 
 _LOG = logging.getLogger(__name__)
 # Together they fit the 1024 characters of a job's message.
-_ROWS_TOLD = 5
+_NAMED_ROWS = 5
 # Of uncompressed lines, so that a loader's memory is bounded too.
 PART_BYTES = 32_000_000
 
@@ -70,7 +70,7 @@ def prediction_lines(schema: PredictionSchema, predictions: pd.DataFrame) -> lis
     return lines
 
 
-class Misfits(NamedTuple):
+class RefusedRows(NamedTuple):
     """The rows of a batch that the load will refuse. As text: reasons, and the first rows without values.
 
     Attributes:
@@ -90,28 +90,30 @@ def counted_reasons(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
-def misfits(lines: Sequence[PredictionLine], judge: Callable[[bytes], Row] | None = None) -> Misfits:
+def refused_rows(
+    lines: Sequence[PredictionLine], parse_row: Callable[[bytes], Row] | None = None
+) -> RefusedRows:
     """Return which rows the load will refuse: those that do not fit the schema, and all that share a key.
 
     Args:
         lines: All of the batch.
-        judge: Cleans and judges a line as the load will; None where nothing is cleaned.
+        parse_row: Cleans and checks a line as the load will; None where nothing is cleaned.
     """
-    found = Misfits(Counter(), [])
-    for number, reason, what in _each_misfit([_judged(line, judge) for line in lines]):
+    found = RefusedRows(Counter(), [])
+    for number, reason, what in _each_refusal([_parsed_row(line, parse_row) for line in lines]):
         found.reasons[reason] += 1
-        if len(found.first) < _ROWS_TOLD:
+        if len(found.first) < _NAMED_ROWS:
             found.first.append(f"row {number}: {what}")
     return found
 
 
-def refuse_misfits(
+def check_refused_rows(
     lines: Sequence[PredictionLine],
     tolerance: QuarantineTolerance,
     *,
     model: str,
     batch_id: str,
-    judge: Callable[[bytes], Row] | None = None,
+    parse_row: Callable[[bytes], Row] | None = None,
 ) -> None:
     """Refuse a batch that its load would refuse, before anything of it is delivered.
 
@@ -122,12 +124,12 @@ def refuse_misfits(
         tolerance: What the model tolerates.
         model: The model's name.
         batch_id: The batch.
-        judge: As in `misfits`.
+        parse_row: As in `refused_rows`.
 
     Raises:
         PredictionsError: No row is left, or more rows than tolerated do not fit the schema or share a key.
     """
-    found = misfits(lines, judge)
+    found = refused_rows(lines, parse_row)
     fault = tolerance.fault(len(lines), found.reasons.total())
     if fault is not None:
         raise PredictionsError(
@@ -141,32 +143,32 @@ def refuse_misfits(
 
 
 def accepted_rows(
-    lines: Sequence[PredictionLine], judge: Callable[[bytes], Row] | None = None
+    lines: Sequence[PredictionLine], parse_row: Callable[[bytes], Row] | None = None
 ) -> list[tuple[bytes, Row]]:
     """Return the lines that a load takes by themselves, each with the row that it stores.
 
     Args:
         lines: All of the batch.
-        judge: As in `misfits`.
+        parse_row: As in `refused_rows`.
     """
-    judged = [(line.content.rstrip(b"\n"), _judged(line, judge)) for line in lines]
-    return [(content, row) for content, row in judged if isinstance(row, Row)]
+    parsed = [(line.content.rstrip(b"\n"), _parsed_row(line, parse_row)) for line in lines]
+    return [(content, row) for content, row in parsed if isinstance(row, Row)]
 
 
-def _judged(line: PredictionLine, judge: Callable[[bytes], Row] | None) -> Row | tuple[str, str]:
+def _parsed_row(line: PredictionLine, parse_row: Callable[[bytes], Row] | None) -> Row | tuple[str, str]:
     """Return the row that the load will store, or reason and fault for which it will refuse the line."""
-    if judge is None:
+    if parse_row is None:
         return line.row or (str(line.refusal), str(line.fault))
     try:
-        return judge(line.content.rstrip(b"\n"))
+        return parse_row(line.content.rstrip(b"\n"))
     except InvalidRowError as error:
         return error.reason, error.what
 
 
-def _each_misfit(judged: Sequence[Row | tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
+def _each_refusal(parsed: Sequence[Row | tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
     """Yield number, reason and fault of each row that the load will refuse."""
-    keys = Counter(row.key for row in judged if isinstance(row, Row))
-    for number, row in enumerate(judged, start=1):
+    keys = Counter(row.key for row in parsed if isinstance(row, Row))
+    for number, row in enumerate(parsed, start=1):
         if not isinstance(row, Row):
             yield number, *row
         elif keys[row.key] > 1:

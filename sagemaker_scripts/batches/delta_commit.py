@@ -53,7 +53,7 @@ class DeltaCommitError(ContractError):
 
 
 @dataclass(frozen=True)
-class CommittedFiles:
+class CommittedVersion:
     """A commit: the version that it made, and the data files that it added, relative to the table."""
 
     version: int
@@ -98,7 +98,7 @@ class ModelTable:
 
     def commit(
         self, rows: pa.Table, *, batch_id: str, attempt: int, still_wanted: Callable[[], bool]
-    ) -> CommittedFiles:
+    ) -> CommittedVersion:
         """Make the batch's rows the only ones of the batch in the table, in one commit.
 
         The log records the attempt as the batch's transaction, so that of two attempts at the same time at
@@ -123,17 +123,17 @@ class ModelTable:
             try:
                 table = self._opened()
             except DeltaError as error:
-                raise self._not_taken(batch_id, error) from error
+                raise self._rejected(batch_id, error) from error
             known = table.version()
             self._refuse_other_types(table, batch_id)
             self._refuse_superseded(table, batch_id, attempt, wanted=still_wanted())
-            failure = self._tried(table, rows, batch_id, attempt, writer)
+            failure = self._try_commit(table, rows, batch_id, attempt, writer)
             # Also after a failure: the answer to a commit that was made may have been lost.
-            made = self._made_by(writer, known)
+            made = self._own_commit(writer, known)
             if made is not None:
                 return made
             if isinstance(failure, DeltaError) and not isinstance(failure, CommitFailedError):
-                raise self._not_taken(batch_id, failure) from failure
+                raise self._rejected(batch_id, failure) from failure
             if time.monotonic() + pause > deadline:
                 raise DeltaCommitError(
                     f"The Delta commit failed for {self.patience_seconds:.0f} s: "
@@ -192,7 +192,7 @@ class ModelTable:
             batch_id=batch_id,
         )
 
-    def _not_taken(self, batch_id: str, error: Exception) -> DeltaCommitError:
+    def _rejected(self, batch_id: str, error: Exception) -> DeltaCommitError:
         return DeltaCommitError(
             f"The Delta table does not take the rows: {deltalake_message(error)}",
             remedy="Look at the table and its log, and start the next attempt",
@@ -204,15 +204,17 @@ class ModelTable:
         """Refuse rows of other types than the table's, which would round them or name no column."""
         changed = changed_columns(self.schema, table.schema().to_json())
         if changed:
-            told = ", ".join(f"{name} as {found}, not {wanted}" for name, (found, wanted) in changed.items())
+            columns = ", ".join(
+                f"{name} as {found}, not {wanted}" for name, (found, wanted) in changed.items()
+            )
             raise DeltaCommitError(
-                f"The Delta table has the column {told}",
+                f"The Delta table has the column {columns}",
                 remedy="Give a column of another type another name: a column keeps its type",
                 model=self.model,
                 batch_id=batch_id,
             )
 
-    def _tried(
+    def _try_commit(
         self, table: DeltaTable, rows: pa.Table, batch_id: str, attempt: int, writer: str
     ) -> Exception | None:
         try:
@@ -254,7 +256,7 @@ class ModelTable:
         ):
             table.delete(f"{BATCH_COLUMN} = '{batch_id}'")
 
-    def _made_by(self, writer: str, known: int) -> CommittedFiles | None:
+    def _own_commit(self, writer: str, known: int) -> CommittedVersion | None:
         """Return the commit of this writer after a known version, as the log itself tells it."""
         version = known + 1
         while (content := self.store.find(self._log_key(version))) is not None:
@@ -262,7 +264,7 @@ class ModelTable:
             if any(_commit_info(action).get(_WRITER_MEMBER) == writer for action in actions):
                 # Paths in the log are URL-encoded.
                 files = tuple(unquote(action["add"]["path"]) for action in actions if "add" in action)
-                return CommittedFiles(version, files)
+                return CommittedVersion(version, files)
             version += 1
         return None
 

@@ -130,10 +130,10 @@ def _usable_batch(
 
 
 def _predictions(store: ObjectStore, manifest: Manifest, cleaning: Cleaning) -> pd.DataFrame:
-    """Return a batch's rows as typed values; rows that no store took, all of a doubled key too, are left out.
+    """Return a batch's rows as typed values, without rows that no store took and all rows of a duplicate key.
 
     Raises:
-        ObjectMissingError: A part is gone.
+        InputMissingError: A part is gone.
         ObjectAlteredError: A part has not the digest that the manifest states.
     """
     accept = row_parser(manifest.schema, cleaning)

@@ -65,7 +65,7 @@ def read_columns(store: ObjectStore, key: str) -> tuple[PredictionSchema, Cleani
     """Return the predictions' schema, and the rules that the load will clean them by, of a document on S3.
 
     Raises:
-        ObjectMissingError: There is no document.
+        InputMissingError: There is no document.
         SchemaError: It is no schema, or its rules are none.
     """
     try:

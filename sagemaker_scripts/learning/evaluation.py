@@ -19,9 +19,14 @@ from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.metrics import Metric
 from prediction_contract.rows.schema import PredictionSchema
-from sagemaker_scripts.batches.batch_rows import accepted_rows, counted_reasons, misfits, prediction_lines
+from sagemaker_scripts.batches.batch_rows import (
+    accepted_rows,
+    counted_reasons,
+    prediction_lines,
+    refused_rows,
+)
 from sagemaker_scripts.batches.schema_frame import entity_frame
-from sagemaker_scripts.learning.outcomes import ScoredPartition, judged, predictions_of
+from sagemaker_scripts.learning.outcomes import ScoredPartition, predictions_of, with_known_outcomes
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures
 
 _LOG = logging.getLogger(__name__)
@@ -55,14 +60,14 @@ def backtest(
     """Return the predictions that scoring each partition in its turn would have made.
 
     Each partition is scored from its own features; the previous batch is that of the partition before it,
-    judged by the outcomes that are known when this one begins.
+    joined with the outcomes that are known when this one begins.
 
     Args:
         functions: The model's own part.
         artifact: The trained model.
         days: Each partition and its features, in order, without gaps. One at a time is held.
         schema: Of the predictions. Rows that the load would refuse are left out, counted and logged.
-        cleaning: How the load cleans them before it judges them.
+        cleaning: How the load cleans them before it checks them.
 
     Raises:
         EvaluationError: No row is left.
@@ -70,11 +75,11 @@ def backtest(
     """
     scored: list[ScoredPartition] = []
     left_out: Counter[str] = Counter()
-    judge = row_parser(schema, cleaning) if cleaning else None
+    parse_row = row_parser(schema, cleaning) if cleaning else None
     for partition, prepared in days:
         predictions = predictions_of(functions, prepared, artifact, scored[-1] if scored else None)
         lines = prediction_lines(schema, predictions)
-        refused = misfits(lines, judge)
+        refused = refused_rows(lines, parse_row)
         if refused.first:
             _LOG.warning(
                 "%d of %d predictions of %s are not evaluated, as a load would refuse them: %s",
@@ -84,7 +89,7 @@ def backtest(
                 refused,
             )
         left_out += refused.reasons
-        rows = accepted_rows(lines, judge)
+        rows = accepted_rows(lines, parse_row)
         scored.append(ScoredPartition(partition, entity_frame(schema, cleaning, rows)))
     if all(each.predictions.empty for each in scored):
         raise EvaluationError(
@@ -113,7 +118,7 @@ def evaluate(
         EvaluationError: None of the predicted entities has an outcome, or a metric that tells two outcomes
             apart finds only one.
     """
-    known = pd.concat([judged(each, outcomes) for each in scored], ignore_index=True)
+    known = pd.concat([with_known_outcomes(each, outcomes) for each in scored], ignore_index=True)
     if known.empty:
         raise EvaluationError(
             "No outcome of the evaluated partitions is known",

@@ -77,7 +77,7 @@ def save_model(folder: Path, model: str, artifact: Artifact, facts: Mapping[str,
 
 
 def load_model(store: ObjectStore, model: str, key: str | None = None) -> TrainedModel:
-    """Return the model of an archive, or of the newest training job that came to its end.
+    """Return the model of an archive, or of the newest training job that has ended.
 
     Raises:
         ModelArtifactError: There is none, it is another model's or damaged, or holds types not trusted.
@@ -120,7 +120,7 @@ def load_model(store: ObjectStore, model: str, key: str | None = None) -> Traine
 
 
 def newest_archive(store: ObjectStore, model: str) -> str:
-    """Return the key of the newest archive whose training job came to its end.
+    """Return the key of the newest archive whose training job has ended.
 
     Raises:
         ModelArtifactError: There is none.

@@ -11,9 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from prediction_contract.errors import ContractError
-from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures
-
-ENTITY = ["partition", "entity_id"]
+from sagemaker_scripts.model_functions import OUTCOME_KEY, Artifact, ModelFunctions, PreparedFeatures
 
 
 class OutcomesError(ContractError):
@@ -49,7 +47,7 @@ def newest_outcomes(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _newest(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(tables, ignore_index=True).drop_duplicates(ENTITY, keep="last")
+    return pd.concat(tables, ignore_index=True).drop_duplicates(OUTCOME_KEY, keep="last")
 
 
 def with_outcomes(rows: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -58,10 +56,10 @@ def with_outcomes(rows: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     Raises:
         OutcomesError: They share another column.
     """
-    return _joined(rows, outcomes, ENTITY)
+    return _joined(rows, outcomes, OUTCOME_KEY)
 
 
-def judged(scored: ScoredPartition, outcomes: pd.DataFrame) -> pd.DataFrame:
+def with_known_outcomes(scored: ScoredPartition, outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return the predictions of a partition whose outcome is known, joined with it.
 
     `partition` is an attribute of the DataFrame and no column: a model may have a column of that name.
@@ -103,7 +101,7 @@ def predictions_of(
     Raises:
         OutcomesError: An outcome has the name of a predicted column.
     """
-    known = None if previous is None else judged(previous, prepared.outcomes)
+    known = None if previous is None else with_known_outcomes(previous, prepared.outcomes)
     # A NaN that the model computes from nullable columns stays one. By default pandas makes it NA, and a
     # number that went wrong would pass for no value.
     with pd.option_context("future.distinguish_nan_and_na", True):  # pairs of name and value

@@ -8,7 +8,7 @@ from functools import cache
 import pandas as pd
 
 from infra.local.raw_data import day_files, flight_lines
-from sagemaker_scripts.raw_flights import day_start, known_at, read_flights, schedule_of
+from sagemaker_scripts.features.raw_flights import day_start, known_at, read_flights, schedule_of
 
 FIRST = date(2013, 1, 1)
 LAST = date(2013, 1, 12)

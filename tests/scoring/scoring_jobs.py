@@ -133,7 +133,7 @@ class ScoringJobs:
         return name
 
     def score_arguments(self, model: str, partition: str, **changes: Any) -> ScoreArguments:
-        """Return what a score job is told."""
+        """Return a score job's arguments."""
         given: dict[str, Any] = {
             "model": model,
             "partition": partition,

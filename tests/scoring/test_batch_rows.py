@@ -23,10 +23,10 @@ from prediction_contract.stores.delta_table import arrow_columns
 from sagemaker_scripts.batches.batch_rows import (
     PartConflictError,
     PredictionsError,
+    check_refused_rows,
     delta_rows,
-    misfits,
     prediction_lines,
-    refuse_misfits,
+    refused_rows,
     write_parts,
 )
 from sagemaker_scripts.object_store import ObjectStore
@@ -217,34 +217,34 @@ def test_a_duration_fails_the_job(value: object) -> None:
         prediction_lines(SCHEMA, frame(FULL | {"nested": [value]}))
 
 
-def test_rows_of_one_key_count_as_misfits() -> None:
-    """The load refuses each of them; five rows are told, and no value is quoted."""
+def test_rows_of_one_key_count_as_refused() -> None:
+    """The load refuses each of them; five rows are named, and no value is quoted."""
     lines = prediction_lines(
         SCHEMA, frame(*[FULL] * 7, FULL | {"key": "AA-2"}, FULL | {"key": "", "flag": "?"})
     )
-    refuse_misfits(lines, QuarantineTolerance(rows=8), model="m", batch_id=BATCH)
+    check_refused_rows(lines, QuarantineTolerance(rows=8), model="m", batch_id=BATCH)
     with pytest.raises(PredictionsError) as raised:
-        refuse_misfits(lines, QuarantineTolerance(), model="m", batch_id=BATCH)
+        check_refused_rows(lines, QuarantineTolerance(), model="m", batch_id=BATCH)
     assert "8 of 9 rows were refused, and 0 may be: 7 duplicate_key, 1 empty_key; row 1: " in str(
         raised.value
     )
     assert "row 5: another row has its key. Correct" in str(raised.value)
 
 
-def test_rows_that_cleaning_mends_are_delivered_and_no_misfits() -> None:
-    """The load cleans before it judges; Delta holds what the warehouse is to clean, and no other misfit."""
+def test_rows_that_cleaning_mends_are_delivered_and_not_refused() -> None:
+    """The load cleans before it checks; Delta holds what the warehouse is to clean, no other unfit value."""
     unfit = (FULL | {"key": "AA-2", "share": 1e-131}, FULL | {"key": "AA-3", "share": math.nan})
     lines = prediction_lines(SCHEMA, frame(FULL, *unfit))
     rules = Cleaning((ColumnCleaning(column="share", minimum="0.000000001"),))
-    judge = row_parser(SCHEMA, rules)
-    assert misfits(lines).reasons == {"number_too_long": 1, "not_a_number": 1}
-    assert misfits(lines, judge).reasons == {"not_a_number": 1}
-    refuse_misfits(lines, QuarantineTolerance(rows=1), model="m", batch_id=BATCH, judge=judge)
+    parse_row = row_parser(SCHEMA, rules)
+    assert refused_rows(lines).reasons == {"number_too_long": 1, "not_a_number": 1}
+    assert refused_rows(lines, parse_row).reasons == {"not_a_number": 1}
+    check_refused_rows(lines, QuarantineTolerance(rows=1), model="m", batch_id=BATCH, parse_row=parse_row)
     delta = delta_rows(SCHEMA, lines, BATCH)
     assert delta["share"].to_pylist()[1:] == [1e-131, None]
     assert delta["key"].to_pylist() == [FULL["key"], "AA-2", "AA-3"]
     dropped = row_parser(SCHEMA, Cleaning((ColumnCleaning(column="share", drop=True),)))
-    assert misfits(lines, dropped).reasons == {}
+    assert refused_rows(lines, dropped).reasons == {}
 
 
 @pytest.mark.parametrize("change", [lambda rows: rows.drop(columns="flag"), lambda rows: rows.assign(more=1)])
@@ -288,7 +288,7 @@ def long_line(size: int) -> PredictionLine:
 
 
 def test_no_part_has_more_than_32_megabytes() -> None:
-    """Unless told otherwise, and uncompressed; a row that no part can hold fails the job and says which."""
+    """By default, and uncompressed; a row that no part can hold fails the job and says which."""
     s3 = MemoryS3()
     parts = write_parts(ObjectStore(s3, "bucket"), [long_line(8_000_000)] * 5, **WHERE)
     assert [len(gzip.decompress(s3.objects[part.key])) for part in parts] == [32_000_000, 8_000_000]

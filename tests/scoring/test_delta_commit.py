@@ -20,7 +20,7 @@ from prediction_contract.rows.schema import Column, ColumnType, Kind, Prediction
 from prediction_contract.stores.delta_table import check_delta_table
 from sagemaker_scripts.batches import delta_commit
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
-from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedFiles, ModelTable
+from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedVersion, ModelTable
 from sagemaker_scripts.object_store import ObjectStore
 from tests.scoring.scoring_jobs import stack_options
 
@@ -60,7 +60,7 @@ def rows_of(batch_id: str, *minutes: int, schema: PredictionSchema = SCHEMA) -> 
     return delta_rows(schema, prediction_lines(schema, frame.reindex(columns=list(schema.names))), batch_id)
 
 
-def commit(table: ModelTable, batch_id: str, attempt: int, *minutes: int) -> CommittedFiles:
+def commit(table: ModelTable, batch_id: str, attempt: int, *minutes: int) -> CommittedVersion:
     """Commit rows of a batch."""
     return table.commit(
         rows_of(batch_id, *minutes, schema=table.schema),
@@ -126,7 +126,7 @@ def test_an_attempt_stops_where_a_manifest_has_appeared(table: ModelTable) -> No
 def test_a_late_attempt_loses_against_the_one_that_overtook_it(table: ModelTable) -> None:
     """It had seen the table before the other's commit, and even so commits nothing after it."""
     commit(table, SECOND, 1, 7)
-    overtaken: list[CommittedFiles] = []
+    overtaken: list[CommittedVersion] = []
 
     def overtake() -> bool:
         if not overtaken:
@@ -142,7 +142,7 @@ def test_a_late_attempt_loses_against_the_one_that_overtook_it(table: ModelTable
 def test_batches_that_are_committed_at_once_are_all_kept(table: ModelTable) -> None:
     """Each has a version of its own with its own file, also where the table is made at the same time."""
     batches = [f"20130201T06000{number}Z-0000000{number}" for number in range(4)]
-    made: dict[str, CommittedFiles] = {}
+    made: dict[str, CommittedVersion] = {}
     threads = [
         threading.Thread(
             target=lambda batch_id=batch_id, number=number: made.update(

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
 from prediction_contract.text.canonical_json import canonical_bytes
-from sagemaker_scripts.feature_store import (
+from sagemaker_scripts.features.feature_store import (
     FeaturesError,
     FeatureSet,
     feature_set,
@@ -22,7 +22,7 @@ from sagemaker_scripts.feature_store import (
 )
 from sagemaker_scripts.learning.outcomes import newest_outcomes
 from sagemaker_scripts.model_functions import PreparedFeatures
-from sagemaker_scripts.object_store import ObjectAlteredError, ObjectMissingError, ObjectStore
+from sagemaker_scripts.object_store import InputMissingError, ObjectAlteredError, ObjectStore
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.train_model import train
 from tests.fakes.foreign_documents import PYTHON, other_documents
@@ -115,17 +115,17 @@ def test_features_with_a_partition_of_their_own_are_refused(store: ObjectStore) 
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "fault"),
     [
         ([1, None, "secret"], "column v holds int from row 1 on, str from row 3 on"),
         ([None, 1.5, {"secret"}], "column v holds float from row 2 on, set from row 3 on"),
     ],
 )
-def test_a_column_of_several_types_is_named(store: ObjectStore, values: list[Any], told: str) -> None:
+def test_a_column_of_several_types_is_named(store: ObjectStore, values: list[Any], fault: str) -> None:
     """With the row of each type, and without a value: Arrow's own words quote one."""
     features = pd.DataFrame({"entity_id": ["a", "b", "c"], "v": pd.Series(values, dtype=object)})
     outcomes = pd.DataFrame({"entity_id": [], "partition": []})
-    with pytest.raises(FeaturesError, match=told) as caught:
+    with pytest.raises(FeaturesError, match=fault) as caught:
         write_feature_set(
             store,
             PreparedFeatures(features, outcomes),
@@ -209,13 +209,13 @@ def test_an_index_that_leaves_its_folder_is_refused(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("entities", [("a", "a"), ("a", None), ("a", 1)])
 def test_features_name_each_entity_once(store: ObjectStore, entities: tuple[str, ...]) -> None:
-    """A doubled, missing or unnamed entity is the model's mistake."""
+    """A duplicate, missing or unnamed entity is the model's mistake."""
     with pytest.raises(FeaturesError, match="do not name each entity once"):
         written(store, "run-1", *entities)
 
 
 def test_outcomes_name_each_entity_of_a_partition_once(store: ObjectStore) -> None:
-    """A doubled outcome would double the row that is judged by it."""
+    """A duplicate outcome would duplicate the row that it is joined with."""
     outcomes = pd.DataFrame({"partition": ["2013-01-03"] * 2, "entity_id": ["a", "a"]})
     prepared = PreparedFeatures(pd.DataFrame({"entity_id": ["a"]}), outcomes)
     with pytest.raises(FeaturesError, match="before 2013-01-04 name an entity of a partition twice"):
@@ -226,7 +226,7 @@ def test_outcomes_name_each_entity_of_a_partition_once(store: ObjectStore) -> No
 def test_a_day_without_raw_data_is_named(store: ObjectStore) -> None:
     """The days before it may be missing, the day itself may not."""
     prepare(arguments(partition="2013-01-01"), store)
-    with pytest.raises(ObjectMissingError, match="dt=2013-01-09/flights"):
+    with pytest.raises(InputMissingError, match="dt=2013-01-09/flights"):
         prepare(arguments(partition="2013-01-09"), store)
 
 

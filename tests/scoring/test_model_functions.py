@@ -26,7 +26,12 @@ from prediction_contract.rows.schema import PredictionSchema
 from sagemaker_scripts.batches.batch_rows import prediction_lines
 from sagemaker_scripts.learning.evaluation import Backtest, EvaluationError, backtest, evaluate
 from sagemaker_scripts.learning.model_artifact import save_model
-from sagemaker_scripts.learning.outcomes import ScoredPartition, judged, newest_outcomes, with_outcomes
+from sagemaker_scripts.learning.outcomes import (
+    ScoredPartition,
+    newest_outcomes,
+    with_known_outcomes,
+    with_outcomes,
+)
 from sagemaker_scripts.model_functions import Artifact, PreparedFeatures, model_functions
 from tests.scoring.declared_models import SCHEMAS, SOURCES, TRAINING
 from tests.scoring.real_flights import inputs_of
@@ -62,7 +67,7 @@ def trained_on_five_days(model: str) -> tuple[ModelFunctions, Artifact, pd.DataF
 
 @pytest.mark.parametrize("model", MODELS)
 def test_each_scheduled_entity_has_one_row_of_complete_features(model: str) -> None:
-    """No entity is doubled, no feature is missing, and entities are named as the design says."""
+    """No entity comes twice, no feature is missing, and entities are named as the design says."""
     features = prepared_days(model)["2013-01-10"].features
     assert features["entity_id"].is_unique
     assert not features.isna().any(axis=None)
@@ -95,8 +100,8 @@ def test_predictions_fit_the_schema_row_by_row(model: str) -> None:
     days = prepared_days(model)
     predictions = functions.predict(days["2013-01-10"].features, artifact, None)
     assert predictions["correction_minutes"].isna().all()
-    judged = with_outcomes(predictions.assign(partition="2013-01-10"), days["2013-01-11"].outcomes)
-    following = functions.predict(days["2013-01-11"].features, artifact, judged)
+    known = with_outcomes(predictions.assign(partition="2013-01-10"), days["2013-01-11"].outcomes)
+    following = functions.predict(days["2013-01-11"].features, artifact, known)
     for rows in (predictions, following):
         lines = prediction_lines(SCHEMAS[model], rows)
         assert [line.refusal for line in lines if line.refusal] == []
@@ -148,7 +153,7 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
     scored, left_out = backtest(functions, artifact, days.items(), SCHEMAS[model])
     assert not left_out
     first, second = scored
-    known = judged(first, days["2013-01-11"].outcomes)
+    known = with_known_outcomes(first, days["2013-01-11"].outcomes)
     assert 0 < len(known) < len(first.predictions)
     expected = functions.predict(days["2013-01-11"].features, artifact, known)
     lines = prediction_lines(SCHEMAS[model], expected)
@@ -189,7 +194,7 @@ def backtest_of(*predicted: dict[str, list[Any]]) -> tuple[Backtest, list[pd.Dat
 
 
 def test_an_evaluation_says_which_rows_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
-    """A model that is judged on the rest of its rows must not pass for good on all."""
+    """A model that is evaluated on the rest of its rows must not pass for good on all."""
     found, _ = backtest_of(
         {"entity": ["a", "b", "c"], "minutes": [10.5, 1.0, 2.5]}, {"entity": ["a", ""], "minutes": [1, 2]}
     )
@@ -200,7 +205,7 @@ def test_an_evaluation_says_which_rows_it_leaves_out(caplog: pytest.LogCaptureFi
     assert "10.5" not in caplog.text
 
 
-def test_an_evaluation_judges_rows_as_the_load_cleans_them() -> None:
+def test_an_evaluation_checks_rows_as_the_load_cleans_them() -> None:
     """A row that cleaning mends is evaluated with what the stores will hold for it."""
     cleaning = Cleaning((ColumnCleaning(column="minutes", default="0"),))
     predicted = pd.DataFrame({"entity": ["a", "b"], "minutes": pd.Series([None, 2], dtype="Int64")})
@@ -255,8 +260,8 @@ def test_an_evaluation_without_one_row_fails(entities: list[str], minutes: list[
         backtest_of({"entity": entities, "minutes": minutes})
 
 
-def test_a_prediction_without_a_value_is_judged_by_no_metric() -> None:
-    """Cleaning may leave its column out, or it may take null; the result counts the judged rows."""
+def test_a_prediction_without_a_value_counts_for_no_metric() -> None:
+    """Cleaning may leave its column out, or it may take null; the result counts the evaluated rows."""
     keys = pd.DataFrame({"entity_id": ["a", "b"]})
     outcomes = keys.assign(partition="d", minutes=[5.0, 20.0])
     examples = pd.DataFrame({"minutes": [0.0, 10.0]})

@@ -49,7 +49,7 @@ def store() -> ObjectStore:
 def put_batch(
     store: ObjectStore, partition: str, batch_id: str, minutes: float = 1.0, *, done: bool = True
 ) -> Manifest:
-    """Write a batch of four rows, only one of which a store takes: a number is none, a key is doubled."""
+    """Write a batch of four rows, only one of which a store takes: a number is none, a key comes twice."""
     values: list[object] = [Decimal(str(minutes)), Decimal("NaN"), Decimal(3), Decimal(4)]
     flights = ["AA-1", "AA-2", "AA-3", "AA-3"]
     rows = pd.DataFrame({"flight": flights, "minutes": pd.Series(values, dtype=object)})
@@ -160,7 +160,7 @@ def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore) ->
 
 
 def test_rows_that_the_load_cleaned_are_predictions_too(store: ObjectStore) -> None:
-    """The record keeps how; a null becomes the default that the stores hold, a key that is doubled goes."""
+    """The record keeps how; a null becomes the default that the stores hold, a key that comes twice goes."""
     schema = schema_of({"flight": "string", "minutes": "long", "debug": "double"}, key="flight")
     manifest = write_batch(
         store,

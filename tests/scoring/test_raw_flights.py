@@ -14,10 +14,8 @@ import pandas as pd
 import pytest
 
 from infra.local.raw_data import day_files
-from sagemaker_scripts import raw_flights
-from sagemaker_scripts.model_functions import model_functions
-from sagemaker_scripts.object_store import ObjectStore
-from sagemaker_scripts.raw_flights import (
+from sagemaker_scripts.features import raw_flights
+from sagemaker_scripts.features.raw_flights import (
     ARRIVAL_COLUMNS,
     DEPARTURE_COLUMNS,
     SCHEDULE_COLUMNS,
@@ -28,6 +26,8 @@ from sagemaker_scripts.raw_flights import (
     read_flights,
     schedule_of,
 )
+from sagemaker_scripts.model_functions import model_functions
+from sagemaker_scripts.object_store import ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
 from tests.scoring.declared_models import SCHEMAS
 from tests.scoring.real_flights import day_file, flights_of, inputs_of

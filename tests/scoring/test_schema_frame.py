@@ -23,8 +23,13 @@ from prediction_contract.text.canonical_json import parse_json
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
 from sagemaker_scripts.batches.previous_batch import find_previous
 from sagemaker_scripts.batches.schema_frame import PredictionsError
-from sagemaker_scripts.feature_store import feature_set, write_feature_set
-from sagemaker_scripts.learning.outcomes import OutcomesError, ScoredPartition, judged, predictions_of
+from sagemaker_scripts.features.feature_store import feature_set, write_feature_set
+from sagemaker_scripts.learning.outcomes import (
+    OutcomesError,
+    ScoredPartition,
+    predictions_of,
+    with_known_outcomes,
+)
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
@@ -223,4 +228,4 @@ def test_outcomes_named_as_predictions_are_refused() -> None:
     """The join would rename both, and predict would find neither."""
     rows = pd.DataFrame({"entity_id": ["a"], "minutes": [1]})
     with pytest.raises(OutcomesError, match=r"minutes.*other names"):
-        judged(ScoredPartition(DAY, rows), rows.assign(partition=DAY))
+        with_known_outcomes(ScoredPartition(DAY, rows), rows.assign(partition=DAY))

@@ -19,14 +19,14 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import done_key
 from sagemaker_scripts import score_batch
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt
-from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedFiles
+from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedVersion
 from sagemaker_scripts.batches.previous_batch import ManifestConflictError
 from sagemaker_scripts.batches.schema_frame import PredictionsError
 from sagemaker_scripts.container import run_script
-from sagemaker_scripts.feature_store import write_feature_set
+from sagemaker_scripts.features.feature_store import write_feature_set
 from sagemaker_scripts.learning.model_artifact import save_model, training_prefix
 from sagemaker_scripts.model_functions import PreparedFeatures
-from sagemaker_scripts.object_store import ObjectMissingError, ObjectStore
+from sagemaker_scripts.object_store import InputMissingError, ObjectStore
 from sagemaker_scripts.score_batch import score
 from tests.fakes.memory_s3 import MemoryS3
 
@@ -89,10 +89,10 @@ def commits_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]],
     """Return a function that says what happens while the batch is committed to Delta, instead of it."""
 
     def set_commit(happens: Callable[[], Any]) -> None:
-        def commit(*_: Any, still_wanted: Callable[[], bool], **__: Any) -> CommittedFiles:
+        def commit(*_: Any, still_wanted: Callable[[], bool], **__: Any) -> CommittedVersion:
             assert still_wanted()
             happens()
-            return CommittedFiles(3, ("part-1.parquet",))
+            return CommittedVersion(3, ("part-1.parquet",))
 
         monkeypatch.setattr(score_batch.ModelTable, "commit", commit)
 
@@ -101,7 +101,7 @@ def commits_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]],
 
 
 def scored(
-    store: ObjectStore, batch_id: str = BATCH, partition: str = DAY, attempt: int = 1, **told: Any
+    store: ObjectStore, batch_id: str = BATCH, partition: str = DAY, attempt: int = 1, **given: Any
 ) -> tuple[Manifest, bool]:
     """Score a batch, and return its manifest and whether it was adopted."""
     arguments = ScoreArguments(
@@ -112,7 +112,7 @@ def scored(
         schema_key="code/m.json",
         registry_table="registry",
         code_version="v",
-        **told,
+        **given,
     )
     batch = BatchAttempt(Partition(partition), batch_id, attempt, None)
     return score(arguments, batch, store, lambda *_: None, Producer())
@@ -137,7 +137,7 @@ def test_the_second_day_is_corrected_by_what_became_of_the_first(store: ObjectSt
 
 @pytest.mark.usefixtures("commits_as")
 @pytest.mark.parametrize(
-    ("minutes", "declared", "told"),
+    ("minutes", "declared", "fault"),
     [
         ([10.5, 11.5], {}, r"minutes has a fraction"),
         ([10.5, 11], {}, r"1 of 2 rows .*1 wrong_type; row 1: minutes has a fraction, not an integer"),
@@ -147,14 +147,14 @@ def test_the_second_day_is_corrected_by_what_became_of_the_first(store: ObjectSt
     ],
 )
 def test_a_batch_that_the_load_would_refuse_is_not_delivered(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, minutes: list[float], declared: Any, told: str
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, minutes: list[float], declared: Any, fault: str
 ) -> None:
     """Scoring fails before it writes anything, and tells the first rows and what is wrong with them."""
     before = set(store.client.objects)
     returned = pd.DataFrame({"entity_id": ["a", "b"][: len(minutes)], "minutes": minutes}, dtype=object)
     functions = SimpleNamespace(predict=lambda *_: returned)
     monkeypatch.setattr(score_batch, "model_functions", lambda _model: functions)
-    with pytest.raises(PredictionsError, match=f"^m/{BATCH}: .*{told}"):
+    with pytest.raises(PredictionsError, match=f"^m/{BATCH}: .*{fault}"):
         scored(store, **declared)
     assert set(store.client.objects) == before
 
@@ -258,7 +258,7 @@ def test_an_error_names_the_batch_that_was_not_scored(
         batch_id=BATCH,
     )
     monkeypatch.setattr("sys.argv", ["score_batch.py", *given.container_arguments()])
-    with pytest.raises(ObjectMissingError):
+    with pytest.raises(InputMissingError):
         run_script(score_batch.main)
     message = (tmp_path / "output" / "message").read_text()
     assert "code/missing.json does not exist" in message

@@ -196,7 +196,7 @@ def test_a_later_attempt_adopts_a_batch_that_is_done(
 
 
 @pytest.mark.usefixtures("trained")
-def test_a_job_killed_before_the_manifest_is_repeated_without_doubled_rows(jobs: ScoringJobs) -> None:
+def test_a_job_killed_before_the_manifest_is_repeated_without_duplicate_rows(jobs: ScoringJobs) -> None:
     """The next attempt replaces the batch's rows in Delta, and the manifest names its own commit."""
     model, day = "airport_congestion", "2013-02-06"
     batch_id = new_batch(model, day)

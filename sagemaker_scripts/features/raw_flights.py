@@ -21,7 +21,7 @@ import pandas as pd
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.manifests.manifest import InputObject
 from prediction_contract.naming.batch import Partition
-from sagemaker_scripts.object_store import ObjectMissingError, ObjectStore, input_object
+from sagemaker_scripts.object_store import InputMissingError, ObjectStore, input_object
 
 SCHEDULE_COLUMNS = (
     "year",
@@ -76,7 +76,7 @@ class RawFlights:
 
         Raises:
             InvalidNameError: The partition is no day.
-            ObjectMissingError: The bucket does not hold the day itself.
+            InputMissingError: The bucket does not hold the day itself.
             RawDataError: A day's file has other columns.
         """
         if Partition(partition).is_hourly:
@@ -85,7 +85,7 @@ class RawFlights:
             )
         own = self._day(partition)
         if own is None:
-            raise ObjectMissingError(
+            raise InputMissingError(
                 f"s3://{self.store.bucket}/{self._key(partition)} does not exist",
                 remedy="Deliver the day's raw flights, then prepare its features",
             )

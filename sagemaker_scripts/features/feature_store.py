@@ -18,8 +18,7 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import features_prefix, partition_features_prefix
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.text.json_members import member, members_of
-from sagemaker_scripts.learning.outcomes import ENTITY
-from sagemaker_scripts.model_functions import PreparedFeatures
+from sagemaker_scripts.model_functions import OUTCOME_KEY, PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
 
 INDEX_NAME = "features.json"
@@ -60,7 +59,7 @@ class FeatureSet:
         """Return both tables.
 
         Raises:
-            ObjectMissingError: A file is gone.
+            InputMissingError: A file is gone.
             ObjectAlteredError: A file is not the one that was indexed.
         """
         return PreparedFeatures(self.read_features(store), self.read_outcomes(store))
@@ -112,7 +111,7 @@ def write_feature_set(
             remedy="Give the column another name in the model's features function",
             model=model,
         )
-    if prepared.outcomes.duplicated(ENTITY).any():
+    if prepared.outcomes.duplicated(OUTCOME_KEY).any():
         raise FeaturesError(
             f"The outcomes that are known of before {partition} name an entity of a partition twice",
             remedy="Correct the model's features function",
@@ -120,10 +119,10 @@ def write_feature_set(
         )
     prefix = features_prefix(model, partition, run_id)
     rows = prepared.features.assign(partition=str(partition))
-    told = f"of {partition} cannot be written"
-    features = store.put(f"{prefix}features.parquet", _parquet(rows, f"The features {told}", model))
+    fault = f"of {partition} cannot be written"
+    features = store.put(f"{prefix}features.parquet", _parquet(rows, f"The features {fault}", model))
     outcomes = store.put(
-        f"{prefix}outcomes.parquet", _parquet(prepared.outcomes, f"The outcomes {told}", model)
+        f"{prefix}outcomes.parquet", _parquet(prepared.outcomes, f"The outcomes {fault}", model)
     )
     index = {
         "model": str(model),
