@@ -24,7 +24,7 @@ from api_lambda.store.publications import Publications
 from api_lambda.tokens.signing_keys import KeysUnavailableError, SigningKeys
 from api_lambda.tokens.token_verifier import InvalidTokenError, TokenVerifier
 from prediction_contract.limits import MAX_FUNCTION_REQUEST_BYTES, MAX_PARTITION_KEY_BYTES
-from prediction_contract.stores.serving import LONGEST_QUERY
+from prediction_contract.stores.serving_record import LONGEST_QUERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,7 +12,7 @@ from api_lambda.http.alb import decode_part
 from api_lambda.store.publications import UnknownModelError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.limits import MAX_PARTITION_KEY_BYTES
-from prediction_contract.naming.resource_names import require_model_name
+from prediction_contract.naming.batch import ModelName
 
 if TYPE_CHECKING:
     from api_lambda.enrichment.enricher import Enricher
@@ -75,7 +75,7 @@ class Call:
             InsufficientScopeError: The reader may read other models only.
         """
         try:
-            model = require_model_name(self.parts["model"])
+            model = ModelName(self.parts["model"])
         except InvalidNameError as error:
             # A name that no model can have is as unknown as one that none has.
             raise UnknownModelError from error

@@ -12,7 +12,7 @@ from api_lambda.request_log import NOT_REPLICATED
 from api_lambda.store.live_batch import BrokenPublicationError
 from api_lambda.store.publications import MAX_MODELS
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.resource_names import require_model_name
+from prediction_contract.naming.batch import ModelName
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call
@@ -49,7 +49,7 @@ def get_model(call: Call) -> Response:
 def _after(call: Call) -> str:
     name = call.text("after")
     try:
-        return require_model_name(name) if name is not None else ""
+        return ModelName(name) if name is not None else ""
     except InvalidNameError as error:
         raise problems.ProblemError(problems.INVALID_QUERY) from error
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from api_lambda.enrichment.enricher import Outcome
     from api_lambda.store.live_batch import LiveBatch
     from prediction_contract.stores.online_item import StoredPrediction
-    from prediction_contract.stores.serving import Enrichment
+    from prediction_contract.stores.serving_record import Enrichment
 
 MAX_ENTITIES = MAX_BATCH_READS
 MAX_FIELDS = 200

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from aws_wire.request_signer import SigningCredentials
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.resource_names import Deployment
-from prediction_contract.stores.serving import ORIGIN_PATTERN
+from prediction_contract.stores.serving_record import ORIGIN_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

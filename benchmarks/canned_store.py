@@ -26,7 +26,7 @@ from prediction_contract.registry.records import pointer_key, publication_key
 from prediction_contract.rows.row import row_contract
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.online_item import OnlineItems
-from prediction_contract.stores.serving import Enrichment, Serving
+from prediction_contract.stores.serving_record import Enrichment, ServingRecord
 
 ROWS = 1_000
 MODEL = "flight_delay"
@@ -66,7 +66,7 @@ class CannedStore:
 
     def publish(self, *enrichments: Enrichment) -> None:
         """Make the batch live, with these enrichments."""
-        serving = Serving(_SCHEMA, "v1", ROWS, "0", enrichments).to_json()
+        serving = ServingRecord(_SCHEMA, "v1", ROWS, "0", enrichments).to_json()
         moment = {"S": "2013-02-01T06:00:00Z"}
         shared = {
             "model": {"S": MODEL},

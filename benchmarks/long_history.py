@@ -51,7 +51,7 @@ from prediction_contract.registry.records import (
 )
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.schema import PredictionSchema
-from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.serving_record import ServingRecord
 from prediction_contract.stores.warehouse_table import (
     PUBLICATIONS,
     ProjectedPublication,
@@ -274,7 +274,7 @@ class CannedAccess(DeploymentAccess):
         return self._history.session()
 
 
-_SERVING = Serving(
+_SERVING = ServingRecord(
     schema=PredictionSchema.from_document(
         {
             "key": "entity_id",

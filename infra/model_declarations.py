@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from infra.definitions.scheduled_scoring import ScheduledScoring, scheduled_scoring
-from prediction_contract.naming.resource_names import require_distinct_model_names, require_model_name
+from prediction_contract.naming.batch import ModelName
+from prediction_contract.naming.resource_names import require_distinct_model_names
 
 DEFS = Path(__file__).resolve().parents[1] / "mlpipe_dagster" / "defs"
 _DEFAULT_PRODUCER = "dagster"
@@ -36,7 +37,7 @@ def declared_models(defs: Path = DEFS) -> tuple[str, ...]:
     Raises:
         InvalidNameError: A folder's name is no model name, or AWS could not tell two of them apart.
     """
-    files = {require_model_name(path.parent.name): path for path in defs.glob("*/defs.yaml")}
+    files: dict[str, Path] = {ModelName(path.parent.name): path for path in defs.glob("*/defs.yaml")}
     require_distinct_model_names(files)
     return tuple(sorted(files))
 

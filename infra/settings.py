@@ -10,8 +10,8 @@ import re
 from typing import Literal
 
 from prediction_contract.limits import MAX_CLAIM_VALUES, MAX_STANDARD_TIME_TRAVEL_DAYS, MAX_TIME_TRAVEL_DAYS
-from prediction_contract.naming.resource_names import Deployment, require_provider_name
-from prediction_contract.stores.serving import ORIGIN_PATTERN
+from prediction_contract.naming.resource_names import Deployment, validated_provider_name
+from prediction_contract.stores.serving_record import ORIGIN_PATTERN
 
 _PROVIDER = re.compile(rf"{ORIGIN_PATTERN}(=[a-z][a-z0-9_]{{0,40}})?")
 
@@ -188,7 +188,7 @@ class StageSettings:
         if twice := sorted({name for name in providers if providers.count(name) > 1}):
             raise StageSettingsError(f"Provider {', '.join(twice)} has two addresses. Give it one.")
         for name in providers:
-            require_provider_name(name)
+            validated_provider_name(name)
 
     @property
     def home(self) -> RegionSettings:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from api_lambda.enrichment.providers import Provider
     from prediction_contract.rows.row import Row
-    from prediction_contract.stores.serving import Enrichment
+    from prediction_contract.stores.serving_record import Enrichment
 
     # The enrichment's name, its data if there is any, and why not.
     _Answers = queue.SimpleQueue[tuple[str, str | None, str]]

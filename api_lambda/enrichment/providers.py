@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from api_lambda.enrichment.provider_secrets import ProviderSecret
     from api_lambda.http.http_connections import HttpConnections
     from aws_wire.http_answer import HttpAnswer
-    from prediction_contract.stores.serving import Enrichment
+    from prediction_contract.stores.serving_record import Enrichment
 
 _MAX_BYTES = 65_536
 # A provider that swallows requests holds a thread for each until its timeout; it shall not hold very many.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prediction_contract.stores.online_item import OnlineItems
-from prediction_contract.stores.serving import InvalidServingError, Serving
+from prediction_contract.stores.serving_record import InvalidServingError, ServingRecord
 from prediction_contract.text.utc_time import parse_utc
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class LiveBatch:
     sequence: int
     published_at: str
     published: float
-    serving: Serving
+    serving: ServingRecord
     items: OnlineItems
     provenance: str
     is_behind: bool = False
@@ -58,7 +58,7 @@ def live_batch(entry: PublicationEntry, published_at: str) -> LiveBatch:
         BrokenPublicationError: The publication does not tell how to serve the batch.
     """
     try:
-        serving = Serving.from_json(entry.serving or "")
+        serving = ServingRecord.from_json(entry.serving or "")
         published = parse_utc(published_at).timestamp()
     except (InvalidServingError, ValueError) as error:
         raise BrokenPublicationError(f"publication {entry.sequence} of {entry.model}: {error}") from error

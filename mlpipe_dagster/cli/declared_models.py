@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.errors import ContractError
-from prediction_contract.naming.resource_names import require_model_name
+from prediction_contract.naming.batch import ModelName
 
 if TYPE_CHECKING:
     from mlpipe_dagster.declaration import ModelDeclaration
@@ -30,7 +30,7 @@ def require_declared(name: str, folder: Path = DEFS) -> Path:
         InvalidNameError: The name has another form.
         UnknownModelError: There is none.
     """
-    path = folder / require_model_name(name) / "defs.yaml"
+    path = folder / ModelName(name) / "defs.yaml"
     if not path.is_file():
         raise UnknownModelError(
             f"No model {name} is declared",

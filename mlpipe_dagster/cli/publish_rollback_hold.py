@@ -16,7 +16,7 @@ from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_mod
 from mlpipe_dagster.done_files.registration import registered_manifest
 from mlpipe_dagster.resources.warehouse_session import PublicationsMoveError
 from prediction_contract.registry.records import ChangeRequest
-from prediction_contract.stores.serving import InvalidServingError
+from prediction_contract.stores.serving_record import InvalidServingError
 
 if TYPE_CHECKING:
     from mlpipe_dagster.publication.publisher import PublicationResult, Publisher

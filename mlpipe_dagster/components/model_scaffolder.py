@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from prediction_contract.errors import ContractError
-from prediction_contract.naming.resource_names import require_model_name
+from prediction_contract.naming.batch import ModelName
 
 _DECLARATION = Path(__file__).with_name("new_model.yaml")
 _PACKAGES = Path("sagemaker_scripts")
@@ -31,7 +31,7 @@ class ModelScaffolder(dg.Scaffolder):
             ScaffoldError: The folder is somewhere else than directly below `defs`, or holds a model.
         """
         target = request.target_path
-        model = require_model_name(target.name)
+        model = ModelName(target.name)
         if request.scaffold_format != "yaml" or request.append:
             raise ScaffoldError("A model is one defs.yaml of its own", remedy="Leave out --format and append")
         if target.parent.name != "defs" or (target / "defs.yaml").exists():

@@ -8,8 +8,8 @@ from pydantic import model_validator
 
 from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.resource_names import require_provider_name
-from prediction_contract.stores.serving import Enrichment
+from prediction_contract.naming.resource_names import validated_provider_name
+from prediction_contract.stores.serving_record import Enrichment
 
 
 class DeclaredEnrichment(DeclaredModel):
@@ -34,7 +34,7 @@ class DeclaredEnrichment(DeclaredModel):
     def _names_a_provider(self) -> Self:
         """Refuse a provider that could have no address."""
         try:
-            require_provider_name(self.provider)
+            validated_provider_name(self.provider)
         except InvalidNameError as error:
             raise inconsistency(str(error), "provider") from error
         return self

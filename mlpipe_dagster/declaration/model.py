@@ -31,10 +31,9 @@ from prediction_contract.cleaning.column_cleaning import InvalidCleaningError
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.jobs.scheduler_cron import scheduler_cron
-from prediction_contract.naming.batch import Partition
-from prediction_contract.naming.resource_names import require_model_name
+from prediction_contract.naming.batch import ModelName, Partition
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
-from prediction_contract.stores.serving import LONGEST_ORIGIN, InvalidServingError, Serving
+from prediction_contract.stores.serving_record import LONGEST_ORIGIN, InvalidServingError, ServingRecord
 
 NUMERIC = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
 
@@ -238,7 +237,9 @@ class DeclaredPipeline(DeclaredModel):
             except InvalidServingError as error:
                 raise inconsistency(error.what, "enrichments", number) from error
         try:
-            Serving(schema=stored, model_version="any", row_count=0, checksum="0", enrichments=tuple(made))
+            ServingRecord(
+                schema=stored, model_version="any", row_count=0, checksum="0", enrichments=tuple(made)
+            )
         except InvalidServingError as error:
             raise inconsistency(error.what, "enrichments") from error
 
@@ -302,7 +303,7 @@ class DeclaredPipeline(DeclaredModel):
         Raises:
             InvalidNameError: That is no model name.
         """
-        require_model_name(model)
+        ModelName(model)
         fields: dict[str, Any] = {name: getattr(self, name) for name in DeclaredPipeline.model_fields}
         return ModelDeclaration(name=model, **fields)
 
@@ -316,7 +317,7 @@ class ModelDeclaration(DeclaredPipeline):
     def _has_a_name(self) -> Self:
         """Refuse a name that the contract would refuse."""
         try:
-            require_model_name(self.name)
+            ModelName(self.name)
         except ContractError as error:
             raise inconsistency(str(error), "name") from error
         return self

@@ -19,7 +19,7 @@ from mlpipe_dagster.publication.publisher import RUN_ACTOR, PublicationOutcome
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import Action, PublicationEntry, ReleaseState
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.stores.serving import InvalidServingError, Serving
+from prediction_contract.stores.serving_record import InvalidServingError, ServingRecord
 from prediction_contract.text.utc_time import CLOCK_SKEW, parse_utc
 
 # A command reports its own publication within seconds: the sensor leaves it that time.
@@ -201,6 +201,6 @@ def _event(
 def _rows(entry: PublicationEntry) -> dict[str, int]:
     """Return how many rows readers find in the batch, or nothing if the publication does not tell."""
     try:
-        return {"dagster/row_count": Serving.from_json(entry.serving or "").row_count}
+        return {"dagster/row_count": ServingRecord.from_json(entry.serving or "").row_count}
     except InvalidServingError:
         return {}

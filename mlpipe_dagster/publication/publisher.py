@@ -25,7 +25,7 @@ from prediction_contract.registry.records import (
 )
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
-from prediction_contract.stores.serving import InvalidServingError, Serving
+from prediction_contract.stores.serving_record import InvalidServingError, ServingRecord
 
 # What the actor of a publication by a Dagster run begins with; the run id follows.
 RUN_ACTOR = "dagster run "
@@ -320,8 +320,8 @@ def _serving(
     record: BatchRecord,
     row_count: int,
     provider_url: Callable[[str], str],
-) -> Serving:
-    return Serving(
+) -> ServingRecord:
+    return ServingRecord(
         schema=stored_schema(manifest.schema, record.cleaning),
         model_version=manifest.model_version,
         row_count=row_count,

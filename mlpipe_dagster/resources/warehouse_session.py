@@ -10,7 +10,7 @@ from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.checksums import RowTally
 from prediction_contract.rows.schema import PredictionSchema
-from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.serving_record import ServingRecord
 from prediction_contract.stores.warehouse_table import (
     ProjectedPublication,
     ProjectedSequences,
@@ -85,7 +85,7 @@ class WarehouseSession:
         live = live_publication(registry, model, home_region)
         for _ in range(_MAX_LOOKS):
             if live and live.serving:
-                self._create_view(model, Serving.from_json(live.serving).schema)
+                self._create_view(model, ServingRecord.from_json(live.serving).schema)
             missing = self.missing_publications(model, registry)
             self.project(model, missing)
             added += missing

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
+from prediction_contract.naming.batch import ModelName
 from prediction_contract.naming.deployment_scope import (
     PREFIX,
     STAGE_TAG,
     DeploymentScope,
     model_name_stem,
-    require,
-    require_model_name,
+    validated,
 )
 
 # SageMaker names them, and every job of the account writes there.
@@ -56,7 +56,7 @@ class DataNames(DeploymentScope):
 
     def model_prefix(self, model: str) -> str:
         """Return the key prefix of a model's trained artifacts, ending in a slash."""
-        return f"models/{require_model_name(model)}/"
+        return f"models/{ModelName(model)}/"
 
     @property
     def code_prefix(self) -> str:
@@ -70,8 +70,8 @@ class DataNames(DeploymentScope):
             deployable: The package that it holds, say `glue_scripts`.
             digest: SHA-256 of its files, 64 lower-case hexadecimal digits.
         """
-        require(_DEPLOYABLE, deployable, "deployable")
-        return f"{self.code_prefix}{deployable}/{require(_DIGEST, digest, 'digest')}.zip"
+        validated(_DEPLOYABLE, deployable, "deployable")
+        return f"{self.code_prefix}{deployable}/{validated(_DIGEST, digest, 'digest')}.zip"
 
     def code_tree_prefix(self, deployable: str, digest: str) -> str:
         """Return the key prefix of a deployable's code as single files, ending in a slash.
@@ -80,12 +80,12 @@ class DataNames(DeploymentScope):
             deployable: The package that it holds, say `sagemaker_scripts`.
             digest: SHA-256 of the same files.
         """
-        require(_DEPLOYABLE, deployable, "deployable")
-        return f"{self.code_prefix}{deployable}/{require(_DIGEST, digest, 'digest')}/"
+        validated(_DEPLOYABLE, deployable, "deployable")
+        return f"{self.code_prefix}{deployable}/{validated(_DIGEST, digest, 'digest')}/"
 
     def training_code_key(self, digest: str) -> str:
         """Return the key of the `tar.gz` that a training job unpacks; not below the tree of the same code."""
-        return f"{self.code_prefix}sagemaker_scripts/{require(_DIGEST, digest, 'digest')}.tar.gz"
+        return f"{self.code_prefix}sagemaker_scripts/{validated(_DIGEST, digest, 'digest')}.tar.gz"
 
     def glue_wheels_key(self, digest: str) -> str:
         """Return the key of the zip of wheels that Glue installs; Glue knows it by the end of its name.
@@ -93,7 +93,7 @@ class DataNames(DeploymentScope):
         Args:
             digest: SHA-256 of what it is made from.
         """
-        return f"{self.code_prefix}glue_wheels/{require(_DIGEST, digest, 'digest')}.gluewheels.zip"
+        return f"{self.code_prefix}glue_wheels/{validated(_DIGEST, digest, 'digest')}.gluewheels.zip"
 
     @property
     def load_script_key(self) -> str:
@@ -112,7 +112,7 @@ class DataNames(DeploymentScope):
 
     def online_table(self, model: str) -> str:
         """Return the name of a model's table of predictions."""
-        return self._name(f"predictions-{require_model_name(model)}")
+        return self._name(f"predictions-{ModelName(model)}")
 
     def online_table_arn(self, model: str) -> str:
         """Return the ARN of a model's table of predictions in this region."""

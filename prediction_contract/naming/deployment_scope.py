@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Self
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.batch import MODEL_PATTERN
+from prediction_contract.naming.batch import MODEL_PATTERN, ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]{2,12}){1,2}-[0-9]{1,2}")
 
 
-def require(pattern: re.Pattern[str], value: str, what: str) -> str:
+def validated(pattern: re.Pattern[str], value: str, what: str) -> str:
     """Return the value unchanged if all of it matches.
 
     Args:
@@ -41,15 +41,6 @@ def require(pattern: re.Pattern[str], value: str, what: str) -> str:
     return value
 
 
-def require_model_name(model: str) -> str:
-    """Return the model's name unchanged if it has the form `[a-z][a-z0-9_]{0,40}`.
-
-    Raises:
-        InvalidNameError: It does not.
-    """
-    return require(MODEL, model, "model name")
-
-
 def model_name_stem(model: str) -> str:
     """Return how a model is called in names that go on after it: `churn`, and `1_churn` for `churn_`.
 
@@ -59,7 +50,7 @@ def model_name_stem(model: str) -> str:
     Raises:
         InvalidNameError: It is no model name.
     """
-    stem = require_model_name(model).rstrip("_")
+    stem = ModelName(model).rstrip("_")
     trailing = len(model) - len(stem)
     return f"{trailing}_{stem}" if trailing else stem
 
@@ -106,11 +97,11 @@ class DeploymentScope:
     home_region: str | None = None
 
     def __post_init__(self) -> None:
-        require(_STAGE, self.stage, "stage")
-        require(_ACCOUNT, self.account_id, "account id")
-        require(_REGION, self.region, "region")
+        validated(_STAGE, self.stage, "stage")
+        validated(_ACCOUNT, self.account_id, "account id")
+        validated(_REGION, self.region, "region")
         if self.home_region is not None:
-            require(_REGION, self.home_region, "home region")
+            validated(_REGION, self.home_region, "home region")
 
     @property
     def home(self) -> str:

@@ -19,9 +19,8 @@ from prediction_contract.naming.deployment_scope import (
     STAGE_TAG,
     model_name_stem,
     require_distinct_model_names,
-    require_model_name,
 )
-from prediction_contract.naming.service_names import READ_SCOPE, ServiceNames, require_provider_name
+from prediction_contract.naming.service_names import READ_SCOPE, ServiceNames, validated_provider_name
 
 __all__ = [
     "PREFIX",
@@ -34,8 +33,7 @@ __all__ = [
     "Deployment",
     "model_name_stem",
     "require_distinct_model_names",
-    "require_model_name",
-    "require_provider_name",
+    "validated_provider_name",
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.deployment_scope import MODEL, PREFIX, DeploymentScope, require
+from prediction_contract.naming.deployment_scope import MODEL, PREFIX, DeploymentScope, validated
 
 READ_SCOPE = "predictions:read"
 # The platform's own variables MLPIPE_<...>_URL, which no provider may bend.
@@ -14,13 +14,13 @@ _OWN_ADDRESSES = frozenset({"api", "done_queue", "jwks", "token"})
 _COGNITO_RESERVED = ("aws", "amazon", "cognito")
 
 
-def require_provider_name(provider: str) -> str:
+def validated_provider_name(provider: str) -> str:
     """Return a provider's name unchanged if it can have an address, `MLPIPE_<PROVIDER>_URL`, and a secret.
 
     Raises:
         InvalidNameError: It has another form than a model's name, or its variable is the platform's own.
     """
-    if require(MODEL, provider, "provider name") in _OWN_ADDRESSES:
+    if validated(MODEL, provider, "provider name") in _OWN_ADDRESSES:
         raise InvalidNameError(
             f"provider name {provider!r} cannot be used: MLPIPE_{provider.upper()}_URL is the platform's own",
             remedy="Choose another name for the provider",
@@ -116,7 +116,7 @@ class ServiceNames(DeploymentScope):
 
     def provider_secret(self, provider: str) -> str:
         """Return the secret that holds a third-party provider's token; providers are named like models."""
-        return self._name(f"providers/{require_provider_name(provider)}")
+        return self._name(f"providers/{validated_provider_name(provider)}")
 
     @property
     def provider_secrets_arn_pattern(self) -> str:

@@ -19,7 +19,7 @@ from prediction_contract.rows.checksums import RowTally, batch_checksum
 from prediction_contract.rows.row import row_contract
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.online_item import OnlineItems
-from prediction_contract.stores.serving import Enrichment, Serving
+from prediction_contract.stores.serving_record import Enrichment, ServingRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,13 +77,13 @@ class PublishedModel:
     ) -> str:
         """Load, verify and publish a batch of these JSON lines; return its batch id."""
         batch_id, checksum = self._load(lines, partition, expires_at)
-        told = serving or Serving(SCHEMA, "v7", len(lines), checksum, enrichments).to_json()
+        told = serving or ServingRecord(SCHEMA, "v7", len(lines), checksum, enrichments).to_json()
         self._release(publication_rules.publish, batch_id, told)
         return batch_id
 
     def roll_back(self, batch_id: str) -> None:
         """Make a batch live again that was live before."""
-        self._release(publication_rules.rollback, batch_id, Serving(SCHEMA, "v7", 1, "0").to_json())
+        self._release(publication_rules.rollback, batch_id, ServingRecord(SCHEMA, "v7", 1, "0").to_json())
 
     def load(self, *lines: str, partition: str = "2013-02-01") -> str:
         """Load and verify a batch that nobody publishes; return its batch id."""

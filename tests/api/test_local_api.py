@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.local.access_token import obtain_token
-from prediction_contract.stores.serving import Enrichment
+from prediction_contract.stores.serving_record import Enrichment
 from tests.api.published_batches import FLIGHT, PublishedModel
 
 if TYPE_CHECKING:

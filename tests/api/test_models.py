@@ -9,7 +9,7 @@ import pytest
 
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.rows.schema import PredictionSchema
-from prediction_contract.stores.serving import Enrichment, Serving
+from prediction_contract.stores.serving_record import Enrichment, ServingRecord
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import FLIGHT, SCHEMA, PublishedModel, new_model
 from tests.fakes.http_answers import serving
@@ -86,7 +86,7 @@ def test_a_page_of_models_has_what_fits(api: ApiUnderTest, model: PublishedModel
     columns = [{"name": f"column_{number:04}_{'x' * 50}", **nullable} for number in range(999)]
     key = {"name": "flight", "type": "string", "nullable": False}
     schema = PredictionSchema.from_document({"key": "flight", "columns": [key, *columns]})
-    serving = Serving(schema, "v1", 1, "0").to_json()
+    serving = ServingRecord(schema, "v1", 1, "0").to_json()
     wide = [new_model(model.client, model.deployment) for _ in range(12)]
     for each in wide:
         each.publish(FLIGHT, serving=serving)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from infra.local.weather.weather_faults import WeatherFault
-from prediction_contract.stores.serving import Enrichment
+from prediction_contract.stores.serving_record import Enrichment
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, recorded_event
 from tests.api.published_batches import FLIGHT, PublishedModel
 

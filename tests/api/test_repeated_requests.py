@@ -8,7 +8,7 @@ import pytest
 
 from api_lambda.application import Application, services_of
 from api_lambda.settings import Settings
-from prediction_contract.stores.serving import Enrichment
+from prediction_contract.stores.serving_record import Enrichment
 from tests.api.api_calls import ApiUnderTest, environment
 from tests.api.published_batches import FLIGHT, PublishedModel
 from tests.fakes.item_readers import RecordingReader

@@ -35,7 +35,7 @@ from prediction_contract.registry.records import (
 from prediction_contract.registry.stored_record import encode_value
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.online_item import OnlineItems
-from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.serving_record import ServingRecord
 from prediction_contract.text.utc_time import format_utc
 from tests.api.api_calls import ApiUnderTest, environment
 from tests.api.published_batches import SCHEMA
@@ -154,7 +154,7 @@ class Home:
         return entry.batch_id if entry.makes_live else None
 
     def _release(self, rule: Callable[..., Transaction], batch_id: str) -> None:
-        serving = Serving(SCHEMA, "v7", len(ENTITIES), "0").to_json()
+        serving = ServingRecord(SCHEMA, "v7", len(ENTITIES), "0").to_json()
         told = {"minimum_life": timedelta(days=1), "retention": LIFE, "serving": serving}
         self._do(rule(self.record(batch_id), self.live_pointers, self._request(), now=self._later(), **told))
 

@@ -25,7 +25,7 @@ from prediction_contract.registry.load_rules import (
 )
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.rows.checksums import RowTally
-from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.serving_record import ServingRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,7 @@ class SmallModel:
     def serving(self) -> str:
         """What a publication entry says of a batch with the declared columns."""
         schema = self.declaration.prediction_schema
-        return Serving(schema, "v1", row_count=ROWS.rows, checksum=str(ROWS.checksum)).to_json()
+        return ServingRecord(schema, "v1", row_count=ROWS.rows, checksum=str(ROWS.checksum)).to_json()
 
     def unreadable_model(self) -> str:
         """Leave another model, the record of whose live batch cannot be read, and return its name.

@@ -29,7 +29,7 @@ from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.registry.load_rules import claim_load
 from prediction_contract.registry.records import LoadState
-from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.serving_record import ServingRecord
 from prediction_contract.stores.warehouse_stage import allowed_location
 from prediction_contract.stores.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
@@ -157,7 +157,7 @@ def test_a_cleaned_batch_is_loaded_checked_and_served(cleaned_model: SmallModel)
     assert "customer" not in str(shown["sample_rows"])
     (entry,) = platform.registry.publications(small.name)
     assert entry.serving is not None
-    assert Serving.from_json(entry.serving).schema == stored
+    assert ServingRecord.from_json(entry.serving).schema == stored
     table = WarehouseTable(small.name, stored)
     with Warehouse(platform=platform).session() as session:
         rows = session.rows(f'SELECT "NUMBER", "SEATS", "CUSTOMER" FROM {table.view} ORDER BY 1')

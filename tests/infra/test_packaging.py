@@ -83,7 +83,7 @@ def test_the_api_s_archive_holds_no_trace_of_the_machine() -> None:
     assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
     assert {entry.external_attr >> 16 for entry in entries} == {0o100644, 0o100755}
     assert [name for name in names if name.endswith(("RECORD", "INSTALLER")) or "/bin/" in name] == []
-    assert {"api_lambda/handler.py", "prediction_contract/stores/serving.py"} <= set(names)
+    assert {"api_lambda/handler.py", "prediction_contract/stores/serving_record.py"} <= set(names)
     assert {name.split("/")[0] for name in names if name.endswith(".py")} <= {
         "api_lambda",
         "aws_wire",

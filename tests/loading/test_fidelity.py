@@ -18,7 +18,7 @@ from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.registry import publication_rules
 from prediction_contract.registry.load_rules import verify_load
 from prediction_contract.registry.records import ChangeRequest
-from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.serving_record import ServingRecord
 from prediction_contract.text.canonical_json import parse_json
 from tests.api.api_calls import ApiUnderTest
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS
@@ -132,7 +132,7 @@ def publish(platform: LoadPlatform, written: WrittenBatch, report: LoadReport) -
     batch_id = written.batch_id
     registry.carry_out(lambda: verify_load(platform.record(batch_id), evidence, now=now, retention=LIFE))
     manifest = written.manifest
-    serving = Serving(manifest.schema, "1", manifest.row_count, manifest.checksum, ())
+    serving = ServingRecord(manifest.schema, "1", manifest.row_count, manifest.checksum, ())
     registry.carry_out(
         lambda: publication_rules.publish(
             platform.record(batch_id),

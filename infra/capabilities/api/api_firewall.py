@@ -16,7 +16,7 @@ from infra.definitions.api_definitions import (
     VERSION_PREFIX,
 )
 from prediction_contract.limits import MAX_FUNCTION_REQUEST_BYTES
-from prediction_contract.stores.serving import LONGEST_QUERY
+from prediction_contract.stores.serving_record import LONGEST_QUERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from mlpipe_dagster.declaration.file import DeclarationError
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.model_folders import definitions_below
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.resource_names import model_name_stem, require_provider_name
+from prediction_contract.naming.resource_names import model_name_stem, validated_provider_name
 from tests.contract.test_resource_names import CLOSE_MODELS, MODELS
 from tests.dagster.components.test_declaration_files import TEXT, write
 from tests.dagster.small_model import declaration
@@ -99,4 +99,4 @@ def test_no_variable_of_the_platform_can_be_a_provider_s() -> None:
     assert read == {"weather", "api", "done_queue", "jwks", "token"}
     for name in read - {"weather"}:
         with pytest.raises(InvalidNameError, match="the platform's own"):
-            require_provider_name(name)
+            validated_provider_name(name)

@@ -17,7 +17,7 @@ from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.settings import ApiSettings
 from prediction_contract.stores.online_item import OnlineItems
-from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.serving_record import ServingRecord
 from tests.dagster.publication.test_publication_asset import publisher, request
 from tests.dagster.small_model import DAYS, SmallModel, declaration, now
 from tests.dagster.written_parts import WrittenPart
@@ -55,7 +55,7 @@ def live_batch(model: SmallModel, *, with_items: bool = True, is_storable: bool 
     for row in part.rows if with_items else ():
         item = items.build(row, batch_id, int((now() + DAYS).timestamp()))
         platform.client("dynamodb").put_item(TableName=table, Item=item)
-    told = Serving(model.declaration.prediction_schema, "v1", 3, "0").to_json()
+    told = ServingRecord(model.declaration.prediction_schema, "v1", 3, "0").to_json()
     publisher(model).publish(batch_id, request(), told)
     return batch_id
 

@@ -15,7 +15,7 @@ from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.registry.records import ChangeRequest, ReleaseState
 from prediction_contract.rows.checksums import RowTally
-from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.serving_record import ServingRecord
 from tests.dagster.small_model import PARTITION, SmallModel, now
 
 pytestmark = pytest.mark.stack
@@ -87,7 +87,7 @@ def test_the_entry_says_how_the_batch_is_served(small_model: SmallModel) -> None
     assert (shown["dagster/row_count"], shown["rows_quarantined"]) == (2, 1)
     (entry,) = small_model.platform.registry.publications(small_model.name)
     assert entry.serving is not None
-    serving = Serving.from_json(entry.serving)
+    serving = ServingRecord.from_json(entry.serving)
     assert (serving.row_count, serving.checksum, serving.model_version) == (2, "12345", "v1")
     assert serving.schema == small_model.declaration.prediction_schema
 

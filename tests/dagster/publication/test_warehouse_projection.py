@@ -17,7 +17,7 @@ from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import PublicationsMoveError, WarehouseSession
 from prediction_contract.registry.records import BatchRecord, LivePointer, PublicationEntry
 from prediction_contract.rows.schema import Column, ColumnType, PredictionSchema
-from prediction_contract.stores.serving import Serving
+from prediction_contract.stores.serving_record import ServingRecord
 from prediction_contract.stores.warehouse_columns import ColumnDifference, table_columns
 from prediction_contract.stores.warehouse_table import WarehouseTable, table_name
 from tests.dagster.publication.test_publication_asset import materialized, publisher, request
@@ -86,7 +86,7 @@ def test_a_batch_that_does_not_become_live_leaves_the_view_alone(small_model: Sm
 
 def serving(schema: PredictionSchema) -> str:
     """Return what a publication entry says of a batch with these columns."""
-    return Serving(schema, "v1", row_count=3, checksum="12345").to_json()
+    return ServingRecord(schema, "v1", row_count=3, checksum="12345").to_json()
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 
 from infra.settings import STAGES as SETTINGS
 from prediction_contract.limits import MAX_FUNCTION_REQUEST_BYTES
-from prediction_contract.stores.serving import LONGEST_QUERY
+from prediction_contract.stores.serving_record import LONGEST_QUERY
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
 
 if TYPE_CHECKING:

@@ -169,7 +169,7 @@ class Enrichment:
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class ServingRecord:
     """What the API must know of a published batch.
 
     Attributes:

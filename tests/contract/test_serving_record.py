@@ -16,12 +16,12 @@ from prediction_contract.naming.batch import LONGEST_MODEL_VERSION
 from prediction_contract.registry.records import LONGEST_REASON
 from prediction_contract.rows.row import row_contract
 from prediction_contract.rows.schema import LARGEST_SCHEMA_BYTES, MAX_COLUMNS, PredictionSchema
-from prediction_contract.stores.serving import (
+from prediction_contract.stores.serving_record import (
     MAX_ENRICHMENTS,
     MAX_FIELDS,
     Enrichment,
     InvalidServingError,
-    Serving,
+    ServingRecord,
 )
 from prediction_contract.text.canonical_json import canonical_json
 
@@ -49,10 +49,10 @@ def weather(url: str = URL, **changes: Any) -> Enrichment:
     return Enrichment(url=url, **members)
 
 
-def serving(*enrichments: Enrichment, **changes: Any) -> Serving:
+def serving(*enrichments: Enrichment, **changes: Any) -> ServingRecord:
     """Return a serving record, changed."""
     members: dict[str, Any] = {"schema": SCHEMA, "model_version": "7", "row_count": 3, "checksum": "5"}
-    return Serving(**{**members, "enrichments": enrichments, **changes})
+    return ServingRecord(**{**members, "enrichments": enrichments, **changes})
 
 
 def test_the_largest_publication_fits_an_item() -> None:
@@ -81,10 +81,10 @@ def test_the_largest_publication_fits_an_item() -> None:
 def test_serving_survives_its_json() -> None:
     """What the publisher writes the API reads, members of a later version left out."""
     written = serving(weather(required=True, cache_seconds=0), weather(name="fares", timeout_milliseconds=1))
-    assert Serving.from_json(written.to_json()) == written
+    assert ServingRecord.from_json(written.to_json()) == written
     later = {**json.loads(written.to_json()), "later": [1.5]}
     later["enrichments"][0]["later"] = {}
-    assert Serving.from_json(json.dumps(later)) == written
+    assert ServingRecord.from_json(json.dumps(later)) == written
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,14 @@ def test_other_documents_are_refused(change: dict[str, Any]) -> None:
     """A record of another version, form or sense is no serving record."""
     document = {**json.loads(serving(weather()).to_json()), **change}
     with pytest.raises(InvalidServingError):
-        Serving.from_json(json.dumps(document))
+        ServingRecord.from_json(json.dumps(document))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a":1,"a":2}', "NaN", "\ud800"])
 def test_what_is_no_json_object_is_refused(text: str) -> None:
     """Broken text raises the one error."""
     with pytest.raises(InvalidServingError):
-        Serving.from_json(text)
+        ServingRecord.from_json(text)
 
 
 @pytest.mark.parametrize(
