@@ -13,11 +13,11 @@ from api_lambda.calls import Call, Services
 from api_lambda.enrichment.enricher import Enricher
 from api_lambda.enrichment.provider_secrets import ProviderSecret
 from api_lambda.enrichment.providers import Provider
-from api_lambda.http.alb import Request, Response
 from api_lambda.http.http_connections import TRACE_ID, HttpConnections
+from api_lambda.http.load_balancer import LoadBalancerRequest, Response
 from api_lambda.request_log import RequestLog
 from api_lambda.routes import Route, find_route
-from api_lambda.store.item_reader import DynamoDb, StoreRefusedError, StoreUnavailableError
+from api_lambda.store.item_reader import ItemReader, StoreRefusedError, StoreUnavailableError
 from api_lambda.store.live_batch import BrokenPublicationError
 from api_lambda.store.online_store import OnlineStore
 from api_lambda.store.publications import Publications
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from api_lambda.settings import Settings
 
 # Their texts are written here and hold neither tokens nor values; those of other errors may.
-_TOLD = (
+_LOGGED_ERRORS = (
     InvalidTokenError,
     StoreUnavailableError,
     StoreRefusedError,
@@ -53,7 +53,7 @@ LARGEST_HEADERS = 32_768
 def services_of(settings: Settings) -> Services:
     """Return everything that routes work with, by the settings; nothing is asked over the network yet."""
     connections = HttpConnections()
-    tables = DynamoDb(connections, settings)
+    tables = ItemReader(connections, settings)
     return Services(
         verifier=TokenVerifier(SigningKeys(connections, settings.jwks_url), settings),
         publications=Publications(tables, settings.deployment, pointer_seconds=settings.pointer_seconds),
@@ -98,7 +98,7 @@ class Application:
             trace_id: X-Ray's header for what this request causes; the event's own if None.
         """
         log = RequestLog()
-        request = Request.from_event(event)
+        request = LoadBalancerRequest.from_event(event)
         trace_id = trace_id or "".join(request.headers.get("x-amzn-trace-id", ())[:1])
         if not _TRACE_ID.fullmatch(trace_id):
             # The header is the client's as well.
@@ -124,22 +124,22 @@ class Application:
         return response.to_event(request, request_id)
 
     def _answer_route(
-        self, request: Request, route: Route, parts: Mapping[str, str], log: RequestLog
+        self, request: LoadBalancerRequest, route: Route, parts: Mapping[str, str], log: RequestLog
     ) -> Response:
         answer = route.answer_to(request.method)
         services, until = self._services, time.monotonic() + _STORE_SECONDS
-        reader = None
+        caller = None
         if not (route.public or (route.documents and services.public_documentation)):
             with log.stage("token"):
-                reader = services.verifier.reader(request.headers.get("authorization", ()))
+                caller = services.verifier.verify(request.headers.get("authorization", ()))
         route.require_parameters(request.query)
-        response = answer(Call(services, request, parts, reader, until, log))
+        response = answer(Call(services, request, parts, caller, until, log))
         if not response.fits:
             raise problems.ProblemError(problems.ANSWER_TOO_LARGE)
         return response
 
 
-def _require_limits(request: Request) -> None:
+def _require_limits(request: LoadBalancerRequest) -> None:
     """Refuse what no request of ours needs, before anything looks into it.
 
     Raises:
@@ -165,7 +165,7 @@ def _print_line(line: str) -> None:
 
 def _cause(error: Exception, problem: problems.Problem) -> dict[str, Any]:
     """Return what the log says of an error: its own words only where they cannot hold data."""
-    if isinstance(error, _TOLD):
+    if isinstance(error, _LOGGED_ERRORS):
         return {"cause": str(error)}
     if problem.status < _INTERNAL or isinstance(error, problems.ProblemError):
         return {}

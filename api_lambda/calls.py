@@ -1,4 +1,4 @@
-"""One request on its way through a route, what routes work with, and what they read off a request."""
+"""What a route works with: the services, and one request with its parsed parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from api_lambda import problems
-from api_lambda.http.alb import decode_part
+from api_lambda.http.load_balancer import decode_part
 from api_lambda.store.publications import UnknownModelError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.limits import MAX_PARTITION_KEY_BYTES
@@ -16,12 +16,12 @@ from prediction_contract.naming.batch import ModelName
 
 if TYPE_CHECKING:
     from api_lambda.enrichment.enricher import Enricher
-    from api_lambda.http.alb import Request
+    from api_lambda.http.load_balancer import LoadBalancerRequest
     from api_lambda.request_log import RequestLog
     from api_lambda.store.live_batch import LiveBatch
     from api_lambda.store.online_store import OnlineStore
     from api_lambda.store.publications import Publications
-    from api_lambda.tokens.token_verifier import Reader, TokenVerifier
+    from api_lambda.tokens.token_verifier import Caller, TokenVerifier
     from prediction_contract.rows.schema import PredictionSchema
 
 _NUMBER = re.compile("[1-9][0-9]{0,11}")
@@ -49,42 +49,42 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request on its way through a route.
+    """One request to a route.
 
     Attributes:
         services: To work with.
         request: As it came.
         parts: What stands in the path where the route has a name, still encoded.
-        reader: Who asks; None on routes without a token.
-        until: The moment, by `time.monotonic`, at which the store has had its time.
-        log: For what is worth a line.
+        caller: Who asks; None on routes without a token.
+        until: The moment, by `time.monotonic`, until which the store may take.
+        log: Collects what the log line says of the request.
     """
 
     services: Services
-    request: Request
+    request: LoadBalancerRequest
     parts: Mapping[str, str]
-    reader: Reader | None
+    caller: Caller | None
     until: float
     log: RequestLog
 
     def model(self) -> str:
-        """Return the model that the path names, if the reader may read it.
+        """Return the model that the path names, if the caller may read it.
 
         Raises:
             UnknownModelError: No model can have the name.
-            InsufficientScopeError: The reader may read other models only.
+            InsufficientScopeError: The caller may read other models only.
         """
         try:
             model = ModelName(self.parts["model"])
         except InvalidNameError as error:
             # A name that no model can have is as unknown as one that none has.
             raise UnknownModelError from error
-        if self.reader is not None:
-            self.reader.require(model)
+        if self.caller is not None:
+            self.caller.require_access(model)
         return model
 
     def live(self, model: str) -> LiveBatch:
-        """Return the batch that serves the request: to be asked for once, and used to the end."""
+        """Return the live batch; called once per request, because an answer never mixes two batches."""
         with self.log.stage("pointer"):
             live = self.services.publications.live(model, self.until)
         self.log.serves(live)

@@ -7,7 +7,8 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING
 
 from api_lambda.calls import require_columns
-from api_lambda.http.alb import Response, longest_that_fits
+from api_lambda.http.load_balancer import Response, longest_that_fits
+from prediction_contract.registry.records import HIGHEST_SEQUENCE
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PAGE = 20
 LONGEST_PAGE = 50
-_HIGHEST_SEQUENCE = 10**12 - 1
 
 
 def get_history(call: Call) -> Response:
@@ -26,7 +26,7 @@ def get_history(call: Call) -> Response:
     """
     model, entity_id = call.model(), call.entity_id()
     limit = call.number("limit", DEFAULT_PAGE, LONGEST_PAGE)
-    before = call.number("before", _HIGHEST_SEQUENCE, _HIGHEST_SEQUENCE)
+    before = call.number("before", HIGHEST_SEQUENCE, HIGHEST_SEQUENCE)
     names = call.names("fields")
     live = call.live(model)
     require_columns(live.serving.schema, names)

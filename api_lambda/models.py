@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
-from api_lambda.http.alb import Response, longest_that_fits
+from api_lambda.http.load_balancer import Response, longest_that_fits
 from api_lambda.request_log import NOT_REPLICATED
 from api_lambda.store.live_batch import BrokenPublicationError
-from api_lambda.store.publications import MAX_MODELS
+from api_lambda.store.registry_reader import MAX_MODELS
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import ModelName
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def list_models(call: Call) -> Response:
-    """Answer with the models that the reader may read and that have a live batch, by name, a page of them."""
-    reader, after = call.reader, _after(call)
+    """Answer with the models that the caller may read and that have a live batch, by name, a page of them."""
+    caller, after = call.caller, _after(call)
     limit = call.number("limit", MAX_MODELS, MAX_MODELS)
     with call.log.stage("models"):
         names = call.services.publications.models(call.until)
-    left = [name for name in names if name > after and (reader is None or reader.may_read(name))]
+    left = [name for name in names if name > after and (caller is None or caller.may_read(name))]
     shown = left[:limit]
     with call.log.stage("pointer"):
         found = call.services.publications.live_of(shown, call.until)
@@ -34,7 +34,7 @@ def list_models(call: Call) -> Response:
         call.log.notes["fault"] = "; ".join(faults)
 
     def page(count: int) -> Response:
-        part = [_told(name, found[name]) for name in shown[:count] if name in found]
+        part = [_list_entry(name, found[name]) for name in shown[:count] if name in found]
         more = {"next_after": shown[count - 1]} if 0 < count < len(left) else {}
         return Response(200, json.dumps({"models": part, **more}, ensure_ascii=False))
 
@@ -60,7 +60,7 @@ def _fault(live: LiveBatch | BrokenPublicationError) -> str | None:
     return f"{live.model}: {NOT_REPLICATED}" if live.is_behind else None
 
 
-def _told(model: str, live: LiveBatch | BrokenPublicationError) -> dict[str, Any]:
+def _list_entry(model: str, live: LiveBatch | BrokenPublicationError) -> dict[str, Any]:
     """Return a model's entry; one model's fault does not hide the others, and is not hidden itself."""
     if isinstance(live, BrokenPublicationError):
         return {"model": model, "problem": f"{problems.TYPE_PREFIX}{problems.problem_of(live).kind}"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
 from api_lambda.calls import require_columns
-from api_lambda.http.alb import Response
+from api_lambda.http.load_balancer import Response
 from prediction_contract.limits import MAX_BATCH_READS, MAX_PARTITION_KEY_BYTES
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from api_lambda.calls import Call
-    from api_lambda.enrichment.enricher import Outcome
+    from api_lambda.enrichment.enricher import EnrichmentOutcome
     from api_lambda.store.live_batch import LiveBatch
     from prediction_contract.stores.online_item import StoredPrediction
     from prediction_contract.stores.serving_record import Enrichment
@@ -39,7 +39,7 @@ def get_prediction(call: Call) -> Response:
     chosen = _chosen(live.serving.enrichments, call.names("enrich"))
     # Third parties may say something else tomorrow; without them the publication says it all.
     headers = {} if chosen else {"ETag": _etag(call, live), **_REVALIDATE}
-    known = _known(call)
+    known = _client_etags(call)
     if headers.get("ETag") in known:
         return Response(304, "", headers=headers)
     call.log.found(1, not_found=1)
@@ -50,7 +50,7 @@ def get_prediction(call: Call) -> Response:
         # The client has some answer, no matter which; RFC 9110 asks only that there is one now.
         return Response(304, "", headers=headers)
     _note_expiry(call, [stored])
-    outcomes: Mapping[str, Outcome] = {}
+    outcomes: Mapping[str, EnrichmentOutcome] = {}
     if chosen:
         with call.log.stage("enrichment"):
             outcomes = call.services.enricher.enrich(chosen, stored.row)
@@ -70,7 +70,7 @@ def get_prediction(call: Call) -> Response:
 def batch_get(call: Call) -> Response:
     """Answer with the live predictions of up to a hundred entities, all of one batch, in the order asked."""
     model = call.model()
-    entity_ids, fields = _asked(call.request.body)
+    entity_ids, fields = _requested(call.request.body)
     live = call.live(model)
     names = require_columns(live.serving.schema, fields)
     with call.log.stage("items"):
@@ -103,11 +103,11 @@ def _chosen(enrichments: tuple[Enrichment, ...], names: tuple[str, ...] | None) 
 
 def _etag(call: Call, live: LiveBatch) -> str:
     query = sorted((name, values) for name, values in call.request.query.items())
-    said = json.dumps([_FORM, live.provenance, call.request.path, query])
-    return f'"{hashlib.sha256(said.encode()).hexdigest()[:_ETAG_DIGITS]}"'
+    identity = json.dumps([_FORM, live.provenance, call.request.path, query])
+    return f'"{hashlib.sha256(identity.encode()).hexdigest()[:_ETAG_DIGITS]}"'
 
 
-def _known(call: Call) -> set[str]:
+def _client_etags(call: Call) -> set[str]:
     """Return the ETags that the client has an answer for."""
     values = ",".join(call.request.headers.get("if-none-match", ()))
     return {value.strip().removeprefix("W/") for value in values.split(",")}
@@ -120,7 +120,7 @@ def _note_expiry(call: Call, found: Iterable[StoredPrediction]) -> None:
         call.log.notes["fault"] = "live_item_expired"
 
 
-def _note_outcomes(call: Call, outcomes: Mapping[str, Outcome]) -> None:
+def _note_outcomes(call: Call, outcomes: Mapping[str, EnrichmentOutcome]) -> None:
     statuses = [outcome.status for outcome in outcomes.values()]
     call.log.notes.update(
         stale_enrichments=statuses.count("stale"), unavailable_enrichments=statuses.count("unavailable")
@@ -130,7 +130,7 @@ def _note_outcomes(call: Call, outcomes: Mapping[str, Outcome]) -> None:
         call.log.notes["enrichment"] = failed
 
 
-def _asked(body: bytes) -> tuple[list[str], tuple[str, ...] | None]:
+def _requested(body: bytes) -> tuple[list[str], tuple[str, ...] | None]:
     """Return the entities and fields that a body asks for.
 
     Raises:

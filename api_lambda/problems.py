@@ -9,11 +9,12 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from api_lambda.http.alb import Response
+from api_lambda.http.load_balancer import Response
 from api_lambda.store.item_reader import StoreRefusedError, StoreUnavailableError
 from api_lambda.store.live_batch import BrokenPublicationError
 from api_lambda.store.online_store import UnknownEntityError
-from api_lambda.store.publications import PublicationNotReplicatedError, UnknownModelError
+from api_lambda.store.pointer_resolver import PublicationNotReplicatedError
+from api_lambda.store.publications import UnknownModelError
 from api_lambda.tokens.signing_keys import KeysUnavailableError
 from api_lambda.tokens.token_verifier import InsufficientScopeError, InvalidTokenError, MissingTokenError
 from prediction_contract.limits import MAX_BATCH_READS, MAX_PARTITION_KEY_BYTES

@@ -1,4 +1,4 @@
-"""What the API is told by its environment, read once at cold start."""
+"""The API's settings, read from the environment once at cold start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class SettingsError(Exception):
-    """The environment does not say what the API must know; the message names every variable at fault."""
+    """Variables are missing or malformed; the message names each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Settings:
         Raises:
             SettingsError: A variable is missing or has another form.
         """
-        reader = _Reader(variables)
+        reader = _VariableReader(variables)
         region = reader.required("AWS_REGION")
         stage, account = reader.required("MLPIPE_STAGE"), reader.required("MLPIPE_ACCOUNT_ID")
         credentials = SigningCredentials(
@@ -85,14 +85,14 @@ class Settings:
             reader.names("MLPIPE_TOKEN_AUDIENCES"),
         )
         if not client_ids | audiences:
-            reader.blame("MLPIPE_TOKEN_CLIENT_IDS and MLPIPE_TOKEN_AUDIENCES", "name nobody")
+            reader.add_fault("MLPIPE_TOKEN_CLIENT_IDS and MLPIPE_TOKEN_AUDIENCES", "name nobody")
         providers = reader.providers("MLPIPE_PROVIDER_ORIGINS")
         pointer = reader.number("MLPIPE_POINTER_CACHE_SECONDS", 5, LONGEST_POINTER_SECONDS)
         budget = reader.number("MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS", 800, LONGEST_BUDGET_MILLISECONDS)
         public_documentation = reader.flag("MLPIPE_PUBLIC_DOCUMENTATION")
         dynamodb_url = reader.endpoint("dynamodb", "DYNAMODB", region)
         secrets_url = reader.endpoint("secretsmanager", "SECRETS_MANAGER", region)
-        reader.raise_if_blamed()
+        reader.raise_faults()
         try:
             deployment = Deployment(stage, account, region, reader.optional("MLPIPE_HOME_REGION"))
             secrets = {
@@ -118,18 +118,18 @@ class Settings:
         )
 
 
-class _Reader:
-    """Reads variables and collects what is wrong, so that one look at the log suffices."""
+class _VariableReader:
+    """Reads variables and collects all faults, so that one message names them all."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
         self._faults: list[str] = []
 
-    def blame(self, name: str, fault: str) -> None:
+    def add_fault(self, name: str, fault: str) -> None:
         """Note a fault; values stay out of it, because some are secret."""
         self._faults.append(f"{name} {fault}")
 
-    def raise_if_blamed(self) -> None:
+    def raise_faults(self) -> None:
         """Raise what was noted."""
         if self._faults:
             raise SettingsError(
@@ -144,14 +144,14 @@ class _Reader:
         """Return a variable's value."""
         value = self.optional(name)
         if value is None:
-            self.blame(name, "is not set")
+            self.add_fault(name, "is not set")
         return value or ""
 
     def address(self, name: str) -> str:
         """Return an HTTPS address; plain HTTP only on this machine, where nobody listens in between."""
         value = self.required(name)
         if value and not _is_address(value, loopback_only=True):
-            self.blame(name, "is not an https address")
+            self.add_fault(name, "is not an https address")
         return value
 
     def names(self, name: str) -> frozenset[str]:
@@ -165,9 +165,9 @@ class _Reader:
         for entry in self.names(name):
             origin, _, provider = entry.partition("=")
             if not (_ORIGIN.fullmatch(origin) and _is_address(origin)):
-                self.blame(name, "is not a list of https://host[:port] or https://host[:port]=provider")
+                self.add_fault(name, "is not a list of https://host[:port] or https://host[:port]=provider")
             elif provider and not _is_address(origin, loopback_only=True):
-                self.blame(name, "would send a secret in the open")
+                self.add_fault(name, "would send a secret in the open")
             found[origin] = provider or None
         return found
 
@@ -177,7 +177,7 @@ class _Reader:
         for name in (f"AWS_ENDPOINT_URL_{service_id}", "AWS_ENDPOINT_URL"):
             if given := self.optional(name):
                 if not _is_address(given):
-                    self.blame(name, "is not an http or https address")
+                    self.add_fault(name, "is not an http or https address")
                 return given.rstrip("/")
         return f"https://{service}.{region}.{suffix}"
 
@@ -185,7 +185,7 @@ class _Reader:
         """Return whether a variable says `true`; unset is `false`."""
         text = self.optional(name) or "false"
         if text not in {"true", "false"}:
-            self.blame(name, "is neither true nor false")
+            self.add_fault(name, "is neither true nor false")
         return text == "true"
 
     def number(self, name: str, default: int, highest: int) -> int:
@@ -196,7 +196,7 @@ class _Reader:
         if not (
             text.isascii() and text.isdigit() and len(text) <= len(str(highest)) and int(text) <= highest
         ):
-            self.blame(name, f"is not a whole number from 0 to {highest}")
+            self.add_fault(name, f"is not a whole number from 0 to {highest}")
             return default
         return int(text)
 

@@ -194,8 +194,8 @@ async def _serve() -> None:
     store.publish()
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(store), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    told = {"url": f"http://127.0.0.1:{port}", "token": _token(store.key), "batch_id": store.batch_id}
-    sys.stdout.write(f"{json.dumps(told)}\n")
+    ready = {"url": f"http://127.0.0.1:{port}", "token": _token(store.key), "batch_id": store.batch_id}
+    sys.stdout.write(f"{json.dumps(ready)}\n")
     sys.stdout.flush()
     await server.serve_forever()
 

@@ -171,7 +171,7 @@ def measure(rounds: int, requests: int) -> dict[str, Any]:
             "cpus": os.cpu_count(),
             "machine": platform.machine(),
             "python": platform.python_version(),
-            # Ratios bear company better than milliseconds do.
+            # Other load disturbs ratios less than milliseconds.
             "load_average": round(os.getloadavg()[0], 1),
         },
         **found,
@@ -180,7 +180,7 @@ def measure(rounds: int, requests: int) -> dict[str, Any]:
 
 
 def statements(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what is to hold, with what was measured beside it."""
+    """Return each limit with the measured figure."""
     cold, bare, point = found["cold"], found["cold_without_byte_code"], found["point"]
     providers = found["providers"]
 
@@ -218,14 +218,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not 1 <= options.requests <= MAX_REQUESTS:
         parser.error(f"--requests takes 1 to {MAX_REQUESTS}: each has a token of its own")
     found = measure(options.rounds, options.requests)
-    told = statements(found)
+    judged = statements(found)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(f"{json.dumps({**found, 'statements': told}, indent=2)}\n", encoding="utf-8")
+    options.out.write_text(f"{json.dumps({**found, 'statements': judged}, indent=2)}\n", encoding="utf-8")
     for kind in ("cold", "cold_without_byte_code", "point", "point_new_tokens", "batch_of_100"):
         for name, values in found[kind].items():
             texts = "  ".join(f"{key} {value:9.3f}" for key, value in values.items())
             sys.stdout.write(f"{kind:24}{name:12}{texts}\n")
-    for name, each in told.items():
+    for name, each in judged.items():
         verdict = "holds" if each["holds"] else "MISSED"
         sys.stdout.write(f"{name:60}{each['measured']:>12} of {each['at_most']:>9}  {verdict}\n")
     return 0

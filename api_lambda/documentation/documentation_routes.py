@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING
 
-from api_lambda.http.alb import Response
+from api_lambda.http.load_balancer import Response
 
 if TYPE_CHECKING:
     from api_lambda.calls import Call

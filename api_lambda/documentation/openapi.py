@@ -8,8 +8,9 @@ from api_lambda import problems
 from api_lambda.documentation.openapi_schemas import ENTITY_ID, MODEL_NAME, NAME, TEXT, schemas
 from api_lambda.history import DEFAULT_PAGE, LONGEST_PAGE
 from api_lambda.predictions import MAX_FIELDS
-from api_lambda.store.publications import MAX_MODELS
+from api_lambda.store.registry_reader import MAX_MODELS
 from prediction_contract.limits import MAX_BATCH_READS
+from prediction_contract.registry.records import HIGHEST_SEQUENCE
 
 _JSON = "application/json"
 
@@ -165,7 +166,7 @@ def _prediction_paths() -> dict[str, Any]:
                     _query(
                         "before",
                         "The next_before of the page before",
-                        {"type": "integer", "minimum": 1, "maximum": 10**12 - 1},
+                        {"type": "integer", "minimum": 1, "maximum": HIGHEST_SEQUENCE},
                     ),
                     fields,
                 ],

@@ -62,7 +62,7 @@ def schemas() -> dict[str, Any]:
     found = _object(
         {"entity_id": ENTITY_ID, "found": {"type": "boolean"}, "prediction": row}, optional=("prediction",)
     )
-    told = _object(
+    publication = _object(
         {"provenance": provenance, "found": {"type": "boolean"}, "prediction": row}, optional=("prediction",)
     )
     return {
@@ -112,7 +112,7 @@ def schemas() -> dict[str, Any]:
             {
                 "model": MODEL_NAME,
                 "entity_id": ENTITY_ID,
-                "history": {"type": "array", "items": told},
+                "history": {"type": "array", "items": publication},
                 "next_before": {"type": "integer", "minimum": 2},
             },
             optional=("next_before",),

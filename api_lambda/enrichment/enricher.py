@@ -1,4 +1,4 @@
-"""Facts of third parties, beside a prediction: asked in parallel within one time budget, never in its way."""
+"""Facts of third-party APIs for a prediction, fetched in parallel within one time budget."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from api_lambda.bounded_cache import BoundedCache
 from api_lambda.enrichment.providers import ProviderFaultError
-from api_lambda.http.bounded_cache import BoundedCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,7 +32,7 @@ _LONGEST_URL = 8_000
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EnrichmentOutcome:
     """What became of one enrichment.
 
     Attributes:
@@ -67,7 +67,7 @@ def _bytes_of(key: tuple[str, tuple[str, ...]], cached: _Cached) -> int:
 
 
 class Enricher:
-    """Calls providers that the deployment allows, and remembers what they said."""
+    """Calls the providers that the deployment allows, and caches their answers."""
 
     def __init__(
         self,
@@ -90,14 +90,14 @@ class Enricher:
             _MAX_CACHED_BYTES, _bytes_of
         )
 
-    def enrich(self, enrichments: Iterable[Enrichment], row: Row) -> dict[str, Outcome]:
+    def enrich(self, enrichments: Iterable[Enrichment], row: Row) -> dict[str, EnrichmentOutcome]:
         """Return every enrichment's outcome by name, in order, when all are there or the budget is spent."""
         deadline = time.monotonic() + self._budget
-        outcomes: dict[str, Outcome | None] = {}
+        outcomes: dict[str, EnrichmentOutcome | None] = {}
         asked: dict[str, tuple[Enrichment, str]] = {}
         answers: _Answers = queue.SimpleQueue()
         for enrichment in enrichments:
-            outcome, url = self._without_asking(enrichment, row)
+            outcome, url = self._known_outcome(enrichment, row)
             outcomes[enrichment.name] = outcome
             if url is not None:
                 asked[enrichment.name] = enrichment, url
@@ -108,24 +108,24 @@ class Enricher:
             except queue.Empty:
                 break
             ok = data is not None
-            outcomes[name] = Outcome("ok", data, 0) if ok else self._stale(*asked[name], reason)
+            outcomes[name] = EnrichmentOutcome("ok", data, 0) if ok else self._stale(*asked[name], reason)
         return {
             name: outcome or self._stale(*asked[name], "the time budget was spent")
             for name, outcome in outcomes.items()
         }
 
-    def _without_asking(self, enrichment: Enrichment, row: Row) -> tuple[Outcome | None, str | None]:
+    def _known_outcome(self, enrichment: Enrichment, row: Row) -> tuple[EnrichmentOutcome | None, str | None]:
         """Return the outcome if it is known already, else the URL to ask."""
         if enrichment.origin not in self._providers:
-            return Outcome("unavailable", reason="the origin is not on the deployment's list"), None
+            return EnrichmentOutcome("unavailable", reason="the origin is not on the deployment's list"), None
         url = enrichment.url_for(row)
         if url is None or len(url) > _LONGEST_URL:
-            return Outcome("not_applicable"), None
+            return EnrichmentOutcome("not_applicable"), None
         cached = self._cache.get((url, enrichment.fields))
         if cached is not None:
             age = self._clock() - cached.fetched_at
             if age < enrichment.cache_seconds:
-                return Outcome("ok", cached.data, int(age)), None
+                return EnrichmentOutcome("ok", cached.data, int(age)), None
         return None, url
 
     def _ask(self, enrichment: Enrichment, url: str, answers: _Answers, until: float) -> None:
@@ -156,9 +156,9 @@ class Enricher:
             data, reason = None, type(error).__name__
         answers.put((enrichment.name, data, reason))
 
-    def _stale(self, enrichment: Enrichment, url: str, reason: str) -> Outcome:
+    def _stale(self, enrichment: Enrichment, url: str, reason: str) -> EnrichmentOutcome:
         cached = self._cache.get((url, enrichment.fields))
         age = self._clock() - cached.fetched_at if cached is not None else STALE_SECONDS
         if cached is None or age >= STALE_SECONDS:
-            return Outcome("unavailable", reason=reason)
-        return Outcome("stale", cached.data, int(age), reason)
+            return EnrichmentOutcome("unavailable", reason=reason)
+        return EnrichmentOutcome("stale", cached.data, int(age), reason)

@@ -1,4 +1,4 @@
-"""What third parties want to be told before they answer: headers, kept in Secrets Manager."""
+"""The headers that a provider requires, such as an API key, kept in Secrets Manager."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from api_lambda.http.http_connections import HttpFaultError, Outgoing
+from api_lambda.http.http_connections import HttpFaultError, OutgoingRequest
 from aws_wire.request_signer import RequestSigner
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ProviderSecret:
         body = json.dumps({"SecretId": self._name}).encode()
         headers = self._signer.headers("secretsmanager.GetSecretValue", body)
         try:
-            answer = self._connections.send(Outgoing(self._url, "POST", headers, body), _SECONDS)
+            answer = self._connections.send(OutgoingRequest(self._url, "POST", headers, body), _SECONDS)
             if answer.status != _OK:
                 raise SecretUnavailableError(f"its secret was refused with status {answer.status}")
             found = json.loads(json.loads(answer.body)["SecretString"])

@@ -1,4 +1,4 @@
-"""Third parties that the deployment allows: each with its own secret, its own breaker, its own few calls."""
+"""The third-party APIs that the deployment allows, each with its secret, circuit breaker and call limit."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from api_lambda.enrichment.circuit_breaker import CircuitBreaker
 from api_lambda.enrichment.provider_secrets import SecretUnavailableError
-from api_lambda.http.http_connections import HttpFaultError, Outgoing
+from api_lambda.http.http_connections import HttpFaultError, OutgoingRequest
 from prediction_contract.text.canonical_json import InvalidJsonError, canonical_bytes, parse_json
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from aws_wire.http_answer import HttpAnswer
     from prediction_contract.stores.serving_record import Enrichment
 
+FAILURES_TO_OPEN = 5
+OPEN_SECONDS = 10.0
 _MAX_BYTES = 65_536
 # A provider that swallows requests holds a thread for each until its timeout; it shall not hold very many.
 _MAX_CALLS = 8
@@ -40,6 +41,39 @@ class _PassingFaultError(ProviderFaultError):
     """It may give one soon: it was not reached, was busy, or failed inside."""
 
 
+class CircuitBreaker:
+    """Opens after failures in a row; then it admits one trial call per `OPEN_SECONDS`."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._tried_at = 0.0
+
+    def admits(self) -> bool:
+        """Tell whether to call now; a call that is admitted is to be followed by its outcome."""
+        with self._lock:
+            now = self._clock()
+            if self._failures < FAILURES_TO_OPEN:
+                return True
+            if now - self._tried_at < OPEN_SECONDS:
+                return False
+            # This call is the trial; should its outcome never come, the next one follows all the same.
+            self._tried_at = now
+            return True
+
+    def succeeded(self) -> None:
+        """Close: the callee answers."""
+        with self._lock:
+            self._failures = 0
+
+    def failed(self) -> None:
+        """Count a failure, and open after enough of them."""
+        with self._lock:
+            self._failures += 1
+            self._tried_at = self._clock()
+
+
 class Provider:
     """One origin that may be called."""
 
@@ -51,13 +85,13 @@ class Provider:
         secret: ProviderSecret | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the deployment's word on whom to call.
+        """Configure one provider.
 
         Args:
             connections: To call with.
             origin: `https://host[:port]`. One that is written as an address may lie in a private network,
                 since the operator wrote just that; a name may not lead there.
-            secret: What it wants to be told; it is told to nobody else.
+            secret: The headers that it requires; nobody else gets them.
             clock: Seconds, never going back.
         """
         self._connections = connections
@@ -67,7 +101,7 @@ class Provider:
         self._calls = threading.BoundedSemaphore(_MAX_CALLS)
 
     def reserve(self) -> str | None:
-        """Take a place for one call of `fetch`; return why there is none, or None."""
+        """Reserve one call of `fetch`; return why that is refused, or None."""
         if not self._calls.acquire(blocking=False):
             return "too many calls are under way"
         if not self._breaker.admits():
@@ -76,7 +110,7 @@ class Provider:
         return None
 
     def give_back(self) -> None:
-        """Give a place back that `fetch` was never called for."""
+        """Release a reservation that no call of `fetch` follows."""
         self._calls.release()
 
     def fetch(self, enrichment: Enrichment, url: str, until: float) -> str:
@@ -86,8 +120,8 @@ class Provider:
 
         Args:
             enrichment: Says which fields, and how long one try may take.
-            url: Of this origin, a place reserved.
-            until: The moment, by `time.monotonic`, at which nobody waits any more.
+            url: Of this origin; the call must have been reserved.
+            until: The moment, by `time.monotonic`, until which somebody waits.
 
         Raises:
             ProviderFaultError: There was no usable answer.
@@ -106,7 +140,7 @@ class Provider:
         except _PassingFaultError:
             raise
         except ProviderFaultError:
-            # It does answer, though not what we hoped for.
+            # It answers, although not usefully: the breaker stays closed.
             alive = True
             raise
         finally:
@@ -140,7 +174,7 @@ class Provider:
     def _send(self, url: str, seconds: float) -> HttpAnswer:
         secret = self._secret.headers() if self._secret is not None else {}
         return self._connections.send(
-            Outgoing(
+            OutgoingRequest(
                 url,
                 headers={"Accept": "application/json", "User-Agent": "mlpipe", **secret},
                 max_bytes=_MAX_BYTES,

@@ -1,4 +1,4 @@
-"""Outgoing HTTP: kept-alive connections, a deadline and a size limit on every answer, no redirects."""
+"""OutgoingRequest HTTP: kept-alive connections, a deadline and a size limit on every answer, no redirects."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from aws_wire.http_answer import HttpAnswer
 
-# X-Ray's header of the request at hand, which is passed on to whomever it makes us ask.
+# X-Ray's header of the current request, passed on with every request that it causes.
 TRACE_ID: ContextVar[str] = ContextVar("TRACE_ID", default="")
 
 _KEPT_PER_ORIGIN = 4
-# What lies between may have forgotten an idle connection by then, and tells nobody: a request over it would
-# wait for its deadline. AWS's own gateways forget after 350 seconds.
+# Gateways drop idle connections without notice (AWS's own after 350 seconds), and a request over such a one
+# would wait for its deadline.
 _IDLE_SECONDS = 60
 _RECEIVE_BYTES = 65_536
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -36,7 +36,7 @@ class HttpFaultError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutgoingRequest:
     """A request that may be sent twice: all that the API sends are reads.
 
     Attributes:
@@ -61,12 +61,12 @@ class HttpConnections:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
-        # Those that were judged by their address apart from those that were not.
+        # By origin, and by whether the address was required to be public.
         self._idle: dict[tuple[str, bool], list[tuple[float, socket.socket]]] = {}
         self._tls: ssl.SSLContext | None = None
         self._clock = clock
 
-    def send(self, request: Outgoing, seconds: float) -> HttpAnswer:
+    def send(self, request: OutgoingRequest, seconds: float) -> HttpAnswer:
         """Send a request and return the answer.
 
         Args:
@@ -93,7 +93,7 @@ class HttpConnections:
         except (OSError, ValueError) as error:
             raise HttpFaultError(f"{origin} gave no answer: {type(error).__name__}") from error
 
-    def _take(self, origin: str, request: Outgoing) -> socket.socket | None:
+    def _take(self, origin: str, request: OutgoingRequest) -> socket.socket | None:
         now = self._clock()
         while True:
             with self._lock:
@@ -105,7 +105,7 @@ class HttpConnections:
                 return connection
             connection.close()
 
-    def _connect(self, origin: str, request: Outgoing, deadline: float) -> socket.socket:
+    def _connect(self, origin: str, request: OutgoingRequest, deadline: float) -> socket.socket:
         parts = urlsplit(origin)
         host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
         opened = open_socket(host, port, deadline, public_only=request.public_only)
@@ -127,11 +127,11 @@ class HttpConnections:
         return self._tls
 
     def _exchange(
-        self, connection: socket.socket, origin: str, target: str, request: Outgoing, deadline: float
+        self, connection: socket.socket, origin: str, target: str, request: OutgoingRequest, deadline: float
     ) -> HttpAnswer:
         try:
             connection.settimeout(seconds_left(deadline))
-            connection.sendall(_written(request, origin, target))
+            connection.sendall(_request_bytes(request, origin, target))
             answer = _read_answer(connection, deadline, request.max_bytes)
         except BaseException:
             connection.close()
@@ -142,7 +142,7 @@ class HttpConnections:
             connection.close()
         return answer
 
-    def _keep(self, origin: str, request: Outgoing, connection: socket.socket) -> None:
+    def _keep(self, origin: str, request: OutgoingRequest, connection: socket.socket) -> None:
         with self._lock:
             kept = self._idle.setdefault((origin, request.public_only), [])
             if len(kept) < _KEPT_PER_ORIGIN:
@@ -161,13 +161,13 @@ def _read_answer(connection: socket.socket, deadline: float, max_bytes: int) -> 
 
 
 def _is_silent(connection: socket.socket) -> bool:
-    """Tell whether nothing came since the last answer: neither the end nor what would pass for the next."""
+    """Return whether nothing came since the last answer: neither its end nor unasked bytes."""
     waiting = select.poll()
     waiting.register(connection, select.POLLIN)
     return not waiting.poll(0)
 
 
-def _written(request: Outgoing, origin: str, target: str) -> bytes:
+def _request_bytes(request: OutgoingRequest, origin: str, target: str) -> bytes:
     """Return a request's bytes, to be sent at once: http.client would send head and body apart.
 
     Raises:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import random
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from api_lambda.http.http_connections import HttpFaultError, Outgoing
+from api_lambda.http.http_connections import HttpFaultError, OutgoingRequest
 from aws_wire.request_signer import RequestSigner
 
 if TYPE_CHECKING:
@@ -44,57 +44,15 @@ class StoreRefusedError(Exception):
     """DynamoDB refused the request itself: no permission, no table. Asking again will not help."""
 
 
-class ItemReader(Protocol):
-    """What the API needs of a store."""
+class ItemReader:
+    """Reads one region's tables over DynamoDB's wire protocol.
 
-    def get_item(
-        self, table: str, key: Mapping[str, str], *, consistent: bool, until: float
-    ) -> dict[str, Any] | None:
-        """Return an item in DynamoDB's low-level form, or None if there is none.
+    All methods take `until`, the moment by `time.monotonic` to give up.
 
-        Args:
-            table: The table's name.
-            key: The key attributes, all of type S.
-            consistent: Whether every write that was answered before must be seen.
-            until: The moment, by `time.monotonic`, to give up.
-
-        Raises:
-            StoreUnavailableError: The store gave no answer in time.
-            StoreRefusedError: The store refuses to answer.
-        """
-        ...
-
-    def batch_get(
-        self, table: str, keys: Sequence[Mapping[str, str]], *, consistent: bool, until: float
-    ) -> list[dict[str, Any]]:
-        """Return those of up to 100 different items that there are, in no order; else as `get_item`."""
-        ...
-
-    def query_backwards(
-        self, table: str, key: Mapping[str, str], last: str, *, most: int, until: float
-    ) -> list[dict[str, Any]]:
-        """Return the items of a partition from a sort key to another, the last one first.
-
-        Args:
-            table: The table's name.
-            key: Partition key and the lowest sort key, in this order, both of type S.
-            last: The highest sort key.
-            most: How many items at most.
-            until: As in `get_item`.
-
-        Raises:
-            StoreUnavailableError: The store gave no answer in time.
-            StoreRefusedError: The store refuses to answer.
-        """
-        ...
-
-    def table_names(self, prefix: str, *, until: float) -> list[str]:
-        """Return the names of all tables that begin so, in order; else as `get_item`."""
-        ...
-
-
-class DynamoDb:
-    """An `ItemReader` over DynamoDB's wire protocol."""
+    Raises:
+        StoreUnavailableError: DynamoDB gave no answer in time.
+        StoreRefusedError: DynamoDB refuses to answer.
+    """
 
     def __init__(self, connections: HttpConnections, settings: Settings) -> None:
         self._connections = connections
@@ -111,7 +69,14 @@ class DynamoDb:
     def get_item(
         self, table: str, key: Mapping[str, str], *, consistent: bool, until: float
     ) -> dict[str, Any] | None:
-        """Return an item, or None; see `ItemReader`."""
+        """Return an item in DynamoDB's low-level form, or None if there is none.
+
+        Args:
+            table: The table's name.
+            key: The key attributes, all of type S.
+            consistent: Whether every write that was answered before must be seen.
+            until: The moment to give up.
+        """
         request = {
             "TableName": table,
             "Key": {name: {"S": value} for name, value in key.items()},
@@ -122,7 +87,7 @@ class DynamoDb:
     def batch_get(
         self, table: str, keys: Sequence[Mapping[str, str]], *, consistent: bool, until: float
     ) -> list[dict[str, Any]]:
-        """Return the items that there are; see `ItemReader`."""
+        """Return those of up to 100 different items that there are, in no order."""
         left: Any = [{name: {"S": value} for name, value in key.items()} for key in keys]
         found: list[dict[str, Any]] = []
         pauses = _Pauses(until)
@@ -140,7 +105,15 @@ class DynamoDb:
     def query_backwards(
         self, table: str, key: Mapping[str, str], last: str, *, most: int, until: float
     ) -> list[dict[str, Any]]:
-        """Return a partition's items backwards; see `ItemReader`."""
+        """Return the items of a partition from a sort key to another, the last one first.
+
+        Args:
+            table: The table's name.
+            key: Partition key and the lowest sort key, in this order, both of type S.
+            last: The highest sort key.
+            most: How many items at most.
+            until: The moment to give up.
+        """
         (partition_name, partition), (sort_name, first) = key.items()
         request: dict[str, Any] = {
             "TableName": table,
@@ -164,7 +137,7 @@ class DynamoDb:
         return found
 
     def table_names(self, prefix: str, *, until: float) -> list[str]:
-        """Return the tables' names; see `ItemReader`."""
+        """Return the names of all tables that begin so, in order."""
         found: list[str] = []
         # A name of its own kind, so that what begins with it comes after.
         start: str | None = prefix
@@ -191,7 +164,7 @@ class DynamoDb:
 
     def _send(self, operation: str, body: bytes, seconds: float) -> HttpAnswer:
         headers = self._signer.headers(f"DynamoDB_20120810.{operation}", body)
-        outgoing = Outgoing(self._url, "POST", headers, body, max_bytes=_MAX_BYTES)
+        outgoing = OutgoingRequest(self._url, "POST", headers, body, max_bytes=_MAX_BYTES)
         return self._connections.send(outgoing, seconds)
 
 

@@ -1,4 +1,4 @@
-"""The predictions of published batches: whole, intact, and missing only when that is certain."""
+"""The predictions of published batches: checked, and called missing only after a consistent read."""
 
 from __future__ import annotations
 

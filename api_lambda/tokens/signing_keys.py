@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from api_lambda.http.http_connections import HttpFaultError, Outgoing
+from api_lambda.http.http_connections import HttpFaultError, OutgoingRequest
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ class SigningKeys:
         self, connections: HttpConnections, jwks_url: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._connections = connections
-        self._request = Outgoing(jwks_url, headers={"Accept": "application/json"}, max_bytes=_MAX_BYTES)
+        self._request = OutgoingRequest(
+            jwks_url, headers={"Accept": "application/json"}, max_bytes=_MAX_BYTES
+        )
         self._clock = clock
         self._keys: dict[str, RSAPublicKey] = {}
         self._fetched_at: float | None = None

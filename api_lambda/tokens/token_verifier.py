@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from api_lambda.http.bounded_cache import BoundedCache
+from api_lambda.bounded_cache import BoundedCache
 from api_lambda.tokens.signing_keys import LONGEST_KEY_ID, decode_base64url, has_signed
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 
@@ -45,7 +45,7 @@ class InsufficientScopeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class Caller:
     """Whoever sent a valid token, and what it lets them read.
 
     Attributes:
@@ -60,8 +60,8 @@ class Reader:
         """Tell whether the token allows a model."""
         return self.read_scope in self.scopes or f"{self.read_scope}:{model}" in self.scopes
 
-    def require(self, model: str) -> None:
-        """Let a reader of the model pass.
+    def require_access(self, model: str) -> None:
+        """Let a caller pass who may read the model.
 
         Raises:
             InsufficientScopeError: The token does not allow the model.
@@ -104,7 +104,7 @@ class TokenVerifier:
         self._clock = clock
         self._verified: BoundedCache[str, _Verified] = BoundedCache(_MAX_VERIFIED)
 
-    def reader(self, authorization: tuple[str, ...]) -> Reader:
+    def verify(self, authorization: tuple[str, ...]) -> Caller:
         """Return who sent a request.
 
         Args:
@@ -123,22 +123,22 @@ class TokenVerifier:
             raise MissingTokenError
         claims = self._verified_claims(token.strip(" "))
         scopes = claims.get("scope")
-        reader = Reader(frozenset(scopes.split(" ") if isinstance(scopes, str) else ()), self._scope)
-        if not reader.may_read_any:
+        caller = Caller(frozenset(scopes.split(" ") if isinstance(scopes, str) else ()), self._scope)
+        if not caller.may_read_any:
             raise InsufficientScopeError
-        return reader
+        return caller
 
     def _verified_claims(self, token: str) -> dict[str, Any]:
         if len(token) > LONGEST_TOKEN:
             raise InvalidTokenError("oversized")
         verified = self._verified.get(token)
         if verified is None or self._keys.find(verified.key_id) is not verified.key:
-            verified = self._verify(token)
+            verified = self._check_signature(token)
             self._verified.put(token, verified)
         self._check_claims(verified.claims)
         return verified.claims
 
-    def _verify(self, token: str) -> _Verified:
+    def _check_signature(self, token: str) -> _Verified:
         parts = token.split(".")
         if len(parts) != _PARTS:
             raise InvalidTokenError("not three parts")

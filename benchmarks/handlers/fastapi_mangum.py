@@ -15,7 +15,7 @@ _app = FastAPI()
 _mangum = Mangum(_app, lifespan="off")
 
 
-class Asked(BaseModel):
+class BatchGetBody(BaseModel):
     """The body of a batch."""
 
     entity_ids: list[str]
@@ -32,10 +32,10 @@ def get_prediction(model: str, entity_id: str, authorization: Annotated[str, Hea
 
 
 @_app.post("/v1/models/{model}/predictions:batchGet")
-def batch_get(model: str, asked: Asked, authorization: Annotated[str, Header()]) -> dict[str, Any]:
+def batch_get(model: str, body: BatchGetBody, authorization: Annotated[str, Header()]) -> dict[str, Any]:
     """Answer with many predictions."""
     require_reader(authorization)
-    return {"model": model, "predictions": predictions(model, asked.entity_ids)}
+    return {"model": model, "predictions": predictions(model, body.entity_ids)}
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

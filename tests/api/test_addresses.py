@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from api_lambda.enrichment.circuit_breaker import FAILURES_TO_OPEN
+from api_lambda.enrichment.providers import FAILURES_TO_OPEN
 from api_lambda.http.addresses import open_socket, require_public
-from api_lambda.http.http_connections import HttpConnections, HttpFaultError, Outgoing
+from api_lambda.http.http_connections import HttpConnections, HttpFaultError, OutgoingRequest
 from api_lambda.store.item_reader import StoreUnavailableError
 from tests.api.test_enrichment import ROW, enricher, provider
 from tests.api.test_outgoing import dynamodb
@@ -23,9 +23,9 @@ def test_a_private_address_is_refused_by_where_it_leads() -> None:
     with serving(OK) as server:
         url = server.url.replace("127.0.0.1", "localhost")
         with pytest.raises(HttpFaultError):
-            HttpConnections().send(Outgoing(url, public_only=True), 5)
+            HttpConnections().send(OutgoingRequest(url, public_only=True), 5)
         assert server.connections == 0
-        assert HttpConnections().send(Outgoing(url), 5).status == 200
+        assert HttpConnections().send(OutgoingRequest(url), 5).status == 200
         assert len(server.requests) == 1
 
 
@@ -36,9 +36,9 @@ def test_the_address_that_was_judged_is_the_one_that_is_called(address: str) -> 
         port = server.server_address[1]
         with names_leading_to(address) as asked:
             with pytest.raises(HttpFaultError):
-                HttpConnections().send(Outgoing(f"http://weather.example:{port}", public_only=True), 5)
+                HttpConnections().send(OutgoingRequest(f"http://weather.example:{port}", public_only=True), 5)
             assert (asked, server.connections) == (["weather.example"], 0)
-            assert HttpConnections().send(Outgoing(f"http://weather.example:{port}"), 5).status == 200
+            assert HttpConnections().send(OutgoingRequest(f"http://weather.example:{port}"), 5).status == 200
             assert asked == ["weather.example"] * 2
 
 
@@ -46,7 +46,7 @@ def test_the_address_that_was_judged_is_the_one_that_is_called(address: str) -> 
 def test_other_spellings_of_this_machine_are_judged_by_what_they_mean(host: str) -> None:
     """Numbers, octal, short forms: what the system makes of them is private."""
     with serving(OK) as server:
-        asked = Outgoing(f"http://{host}:{server.server_address[1]}", public_only=True)
+        asked = OutgoingRequest(f"http://{host}:{server.server_address[1]}", public_only=True)
         with pytest.raises(HttpFaultError):
             HttpConnections().send(asked, 5)
         assert server.connections == 0
@@ -94,7 +94,7 @@ def test_a_name_server_that_is_silent_costs_the_deadline_and_no_more() -> None:
     with hanging_names() as asked:
         started = time.monotonic()
         with pytest.raises(HttpFaultError, match="TimeoutError"):
-            HttpConnections().send(Outgoing("http://hanging.example"), 0.2)
+            HttpConnections().send(OutgoingRequest("http://hanging.example"), 0.2)
         with pytest.raises(StoreUnavailableError):
             dynamodb("http://hanging.example").get_item(
                 "t", {"entity_id": "a"}, consistent=True, until=time.monotonic() + 0.3
@@ -124,4 +124,4 @@ def test_a_name_without_an_address_is_a_fault() -> None:
     with names_leading_to(), pytest.raises(OSError, match="no address"):
         open_socket("nowhere.example", 80, time.monotonic() + 5, public_only=False)
     with pytest.raises(HttpFaultError):
-        HttpConnections().send(Outgoing(f"http://{'a' * 70}.example"), 5)
+        HttpConnections().send(OutgoingRequest(f"http://{'a' * 70}.example"), 5)

@@ -92,7 +92,7 @@ def test_every_route_but_the_public_ones_needs_a_token(
     opened: dict[str, set[str]] = {"closed": set(), "documented": set()}
     for name, api in (("closed", closed), ("documented", documented)):
         services = api.application._services
-        services.publications._reader = services.store._reader = UnavailableReader()
+        services.publications._registry._reader = services.store._reader = UnavailableReader()
         for route in ROUTES:
             path = route.name.replace("{model}", "m").replace("{entity_id}", "a")
             for method in route.methods:

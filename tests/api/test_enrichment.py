@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api_lambda.enrichment.circuit_breaker import FAILURES_TO_OPEN, OPEN_SECONDS
 from api_lambda.enrichment.enricher import Enricher
-from api_lambda.enrichment.providers import Provider
+from api_lambda.enrichment.providers import FAILURES_TO_OPEN, OPEN_SECONDS, Provider
 from api_lambda.http.http_connections import HttpConnections
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.serving_record import Enrichment

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from api_lambda.http.alb import decode_part
+from api_lambda.http.load_balancer import decode_part
 from api_lambda.routes import find_route
 from api_lambda.tokens.token_verifier import InsufficientScopeError, InvalidTokenError, MissingTokenError
 from prediction_contract.limits import MAX_PARTITION_KEY_BYTES
@@ -27,7 +27,7 @@ def silent(session_issuer: TokenIssuer) -> ApiUnderTest:
     """Give an application whose store refuses at once, so that nobody waits for it."""
     alone = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
     services = alone.application._services
-    services.publications._reader = services.store._reader = UnavailableReader()
+    services.publications._registry._reader = services.store._reader = UnavailableReader()
     return alone
 
 
@@ -38,7 +38,7 @@ def silent(session_issuer: TokenIssuer) -> ApiUnderTest:
 def test_any_text_is_refused_and_breaks_nothing(verifier: TokenVerifier, text: str) -> None:
     """Whatever stands in the header, the verdict is one of the three."""
     with pytest.raises((InvalidTokenError, MissingTokenError)):
-        verifier.reader((f"Bearer {text}",))
+        verifier.verify((f"Bearer {text}",))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
@@ -53,8 +53,8 @@ def test_a_token_with_any_character_changed_is_refused(verifier: TokenVerifier, 
     # Spaces around a token are not part of it.
     assume(changed.strip(" ") != good)
     with pytest.raises(InvalidTokenError):
-        verifier.reader(bearer(changed))
-    verifier.reader(bearer(good))
+        verifier.verify(bearer(changed))
+    verifier.verify(bearer(good))
 
 
 JSON_VALUES = st.recursive(
@@ -80,7 +80,7 @@ def test_signed_tokens_of_any_form_get_a_verdict(
     """Even the issuer's own signature under values of any type breaks nothing and lets nobody else pass."""
     token = SHARED_ISSUER.token(header=header, **claims)
     try:
-        verifier.reader(bearer(token))
+        verifier.verify(bearer(token))
     except (InvalidTokenError, InsufficientScopeError):
         return
     # Only what does not matter may have changed, or was taken away where it may be missing.

@@ -9,7 +9,7 @@ import pytest
 
 from api_lambda.http.http_connections import HttpConnections
 from api_lambda.settings import Settings
-from api_lambda.store.item_reader import DynamoDb
+from api_lambda.store.item_reader import ItemReader
 from api_lambda.store.live_batch import LiveBatch
 from api_lambda.store.online_store import OnlineStore, UnknownEntityError
 from api_lambda.store.publications import Publications
@@ -29,7 +29,7 @@ def reader(local_stack: LocalStack) -> RecordingReader:
     settings = Settings.from_environment(
         environment(AWS_ENDPOINT_URL=local_stack.environment["AWS_ENDPOINT_URL"])
     )
-    return RecordingReader(DynamoDb(HttpConnections(), settings))
+    return RecordingReader(ItemReader(HttpConnections(), settings))
 
 
 def soon() -> float:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api_lambda.http.bounded_cache import BoundedCache
-from api_lambda.http.http_connections import HttpConnections, HttpFaultError, Outgoing
+from api_lambda.bounded_cache import BoundedCache
+from api_lambda.http.http_connections import HttpConnections, HttpFaultError, OutgoingRequest
 from api_lambda.settings import Settings
-from api_lambda.store.item_reader import DynamoDb, StoreRefusedError, StoreUnavailableError
+from api_lambda.store.item_reader import ItemReader, StoreRefusedError, StoreUnavailableError
 from tests.api.api_calls import ApiUnderTest, environment
 from tests.fakes.http_answers import serving, speaking
 
@@ -28,21 +28,21 @@ def test_connections_are_kept_alive_and_shared() -> None:
     connections = HttpConnections()
     with serving(OK) as server:
         for _ in range(10):
-            assert connections.send(Outgoing(f"{server.url}/a?b=c"), 10).body == OK[1]
+            assert connections.send(OutgoingRequest(f"{server.url}/a?b=c"), 10).body == OK[1]
         assert (server.connections, set(server.requests)) == (1, {"/a?b=c"})
 
 
 @pytest.mark.parametrize(
     "asked",
     [
-        Outgoing("http://HOST/a", headers={"X-Key": "a\r\nX-Other: b"}),
-        Outgoing("http://HOST/a", headers={"X-Key\n": "a"}),
-        Outgoing("http://HOST/a b"),
-        Outgoing("http://HOST/a", headers={"X-Key": "\u20ac"}),
+        OutgoingRequest("http://HOST/a", headers={"X-Key": "a\r\nX-Other: b"}),
+        OutgoingRequest("http://HOST/a", headers={"X-Key\n": "a"}),
+        OutgoingRequest("http://HOST/a b"),
+        OutgoingRequest("http://HOST/a", headers={"X-Key": "\u20ac"}),
     ],
     ids=["value", "name", "target", "not latin"],
 )
-def test_a_request_is_one_request(asked: Outgoing) -> None:
+def test_a_request_is_one_request(asked: OutgoingRequest) -> None:
     """What would end a line, or has no bytes in a header, is not sent."""
     with serving(OK) as server:
         with pytest.raises(HttpFaultError):
@@ -54,7 +54,7 @@ def test_few_connections_are_kept() -> None:
     """A burst opens as many as it needs; four of them stay."""
     connections = HttpConnections()
     with serving(OK) as server:
-        asked = Outgoing(server.url)
+        asked = OutgoingRequest(server.url)
         opened = [connections._connect(server.url, asked, time.monotonic() + 10) for _ in range(9)]
         for connection in opened:
             connections._keep(server.url, asked, connection)
@@ -90,7 +90,7 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
     """The peer may close what we keep: the request is sent again, on a new connection."""
     connections = HttpConnections()
     with serving(OK) as server:
-        asked = Outgoing(server.url)
+        asked = OutgoingRequest(server.url)
         connections.send(asked, 10)
         kept = connections._take(server.url, asked)
         assert kept is not None
@@ -107,7 +107,7 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted() -> None:
     with serving(OK) as server:
         for seconds, opened in ((0, 1), (59, 1), (61, 2)):
             now[0] += seconds
-            connections.send(Outgoing(server.url), 10)
+            connections.send(OutgoingRequest(server.url), 10)
             assert server.connections == opened
 
 
@@ -115,9 +115,9 @@ def test_a_connection_judged_by_its_address_is_not_mixed_with_others() -> None:
     """What was opened to an address nobody judged is not lent to a request that asks for a public one."""
     connections = HttpConnections()
     with serving(OK) as server:
-        assert connections.send(Outgoing(server.url), 5).status == 200
+        assert connections.send(OutgoingRequest(server.url), 5).status == 200
         with pytest.raises(HttpFaultError):
-            connections.send(Outgoing(server.url, public_only=True), 5)
+            connections.send(OutgoingRequest(server.url, public_only=True), 5)
         assert len(server.requests) == 1
 
 
@@ -147,17 +147,17 @@ def test_an_answer_that_is_not_whole_in_time_is_a_fault() -> None:
         with speaking(talk) as url:
             started = time.monotonic()
             with pytest.raises(HttpFaultError):
-                HttpConnections().send(Outgoing(url, max_bytes=1000), 0.5)
+                HttpConnections().send(OutgoingRequest(url, max_bytes=1000), 0.5)
             assert time.monotonic() - started < 5
     with pytest.raises(HttpFaultError):
-        HttpConnections().send(Outgoing("http://127.0.0.1:1"), 5)
+        HttpConnections().send(OutgoingRequest("http://127.0.0.1:1"), 5)
 
 
 def test_what_came_unasked_is_not_taken_for_the_next_answer() -> None:
     """A peer that said something after its answer has lost its connection: answers would be one off."""
     connections = HttpConnections()
     with serving(OK) as server:
-        asked = Outgoing(server.url)
+        asked = OutgoingRequest(server.url)
         ours, theirs = socket.socketpair()
         connections._keep(server.url, asked, ours)
         theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother")
@@ -166,9 +166,9 @@ def test_what_came_unasked_is_not_taken_for_the_next_answer() -> None:
         assert (ours.fileno(), server.connections) == (-1, 1)
 
 
-def dynamodb(url: str) -> DynamoDb:
+def dynamodb(url: str) -> ItemReader:
     """Return a client of a DynamoDB at the address."""
-    return DynamoDb(HttpConnections(), Settings.from_environment(environment(AWS_ENDPOINT_URL=url)))
+    return ItemReader(HttpConnections(), Settings.from_environment(environment(AWS_ENDPOINT_URL=url)))
 
 
 def fault(code: str, status: int = 400) -> tuple[int, bytes, dict[str, str]]:
@@ -212,7 +212,7 @@ def test_an_answer_may_end_with_its_connection() -> None:
 
     connections = HttpConnections()
     with speaking(in_pieces) as url:
-        assert [connections.send(Outgoing(url), 5).body for _ in range(2)] == [b"{}", b"{}"]
+        assert [connections.send(OutgoingRequest(url), 5).body for _ in range(2)] == [b"{}", b"{}"]
 
 
 @pytest.mark.parametrize(

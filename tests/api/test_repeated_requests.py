@@ -32,7 +32,7 @@ def reader(local_stack: LocalStack, api: ApiUnderTest) -> RecordingReader:
         )
     )
     recording = RecordingReader(services.store._reader)
-    services.store._reader = services.publications._reader = recording
+    services.store._reader = services.publications._registry._reader = recording
     api.application = Application(services, "local", api.lines.append)
     return recording
 

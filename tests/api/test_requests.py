@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api_lambda import handler as entry
-from api_lambda.http.alb import LARGEST_BODY, Request, Response
+from api_lambda.http.load_balancer import LARGEST_BODY, LoadBalancerRequest, Response
 from api_lambda.settings import Settings, SettingsError
 from prediction_contract.limits import MAX_FUNCTION_ANSWER_BYTES
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, environment, recorded_event
@@ -57,7 +57,7 @@ def test_unknown_routes_are_404(alone: ApiUnderTest, path: str) -> None:
 
 def test_the_largest_answer_fits_with_its_status_and_headers() -> None:
     """The load balancer counts all of the function's JSON, not the body alone."""
-    request = Request.from_event(recorded_event("alb_multi_value"))
+    request = LoadBalancerRequest.from_event(recorded_event("alb_multi_value"))
     largest = Response(200, "x" * (LARGEST_BODY - 2), headers={"ETag": "e" * 34})
     assert largest.fits
     assert len(json.dumps(largest.to_event(request, "r" * 36))) <= MAX_FUNCTION_ANSWER_BYTES

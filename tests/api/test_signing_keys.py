@@ -22,12 +22,12 @@ def test_a_new_key_is_fetched_and_a_withdrawn_one_forgotten(issuer: TokenIssuer)
     clock = Clock()
     verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
     old = issuer.token()
-    verifier.reader(bearer(old))
+    verifier.verify(bearer(old))
     issuer.rotate("key-2")
     clock.now += 60
-    verifier.reader(bearer(issuer.token()))
+    verifier.verify(bearer(issuer.token()))
     with pytest.raises(InvalidTokenError):
-        verifier.reader(bearer(old))
+        verifier.verify(bearer(old))
 
 
 def test_a_token_that_was_good_is_judged_by_the_moment_and_the_keys_of_the_moment(
@@ -39,28 +39,28 @@ def test_a_token_that_was_good_is_judged_by_the_moment_and_the_keys_of_the_momen
     verifier = TokenVerifier(keys, SETTINGS, clock=lambda: now[0])
     token = issuer.token(exp=int(now[0]) + 600)
     for _ in range(2):
-        verifier.reader(bearer(token))
+        verifier.verify(bearer(token))
     # The same keys, fetched again.
     clock.now += FRESH_SECONDS + 1
-    verifier.reader(bearer(token))
+    verifier.verify(bearer(token))
     assert issuer.fetches == 2
     now[0] += 600 + LEEWAY_SECONDS
     with pytest.raises(InvalidTokenError, match="expired"):
-        verifier.reader(bearer(token))
+        verifier.verify(bearer(token))
     now[0] -= 300 + LEEWAY_SECONDS
-    verifier.reader(bearer(token))
+    verifier.verify(bearer(token))
     # Another key under the same id.
     issuer.rotate("key-1")
     clock.now += FRESH_SECONDS + 1
     with pytest.raises(InvalidTokenError, match="signature"):
-        verifier.reader(bearer(token))
+        verifier.verify(bearer(token))
 
 
 def test_invented_key_ids_do_not_make_us_ask_each_time(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
     """A hundred unknown keys cost the issuer one question."""
     for number in range(100):
         with pytest.raises(InvalidTokenError):
-            verifier.reader(bearer(issuer.token(header={"kid": f"invented-{number}"})))
+            verifier.verify(bearer(issuer.token(header={"kid": f"invented-{number}"})))
     assert issuer.fetches == 1
 
 
@@ -69,15 +69,15 @@ def test_keys_outlive_an_issuer_that_is_down_but_not_for_ever(issuer: TokenIssue
     clock = Clock()
     verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
     token = issuer.token()
-    verifier.reader(bearer(token))
+    verifier.verify(bearer(token))
     issuer.served = None
     clock.now += FRESH_SECONDS + 1
-    verifier.reader(bearer(token))
+    verifier.verify(bearer(token))
     clock.now += LONGEST_SECONDS
     with pytest.raises(KeysUnavailableError):
-        verifier.reader(bearer(token))
+        verifier.verify(bearer(token))
     with pytest.raises(KeysUnavailableError):
-        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(token))
+        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).verify(bearer(token))
 
 
 def test_an_issuer_that_is_down_from_the_start_is_not_asked_by_every_request(issuer: TokenIssuer) -> None:
@@ -87,11 +87,11 @@ def test_an_issuer_that_is_down_from_the_start_is_not_asked_by_every_request(iss
     verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
     for _ in range(20):
         with pytest.raises(KeysUnavailableError):
-            verifier.reader(bearer(token))
+            verifier.verify(bearer(token))
     assert issuer.fetches == 1
     issuer.served = issuer.key_set()
     clock.now += 1
-    verifier.reader(bearer(token))
+    verifier.verify(bearer(token))
 
 
 def test_a_key_set_has_bounds(issuer: TokenIssuer) -> None:
@@ -101,9 +101,9 @@ def test_a_key_set_has_bounds(issuer: TokenIssuer) -> None:
     for served in ({"keys": [*many, good]}, {"keys": [good], "padding": "x" * 70_000}):
         issuer.served = served
         with pytest.raises((InvalidTokenError, KeysUnavailableError)):
-            TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(issuer.token()))
+            TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).verify(bearer(issuer.token()))
     issuer.served = {"keys": [*many[1:], good]}
-    TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(issuer.token()))
+    TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).verify(bearer(issuer.token()))
 
 
 def test_a_key_too_short_to_trust_is_left_out(issuer: TokenIssuer) -> None:
@@ -111,7 +111,7 @@ def test_a_key_too_short_to_trust_is_left_out(issuer: TokenIssuer) -> None:
     issuer.keys = {"key-1": generate_private_key(65537, 1024)}
     issuer.served = issuer.key_set()
     with pytest.raises(KeysUnavailableError):
-        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(issuer.token()))
+        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).verify(bearer(issuer.token()))
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,6 @@ def test_keys_that_are_no_rs256_keys_are_left_out(issuer: TokenIssuer, change: d
     issuer.served = {"keys": [{**good, **change}]}
     token = issuer.token()
     with pytest.raises(KeysUnavailableError):
-        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(token))
+        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).verify(bearer(token))
     issuer.served = {"keys": [{**good, "kid": "other", **change}, "text", good]}
-    TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).reader(bearer(token))
+    TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).verify(bearer(token))

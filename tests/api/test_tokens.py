@@ -30,7 +30,7 @@ from tests.fakes.token_issuer import CLIENT, SCOPE, TokenIssuer, base64url, serv
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {}", " Bearer {} "])
 def test_a_good_token_lets_pass(issuer: TokenIssuer, verifier: TokenVerifier, form: str) -> None:
     """The scheme's case and spaces around the token do not matter."""
-    verifier.reader((form.format(issuer.token()),))
+    verifier.verify((form.format(issuer.token()),))
 
 
 @pytest.mark.parametrize("audience", ["api", ["other", "api"]])
@@ -38,14 +38,14 @@ def test_an_audience_stands_for_a_client(
     issuer: TokenIssuer, verifier: TokenVerifier, audience: str | list[str]
 ) -> None:
     """A token without client id is taken if it is meant for this API."""
-    verifier.reader(bearer(issuer.token(client_id=None, aud=audience)))
+    verifier.verify(bearer(issuer.token(client_id=None, aud=audience)))
 
 
 @pytest.mark.parametrize("values", [(), ("Basic dXNlcjpwYXNz",), ("token",), ("",)])
 def test_no_bearer_token_is_said_so(verifier: TokenVerifier, values: tuple[str, ...]) -> None:
     """Nothing, another scheme, or no scheme."""
     with pytest.raises(MissingTokenError):
-        verifier.reader(values)
+        verifier.verify(values)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_claims_that_are_not_for_us_are_refused(
 ) -> None:
     """Another issuer, client or audience; expired, not yet valid, without end; an identity token."""
     with pytest.raises(InvalidTokenError):
-        verifier.reader(bearer(issuer.token(**changes)))
+        verifier.verify(bearer(issuer.token(**changes)))
 
 
 @pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
@@ -90,13 +90,13 @@ def test_a_moment_beyond_every_clock_is_refused(
     """A trusted key may sign a number that no arithmetic holds: the token is invalid, and nothing fails."""
     claims = json.dumps(issuer.claims(**{name: "moment"})).replace('"moment"', spelling)
     with pytest.raises(InvalidTokenError):
-        verifier.reader(bearer(issuer.sign(claims.encode())))
+        verifier.verify(bearer(issuer.sign(claims.encode())))
 
 
 def test_clocks_may_differ_a_little(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
     """A token that ended or begins within the leeway is taken."""
     now = int(time.time())
-    verifier.reader(bearer(issuer.token(exp=now - 5, nbf=now + 10, iat=now + 10)))
+    verifier.verify(bearer(issuer.token(exp=now - 5, nbf=now + 10, iat=now + 10)))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_valid_token_without_the_scope_is_refused_as_such(
 ) -> None:
     """The scope must be there as a whole word."""
     with pytest.raises(InsufficientScopeError):
-        verifier.reader(bearer(issuer.token(scope=scope)))
+        verifier.verify(bearer(issuer.token(scope=scope)))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_headers_that_would_choose_how_to_verify_are_refused(
 ) -> None:
     """The algorithm is RS256 and the key the issuer's, whatever a header says."""
     with pytest.raises(InvalidTokenError):
-        verifier.reader(bearer(issuer.token(header=header)))
+        verifier.verify(bearer(issuer.token(header=header)))
 
 
 def test_the_public_key_as_a_shared_secret_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
@@ -142,7 +142,7 @@ def test_the_public_key_as_a_shared_secret_is_refused(issuer: TokenIssuer, verif
     )
     signature = hmac.digest(public, signed.encode(), hashlib.sha256)
     with pytest.raises(InvalidTokenError):
-        verifier.reader(bearer(f"{signed}.{base64url(signature)}"))
+        verifier.verify(bearer(f"{signed}.{base64url(signature)}"))
 
 
 def test_a_key_that_a_token_brings_is_not_looked_at(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
@@ -154,7 +154,7 @@ def test_a_key_that_a_token_brings_is_not_looked_at(issuer: TokenIssuer, verifie
         for member in ({"jwk": foreign.key_set()["keys"][0]}, {"jku": url}, {"x5u": url}):
             for key_id in ("foreign", "key-1"):
                 with pytest.raises(InvalidTokenError):
-                    verifier.reader(bearer(foreign.token(header={"kid": key_id, **member})))
+                    verifier.verify(bearer(foreign.token(header={"kid": key_id, **member})))
         assert (foreign.fetches, issuer.fetches) == (0, 1)
 
 
@@ -162,20 +162,20 @@ def test_a_signature_has_one_spelling(issuer: TokenIssuer, verifier: TokenVerifi
     """Another last character that stands for the same bytes is no token that was issued."""
     good = issuer.token()
     other = good[:-1] + ALPHABET[ALPHABET.index(good[-1]) + 1]
-    verifier.reader(bearer(good))
+    verifier.verify(bearer(good))
     with pytest.raises(InvalidTokenError):
-        verifier.reader(bearer(other))
+        verifier.verify(bearer(other))
 
 
 @pytest.mark.parametrize("scope", [f"{SCOPE}:one", f"{SCOPE}:one {SCOPE}:two", f"x {SCOPE}:one"])
 def test_a_scope_may_allow_one_model(issuer: TokenIssuer, verifier: TokenVerifier, scope: str) -> None:
     """The read scope with a model's name after it allows that model and no other."""
-    reader = verifier.reader(bearer(issuer.token(scope=scope)))
-    reader.require("one")
-    assert [reader.may_read(model) for model in ("one", "on", "ones", "three", "")] == [True] + [False] * 4
+    caller = verifier.verify(bearer(issuer.token(scope=scope)))
+    caller.require_access("one")
+    assert [caller.may_read(model) for model in ("one", "on", "ones", "three", "")] == [True] + [False] * 4
     with pytest.raises(InsufficientScopeError):
-        reader.require("three")
-    assert verifier.reader(bearer(issuer.token())).may_read("three")
+        caller.require_access("three")
+    assert verifier.verify(bearer(issuer.token())).may_read("three")
 
 
 def test_an_altered_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
@@ -186,7 +186,7 @@ def test_an_altered_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifie
     foreign.keys = {"key-1": generate_private_key(65537, 2048)}
     for token in (f"{header}.{claims}.{signature}", f"{header}.{claims}.", foreign.token()):
         with pytest.raises(InvalidTokenError):
-            verifier.reader(bearer(token))
+            verifier.verify(bearer(token))
 
 
 def test_what_is_no_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
@@ -206,7 +206,7 @@ def test_what_is_no_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifie
         (*bearer(good), ""),
     ):
         with pytest.raises(InvalidTokenError):
-            verifier.reader(values)
+            verifier.verify(values)
     assert issuer.fetches == 0
 
 
@@ -214,4 +214,4 @@ def test_the_scope_is_the_settings(issuer: TokenIssuer) -> None:
     """Another deployment's scope does not open this one."""
     other = replace(SETTINGS, read_scope="mlpipe-prod-api/predictions:read")
     with pytest.raises(InsufficientScopeError):
-        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), other).reader(bearer(issuer.token()))
+        TokenVerifier(SigningKeys(HttpConnections(), issuer.url), other).verify(bearer(issuer.token()))

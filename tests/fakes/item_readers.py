@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from api_lambda.store.item_reader import StoreUnavailableError
+from api_lambda.store.item_reader import ItemReader, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from api_lambda.store.item_reader import ItemReader
 
-
-class UnavailableReader:
+class UnavailableReader(ItemReader):
     """A store that is at its deadline already, whatever it is asked."""
+
+    def __init__(self) -> None:
+        """Ask nobody."""
 
     def get_item(self, *_: Any, **__: Any) -> dict[str, Any] | None:
         """Raise."""
@@ -32,7 +33,7 @@ class UnavailableReader:
 
 
 @dataclass(slots=True)
-class RecordingReader:
+class RecordingReader(ItemReader):
     """Hands every question on, and remembers it as table, key values and consistency.
 
     Attributes:

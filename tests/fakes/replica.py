@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from api_lambda.store.item_reader import ItemReader
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -13,7 +15,7 @@ Place = tuple[str, str, str]
 
 
 @dataclass(slots=True)
-class FakeReplica:
+class FakeReplica(ItemReader):
     """A store to read, which applies the writes to one item in their order, and those to others in any.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""A cache that cannot grow without bound."""
+"""A cache of bounded size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Key, Value]):
-    """Keeps the entries used last; how old one may be is its user's affair."""
+    """Keeps the most recently used entries; its user judges how old one may be."""
 
     def __init__(self, most: int, weigh: Callable[[Key, Value], int] = lambda _key, _value: 1) -> None:
         """Take the bound.
@@ -36,7 +36,7 @@ class BoundedCache(Generic[Key, Value]):
             return self._entries.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        """Keep an entry; those unused for longest make room."""
+        """Keep an entry; the least recently used ones make room."""
         with self._lock:
             if key in self._entries:
                 self._weight -= self._weigh(key, self._entries.pop(key))

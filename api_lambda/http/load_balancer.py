@@ -22,7 +22,7 @@ _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class LoadBalancerRequest:
     """One request.
 
     Attributes:
@@ -42,7 +42,7 @@ class Request:
     multi_value: bool
 
     @classmethod
-    def from_event(cls, event: Any) -> Request:
+    def from_event(cls, event: Any) -> LoadBalancerRequest:
         """Return the request of an event; what is missing or of another type is empty."""
         members = event if isinstance(event, dict) else {}
         headers: dict[str, tuple[str, ...]] = {}
@@ -118,7 +118,7 @@ class Response:
         """Whether the load balancer takes it."""
         return len(self.body) * _LONGEST_ESCAPE <= LARGEST_BODY or len(json.dumps(self.body)) <= LARGEST_BODY
 
-    def to_event(self, request: Request, request_id: str) -> dict[str, Any]:
+    def to_event(self, request: LoadBalancerRequest, request_id: str) -> dict[str, Any]:
         """Return the answer as the load balancer takes it."""
         headers = {
             "Content-Type": self.content_type,
