@@ -98,7 +98,7 @@ class ProcessEngine:
         pool = ProcessPoolExecutor(
             self.concurrency,
             mp_context=_CONTEXT,
-            initializer=_begin_process,
+            initializer=_init_process,
             initargs=(self.counter, used_region()),
         )
         try:
@@ -114,7 +114,7 @@ class ProcessEngine:
             pool.shutdown(cancel_futures=True)
 
 
-def _begin_process(counter: RowCounter, region: str | None) -> None:
+def _init_process(counter: RowCounter, region: str | None) -> None:
     """Count where the starter does, and end with it: an orphan would go on writing, then wait forever."""
     use_counter(counter)
     use_region(region)
@@ -157,13 +157,13 @@ class SparkEngine:
             chunk = tasks[first : first + size]
             # No more slices than that, however many executors join: rates were shared out among so many.
             sliced = self._context.parallelize(chunk, min(len(chunk), self.concurrency))
-            for outcome in sliced.mapPartitions(partial(_outcomes, function, used_region())).collect():
+            for outcome in sliced.mapPartitions(partial(_run_slice, function, used_region())).collect():
                 if isinstance(outcome, _Failure):
                     raise outcome.error
                 yield outcome
 
 
-def _outcomes(
+def _run_slice(
     function: Callable[[_Task], _Result], region: str | None, tasks: Iterable[_Task]
 ) -> Iterator[_Result | _Failure]:
     """Yield the results of one slice, up to its first error."""
@@ -176,7 +176,7 @@ def _outcomes(
             return
 
 
-def engine_for(parts: int, *, processes: int, has_spark: bool) -> Engine:
+def choose_engine(parts: int, *, processes: int, has_spark: bool) -> Engine:
     """Return the engine for a batch.
 
     Args:

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from glue_scripts.aws_clients import client, delta_storage_options
 from glue_scripts.dynamodb.online_load import OnlineLoad
-from glue_scripts.engine import engine_for
+from glue_scripts.engine import choose_engine
 from glue_scripts.errors import BatchFaultError, BatchRefusedError, ClaimNotHeldError, LoadFailedError
 from glue_scripts.files.delivered_batch import DeliveredBatch, read_manifest, wait_for_files
 from glue_scripts.files.delta_check import check_delta
@@ -92,7 +92,7 @@ class LoadJob:
         settings = self._settings
         with progress.step("prepare"):
             # A Spark session takes its time.
-            engine = engine_for(
+            engine = choose_engine(
                 len(batch.sources), processes=settings.processes, has_spark=settings.has_spark
             )
         progress.watch(engine.counter)

@@ -28,20 +28,20 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 @dataclass(slots=True)
-class Landing(Generic[_T]):
+class FinishedRequest(Generic[_T]):
     """How a request ended.
 
     Attributes:
         request: What it was begun with.
-        status: The HTTP status, unless there is trouble.
+        status: The HTTP status, unless there was no answer.
         body: The answer's body.
-        trouble: Why there was no answer; whether the request was carried out is then not known.
+        failure: Why there was no answer; whether the request was carried out is then not known.
     """
 
     request: _T
     status: int = 0
     body: bytes = b""
-    trouble: str | None = None
+    failure: str | None = None
 
 
 class _Connection(Generic[_T]):
@@ -49,15 +49,15 @@ class _Connection(Generic[_T]):
 
     def __init__(self, plain: socket.socket) -> None:
         self.socket = plain
-        self.flight: Landing[_T] | None = None
+        self.pending: FinishedRequest[_T] | None = None
         self.deadline = 0.0
         self.unsent = memoryview(b"")
         self.reader: AnswerReader | None = None
         self.events = _READ
 
 
-class RequestFlights(Generic[_T]):
-    """Sends requests to one endpoint; `landed` tells how they ended, in any order.
+class ConcurrentRequests(Generic[_T]):
+    """Sends requests to one endpoint; `wait_finished` returns how they ended, in any order.
 
     Args:
         endpoint: Where to.
@@ -71,44 +71,44 @@ class RequestFlights(Generic[_T]):
         # In the order of their deadlines.
         self._busy: dict[_Connection[_T], None] = {}
         self._free: list[_Connection[_T]] = []
-        self._landings: list[Landing[_T]] = []
+        self._finished: list[FinishedRequest[_T]] = []
 
     @property
     def in_flight(self) -> int:
-        """How many requests were begun and not told of by `landed`."""
-        return len(self._busy) + len(self._landings)
+        """How many requests were begun and not yet returned by `wait_finished`."""
+        return len(self._busy) + len(self._finished)
 
     def begin(self, request: _T, operation: str, body: bytes) -> None:
         """Send a request, as far as its connection takes it at once."""
         content = self._endpoint.request(operation, body)
-        flight = Landing(request)
+        pending = FinishedRequest(request)
         try:
             connection = self._free.pop() if self._free else self._connect()
         except OSError as error:
-            flight.trouble = f"no connection: {error}"[:300]
-            self._landings.append(flight)
+            pending.failure = f"no connection: {error}"[:300]
+            self._finished.append(pending)
             return
-        connection.flight = flight
+        connection.pending = pending
         connection.deadline = time.monotonic() + self._answer_seconds
         connection.unsent = memoryview(content)
         connection.reader = AnswerReader(_MAX_ANSWER_BYTES, needs_length=True)
         self._busy[connection] = None
         self._attempt(connection, self._send)
 
-    def landed(self, timeout: float) -> list[Landing[_T]]:
-        """Wait until a request has landed, at most `timeout` seconds; return all that have."""
-        if not self._landings:
+    def wait_finished(self, timeout: float) -> list[FinishedRequest[_T]]:
+        """Wait until a request has finished, at most `timeout` seconds; return all that have."""
+        if not self._finished:
             for key, _ in self._selector.select(timeout):
                 connection: _Connection[_T] = key.data
                 self._attempt(connection, self._send if connection.unsent else self._receive)
             now = time.monotonic()
             while self._busy and (oldest := next(iter(self._busy))).deadline < now:
-                self._end(oldest, trouble=f"no answer within {self._answer_seconds:.0f} s")
-        landings, self._landings = self._landings, []
-        return landings
+                self._end(oldest, failure=f"no answer within {self._answer_seconds:.0f} s")
+        finished, self._finished = self._finished, []
+        return finished
 
     def close(self) -> None:
-        """Close all connections; what is in flight is forgotten."""
+        """Close all connections; requests in flight are forgotten."""
         for connection in (*self._free, *self._busy):
             connection.socket.close()
         self._selector.close()
@@ -132,7 +132,7 @@ class RequestFlights(Generic[_T]):
         except ssl.SSLWantWriteError:
             self._watch(connection, _READ | _WRITE)
         except (OSError, BrokenAnswerError) as error:
-            self._end(connection, trouble=f"{type(error).__name__}: {error}"[:300])
+            self._end(connection, failure=f"{type(error).__name__}: {error}"[:300])
 
     def _send(self, connection: _Connection[_T]) -> None:
         while connection.unsent:
@@ -155,16 +155,16 @@ class RequestFlights(Generic[_T]):
             connection.events = events
 
     def _end(
-        self, connection: _Connection[_T], answer: HttpAnswer | None = None, *, trouble: str | None = None
+        self, connection: _Connection[_T], answer: HttpAnswer | None = None, *, failure: str | None = None
     ) -> None:
-        """Let the request land; keep the connection if another may follow."""
-        flight, connection.flight, connection.reader = connection.flight, None, None
-        if flight is not None:
+        """Finish the request; keep the connection if another may follow."""
+        pending, connection.pending, connection.reader = connection.pending, None, None
+        if pending is not None:
             del self._busy[connection]
-            flight.trouble = trouble
+            pending.failure = failure
             if answer is not None:
-                flight.status, flight.body = answer.status, answer.body
-            self._landings.append(flight)
+                pending.status, pending.body = answer.status, answer.body
+            self._finished.append(pending)
         if answer is not None and answer.is_reusable:
             self._free.append(connection)
             return

@@ -33,7 +33,7 @@ _PASSING_CODES = frozenset(
 )
 
 
-def passing_reason(error: ClientError | BotoCoreError) -> str | None:
+def transient_reason(error: ClientError | BotoCoreError) -> str | None:
     """Return in a word why a request that failed is to be sent again; None if no retry can cure it.
 
     Whether a request without an answer was applied is not known: the same one again changes nothing.
@@ -41,12 +41,12 @@ def passing_reason(error: ClientError | BotoCoreError) -> str | None:
     if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code if passing_answer(code, status) else None
+        return code if is_transient(code, status) else None
     is_of_the_wire = isinstance(error, AwsConnectionError | HTTPClientError | IncompleteReadError)
     return type(error).__name__ if is_of_the_wire else None
 
 
-def passing_answer(code: str, status: int) -> bool:
+def is_transient(code: str, status: int) -> bool:
     """Return whether a request that DynamoDB answered with an error is to be sent again.
 
     Args:
@@ -56,7 +56,7 @@ def passing_answer(code: str, status: int) -> bool:
     return code in _PASSING_CODES or status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS
 
 
-def pause_span(tries: int) -> float:
+def longest_pause(tries: int) -> float:
     """Return the longest pause in seconds after so many tries before; the pause itself is drawn from it."""
     return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tries, _DOUBLINGS), _LONGEST_PAUSE_SECONDS)
 

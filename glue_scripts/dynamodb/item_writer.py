@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from glue_scripts.dynamodb.dynamodb_retries import passing_answer, pause_span
-from glue_scripts.dynamodb.request_flights import ANSWER_SECONDS, RequestFlights
+from glue_scripts.dynamodb.concurrent_requests import ANSWER_SECONDS, ConcurrentRequests
+from glue_scripts.dynamodb.dynamodb_retries import is_transient, longest_pause
 from glue_scripts.dynamodb.write_pace import Pace, Window
 from glue_scripts.errors import LoadFailedError
 from prediction_contract.limits import MAX_BATCH_WRITE_BYTES, MAX_BATCH_WRITES
@@ -20,8 +20,8 @@ from prediction_contract.stores.online_item import KEY_ATTRIBUTE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from glue_scripts.dynamodb.concurrent_requests import FinishedRequest
     from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
-    from glue_scripts.dynamodb.request_flights import Landing
 
 # An item's entity, and the item as JSON in DynamoDB's form.
 WrittenItem: TypeAlias = "tuple[str, str]"
@@ -113,27 +113,27 @@ class OnlineWriter:
         before, began = self._counts.acknowledged, time.monotonic()
         fresh = self._requests(items)
         upcoming = next(fresh, None)
-        flights: RequestFlights[_Request] = RequestFlights(
+        requests: ConcurrentRequests[_Request] = ConcurrentRequests(
             self._endpoint, answer_seconds=self._answer_seconds
         )
         try:
-            while upcoming or flights.in_flight or self._retries:
+            while upcoming or requests.in_flight or self._retries:
                 pause = self._pace.wait_seconds()
-                while pause <= 0 and flights.in_flight < self._window.width:
-                    request = self._due()
+                while pause <= 0 and requests.in_flight < self._window.width:
+                    request = self._due_retry()
                     if request is None:
                         request, upcoming = upcoming, next(fresh, None) if upcoming else None
                     if request is None:
                         break
-                    self._begin(flights, request)
+                    self._begin(requests, request)
                     pause = self._pace.wait_seconds()
-                has_room = flights.in_flight < self._window.width
-                for landing in flights.landed(self._tick(pause, has_room=has_room)):
-                    self._settle(landing)
+                has_room = requests.in_flight < self._window.width
+                for finished in requests.wait_finished(self._longest_wait(pause, has_room=has_room)):
+                    self._settle(finished)
             # Whoever writes the next part of this process knows nothing of what this one has consumed.
             time.sleep(self._pace.wait_seconds())
         finally:
-            flights.close()
+            requests.close()
             self._counts.seconds += time.monotonic() - began
         return self._counts.acknowledged - before
 
@@ -168,13 +168,13 @@ class OnlineWriter:
         units = sum([1 + len(text) // _UNIT_BYTES for _, text in items])
         return _Request(items, time.monotonic() + self._patience_seconds, units)
 
-    def _due(self) -> _Request | None:
+    def _due_retry(self) -> _Request | None:
         """Return a request that is to be sent again now."""
         if self._retries and self._retries[0][0] <= time.monotonic():
             return heapq.heappop(self._retries)[2]
         return None
 
-    def _tick(self, pause: float, *, has_room: bool) -> float:
+    def _longest_wait(self, pause: float, *, has_room: bool) -> float:
         """Return how long nothing but an answer can give the writer something to do."""
         if pause > 0:
             return min(_TICK_SECONDS, pause)
@@ -182,58 +182,58 @@ class OnlineWriter:
             return min(_TICK_SECONDS, max(0.0, self._retries[0][0] - time.monotonic()))
         return _TICK_SECONDS
 
-    def _begin(self, flights: RequestFlights[_Request], request: _Request) -> None:
-        request.number = self._window.begun()
+    def _begin(self, requests: ConcurrentRequests[_Request], request: _Request) -> None:
+        request.number = self._window.begin()
         self._pace.spend(request.units)
-        flights.begin(request, "BatchWriteItem", self._body(request.items))
+        requests.begin(request, "BatchWriteItem", self._body(request.items))
 
     def _body(self, items: list[WrittenItem]) -> bytes:
         puts = '}},{"PutRequest":{"Item":'.join([text for _, text in items])
         return f'{self._head}{{"PutRequest":{{"Item":{puts}}}}}]}}}}'.encode()
 
-    def _settle(self, landing: Landing[_Request]) -> None:
-        """Take an answer in: count what was acknowledged, and set aside what is to be sent again."""
-        request = landing.request
-        if landing.trouble is not None:
-            self._again(request, request.items, landing.trouble)
+    def _settle(self, finished: FinishedRequest[_Request]) -> None:
+        """Count what an answer acknowledges, and set aside what is to be sent again."""
+        request = finished.request
+        if finished.failure is not None:
+            self._retry_later(request, request.items, finished.failure)
             return
-        if landing.status != _OK:
-            code, message = _error(landing.body)
-            if not passing_answer(code, landing.status):
+        if finished.status != _OK:
+            code, message = _error(finished.body)
+            if not is_transient(code, finished.status):
                 what = f"refused ({code}: {message})"[:500]
                 self._fail(request.items, what, "Look at the table and the job's rights")
             self._pace.correct(-request.units)
-            self._window.was_throttled(request.number)
-            self._again(request, request.items, code or str(landing.status))
+            self._window.narrow(request.number)
+            self._retry_later(request, request.items, code or str(finished.status))
             return
         try:
-            answer = json.loads(landing.body)
+            answer = json.loads(finished.body)
             units = sum(one["CapacityUnits"] for one in answer.get("ConsumedCapacity") or [])
             left = [
                 put["PutRequest"]["Item"][KEY_ATTRIBUTE]["S"]
                 for put in answer.get("UnprocessedItems", {}).get(self._table, [])
             ]
         except (ValueError, KeyError, TypeError, AttributeError):
-            self._again(request, request.items, "an answer that is none of DynamoDB's")
+            self._retry_later(request, request.items, "an answer that is none of DynamoDB's")
             return
         self._write_units += units
         self._pace.correct(units - request.units)
         if not left:
             self._counts.acknowledged += len(request.items)
-            self._window.went_well()
+            self._window.widen()
             return
         keys = set(left)
         items = [item for item in request.items if item[0] in keys]
         self._counts.acknowledged += len(request.items) - len(items)
-        self._window.was_throttled(request.number)
-        self._again(request, items, "UnprocessedItems")
+        self._window.narrow(request.number)
+        self._retry_later(request, items, "UnprocessedItems")
 
-    def _again(self, request: _Request, items: list[WrittenItem], why: str) -> None:
+    def _retry_later(self, request: _Request, items: list[WrittenItem], why: str) -> None:
         """Set items aside until they are sent again, if there is time for it."""
         self._counts.retried += len(items)
         now = time.monotonic()
         # Full jitter: requests that were throttled together do not come back together.
-        pause = random.uniform(0, pause_span(request.tries))  # noqa: S311  # spreads load, guards nothing
+        pause = random.uniform(0, longest_pause(request.tries))  # noqa: S311  # spreads load, guards nothing
         if now + pause > request.deadline:
             what = f"not acknowledged within {self._patience_seconds:.0f} s ({why})"
             self._fail(items, what, "Look at the table's throttling and its write rate")

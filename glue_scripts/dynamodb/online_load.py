@@ -55,7 +55,7 @@ class OnlineTask:
 
 
 @dataclass(frozen=True, slots=True)
-class PartWritten:
+class WrittenPart:
     """What DynamoDB took of one part.
 
     Attributes:
@@ -81,7 +81,7 @@ def rows_to_verify(task: OnlineTask) -> Iterator[Row]:
             yield row
 
 
-def write_part(task: OnlineTask) -> PartWritten:
+def write_part(task: OnlineTask) -> WrittenPart:
     """Write a part's rows into the online table, or find that an earlier attempt at the batch has done so.
 
     Raises:
@@ -98,7 +98,7 @@ def write_part(task: OnlineTask) -> PartWritten:
     return written
 
 
-def _found_part(task: OnlineTask) -> PartWritten | None:
+def _found_part(task: OnlineTask) -> WrittenPart | None:
     """Return a part whose rows are all in the table, and live long enough; None if one is not."""
     try:
         rows = accepted_rows(task.source, client("s3"))
@@ -106,10 +106,10 @@ def _found_part(task: OnlineTask) -> PartWritten | None:
     except DifferentRowError:
         return None
     count_rows(tally.rows)
-    return PartWritten(task.source.part.key, tally, WriteCounts(), task.items_expire_at, was_found=True)
+    return WrittenPart(task.source.part.key, tally, WriteCounts(), task.items_expire_at, was_found=True)
 
 
-def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> PartWritten:
+def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> WrittenPart:
     """Write those of a part's rows that both stores hold into the online table.
 
     Raises:
@@ -139,7 +139,7 @@ def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> PartWritt
             batch_id=source.batch_id,
         )
     tally = RowTally(rows=passed, checksum=checksum)
-    return PartWritten(source.part.key, tally, writer.counts, task.items_expire_at)
+    return WrittenPart(source.part.key, tally, writer.counts, task.items_expire_at)
 
 
 def verify_part(task: OnlineTask) -> int:
@@ -172,7 +172,7 @@ class OnlineLoad:
         self._tasks = self._part_tasks()
         self._verified = 0
         self._scan_units: float | None = None
-        self.written: list[PartWritten] = []
+        self.written: list[WrittenPart] = []
 
     def write(self) -> None:
         """Write every part, or find it written by an earlier attempt.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from glue_scripts.aws_clients import bulk_dynamodb, client
-from glue_scripts.dynamodb.dynamodb_retries import Patience, passing_reason
+from glue_scripts.dynamodb.dynamodb_retries import Patience, transient_reason
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.files.duplicate_keys import KeyDigests
 from glue_scripts.files.part_lines import DIGEST_BYTES, accepted_rows, key_digest
@@ -110,7 +110,7 @@ def _read_items(source: PartSource, table: str, keys: list[str]) -> list[Any]:
                 RequestItems={table: {"Keys": left, "ConsistentRead": True}}
             )
         except (ClientError, BotoCoreError) as error:
-            why = passing_reason(error)
+            why = transient_reason(error)
             if why is None:
                 raise
         else:
@@ -257,7 +257,7 @@ def _scan(task: ScanTask, request: dict[str, Any]) -> Any:
         try:
             return bulk_dynamodb().scan(**request)
         except (ClientError, BotoCoreError) as error:
-            why = passing_reason(error)
+            why = transient_reason(error)
             if why is None:
                 raise
         if not patience.wait():

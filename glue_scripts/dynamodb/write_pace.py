@@ -53,28 +53,28 @@ class Window:
         self._most = most
         self._width = min(_FIRST_WINDOW, most)
         self._begun = 0
-        self._deaf_until = 0
+        self._ignore_throttles_until = 0
 
     @property
     def width(self) -> int:
         """The present width."""
         return int(self._width)
 
-    def begun(self) -> int:
+    def begin(self) -> int:
         """Count a request, and return its number."""
         self._begun += 1
         return self._begun
 
-    def went_well(self) -> None:
+    def widen(self) -> None:
         """Widen a little."""
         self._width = min(self._most, self._width + 1 / self._width)
 
-    def was_throttled(self, number: int) -> None:
+    def narrow(self, number: int) -> None:
         """Narrow, once for all requests that were in flight together.
 
         Args:
             number: The request's.
         """
-        if number > self._deaf_until:
+        if number > self._ignore_throttles_until:
             self._width = max(_LEAST_WINDOW, self._width / 2)
-            self._deaf_until = self._begun
+            self._ignore_throttles_until = self._begun

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from botocore.httpsession import URLLib3Session
 from snowflake.connector.cursor import SnowflakeCursor
 
-from glue_scripts.dynamodb.request_flights import RequestFlights
+from glue_scripts.dynamodb.concurrent_requests import ConcurrentRequests
 from glue_scripts.load_predictions import main
 
 _LOCK = threading.Lock()
@@ -41,7 +41,7 @@ class Killer:
 
 def install(killer: Killer) -> None:
     """Let the killer see each answer of AWS and Snowflake."""
-    send, execute, landed = URLLib3Session.send, SnowflakeCursor.execute, RequestFlights.landed
+    send, execute, wait = URLLib3Session.send, SnowflakeCursor.execute, ConcurrentRequests.wait_finished
 
     def watched_send(session: Any, request: Any) -> Any:
         answer = send(session, request)
@@ -58,13 +58,13 @@ def install(killer: Killer) -> None:
         killer.answered(command.split(maxsplit=1)[0])
         return answer
 
-    def watched_landed(flights: Any, timeout: float) -> Any:
-        landings = landed(flights, timeout)
-        for _ in landings:
+    def watched_finished(requests: Any, timeout: float) -> Any:
+        finished = wait(requests, timeout)
+        for _ in finished:
             killer.answered("BatchWriteItem")
-        return landings
+        return finished
 
-    patch.object(RequestFlights, "landed", watched_landed).start()
+    patch.object(ConcurrentRequests, "wait_finished", watched_finished).start()
     patch.object(URLLib3Session, "send", watched_send).start()
     patch.object(SnowflakeCursor, "execute", watched_execute).start()
 

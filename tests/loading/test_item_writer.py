@@ -229,16 +229,16 @@ def test_a_cap_holds_while_items_are_left_over() -> None:
 def test_throttling_narrows_the_window_once_a_round_and_success_widens_it() -> None:
     """Requests that were in flight together count as one signal."""
     window = Window(32)
-    numbers = [window.begun() for _ in range(4)]
+    numbers = [window.begin() for _ in range(4)]
     assert window.width == 4
     for number in numbers:
-        window.was_throttled(number)
+        window.narrow(number)
     assert window.width == 2
     for _ in range(200):
-        window.went_well()
+        window.widen()
     assert 15 <= window.width <= 32
     for _ in range(20):
-        window.was_throttled(window.begun())
+        window.narrow(window.begin())
     assert window.width == 1
 
 

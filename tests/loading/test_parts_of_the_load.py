@@ -19,7 +19,7 @@ from dagster_pipes import encode_param
 
 from glue_scripts import settings as settings_module
 from glue_scripts.aws_clients import client, use_region
-from glue_scripts.engine import ProcessEngine, SequentialEngine, SparkEngine, engine_for
+from glue_scripts.engine import ProcessEngine, SequentialEngine, SparkEngine, choose_engine
 from glue_scripts.errors import LoadFailedError
 from glue_scripts.progress import HEARTBEAT_SECONDS, Progress, count_rows, open_progress
 from glue_scripts.settings import LoadSettings
@@ -195,9 +195,9 @@ def test_a_killed_load_leaves_no_process_at_work(tmp_path: Path) -> None:
 
 def test_few_parts_need_no_pool() -> None:
     """A pool is made where there are parts and processors for it."""
-    assert engine_for(1, processes=8, has_spark=True).name == "sequential"
-    assert engine_for(100, processes=1, has_spark=False).name == "sequential"
-    assert engine_for(5, processes=8, has_spark=False).concurrency == 5
+    assert choose_engine(1, processes=8, has_spark=True).name == "sequential"
+    assert choose_engine(100, processes=1, has_spark=False).name == "sequential"
+    assert choose_engine(5, processes=8, has_spark=False).concurrency == 5
 
 
 @pytest.mark.parametrize(

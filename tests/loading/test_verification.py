@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from glue_scripts.dynamodb import online_load
-from glue_scripts.dynamodb.online_load import OnlineTask, PartWritten, verify_part, write_part
+from glue_scripts.dynamodb.online_load import OnlineTask, WrittenPart, verify_part, write_part
 from glue_scripts.errors import BatchRefusedError, LoadFailedError
 from glue_scripts.files.delivered_batch import DeliveredBatch
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader, _is_same
@@ -119,7 +119,7 @@ def test_a_part_of_which_other_rows_were_acknowledged_than_accepted_fails_the_lo
     """Rows that vanish or change between the survey and the store are never taken for loaded."""
     written = platform.builder.write(ROWS)
 
-    def write_others(one: OnlineTask) -> PartWritten:
+    def write_others(one: OnlineTask) -> WrittenPart:
         whole = write_part(one)
         return replace(whole, acknowledged=whole.acknowledged.plus(RowTally(rows=rows, checksum=checksum)))
 

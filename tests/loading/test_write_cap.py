@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from glue_scripts.dynamodb import item_writer
+from glue_scripts.dynamodb.concurrent_requests import FinishedRequest
 from glue_scripts.dynamodb.item_writer import OnlineWriter
-from glue_scripts.dynamodb.request_flights import Landing
 from glue_scripts.engine import ProcessEngine
 from tests.fakes.dynamodb_server import TABLE, dynamodb_server, endpoint
 
@@ -55,40 +55,40 @@ class VirtualTable:
     now: float = 0.0
     consumed: list[tuple[float, float]] = field(default_factory=list)
     _numbers: int = 0
-    _flying: list[tuple[float, int, Landing[Any]]] = field(default_factory=list)
+    _in_flight_until: list[tuple[float, int, FinishedRequest[Any]]] = field(default_factory=list)
 
     @property
     def in_flight(self) -> int:
-        """As `RequestFlights`."""
-        return len(self._flying)
+        """As `ConcurrentRequests`."""
+        return len(self._in_flight_until)
 
     def begin(self, request: Any, _operation: str, body: bytes) -> None:
-        """As `RequestFlights`."""
+        """As `ConcurrentRequests`."""
         self._numbers += 1
         self.now += 50e-6 + self.stall(self._numbers)
         puts = json.loads(body)["RequestItems"][TABLE]
         units = sum(math.ceil(len(json.dumps(put["PutRequest"]["Item"])) / 1024) for put in puts)
         if self.decide(self._numbers):
             error = b'{"__type": "x#ThrottlingException", "message": "m"}'
-            landing = Landing(request, 400, error)
+            finished = FinishedRequest(request, 400, error)
         else:
             self.consumed.append((self.now, units))
-            landing = Landing(request, 200, _ANSWER.replace("0.0", str(units)).encode())
-        heapq.heappush(self._flying, (self.now + self.latency, self._numbers, landing))
+            finished = FinishedRequest(request, 200, _ANSWER.replace("0.0", str(units)).encode())
+        heapq.heappush(self._in_flight_until, (self.now + self.latency, self._numbers, finished))
 
-    def landed(self, timeout: float) -> list[Landing[Any]]:
-        """As `RequestFlights`."""
-        if not self._flying or self._flying[0][0] > self.now + timeout:
+    def wait_finished(self, timeout: float) -> list[FinishedRequest[Any]]:
+        """As `ConcurrentRequests`."""
+        if not self._in_flight_until or self._in_flight_until[0][0] > self.now + timeout:
             self.now += timeout
             return []
-        self.now = max(self.now, self._flying[0][0])
-        landings = []
-        while self._flying and self._flying[0][0] <= self.now:
-            landings.append(heapq.heappop(self._flying)[2])
-        return landings
+        self.now = max(self.now, self._in_flight_until[0][0])
+        finished = []
+        while self._in_flight_until and self._in_flight_until[0][0] <= self.now:
+            finished.append(heapq.heappop(self._in_flight_until)[2])
+        return finished
 
     def close(self) -> None:
-        """As `RequestFlights`."""
+        """As `ConcurrentRequests`."""
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
@@ -99,7 +99,7 @@ class VirtualTable:
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(item_writer, "time", clock)
-            patch.setattr(item_writer, "RequestFlights", lambda *_arguments, **_options: self)
+            patch.setattr(item_writer, "ConcurrentRequests", lambda *_arguments, **_options: self)
             for part in parts:
                 writer = OnlineWriter(endpoint("http://nowhere"), TABLE, units_per_second=units_per_second)
                 assert writer.write_items(part) == len(part)
