@@ -79,7 +79,6 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
 	$(COMPILE) pyproject.toml --extra production -o $(LOCK_DIR)/runtime.lock
-	$(COMPILE) pyproject.toml --extra production --extra sagemaker -o $(LOCK_DIR)/sagemaker.lock
 
 check: lint ## What `make lint` does, and what definitions, templates and documents must agree on.
 	$(PYTEST) -q tests/wiring

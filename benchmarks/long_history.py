@@ -30,13 +30,13 @@ from benchmarks.canned_registry import CannedRegistry
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health.doctor import doctor
 from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
 from mlpipe_dagster.publication.projection_sensor import projection_tick
 from mlpipe_dagster.publication.publisher import Publisher
 from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_tick
 from mlpipe_dagster.retention.retention_sweep import RetentionSweep, model_needs_sweep
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.records import (

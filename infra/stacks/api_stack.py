@@ -19,7 +19,7 @@ from infra.stacks.stage_stack import StageStack
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infra.model_declarations import DeclaredModel
+    from infra.provisioned_models import ProvisionedModel
     from infra.settings import RegionSettings, StageSettings
 
 
@@ -27,7 +27,11 @@ class ApiStack(StageStack):
     """The API in a region. Load balancer and function stand in one stack: they refer to one another."""
 
     def __init__(
-        self, app: cdk.App, settings: StageSettings, region: RegionSettings, models: Iterable[DeclaredModel]
+        self,
+        app: cdk.App,
+        settings: StageSettings,
+        region: RegionSettings,
+        models: Iterable[ProvisionedModel],
     ) -> None:
         super().__init__(app, f"api-{region.name}", settings, region.name)
         deployment = self.deployment

@@ -18,14 +18,14 @@ from infra.stacks.stage_stack import StageStack
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infra.model_declarations import DeclaredModel
+    from infra.provisioned_models import ProvisionedModel
     from infra.settings import StageSettings
 
 
 class DataStack(StageStack):
     """Everything that holds data, in the home region; tables have replicas where the API serves."""
 
-    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[DeclaredModel]) -> None:
+    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[ProvisionedModel]) -> None:
         super().__init__(app, "data", settings)
         deployment = self.deployment
         add_data_bucket(self, deployment)

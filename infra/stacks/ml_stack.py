@@ -17,19 +17,19 @@ from infra.stacks.stage_stack import StageStack
 from prediction_contract.naming.resource_names import model_name_stem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from aws_cdk import aws_iam as iam
 
-    from infra.definitions.scheduled_scoring import ScheduledScoring
-    from infra.model_declarations import DeclaredModel
+    from infra.provisioned_models import ProvisionedModel
     from infra.settings import StageSettings
+    from model_declaration.declaration import ModelDeclaration
 
 
 class MlStack(StageStack):
     """SageMaker's side, in the home region; trained models lie in the data bucket, a prefix for each."""
 
-    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[DeclaredModel]) -> None:
+    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[ProvisionedModel]) -> None:
         super().__init__(app, "ml", settings)
         deployment = self.deployment
         add_role(self, "JobRole", deployment, sagemaker_role(deployment))
@@ -41,7 +41,7 @@ class MlStack(StageStack):
             )
         ]
         add_repository(self, "JobImageRepository", deployment.job_image_repository)
-        scored_here = {}
+        scheduled = []
         for model in models:
             group = sagemaker.CfnModelPackageGroup(
                 self,
@@ -50,18 +50,18 @@ class MlStack(StageStack):
                 model_package_group_description=f"Trained models of {model.name}",
             )
             group.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
-            if model.scoring is not None:
-                scored_here[model.name] = model.scoring
-        if scored_here:
-            self._schedule(scored_here, roles)
+            if model.scheduled is not None:
+                scheduled.append(model.scheduled)
+        if scheduled:
+            self._schedule(scheduled, roles)
 
-    def _schedule(self, models: Mapping[str, ScheduledScoring], roles: list[iam.CfnRole]) -> None:
+    def _schedule(self, models: Iterable[ModelDeclaration], roles: list[iam.CfnRole]) -> None:
         """Add pipeline and schedule of each model that SageMaker itself scores."""
         image = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
         digest = build_sagemaker_code().digest
-        for model, scoring in models.items():
+        for model in models:
             pipeline = add_scoring_schedule(
-                self, self.deployment, model, scoring, code_digest=digest, image_uri=image.value_as_string
+                self, self.deployment, model, code_digest=digest, image_uri=image.value_as_string
             )
             # Both assume their role as soon as they are there.
             pipeline.node.add_dependency(*roles)

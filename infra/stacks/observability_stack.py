@@ -16,7 +16,7 @@ from prediction_contract.naming.resource_names import STAGE_TAG
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infra.model_declarations import DeclaredModel
+    from infra.provisioned_models import ProvisionedModel
     from infra.settings import StageSettings
 
 # AWS foresees nothing before it has seen five weeks; what was spent is told from the first day.
@@ -26,7 +26,7 @@ _TOLD_AT_PERCENT = (("FORECASTED", 80), ("FORECASTED", 100), ("ACTUAL", 100))
 class ObservabilityStack(StageStack):
     """What tells people, in the home region; each region's API brings its own alarms."""
 
-    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[DeclaredModel]) -> None:
+    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[ProvisionedModel]) -> None:
         super().__init__(app, "observability", settings)
         deployment = self.deployment
         topic_arn = deployment.alarm_topic_arn

@@ -10,18 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpipe_dagster.cli import declared_models
 from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.done_files.registration import registered_batch
 from mlpipe_dagster.resources.aws_clients import new_client
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.settings import Settings
+from model_declaration import declared_models
 from prediction_contract.errors import ContractError
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.declaration import ModelDeclaration
+    from model_declaration.declaration import ModelDeclaration
 
 # Somebody waits at the terminal: a service that is down is to be named soon.
 _TRIES = 3
@@ -95,29 +95,35 @@ class DeploymentAccess:
 
         Raises:
             InvalidNameError: The name has another form.
-            UnknownModelError: There is none.
+            UndeclaredModelError: There is none.
         """
         declared_models.require_declared(model, self._definitions)
 
     def declaration(self, model: str) -> ModelDeclaration:
-        """Return a model's declaration, for which Dagster is imported.
+        """Return a model's declaration.
 
         Raises:
             InvalidNameError: The name has another form.
-            UnknownModelError: There is none, or it is wrong.
+            UndeclaredModelError: There is none.
+            DeclarationError: It is wrong.
         """
-        return declared_models.declared_model(model, self._definitions)
+        # It imports pydantic, which not every command needs.
+        from model_declaration.declaration_files import declaration_of  # noqa: PLC0415
+
+        return declaration_of(model, self._definitions)
 
     def sensitive_columns(self, model: str) -> frozenset[str] | None:
         """Return the columns whose values nobody is to be shown, or None if that cannot be told."""
-        return declared_models.sensitive_columns(model, self._definitions)
+        from model_declaration.declaration_files import sensitive_columns  # noqa: PLC0415  # as above
+
+        return sensitive_columns(model, self._definitions)
 
     def known_batch(self, model: str, batch_id: str) -> BatchRecord:
         """Return the record of a declared model's batch.
 
         Raises:
             InvalidNameError: The name has another form.
-            UnknownModelError: No model of this name is declared.
+            UndeclaredModelError: No model of this name is declared.
             UnknownBatchError: The registry does not know the batch.
         """
         self.require_declared(model)

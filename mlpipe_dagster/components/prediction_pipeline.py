@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel, WithJsonSchema
 
-from mlpipe_dagster.components.declared_schema import readable_model
+from mlpipe_dagster.components.declared_schema import attributes_schema
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
-from mlpipe_dagster.declaration import DeclaredPipeline, ModelDeclaration
 from mlpipe_dagster.loading.reconciliation_check import reconciliation_check
 from mlpipe_dagster.loading.tables_asset import tables_asset
 from mlpipe_dagster.pipeline.asset_names import (
@@ -32,25 +34,36 @@ from mlpipe_dagster.scoring.external_model import external_specs
 from mlpipe_dagster.scoring.predictions_asset import predictions_asset
 from mlpipe_dagster.scoring.scoring_schedule import scoring_schedule
 from mlpipe_dagster.training.training_assets import features_asset, trained_model_asset
+from model_declaration.declaration import ModelDeclaration
+from model_declaration.declaration_files import holds_template, validated
+from model_declaration.declared_models import FILE_NAME
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import Partition
 
 
+class WrittenAttributes(RootModel[Annotated[dict[str, Any], WithJsonSchema(attributes_schema())]]):
+    """The attributes as they stand in a file, whose JSON Schema `dg check yaml` judges by."""
+
+
 @dg.scaffold_with(ModelScaffolder)
-class PredictionPipeline(dg.Component, DeclaredPipeline):
+@dataclass(frozen=True)
+class PredictionPipeline(dg.Component):
     """A model's way from raw data to a live prediction, declared in `defs/<model>/defs.yaml`."""
 
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel] | None:
-        """Return the model of what a file may hold, whose JSON Schema `dg check yaml` judges by."""
-        written = super().get_model_cls()
-        return written and readable_model(written)
+    declaration: ModelDeclaration
 
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Return the definitions of the model that the folder names.
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Return the model of what a file may hold."""
+        return WrittenAttributes
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Return the model that a file declares and its folder names, with all templates filled in.
 
         Raises:
-            InvalidNameError: The folder's name is no model name, or it does not lie directly below `defs`.
+            InvalidNameError: The folder does not lie directly below `defs`.
+            DeclarationError: What the file declares is wrong.
         """
         folder = context.path if context.path.is_dir() else context.path.parent
         if folder.parent.resolve() != context.defs_module_path.resolve():
@@ -59,7 +72,24 @@ class PredictionPipeline(dg.Component, DeclaredPipeline):
                 f"{folder} does not lie directly below {context.defs_module_path}",
                 remedy="Move the folder there: it is called like its model",
             )
-        return pipeline_definitions(self.named(folder.name))
+        written = attributes.root if isinstance(attributes, WrittenAttributes) else {}
+        filled = _filled(written, context.resolution_context.at_path("attributes"))
+        return cls(validated(filled, folder / FILE_NAME))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002  # Dagster's form
+        """Return the model's definitions."""
+        return pipeline_definitions(self.declaration)
+
+
+def _filled(value: Any, context: dg.ResolutionContext) -> Any:
+    """Return a value with its templates filled in; Dagster would read a text without any as Python, too."""
+    if isinstance(value, dict):
+        return {name: _filled(member, context.at_path(name)) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_filled(member, context.at_path(number)) for number, member in enumerate(value)]
+    if isinstance(value, str) and holds_template(value):
+        return context.resolve_value(value, as_type=object)
+    return value
 
 
 def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from prediction_contract.jobs.metrics import Metrics
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.declaration import Compute
     from mlpipe_dagster.settings import Settings
+    from model_declaration.lifecycle import Compute
     from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.job_clients.job_errors import GlueJobError, JobDeadlineError
 from mlpipe_dagster.pipeline.retries import intent_of
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.settings import Settings
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.jobs.job_arguments import LoadArguments
 from prediction_contract.manifests.load_report import LoadReport

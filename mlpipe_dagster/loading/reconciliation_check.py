@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import registered_manifest
 from mlpipe_dagster.loading.load_coordinator import LoadIncompleteError, load_report
 from mlpipe_dagster.loading.online_count import count_online
@@ -23,6 +22,7 @@ from mlpipe_dagster.pipeline.batch_selection import select_batch
 from mlpipe_dagster.pipeline.model_ops import model_checks
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.manifests.load_report import LoadEvidence
 from prediction_contract.registry.load_rules import verify_load

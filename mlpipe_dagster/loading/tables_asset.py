@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import register_done_file, registered_batch
 from mlpipe_dagster.loading.load_coordinator import BatchNotLoadableError, LoadCoordinator
 from mlpipe_dagster.pipeline.asset_metadata import (
@@ -34,6 +33,7 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.scoring.external_model import record_external_predictions
 from mlpipe_dagster.scoring.predictions_asset import accepted_manifest
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import Cleaning, recorded_cleaning
 from prediction_contract.manifests.load_report import LoadReport, StoreReport
 from prediction_contract.naming.s3_layout import done_key

@@ -8,7 +8,6 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.pipeline.asset_names import (
     DYNAMODB,
     FEATURES,
@@ -18,6 +17,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     asset_key,
 )
 from mlpipe_dagster.pipeline.code_comparison import CHECKOUT
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.errors import ContractError
 from prediction_contract.stores.online_item import KEY_ATTRIBUTE

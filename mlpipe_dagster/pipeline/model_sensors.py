@@ -9,8 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.errors import RegistryUnavailableError
 
 # Runs beside which no second one is requested. A run that was made and never queued is not among them:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.pipeline.asset_names import (
     API_CANARY,
     LIVE_BATCH_LASTS,
@@ -26,6 +25,7 @@ from mlpipe_dagster.publication.batch_lifetime import (
     served_batches,
 )
 from mlpipe_dagster.resources.platform import Platform
+from model_declaration.declaration import ModelDeclaration
 
 _DESCRIPTIONS = {
     API_CANARY: "The deployed API answers with the live batch, asked through its public address.",

@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.costs import estimated_costs
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import (
     ManifestReplacedError,
     UnknownBatchError,
@@ -37,6 +36,7 @@ from mlpipe_dagster.resources.data_bucket import ObjectMissingError
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning, stored_schema
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.manifests.load_report import LoadReport

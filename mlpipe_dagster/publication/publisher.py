@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import registered_batch
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import stored_schema
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.manifests.manifest import Manifest

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.quality import batch_statistics as statistics
 from mlpipe_dagster.quality.drift import (
     Distribution,
@@ -26,6 +25,7 @@ from mlpipe_dagster.quality.quality_rules import (
     drift_findings,
     judged_drift,
 )
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.rows.schema import Column, Kind, PredictionSchema
 from prediction_contract.stores.warehouse_table import WarehouseTable

@@ -10,7 +10,7 @@ from prediction_contract.rows.schema import Column, Kind
 from prediction_contract.stores.warehouse_table import BATCH_COLUMN, quoted
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.declaration.quality import ColumnRule
+    from model_declaration.quality import ColumnRule
     from prediction_contract.stores.warehouse_table import WarehouseTable
 
 MEASURED = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE, Kind.BOOLEAN})

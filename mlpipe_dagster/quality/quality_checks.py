@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import registered_manifest
 from mlpipe_dagster.loading.reconciliation_check import loaded_batch
 from mlpipe_dagster.pipeline.asset_names import (
@@ -27,6 +26,7 @@ from mlpipe_dagster.quality.quality_rules import Level, QualityFinding, drift_fi
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.registry.automatic_publication import record_checks
 from prediction_contract.registry.records import BatchRecord

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
 
-from mlpipe_dagster.declaration import Quality
-from mlpipe_dagster.declaration.quality import ColumnRule
+from model_declaration.quality import ColumnRule, Quality
 
 # Seen where ids carry a date or a run: each batch then has entities of its own.
 _NO_SHARED_ENTITY = (

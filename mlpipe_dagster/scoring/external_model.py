@@ -26,8 +26,8 @@ from mlpipe_dagster.training.training_assets import (
 )
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.declaration import ModelDeclaration
     from mlpipe_dagster.resources.platform import Platform
+    from model_declaration.declaration import ModelDeclaration
     from prediction_contract.manifests.manifest import Manifest
 
 

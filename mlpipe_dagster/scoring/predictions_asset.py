@@ -5,7 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import DoneFile, register_done_file
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.pipeline.asset_metadata import (
@@ -29,11 +28,11 @@ from mlpipe_dagster.pipeline.retries import batch_id_of, final_failure
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.settings import Settings
-from prediction_contract.cleaning.cleaning_rules import columns_document
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.batch import Partition, job_name
-from prediction_contract.naming.s3_layout import delta_table_prefix, done_key, schema_key
+from prediction_contract.naming.s3_layout import delta_table_prefix, done_key
 
 PREDICTIONS_KINDS = {"sagemaker", "deltalake", "json"}
 
@@ -146,8 +145,7 @@ def score_arguments(
 
 def published_schema(platform: Platform, declaration: ModelDeclaration) -> str:
     """Put the declared schema where the score job reads it, named by its content, and return the key."""
-    content = columns_document(declaration.prediction_schema, declaration.cleaning_rules)
-    key = schema_key(declaration.name, content)
+    key, content = declaration.schema_document
     platform.bucket.put(key, content)
     return key
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dagster as dg
 
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.pipeline.asset_names import MODEL_TAG, score_job_name
 from mlpipe_dagster.pipeline.model_partitions import why_no_partition
+from model_declaration.declaration import ModelDeclaration
 
 
 def scoring_schedule(

@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.declaration import ModelDeclaration, TrainingRange
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
 from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
 from mlpipe_dagster.pipeline.asset_names import FEATURES, SAGEMAKER_POOL, TRAINED_MODEL, asset_key
@@ -17,6 +16,8 @@ from mlpipe_dagster.pipeline.retries import batch_id_of
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.predictions_asset import published_schema
+from model_declaration.declaration import ModelDeclaration
+from model_declaration.partitions import TrainingRange
 from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
 from prediction_contract.naming.batch import Partition, job_name
 

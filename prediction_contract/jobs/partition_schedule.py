@@ -12,8 +12,6 @@ from prediction_contract.naming.batch import PARTITION_PATTERN, Partition
 
 # The partition that ended last before the tick, or the current one, which the tick lies in.
 DUE_PARTITIONS = ("ended", "current")
-# A day's raw data is thought to be there an hour after its end; an hour's after ten minutes.
-USUAL_CRONS = {"daily": "0 1 * * *", "hourly": "10 * * * *"}
 
 _TEXT = re.compile(f"({'|'.join(DUE_PARTITIONS)}):({PARTITION_PATTERN})(?::({PARTITION_PATTERN}))?")
 

@@ -1,4 +1,4 @@
-"""Tests of which partition a tick scores, and of cron schedules as EventBridge takes them."""
+"""Tests of which partition a tick scores."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.jobs.partition_schedule import DUE_PARTITIONS, USUAL_CRONS, PartitionSchedule
-from prediction_contract.jobs.scheduler_cron import scheduler_cron
+from prediction_contract.jobs.partition_schedule import DUE_PARTITIONS, PartitionSchedule
 from prediction_contract.naming.batch import Partition
 
 
@@ -98,50 +97,3 @@ def test_a_tick_without_a_zone_is_refused() -> None:
     naive = datetime(2013, 2, 3)  # noqa: DTZ001  # what the test is about
     with pytest.raises(InvalidNameError, match="no time zone"):
         PartitionSchedule("ended", Partition("2013-01-01")).due_partition(naive)
-
-
-@pytest.mark.parametrize(
-    ("cron", "expression"),
-    [
-        (USUAL_CRONS["daily"], "cron(0 1 * * ? *)"),
-        (USUAL_CRONS["hourly"], "cron(10 * * * ? *)"),
-        ("*/20 6-8 1,15 */6 *", "cron(0,20,40 6,7,8 1,15 1,7 ? *)"),
-        # Cron counts from Sunday as 0 or 7, EventBridge from Sunday as 1.
-        ("30 5 * * 1-5", "cron(30 5 ? * 2,3,4,5,6 *)"),
-        ("30 5 * * sun,SAT", "cron(30 5 ? * 1,7 *)"),
-        ("30 5 * * 0,7", "cron(30 5 ? * 1 *)"),
-        ("30 5 * * 5-7", "cron(30 5 ? * 1,6,7 *)"),
-        ("0 0 1 jan-mar *", "cron(0 0 1 1,2,3 ? *)"),
-        ("5/30 0 1 1 *", "cron(5,35 0 1 1 ? *)"),
-        ("0 0 * * */2", "cron(0 0 ? * 1,3,5,7 *)"),
-    ],
-)
-def test_a_cron_schedule_becomes_eventbridge_s(cron: str, expression: str) -> None:
-    """The ticks are the same: weekdays are numbered again, and steps written out."""
-    assert scheduler_cron(cron) == expression
-
-
-@pytest.mark.parametrize(
-    "cron",
-    [
-        "",
-        "@daily",
-        "0 1 * *",
-        "0 1 * * * *",
-        "60 1 * * *",
-        "0 24 * * *",
-        "0 1 0 * *",
-        "0 1 * 13 *",
-        "0 1 * * 8",
-        "0 1 L * *",
-        "0 1 * * 1#2",
-        "*/0 1 * * *",
-        "8-6 1 * * *",
-        "0 1 13 * 5",
-        "0 1 * * frid",
-    ],
-)
-def test_a_cron_schedule_that_eventbridge_cannot_keep_is_refused(cron: str) -> None:
-    """Days of the month and of the week together mean either to cron, and both to nobody else."""
-    with pytest.raises(InvalidNameError, match="cannot keep the cron schedule"):
-        scheduler_cron(cron)

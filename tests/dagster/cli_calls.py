@@ -12,7 +12,7 @@ import yaml
 
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.main import main
-from mlpipe_dagster.declaration.file import COMPONENT
+from model_declaration.declaration_files import COMPONENT
 from tests.dagster.small_model import attributes
 
 

@@ -11,8 +11,8 @@ import pytest
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_queues import ensure_queue
 from infra.local.provisioning.provisioned_storage import ensure_bucket, ensure_table
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.resources.platform import Platform
+from model_declaration.declaration import ModelDeclaration
 from tests.dagster.cli_calls import CommandLine
 from tests.dagster.sensor_daemon import SensorDaemon
 from tests.dagster.small_model import SmallModel, declaration

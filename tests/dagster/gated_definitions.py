@@ -9,9 +9,9 @@ import yaml
 
 import mlpipe_dagster
 from mlpipe_dagster.components.prediction_pipeline import partitions_of, pipeline_definitions
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pipeline.asset_names import FEATURES, asset_key
+from model_declaration.declaration import ModelDeclaration
 
 MODEL = "airport_congestion"
 FEATURES_JOB = "features_of_days"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlpipe_dagster.components.prediction_pipeline import partitions_of
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.done_files.registration import register_done_file
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.manifests.load_report import LoadEvidence
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.naming.s3_layout import json_part_key

@@ -24,9 +24,9 @@ from dagster_aws.s3 import S3ComputeLogManager
 import mlpipe_dagster
 from infra.packaging import PROJECT_ROOT
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, GLUE_POOL, SAGEMAKER_POOL, SNOWFLAKE_POOL
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.naming.resource_names import STAGE_TAG
 from tests.dagster.small_model import declaration
 from tests.infra.dockerfiles import copied_files, environment_variables

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlpipe_dagster.cli.declared_models import declared_model
+from model_declaration.declaration_files import declaration_of
 from prediction_contract.manifests.manifest import build_manifest
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.rows.checksums import batch_checksum
@@ -29,7 +29,7 @@ def deliver_batch(bucket: str, partition: str, intent: str, *, minutes: str) -> 
         intent: Of the batch; one that sorts later is a newer batch.
         minutes: The expected delay of each flight.
     """
-    schema = declared_model(MODEL).prediction_schema
+    schema = declaration_of(MODEL).prediction_schema
     batch_id = mint_batch_id(MODEL, partition, intent, datetime.now(UTC))
     store = ObjectStore.of_job(bucket)
     lines = prediction_lines(schema, pd.DataFrame([_row(flight, partition, minutes) for flight in FLIGHTS]))

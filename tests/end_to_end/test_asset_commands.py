@@ -41,7 +41,8 @@ def environment(local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactor
 def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's folder with the stack's own `.env`: `dg` lets it go before what a shell has set."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("mlpipe_dagster", "prediction_contract", "pyproject.toml", "workspace.yaml"):
+    packages = ("mlpipe_dagster", "model_declaration", "prediction_contract")
+    for name in (*packages, "pyproject.toml", "workspace.yaml"):
         (folder / name).symlink_to(PROJECT_ROOT / name)
     names = [name for name in environment if name.startswith(("AWS_", "MLPIPE_", "SNOWFLAKE_"))]
     lines = [f"{name}={environment[name]}\n" for name in sorted(names)]

@@ -34,7 +34,8 @@ _QUESTION = """{
 @pytest.fixture
 def project(local_stack: LocalStack, tmp_path: Path) -> Path:
     """The project's folder with the stack's own `.env`, and nothing else set."""
-    for name in ("mlpipe_dagster", "prediction_contract", "pyproject.toml", "workspace.yaml"):
+    packages = ("mlpipe_dagster", "model_declaration", "prediction_contract")
+    for name in (*packages, "pyproject.toml", "workspace.yaml"):
         (tmp_path / name).symlink_to(PROJECT_ROOT / name)
     home = tmp_path / "dagster_home"
     home.mkdir()

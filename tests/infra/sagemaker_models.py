@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra.model_declarations import DEFS
+from model_declaration.declared_models import DEFS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

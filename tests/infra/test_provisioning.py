@@ -15,9 +15,9 @@ from infra.definitions import resource_definitions
 from infra.local.provisioning import ProvisioningError
 from infra.local.provisioning.clients import Clients
 from infra.local.provisioning.provisioned_jobs import local_trust
-from infra.local.provisioning.provisioned_stack import declared_models
 from infra.local.provisioning.provisioned_storage import ensure_table
 from infra.permissions import role_definitions
+from model_declaration.declared_models import deployable_names
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP
 from tests.infra.local_servers import DEPLOYMENT, drain, provision_on, receive
 
@@ -86,7 +86,7 @@ def test_names_are_those_of_the_deployment(clients: Clients, variables: dict[str
 
     assert DEPLOYMENT.data_bucket in found["buckets"]
     assert DEPLOYMENT.registry_table in found["tables"]
-    assert {DEPLOYMENT.online_table(model) for model in declared_models()} <= set(found["tables"])
+    assert {DEPLOYMENT.online_table(model) for model in deployable_names()} <= set(found["tables"])
     assert [url.rsplit("/", 1)[1] for url in found["queues"]] == [
         DEPLOYMENT.done_file_queue,
         DEPLOYMENT.dead_letter_queue,

@@ -15,9 +15,9 @@ from infra.definitions.api_definitions import FunctionDefinition
 from infra.glue_wheels import wheels_digest
 from infra.local.job_executor.glue.glue_modules import check_installer
 from infra.local.provisioning import ProvisioningError, provision
-from infra.model_declarations import declared_models
 from infra.permissions import role_definitions
 from infra.permissions.wildcards import UnexplainedWildcardError, wildcard_reasons
+from model_declaration.declared_models import deployable_names
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.limits import MAX_FUNCTION_ENVIRONMENT_BYTES
 from prediction_contract.naming.resource_names import Deployment
@@ -251,12 +251,12 @@ def test_models_are_the_folders_with_a_declaration(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "defs.yaml").touch()
     (tmp_path / "notes").mkdir()
-    assert declared_models(tmp_path) == ("airport_congestion", "flight_delay")
+    assert deployable_names(tmp_path) == ("airport_congestion", "flight_delay")
 
     (tmp_path / "Flight-Delay").mkdir()
     (tmp_path / "Flight-Delay" / "defs.yaml").touch()
     with pytest.raises(InvalidNameError, match="Flight-Delay"):
-        declared_models(tmp_path)
+        deployable_names(tmp_path)
 
 
 def test_an_environment_that_lambda_would_refuse_is_refused_here() -> None:

@@ -1,26 +1,28 @@
-"""What infrastructure reads of a declaration is what Dagster reads of the same file."""
+"""What infrastructure takes from a declaration is what Dagster takes from the same file."""
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.definitions.scoring_pipeline import published_schema
-from infra.model_declarations import DeclaredModel, model_declarations
-from mlpipe_dagster.declaration.file import declaration_in
+from infra.code_upload import upload_schemas
+from infra.provisioned_models import ProvisionedModel, provisioned_models
 from mlpipe_dagster.scoring.predictions_asset import published_schema as published_by_dagster
 from mlpipe_dagster.scoring.predictions_asset import score_arguments
+from model_declaration.cron import scheduler_cron
+from model_declaration.declaration_files import DeclarationError, declaration_in, declaration_of
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
-from prediction_contract.jobs.scheduler_cron import scheduler_cron
+from prediction_contract.naming.resource_names import Deployment
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, write_models
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlpipe_dagster.declaration import ModelDeclaration
+DEPLOYMENT = Deployment("local", "000000000000", "us-east-1")
 
 
 @pytest.fixture
@@ -29,50 +31,69 @@ def defs(tmp_path: Path) -> Path:
     return write_models(tmp_path / "defs")
 
 
-def both(defs: Path, model: str) -> tuple[DeclaredModel, ModelDeclaration]:
-    """Return one declaration as infrastructure and as Dagster read it."""
-    (read,) = [each for each in model_declarations(defs) if each.name == model]
-    declared = declaration_in(defs / model / "defs.yaml")
-    assert declared is not None
-    return read, declared
-
-
 @pytest.mark.parametrize("model", [DAILY, LEAST, HOURLY])
 def test_both_read_the_same(defs: Path, model: str) -> None:
-    """Whether a file says everything or leaves all to defaults."""
-    read, declared = both(defs, model)
-    scoring = read.scoring
-    assert scoring is not None
-    assert read.produced_by == declared.produced_by == "sagemaker"
-    assert scoring.partitions == declared.partition_schedule
-    assert scoring.expression == scheduler_cron(declared.schedule.cron_of(declared.partitions))
-    assert scoring.is_running == declared.schedule.running
-    assert (scoring.history_days, scoring.lookback) == (declared.history_days, declared.lookback)
-    assert scoring.schema == declared.prediction_schema
-    assert scoring.cleaning == declared.cleaning_rules
-    assert scoring.tolerance == declared.quality.tolerance
-    compute = declared.processing
-    assert (scoring.instance_type, scoring.volume_gb, scoring.max_runtime_seconds) == (
-        compute.instance_type,
-        compute.volume_gb,
-        compute.max_runtime_seconds,
-    )
+    """Whether a file says everything, or leaves all to defaults."""
+    (read,) = [each for each in provisioned_models(defs) if each.name == model]
+    assert read.scheduled == declaration_in(defs / model / "defs.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "expression", "is_running"),
+    [
+        (DAILY, "cron(30 5 ? * 2,3,4,5,6 *)", True),
+        (LEAST, "cron(0 1 * * ? *)", False),
+        (HOURLY, "cron(10 * * * ? *)", False),
+    ],
+)
+def test_a_declaration_gives_the_schedule(defs: Path, model: str, expression: str, is_running: bool) -> None:
+    """As EventBridge takes it; one that is not declared is the usual one, and does not run."""
+    declared = declaration_of(model, defs)
+    assert scheduler_cron(declared.schedule.cron_of(declared.partitions)) == expression
+    assert declared.schedule.running == is_running
 
 
 @pytest.mark.parametrize("model", [DAILY, LEAST, HOURLY])
 def test_the_schema_lies_where_dagster_would_put_it(defs: Path, model: str) -> None:
     """The same document under the same key, whoever scores."""
-    read, declared = both(defs, model)
+    declared = declaration_of(model, defs)
     written: dict[str, bytes] = {}
     platform: Any = SimpleNamespace(bucket=SimpleNamespace(put=written.__setitem__))
     published_by_dagster(platform, declared)
-    assert read.scoring is not None
-    assert written == dict([published_schema(model, read.scoring)])
+    bucket: dict[str, bytes] = {}
+    s3: Any = SimpleNamespace(put_object=lambda **call: bucket.update({call["Key"]: call["Body"]}))
+    upload_schemas(s3, DEPLOYMENT, [ProvisionedModel(model, declared)])
+    assert written == bucket
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        ("history_days: 3", "history_days: 0", "least_things_/defs.yaml:9 attributes.history_days: "),
+        ("A number for each", "A number of {{ env('KIND') }} for each", "is not one plain model"),
+    ],
+)
+def test_what_cannot_be_provisioned_is_told(defs: Path, was: str, becomes: str, told: str) -> None:
+    """A wrong value by file, line and field; a template, as nothing on AWS could fill it in."""
+    path = defs / HOURLY / "defs.yaml"
+    text = path.read_text()
+    path.write_text(text.replace(was, becomes))
+    assert path.read_text() != text
+    with pytest.raises(DeclarationError, match=re.escape(told)):
+        provisioned_models(defs)
+
+
+def test_templates_are_dagster_s_where_dagster_scores(defs: Path) -> None:
+    """Of such a model, nothing but its name decides what is provisioned."""
+    path = defs / DAILY / "defs.yaml"
+    text = path.read_text().replace("  produced_by: sagemaker\n", "")
+    path.write_text(text.replace("description: ", "description: \"{{ env('KIND') }}\" # ", 1))
+    assert ProvisionedModel(DAILY) in provisioned_models(defs)
 
 
 def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> None:
     """The job fails by the same numbers as the load of its batch."""
-    _, declared = both(defs, HOURLY)
+    declared = declaration_of(HOURLY, defs)
     deployment = SimpleNamespace(registry_table="registry")
     settings: Any = SimpleNamespace(data_bucket="mlpipe-data", deployment=deployment, code_version="v")
     arguments = score_arguments(
@@ -88,6 +109,5 @@ def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> Non
 
 def test_models_that_dagster_scores_have_none() -> None:
     """Nothing of them is provisioned beside tables, package group and alarms."""
-    shipped = model_declarations()
-    assert {each.produced_by for each in shipped} == {"dagster"}
-    assert {each.scoring for each in shipped} == {None}
+    shipped = provisioned_models()
+    assert all(each.scheduled is None for each in shipped)

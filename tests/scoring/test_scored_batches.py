@@ -14,8 +14,8 @@ from deltalake import DeltaTable
 
 from infra.code_upload import upload_code, upload_schemas
 from infra.definitions.scoring_pipeline import FEATURES_STEP, SCORE_STEP, pipeline_definition
-from infra.model_declarations import model_declarations
 from infra.packaging import build_sagemaker_code
+from infra.provisioned_models import provisioned_models
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.naming.resource_names import Deployment
@@ -238,14 +238,13 @@ def execution(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> Cal
     assert trained
     environment = jobs.environment
     deployment = Deployment("local", environment["MLPIPE_ACCOUNT_ID"], environment["AWS_REGION"])
-    declared = model_declarations(write_models(tmp_path / "defs"))
-    (scoring,) = [each.scoring for each in declared if each.name == DAILY]
+    declared = provisioned_models(write_models(tmp_path / "defs"))
+    (scoring,) = [each.scheduled for each in declared if each.name == DAILY]
     assert scoring is not None
     upload_code(jobs.client("s3"), deployment, tmp_path)
     upload_schemas(jobs.client("s3"), deployment, declared)
     definition = pipeline_definition(
         deployment,
-        DAILY,
         scoring,
         code_digest=build_sagemaker_code(tmp_path).digest,
         image_uri=environment["MLPIPE_SAGEMAKER_IMAGE_URI"],

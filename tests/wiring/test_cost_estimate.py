@@ -16,12 +16,12 @@ from infra.definitions.api_definitions import FunctionDefinition, target_group
 from infra.definitions.resource_definitions import data_bucket, load_job, processing_job, training_job
 from infra.packaging import PROJECT_ROOT
 from infra.settings import PROD
-from mlpipe_dagster.cli.declared_models import declared_model
 from mlpipe_dagster.costs import Prices
-from mlpipe_dagster.declaration.quality import Quality
-from mlpipe_dagster.declaration.retention import Retention
 from mlpipe_dagster.publication.projection_sensor import COMPARE_ALL_AFTER
 from mlpipe_dagster.regions.region_follower import MAX_REPLICA_LINES
+from model_declaration.declaration_files import declaration_of
+from model_declaration.lifecycle import Retention
+from model_declaration.quality import Quality
 from prediction_contract.rows.prediction_line import prediction_line
 from prediction_contract.rows.row import row_contract
 from prediction_contract.stores.online_item import OnlineItems
@@ -59,7 +59,7 @@ def sheet(page: str) -> Sheet:
 
 def item_bytes() -> int:
     """Return the size of a prediction's item, as DynamoDB charges it: names and values, in UTF-8."""
-    schema = declared_model("flight_delay").prediction_schema
+    schema = declaration_of("flight_delay").prediction_schema
     row = prediction_line(row_contract(schema), _FLIGHT).row
     assert row is not None
     item = OnlineItems(schema).build(row, "20130201T060000Z-0123abcd", 2_000_000_000)

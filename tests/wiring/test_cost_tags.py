@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from mlpipe_dagster.declaration import Compute
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
 from mlpipe_dagster.settings import Settings
+from model_declaration.lifecycle import Compute
 from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.scoring_pipelines import MODELS, definition

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of what `dg` looks at, for models to be added to."""
-    for name in ("mlpipe_dagster", "prediction_contract", "sagemaker_scripts"):
+    for name in ("mlpipe_dagster", "model_declaration", "prediction_contract", "sagemaker_scripts"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "workspace.yaml"):
         shutil.copyfile(ROOT / name, tmp_path / name)

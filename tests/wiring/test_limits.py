@@ -29,6 +29,7 @@ def product_texts() -> list[str]:
     """All product code but the constants' own module."""
     folders = (
         "prediction_contract",
+        "model_declaration",
         "glue_scripts",
         "sagemaker_scripts",
         "api_lambda",

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.definitions.scoring_pipeline import FEATURES_STEP, SCORE_STEP, published_schema
-from infra.model_declarations import model_declarations
+from infra.definitions.scoring_pipeline import FEATURES_STEP, SCORE_STEP
 from infra.packaging import build_sagemaker_code
-from mlpipe_dagster.declaration import Compute
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings as DagsterSettings
+from model_declaration.declaration_files import declaration_of
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 from sagemaker_scripts.batches.delta_commit import storage_options
@@ -43,19 +42,15 @@ def test_the_jobs_parse_their_command_lines(
     found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": tick}, EXECUTION)
     features = FeatureArguments.parse(_arguments(found[FEATURES_STEP]))
     score = ScoreArguments.parse(_arguments(found[SCORE_STEP]))
-    declared = {each.name: each for each in model_declarations(write_models(tmp_path / "defs"))}[model]
-    assert declared.scoring is not None
+    declared = declaration_of(model, write_models(tmp_path / "defs"))
     assert (features.due_partition(), score.due_partition()) == (partition, partition)
     assert (features.run_id, score.run_id) == (EXECUTION, EXECUTION)
     assert (features.model, score.model) == (model, model)
-    assert score.schema_key == published_schema(model, declared.scoring)[0]
+    assert score.schema_key == declared.schema_document[0]
     assert score.registry_table == DEPLOYMENT.registry_table
     stated = QuarantineTolerance(3, Decimal("0.01")) if model == HOURLY else QuarantineTolerance()
-    assert score.tolerance == declared.scoring.tolerance == stated
-    assert (features.history_days, score.lookback) == (
-        declared.scoring.history_days,
-        declared.scoring.lookback,
-    )
+    assert score.tolerance == declared.quality.tolerance == stated
+    assert (features.history_days, score.lookback) == (declared.history_days, declared.lookback)
     for request in found.values():
         assert storage_options(request["Environment"])["AWS_REGION"] == HOME
 
@@ -71,15 +66,9 @@ def test_the_jobs_are_those_that_dagster_would_start(
     """Machine, image, code, role and environment are the same, and SageMaker knows all members."""
     found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": TICK}, EXECUTION)
     digest = build_sagemaker_code(tmp_path).digest
-    declared = {each.name: each for each in model_declarations(write_models(tmp_path / "defs"))}[model]
-    assert declared.scoring is not None
+    declared = declaration_of(model, write_models(tmp_path / "defs"))
     settings = DagsterSettings.from_environment(
         variables(containers(scored_by_sagemaker, "prod")["run"], image=IMAGE)
-    )
-    compute = Compute(
-        instance_type=declared.scoring.instance_type,
-        volume_gb=declared.scoring.volume_gb,
-        max_runtime_seconds=declared.scoring.max_runtime_seconds,
     )
     parsers = {FEATURES_STEP: FeatureArguments, SCORE_STEP: ScoreArguments}
     scripts = {FEATURES_STEP: "prepare_features.py", SCORE_STEP: "score_batch.py"}
@@ -89,5 +78,5 @@ def test_the_jobs_are_those_that_dagster_would_start(
         )
         arguments = parsers[step].parse(_arguments(request))
         assert arguments.code_version == settings.code_version == digest[:16]
-        assert request == processing_request(settings, compute, scripts[step], arguments)
+        assert request == processing_request(settings, declared.processing, scripts[step], arguments)
         assert (ROOT / "sagemaker_scripts" / scripts[step]).exists()

@@ -9,12 +9,13 @@ from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_scheduler as scheduler
 
 from infra.definitions.scoring_pipeline import pipeline_definition, start_request
+from model_declaration.cron import scheduler_cron
 from prediction_contract.naming.resource_names import model_name_stem
 
 if TYPE_CHECKING:
     import aws_cdk as cdk
 
-    from infra.definitions.scheduled_scoring import ScheduledScoring
+    from model_declaration.declaration import ModelDeclaration
     from prediction_contract.naming.resource_names import Deployment
 
 # A tick that SageMaker did not take within an hour is kept for people: the next hour's may be due.
@@ -25,8 +26,7 @@ _MAX_RETRIES = 30
 def add_scoring_schedule(
     stack: cdk.Stack,
     deployment: Deployment,
-    model: str,
-    scoring: ScheduledScoring,
+    model: ModelDeclaration,
     *,
     code_digest: str,
     image_uri: str,
@@ -36,18 +36,17 @@ def add_scoring_schedule(
     Args:
         stack: Whose.
         deployment: Where.
-        model: The model's name.
-        scoring: How it is scored.
+        model: One that SageMaker scores.
         code_digest: SHA-256 of the code that jobs run.
         image_uri: The image that they run in.
     """
-    name = deployment.scoring_pipeline(model)
-    definition = pipeline_definition(deployment, model, scoring, code_digest=code_digest, image_uri=image_uri)
+    name = deployment.scoring_pipeline(model.name)
+    definition = pipeline_definition(deployment, model, code_digest=code_digest, image_uri=image_uri)
     pipeline = sagemaker.CfnPipeline(
         stack,
-        f"Scoring-{model_name_stem(model)}",
+        f"Scoring-{model_name_stem(model.name)}",
         pipeline_name=name,
-        pipeline_description=f"Scores the partition of {model} that is due",
+        pipeline_description=f"Scores the partition of {model.name} that is due",
         # The image is the deployment's to name.
         pipeline_definition={"PipelineDefinitionBody": stack.to_json_string(definition)},
         role_arn=deployment.role_arn(deployment.scoring_pipeline_role),
@@ -55,13 +54,13 @@ def add_scoring_schedule(
     schedule = scheduler.CfnSchedule
     added = schedule(
         stack,
-        f"ScoringSchedule-{model_name_stem(model)}",
+        f"ScoringSchedule-{model_name_stem(model.name)}",
         name=name,
-        description=f"Starts the scoring of {model}",
-        schedule_expression=scoring.expression,
+        description=f"Starts the scoring of {model.name}",
+        schedule_expression=scheduler_cron(model.schedule.cron_of(model.partitions)),
         schedule_expression_timezone="UTC",
         flexible_time_window=schedule.FlexibleTimeWindowProperty(mode="OFF"),
-        state="ENABLED" if scoring.is_running else "DISABLED",
+        state="ENABLED" if model.schedule.running else "DISABLED",
         target=schedule.TargetProperty(
             arn=f"arn:{deployment.partition}:scheduler:::aws-sdk:sagemaker:startPipelineExecution",
             role_arn=deployment.role_arn(deployment.scoring_schedule_role),

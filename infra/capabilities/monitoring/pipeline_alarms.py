@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import aws_cdk as cdk
 
-    from infra.model_declarations import DeclaredModel
+    from infra.provisioned_models import ProvisionedModel
     from infra.settings import StageSettings
     from prediction_contract.naming.resource_names import Deployment
 
@@ -26,14 +26,14 @@ FAILED_STATES = ("FAILED", "TIMEOUT", "ERROR", "EXPIRED")
 
 
 def add_pipeline_alarms(
-    stack: cdk.Stack, settings: StageSettings, models: Iterable[DeclaredModel], topic_arn: str
+    stack: cdk.Stack, settings: StageSettings, models: Iterable[ProvisionedModel], topic_arn: str
 ) -> None:
     """Add the alarms, and the rules that tell of each load, or scoring by SageMaker, that ends badly."""
     deployment = settings.deployment()
     declared = list(models)
     failed_loads = _failed_loads(stack, deployment, topic_arn)
     rules = [deployment.done_file_rule, failed_loads]
-    if scored := [model.name for model in declared if model.scoring is not None]:
+    if scored := [model.name for model in declared if model.scheduled is not None]:
         rules.append(_failed_scorings(stack, deployment, scored, topic_arn))
     for alarm in (
         *_notices(deployment),

@@ -16,7 +16,7 @@ from pathlib import Path
 from infra.app import build_app
 from infra.local.cdk import ACCOUNT_ID, DOMAIN, REGION, STAGE
 from infra.local.cdk.emulator_templates import leave_out_of_assembly
-from infra.model_declarations import model_declarations
+from infra.provisioned_models import provisioned_models
 from infra.settings import (
     ApiSize,
     DagsterSize,
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = settings(
         options.endpoint_url.rstrip("/"), options.hosted_zone, options.token_pool, options.token_client
     )
-    build_app(chosen, model_declarations(), out).synth()
+    build_app(chosen, provisioned_models(), out).synth()
     for stack, left_out in leave_out_of_assembly(out).items():
         for kind, count in left_out.items():
             sys.stdout.write(f"{stack}: without {count} {kind}\n")

@@ -20,9 +20,9 @@ from infra.local.provisioning.provisioned_warehouse import (
     ensure_warehouse,
     warehouse_connection,
 )
-from infra.model_declarations import declared_models
 from infra.packaging import PACKAGES, PackagingError, build_api_archive
 from infra.permissions import role_definitions
+from model_declaration.declared_models import deployable_names
 from prediction_contract.naming.resource_names import Deployment
 
 STAGE = "local"
@@ -104,7 +104,7 @@ def _storage(clients: Clients, deployment: Deployment) -> None:
     ensure_bucket(clients.client("s3"), resource_definitions.data_bucket(deployment), clients.region)
     dynamodb = clients.client("dynamodb")
     ensure_table(dynamodb, resource_definitions.registry_table(deployment))
-    models = declared_models()
+    models = deployable_names()
     for model in models:
         ensure_table(dynamodb, resource_definitions.online_table(deployment, model))
     _LOG.info("bucket, registry and %d online tables are there", len(models))

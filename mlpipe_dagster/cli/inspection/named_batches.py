@@ -24,7 +24,7 @@ def named_batch(words: Sequence[str], access: DeploymentAccess) -> BatchRecord:
 
     Raises:
         InvalidNameError: The words have another form.
-        UnknownModelError: No model of this name is declared.
+        UndeclaredModelError: No model of this name is declared.
         UnknownBatchError: The registry does not know the batch.
     """
     match words:

@@ -10,7 +10,7 @@ import pytest
 from dagster.components.scaffold.scaffold import NoParams, ScaffoldRequest
 
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder, ScaffoldError
-from mlpipe_dagster.declaration.file import COMPONENT, declaration_in
+from model_declaration.declaration_files import COMPONENT, declaration_in
 from prediction_contract.errors import InvalidNameError
 from tests.stack_runs import PROJECT_ROOT
 

@@ -9,9 +9,9 @@ import pytest
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
-from mlpipe_dagster.declaration import ModelDeclaration
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pipeline.asset_metadata import batch_lineage, code_links, column_lineage, column_schema
+from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.stores.online_item import OnlineItems

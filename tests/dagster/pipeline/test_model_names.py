@@ -11,14 +11,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
-from mlpipe_dagster.declaration.file import DeclarationError
-from mlpipe_dagster.definitions import platform_definitions
-from mlpipe_dagster.model_folders import definitions_below
+from mlpipe_dagster.definitions import model_definitions, platform_definitions
+from model_declaration.declaration_files import DeclarationError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.resource_names import model_name_stem, validated_provider_name
 from tests.contract.test_resource_names import CLOSE_MODELS, MODELS
-from tests.dagster.components.test_declaration_files import TEXT, write
+from tests.dagster.model_folder import package_of
 from tests.dagster.small_model import declaration
+from tests.declaration.test_declaration_files import TEXT, write
 
 ROOT = Path(__file__).resolve().parents[3]
 DAGSTER_NAME = re.compile("[A-Za-z0-9_]+")
@@ -82,13 +82,13 @@ def test_two_models_that_aws_could_not_tell_apart_are_told_with_their_files(tmp_
     """The code location names both folders, before anything is deployed."""
     first, second = (write(tmp_path, name, TEXT) for name in ("ab", "a_b"))
     with pytest.raises(DeclarationError) as refused:
-        definitions_below(tmp_path)
+        model_definitions(package_of(tmp_path / "defs"))
     assert f"Models a_b ({second}) and ab ({first})" in str(refused.value)
 
 
 def test_no_variable_of_the_platform_can_be_a_provider_s() -> None:
     """Whatever address the product reads for itself, a provider of that name is refused."""
-    packages = ("api_lambda", "infra", "mlpipe_dagster", "prediction_contract")
+    packages = ("api_lambda", "infra", "mlpipe_dagster", "model_declaration", "prediction_contract")
     sources = [path for package in packages for path in (ROOT / package).rglob("*.py")]
     read = {
         name.lower()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from mlpipe_dagster.declaration import Quality
 from mlpipe_dagster.quality.distribution_picture import Series, distribution_svg
 from mlpipe_dagster.quality.drift import Distribution, bins_for, distinct_edges, stability_index
 from mlpipe_dagster.quality.quality_rules import (
@@ -16,6 +15,7 @@ from mlpipe_dagster.quality.quality_rules import (
     drift_findings,
     judged_drift,
 )
+from model_declaration.quality import Quality
 
 
 def test_equal_shares_have_not_moved() -> None:

@@ -16,8 +16,8 @@ from tests.dagster.small_model import declaration
 from tests.dagster.swept_model import SweptModel
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.declaration import ModelDeclaration
     from mlpipe_dagster.resources.platform import Platform
+    from model_declaration.declaration import ModelDeclaration
 
 pytestmark = pytest.mark.stack
 COMMITS = 5

@@ -25,9 +25,9 @@ from tests.dagster.small_model import declaration, now
 from tests.dagster.swept_model import GONE, LATER, WHOLE, Holdings, SweptModel
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.declaration import ModelDeclaration
     from mlpipe_dagster.resources.platform import Platform
     from mlpipe_dagster.retention.retention_sweep import RetentionSweep
+    from model_declaration.declaration import ModelDeclaration
 
 pytestmark = pytest.mark.stack
 

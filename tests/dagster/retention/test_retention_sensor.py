@@ -32,8 +32,8 @@ from tests.dagster.swept_model import LATER, WHOLE, Holdings, SweptModel
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from mlpipe_dagster.declaration import ModelDeclaration
     from mlpipe_dagster.resources.platform import Platform
+    from model_declaration.declaration import ModelDeclaration
     from tests.dagster.small_model import SmallModel
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from infra.definitions.api_definitions import api_function, target_group
 from infra.definitions.resource_definitions import dead_letter_queue, done_file_queue, load_job, token_issuer
-from infra.model_declarations import declared_models
 from infra.settings import STAGES as SETTINGS
+from model_declaration.declared_models import deployable_names
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
 
 if TYPE_CHECKING:
@@ -284,6 +284,6 @@ def test_serving_regions_are_those_that_tables_are_replicated_to(templates: Temp
     """And those that Dagster follows home in; every declared model has its table there."""
     regions = environment(templates, stage)["MLPIPE_SERVING_REGIONS"].split()
     tables = templates.properties(stage, "data", "AWS::DynamoDB::GlobalTable")
-    assert len(tables) == len(declared_models()) + 1
+    assert len(tables) == len(deployable_names()) + 1
     for table in tables:
         assert {each["Region"] for each in table["Replicas"]} == {HOME, *regions}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.model_declarations import declared_models
 from infra.settings import STAGES as SETTINGS
+from model_declaration.declared_models import deployable_names
 from tests.infra.cdk.templates import AWAY, HOME, STACKS, STAGES
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def pointers(stage: str) -> dict[str, tuple[Any, ...]]:
             *("mlpipe/pointer_age", {"stage": stage, "model": model}),
             *("Maximum", limit, 60, 1, "ignore"),
         )
-        for model in declared_models()
+        for model in deployable_names()
     }
 
 
@@ -103,7 +103,7 @@ def test_the_api_is_watched_in_every_region(templates: Templates, stage: str, re
     """Why a 502 came, errors, latency, throttles; away from home also whether its live batch keeps up."""
     deployment = SETTINGS[stage].deployment(region)
     alias = {"FunctionName": deployment.api_function, "Resource": f"{deployment.api_function}:live"}
-    tables = (deployment.registry_table, *map(deployment.online_table, declared_models()))
+    tables = (deployment.registry_table, *map(deployment.online_table, deployable_names()))
 
     def quiet(metric: str, dimensions: Any, above: int = 0, points: int = 1) -> tuple[Any, ...]:
         return (metric, dimensions, "Sum", above, 5, points, "notBreaching")
@@ -198,4 +198,4 @@ def test_the_dashboard_shows_what_there_is(templates: Templates, stage: str) -> 
         assert names["AWS/Lambda FunctionName", region] == {function}
         assert names["AWS/Lambda Resource", region] == {f"{function}:live"}
         assert names["AWS/DynamoDB TableName", region] == online
-        assert names["mlpipe model", region] == set(declared_models())
+        assert names["mlpipe model", region] == set(deployable_names())

@@ -92,7 +92,8 @@ def test_the_image_is_made_of_tracked_files_and_the_runtime_lock() -> None:
         for part in line.split()[:-1]
         if not part.startswith("-")
     ]
-    assert {"prediction_contract", "mlpipe_dagster", "requirements/runtime.lock"} <= set(sources)
+    packages = {"prediction_contract", "model_declaration", "mlpipe_dagster"}
+    assert packages | {"requirements/runtime.lock"} <= set(sources)
     for source in sources:
         assert is_tracked(source), f"{source} is not tracked"
     assert any(

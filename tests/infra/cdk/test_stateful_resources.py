@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.model_declarations import declared_models
 from infra.settings import STAGES as SETTINGS
+from model_declaration.declared_models import deployable_names
 from tests.infra.cdk import templates as synthesised
 from tests.infra.cdk.templates import STACKS, STAGES, is_of_an_added_model
 
@@ -74,8 +74,8 @@ def test_an_added_model_hides_nothing_of_the_platform_or_its_examples(
         return [name for name, each in resources if not is_of_an_added_model(stage, each)]
 
     before = counted()
-    declared = (*declared_models(), "delay", "congestion", "registry", "api", "jobs")
-    monkeypatch.setattr(synthesised, "declared_models", lambda: declared)
+    declared = (*deployable_names(), "delay", "congestion", "registry", "api", "jobs")
+    monkeypatch.setattr(synthesised, "deployable_names", lambda: declared)
     assert counted() == before
 
 

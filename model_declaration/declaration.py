@@ -15,32 +15,23 @@ from pydantic import (
     model_validator,
 )
 
-from mlpipe_dagster.declaration.cleaning import DeclaredCleaning
-from mlpipe_dagster.declaration.columns import DeclaredColumn
-from mlpipe_dagster.declaration.compute import Compute
-from mlpipe_dagster.declaration.enrichment import DeclaredEnrichment
-from mlpipe_dagster.declaration.loading import Loading
-from mlpipe_dagster.declaration.partitions import DeclaredSchedule, Partitions, require_kind
-from mlpipe_dagster.declaration.publication import DeclaredPublication
-from mlpipe_dagster.declaration.quality import Quality
-from mlpipe_dagster.declaration.retention import Retention
-from mlpipe_dagster.declaration.training import TrainingRange
-from mlpipe_dagster.declaration.values import DeclaredModel, inconsistency, raise_together
-from prediction_contract.cleaning.cleaning_rules import Cleaning
+from model_declaration.columns import DeclaredCleaning, DeclaredColumn, DeclaredEnrichment
+from model_declaration.cron import scheduler_cron
+from model_declaration.lifecycle import Compute, DeclaredPublication, Loading, Retention
+from model_declaration.partitions import DeclaredSchedule, Partitions, TrainingRange, require_kind
+from model_declaration.quality import Quality
+from model_declaration.validation import DeclarationPart, fault, inconsistency, raise_together
+from prediction_contract.cleaning.cleaning_rules import Cleaning, columns_document
 from prediction_contract.cleaning.column_cleaning import InvalidCleaningError
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
-from prediction_contract.jobs.scheduler_cron import scheduler_cron
 from prediction_contract.naming.batch import ModelName, Partition
+from prediction_contract.naming.s3_layout import schema_key
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
 from prediction_contract.stores.serving_record import LONGEST_ORIGIN, InvalidServingError, ServingRecord
 
 NUMERIC = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
-
-
 _OWNER = "team:[A-Za-z0-9_]+|[^@\\s]+@[^@\\s]+"
-
-
 _TRAINING_PARTITIONS = ("first_partition", "last_partition", "first_evaluated", "last_evaluated")
 
 
@@ -73,13 +64,21 @@ def _owner(value: str) -> str:
     return value
 
 
+def _name(value: str) -> str:
+    try:
+        return ModelName(value)
+    except ContractError as error:
+        raise fault(str(error)) from error
+
+
 Owner = Annotated[str, AfterValidator(_owner), WithJsonSchema({"type": "string", "pattern": f"^({_OWNER})$"})]
 
 
-class DeclaredPipeline(DeclaredModel):
-    """What a `defs.yaml` says: what is predicted, when, from what, and how batches are kept and served.
+class ModelDeclaration(DeclarationPart):
+    """One model: what is predicted, when, from what, and how batches are kept and served.
 
     Attributes:
+        name: Of the folder that declares it; no field of the file.
         description: For people.
         owners: As Dagster takes them: `team:name` or an e-mail address.
         group: Dagster's asset group; one of the model's own unless given.
@@ -102,6 +101,7 @@ class DeclaredPipeline(DeclaredModel):
         training_compute: The machine of training jobs.
     """
 
+    name: Annotated[str, AfterValidator(_name)]
     description: str
     owners: list[Owner] = Field(default_factory=list)
     group: str | None = None
@@ -146,7 +146,7 @@ class DeclaredPipeline(DeclaredModel):
         except ValidationError as error:
             reported = {cause["loc"] for cause in error.errors(include_url=False)}
             faults = [
-                fault for fault in _of_the_wrong_kind(declared) if ("training", fault[0]) not in reported
+                found for found in _of_the_wrong_kind(declared) if ("training", found[0]) not in reported
             ]
             if not faults:
                 raise
@@ -297,30 +297,11 @@ class DeclaredPipeline(DeclaredModel):
         """
         return self.cleaning_rules.stored_schema(self.prediction_schema)
 
-    def named(self, model: str) -> ModelDeclaration:
-        """Return the declaration of the model that the file's folder names.
-
-        Raises:
-            InvalidNameError: That is no model name.
-        """
-        ModelName(model)
-        fields: dict[str, Any] = {name: getattr(self, name) for name in DeclaredPipeline.model_fields}
-        return ModelDeclaration(name=model, **fields)
-
-
-class ModelDeclaration(DeclaredPipeline):
-    """One model: what is declared, and the name of the folder that declares it."""
-
-    name: str
-
-    @model_validator(mode="after")
-    def _has_a_name(self) -> Self:
-        """Refuse a name that the contract would refuse."""
-        try:
-            ModelName(self.name)
-        except ContractError as error:
-            raise inconsistency(str(error), "name") from error
-        return self
+    @cached_property
+    def schema_document(self) -> tuple[str, bytes]:
+        """S3 key and content of the document that the score job reads the predictions' columns from."""
+        content = columns_document(self.prediction_schema, self.cleaning_rules)
+        return schema_key(self.name, content), content
 
     @property
     def asset_group(self) -> str:

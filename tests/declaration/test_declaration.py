@@ -1,4 +1,4 @@
-"""A declaration's faults are found while Dagster loads, by their field."""
+"""A declaration's faults are found when it is read, by their field."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mlpipe_dagster.cli.declared_models import UnknownModelError, declared_model
-from mlpipe_dagster.declaration.file import COMPONENT
+from model_declaration.declaration_files import COMPONENT, DeclarationError, declaration_of
+from model_declaration.declared_models import UndeclaredModelError
 from tests.dagster.small_model import declaration
 
 TRAINING = {"first_partition": "2013-01-01", "last_partition": "2013-01-31"}
@@ -82,13 +82,13 @@ def test_an_unquoted_date_is_a_day() -> None:
 @pytest.mark.parametrize("name", ["flight_delay", "airport_congestion"])
 def test_declared_models_can_be_read_without_dagster_loading(name: str) -> None:
     """The command line reads the same files as the component."""
-    assert declared_model(name).prediction_schema.key == "entity_id"
+    assert declaration_of(name).prediction_schema.key == "entity_id"
 
 
 def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:
     """The error lists the models there are."""
-    with pytest.raises(UnknownModelError, match="flight_delay"):
-        declared_model("tides")
+    with pytest.raises(UndeclaredModelError, match="flight_delay"):
+        declaration_of("tides")
 
 
 @pytest.mark.parametrize(
@@ -102,5 +102,5 @@ def test_a_broken_declaration_is_named_by_its_file(tmp_path: Path, text: str, to
     """A file that is no declaration is refused with its path, and a fault with its line."""
     (tmp_path / "things").mkdir()
     (tmp_path / "things" / "defs.yaml").write_text(text)
-    with pytest.raises(UnknownModelError, match=re.escape(told)):
-        declared_model("things", tmp_path)
+    with pytest.raises(DeclarationError, match=re.escape(told)):
+        declaration_of("things", tmp_path)

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
-from typing import Annotated, Literal, Self
+from decimal import Decimal
+from typing import Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from mlpipe_dagster.declaration.values import DeclaredModel, NumberOrText, Share
+from model_declaration.validation import DeclarationPart, NumberText, Share
 from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 
-
-def _number(value: object) -> str:
-    # As text, because a YAML float is a binary one, and a bound of 0.1 is meant as it is written.
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite():
-        raise ValueError("it is no finite number")
-    return format(number, "f")
-
-
-Number = Annotated[str, BeforeValidator(_number), NumberOrText]
 # Reading a row back costs a fifth of writing it, and as much time.
 _ALL_READ_BACK = 50_000
-# Of a field that may be null as well, Dagster's own model of it would compare null.
-Distance = Annotated[float, Field(gt=0)]
-RowNumber = Annotated[int, Field(ge=0)]
 
 
-class ColumnRule(DeclaredModel):
+class ColumnRule(DeclarationPart):
     """What the values of one column must be like; a batch that breaks it is not published automatically.
 
     Attributes:
@@ -43,8 +27,8 @@ class ColumnRule(DeclaredModel):
 
     column: str
     null_rate: Share | None = None
-    minimum: Number | None = None
-    maximum: Number | None = None
+    minimum: NumberText | None = None
+    maximum: NumberText | None = None
     unique: bool = False
 
     @model_validator(mode="after")
@@ -58,14 +42,14 @@ class ColumnRule(DeclaredModel):
         return self
 
 
-class RowsAgainstLive(DeclaredModel):
+class RowsAgainstLive(DeclarationPart):
     """How many accepted rows a batch must have, as a multiple of those of the live one."""
 
     at_least: float = Field(default=0.5, ge=0, le=1)
     at_most: float = Field(default=2.0, ge=1)
 
 
-class CoverageOfLive(DeclaredModel):
+class CoverageOfLive(DeclarationPart):
     """Which share of the live batch's entities a batch must have.
 
     Attributes:
@@ -84,7 +68,7 @@ class CoverageOfLive(DeclaredModel):
         return self
 
 
-class DriftThresholds(DeclaredModel):
+class DriftThresholds(DeclarationPart):
     """How far a column's values may have moved, as a population stability index; None for however far.
 
     Attributes:
@@ -92,8 +76,8 @@ class DriftThresholds(DeclaredModel):
         block: From it on the batch is not published automatically.
     """
 
-    warn: Distance | None = 0.25
-    block: Distance | None = None
+    warn: float | None = Field(default=0.25, gt=0)
+    block: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -119,7 +103,7 @@ class Drift(DriftThresholds):
         return next((each for each in self.columns if each.column == column), self)
 
 
-class Quality(DeclaredModel):
+class Quality(DeclarationPart):
     """What a batch may lack to be loaded, and must be like to be published automatically.
 
     Attributes:
@@ -135,7 +119,7 @@ class Quality(DeclaredModel):
         drift: Values against the live batch.
     """
 
-    quarantine_rows: RowNumber | None = None
+    quarantine_rows: int | None = Field(default=None, ge=0)
     quarantine_rate: Share | None = None
     verify: Literal["full", "sample", "scan"] | None = None
     columns: list[ColumnRule] = Field(default_factory=list)

@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mlpipe_dagster.components.prediction_pipeline import PredictionPipeline
-from mlpipe_dagster.declaration.file import COMPONENT, DeclarationError, declaration_in
-from mlpipe_dagster.model_folders import definitions_below
+from model_declaration.declaration_files import COMPONENT, DeclarationError, declaration_in, declarations_in
 from tests.dagster.small_model import attributes
-from tests.stack_runs import PROJECT_ROOT
 
 TEXT = f"""type: {COMPONENT}
 
@@ -162,7 +159,7 @@ def test_all_faulty_files_are_told_at_once(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write(tmp_path, name, TEXT.replace("decimal(7,2)", "number"))
     with pytest.raises(DeclarationError, match=r"(?s)first/defs.yaml:13.*second/defs.yaml:13"):
-        definitions_below(tmp_path)
+        declarations_in(tmp_path / "defs")
 
 
 @pytest.mark.parametrize(
@@ -180,18 +177,9 @@ def test_what_is_not_plain_is_left_to_dagster(tmp_path: Path, text: str) -> None
     assert declaration_in(write(tmp_path, "things", text)) is None
 
 
-@pytest.mark.parametrize("model", ["airport_congestion", "flight_delay"])
-def test_both_loaders_read_the_same(model: str) -> None:
-    """A declared model is the same by the quick way and by Dagster's own."""
-    path = PROJECT_ROOT / "mlpipe_dagster" / "defs" / model / "defs.yaml"
-    attributes = yaml.safe_load(path.read_text())["attributes"]
-    by_dagster = PredictionPipeline.resolve_from_dict(attributes)
-    assert by_dagster.named(model) == declaration_in(path)
-
-
-def test_dagster_reads_every_field_that_may_be_null() -> None:
+def test_every_field_that_may_be_null_may_be_so(tmp_path: Path) -> None:
     """An explicit null is what leaving the field out is, unless it means something."""
-    nulls = attributes(
+    nulls = text_of(
         partitions={"start": "2013-01-01", "end": None},
         publication={"due_hours": None},
         quality={"rows": None, "coverage": None, "drift": {"warn": None, "block": None}, "verify": None},
@@ -199,7 +187,9 @@ def test_dagster_reads_every_field_that_may_be_null() -> None:
         schedule={"cron": None},
         group=None,
     )
-    assert PredictionPipeline.resolve_from_dict(nulls).quality.drift.warn is None
+    declared = declaration_in(write(tmp_path, "things", nulls))
+    assert declared is not None
+    assert declared.quality.drift.warn is None
 
 
 def test_a_folder_whose_name_is_no_model_is_told(tmp_path: Path) -> None:

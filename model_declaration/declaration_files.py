@@ -1,0 +1,191 @@
+"""A model's `defs.yaml` as its declaration; a fault is told with file, line and field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from model_declaration.declaration import ModelDeclaration
+from model_declaration.declared_models import DEFS, FILE_NAME, declared_names, require_declared
+from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.naming.resource_names import require_distinct_model_names
+
+COMPONENT = "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_TEMPLATE_MARKS = ("{{", "{%")
+
+
+class DeclarationError(ContractError):
+    """A `defs.yaml` cannot be read, or what it declares is wrong."""
+
+
+class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # one of two
+    """Reads as Dagster does, and some twenty times faster: without positions, and a date stays text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own name and form
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def holds_template(text: str) -> bool:
+    """Tell whether a text holds something that Dagster fills in when it loads."""
+    return any(mark in text for mark in _TEMPLATE_MARKS)
+
+
+def _document(text: str) -> Any:
+    """Return what a file holds, templates as they stand there; None if it is not one YAML document."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  # it is a safe loader
+    except yaml.YAMLError:
+        return None
+
+
+def declaration_in(path: Path) -> ModelDeclaration | None:
+    """Return what a file declares that is one model and nothing else, under the name of its folder.
+
+    Returns:
+        None for whatever else Dagster may make of the file: templates, several documents, other components,
+        post-processing, or no YAML at all.
+
+    Raises:
+        DeclarationError: What it declares is wrong.
+    """
+    text = path.read_text(encoding="utf-8")
+    document = None if holds_template(text) else _document(text)
+    if not isinstance(document, dict) or set(document) != {"type", "attributes"}:
+        return None
+    if document["type"] != COMPONENT or not isinstance(document["attributes"], dict):
+        return None
+    return validated(document["attributes"], path)
+
+
+def validated(attributes: Mapping[str, Any], path: Path) -> ModelDeclaration:
+    """Return the declaration that a file's attributes are, without templates.
+
+    Raises:
+        DeclarationError: It is wrong; file, line and field of each fault are told.
+    """
+    model = path.parent.name
+    if "name" in attributes:
+        raise DeclarationError(
+            f"{path}:{_line(path, ['attributes', 'name'])} attributes.name: "
+            "a model is called like its folder",
+            remedy=f"Leave it out, or rename the folder {model}",
+        )
+    try:
+        return ModelDeclaration.model_validate({"name": model, **attributes})
+    except ValidationError as error:
+        raise _located(error, path) from error
+
+
+def declaration_of(name: str, folder: Path = DEFS) -> ModelDeclaration:
+    """Return a model's declaration.
+
+    Raises:
+        InvalidNameError: The name has another form.
+        UndeclaredModelError: There is none.
+        DeclarationError: It is wrong, or Dagster alone can tell what it is.
+    """
+    path = require_declared(name, folder)
+    declared = declaration_in(path)
+    if declared is None:
+        raise DeclarationError(
+            f"{path} is not one plain model: it holds templates, other components, or no YAML",
+            remedy="Write its values out; `dg check yaml` names faults of its form",
+            model=name,
+        )
+    return declared
+
+
+def declarations_in(folder: Path = DEFS) -> dict[str, ModelDeclaration | None]:
+    """Return all declarations by their names, None for those that Dagster alone can tell.
+
+    Raises:
+        DeclarationError: Declarations are wrong, or AWS could not tell two models apart; all is told.
+    """
+    found: dict[str, ModelDeclaration | None] = {}
+    faults = []
+    for name in declared_names(folder):
+        try:
+            found[name] = declaration_in(folder / name / FILE_NAME)
+        except DeclarationError as error:
+            faults.append(error)
+    try:
+        require_distinct_model_names({name: folder / name / FILE_NAME for name in found})
+    except InvalidNameError as error:
+        faults.append(DeclarationError(error.what, remedy=error.remedy))
+    if faults:
+        raise faults[0] if len(faults) == 1 else _together(faults)
+    return found
+
+
+def written_attributes(name: str, folder: Path = DEFS) -> Mapping[str, Any]:
+    """Return a model's attributes as they stand in its file, unjudged; none if it holds no such thing.
+
+    Raises:
+        InvalidNameError: The name has another form.
+        UndeclaredModelError: No model of this name is declared.
+    """
+    document = _document(require_declared(name, folder).read_text(encoding="utf-8"))
+    attributes = document.get("attributes") if isinstance(document, dict) else None
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def sensitive_columns(name: str, folder: Path = DEFS) -> frozenset[str] | None:
+    """Return the columns whose values nobody is to be shown, or None if the declaration does not tell.
+
+    Raises:
+        InvalidNameError: The name has another form.
+        UndeclaredModelError: No model of this name is declared.
+    """
+    try:
+        columns = written_attributes(name, folder)["columns"]
+        # Whatever stands there beside false, a template for instance, is taken for yes.
+        return frozenset(column["name"] for column in columns if column.get("sensitive", False) is not False)
+    except (AttributeError, KeyError, TypeError):
+        return None
+
+
+def _together(faults: list[DeclarationError]) -> DeclarationError:
+    return DeclarationError("; ".join(each.what for each in faults), remedy=faults[0].remedy)
+
+
+def _located(error: ValidationError, path: Path) -> DeclarationError:
+    """Return a fault of a declaration with file, line and field of each of its causes."""
+    faults = []
+    for cause in error.errors(include_url=False, include_context=False):
+        if cause["loc"] == ("name",):
+            faults.append(f"{path.parent}: {cause['msg']}")
+            continue
+        field = ["attributes", *cause["loc"]]
+        faults.append(f"{path}:{_line(path, field)} {'.'.join(map(str, field))}: {cause['msg']}")
+    return DeclarationError("; ".join(faults), remedy="Correct the file, and run `dg check defs`")
+
+
+def _line(path: Path, field: list[Any]) -> int:
+    """Return the line of a field, or of what surrounds one that is missing."""
+    node = next(yaml.compose_all(path.read_text(encoding="utf-8"), Loader=_Loader))
+    line = 1
+    for name in field:
+        found = _member(node, name)
+        if found is None:
+            break
+        mark, node = found
+        line = mark.line + 1
+    return line
+
+
+def _member(node: Any, name: Any) -> tuple[Any, Any] | None:
+    """Return where a member of a YAML node begins, and the node that is its value."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(name):
+                return key.start_mark, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(name, int) and name < len(node.value):
+        return node.value[name].start_mark, node.value[name]
+    return None

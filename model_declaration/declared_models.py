@@ -1,0 +1,49 @@
+"""Which models are declared; their files are not read for it, so it imports nothing that takes time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prediction_contract.errors import ContractError
+from prediction_contract.naming.batch import ModelName
+from prediction_contract.naming.resource_names import require_distinct_model_names
+
+DEFS = Path(__file__).resolve().parents[1] / "mlpipe_dagster" / "defs"
+FILE_NAME = "defs.yaml"
+
+
+class UndeclaredModelError(ContractError):
+    """No model of this name is declared."""
+
+
+def declared_names(folder: Path = DEFS) -> list[str]:
+    """Return the names of the folders that hold a declaration, sorted."""
+    return sorted(found.parent.name for found in folder.glob(f"*/{FILE_NAME}"))
+
+
+def deployable_names(folder: Path = DEFS) -> tuple[str, ...]:
+    """Return the names of all declared models, sorted, of which AWS resources can be made.
+
+    Raises:
+        InvalidNameError: A folder's name is no model name, or AWS could not tell two of them apart.
+    """
+    files = {ModelName(name): folder / name / FILE_NAME for name in declared_names(folder)}
+    require_distinct_model_names(files)
+    return tuple(files)
+
+
+def require_declared(name: str, folder: Path = DEFS) -> Path:
+    """Return the file that declares a model, without reading it.
+
+    Raises:
+        InvalidNameError: The name has another form.
+        UndeclaredModelError: There is none.
+    """
+    path = folder / ModelName(name) / FILE_NAME
+    if not path.is_file():
+        raise UndeclaredModelError(
+            f"No model {name} is declared",
+            remedy=f"The models are {', '.join(declared_names(folder))}",
+            model=name,
+        )
+    return path

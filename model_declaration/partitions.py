@@ -1,0 +1,126 @@
+"""Which partitions a model has, when they are scored, and which of them it learns from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from model_declaration.cron import require_cron
+from model_declaration.validation import DeclarationPart, PartitionText, inconsistency, raise_together
+from prediction_contract.jobs.metrics import Metric, Metrics
+from prediction_contract.naming.batch import Partition
+
+# A day's raw data is thought to be there an hour after its end; an hour's after ten minutes.
+USUAL_CRONS = {"daily": "0 1 * * *", "hourly": "10 * * * *"}
+_FORMS = {"daily": "2013-02-01", "hourly": "2013-02-01T05"}
+
+
+class Partitions(DeclarationPart):
+    """Which partitions the model has, in UTC.
+
+    Attributes:
+        kind: Days or hours.
+        start: The first.
+        end: The first that is no longer one; without it, the present one is the last.
+    """
+
+    kind: Literal["daily", "hourly"] = "daily"
+    start: PartitionText
+    end: PartitionText | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """Refuse days of an hourly model, hours of a daily one, and a range without a partition."""
+        raise_together(
+            lambda: require_kind(self.kind, self.start, "start"),
+            lambda: require_kind(self.kind, self.end, "end"),
+            self._require_order,
+        )
+        return self
+
+    def _require_order(self) -> None:
+        # A day and an hour have no order, and one of them is refused already.
+        if self.end is not None and len(self.end) == len(self.start) and self.end <= self.start:
+            raise inconsistency(f"end {self.end} is not later than start {self.start}", "end")
+
+
+def require_kind(kind: str, partition: str | None, *field: str) -> None:
+    """Refuse a partition of the other kind; None is none at all.
+
+    Raises:
+        ValidationError: It is one.
+    """
+    if partition is not None and Partition(partition).is_hourly != (kind == "hourly"):
+        raise inconsistency(f"{partition} is not {kind}: write it as {_FORMS[kind]}", *field)
+
+
+class DeclaredSchedule(DeclarationPart):
+    """When the model is scored without anybody's asking: by Dagster, or by SageMaker where that produces it.
+
+    Attributes:
+        cron: Five fields, in UTC; 01:00 for days and ten minutes past for hours unless given.
+        partition: The one that ended last before the tick, or the current one, which the tick lies in.
+        running: Whether the schedule runs from the start; otherwise a person turns it on.
+    """
+
+    cron: Annotated[str, AfterValidator(require_cron)] | None = None
+    partition: Literal["ended", "current"] = "ended"
+    running: bool = False
+
+    def cron_of(self, partitions: Partitions) -> str:
+        """Return the cron schedule."""
+        return self.cron or USUAL_CRONS[partitions.kind]
+
+
+class DeclaredMetric(DeclarationPart):
+    """How well a prediction column foretells an outcome column that `features` returns."""
+
+    kind: Literal["mae", "roc_auc"]
+    predicted: str
+    actual: str
+
+
+class TrainingRange(DeclarationPart):
+    """The partitions that the model learns from, and the later ones it is evaluated on, all included."""
+
+    first_partition: PartitionText
+    last_partition: PartitionText
+    first_evaluated: PartitionText | None = None
+    last_evaluated: PartitionText | None = None
+    metrics: list[DeclaredMetric] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """Refuse half an evaluation, and one on partitions that the model has learned from."""
+        raise_together(
+            self._require_whole_evaluation,
+            self._require_later_evaluation,
+            lambda: self._require_order("first_partition", "last_partition"),
+            lambda: self._require_order("first_evaluated", "last_evaluated"),
+        )
+        _ = self.metrics_text
+        return self
+
+    def _require_whole_evaluation(self) -> None:
+        given = (self.first_evaluated, self.last_evaluated, self.metrics or None)
+        if any(given) and not all(given):
+            raise inconsistency("an evaluation needs first_evaluated, last_evaluated and metrics")
+
+    def _require_later_evaluation(self) -> None:
+        if self.first_evaluated and self.first_evaluated <= self.last_partition:
+            raise inconsistency(
+                f"first_evaluated is not later than last_partition {self.last_partition}", "first_evaluated"
+            )
+
+    def _require_order(self, first: str, last: str) -> None:
+        since, until = getattr(self, first), getattr(self, last)
+        if until and since and until < since:
+            raise inconsistency(f"{last} {until} is earlier than {first} {since}", last)
+
+    @property
+    def metrics_text(self) -> str | None:
+        """The metrics as the training job is told them."""
+        if not self.metrics:
+            return None
+        return Metrics.of(Metric(each.kind, each.predicted, each.actual) for each in self.metrics)
