@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-from benchmarks.canned_load_store import TABLE
+from benchmarks.canned.canned_load_store import TABLE
 
 BATCH = "20130201T060000Z-0123abcd"
 EXPIRY = 1_900_000_000
@@ -38,7 +38,7 @@ def _plain_items(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield item
 
 
-def boto3_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
+def write_by_boto3(part: dict[str, Any], kind: str) -> Callable[[], int]:
     """Write by boto3's `batch_writer`."""
     import boto3  # noqa: PLC0415  # each process imports its own client
 
@@ -57,7 +57,7 @@ def boto3_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
     return write
 
 
-def awswrangler_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
+def write_by_awswrangler(part: dict[str, Any], kind: str) -> Callable[[], int]:
     """Write by awswrangler's `put_items`."""
     import awswrangler  # type: ignore[reportMissingImports]  # noqa: PLC0415  # in an environment of its own
 
@@ -71,7 +71,7 @@ def awswrangler_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
     return write
 
 
-def mlpipe_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
+def write_by_mlpipe(part: dict[str, Any], kind: str) -> Callable[[], int]:
     """Write as the Glue job does: `part` includes the fetch from S3, its SHA-256 and judging every row."""
     from glue_scripts import aws_clients  # noqa: PLC0415  # each process imports its own client
     from glue_scripts.dynamodb import dynamodb_endpoint, online_load  # noqa: PLC0415
@@ -94,12 +94,12 @@ def mlpipe_way(part: dict[str, Any], kind: str) -> Callable[[], int]:
     return lambda: online_load.write_rows(task, rows).acknowledged.rows
 
 
-WAYS = {"mlpipe": mlpipe_way, "boto3": boto3_way, "awswrangler": awswrangler_way}
+CLIENTS = {"mlpipe": write_by_mlpipe, "boto3": write_by_boto3, "awswrangler": write_by_awswrangler}
 
 
 def main(client: str, kind: str, path: str) -> None:
     """Measure and print."""
-    write = WAYS[client](json.loads(Path(path).read_text()), kind)
+    write = CLIENTS[client](json.loads(Path(path).read_text()), kind)
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
     items = write()

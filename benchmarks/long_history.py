@@ -25,8 +25,7 @@ from typing import Any
 
 import dagster as dg
 
-from benchmarks.canned_projection import CannedProjection
-from benchmarks.canned_registry import CannedRegistry
+from benchmarks.canned.canned_registry import CannedProjection, CannedRegistry
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health.doctor import doctor
 from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries

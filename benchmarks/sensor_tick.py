@@ -20,8 +20,8 @@ from typing import Any
 
 from dagster_aws.s3 import sensor as dagster_aws_sensor
 
-from benchmarks.canned_done_files import BUCKET
-from benchmarks.sensor_ticks import CannedSensor, Ticked, canned_sensor
+from benchmarks.canned.canned_done_files import BUCKET
+from benchmarks.canned.canned_sensor import CannedSensor, TickFigures, canned_sensor
 
 RESULT = Path(__file__).resolve().parent / "results" / "sensor_tick.json"
 NEW, PER_DAY = 20, 1000
@@ -36,7 +36,7 @@ _ANSWER_SECONDS = 0.02
 
 def measured(history: int) -> dict[str, dict[str, Any]]:
     """Return the ticks of a history: new files told by the queue, found by listing, and none at all."""
-    figures: dict[str, list[Ticked]] = {"told": [], "listed": [], "nothing_new": []}
+    figures: dict[str, list[TickFigures]] = {"told": [], "listed": [], "nothing_new": []}
     with canned_sensor(history=history, per_day=PER_DAY, answer_seconds=_ANSWER_SECONDS) as sensor:
         for _ in range(_REPEATS):
             figures["nothing_new"].append(sensor.tick(lists=False))

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.canned_store import CLIENT, DEPLOYMENT, ISSUER, MODEL
+from benchmarks.canned.canned_serving_store import CLIENT, DEPLOYMENT, ISSUER, MODEL
 from infra.packaging import LARGEST_API_ARCHIVE, build_api_archive
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _DEAD = "http://127.0.0.1:1"
 @contextmanager
 def canned_store() -> Iterator[dict[str, str]]:
     """Run the canned store and give what it says of itself."""
-    command = [sys.executable, "-m", "benchmarks.canned_store"]
+    command = [sys.executable, "-m", "benchmarks.canned.canned_serving_store"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None  # noqa: S101 -- it is a pipe, as asked for

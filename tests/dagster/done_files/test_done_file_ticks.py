@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from benchmarks.canned_done_files import BUCKET, CannedDoneFiles
-from benchmarks.sensor_ticks import NOW, canned_client, canned_sensor
+from benchmarks.canned.canned_done_files import BUCKET, CannedDoneFiles
+from benchmarks.canned.canned_sensor import NOW, canned_client, canned_sensor
 from mlpipe_dagster.done_files.done_file_cursor import Cursor, RequestedRun
 from mlpipe_dagster.done_files.done_file_fingerprints import (
     FINGERPRINT_LENGTH,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from benchmarks.canned_done_files import BUCKET, MODEL, manifest_bytes
+from benchmarks.canned.canned_done_files import BUCKET, MODEL, manifest_bytes
 from mlpipe_dagster.done_files.registration import parse_done_file
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.naming.s3_layout import done_key

@@ -1,17 +1,18 @@
-"""A registry in memory that answers as boto3's DynamoDB client does, and counts what is asked of it.
+"""A registry and its projection in memory, as their clients find them, which count what is asked of them.
 
-It applies the changes and judges none of their conditions: the rules are tested elsewhere.
+The registry applies changes and judges none of their conditions: the rules are tested elsewhere.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from prediction_contract.registry.stored_record import Attributes, encode_value
 
@@ -19,10 +20,12 @@ from prediction_contract.registry.stored_record import Attributes, encode_value
 _PAGE_BYTES = 1_000_000
 _CLAUSES = re.compile("(SET|REMOVE|ADD) (.*?)(?= (?:SET|REMOVE|ADD) |$)")
 
+_TYPES = re.compile(r"::[A-Z_]+(?:\([0-9, ]+\))?")
+
 
 @dataclass
 class CannedRegistry:
-    """The records of one table, and what was asked of them.
+    """The records of one table, behind the methods of boto3's DynamoDB client, and what was asked of them.
 
     Attributes:
         requests: How many requests came, by operation; each page of a query is one.
@@ -135,3 +138,46 @@ class CannedRegistry:
         if (model, record) not in self._items:
             insort(self._sorted.setdefault(model, []), record)
         self._items[model, record] = item
+
+
+class CannedProjection:
+    """Snowflake's projection of the publications in SQLite: a connection and its cursor in one.
+
+    Attributes:
+        statements: How many were sent.
+        rows: How many rows came back.
+    """
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._answer: list[tuple[Any, ...]] = []
+        self.statements = 0
+        self.rows = 0
+
+    def cursor(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Keep everything."""
+
+    def insert(self, table: str, values: Sequence[Any]) -> None:
+        """Put a row into a table; it counts as no statement."""
+        places = ", ".join("?" * len(values))
+        self._connection.execute(f"INSERT INTO {table} VALUES ({places})", values)  # noqa: S608  # ours
+
+    def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> None:
+        """Carry a statement out."""
+        self.statements += 1
+        made = self._connection.execute(_TYPES.sub("", statement).replace("%s", "?"), parameters or ())
+        self._answer = made.fetchall()
+        if statement.startswith(("INSERT", "DELETE")):
+            self._answer = [(made.rowcount,)]
+        self.rows += len(self._answer)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return the rows of the last statement."""
+        return self._answer

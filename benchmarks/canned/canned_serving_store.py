@@ -1,6 +1,6 @@
 """DynamoDB, an issuer's keys and a provider in a process of their own, answering from memory at once.
 
-    python -m benchmarks.canned_store
+    python -m benchmarks.canned.canned_serving_store
 
 Prints one JSON line of what a client needs, then serves until it is ended.
 """

@@ -1,6 +1,6 @@
 """DynamoDB's writes and one S3 object, answered from memory: by nginx where it is installed, else by asyncio.
 
-    python -m benchmarks.canned_load_store PORT FOLDER
+    python -m benchmarks.canned.canned_load_store PORT FOLDER
 
 serves by asyncio until it is ended. Objects are files below the folder, as `/bucket/key`.
 """
@@ -81,8 +81,8 @@ def canned_load_store(folder: Path) -> Iterator[tuple[str, str]]:
         folder.chmod(0o755)
         command = [nginx, "-c", str(config), "-p", str(folder)]
     else:
-        command = [sys.executable, "-m", "benchmarks.canned_load_store", str(port), str(folder)]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[1]) as process:
+        command = [sys.executable, "-m", "benchmarks.canned.canned_load_store", str(port), str(folder)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
         try:
             _wait(port)
             yield f"http://127.0.0.1:{port}", "nginx" if nginx else "asyncio"

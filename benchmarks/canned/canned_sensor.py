@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import dagster as dg
 
-from benchmarks.canned_done_files import BUCKET, MODEL, CannedDoneFiles
+from benchmarks.canned.canned_done_files import BUCKET, MODEL, CannedDoneFiles
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Fingerprint
 from mlpipe_dagster.done_files.done_file_queue import DoneFileQueue
@@ -26,8 +26,8 @@ PARTITIONS = {MODEL: dg.DailyPartitionsDefinition("2013-01-01", end_date="2014-0
 
 
 @dataclass(frozen=True)
-class Ticked:
-    """One look.
+class TickFigures:
+    """What one tick did and cost.
 
     Attributes:
         runs: How many runs it asked for.
@@ -68,7 +68,7 @@ class CannedSensor:
         """Return a boto3 client."""
         return canned_client(service, self.address)
 
-    def deal_with_all(self) -> None:
+    def mark_all_processed(self) -> None:
         """Let the cursor know all files of the window, as if each had been loaded, and the sweep be due."""
         cursor, bucket = Cursor(sweep=Sweep(began_at=0, turn=0)), DataBucket(self.client("s3"), BUCKET)
         for back in range(WINDOW_DAYS + 1):
@@ -82,7 +82,7 @@ class CannedSensor:
         self.cursor = cursor.text()
         self.canned.calls.clear()
 
-    def tick(self, *, lists: bool) -> Ticked:
+    def tick(self, *, lists: bool) -> TickFigures:
         """Look once, with or without a listing being due."""
         cursor = Cursor.parse(self.cursor)
         cursor.sweep = Sweep(began_at=0 if lists else int(NOW.timestamp()))
@@ -101,7 +101,7 @@ class CannedSensor:
         result = tick.result()
         seconds, cpu_seconds = time.monotonic() - wall, time.process_time() - cpu
         calls, self.kept = dict(self.canned.calls), result.cursor or ""
-        return Ticked(
+        return TickFigures(
             runs=len(result.run_requests or ()),
             list_calls=calls.get("ListObjectsV2", 0),
             calls=calls,
@@ -128,5 +128,5 @@ def canned_sensor(*, history: int, per_day: int, answer_seconds: float = 0) -> I
     canned = CannedDoneFiles(NOW.date(), history, per_day, answer_seconds)
     with canned.served() as address, dg.DagsterInstance.ephemeral() as instance:
         sensor = CannedSensor(canned, address, instance)
-        sensor.deal_with_all()
+        sensor.mark_all_processed()
         yield sensor
