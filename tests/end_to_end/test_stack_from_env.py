@@ -1,7 +1,7 @@
 """The local stack keeps its promises to programs that have nothing of the project's but `.env`.
 
 The programs are in `plain_clients`. That four deltalake processes commit at once without losing a row is in
-`tests/infra/test_delta_concurrency.py`.
+`tests/infra/local_stack/test_delta_concurrency.py`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from infra.local.stack import dagster_service
 from infra.local.stack.dagster_service import DagsterService, running_dagster
 from infra.local.supervision.stack_state import StackDirectory, StackError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_named_port_is_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
