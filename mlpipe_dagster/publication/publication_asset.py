@@ -37,7 +37,7 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
 from model_declaration.declaration import ModelDeclaration
-from prediction_contract.cleaning.cleaning_rules import recorded_cleaning, stored_schema
+from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.manifests.load_report import LoadReport
 from prediction_contract.manifests.manifest import Manifest
@@ -95,7 +95,7 @@ def publication_asset(
             automatic=not config.explicit,
         )
         with warehouse.session() as session:
-            session.ensure_table(model, stored_schema(manifest.schema, record.cleaning))
+            session.ensure_table(model, recorded_cleaning(record.cleaning).stored_schema(manifest.schema))
             # Against what is live now, and before that changes.
             card = batch_card(session, platform, declaration, manifest)
             publisher = Publisher(

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from mlpipe_dagster.done_files.registration import registered_batch
 from model_declaration.declaration import ModelDeclaration
-from prediction_contract.cleaning.cleaning_rules import stored_schema
+from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.resource_names import Deployment
@@ -322,7 +322,7 @@ def _serving(
     provider_url: Callable[[str], str],
 ) -> ServingRecord:
     return ServingRecord(
-        schema=stored_schema(manifest.schema, record.cleaning),
+        schema=recorded_cleaning(record.cleaning).stored_schema(manifest.schema),
         model_version=manifest.model_version,
         row_count=row_count,
         checksum=manifest.checksum,

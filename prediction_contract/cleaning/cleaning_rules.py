@@ -155,13 +155,3 @@ def columns_document(schema: PredictionSchema, cleaning: Cleaning) -> bytes:
 def recorded_cleaning(text: str | None) -> Cleaning:
     """Return the rules that a batch's record keeps; none before its first load."""
     return NO_CLEANING if text is None else Cleaning.parse(text)
-
-
-def stored_schema(schema: PredictionSchema, cleaning: str | None) -> PredictionSchema:
-    """Return a batch's columns as the stores hold them.
-
-    Args:
-        schema: The manifest's.
-        cleaning: The rules that the batch's record keeps; None before its first load, which cleans nothing.
-    """
-    return recorded_cleaning(cleaning).stored_schema(schema)

@@ -19,7 +19,6 @@ LONGEST_MODEL_VERSION = 256
 
 _MODEL = re.compile(MODEL_PATTERN)
 _PARTITION = re.compile(PARTITION_PATTERN)
-_PARTITION_PATH = re.compile("dt=([0-9]{4}-[0-9]{2}-[0-9]{2})(?:/hour=([0-9]{2}))?")
 _DAGSTER_HOUR = re.compile("([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]{2}):00")
 _BATCH_ID = re.compile(BATCH_ID_PATTERN)
 _STEP = re.compile("[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
@@ -77,21 +76,6 @@ class Partition(str):
         """
         hour = _DAGSTER_HOUR.fullmatch(key)
         return cls(f"{hour[1]}T{hour[2]}" if hour else key)
-
-    @classmethod
-    def from_path(cls, path: str) -> Self:
-        """Return the partition of a path part: `dt=2013-02-01` or `dt=2013-02-01/hour=05`.
-
-        Raises:
-            InvalidNameError: The path has another form.
-        """
-        found = _PARTITION_PATH.fullmatch(path)
-        if not found:
-            raise InvalidNameError(
-                f"{_shown(path)} is not a partition's path",
-                remedy="Name it dt=2013-02-01 or dt=2013-02-01/hour=05",
-            )
-        return cls(found[1] if found[2] is None else f"{found[1]}T{found[2]}")
 
     @property
     def is_hourly(self) -> bool:

@@ -161,10 +161,6 @@ class DataNames(DeploymentScope):
         """Return the SageMaker model package group of a model, with hyphens for underscores."""
         return self._name(model_name_stem(model).replace("_", "-"))
 
-    def model_package_group_arn(self, model: str) -> str:
-        """Return the ARN of a model's package group."""
-        return self._arn("sagemaker", f"model-package-group/{self.model_package_group(model)}")
-
     def scoring_pipeline(self, model: str) -> str:
         """Return the SageMaker pipeline of a model that SageMaker itself scores."""
         return self.model_package_group(model)

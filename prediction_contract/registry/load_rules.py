@@ -6,6 +6,7 @@ rollback target does not become unusable in the very moment somebody extends its
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from prediction_contract.manifests.load_report import LoadEvidence
@@ -28,7 +29,6 @@ from prediction_contract.registry.records import (
 from prediction_contract.registry.retention_rules import BATCH_IS_NOT_RETIRED
 from prediction_contract.registry.stored_record import Value
 from prediction_contract.registry.transaction import Transaction, Write
-from prediction_contract.rows.checksums import RowTally
 from prediction_contract.text.utc_time import format_utc
 
 _UNVERIFIED = ("unverified_attempt", "unverified_expire_at")
@@ -224,8 +224,7 @@ def verify_load(
             "Read the quarantine, correct the model or its data, and score a new batch",
         ),
     ]
-    for store, found in (("dynamodb", evidence.dynamodb), ("snowflake", evidence.snowflake)):
-        conditions += _adds_up(batch, store, found, evidence.quarantined)
+    conditions += _rows_add_up(batch, evidence)
     assign: dict[str, Value] = {
         "load_state": LoadState.VERIFIED,
         "verified_attempt": evidence.attempt,
@@ -268,11 +267,9 @@ def _record_accepted_rows(batch: BatchRecord, evidence: LoadEvidence) -> Transac
         "Another load of the batch was verified meanwhile",
         "Count again",
     )
-    conditions = [of_the_verified_load]
-    for store, found in (("dynamodb", evidence.dynamodb), ("snowflake", evidence.snowflake)):
-        conditions += _adds_up(batch, store, found, evidence.quarantined)
+    conditions = (of_the_verified_load, *_rows_add_up(batch, evidence))
     assign: dict[str, Value] = {"accepted_rows": evidence.dynamodb.rows}
-    return _one_write(batch, Write(key=batch.key, conditions=tuple(conditions), assign=assign))
+    return _one_write(batch, Write(key=batch.key, conditions=conditions, assign=assign))
 
 
 def _one_write(batch: BatchRecord, write: Write) -> Transaction:
@@ -326,23 +323,21 @@ def _manifest_is_the_jobs(manifest_digest: str) -> Condition:
     )
 
 
-def _adds_up(
-    batch: BatchRecord, store: str, found: RowTally, quarantined: RowTally
-) -> tuple[Condition, Condition]:
-    total = found.plus(quarantined)
+def _rows_add_up(batch: BatchRecord, evidence: LoadEvidence) -> Iterator[Condition]:
+    quarantined = evidence.quarantined
     remedy = "Load the batch again and compare the load report with the manifest"
-    return (
-        Condition(
+    for store, found in (("dynamodb", evidence.dynamodb), ("snowflake", evidence.snowflake)):
+        total = found.plus(quarantined)
+        yield Condition(
             f"{store}_rows_add_up",
             Equals("row_count", total.rows),
             f"{store} holds {found.rows} rows and {quarantined.rows} are in quarantine, "
             f"but the manifest promises {batch.row_count}",
             remedy,
-        ),
-        Condition(
+        )
+        yield Condition(
             f"{store}_checksum_adds_up",
             Equals("checksum", total.checksum_text),
             f"The rows in {store} and in quarantine are not those that the manifest promises",
             remedy,
-        ),
-    )
+        )

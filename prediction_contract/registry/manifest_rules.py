@@ -74,34 +74,30 @@ def register_batch(
         facts,
         existing,
         _still_refused() if known else _manifest_is_not_fixed(),
-        LoadState.DONE,
-        assign={},
+        {"load_state": LoadState.DONE},
         remove=remove,
     )
 
 
 def refuse_manifest(facts: ManifestFacts, reason: str, existing: BatchRecord | None) -> Transaction:
     """Refuse a done file before any load of it; a corrected file may follow under the same batch id."""
-    nothing_loads = Write(key=batch_key(facts.model, facts.batch_id), conditions=(_nothing_is_loading(),))
-    refusal = _record_manifest(
+    return _record_manifest(
         facts,
         existing,
         _manifest_is_not_fixed(),
-        LoadState.REFUSED,
-        assign={"refusal_reason": reason[:LONGEST_REASON]},
-        remove=(),
+        {"load_state": LoadState.REFUSED, "refusal_reason": reason[:LONGEST_REASON]},
+        further=(_nothing_is_loading(),),
     )
-    return _with_conditions(refusal, nothing_loads.conditions)
 
 
 def _record_manifest(
     facts: ManifestFacts,
     existing: BatchRecord | None,
     may_change: Condition,
-    load_state: LoadState,
-    *,
     assign: dict[str, Value],
-    remove: tuple[str, ...],
+    *,
+    further: tuple[Condition, ...] = (),
+    remove: tuple[str, ...] = (),
 ) -> Transaction:
     as_seen: Clause = (
         Equals("manifest_digest", existing.manifest_digest) if existing else Missing("manifest_digest")
@@ -121,19 +117,11 @@ def _record_manifest(
         created = {"release_state": ReleaseState.UNPUBLISHED, "load_attempts": 0}
     write = Write(
         key=batch_key(facts.model, facts.batch_id),
-        conditions=tuple(conditions),
-        assign=facts.attributes() | created | {"load_state": load_state} | assign,
+        conditions=(*conditions, *further),
+        assign=facts.attributes() | created | assign,
         remove=remove,
     )
     return Transaction(facts.model, facts.batch_id, (write,))
-
-
-def _with_conditions(transaction: Transaction, conditions: tuple[Condition, ...]) -> Transaction:
-    (write,) = transaction.writes
-    guarded = Write(
-        key=write.key, conditions=(*write.conditions, *conditions), assign=write.assign, remove=write.remove
-    )
-    return Transaction(transaction.model, transaction.batch_id, (guarded,))
 
 
 def _manifest_is_not_fixed() -> Condition:

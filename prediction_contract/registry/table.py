@@ -321,18 +321,18 @@ def _verdict(transaction: Transaction, reasons: list[Mapping[str, Any]], cancell
     A known request counts before all else: what it did is what now stands against its repetition.
     """
     found: dict[RecordKey, Attributes] = {}
-    judged = []
+    failed_writes = []
     for write, reason in zip(transaction.writes, reasons, strict=True):
         code = reason.get("Code", "None")
         if code in _PASSING_REASONS:
             return cancelled
         if code == "ConditionalCheckFailed":
             found[write.key] = decode_item(reason.get("Item", {}))
-            judged.append(write)
+            failed_writes.append(write)
         elif code != "None":
             raise cancelled
-    judged.sort(key=lambda write: not write.key.record.startswith("request#"))
-    failed = Transaction(transaction.model, transaction.batch_id, tuple(judged))
+    failed_writes.sort(key=lambda write: not write.key.record.startswith("request#"))
+    failed = Transaction(transaction.model, transaction.batch_id, tuple(failed_writes))
     try:
         failed.check(found)
     except RuleViolationError as violation:

@@ -40,16 +40,6 @@ class Write:
             entry["ExpressionAttributeValues"] = placeholders.values
         return {"Update" if update else "ConditionCheck": entry}
 
-    def applied_to(self, attributes: Attributes) -> dict[str, Value]:
-        """Return the record's attributes after this write, its conditions taken as given."""
-        after = {name: value for name, value in attributes.items() if name not in self.remove} | dict(
-            self.assign
-        )
-        for name, members in self.add.items():
-            present = after.get(name, frozenset())
-            after[name] = (present if isinstance(present, frozenset) else frozenset()) | members
-        return self.key.attributes() | after
-
     def _update_expression(self, placeholders: Placeholders) -> str:
         parts: list[str] = []
         if self.assign:

@@ -1,6 +1,6 @@
-"""Rows read by one pattern: lines that are spelled as our own writer spells them, and only those.
+"""Reads canonical lines, written as our own writer writes them, by one pattern.
 
-Parsing JSON, judging each value and spelling it again is most of what a load costs. Where a line's members
+Parsing JSON, checking each value and writing it again is most of what a load costs. Where a line's members
 stand in the schema's order and each value is plainly one of its column's, the line's own pieces are the
 canonical ones. Whatever is not taken here is parsed: this decides nothing but speed, which a test guards.
 """

@@ -165,7 +165,7 @@ class RowContract:
         self.column_names = [name for name, *_ in self._columns]
 
     @cached_property
-    def _spelled(self) -> CanonicalLineReader:
+    def _canonical_lines(self) -> CanonicalLineReader:
         """Made when the first line comes: whoever reads items only does without."""
         return CanonicalLineReader(self.schema)
 
@@ -178,9 +178,9 @@ class RowContract:
             InvalidRowError: The line is no row of this schema that both stores can hold; its `reason` is one
                 of `REASONS`.
         """
-        spelled = self._spelled.read(line)
-        if spelled is not None:
-            key, pieces, text, stated = spelled
+        canonical_line = self._canonical_lines.read(line)
+        if canonical_line is not None:
+            key, pieces, text, stated = canonical_line
             canonical = text.encode()
             checksum = row_checksum(canonical)
             if stated is None or int(stated) == checksum:
@@ -222,17 +222,17 @@ class RowContract:
             InvalidRowError: As `accept`.
         """
         key = self._checked_key(members)
-        values, texts, encoded = self._judged(members)
+        values, texts, encoded = self._decoded(members)
         if len(encoded) > _SURELY_SMALL:
             _check_weight(values, self.schema.key, self._own_bytes)
         return Row(self, key, encoded, row_checksum(encoded), read=(values, texts))
 
     def values_and_texts(self, canonical: bytes) -> tuple[dict[str, Any], list[str | None]]:
         """Return what an accepted row's canonical JSON says."""
-        values, texts, _ = self._judged(parse_as_written(canonical))
+        values, texts, _ = self._decoded(parse_as_written(canonical))
         return values, texts
 
-    def _judged(self, members: Mapping[str, Any]) -> tuple[dict[str, Any], list[str | None], bytes]:
+    def _decoded(self, members: Mapping[str, Any]) -> tuple[dict[str, Any], list[str | None], bytes]:
         """Return the values, the texts and the canonical JSON of a row's members."""
         values: dict[str, Any] = {}
         texts: list[str | None] = []

@@ -36,10 +36,10 @@ def syntax_fault(error: json.JSONDecodeError) -> str:
     """Return where a document is no JSON, and why."""
     if not error.doc.strip():
         return "It is empty"
-    told = next((words for begun, words in _FAULTS if error.msg.startswith(begun)), "it breaks JSON's rules")
+    fault = next((words for begin, words in _FAULTS if error.msg.startswith(begin)), "it breaks JSON's rules")
     if error.doc[error.pos : error.pos + 1] in {"\r", "\n"} and error.msg.startswith("Invalid control"):
-        told = "a text holds a line break (LF or CRLF) that is not escaped"
-    return f"Not JSON at character {error.pos}: {told}"
+        fault = "a text holds a line break (LF or CRLF) that is not escaped"
+    return f"Not JSON at character {error.pos}: {fault}"
 
 
 _END = object()

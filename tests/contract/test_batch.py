@@ -78,10 +78,10 @@ def test_other_texts_are_no_batch_ids(text: str) -> None:
     ],
 )
 def test_partition_has_three_forms(text: str, path: str, dagster_key: str) -> None:
-    """A partition's text, path and Dagster key lead to one another."""
+    """A partition has a text, a path and a Dagster key, which leads back to it."""
     partition = Partition(text)
     assert (partition.path, partition.dagster_key) == (path, dagster_key)
-    assert Partition.from_path(path) == Partition.from_dagster_key(dagster_key) == partition
+    assert Partition.from_dagster_key(dagster_key) == partition
 
 
 @pytest.mark.parametrize(

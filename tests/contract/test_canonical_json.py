@@ -161,7 +161,7 @@ def test_other_texts_are_no_batch_checksums(text: str) -> None:
         (b"{a: 1}", "a name in double quotes is missing"),
     ],
 )
-def test_a_fault_is_told_in_plain_words(document: bytes, words: str) -> None:
+def test_json_fault_messages_are_plain(document: bytes, words: str) -> None:
     """Where it is, and what the file is if it is no JSON at all: nobody has to know the parser."""
     with pytest.raises(InvalidJsonError) as caught:
         parse_json(document)
@@ -169,7 +169,7 @@ def test_a_fault_is_told_in_plain_words(document: bytes, words: str) -> None:
     assert not PYTHON.search(str(caught.value))
 
 
-def test_the_place_of_a_number_is_found_at_any_depth() -> None:
+def test_refused_numbers_are_located_at_any_depth() -> None:
     """Looking for it needs no more room than parsing did."""
     deep = b'{"a": [' * 200 + b"NaN" + b"]}" * 200
     with pytest.raises(InvalidJsonError, match=r"^a\[0\]\.a\[0\]"):

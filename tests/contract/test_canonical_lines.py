@@ -88,23 +88,23 @@ def outcome(read: Any, line: bytes) -> Any:
 
 @given(written_lines())
 @pytest.mark.parametrize("contract", [CONTRACT, STRICT], ids=["nullable", "required"])
-def test_the_pattern_says_what_the_parser_says(contract: RowContract, line: bytes) -> None:
+def test_pattern_and_parser_agree(contract: RowContract, line: bytes) -> None:
     """Whatever a line holds: the same row, or the same reason to refuse it."""
     assert outcome(contract.accept, line) == outcome(contract._parsed, line)
 
 
 @given(FLAT_ROWS)
-def test_rows_as_our_writer_spells_them_are_the_parsers(row: dict[str, Any]) -> None:
+def test_our_writers_rows_are_parsed_alike(row: dict[str, Any]) -> None:
     """Every storable value, with the checksum that the writer states: the same row in all its parts."""
     line = prediction_line(CONTRACT, json.loads(json_text(row), parse_float=float) | row).content
     assert outcome(CONTRACT.accept, line) == outcome(CONTRACT._parsed, line)
 
 
-def test_a_writers_line_is_read_by_the_pattern() -> None:
+def test_a_written_line_matches_the_pattern() -> None:
     """The usual line does go the fast way, with values missing too."""
     values = {"flight": "AA é", "seats": 7, "fare": 1.5, "probability": 0.125, "late": True, "day": None}
     line = prediction_line(CONTRACT, dict.fromkeys(FLAT.names) | values).content
-    assert CONTRACT._spelled.read(line) is not None
+    assert CONTRACT._canonical_lines.read(line) is not None
     assert CONTRACT.accept(line).pieces is not None
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, stored_schema
+from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, recorded_cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning, InvalidCleaningError
 from prediction_contract.cleaning.row_cleaning import delta_values, row_parser
 from prediction_contract.errors import InvalidRowError, SchemaError
@@ -221,7 +221,7 @@ def stored_by_the_warehouse(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]
         }
     )
 )
-def test_every_engine_cleans_first_and_judges_then(values: dict[str, Any]) -> None:
+def test_every_engine_cleans_before_it_validates(values: dict[str, Any]) -> None:
     """Whatever a double is: JSON, Delta, warehouse and online item agree on row, values and checksum."""
     written = row_contract(BOUNDED_SCHEMA)
     line = prediction_line(written, values)
@@ -263,7 +263,7 @@ def test_every_engine_cleans_first_and_judges_then(values: dict[str, Any]) -> No
         ('"left_out":NaN,"row_checksum":1', None),
     ],
 )
-def test_only_what_cleaning_leaves_is_judged(line: str, stored: dict[str, Any] | None) -> None:
+def test_dropped_columns_are_not_validated(line: str, stored: dict[str, Any] | None) -> None:
     """A bound, a default or leaving out makes a row of a line; what they do not touch is refused."""
     text = f'{{"flight":"F",{line}}}'
     if stored is None:
@@ -287,7 +287,8 @@ def test_rules_travel_as_text_and_as_an_argument() -> None:
     assert not set(argument) & set("\"' {}")
     assert Cleaning.from_argument(argument) == rules
     assert (NO_CLEANING.to_text(), NO_CLEANING.to_argument()) == ("{}", None)
-    assert stored_schema(FULL_SCHEMA, None) is stored_schema(FULL_SCHEMA, "{}") is FULL_SCHEMA
+    for kept in (None, "{}"):
+        assert recorded_cleaning(kept).stored_schema(FULL_SCHEMA) is FULL_SCHEMA
     for broken in ("[", "[]", '{"columns":[{"colour":"red"}]}'):
         with pytest.raises(SchemaError):
             Cleaning.parse(broken)
@@ -349,7 +350,7 @@ def test_a_name_may_move_to_another_column() -> None:
     assert schema.names[1] == "day"
 
 
-def test_rules_of_another_shape_are_told_in_plain_words() -> None:
+def test_malformed_rules_are_reported_plainly() -> None:
     """A batch's record keeps them as text, which another release may have written."""
     whole = {"columns": [{"column": "carrier", "trim": True}]}
     told = []

@@ -83,7 +83,7 @@ def test_other_content_is_refused(content: bytes) -> None:
         LoadReport.parse(content)
 
 
-def test_a_report_of_another_shape_is_told_in_plain_words() -> None:
+def test_malformed_reports_are_reported_plainly() -> None:
     """Commands and runs of other releases read it too: each missing or odd member has a name."""
     whole = json.loads(REPORT.to_bytes())
     told = []

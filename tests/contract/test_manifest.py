@@ -318,7 +318,7 @@ def test_what_a_publication_could_not_keep_is_refused_at_the_done_file() -> None
         parse_manifest(changed("schema.note", "n" * (room + 1)))
 
 
-def test_schema_spells_the_patterns_of_the_code() -> None:
+def test_json_schema_has_the_patterns_of_the_code() -> None:
     """The published JSON Schema is itself valid, and its patterns are those that the code applies."""
     schema = manifest_json_schema()
     Draft202012Validator.check_schema(schema)

@@ -14,7 +14,7 @@ from tests.fakes.registry_table import FakeRegistryTable
 pytestmark = pytest.mark.stack
 
 
-def test_dynamodb_judges_every_transaction_as_the_rules_do(registry_on_dynamodb: tuple[Any, str]) -> None:
+def test_dynamodb_and_the_rules_agree_on_every_transaction(registry_on_dynamodb: tuple[Any, str]) -> None:
     """Random histories give the same verdicts and records in memory and through DynamoDB's own API."""
     client, name = registry_on_dynamodb
     compared = {"applied": 0, "refused": 0}

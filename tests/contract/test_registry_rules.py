@@ -272,7 +272,7 @@ def test_a_rollback_by_a_clock_that_is_behind_forgets_no_earlier_one() -> None:
     assert story.publish(SECOND, automatic=True) == "target_was_minted_after_rollback"
 
 
-def test_a_region_keeps_since_when_it_serves_a_batch() -> None:
+def test_a_region_keeps_the_time_when_it_began_to_serve_a_batch() -> None:
     """A hold, its release and a second follower at the same time change nothing that its readers see."""
     story = Story()
     story.verified(FIRST)
@@ -393,7 +393,7 @@ def test_a_sweep_that_was_replaced_clears_nothing() -> None:
     assert retention_rules.needs_sweep(story.batch(OLDER), (), now=story.now)
 
 
-def test_what_a_rollback_would_go_to_is_not_due() -> None:
+def test_a_rollback_target_is_not_swept() -> None:
     """After a rollback the pointer's previous batch is the withdrawn one, and the target an older one."""
     story = Story()
     batches = (OLDER, FIRST, SECOND)

@@ -76,7 +76,7 @@ def test_a_request_whose_answer_was_lost_does_nothing_again(registry: RegistryTa
     assert entry.reason == "incident"
 
 
-def test_requests_that_collide_are_all_carried_out_one_after_another(registry: RegistryTable) -> None:
+def test_colliding_requests_are_all_carried_out(registry: RegistryTable) -> None:
     """Whoever was overtaken decides again on the new pointer."""
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda number: hold(registry, f"request-{number}", held=True), range(8)))
@@ -116,7 +116,7 @@ class ConflictedClient:
         return self._client.transact_get_items(**request)
 
 
-def test_a_reading_beside_a_write_is_done_again(registry_on_dynamodb: tuple[Any, str]) -> None:
+def test_a_read_during_a_write_is_retried(registry_on_dynamodb: tuple[Any, str]) -> None:
     """DynamoDB cancels it rather than tell of half a change; the reader waits, and not for ever."""
     client, name = registry_on_dynamodb
     registry = RegistryTable(ConflictedClient(client, 3), name)
@@ -126,7 +126,7 @@ def test_a_reading_beside_a_write_is_done_again(registry_on_dynamodb: tuple[Any,
         stuck.live_pointers(MODEL, home_region=HOME)
 
 
-def test_the_release_state_shows_regions_without_a_pointer(registry: RegistryTable) -> None:
+def test_live_pointers_show_regions_without_one(registry: RegistryTable) -> None:
     """A region that never served is known and empty."""
     hold(registry, "request-1", held=True)
     live_pointers = registry.live_pointers(MODEL, home_region=HOME, regions=["eu-west-1"])
@@ -143,7 +143,7 @@ def test_the_release_state_shows_regions_without_a_pointer(registry: RegistryTab
         ({"model": {"S": "m"}, "batch_id": {"N": "7"}}, "batch_id is of another type"),
     ],
 )
-def test_a_record_of_another_shape_is_told_in_plain_words(item: dict[str, Any], words: str) -> None:
+def test_malformed_records_are_reported_plainly(item: dict[str, Any], words: str) -> None:
     """Somebody wrote it by hand: commands and sensors say which member is wrong, and what to do."""
     with pytest.raises(UnreadableRecordError, match=words) as caught:
         BatchRecord.from_item(item)

@@ -109,7 +109,7 @@ def names_per_model(deployment: Deployment, model: str) -> list[str]:
         deployment.model_prefix(model),
         deployment.provider_secret(model),
         deployment.online_table_arn(model),
-        deployment.model_package_group_arn(model).casefold(),
+        deployment.scoring_pipeline_arn(model).casefold(),
         deployment.scoring_pipeline(model).casefold(),
         model_name_stem(model).casefold(),
     ]
@@ -144,7 +144,7 @@ def test_distinct_models_never_share_a_name(deployment: Deployment, models: tupl
         ("a" + "_" * 40, "mlpipe-prod-40-a"),
     ],
 )
-def test_a_package_group_says_trailing_underscores_by_their_count(model: str, group: str) -> None:
+def test_package_groups_count_trailing_underscores(model: str, group: str) -> None:
     """SageMaker allows no hyphen at the end, and two models must not meet in one group."""
     assert Deployment("prod", "123456789012", "eu-west-1").model_package_group(model) == group
 
@@ -177,7 +177,7 @@ def test_models_that_cloudformation_could_not_tell_apart_are_refused(models: lis
     assert ids[told[0]] == ids[told[1]]
 
 
-def test_an_underscore_at_the_end_is_told_apart() -> None:
+def test_trailing_underscores_stay_distinct() -> None:
     """These have names of their own everywhere, ids of CloudFormation included."""
     require_distinct_model_names(
         dict.fromkeys(["churn", "churn_", "churn__", "flight_delay", "flight_delay_"], "defs.yaml")
@@ -240,7 +240,7 @@ def test_arns_are_well_formed(deployment: Deployment, model: str) -> None:
         deployment.done_file_queue_arn,
         deployment.dead_letter_queue_arn,
         deployment.load_job_arn,
-        deployment.model_package_group_arn(model),
+        deployment.scoring_pipeline_arn(model),
         deployment.job_image_repository_arn,
         deployment.api_function_arn,
         deployment.secret_arn_pattern(deployment.snowflake_secret),

@@ -14,7 +14,7 @@ MOMENTS = st.datetimes(timezones=st.just(UTC))
 
 
 @given(MOMENTS, MOMENTS)
-def test_moments_survive_their_text_and_sort_as_it(one: datetime, other: datetime) -> None:
+def test_times_survive_their_text_and_sort_as_it(one: datetime, other: datetime) -> None:
     """Whole seconds come back, of the year 1 as of 9999, and texts sort as the moments do."""
     seconds = [moment.replace(microsecond=0) for moment in (one, other)]
     texts = [format_utc(moment) for moment in (one, other)]
@@ -22,7 +22,7 @@ def test_moments_survive_their_text_and_sort_as_it(one: datetime, other: datetim
     assert (texts[0] < texts[1]) == (seconds[0] < seconds[1])
 
 
-def test_offsets_are_resolved_and_naive_moments_refused() -> None:
+def test_offsets_are_resolved_and_naive_times_refused() -> None:
     """A moment is one in UTC, wherever it was taken."""
     eastern = timezone(timedelta(hours=-5))
     assert format_utc(datetime(2013, 2, 1, 1, 30, 0, 999_999, tzinfo=eastern)) == "2013-02-01T06:30:00Z"
@@ -41,7 +41,7 @@ def test_offsets_are_resolved_and_naive_moments_refused() -> None:
         "13-02-01T06:00:00Z",
     ],
 )
-def test_a_moment_has_one_text(text: str) -> None:
+def test_a_time_has_one_text(text: str) -> None:
     """Another spelling is refused, so that texts can be compared."""
     with pytest.raises(ValueError, match=r"time data|has not the form|must be in|unconverted"):
         parse_utc(text)

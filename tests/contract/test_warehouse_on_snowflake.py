@@ -327,7 +327,7 @@ def test_gaps_of_the_projection_are_found_without_reading_all_of_it(warehouse: W
     assert projected() == ProjectedSequences(highest=10, gaps=((0, 3), (3, 5), (5, 9)))
 
 
-def test_a_doubled_publication_doubles_no_row(
+def test_a_duplicate_publication_duplicates_no_row(
     warehouse: Warehouse, table: WarehouseTable, lake: Lake
 ) -> None:
     """Projecting again inserts nothing; and were a row doubled all the same, readers would not see it."""

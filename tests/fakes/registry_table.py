@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prediction_contract.registry.records import BatchRecord, LivePointer, RecordKey, batch_key, pointer_key
 from prediction_contract.registry.stored_record import Attributes, Value
-from prediction_contract.registry.transaction import Transaction
+from prediction_contract.registry.transaction import Transaction, Write
 
 
 class FakeRegistryTable:
@@ -28,7 +28,7 @@ class FakeRegistryTable:
                     return condition.name
         for write in transaction.writes:
             if write.assign or write.remove or write.add:
-                self.records[write.key] = write.applied_to(self.records.get(write.key, {}))
+                self.records[write.key] = _applied(write, self.records.get(write.key, {}))
                 self._parsed.pop(write.key, None)
         return None
 
@@ -50,3 +50,13 @@ class FakeRegistryTable:
         """Return a region's live pointer, or None."""
         attributes = self.read(pointer_key(model, region))
         return LivePointer.from_attributes(attributes) if attributes else None
+
+
+def _applied(write: Write, attributes: Attributes) -> dict[str, Value]:
+    """Return a record's attributes after a write."""
+    after = {name: value for name, value in attributes.items() if name not in write.remove}
+    after |= dict(write.assign)
+    for name, members in write.add.items():
+        present = after.get(name, frozenset())
+        after[name] = (present if isinstance(present, frozenset) else frozenset()) | members
+    return write.key.attributes() | after
