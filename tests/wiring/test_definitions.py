@@ -82,7 +82,7 @@ def test_definitions_load_without_heavy_modules() -> None:
 @pytest.mark.parametrize("path", DECLARATIONS, ids=lambda path: path.parent.name)
 def test_every_declaration_obeys_the_schema(path: Path) -> None:
     """All files do: `dg check yaml` without a folder looks at one file of each component type only."""
-    schema = PredictionPipeline.model().model_json_schema()
+    schema = PredictionPipeline.get_model_cls().model_json_schema()
     document = safe_load_yaml(path.read_text(encoding="utf-8"))
     assert [error.message for error in Draft202012Validator(schema).iter_errors(document["attributes"])] == []
 
