@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 from dagster._core.definitions.resource_annotation import TreatAsResourceParam
-from dagster._core.pipes.client import PipesClientCompletedInvocation
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR
 
 from mlpipe_dagster.job_clients.job_messages import LoggedMessages
@@ -21,7 +20,7 @@ TAIL_LINES = 40
 _MAX_STREAMS = 10
 
 
-class JobInvocation(PipesClientCompletedInvocation):
+class JobInvocation(dg.PipesClientCompletedInvocation):
     """The results of a job that succeeded: what it has reported, and nothing that it has not.
 
     Dagster's own default makes up a materialization for every asset that a job is silent about, so that one

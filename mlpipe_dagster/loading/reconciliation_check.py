@@ -19,7 +19,6 @@ from mlpipe_dagster.pipeline.asset_names import (
     op_name,
 )
 from mlpipe_dagster.pipeline.batch_selection import select_batch
-from mlpipe_dagster.pipeline.model_ops import model_checks
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from model_declaration.declaration import ModelDeclaration
@@ -45,7 +44,7 @@ def reconciliation_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinit
         for store in (DYNAMODB, SNOWFLAKE)
     }
 
-    @model_checks(
+    @dg.multi_asset_check(
         name=op_name(model, ADDS_UP),
         specs=list(specs.values()),
         can_subset=True,

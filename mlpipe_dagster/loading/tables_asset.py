@@ -26,7 +26,6 @@ from mlpipe_dagster.pipeline.asset_names import (
 )
 from mlpipe_dagster.pipeline.batch_selection import BatchConfig, select_batch
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_load
-from mlpipe_dagster.pipeline.model_ops import model_assets
 from mlpipe_dagster.pipeline.retries import final_failure
 from mlpipe_dagster.resources.job_resources import GlueJobs
 from mlpipe_dagster.resources.platform import Platform
@@ -59,7 +58,7 @@ def tables_asset(
     """Return both tables; either may be selected alone, and the job loads both all the same."""
     model = declaration.name
 
-    @model_assets(
+    @dg.multi_asset(
         name=load_op_name(model),
         specs=table_specs(declaration, partitions),
         can_subset=True,

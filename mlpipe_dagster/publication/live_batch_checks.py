@@ -14,7 +14,6 @@ from mlpipe_dagster.pipeline.asset_names import (
     asset_key,
     op_name,
 )
-from mlpipe_dagster.pipeline.model_ops import model_checks
 from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.api_canary import ask_api, canary_check_result
 from mlpipe_dagster.publication.batch_lifetime import (
@@ -55,7 +54,7 @@ def live_batch_checks(
         for name in names
     ]
 
-    @model_checks(name=op_name(model.name, "live_batch"), specs=specs, can_subset=True)
+    @dg.multi_asset_check(name=op_name(model.name, "live_batch"), specs=specs, can_subset=True)
     def live_batch(
         context: dg.AssetCheckExecutionContext, platform: Platform
     ) -> Iterator[dg.AssetCheckResult]:

@@ -18,7 +18,6 @@ from mlpipe_dagster.pipeline.asset_names import (
     op_name,
 )
 from mlpipe_dagster.pipeline.batch_selection import select_batch
-from mlpipe_dagster.pipeline.model_ops import model_checks
 from mlpipe_dagster.pipeline.retries import leave_one_failed_run
 from mlpipe_dagster.quality.batch_card import drift_table, pictures
 from mlpipe_dagster.quality.batch_examination import Examination, Examiner
@@ -51,7 +50,7 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         for name, description in _DESCRIPTIONS.items()
     }
 
-    @model_checks(
+    @dg.multi_asset_check(
         name=op_name(model, QUALITY),
         specs=list(specs.values()),
         can_subset=True,

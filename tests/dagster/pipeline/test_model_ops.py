@@ -1,4 +1,4 @@
-"""An op that is repeated for a further model is that model's own."""
+"""The ops of several models run side by side, each its own."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.pipeline.model_ops import model_asset, model_assets, model_checks
+from mlpipe_dagster.pipeline.model_ops import model_asset
 
 PARTITIONS = dg.DailyPartitionsDefinition("2013-01-01")
 
@@ -49,7 +49,7 @@ def scored(model: str, *raw: str) -> dg.AssetsDefinition:
 def loaded(model: str) -> dg.AssetsDefinition:
     """Return two tables of one step."""
 
-    @model_assets(
+    @dg.multi_asset(
         name=f"{model}__load",
         specs=[
             dg.AssetSpec([model, table], deps=[[model, "scores"]], skippable=True, partitions_def=PARTITIONS)
@@ -71,7 +71,7 @@ def checked(model: str) -> dg.AssetChecksDefinition:
         for table in ("left", "right")
     ]
 
-    @model_checks(name=f"{model}__sound", specs=specs, can_subset=True)
+    @dg.multi_asset_check(name=f"{model}__sound", specs=specs, can_subset=True)
     def sound(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         for spec in specs:
             if spec.key in context.op_execution_context.selected_asset_check_keys:
@@ -122,7 +122,7 @@ def test_a_model_runs_its_own_body_under_its_own_names(definitions: dg.Definitio
 
 
 def test_one_table_and_its_check_can_be_selected_alone(definitions: dg.Definitions) -> None:
-    """A subset of a repeated op is a subset of the model's own."""
+    """A subset of an op is a subset of the model's own."""
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
         asset_selection=[dg.AssetKey(["second", "right"])], partition_key="2013-01-02"
