@@ -21,7 +21,7 @@ MODEL = "flight_delay"
 DECLARATIONS, FUNCTIONS = Path("mlpipe_dagster/defs"), Path("sagemaker_scripts/models")
 HEAVY = ("boto3", "botocore", "pandas", "snowflake", "deltalake", "sagemaker", "pyarrow", "numpy")
 # CPU seconds. Dagster reads YAML in Python alone: for hundreds of models, most of the time goes there.
-LIMITS = {2: 1.0, 50: 2.0, 500: 20.0}
+LIMITS = {2: 1.0, 50: 3.0, 500: 30.0}
 _REPEATS = 3
 
 _LOADED = """

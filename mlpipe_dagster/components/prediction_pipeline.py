@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import BaseModel, RootModel, WithJsonSchema
 
 from mlpipe_dagster.components.declared_schema import attributes_schema
@@ -114,14 +113,13 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             quality_checks(declaration),
             live_batch_checks(declaration, partitions),
         ],
-        jobs=pipeline_jobs(declaration, partitions),
+        jobs=_pipeline_jobs(declaration, partitions),
         schedules=[scoring_schedule(declaration, partitions)] if scores else [],
     )
 
 
-def pipeline_jobs(
-    declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
-) -> list[UnresolvedAssetJobDefinition]:
+# Dagster has no public name for what `define_asset_job` returns.
+def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]) -> list[Any]:
     """Return the jobs that train and score, as far as Dagster does, and the one that loads and publishes."""
     model = declaration.name
     keys = {

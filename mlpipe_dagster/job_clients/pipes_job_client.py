@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
-from dagster._core.definitions.resource_annotation import TreatAsResourceParam
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR
 
 from mlpipe_dagster.job_clients.job_messages import LoggedMessages
@@ -40,7 +39,7 @@ class JobInvocation(dg.PipesClientCompletedInvocation):
         return super().get_materialize_result(implicit_materialization=implicit_materialization)
 
 
-class PipesJobClient(dg.PipesClient, TreatAsResourceParam):
+class PipesJobClient(dg.PipesClient):
     """A client of one AWS service's jobs.
 
     Args:
