@@ -7,13 +7,13 @@ import math
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from botocore.credentials import Credentials
 
 from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
 from prediction_contract.limits import MAX_BATCH_WRITE_BYTES, MAX_BATCH_WRITES
+from tests.fakes.http_answers import LocalHandler, LocalServer, serving_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TABLE = "online"
 
 
-class DynamoDbServer(ThreadingHTTPServer):
+class DynamoDbServer(LocalServer):
     """Takes items as DynamoDB does, and refuses a request that exceeds its limits.
 
     Args:
@@ -32,27 +32,17 @@ class DynamoDbServer(ThreadingHTTPServer):
         items: What was taken, by key.
         requests: For each when it came, how many items it had, and how many write units were consumed.
         body_sizes: How many bytes each request had.
-        connections: How many there were.
         access_keys: Those that requests were signed with.
     """
-
-    daemon_threads = True
-    request_queue_size = 64
 
     def __init__(self, decide: Callable[[int, list[Any]], Any] = lambda _number, _puts: None) -> None:
         self.items: dict[str, Any] = {}
         self.requests: list[tuple[float, int, float]] = []
         self.body_sizes: list[int] = []
-        self.connections = 0
         self.access_keys: set[str] = set()
         self._decide = decide
         self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    @property
-    def url(self) -> str:
-        """The address without a trailing slash."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        super().__init__(_Handler)
 
     @property
     def sizes(self) -> list[int]:
@@ -92,18 +82,12 @@ def _error(status: int, code: str) -> tuple[int, dict[str, Any]]:
     return status, {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "m"}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(LocalHandler):
     timeout = 20
 
-    def setup(self) -> None:
-        self.server.connections += 1  # type: ignore[attr-defined]  # it is a DynamoDbServer
-        super().setup()
-
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 -- the name is the base class's
         server: Any = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body()
         assert self.headers["X-Amz-Target"] == "DynamoDB_20120810.BatchWriteItem"
         server.access_keys.add(self.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
         answer = server.take(body)
@@ -111,28 +95,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, document = answer
-        content = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the name is the base class's
-        """Keep quiet."""
+        self.respond(status, json.dumps(document).encode())
 
 
 @contextmanager
 def dynamodb_server(decide: Callable[[int, list[Any]], Any] | None = None) -> Iterator[DynamoDbServer]:
     """Hold a running server."""
     server = DynamoDbServer(decide) if decide else DynamoDbServer()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with server, serving_requests(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(20)
 
 
 def endpoint(url: str, **options: Any) -> DynamoDbEndpoint:

@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socketserver
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 
-class AnsweringServer(ThreadingHTTPServer):
-    """Answers by a list of answers, the last one for ever; counts requests and connections."""
+class LocalServer(ThreadingHTTPServer):
+    """A server on a free port; counts the connections."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, *answers: tuple[int, bytes, dict[str, str]], seconds: float = 0.0) -> None:
-        self.answers, self.seconds = list(answers), seconds
-        self.requests: list[str] = []
-        self.headers: list[dict[str, str]] = []
+    def __init__(self, handler: type[LocalHandler]) -> None:
         self.connections = 0
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), handler)
 
     @property
     def url(self) -> str:
@@ -33,33 +30,56 @@ class AnsweringServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class LocalHandler(BaseHTTPRequestHandler):
+    """Reads bodies, sends responses and says nothing."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     timeout = 10
 
     def setup(self) -> None:
-        self.server.connections += 1  # type: ignore[attr-defined]  # it is a AnsweringServer
+        """Count the connection."""
+        self.server.connections += 1  # type: ignore[attr-defined]  # it is a LocalServer
         super().setup()
 
+    def body(self) -> bytes:
+        """Read the request's body."""
+        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+
+    def respond(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Send a response."""
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
+        """Say nothing."""
+
+
+class AnsweringServer(LocalServer):
+    """Answers by a list of answers, the last one for ever; counts requests and connections."""
+
+    def __init__(self, *answers: tuple[int, bytes, dict[str, str]], seconds: float = 0.0) -> None:
+        self.answers, self.seconds = list(answers), seconds
+        self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        super().__init__(_Handler)
+
+
+class _Handler(LocalHandler):
     def do_GET(self) -> None:
         server: Any = self.server
-        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.body()
         server.requests.append(self.path)
         server.headers.append({name.lower(): value for name, value in self.headers.items()})
         status, body, headers = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
         time.sleep(server.seconds)
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        self.respond(status, body, headers)
         self.close_connection = headers.get("Connection") == "close"
 
     do_POST = do_GET  # noqa: N815 -- the name is the base class's
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
-        """Say nothing."""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 # Table, partition key, sort key.
-Place = tuple[str, str, str]
+ItemKey = tuple[str, str, str]
 
 
 @dataclass(slots=True)
@@ -26,30 +26,30 @@ class FakeReplica(ItemReader):
     """
 
     tables: tuple[str, ...]
-    items: dict[Place, dict[str, Any]] = field(default_factory=dict)
-    waiting: dict[Place, list[dict[str, Any]]] = field(default_factory=dict)
+    items: dict[ItemKey, dict[str, Any]] = field(default_factory=dict)
+    waiting: dict[ItemKey, list[dict[str, Any]]] = field(default_factory=dict)
     reads: int = 0
 
-    def send(self, place: Place, item: dict[str, Any]) -> None:
+    def send(self, item_key: ItemKey, item: dict[str, Any]) -> None:
         """Take what home wrote; it arrives later."""
-        self.waiting.setdefault(place, []).append(item)
+        self.waiting.setdefault(item_key, []).append(item)
 
     def apply(self, number: int) -> None:
         """Let one write arrive: of the items that wait for one, the nth in the order of their keys."""
-        places = sorted(self.waiting)
-        if places:
-            self._arrive(places[number % len(places)])
+        item_keys = sorted(self.waiting)
+        if item_keys:
+            self._arrive(item_keys[number % len(item_keys)])
 
-    def apply_all(self, chosen: Callable[[Place], bool] = lambda _place: True) -> None:
+    def apply_all(self, chosen: Callable[[ItemKey], bool] = lambda _key: True) -> None:
         """Let all writes to the chosen items arrive."""
-        for place in [each for each in self.waiting if chosen(each)]:
-            while place in self.waiting:
-                self._arrive(place)
+        for item_key in [each for each in self.waiting if chosen(each)]:
+            while item_key in self.waiting:
+                self._arrive(item_key)
 
-    def _arrive(self, place: Place) -> None:
-        self.items[place] = self.waiting[place].pop(0)
-        if not self.waiting[place]:
-            del self.waiting[place]
+    def _arrive(self, item_key: ItemKey) -> None:
+        self.items[item_key] = self.waiting[item_key].pop(0)
+        if not self.waiting[item_key]:
+            del self.waiting[item_key]
 
     def get_item(
         self, table: str, key: Mapping[str, str], *, consistent: bool, until: float
@@ -74,9 +74,9 @@ class FakeReplica(ItemReader):
         del until
         self.reads += 1
         partition, first = key.values()
-        places = [(table, partition, sort) for *at, sort in self.items if at == [table, partition]]
-        found = sorted(place for place in places if first <= place[2] <= last)
-        return [self.items[place] for place in reversed(found)][:most]
+        item_keys = [(table, partition, sort) for *at, sort in self.items if at == [table, partition]]
+        found = sorted(item_key for item_key in item_keys if first <= item_key[2] <= last)
+        return [self.items[item_key] for item_key in reversed(found)][:most]
 
     def table_names(self, prefix: str, *, until: float) -> list[str]:
         """Return the names of the tables that begin so."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import queue
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+
+from tests.fakes.http_answers import LocalHandler, LocalServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,20 +17,18 @@ _INVOCATION_SECONDS = 30
 _ARN = "arn:aws:lambda:us-east-1:000000000000:function:mlpipe-local-api"
 
 
-class RuntimeApi(ThreadingHTTPServer):
+class RuntimeApi(LocalServer):
     """Serves https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html to one runtime.
 
     `sizes` are those of the answers so far, in bytes.
     """
-
-    daemon_threads = True
 
     def __init__(self) -> None:
         self.events: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.sizes: list[int] = []
         self._count = 0
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
 
     @property
     def address(self) -> str:
@@ -47,10 +46,11 @@ class RuntimeApi(ThreadingHTTPServer):
         return json.loads(body)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(LocalHandler):
+    # The runtime waits for an event as long as none comes.
+    timeout = None
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 -- the name is the base class's
         runtime: Any = self.server
         request_id, event = runtime.events.get()
         headers = {
@@ -60,20 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
             "Lambda-Runtime-Trace-Id": "Root=1-5c536348-3d683b8b04734faae651f476;Sampled=0",
             "Content-Type": "application/json",
         }
-        self._send(200, event, headers)
+        self.respond(200, event, headers)
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+    def do_POST(self) -> None:  # noqa: N802 -- the name is the base class's
         runtime: Any = self.server
-        runtime.answers.put((self.path, body))
-        self._send(202, b"", {})
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
-        """Say nothing."""
+        runtime.answers.put((self.path, self.body()))
+        self.respond(202, b"")

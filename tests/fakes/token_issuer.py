@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
+
+from tests.fakes.http_answers import LocalHandler, LocalServer, serving_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,23 +86,13 @@ class TokenIssuer:
 def serving_keys(issuer: TokenIssuer) -> Iterator[str]:
     """Serve an issuer's key set and give its address."""
 
-    class _Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class _Handler(LocalHandler):
+        # Closes the connection behind each answer.
+        protocol_version = "HTTP/1.0"
+
+        def do_GET(self) -> None:  # noqa: N802 -- the name is the base class's
             issuer.fetches += 1
-            body = json.dumps(issuer.served).encode()
-            self.send_response(200 if issuer.served is not None else 503)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.respond(200 if issuer.served is not None else 503, json.dumps(issuer.served).encode())
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/jwks.json"
-        finally:
-            server.shutdown()
-            thread.join(10)
+    with LocalServer(_Handler) as server, serving_requests(server):
+        yield f"{server.url}/jwks.json"
