@@ -1,4 +1,4 @@
-"""Tests of lossless parsing, the canonical form and the checksums."""
+"""Tests of lossless parsing and the canonical form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prediction_contract.rows.checksums import batch_checksum, parse_batch_checksum, row_checksum
 from prediction_contract.text.canonical_json import (
     InvalidJsonError,
     canonical_bytes,
@@ -30,7 +29,6 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
     max_leaves=12,
 )
-CHECKSUMS = st.lists(st.integers(-(2**63), 2**63 - 1))
 
 
 def shuffled(value: Any) -> Any:
@@ -113,33 +111,6 @@ def test_floats_and_half_surrogates_have_no_canonical_form() -> None:
         canonical_json([1.5])  # type: ignore[list-item]  # the fault under test
     with pytest.raises(InvalidJsonError):
         canonical_bytes(parse_json(b'"\\ud800"'))
-
-
-@given(st.binary())
-def test_row_checksum_is_signed_64_bit(content: bytes) -> None:
-    """A row's checksum fits a signed 64-bit integer, and differs for a changed byte."""
-    assert -(2**63) <= row_checksum(content) < 2**63
-    assert row_checksum(content) != row_checksum(content + b"\0")
-
-
-def test_row_checksum_never_changes() -> None:
-    """Stored checksums stay valid: this value is fixed for ever."""
-    assert row_checksum(b'{"a":1}') == 2273192342946969294
-
-
-@given(CHECKSUMS, CHECKSUMS)
-def test_batch_checksum_adds_up(one: list[int], other: list[int]) -> None:
-    """The order does not matter, and the checksums of parts sum to that of the whole."""
-    whole = batch_checksum(reversed(one + other))
-    assert whole == batch_checksum([parse_batch_checksum(batch_checksum(part)) for part in (one, other)])
-    assert 0 <= parse_batch_checksum(whole) < 2**64
-
-
-@pytest.mark.parametrize("text", ["", "-1", "01", "1.0", str(2**64), "٣", "1" * 5000, "0x1"])
-def test_other_texts_are_no_batch_checksums(text: str) -> None:
-    """Only unsigned 64-bit decimal text in its one spelling is a checksum."""
-    with pytest.raises(ValueError, match="batch checksum"):
-        parse_batch_checksum(text)
 
 
 @pytest.mark.parametrize(
