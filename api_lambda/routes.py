@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from api_lambda import history, models, predictions, problems
-from api_lambda.documentation import documentation_routes
 from api_lambda.http.load_balancer import Response
 
 if TYPE_CHECKING:
@@ -81,6 +80,19 @@ def _readyz(call: Call) -> Response:
     return Response(200, '{"status":"ready"}')
 
 
+def _openapi(call: Call) -> Response:
+    # Few cold starts are asked for documentation, so the others do not import it.
+    from api_lambda.documentation.openapi import openapi_answer  # noqa: PLC0415
+
+    return openapi_answer(public_documentation=call.services.public_documentation)
+
+
+def _docs(call: Call) -> Response:
+    from api_lambda.documentation.documentation_page import page_answer  # noqa: PLC0415
+
+    return page_answer(public_documentation=call.services.public_documentation)
+
+
 def _pattern(name: str) -> re.Pattern[str]:
     # An entity id may hold slashes, and some load balancers hand the path on decoded.
     kinds = {"model": "[^/]+", "entity_id": ".+"}
@@ -115,8 +127,8 @@ _HISTORY = ("limit", "before", "fields")
 ROUTES = (
     _get("/healthz", _healthz, public=True),
     _get("/readyz", _readyz, public=True),
-    _get("/openapi.json", documentation_routes.openapi, documents=True),
-    _get("/docs", documentation_routes.docs, documents=True),
+    _get("/openapi.json", _openapi, documents=True),
+    _get("/docs", _docs, documents=True),
     _get("/v1/models", models.list_models, "limit", "after"),
     _get("/v1/models/{model}", models.get_model),
     _post("/v1/models/{model}/predictions:batchGet", predictions.batch_get),

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from html import escape
 from typing import Any
 
+from api_lambda.documentation.openapi import openapi_document
+from api_lambda.http.load_balancer import Response
+
+# The page has a style of its own and neither scripts nor anything from elsewhere.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h2 { border-top: 1px solid #8888; padding-top: 1rem; }
@@ -17,8 +26,14 @@ td, th { text-align: left; vertical-align: top; padding: 0.25rem 0.75rem 0.25rem
 """
 
 
-def page(document: dict[str, Any]) -> str:
-    """Return the page of an OpenAPI document of ours."""
+@cache
+def page_answer(*, public_documentation: bool) -> Response:
+    """Answer with the page of the document that `openapi_document` returns."""
+    page = _page(openapi_document(public_documentation=public_documentation))
+    return Response(200, page, "text/html; charset=utf-8", {"Content-Security-Policy": _POLICY})
+
+
+def _page(document: dict[str, Any]) -> str:
     info = document["info"]
     operations = "".join(
         _operation(path, method, item[method], item.get("parameters", []))

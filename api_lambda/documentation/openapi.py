@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from typing import Any
 
 from api_lambda import problems
 from api_lambda.documentation.openapi_schemas import ENTITY_ID, MODEL_NAME, NAME, TEXT, schemas
 from api_lambda.history import DEFAULT_PAGE, LONGEST_PAGE
+from api_lambda.http.load_balancer import Response
 from api_lambda.predictions import MAX_FIELDS
 from api_lambda.store.registry_reader import MAX_MODELS
 from prediction_contract.limits import MAX_BATCH_READS
 from prediction_contract.registry.records import HIGHEST_SEQUENCE
 
 _JSON = "application/json"
+
+
+@cache
+def openapi_answer(*, public_documentation: bool) -> Response:
+    """Answer with the document as JSON."""
+    return Response(200, json.dumps(openapi_document(public_documentation=public_documentation)))
 
 
 def openapi_document(*, public_documentation: bool) -> dict[str, Any]:
