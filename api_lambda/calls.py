@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from api_lambda import problems
 from api_lambda.http.load_balancer import decode_part
-from api_lambda.store.publications import UnknownModelError
+from api_lambda.store.publications import ModelNotLiveError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.limits import MAX_PARTITION_KEY_BYTES
 from prediction_contract.naming.batch import ModelName
@@ -71,14 +71,14 @@ class Call:
         """Return the model that the path names, if the caller may read it.
 
         Raises:
-            UnknownModelError: No model can have the name.
+            ModelNotLiveError: No model can have the name.
             InsufficientScopeError: The caller may read other models only.
         """
         try:
             model = ModelName(self.parts["model"])
         except InvalidNameError as error:
             # A name that no model can have is as unknown as one that none has.
-            raise UnknownModelError from error
+            raise ModelNotLiveError from error
         if self.caller is not None:
             self.caller.require_access(model)
         return model

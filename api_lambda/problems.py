@@ -14,7 +14,7 @@ from api_lambda.store.item_reader import StoreRefusedError, StoreUnavailableErro
 from api_lambda.store.live_batch import BrokenPublicationError
 from api_lambda.store.online_store import UnknownEntityError
 from api_lambda.store.pointer_resolver import PublicationNotReplicatedError
-from api_lambda.store.publications import UnknownModelError
+from api_lambda.store.publications import ModelNotLiveError
 from api_lambda.tokens.signing_keys import KeysUnavailableError
 from api_lambda.tokens.token_verifier import InsufficientScopeError, InvalidTokenError, MissingTokenError
 from prediction_contract.limits import MAX_BATCH_READS, MAX_PARTITION_KEY_BYTES
@@ -172,7 +172,7 @@ PROBLEM_OF: Mapping[type[Exception], Problem] = {
     InvalidTokenError: INVALID_TOKEN,
     InsufficientScopeError: INSUFFICIENT_SCOPE,
     KeysUnavailableError: KEYS_UNAVAILABLE,
-    UnknownModelError: UNKNOWN_MODEL,
+    ModelNotLiveError: UNKNOWN_MODEL,
     UnknownEntityError: UNKNOWN_ENTITY,
     StoreUnavailableError: STORE_UNAVAILABLE,
     StoreRefusedError: INTERNAL_FAULT,

@@ -23,7 +23,7 @@ _MODELS_SECONDS = 60
 _READY_SECONDS = 5
 
 
-class UnknownModelError(Exception):
+class ModelNotLiveError(Exception):
     """Nothing of this model is live in this region: there is no such model, or it was never published."""
 
 
@@ -61,7 +61,7 @@ class Publications:
             until: The moment, by `time.monotonic`, to give up.
 
         Raises:
-            UnknownModelError: The region serves nothing of the model.
+            ModelNotLiveError: The region serves nothing of the model.
             PublicationNotReplicatedError: Neither the publication nor an earlier one has arrived.
             BrokenPublicationError: The publication cannot be served.
             StoreUnavailableError: The registry gave no answer.
@@ -73,7 +73,7 @@ class Publications:
             return recent
         pointer = self._registry.pointer(model, until)
         if pointer is None or pointer.batch_id is None:
-            raise UnknownModelError
+            raise ModelNotLiveError
         return self._resolved(pointer, None, now, until)
 
     def live_of(self, models: Sequence[str], until: float) -> dict[str, LiveBatch | BrokenPublicationError]:
