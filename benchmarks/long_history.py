@@ -26,9 +26,8 @@ from typing import Any
 import dagster as dg
 
 from benchmarks.canned.canned_registry import CannedProjection, CannedRegistry
-from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess, WarehouseQueries
 from mlpipe_dagster.cli.health.doctor import doctor
-from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
 from mlpipe_dagster.publication.projection_sensor import projection_tick

@@ -126,7 +126,11 @@ class Settings:
             deployment=deployment,
             data_bucket=environment.get("MLPIPE_DATA_BUCKET") or deployment.data_bucket,
             done_queue_url=environment.get("MLPIPE_DONE_QUEUE_URL") or _queue_url(deployment),
-            serving_regions=tuple(environment.get("MLPIPE_SERVING_REGIONS", "").split()),
+            serving_regions=tuple(
+                region
+                for region in environment.get("MLPIPE_SERVING_REGIONS", "").split()
+                if region != deployment.home
+            ),
             sagemaker_image_uri=_required(environment, "MLPIPE_SAGEMAKER_IMAGE_URI"),
             sagemaker_role_arn=environment.get("MLPIPE_SAGEMAKER_ROLE_ARN")
             or deployment.role_arn(deployment.sagemaker_role),

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
-from mlpipe_dagster.done_files.registration import registered_batch
+from mlpipe_dagster.done_files.registration import UnknownBatchError, registered_batch
 from mlpipe_dagster.resources.aws_clients import new_client
 from mlpipe_dagster.resources.data_bucket import DataBucket
+from mlpipe_dagster.resources.warehouse_session import WarehouseSession
 from mlpipe_dagster.settings import Settings
 from model_declaration import declared_models
-from prediction_contract.errors import ContractError
+from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.naming.batch import BatchId
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
+from prediction_contract.stores.warehouse_table import PUBLICATIONS, ProjectedSequences
 
 if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
@@ -31,6 +33,23 @@ _LOGIN_SECONDS = 20
 
 class WarehouseUnreachableError(ContractError):
     """Snowflake does not answer, or refuses what was asked."""
+
+
+class WarehouseQueries(WarehouseSession):
+    """A session that also lists tables and projected publications; commands change nothing by it alone."""
+
+    def tables(self) -> list[str]:
+        """Return the names of the tables in the session's schema."""
+        query = (
+            "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES "
+            "WHERE TABLE_SCHEMA = CURRENT_SCHEMA() ORDER BY TABLE_NAME"
+        )
+        return [str(name) for (name,) in self.rows(query)]
+
+    def projected(self, models: Iterable[str]) -> dict[str, ProjectedSequences]:
+        """Return which publications of each model are projected; none if nothing was ever projected."""
+        is_there = PUBLICATIONS.strip('"') in self.tables()
+        return {model: self._projected(model) if is_there else ProjectedSequences() for model in models}
 
 
 class DeploymentAccess:
@@ -62,11 +81,6 @@ class DeploymentAccess:
     def home(self) -> str:
         """The region that writes."""
         return self.settings.deployment.home
-
-    @property
-    def other_regions(self) -> list[str]:
-        """The regions that serve beside home."""
-        return [region for region in self.settings.serving_regions if region != self.home]
 
     def client(self, service: str) -> Any:
         """Return the boto3 client of a service, in the deployment's region."""
@@ -118,7 +132,7 @@ class DeploymentAccess:
 
         return sensitive_columns(model, self._definitions)
 
-    def known_batch(self, model: str, batch_id: str) -> BatchRecord:
+    def registered_batch(self, model: str, batch_id: str) -> BatchRecord:
         """Return the record of a declared model's batch.
 
         Raises:
@@ -128,6 +142,37 @@ class DeploymentAccess:
         """
         self.require_declared(model)
         return registered_batch(self.registry, model, batch_id)
+
+    def named_batch(self, words: Sequence[str]) -> BatchRecord:
+        """Return the record of the batch that one or two words name: a batch id, or a model and a batch id.
+
+        Raises:
+            InvalidNameError: The words have another form.
+            UndeclaredModelError: No model of this name is declared.
+            UnknownBatchError: The registry does not know the batch.
+        """
+        match words:
+            case [model, batch_id]:
+                return self.registered_batch(model, batch_id)
+            case [batch_id]:
+                return self._batch_of_any_model(BatchId(batch_id))
+            case _:
+                raise InvalidNameError(
+                    f"{len(words)} words do not name a batch",
+                    remedy="Give a batch id, or a model and a batch id",
+                )
+
+    def _batch_of_any_model(self, batch_id: str) -> BatchRecord:
+        registry = self.registry
+        # Takes milliseconds per model. The id is also a hash of its model: no two models share one.
+        for model in self.models():
+            if record := registry.batch(model, batch_id):
+                return record
+        raise UnknownBatchError(
+            "No declared model has this batch",
+            remedy="See `mlpipe batches <model>`, or load its done file with `mlpipe load`",
+            batch_id=batch_id,
+        )
 
     @contextmanager
     def warehouse(self) -> Iterator[WarehouseQueries]:

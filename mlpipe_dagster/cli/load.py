@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.cli.command_output import CommandResult, Fields
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.options import Commands, add_command
-from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.s3_layout import DoneKey, parse_done_key
+from mlpipe_dagster.done_files.registration import DoneFile, register_done_file
+from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.naming.s3_layout import DoneKey, done_key, parse_done_key
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from dagster_shared.error import SerializableErrorInfo
+
+    from mlpipe_dagster.resources.platform import Platform
 
 _SCHEME = "s3://"
+_LONGEST_REASON = 2000
+# What Dagster puts around the error of a step.
+_WRAPPERS = {"DagsterExecutionStepExecutionError", "RetryRequestedFromPolicy"}
+
+
+class LoadRunError(ContractError):
+    """The run that loads a batch failed, or cannot be started."""
 
 
 def add_to(commands: Commands) -> None:
@@ -27,9 +46,7 @@ def load(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult
     """Load, check and publish the batch of a done file, however old, in a Dagster run of this process."""
     named = named_done_file(options.manifest, access.settings.data_bucket)
     access.require_declared(named.model)
-    # Dagster takes most of a second.
-    from mlpipe_dagster.cli.load_run import run_load  # noqa: PLC0415
-    from mlpipe_dagster.resources.platform import Platform  # noqa: PLC0415
+    from mlpipe_dagster.resources.platform import Platform  # noqa: PLC0415  # imports Dagster
 
     found = run_load(Platform(), named, again=options.again)
     return CommandResult(document=found, sections=[Fields(members=found)])
@@ -54,3 +71,104 @@ def named_done_file(text: str, bucket: str) -> DoneKey:
             remedy="Name a done file of this deployment, or take the environment of the other",
         )
     return parse_done_key(key)
+
+
+def run_load(
+    platform: Platform, named: DoneKey, *, again: bool, definitions: dg.Definitions | None = None
+) -> dict[str, Any]:
+    """Register a batch by its done file, then load, check and publish it; return what came of it.
+
+    Args:
+        platform: Where.
+        named: What the done file's key says.
+        again: Load the batch though it is loaded.
+        definitions: The code location; that of this package by default.
+
+    Raises:
+        ContractError: The done file is missing or refused, or the run failed.
+    """
+    # Dagster and the definitions take a second, which the other commands shall not pay.
+    from mlpipe_dagster.done_files.load_requests import load_request, load_run_config, refuse_unknown_target  # noqa: PLC0415
+    from mlpipe_dagster.pipeline.asset_names import load_job_name  # noqa: PLC0415
+
+    if definitions is None:
+        from mlpipe_dagster.definitions import defs  # noqa: PLC0415
+
+        definitions = defs()
+    model, batch_id = named.model, named.batch_id
+    known = platform.registry.batch(model, batch_id) if again else None
+    above_attempt = known.load_attempts if known else 0
+    job = definitions.resolve_job_def(load_job_name(model))
+    assert job.partitions_def is not None, f"{job.name} has no partitions"  # noqa: S101  # a load is of one
+    # A person asks for it: a batch that was refused is tried again, as if it were delivered once more.
+    done_file = register_done_file(
+        platform.bucket, platform.registry, done_key(model, batch_id), redelivered=True
+    )
+    manifest = _accepted(refuse_unknown_target(done_file, platform.registry, {model: job.partitions_def}))
+    request = load_request(manifest)
+    with _instance() as instance:
+        result = job.execute_in_process(
+            run_config=load_run_config(model, batch_id, above_attempt=above_attempt),
+            partition_key=request.partition_key,
+            tags=dict(request.tags),
+            instance=instance,
+            raise_on_error=False,
+        )
+    if not result.success:
+        raise LoadRunError(
+            f"Run {result.run_id} failed: {' '.join(failure_words(result))[:_LONGEST_REASON]}",
+            remedy="See the run in Dagster's UI",
+            model=model,
+            batch_id=batch_id,
+        )
+    record = platform.registry.batch(model, batch_id)
+    return {
+        "run_id": result.run_id,
+        "batch_id": str(batch_id),
+        "load_state": str(record.load_state) if record else None,
+        "release_state": str(record.release_state) if record else None,
+    }
+
+
+def failure_words(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Return what each failed step of a run failed of, as one line in the error's own words."""
+    errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
+    return [_said(_cause(error)) for error in errors if error is not None]
+
+
+def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
+    """Return what a step failed of, below what Dagster says of steps and retries."""
+    while error.cause is not None and error.cls_name in _WRAPPERS:
+        error = error.cause
+    return error
+
+
+def _said(error: SerializableErrorInfo) -> str:
+    """Return an error's own words, without the class that Dagster names before them."""
+    # Each line of a job's log, which the words of a failed job end with, stays apart from the next.
+    words = error.message.partition(f"{error.cls_name}: ")[2] or error.message
+    return " | ".join(line for line in words.splitlines() if line.strip())
+
+
+def _accepted(done_file: DoneFile) -> Manifest:
+    if done_file.manifest is None or done_file.refusal is not None:
+        raise LoadRunError(
+            f"The done file {done_file.key} is refused: {done_file.refusal}",
+            remedy="Correct it and deliver it again",
+            model=done_file.name.model if done_file.name else None,
+            batch_id=done_file.name.batch_id if done_file.name else None,
+        )
+    return done_file.manifest
+
+
+@contextmanager
+def _instance() -> Iterator[dg.DagsterInstance]:
+    if not os.environ.get("DAGSTER_HOME"):
+        raise LoadRunError(
+            "DAGSTER_HOME is not set, so nobody would see the run",
+            remedy="Set it to the folder of the deployment's dagster.yaml: .local/dagster on the local stack",
+        )
+    import dagster as dg  # noqa: PLC0415  # takes most of a second
+
+    with dg.DagsterInstance.get() as instance:
+        yield instance

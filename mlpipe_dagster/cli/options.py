@@ -37,6 +37,13 @@ def add_model_and_batch(command: argparse.ArgumentParser) -> None:
     command.add_argument("batch_id", help="the batch, as `mlpipe batches` names it")
 
 
+def add_named_batch(command: argparse.ArgumentParser) -> None:
+    """Add the words that name a batch."""
+    command.add_argument(
+        "batch", nargs="+", metavar="[model] batch", help="the batch, as `mlpipe batches` names it"
+    )
+
+
 def add_request(command: argparse.ArgumentParser) -> None:
     """Add who asks for a change of what is live, and why."""
     command.add_argument("--reason", default="", help="why, for the history")

@@ -14,12 +14,18 @@ from mlpipe_dagster.cli.command_output import CommandResult, Fields
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess, WarehouseUnreachableError
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_model_and_batch, add_request
 from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.publication.publisher import (
+    PublicationOutcome,
+    PublicationResult,
+    Publisher,
+    serving_text,
+)
 from mlpipe_dagster.resources.warehouse_session import PublicationsMoveError
 from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.stores.serving_record import InvalidServingError
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.publication.publisher import PublicationResult, Publisher
+    from model_declaration.declaration import ModelDeclaration
 
 _BEHIND = "Snowflake's projection stays behind until the next publication"
 
@@ -42,42 +48,51 @@ def add_to(commands: Commands) -> None:
 
 def publish(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Make a batch live, as a person's decision."""
-    record = access.known_batch(options.model, options.batch_id)
+    record = access.registered_batch(options.model, options.batch_id)
     manifest = registered_manifest(access.bucket, record)
-    from mlpipe_dagster.publication.publisher import serving_text  # noqa: PLC0415  # imports Dagster
-
-    serving = serving_text(access.declaration(options.model), manifest, record, access.settings.provider_url)
+    declaration = access.declaration(options.model)
+    serving = serving_text(declaration, manifest, record, access.settings.provider_url)
     return _changed(
-        options, access, lambda publisher, request: publisher.publish(options.batch_id, request, serving)
+        options,
+        access,
+        declaration,
+        lambda publisher, request: publisher.publish(options.batch_id, request, serving),
     )
 
 
 def rollback(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Make a batch live again that was live before."""
-    return _changed(options, access, lambda publisher, request: publisher.roll_back(request, options.to))
+    return _changed(
+        options,
+        access,
+        access.declaration(options.model),
+        lambda publisher, request: publisher.roll_back(request, options.to),
+    )
 
 
 def hold(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Stop automatic publication, or let it go on."""
     return _changed(
-        options, access, lambda publisher, request: publisher.hold(request, held=not options.release)
+        options,
+        access,
+        access.declaration(options.model),
+        lambda publisher, request: publisher.hold(request, held=not options.release),
     )
 
 
 def _changed(
     options: argparse.Namespace,
     access: DeploymentAccess,
+    declaration: ModelDeclaration,
     change: Callable[[Publisher, ChangeRequest], PublicationResult],
 ) -> CommandResult:
-    from mlpipe_dagster.publication.publisher import Publisher  # noqa: PLC0415  # imports Dagster
-
     settings = access.settings
     # Before the change: a registry that was restored does not know which numbers are taken.
     highest, trouble = _highest_projected(access, options.model)
     publisher = Publisher(
         registry=access.registry,
         deployment=settings.deployment,
-        declaration=access.declaration(options.model),
+        declaration=declaration,
         serving_regions=settings.serving_regions,
         clock=lambda: datetime.now(UTC),
         highest_projected=highest,
@@ -132,7 +147,7 @@ def _show(access: DeploymentAccess, model: str, sequence: int) -> tuple[bool, st
 
 def _overtaken(published: PublicationResult, options: argparse.Namespace) -> str:
     """Return in words how a request that was carried out before is no longer so, or nothing."""
-    if published.outcome != "unchanged":
+    if published.outcome != PublicationOutcome.UNCHANGED:
         return ""
     is_so = published.live_batch_id == published.batch_id if published.batch_id else True
     if options.name == "hold":

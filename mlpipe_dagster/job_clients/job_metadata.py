@@ -105,13 +105,13 @@ def _estimate(priced: str, price: float | None, seconds: float) -> dict[str, flo
 def sagemaker_job_page(region: str, job_type: str, name: str) -> str:
     """Return the address of a processing or training job."""
     kind = "processing-jobs" if job_type == _PROCESSING else "jobs"
-    return f"{_console(region)}/sagemaker/home?region={region}#/{kind}/{quote(name, safe='')}"
+    return f"{console_host(region)}/sagemaker/home?region={region}#/{kind}/{quote(name, safe='')}"
 
 
 def glue_job_run_page(region: str, job: str, run_id: str) -> str:
     """Return the address of a job run."""
     return (
-        f"{_console(region)}/gluestudio/home?region={region}"
+        f"{console_host(region)}/gluestudio/home?region={region}"
         f"#/job/{quote(job, safe='')}/run/{quote(run_id, safe='')}"
     )
 
@@ -121,12 +121,13 @@ def log_page(region: str, group: str, stream_prefix: str) -> str:
     # CloudWatch's page decodes its fragment twice, with `$` for `%` the second time.
     named = [quote(quote(text, safe=""), safe="").replace("%", "$") for text in (group, stream_prefix)]
     return (
-        f"{_console(region)}/cloudwatch/home?region={region}"
+        f"{console_host(region)}/cloudwatch/home?region={region}"
         f"#logsV2:log-groups/log-group/{named[0]}$3FlogStreamNameFilter$3D{named[1]}"
     )
 
 
-def _console(region: str) -> str:
+def console_host(region: str) -> str:
+    """Return the address of a region's AWS console."""
     for beginning, host in _OTHER_CONSOLES.items():
         if region.startswith(beginning):
             return f"https://{region}.{host}"

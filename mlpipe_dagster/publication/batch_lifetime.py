@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState, ReleaseState
 from prediction_contract.registry.retention_rules import needs_reload
@@ -31,11 +32,12 @@ def reload_margin(items_life: timedelta) -> timedelta:
     return items_life / 4
 
 
-def served_batches(
-    registry: RegistryTable, model: str, *, home_region: str, regions: Iterable[str]
-) -> tuple[list[BatchRecord], list[LivePointer]]:
+def served_batches(platform: Platform, model: str) -> tuple[list[BatchRecord], list[LivePointer]]:
     """Return the batches that some region serves, and the regions' pointers."""
-    live_pointers = registry.live_pointers(model, home_region=home_region, regions=regions)
+    settings, registry = platform.settings, platform.registry
+    live_pointers = registry.live_pointers(
+        model, home_region=settings.deployment.home, regions=settings.serving_regions
+    )
     pointers = [pointer for pointer in (live_pointers.home, *live_pointers.regions.values()) if pointer]
     ids = sorted({pointer.batch_id for pointer in pointers if pointer.batch_id})
     records = (registry.batch(model, batch_id) for batch_id in ids)

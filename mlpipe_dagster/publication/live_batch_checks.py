@@ -25,6 +25,8 @@ from mlpipe_dagster.publication.batch_lifetime import (
 )
 from mlpipe_dagster.resources.platform import Platform
 from model_declaration.declaration import ModelDeclaration
+from prediction_contract.registry.records import BatchRecord
+from prediction_contract.registry.table import RegistryTable
 
 _DESCRIPTIONS = {
     API_CANARY: "The deployed API answers with the live batch, asked through its public address.",
@@ -58,36 +60,42 @@ def live_batch_checks(
     def live_batch(
         context: dg.AssetCheckExecutionContext, platform: Platform
     ) -> Iterator[dg.AssetCheckResult]:
-        answers = live_batch_answers(platform, model, datetime.now(UTC))
+        records, _ = served_batches(platform, model.name)
+        verdicts = live_batch_verdicts(platform.registry, model, records, datetime.now(UTC))
         for spec in specs:
             if spec.key not in context.op_execution_context.selected_asset_check_keys:
                 continue
             if spec.name == API_CANARY:
                 yield canary_check_result(ask_api(platform, model.name), spec)
             else:
-                answer = answers[spec.name]
+                verdict = verdicts[spec.name]
                 yield dg.AssetCheckResult(
                     asset_key=spec.asset_key,
                     check_name=spec.name,
-                    passed=answer.passed,
-                    description=answer.text,
+                    passed=verdict.passed,
+                    description=verdict.text,
                 )
 
     return live_batch
 
 
-def live_batch_answers(platform: Platform, model: ServedModel, now: datetime) -> dict[str, CheckVerdict]:
-    """Return what is to be said of a model's live batches and of its due partition, by check."""
-    settings, registry = platform.settings, platform.registry
-    home = settings.deployment.home
-    regions = [region for region in settings.serving_regions if region != home]
-    records, _ = served_batches(registry, model.name, home_region=home, regions=regions)
-    answers = {LIVE_BATCH_LASTS: live_batches_last(records, now=now, items_life=model.items_life)}
+def live_batch_verdicts(
+    registry: RegistryTable, model: ServedModel, records: list[BatchRecord], now: datetime
+) -> dict[str, CheckVerdict]:
+    """Return the verdicts on a model's served batches and on its due partition, by check.
+
+    Args:
+        registry: The registry.
+        model: The model.
+        records: The batches that some region serves.
+        now: The present moment.
+    """
+    verdicts = {LIVE_BATCH_LASTS: live_batches_last(records, now=now, items_life=model.items_life)}
     if model.due_after is not None:
         partition = due_partition(model.partitions, model.due_after, now)
-        answers[PARTITION_IS_FRESH] = (
+        verdicts[PARTITION_IS_FRESH] = (
             CheckVerdict(True, "No partition is due yet")
             if partition is None
             else partition_is_fresh(registry, model.name, partition)
         )
-    return answers
+    return verdicts

@@ -20,7 +20,7 @@ from mlpipe_dagster.pipeline.asset_names import (
 )
 from mlpipe_dagster.pipeline.model_sensors import ACTIVE_RUN_STATES, ServedModel, UnreadableModels
 from mlpipe_dagster.publication.batch_lifetime import CheckVerdict, expiring_batches, served_batches
-from mlpipe_dagster.publication.live_batch_checks import live_batch_answers
+from mlpipe_dagster.publication.live_batch_checks import live_batch_verdicts
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord
@@ -66,56 +66,53 @@ def is_being_loaded(instance: dg.DagsterInstance, record: BatchRecord) -> bool:
 def live_batches_tick(
     context: dg.SensorEvaluationContext, platform: Platform, models: Iterable[ServedModel], now: datetime
 ) -> dg.SensorResult:
-    """Look once at what every region serves; a verdict is told when it changes, and once a day.
+    """Look once at what every region serves; report a verdict when it changes, and once a day.
 
     Raises:
         ModelsUnreadableError: A model cannot be looked at, and no other model has news.
     """
-    settings, registry = platform.settings, platform.registry
-    home = settings.deployment.home
-    regions = [region for region in settings.serving_regions if region != home]
-    told, today = _told(context.cursor), now.date().isoformat()
+    shown, today = _shown_verdicts(context.cursor), now.date().isoformat()
     requests, events, unreadable = [], [], UnreadableModels()
-    telling = {}
+    found = {}
     for model in models:
         with unreadable.collect(model.name):
-            records, pointers = served_batches(registry, model.name, home_region=home, regions=regions)
+            records, pointers = served_batches(platform, model.name)
             requests += [
                 reload_request(record, now)
                 for record in expiring_batches(records, pointers, now=now, items_life=model.items_life)
                 if not is_being_loaded(context.instance, record)
             ]
-            for check, answer in live_batch_answers(platform, model, now).items():
-                name, says = f"{model.name}/{check}", [answer.passed, today]
-                telling[name] = says
-                if records and told.get(name) != says:
-                    events.append(evaluation(model.name, check, answer))
+            for check, verdict in live_batch_verdicts(platform.registry, model, records, now).items():
+                name, seen = f"{model.name}/{check}", [verdict.passed, today]
+                found[name] = seen
+                if records and shown.get(name) != seen:
+                    events.append(evaluation(model.name, check, verdict))
     return unreadable.result(
         context.cursor,
         "No live batch is near its expiry",
-        cursor=json.dumps(telling),
+        cursor=json.dumps(found),
         requests=requests,
         events=events,
     )
 
 
-def evaluation(model: str, check: str, answer: CheckVerdict) -> dg.AssetCheckEvaluation:
-    """Return an answer as an evaluation of the publication's check."""
+def evaluation(model: str, check: str, verdict: CheckVerdict) -> dg.AssetCheckEvaluation:
+    """Return a verdict as an evaluation of the publication's check."""
     return dg.AssetCheckEvaluation(
         asset_key=asset_key(model, PUBLICATION),
         check_name=check,
-        passed=answer.passed,
-        metadata={"found": answer.text},
-        description=answer.text,
+        passed=verdict.passed,
+        metadata={"found": verdict.text},
+        description=verdict.text,
     )
 
 
-def _told(cursor: str | None) -> dict[str, Any]:
+def _shown_verdicts(cursor: str | None) -> dict[str, Any]:
     try:
-        told = json.loads(cursor or "{}")
+        shown = json.loads(cursor or "{}")
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return shown if isinstance(shown, dict) else {}
 
 
 def live_batches_sensor(models: list[ServedModel], jobs: Iterable[Any]) -> dg.SensorDefinition:

@@ -1,17 +1,26 @@
 """The publication: one transaction makes a verified batch live, or it stays as history."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
+import logging
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 
-from mlpipe_dagster.costs import estimated_costs
+from mlpipe_dagster.costs import Consumption, estimated_costs
 from mlpipe_dagster.done_files.registration import (
     ManifestReplacedError,
     UnknownBatchError,
     registered_batch,
     registered_manifest,
+)
+from mlpipe_dagster.job_clients.job_metadata import (
+    console_host,
+    glue_job_run_page,
+    glue_job_run_use,
+    sagemaker_job_page,
+    sagemaker_job_use,
 )
 from mlpipe_dagster.loading.load_coordinator import load_report
 from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
@@ -20,8 +29,6 @@ from mlpipe_dagster.pipeline.batch_selection import BatchConfig, select_batch
 from mlpipe_dagster.pipeline.model_ops import model_asset
 from mlpipe_dagster.pipeline.model_sensors import publication_facts
 from mlpipe_dagster.pipeline.retries import final_failure, intent_of
-from mlpipe_dagster.publication.batch_consumption import batch_consumption
-from mlpipe_dagster.publication.console_links import console_links
 from mlpipe_dagster.publication.publisher import (
     RUN_ACTOR,
     PublicationResult,
@@ -41,8 +48,12 @@ from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.errors import RuleViolationError
 from prediction_contract.manifests.load_report import LoadReport
 from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.records import BatchRecord, ChangeRequest, LoadState
 
+_LOG = logging.getLogger(__name__)
+# Steps of the load that keep Snowflake's warehouse busy.
+_WAREHOUSE_STEPS = ("stage", "move")
 _RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
 
 
@@ -97,7 +108,7 @@ def publication_asset(
         with warehouse.session() as session:
             session.ensure_table(model, recorded_cleaning(record.cleaning).stored_schema(manifest.schema))
             # Against what is live now, and before that changes.
-            card = batch_card(session, platform, declaration, manifest)
+            card = batch_card(session, platform, declaration, manifest, record)
             publisher = Publisher(
                 registry=registry,
                 deployment=settings.deployment,
@@ -121,14 +132,17 @@ def publication_asset(
 
 
 def batch_card(
-    session: WarehouseSession, platform: Platform, declaration: ModelDeclaration, manifest: Manifest
+    session: WarehouseSession,
+    platform: Platform,
+    declaration: ModelDeclaration,
+    manifest: Manifest,
+    record: BatchRecord,
 ) -> dict[str, Any]:
     """Examine a verified batch, keep the verdict that gates it, and return what a person sees of it.
 
-    A publication that is materialized by itself so obeys the same rules as one in the job that loads. In that
+    So a publication that is materialized by itself obeys the same rules as one in the job that loads. In that
     job Snowflake answers from its result cache: the checks have just asked the same.
     """
-    record = registered_batch(platform.registry, declaration.name, manifest.batch_id)
     if record.load_state != LoadState.VERIFIED:
         return {}
     found = examined(session, platform, declaration, manifest.schema, manifest.batch_id)
@@ -139,16 +153,10 @@ def batch_card(
         cleaning=recorded_cleaning(record.cleaning),
     )
     report = verified_report(platform, record)
-    consumed = batch_consumption(platform, manifest, report)
-    deployment = platform.settings.deployment
+    costs = estimated_costs(batch_consumption(platform, manifest, report), platform.settings.prices)
+    links = console_links(platform.settings.deployment, manifest, report.job_run_id if report else None)
     return {
-        **batch_facts(
-            manifest,
-            record,
-            report,
-            estimated_costs(consumed, platform.settings.prices),
-            console_links(deployment, manifest, report.job_run_id if report else None),
-        ),
+        **batch_facts(manifest, record, report, costs, links),
         **drift_table(found),
         **pictures(manifest.batch_id, found),
         **sample(examiner, manifest.batch_id),
@@ -161,6 +169,58 @@ def verified_report(platform: Platform, record: BatchRecord) -> LoadReport | Non
         return load_report(platform.bucket, record.model, record.batch_id, record.verified_attempt or 0)
     except ObjectMissingError:
         return None
+
+
+def batch_consumption(platform: Platform, manifest: Manifest, report: LoadReport | None) -> Consumption:
+    """Return what is known of a batch's consumption; a job that AWS no longer knows is left out."""
+    details = report.dynamodb.details if report and report.dynamodb else {}
+    durations = report.durations if report else {}
+    return Consumption(
+        write_units=int(details.get("write_units", 0)),
+        dpu_seconds=_dpu_seconds(platform, report.job_run_id) if report else 0.0,
+        warehouse_seconds=sum(durations.get(step, 0) for step in _WAREHOUSE_STEPS) / 1000,
+        machine_seconds=_machine_seconds(platform, manifest.producer.job_name),
+    )
+
+
+def _dpu_seconds(platform: Platform, job_run_id: str) -> float:
+    glue = platform.client("glue")
+    try:
+        run = glue.get_job_run(JobName=platform.settings.deployment.load_job, RunId=job_run_id)["JobRun"]
+    except glue.exceptions.ClientError as error:
+        _LOG.info("Glue says nothing of job run %s: %s", job_run_id, error)
+        return 0.0
+    return float(glue_job_run_use(run, None).get("dpu_seconds", 0.0))
+
+
+def _machine_seconds(platform: Platform, job_name: str | None) -> dict[str, float]:
+    if not job_name:
+        return {}
+    sagemaker = platform.client("sagemaker")
+    try:
+        job = sagemaker.describe_processing_job(ProcessingJobName=job_name)
+    except sagemaker.exceptions.ClientError as error:
+        _LOG.info("SageMaker says nothing of job %s: %s", job_name, error)
+        return {}
+    use = sagemaker_job_use(job, "Processing", {})
+    return {use["instance_type"]: use["job_seconds"] * use["instance_count"]}
+
+
+def console_links(deployment: Deployment, manifest: Manifest, load_job_run_id: str | None) -> dict[str, str]:
+    """Return where the AWS console shows a batch's parts; all ask for a login, and none carries a secret."""
+    region, bucket = deployment.region, manifest.bucket
+    console = console_host(region)
+    links = {
+        "done_file": f"{console}/s3/object/{bucket}?region={region}&prefix={quote(manifest.key)}",
+        "json_parts": f"{console}/s3/buckets/{bucket}?region={region}&prefix={quote(manifest.json_prefix)}",
+        "online_table": f"{console}/dynamodbv2/home?region={region}#table?name="
+        f"{deployment.online_table(manifest.model)}",
+    }
+    if load_job_run_id:
+        links["load_job_run"] = glue_job_run_page(region, deployment.load_job, load_job_run_id)
+    if manifest.producer.job_name:
+        links["score_job"] = sagemaker_job_page(region, "Processing", manifest.producer.job_name)
+    return links
 
 
 def publication_metadata(published: PublicationResult) -> dict[str, Any]:

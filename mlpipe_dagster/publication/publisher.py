@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from mlpipe_dagster.done_files.registration import registered_batch
-from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.manifests.manifest import Manifest
@@ -26,6 +26,9 @@ from prediction_contract.registry.records import (
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.stores.serving_record import InvalidServingError, ServingRecord
+
+if TYPE_CHECKING:
+    from model_declaration.declaration import ModelDeclaration
 
 # What the actor of a publication by a Dagster run begins with; the run id follows.
 RUN_ACTOR = "dagster run "
@@ -91,7 +94,7 @@ class Publisher:
     declaration: ModelDeclaration
     clock: Callable[[], datetime]
     serving_regions: tuple[str, ...] = ()
-    highest_projected: int = field(default=0)
+    highest_projected: int = 0
 
     @property
     def model(self) -> str:
@@ -230,7 +233,7 @@ class Publisher:
         return self.registry.live_pointers(
             self.model,
             home_region=self.deployment.home,
-            regions=[region for region in self.serving_regions if region != self.deployment.home],
+            regions=self.serving_regions,
             highest_projected=self.highest_projected,
         )
 
@@ -304,7 +307,15 @@ def serving_text(
             batch_id=record.batch_id,
         )
     try:
-        return _serving(declaration, manifest, record, record.accepted_rows, provider_url).to_json()
+        return ServingRecord(
+            schema=recorded_cleaning(record.cleaning).stored_schema(manifest.schema),
+            model_version=manifest.model_version,
+            row_count=record.accepted_rows,
+            checksum=manifest.checksum,
+            enrichments=tuple(
+                declared.of_provider(provider_url(declared.provider)) for declared in declaration.enrichments
+            ),
+        ).to_json()
     except InvalidServingError as error:
         raise PublishingError(
             f"The batch cannot be served: {error.what}",
@@ -312,21 +323,3 @@ def serving_text(
             model=record.model,
             batch_id=record.batch_id,
         ) from error
-
-
-def _serving(
-    declaration: ModelDeclaration,
-    manifest: Manifest,
-    record: BatchRecord,
-    row_count: int,
-    provider_url: Callable[[str], str],
-) -> ServingRecord:
-    return ServingRecord(
-        schema=recorded_cleaning(record.cleaning).stored_schema(manifest.schema),
-        model_version=manifest.model_version,
-        row_count=row_count,
-        checksum=manifest.checksum,
-        enrichments=tuple(
-            declared.of_provider(provider_url(declared.provider)) for declared in declaration.enrichments
-        ),
-    )

@@ -95,8 +95,7 @@ def serving_regions_tick(
     Raises:
         ModelsUnreadableError: A model cannot be looked at, and nothing is to be done for any other.
     """
-    settings = platform.settings
-    regions = [region for region in settings.serving_regions if region != settings.deployment.home]
+    regions = platform.settings.serving_regions
     under_way = _under_way(instance) if regions else frozenset()
     requests: list[dg.RunRequest] = []
     unreadable = UnreadableModels()
@@ -115,7 +114,11 @@ def _under_way(instance: dg.DagsterInstance) -> frozenset[tuple[str, str]]:
 
 
 def follow_requests(
-    platform: Platform, model: str, regions: list[str], under_way: Collection[tuple[str, str]], now: datetime
+    platform: Platform,
+    model: str,
+    regions: Collection[str],
+    under_way: Collection[tuple[str, str]],
+    now: datetime,
 ) -> Iterator[dg.RunRequest]:
     """Yield a run for each region that is not in step or not yet verified, and that no run lets follow.
 

@@ -73,7 +73,6 @@ def retention_sweep(
 ) -> RetentionSweep:
     """Return the sweep of a model."""
     settings = platform.settings
-    home = settings.deployment.home
 
     def has_ended(holder: str) -> bool:
         run = instance.get_run_by_id(holder)
@@ -84,8 +83,8 @@ def retention_sweep(
         run_id=run_id,
         has_ended=has_ended,
         registry=platform.registry,
-        home_region=home,
-        regions=tuple(region for region in settings.serving_regions if region != home),
+        home_region=settings.deployment.home,
+        regions=settings.serving_regions,
         bucket=platform.bucket,
         warehouse=session,
         delta=DeltaHistory(settings.data_bucket, model, lambda: delta_storage_options(platform.client("s3"))),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mlpipe_dagster.costs import Consumption, Prices, estimated_costs
-from mlpipe_dagster.publication.console_links import console_links
+from mlpipe_dagster.publication.publication_asset import console_links
 from mlpipe_dagster.settings import Settings, SettingsError
 from prediction_contract.manifests.manifest import JsonPart, Producer, build_manifest
 from prediction_contract.naming.resource_names import Deployment

@@ -28,9 +28,7 @@ MODELS = [
     )
     for number in range(20)
 ]
-SETTINGS: Any = SimpleNamespace(
-    deployment=SimpleNamespace(home="us-east-1"), serving_regions=("us-east-1", "eu-west-1")
-)
+SETTINGS: Any = SimpleNamespace(deployment=SimpleNamespace(home="us-east-1"), serving_regions=("eu-west-1",))
 
 
 class SilentRegistry:

@@ -25,6 +25,12 @@ def test_settings_take_names_from_the_deployment(minimal_environment: dict[str, 
     assert all(0 < seconds < 3600 for seconds in waits)
 
 
+def test_home_is_no_region_that_serves_beside_home(minimal_environment: dict[str, str]) -> None:
+    """An environment may name home among the serving regions: nothing has to follow there."""
+    minimal_environment["MLPIPE_SERVING_REGIONS"] = "us-east-1 eu-west-1"
+    assert Settings.from_environment(minimal_environment).serving_regions == ("eu-west-1",)
+
+
 def test_a_services_silence_leaves_a_tick_time_for_the_others(
     minimal_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,7 +130,9 @@ def _model(
 ) -> Iterator[HealthFinding]:
     """Yield what is wrong with a model in the registry, and keep its records for the looks that follow."""
     registry, now = access.registry, access.now
-    live_pointers = registry.live_pointers(model, home_region=access.home, regions=access.other_regions)
+    live_pointers = registry.live_pointers(
+        model, home_region=access.home, regions=access.settings.serving_regions
+    )
     retention = registry.retention(model)
     known[model] = records = ModelRecords(
         model=model,

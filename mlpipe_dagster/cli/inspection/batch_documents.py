@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
+from mlpipe_dagster.cli.command_output import Table
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.done_files.registration import registered_manifest
 from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectMissingError
@@ -19,6 +21,19 @@ from prediction_contract.text.utc_time import parse_utc
 
 # Far more than a batch id may be ahead of the clock, and still cheap to read.
 _MINTING_MARGIN = timedelta(days=1)
+# What is not known of an attempt without a report.
+_UNREPORTED = ("started_at", "ended_at", "rows_dynamodb", "rows_snowflake", "rows_quarantined", "write_units")
+_PUBLICATION = (
+    "sequence",
+    "action",
+    "batch_id",
+    "previous_batch_id",
+    "published_at",
+    "actor",
+    "reason",
+    "request_id",
+)
+_CHECK = ("asset", "check", "passed", "severity", "at", "description")
 # The token is what a job run shows to be let in: not for a terminal.
 _RECORD = tuple(name for name in BatchRecord.__dataclass_fields__ if name != "claim_token")
 
@@ -74,50 +89,46 @@ def find_report(bucket: DataBucket, record: BatchRecord, attempt: int) -> tuple[
         return None, str(error)
 
 
-def load_documents(bucket: DataBucket, record: BatchRecord) -> list[dict[str, Any]]:
+def load_reports(bucket: DataBucket, record: BatchRecord) -> Iterator[tuple[int, LoadReport | None, str]]:
+    """Yield each attempt to load a batch with its report or why there is none, the newest first."""
+    for attempt in range(record.load_attempts, 0, -1):
+        yield attempt, *find_report(bucket, record, attempt)
+
+
+def load_documents(
+    record: BatchRecord, reports: Iterable[tuple[int, LoadReport | None, str]]
+) -> list[dict[str, Any]]:
     """Return what came of every attempt to load a batch, the first one first."""
-    return [_load_document(bucket, record, attempt) for attempt in range(1, record.load_attempts + 1)]
+    return [_load_document(record, *found) for found in reports][::-1]
 
 
-def _load_document(bucket: DataBucket, record: BatchRecord, attempt: int) -> dict[str, Any]:
-    report, why_not = find_report(bucket, record, attempt)
+def _load_document(
+    record: BatchRecord, attempt: int, report: LoadReport | None, why_not: str
+) -> dict[str, Any]:
     if report is None:
         under_way = record.claim_token is not None and attempt == record.load_attempts
         return {
             "attempt": attempt,
             "status": "under way" if under_way else "unknown",
             "job_run_id": record.claim_job_run_id if under_way else None,
-            "started_at": None,
-            "ended_at": None,
-            "rows_dynamodb": None,
-            "rows_snowflake": None,
-            "rows_quarantined": None,
-            "write_units": None,
+            **dict.fromkeys(_UNREPORTED),
             "durations_ms": {},
             "reason": None if under_way else why_not,
         }
+    online, warehouse = report.dynamodb, report.snowflake
     return {
         "attempt": attempt,
         "status": report.status,
         "job_run_id": report.job_run_id,
         "started_at": report.started_at,
         "ended_at": report.ended_at,
-        "rows_dynamodb": report.dynamodb.rows.rows if report.dynamodb else None,
-        "rows_snowflake": report.snowflake.rows.rows if report.snowflake else None,
+        "rows_dynamodb": online.rows.rows if online else None,
+        "rows_snowflake": warehouse.rows.rows if warehouse else None,
         "rows_quarantined": report.quarantine.rows.rows,
-        "write_units": report.dynamodb.details.get("write_units") if report.dynamodb else None,
+        "write_units": online.details.get("write_units") if online else None,
         "durations_ms": dict(report.durations),
         "reason": report.reason,
     }
-
-
-def newest_report(bucket: DataBucket, record: BatchRecord) -> LoadReport | None:
-    """Return the report of the last attempt that left one."""
-    for attempt in range(record.load_attempts, 0, -1):
-        report, _ = find_report(bucket, record, attempt)
-        if report is not None:
-            return report
-    return None
 
 
 def publication_documents(registry: RegistryTable, record: BatchRecord) -> list[dict[str, Any]]:
@@ -134,19 +145,7 @@ def publication_documents(registry: RegistryTable, record: BatchRecord) -> list[
             break
         if record.batch_id in {entry.batch_id, entry.previous_batch_id}:
             entries.append(entry)
-    return [
-        {
-            "sequence": entry.sequence,
-            "action": entry.action,
-            "batch_id": entry.batch_id,
-            "previous_batch_id": entry.previous_batch_id,
-            "published_at": entry.published_at,
-            "actor": entry.actor,
-            "reason": entry.reason,
-            "request_id": entry.request_id,
-        }
-        for entry in reversed(entries)
-    ]
+    return [{name: getattr(entry, name) for name in _PUBLICATION} for entry in reversed(entries)]
 
 
 def quarantine_summary(report: LoadReport | None) -> dict[str, Any]:
@@ -158,3 +157,20 @@ def quarantine_summary(report: LoadReport | None) -> dict[str, Any]:
         "reasons": dict(found.reasons) if found else {},
         "keys": list(found.keys) if found else [],
     }
+
+
+def publication_table(publications: list[dict[str, Any]]) -> Table:
+    """Return publications for a person."""
+    return Table(
+        title="publications",
+        columns=_PUBLICATION[:-1],
+        rows=publications,
+        whole=frozenset({"batch_id", "previous_batch_id"}),
+    )
+
+
+def check_table(checks: list[dict[str, Any]], unknown: str | None) -> Table:
+    """Return the results of checks for a person."""
+    return Table(
+        title="checks", columns=_CHECK, rows=checks, empty=f"unknown: {unknown}" if unknown else "none"
+    )

@@ -47,7 +47,7 @@ def batches(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
     """List a model's batches, the newest last, and what each region serves."""
     access.require_declared(options.model)
     live_pointers = access.registry.live_pointers(
-        options.model, home_region=access.home, regions=access.other_regions
+        options.model, home_region=access.home, regions=access.settings.serving_regions
     )
     newest = options.newest or (None if options.json else _SHOWN_BATCHES)
     found = (

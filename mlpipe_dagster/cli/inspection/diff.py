@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
-from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess, WarehouseQueries
 from mlpipe_dagster.cli.inspection.batch_comparison import (
     COLUMNS_PER_QUERY,
     BatchComparison,
@@ -15,7 +16,6 @@ from mlpipe_dagster.cli.inspection.batch_comparison import (
     schema_difference,
     value_documents,
 )
-from mlpipe_dagster.cli.inspection.warehouse_queries import WarehouseQueries
 from mlpipe_dagster.cli.options import Commands, add_command, add_model
 from mlpipe_dagster.done_files.registration import registered_manifest
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
@@ -41,69 +41,73 @@ def add_to(commands: Commands) -> None:
 
 def diff(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Compare two batches: schema, rows, entities, and the values of each column."""
-    records = [access.known_batch(options.model, getattr(options, side)) for side in _SIDES]
-    manifests = [registered_manifest(access.bucket, record) for record in records]
-    rules = [recorded_cleaning(record.cleaning) for record in records]
-    schemas = [one.stored_schema(manifest.schema) for one, manifest in zip(rules, manifests, strict=True)]
-    before, after = schemas
+    model = options.model
+    before, after = (_compared(access, model, batch_id) for batch_id in (options.before, options.after))
     document: dict[str, Any] = {
-        "model": options.model,
-        **{
-            side: _side(record, manifest)
-            for side, record, manifest in zip(_SIDES, records, manifests, strict=True)
-        },
-        "schema": schema_difference(before, after),
+        "model": model,
+        "before": _side(before),
+        "after": _side(after),
+        "schema": schema_difference(before.schema, after.schema),
         "entities": None,
         "columns": None,
     }
     with access.warehouse() as session:
-        notes = _count(session, document, manifests, schemas)
+        notes = _count(session, document, (before, after))
         if not notes:
-            sensitive = access.sensitive_columns(options.model)
+            sensitive = access.sensitive_columns(model)
             if sensitive is not None:
-                sensitive = frozenset().union(
-                    *(
-                        one.stored_names(manifest.schema, sensitive)
-                        for one, manifest in zip(rules, manifests, strict=True)
-                    )
-                )
-            comparison = BatchComparison(WarehouseTable(options.model, after), options.before, options.after)
-            document |= _rows(session, comparison, before, sensitive, most=max(options.entities, 0))
+                sensitive = before.stored_names(sensitive) | after.stored_names(sensitive)
+            comparison = BatchComparison(WarehouseTable(model, after.schema), options.before, options.after)
+            document |= _rows(session, comparison, before.schema, sensitive, most=max(options.entities, 0))
     return CommandResult(document=document, sections=_sections(document), ok=not notes, notes=notes)
 
 
-def _side(record: BatchRecord, manifest: Manifest) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """One of the two batches, and its schema as the stores hold it."""
+
+    record: BatchRecord
+    manifest: Manifest
+    schema: PredictionSchema
+
+    def stored_names(self, names: frozenset[str]) -> frozenset[str]:
+        """Return what the stores call these columns of the manifest."""
+        return recorded_cleaning(self.record.cleaning).stored_names(self.manifest.schema, names)
+
+
+def _compared(access: DeploymentAccess, model: str, batch_id: str) -> _Compared:
+    record = access.registered_batch(model, batch_id)
+    manifest = registered_manifest(access.bucket, record)
+    return _Compared(record, manifest, recorded_cleaning(record.cleaning).stored_schema(manifest.schema))
+
+
+def _side(batch: _Compared) -> dict[str, Any]:
     return {
-        "batch_id": record.batch_id,
-        "partition": record.partition,
-        "load_state": record.load_state,
-        "release_state": record.release_state,
-        "model_version": manifest.model_version,
-        "code_version": manifest.code_version,
-        "rows_promised": manifest.row_count,
+        "batch_id": batch.record.batch_id,
+        "partition": batch.record.partition,
+        "load_state": batch.record.load_state,
+        "release_state": batch.record.release_state,
+        "model_version": batch.manifest.model_version,
+        "code_version": batch.manifest.code_version,
+        "rows_promised": batch.manifest.row_count,
         "rows_in_warehouse": None,
     }
 
 
-def _count(
-    session: WarehouseQueries,
-    document: dict[str, Any],
-    manifests: Sequence[Manifest],
-    schemas: Sequence[PredictionSchema],
-) -> list[str]:
+def _count(session: WarehouseQueries, document: dict[str, Any], compared: Sequence[_Compared]) -> list[str]:
     """Count both batches' rows in the warehouse; return in words which of them is not there."""
     model = document["model"]
-    has_table = session.has_table(WarehouseTable(model, schemas[0]).name)
+    has_table = session.has_predictions(model)
     notes = []
-    for side, manifest, schema in zip(_SIDES, manifests, schemas, strict=True):
-        counted = document[side]
-        rows = session.batch_tally(model, schema, manifest.batch_id).rows if has_table else 0
-        counted["rows_in_warehouse"] = rows
-        if rows == 0 and manifest.row_count:
-            is_gone = counted["load_state"] == LoadState.RETIRED
-            why = f"{'has left' if is_gone else 'is not in'} the warehouse (it is {counted['load_state']})"
+    for side, batch in zip(_SIDES, compared, strict=True):
+        batch_id, state = batch.record.batch_id, batch.record.load_state
+        rows = session.batch_tally(model, batch.schema, batch_id).rows if has_table else 0
+        document[side]["rows_in_warehouse"] = rows
+        if rows == 0 and batch.manifest.row_count:
+            is_gone = state == LoadState.RETIRED
             notes.append(
-                f"{model}/{counted['batch_id']} {why}: only the manifests are compared. "
+                f"{model}/{batch_id} {'has left' if is_gone else 'is not in'} the warehouse (it is {state}): "
+                "only the manifests are compared. "
                 + (
                     "A retired batch does not come back."
                     if is_gone
@@ -123,19 +127,19 @@ def _rows(
 ) -> dict[str, Any]:
     """Return the members `entities` and `columns` of the document."""
     schema = comparison.table.schema
-    ((old, new, common),) = session.answer(comparison.entities())
+    ((old, new, common),) = session.rows(comparison.entities())
     entities: dict[str, Any] = {"before": int(old), "after": int(new), "common": int(common)}
     entities |= {"added": int(new) - int(common), "gone": int(old) - int(common)}
     keys_may_be_shown = sensitive is not None and schema.key not in sensitive
     for name, added in (("sample_added", True), ("sample_gone", False)):
         shown = keys_may_be_shown and most > 0
-        found = session.answer(comparison.sample(added=added, most=most)) if shown else []
+        found = session.rows(comparison.sample(added=added, most=most)) if shown else []
         entities[name] = [key for (key,) in found]
     columns = comparable_columns(before, schema)
     documents = []
     for first in range(0, len(columns), COLUMNS_PER_QUERY):
         chunk = columns[first : first + COLUMNS_PER_QUERY]
-        (answer,) = session.answer(comparison.values(chunk))
+        (answer,) = session.rows(comparison.values(chunk))
         documents += value_documents(chunk, answer, common=int(common), sensitive=sensitive)
     return {"entities": entities, "columns": documents}
 

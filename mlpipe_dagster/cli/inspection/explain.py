@@ -7,14 +7,21 @@ from typing import Any
 
 from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
-from mlpipe_dagster.cli.inspection.batch_documents import find_manifest, load_documents, publication_documents
+from mlpipe_dagster.cli.inspection.batch_documents import (
+    check_table,
+    find_manifest,
+    load_documents,
+    load_reports,
+    publication_documents,
+    publication_table,
+)
 from mlpipe_dagster.cli.inspection.dagster_history import dagster_history
 from mlpipe_dagster.cli.inspection.job_documents import UNKNOWN, cost_document, job_documents
-from mlpipe_dagster.cli.inspection.named_batches import is_batch_id, named_batch
 from mlpipe_dagster.cli.inspection.prediction_response import PredictionResponse, read_response
-from mlpipe_dagster.cli.inspection.show import check_table, publication_table
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
+from prediction_contract.errors import InvalidNameError
 from prediction_contract.manifests.manifest import InputObject, Manifest
+from prediction_contract.naming.batch import BatchId
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
 
@@ -43,11 +50,13 @@ def explain(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
     """Tell where an answer or a batch comes from: inputs, code, model, jobs, checks, runs, cost."""
     answer = _asked_about(options.about)
     record = (
-        access.known_batch(answer.model, answer.batch_id) if answer else named_batch(options.about, access)
+        access.registered_batch(answer.model, answer.batch_id)
+        if answer
+        else access.named_batch(options.about)
     )
     model, batch_id = record.model, record.batch_id
     manifest, trouble = find_manifest(access, record)
-    loads = load_documents(access.bucket, record)
+    loads = load_documents(record, load_reports(access.bucket, record))
     jobs = job_documents(access, manifest, loads)
     history = dagster_history(model, batch_id)
     differences = _differences(access.registry, answer, record, manifest) if answer else []
@@ -82,9 +91,13 @@ def _asked_about(about: list[str]) -> PredictionResponse | None:
     Raises:
         UnreadableResponseError: It is no answer.
     """
-    if len(about) > 1 or is_batch_id(about[0]):
+    if len(about) > 1:
         return None
-    return read_response(about[0])
+    try:
+        BatchId(about[0])
+    except InvalidNameError:
+        return read_response(about[0])
+    return None
 
 
 def _differences(
@@ -105,24 +118,19 @@ def _differences(
 
 
 def _answer_document(answer: PredictionResponse, differences: list[str]) -> dict[str, Any]:
-    return {
-        "entity_id": answer.entity_id,
-        "partition": answer.partition,
-        "model_version": answer.model_version,
-        "published_at": answer.published_at,
-        "sequence": answer.sequence,
-        "agrees": not differences,
-        "differences": differences,
-    }
+    names = ("entity_id", "partition", "model_version", "published_at", "sequence")
+    said = {name: getattr(answer, name) for name in names}
+    return {**said, "agrees": not differences, "differences": differences}
 
 
 def _inputs(manifest: Manifest | None) -> dict[str, Any]:
-    features: list[dict[str, str]] = []
-    artifact = None
-    if manifest:
-        features = [_input(each) for each in manifest.inputs.features]
-        artifact = _input(manifest.inputs.model_artifact) if manifest.inputs.model_artifact else None
-    return {"features": features, "model_artifact": artifact}
+    if manifest is None:
+        return {"features": [], "model_artifact": None}
+    artifact = manifest.inputs.model_artifact
+    return {
+        "features": [_input(each) for each in manifest.inputs.features],
+        "model_artifact": _input(artifact) if artifact else None,
+    }
 
 
 def _input(given: InputObject) -> dict[str, str]:

@@ -9,9 +9,8 @@ from typing import Any
 
 from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
-from mlpipe_dagster.cli.inspection.batch_documents import find_report, newest_report, quarantine_summary
-from mlpipe_dagster.cli.inspection.named_batches import add_named_batch, named_batch
-from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
+from mlpipe_dagster.cli.inspection.batch_documents import find_report, load_reports, quarantine_summary
+from mlpipe_dagster.cli.options import Commands, add_command, add_named_batch, at_least_one
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.load_report import LoadReport
@@ -48,7 +47,7 @@ def add_to(commands: Commands) -> None:
 
 def quarantine(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Show the rows of a batch that were refused, each with its reason, part and line."""
-    record = named_batch(options.batch, access)
+    record = access.named_batch(options.batch)
     report = _report(access.bucket, record, options.attempt)
     summary = quarantine_summary(report)
     sensitive = access.sensitive_columns(record.model)
@@ -86,7 +85,10 @@ def _report(bucket: DataBucket, record: BatchRecord, attempt: int | None) -> Loa
     Raises:
         NoQuarantineError: There is none.
     """
-    report, why = (find_report(bucket, record, attempt)) if attempt else (newest_report(bucket, record), "")
+    if attempt:
+        report, why = find_report(bucket, record, attempt)
+    else:
+        report, why = next((report for _, report, _ in load_reports(bucket, record) if report), None), ""
     if report is None:
         raise NoQuarantineError(
             f"Load {attempt} has no report: {why}" if attempt else "No load of the batch has left a report",

@@ -8,19 +8,20 @@ from typing import Any
 from mlpipe_dagster.cli.command_output import CommandResult, Fields, Table
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.inspection.batch_documents import (
+    check_table,
     find_manifest,
     load_documents,
+    load_reports,
     manifest_document,
-    newest_report,
     publication_documents,
+    publication_table,
     quarantine_summary,
     record_document,
 )
 from mlpipe_dagster.cli.inspection.dagster_history import dagster_history
-from mlpipe_dagster.cli.inspection.named_batches import add_named_batch, named_batch
-from mlpipe_dagster.cli.options import Commands, add_command
+from mlpipe_dagster.cli.options import Commands, add_command, add_named_batch
 
-LOAD_COLUMNS = (
+_LOAD_COLUMNS = (
     "attempt",
     "status",
     "started_at",
@@ -31,17 +32,6 @@ LOAD_COLUMNS = (
     "job_run_id",
     "reason",
 )
-PUBLICATION_COLUMNS = (
-    "sequence",
-    "action",
-    "batch_id",
-    "previous_batch_id",
-    "published_at",
-    "actor",
-    "reason",
-)
-CHECK_COLUMNS = ("asset", "check", "passed", "severity", "at", "description")
-_WHOLE = frozenset({"batch_id", "previous_batch_id"})
 
 
 def add_to(commands: Commands) -> None:
@@ -51,9 +41,11 @@ def add_to(commands: Commands) -> None:
 
 def show(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Show a batch: record, manifest, loads, publications, quarantine and checks."""
-    record = named_batch(options.batch, access)
+    record = access.named_batch(options.batch)
     model, batch_id = record.model, record.batch_id
     manifest, trouble = find_manifest(access, record)
+    reports = list(load_reports(access.bucket, record))
+    newest = next((report for _, report, _ in reports if report), None)
     history = dagster_history(model, batch_id)
     document: dict[str, Any] = {
         "model": model,
@@ -61,9 +53,9 @@ def show(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult
         "record": record_document(record),
         "manifest": manifest_document(manifest) if manifest else None,
         "manifest_trouble": trouble,
-        "loads": load_documents(access.bucket, record),
+        "loads": load_documents(record, reports),
         "publications": publication_documents(access.registry, record),
-        "quarantine": quarantine_summary(newest_report(access.bucket, record)),
+        "quarantine": quarantine_summary(newest),
         "checks": list(history.checks),
         "checks_unknown": history.unknown or None,
     }
@@ -75,20 +67,8 @@ def _sections(document: dict[str, Any]) -> list[Table | Fields]:
     return [
         Fields(title="record", members=present),
         Fields(title="manifest", members=document["manifest"] or {"trouble": document["manifest_trouble"]}),
-        Table(title="loads", columns=LOAD_COLUMNS, rows=document["loads"]),
+        Table(title="loads", columns=_LOAD_COLUMNS, rows=document["loads"]),
         publication_table(document["publications"]),
         Fields(title="quarantine", members=document["quarantine"]),
         check_table(document["checks"], document["checks_unknown"]),
     ]
-
-
-def publication_table(publications: list[dict[str, Any]]) -> Table:
-    """Return publications for a person."""
-    return Table(title="publications", columns=PUBLICATION_COLUMNS, rows=publications, whole=_WHOLE)
-
-
-def check_table(checks: list[dict[str, Any]], unknown: str | None) -> Table:
-    """Return the results of checks for a person."""
-    return Table(
-        title="checks", columns=CHECK_COLUMNS, rows=checks, empty=f"unknown: {unknown}" if unknown else "none"
-    )

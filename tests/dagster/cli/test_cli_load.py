@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlpipe_dagster.cli.load import named_done_file
-from mlpipe_dagster.cli.load_run import run_load
+from mlpipe_dagster.cli.load import LoadRunError, named_done_file, run_load
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.loading.load_coordinator import BatchNotLoadableError, LoadCoordinator
-from mlpipe_dagster.publication.publisher import PublishingError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.s3_layout import parse_done_key
 from prediction_contract.registry.records import LoadState
@@ -69,7 +67,7 @@ def test_a_bad_done_file_is_refused_in_words_and_in_the_registry(small_model: Sm
     """Nothing is started."""
     manifest = small_model.manifest(small_model.batch_id("20260101"))
     small_model.platform.bucket.put(manifest.key, b"{")
-    with pytest.raises(PublishingError, match=rf"{manifest.batch_id}.*refused"):
+    with pytest.raises(LoadRunError, match=rf"{manifest.batch_id}.*refused"):
         load(small_model, manifest.key)
     assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
 
@@ -78,7 +76,7 @@ def test_a_bad_done_file_is_refused_in_words_and_in_the_registry(small_model: Sm
 def test_a_partition_that_the_model_has_not_is_refused(small_model: SmallModel) -> None:
     """As the sensor refuses it."""
     manifest = small_model.deliver(small_model.manifest(partition="2020-01-01"))
-    with pytest.raises(PublishingError, match="2020-01-01 is no partition"):
+    with pytest.raises(LoadRunError, match="2020-01-01 is no partition"):
         load(small_model, manifest.key)
 
 
@@ -89,7 +87,7 @@ def test_without_an_instance_nothing_is_loaded(
     """A run that nobody can find afterwards would be no record."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     manifest = small_model.deliver(small_model.manifest())
-    with pytest.raises(PublishingError, match="DAGSTER_HOME"):
+    with pytest.raises(LoadRunError, match="DAGSTER_HOME"):
         load(small_model, manifest.key)
 
 
@@ -102,7 +100,7 @@ def test_the_job_runs_and_why_it_failed_is_told(
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     Job(small_model.platform).define(load_script("refuse"))
     manifest = small_model.deliver(small_model.manifest())
-    with pytest.raises(PublishingError, match="part missing"):
+    with pytest.raises(LoadRunError, match="part missing"):
         load(small_model, manifest.key, again=again)
     assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
 
@@ -122,6 +120,6 @@ def test_again_asks_for_a_load_above_the_last_attempt(
     monkeypatch.setattr(LoadCoordinator, "run", run)
     Job(small_model.platform).define(load_script("complete"))
     manifest_key = small_model.record(small_model.verified_batch()).manifest_key
-    with pytest.raises(PublishingError, match="Enough was seen"):
+    with pytest.raises(LoadRunError, match="Enough was seen"):
         load(small_model, manifest_key, again=True)
     assert asked == [1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.cli.load_run import failure_words
+from mlpipe_dagster.cli.load import failure_words
 from prediction_contract.errors import ContractError
 
 

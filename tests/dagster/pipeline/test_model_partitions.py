@@ -80,7 +80,7 @@ def test_mlpipe_takes_both_spellings_of_an_hour(spelling: str, capsys: pytest.Ca
     ]
     access: Any = SimpleNamespace(
         home="us-east-1",
-        other_regions=[],
+        settings=SimpleNamespace(serving_regions=[]),
         require_declared=lambda _model: None,
         registry=SimpleNamespace(
             batches_of=lambda _model, hour: iter([record for record in records if record.partition == hour]),
