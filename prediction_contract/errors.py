@@ -72,7 +72,7 @@ class InvalidRowError(ContractError):
         what: As in `ContractError`.
 
     Attributes:
-        checksum: What the row counts as, where whoever judged it knows.
+        checksum: What the row counts as, if it is known.
     """
 
     def __init__(self, reason: str, what: str, *, column: str | None = None) -> None:

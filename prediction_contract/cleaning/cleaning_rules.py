@@ -147,7 +147,7 @@ def literal_text(value: object) -> str:
 
 
 def columns_document(schema: PredictionSchema, cleaning: Cleaning) -> bytes:
-    """Return what jobs are told of a model's columns: the schema, and how the load will clean them."""
+    """Return the document of a model's columns for jobs: the schema, and how the load will clean it."""
     rules = {"cleaning": cleaning.to_text()} if cleaning else {}
     return canonical_bytes(schema.to_document() | rules)
 

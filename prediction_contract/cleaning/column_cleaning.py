@@ -138,19 +138,19 @@ class AppliedRule:
             InvalidCleaningError: The rule does not fit the column.
         """
         column, rule = self._column, self._rule
-        said = rule.to_document().keys() - {"column"}
-        if not said:
+        stated = rule.to_document().keys() - {"column"}
+        if not stated:
             raise self._refused("column", "is named, and nothing is to be done to it")
         if rule.drop:
             if self._is_key:
                 raise self._refused("drop", "is the key, which cannot be left out")
-            if len(said) > 1:
+            if len(stated) > 1:
                 raise self._refused("drop", "is left out, and nothing else can be done to it")
             return None
         if rule.trim and column.type.kind is not Kind.STRING:
             raise self._refused("trim", f"is a {column.type}, and only a string can be trimmed")
         for forbidden in ("cast", "default"):
-            if self._is_key and forbidden in said:
+            if self._is_key and forbidden in stated:
                 raise self._refused(forbidden, f"is the key, which has no {forbidden}")
         stored_type, cast = self._cast()
         nullable = column.nullable and rule.default is None

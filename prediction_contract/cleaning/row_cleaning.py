@@ -1,4 +1,4 @@
-"""The rows that a model wrote, made those that both stores hold; the load and its checks share it."""
+"""Turns the rows that a model wrote into those that both stores hold; the load and its checks share it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RowCleaning:
         self._decoders = [(column.source.name, file_decoder_for(column.source)) for column in columns]
 
     def accept(self, line: bytes) -> Row:
-        """Return a line's row as the stores hold it: cleaned first, and judged then.
+        """Return a line's row as the stores hold it: cleaned first, then validated.
 
         It stands for the checksum of the row as the model wrote it. A line that is no row as written, because
         of a NaN in a column that is left out say, stands for the checksum of its bytes, as its producer
@@ -97,7 +97,7 @@ def _counted_as(checksum: int) -> Iterator[int]:
 
 @lru_cache(maxsize=64)
 def row_parser(schema: PredictionSchema, cleaning: Cleaning) -> Callable[[bytes], Row]:
-    """Return what makes a row as the stores hold it of a line as the model wrote it.
+    """Return the function that turns a line as the model wrote it into a row as the stores hold it.
 
     It raises `InvalidRowError`, whose `checksum` is what the line counts as; None stands for its bytes'.
     """
@@ -155,7 +155,7 @@ def _steps(column: CleanedColumn) -> list[Callable[[Any], Any]]:
 
 
 def _cast_step(column: Column, cast: Cast) -> Callable[[Any], Any]:
-    # Judged at once: what the type does not hold is refused, and not clamped into what it would.
+    # Decoded at once: what the type does not hold is refused, and not clamped into what it would.
     decode, target = file_decoder_for(column), column.type
 
     def step(raw: Any) -> Any:

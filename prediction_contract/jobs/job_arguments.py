@@ -75,7 +75,7 @@ def _prefix(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadArguments(JobArguments):
-    """What the Glue job that loads a batch is told.
+    """The arguments of the Glue job that loads a batch.
 
     Attributes:
         model: The model's name.
@@ -138,7 +138,7 @@ class LoadArguments(JobArguments):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionArguments(JobArguments):
-    """What a job of one partition is told of it: its name, or the tick of a schedule that makes it due.
+    """The partition that a job works on: its name, or the tick of a schedule that makes it due.
 
     Attributes:
         model: The model's name.
@@ -182,7 +182,7 @@ class PartitionArguments(JobArguments):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureArguments(PartitionArguments):
-    """What the processing job that prepares features is told, beside model and partition.
+    """The arguments of the processing job that prepares features, beside model and partition.
 
     Attributes:
         bucket: The bucket that raw data is read from and features are written to.
@@ -209,7 +209,7 @@ class FeatureArguments(PartitionArguments):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreArguments(PartitionArguments):
-    """What the processing job that scores a batch is told, beside model and partition.
+    """The arguments of the processing job that scores a batch, beside model and partition.
 
     Attributes:
         bucket: The bucket that features are read from and predictions written to.
@@ -222,7 +222,7 @@ class ScoreArguments(PartitionArguments):
         model_artifact_key: The trained model; None for the newest.
         features_prefix: The features of one run; None for the newest of the partition.
         run_id: The run, say a pipeline's execution, whose features are scored, and all of whose score jobs
-            are attempts at one batch; None where batch and attempt are told, or each job is its own intent.
+            are attempts at one batch; None where batch and attempt are given, or each job is its own intent.
         quarantine_rows: As in `LoadArguments`.
         quarantine_rate: As in `LoadArguments`.
     """
@@ -255,7 +255,7 @@ class ScoreArguments(PartitionArguments):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainArguments(JobArguments):
-    """What the training job is told.
+    """The arguments of the training job.
 
     Attributes:
         model: The model's name.

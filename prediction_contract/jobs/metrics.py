@@ -1,4 +1,4 @@
-"""By which metrics a model is judged on partitions that it has not learned from."""
+"""Metrics that evaluate a model on partitions that it has not learned from."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Conditions on one registry record: judged here on a record read, and by DynamoDB when the change is made.
+"""Conditions on one registry record, evaluated here on a record read and by DynamoDB with the change.
 
 Each condition is written once. DynamoDB's verdict is the one that counts, since it is atomic with the
-change; judging a record that was read before only serves to say early, and in words, what stands against it.
+change; evaluating a record that was read before only serves to say early, and in words, what forbids it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How a scoring job writes a row: the JSON line, and the checksum that goes beside it into Delta.
 
-The line is judged by the same contract that loads it, so producer and loader count alike.
+The line is validated by the same contract that loads it, so producer and loader count alike.
 """
 
 from __future__ import annotations

@@ -115,8 +115,8 @@ def changed_columns(schema: PredictionSchema, table_schema: str) -> dict[str, tu
 def deltalake_message(error: Exception) -> str:
     """Return what an error of the deltalake package says as one line, without backtrace and colours."""
     lines = _COLOUR.sub("", _BACKTRACE.sub("", str(error))).splitlines()
-    said = [line.strip().removeprefix("↳").strip() for line in lines]
-    return ": ".join(line.removeprefix("Kernel error: ") for line in said if line)[:_LONGEST_WORDS]
+    parts = [line.strip().removeprefix("↳").strip() for line in lines]
+    return ": ".join(line.removeprefix("Kernel error: ") for line in parts if line)[:_LONGEST_WORDS]
 
 
 def _column_types(table_schema: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Members of a JSON document of others, taken by name and type; a fault is told in plain words."""
+"""Members of a JSON document, taken by name and type; faults are named in plain words."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_a_tick_stands_for_the_partition_that_it_makes_due() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"partition": None}, "partition is wrong: it is missing, and so is scheduled_at"),
         (TICK | {"partition": "2013-02-02"}, "scheduled_at is wrong: the partition is named already"),
@@ -184,9 +184,9 @@ def test_a_tick_stands_for_the_partition_that_it_makes_due() -> None:
         ({"run_id": "r", "features_prefix": "features/m/run=1/"}, "run_id"),
     ],
 )
-def test_arguments_that_contradict_one_another_are_refused(changes: dict[str, str], told: str) -> None:
+def test_arguments_that_contradict_one_another_are_refused(changes: dict[str, str], words: str) -> None:
     """One partition, named or due, and one intent: what says two things says none."""
-    with pytest.raises(JobArgumentsError, match=told):
+    with pytest.raises(JobArgumentsError, match=words):
         replace(SCORE, **changes)
 
 

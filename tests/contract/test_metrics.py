@@ -1,4 +1,4 @@
-"""Tests of the metrics that a training job is told."""
+"""Tests of the metrics that a training job evaluates by."""
 
 from __future__ import annotations
 

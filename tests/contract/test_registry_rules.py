@@ -195,10 +195,10 @@ def test_a_batch_that_an_earlier_version_verified_gets_its_accepted_rows_counted
     del story.table.records[complete.key]["accepted_rows"]
     story.table._parsed.clear()
     kept, nothing = RowTally(rows=2, checksum=5), RowTally(rows=0, checksum=0)
-    told = {"dynamodb": kept, "snowflake": kept, "quarantined": QUARANTINED}
+    found = {"dynamodb": kept, "snowflake": kept, "quarantined": QUARANTINED}
 
     def verified(attempt: int, **other: RowTally) -> str | None:
-        evidence = LoadEvidence(attempt=attempt, **{**told, **other})
+        evidence = LoadEvidence(attempt=attempt, **{**found, **other})
         rule = load_rules.verify_load(story.batch(FIRST), evidence, now=story.now + DAY, retention=DAY)
         return story.table.apply("", rule)
 

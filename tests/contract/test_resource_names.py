@@ -163,7 +163,7 @@ def test_a_stem_keeps_its_model_apart_whatever_follows(models: tuple[str, str]) 
 
 @given(st.lists(CLOSE_MODELS, min_size=2, max_size=6, unique=True))
 def test_models_that_cloudformation_could_not_tell_apart_are_refused(models: list[str]) -> None:
-    """An id has letters and digits only: models that share one are told with their files."""
+    """An id has letters and digits only: models that share one are named with their files."""
     files = {model: f"defs/{model}/defs.yaml" for model in models}
     ids = {model: re.sub("[^A-Za-z0-9]", "", f"Packages-{model_name_stem(model)}") for model in models}
     shared = [model for model in models if list(ids.values()).count(ids[model]) > 1]
@@ -172,9 +172,9 @@ def test_models_that_cloudformation_could_not_tell_apart_are_refused(models: lis
         return
     with pytest.raises(InvalidNameError) as refused:
         require_distinct_model_names(files)
-    told = [model for model in models if f" {model} ({files[model]}) " in str(refused.value)]
-    assert len(told) == 2
-    assert ids[told[0]] == ids[told[1]]
+    named = [model for model in models if f" {model} ({files[model]}) " in str(refused.value)]
+    assert len(named) == 2
+    assert ids[named[0]] == ids[named[1]]
 
 
 def test_trailing_underscores_stay_distinct() -> None:

@@ -310,7 +310,7 @@ def test_the_live_view_shows_the_published_batch_and_nothing_else(
 
 
 def test_gaps_of_the_projection_are_found_without_reading_all_of_it(warehouse: Warehouse) -> None:
-    """Only the neighbours of a gap and the highest sequence are told, however long the history is."""
+    """Only the neighbours of a gap and the highest sequence are returned, however long the history is."""
 
     def projected() -> ProjectedSequences:
         return ProjectedSequences.of_rows(warehouse.run(projected_gaps(), ("flight_delay",)))

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _OTHER_VALUES = (None, True, 7, "x", [], {}, [None], {"x": None})
 _NO_JSON = (
@@ -40,6 +40,18 @@ def other_documents() -> Iterator[bytes]:
 def other_shapes(document: Any) -> Iterator[bytes]:
     """Yield a document with each of its members missing or replaced by other values, at any depth."""
     yield from (json.dumps(changed).encode() for changed in _changed(document))
+
+
+def refusals(parse: Callable[[bytes], object], document: Any, refusal: type[Exception]) -> list[str]:
+    """Return what a reader says of other documents and of other shapes of its own; none may speak Python."""
+    messages = []
+    for content in (*other_documents(), *other_shapes(document)):
+        try:
+            parse(content)
+        except refusal as error:
+            messages.append(str(error))
+    assert not [message for message in messages if PYTHON.search(message)]
+    return messages
 
 
 def _changed(document: Any) -> Iterator[Any]:
