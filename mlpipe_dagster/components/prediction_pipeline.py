@@ -30,9 +30,10 @@ from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
 from mlpipe_dagster.publication.publication_asset import publication_asset
 from mlpipe_dagster.quality.quality_checks import quality_checks
 from mlpipe_dagster.scoring.external_model import external_specs
+from mlpipe_dagster.scoring.features_asset import features_asset
 from mlpipe_dagster.scoring.predictions_asset import predictions_asset
 from mlpipe_dagster.scoring.scoring_schedule import scoring_schedule
-from mlpipe_dagster.training.training_assets import features_asset, trained_model_asset
+from mlpipe_dagster.training.trained_model_asset import trained_model_asset
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.declaration_files import holds_template, validated
 from model_declaration.declared_models import FILE_NAME

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from mlpipe_dagster.done_files.registration import registered_batch
 from mlpipe_dagster.job_clients.job_errors import GlueJobError, JobDeadlineError
 from mlpipe_dagster.pipeline.retries import intent_of
 from mlpipe_dagster.resources.data_bucket import DataBucket
@@ -20,6 +21,7 @@ from prediction_contract.naming.s3_layout import report_key
 from prediction_contract.registry.load_rules import claim_load, release_claim
 from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
+from prediction_contract.registry.transaction import Transaction
 from prediction_contract.text.utc_time import parse_utc
 
 if TYPE_CHECKING:
@@ -41,6 +43,19 @@ class LoadIncompleteError(ContractError):
     """A load ended without a complete report; the batch can be loaded again."""
 
 
+@dataclass(frozen=True, slots=True)
+class CompleteLoad:
+    """A load that put the whole batch into both stores.
+
+    Attributes:
+        record: The batch's record as of the load's end.
+        job_metadata: What Dagster shows of the job run; empty if it ended before this run began.
+    """
+
+    record: BatchRecord
+    job_metadata: Mapping[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadCoordinator:
     """One batch's load.
@@ -48,7 +63,6 @@ class LoadCoordinator:
     Attributes:
         declaration: The model's.
         settings: Where.
-        bucket: Where reports lie.
         registry: Where loads are claimed.
         glue: Runs the job.
         clock: The present moment; tests pass their own.
@@ -56,19 +70,16 @@ class LoadCoordinator:
 
     declaration: ModelDeclaration
     settings: Settings
-    bucket: DataBucket
     registry: RegistryTable
     glue: PipesGlueJobClient
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def run(
-        self, context: Context, batch_id: str, *, above_attempt: int = 0
-    ) -> tuple[LoadReport, Mapping[str, Any]]:
-        """Load the batch, or find it loaded; return the load's report, and what is known of its job run.
+    def run(self, context: Context, record: BatchRecord, *, above_attempt: int = 0) -> CompleteLoad:
+        """Load a batch, or find it loaded.
 
         Args:
             context: The step's.
-            batch_id: The batch.
+            record: The batch's record, as just read.
             above_attempt: Only a complete load of a later attempt counts, say to prolong its items' life;
                 with 0 any does. A retry passes the same number, and so takes what its predecessor loaded.
 
@@ -81,51 +92,50 @@ class LoadCoordinator:
         """
         intent, _ = intent_of(context.instance, context.run)
         try:
-            return self._run(context, batch_id, intent, above_attempt)
+            return self._run(context, record, intent, above_attempt)
         except JobDeadlineError:
-            self._withdraw(context, batch_id, intent)
+            self._withdraw(context, record, intent)
             raise
         except Exception:
             raise
         except BaseException:
             # The run is cancelled.
-            self._withdraw(context, batch_id, intent)
+            self._withdraw(context, record, intent)
             raise
 
-    def _run(
-        self, context: Context, batch_id: str, intent: str, above_attempt: int
-    ) -> tuple[LoadReport, Mapping[str, Any]]:
-        known: Mapping[str, Any] = {}
-        ended: str | None = None
-        for _ in self.glue.polling.pauses(f"The load of {batch_id}"):
-            record = self._record(batch_id)
-            if report := self._complete(record, above=above_attempt):
-                return report, known or self._known(report.job_run_id)
-            if record.claim_token is not None and record.claim_job_run_id not in {None, ended}:
-                ended = str(record.claim_job_run_id)
-                known = self._wait(context, record, ended, is_ours=_is_of(intent, record))
-                continue
-            if (
-                record.claim_token is not None
-                and record.claim_job_run_id is None
-                and not self._lapsed(record)
-            ):
-                context.log.info("Another load of %s is claimed until %s", batch_id, record.claim_confirm_by)
-                continue
-            claimed = self._claim(record, intent, ended)
-            if claimed is None:
-                continue
-            known = self._start(context, claimed)
-            after = self._record(batch_id)
-            if after.claim_token == claimed.claim_token:
+    def _run(self, context: Context, first: BatchRecord, intent: str, above_attempt: int) -> CompleteLoad:
+        job_metadata: Mapping[str, Any] = {}
+        ended_job_run_id: str | None = None
+        claimed: BatchRecord | None = None
+        for record in self._records(first):
+            if record.claim_token is None and complete_attempt(record) > above_attempt:
+                return CompleteLoad(record, job_metadata)
+            if claimed is not None and record.claim_token == claimed.claim_token:
                 self._release(claimed)
                 raise LoadIncompleteError(
                     "The load's job run succeeded without completing the load",
                     remedy="Read its log, and load the batch again",
                     model=record.model,
-                    batch_id=batch_id,
+                    batch_id=record.batch_id,
                 )
-        raise AssertionError("pauses() ends by raising")
+            claimed = None
+            if record.claim_token is not None and record.claim_job_run_id not in {None, ended_job_run_id}:
+                ended_job_run_id = str(record.claim_job_run_id)
+                job_metadata = self._wait(context, record, ended_job_run_id, is_ours=_is_of(intent, record))
+            elif record.claim_token is not None and record.claim_job_run_id is None and self._holds(record):
+                context.log.info(
+                    "Another load of %s is claimed until %s", record.batch_id, record.claim_confirm_by
+                )
+            elif claimed := self._claim(record, intent, ended_job_run_id):
+                job_metadata = self._start(context, claimed)
+        raise AssertionError("the records end by raising")
+
+    def _records(self, first: BatchRecord) -> Iterator[BatchRecord]:
+        """Yield the batch's record as given, then as read after each pause: others load the batch too."""
+        record: BatchRecord | None = first
+        for _ in self.glue.polling.pauses(f"The load of {first.batch_id}"):
+            yield _loadable(record) if record else self._read(first)
+            record = None
 
     def _wait(
         self, context: Context, record: BatchRecord, job_run_id: str, *, is_ours: bool
@@ -136,63 +146,46 @@ class LoadCoordinator:
         job_run = self.glue.wait(context=context, job_name=job, job_run_id=job_run_id, is_ours=is_ours)
         return {} if job_run is None else self.glue.metadata(job_run)
 
-    def _known(self, job_run_id: str) -> Mapping[str, Any]:
-        """Return what is known of a job run that ended before this run began."""
+    def job_metadata(self, job_run_id: str) -> Mapping[str, Any]:
+        """Return what Dagster shows of a job run that has ended; nothing if Glue has forgotten it."""
         job_run = self.glue.find(self.settings.deployment.load_job, job_run_id)
         return {} if job_run is None else self.glue.metadata(job_run)
 
-    def _withdraw(self, context: Context, batch_id: str, intent: str) -> None:
+    def _withdraw(self, context: Context, seen: BatchRecord, intent: str) -> None:
         """Give up the claim of this intent if no job run has confirmed it: nobody waits until it lapses.
 
         A job run of that claim that starts after all finds it gone, and exits untouched; so does one that
         confirms it in this very moment, before it writes anything. A confirmed claim is left alone: its job
         run was told to stop, and the next load waits for its end.
         """
-        try:
-            record = self.registry.batch(self.declaration.name, batch_id)
+
+        def decide() -> Transaction:
+            record = self.registry.batch(seen.model, seen.batch_id)
             if record is None or not _is_of(intent, record) or record.claim_job_run_id is not None:
-                return
-            self._release(record)
-            context.log.info("The load of %s is not claimed any more", batch_id)
+                return Transaction(seen.model, seen.batch_id)
+            return release_claim(record, token=str(record.claim_token))
+
+        try:
+            if self._give_up(decide):
+                context.log.info("The load of %s is not claimed any more", seen.batch_id)
         except Exception as error:  # noqa: BLE001  # the cancellation is what must come through
-            context.log.warning("The claim on %s stays until it lapses: %s", batch_id, error)
+            context.log.warning("The claim on %s stays until it lapses: %s", seen.batch_id, error)
 
-    def _record(self, batch_id: str) -> BatchRecord:
-        record = self.registry.batch(self.declaration.name, batch_id)
-        if record is None:
-            raise LoadIncompleteError(
-                "The registry does not know the batch",
-                remedy="Deliver its done file, or name another batch",
-                model=self.declaration.name,
-                batch_id=batch_id,
-            )
-        if record.load_state in {LoadState.REFUSED, LoadState.RETIRED}:
-            raise BatchNotLoadableError(
-                f"The batch is {record.load_state}: {record.refusal_reason or 'its time is over'}"[:1500],
-                remedy="Correct its cause, and score or deliver a new batch",
-                model=record.model,
-                batch_id=batch_id,
-            )
-        return record
+    def _holds(self, record: BatchRecord) -> bool:
+        """Whether the time in which a job run must confirm the claim is not over."""
+        return record.claim_confirm_by is not None and parse_utc(record.claim_confirm_by) >= self.clock()
 
-    def _complete(self, record: BatchRecord, *, above: int) -> LoadReport | None:
-        """Return the report of a load that is complete, none being under way."""
-        attempt = record.unverified_attempt or record.verified_attempt or 0
-        if record.claim_token is not None or attempt <= above:
-            return None
-        return load_report(self.bucket, record.model, record.batch_id, attempt)
-
-    def _lapsed(self, record: BatchRecord) -> bool:
-        return record.claim_confirm_by is None or parse_utc(record.claim_confirm_by) < self.clock()
+    def _read(self, seen: BatchRecord) -> BatchRecord:
+        return _loadable(registered_batch(self.registry, seen.model, seen.batch_id))
 
     def _claim(self, seen: BatchRecord, intent: str, ended_job_run_id: str | None) -> BatchRecord | None:
         """Claim the load; return the record with the claim, or None if another run was quicker."""
         token = f"{intent}{_AFTER_INTENT}{uuid.uuid4().hex}"
 
-        def decide() -> Any:
+        def decide() -> Transaction:
             now = self.clock()
             return claim_load(
-                self._record(seen.batch_id),
+                self._read(seen),
                 token=token,
                 confirm_by=now + _CONFIRM_WITHIN,
                 now=now,
@@ -205,7 +198,7 @@ class LoadCoordinator:
             if violation.condition != "no_load_is_claimed":
                 raise
         # The answer to our own claim may have been lost: the token tells.
-        record = self._record(seen.batch_id)
+        record = self._read(seen)
         return record if record.claim_token == token else None
 
     def _start(self, context: Context, claimed: BatchRecord) -> Mapping[str, Any]:
@@ -231,12 +224,16 @@ class LoadCoordinator:
         Raises:
             BatchNotLoadableError: The job run has refused the batch.
         """
-        token = str(claimed.claim_token)
+        self._give_up(lambda: release_claim(self._read(claimed), token=str(claimed.claim_token)))
+
+    def _give_up(self, decide: Callable[[], Transaction]) -> bool:
+        """Carry out the release of a claim; one that was given up meanwhile needs none."""
         try:
-            self.registry.carry_out(lambda: release_claim(self._record(claimed.batch_id), token=token))
+            return self.registry.carry_out(decide)
         except RuleViolationError as violation:
             if violation.condition != "claim_is_ours":
                 raise
+            return True
 
     def _arguments(self, claimed: BatchRecord, run_id: str) -> LoadArguments:
         deployment, declaration = self.settings.deployment, self.declaration
@@ -271,9 +268,30 @@ class LoadCoordinator:
         )
 
 
+def _loadable(record: BatchRecord) -> BatchRecord:
+    """Return the record of a batch that may be loaded.
+
+    Raises:
+        BatchNotLoadableError: It is refused or retired.
+    """
+    if record.load_state in {LoadState.REFUSED, LoadState.RETIRED}:
+        raise BatchNotLoadableError(
+            f"The batch is {record.load_state}: {record.refusal_reason or 'its time is over'}"[:1500],
+            remedy="Correct its cause, and score or deliver a new batch",
+            model=record.model,
+            batch_id=record.batch_id,
+        )
+    return record
+
+
 def _is_of(intent: str, record: BatchRecord) -> bool:
     """Tell whether a batch's load was claimed by a run of the same intent: by this one or one it follows."""
     return (record.claim_token or "").startswith(f"{intent}{_AFTER_INTENT}")
+
+
+def complete_attempt(record: BatchRecord) -> int:
+    """Return the attempt of a batch's last complete load, 0 if it has none."""
+    return record.unverified_attempt or record.verified_attempt or 0
 
 
 def load_report(bucket: DataBucket, model: str, batch_id: str, attempt: int) -> LoadReport:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.registration import registered_manifest
-from mlpipe_dagster.loading.load_coordinator import LoadIncompleteError, load_report
+from mlpipe_dagster.done_files.registration import registered_batch, registered_manifest
+from mlpipe_dagster.loading.load_coordinator import LoadIncompleteError, complete_attempt, load_report
 from mlpipe_dagster.loading.online_count import count_online
 from mlpipe_dagster.loading.reconciliation import StoreBalance, balances, evidence
 from mlpipe_dagster.pipeline.asset_names import (
@@ -56,8 +56,8 @@ def reconciliation_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinit
     ) -> Iterator[dg.AssetCheckResult]:
         registry = platform.registry
         batch_id = select_batch(context.instance, context.run, registry, model)
-        record, attempt = loaded_batch(registry, model, batch_id)
-        report = load_report(platform.bucket, model, batch_id, attempt)
+        record = loaded_batch(registry, model, batch_id)
+        report = load_report(platform.bucket, model, batch_id, complete_attempt(record))
         manifest, cleaning = registered_manifest(platform.bucket, record), recorded_cleaning(record.cleaning)
         online = count_online(
             platform.bucket,
@@ -81,22 +81,22 @@ def reconciliation_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinit
     return adds_up
 
 
-def loaded_batch(registry: RegistryTable, model: str, batch_id: str) -> tuple[BatchRecord, int]:
-    """Return a batch's record and the attempt of its last complete load.
+def loaded_batch(registry: RegistryTable, model: str, batch_id: str) -> BatchRecord:
+    """Return the record of a batch that has a complete load.
 
     Raises:
+        UnknownBatchError: The registry does not know the batch.
         LoadIncompleteError: It has none.
     """
-    record = registry.batch(model, batch_id)
-    attempt = (record.unverified_attempt or record.verified_attempt) if record else None
-    if record is None or attempt is None:
+    record = registered_batch(registry, model, batch_id)
+    if not complete_attempt(record):
         raise LoadIncompleteError(
             "The batch has no complete load to be checked",
             remedy="Materialize its tables first",
             model=model,
             batch_id=batch_id,
         )
-    return record, attempt
+    return record
 
 
 def verify(
@@ -110,7 +110,7 @@ def verify(
     retention = timedelta(days=declaration.retention.superseded_days)
 
     def decide() -> Transaction:
-        record, _ = loaded_batch(registry, declaration.name, batch_id)
+        record = loaded_batch(registry, declaration.name, batch_id)
         return verify_load(record, found, now=datetime.now(UTC), retention=retention)
 
     registry.carry_out(decide)

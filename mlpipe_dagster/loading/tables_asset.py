@@ -6,8 +6,13 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.registration import register_done_file, registered_batch
-from mlpipe_dagster.loading.load_coordinator import BatchNotLoadableError, LoadCoordinator
+from mlpipe_dagster.done_files.registration import register_done_file, registered_batch, registered_manifest
+from mlpipe_dagster.loading.load_coordinator import (
+    BatchNotLoadableError,
+    LoadCoordinator,
+    complete_attempt,
+    load_report,
+)
 from mlpipe_dagster.pipeline.asset_metadata import (
     COLUMN_LINEAGE,
     asset_tags,
@@ -77,31 +82,34 @@ def tables_asset(
         warehouse.warm_up()
         registry, bucket = platform.registry, platform.bucket
         batch_id = select_batch(context.instance, context.run, registry, model, config.batch_id)
-        if registry.batch(model, batch_id) is None:
+        record = registry.batch(model, batch_id)
+        if record is None:
             accepted_manifest(context, register_done_file(bucket, registry, done_key(model, batch_id)))
+            record = registered_batch(registry, model, batch_id)
         if declaration.produced_by == "sagemaker":
-            record_external_predictions(context, platform, declaration, batch_id)
-        loading = LoadCoordinator(
+            record_external_predictions(context, declaration, registered_manifest(bucket, record))
+        coordinator = LoadCoordinator(
             declaration=declaration,
             settings=platform.settings,
-            bucket=bucket,
             registry=registry,
             glue=glue_jobs.client(),
         )
         load_job = platform.settings.deployment.load_job
         code_warning = warn_of_outdated_load(platform.client("glue"), load_job, context.log.warning)
         try:
-            report, known = loading.run(context, batch_id, above_attempt=config.above_attempt)
+            loaded = coordinator.run(context, record, above_attempt=config.above_attempt)
         except BatchNotLoadableError as error:
             raise final_failure(context, str(error)) from error
-        cleaning = recorded_cleaning(registered_batch(registry, model, batch_id).cleaning)
+        report = load_report(bucket, model, batch_id, complete_attempt(loaded.record))
+        job_metadata = loaded.job_metadata or coordinator.job_metadata(report.job_run_id)
+        cleaning = recorded_cleaning(loaded.record.cleaning)
         for asset, store in ((DYNAMODB, report.dynamodb), (SNOWFLAKE, report.snowflake)):
             key = asset_key(model, asset)
             if key in context.selected_asset_keys and store is not None:
                 yield dg.MaterializeResult(
                     asset_key=key,
                     metadata={
-                        **known,
+                        **job_metadata,
                         **code_warning,
                         **table_metadata(report, store),
                         **cleaning_metadata(cleaning),

@@ -37,8 +37,7 @@ from mlpipe_dagster.publication.publisher import (
     serving_text,
 )
 from mlpipe_dagster.quality.batch_card import batch_facts, drift_table, pictures, sample
-from mlpipe_dagster.quality.batch_examination import Examiner
-from mlpipe_dagster.quality.quality_checks import examined
+from mlpipe_dagster.quality.quality_checks import batch_examiner, examine_batch
 from mlpipe_dagster.resources.data_bucket import ObjectMissingError
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -145,13 +144,8 @@ def batch_card(
     """
     if record.load_state != LoadState.VERIFIED:
         return {}
-    found = examined(session, platform, declaration, manifest.schema, manifest.batch_id)
-    examiner = Examiner(
-        query=session.rows,
-        declaration=declaration,
-        written=manifest.schema,
-        cleaning=recorded_cleaning(record.cleaning),
-    )
+    examiner = batch_examiner(session, declaration, record, manifest)
+    found = examine_batch(examiner, platform, record)
     report = verified_report(platform, record)
     costs = estimated_costs(batch_consumption(platform, manifest, report), platform.settings.prices)
     links = console_links(platform.settings.deployment, manifest, report.job_run_id if report else None)

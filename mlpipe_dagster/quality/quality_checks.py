@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.loading.load_coordinator import complete_attempt
 from mlpipe_dagster.loading.reconciliation_check import loaded_batch
 from mlpipe_dagster.pipeline.asset_names import (
     AGAINST_LIVE,
@@ -27,11 +28,11 @@ from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
+from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.registry.automatic_publication import record_checks
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
-from prediction_contract.rows.schema import PredictionSchema
 
 _DESCRIPTIONS = {
     QUALITY: "The declared rules of single columns hold: null rate, range, uniqueness.",
@@ -62,10 +63,10 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
     ) -> Iterator[dg.AssetCheckResult]:
         registry = platform.registry
         batch_id = select_batch(context.instance, context.run, registry, model)
-        record, _ = loaded_batch(registry, model, batch_id)
+        record = loaded_batch(registry, model, batch_id)
         manifest = registered_manifest(platform.bucket, record)
         with warehouse.session() as session:
-            found = examined(session, platform, declaration, manifest.schema, batch_id)
+            found = examine_batch(batch_examiner(session, declaration, record, manifest), platform, record)
         if found.blocking:
             leave_one_failed_run(context.instance, context.run.run_id)
         results = {
@@ -86,36 +87,37 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
     return quality
 
 
-def examined(
-    session: WarehouseSession,
-    platform: Platform,
-    declaration: ModelDeclaration,
-    schema: PredictionSchema,
-    batch_id: str,
-) -> Examination:
+def batch_examiner(
+    session: WarehouseSession, declaration: ModelDeclaration, record: BatchRecord, manifest: Manifest
+) -> Examiner:
+    """Return what examines a loaded batch by the rules that its rows were cleaned by."""
+    return Examiner(
+        query=session.rows,
+        declaration=declaration,
+        written=manifest.schema,
+        cleaning=recorded_cleaning(record.cleaning),
+    )
+
+
+def examine_batch(examiner: Examiner, platform: Platform, record: BatchRecord) -> Examination:
     """Examine a loaded batch beside the one that readers see now, and keep the verdict in the registry.
 
     Args:
-        session: Of the warehouse.
+        examiner: Of the batch.
         platform: Where.
-        declaration: The model's.
-        schema: The manifest's: the columns as the model wrote them.
-        batch_id: The batch.
+        record: The batch's, as read before it was examined: the verdict is on the load that it names.
+
+    Raises:
+        RuleViolationError: The batch was loaded again meanwhile.
     """
-    model, registry = declaration.name, platform.registry
-    record, attempt = loaded_batch(registry, model, batch_id)
-    live = compared_batch(registry, record, platform.settings.deployment.home)
-    examiner = Examiner(
-        query=session.rows,
-        declaration=declaration,
-        written=schema,
-        cleaning=recorded_cleaning(record.cleaning),
+    registry, attempt = platform.registry, complete_attempt(record)
+    found = examiner.examine(
+        record.batch_id, compared_batch(registry, record, platform.settings.deployment.home)
     )
-    found = examiner.examine(batch_id, live)
 
     def decide() -> Transaction:
-        record, _ = loaded_batch(registry, model, batch_id)
-        return record_checks(record, attempt=attempt, faults=found.blocking)
+        present = loaded_batch(registry, record.model, record.batch_id)
+        return record_checks(present, attempt=attempt, faults=found.blocking)
 
     registry.carry_out(decide)
     return found

@@ -6,27 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.registration import (
-    registered_batch,
-    registered_manifest,
+from mlpipe_dagster.pipeline.asset_metadata import (
+    COLUMN_LINEAGE,
+    TRAINED_MODEL_KINDS,
+    asset_tags,
+    code_links,
+    column_lineage,
 )
-from mlpipe_dagster.pipeline.asset_metadata import COLUMN_LINEAGE, asset_tags, code_links, column_lineage
 from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key
+from mlpipe_dagster.scoring.features_asset import FEATURES_DESCRIPTION, FEATURES_KINDS, raw_inputs
 from mlpipe_dagster.scoring.predictions_asset import (
     PREDICTIONS_KINDS,
     manifest_metadata,
     predictions_deps,
     predictions_facts,
 )
-from mlpipe_dagster.training.training_assets import (
-    FEATURES_DESCRIPTION,
-    FEATURES_KINDS,
-    TRAINED_MODEL_KINDS,
-    raw_inputs,
-)
 
 if TYPE_CHECKING:
-    from mlpipe_dagster.resources.platform import Platform
     from model_declaration.declaration import ModelDeclaration
     from prediction_contract.manifests.manifest import Manifest
 
@@ -76,16 +72,9 @@ def external_specs(
 
 
 def record_external_predictions(
-    context: dg.AssetExecutionContext, platform: Platform, declaration: ModelDeclaration, batch_id: str
+    context: dg.AssetExecutionContext, declaration: ModelDeclaration, manifest: Manifest
 ) -> None:
-    """Record what a load sees of a batch that Dagster did not score, once for each batch.
-
-    Raises:
-        ManifestReplacedError: The done file is not the one that the batch was registered with.
-    """
-    manifest = registered_manifest(
-        platform.bucket, registered_batch(platform.registry, declaration.name, batch_id)
-    )
+    """Record what the manifest says of a batch that Dagster did not score, once for each batch."""
     for event in external_events(declaration, manifest):
         if not _is_recorded(context.instance, event):
             context.log_event(event)

@@ -22,8 +22,9 @@ def main(client: str, job_name: str, *named: str) -> None:
         run_by_dagster_aws(job)
         return
     model, batch_id = named
-    loading = load_coordinator(job, SmallModel(job.platform, declaration(model)))
-    in_step(lambda context: loading.run(context, batch_id))
+    small = SmallModel(job.platform, declaration(model))
+    coordinator, record = load_coordinator(job, small), small.record(batch_id)
+    in_step(lambda context: coordinator.run(context, record))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,6 @@ def load_coordinator(job: Job, small: SmallModel, **changes: Any) -> LoadCoordin
     return LoadCoordinator(
         declaration=small.declaration,
         settings=platform.settings,
-        bucket=platform.bucket,
         registry=platform.registry,
         glue=job.client(**changes),
     )

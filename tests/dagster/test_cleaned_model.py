@@ -105,7 +105,6 @@ def load(small: SmallModel) -> None:
     loading = LoadCoordinator(
         declaration=small.declaration,
         settings=platform.settings,
-        bucket=platform.bucket,
         registry=platform.registry,
         glue=GlueJobs(platform=platform).client(),
     )

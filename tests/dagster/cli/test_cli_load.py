@@ -113,7 +113,7 @@ def test_again_asks_for_a_load_above_the_last_attempt(
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     asked: list[int] = []
 
-    def run(_load: LoadCoordinator, _context: object, _batch_id: str, *, above_attempt: int) -> None:
+    def run(_load: LoadCoordinator, _context: object, _record: object, *, above_attempt: int) -> None:
         asked.append(above_attempt)
         raise BatchNotLoadableError("Enough was seen", remedy="None is needed")
 

@@ -25,6 +25,7 @@ from dagster_aws.pipes.clients import glue as dagster_aws_glue
 from dagster_pipes import DagsterPipesError
 
 from mlpipe_dagster.job_clients.job_errors import GlueJobError, JobDeadlineError
+from mlpipe_dagster.loading.load_coordinator import complete_attempt
 from mlpipe_dagster.resources.platform import Platform
 from tests.dagster.job_clients.dagster_aws_client import dagster_aws_client, run_by_dagster_aws
 from tests.dagster.job_steps import (
@@ -273,6 +274,7 @@ def test_a_killed_worker_leaves_a_job_run_and_its_successor_starts_another(
     wait_until(lambda: bool(new_runs()), seconds=120, what="the step has started a job run")
     process.kill()
     process.wait(timeout=30)
-    report, _ = in_step(lambda context: load_coordinator(job, small_model).run(context, batch_id))
-    assert report.attempt == 1
+    coordinator, record = load_coordinator(job, small_model), small_model.record(batch_id)
+    complete = in_step(lambda context: coordinator.run(context, record))
+    assert complete_attempt(complete.record) == 1
     assert len(new_runs()) == 1

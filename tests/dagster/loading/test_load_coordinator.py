@@ -11,7 +11,12 @@ import dagster as dg
 import pytest
 
 from mlpipe_dagster.job_clients.job_errors import GlueJobError, JobApiError, JobNotStartedError
-from mlpipe_dagster.loading.load_coordinator import BatchNotLoadableError, LoadIncompleteError
+from mlpipe_dagster.loading.load_coordinator import (
+    BatchNotLoadableError,
+    LoadIncompleteError,
+    complete_attempt,
+    load_report,
+)
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.manifests.load_report import LoadReport
 from prediction_contract.registry.load_rules import claim_load, confirm_claim
@@ -31,8 +36,10 @@ def job(platform: Platform) -> Job:
 
 def loaded(job: Job, small: SmallModel, batch_id: str, *, above_attempt: int = 0) -> LoadReport:
     """Load a batch inside a Dagster step, and return the load's report."""
-    loading = load_coordinator(job, small)
-    return in_step(lambda context: loading.run(context, batch_id, above_attempt=above_attempt))[0]
+    coordinator, record = load_coordinator(job, small), small.record(batch_id)
+    complete = in_step(lambda context: coordinator.run(context, record, above_attempt=above_attempt))
+    attempt = complete_attempt(complete.record)
+    return load_report(small.platform.bucket, small.name, batch_id, attempt)
 
 
 def test_a_load_is_claimed_and_started_once(job: Job, small_model: SmallModel) -> None:
@@ -186,8 +193,10 @@ def test_a_load_that_is_cancelled_before_its_claim_was_confirmed_can_be_claimed_
     job.define(SLEEPS.format(seconds=60))
     batch_id = small_model.registered_batch()
     polling = replace(QUICK, sleep=interrupted_once_started(job))
+    coordinator = load_coordinator(job, small_model, polling=polling)
+    record = small_model.record(batch_id)
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
-        in_step(lambda context: load_coordinator(job, small_model, polling=polling).run(context, batch_id))
+        in_step(lambda context: coordinator.run(context, record))
     assert small_model.record(batch_id).claim_token is None
     assert set(job.runs()) <= {"STOPPING", "STOPPED"}
     job.define(load_script("complete"))
@@ -209,8 +218,10 @@ def test_cancelling_a_run_leaves_the_claim_and_the_job_run_of_another_alone(
     )
     job.glue.start_job_run(JobName=job.name, Arguments=arguments)
     polling = replace(QUICK, sleep=interrupted_once_started(job))
+    coordinator = load_coordinator(job, small_model, polling=polling)
+    record = small_model.record(batch_id)
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
-        in_step(lambda context: load_coordinator(job, small_model, polling=polling).run(context, batch_id))
+        in_step(lambda context: coordinator.run(context, record))
     assert small_model.record(batch_id).claim_token == TOKEN
     assert loaded(job, small_model, batch_id).attempt == 1
     assert len(job.runs()) == 1
@@ -221,6 +232,9 @@ def test_a_load_of_an_earlier_run_still_tells_its_job_run(job: Job, small_model:
     job.define(load_script("complete"))
     batch_id = small_model.registered_batch()
     report = loaded(job, small_model, batch_id)
-    _, known = in_step(lambda context: load_coordinator(job, small_model).run(context, batch_id))
-    assert known["Glue job run"] == report.job_run_id
-    assert known["estimated_cost_usd"] > 0
+    record = small_model.record(batch_id)
+    coordinator = load_coordinator(job, small_model)
+    again = in_step(lambda context: coordinator.run(context, record))
+    metadata = again.job_metadata or coordinator.job_metadata(report.job_run_id)
+    assert metadata["Glue job run"] == report.job_run_id
+    assert metadata["estimated_cost_usd"] > 0

@@ -14,8 +14,9 @@ from mlpipe_dagster.components.prediction_pipeline import partitions_of
 from mlpipe_dagster.pipeline.code_comparison import CHECKOUT, outdated_upload, warn_of_outdated_load
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.scoring.features_asset import features_asset
 from mlpipe_dagster.scoring.predictions_asset import predictions_asset
-from mlpipe_dagster.training.training_assets import features_asset, trained_model_asset
+from mlpipe_dagster.training.trained_model_asset import trained_model_asset
 from prediction_contract.jobs.code_digest import checkout_digest, code_version
 from tests.dagster.small_model import PARTITION, SmallModel, declaration
 

@@ -6,6 +6,7 @@ import pytest
 
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.done_files.registration import registered_manifest
 from mlpipe_dagster.scoring.external_model import external_events, record_external_predictions
 from prediction_contract.manifests.manifest import InputObject, Inputs, Producer
 from tests.dagster.small_model import PARTITION, SmallModel, declaration
@@ -62,7 +63,8 @@ def test_a_load_records_what_it_saw_of_the_predictions_once(small_model: SmallMo
 
     @dg.asset(key=dg.AssetKey([declared.name, "dynamodb"]), partitions_def=small_model.partitions)
     def load(context: dg.AssetExecutionContext) -> None:
-        record_external_predictions(context, small_model.platform, declared, batch_id)
+        manifest = registered_manifest(small_model.platform.bucket, small_model.record(batch_id))
+        record_external_predictions(context, declared, manifest)
 
     with dg.DagsterInstance.ephemeral() as instance:
         for _ in range(2):

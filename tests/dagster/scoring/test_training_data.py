@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.training.training_assets import training_metadata
+from mlpipe_dagster.training.trained_model_asset import training_metadata
 
 METRICS = {"model_version": "0123456789abcdef", "rows": 20000, "inputs": ["0" * 64]}
 
