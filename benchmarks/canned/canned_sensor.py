@@ -92,7 +92,7 @@ class CannedSensor:
             context=context,
             bucket=DataBucket(self.client("s3"), BUCKET),
             registry=RegistryTable(self.client("dynamodb"), "registry"),
-            notices=DoneFileQueue(self.client("sqs"), f"{self.address}/queue", BUCKET),
+            queue=DoneFileQueue(self.client("sqs"), f"{self.address}/queue", BUCKET),
             partitions=PARTITIONS,
             now=NOW,
             clock=time.monotonic,

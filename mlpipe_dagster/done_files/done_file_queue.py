@@ -1,4 +1,4 @@
-"""Notices of done files: S3's events as they come through EventBridge into the queue."""
+"""The queue of done files: S3's events as EventBridge passes them on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DoneFileMessage:
     Attributes:
         message_id: The message's id.
         receipt: By which it is deleted.
-        key: The done file's key; None if the message does not tell of an object of our bucket.
+        key: The done file's key; None if the message is of no object of our bucket.
     """
 
     message_id: str
@@ -28,7 +28,7 @@ class DoneFileMessage:
 class DoneFileQueue:
     """The queue of done files, read and emptied.
 
-    A message is deleted when it comes again after its file was dealt with, never in the tick that deals with
+    A message is deleted when it comes again after its file was processed, never in the tick that processes
     it: that tick may be lost. The queue hides a message for twice as long as a tick may take, and hands one
     that nobody can use to the dead-letter queue.
 
@@ -55,18 +55,18 @@ class DoneFileQueue:
             for message in answer.get("Messages", ())
         ]
 
-    def delete(self, notices: Sequence[DoneFileMessage]) -> None:
+    def delete(self, messages: Sequence[DoneFileMessage]) -> None:
         """Delete messages; one that the queue does not let go comes again, and is deleted then."""
-        for start in range(0, len(notices), MAX_QUEUE_MESSAGES):
+        for start in range(0, len(messages), MAX_QUEUE_MESSAGES):
             entries = [
-                {"Id": str(number), "ReceiptHandle": notice.receipt}
-                for number, notice in enumerate(notices[start : start + MAX_QUEUE_MESSAGES])
+                {"Id": str(number), "ReceiptHandle": message.receipt}
+                for number, message in enumerate(messages[start : start + MAX_QUEUE_MESSAGES])
             ]
             self._client.delete_message_batch(QueueUrl=self._url, Entries=entries)
 
 
 def done_file_key(body: str, bucket: str) -> str | None:
-    """Return the key that an EventBridge event of S3 tells of, or None if it is none of ours."""
+    """Return the key that an EventBridge event of S3 names, or None if it is none of ours."""
     try:
         event = json.loads(body)
         detail = event["detail"]

@@ -1,4 +1,4 @@
-"""One look of the sensor of done files: what is new, what becomes of it, and what is kept."""
+"""One tick of the sensor of done files: what is new, what it leads to, and what the cursor keeps."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class DoneFileUnreadableError(ContractError):
 
 @dataclass
 class DoneFileTick:
-    """Looks once.
+    """One tick.
 
     Attributes:
         context: Dagster's, with the runs and the log.
         bucket: Where done files lie.
         registry: Where batches and refusals are recorded.
-        notices: The queue that tells of done files.
+        queue: S3's events of done files.
         partitions: Each declared model's.
         now: The present moment, UTC.
         clock: Measures how long the tick takes.
@@ -78,14 +78,14 @@ class DoneFileTick:
     context: dg.SensorEvaluationContext
     bucket: DataBucket
     registry: RegistryTable
-    notices: DoneFileQueue
+    queue: DoneFileQueue
     partitions: Partitions
     now: datetime
     clock: Callable[[], float]
 
     _requests: list[dg.RunRequest] = field(default_factory=list)
     _events: list[dg.AssetObservation] = field(default_factory=list)
-    _troubles: list[str] = field(default_factory=list)
+    _errors: list[str] = field(default_factory=list)
     _refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -96,22 +96,22 @@ class DoneFileTick:
         self._suspects = Suspects(self.context.instance, self.bucket.name)
 
     def result(self) -> dg.SensorResult:
-        """Look, deal with what is new, and return what Dagster is to do and to keep."""
+        """Find and process new done files; return what Dagster is to do and to keep."""
         cursor = self._cursor
         cursor.fingerprints.forget_before(self.now.date() - timedelta(days=WINDOW_DAYS))
-        self._look_at_suspects()
-        self._look(self._confirm_asked())
-        self._look_at_waiting()
-        self._take_notices()
-        through = self._list()
-        # What was listed and not dealt with is listed again: only then the sweep goes on.
-        if not self._deal():
-            cursor.sweep = through
-        if self._troubles:
-            cursor.last_error = self._troubles[0][:_LONGEST_REASON]
+        self._check_suspects()
+        self._check(self._confirm_requested())
+        self._check_waiting()
+        self._receive_messages()
+        sweep = self._list_next()
+        # What was listed and not processed is listed again: only then the sweep goes on.
+        if not self._process_candidates():
+            cursor.sweep = sweep
+        if self._errors:
+            cursor.last_error = self._errors[0][:_LONGEST_REASON]
         text = cursor.text()
         if cursor.last_error and text == self.context.cursor:
-            # There is nothing else to tell or to keep: the tick fails, so that somebody looks.
+            # There is nothing else to report or to keep: the tick fails, so that somebody looks.
             raise DoneFileUnreadableError(
                 cursor.last_error,
                 remedy=f"It is tried again every {SWEEP_EVERY.total_seconds() / 60:.0f} minutes",
@@ -123,27 +123,27 @@ class DoneFileTick:
             asset_events=self._events,
         )
 
-    def _look_at_suspects(self) -> None:
-        """Look again at the files that ticks before this one may have died of."""
-        for key in self._look(list(self._suspects)):
+    def _check_suspects(self) -> None:
+        """Check again the files that ticks before this one may have died of."""
+        for key in self._check(list(self._suspects)):
             self._suspects.acquit(key)
 
-    def _confirm_asked(self) -> list[str]:
+    def _confirm_requested(self) -> list[str]:
         """Keep the fingerprints of files whose runs Dagster has made; return the other files."""
         cursor, lost = self._cursor, []
-        for key, asked in cursor.requested.items():
-            if self._has_run(asked.run_key):
-                cursor.fingerprints.add(key, asked.fingerprint, self.now.date())
+        for key, requested in cursor.requested.items():
+            if self._has_run(requested.run_key):
+                cursor.fingerprints.add(key, requested.fingerprint, self.now.date())
             else:
                 lost.append(key)
         cursor.requested = {}
         return lost
 
-    def _look_at_waiting(self) -> None:
-        """Look at waiting files whose model is known by now, and give up those that waited too long."""
+    def _check_waiting(self) -> None:
+        """Check waiting files whose model is known by now, and give up those that waited too long."""
         waiting = self._cursor.waiting
         known = [key for key in waiting if model_of(key) in self.partitions]
-        for key in self._look(known):
+        for key in self._check(known):
             del waiting[key]
         last = (self.now.date() - timedelta(days=WINDOW_DAYS)).isoformat()
         for key in [key for key, since in waiting.items() if since < last and key not in known]:
@@ -158,71 +158,71 @@ class DoneFileTick:
         of_key = dg.RunsFilter(tags={_RUN_KEY_TAG: run_key})
         return bool(self.context.instance.get_run_ids(of_key, limit=1))
 
-    def _look(self, keys: Sequence[str]) -> set[str]:
-        """Look at files, and return those that need nothing more: they were dealt with, or are gone."""
+    def _check(self, keys: Sequence[str]) -> set[str]:
+        """Check files, and return those that need nothing more: they were processed, or are gone."""
         settled = set()
         for key, found in zip(keys, at_once(self.bucket.look, keys), strict=True):
             if isinstance(found, Exception):
-                self._note_trouble(key, found)
+                self._log_error(key, found)
             elif found is None:
                 self.context.log.warning(
                     "The done file %s was deleted before it was loaded", escape_unprintable(key)
                 )
                 settled.add(key)
-            elif not self._consider(found):
+            elif not self._add_if_new(found):
                 settled.add(key)
         return settled
 
-    def _consider(self, found: ListedObject) -> bool:
-        """Keep a file for dealing with if it needs that, and return whether it does."""
+    def _add_if_new(self, found: ListedObject) -> bool:
+        """Add a file to the candidates unless it was processed; return whether it was added."""
         if self._cursor.fingerprints.is_processed(Fingerprint.of(found, self.partitions)):
             return False
         self._candidates[found.key] = found
         return True
 
-    def _take_notices(self) -> None:
-        """Hear which files are new, and delete the messages whose run or refusal is recorded."""
+    def _receive_messages(self) -> None:
+        """Receive messages of new files, and delete those whose run or refusal is recorded."""
         settled: list[DoneFileMessage] = []
         try:
             for _ in range(_MAX_RECEIVES):
-                received = self.notices.receive()
-                for foreign in (told for told in received if told.key is None):
+                received = self.queue.receive()
+                for foreign in (message for message in received if message.key is None):
                     self.context.log.warning(
                         "Message %s tells of no done file of ours: it is left to the dead-letter queue",
                         foreign.message_id,
                     )
-                known = self._look(sorted({told.key for told in received if told.key is not None}))
-                settled += [told for told in received if told.key in known]
+                known = self._check(sorted({message.key for message in received if message.key is not None}))
+                settled += [message for message in received if message.key in known]
                 # More would only wait, and count as received.
                 if not received or len(self._candidates) >= MAX_RUNS or self._is_late():
                     break
-            self.notices.delete(settled)
+            self.queue.delete(settled)
         except Exception as error:  # the listing finds what the queue does not tell
             self.context.log.exception("The queue of done files does not answer")
-            self._troubles.append(f"The queue of done files does not answer: {error}")
+            self._errors.append(f"The queue of done files does not answer: {error}")
 
-    def _list(self) -> Sweep:
-        """List the sweep's next piece, and return how far the sweep is once that is dealt with."""
-        through = self._cursor.sweep.begun_if_due(self.now)
-        if through != self._cursor.sweep:
-            self._cursor.sweep, self._cursor.last_error = through, ""
+    def _list_next(self) -> Sweep:
+        """List the sweep's next pages; return how far the sweep is once they are processed."""
+        sweep = self._cursor.sweep.begun_if_due(self.now)
+        if sweep != self._cursor.sweep:
+            self._cursor.sweep, self._cursor.last_error = sweep, ""
         calls = 0
-        while through.days and calls < MAX_LIST_CALLS:
+        while sweep.days and calls < MAX_LIST_CALLS:
             calls += 1
             try:
-                page, through = through.page(self.bucket)
+                page, sweep = sweep.page(self.bucket)
             except Exception as error:  # the queue tells of new files meanwhile
-                day = through.days[0]
+                day = sweep.days[0]
                 self.context.log.exception("The done files of %s cannot be listed", day)
-                self._troubles.append(f"The done files of {day} cannot be listed: {error}")
+                self._errors.append(f"The done files of {day} cannot be listed: {error}")
                 # A later sweep lists the day again: it must not keep the others from being listed.
-                return through.past_day()
+                return sweep.past_day()
             for file in page:
-                self._consider(file)
-        return through
+                self._add_if_new(file)
+        return sweep
 
-    def _deal(self) -> bool:
-        """Deal with the oldest batches' files first, and return whether some must be listed again.
+    def _process_candidates(self) -> bool:
+        """Process the oldest batches' files first, and return whether some must be listed again.
 
         Suspects come last, unless they are due; they are looked at in each tick, so the listing may go on.
         """
@@ -238,20 +238,20 @@ class DoneFileTick:
                 return False
             if room <= 0 or self._is_late():
                 return True
-            together = self._together(left[:room])
-            left = left[len(together) :]
-            for key, found in zip(together, self._noticed(together), strict=True):
+            group = self._next_group(left[:room])
+            left = left[len(group) :]
+            for key, found in zip(group, self._register_group(group), strict=True):
                 if isinstance(found, ObjectMissingError):
                     # Deleted since it was listed: there is nothing left to load.
                     continue
                 if isinstance(found, Exception):
-                    self._note_trouble(key, found)
+                    self._log_error(key, found)
                 else:
-                    self._deal_with(key, *found)
+                    self._request_run_or_refuse(key, *found)
         return False
 
-    def _together(self, left: Sequence[str]) -> Sequence[str]:
-        """Return the files to deal with next: a suspect alone, and else as many as one large one's bytes."""
+    def _next_group(self, left: Sequence[str]) -> Sequence[str]:
+        """Return the files to process next: a suspect alone, else as many as one large file's bytes."""
         count, size = 1, self._candidates[left[0]].size
         for key in left[1:AT_ONCE]:
             size += self._candidates[key].size
@@ -260,7 +260,9 @@ class DoneFileTick:
             count += 1
         return left[:count]
 
-    def _noticed(self, keys: Sequence[str]) -> list[tuple[Fingerprint, DeliveryStatus, DoneFile] | Exception]:
+    def _register_group(
+        self, keys: Sequence[str]
+    ) -> list[tuple[Fingerprint, DeliveryStatus, DoneFile] | Exception]:
         """Read files, tell by their bytes whether they are new, and record them in the registry.
 
         S3 and the registry are asked side by side. Parsing takes the processor, and so goes one by one.
@@ -271,15 +273,15 @@ class DoneFileTick:
             found = at_once(partial(done_file_content, self.bucket), keys)
             contents = dict(zip(keys, found, strict=True))
             with self._suspects.parsing(keys):
-                read = {key: outcome(lambda key: self._parsed(key, contents[key]), key) for key in keys}
-        return at_once(lambda key: self._recorded(key, read[key]), keys)
+                read = {key: outcome(lambda key: self._parse(key, contents[key]), key) for key in keys}
+        return at_once(lambda key: self._register(key, read[key]), keys)
 
-    def _parsed(self, key: str, content: bytes | Exception) -> DoneFile:
+    def _parse(self, key: str, content: bytes | Exception) -> DoneFile:
         if isinstance(content, Exception):
             raise content
         return parse_done_file(self.bucket, key, content)
 
-    def _recorded(self, key: str, read: DoneFile | Exception) -> tuple[Fingerprint, DeliveryStatus, DoneFile]:
+    def _register(self, key: str, read: DoneFile | Exception) -> tuple[Fingerprint, DeliveryStatus, DoneFile]:
         if isinstance(read, Exception):
             raise read
         fingerprint = Fingerprint.of(self._candidates[key], self.partitions, read.digest)
@@ -287,7 +289,7 @@ class DoneFileTick:
         done_file = record_done_file(self.registry, read, redelivered=status is DeliveryStatus.REDELIVERED)
         return fingerprint, status, refuse_unknown_target(done_file, self.registry, self.partitions)
 
-    def _deal_with(
+    def _request_run_or_refuse(
         self, key: str, fingerprint: Fingerprint, status: DeliveryStatus, done_file: DoneFile
     ) -> None:
         """Request the run of a file, or show its refusal."""
@@ -317,17 +319,17 @@ class DoneFileTick:
         self._refusals.append(f"{word.capitalize()}: {key}: {done_file.refusal}")
         self._events.append(refusal_event(done_file, self.partitions))
 
-    def _note_trouble(self, key: str, error: Exception) -> None:
-        trouble = escape_unprintable(f"The done file {key} cannot be dealt with yet: {error}")
-        self.context.log.error("%s", trouble)
-        self._troubles.append(trouble)
+    def _log_error(self, key: str, error: Exception) -> None:
+        message = escape_unprintable(f"The done file {key} cannot be dealt with yet: {error}")
+        self.context.log.error("%s", message)
+        self._errors.append(message)
 
     def _is_late(self) -> bool:
         return self.clock() - self._began > _MAX_SECONDS
 
     def _skip_reason(self) -> str:
-        told = self._refusals + self._troubles
-        return "; ".join(told)[:_LONGEST_REASON] or "No new done files"
+        reasons = self._refusals + self._errors
+        return "; ".join(reasons)[:_LONGEST_REASON] or "No new done files"
 
 
 def _set_aside(key: str) -> DoneFile:

@@ -37,7 +37,7 @@ def done_files_tick(
             settings.deployment.registry_table,
             patience_seconds=_REGISTRY_PATIENCE_SECONDS,
         ),
-        notices=DoneFileQueue(platform.tick_client("sqs"), settings.done_queue_url, bucket.name),
+        queue=DoneFileQueue(platform.tick_client("sqs"), settings.done_queue_url, bucket.name),
         partitions=partitions,
         now=now,
         clock=clock,

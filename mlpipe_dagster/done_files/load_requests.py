@@ -25,6 +25,7 @@ from mlpipe_dagster.pipeline.asset_names import (
 from mlpipe_dagster.pipeline.model_partitions import why_no_partition
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.batch import Partition
+from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
 
 # Of files that belong to no declared model, and so to no asset of one.
@@ -72,15 +73,22 @@ def requested_run(
 
     A run key matches an earlier run that failed, too: trying again takes a run key of the delivery.
     """
-    if done_file.manifest is None:
+    manifest, record = done_file.manifest, done_file.record
+    if manifest is None:
         return None
     if status is DeliveryStatus.NEW:
         # To a sensor that has lost its cursor, or begins, all files are new.
-        return None if done_file.is_through else load_request(done_file.manifest)
-    if not done_file.awaits_load:
+        return None if record is not None and _is_finished(record) else load_request(manifest)
+    if record is None or record.load_state != LoadState.DONE:
         return None
-    is_tried = status is DeliveryStatus.RETURNED or done_file.load_attempts > 0
-    return load_request(done_file.manifest, fingerprint.delivery if is_tried else "")
+    is_tried = status is DeliveryStatus.RETURNED or record.load_attempts > 0
+    return load_request(manifest, fingerprint.delivery if is_tried else "")
+
+
+def _is_finished(record: BatchRecord) -> bool:
+    """Whether a batch is verified and checked, or has left the stores: no run has anything left to do."""
+    is_checked = record.verified_attempt is not None and record.checked_attempt == record.verified_attempt
+    return record.load_state == LoadState.RETIRED or (record.load_state == LoadState.VERIFIED and is_checked)
 
 
 def refuse_unknown_target(done_file: DoneFile, registry: RegistryTable, partitions: Partitions) -> DoneFile:

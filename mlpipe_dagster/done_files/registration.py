@@ -33,7 +33,7 @@ class ManifestReplacedError(ContractError):
 
 @dataclass(frozen=True, kw_only=True)
 class DoneFile:
-    """What became of a done file.
+    """A done file, and what became of it.
 
     Attributes:
         key: Its key.
@@ -43,10 +43,7 @@ class DoneFile:
         refusal: Why the batch is not to be loaded, or None.
         is_recorded: Whether the registry knows of the refusal.
         awaits_model: Whether the refusal ends once the code location knows the model.
-        awaits_load: Whether the batch is neither loaded, loading nor refused.
-        is_through: Whether no run has anything left to do for the batch: it was loaded, verified and checked,
-            or has left the stores.
-        load_attempts: How many loads of the batch were begun.
+        record: The batch's record as it was registered; None if it was not.
     """
 
     key: str
@@ -56,9 +53,7 @@ class DoneFile:
     refusal: str | None = None
     is_recorded: bool = False
     awaits_model: bool = False
-    awaits_load: bool = False
-    is_through: bool = False
-    load_attempts: int = 0
+    record: BatchRecord | None = None
 
 
 def register_done_file(
@@ -80,16 +75,8 @@ def register_done_file(
         ObjectMissingError: It is gone.
         RegistryUnavailableError: The registry did not take it in time.
     """
-    return record_done_file(registry, read_done_file(bucket, key), redelivered=redelivered)
-
-
-def read_done_file(bucket: DataBucket, key: str) -> DoneFile:
-    """Read and validate a done file. The registry does not learn of it.
-
-    Raises:
-        ObjectMissingError: It is gone.
-    """
-    return parse_done_file(bucket, key, done_file_content(bucket, key))
+    parsed = parse_done_file(bucket, key, done_file_content(bucket, key))
+    return record_done_file(registry, parsed, redelivered=redelivered)
 
 
 def done_file_content(bucket: DataBucket, key: str) -> bytes:
@@ -157,15 +144,8 @@ def record_done_file(registry: RegistryTable, read: DoneFile, *, redelivered: bo
         read,
         refusal=record.refusal_reason if is_refused else None,
         is_recorded=is_refused,
-        awaits_load=record.load_state == LoadState.DONE,
-        is_through=_is_through(record),
-        load_attempts=record.load_attempts,
+        record=record,
     )
-
-
-def _is_through(record: BatchRecord) -> bool:
-    is_checked = record.verified_attempt is not None and record.checked_attempt == record.verified_attempt
-    return record.load_state == LoadState.RETIRED or (record.load_state == LoadState.VERIFIED and is_checked)
 
 
 def _refuse_future(manifest: Manifest) -> None:

@@ -39,7 +39,7 @@ class Bucket:
         """Tell of nothing."""
         return []
 
-    def delete(self, notices: Any) -> None:
+    def delete(self, messages: Any) -> None:
         """Forget messages."""
 
     def look(self, key: str) -> ListedObject:

@@ -34,7 +34,7 @@ class OneFile:
         first, self._told = not self._told, True
         return [DoneFileMessage("1", "receipt", KEY)] if first else []
 
-    def delete(self, notices: Any) -> None:
+    def delete(self, messages: Any) -> None:
         """Forget messages."""
 
     def look(self, key: str) -> ListedObject | None:
@@ -65,7 +65,7 @@ def test_a_key_forges_no_line_of_the_sensors_log(outcome: str) -> None:
             context=context,
             bucket=stores,
             registry=stores,
-            notices=stores,
+            queue=stores,
             partitions={},
             now=datetime(2026, 11, 29, tzinfo=UTC),
             clock=lambda: 0.0,
