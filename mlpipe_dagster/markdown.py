@@ -21,14 +21,14 @@ _BACKTICKS = re.compile("`+")
 
 def code_span(text: str) -> str:
     """Return text as one line of code, of which no character is markup; empty text stays empty."""
-    shown = escape_unprintable(text)
-    if not shown:
+    line = escape_unprintable(text)
+    if not line:
         return ""
-    fence = "`" * (1 + max((len(found) for found in _BACKTICKS.findall(shown)), default=0))
+    fence = "`" * (1 + max((len(found) for found in _BACKTICKS.findall(line)), default=0))
     # One space at both ends is no part of a code span, unless all of it is spaces.
-    is_open = "`" in {shown[0], shown[-1]} or (shown[0] == shown[-1] == " " and not shown.isspace())
+    is_open = "`" in {line[0], line[-1]} or (line[0] == line[-1] == " " and not line.isspace())
     room = " " if is_open else ""
-    return f"{fence}{room}{shown}{room}{fence}"
+    return f"{fence}{room}{line}{room}{fence}"
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.MarkdownMetadataValue:

@@ -13,10 +13,9 @@ import boto3
 import dagster as dg
 
 from benchmarks.canned.canned_done_files import BUCKET, MODEL, CannedDoneFiles
-from mlpipe_dagster.done_files.done_file_cursor import Cursor
+from mlpipe_dagster.done_files.done_file_cursor import Cursor, Sweep
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS, Fingerprint
 from mlpipe_dagster.done_files.done_file_queue import DoneFileQueue
-from mlpipe_dagster.done_files.done_file_sweep import Sweep
 from mlpipe_dagster.done_files.done_file_tick import DoneFileTick
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.registry.table import RegistryTable

@@ -11,7 +11,13 @@ from typing import TypeVar
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.done_file_cursor import Cursor, RequestedRun
+from mlpipe_dagster.done_files.done_file_cursor import (
+    MAX_LIST_CALLS,
+    SWEEP_EVERY,
+    Cursor,
+    RequestedRun,
+    Sweep,
+)
 from mlpipe_dagster.done_files.done_file_fingerprints import (
     WINDOW_DAYS,
     DeliveryStatus,
@@ -20,7 +26,6 @@ from mlpipe_dagster.done_files.done_file_fingerprints import (
 )
 from mlpipe_dagster.done_files.done_file_queue import DoneFileMessage, DoneFileQueue
 from mlpipe_dagster.done_files.done_file_suspects import Suspects
-from mlpipe_dagster.done_files.done_file_sweep import MAX_LIST_CALLS, SWEEP_EVERY, Sweep
 from mlpipe_dagster.done_files.load_requests import (
     Partitions,
     refusal_event,

@@ -66,7 +66,7 @@ def sagemaker_job_use(
 
 
 def glue_job_run_use(job_run: Mapping[str, Any], dpu_hour_usd: float | None) -> dict[str, Any]:
-    """Return seconds, capacity, price and estimated cost of a job run, as far as Glue tells them.
+    """Return seconds, capacity, price and estimated cost of a job run, as far as Glue reports them.
 
     Args:
         job_run: What GetJobRun answers.
@@ -74,9 +74,9 @@ def glue_job_run_use(job_run: Mapping[str, Any], dpu_hour_usd: float | None) -> 
     """
     seconds = job_run.get("ExecutionTime", 0)
     used: dict[str, Any] = {"job_seconds": float(seconds)}
-    for name, told in (("worker_type", "WorkerType"), ("workers", "NumberOfWorkers")):
-        if told in job_run:
-            used[name] = job_run[told]
+    for name, member in (("worker_type", "WorkerType"), ("workers", "NumberOfWorkers")):
+        if member in job_run:
+            used[name] = job_run[member]
     dpu_seconds = _dpu_seconds(job_run, seconds)
     if dpu_seconds is None:
         return used

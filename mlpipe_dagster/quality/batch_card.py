@@ -28,7 +28,7 @@ def batch_facts(
     links: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return a verified batch's counts, bytes, durations, consumption, estimated cost and links."""
-    shown: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "dagster/row_count": record.accepted_rows,
         "rows_quarantined": record.quarantined_rows,
         "bytes": sum(part.bytes for part in manifest.json_parts),
@@ -38,13 +38,13 @@ def batch_facts(
         **{f"console_{name}": dg.MetadataValue.url(link) for name, link in links.items()},
     }
     if report is not None:
-        shown["load_durations_ms"] = dg.MetadataValue.json(dict(report.durations))
+        metadata["load_durations_ms"] = dg.MetadataValue.json(dict(report.durations))
         if report.dynamodb is not None:
-            shown["write_units"] = int(report.dynamodb.details.get("write_units", 0))
+            metadata["write_units"] = int(report.dynamodb.details.get("write_units", 0))
     if costs:
-        shown["estimated_cost_usd"] = round(sum(costs.values()), 6)
-        shown["estimated_costs_usd"] = dg.MetadataValue.json(dict(costs))
-    return shown
+        metadata["estimated_cost_usd"] = round(sum(costs.values()), 6)
+        metadata["estimated_costs_usd"] = dg.MetadataValue.json(dict(costs))
+    return metadata
 
 
 def drift_table(found: Examination) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def drift_table(found: Examination) -> dict[str, Any]:
 
 def pictures(batch_id: str, found: Examination) -> dict[str, Any]:
     """Return a picture of each measured column that may be shown, beside the live batch's."""
-    shown = [each for each in found.pictures if each.column in found.shown_columns][:_MAX_PICTURES]
+    visible = [each for each in found.pictures if each.column in found.visible_columns][:_MAX_PICTURES]
     return {
         f"distribution_{each.column}": markdown_image(
             f"Distribution of {each.column}",
@@ -69,14 +69,14 @@ def pictures(batch_id: str, found: Examination) -> dict[str, Any]:
                 Series(f"live {found.live_batch_id}", each.live) if each.live else None,
             ),
         )
-        for each in shown
+        for each in visible
     }
 
 
 def sample(examiner: Examiner, batch_id: str) -> dict[str, Any]:
     """Return a batch's first rows, without the columns whose values may not be shown."""
-    shown = examiner.shown_columns
-    columns = [name for name in examiner.schema.names if name in shown]
+    visible = examiner.visible_columns
+    columns = [name for name in examiner.schema.names if name in visible]
     if not columns:
         return {}
     rows = examiner.sample(batch_id, columns, SAMPLE_ROWS)

@@ -57,7 +57,7 @@ class Examination:
         against_live: What is wrong with rows and entities beside the live batch.
         drift: How far each column moved; empty without a live batch, or with too few rows to tell.
         pictures: Of each measured column.
-        shown_columns: Of which a person may see values.
+        visible_columns: Of which a person may see values.
     """
 
     facts: BatchFacts
@@ -66,7 +66,7 @@ class Examination:
     against_live: list[QualityFinding]
     drift: list[DriftedColumn]
     pictures: list[ColumnPicture] = field(default_factory=list)
-    shown_columns: frozenset[str] = frozenset()
+    visible_columns: frozenset[str] = frozenset()
 
     @property
     def blocking(self) -> list[str]:
@@ -97,10 +97,10 @@ class Examiner:
         return self.cleaning.stored_schema(self.written)
 
     @property
-    def shown_columns(self) -> frozenset[str]:
+    def visible_columns(self) -> frozenset[str]:
         """The stored columns of which a person may see values, whatever they are called there."""
-        shown = {column.name for column in self.declaration.columns if not column.sensitive}
-        return self.cleaning.stored_names(self.written, shown)
+        visible = {column.name for column in self.declaration.columns if not column.sensitive}
+        return self.cleaning.stored_names(self.written, visible)
 
     @property
     def table(self) -> WarehouseTable:
@@ -125,7 +125,7 @@ class Examiner:
             against_live=comparison_findings(quality, facts),
             drift=judged_drift(quality, indices),
             pictures=pictures,
-            shown_columns=self.shown_columns,
+            visible_columns=self.visible_columns,
         )
 
     def sample(self, batch_id: str, columns: Sequence[str], rows: int) -> list[tuple[Any, ...]]:

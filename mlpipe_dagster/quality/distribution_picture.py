@@ -27,8 +27,8 @@ def distribution_svg(column: str, ends: tuple[str, str] | None, batch: Series, l
         batch: The batch's distribution.
         live: The live batch's, if there is one.
     """
-    shown = [(live, _LIVE, 1.0), (batch, _BATCH, 0.55)] if live else [(batch, _BATCH, 0.55)]
-    shares = [(_shares(series.distribution), colour, width) for series, colour, width in shown if series]
+    layers = [(live, _LIVE, 1.0), (batch, _BATCH, 0.55)] if live else [(batch, _BATCH, 0.55)]
+    shares = [(_shares(series.distribution), colour, width) for series, colour, width in layers if series]
     highest = max((share for values, _, _ in shares for share in values), default=0.0) or 1.0
     bars = "".join(
         _bar(number, len(values), share / highest, colour, width)
@@ -38,7 +38,7 @@ def distribution_svg(column: str, ends: tuple[str, str] | None, batch: Series, l
     legend = "".join(
         f'<text x="{_MARGIN + 190 * number}" y="13" fill="{"#777" if colour == _LIVE else colour}">'
         f"{escape(series.name)}</text>"
-        for number, (series, colour, _) in enumerate(reversed(shown))
+        for number, (series, colour, _) in enumerate(reversed(layers))
         if series
     )
     scale = (

@@ -141,7 +141,7 @@ def check_result(
     """Return findings as Dagster shows them: only blocking ones fail as errors."""
     level = highest(findings)
     facts = found.facts
-    shown = {
+    counted = {
         "batch_id": batch_id,
         "rows": facts.rows,
         "compared_with": found.live_batch_id,
@@ -154,5 +154,5 @@ def check_result(
         passed=level is Level.PASS,
         severity=dg.AssetCheckSeverity.ERROR if level is Level.BLOCK else dg.AssetCheckSeverity.WARN,
         description=". ".join(finding.text for finding in findings) or "Nothing is wrong",
-        metadata={name: value for name, value in shown.items() if value is not None} | (metadata or {}),
+        metadata={name: value for name, value in counted.items() if value is not None} | (metadata or {}),
     )

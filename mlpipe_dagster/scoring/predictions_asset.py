@@ -126,7 +126,7 @@ def score_arguments(
     attempt: int,
     schema_key: str,
 ) -> ScoreArguments:
-    """Return what one attempt of the score job is told."""
+    """Return what one attempt of the score job gets."""
     tolerance = declaration.quality.tolerance
     return ScoreArguments(
         model=declaration.name,
@@ -163,7 +163,7 @@ def accepted_manifest(context: dg.AssetExecutionContext, done_file: DoneFile) ->
 
 def manifest_metadata(manifest: Manifest) -> dict[str, Any]:
     """Return what a person wants to know of a batch."""
-    shown = {
+    metadata = {
         "batch_id": str(manifest.batch_id),
         "dagster/row_count": manifest.row_count,
         "json_parts": len(manifest.json_parts),
@@ -176,4 +176,4 @@ def manifest_metadata(manifest: Manifest) -> dict[str, Any]:
         "dagster/uri": f"s3://{manifest.bucket}/{delta_table_prefix(manifest.model)}",
     }
     previous = manifest.previous_batch_id
-    return shown if previous is None else {**shown, "previous_batch_id": str(previous)}
+    return metadata if previous is None else {**metadata, "previous_batch_id": str(previous)}

@@ -81,19 +81,19 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
 
 def training_metadata(metrics: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what a person wants to know of a trained model."""
-    shown = {
+    metadata = {
         name: metrics[name]
         for name in ("model_version", "first_partition", "last_partition", "rows", "code_version")
         if name in metrics
     }
     if evaluation is None:
-        return shown
+        return metadata
     figures = {}
     for metric in evaluation["metrics"]:
         kind, baselines = metric["kind"], metric["baselines"]
         figures |= {kind: metric["value"], **{f"{kind}_{name}": value for name, value in baselines.items()}}
     return {
-        **shown,
+        **metadata,
         **figures,
         "held_out_report": held_out_report(evaluation),
         "evaluation": dg.MetadataValue.json(evaluation),
@@ -103,15 +103,17 @@ def training_metadata(metrics: Mapping[str, Any], evaluation: Mapping[str, Any] 
 def held_out_report(evaluation: Mapping[str, Any]) -> str:
     """Return an evaluation in one line for people: each metric beside its naive baselines."""
     first, last = evaluation["evaluated_on"]
-    told = []
+    sentences = []
     for metric in evaluation["metrics"]:
         baselines = ", ".join(
             f"{name.replace('_', ' ')} {value}" for name, value in metric["baselines"].items()
         )
         verdict = "better than" if metric["beats_baselines"] else "NOT better than"
-        told.append(f"{metric['kind']} {metric['value']} on {metric['rows']} rows, {verdict} {baselines}")
+        sentences.append(
+            f"{metric['kind']} {metric['value']} on {metric['rows']} rows, {verdict} {baselines}"
+        )
     left_out = evaluation.get("rows_left_out")
     if left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        told.append(f"rows that a load would refuse and that were not evaluated: {reasons}")
-    return f"{first} to {last}: {'; '.join(told)}"
+        sentences.append(f"rows that a load would refuse and that were not evaluated: {reasons}")
+    return f"{first} to {last}: {'; '.join(sentences)}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.done_file_sweep import SWEEP_EVERY
+from mlpipe_dagster.done_files.done_file_cursor import SWEEP_EVERY
 from mlpipe_dagster.done_files.done_files_sensor import done_files_tick
 
 if TYPE_CHECKING:

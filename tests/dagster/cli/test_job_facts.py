@@ -102,10 +102,10 @@ def test_a_job_run_uses_its_workers_for_a_minute_at_least(
 @pytest.mark.parametrize(
     ("payload", "text"),
     [
-        ({"kind": "progress", "step": "move", "rows": 12}, "The job tells progress: step=move rows=12"),
-        ({"rows": 7, "previous": None}, "The job tells its result: rows=7"),
-        ([1, 2], "The job tells: [1, 2]"),
-        ({"kind": "engine", "name": "x" * 900}, f"The job tells engine: name={'x' * 900}"[:500]),
+        ({"kind": "progress", "step": "move", "rows": 12}, "The job reports progress: step=move rows=12"),
+        ({"rows": 7, "previous": None}, "The job reports its result: rows=7"),
+        ([1, 2], "The job reports: [1, 2]"),
+        ({"kind": "engine", "name": "x" * 900}, f"The job reports engine: name={'x' * 900}"[:500]),
     ],
 )
 def test_a_message_is_one_line(payload: Any, text: str) -> None:

@@ -8,7 +8,13 @@ import pytest
 
 from benchmarks.canned.canned_done_files import BUCKET, CannedDoneFiles
 from benchmarks.canned.canned_sensor import NOW, canned_client, canned_sensor
-from mlpipe_dagster.done_files.done_file_cursor import Cursor, RequestedRun
+from mlpipe_dagster.done_files.done_file_cursor import (
+    MAX_LIST_CALLS,
+    SWEEP_EVERY,
+    Cursor,
+    RequestedRun,
+    Sweep,
+)
 from mlpipe_dagster.done_files.done_file_fingerprints import (
     FINGERPRINT_LENGTH,
     WINDOW_DAYS,
@@ -16,7 +22,6 @@ from mlpipe_dagster.done_files.done_file_fingerprints import (
     Fingerprint,
     Fingerprints,
 )
-from mlpipe_dagster.done_files.done_file_sweep import MAX_LIST_CALLS, SWEEP_EVERY, Sweep
 from mlpipe_dagster.resources.data_bucket import DataBucket, ListedObject
 from prediction_contract.naming.s3_layout import done_key
 

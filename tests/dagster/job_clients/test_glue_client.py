@@ -133,12 +133,12 @@ def test_what_a_running_job_tells_is_shown_while_it_runs(job: Job) -> None:
     """The job ends only after the Dagster run has shown its message."""
     job.define(TELLS_AND_WAITS.format(bucket=job.platform.settings.data_bucket))
     with dg.DagsterInstance.ephemeral() as instance:
-        shown = GoOnOnceShown(job.platform, instance, "The job tells progress: step=survey rows=5")
+        shown = GoOnOnceShown(job.platform, instance, "The job reports progress: step=survey rows=5")
         client = job.client(polling=replace(QUICK, sleep=shown))
         params = {"JobName": job.name}
         in_step(lambda context: client.run(context=context, start_job_run_params=params), instance)
         assert shown.was_shown
-        assert "The job tells its result: rows=7" in log_lines(instance)
+        assert "The job reports its result: rows=7" in log_lines(instance)
 
 
 def test_a_job_whose_messages_got_lost_does_not_turn_green(job: Job) -> None:
@@ -172,7 +172,7 @@ def test_a_job_run_that_was_left_alone_is_adopted_with_its_messages(job: Job) ->
             ),
             instance,
         )
-        assert "The job tells its result: rows=7" in log_lines(instance)
+        assert "The job reports its result: rows=7" in log_lines(instance)
     assert ended["JobRunState"] == "SUCCEEDED"
     assert pipes_objects(job.platform) == []
 

@@ -126,11 +126,11 @@ def test_a_failing_job_shows_its_own_log_and_the_next_attempt_is_another_job(job
 def test_what_a_running_job_tells_is_shown_while_it_runs(platform: Platform) -> None:
     """The job ends only after the Dagster run has shown its message."""
     with dg.DagsterInstance.ephemeral() as instance:
-        shown = GoOnOnceShown(platform, instance, "The job tells progress: step=survey rows=5")
+        shown = GoOnOnceShown(platform, instance, "The job reports progress: step=survey rows=5")
         jobs = Jobs(platform, polling=replace(QUICK, sleep=shown))
         jobs.run(jobs.request(TELLS_AND_WAITS.format(bucket=platform.settings.data_bucket)), instance)
         assert shown.was_shown
-        assert "The job tells its result: rows=7" in log_lines(instance)
+        assert "The job reports its result: rows=7" in log_lines(instance)
 
 
 def test_a_job_whose_messages_got_lost_does_not_turn_green(jobs: Jobs) -> None:
@@ -231,7 +231,7 @@ def test_a_running_jobs_messages_are_shown_to_the_run_that_adopts_it(jobs: Jobs)
     jobs.client = patient
     with dg.DagsterInstance.ephemeral() as instance:
         assert jobs.run(request, instance).job.adopted
-        assert "The job tells progress: step=survey rows=5" in log_lines(instance)
+        assert "The job reports progress: step=survey rows=5" in log_lines(instance)
     assert pipes_objects(jobs.platform) == []
 
 
