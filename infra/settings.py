@@ -240,7 +240,6 @@ DEV = StageSettings(
     alarm_address="predictions-dev@example.com",
     monthly_budget_dollars=600,
     pointer_hours=72,
-    deletion_protection=True,
 )
 
 PROD = StageSettings(
@@ -268,7 +267,6 @@ PROD = StageSettings(
     alarm_address="predictions@example.com",
     monthly_budget_dollars=5_000,
     pointer_hours=36,
-    deletion_protection=True,
 )
 
 STAGES = {settings.stage: settings for settings in (DEV, PROD)}

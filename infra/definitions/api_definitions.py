@@ -10,6 +10,7 @@ from prediction_contract.limits import MAX_FUNCTION_ENVIRONMENT_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from infra.settings import TokenSettings
     from prediction_contract.naming.resource_names import Deployment
 
 HEALTH_CHECK_PATH = "/healthz"
@@ -73,38 +74,32 @@ class FunctionDefinition:
 
 def api_function(
     deployment: Deployment,
+    tokens: TokenSettings,
     *,
-    issuer: str,
-    jwks_url: str,
-    client_ids: Iterable[str],
     provider_origins: Iterable[str],
     public_documentation: bool,
-    audiences: Iterable[str] = (),
 ) -> FunctionDefinition:
     """Return the API's function.
 
     Args:
         deployment: Where.
-        issuer: What tokens name as theirs.
-        jwks_url: Where the issuer's keys are.
-        client_ids: The clients that may use the API.
+        tokens: Whose tokens it takes.
         provider_origins: Third parties that it may call, `https://host[:port]`; with `=name` after it, one
             that is told the headers in the secret of that provider's name.
         public_documentation: Whether it describes itself to those without a token.
-        audiences: Values of `aud` that are taken, of issuers whose tokens have one.
     """
     environment = {
         "MLPIPE_STAGE": deployment.stage,
         "MLPIPE_ACCOUNT_ID": deployment.account_id,
         "MLPIPE_HOME_REGION": deployment.home,
-        "MLPIPE_TOKEN_ISSUER": issuer,
-        "MLPIPE_JWKS_URL": jwks_url,
-        "MLPIPE_TOKEN_CLIENT_IDS": ",".join(sorted(client_ids)),
+        "MLPIPE_TOKEN_ISSUER": tokens.issuer,
+        "MLPIPE_JWKS_URL": tokens.jwks_url,
+        "MLPIPE_TOKEN_CLIENT_IDS": ",".join(sorted(tokens.client_ids)),
         "MLPIPE_TOKEN_SCOPE": deployment.read_scope,
         "MLPIPE_PROVIDER_ORIGINS": ",".join(sorted(provider_origins)),
         "MLPIPE_PUBLIC_DOCUMENTATION": str(public_documentation).lower(),
     }
-    if accepted := ",".join(sorted(audiences)):
+    if accepted := ",".join(sorted(tokens.audiences)):
         environment["MLPIPE_TOKEN_AUDIENCES"] = accepted
     return FunctionDefinition(deployment.api_function, deployment.role_arn(deployment.api_role), environment)
 
@@ -183,27 +178,14 @@ class TokenClaim:
     values: tuple[str, ...]
 
 
-def token_claims(
-    deployment: Deployment,
-    *,
-    client_ids: Iterable[str],
-    audiences: Iterable[str] = (),
-    single_models: Iterable[str] = (),
-) -> tuple[TokenClaim, ...]:
-    """Return what the load balancer demands: the scope, and a client or an audience that is known.
-
-    Args:
-        deployment: Whose scope.
-        client_ids: As in `api_function`.
-        audiences: As in `api_function`.
-        single_models: Models that tokens may be for alone.
-    """
+def token_claims(deployment: Deployment, tokens: TokenSettings) -> tuple[TokenClaim, ...]:
+    """Return what the load balancer demands: the scope, and a client or an audience that is known."""
     scope = deployment.read_scope
-    scopes = (scope, *(f"{scope}:{model}" for model in sorted(single_models)))
+    scopes = (scope, *(f"{scope}:{model}" for model in sorted(tokens.single_models)))
     claims = [TokenClaim("scope", "space-separated-values", scopes)]
     # Cognito's access tokens have no audience; a token that has one is known by it.
-    if accepted := tuple(sorted(audiences)):
+    if accepted := tuple(sorted(tokens.audiences)):
         claims.append(TokenClaim("aud", "string-array", accepted))
     else:
-        claims.append(TokenClaim("client_id", "single-string", tuple(sorted(client_ids))))
+        claims.append(TokenClaim("client_id", "single-string", tuple(sorted(tokens.client_ids))))
     return tuple(claims)

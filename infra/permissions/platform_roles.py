@@ -13,6 +13,8 @@ from infra.permissions.policy_statements import (
     list_bucket,
     log_streams,
     objects,
+    pass_sagemaker_role,
+    pull_image,
     use_data_key,
 )
 
@@ -46,12 +48,7 @@ def dagster_execution_role(deployment: Deployment) -> RoleDefinition:
         "ecs-tasks.amazonaws.com",
         deployment.account_id,
         (
-            allow("LogInToImageRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
-            allow(
-                "PullImage",
-                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-                [deployment.dagster_image_repository_arn],
-            ),
+            *pull_image(deployment.dagster_image_repository_arn),
             allow(
                 "ReadSecretsOfTasks",
                 ["secretsmanager:GetSecretValue"],
@@ -110,12 +107,7 @@ def scoring_pipeline_role(deployment: Deployment) -> RoleDefinition:
                 + ["sagemaker:AddTags"],
                 [deployment.scoring_jobs_arn_pattern],
             ),
-            allow(
-                "PassSageMakerRole",
-                ["iam:PassRole"],
-                [deployment.role_arn(deployment.sagemaker_role)],
-                StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
-            ),
+            pass_sagemaker_role(deployment),
         ),
     )
 

@@ -98,3 +98,22 @@ def log_streams(deployment: Deployment, *log_groups: str) -> list[str]:
     """Return what matches log groups and their streams: a group's own actions need its plain ARN."""
     arns = [deployment.log_group_arn(group) for group in log_groups]
     return [form for arn in arns for form in (arn, f"{arn}:*")]
+
+
+def pull_image(repository_arn: str) -> tuple[Statement, ...]:
+    """Return what lets a role pull the images of a repository."""
+    actions = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+    return (
+        allow("LogInToImageRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
+        allow("PullImage", actions, [repository_arn]),
+    )
+
+
+def pass_sagemaker_role(deployment: Deployment) -> Statement:
+    """Return what lets a role hand SageMaker's jobs theirs."""
+    return allow(
+        "PassSageMakerRole",
+        ["iam:PassRole"],
+        [deployment.role_arn(deployment.sagemaker_role)],
+        StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
+    )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from infra.permissions.platform_roles import COMPUTE_LOGS_PREFIX, platform_roles
 from infra.permissions.policy_statements import (
-    POLICY_NAME,
     WRITE_JOB_LOGS,
     WRITE_LOGS,
     RoleDefinition,
@@ -20,6 +19,8 @@ from infra.permissions.policy_statements import (
     list_bucket,
     log_streams,
     objects,
+    pass_sagemaker_role,
+    pull_image,
     use_data_key,
 )
 from prediction_contract.naming.resource_names import (
@@ -29,8 +30,6 @@ from prediction_contract.naming.resource_names import (
 
 if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
-
-__all__ = ["POLICY_NAME", "RoleDefinition", "all_roles"]
 
 _READ_TABLE = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
 # A transaction is authorised item by item, by the action that each item stands for.
@@ -124,12 +123,7 @@ def sagemaker_role(deployment: Deployment) -> RoleDefinition:
                 ],
                 own_groups,
             ),
-            allow("LogInToImageRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
-            allow(
-                "PullImage",
-                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-                [deployment.job_image_repository_arn],
-            ),
+            *pull_image(deployment.job_image_repository_arn),
             allow(
                 "WriteLogs",
                 WRITE_JOB_LOGS,
@@ -212,12 +206,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 + ["sagemaker:AddTags"],
                 [f"{jobs}:processing-job/*", f"{jobs}:training-job/*"],
             ),
-            allow(
-                "PassSageMakerRole",
-                ["iam:PassRole"],
-                [deployment.role_arn(deployment.sagemaker_role)],
-                StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
-            ),
+            pass_sagemaker_role(deployment),
             allow(
                 "ChangeRegistry",
                 [*_CHANGE_REGISTRY, "dynamodb:BatchGetItem"],

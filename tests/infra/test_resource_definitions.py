@@ -15,7 +15,7 @@ from infra.definitions.api_definitions import FunctionDefinition
 from infra.glue_wheels import wheels_digest
 from infra.local.job_executor.glue.glue_modules import check_installer
 from infra.local.provisioning import ProvisioningError, provision
-from infra.permissions import role_definitions
+from infra.permissions import policy_statements, role_definitions
 from infra.permissions.wildcards import UnexplainedWildcardError, wildcard_reasons
 from model_declaration.declared_models import deployable_names
 from prediction_contract.errors import InvalidNameError
@@ -45,7 +45,7 @@ def test_every_role_of_the_deployment_is_defined_once() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_a_role_is_no_wider_than_it_has_to_be(role: role_definitions.RoleDefinition) -> None:
+def test_a_role_is_no_wider_than_it_has_to_be(role: policy_statements.RoleDefinition) -> None:
     """Actions are written out; a bare star as resource only where AWS knows nothing narrower."""
     for statement in role.policy()["Statement"]:
         actions = statement["Action"]
@@ -74,7 +74,7 @@ def test_a_star_without_a_reason_is_refused(action: str, resource: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_a_role_trusts_one_service_for_this_account(role: role_definitions.RoleDefinition) -> None:
+def test_a_role_trusts_one_service_for_this_account(role: policy_statements.RoleDefinition) -> None:
     """No other account's job run can take the role on; Lambda alone does not say for whom it asks."""
     (statement,) = role.trust_policy()["Statement"]
 

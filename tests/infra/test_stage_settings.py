@@ -27,13 +27,7 @@ def stage_with(field: str, count: int) -> StageSettings:
 def test_a_rule_s_claims_hold_ten_values(field: str, most: int) -> None:
     """The most that a stage may name make a claim of ten values; one more is refused here."""
     settings = stage_with(field, most)
-    tokens = settings.tokens
-    claims = token_claims(
-        settings.deployment(),
-        client_ids=tokens.client_ids,
-        audiences=tokens.audiences,
-        single_models=tokens.single_models,
-    )
+    claims = token_claims(settings.deployment(), settings.tokens)
     assert max(len(claim.values) for claim in claims) == MAX_CLAIM_VALUES
     with pytest.raises(StageSettingsError, match=f"takes {MAX_CLAIM_VALUES}"):
         stage_with(field, most + 1)

@@ -13,7 +13,7 @@ from aws_cdk import aws_lambda as lambda_
 from infra.capabilities.acknowledged import acknowledge
 from infra.capabilities.log_storage import add_log_group
 from infra.capabilities.roles import add_role
-from infra.definitions.api_definitions import ALARMS_THAT_ROLL_BACK, FunctionDefinition, api_function
+from infra.definitions.api_definitions import ALARMS_THAT_ROLL_BACK, api_function
 from infra.packaging import build_api_archive
 from infra.permissions.platform_roles import api_deployment_role
 from infra.permissions.role_definitions import api_role
@@ -27,26 +27,18 @@ _UTILISATION = 0.7
 _ARCHITECTURES = {"aarch64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 
 
-def function_definition(settings: StageSettings, deployment: Deployment) -> FunctionDefinition:
-    """Return the function of a stage in a region."""
-    return api_function(
-        deployment,
-        issuer=settings.tokens.issuer,
-        jwks_url=settings.tokens.jwks_url,
-        client_ids=settings.tokens.client_ids,
-        audiences=settings.tokens.audiences,
-        provider_origins=settings.provider_origins,
-        public_documentation=settings.public_documentation,
-    )
-
-
 def add_function(stack: cdk.Stack, settings: StageSettings, deployment: Deployment) -> lambda_.Alias:
     """Add function, role, log group, version and alias with warm environments; return the alias.
 
     SnapStart is left out: it and provisioned concurrency exclude each other, and only the latter meets no
     cold start at all.
     """
-    definition = function_definition(settings, deployment)
+    definition = api_function(
+        deployment,
+        settings.tokens,
+        provider_origins=settings.provider_origins,
+        public_documentation=settings.public_documentation,
+    )
     role = add_role(stack, "FunctionRole", deployment, api_role(deployment))
     log_group = add_log_group(stack, "FunctionLogs", deployment.api_log_group)
     archive = build_api_archive(platform=settings.api.architecture)

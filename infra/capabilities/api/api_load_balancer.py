@@ -214,12 +214,6 @@ def _add_rules(
 
 def _token_check(settings: StageSettings, deployment: Deployment) -> balancing.CfnListenerRule.ActionProperty:
     tokens, rule = settings.tokens, balancing.CfnListenerRule
-    claims = token_claims(
-        deployment,
-        client_ids=tokens.client_ids,
-        audiences=tokens.audiences,
-        single_models=tokens.single_models,
-    )
     return rule.ActionProperty(
         type="jwt-validation",
         order=1,
@@ -230,7 +224,7 @@ def _token_check(settings: StageSettings, deployment: Deployment) -> balancing.C
                 rule.JwtValidationActionAdditionalClaimProperty(
                     name=claim.name, format=claim.form, values=list(claim.values)
                 )
-                for claim in claims
+                for claim in token_claims(deployment, tokens)
             ],
         ),
     )

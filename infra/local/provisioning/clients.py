@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from infra.local.supervision.components import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from infra.local.supervision.stack_state import StackError
@@ -92,6 +93,15 @@ class Clients:
         )
 
 
-def error_code(error: Any) -> str:
-    """Return the AWS error code of a botocore `ClientError`."""
-    return error.response["Error"]["Code"]
+def answer_unless(code: str, call: Callable[..., Any], **arguments: Any) -> Any:
+    """Return what AWS answers to a call, or None if it refuses with this error code.
+
+    Raises:
+        botocore.exceptions.ClientError: It refuses with another.
+    """
+    try:
+        return call(**arguments)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != code:
+            raise
+        return None

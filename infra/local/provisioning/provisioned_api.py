@@ -6,9 +6,7 @@ import base64
 import logging
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from infra.local.provisioning.clients import error_code
+from infra.local.provisioning.clients import answer_unless
 
 if TYPE_CHECKING:
     from infra.definitions.api_definitions import (
@@ -29,11 +27,10 @@ def ensure_function(functions: Any, definition: FunctionDefinition, archive: Arc
     """Create the function if it is missing, bring code and settings to the definition, return its ARN."""
     name, wanted = definition.name, definition.configuration()
     digest = base64.b64encode(bytes.fromhex(archive.sha256)).decode()
-    try:
-        current = functions.get_function_configuration(FunctionName=name)
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
+    current = answer_unless(
+        "ResourceNotFoundException", functions.get_function_configuration, FunctionName=name
+    )
+    if current is None:
         code = {"ZipFile": archive.path.read_bytes()}
         current = functions.create_function(FunctionName=name, Code=code, **wanted)
         functions.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig=_WAIT)
@@ -72,13 +69,8 @@ def ensure_load_balancer(
 
 
 def _find(describe: Any, key: str, absent: str, name: str) -> dict[str, Any] | None:
-    try:
-        found = describe(Names=[name])[key]
-    except ClientError as error:
-        if error_code(error) != absent:
-            raise
-        return None
-    return found[0] if found else None
+    answer = answer_unless(absent, describe, Names=[name])
+    return answer[key][0] if answer and answer[key] else None
 
 
 def _ensure_target_group(balancing: Any, group: TargetGroupDefinition) -> str:
@@ -108,17 +100,15 @@ def _ensure_target_group(balancing: Any, group: TargetGroupDefinition) -> str:
 
 
 def _ensure_permission(functions: Any, function_arn: str, group_arn: str) -> None:
-    try:
-        functions.add_permission(
-            FunctionName=function_arn,
-            StatementId=_STATEMENT,
-            Action="lambda:InvokeFunction",
-            Principal="elasticloadbalancing.amazonaws.com",
-            SourceArn=group_arn,
-        )
-    except ClientError as error:
-        if error_code(error) != "ResourceConflictException":
-            raise
+    answer_unless(
+        "ResourceConflictException",
+        functions.add_permission,
+        FunctionName=function_arn,
+        StatementId=_STATEMENT,
+        Action="lambda:InvokeFunction",
+        Principal="elasticloadbalancing.amazonaws.com",
+        SourceArn=group_arn,
+    )
 
 
 def _ensure_target(balancing: Any, group: TargetGroupDefinition, group_arn: str, function_arn: str) -> None:

@@ -6,9 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from infra.local.provisioning.clients import error_code
+from infra.local.provisioning.clients import answer_unless
 from infra.permissions.policy_statements import POLICY_VERSION
 
 if TYPE_CHECKING:
@@ -78,10 +76,5 @@ def ensure_rule(events: Any, name: str, *, pattern: dict[str, Any], queue_arn: s
 
 
 def _rule_holds(events: Any, name: str, pattern: dict[str, Any]) -> bool:
-    try:
-        rule = events.describe_rule(Name=name)
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
-        return False
+    rule = answer_unless("ResourceNotFoundException", events.describe_rule, Name=name) or {}
     return rule.get("State") == "ENABLED" and json.loads(rule.get("EventPattern") or "{}") == pattern

@@ -22,6 +22,7 @@ from infra.local.provisioning.provisioned_warehouse import (
 )
 from infra.packaging import PACKAGES, PackagingError, build_api_archive
 from infra.permissions import role_definitions
+from infra.settings import TokenSettings
 from model_declaration.declared_models import deployable_names
 from prediction_contract.naming.resource_names import Deployment
 
@@ -176,9 +177,11 @@ def _api(
     functions = clients.client("lambda")
     function = api_definitions.api_function(
         deployment,
-        issuer=issued["MLPIPE_TOKEN_ISSUER"],
-        jwks_url=issued["MLPIPE_JWKS_URL"],
-        client_ids=[client.client_id],
+        TokenSettings(
+            issuer=issued["MLPIPE_TOKEN_ISSUER"],
+            jwks_url=issued["MLPIPE_JWKS_URL"],
+            client_ids=(client.client_id,),
+        ),
         provider_origins=[provider_origin],
         public_documentation=True,
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from infra.local.provisioning.clients import ProvisioningError, error_code
+from infra.local.provisioning.clients import ProvisioningError, answer_unless
 
 if TYPE_CHECKING:
     from infra.definitions.resource_definitions import BucketDefinition, TableDefinition
@@ -18,11 +16,7 @@ _PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "R
 
 def ensure_bucket(s3: Any, bucket: BucketDefinition, region: str) -> None:
     """Create the bucket if it is missing and bring its settings to the definition; objects stay."""
-    try:
-        s3.head_bucket(Bucket=bucket.name)
-    except ClientError as error:
-        if error_code(error) not in {"404", "NoSuchBucket"}:
-            raise
+    if answer_unless("404", s3.head_bucket, Bucket=bucket.name) is None:
         # S3 refuses its first region as a location constraint.
         where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         s3.create_bucket(Bucket=bucket.name, **where)
@@ -96,9 +90,8 @@ def ensure_table(dynamodb: Any, table: TableDefinition) -> None:
     Raises:
         ProvisioningError: A table of that name has other keys, which no update can change.
     """
-    described = _describe(dynamodb, table.name)
-    if described is None:
-        described = _create(dynamodb, table)
+    found = answer_unless("ResourceNotFoundException", dynamodb.describe_table, TableName=table.name)
+    described = found["Table"] if found else _create(dynamodb, table)
     _require_keys(described, table)
     changes: dict[str, Any] = {}
     # DynamoDB leaves the summary out for tables that were always provisioned.
@@ -116,30 +109,20 @@ def ensure_table(dynamodb: Any, table: TableDefinition) -> None:
     _ensure_expiry(dynamodb, table)
 
 
-def _describe(dynamodb: Any, name: str) -> dict[str, Any] | None:
-    try:
-        return dynamodb.describe_table(TableName=name)["Table"]
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
-        return None
-
-
 def _create(dynamodb: Any, table: TableDefinition) -> dict[str, Any]:
     keys = (table.partition_key, table.sort_key)
-    try:
-        dynamodb.create_table(
-            TableName=table.name,
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
-            KeySchema=_key_schema(table),
-            BillingMode=table.billing_mode,
-            DeletionProtectionEnabled=table.deletion_protection,
-        )
-        _LOG.info("created table %s", table.name)
-    except ClientError as error:
+    created = answer_unless(
         # Another `make up` of the same stack was faster.
-        if error_code(error) != "ResourceInUseException":
-            raise
+        "ResourceInUseException",
+        dynamodb.create_table,
+        TableName=table.name,
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        KeySchema=_key_schema(table),
+        BillingMode=table.billing_mode,
+        DeletionProtectionEnabled=table.deletion_protection,
+    )
+    if created:
+        _LOG.info("created table %s", table.name)
     _wait_until_active(dynamodb, table.name)
     return dynamodb.describe_table(TableName=table.name)["Table"]
 

@@ -7,9 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from infra.local.provisioning.clients import ProvisioningError, error_code
+from infra.local.provisioning.clients import ProvisioningError, answer_unless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,15 +94,11 @@ def _ensure_domain(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) ->
 def _ensure_resource_server(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) -> None:
     place = {"UserPoolId": pool_id, "Identifier": issuer.resource_server}
     settings = issuer.resource_server_settings()
-    try:
-        current = cognito.describe_resource_server(**place)["ResourceServer"]
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
+    current = answer_unless("ResourceNotFoundException", cognito.describe_resource_server, **place)
+    if current is None:
         cognito.create_resource_server(**place, **settings)
         _LOG.info("created resource server %s", issuer.resource_server)
-        return
-    if not _covers(current, settings):
+    elif not _covers(current["ResourceServer"], settings):
         cognito.update_resource_server(**place, **settings)
         _LOG.info("set the scopes of resource server %s back", issuer.resource_server)
 
@@ -135,14 +129,10 @@ def _ensure_client(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) ->
 def ensure_secret(secrets: Any, name: str, value: Mapping[str, Any]) -> None:
     """Create the secret if it is missing and make the value its current version; the value is not logged."""
     document = json.dumps(value, sort_keys=True)
-    try:
-        current = secrets.get_secret_value(SecretId=name)["SecretString"]
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
+    current = answer_unless("ResourceNotFoundException", secrets.get_secret_value, SecretId=name)
+    if current is None:
         secrets.create_secret(Name=name, SecretString=document)
         _LOG.info("created secret %s", name)
-        return
-    if current != document:
+    elif current["SecretString"] != document:
         secrets.put_secret_value(SecretId=name, SecretString=document)
         _LOG.info("gave secret %s a new version", name)

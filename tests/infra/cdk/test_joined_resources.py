@@ -233,9 +233,7 @@ def test_the_function_is_that_of_the_definition(templates: Templates, stage: str
     ((_, function),) = templates.found(stage, stack, "AWS::Lambda::Function").items()
     definition = api_function(
         settings.deployment(region),
-        issuer=settings.tokens.issuer,
-        jwks_url=settings.tokens.jwks_url,
-        client_ids=settings.tokens.client_ids,
+        settings.tokens,
         provider_origins=settings.provider_origins,
         public_documentation=settings.public_documentation,
     )

@@ -16,7 +16,7 @@ from infra.local.provisioning import ProvisioningError
 from infra.local.provisioning.clients import Clients
 from infra.local.provisioning.provisioned_jobs import local_trust
 from infra.local.provisioning.provisioned_storage import ensure_table
-from infra.permissions import role_definitions
+from infra.permissions import policy_statements, role_definitions
 from model_declaration.declared_models import deployable_names
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP
 from tests.infra.local_servers import DEPLOYMENT, drain, provision_on, receive
@@ -213,7 +213,7 @@ def test_a_drifted_role_is_repaired(local_servers: LocalServers, clients: Client
     allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
     trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
-    iam.put_role_policy(RoleName=name, PolicyName=role_definitions.POLICY_NAME, PolicyDocument=policy)
+    iam.put_role_policy(RoleName=name, PolicyName=policy_statements.POLICY_NAME, PolicyDocument=policy)
     iam.update_assume_role_policy(
         RoleName=name, PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     )
@@ -221,7 +221,7 @@ def test_a_drifted_role_is_repaired(local_servers: LocalServers, clients: Client
     provision_on(local_servers)
 
     definition = role_definitions.api_role(DEPLOYMENT)
-    found = iam.get_role_policy(RoleName=name, PolicyName=role_definitions.POLICY_NAME)
+    found = iam.get_role_policy(RoleName=name, PolicyName=policy_statements.POLICY_NAME)
     assert found["PolicyDocument"] == definition.policy()
     assert iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"] == local_trust(
         definition, DEPLOYMENT.account_id
@@ -230,11 +230,11 @@ def test_a_drifted_role_is_repaired(local_servers: LocalServers, clients: Client
 
 @pytest.mark.parametrize("definition", role_definitions.all_roles(DEPLOYMENT), ids=lambda role: role.name)
 @pytest.mark.usefixtures("variables")
-def test_every_role_has_its_policies(clients: Clients, definition: role_definitions.RoleDefinition) -> None:
+def test_every_role_has_its_policies(clients: Clients, definition: policy_statements.RoleDefinition) -> None:
     """Each role exists with the trust and the permissions of its definition."""
     iam = clients.client("iam")
     role = iam.get_role(RoleName=definition.name)["Role"]
-    policy = iam.get_role_policy(RoleName=definition.name, PolicyName=role_definitions.POLICY_NAME)
+    policy = iam.get_role_policy(RoleName=definition.name, PolicyName=policy_statements.POLICY_NAME)
 
     assert role["Arn"] == DEPLOYMENT.role_arn(definition.name)
     assert role["AssumeRolePolicyDocument"] == local_trust(definition, DEPLOYMENT.account_id)

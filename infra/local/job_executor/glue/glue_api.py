@@ -36,6 +36,10 @@ _SHOWN_BY_RUNS = ("GlueVersion", "WorkerType", "NumberOfWorkers", "MaxCapacity",
 _OVERRIDES = ("WorkerType", "NumberOfWorkers", "MaxCapacity", "ExecutionClass")
 
 
+def _refusal(message: str) -> ApiError:
+    return ApiError("InvalidInputException", message)
+
+
 class GlueApi(JobApi):
     """Glue's operations."""
 
@@ -73,9 +77,7 @@ class GlueApi(JobApi):
         created = self._definition(name)["CreatedOn"]
         for needed in ("Role", "Command"):
             if needed not in update:
-                raise ApiError(
-                    "InvalidInputException", f"JobUpdate must have {needed}: an update replaces all."
-                )
+                raise _refusal(f"JobUpdate must have {needed}: an update replaces all.")
         self._check_definition(update)
 
         def change(record: Record) -> None:
@@ -107,9 +109,7 @@ class GlueApi(JobApi):
             raise ApiError("EntityNotFoundException", "Failed to start job run due to missing metadata")
         previous = self._run(job["Name"], request["JobRunId"]) if "JobRunId" in request else None
         if previous is not None and previous["state"] in _LIVE:
-            raise ApiError(
-                "InvalidInputException", f"Job run {previous['id']} has not ended: it cannot be retried."
-            )
+            raise _refusal(f"Job run {previous['id']} has not ended: it cannot be retried.")
         self._check_arguments(request.get("Arguments", {}))
         role_arn = self._usable_role(job["Role"])
         record = self._new_run(job, request, previous, role_arn)
@@ -120,7 +120,7 @@ class GlueApi(JobApi):
                     "ConcurrentRunsExceededException", f"Concurrent runs exceeded for {job['Name']}"
                 )
             if not self.store.insert(_RUN, record["id"], record):
-                raise ApiError("InvalidInputException", f"Job run {record['id']} was retried already.")
+                raise _refusal(f"Job run {record['id']} was retried already.")
         self.start(_RUN, record["id"])
         return {"JobRunId": record["id"]}
 
@@ -153,21 +153,15 @@ class GlueApi(JobApi):
     def _check_definition(self, definition: Request) -> None:
         command = definition["Command"]
         if not command.get("ScriptLocation", "").startswith("s3://"):
-            raise ApiError("InvalidInputException", "Command.ScriptLocation must be an s3:// address.")
+            raise _refusal("Command.ScriptLocation must be an s3:// address.")
         if command.get("Name") not in {"glueetl", "pythonshell"}:
-            raise ApiError("InvalidInputException", "Command.Name must be glueetl or pythonshell here.")
+            raise _refusal("Command.Name must be glueetl or pythonshell here.")
         if definition.get("MaxRetries", 0) > 0:
-            raise ApiError(
-                "InvalidInputException", "MaxRetries above 0 is not carried out here: retry by Dagster."
-            )
+            raise _refusal("MaxRetries above 0 is not carried out here: retry by Dagster.")
         if "MaxCapacity" in definition and ("WorkerType" in definition or "NumberOfWorkers" in definition):
-            raise ApiError(
-                "InvalidInputException", "Please set only Max Capacity or Worker Type and Number of Workers"
-            )
+            raise _refusal("Please set only Max Capacity or Worker Type and Number of Workers")
         if definition.get("Timeout", 1) > _MAX_TIMEOUT_MINUTES:
-            raise ApiError(
-                "InvalidInputException", f"Timeout must be at most {_MAX_TIMEOUT_MINUTES} minutes."
-            )
+            raise _refusal(f"Timeout must be at most {_MAX_TIMEOUT_MINUTES} minutes.")
         for arguments in ("DefaultArguments", "NonOverridableArguments"):
             self._check_arguments(definition.get(arguments, {}))
         self._usable_role(definition["Role"])
@@ -175,12 +169,10 @@ class GlueApi(JobApi):
     def _check_arguments(self, arguments: dict[str, str]) -> None:
         for key in arguments:
             if not key.startswith("--"):
-                raise ApiError("InvalidInputException", f"Job argument {key} must begin with --.")
+                raise _refusal(f"Job argument {key} must begin with --.")
         size = sum(len(name.encode()) + len(value.encode()) for name, value in arguments.items())
         if size > MAX_GLUE_ARGUMENT_BYTES:
-            raise ApiError(
-                "InvalidInputException", f"Job arguments take {size} bytes of {MAX_GLUE_ARGUMENT_BYTES}."
-            )
+            raise _refusal(f"Job arguments take {size} bytes of {MAX_GLUE_ARGUMENT_BYTES}.")
 
     def _usable_role(self, role: str) -> str:
         arn = self.access.role_arn(role)
@@ -191,9 +183,7 @@ class GlueApi(JobApi):
     def _new_run(self, job: Record, request: Request, previous: Record | None, role_arn: str) -> Record:
         timeout = request.get("Timeout") or job.get("Timeout") or _default_timeout(job)
         if timeout > _MAX_TIMEOUT_MINUTES:
-            raise ApiError(
-                "InvalidInputException", f"Timeout must be at most {_MAX_TIMEOUT_MINUTES} minutes."
-            )
+            raise _refusal(f"Timeout must be at most {_MAX_TIMEOUT_MINUTES} minutes.")
         attempt = previous["attempt"] + 1 if previous else 0
         first_id = (
             previous["id"].split("_attempt_")[0] if previous else f"jr_{uuid.uuid4().hex}{uuid.uuid4().hex}"
@@ -243,8 +233,7 @@ class GlueApi(JobApi):
 
 def _stop(record: Record) -> None:
     if record["state"] not in {"STARTING", "RUNNING"}:
-        raise ApiError(
-            "InvalidInputException",
+        raise _refusal(
             f"Job run {record['id']} is in state {record['state']} and cannot be stopped.",
         )
     record.update(state="STOPPING", ending=record["ending"] or Ending.STOP, modified_at=time.time())
