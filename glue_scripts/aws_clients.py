@@ -26,7 +26,7 @@ def use_region(region: str | None) -> None:
     """Let this process make its clients for a region from now on.
 
     Args:
-        region: As the job run was told; an executor's own environment may lack it.
+        region: The job run's; an executor's own environment may lack it.
     """
     _Chosen.region = region
 
@@ -72,7 +72,7 @@ def delta_storage_options() -> dict[str, str]:
     if not endpoint.endswith((".amazonaws.com", ".amazonaws.com.cn")):
         options["AWS_ENDPOINT_URL"] = endpoint
     if endpoint.startswith("http://"):
-        # deltalake refuses addresses without TLS unless it is told otherwise.
+        # deltalake refuses addresses without TLS by default.
         options["AWS_ALLOW_HTTP"] = "true"
     return options
 

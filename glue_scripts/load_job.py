@@ -14,8 +14,7 @@ from glue_scripts.engine import choose_engine
 from glue_scripts.errors import BatchFaultError, BatchRefusedError, ClaimNotHeldError, LoadFailedError
 from glue_scripts.files.delivered_batch import DeliveredBatch, read_manifest, wait_for_files
 from glue_scripts.files.delta_check import check_delta
-from glue_scripts.files.quarantine import write_quarantine
-from glue_scripts.files.survey import TooManyRefusedError, survey_batch
+from glue_scripts.files.survey import TooManyRefusedError, survey_batch, write_quarantine
 from glue_scripts.snowflake.snowflake_connection import connected
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader, query_tag
 from prediction_contract.cleaning.cleaning_rules import Cleaning

@@ -1,4 +1,4 @@
-"""What a job run is told: its arguments, its own id, and the environment, read once."""
+"""A job run's settings: its arguments, its own id, and the environment, read once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LoadSettings:
         arguments: What the job run was started with.
         job_run_id: Its id, as Glue gave it.
         processes: How many parts are worked on at once.
-        region: Where the job runs; executors are told it, too.
+        region: Where the job runs; passed on to executors.
         is_piped: Whether Dagster waits for Pipes messages, by the command line.
         is_piped_by_environment: The same, by the environment.
         has_spark: Whether a Spark session can be had.

@@ -38,20 +38,13 @@ def report_to_dagster(store: ObjectStore, log: logging.Logger) -> Iterator[Repor
     import dagster_pipes  # noqa: PLC0415
 
     parameters = dagster_pipes.PipesEnvVarParamsLoader()
-    in_s3 = {
-        name: "bucket" in given
-        for name, given in (
-            ("context", parameters.load_context_params()),
-            ("messages", parameters.load_messages_params()),
-        )
-    }
-    with dagster_pipes.open_dagster_pipes(
-        context_loader=dagster_pipes.PipesS3ContextLoader(store.client) if in_s3["context"] else None,
-        message_writer=dagster_pipes.PipesS3MessageWriter(store.client, interval=_SECONDS_BETWEEN_MESSAGES)
-        if in_s3["messages"]
-        else None,
-        params_loader=parameters,
-    ) as pipes:
+    options: dict[str, Any] = {}
+    if "bucket" in parameters.load_context_params():
+        options["context_loader"] = dagster_pipes.PipesS3ContextLoader(store.client)
+    if "bucket" in parameters.load_messages_params():
+        interval = _SECONDS_BETWEEN_MESSAGES
+        options["message_writer"] = dagster_pipes.PipesS3MessageWriter(store.client, interval=interval)
+    with dagster_pipes.open_dagster_pipes(params_loader=parameters, **options) as pipes:
 
         def report(result: Mapping[str, Any]) -> None:
             pipes.report_custom_message(dict(result))

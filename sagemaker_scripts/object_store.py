@@ -69,12 +69,11 @@ class ObjectStore:
         except ClientError as error:
             code = error.response["Error"]["Code"]
             # Without the right to list the whole bucket, S3 answers so for what is not there.
-            if code in _MISSING or (code in _DENIED and not self._is_listed(key)):
+            if code in _MISSING:
+                return None
+            if code in _DENIED and all(item.key != key for item in self.listing(key)):
                 return None
             raise
-
-    def _is_listed(self, key: str) -> bool:
-        return any(item.key == key for item in self.listing(key))
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes.

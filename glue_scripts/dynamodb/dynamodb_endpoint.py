@@ -56,7 +56,7 @@ class DynamoDbEndpoint:
         self._context = _tls(ca_bundle) if self._is_tls else None
         host = url.netloc.rpartition("@")[2]
         path = url.path or "/"
-        # An own proxy forwards what it is told the whole address of; through a tunnel it sees nothing.
+        # A plain proxy needs the whole address in the request line; through a tunnel it sees nothing.
         self._target = f"http://{host}{path}" if self._proxy and not self._is_tls else path
         self._signer = RequestSigner(
             credentials.get_frozen_credentials,

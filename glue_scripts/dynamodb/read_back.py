@@ -205,30 +205,20 @@ def _extras(sources: Sequence[PartSource], scans: Sequence[ScanTask]) -> Iterato
     for source in sources:
         for row in accepted_rows(source, client("s3")):
             digests.add(key_digest(row.key))
-    runs = [_Digests(run) for run in digests.runs()]
+    runs = digests.runs()
     for scan in scans:
         for page in _pages(scan, {"ProjectionExpression": KEY_ATTRIBUTE}):
             for item in page["Items"]:
                 digest = key_digest(item[KEY_ATTRIBUTE]["S"])
-                if not any(digest in run for run in runs):
+                if not any(_contains(run, digest) for run in runs):
                     yield item[KEY_ATTRIBUTE]["S"]
 
 
-class _Digests:
-    """A sorted run of digests, joined."""
-
-    def __init__(self, run: bytes) -> None:
-        self._run = run
-
-    def __len__(self) -> int:
-        return len(self._run) // DIGEST_BYTES
-
-    def __getitem__(self, index: int) -> bytes:
-        return self._run[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
-
-    def __contains__(self, digest: bytes) -> bool:
-        index = bisect_left(self, digest)
-        return index < len(self) and self[index] == digest
+def _contains(run: bytes, digest: bytes) -> bool:
+    """Return whether a sorted run of joined digests has this one."""
+    starts = range(0, len(run), DIGEST_BYTES)
+    found = bisect_left(starts, digest, key=lambda start: run[start : start + DIGEST_BYTES]) * DIGEST_BYTES
+    return run[found : found + DIGEST_BYTES] == digest
 
 
 def _pages(task: ScanTask, wanted: dict[str, str]) -> Iterator[Any]:

@@ -139,7 +139,7 @@ def _refused(number: int, reason: str, what: str, checksum: int, line: bytes) ->
 
 @contextmanager
 def _verified(source: PartSource, s3: Any) -> Iterator[IO[bytes]]:
-    """Hold a part's bytes, in a file that vanishes, after comparing them with the manifest."""
+    """Hold a part's bytes, in a temporary file, after comparing them with the manifest."""
     part = source.part
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
         try:

@@ -38,7 +38,7 @@ def connection_arguments(secret: str, arguments: LoadArguments, query_tag: str) 
     one) or `password`; `role`, `host`, `port`, `protocol` and `network_timeout` are optional, others ignored.
 
     Raises:
-        LoadFailedError: The document has another form; its values are never told.
+        LoadFailedError: The document has another form; the message never quotes its values.
     """
     try:
         document = json.loads(secret)

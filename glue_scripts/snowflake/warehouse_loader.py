@@ -80,7 +80,7 @@ class WarehouseLoader:
 
         Raises:
             BatchFaultError: They hold other rows than the manifest promises, or rows of another batch, or a
-                column changed or vanished that readers of the table rely on.
+                column changed or is gone that readers of the table rely on.
             LoadFailedError: Snowflake refuses a statement.
         """
         manifest = self._manifest
@@ -143,7 +143,7 @@ class WarehouseLoader:
             for statement in (*self._load.clean_up(), self._record.delete()):
                 self._run("clean_up", statement)
         except LoadFailedError as error:
-            # A later load drops them, and how this one ended is what is to be told.
+            # A later load drops them, and how this one ended matters more.
             print(f"A staging table was left behind: {error}", flush=True)  # noqa: T201  # Glue's log
 
     def _agree_on_columns(self) -> None:

@@ -71,15 +71,12 @@ def _attempt_of_run(
     first = f"{prefix}score-1.json"
     minted = mint_batch_id(arguments.model, partition, run_id, job.created_at)
     for attempt in range(1, _MAX_ATTEMPTS + 1):
-        taken = {"batch_id": minted if attempt == 1 else _batch_id(store, first), "job": job.identity}
+        batch_id = minted if attempt == 1 else BatchId(json.loads(store.get(first))["batch_id"])
+        taken = {"batch_id": batch_id, "job": job.identity}
         if store.put_new(f"{prefix}score-{attempt}.json", json.dumps(taken).encode()):
-            return BatchAttempt(partition, taken["batch_id"], attempt, prefix)
+            return BatchAttempt(partition, batch_id, attempt, prefix)
     raise TooManyAttemptsError(
         f"Run {run_id} has had {_MAX_ATTEMPTS} attempts at its batch",
         remedy="Find the cause in their logs, then start a new run",
         model=arguments.model,
     )
-
-
-def _batch_id(store: ObjectStore, key: str) -> str:
-    return BatchId(json.loads(store.get(key))["batch_id"])

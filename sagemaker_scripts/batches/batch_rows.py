@@ -33,6 +33,9 @@ _NAMED_ROWS = 5
 # Of uncompressed lines, so that a loader's memory is bounded too.
 PART_BYTES = 32_000_000
 
+# Cleans and checks a line as the load will; raises InvalidRowError.
+ParseRow = Callable[[bytes], Row]
+
 
 class PartConflictError(ContractError):
     """Two job runs of the same attempt have scored different rows."""
@@ -90,9 +93,7 @@ def counted_reasons(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
-def refused_rows(
-    lines: Sequence[PredictionLine], parse_row: Callable[[bytes], Row] | None = None
-) -> RefusedRows:
+def refused_rows(lines: Sequence[PredictionLine], parse_row: ParseRow | None = None) -> RefusedRows:
     """Return which rows the load will refuse: those that do not fit the schema, and all that share a key.
 
     Args:
@@ -113,7 +114,7 @@ def check_refused_rows(
     *,
     model: str,
     batch_id: str,
-    parse_row: Callable[[bytes], Row] | None = None,
+    parse_row: ParseRow | None = None,
 ) -> None:
     """Refuse a batch that its load would refuse, before anything of it is delivered.
 
@@ -143,7 +144,7 @@ def check_refused_rows(
 
 
 def accepted_rows(
-    lines: Sequence[PredictionLine], parse_row: Callable[[bytes], Row] | None = None
+    lines: Sequence[PredictionLine], parse_row: ParseRow | None = None
 ) -> list[tuple[bytes, Row]]:
     """Return the lines that a load takes by themselves, each with the row that it stores.
 
@@ -155,7 +156,7 @@ def accepted_rows(
     return [(content, row) for content, row in parsed if isinstance(row, Row)]
 
 
-def _parsed_row(line: PredictionLine, parse_row: Callable[[bytes], Row] | None) -> Row | tuple[str, str]:
+def _parsed_row(line: PredictionLine, parse_row: ParseRow | None) -> Row | tuple[str, str]:
     """Return the row that the load will store, or reason and fault for which it will refuse the line."""
     if parse_row is None:
         return line.row or (str(line.refusal), str(line.fault))

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -259,18 +258,12 @@ class ModelTable:
     def _own_commit(self, writer: str, known: int) -> CommittedVersion | None:
         """Return the commit of this writer after a known version, as the log itself tells it."""
         version = known + 1
-        while (content := self.store.find(self._log_key(version))) is not None:
+        log = f"{delta_table_prefix(self.model)}_delta_log/"
+        while (content := self.store.find(f"{log}{version:020d}.json")) is not None:
             actions = [json.loads(line) for line in content.splitlines() if line.strip()]
-            if any(_commit_info(action).get(_WRITER_MEMBER) == writer for action in actions):
+            if any(action.get("commitInfo", {}).get(_WRITER_MEMBER) == writer for action in actions):
                 # Paths in the log are URL-encoded.
                 files = tuple(unquote(action["add"]["path"]) for action in actions if "add" in action)
                 return CommittedVersion(version, files)
             version += 1
         return None
-
-    def _log_key(self, version: int) -> str:
-        return f"{delta_table_prefix(self.model)}_delta_log/{version:020d}.json"
-
-
-def _commit_info(action: Mapping[str, Any]) -> Mapping[str, Any]:
-    return action.get("commitInfo", {})

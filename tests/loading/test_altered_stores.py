@@ -91,7 +91,7 @@ def test_a_rerun_mends_what_was_altered_and_missing(platform: LoadPlatform, load
     check_stores(platform, written)
 
 
-def test_a_scan_counts_this_batch_alone_and_tells_what_it_read(platform: LoadPlatform, load: Load) -> None:
+def test_a_scan_counts_this_batch_alone_and_reports_what_it_read(platform: LoadPlatform, load: Load) -> None:
     """Items of other batches are read, which costs, and are no extra ones."""
     load(platform.claim(platform.builder.write(PARTS[0], batch_id="20130201T070000Z-0123abcd")))
     written = platform.builder.write(*PARTS)

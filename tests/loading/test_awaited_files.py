@@ -62,14 +62,14 @@ def s3(manifest: Manifest) -> MemoryS3:
 
 
 class Waiting:
-    """A clock that a pause moves on, and what was told meanwhile; a file may come after two pauses."""
+    """A clock that a pause moves on, and what was reported meanwhile; a file may come after two pauses."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, s3: MemoryS3, began: datetime, late: str | None = None
     ) -> None:
         self.now = began
         self.pauses: list[float] = []
-        self.told: list[Any] = []
+        self.reported: list[Any] = []
         self._s3, self._late = s3, late
         monkeypatch.setattr(delivered_batch, "now", lambda: self.now)
         monkeypatch.setattr(delivered_batch, "pause", self._pause)
@@ -83,7 +83,7 @@ class Waiting:
     def wait(self, manifest: Manifest, minutes: int | None = MINUTES) -> None:
         """Wait for a manifest's files."""
         arguments = replace(LOAD, manifest_key=manifest.key, wait_minutes=minutes)
-        progress = Progress(lambda _kind, values: self.told.append(values))
+        progress = Progress(lambda _kind, values: self.reported.append(values))
         wait_for_files(self._s3, manifest, arguments, progress)
 
 
@@ -117,7 +117,7 @@ def test_a_file_that_comes_late_is_waited_for(
     del s3.objects[late]
     waiting.wait(manifest)
     assert len(waiting.pauses) == 2
-    assert waiting.told[0] == {"missing": late, "until": "2013-02-01T00:10:00Z"}
+    assert waiting.reported[0] == {"missing": late, "until": "2013-02-01T00:10:00Z"}
 
 
 def test_a_file_that_never_comes_is_waited_for_until_the_declared_while_is_over(
@@ -156,7 +156,7 @@ def test_a_batch_whose_part_comes_after_its_done_file_is_loaded(
     load: Callable[[LoadArguments], LoadReport],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The load as a whole waits before it judges."""
+    """The load waits before it checks the files."""
     written = platform.builder.write([{"flight": "F-1", "seats": 1}])
     s3, bucket, key = platform.aws("s3"), platform.deployment.data_bucket, written.manifest.json_parts[0].key
     content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()

@@ -318,7 +318,7 @@ def test_a_verified_batch_is_never_refused(platform: LoadPlatform, load: Load) -
 
 
 def test_a_missing_table_fails_the_load_and_frees_the_claim(platform: LoadPlatform, load: Load) -> None:
-    """What is no fault of the batch is told with batch and remedy, and the next load succeeds."""
+    """What is no fault of the batch is reported with batch and remedy, and the next load succeeds."""
     written = platform.builder.write(ROWS)
     wrong = replace(platform.claim(written), online_table="no-such-table")
     with pytest.raises(LoadFailedError, match=f"{platform.model}/{BATCH}: The load failed: 12 items"):

@@ -38,7 +38,7 @@ def quarantined(platform: LoadPlatform, report: LoadReport) -> list[dict[str, An
 def test_every_faulty_row_is_quarantined_and_the_others_are_loaded(
     platform: LoadPlatform, load: Load
 ) -> None:
-    """Cut off, NaN, without a key, too large, too long, doubled: in neither store, and each named."""
+    """Cut off, NaN, without a key, too large, too long, duplicate: in neither store, and each named."""
     bad: list[dict[str, Any] | bytes] = [
         b'{"flight":"cut","sea',
         {"flight": "nan", "probability": float("nan")},
@@ -131,8 +131,8 @@ def test_a_batch_without_an_accepted_row_is_refused_whatever_is_declared(
     assert platform.stores() == ({}, [])
 
 
-def test_doubled_keys_count_against_the_threshold(platform: LoadPlatform, load: Load) -> None:
-    """Every row of a doubled key is refused, before the first row is written."""
+def test_duplicate_keys_count_against_the_threshold(platform: LoadPlatform, load: Load) -> None:
+    """Every row of a duplicate key is refused, before the first row is written."""
     written = platform.builder.write(flights(6), flights(6))
     with pytest.raises(BatchRefusedError, match="12 duplicate_key"):
         load(platform.claim(written))
@@ -140,10 +140,10 @@ def test_doubled_keys_count_against_the_threshold(platform: LoadPlatform, load: 
     assert platform.record().writing_begun_at is None
 
 
-def test_more_doubled_keys_than_refuse_a_batch_are_not_all_counted(
+def test_more_duplicate_keys_than_refuse_a_batch_are_not_all_counted(
     platform: LoadPlatform, load: Load
 ) -> None:
-    """A batch of doubled keys is refused by as many as it takes, and is told that there may be more."""
+    """A batch of duplicate keys is refused by as many as it takes, and the message says at least."""
     written = platform.builder.write(flights(60), flights(60))
     with pytest.raises(
         BatchRefusedError, match=r"at least 40 of 120 rows were refused, .*: 40 duplicate_key"
@@ -153,7 +153,7 @@ def test_more_doubled_keys_than_refuse_a_batch_are_not_all_counted(
 
 
 def test_a_share_of_a_larger_batch_may_be_refused(platform: LoadPlatform, load: Load) -> None:
-    """The larger of the number and the share counts, as the job is told."""
+    """The larger of the number and the share counts, as the job's arguments say."""
     written = platform.builder.write([*flights(50), *(b"{" for _ in range(12))])
     assert load(platform.claim(written, quarantine_rate=Decimal("0.25"))).quarantine.rows.rows == 12
     assert len(platform.online()) == 50

@@ -115,9 +115,9 @@ def test_both_stores_hold_the_same_cleaned_rows(
         gzip.decompress(platform.aws("s3").get_object(Bucket=arguments.bucket, Key=key)["Body"].read())
         for key in report.quarantine.keys
     )
-    told = [json.loads(line) for line in content.splitlines()]
-    assert told[0]["what"] == "carrier cannot be cast to long: it is no number such as -12.5"
-    assert json.loads(told[0]["content"])["carrier"] == "many"
+    refused = [json.loads(line) for line in content.splitlines()]
+    assert refused[0]["what"] == "carrier cannot be cast to long: it is no number such as -12.5"
+    assert json.loads(refused[0]["content"])["carrier"] == "many"
 
 
 def test_a_batch_is_loaded_again_by_the_rules_of_its_first_load(

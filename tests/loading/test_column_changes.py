@@ -42,7 +42,7 @@ def test_a_new_column_is_added_and_older_batches_stay(platform: LoadPlatform, lo
 
 
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "fault"),
     [
         ({"column": "seats", "cast": "string"}, "SEATS is NUMBER(19,0) there and VARCHAR in the batch"),
         (
@@ -57,7 +57,7 @@ def test_a_new_column_is_added_and_older_batches_stay(platform: LoadPlatform, lo
     ],
 )
 def test_a_changed_or_lost_column_is_refused(
-    platform: LoadPlatform, load: Load, members: dict[str, Any], told: str
+    platform: LoadPlatform, load: Load, members: dict[str, Any], fault: str
 ) -> None:
     """The message names the column and the ways out; both stores keep what they have."""
     load(platform.claim(platform.builder.write(ROWS)))
@@ -66,7 +66,7 @@ def test_a_changed_or_lost_column_is_refused(
     rules = Cleaning((ColumnCleaning(**members),))
     with pytest.raises(BatchRefusedError) as caught:
         load(platform.claim(second, cleaning=rules.to_argument()))
-    assert told in caught.value.what
+    assert fault in caught.value.what
     assert f'The columns are not those of "{platform.model.upper()}_PREDICTIONS"' in caught.value.what
     assert f"another model, say {platform.model}_v2, which has a new table" in caught.value.remedy
     assert platform.stores() == before

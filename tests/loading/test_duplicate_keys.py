@@ -29,7 +29,7 @@ def runs_of(keys: list[str]) -> list[bytes]:
 
 
 @given(PARTS)
-def test_the_doubled_keys_of_all_parts_are_found(parts: list[list[str]]) -> None:
+def test_the_duplicate_keys_of_all_parts_are_found(parts: list[list[str]]) -> None:
     """Within a part and across parts: exactly the keys that occur more than once."""
     counts = Counter(key for part in parts for key in part)
     with digest_files() as digests:
@@ -58,8 +58,8 @@ def test_many_runs_are_merged_on_the_way(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_more_doubled_keys_are_kept_than_asked_for() -> None:
-    """A batch of nothing but doubled keys is refused without holding them all."""
+def test_no_more_duplicate_keys_are_kept_than_asked_for() -> None:
+    """A batch of nothing but duplicate keys is refused without holding them all."""
     with digest_files() as digests:
         for _ in range(2):
             for run in runs_of([str(number) for number in range(500)]):

@@ -100,9 +100,9 @@ def test_glue_loads_a_batch_into_both_stores(platform: LoadPlatform) -> None:
         (41, 1, 40),
     ]
     check_stores(platform, written)
-    (told,) = [payload for payload in pipes_messages(platform) if payload["kind"] == "load_ended"]
-    assert (told["status"], told["report_key"]) == ("loaded", arguments.report_key)
-    assert (told["dynamodb"], told["snowflake"], told["quarantined"]) == (102, 102, 1)
+    (ended,) = [payload for payload in pipes_messages(platform) if payload["kind"] == "load_ended"]
+    assert (ended["status"], ended["report_key"]) == ("loaded", arguments.report_key)
+    assert (ended["dynamodb"], ended["snowflake"], ended["quarantined"]) == (102, 102, 1)
     evidence = report.evidence()
     assert evidence is not None
     now = datetime.now(UTC)

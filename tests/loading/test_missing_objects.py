@@ -1,4 +1,4 @@
-"""A missing object is told from a forbidden one, whatever S3 lets the role list."""
+"""A missing object is not taken for a forbidden one, whatever S3 lets the role list."""
 
 from __future__ import annotations
 

@@ -77,11 +77,11 @@ def test_a_part_that_cannot_be_unpacked_is_called_what_it_is(content: bytes, wor
     assert "b'" not in str(caught.value)
 
 
-def test_a_row_tells_what_its_line_is() -> None:
+def test_the_reason_says_what_is_wrong_with_a_line() -> None:
     """A mark before the first row, a part that is packed twice, a number that JSON has not."""
     found = read(b'\xef\xbb\xbf{"flight":"a"}', gzip.compress(b"x"), b'{"flight":"a","score":NaN}')
-    told = [line.what for line in found]
-    assert told == [
+    faults = [line.what for line in found]
+    assert faults == [
         "It begins with a byte order mark",
         "It is compressed with gzip",
         "score: NaN is not a JSON number",

@@ -147,7 +147,7 @@ def region_of_client(service: str) -> str:
 def test_executors_without_a_region_speak_to_the_jobs(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What runs elsewhere makes its clients for the region that the job run was told."""
+    """What runs elsewhere makes its clients for the job run's region."""
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     use_region(REGION)
@@ -234,8 +234,8 @@ def test_a_password_is_used_where_the_secret_has_one() -> None:
     assert made["password"] == "hidden-word"
     assert (made["database"], made["port"]) == ("D", 1)
     assert "insecure_mode" not in made
-    told = {"TIMEZONE": "UTC", "DATE_OUTPUT_FORMAT": "YYYY-MM-DD", "QUERY_TAG": "tag"}
-    assert made["session_parameters"].items() >= told.items()
+    expected = {"TIMEZONE": "UTC", "DATE_OUTPUT_FORMAT": "YYYY-MM-DD", "QUERY_TAG": "tag"}
+    assert made["session_parameters"].items() >= expected.items()
 
 
 def test_no_wait_for_snowflake_is_without_end() -> None:
@@ -287,7 +287,7 @@ def test_a_wrong_secret_is_named_and_never_told(secret: str) -> None:
 
 
 def test_a_long_step_gives_signs_of_life() -> None:
-    """While a step goes on, its rows are told again and again, and its time is kept."""
+    """While a step goes on, its rows are reported again and again, and its time is kept."""
     heard: list[dict[str, Any]] = []
     progress = Progress(lambda kind, values: heard.append({"kind": kind, **values}), heartbeat_seconds=0.05)
     with progress.step("write"):
@@ -304,11 +304,11 @@ def test_a_long_step_gives_signs_of_life() -> None:
 
 
 def test_dagster_hears_of_a_load_at_least_every_ten_seconds() -> None:
-    """What is told at a heartbeat waits for the next upload of messages, which is as often."""
+    """What a heartbeat reports waits for the next upload of messages, which is as often."""
     assert 2 * HEARTBEAT_SECONDS < 10
 
 
-def test_progress_tells_rows_within_a_part_their_rate_and_what_is_left() -> None:
+def test_progress_reports_rows_within_a_part_their_rate_and_what_is_left() -> None:
     """Rows that a part's function has come through count before the part has ended."""
     heard: list[dict[str, Any]] = []
     progress = Progress(lambda _kind, values: heard.append(dict(values)), heartbeat_seconds=0.05)
@@ -335,7 +335,7 @@ def test_rows_are_counted_across_processes_and_few_results_are_held() -> None:
 
 
 def test_dagster_hears_of_it_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Pipes was set up by variables, what is told arrives as custom messages."""
+    """Where Pipes was set up by variables, what is reported arrives as custom messages."""
     messages = tmp_path / "messages"
     names = ("asset_keys", "code_version_by_asset_key", "provenance_by_asset_key", "partition_key")
     more = ("partition_key_range", "partition_time_window", "job_name")

@@ -75,7 +75,7 @@ def test_no_table_view_or_prefix_belongs_to_two_models(models: tuple[str, str]) 
 @given(PAIRS)
 @settings(deadline=None, max_examples=60)
 def test_jobs_of_two_models_have_two_names(models: tuple[str, str]) -> None:
-    """Models of the same beginning are told apart by the batch id; SageMaker takes every name."""
+    """Models of the same beginning differ by the batch id; SageMaker takes every name."""
     one, other = models
     assume(one != other)
     names = [job_name("score", each, mint_batch_id(each, "2013-02-01", "run", NOW), 1) for each in models]

@@ -1,4 +1,4 @@
-"""What is kept of refused lines while a batch is judged, from a bucket in memory."""
+"""What is kept of refused lines while a batch is surveyed, from a bucket in memory."""
 
 from __future__ import annotations
 
@@ -100,38 +100,38 @@ def test_a_batch_of_empty_lines_is_read_until_it_is_refused(
     bucket: Bucket, parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four million of them take four kilobytes, and each costs as much as a row."""
-    judged = count_judged(monkeypatch)
+    checked = count_checked(monkeypatch)
     batch = write(bucket, *([b""] * (400_000 // parts) for _ in range(parts)))
     reason = "at least 10000 of 400000 rows were refused, and 400 may be: 10000 unparsable"
     with pytest.raises(TooManyRefusedError, match=reason) as caught:
         survey_batch(batch, SequentialEngine(), QuarantineTolerance())
-    assert judged() == 10_000
+    assert checked() == 10_000
     assert [len(part.lines) for part in caught.value.survey.parts] == [401]
 
 
 def test_more_refused_lines_are_read_where_more_may_be(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch is judged by all parts together, and up to the line that refuses it."""
-    judged = count_judged(monkeypatch)
+    """All parts together decide about a batch, and up to the line that refuses it."""
+    checked = count_checked(monkeypatch)
     batch = write(bucket, *([b"no JSON"] * 12_000 for _ in range(4)))
     with pytest.raises(
         TooManyRefusedError, match="at least 24000 of 48000 rows were refused, and 20000 may be"
     ):
         survey_batch(batch, SequentialEngine(), QuarantineTolerance(rows=20_000))
-    assert judged() == 24_000
+    assert checked() == 24_000
 
 
 def test_of_long_refused_lines_fewer_are_read(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs by its bytes, and few of them refuse the batch as well."""
-    judged = count_judged(monkeypatch)
+    checked = count_checked(monkeypatch)
     batch = write(bucket, [b"x" * 100_000] * 200, [b"no JSON"])
     with pytest.raises(TooManyRefusedError, match="at least 64 of 201 rows were refused, and 2 may be"):
         survey_batch(batch, SequentialEngine(), QuarantineTolerance())
-    assert judged() == 64
+    assert checked() == 64
 
 
-def count_judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+def count_checked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Return what counts the refused lines of now on."""
     counted = itertools.count()
     monkeypatch.setattr(

@@ -43,7 +43,7 @@ def task(
 
 
 def test_every_single_altered_item_is_found(platform: LoadPlatform, load: Load) -> None:
-    """Another value, another type, another checksum, a missing item, an early expiry: each is told."""
+    """Another value, another type, another checksum, a missing item, an early expiry: each is found."""
     written = platform.builder.write(ROWS)
     load(platform.claim(written))
     table, dynamodb = platform.deployment.online_table(platform.model), platform.aws("dynamodb")
@@ -124,8 +124,10 @@ def test_a_part_of_which_other_rows_were_acknowledged_than_accepted_fails_the_lo
         return replace(whole, acknowledged=whole.acknowledged.plus(RowTally(rows=rows, checksum=checksum)))
 
     monkeypatch.setattr(online_load, "write_part", write_others)
-    told = rf"acknowledged {120 + rows} rows with .*part-00000.* 120 rows with the checksum \d+ were accepted"
-    with pytest.raises(LoadFailedError, match=told):
+    fault = (
+        rf"acknowledged {120 + rows} rows with .*part-00000.* 120 rows with the checksum \d+ were accepted"
+    )
+    with pytest.raises(LoadFailedError, match=fault):
         load(platform.claim(written))
     assert platform.record().load_state == "done"
     assert platform.warehouse() == []

@@ -104,7 +104,7 @@ def test_a_load_whose_completion_was_not_answered_keeps_its_report(
 
 
 @pytest.mark.parametrize("step", ["record", "prepare", "copy", "begin", "verify", "renew", "commit"])
-def test_a_zombie_that_wakes_at_any_step_doubles_no_row(
+def test_a_zombie_that_wakes_at_any_step_duplicates_no_row(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Whoever moves rows first, each row stands once; and a load that follows both is complete."""
