@@ -1,6 +1,9 @@
 """The code location: every model found under `defs/`, the sensor over all of them, and their resources."""
 
+import gc
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import dagster as dg
@@ -44,7 +47,21 @@ def model_definitions(package: ModuleType) -> dg.Definitions:
     tree = dg.ComponentTree.from_module(defs_module=package, project_root=CHECKOUT)
     # Dagster ends at the first fault.
     declarations_in(tree.defs_module_path)
-    return dg.Definitions.merge(tree.build_defs(tree.defs_module_path), dg.Definitions(component_tree=tree))
+    with _paused_collection():
+        models = tree.build_defs(tree.defs_module_path)
+    return dg.Definitions.merge(models, dg.Definitions(component_tree=tree))
+
+
+@contextmanager
+def _paused_collection() -> Iterator[None]:
+    """Look for no garbage among objects that all stay, which would take a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def platform_definitions(models: dg.Definitions) -> dg.Definitions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Annotated, Any, Literal, Self
 
@@ -35,23 +36,20 @@ _OWNER = "team:[A-Za-z0-9_]+|[^@\\s]+@[^@\\s]+"
 _TRAINING_PARTITIONS = ("first_partition", "last_partition", "first_evaluated", "last_evaluated")
 
 
-def _of_the_wrong_kind(declared: Any) -> list[tuple[str, str, str]]:
-    """Return field, declared kind and text of each training partition of the other kind, as YAML has them."""
+def _kind_checks(declared: Any, reported: set[tuple[int | str, ...]]) -> list[Callable[[], None]]:
+    """Return a check of each training partition without a fault so far, as YAML has them."""
     try:
-        kind, training = declared["partitions"].get("kind", "daily"), declared["training"]
-        texts = {field: str(training[field]) for field in _TRAINING_PARTITIONS if field in training}
+        kind = declared["partitions"].get("kind", Partitions.model_fields["kind"].default)
+        training = declared["training"]
+        return [
+            partial(require_kind, kind, str(training[field]), "training", field)
+            for field in _TRAINING_PARTITIONS
+            if kind in {"daily", "hourly"}
+            and training.get(field) is not None
+            and ("training", field) not in reported
+        ]
     except (AttributeError, KeyError, TypeError):
         return []
-    found = []
-    for field, text in texts.items():
-        try:
-            is_hourly = Partition(text).is_hourly
-        except ContractError:
-            # Its form is told of by itself.
-            continue
-        if kind in {"daily", "hourly"} and is_hourly != (kind == "hourly"):
-            found.append((field, kind, text))
-    return found
 
 
 def _raise(error: Exception) -> None:
@@ -140,20 +138,12 @@ class ModelDeclaration(DeclarationPart):
     @model_validator(mode="wrap")
     @classmethod
     def _report_all_faults(cls, declared: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
-        """Tell training partitions of the wrong kind beside what else is wrong, and not one run later."""
+        """Report training partitions of the wrong kind together with all other faults."""
         try:
             return validated(declared)
         except ValidationError as error:
             reported = {cause["loc"] for cause in error.errors(include_url=False)}
-            faults = [
-                found for found in _of_the_wrong_kind(declared) if ("training", found[0]) not in reported
-            ]
-            if not faults:
-                raise
-            raise_together(
-                partial(_raise, error),
-                *(partial(require_kind, kind, text, "training", field) for field, kind, text in faults),
-            )
+            raise_together(partial(_raise, error), *_kind_checks(declared, reported))
             raise
 
     def _require_columns(self) -> None:
