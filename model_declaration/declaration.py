@@ -64,7 +64,8 @@ def _owner(value: str) -> str:
 
 def _name(value: str) -> str:
     try:
-        return ModelName(value)
+        # A plain string: Snowflake's connector binds no subclass of it.
+        return str(ModelName(value))
     except ContractError as error:
         raise fault(str(error)) from error
 
