@@ -23,7 +23,7 @@ class Table:
         rows: One mapping a row.
         title: Above it; empty for none.
         whole: Columns that are never cut, because a person copies them.
-        empty: What is said if there are no rows.
+        empty: The text shown if there are no rows.
     """
 
     columns: Sequence[str]

@@ -127,7 +127,7 @@ class DeploymentAccess:
         return declaration_of(model, self._definitions)
 
     def sensitive_columns(self, model: str) -> frozenset[str] | None:
-        """Return the columns whose values nobody is to be shown, or None if that cannot be told."""
+        """Return the columns whose values nobody is to be shown, or None if that is not known."""
         from model_declaration.declaration_files import sensitive_columns  # noqa: PLC0415  # as above
 
         return sensitive_columns(model, self._definitions)

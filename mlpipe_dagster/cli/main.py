@@ -17,7 +17,7 @@ from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, sh
 from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
 
-_TOPICS = (batches, show, diff, explain, quarantine, publish_rollback_hold, load, doctor)
+_COMMAND_MODULES = (batches, show, diff, explain, quarantine, publish_rollback_hold, load, doctor)
 
 
 def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None = None) -> int:
@@ -70,8 +70,8 @@ def load_environment_file() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    commanded = _Parser(prog="mlpipe", description="Operate batches and their publications.")
-    commands = commanded.add_subparsers(required=True, metavar="command", dest="name")
-    for topic in _TOPICS:
-        topic.add_to(commands)
-    return commanded
+    command_line = _Parser(prog="mlpipe", description="Operate batches and their publications.")
+    commands = command_line.add_subparsers(required=True, metavar="command", dest="name")
+    for module in _COMMAND_MODULES:
+        module.add_to(commands)
+    return command_line

@@ -47,8 +47,8 @@ def add_named_batch(command: argparse.ArgumentParser) -> None:
 def add_request(command: argparse.ArgumentParser) -> None:
     """Add who asks for a change of what is live, and why."""
     command.add_argument("--reason", default="", help="why, for the history")
-    command.add_argument("--actor", default=getpass.getuser(), help="who; you unless told otherwise")
-    command.add_argument("--request-id", default="", help="a known one does nothing again")
+    command.add_argument("--actor", default=getpass.getuser(), help="who asks; your user name by default")
+    command.add_argument("--request-id", default="", help="one that was carried out before changes nothing")
 
 
 def partition(text: str) -> Partition:

@@ -21,7 +21,7 @@ _FOUND = 200
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """What the API said.
+    """What the API answered about the live batch.
 
     Attributes:
         answer: Whether it shows the live batch.
@@ -37,7 +37,7 @@ class CanaryResult:
 
 
 def canary_check_result(found: CanaryResult, spec: dg.AssetCheckSpec) -> dg.AssetCheckResult:
-    """Return what the API said as Dagster shows it."""
+    """Return the canary's result as Dagster shows it."""
     shown = {
         "batch_id": found.asked_batch_id,
         "answered_batch_id": found.shown.batch_id if found.shown else None,
@@ -102,9 +102,9 @@ def ask_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS)
     if not trouble and shown and shown.status == _FOUND and shown.batch_id in {batch_id, live_batch_id()}:
         # Another batch may have become live meanwhile: then that one is right.
         return CanaryResult(CheckVerdict(True, f"The API shows {shown.batch_id}"), batch_id, shown, took)
-    said = trouble or (f"{shown.status} with batch {shown.batch_id}" if shown else "nothing")
+    shows = trouble or (f"{shown.status} with batch {shown.batch_id}" if shown else "nothing")
     return CanaryResult(
-        CheckVerdict(False, f"{batch_id} is live, and after {took:.0f} s the API answers: {said}"),
+        CheckVerdict(False, f"{batch_id} is live, and after {took:.0f} s the API answers: {shows}"),
         batch_id,
         shown,
         took,

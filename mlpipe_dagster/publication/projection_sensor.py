@@ -194,9 +194,9 @@ def projection_tick(
             raise
         if lag := _lag(registry, cursor, asked, now, gaps):
             raise ProjectionLagsError(lag) from error
-        said = f"Snowflake does not answer; it is asked again by the next tick: {error}"
+        reason = f"Snowflake does not answer; it is asked again by the next tick: {error}"
         unreadable.errors |= gaps.errors
-        return unreadable.result(context.cursor, said, cursor=cursor.text())
+        return unreadable.result(context.cursor, reason, cursor=cursor.text())
     in_step = {model: sequence for model, sequence in asked.items() if model not in gaps.errors}
     kept = replace(
         cursor,

@@ -142,9 +142,9 @@ def publication_events(
     action = Action(entry.action)
     by = f"by {code_span(entry.actor)}" + (f": {code_span(entry.reason)}" if entry.reason else "")
     if held := _HOLDS.get(action):
-        said = f"Automatic publication was {held} {by}"
+        text = f"Automatic publication was {held} {by}"
         return [
-            _event(dg.AssetObservation, entry, held, said, partition=entry.partition, batch_id=entry.batch_id)
+            _event(dg.AssetObservation, entry, held, text, partition=entry.partition, batch_id=entry.batch_id)
         ]
     live = f"Batch {entry.batch_id} was {_DONE.get(action, action)} {by}"
     events = [
@@ -160,9 +160,9 @@ def publication_events(
     ]
     if action is Action.ROLLBACK and previous_partition not in {None, entry.partition}:
         previous = entry.previous_batch_id
-        said = f"Batch {previous} was withdrawn by a rollback {by}"
+        text = f"Batch {previous} was withdrawn by a rollback {by}"
         withdrawn = _event(
-            kind, entry, ReleaseState.WITHDRAWN, said, partition=previous_partition, batch_id=previous
+            kind, entry, ReleaseState.WITHDRAWN, text, partition=previous_partition, batch_id=previous
         )
         events.insert(0, withdrawn)
     return events
@@ -199,7 +199,7 @@ def _event(
 
 
 def _rows(entry: PublicationEntry) -> dict[str, int]:
-    """Return how many rows readers find in the batch, or nothing if the publication does not tell."""
+    """Return how many rows readers find in the batch, or nothing if the publication does not record it."""
     try:
         return {"dagster/row_count": ServingRecord.from_json(entry.serving or "").row_count}
     except InvalidServingError:

@@ -47,16 +47,16 @@ def retire_batches(
 ) -> None:
     """Sweep one model; doing it again goes on where a sweep that died has stopped."""
 
-    def tell(batch: RetiredBatch) -> None:
+    def log_retired(batch: RetiredBatch) -> None:
         # Of a step that fails, Dagster keeps no observation; its log stays.
-        told = (batch.record.batch_id, batch.rows, batch.objects, batch.bytes)
-        context.log.info("Retired %s: %d rows, %d objects, %d bytes are gone", *told)
+        values = (batch.record.batch_id, batch.rows, batch.objects, batch.bytes)
+        context.log.info("Retired %s: %d rows, %d objects, %d bytes are gone", *values)
 
     with warehouse.session() as session:
         found = retention_sweep(
             context.instance, platform, session, model=config.model, run_id=context.run_id
         )
-        swept = replace(found, tell=tell).sweep()
+        swept = replace(found, on_retired=log_retired).sweep()
     for batch in swept.retired:
         context.log_event(retired_observation(batch))
     context.log_event(sweep_observation(config.model, swept))
@@ -175,7 +175,7 @@ def retention_tick(
 ) -> dg.SensorResult:
     """Look at the models whose turn has not come yet today; ask for a run for each that has something due.
 
-    A model with a record that cannot be read is told of, and looked at again the next day.
+    A model with an unreadable record is reported, and looked at again the next day.
     """
     cursor, today = RetentionCursor.parse(cursor_text), now.date().isoformat()
     if cursor.day != today:

@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain, takewhile
 
-from mlpipe_dagster.done_files.registration import registered_manifest
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
 from mlpipe_dagster.retention.delta_history import DeltaHistory
-from prediction_contract.errors import ContractError, RuleViolationError
+from mlpipe_dagster.retention.delta_vacuum import vacuum
+from prediction_contract.errors import RuleViolationError
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.naming.s3_layout import (
     acknowledgements_prefix,
     batch_quarantine_prefix,
-    delta_table_prefix,
     json_batch_prefix,
 )
 from prediction_contract.registry.load_rules import abandon_claim
@@ -91,7 +90,7 @@ class RetentionSweep:
     Attributes:
         model: The model's name.
         run_id: The Dagster run's, under which the sweep claims batches.
-        has_ended: Tells of a run that holds a claim whether it is known to have ended.
+        has_ended: Whether a run that holds a claim is known to have ended.
         registry: The registry.
         home_region: The region that writes.
         regions: The other serving regions.
@@ -101,7 +100,7 @@ class RetentionSweep:
         clock: The present moment.
         vacuum_after: How long a file stays after it has left the Delta table's newest version.
         most_batches: How many batches are retired at most; the next sweep goes on.
-        tell: Is told of each batch as soon as its rows and objects are gone, also by a sweep that dies then.
+        on_retired: Called with each batch once its rows and objects are gone, even if the sweep dies then.
     """
 
     model: str
@@ -116,7 +115,7 @@ class RetentionSweep:
     clock: Callable[[], datetime]
     vacuum_after: timedelta = VACUUM_AFTER
     most_batches: int = MAX_BATCHES
-    tell: Callable[[RetiredBatch], None] = lambda _: None
+    on_retired: Callable[[RetiredBatch], None] = lambda _: None
 
     def sweep(self) -> SweepResult:
         """Retire what is due, delete it, and vacuum the Delta table.
@@ -128,7 +127,8 @@ class RetentionSweep:
         swept, tokens, seen = SweepResult(), {}, _Seen()
         projected = self.warehouse.highest_projected(self.model)
         has_rows = self.warehouse.has_predictions(self.model)
-        records = retained_batches(self.registry, self.model, now=self.clock())
+        sweep_from = self.registry.retention(self.model).sweep_from
+        records = sweep_candidates(self.registry, self.model, sweep_from, now=self.clock())
         needed = protected_batches(
             self.registry.pointer(self.model, self.home_region), self.registry.rollback_target(self.model)
         )
@@ -140,7 +140,7 @@ class RetentionSweep:
                 if reason is None:
                     tokens[record.batch_id] = token
                     gone = self._delete(record, has_rows=has_rows)
-                    self.tell(gone)
+                    self.on_retired(gone)
                     swept.retired.append(gone)
                 else:
                     swept.kept[record.batch_id] = reason
@@ -151,7 +151,15 @@ class RetentionSweep:
         for batch_id, token in tokens.items():
             self._clear(batch_id, token)
         if has_delta:
-            self._vacuum(swept, seen)
+            swept.vacuumed_files, swept.vacuumed_bytes, swept.not_vacuumed = vacuum(
+                self.bucket,
+                self.delta,
+                self.model,
+                longer_than=self.vacuum_after,
+                now=self.clock(),
+                retired=seen.retired,
+                kept=chain(self._passed_over(sweep_from), seen.kept),
+            )
         found = RetentionRecord(
             model=self.model,
             sweep_from=seen.unsettled_from,
@@ -216,54 +224,10 @@ class RetentionSweep:
             gone.bytes += sum(item.size for item in objects)
         return gone
 
-    def _vacuum(self, swept: SweepResult, seen: _Seen) -> None:
-        """Delete files that left the table long ago or never came into it, but for those that a batch names.
-
-        What the table does not know is looked at before the table is, so a file that is committed meanwhile
-        counts as known. A file of a retired batch is no other batch's, so it goes whatever is wrong with
-        others. Of the rest, which attempts have left behind, nobody knows whose they are while a done file
-        cannot be read: those stay.
-        """
-        root, old = delta_table_prefix(self.model), self.clock() - self.vacuum_after
-        files = {item.key.removeprefix(root): item for item in self.bucket.below(root)}
-        unknown = {name for name, item in files.items() if _is_data(name) and item.put_at < old}
-        unknown -= self.delta.known_files()
-        removed = self.delta.removed_files(longer_than=self.vacuum_after)
-        doomed = files.keys() & (removed | unknown)
-        vacuumed: set[str] = set()
-        for record in seen.retired if doomed else ():
-            named, _ = self._named_files(record)
-            vacuumed |= doomed & named
-            doomed -= named
-        troubles = []
-        for record in chain(self._passed_over(), seen.kept) if doomed else ():
-            named, trouble = self._named_files(record)
-            doomed -= named
-            troubles += [trouble] if trouble else []
-        if not troubles:
-            vacuumed |= doomed
-        elif doomed:
-            others = f" The same is so of {len(troubles) - 1} other batches." if len(troubles) > 1 else ""
-            swept.not_vacuumed = (
-                f"{len(doomed)} files stay, since they may be of a batch whose done file cannot be read. "
-                f"{troubles[0]}{others}"
-            )
-        self.bucket.delete(files[name].key for name in sorted(vacuumed))
-        swept.vacuumed_files = len(vacuumed)
-        swept.vacuumed_bytes = sum(files[name].size for name in vacuumed)
-
-    def _passed_over(self) -> Iterator[BatchRecord]:
+    def _passed_over(self, sweep_from: str) -> Iterator[BatchRecord]:
         """Yield the batches that sweeps no longer look at, though one may load them yet."""
-        sweep_from = self.registry.retention(self.model).sweep_from
         earlier = takewhile(lambda record: record.batch_id < sweep_from, self.registry.batches(self.model))
         return (record for record in earlier if _keeps_files(record, is_settled=True))
-
-    def _named_files(self, record: BatchRecord) -> tuple[frozenset[str], str]:
-        """Return the Delta files of a batch, or none and why they are not known."""
-        try:
-            return frozenset(registered_manifest(self.bucket, record).delta.files), ""
-        except ContractError as error:
-            return frozenset(), str(error)
 
 
 @dataclass(slots=True)
@@ -310,25 +274,21 @@ def _keeps_files(record: BatchRecord, *, is_settled: bool) -> bool:
     return bool(record.checksum) and not is_over
 
 
-def _is_data(name: str) -> bool:
-    """Whether a file below a Delta table's folder is of its data; what begins with `_` is of its log."""
-    return name.endswith(".parquet") and not name.startswith("_")
-
-
-def retained_batches(registry: RegistryTable, model: str, *, now: datetime) -> Iterator[BatchRecord]:
+def sweep_candidates(
+    registry: RegistryTable, model: str, sweep_from: str, *, now: datetime
+) -> Iterator[BatchRecord]:
     """Yield the batches that a sweep may have to do with, the oldest first; they are read page by page.
 
     What the last sweep was done with is not read, but for one day a month: a done file that was refused long
     ago may have been delivered again since.
     """
-    known = registry.retention(model).sweep_from
-    sweep_from = "" if now.day == 1 else known
-    return registry.batches(model, minted_from=sweep_from)
+    return registry.batches(model, minted_from="" if now.day == 1 else sweep_from)
 
 
 def model_needs_sweep(registry: RegistryTable, model: str, home_region: str, *, now: datetime) -> bool:
     """Whether a model has a batch to retire, or retired one whose Delta files have come due since."""
-    records = retained_batches(registry, model, now=now)
+    sweep_from = registry.retention(model).sweep_from
+    records = sweep_candidates(registry, model, sweep_from, now=now)
     needed = protected_batches(registry.pointer(model, home_region), registry.rollback_target(model))
     return any(needs_sweep(record, needed, now=now) or _is_to_be_vacuumed(record, now) for record in records)
 

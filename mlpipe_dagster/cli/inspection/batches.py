@@ -34,7 +34,7 @@ def add_to(commands: Commands) -> None:
         "--newest",
         type=at_least_one,
         metavar="N",
-        help=f"show so many; {_SHOWN_BATCHES} in a table and all as JSON unless told otherwise",
+        help=f"show the newest N; by default {_SHOWN_BATCHES} in a table and all as JSON",
     )
     listing.add_argument(
         "--partition",

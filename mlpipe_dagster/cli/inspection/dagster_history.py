@@ -1,4 +1,4 @@
-"""What Dagster remembers of a batch: the runs that were about it, and what their checks said."""
+"""What Dagster remembers of a batch: its runs and the results of their checks."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def explain(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
         "publications": publication_documents(access.registry, record),
         "cost": cost_document(jobs, loads, access.settings.prices),
     }
-    notes = [f"{model}/{batch_id}: the answer does not agree: {said}" for said in differences]
+    notes = [f"{model}/{batch_id}: the answer does not agree: {difference}" for difference in differences]
     return CommandResult(document=document, sections=_sections(document), ok=not differences, notes=notes)
 
 
@@ -119,8 +119,8 @@ def _differences(
 
 def _answer_document(answer: PredictionResponse, differences: list[str]) -> dict[str, Any]:
     names = ("entity_id", "partition", "model_version", "published_at", "sequence")
-    said = {name: getattr(answer, name) for name in names}
-    return {**said, "agrees": not differences, "differences": differences}
+    stated = {name: getattr(answer, name) for name in names}
+    return {**stated, "agrees": not differences, "differences": differences}
 
 
 def _inputs(manifest: Manifest | None) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""The vacuum of a Delta table: files of retired batches, and files that no other batch names, leave S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.resources.data_bucket import DataBucket
+from mlpipe_dagster.retention.delta_history import DeltaHistory
+from prediction_contract.errors import ContractError
+from prediction_contract.naming.s3_layout import delta_table_prefix
+from prediction_contract.registry.records import BatchRecord
+
+
+class VacuumResult(NamedTuple):
+    """How many files were deleted and their bytes; why others that left the table long ago stay, or empty."""
+
+    files: int
+    bytes: int
+    not_vacuumed: str
+
+
+def vacuum(
+    bucket: DataBucket,
+    delta: DeltaHistory,
+    model: str,
+    *,
+    longer_than: timedelta,
+    now: datetime,
+    retired: Iterable[BatchRecord],
+    kept: Iterable[BatchRecord],
+) -> VacuumResult:
+    """Delete files that left the table long ago or never came into it, but for those that a batch names.
+
+    What the table does not know is looked at before the table is, so a file that is committed meanwhile
+    counts as known. A file of a retired batch is no other batch's, so it goes whatever is wrong with
+    others. Of the rest, which attempts have left behind, nobody knows whose they are while a done file
+    cannot be read: those stay.
+
+    Args:
+        bucket: Of the table and of done files.
+        delta: The table.
+        model: The model's name.
+        longer_than: How long a file stays after it has left the table's newest version.
+        now: The present moment.
+        retired: Batches that were verified once and are retired: the files that they name are theirs alone.
+        kept: Batches whose files stay; read only if there is something to delete.
+    """
+    root = delta_table_prefix(model)
+    files = {item.key.removeprefix(root): item for item in bucket.below(root)}
+    unknown = {name for name, item in files.items() if _is_data(name) and item.put_at < now - longer_than}
+    unknown -= delta.known_files()
+    doomed = files.keys() & (delta.removed_files(longer_than=longer_than) | unknown)
+    vacuumed: set[str] = set()
+    for record in retired if doomed else ():
+        named, _ = _named_files(bucket, record)
+        vacuumed |= doomed & named
+        doomed -= named
+    troubles: list[str] = []
+    for record in kept if doomed else ():
+        named, trouble = _named_files(bucket, record)
+        doomed -= named
+        troubles += [trouble] if trouble else []
+    not_vacuumed = ""
+    if not troubles:
+        vacuumed |= doomed
+    elif doomed:
+        others = f" The same is so of {len(troubles) - 1} other batches." if len(troubles) > 1 else ""
+        not_vacuumed = (
+            f"{len(doomed)} files stay, since they may be of a batch whose done file cannot be read. "
+            f"{troubles[0]}{others}"
+        )
+    bucket.delete(files[name].key for name in sorted(vacuumed))
+    return VacuumResult(len(vacuumed), sum(files[name].size for name in vacuumed), not_vacuumed)
+
+
+def _is_data(name: str) -> bool:
+    """Whether a file below a Delta table's folder is of its data; what begins with `_` is of its log."""
+    return name.endswith(".parquet") and not name.startswith("_")
+
+
+def _named_files(bucket: DataBucket, record: BatchRecord) -> tuple[frozenset[str], str]:
+    """Return the Delta files of a batch, or none and why they are not known."""
+    try:
+        return frozenset(registered_manifest(bucket, record).delta.files), ""
+    except ContractError as error:
+        return frozenset(), str(error)
