@@ -131,7 +131,7 @@ synth: setup $(CDK_VENV)/.installed ## Write all CloudFormation templates to bui
 deploy-local: setup $(CDK_VENV)/.cli-installed ## Deploy the CDK app to an emulator of its own, ask it, destroy it.
 	@$(BIN)/python -m infra.local.cdk_deployment
 
-pictures: setup ## Take the documents' pictures anew, of Dagster's UI on a stack of their own.
+pictures: setup ## Retake the documents' screenshots of Dagster's UI.
 	$(BIN)/pytest -q --numprocesses 0 -m slow tests/end_to_end/test_dagster_ui.py
 	mkdir -p docs/images && cp build/pictures/*.png docs/images/
 
@@ -141,7 +141,7 @@ up: setup ## Start the local stack and write .env.
 down: setup ## Stop the local stack; its data stays.
 	@$(BIN)/python -m infra.local down
 
-status: setup ## Tell how the local stack is; fails unless every part is ready.
+status: setup ## Show the state of the local stack; fails unless every part is ready.
 	@$(BIN)/python -m infra.local status
 
 token: setup ## Print a bearer token for the local API.

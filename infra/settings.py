@@ -139,8 +139,8 @@ class StageSettings:
         snowflake_retention_days: Days of Time Travel that Snowflake keeps: 0 or 1 on the Standard edition, up
             to 90 on Enterprise and higher ones.
         alarm_address: The e-mail address that alarms go to.
-        monthly_budget_dollars: Above which spending is told.
-        pointer_hours: How old a live batch may become before somebody is told.
+        monthly_budget_dollars: Spending above it is reported.
+        pointer_hours: How old a live batch may become before an alarm goes off.
         deletion_protection: Whether what keeps data refuses to be deleted.
     """
 

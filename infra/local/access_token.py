@@ -1,6 +1,6 @@
 """Print a bearer token for the local API: `make token`, or `python -m infra.local.access_token`.
 
-It goes the way of every client: the secret from Secrets Manager, then client credentials at the token
+It does what every client does: the secret from Secrets Manager, then client credentials at the token
 endpoint. Nothing but the token goes to standard output, so `$(make --silent token)` can be used in a header.
 """
 

@@ -73,7 +73,7 @@ def test_the_schema_lies_where_dagster_would_put_it(defs: Path, model: str) -> N
         ("A number for each", "A number of {{ env('KIND') }} for each", "is not one plain model"),
     ],
 )
-def test_what_cannot_be_provisioned_is_told(defs: Path, was: str, becomes: str, told: str) -> None:
+def test_what_cannot_be_provisioned_is_reported(defs: Path, was: str, becomes: str, told: str) -> None:
     """A wrong value by file, line and field; a template, as nothing on AWS could fill it in."""
     path = defs / HOURLY / "defs.yaml"
     text = path.read_text()

@@ -1,4 +1,4 @@
-"""The dashboard: the way of a batch from left to right, then each region that serves."""
+"""The dashboard: what a batch passes through, from left to right, then each serving region."""
 
 from __future__ import annotations
 

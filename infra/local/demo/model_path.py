@@ -1,4 +1,4 @@
-"""The way of one model through the platform: train, score, notice, load, publish, serve, roll back."""
+"""One model through the platform: train, score, notice, load, publish, serve, roll back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ANSWERED_SECONDS = 10
 
 @dataclass(frozen=True)
 class Delivered:
-    """A day's batch at the end of its way.
+    """A day's batch once it is live or history.
 
     Attributes:
         partition: The day.
@@ -59,7 +59,7 @@ class Delivered:
 
 @dataclass(frozen=True)
 class ModelPath:
-    """One model's way.
+    """One model, taken through the platform.
 
     Attributes:
         model: The model.

@@ -45,5 +45,5 @@ class DemoProgress:
         self._line("ok", title, time.monotonic() - begun, found)
 
     def _line(self, verdict: str, title: str, seconds: float, found: list[str]) -> None:
-        told = f": {', '.join(found)}" if found else ""
-        self.say(f"[{self.seconds:6.1f} s] {verdict:<6} {seconds:6.1f} s  {title}{told}")
+        details = f": {', '.join(found)}" if found else ""
+        self.say(f"[{self.seconds:6.1f} s] {verdict:<6} {seconds:6.1f} s  {title}{details}")

@@ -230,9 +230,9 @@ def table(delivered: list[Delivered], counted: dict[str, BatchRows]) -> list[str
     lines = [f"{'day':<12}{'batch':<28}{stores}  done to live"]
     for each in delivered:
         rows = counted[each.batch_id]
-        told = f"{each.seconds} s" if each.is_live else "history"
+        outcome = f"{each.seconds} s" if each.is_live else "history"
         lines.append(
             f"{each.partition:<12}{each.batch_id:<28}{rows.json:>7}{rows.delta:>7}{rows.dynamodb:>10}"
-            f"{rows.snowflake:>11}{rows.quarantine:>12}  {told}"
+            f"{rows.snowflake:>11}{rows.quarantine:>12}  {outcome}"
         )
     return lines

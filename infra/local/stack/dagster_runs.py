@@ -196,16 +196,16 @@ class Dagster:
     def failure(self, run: Run, what: str) -> StackError:
         """Return the error that tells why a run failed."""
         answer = self._ask(_FAILURES, {"id": run.run_id})
-        told = []
+        reasons = []
         for event in answer["logsForRun"].get("events", ()):
             error = event.get("error")
             if error:
-                told += [
+                reasons += [
                     error["message"].strip(),
                     *(cause["message"].strip() for cause in error.get("causes", ())),
                 ]
         return StackError(
-            f"{what}: run {run.run_id} of {run.job} is {run.status}: {' / '.join(told)[-3000:]}",
+            f"{what}: run {run.run_id} of {run.job} is {run.status}: {' / '.join(reasons)[-3000:]}",
             remedy=f"See {self.page(run.run_id)} while Dagster runs, and {self.service.log}",
         )
 

@@ -260,18 +260,18 @@ class StackControl:
         Raises:
             StackError: A component did not become ready.
         """
-        told: set[str] = set()
+        reported: set[str] = set()
 
         def is_settled(status: StackStatus) -> bool:
             if status.mended < mended:
                 return False
             for component in running_components(self.directory, status):
                 entry = status.components[component.name]
-                if component.name not in told and entry.state in _SETTLED_STATES:
-                    told.add(component.name)
+                if component.name not in reported and entry.state in _SETTLED_STATES:
+                    reported.add(component.name)
                     seconds = entry.since - (entry.started_at or entry.since)
                     self.say(_line(component, entry.state, entry.detail, seconds=seconds))
-            return len(told) == len(status.components)
+            return len(reported) == len(status.components)
 
         status = self._await_status(pid, alive, is_settled)
         bad = [name for name, entry in status.components.items() if entry.state != "ready"]

@@ -46,7 +46,7 @@ class ComponentStatus:
         pid: Its process, if one was started.
         started_at: When that process was started, in seconds since the epoch.
         detail: What a reader should know: why it failed or died, and what to do.
-        loss: What its death lost, if it died; kept until it is ready again and told then.
+        loss: What its death lost, if it died; kept until it is ready again, and reported then.
     """
 
     state: str
@@ -221,16 +221,16 @@ def locked(path: Path, *, wait_seconds: float, on_wait: Callable[[], None]) -> I
         StackError: Another process held the lock all the time.
     """
     deadline = time.monotonic() + wait_seconds
-    told = False
+    announced = False
     with path.open("a+", encoding="utf-8") as stream:
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
-                if not told:
+                if not announced:
                     on_wait()
-                    told = True
+                    announced = True
                 if time.monotonic() >= deadline:
                     raise StackError(
                         f"{path} is held by another process since more than {wait_seconds:.0f} s",

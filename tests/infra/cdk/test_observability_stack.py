@@ -141,7 +141,7 @@ def test_alarms_go_to_the_topic_of_their_own_stack(templates: Templates, stage: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_load_that_ends_badly_is_told(templates: Templates, stage: str) -> None:
+def test_a_failed_load_sends_an_alarm(templates: Templates, stage: str) -> None:
     """Whatever bad end Glue has for a job run; the alarm counts what the rule matches."""
     deployment = SETTINGS[stage].deployment()
     rules = templates.properties(stage, "observability", "AWS::Events::Rule")

@@ -104,7 +104,7 @@ def test_a_component_that_still_saves_is_not_killed(directory: StackDirectory) -
     assert (supervised.status.state, supervised.status.detail, supervised.status.loss) == ("stopped", "", "")
 
 
-def test_a_component_that_does_nothing_any_more_is_killed_and_its_loss_told(
+def test_a_hanging_component_is_killed_and_its_loss_reported(
     directory: StackDirectory,
 ) -> None:
     """A wait without an end would help nobody."""

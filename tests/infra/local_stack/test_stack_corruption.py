@@ -114,7 +114,7 @@ def test_an_unreadable_record_stops_up_and_stays_untouched(
 
 
 @pytest.mark.stack
-def test_a_port_taken_while_a_component_was_dead_is_told(new_stack: Callable[..., StackRun]) -> None:
+def test_a_port_taken_while_a_component_was_dead_is_reported(new_stack: Callable[..., StackRun]) -> None:
     """A foreign server that answers in its place is named, not taken for it; a new start moves away."""
     run = new_stack("aws")
     run.up()

@@ -351,7 +351,7 @@ def test_a_kept_connection_serves_many_requests(weather: Caller) -> None:
     assert statuses == [200, 404, 304, 200]
 
 
-def test_the_command_serves_with_a_key_from_a_file_and_ends_when_told(tmp_path: Path) -> None:
+def test_the_command_serves_with_a_key_from_a_file_and_ends_when_asked(tmp_path: Path) -> None:
     """It says its address, keeps the key out of its log, and stops on SIGTERM."""
     key_file = tmp_path / "key"
     key_file.write_text("stand-in-key\n")

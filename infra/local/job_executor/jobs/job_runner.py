@@ -274,16 +274,16 @@ class JobRunner:
 
     def _finish(self, kind: JobKind, record: Record, hosts: list[HostWorkspace]) -> None:
         outcome = self._outcome(record)
-        told = kind.describe_end(record, hosts)
+        described = kind.describe_end(record, hosts)
         if record["ending"] == Ending.SHUTDOWN:
-            told["failure"] = SHUTDOWN_MESSAGE
+            described["failure"] = SHUTDOWN_MESSAGE
         else:
             # The job's first credentials may have expired while it ran.
             identity = self._access.assume(record["role_arn"], kind.session_name)
             kind.collect(record, hosts, S3Transfer(self._access.client("s3", identity)), outcome)
         if outcome is not JobOutcome.FAILED:
-            told.pop("failure", None)
-        self._conclude(kind, record["name"], outcome, told)
+            described.pop("failure", None)
+        self._conclude(kind, record["name"], outcome, described)
 
     def _outcome(self, record: Record) -> JobOutcome:
         ending = record["ending"]
@@ -292,8 +292,8 @@ class JobRunner:
         succeeded = ending is None and all(code == 0 for code in record.get("returncodes") or [1])
         return JobOutcome.SUCCEEDED if succeeded else JobOutcome.FAILED
 
-    def _conclude(self, kind: JobKind, name: str, outcome: JobOutcome, told: dict[str, Any]) -> None:
-        record = self._enter(kind, name, Phase.ENDED, outcome=outcome, **told)
+    def _conclude(self, kind: JobKind, name: str, outcome: JobOutcome, described: dict[str, Any]) -> None:
+        record = self._enter(kind, name, Phase.ENDED, outcome=outcome, **described)
         for host in self._hosts(kind, record):
             host.discard_data()
 

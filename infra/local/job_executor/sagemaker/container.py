@@ -152,8 +152,8 @@ def _ended_at(host: HostWorkspace) -> float:
 
 def failure_reason(message: str | None, code: int | None) -> str:
     """Return SageMaker's reason of a failed job, by the script's own message and exit code."""
-    told = message or "See job logs for more information"
-    return f"AlgorithmError: {told}, {_exit_words(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS]
+    shown = message or "See job logs for more information"
+    return f"AlgorithmError: {shown}, {_exit_words(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS]
 
 
 def _exit_words(code: int | None) -> str:
