@@ -27,7 +27,7 @@ def deployable_names(folder: Path = DEFS) -> tuple[str, ...]:
     Raises:
         InvalidNameError: A folder's name is no model name, or AWS could not tell two of them apart.
     """
-    files = {ModelName(name): folder / name / FILE_NAME for name in declared_names(folder)}
+    files: dict[str, Path] = {ModelName(name): folder / name / FILE_NAME for name in declared_names(folder)}
     require_distinct_model_names(files)
     return tuple(files)
 

@@ -89,7 +89,7 @@ def test_every_declaration_obeys_the_schema(path: Path) -> None:
 
 def test_the_code_location_has_one_name() -> None:
     """A run key's match includes the location, so `dagster` and `dg` must call it the same."""
-    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text(encoding="utf-8"))
+    workspace: Any = yaml.safe_load((ROOT / "workspace.yaml").read_text(encoding="utf-8"))
     names = [entry["python_module"]["location_name"] for entry in workspace["load_from"]]
     assert names == [PYPROJECT["tool"]["dg"]["project"]["code_location_name"]]
 
