@@ -130,10 +130,12 @@ class RequestSigner:
 
     def _key(self, secret_key: str, day: str) -> bytes:
         """Return the key of a day, which is derived once."""
-        if self._day_key is None or self._day_key[0] != (secret_key, day):
-            key = f"AWS4{secret_key}".encode()
-            for part in (day, self._region, self._service, "aws4_request"):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._day_key = (secret_key, day), key
-            return key
-        return self._day_key[1]
+        # Read once: another thread may replace it, at midnight or with renewed credentials.
+        known = self._day_key
+        if known is not None and known[0] == (secret_key, day):
+            return known[1]
+        key = f"AWS4{secret_key}".encode()
+        for part in (day, self._region, self._service, "aws4_request"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        self._day_key = (secret_key, day), key
+        return key
