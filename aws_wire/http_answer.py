@@ -84,7 +84,7 @@ class AnswerReader:
             return end.value
         return None
 
-    # Each step below yields when it has to wait, and is told whether more has arrived.
+    # Each step below yields when it has to wait, and receives whether more has arrived.
 
     def _read(self) -> Generator[None, bool, HttpAnswer]:
         if not (yield):
@@ -104,7 +104,7 @@ class AnswerReader:
         return HttpAnswer(status, body, keeps_open and b"close" not in headers.get(b"connection", b""))
 
     def _body(self, status: int, headers: Mapping[bytes, bytes]) -> Generator[None, bool, tuple[bytes, bool]]:
-        """Return the body, and whether its end was told other than by closing."""
+        """Return the body, and whether it has an end of its own, other than the connection's."""
         if status in _WITHOUT_BODY:
             return b"", True
         coding, length = headers.get(b"transfer-encoding"), headers.get(b"content-length")

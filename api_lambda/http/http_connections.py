@@ -1,4 +1,4 @@
-"""OutgoingRequest HTTP: kept-alive connections, a deadline and a size limit on every answer, no redirects."""
+"""Outgoing HTTP: kept-alive connections, a deadline and a size limit on every answer, no redirects."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class WarehouseLoad:
         """Return the statement that leaves a quarantined line out of the table, its checksum being its `%s`.
 
         The checksum and not the key, because a line that is no JSON has none to find its Delta row by. It is
-        `checksums.refused_checksum` of a line that was not accepted, and the row's own of a doubled key's.
+        `checksums.refused_checksum` of a line that was not accepted, and a row's own if others share its key.
         """
         return f"INSERT INTO {self.refused} ({quoted(CHECKSUM_COLUMN)}) VALUES (%s)"
 

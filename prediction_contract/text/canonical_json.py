@@ -74,8 +74,8 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         counts = Counter(name for name, _ in pairs)
-        doubled = next(name for name, count in counts.items() if count > 1)
-        raise InvalidJsonError("duplicate_name", f'An object names "{doubled[:80]}" twice')
+        duplicate = next(name for name, count in counts.items() if count > 1)
+        raise InvalidJsonError("duplicate_name", f'An object names "{duplicate[:80]}" twice')
     return members
 
 
