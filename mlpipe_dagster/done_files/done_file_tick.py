@@ -310,7 +310,7 @@ class DoneFileTick:
         )
         if request is not None and not is_made:
             self._requests.append(request)
-            # RefusedValue by the next tick, which sees whether Dagster has made the run.
+            # Its fingerprint is kept by the next tick, which sees whether Dagster has made the run.
             cursor.requested[key] = RequestedRun(str(request.run_key), fingerprint)
             return
         cursor.fingerprints.add(key, fingerprint, self.now.date())
