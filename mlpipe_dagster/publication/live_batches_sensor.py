@@ -71,6 +71,8 @@ def live_batches_tick(
     Raises:
         ModelsUnreadableError: A model cannot be looked at, and no other model has news.
     """
+    # Not once for each model: wrong settings fail the tick.
+    registry = platform.registry
     shown, today = _shown_verdicts(context.cursor), now.date().isoformat()
     requests, events, unreadable = [], [], UnreadableModels()
     found = {}
@@ -82,7 +84,7 @@ def live_batches_tick(
                 for record in expiring_batches(records, pointers, now=now, items_life=model.items_life)
                 if not is_being_loaded(context.instance, record)
             ]
-            for check, verdict in live_batch_verdicts(platform.registry, model, records, now).items():
+            for check, verdict in live_batch_verdicts(registry, model, records, now).items():
                 name, seen = f"{model.name}/{check}", [verdict.passed, today]
                 found[name] = seen
                 if records and shown.get(name) != seen:

@@ -18,6 +18,8 @@ from mlpipe_dagster.pipeline.model_sensors import ModelsUnreadableError, ServedM
 from mlpipe_dagster.publication.batch_lifetime import due_partition, reload_margin
 from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick, reload_request
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.settings import SettingsError
 from prediction_contract.registry.automatic_publication import record_checks
 from prediction_contract.registry.records import BatchRecord
 from tests.dagster.publication.test_publication_asset import publisher, request
@@ -75,6 +77,16 @@ def tick(small_model: SmallModel, instance: dg.DagsterInstance) -> Callable[...,
         )
 
     return look
+
+
+def test_a_tick_with_wrong_settings_fails(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no model's fault, so no model is named, and the cursor stays."""
+    monkeypatch.delenv("MLPIPE_STAGE", raising=False)
+    model = ServedModel(name="things", partitions=DAILY, items_life=LIFE)
+    with pytest.raises(SettingsError, match="MLPIPE_STAGE"):
+        live_batches_tick(dg.build_sensor_context(instance=instance), Platform(), [model], now())
 
 
 @pytest.mark.stack
