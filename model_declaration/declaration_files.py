@@ -169,7 +169,9 @@ def _located(error: ValidationError, path: Path) -> DeclarationError:
 
 def _line(path: Path, field: list[Any]) -> int:
     """Return the line of a field, or of what surrounds one that is missing."""
-    node = next(yaml.compose_all(path.read_text(encoding="utf-8"), Loader=_Loader))
+    documents = list(yaml.compose_all(path.read_text(encoding="utf-8"), Loader=_Loader))
+    # Components of others may stand in the same file.
+    node = next(filter(_is_model, documents), documents[0])
     line = 1
     for name in field:
         found = _member(node, name)
@@ -178,6 +180,11 @@ def _line(path: Path, field: list[Any]) -> int:
         mark, node = found
         line = mark.line + 1
     return line
+
+
+def _is_model(node: Any) -> bool:
+    found = _member(node, "type")
+    return found is not None and found[1].value == COMPONENT
 
 
 def _member(node: Any, name: Any) -> tuple[Any, Any] | None:

@@ -66,6 +66,13 @@ def test_a_fault_that_a_template_hid_is_told_with_file_line_and_field(
     assert f"{path}:6 attributes.history_days: " in str(refused)
 
 
+def test_a_fault_is_told_with_its_line_though_another_document_stands_before_it(tmp_path: Path) -> None:
+    """A line is the file's, not that of the same field in the first document."""
+    before = "type: dagster.DefsFolderComponent\n---\n"
+    path = write(tmp_path, "things", before + TEXT.replace("decimal(7,2)", "number"))
+    assert f"{path}:15 attributes.columns.1.type: " in str(refusal(tmp_path / "defs", "things"))
+
+
 def test_a_variable_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below the model whose file asks for it."""
     monkeypatch.delenv("WHAT", raising=False)
