@@ -22,7 +22,8 @@ FIRST_LEARNED, LAST_LEARNED, SCORED = "2013-01-09", "2013-01-11", "2013-01-12"
 def declaration() -> ModelDeclaration:
     """Return the declared model with less to learn from."""
     path = Path(mlpipe_dagster.__file__).parent / "defs" / MODEL / "defs.yaml"
-    declared = yaml.safe_load(path.read_text(encoding="utf-8"))["attributes"]
+    document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    declared = document["attributes"]
     training = {"first_partition": FIRST_LEARNED, "last_partition": LAST_LEARNED}
     return ModelDeclaration.model_validate(
         {**declared, "name": MODEL, "history_days": HISTORY_DAYS, "training": training}

@@ -128,7 +128,7 @@ def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
         )
         daemon = assumed(variables, deployment.role_arn(deployment.dagster_daemon_role))
         runs = assumed(variables, deployment.role_arn(deployment.dagster_run_role))
-        instance = yaml.safe_load(_INSTANCE.read_text())
+        instance: Any = yaml.safe_load(_INSTANCE.read_text())
         instance["run_launcher"] = {
             "module": "tests.end_to_end.role_run_launcher",
             "class": "RoleRunLauncher",

@@ -13,7 +13,8 @@ from tests.stack_runs import PROJECT_ROOT
 
 def _declared(model: str) -> dict[str, Any]:
     path = PROJECT_ROOT / "mlpipe_dagster" / "defs" / model / "defs.yaml"
-    return yaml.safe_load(path.read_text())["attributes"]
+    document: Any = yaml.safe_load(path.read_text())
+    return document["attributes"]
 
 
 def _schema(columns: list[dict[str, Any]]) -> PredictionSchema:
