@@ -132,7 +132,7 @@ def first_stored_key(
 ) -> str | None:
     """Return an entity that readers must find, or None if no row of the batch can be stored.
 
-    All rows of a doubled key are in quarantine, and the second may stand at the end of a billion rows. Each
+    All rows of a duplicate key are in quarantine, and the second may stand at the end of a billion rows. Each
     such key takes two of the refused rows, so among half as many keys and one more there is a stored one.
 
     Args:

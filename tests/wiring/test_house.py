@@ -26,8 +26,8 @@ PACKAGES = (
     "api_lambda",
     "infra",
 )
-MOST_MODULES_OF_A_FOLDER = 14
-MOST_LINES_OF_A_MODULE = 450
+MAX_MODULES_OF_A_FOLDER = 14
+MAX_LINES_OF_A_MODULE = 450
 # Each model has these, in a folder of its own name.
 OF_EVERY_MODEL = {"features", "train", "predict"}
 # Each deployable has these.
@@ -74,7 +74,7 @@ def test_a_folder_holds_one_concern(package: str) -> None:
     folders: dict[Path, int] = defaultdict(int)
     for path in modules(package):
         folders[path.parent] += 1
-    crowded = {str(folder): count for folder, count in folders.items() if count > MOST_MODULES_OF_A_FOLDER}
+    crowded = {str(folder): count for folder, count in folders.items() if count > MAX_MODULES_OF_A_FOLDER}
     assert not crowded, (
         "Put what belongs to one concern into a folder below, or a small module into its caller."
     )
@@ -87,7 +87,7 @@ def test_a_module_is_one_thing(package: str) -> None:
         str(path): len((PROJECT_ROOT / path).read_text(encoding="utf-8").splitlines())
         for path in modules(package)
     }
-    long = {path: lines for path, lines in lengths.items() if lines > MOST_LINES_OF_A_MODULE}
+    long = {path: lines for path, lines in lengths.items() if lines > MAX_LINES_OF_A_MODULE}
     assert not long, "Ask which two things it is, and give each a module."
 
 
