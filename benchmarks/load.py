@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.canned.canned_load_store import canned_load_store
 from prediction_contract.rows.prediction_line import prediction_line
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import PredictionSchema
 
 if TYPE_CHECKING:

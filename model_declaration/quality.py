@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from model_declaration.validation import DeclarationPart, NumberText, Share
-from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 
 # Reading a row back costs a fifth of writing it, and as much time.
 _ALL_READ_BACK = 50_000

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from api_lambda.enrichment.providers import Provider
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
     from prediction_contract.stores.serving_record import Enrichment
 
     # The enrichment's name, its data if there is any, and why not.

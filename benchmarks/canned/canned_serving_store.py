@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.records import pointer_key, publication_key
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.serving_record import Enrichment, ServingRecord

@@ -56,9 +56,17 @@ def is_transient(code: str, status: int) -> bool:
     return code in _PASSING_CODES or status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS
 
 
-def longest_pause(tries: int) -> float:
-    """Return the longest pause in seconds after so many tries before; the pause itself is drawn from it."""
+def _longest_pause(tries: int) -> float:
+    """Return the longest pause in seconds after so many tries before."""
     return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tries, _DOUBLINGS), _LONGEST_PAUSE_SECONDS)
+
+
+def jittered_pause(tries: int) -> float:
+    """Return a pause in seconds after so many tries before, drawn at random.
+
+    Full jitter: requests that were throttled together do not come back together.
+    """
+    return random.uniform(0, _longest_pause(tries))  # noqa: S311  # spreads load, guards nothing
 
 
 class Patience:
@@ -71,14 +79,13 @@ class Patience:
 
     def __init__(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
         self._deadline = time.monotonic() + seconds
-        self._pause = _FIRST_PAUSE_SECONDS
+        self._tries = 0
         self._sleep = sleep
 
     def wait(self) -> bool:
         """Wait before the next try, and return whether there is time for it."""
-        if time.monotonic() + self._pause > self._deadline:
+        if time.monotonic() + _longest_pause(self._tries) > self._deadline:
             return False
-        # Full jitter: requests that were throttled together do not come back together.
-        self._sleep(random.uniform(0, self._pause))  # noqa: S311  # spreads load, guards nothing
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+        self._sleep(jittered_pause(self._tries))
+        self._tries += 1
         return True

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import heapq
 import json
-import random
 import time
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from glue_scripts.dynamodb.concurrent_requests import ANSWER_SECONDS, ConcurrentRequests
-from glue_scripts.dynamodb.dynamodb_retries import is_transient, longest_pause
+from glue_scripts.dynamodb.dynamodb_retries import is_transient, jittered_pause
 from glue_scripts.dynamodb.write_pace import Pace, Window
 from glue_scripts.errors import LoadFailedError
 from prediction_contract.limits import MAX_BATCH_WRITE_BYTES, MAX_BATCH_WRITES
@@ -232,8 +231,7 @@ class OnlineWriter:
         """Set items aside until they are sent again, if there is time for it."""
         self._counts.retried += len(items)
         now = time.monotonic()
-        # Full jitter: requests that were throttled together do not come back together.
-        pause = random.uniform(0, longest_pause(request.tries))  # noqa: S311  # spreads load, guards nothing
+        pause = jittered_pause(request.tries)
         if now + pause > request.deadline:
             what = f"not acknowledged within {self._patience_seconds:.0f} s ({why})"
             self._fail(items, what, "Look at the table's throttling and its write rate")

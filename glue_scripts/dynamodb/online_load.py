@@ -17,7 +17,7 @@ from glue_scripts.progress import COUNTED_ROWS, count_rows
 from prediction_contract.manifests.load_report import StoreReport
 from prediction_contract.naming.s3_layout import acknowledgement_key
 from prediction_contract.rows.checksums import RowTally, batch_checksum
-from prediction_contract.rows.row import Row
+from prediction_contract.rows.row_contract import Row
 from prediction_contract.stores.online_item_text import OnlineItemTexts
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from glue_scripts.engine import Engine
     from glue_scripts.files.part_lines import PartSource
     from prediction_contract.jobs.job_arguments import LoadArguments
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
 
 _READ_PATIENCE_SECONDS = 120.0
 _SCAN_PATIENCE_SECONDS = 300.0

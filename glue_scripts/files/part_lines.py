@@ -19,7 +19,7 @@ from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.checksums import refused_checksum
-from prediction_contract.rows.row import LONGEST_LINE, Row
+from prediction_contract.rows.row_contract import LONGEST_LINE, Row
 from prediction_contract.rows.schema import PredictionSchema
 
 if TYPE_CHECKING:

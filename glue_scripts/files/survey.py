@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from glue_scripts.engine import Engine
     from glue_scripts.files.delivered_batch import DeliveredBatch
     from prediction_contract.jobs.job_arguments import LoadArguments
-    from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+    from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 
 NOTHING = RowTally(rows=0, checksum=0)
 # Of a batch's refused lines, so many bytes are kept in all; of lines beyond, enough to find them by.

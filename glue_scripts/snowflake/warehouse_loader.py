@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from glue_scripts.files.delivered_batch import DeliveredBatch
     from glue_scripts.files.survey import Survey
     from prediction_contract.jobs.job_arguments import LoadArguments
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
 
 _REFUSED_ROWS = 1000
 _READ_KEYS = 1000

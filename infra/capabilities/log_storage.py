@@ -9,7 +9,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 
-from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.accepted_findings import acknowledge
 from infra.definitions.resource_definitions import tls_only_statement
 from infra.permissions.policy_statements import POLICY_VERSION, Statement
 

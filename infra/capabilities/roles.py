@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_cdk import aws_iam as iam
 
-from infra.capabilities.acknowledged import acknowledge_wildcards
+from infra.capabilities.accepted_findings import acknowledge_wildcards
 from infra.permissions.policy_statements import POLICY_NAME, POLICY_VERSION, RoleDefinition, Statement
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ import dagster as dg
 # Dagster waits for a tick for 60 seconds, and then goes on with the next one while the old thread still runs.
 # A tick that parses for so long may have been given up.
 _MAX_SECONDS = 20
+# How often a tick may die of a file before the file is set aside. Any other cause may have ended one as well.
+MAX_DEATHS = 3
 # How many ticks suspects wait for one without new files, until one of them goes first.
 MAX_WAITS = 10
 
@@ -46,6 +48,10 @@ class Suspects:
     def deaths(self, key: str) -> int:
         """Return how many ticks ended while they parsed a file."""
         return self._deaths.get(key, 0)
+
+    def is_set_aside(self, key: str) -> bool:
+        """Whether so many ticks ended while they parsed a file that it is not parsed again."""
+        return self.deaths(key) >= MAX_DEATHS
 
     @property
     def are_due(self) -> bool:

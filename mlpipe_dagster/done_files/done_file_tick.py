@@ -25,7 +25,7 @@ from mlpipe_dagster.done_files.done_file_fingerprints import (
     model_of,
 )
 from mlpipe_dagster.done_files.done_file_queue import DoneFileMessage, DoneFileQueue
-from mlpipe_dagster.done_files.done_file_suspects import Suspects
+from mlpipe_dagster.done_files.done_file_suspects import MAX_DEATHS, Suspects
 from mlpipe_dagster.done_files.load_requests import (
     Partitions,
     refusal_event,
@@ -52,8 +52,6 @@ MAX_WAITING = 200
 _MAX_REFUSALS = 100
 # S3 and the registry answer side by side, and then a tick takes no longer than its slowest few answers.
 AT_ONCE = 8
-# How often a tick may die of a file before the file is set aside. Any other cause may have ended one as well.
-MAX_DEATHS = 3
 _MAX_RECEIVES = 5
 # Dagster gives a tick 60 seconds, and forgets all of one that takes longer.
 _MAX_SECONDS = 30
@@ -272,7 +270,7 @@ class DoneFileTick:
 
         S3 and the registry are asked side by side. Parsing takes the processor, and so goes one by one.
         """
-        if self._suspects.deaths(keys[0]) >= MAX_DEATHS:
+        if self._suspects.is_set_aside(keys[0]):
             read: dict[str, DoneFile | Exception] = {key: _set_aside(key) for key in keys}
         else:
             found = at_once(partial(done_file_content, self.bucket), keys)

@@ -19,7 +19,7 @@ from prediction_contract.errors import ContractError, InvalidRowError
 from prediction_contract.limits import MAX_BATCH_READS
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.rows.checksums import RowTally
-from prediction_contract.rows.row import Row
+from prediction_contract.rows.row_contract import Row
 from prediction_contract.stores.online_item import (
     BATCH_ATTRIBUTE,
     KEY_ATTRIBUTE,

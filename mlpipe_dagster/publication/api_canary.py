@@ -10,7 +10,7 @@ from mlpipe_dagster.done_files.registration import registered_batch, registered_
 from mlpipe_dagster.loading.online_count import first_stored_key
 from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.publication.api_client import ApiResponse, PublicApi, ask_until
-from mlpipe_dagster.publication.batch_lifetime import CheckVerdict
+from mlpipe_dagster.publication.live_batch_rules import CheckVerdict
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 

@@ -16,7 +16,7 @@ from mlpipe_dagster.pipeline.asset_names import (
 )
 from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.api_canary import ask_api, canary_check_result
-from mlpipe_dagster.publication.batch_lifetime import (
+from mlpipe_dagster.publication.live_batch_rules import (
     CheckVerdict,
     due_partition,
     live_batches_last,

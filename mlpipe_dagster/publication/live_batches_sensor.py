@@ -19,8 +19,8 @@ from mlpipe_dagster.pipeline.asset_names import (
     selected_batch_tag,
 )
 from mlpipe_dagster.pipeline.model_sensors import ACTIVE_RUN_STATES, ServedModel, UnreadableModels
-from mlpipe_dagster.publication.batch_lifetime import CheckVerdict, expiring_batches, served_batches
 from mlpipe_dagster.publication.live_batch_checks import live_batch_verdicts
+from mlpipe_dagster.publication.live_batch_rules import CheckVerdict, expiring_batches, served_batches
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord

@@ -36,7 +36,7 @@ from mlpipe_dagster.publication.publisher import (
     PublishingError,
     serving_text,
 )
-from mlpipe_dagster.quality.batch_card import batch_facts, drift_table, pictures, sample
+from mlpipe_dagster.quality.batch_summary import batch_facts, drift_table, pictures, sample
 from mlpipe_dagster.quality.quality_checks import batch_examiner, examine_batch
 from mlpipe_dagster.resources.data_bucket import ObjectMissingError
 from mlpipe_dagster.resources.platform import Platform
@@ -107,7 +107,7 @@ def publication_asset(
         with warehouse.session() as session:
             session.ensure_table(model, recorded_cleaning(record.cleaning).stored_schema(manifest.schema))
             # Against what is live now, and before that changes.
-            card = batch_card(session, platform, declaration, manifest, record)
+            summary = batch_summary(session, platform, declaration, manifest, record)
             publisher = Publisher(
                 registry=registry,
                 deployment=settings.deployment,
@@ -124,13 +124,13 @@ def publication_asset(
             projected = len(session.follow(registry, model, settings.deployment.home))
         context.log.info("%s: %s %s", batch_id, published.outcome, published.reason)
         return dg.MaterializeResult(
-            metadata={**publication_metadata(published), "newly_projected": projected, **card}
+            metadata={**publication_metadata(published), "newly_projected": projected, **summary}
         )
 
     return publication
 
 
-def batch_card(
+def batch_summary(
     session: WarehouseSession,
     platform: Platform,
     declaration: ModelDeclaration,

@@ -14,7 +14,7 @@ from prediction_contract.errors import ContractError
 from prediction_contract.limits import MAX_DELETED_OBJECTS
 from prediction_contract.manifests.manifest import MANIFEST_BYTES
 from prediction_contract.naming.s3_layout import done_prefix
-from prediction_contract.rows.row import read_lines
+from prediction_contract.rows.row_contract import read_lines
 
 
 class ObjectMissingError(ContractError):

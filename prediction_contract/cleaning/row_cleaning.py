@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.checksums import refused_checksum
 from prediction_contract.rows.column_values import file_decoder_for
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import Kind
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_as_written, parse_with_constants
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prediction_contract.cleaning.casts import Cast
     from prediction_contract.cleaning.cleaning_rules import Cleaning
     from prediction_contract.cleaning.column_cleaning import CleanedColumn
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
     from prediction_contract.rows.schema import Column, PredictionSchema
 
 # Whitespace of ASCII, named one by one: engines differ in what a blank is.

@@ -10,10 +10,10 @@ from decimal import Decimal, InvalidOperation
 from prediction_contract.jobs.argument_parsing import JobArguments, argument, matching, refuse_argument, whole
 from prediction_contract.jobs.metrics import Metrics
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
-from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.limits import MAX_ENVIRONMENT_VALUE_CHARACTERS, MAX_ENVIRONMENT_VARIABLES
 from prediction_contract.naming.batch import BatchId, ModelName, Partition
 from prediction_contract.naming.s3_layout import validated_bucket, validated_key, validated_run_id
+from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.text.utc_time import parse_utc
 
 # Linux starts no process with a longer one.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.checksums import refused_checksum
 from prediction_contract.rows.column_values import timestamp_text
-from prediction_contract.rows.row import CHECKSUM_MEMBER, Row, RowContract
+from prediction_contract.rows.row_contract import CHECKSUM_MEMBER, Row, RowContract
 
 
 class PredictionLine(NamedTuple):

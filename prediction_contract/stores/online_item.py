@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from prediction_contract.errors import ContractError, InvalidNameError, InvalidRowError
 from prediction_contract.naming.batch import BatchId
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import Kind
 from prediction_contract.text.canonical_json import NumberText, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
     from prediction_contract.rows.schema import PredictionSchema
 
 KEY_ATTRIBUTE = "entity_id"

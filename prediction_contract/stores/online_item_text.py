@@ -19,7 +19,7 @@ from prediction_contract.stores.online_item import (
 )
 
 if TYPE_CHECKING:
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
     from prediction_contract.rows.schema import PredictionSchema
 
 _AROUND = {

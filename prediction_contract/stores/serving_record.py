@@ -23,7 +23,7 @@ from prediction_contract.text.json_members import DocumentShapeError, member, me
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
 
 SERVING_VERSION = 1
 MAX_ENRICHMENTS = 8

@@ -17,7 +17,7 @@ from prediction_contract.text.utc_time import format_utc, parse_utc
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
     from prediction_contract.rows.schema import PredictionSchema
 
 BATCH_COLUMN = "BATCH_ID"

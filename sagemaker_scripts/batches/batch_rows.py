@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.errors import ContractError, InvalidRowError
-from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.manifests.manifest import JsonPart
 from prediction_contract.naming.s3_layout import json_part_key
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
-from prediction_contract.rows.row import Row, row_contract
+from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.rows.row_contract import Row, row_contract
 from prediction_contract.rows.schema import Kind, PredictionSchema
 from prediction_contract.stores.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
 from sagemaker_scripts.batches.schema_frame import PredictionsError, arrow_type, python_values

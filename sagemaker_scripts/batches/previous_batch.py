@@ -22,7 +22,7 @@ from prediction_contract.manifests.manifest import InputObject, Manifest, parse_
 from prediction_contract.naming.batch import BatchId, Partition
 from prediction_contract.naming.s3_layout import done_key, json_partition_prefix
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
-from prediction_contract.rows.row import read_lines
+from prediction_contract.rows.row_contract import read_lines
 from sagemaker_scripts.batches.schema_frame import entity_frame
 from sagemaker_scripts.object_store import ObjectStore
 

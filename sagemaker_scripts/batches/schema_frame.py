@@ -32,7 +32,7 @@ import pyarrow as pa
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.row_cleaning import values_as_written
 from prediction_contract.errors import ContractError, SchemaError
-from prediction_contract.rows.row import Row
+from prediction_contract.rows.row_contract import Row
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 from sagemaker_scripts.object_store import ObjectStore

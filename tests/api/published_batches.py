@@ -16,7 +16,7 @@ from prediction_contract.registry.manifest_rules import ManifestFacts
 from prediction_contract.registry.records import BatchRecord, ChangeRequest
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.checksums import RowTally, batch_checksum
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.serving_record import Enrichment, ServingRecord

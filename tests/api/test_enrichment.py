@@ -11,7 +11,7 @@ import pytest
 from api_lambda.enrichment.enricher import Enricher
 from api_lambda.enrichment.providers import FAILURES_TO_OPEN, OPEN_SECONDS, Provider
 from api_lambda.http.http_connections import HttpConnections
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.serving_record import Enrichment
 from tests.api.published_batches import FLIGHT, SCHEMA
 from tests.fakes.http_answers import serving

@@ -33,7 +33,7 @@ from prediction_contract.registry.records import (
     publication_key,
 )
 from prediction_contract.registry.stored_record import encode_value
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.serving_record import ServingRecord
 from prediction_contract.text.utc_time import format_utc

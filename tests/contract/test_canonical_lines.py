@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.prediction_line import prediction_line
-from prediction_contract.rows.row import RowContract
+from prediction_contract.rows.row_contract import RowContract
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.online_item_text import OnlineItemTexts

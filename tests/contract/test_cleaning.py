@@ -18,7 +18,7 @@ from prediction_contract.cleaning.row_cleaning import delta_values, row_parser
 from prediction_contract.errors import InvalidRowError, SchemaError
 from prediction_contract.rows.checksums import refused_checksum
 from prediction_contract.rows.prediction_line import prediction_line
-from prediction_contract.rows.row import Row, row_contract
+from prediction_contract.rows.row_contract import Row, row_contract
 from prediction_contract.rows.schema import ColumnType, PredictionSchema
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.online_item_text import OnlineItemTexts

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.limits import MAX_ITEM_BYTES
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import BATCH_ATTRIBUTE, KEY_ATTRIBUTE, OnlineItems
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
 
 pytestmark = pytest.mark.stack
 

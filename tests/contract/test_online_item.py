@@ -15,7 +15,7 @@ from hypothesis import given
 
 from prediction_contract.rows.checksums import refused_checksum
 from prediction_contract.rows.prediction_line import prediction_line
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import DamagedItemError, OnlineItems
 from prediction_contract.text.canonical_json import parse_json
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS, json_text

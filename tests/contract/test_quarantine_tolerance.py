@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 
 TOLERANCES = st.builds(
     QuarantineTolerance,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.checksums import refused_checksum
-from prediction_contract.rows.row import REASONS, RowContract, row_contract
+from prediction_contract.rows.row_contract import REASONS, RowContract, row_contract
 from prediction_contract.rows.schema import PredictionSchema
 from tests.contract.prediction_rows import FULL_SCHEMA, KEYS, ROWS, column, json_text
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prediction_contract.limits import MAX_ITEM_BYTES
 from prediction_contract.naming.batch import LONGEST_MODEL_VERSION
 from prediction_contract.registry.records import LONGEST_REASON
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import LARGEST_SCHEMA_BYTES, MAX_COLUMNS, PredictionSchema
 from prediction_contract.stores.serving_record import (
     MAX_ENRICHMENTS,

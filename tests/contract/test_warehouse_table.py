@@ -16,7 +16,7 @@ from prediction_contract.limits import (
     MAX_STATEMENT_BYTES,
 )
 from prediction_contract.naming.s3_layout import delta_table_prefix
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.warehouse_load import WarehouseLoad
 from prediction_contract.stores.warehouse_stage import allowed_location, create_stage
 from prediction_contract.stores.warehouse_table import (

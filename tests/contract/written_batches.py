@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.naming.s3_layout import delta_table_prefix
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import Kind
 from prediction_contract.stores.delta_table import arrow_columns, check_delta_table
 from tests.contract.prediction_rows import FULL_SCHEMA
@@ -20,7 +20,7 @@ from tests.contract.prediction_rows import FULL_SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from prediction_contract.rows.row import Row
+    from prediction_contract.rows.row_contract import Row
     from prediction_contract.rows.schema import PredictionSchema
 
 

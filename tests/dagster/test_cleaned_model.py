@@ -34,7 +34,7 @@ from prediction_contract.stores.warehouse_stage import allowed_location
 from prediction_contract.stores.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.dagster.small_model import TOKEN, SmallModel, declaration, now
-from tests.loading.batch_builder import BATCH, PARTITION, BatchBuilder
+from tests.glue.batch_builder import BATCH, PARTITION, BatchBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

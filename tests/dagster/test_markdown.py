@@ -19,7 +19,7 @@ from mlpipe_dagster.done_files.registration import DoneFile
 from mlpipe_dagster.markdown import code_span, markdown_image, markdown_list, markdown_table
 from mlpipe_dagster.pipeline.asset_names import API_CANARY
 from mlpipe_dagster.publication.api_canary import CanaryResult, canary_check_result
-from mlpipe_dagster.publication.batch_lifetime import CheckVerdict
+from mlpipe_dagster.publication.live_batch_rules import CheckVerdict
 from mlpipe_dagster.publication.publication_events import publication_events
 from mlpipe_dagster.retention.retention_sensor import sweep_observation
 from mlpipe_dagster.retention.retention_sweep import SweepResult

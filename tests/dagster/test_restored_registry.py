@@ -82,7 +82,7 @@ def test_a_forgotten_batch_comes_back_by_its_done_file_and_is_published_above_sn
     restore(small_model, restored, small_model.name)
     found = command_line.json("doctor", small_model.name).document["findings"]
     assert "which the registry does not know" in " ".join(each["what"] for each in found)
-    # As `mlpipe load` begins; the load itself is tests/loading's.
+    # As `mlpipe load` begins; the load itself is tests/glue's.
     platform, key = small_model.platform, done_key(small_model.name, second)
     done_file = register_done_file(platform.bucket, platform.registry, key, redelivered=True)
     assert (done_file.refusal, small_model.record(second).load_state) == (None, LoadState.DONE)

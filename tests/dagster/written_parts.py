@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prediction_contract.manifests.manifest import JsonPart
 from prediction_contract.naming.s3_layout import json_part_key
 from prediction_contract.rows.prediction_line import prediction_line
-from prediction_contract.rows.row import Row, row_contract
+from prediction_contract.rows.row_contract import Row, row_contract
 from tests.dagster.small_model import PARTITION
 
 if TYPE_CHECKING:

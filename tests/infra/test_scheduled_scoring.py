@@ -15,8 +15,8 @@ from mlpipe_dagster.scoring.predictions_asset import published_schema as publish
 from mlpipe_dagster.scoring.predictions_asset import score_arguments
 from model_declaration.cron import scheduler_cron
 from model_declaration.declaration_files import DeclarationError, declaration_in, declaration_of
-from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, write_models
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from model_declaration.declaration_files import declaration_of
 from model_declaration.lifecycle import Retention
 from model_declaration.quality import Quality
 from prediction_contract.rows.prediction_line import prediction_line
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import OnlineItems
 
 _MEASURED = json.loads((PROJECT_ROOT / "benchmarks" / "results" / "load.json").read_text())

@@ -13,7 +13,7 @@ from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings as DagsterSettings
 from model_declaration.declaration_files import declaration_of
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments
-from prediction_contract.jobs.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from sagemaker_scripts.batches.delta_commit import storage_options
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, IMAGE, MODELS, TICK, definition, valid

@@ -10,7 +10,7 @@ from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 
-from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.accepted_findings import acknowledge
 from infra.capabilities.log_storage import add_log_group
 from infra.capabilities.roles import add_role
 from infra.definitions.api_definitions import ALARMS_THAT_ROLL_BACK, api_function

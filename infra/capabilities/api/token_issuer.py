@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from aws_cdk import aws_cognito as cognito
 
-from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.accepted_findings import acknowledge
 from infra.capabilities.data.warehouse_access import add_secret
 from infra.definitions.resource_definitions import token_issuer
 

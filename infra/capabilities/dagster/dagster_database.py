@@ -10,7 +10,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 
-from infra.capabilities.acknowledged import acknowledge, acknowledge_lint
+from infra.capabilities.accepted_findings import acknowledge, acknowledge_lint
 from infra.capabilities.dagster.dagster_network import POSTGRES, DagsterNetwork
 from infra.capabilities.log_storage import add_log_group
 

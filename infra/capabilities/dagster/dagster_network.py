@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_ec2 as ec2
 
-from infra.capabilities.acknowledged import acknowledge_named_zones
+from infra.capabilities.accepted_findings import acknowledge_named_zones
 
 if TYPE_CHECKING:
     import aws_cdk as cdk

@@ -12,7 +12,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_route53 as route53
 from aws_cdk import aws_servicediscovery as servicediscovery
 
-from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.accepted_findings import acknowledge
 from infra.capabilities.api.api_load_balancer import TLS_POLICY
 from infra.capabilities.dagster.dagster_network import HTTPS, WEB_SERVER, DagsterNetwork
 from infra.capabilities.log_storage import add_log_group

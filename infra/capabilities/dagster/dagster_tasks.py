@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_ecs as ecs
 
-from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.accepted_findings import acknowledge
 from infra.capabilities.dagster.dagster_network import CODE_SERVER, WEB_SERVER
 
 if TYPE_CHECKING:

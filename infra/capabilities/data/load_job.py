@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import aws_glue as glue
 from aws_cdk import aws_s3_assets as s3_assets
 
-from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.accepted_findings import acknowledge
 from infra.capabilities.log_storage import add_log_group
 from infra.capabilities.roles import add_role
 from infra.definitions.resource_definitions import load_job

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from aws_cdk import aws_secretsmanager as secretsmanager
 
-from infra.capabilities.acknowledged import acknowledge
+from infra.capabilities.accepted_findings import acknowledge
 from infra.capabilities.roles import add_trusted_role
 from infra.permissions.platform_roles import snowflake_statements, snowflake_trust_policy
 from infra.settings import SnowflakeTrust

@@ -14,7 +14,7 @@ from prediction_contract.manifests.manifest import parse_manifest, validate
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.naming.s3_layout import quarantine_prefix
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import BATCH_ATTRIBUTE, OnlineItems
 from prediction_contract.stores.warehouse_table import SESSION_PARAMETERS, WarehouseTable
 

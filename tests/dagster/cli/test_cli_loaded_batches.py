@@ -20,13 +20,13 @@ from prediction_contract.stores.warehouse_table import WarehouseTable
 from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.dagster.cli.documented_answers import agree, documented
 from tests.dagster.cli_calls import CommandLine
-from tests.loading.load_platform import LoadPlatform
+from tests.glue.load_platform import LoadPlatform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.loading.batch_builder import WrittenBatch
+    from tests.glue.batch_builder import WrittenBatch
     from tests.stack_runs import LocalStack
 
 pytestmark = pytest.mark.stack

@@ -13,7 +13,7 @@ import pytest
 from mlpipe_dagster.done_files import done_file_tick
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS
-from mlpipe_dagster.done_files.done_file_tick import MAX_DEATHS
+from mlpipe_dagster.done_files.done_file_suspects import MAX_DEATHS
 from mlpipe_dagster.done_files.registration import DoneFile, parse_done_file, register_done_file
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from prediction_contract.manifests.manifest import MANIFEST_VALUES

@@ -14,7 +14,7 @@ from mlpipe_dagster.loading.online_count import OnlineTableBusyError, count_onli
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
 from prediction_contract.naming.s3_layout import json_part_key
 from prediction_contract.rows.prediction_line import prediction_line
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import OnlineItems
 from tests.dagster.small_model import PARTITION, declaration
 

@@ -26,7 +26,7 @@ from prediction_contract.registry.load_rules import claim_load, complete_load
 from prediction_contract.registry.records import LoadState
 from prediction_contract.rows.checksums import RowTally
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.warehouse_table import WarehouseTable
 from tests.dagster.small_model import DAYS, PARTITION, TOKEN, SmallModel, now

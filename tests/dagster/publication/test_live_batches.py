@@ -15,8 +15,8 @@ from mlpipe_dagster.cli.load import named_done_file
 from mlpipe_dagster.cli.main import parser
 from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, LIVE_BATCH_LASTS, PARTITION_IS_FRESH
 from mlpipe_dagster.pipeline.model_sensors import ModelsUnreadableError, ServedModel
-from mlpipe_dagster.publication.batch_lifetime import due_partition, reload_margin
 from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
+from mlpipe_dagster.publication.live_batch_rules import due_partition, reload_margin
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick, reload_request
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.settings import SettingsError

@@ -30,7 +30,7 @@ from prediction_contract.naming.s3_layout import json_part_key, report_key
 from prediction_contract.registry.load_rules import claim_load, complete_load, verify_load
 from prediction_contract.rows.checksums import RowTally
 from prediction_contract.rows.prediction_line import prediction_line
-from prediction_contract.rows.row import row_contract
+from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import OnlineItems
 from tests.dagster.publication.test_publication_asset import publisher, request
 from tests.dagster.small_model import DAYS, NOTHING, PARTITION, TOKEN, SmallModel, now

@@ -1,0 +1,134 @@
+"""The load script, killed at random moments and run again: the same stores every time."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prediction_contract.registry.load_rules import abandon_claim
+from tests.glue.forked_loads import forker
+from tests.glue.store_checks import check_stores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.glue.batch_builder import WrittenBatch
+    from tests.glue.forked_loads import Forker
+    from tests.glue.load_platform import LoadPlatform
+
+pytestmark = pytest.mark.stack
+
+_BATCHES_EACH = 10
+# Of these parts each load has another batch, so that each begins with nothing in the stores.
+PARTS: list[list[dict[str, Any] | bytes]] = [
+    [*({"flight": f"F-{part}-{number:02}", "seats": number} for number in range(40)), b"{"]
+    for part in range(3)
+]
+# What the local Snowflake bears with of a dead session that holds a row.
+_IDLE_TRANSACTION_SECONDS = 31.0
+
+
+class KilledLoads:
+    """Loads that are killed and repeated.
+
+    Args:
+        forks: Runs the script.
+
+    Attributes:
+        steps: How many loads were killed in which step.
+    """
+
+    def __init__(self, forks: Forker) -> None:
+        self._forks = forks
+        self._starts = 0
+        self._heard = 0
+        self.steps: Counter[str] = Counter()
+
+    def kill(self, platform: LoadPlatform, written: WrittenBatch, seconds: float) -> str:
+        """Start a load and kill it after some time; return the job run's id."""
+        job_run_id, pid = self._start(platform, written, None)
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)
+        if self._forks.ended() == -signal.SIGKILL:
+            steps = re.findall("^progress: step=([a-z_]+)", self._log(), re.MULTILINE)
+            self.steps[steps[-1] if steps else "confirm"] += 1
+        return job_run_id
+
+    def repeat(self, platform: LoadPlatform, written: WrittenBatch, ended: str) -> bool:
+        """Load the batch of a killed load; return whether nothing of the dead one stood in the way."""
+        _free_unconfirmed_claim(platform, written)
+        self._start(platform, written, ended)
+        status, log = self._forks.ended(), self._log()
+        if status:
+            assert "Another transaction holds a lock" in log, log
+            return False
+        assert platform.record(written.batch_id).load_state == "loaded"
+        check_stores(platform, written)
+        return True
+
+    def _start(self, platform: LoadPlatform, written: WrittenBatch, ended: str | None) -> tuple[str, int]:
+        self._starts += 1
+        job_run_id = f"jr_{self._starts}"
+        arguments = platform.claim(written, ended=ended, quarantine_rows=3)
+        pairs = [text for pair in arguments.glue_arguments().items() for text in pair]
+        return job_run_id, self._forks.start([*pairs, "--JOB_RUN_ID", job_run_id])
+
+    def _log(self) -> str:
+        """Return what was written since the last time."""
+        said = self._forks.said()
+        heard, self._heard = self._heard, len(said)
+        return said[heard:]
+
+
+def _free_unconfirmed_claim(platform: LoadPlatform, written: WrittenBatch) -> None:
+    """Let the time pass after which a claim that no job run has confirmed lapses."""
+    record = platform.record(written.batch_id)
+    if record.claim_token is not None and record.claim_job_run_id is None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        platform.registry.carry_out(lambda: abandon_claim(record, now=later))
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize(
+    # A load has nine steps. Chance decides which of them are hit.
+    ("kills", "steps"),
+    [pytest.param(10, 2, marks=pytest.mark.slow), pytest.param(100, 4, marks=pytest.mark.drill)],
+)
+def test_a_load_killed_at_random_moments_and_run_again_leaves_the_same_stores(
+    kills: int, steps: int, make_platform: Callable[[], LoadPlatform], tmp_path: Path
+) -> None:
+    """Whatever the moment: each row once, value by value, in both stores."""
+    seconds, platform = 1.5, make_platform()
+    hindered: list[tuple[LoadPlatform, WrittenBatch, str]] = []
+    with forker(platform.script_environment, tmp_path / "log") as forks:
+        loads = KilledLoads(forks)
+        for number in range(2 * kills):
+            if loads.steps.total() == kills:
+                break
+            if number % _BATCHES_EACH == 0:
+                platform = make_platform()
+            written = platform.builder.write(*PARTS, batch_id=f"20130201T060000Z-{number:08x}")
+            ended = loads.kill(platform, written, random.uniform(0, seconds))
+            began = time.monotonic()
+            if loads.repeat(platform, written, ended):
+                # The next load takes as long as this one, on whatever machine.
+                seconds = time.monotonic() - began
+            else:
+                hindered.append((platform, written, ended))
+        if hindered:
+            time.sleep(_IDLE_TRANSACTION_SECONDS)
+            # It may be refused once more: the first that is lets Snowflake end the dead sessions.
+            loads.repeat(*hindered[0])
+        for one in hindered:
+            assert loads.repeat(*one), "a dead session stands in the way after its time"
+    assert loads.steps.total() == kills
+    assert len(loads.steps) >= steps

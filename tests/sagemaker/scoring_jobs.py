@@ -1,0 +1,191 @@
+"""Start the three SageMaker jobs on the local stack as Dagster would, by plain boto3."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
+from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
+from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
+from tests.sagemaker.declared_models import HISTORY_DAYS, SCHEMAS
+from tests.stack_runs import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PACKAGES = ("prediction_contract", "sagemaker_scripts")
+CODE_FOLDER = "/opt/ml/processing/input/code"
+CODE_VERSION = "abc123"
+# Where the raw data ends.
+LAST_PREPARED = "2013-02-28"
+_JOB_SECONDS = 180
+
+
+@dataclass
+class ScoringJobs:
+    """The jobs of one stack, with their code and schemas on its S3.
+
+    Attributes:
+        environment: The stack's variables.
+        client: Makes a boto3 client of the stack for a service.
+    """
+
+    environment: Mapping[str, str]
+    client: Callable[[str], Any]
+    prefix: str = field(default_factory=lambda: f"code/{uuid.uuid4().hex}")
+
+    @property
+    def bucket(self) -> str:
+        """The data bucket."""
+        return self.environment["MLPIPE_DATA_BUCKET"]
+
+    def upload(self) -> None:
+        """Put code and schemas on S3: plain files for processing, one archive for training."""
+        s3 = self.client("s3")
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+            for package in PACKAGES:
+                for path in sorted((PROJECT_ROOT / package).rglob("*")):
+                    if path.is_file() and path.suffix != ".pyc":
+                        name = str(path.relative_to(PROJECT_ROOT))
+                        s3.upload_file(str(path), self.bucket, f"{self.prefix}/files/{name}")
+                        archive.add(path, arcname=name)
+        s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}/sourcedir.tar.gz", Body=buffer.getvalue())
+        for model, schema in SCHEMAS.items():
+            document = json.dumps(schema.to_document()).encode()
+            s3.put_object(Bucket=self.bucket, Key=self.schema_key(model), Body=document)
+
+    def upload_script(self, name: str, text: str) -> None:
+        """Put one more script beside the packages."""
+        self.client("s3").put_object(
+            Bucket=self.bucket, Key=f"{self.prefix}/files/{name}", Body=text.encode()
+        )
+
+    def schema_key(self, model: str) -> str:
+        """Return the key of a model's schema."""
+        return f"{self.prefix}/{model}.schema.json"
+
+    def start_processing(self, script: str, arguments: FeatureArguments | ScoreArguments) -> str:
+        """Start a script by its path below the code, and return the job's name."""
+        name = f"scoring-{uuid.uuid4().hex}"
+        code = {
+            "S3Uri": f"s3://{self.bucket}/{self.prefix}/files/",
+            "LocalPath": CODE_FOLDER,
+            "S3DataType": "S3Prefix",
+            "S3InputMode": "File",
+        }
+        self.client("sagemaker").create_processing_job(
+            ProcessingJobName=name,
+            RoleArn=self.environment["MLPIPE_SAGEMAKER_ROLE_ARN"],
+            AppSpecification={
+                "ImageUri": self.environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
+                "ContainerEntrypoint": ["python3", f"{CODE_FOLDER}/{script}"],
+                "ContainerArguments": arguments.container_arguments(),
+            },
+            ProcessingResources={
+                "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
+            },
+            ProcessingInputs=[{"InputName": "code", "S3Input": code}],
+        )
+        return name
+
+    def start_features(self, model: str, first: str, last: str) -> str:
+        """Start the features job of several days."""
+        arguments = FeatureArguments(
+            model=model,
+            partition=first,
+            last_partition=last,
+            bucket=self.bucket,
+            history_days=HISTORY_DAYS[model],
+            run_id="run-1",
+            code_version=CODE_VERSION,
+        )
+        return self.start_processing("sagemaker_scripts/prepare_features.py", arguments)
+
+    def start_training(self, arguments: TrainArguments) -> str:
+        """Start a training job in script mode, and return its name."""
+        name = f"train-{uuid.uuid4().hex}"
+        words = arguments.container_arguments()
+        parameters = {key.removeprefix("--"): text for key, text in zip(words[::2], words[1::2], strict=True)}
+        self.client("sagemaker").create_training_job(
+            TrainingJobName=name,
+            RoleArn=self.environment["MLPIPE_SAGEMAKER_ROLE_ARN"],
+            AlgorithmSpecification={
+                "TrainingImage": self.environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
+                "TrainingInputMode": "File",
+                "MetricDefinitions": metric_definitions(arguments.metrics),
+            },
+            HyperParameters={
+                "sagemaker_program": "sagemaker_scripts/train_model.py",
+                "sagemaker_submit_directory": f"s3://{self.bucket}/{self.prefix}/sourcedir.tar.gz",
+                **parameters,
+            },
+            OutputDataConfig={"S3OutputPath": f"s3://{self.bucket}/models/{arguments.model}/"},
+            ResourceConfig={"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10},
+            StoppingCondition={"MaxRuntimeInSeconds": 600},
+        )
+        return name
+
+    def score_arguments(self, model: str, partition: str, **changes: Any) -> ScoreArguments:
+        """Return a score job's arguments."""
+        given: dict[str, Any] = {
+            "model": model,
+            "partition": partition,
+            "bucket": self.bucket,
+            "lookback": 3,
+            "schema_key": self.schema_key(model),
+            "registry_table": self.environment["MLPIPE_REGISTRY_TABLE"],
+            "code_version": CODE_VERSION,
+        }
+        return ScoreArguments(**given | changes)
+
+    def end(self, name: str) -> dict[str, Any]:
+        """Wait for a job's end, and describe it."""
+        kind = "training" if name.startswith("train-") else "processing"
+        describe = getattr(self.client("sagemaker"), f"describe_{kind}_job")
+        deadline = time.monotonic() + _JOB_SECONDS
+        while time.monotonic() < deadline:
+            job = describe(**{f"{kind.capitalize()}JobName": name})
+            if job[f"{kind.capitalize()}JobStatus"] not in {"InProgress", "Stopping"}:
+                return job
+            time.sleep(0.25)
+        raise AssertionError(f"{name} did not end within {_JOB_SECONDS} s")
+
+    def completed(self, name: str) -> dict[str, Any]:
+        """Wait for a job that must complete, and describe it."""
+        job = self.end(name)
+        status = job.get("ProcessingJobStatus") or job["TrainingJobStatus"]
+        assert status == "Completed", job.get("FailureReason")
+        return job
+
+    def scored(self, arguments: ScoreArguments) -> dict[str, Any]:
+        """Run a score job that must complete, and return what it says of itself."""
+        name = self.start_processing("sagemaker_scripts/score_batch.py", arguments)
+        return json.loads(self.completed(name)["ExitMessage"])
+
+    def content(self, key: str) -> bytes:
+        """Return an object of the data bucket."""
+        return self.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def manifest(self, key: str) -> Manifest:
+        """Return a manifest after all checks of the contract."""
+        manifest = parse_manifest(self.content(key))
+        validate(manifest, bucket=self.bucket, key=key)
+        return manifest
+
+
+def stack_options(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return how deltalake reaches a stack's S3 from the test's own process."""
+    return {
+        "AWS_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"],
+        "AWS_ACCESS_KEY_ID": environment["AWS_ACCESS_KEY_ID"],
+        "AWS_SECRET_ACCESS_KEY": environment["AWS_SECRET_ACCESS_KEY"],
+        "AWS_REGION": environment["AWS_REGION"],
+        "AWS_ALLOW_HTTP": "true",
+    }

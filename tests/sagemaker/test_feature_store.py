@@ -1,0 +1,316 @@
+"""Tests of prepared features on S3, and of whole objects there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from botocore.exceptions import ClientError
+
+from prediction_contract.errors import JobArgumentsError
+from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
+from prediction_contract.text.canonical_json import canonical_bytes
+from sagemaker_scripts.features.feature_store import (
+    FeaturesError,
+    FeatureSet,
+    feature_set,
+    partitions_between,
+    write_feature_set,
+)
+from sagemaker_scripts.learning.outcomes import newest_outcomes
+from sagemaker_scripts.model_functions import PreparedFeatures
+from sagemaker_scripts.object_store import InputMissingError, ObjectAlteredError, ObjectStore
+from sagemaker_scripts.prepare_features import prepare
+from sagemaker_scripts.train_model import train
+from tests.fakes.foreign_documents import PYTHON, other_documents
+from tests.fakes.memory_s3 import MemoryS3
+from tests.sagemaker.declared_models import SCHEMAS, TRAINING
+from tests.sagemaker.real_flights import day_file
+
+DAY = "2013-01-04"
+METRICS = TRAINING["airport_congestion"]["metrics"]
+SCHEMA_KEY = "models/airport_congestion/schema.json"
+
+
+@pytest.fixture
+def store() -> ObjectStore:
+    """Give a bucket with four days of raw flights."""
+    s3 = MemoryS3()
+    for day in range(1, 5):
+        name = f"2013-01-{day:02}"
+        s3.objects[f"raw/nycflights13/flights/dt={name}/flights.csv.gz"] = day_file(name)
+    return ObjectStore(s3, "mlpipe-data")
+
+
+def arguments(run_id: str = "run-1", **changes: str) -> FeatureArguments:
+    """Return the arguments of a features job."""
+    given = {"model": "airport_congestion", "partition": DAY, "bucket": "mlpipe-data"}
+    return FeatureArguments(**given | changes, history_days=14, run_id=run_id, code_version="v")
+
+
+def written(store: ObjectStore, run_id: str, *entities: str) -> FeatureSet:
+    """Write features of some entities."""
+    outcomes = pd.DataFrame({"partition": [], "entity_id": []}, dtype="str")
+    prepared = PreparedFeatures(pd.DataFrame({"entity_id": list(entities)}), outcomes)
+    return write_feature_set(
+        store, prepared, model="m", partition=DAY, run_id=run_id, code_version="v", raw=[]
+    )
+
+
+def test_features_are_read_as_they_were_written(store: ObjectStore) -> None:
+    """An integer beyond 2^53 beside a missing one keeps its digits, in the model's own type."""
+    numbers = [2**53 + 1, None]
+    rows = pd.DataFrame({"entity_id": ["a", "b"], "plain": pd.Series(numbers, dtype=object)})
+    rows["nullable"] = pd.Series(numbers, dtype="Int64")
+    outcomes = rows.assign(partition="2013-01-03")
+    found = write_feature_set(
+        store,
+        PreparedFeatures(rows, outcomes),
+        model="m",
+        partition=DAY,
+        run_id="r",
+        code_version="v",
+        raw=[],
+    )
+    read, read_outcomes = found.read(store).features, found.read_outcomes(store)
+    # Libraries for models refuse columns of objects.
+    assert [str(read[name].dtype) for name in ("plain", "nullable")] == ["Int64", "Int64"]
+    pd.testing.assert_frame_equal(read.drop(columns="partition"), rows.astype({"plain": "Int64"}))
+    pd.testing.assert_frame_equal(read_outcomes, outcomes.astype({"plain": "Int64"}))
+
+
+@pytest.mark.parametrize(
+    ("column", "read_as"),
+    [
+        (pd.Series([1, 2]), "int64"),
+        (pd.Series([1, None]), "float64"),
+        (pd.Series([1, None], dtype="Int32"), "Int32"),
+        (pd.Series([True, None], dtype=object), "object"),
+        (pd.Series([[1], None], dtype=object), "object"),
+        (pd.Series([None, None], dtype=object), "object"),
+        (pd.Series([1, None], dtype=object), "Int64"),
+        (pd.Series([None, np.int32(1)], dtype=object), "Int64"),
+    ],
+)
+def test_only_integers_beside_a_null_get_another_type(
+    store: ObjectStore, column: pd.Series, read_as: str
+) -> None:
+    """Every other column has the type that the model gave it."""
+    rows = pd.DataFrame({"entity_id": ["a", "b"], "value": column})
+    prepared = PreparedFeatures(rows, rows.assign(partition="2013-01-03"))
+    found = write_feature_set(store, prepared, model="m", partition=DAY, run_id="r", code_version="v", raw=[])
+    assert str(found.read(store).features["value"].dtype) == read_as
+    assert str(found.read_outcomes(store)["value"].dtype) == read_as
+
+
+def test_features_with_a_partition_of_their_own_are_refused(store: ObjectStore) -> None:
+    """The platform would overwrite the column."""
+    rows = pd.DataFrame({"entity_id": ["a"], "partition": ["mine"]})
+    prepared = PreparedFeatures(rows, rows)
+    with pytest.raises(FeaturesError, match=r"have a column partition, .* another name"):
+        write_feature_set(store, prepared, model="m", partition=DAY, run_id="r", code_version="v", raw=[])
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ([1, None, "secret"], "column v holds int from row 1 on, str from row 3 on"),
+        ([None, 1.5, {"secret"}], "column v holds float from row 2 on, set from row 3 on"),
+    ],
+)
+def test_a_column_of_several_types_is_named(store: ObjectStore, values: list[Any], fault: str) -> None:
+    """With the row of each type, and without a value: Arrow's own words quote one."""
+    features = pd.DataFrame({"entity_id": ["a", "b", "c"], "v": pd.Series(values, dtype=object)})
+    outcomes = pd.DataFrame({"entity_id": [], "partition": []})
+    with pytest.raises(FeaturesError, match=fault) as caught:
+        write_feature_set(
+            store,
+            PreparedFeatures(features, outcomes),
+            model="m",
+            partition=DAY,
+            run_id="r",
+            code_version="v",
+            raw=[],
+        )
+    assert "secret" not in str(caught.value)
+
+
+def test_an_index_of_another_shape_is_told_in_plain_words(store: ObjectStore) -> None:
+    """Its member is named, and nothing is said of Python."""
+    for content in other_documents():
+        store.put("features/m/dt=2013-01-04/run=r/features.json", content)
+        with pytest.raises(FeaturesError, match="no index of features") as caught:
+            feature_set(store, "m", "2013-01-04")
+        assert not PYTHON.search(str(caught.value))
+
+
+def test_a_job_prepares_its_days_and_says_what_they_were_made_of(store: ObjectStore) -> None:
+    """Each day has a folder of its own, whose index names the raw files that were read for it."""
+    sets = prepare(arguments(partition="2013-01-03", last_partition=DAY), store)
+    assert [each.prefix for each in sets] == [
+        f"features/airport_congestion/dt={day}/run=run-1/" for day in ("2013-01-03", DAY)
+    ]
+    index = json.loads(store.get(f"{sets[1].prefix}features.json"))
+    assert [source["key"].split("/")[3] for source in index["raw"]] == [
+        f"dt=2013-01-{day:02}" for day in range(1, 5)
+    ]
+    features, outcomes = sets[1].read(store)
+    assert len(features) == sets[1].rows
+    assert set(features["partition"]) == {DAY}
+    assert set(outcomes["partition"]) == {"2013-01-01", "2013-01-02", "2013-01-03"}
+
+
+def test_the_same_job_again_writes_the_same_bytes(store: ObjectStore) -> None:
+    """A retry changes nothing for those who read the features meanwhile."""
+    prepare(arguments(), store)
+    before = dict(store.client.objects)
+    prepare(arguments(), store)
+    assert store.client.objects == before
+
+
+def test_the_newest_run_is_read_unless_another_is_named(store: ObjectStore) -> None:
+    """A run whose index is missing is not finished, and is not read."""
+    older = written(store, "run-9", "a")
+    newer = written(store, "run-1", "a", "b")
+    store.put(f"features/m/dt={DAY}/run=run-5/features.parquet", b"half")
+    assert feature_set(store, "m", DAY) == newer
+    assert feature_set(store, "m", DAY, older.prefix) == older
+
+
+def test_features_that_are_not_there_are_named(store: ObjectStore) -> None:
+    """A partition without features, and a prefix of another partition's."""
+    with pytest.raises(FeaturesError, match=r"no features of 2013-01-04 .*Run the features job"):
+        feature_set(store, "m", DAY)
+    other = written(store, "run-1", "a")
+    with pytest.raises(FeaturesError, match="holds features of m for 2013-01-04"):
+        feature_set(store, "m", "2013-01-05", other.prefix)
+
+
+def test_altered_features_are_not_read(store: ObjectStore) -> None:
+    """The index holds their SHA-256."""
+    found = written(store, "run-1", "a")
+    store.put(found.features.key, store.get(found.outcomes.key))
+    with pytest.raises(ObjectAlteredError):
+        found.read(store)
+
+
+def test_an_index_that_leaves_its_folder_is_refused(store: ObjectStore) -> None:
+    """It could name anything in the bucket."""
+    found = written(store, "run-1", "a")
+    index = json.loads(store.get(f"{found.prefix}features.json"))
+    index["features"]["key"] = "raw/secret"
+    store.put(f"{found.prefix}features.json", json.dumps(index).encode())
+    with pytest.raises(FeaturesError, match="another folder"):
+        feature_set(store, "m", DAY)
+
+
+@pytest.mark.parametrize("entities", [("a", "a"), ("a", None), ("a", 1)])
+def test_features_name_each_entity_once(store: ObjectStore, entities: tuple[str, ...]) -> None:
+    """A duplicate, missing or unnamed entity is the model's mistake."""
+    with pytest.raises(FeaturesError, match="do not name each entity once"):
+        written(store, "run-1", *entities)
+
+
+def test_outcomes_name_each_entity_of_a_partition_once(store: ObjectStore) -> None:
+    """A duplicate outcome would duplicate the row that it is joined with."""
+    outcomes = pd.DataFrame({"partition": ["2013-01-03"] * 2, "entity_id": ["a", "a"]})
+    prepared = PreparedFeatures(pd.DataFrame({"entity_id": ["a"]}), outcomes)
+    with pytest.raises(FeaturesError, match="before 2013-01-04 name an entity of a partition twice"):
+        write_feature_set(store, prepared, model="m", partition=DAY, run_id="run-1", code_version="v", raw=[])
+    assert store.client.objects.keys().isdisjoint({f"features/m/dt={DAY}/run=run-1/features.json"})
+
+
+def test_a_day_without_raw_data_is_named(store: ObjectStore) -> None:
+    """The days before it may be missing, the day itself may not."""
+    prepare(arguments(partition="2013-01-01"), store)
+    with pytest.raises(InputMissingError, match="dt=2013-01-09/flights"):
+        prepare(arguments(partition="2013-01-09"), store)
+
+
+def test_partitions_between_two_are_all_of_their_kind() -> None:
+    """Days over the end of a month, hours over midnight, and nothing backwards."""
+    assert partitions_between("2013-01-31", "2013-02-02") == ["2013-01-31", "2013-02-01", "2013-02-02"]
+    assert partitions_between("2013-01-31T23", "2013-02-01T00") == ["2013-01-31T23", "2013-02-01T00"]
+    for first, last in (("2013-02-02", "2013-02-01"), ("2013-02-01", "2013-02-01T05")):
+        with pytest.raises(FeaturesError, match="no partitions from"):
+            partitions_between(first, last)
+
+
+def test_what_is_known_later_counts() -> None:
+    """An entity's outcome is that of the last table that has it."""
+    tables = [
+        pd.DataFrame({"partition": "d", "entity_id": list("ab"), "minutes": [1, 2]}),
+        pd.DataFrame({"partition": "d", "entity_id": list("bc"), "minutes": [3, 4]}),
+    ]
+    assert dict(newest_outcomes(tables)[["entity_id", "minutes"]].to_numpy()) == {"a": 1, "b": 3, "c": 4}
+
+
+def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
+    store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The model that is evaluated is the one without evaluation, and days it learned from are refused."""
+    prepare(arguments(partition="2013-01-01", last_partition=DAY), store)
+    store.put(SCHEMA_KEY, canonical_bytes(SCHEMAS["airport_congestion"].to_document()))
+    learned = {
+        "model": "airport_congestion",
+        "bucket": "mlpipe-data",
+        "first_partition": "2013-01-01",
+        "last_partition": "2013-01-02",
+        "code_version": "v",
+    }
+    plain = train(TrainArguments(**learned), store, tmp_path_factory.mktemp("plain"))
+    assert plain["evaluation"] is None
+    evaluated = train(
+        TrainArguments(
+            **learned,
+            first_evaluated="2013-01-03",
+            last_evaluated="2013-01-03",
+            metrics=METRICS,
+            schema_key=SCHEMA_KEY,
+        ),
+        store,
+        tmp_path_factory.mktemp("evaluated"),
+    )
+    assert evaluated["evaluation"]["metrics"][0]["rows"] > 40
+    assert evaluated["evaluation"]["rows_left_out"] == {}
+    assert plain["metrics"]["rows"] == evaluated["metrics"]["rows"]
+    for first, last, metrics, schema_key in (
+        ("2013-01-02", "2013-01-03", METRICS, SCHEMA_KEY),
+        ("2013-01-03", None, METRICS, SCHEMA_KEY),
+        ("2013-01-03", "2013-01-03", None, SCHEMA_KEY),
+        ("2013-01-03", "2013-01-03", METRICS, None),
+    ):
+        with pytest.raises(JobArgumentsError, match="cannot be evaluated"):
+            train(
+                TrainArguments(
+                    **learned,
+                    first_evaluated=first,
+                    last_evaluated=last,
+                    metrics=metrics,
+                    schema_key=schema_key,
+                ),
+                store,
+                tmp_path_factory.mktemp("refused"),
+            )
+
+
+def test_a_put_that_must_be_new_outlives_a_conflict() -> None:
+    """S3 asks to repeat a conditional put that met another; then the first wins, and only the first."""
+    s3 = MemoryS3(conflicts=2)
+    store = ObjectStore(s3, "mlpipe-data")
+    assert store.put_new("done/x", b"mine")
+    assert not store.put_new("done/x", b"other")
+    assert store.get("done/x") == b"mine"
+
+
+def test_what_may_not_be_read_is_not_taken_for_missing() -> None:
+    """S3 denies a missing object to those who may not list the whole bucket; a listing tells them apart."""
+    s3 = MemoryS3(denies_missing=True, denied={"done/secret"})
+    store = ObjectStore(s3, "mlpipe-data")
+    assert store.find("done/x") is None
+    store.put("done/secret", b"there")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        store.find("done/secret")

@@ -1,0 +1,307 @@
+"""Features, training and scoring of both models as real jobs on the local stack."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from deltalake import DeltaTable
+
+from infra.code_upload import upload_code, upload_schemas
+from infra.definitions.scoring_pipeline import FEATURES_STEP, SCORE_STEP, pipeline_definition
+from infra.packaging import build_sagemaker_code
+from infra.provisioned_models import provisioned_models
+from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.naming.batch import mint_batch_id
+from prediction_contract.naming.resource_names import Deployment
+from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.rows.checksums import batch_checksum
+from prediction_contract.rows.row_contract import row_contract
+from prediction_contract.stores.delta_table import check_delta_table
+from tests.infra.sagemaker_models import DAILY, requests, write_models
+from tests.sagemaker.declared_models import SCHEMAS, TRAINING
+from tests.sagemaker.scoring_jobs import LAST_PREPARED, ScoringJobs, stack_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import pyarrow as pa
+
+pytestmark = pytest.mark.stack
+
+# A job that kills itself where the batch is in Delta and has no manifest yet.
+KILLED = """
+import os, signal, sys
+from sagemaker_scripts import score_batch
+from sagemaker_scripts.container import run_script
+from sagemaker_scripts.object_store import ObjectStore
+
+put_new = ObjectStore.put_new
+
+def die(store, key, content):
+    if key.startswith("done/"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return put_new(store, key, content)
+
+ObjectStore.put_new = die
+sys.exit(run_script(score_batch.main))
+"""
+
+
+def new_batch(model: str, partition: str) -> str:
+    """Mint a batch id that no other test has."""
+    return mint_batch_id(model, partition, uuid.uuid4().hex, datetime.now(UTC))
+
+
+def json_rows(jobs: ScoringJobs, manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Return the rows of a manifest's parts by entity, each part as the manifest says."""
+    contract = row_contract(manifest.schema)
+    rows = {}
+    for part in manifest.json_parts:
+        content = jobs.content(part.key)
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (part.bytes, part.sha256)
+        accepted = [contract.accept(line) for line in gzip.decompress(content).splitlines()]
+        assert len(accepted) == part.rows
+        rows |= {row.key: {**row.values, "row_checksum": row.checksum} for row in accepted}
+    return rows
+
+
+def delta_at(jobs: ScoringJobs, model: str, version: int) -> DeltaTable:
+    """Return a version of a model's Delta table."""
+    uri = f"s3://{jobs.bucket}/predictions/{model}/delta/"
+    return DeltaTable(uri, version=version, storage_options=stack_options(jobs.environment))
+
+
+def delta_rows(table: pa.Table, batch_id: str) -> dict[str, dict[str, Any]]:
+    """Return a batch's rows by entity."""
+    rows = [row for row in table.to_pylist() if row.pop("batch_id") == batch_id]
+    found = {row["entity_id"]: row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def check_batch(jobs: ScoringJobs, said: Mapping[str, Any]) -> Manifest:
+    """Find JSON, Delta and manifest of a batch to hold the same rows, and return the manifest."""
+    manifest = jobs.manifest(said["manifest_key"])
+    assert said["manifest_digest"] == manifest.digest
+    assert (said["rows"], said["checksum"]) == (manifest.row_count, manifest.checksum)
+    rows = json_rows(jobs, manifest)
+    assert len(rows) == manifest.row_count
+    assert batch_checksum(row["row_checksum"] for row in rows.values()) == manifest.checksum
+    table = delta_at(jobs, manifest.model, manifest.delta.version)
+    assert delta_rows(table.to_pyarrow_table(), manifest.batch_id) == rows
+    protocol = table.protocol()
+    check_delta_table(
+        manifest.schema,
+        table_schema=table.schema().to_json(),
+        reader_version=protocol.min_reader_version,
+        writer_version=protocol.min_writer_version,
+        partition_columns=table.metadata().partition_columns,
+        settings=table.metadata().configuration,
+    )
+    in_files = table.to_pyarrow_dataset().files
+    assert set(manifest.delta.files) <= {file.removeprefix("/") for file in in_files}
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def two_days(jobs: ScoringJobs, trained: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Score two days of both models, one day after the other, and give what the jobs say by model."""
+    said: dict[str, list[dict[str, Any]]] = {model: [] for model in trained}
+    for day in ("2013-02-13", "2013-02-14"):
+        names = {
+            model: jobs.start_processing(
+                "sagemaker_scripts/score_batch.py",
+                jobs.score_arguments(model, day, batch_id=new_batch(model, day)),
+            )
+            for model in said
+        }
+        for model, name in names.items():
+            said[model].append(json.loads(jobs.completed(name)["ExitMessage"]))
+    return said
+
+
+@pytest.mark.parametrize("model", sorted(SCHEMAS))
+def test_every_model_beats_its_baseline_on_days_it_has_not_seen(
+    jobs: ScoringJobs, trained: dict[str, dict[str, Any]], model: str
+) -> None:
+    """The training job's own evaluation on February says so, metric by metric, with its baselines."""
+    prefix = f"models/{model}/{trained[model]['TrainingJobName']}/"
+    evaluation = json.loads(jobs.content(f"{prefix}evaluation.json"))
+    declared = TRAINING[model]
+    assert evaluation["trained_on"] == [declared["first_partition"], declared["last_partition"]]
+    assert evaluation["evaluated_on"] == [declared["first_evaluated"], declared["last_evaluated"]]
+    assert evaluation["evaluated_on"][0] > evaluation["trained_on"][1]
+    assert evaluation["outcomes_known_at"] == LAST_PREPARED
+    for metric in evaluation["metrics"]:
+        assert metric["beats_baselines"], metric
+        for baseline in metric["baselines"].values():
+            better = metric["value"] < baseline if metric["kind"] == "mae" else metric["value"] > baseline
+            assert better, metric
+        # What was cancelled has no outcome, and nothing else is left out.
+        assert 0.9 * evaluation["predictions"] < metric["rows"] < evaluation["predictions"]
+    kinds = [metric["kind"] for metric in evaluation["metrics"]]
+    assert kinds == (["mae", "roc_auc"] if model == "flight_delay" else ["mae"])
+    metrics = json.loads(jobs.content(f"{prefix}metrics.json"))
+    assert trained[model]["FinalMetricDataList"][0]["Value"] == pytest.approx(
+        evaluation["metrics"][0]["value"]
+    )
+    assert metrics["rows"] > 1000
+    assert metrics["outcomes_known_at"] == declared["first_evaluated"]
+
+
+@pytest.mark.parametrize("model", sorted(SCHEMAS))
+def test_two_days_are_scored_and_the_second_reads_the_first(
+    jobs: ScoringJobs, two_days: dict[str, list[dict[str, Any]]], model: str
+) -> None:
+    """Both batches hold the same rows everywhere; the second names the first and is corrected by it."""
+    first, second = (check_batch(jobs, said) for said in two_days[model])
+    assert first.row_count > 40
+    assert first.previous_batch_id is None
+    assert second.previous_batch_id == first.batch_id
+    assert {row["correction_minutes"] for row in json_rows(jobs, first).values()} == {None}
+    corrections = {row["correction_minutes"] for row in json_rows(jobs, second).values()}
+    assert len(corrections) > 1
+    assert None not in corrections
+    assert first.model_version == second.model_version
+    assert first.inputs.model_artifact is not None
+    for source in (*first.inputs.features, first.inputs.model_artifact):
+        assert hashlib.sha256(jobs.content(source.key)).hexdigest() == source.sha256
+
+
+def test_a_later_attempt_adopts_a_batch_that_is_done(
+    jobs: ScoringJobs, two_days: dict[str, list[dict[str, Any]]]
+) -> None:
+    """It ends well, says that it adopted, and writes nothing."""
+    first = two_days["airport_congestion"][1]
+    folder = {
+        "Bucket": jobs.bucket,
+        "Prefix": f"predictions/airport_congestion/json/dt={first['partition']}/",
+    }
+    before = jobs.client("s3").list_objects_v2(**folder)["Contents"]
+    again = jobs.scored(
+        jobs.score_arguments("airport_congestion", first["partition"], batch_id=first["batch_id"], attempt=2)
+    )
+    assert again == first | {"adopted": True}
+    after = jobs.client("s3").list_objects_v2(**folder)["Contents"]
+    assert [(item["Key"], item["LastModified"]) for item in after] == [
+        (item["Key"], item["LastModified"]) for item in before
+    ]
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_job_killed_before_the_manifest_is_repeated_without_duplicate_rows(jobs: ScoringJobs) -> None:
+    """The next attempt replaces the batch's rows in Delta, and the manifest names its own commit."""
+    model, day = "airport_congestion", "2013-02-06"
+    batch_id = new_batch(model, day)
+    jobs.upload_script("killed.py", KILLED)
+    arguments = jobs.score_arguments(model, day, batch_id=batch_id)
+    killed = jobs.end(jobs.start_processing("killed.py", arguments))
+    assert killed["ProcessingJobStatus"] == "Failed"
+    assert "exit code: 137" in killed["FailureReason"]
+    with pytest.raises(jobs.client("s3").exceptions.NoSuchKey):
+        jobs.content(done_key(model, batch_id))
+    uri = f"s3://{jobs.bucket}/predictions/{model}/delta/"
+    killed_rows = DeltaTable(uri, storage_options=stack_options(jobs.environment)).to_pyarrow_table()
+    assert len(delta_rows(killed_rows, batch_id)) > 40
+
+    manifest = check_batch(jobs, jobs.scored(jobs.score_arguments(model, day, batch_id=batch_id, attempt=2)))
+    assert manifest.attempt == 2
+    head = DeltaTable(uri, storage_options=stack_options(jobs.environment))
+    assert len(delta_rows(head.to_pyarrow_table(), batch_id)) == manifest.row_count
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_job_that_nobody_gave_a_batch_mints_its_own(jobs: ScoringJobs) -> None:
+    """Outside Dagster the job's own creation is the intent; the manifest names the job."""
+    arguments = jobs.score_arguments("airport_congestion", "2013-02-07", lookback=0)
+    before = datetime.now(UTC).replace(microsecond=0)
+    manifest = check_batch(jobs, jobs.scored(arguments))
+    assert before <= manifest.batch_id.minted_at <= datetime.now(UTC)
+    assert manifest.previous_batch_id is None
+    assert manifest.producer.job_arn is not None
+    assert manifest.producer.job_arn.endswith(f"/{manifest.producer.job_name}")
+
+
+@pytest.fixture
+def execution(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Return a function that runs a step's job as an execution of the model's pipeline would, to its end.
+
+    Code and schema lie where a deployment uploads them, and `code` puts other files in the code's place.
+    """
+    assert trained
+    environment = jobs.environment
+    deployment = Deployment("local", environment["MLPIPE_ACCOUNT_ID"], environment["AWS_REGION"])
+    declared = provisioned_models(write_models(tmp_path / "defs"))
+    (scoring,) = [each.scheduled for each in declared if each.name == DAILY]
+    assert scoring is not None
+    upload_code(jobs.client("s3"), deployment, tmp_path)
+    upload_schemas(jobs.client("s3"), deployment, declared)
+    definition = pipeline_definition(
+        deployment,
+        scoring,
+        code_digest=build_sagemaker_code(tmp_path).digest,
+        image_uri=environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
+    )
+
+    def run(step: str, execution_id: str, tick: str, script: str | None = None) -> dict[str, Any]:
+        request = requests(definition, {"ScheduledAt": tick}, execution_id)[step]
+        if script is not None:
+            jobs.upload_script("other.py", script)
+            code = request["ProcessingInputs"][0]["S3Input"]
+            code["S3Uri"] = f"s3://{jobs.bucket}/{jobs.prefix}/files/"
+            request["AppSpecification"]["ContainerEntrypoint"][1] = f"{code['LocalPath']}/other.py"
+        name = f"pipelines-{execution_id}-{step}-{uuid.uuid4().hex[:10]}"
+        jobs.client("sagemaker").create_processing_job(ProcessingJobName=name, **request)
+        return jobs.end(name)
+
+    return run
+
+
+def test_a_scheduled_execution_scores_the_partition_that_is_due(
+    jobs: ScoringJobs, execution: Callable[..., dict[str, Any]]
+) -> None:
+    """Its two jobs, as the pipeline sends them, leave a batch of the features that the first one prepared."""
+    tick = "2013-02-20T05:30:00Z"
+    prepared = execution(FEATURES_STEP, "abc123", tick)
+    assert prepared["ProcessingJobStatus"] == "Completed", prepared
+    ended = execution(SCORE_STEP, "abc123", tick)
+    assert ended["ProcessingJobStatus"] == "Completed", ended
+    said = json.loads(ended["ExitMessage"])
+    manifest = check_batch(jobs, said)
+    assert (manifest.model, manifest.partition, manifest.attempt) == (DAILY, "2013-02-19", 1)
+    assert manifest.row_count > 500
+    prefix = f"features/{DAILY}/dt=2013-02-19/run=abc123/"
+    assert {source.key.rpartition("/")[0] for source in manifest.inputs.features} == {prefix[:-1]}
+    assert manifest.producer.job_name == ended["ProcessingJobName"]
+    again = json.loads(execution(SCORE_STEP, "abc123", tick)["ExitMessage"])
+    assert again == said | {"adopted": True}
+
+
+def test_a_step_that_is_repeated_makes_no_second_batch(
+    jobs: ScoringJobs, execution: Callable[..., dict[str, Any]]
+) -> None:
+    """SageMaker repeats it by a job of another name, which goes on with the batch of the one that died."""
+    tick = "2013-02-22T05:30:00Z"
+    assert execution(FEATURES_STEP, "def456", tick)["ProcessingJobStatus"] == "Completed"
+    killed = execution(SCORE_STEP, "def456", tick, KILLED)
+    assert "exit code: 137" in killed["FailureReason"]
+    first = json.loads(jobs.content(f"features/{DAILY}/dt=2013-02-21/run=def456/score-1.json"))
+    ended = execution(SCORE_STEP, "def456", tick)
+    assert ended["ProcessingJobStatus"] == "Completed", ended
+    manifest = check_batch(jobs, json.loads(ended["ExitMessage"]))
+    assert (manifest.batch_id, manifest.attempt) == (first["batch_id"], 2)
+    assert first["job"] == killed["ProcessingJobArn"]
+
+
+def test_a_tick_after_the_last_partition_scores_nothing(execution: Callable[..., dict[str, Any]]) -> None:
+    """The job fails and says so, instead of scoring what Dagster does not know."""
+    ended = execution(FEATURES_STEP, "fed987", "2014-01-02T05:30:00Z")
+    assert ended["ProcessingJobStatus"] == "Failed"
+    assert "2014-01-01 is due then, which is no partition of flight_delay" in ended["FailureReason"]
