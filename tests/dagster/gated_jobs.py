@@ -160,7 +160,7 @@ class GatedPlatform:
         for path, content in files.items():
             s3.put_object(Bucket=self.bucket, Key=f"{CODE_PREFIX}{path}", Body=content)
         script = (PROJECT_ROOT / "glue_scripts" / "load_predictions.py").read_text(encoding="utf-8")
-        confirmed = "    claim.confirm()\n"
+        confirmed = "    record = claim.confirm()\n"
         assert confirmed in script
         script = script.replace(confirmed, f'{confirmed}    wait_at_gate("load")\n')
         script = script.replace("\n\ndef main(", f"\n{gate}\n\ndef main(", 1)
