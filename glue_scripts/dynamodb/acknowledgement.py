@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prediction_contract.rows.checksums import RowTally
 
 _LONGEST_BYTES = 64 * 1024
-# An attempt has its items live from its own moment on: for a fiftieth more of life none is written again.
+# Items are not rewritten to extend their TTL by less than 2 %.
 _SHARE_OF_LIFE = 0.02
 
 
