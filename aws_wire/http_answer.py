@@ -99,7 +99,7 @@ class AnswerReader:
         checksum = headers.get(b"x-amz-crc32")
         if checksum is not None and checksum != b"%d" % crc32(body):
             raise BrokenAnswerError("the answer was altered on its way")
-        # What comes after an answer that nobody asked for would be taken for the next one.
+        # Extra bytes after an answer would be read as the next answer.
         keeps_open = is_delimited and version == b"1" and not self._held
         return HttpAnswer(status, body, keeps_open and b"close" not in headers.get(b"connection", b""))
 

@@ -144,7 +144,7 @@ class ConcurrentRequests(Generic[_T]):
         while answer is None:
             data = connection.socket.recv(_RECEIVE_BYTES)
             if connection.reader is None:
-                # Nobody asked: the server has closed the connection, or is out of step.
+                # Data without a request: the server has closed the connection, or answers out of order.
                 break
             answer = connection.reader.feed(data)
         self._end(connection, answer)
