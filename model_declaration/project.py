@@ -1,0 +1,226 @@
+"""The project: the folder of a team's models, readers, stages and locks, found in one place by one setting.
+
+`[tool.mlpipe]` in a `pyproject.toml` marks its folder as a project. It is found upwards from the present
+folder; `MLPIPE_PROJECT` names another one. A repository that holds its project in a folder names that folder:
+`project = "examples/flights"`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from prediction_contract.errors import ContractError
+
+MARKER = "pyproject.toml"
+VARIABLE = "MLPIPE_PROJECT"
+_PACKAGE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_SERVICE = re.compile("[a-z][a-z0-9_]{0,40}")
+_OBJECT = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
+_MEMBERS = frozenset({"requires", "created_with", "project", "sample_data", "services"})
+
+
+class ProjectError(ContractError):
+    """There is no project, or its `pyproject.toml` does not describe one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectService:
+    """A server of the project's own that the local stack runs, say a third party's stand-in.
+
+    It is started as `python -m <module> --port <port>` and answers `GET /health` with 200 when it is ready.
+
+    Attributes:
+        name: By which the stack calls it; clients find it by `MLPIPE_<NAME>_URL`.
+        module: What is run.
+    """
+
+    name: str
+    module: str
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project.
+
+    Attributes:
+        root: Its folder, absolute.
+        package: The name of its Python package, as `[tool.dg.project]` has it.
+        package_folder: Where the package lies: below `src/`, or below the root itself.
+        location_name: What Dagster calls its code location.
+        services: What the local stack runs beside its own servers.
+        sample_data: `module:function` that yields key and bytes of each object of its sample data.
+        requires: The versions of the platform that it works with, as a version specifier; None for any.
+    """
+
+    root: Path
+    package: str
+    package_folder: Path
+    location_name: str
+    services: tuple[ProjectService, ...] = ()
+    sample_data: str | None = None
+    requires: str | None = None
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str], folder: Path) -> Self:
+        """Return the project that the environment names, else the one that a folder lies in.
+
+        Args:
+            environment: Such as `os.environ`.
+            folder: Where the search begins, upwards.
+
+        Raises:
+            ProjectError: There is none, or it is wrong.
+        """
+        named = environment.get(VARIABLE)
+        if named:
+            return cls.at(Path(named))
+        beginning = folder.resolve()
+        for candidate in (beginning, *beginning.parents):
+            if _marked(candidate) is not None:
+                return cls.at(candidate)
+        raise ProjectError(
+            f"Neither {beginning} nor a folder above it is a project",
+            remedy=f"Run this in a project, set {VARIABLE} to its folder, or make one by `mlpipe init`",
+        )
+
+    @classmethod
+    def at(cls, root: Path) -> Self:
+        """Return the project in a folder, or the one that the folder's marker names.
+
+        Raises:
+            ProjectError: It is none, or it is wrong.
+        """
+        root = root.resolve()
+        settings = _marked(root)
+        if settings is None:
+            raise ProjectError(
+                f"{root / MARKER} has no table [tool.mlpipe]",
+                remedy="Name the folder of a project; `mlpipe init` makes one",
+            )
+        if "project" in settings:
+            target = root / _text(root, settings, "project")
+            if "project" in (_marked(target) or {}):
+                _refuse(root, "project", f"{target} names another project in its turn")
+            return cls.at(target)
+        if unknown := sorted(set(settings) - _MEMBERS):
+            _refuse(root, unknown[0], f"it is none of {', '.join(sorted(_MEMBERS))}")
+        dagster = _table(root).get("dg", {}).get("project", {})
+        package = dagster.get("root_module")
+        if not isinstance(package, str) or not _PACKAGE.fullmatch(package):
+            raise ProjectError(
+                f"{root / MARKER} names no package as root_module of [tool.dg.project]",
+                remedy="Write it as `create-dagster project` does",
+            )
+        return cls(
+            root=root,
+            package=package,
+            package_folder=_package_folder(root, package),
+            location_name=str(dagster.get("code_location_name") or _project_name(root) or package),
+            services=_services(root, settings),
+            sample_data=_object(root, settings, "sample_data"),
+            requires=_text(root, settings, "requires") if "requires" in settings else None,
+        )
+
+    @cached_property
+    def defs(self) -> Path:
+        """The folder of its models: one folder each, with the declaration and the functions."""
+        return self.package_folder / "defs"
+
+    @cached_property
+    def state_folder(self) -> Path:
+        """What the platform writes: the local stack's state, archives, templates; not to be committed."""
+        return self.root / ".mlpipe"
+
+    @cached_property
+    def environment_file(self) -> Path:
+        """Where the local stack writes its addresses."""
+        return self.root / ".env"
+
+    @cached_property
+    def stages_file(self) -> Path:
+        """Accounts, regions and sizes of its stages."""
+        return self.root / "stages.yaml"
+
+    @cached_property
+    def requirements(self) -> Path:
+        """The folder of the packages that its models need beside the platform's own, and of their locks."""
+        return self.root / "requirements"
+
+    @property
+    def source_folder(self) -> Path:
+        """The folder that is to be on Python's path for the package to be found."""
+        return self.package_folder.parent
+
+    def functions_package(self, model: str) -> str:
+        """Return the package of a model's functions: `acme.defs.churn`."""
+        return f"{self.package}.defs.{model}"
+
+
+def _table(root: Path) -> dict[str, Any]:
+    """Return the table `tool` of a folder's marker; nothing if there is none."""
+    try:
+        document = tomllib.loads((root / MARKER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ProjectError(f"{root / MARKER} cannot be read: {error}", remedy="Correct the file") from error
+    tool = document.get("tool", {})
+    return {**tool, "": document.get("project", {})} if isinstance(tool, dict) else {}
+
+
+def _marked(root: Path) -> dict[str, Any] | None:
+    settings = _table(root).get("mlpipe")
+    return settings if isinstance(settings, dict) else None
+
+
+def _project_name(root: Path) -> str | None:
+    name = _table(root)[""].get("name")
+    return name if isinstance(name, str) else None
+
+
+def _package_folder(root: Path, package: str) -> Path:
+    for folder in (root / "src" / package, root / package):
+        if (folder / "__init__.py").is_file():
+            return folder
+    raise ProjectError(
+        f"The project {root} has no package {package} in src/ or beside {MARKER}",
+        remedy="Correct root_module of [tool.dg.project], or move the package",
+    )
+
+
+def _services(root: Path, settings: Mapping[str, Any]) -> tuple[ProjectService, ...]:
+    services = []
+    for each in settings.get("services", ()):
+        name, module = (each.get("name"), each.get("module")) if isinstance(each, dict) else (None, None)
+        if not (isinstance(name, str) and _SERVICE.fullmatch(name) and isinstance(module, str)):
+            _refuse(root, "services", "each one has a name of lower-case letters and a module")
+        services.append(ProjectService(str(name), str(module)))
+    if len({each.name for each in services}) != len(services):
+        _refuse(root, "services", "two of them have one name")
+    return tuple(services)
+
+
+def _object(root: Path, settings: Mapping[str, Any], name: str) -> str | None:
+    if name not in settings:
+        return None
+    text = _text(root, settings, name)
+    if not _OBJECT.fullmatch(text):
+        _refuse(root, name, f"{text!r} does not name an object as package.module:name")
+    return text
+
+
+def _text(root: Path, settings: Mapping[str, Any], name: str) -> str:
+    value = settings[name]
+    if not isinstance(value, str) or not value:
+        _refuse(root, name, "it is no text")
+    return str(value)
+
+
+def _refuse(root: Path, name: str, what: str) -> None:
+    raise ProjectError(f"{root / MARKER} [tool.mlpipe] {name}: {what}", remedy="Correct the file")
