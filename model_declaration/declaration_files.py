@@ -11,25 +11,16 @@ from pydantic import ValidationError
 
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.declared_models import DEFS, FILE_NAME, declared_names, require_declared
+from model_declaration.located_yaml import document_in, line_of, member
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.resource_names import require_distinct_model_names
 
 COMPONENT = "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"
-_TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _TEMPLATE_MARKS = ("{{", "{%")
 
 
 class DeclarationError(ContractError):
     """A `defs.yaml` cannot be read, or what it declares is wrong."""
-
-
-class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # one of two
-    """Reads as Dagster does, and some twenty times faster: without positions, and a date stays text."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own name and form
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
 
 def holds_template(text: str) -> bool:
@@ -40,7 +31,7 @@ def holds_template(text: str) -> bool:
 def _document(text: str) -> Any:
     """Return what a file holds, templates as they stand there; None if it is not one YAML document."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  # it is a safe loader
+        return document_in(text)
     except yaml.YAMLError:
         return None
 
@@ -168,31 +159,10 @@ def _located(error: ValidationError, path: Path) -> DeclarationError:
 
 
 def _line(path: Path, field: list[Any]) -> int:
-    """Return the line of a field, or of what surrounds one that is missing."""
-    documents = list(yaml.compose_all(path.read_text(encoding="utf-8"), Loader=_Loader))
     # Components of others may stand in the same file.
-    node = next(filter(_is_model, documents), documents[0])
-    line = 1
-    for name in field:
-        found = _member(node, name)
-        if found is None:
-            break
-        mark, node = found
-        line = mark.line + 1
-    return line
+    return line_of(path.read_text(encoding="utf-8"), field, _is_model)
 
 
 def _is_model(node: Any) -> bool:
-    found = _member(node, "type")
+    found = member(node, "type")
     return found is not None and found[1].value == COMPONENT
-
-
-def _member(node: Any, name: Any) -> tuple[Any, Any] | None:
-    """Return where a member of a YAML node begins, and the node that is its value."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == str(name):
-                return key.start_mark, value
-    elif isinstance(node, yaml.SequenceNode) and isinstance(name, int) and name < len(node.value):
-        return node.value[name].start_mark, node.value[name]
-    return None

@@ -1,0 +1,81 @@
+"""YAML as Dagster reads it, and the lines that its members stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
+
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+
+
+class Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # one of two
+    """Reads as Dagster does, and some twenty times faster: without positions, and a date stays text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own name and form
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def document_in(text: str) -> Any:
+    """Return the one YAML document of a text.
+
+    Raises:
+        yaml.YAMLError: It is none, or holds several.
+    """
+    return yaml.load(text, Loader=Loader)  # noqa: S506  # it is a safe loader
+
+
+def line_of(text: str, members: Sequence[int | str], is_meant: Callable[[Any], bool] = lambda _: True) -> int:
+    """Return the line of a member, or of what surrounds one that is missing.
+
+    Args:
+        text: One or more YAML documents.
+        members: The path to it: names, and numbers of list items.
+        is_meant: Chooses among several documents by their root node; the first one if none is meant.
+    """
+    documents = list(yaml.compose_all(text, Loader=Loader))
+    node = next(filter(is_meant, documents), documents[0] if documents else None)
+    line = 1
+    for name in members:
+        found = member(node, name)
+        if found is None:
+            break
+        mark, node = found
+        line = mark.line + 1
+    return line
+
+
+def member(node: Any, name: int | str) -> tuple[Any, Any] | None:
+    """Return where a member of a YAML node begins, and the node that is its value."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(name):
+                return key.start_mark, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(name, int) and name < len(node.value):
+        return node.value[name].start_mark, node.value[name]
+    return None
+
+
+def repeated_member(text: str) -> tuple[int, str] | None:
+    """Return line and name of the first member that its mapping already has; YAML would keep the last."""
+    nodes = list(yaml.compose_all(text, Loader=Loader))
+    seen = set()
+    while nodes:
+        node = nodes.pop(0)
+        # An alias is the node that it names, once more.
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            names = set()
+            for key, _ in node.value:
+                if key.value in names:
+                    return key.start_mark.line + 1, str(key.value)
+                names.add(str(key.value))
+            nodes += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+    return None
