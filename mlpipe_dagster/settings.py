@@ -120,7 +120,7 @@ class Settings:
         if code_prefix and not code_prefix.endswith("/"):
             raise SettingsError(
                 "MLPIPE_SAGEMAKER_CODE_PREFIX does not end with '/'",
-                remedy="Give a prefix, as `make up` does",
+                remedy="Give a prefix, as `mlpipe up` does",
             )
         return cls(
             deployment=deployment,
@@ -184,7 +184,7 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsError(
             f"The variable {name} is not set",
-            remedy="Run `make up`, which writes .env, or set it as deployed",
+            remedy="Run `mlpipe up`, which writes .env, or set it as deployed",
         )
     if "\r" in value:
         raise SettingsError(

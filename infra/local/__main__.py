@@ -47,7 +47,7 @@ def main() -> int:
         say(f"local stack: {error}", stream=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        say("local stack: interrupted; what was started goes on. `make down` stops it.", stream=sys.stderr)
+        say("local stack: interrupted; what was started goes on. `mlpipe down` stops it.", stream=sys.stderr)
         return 130
     return 0
 

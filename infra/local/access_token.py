@@ -1,4 +1,4 @@
-"""Print a bearer token for the local API: `make token`, or `python -m infra.local.access_token`.
+"""Print a bearer token for the local API: `mlpipe token`, or `python -m infra.local.access_token`.
 
 It does what every client does: the secret from Secrets Manager, then client credentials at the token
 endpoint. Nothing but the token goes to standard output, so `$(make --silent token)` can be used in a header.
@@ -40,7 +40,7 @@ def read_variables(file: Path) -> dict[str, str]:
     variables = read_environment_file(file)
     missing = [name for name in _NEEDED if not variables.get(name)]
     if missing:
-        raise StackError(f"{file} lacks {', '.join(missing)}", remedy="Run `make up`, which writes it")
+        raise StackError(f"{file} lacks {', '.join(missing)}", remedy="Run `mlpipe up`, which writes it")
     return variables
 
 
@@ -62,13 +62,13 @@ def obtain_token(variables: dict[str, str]) -> str:
         basic = f"{credentials['client_id']}:{credentials['client_secret']}"
     except (ClientError, BotoCoreError) as error:
         raise StackError(
-            f"The token client's secret cannot be read: {error}", remedy="Run `make up`"
+            f"The token client's secret cannot be read: {error}", remedy="Run `mlpipe up`"
         ) from error
     except (ValueError, KeyError) as error:
         name = variables["MLPIPE_TOKEN_CLIENT_SECRET_NAME"]
         raise StackError(
             f"The secret {name} does not hold client_id and client_secret",
-            remedy="Run `make up`, which rewrites it",
+            remedy="Run `mlpipe up`, which rewrites it",
         ) from error
     form = {"grant_type": "client_credentials", "scope": variables["MLPIPE_TOKEN_SCOPE"]}
     request = urllib.request.Request(  # noqa: S310 -- checked above to be HTTP on this machine
@@ -85,16 +85,16 @@ def obtain_token(variables: dict[str, str]) -> str:
         reason = error.read().decode(errors="replace")[:200]
         raise StackError(
             f"{token_url} refused the token client: {error.code} {reason}",
-            remedy="Run `make up`, which mends the client",
+            remedy="Run `mlpipe up`, which mends the client",
         ) from error
     except (OSError, ValueError, KeyError) as error:
-        raise StackError(f"{token_url} gave no token: {error}", remedy="Run `make up`") from error
+        raise StackError(f"{token_url} gave no token: {error}", remedy="Run `mlpipe up`") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a token, or why there is none."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.access_token", description=__doc__)
-    parser.add_argument("--env-file", type=Path, default=Path(".env"), help="what `make up` wrote")
+    parser.add_argument("--env-file", type=Path, default=Path(".env"), help="what `mlpipe up` wrote")
     options = parser.parse_args(arguments)
     try:
         token = obtain_token(read_variables(options.env_file))

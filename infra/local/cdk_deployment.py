@@ -1,4 +1,4 @@
-"""`make deploy-local`: the CDK app on an emulator of its own, from bootstrap to destroy.
+"""`mlpipe deploy-local`: the CDK app on an emulator of its own, from bootstrap to destroy.
 
 The real command line deploys every stack; afterwards it finds no difference, a request goes through the load
 balancer and the function to DynamoDB, and destroying leaves nothing. The emulator's state is thrown away.
@@ -174,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             control.down()
     except StackError as error:
-        sys.stderr.write(f"make deploy-local: {error}\n")
+        sys.stderr.write(f"mlpipe deploy-local: {error}\n")
         return 1
     return 0
 

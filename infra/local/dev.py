@@ -1,4 +1,4 @@
-"""`make dev`: the local stack with Dagster's UI and daemon, kept running in the foreground until Ctrl-C."""
+"""`mlpipe dev`: the local stack with Dagster's UI and daemon, kept running in the foreground until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CodeWatch:
             return f"The jobs' code in this checkout is the uploaded version {uploaded} again."
         return (
             f"The jobs' code was edited: this checkout has version {code_version(present)}, "
-            f"jobs still run the uploaded version {uploaded}. Restart `make dev` to upload the edit."
+            f"jobs still run the uploaded version {uploaded}. Restart `mlpipe dev` to upload the edit."
         )
 
 
@@ -67,10 +67,10 @@ def main(argv: list[str]) -> int:
     try:
         _run(StackDirectory(options.state_dir), options.env_file, options.port)
     except StackError as error:
-        sys.stderr.write(f"make dev: {error}\n")
+        sys.stderr.write(f"mlpipe dev: {error}\n")
         return 1
     except KeyboardInterrupt:
-        say("Dagster has ended. The stack stays up; `make down` stops it.")
+        say("Dagster has ended. The stack stays up; `mlpipe down` stops it.")
     return 0
 
 

@@ -102,7 +102,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     values = read_environment_file(options.env_file)
     if "AWS_ENDPOINT_URL" not in values:
-        raise StackError(f"{options.env_file} names no local stack", remedy="Run `make up` first")
+        raise StackError(f"{options.env_file} names no local stack", remedy="Run `mlpipe up` first")
     s3 = Clients.of(values).client("s3")
     bucket = values["MLPIPE_DATA_BUCKET"]
     written = upload_days(s3, bucket, options.first, options.last)

@@ -11,7 +11,7 @@ from prediction_contract.jobs.code_digest import checkout_digest, code_version, 
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UPLOAD_REMEDY = (
-    "Run `make up`, then restart Dagster; `make dev` does both when it starts. "
+    "Run `mlpipe up`, then restart Dagster; `mlpipe dev` does both when it starts. "
     "On AWS run `python -m infra.code_upload` and deploy"
 )
 

@@ -140,6 +140,6 @@ def test_a_newcomer_follows_the_readme(clone: Path) -> None:
     assert described(processes_of(clone)) == {}
     status = run("make status", clone)
     assert status.returncode != 0
-    assert "make up" in status.stdout
+    assert "mlpipe up" in status.stdout
     # All that was made is ignored: a newcomer's first commit holds nothing of it.
     assert run("git status --porcelain", clone).stdout == ""

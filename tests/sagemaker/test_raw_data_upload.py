@@ -40,5 +40,5 @@ def test_a_second_upload_writes_only_what_differs(
 
 def test_without_a_stack_the_command_says_what_to_do(tmp_path: Path) -> None:
     """An environment file that `make up` did not write names no endpoint."""
-    with pytest.raises(StackError, match="Run `make up` first"):
+    with pytest.raises(StackError, match="Run `mlpipe up` first"):
         main(["--env-file", str(tmp_path / "missing.env")])

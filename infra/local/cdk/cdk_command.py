@@ -88,7 +88,7 @@ class CdkCommand:
             )
         except FileNotFoundError as error:
             raise CdkCommandError(
-                f"There is no {command[0]}", remedy="Run this by `make deploy-local`"
+                f"There is no {command[0]}", remedy="Run this by `mlpipe deploy-local`"
             ) from error
         except subprocess.TimeoutExpired as error:
             raise CdkCommandError(

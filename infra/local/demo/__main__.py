@@ -1,4 +1,4 @@
-"""`python -m infra.local.demo`: what `make demo` runs. Its last line of output is one JSON object."""
+"""`python -m infra.local.demo`: what `mlpipe demo` runs. Its last line of output is one JSON object."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     try:
         result = demo.run()
     except StackError as error:
-        sys.stderr.write(f"make demo: {error}\n")
+        sys.stderr.write(f"mlpipe demo: {error}\n")
         progress.say(json.dumps({"ok": False, "error": str(error)}))
         return 1
     except Exception as error:  # noqa: BLE001  # whatever it is, the last line and the status must tell

@@ -68,7 +68,7 @@ class Stores:
     """The stores of a running stack.
 
     Args:
-        variables: What `make up` wrote.
+        variables: What `mlpipe up` wrote.
     """
 
     def __init__(self, variables: Mapping[str, str]) -> None:

@@ -63,7 +63,7 @@ class LiveApi:
         """
         address = f"{self.url}/v1/models/{self.model}/predictions/{quote(entity_id, safe='')}"
         headers = {"Authorization": f"Bearer {self.token}"} if with_token else {}
-        request = urllib.request.Request(address, headers=headers)  # noqa: S310  # loopback, as `make up` wrote it
+        request = urllib.request.Request(address, headers=headers)  # noqa: S310  # loopback, as `mlpipe up` wrote it
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=_ANSWER_SECONDS) as answer:
@@ -73,7 +73,7 @@ class LiveApi:
                 return ServedAnswer(error.code, error.read().decode(errors="replace"))
         except OSError as error:
             raise StackError(
-                f"The API does not answer at {address}: {error}", remedy="See `make status`"
+                f"The API does not answer at {address}: {error}", remedy="See `mlpipe status`"
             ) from error
 
     def require(self, entity_id: str, status: int, *, with_token: bool = True) -> ServedAnswer:

@@ -203,7 +203,7 @@ class ModelPath:
             StackError: The command fails, or the API does not answer from the batch within 10 seconds.
         """
         target = ["--to", batch_id] if command == "rollback" else [batch_id]
-        self._mlpipe(command, self.model, *target, "--reason", "shown by make demo")
+        self._mlpipe(command, self.model, *target, "--reason", "shown by mlpipe demo")
         ended = time.monotonic()
         answer, _ = self.await_answer(batch_id)
         return answer, time.monotonic() - ended
@@ -222,12 +222,12 @@ class ModelPath:
         except subprocess.TimeoutExpired as error:
             raise StackError(
                 f"mlpipe {' '.join(arguments)} did not end within {_COMMAND_SECONDS} s",
-                remedy="See `make status`",
+                remedy="See `mlpipe status`",
             ) from error
         if done.returncode != 0:
             raise StackError(
                 f"mlpipe {' '.join(arguments)} failed: {done.stderr.strip()[-2000:]}",
-                remedy="See `make status`",
+                remedy="See `mlpipe status`",
             )
         return json.loads(done.stdout)
 

@@ -62,8 +62,8 @@ class Demo:
             result = self._show(service, variables)
             self.progress.say("Dagster ends now." if service.process else "Dagster goes on.")
         self.progress.say(
-            f"Everything held ({self.progress.seconds:.0f} s). The stack stays up: `make dev` shows it in"
-            " Dagster's UI, `make token` prints a token, `make down` stops it."
+            f"Everything held ({self.progress.seconds:.0f} s). The stack stays up: `mlpipe dev` shows it in"
+            " Dagster's UI, `mlpipe token` prints a token, `mlpipe down` stops it."
         )
         return result
 

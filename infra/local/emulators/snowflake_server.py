@@ -145,7 +145,7 @@ def open_warehouse(database_directory: Path, s3_endpoint_url: str) -> FakeSnow:
             message = (
                 f"The database file {file} does not open: {error}\n"
                 "It was left untouched. Restore it from a copy, or move it and the .wal file beside it "
-                "away to start without that database, then run `make up`."
+                "away to start without that database, then run `mlpipe up`."
             )
             raise SystemExit(message) from error
     return warehouse

@@ -31,7 +31,7 @@ def require_loopback(url: str, what: str) -> str:
     if parts.scheme != "http" or not is_loopback(host):
         raise ProvisioningError(
             f"The {what} {url!r} is not an HTTP address on this machine",
-            remedy="Give the address of the local stack, which `make up` starts",
+            remedy="Give the address of the local stack, which `mlpipe up` starts",
         )
     return url.rstrip("/")
 

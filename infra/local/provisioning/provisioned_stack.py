@@ -68,7 +68,7 @@ def provision(
     if not is_loopback(snowflake_host):
         raise ProvisioningError(
             f"The Snowflake host {snowflake_host!r} is not this machine",
-            remedy="Give the address of the local stack, which `make up` starts",
+            remedy="Give the address of the local stack, which `mlpipe up` starts",
         )
     try:
         account_id = clients.client("sts").get_caller_identity()["Account"]
@@ -82,12 +82,12 @@ def provision(
         api_url = _api(clients, deployment, client, issued, provider_origin=weather)
     except PackagingError as error:
         raise ProvisioningError(
-            f"The code cannot be packaged: {error}", remedy="Then run `make up` again"
+            f"The code cannot be packaged: {error}", remedy="Then run `mlpipe up` again"
         ) from error
     except (ClientError, BotoCoreError) as error:
         raise ProvisioningError(
             f"Provisioning the local stack failed: {error}",
-            remedy="See what `make status` says and look into .local/logs, then run `make up` again",
+            remedy="See what `mlpipe status` says and look into .local/logs, then run `mlpipe up` again",
         ) from error
     ensure_warehouse(connection, deployment)
     return {

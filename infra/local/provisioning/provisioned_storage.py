@@ -112,7 +112,7 @@ def ensure_table(dynamodb: Any, table: TableDefinition) -> None:
 def _create(dynamodb: Any, table: TableDefinition) -> dict[str, Any]:
     keys = (table.partition_key, table.sort_key)
     created = answer_unless(
-        # Another `make up` of the same stack was faster.
+        # Another `mlpipe up` of the same stack was faster.
         "ResourceInUseException",
         dynamodb.create_table,
         TableName=table.name,
@@ -146,7 +146,7 @@ def _require_keys(described: dict[str, Any], table: TableDefinition) -> None:
     found = ", ".join(f"{key['AttributeName']} {types.get(key['AttributeName'])}" for key in keys)
     raise ProvisioningError(
         f"Table {table.name} has the keys ({found}) instead of ({table.partition_key} S, {table.sort_key} S)",
-        remedy="Keys cannot be changed: save what you need, delete the table, and run `make up` again",
+        remedy="Keys cannot be changed: save what you need, delete the table, and run `mlpipe up` again",
     )
 
 

@@ -43,7 +43,7 @@ def _only(found: list[dict[str, Any]], key: str, what: str) -> str | None:
         ids = ", ".join(entry[key] for entry in found)
         raise ProvisioningError(
             f"There are {len(found)} of the {what}: {ids}",
-            remedy="Delete those that are not in use and run `make up` again",
+            remedy="Delete those that are not in use and run `mlpipe up` again",
         )
     return found[0][key] if found else None
 
@@ -85,7 +85,7 @@ def _ensure_domain(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) ->
     if owner:
         raise ProvisioningError(
             f"The token domain {issuer.domain} belongs to another Cognito pool, {owner}",
-            remedy="Delete that pool's domain and run `make up` again",
+            remedy="Delete that pool's domain and run `mlpipe up` again",
         )
     cognito.create_user_pool_domain(Domain=issuer.domain, UserPoolId=pool_id)
     _LOG.info("created token domain %s", issuer.domain)

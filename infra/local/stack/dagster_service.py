@@ -76,11 +76,11 @@ class DagsterService:
 def dagster_environment(directory: StackDirectory, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of Dagster and of the `mlpipe` command: the stack's variables, little else.
 
-    The marks among them are the stack's, so that `make down` finds whatever Dagster has started.
+    The marks among them are the stack's, so that `mlpipe down` finds whatever Dagster has started.
 
     Args:
         directory: The stack's state directory.
-        variables: What `make up` wrote.
+        variables: What `mlpipe up` wrote.
     """
     return {
         **clean_environment(directory.root, DAGSTER_ROLE),
@@ -106,7 +106,7 @@ def running_dagster(
 
     Args:
         directory: The stack's state directory.
-        variables: What `make up` wrote.
+        variables: What `mlpipe up` wrote.
         say: Receives lines for the reader.
         instance_file: How the instance is configured.
         port: Of the web server; None for the usual one if it is free, and any otherwise.

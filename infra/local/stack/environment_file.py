@@ -1,4 +1,4 @@
-"""The `.env` file: one block that `make up` owns, read alike by a shell and by python-dotenv."""
+"""The `.env` file: one block that `mlpipe up` owns, read alike by a shell and by python-dotenv."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_BEGIN = "# >>> written by `make up`; your own lines belong outside this block"
-_END = "# <<< written by `make up`"
+_BEGIN = "# >>> written by `mlpipe up`; your own lines belong outside this block"
+_END = "# <<< written by `mlpipe up`"
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _VALUE = re.compile("'[^']*'|\"[^\"]*\"")
 
@@ -33,17 +33,17 @@ def write_environment_file(path: Path, values: Mapping[str, str]) -> None:
 
 
 def read_environment_file(path: Path) -> dict[str, str]:
-    """Return the values of the block that `make up` wrote; empty if there is none.
+    """Return the values of the block that `mlpipe up` wrote; empty if there is none.
 
     Raises:
-        StackError: The file has half a block, or a line in the block that `make up` does not write.
+        StackError: The file has half a block, or a line in the block that `mlpipe up` does not write.
     """
     values: dict[str, str] = {}
     for line in _parts(path)[1].splitlines():
         name, equals, quoted = line.partition("=")
         if not equals or not _NAME.fullmatch(name) or not _VALUE.fullmatch(quoted):
             raise StackError(
-                f"{path} has a line that `make up` does not write: {name}", remedy="Run `make up` again"
+                f"{path} has a line that `mlpipe up` does not write: {name}", remedy="Run `mlpipe up` again"
             )
         values[name] = quoted[1:-1]
     return values
@@ -63,7 +63,7 @@ def _parts(path: Path) -> tuple[str, str, str]:
     block, end, after = rest.partition(f"{_END}\n")
     if not begin or not end:
         raise StackError(
-            f"{path} has only one of the two lines that enclose what `make up` writes",
+            f"{path} has only one of the two lines that enclose what `mlpipe up` writes",
             remedy="Remove that line, or restore the other, and try again",
         )
     return before, block, after

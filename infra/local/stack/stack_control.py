@@ -1,4 +1,4 @@
-"""Bring a local stack up, down, and say how it is: what `make up`, `make down` and `make status` do."""
+"""Bring a local stack up, down, and say how it is: what `mlpipe up`, `mlpipe down` and `mlpipe status` do."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class StackControl:
                 self.say(f"Ended {len(ended) + len(killed)} processes that the supervisor had left.")
             if supervisor is not None:
                 self._raise_if_unsaved()
-            self.say("The stack is down. Its data stays; `make up` brings it back.")
+            self.say("The stack is down. Its data stays; `mlpipe up` brings it back.")
 
     def status(self) -> bool:
         """Say how each component is.
@@ -140,16 +140,16 @@ class StackControl:
         supervised = find_supervisor(self.directory) is not None
         left = [] if supervised else stack_processes(self.directory.root)
         if not (supervised or left or (status is not None and _has_running(status))):
-            self.say("The stack is down. `make up` starts it.")
+            self.say("The stack is down. `mlpipe up` starts it.")
             return False
         if status is None:
-            self.say(f"{self.directory.status_file} is gone, processes are there. `make down` ends them.")
+            self.say(f"{self.directory.status_file} is gone, processes are there. `mlpipe down` ends them.")
             return False
         healthy = supervised
         if not supervised:
             pids = ", ".join(str(process.pid) for process in left) or "none"
             self.say(f"The supervisor is dead; processes it left: {pids}.")
-            self.say("`make up` mends it, `make down` ends them.")
+            self.say("`mlpipe up` mends it, `mlpipe down` ends them.")
         for component in running_components(self.directory, status):
             state, detail = current_state(component, status)
             healthy = healthy and state == "ready"
@@ -172,12 +172,12 @@ class StackControl:
         if set(status.components) != set(self.names):
             raise StackError(
                 f"the stack runs with other components ({', '.join(status.components)})",
-                remedy="Run `make down` first",
+                remedy="Run `mlpipe down` first",
             )
         if self.directory.iam_file.exists() != self.enforces_iam:
             raise StackError(
                 "the stack runs with permissions checked otherwise than asked for",
-                remedy="Run `make down` first",
+                remedy="Run `mlpipe down` first",
             )
         deadline = time.monotonic() + _ANSWER_SECONDS
         for component in running_components(self.directory, status):
@@ -190,7 +190,7 @@ class StackControl:
                 log = self.directory.log(component.name)
                 raise StackError(
                     f"{component.name}: {detail}. Its log {log} ends:\n{log_tail(log)}\n",
-                    remedy="Run `make down`, then `make up`",
+                    remedy="Run `mlpipe down`, then `mlpipe up`",
                 )
             if state != "ready":
                 return False
@@ -278,7 +278,7 @@ class StackControl:
         if bad:
             raise StackError(
                 f"{', '.join(bad)} did not become ready (see above)",
-                remedy=f"Mend the cause and run `make up` again; logs are in {self.directory.root / 'logs'}",
+                remedy=f"Mend it and run `mlpipe up` again; logs are in {self.directory.root / 'logs'}",
             )
         return [(name, entry.loss) for name, entry in status.components.items() if entry.loss]
 
@@ -298,12 +298,12 @@ class StackControl:
                 return status
             if not running:
                 raise StackError(
-                    f"the supervisor ended:\n{log_tail(log)}\n", remedy=f"See {log}, then run `make up`"
+                    f"the supervisor ended:\n{log_tail(log)}\n", remedy=f"See {log}, then run `mlpipe up`"
                 )
             time.sleep(0.1)
         raise StackError(
             f"the components are not settled after {seconds:.0f} s; {log} ends:\n{log_tail(log)}\n",
-            remedy="Run `make down`, then `make up`",
+            remedy="Run `mlpipe down`, then `mlpipe up`",
         )
 
     def _wait_for_end(self, supervisor: psutil.Process) -> None:

@@ -46,7 +46,7 @@ def current_state(component: Component, status: StackStatus) -> tuple[str, str]:
     if entry.state != "ready" or entry.pid is None:
         return entry.state, entry.detail
     if not holds_port(entry.pid, component.port):
-        return "dead", f"process {entry.pid} does not listen on its port; `make up` starts it again"
+        return "dead", f"process {entry.pid} does not listen on its port; `mlpipe up` starts it again"
     problem = component.probe()
     return ("ready", "") if problem is None else ("silent", f"it runs and does not answer: {problem}")
 

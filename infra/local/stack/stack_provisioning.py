@@ -29,7 +29,7 @@ def provision_stack(directory: StackDirectory, environment_file: Path, *, say: C
     started = time.monotonic()
     status = read_status(directory)
     if status is None:
-        raise StackError(f"{directory.status_file} is gone", remedy="Run `make down`, then `make up`")
+        raise StackError(f"{directory.status_file} is gone", remedy="Run `mlpipe down`, then `mlpipe up`")
     ports = {name: entry.port for name, entry in status.components.items()}
     aws = aws_environment(ports["aws"], ports["jobs"])
     values = provision(
@@ -61,4 +61,4 @@ def say_next_steps(
         count = len(read_environment_file(environment_file))
         path = shlex.quote(str(environment_file))
         say(f"{count} variables are in {path}; in a shell: set -a; . {path}; set +a")
-    say(f"Logs: {directory.root / 'logs'}. `make status` tells how it is, `make down` stops it.")
+    say(f"Logs: {directory.root / 'logs'}. `mlpipe status` tells how it is, `mlpipe down` stops it.")

@@ -16,7 +16,8 @@ _NOT_SAVED = ("Persistence: failed to save", "Persistence: error getting state")
 _OBJECT_SUFFIX = ".meta.json"
 
 _REMEDY = (
-    "It was left untouched. Restore it from a copy, or move it away to lose what it kept, then run `make up`"
+    "It was left untouched. Restore it from a copy, or move it away to lose what it kept, then run "
+    "`mlpipe up`"
 )
 
 

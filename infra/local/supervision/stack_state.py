@@ -187,7 +187,7 @@ def read_status(directory: StackDirectory) -> StackStatus | None:
     Raises:
         StackError: The file is there and is not a status.
     """
-    remedy = "Run `make down` and remove it; no data is kept in it"
+    remedy = "Run `mlpipe down` and remove it; no data is kept in it"
     document = _read_json(directory.status_file, remedy=remedy)
     if document is None:
         return None
@@ -234,7 +234,7 @@ def locked(path: Path, *, wait_seconds: float, on_wait: Callable[[], None]) -> I
                 if time.monotonic() >= deadline:
                     raise StackError(
                         f"{path} is held by another process since more than {wait_seconds:.0f} s",
-                        remedy="See whether another `make up` or `make down` hangs, end it, and try again",
+                        remedy="If another `mlpipe up` or `mlpipe down` hangs, end it, and try again",
                     ) from error
                 time.sleep(0.2)
         yield stream

@@ -179,7 +179,7 @@ class SupervisedComponent:
         if not port_is_free(port):
             raise StackError(
                 f"port {port} was taken by {port_holder(port)}",
-                remedy="Run `make down` and `make up`: another port will be chosen",
+                remedy="Run `mlpipe down` and `mlpipe up`: another port will be chosen",
             )
 
     def _ask_whether_ready(self) -> None:
@@ -201,7 +201,8 @@ class SupervisedComponent:
         if seconds > self.component.ready_seconds:
             self._kill()
             self._fail(
-                f"not ready after {seconds:.0f} s: {self._last_answer}. See {self._log}, then run `make up`."
+                f"not ready after {seconds:.0f} s: {self._last_answer}. "
+                f"See {self._log}, then run `mlpipe up`."
             )
 
     def _note_ready(self) -> None:
@@ -213,7 +214,7 @@ class SupervisedComponent:
             self._fail(
                 f"it could not load its saved state and would have replaced it: {fault}. "
                 f"What is below {self._directory.data / self.component.name} was left untouched. Restore it "
-                "from a copy, or move the named service's file away, then run `make up`."
+                "from a copy, or move the named service's file away, then run `mlpipe up`."
             )
             return
         self.status = self.status.entering("ready")
@@ -230,7 +231,7 @@ class SupervisedComponent:
             self._fail(f"{how} before it was ready. Its log {self._log} ends:\n{log_tail(self._log)}")
             return
         started = time.strftime("%H:%M:%S", time.localtime(self.status.started_at))
-        detail = f"process {self.status.pid} {how}; `make up` starts it again"
+        detail = f"process {self.status.pid} {how}; `mlpipe up` starts it again"
         loss = f"{self.component.loss} (started {started})"
         self.status = replace(self.status.entering("dead", detail=detail), loss=loss)
         _logger.error("%s is dead: %s. Lost: %s", self.component.name, detail, loss)

@@ -77,7 +77,7 @@ def _online_table(access: DeploymentAccess, model: str) -> Iterator[HealthFindin
             severity=Severity.ERROR,
             topic="tables",
             what=f"The online table {name} does not exist",
-            remedy="Provision the model: `make up` locally, a deployment of the stacks on AWS",
+            remedy="Provision the model: `mlpipe up` locally, a deployment of the stacks on AWS",
             model=model,
         )
         return

@@ -98,7 +98,7 @@ def test_the_real_command_fails_in_words_where_nothing_is_deployed() -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("mlpipe batches: The variable MLPIPE_STAGE is not set")
-    assert "make up" in done.stderr
+    assert "mlpipe up" in done.stderr
 
 
 def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:

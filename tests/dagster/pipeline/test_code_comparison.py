@@ -135,4 +135,4 @@ def test_doctor_finds_an_outdated_upload(
     assert finding["severity"] == "warning"
     assert code_version(OTHER) in finding["what"]
     assert code_version(present()) in finding["what"]
-    assert "make dev" in finding["remedy"]
+    assert "mlpipe dev" in finding["remedy"]

@@ -24,7 +24,7 @@ def test_an_edit_is_told_once_with_both_versions(checkout: Path, tmp_path: Path)
     told = watch.news()
     assert code_version(uploaded) in told
     assert code_version(present) in told
-    assert "make dev" in told
+    assert "mlpipe dev" in told
     assert watch.news() == ""
     edited.write_text(before)
     assert "again" in watch.news()

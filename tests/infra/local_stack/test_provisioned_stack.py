@@ -227,7 +227,7 @@ def test_a_client_whose_scope_was_taken_gets_tokens_again(
     after = provision_on(local_servers)
 
     assert refused.out == ""
-    assert "make up" in refused.err
+    assert "mlpipe up" in refused.err
     assert after["MLPIPE_TOKEN_CLIENT_ID"] == before["MLPIPE_TOKEN_CLIENT_ID"]
     assert access_token.main(["--env-file", str(environment_file)]) == 0
 
@@ -240,7 +240,7 @@ def test_without_an_environment_file_the_token_command_says_what_to_do(
 
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "make up" in captured.err
+    assert "mlpipe up" in captured.err
 
 
 def test_with_the_stack_down_the_token_command_says_what_to_do(
@@ -251,7 +251,7 @@ def test_with_the_stack_down_the_token_command_says_what_to_do(
     write_environment_file(environment_file, {**variables, **nowhere})
 
     assert access_token.main(["--env-file", str(environment_file)]) == 1
-    assert "make up" in capsys.readouterr().err
+    assert "mlpipe up" in capsys.readouterr().err
 
 
 def test_the_snowflake_secret_opens_the_database(clients: Clients, variables: dict[str, str]) -> None:

@@ -284,7 +284,7 @@ def test_an_interrupted_up_says_what_goes_on_and_can_be_repeated(
     starting.send_signal(signal.SIGINT)
     said, _ = starting.communicate(timeout=60)
     assert starting.returncode == 130, said
-    assert "interrupted; what was started goes on. `make down` stops it." in said
+    assert "interrupted; what was started goes on. `mlpipe down` stops it." in said
     assert "Traceback" not in said
     run.up()
     assert run.run("status").returncode == 0
