@@ -1,0 +1,157 @@
+"""A project's sample data: what its generator yields, as a folder that is laid out as the data bucket.
+
+The generator runs in a process of its own, so that two projects in one process never meet. Beside the key and
+bytes of each object it may take `as_of`, the text of a partition: it then yields what lay in the bucket when
+that partition began.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from model_declaration.project import VARIABLE, Project
+from prediction_contract.errors import ContractError
+
+_SECONDS = 300
+_SHOWN_LINES = 12
+
+
+class SampleDataError(ContractError):
+    """A project has no sample data, or its generator fails."""
+
+
+def sample_data_folder(project: Project, *, as_of: str | None = None) -> Path:
+    """Return the folder of a project's sample data, written first unless its generator is unchanged.
+
+    Args:
+        project: The project.
+        as_of: A partition, for what lay in the bucket when it began, as far as the generator can tell; None
+            for everything.
+
+    Raises:
+        SampleDataError: The project names no generator, or that fails.
+    """
+    if project.sample_data is None:
+        raise SampleDataError(
+            f"The project {project.root} has no sample data",
+            remedy="Name its generator as sample_data of [tool.mlpipe], or pass --data with a folder that is "
+            "laid out as the data bucket",
+        )
+    name = "sample_data" if as_of is None else f"sample_data_as_of_{as_of.replace(':', '-')}"
+    folder = project.state_folder / name
+    written = project.state_folder / f"{name}.digest"
+    project.state_folder.mkdir(exist_ok=True)
+    with _locked(project.state_folder / "sample_data.lock"):
+        digest = _generator_digest(project)
+        if not (folder.is_dir() and written.is_file() and written.read_text() == digest):
+            written.unlink(missing_ok=True)
+            _write_anew(project, folder, as_of)
+            written.write_text(digest)
+    return folder
+
+
+def _write_anew(project: Project, folder: Path, as_of: str | None) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+    try:
+        _run_generator(project, scratch, as_of)
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run_generator(project: Project, folder: Path, as_of: str | None) -> None:
+    command = [sys.executable, "-m", __name__, str(folder), *([] if as_of is None else [as_of])]
+    # What this process imports from lies behind the project's own package.
+    path = os.pathsep.join([str(project.source_folder), *filter(None, sys.path)])
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, VARIABLE: str(project.root), "PYTHONPATH": path},
+            cwd=project.root,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SampleDataError(
+            f"{project.sample_data} was not done after {_SECONDS} seconds", remedy="Make it yield less"
+        ) from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise SampleDataError(
+            f"The sample data of {project.root} cannot be written: {' | '.join(lines[-_SHOWN_LINES:])}",
+            remedy=f"Correct {project.sample_data}",
+        )
+
+
+def _generator_digest(project: Project) -> str:
+    """Return a digest of the project's own modules outside its models: what a generator is made of."""
+    digest = hashlib.sha256(str(project.sample_data).encode())
+    for path in sorted(project.package_folder.rglob("*.py")):
+        if project.defs not in path.parents:
+            digest.update(f"\0{path.relative_to(project.package_folder)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep two commands from writing the same folder; the lock ends with the process that holds it."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _generator(named: str) -> Callable[..., Iterable[tuple[str, bytes]]]:
+    module, _, name = named.partition(":")
+    found = getattr(importlib.import_module(module), name, None)
+    if not callable(found):
+        raise TypeError(f"{module} has no function {name}")
+    return found  # type: ignore[no-any-return]  # what it yields is judged one by one
+
+
+def _write_objects(objects: Iterable[tuple[str, bytes]], folder: Path) -> None:
+    for key, content in objects:
+        parts = PurePosixPath(key).parts if isinstance(key, str) else ()
+        if not parts or key != "/".join(parts) or key.startswith("/") or ".." in parts:
+            raise ValueError(f"{key!r} is no key of an object: write it as raw/orders/dt=2013-02-01/part.csv")
+        if not isinstance(content, bytes):
+            raise TypeError(f"the content of {key} is a {type(content).__name__} and not bytes")
+        target = folder / key
+        if target.exists():
+            raise ValueError(f"{key} is there twice")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the sample data of the project that the environment names; return the exit status."""
+    folder, as_of = Path(arguments[0]), (arguments[1:] or [None])[0]
+    try:
+        project = Project.at(Path(os.environ[VARIABLE]))
+        generator = _generator(str(project.sample_data))
+        is_told = as_of is not None and "as_of" in inspect.signature(generator).parameters
+        _write_objects(generator(as_of=as_of) if is_told else generator(), folder)
+    except Exception as error:  # noqa: BLE001  # whatever a project's own function raises is shown
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        shown = [f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own]
+        sys.stderr.write("\n".join([*shown[-_SHOWN_LINES:], f"{type(error).__name__}: {error}"]))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

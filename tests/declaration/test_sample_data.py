@@ -1,0 +1,96 @@
+"""Sample data: what a project's generator yields lies in a folder as it would lie in the bucket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from model_declaration.project import Project
+from model_declaration.sample_data import SampleDataError, sample_data_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MARKER = """
+[project]
+name = "acme"
+
+[tool.dg.project]
+root_module = "acme"
+
+[tool.mlpipe]
+sample_data = "acme.sample_data:objects"
+"""
+
+
+def project_with(root: Path, generator: str) -> Project:
+    """Return a project whose sample data come from a module of this text."""
+    package = root / "src" / "acme"
+    package.mkdir(parents=True)
+    (root / "pyproject.toml").write_text(_MARKER)
+    (package / "__init__.py").touch()
+    (package / "sample_data.py").write_text(generator)
+    return Project.at(root)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return what lies below a folder, by key."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_objects_lie_under_their_keys(tmp_path: Path) -> None:
+    """Each object is a file of its key below the project's own state folder."""
+    project = project_with(
+        tmp_path, "def objects():\n    yield 'raw/orders/dt=2013-02-01/a.csv', b'id\\n1\\n'\n"
+    )
+    folder = sample_data_folder(project)
+    assert folder == tmp_path / ".mlpipe" / "sample_data"
+    assert files(folder) == {"raw/orders/dt=2013-02-01/a.csv": b"id\n1\n"}
+
+
+def test_unchanged_generators_do_not_run_again(tmp_path: Path) -> None:
+    """A second command takes what the first one wrote, until the project's code changes."""
+    project = project_with(tmp_path, "def objects():\n    yield 'a', b'1'\n")
+    (sample_data_folder(project) / "a").write_bytes(b"kept")
+    assert files(sample_data_folder(project)) == {"a": b"kept"}
+    (project.package_folder / "sample_data.py").write_text("def objects():\n    yield 'b', b'2'\n")
+    assert files(sample_data_folder(project)) == {"b": b"2"}
+
+
+def test_generators_that_can_tell_it_are_told_the_moment(tmp_path: Path) -> None:
+    """Sample data as of a partition lies in a folder of its own."""
+    project = project_with(tmp_path, "def objects(as_of=None):\n    yield 'a', str(as_of).encode()\n")
+    assert files(sample_data_folder(project)) == {"a": b"None"}
+    assert files(sample_data_folder(project, as_of="2013-02-01")) == {"a": b"2013-02-01"}
+    assert files(sample_data_folder(project)) == {"a": b"None"}
+
+
+@pytest.mark.parametrize(
+    ("generator", "told"),
+    [
+        ("def objects():\n    yield '../a', b''\n", "'../a' is no key of an object"),
+        ("def objects():\n    yield '/a', b''\n", "'/a' is no key of an object"),
+        ("def objects():\n    yield 'a', 'text'\n", "the content of a is a str and not bytes"),
+        ("def objects():\n    yield 'a', b''\n    yield 'a', b''\n", "a is there twice"),
+        ("def others(): ...\n", "acme.sample_data has no function objects"),
+        ("def objects():\n    return 1 / 0\n", "sample_data.py:2 in objects"),
+    ],
+)
+def test_faults_name_the_generator(tmp_path: Path, generator: str, told: str) -> None:
+    """Whatever is wrong with a generator is told with its name and its own line, and leaves no folder."""
+    project = project_with(tmp_path, generator)
+    with pytest.raises(SampleDataError, match=r"Correct acme\.sample_data:objects") as caught:
+        sample_data_folder(project)
+    assert told in str(caught.value)
+    assert [path.name for path in project.state_folder.iterdir() if path.is_dir()] == []
+
+
+def test_a_project_without_sample_data_says_what_to_do(tmp_path: Path) -> None:
+    """The message names the setting, and the option that stands in for it."""
+    project = project_with(tmp_path, "")
+    (tmp_path / "pyproject.toml").write_text(_MARKER.replace('sample_data = "acme.sample_data:objects"', ""))
+    with pytest.raises(SampleDataError, match="pass --data"):
+        sample_data_folder(Project.at(project.root))
