@@ -44,7 +44,7 @@ Artifact = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class ModelFunctions:
+class _FunctionsOfPlatform:
     """A model's own part; each module is imported when it is first asked for, so no job loads all three."""
 
     package: str
@@ -76,6 +76,10 @@ class ModelFunctions:
 
     def _module(self, name: str) -> Any:
         return importlib.import_module(f"{self.package}.{name}")
+
+
+# The jobs that still take this shape know it by the name of the one that replaces it.
+ModelFunctions = _FunctionsOfPlatform
 
 
 def model_functions(model: str) -> ModelFunctions:

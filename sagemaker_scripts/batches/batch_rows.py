@@ -24,8 +24,9 @@ from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.row_contract import Row, row_contract
 from prediction_contract.rows.schema import Kind, PredictionSchema
 from prediction_contract.stores.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
-from sagemaker_scripts.batches.schema_frame import PredictionsError, arrow_type, python_values
+from sagemaker_scripts.batches.schema_frame import PredictionsError, python_values
 from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.tables.arrow_types import arrow_type
 
 _LOG = logging.getLogger(__name__)
 # Together they fit the 1024 characters of a job's message.

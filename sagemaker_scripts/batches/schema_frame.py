@@ -33,19 +33,11 @@ from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.row_cleaning import values_as_written
 from prediction_contract.errors import ContractError, SchemaError
 from prediction_contract.rows.row_contract import Row
-from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
+from prediction_contract.rows.schema import Column, Kind, PredictionSchema
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.tables.arrow_types import arrow_type
 
-_ARROW_TYPES = {
-    Kind.STRING: pa.string(),
-    Kind.LONG: pa.int64(),
-    Kind.DOUBLE: pa.float64(),
-    Kind.BOOLEAN: pa.bool_(),
-    Kind.DATE: pa.date32(),
-    Kind.TIMESTAMP: pa.timestamp("us", tz="UTC"),
-    Kind.JSON: pa.string(),
-}
 # Of the other types Arrow's own stand in a DataFrame.
 _PANDAS_TYPES = {
     Kind.STRING: pd.StringDtype(na_value=np.nan),
@@ -77,13 +69,6 @@ def read_columns(store: ObjectStore, key: str) -> tuple[PredictionSchema, Cleani
         raise SchemaError(
             f"{key} is not JSON: {error.what}", remedy="Write the schema there again"
         ) from error
-
-
-def arrow_type(column_type: ColumnType) -> pa.DataType:
-    """Return the Arrow type of a column; of `json`, whose values Arrow holds as text, string."""
-    if column_type.kind is Kind.DECIMAL:
-        return pa.decimal128(column_type.precision, column_type.scale)
-    return _ARROW_TYPES[column_type.kind]
 
 
 def schema_frame(schema: PredictionSchema, values: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

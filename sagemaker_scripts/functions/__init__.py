@@ -1,0 +1,1 @@
+"""A model's own functions, as its project has written them."""

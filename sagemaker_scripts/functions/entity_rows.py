@@ -1,0 +1,116 @@
+"""Rows that name entities: features have each one once, outcomes each one once per partition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.naming.batch import Partition
+from sagemaker_scripts.tables.arrow_types import is_any_string
+
+ENTITY = "entity_id"
+PARTITION = "partition"
+_NAMED = 5
+_LONGEST_SHOWN = 80
+
+
+class EntityRowsError(ContractError):
+    """Features or outcomes do not name their entities as the platform needs it."""
+
+
+def checked_features(table: pa.Table, partition: str, who: str, *, model: str) -> pa.Table:
+    """Return features that name each entity once, in a column of texts, and have no column of the platform's.
+
+    Args:
+        table: The rows.
+        partition: Whose features they are.
+        who: What made them, to begin a sentence with.
+        model: The model's name.
+
+    Raises:
+        EntityRowsError: The rows are wrong; the error names column, rows or keys.
+    """
+    table = _with_texts(table, (ENTITY,), partition, who, model)
+    if PARTITION in table.column_names:
+        raise EntityRowsError(
+            f"{who} returned for {partition} a column {PARTITION}, which the platform adds itself",
+            remedy="Give the column another name",
+            model=model,
+        )
+    _check_once(table, (ENTITY,), partition, who, model)
+    return table
+
+
+def checked_outcomes(table: pa.Table, partition: str, who: str, *, model: str) -> pa.Table:
+    """Return outcomes that name an entity once per partition; arguments and errors as above."""
+    table = _with_texts(table, (PARTITION, ENTITY), partition, who, model)
+    for named in pc.unique(table[PARTITION]).to_pylist():
+        if not _is_alike(named, partition):
+            raise EntityRowsError(
+                f"{who} returned for {partition} the partition {named[:_LONGEST_SHOWN]!r}, "
+                f"which has another form than {partition}",
+                remedy="Take the partition of each row as the source's column partition has it",
+                model=model,
+            )
+    _check_once(table, (PARTITION, ENTITY), partition, who, model)
+    return table
+
+
+def _is_alike(named: str, partition: str) -> bool:
+    try:
+        return len(Partition(named)) == len(partition)
+    except InvalidNameError:
+        return False
+
+
+def _with_texts(table: pa.Table, names: Sequence[str], partition: str, who: str, model: str) -> pa.Table:
+    """Return the table after finding a text in each row of some columns."""
+    for name in names:
+        if name not in table.column_names:
+            columns = ", ".join(table.column_names) or "none"
+            raise EntityRowsError(
+                f"{who} returned for {partition} no column {name}; its columns are {columns}"[:400],
+                remedy=f"Return {name} as a column of texts",
+                model=model,
+            )
+        column = table[name]
+        # A table without rows may have a column of no type.
+        if not is_any_string(column.type) and column.null_count < len(column):
+            raise EntityRowsError(
+                f"{who} returned for {partition} the column {name} as {column.type}, which is no text",
+                remedy=f"Make {name} a column of texts",
+                model=model,
+            )
+        if column.null_count:
+            row = pc.index(pc.is_null(column), value=True).as_py() + 1
+            raise EntityRowsError(
+                f"{who} returned for {partition} {column.null_count} rows without {name}; "
+                f"the first is row {row}",
+                remedy="Leave these rows out, or name their entity",
+                model=model,
+            )
+        if not is_any_string(column.type):
+            table = table.set_column(
+                table.column_names.index(name), name, pa.chunked_array([], type=pa.large_string())
+            )
+    return table
+
+
+def _check_once(table: pa.Table, names: Sequence[str], partition: str, who: str, model: str) -> None:
+    counted = table.select(list(names)).group_by(list(names)).aggregate([([], "count_all")])
+    doubled = counted.filter(pc.greater(counted["count_all"], 1))
+    if not doubled.num_rows:
+        return
+    keys = [
+        " of ".join(repr(row[name][:_LONGEST_SHOWN]) for name in reversed(names))
+        for row in doubled.select(list(names)).slice(0, _NAMED).to_pylist()
+    ]
+    more = f" and {doubled.num_rows - _NAMED} more" if doubled.num_rows > _NAMED else ""
+    raise EntityRowsError(
+        f"{who} returned for {partition} more than one row of {', '.join(keys)}{more}",
+        remedy="Return one row for each entity",
+        model=model,
+    )

@@ -1,0 +1,174 @@
+"""The functions of a model: found by the declared package, given tables, and their results checked.
+
+    features(partition, **sources) -> one row per entity, named by `entity_id`
+    outcomes(partition, **sources) -> what became of entities of earlier partitions: `partition`, `entity_id`
+        and the model's own outcome columns
+    train(examples) -> the model
+    predict(features, model, previous) -> the declared columns
+
+They import nothing of the platform, read nothing and write nothing, and give the same for the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.model_inputs import ModelInputs
+from sagemaker_scripts.functions.entity_rows import checked_features, checked_outcomes
+from sagemaker_scripts.tables.given_tables import given_table
+from sagemaker_scripts.tables.returned_tables import returned_frame, returned_table
+
+_LONGEST_WORDS = 500
+
+
+class FunctionError(ContractError):
+    """A model's own function is missing, takes other arguments, or failed."""
+
+
+@dataclass(frozen=True)
+class ModelFunctions:
+    """A model's functions; each module is imported when it is first called, so no job loads all of them.
+
+    Attributes:
+        inputs: Say where the functions are and which tables they take.
+    """
+
+    inputs: ModelInputs
+
+    def features(self, partition: str, sources: Mapping[str, pa.Table]) -> pa.Table:
+        """Return the features of a partition: one row per entity.
+
+        Args:
+            partition: The partition.
+            sources: What was known of each source when the partition began, by name.
+
+        Raises:
+            FunctionError: The function is missing, takes other arguments, or failed.
+            ReturnedTableError: It returned no table that can be kept.
+            EntityRowsError: Its rows do not name each entity once.
+        """
+        table = self._table_of_sources("features", partition, sources)
+        return checked_features(table, partition, self._owner("features"), model=self.inputs.model)
+
+    def outcomes(self, partition: str, sources: Mapping[str, pa.Table]) -> pa.Table:
+        """Return what is known of earlier partitions when a partition begins; errors as `features`."""
+        table = self._table_of_sources("outcomes", partition, sources)
+        return checked_outcomes(table, partition, self._owner("outcomes"), model=self.inputs.model)
+
+    def train(self, examples: pa.Table) -> Any:
+        """Return the model that was learnt from features joined with outcomes.
+
+        Raises:
+            FunctionError: The function is missing, takes other arguments, or failed.
+        """
+        given = given_table(examples, self.inputs.tables)
+        return self._called("train", (given,), {}, f"on {examples.num_rows} examples")
+
+    def predict(
+        self, features: pa.Table, model: Any, previous: pd.DataFrame | None, *, partition: str
+    ) -> pd.DataFrame:
+        """Return a partition's predictions: what pandas made as it is, the rest in Arrow's types.
+
+        Args:
+            features: The partition's features. A column `partition` is left out.
+            model: What `train` returned.
+            previous: The previous batch joined with what became of it; None if there is none.
+            partition: The partition, for errors.
+
+        Raises:
+            FunctionError: The function is missing, takes other arguments, or failed.
+            ReturnedTableError: It returned no table.
+        """
+        own = [name for name in features.column_names if name != "partition"]
+        given = given_table(features.select(own), self.inputs.tables)
+        with self._nan_apart_from_null():
+            result = self._called(
+                "predict", (given, model, self._given_previous(previous)), {}, f"for {partition}"
+            )
+            return returned_frame(result, self._owner("predict"))
+
+    def _table_of_sources(self, name: str, partition: str, sources: Mapping[str, pa.Table]) -> pa.Table:
+        given = {source: given_table(table, self.inputs.tables) for source, table in sources.items()}
+        result = self._called(name, (str(partition),), given, f"for {partition}")
+        return returned_table(result, self._owner(name))
+
+    def _given_previous(self, previous: pd.DataFrame | None) -> Any:
+        if previous is None or self.inputs.tables == "pandas":
+            return previous
+        return given_table(returned_table(previous, "The previous batch"), self.inputs.tables)
+
+    def _nan_apart_from_null(self) -> Any:
+        # A NaN that the model computes from nullable columns stays one. By default pandas makes it NA, and a
+        # number that went wrong would pass for no value.
+        return pd.option_context("future.distinguish_nan_and_na", True)  # pairs of name and value
+
+    def _owner(self, name: str) -> str:
+        return f"{name} of {self.inputs.model}"
+
+    def _called(self, name: str, given: tuple[Any, ...], sources: Mapping[str, Any], when: str) -> Any:
+        function = self._function(name)
+        try:
+            inspect.signature(function).bind(*given, **sources)
+        except TypeError as error:
+            wanted = {"train": "examples", "predict": "features, model, previous"}
+            raise FunctionError(
+                f"{self._place(name)} cannot be called: {error}",
+                remedy=f"Write it as {name}({wanted.get(name) or ', '.join(['partition', *sources])})",
+                model=self.inputs.model,
+            ) from error
+        with self._named_failure(name, when):
+            return function(*given, **sources)
+
+    @contextmanager
+    def _named_failure(self, name: str, when: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"[:_LONGEST_WORDS]
+            raise FunctionError(
+                f"{self._place(name)} failed {when}: {words}",
+                remedy="Correct the function; its traceback is in the job's log",
+                model=self.inputs.model,
+            ) from error
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        module = f"{self.inputs.functions}.{name}"
+        try:
+            is_there = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:
+            is_there = False
+        if not is_there:
+            raise FunctionError(
+                f"The code has no module {module}",
+                remedy=f"Write {name}.py beside the model's defs.yaml, then package the code again",
+                model=self.inputs.model,
+            )
+        try:
+            function = getattr(importlib.import_module(module), name, None)
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"[:_LONGEST_WORDS]
+            raise FunctionError(
+                f"{module} cannot be imported: {words}",
+                remedy="Correct the module, or add the package that it imports to the model's requirements",
+                model=self.inputs.model,
+            ) from error
+        if not callable(function):
+            raise FunctionError(
+                f"{module} has no function {name}",
+                remedy=f"Write it in {name}.py beside the model's defs.yaml",
+                model=self.inputs.model,
+            )
+        return function
+
+    def _place(self, name: str) -> str:
+        return f"{name} in {self.inputs.functions}.{name}"

@@ -1,0 +1,1 @@
+"""Tables: Arrow inside, pandas, Polars or Arrow in a model's functions."""

@@ -1,0 +1,148 @@
+"""What a function or a reader returned, as an Arrow table: judged by what it is, with errors that say where.
+
+An error names column and row and quotes no value: it is not known which values are sensitive.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from prediction_contract.errors import ContractError
+from sagemaker_scripts.tables.arrow_types import plain_type
+
+_WAYS = "a DataFrame of pandas or Polars, an Arrow table, or anything else with __arrow_c_stream__"
+
+
+class ReturnedTableError(ContractError):
+    """What a function or a reader returned is no table that the platform can keep."""
+
+
+def returned_table(result: Any, who: str) -> pa.Table:
+    """Return the Arrow table of what was returned, read once, with columns of plain types.
+
+    Args:
+        result: What was returned.
+        who: What returned it, to begin a sentence with: `features`, `The reader acme.readers:Orders`.
+
+    Raises:
+        ReturnedTableError: It is no table, names a column twice, has an index that would be lost, or a
+            column holds values of several types.
+    """
+    table = _of_pandas(result, who) if isinstance(result, pd.DataFrame) else _of_stream(result, who)
+    _refuse_doubled(table.column_names, who)
+    schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema])
+    try:
+        return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
+    except pa.ArrowException as error:
+        raise ReturnedTableError(
+            f"{who} returned a table with columns that Arrow cannot keep: {_types(table)}",
+            remedy="Return columns of plain types",
+        ) from error
+
+
+def returned_frame(result: Any, who: str) -> pd.DataFrame:
+    """Return what `predict` returned as a DataFrame: pandas' own as it is, any other in Arrow's types.
+
+    A NaN stays apart from a missing value: one is a number that went wrong.
+
+    Raises:
+        ReturnedTableError: As `returned_table`.
+    """
+    if isinstance(result, pd.DataFrame):
+        _refuse_lost_index(result, who)
+        _refuse_doubled(result.columns, who)
+        return result
+    table = returned_table(result, who)
+    return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+
+
+def _of_stream(result: Any, who: str) -> pa.Table:
+    kind = f"{type(result).__module__.split('.')[0]}.{type(result).__name__}"
+    if kind == "polars.LazyFrame":
+        raise ReturnedTableError(
+            f"{who} returned a LazyFrame, which is not computed yet", remedy="Call collect() on it"
+        )
+    if not hasattr(result, "__arrow_c_stream__"):
+        raise ReturnedTableError(
+            f"{who} returned {_named_type(result)}, which is no table", remedy=f"Return {_WAYS}"
+        )
+    try:
+        # The table is read here once: a reader of batches is empty at the second reading.
+        return pa.table(result)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        # A column alone speaks the same interface.
+        raise ReturnedTableError(
+            f"{who} returned {_named_type(result)}, which Arrow cannot read as a table: {_words(error)}",
+            remedy=f"Return {_WAYS}",
+        ) from error
+
+
+def _of_pandas(frame: pd.DataFrame, who: str) -> pa.Table:
+    _refuse_lost_index(frame, who)
+    _refuse_doubled(frame.columns, who)
+    if other := [name for name in frame.columns if not isinstance(name, str)]:
+        raise ReturnedTableError(
+            f"{who} returned a column named {other[0]!r}, which is no text",
+            remedy="Name each column by a text, as frame.columns = [...] does",
+        )
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError):
+        # Arrow's own words quote the value.
+        raise ReturnedTableError(
+            f"{who} returned a table that cannot be kept: {_mixed_column(frame)}",
+            remedy="Give each column values of one type",
+        ) from None
+
+
+def _refuse_lost_index(frame: pd.DataFrame, who: str) -> None:
+    names = [name for name in frame.index.names if name is not None]
+    if names:
+        raise ReturnedTableError(
+            f"{who} returned a DataFrame whose index is {', '.join(map(str, names))}, "
+            "and an index is not kept",
+            remedy="Call reset_index() on it, with drop=True if its values are not needed",
+        )
+
+
+def _refuse_doubled(columns: Iterable[Any], who: str) -> None:
+    doubled = [name for name, count in Counter(columns).items() if count > 1]
+    if doubled:
+        raise ReturnedTableError(
+            f"{who} returned column {doubled[0]} more than once", remedy="Give each column its own name"
+        )
+
+
+def _mixed_column(frame: pd.DataFrame) -> str:
+    """Return the first column that Arrow cannot hold, with the first row of each type in it."""
+    for name in frame.columns:
+        try:
+            pa.Array.from_pandas(frame[name])
+        except (pa.ArrowException, TypeError, ValueError):
+            first: dict[str, int] = {}
+            for number, (value, is_there) in enumerate(zip(frame[name], frame[name].notna(), strict=True), 1):
+                if is_there:
+                    first.setdefault(type(value).__name__, number)
+            kinds = ", ".join(f"{kind} from row {number} on" for kind, number in first.items())
+            return f"column {name} holds {kinds}"
+    return "its columns are of no types that Arrow has"
+
+
+def _types(table: pa.Table) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in table.schema)
+
+
+def _named_type(value: Any) -> str:
+    if value is None:
+        return "None"
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _words(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,191 @@
+"""Tests of a model's own functions: what they are given, what they may return, and how they fail."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from prediction_contract.errors import ContractError
+from sagemaker_scripts.functions.entity_rows import EntityRowsError
+from sagemaker_scripts.functions.function_calls import FunctionError
+from sagemaker_scripts.tables.returned_tables import ReturnedTableError
+from tests.sagemaker.written_functions import function_writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sagemaker_scripts.functions.function_calls import ModelFunctions
+
+DAY = "2013-02-03"
+ORDERS = pa.table({"customer_id": ["a", "b"], "amount": pa.array([2**53 + 1, None], pa.int64())})
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelFunctions]:
+    """Give what writes a model's functions."""
+    return function_writer(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("tables", "body"),
+    [
+        ("pandas", 'return orders.rename(columns={"customer_id": "entity_id"})'),
+        ("polars", 'return orders.rename({"customer_id": "entity_id"})'),
+        ("arrow", 'return orders.rename_columns(["entity_id", "amount"])'),
+        ("pandas", "import duckdb_like\n    return duckdb_like.relation(orders)"),
+    ],
+)
+def test_features_are_made_of_the_declared_tables(
+    write: Callable[..., ModelFunctions], tmp_path: Path, tables: str, body: str
+) -> None:
+    """Each kind of table is given and taken, and an integer beyond 2^53 beside a null keeps its digits."""
+    functions = write(tables=tables, features=f"def features(partition, orders):\n    {body}\n")
+    (tmp_path / "src" / "duckdb_like.py").write_text(
+        "import pyarrow as pa\n"
+        "class Relation:\n"
+        "    def __init__(self, table): self.table = table\n"
+        "    def __arrow_c_stream__(self, requested_schema=None):\n"
+        "        return self.table.to_reader().__arrow_c_stream__(requested_schema)\n"
+        "def relation(frame):\n"
+        "    frame = frame.rename(columns={'customer_id': 'entity_id'})\n"
+        "    return Relation(pa.Table.from_pandas(frame))\n"
+    )
+    made = functions.features(DAY, {"orders": ORDERS})
+    assert made.to_pydict() == {"entity_id": ["a", "b"], "amount": [2**53 + 1, None]}
+    assert made.schema.field("amount").type == pa.int64()
+
+
+def test_pandas_has_nullable_integers_and_booleans_whether_or_not_a_value_is_missing(
+    write: Callable[..., ModelFunctions],
+) -> None:
+    """So a model's code meets the same types on each day."""
+    functions = write(
+        train="def train(examples):\n    return {name: str(kind) for name, kind in examples.dtypes.items()}\n"
+    )
+    whole = pa.table({"long": [1], "flag": [True], "number": [1.5], "text": ["a"]})
+    with_nulls = pa.table(
+        {name: pa.array([None], column.type) for name, column in zip(whole.column_names, whole, strict=True)}
+    )
+    types = {"long": "Int64", "flag": "boolean", "number": "float64", "text": "str"}
+    assert functions.train(whole) == functions.train(with_nulls) == types
+
+
+def test_an_outcome_is_named_by_partition_and_entity(write: Callable[..., ModelFunctions]) -> None:
+    """A table without rows is one, whatever types pandas gave its columns."""
+    functions = write(
+        outcomes="""
+        import pandas as pd
+        def outcomes(partition, orders):
+            return pd.DataFrame({"partition": [], "entity_id": [], "churned": []})
+        """
+    )
+    made = functions.outcomes(DAY, {"orders": ORDERS})
+    assert made.num_rows == 0
+    assert [str(made.schema.field(name).type) for name in ("partition", "entity_id")] == ["large_string"] * 2
+
+
+@pytest.mark.parametrize(
+    ("returned", "complaint"),
+    [
+        ("[1]", "returned list, which is no table. Return a DataFrame of pandas or Polars"),
+        ("None", "returned None, which is no table"),
+        ("pl.LazyFrame({'entity_id': ['a']})", r"returned a LazyFrame.*Call collect\(\) on it"),
+        ("pl.Series(['a'])", "Arrow cannot read as a table"),
+        ("pd.DataFrame({'x': [1]})", "no column entity_id; its columns are x"),
+        ("pd.DataFrame({'entity_id': [1, 2]})", "the column entity_id as int64, which is no text"),
+        ("pd.DataFrame({'entity_id': ['a', None]})", "1 rows without entity_id; the first is row 2"),
+        ("pd.DataFrame({'entity_id': ['a', 'b', 'a']})", "more than one row of 'a'"),
+        (
+            "pd.DataFrame({'entity_id': ['a'], 'partition': 'x'})",
+            "a column partition, which the platform adds",
+        ),
+        ("pd.DataFrame({'x': [1]}, pd.Index(['a'], name='entity_id'))", "index is entity_id.*reset_index"),
+        ("pd.DataFrame([['a', 'b']], columns=['entity_id'] * 2)", "column entity_id more than once"),
+        ("pd.DataFrame([['a', 'b']], columns=['entity_id', 7])", "a column named 7, which is no text"),
+        (
+            "pd.DataFrame({'entity_id': ['a', 'b'], 'x': [1, 'secret']})",
+            "column x holds int from row 1 on, str from row 2 on",
+        ),
+    ],
+)
+def test_features_that_are_no_table_of_entities_are_refused(
+    write: Callable[..., ModelFunctions], returned: str, complaint: str
+) -> None:
+    """The error names model, function, column and row, and no value but keys."""
+    functions = write(
+        features="import pandas as pd\nimport polars as pl\n"
+        f"def features(partition):\n    return {returned}\n"
+    )
+    with pytest.raises((EntityRowsError, ReturnedTableError), match=complaint) as refused:
+        functions.features(DAY, {})
+    assert "features of churn" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "complaint"),
+    [(["2013-02-01", "2013-02-01"], "more than one row of 'a' of '2013-02-01'"), (["1 Feb", "2"], "1 Feb")],
+)
+def test_outcomes_that_name_an_entity_twice_or_no_partition_are_refused(
+    write: Callable[..., ModelFunctions], partitions: list[str], complaint: str
+) -> None:
+    """They would be joined with nothing, or twice."""
+    functions = write(
+        outcomes=f"import pandas as pd\ndef outcomes(partition):\n"
+        f"    return pd.DataFrame({{'partition': {partitions}, 'entity_id': 'a'}})\n"
+    )
+    with pytest.raises(EntityRowsError, match=complaint):
+        functions.outcomes(DAY, {})
+
+
+def test_a_failing_function_is_named_and_keeps_its_traceback(write: Callable[..., ModelFunctions]) -> None:
+    """The author sees the own line, and everybody else the model, the function and the partition."""
+    functions = write(
+        predict="def predict(features, model, previous):\n    return features['distance'] # the line\n"
+    )
+    with pytest.raises(FunctionError, match=r"^churn: predict in acme.* failed for 2013-02-03: ") as failed:
+        functions.predict(pa.table({"entity_id": ["a"]}), None, None, partition=DAY)
+    assert "# the line" in "".join(traceback.format_exception(failed.value))
+
+
+@pytest.mark.parametrize(
+    ("module", "complaint"),
+    [
+        (None, r"The code has no module acme_\d+.defs.churn.features. Write features.py beside"),
+        ("import no_such_package", "cannot be imported: ModuleNotFoundError: No module named 'no_such"),
+        ("def feature(partition): ...", "has no function features"),
+        (
+            "def features(partition, rates): ...",
+            r"cannot be called: .*Write it as features\(partition, orders\)",
+        ),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_named(
+    write: Callable[..., ModelFunctions], module: str | None, complaint: str
+) -> None:
+    """The error says which file, and how the function is to be written."""
+    functions = write(**({} if module is None else {"features": module}))
+    with pytest.raises(ContractError, match=complaint):
+        functions.features(DAY, {"orders": ORDERS})
+
+
+def test_a_prediction_of_nan_stays_apart_from_a_missing_one(write: Callable[..., ModelFunctions]) -> None:
+    """One is a number that went wrong and is quarantined, the other no value."""
+    functions = write(
+        tables="polars",
+        predict="""
+        import polars as pl
+        def predict(features, model, previous):
+            return features.with_columns(x=pl.Series([float("nan"), None]), gone=pl.lit(previous is None))
+        """,
+    )
+    rows = pa.table({"entity_id": ["a", "b"], "partition": [DAY, DAY]})
+    made = functions.predict(rows, None, None, partition=DAY)
+    assert list(made.columns) == ["entity_id", "x", "gone"]
+    assert [value != value for value in made["x"].tolist() if value is not pd.NA] == [True]  # noqa: PLR0124
+    assert made["x"].tolist()[1] is pd.NA

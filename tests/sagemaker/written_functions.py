@@ -1,0 +1,35 @@
+"""A model's own functions, written into a package of the test's."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from prediction_contract.jobs.model_inputs import ModelInputs
+from sagemaker_scripts.functions.function_calls import ModelFunctions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+_NUMBERS = itertools.count()
+
+
+def function_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelFunctions]:
+    """Return what writes functions, each the text of its module, and gives the model that has them."""
+
+    def write(*, tables: str = "pandas", **functions: str) -> ModelFunctions:
+        # Python keeps imported modules, so each test has a package of its own.
+        package = f"acme_{next(_NUMBERS)}"
+        folder = tmp_path / "src" / package / "defs" / "churn"
+        folder.mkdir(parents=True)
+        for name, text in functions.items():
+            (folder / f"{name}.py").write_text(textwrap.dedent(text))
+        monkeypatch.syspath_prepend(str(tmp_path / "src"))
+        given: dict[str, Any] = {"functions": f"{package}.defs.churn", "tables": tables}
+        return ModelFunctions(ModelInputs(model="churn", **given))
+
+    return write
