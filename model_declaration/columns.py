@@ -4,29 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from model_declaration.validation import DeclarationPart, inconsistency
+from model_declaration.validation import ColumnTypeText, DeclarationPart, inconsistency
 from prediction_contract.cleaning.cleaning_rules import literal_text
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
-from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.resource_names import validated_provider_name
-from prediction_contract.rows.schema import ColumnType
 from prediction_contract.stores.serving_record import Enrichment
 
 _SCALAR = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
 LiteralText = Annotated[str, BeforeValidator(literal_text), _SCALAR]
-
-
-def _column_type(value: str) -> str:
-    if value.startswith("decimal(") and ")" not in value:
-        # In braces, YAML takes the comma for the end of the value.
-        raise ValueError(f'{value} is cut off at its comma. Write the type in quotes: "decimal(10,2)"')
-    try:
-        ColumnType.parse(value)
-    except ContractError as error:
-        raise ValueError(str(error)) from error
-    return value
 
 
 class DeclaredColumn(DeclarationPart):
@@ -43,7 +31,7 @@ class DeclaredColumn(DeclarationPart):
     """
 
     name: str
-    type: Annotated[str, AfterValidator(_column_type)]
+    type: ColumnTypeText
     nullable: bool = True
     key: bool = False
     description: str = ""

@@ -12,16 +12,19 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
 from model_declaration.columns import DeclaredCleaning, DeclaredColumn, DeclaredEnrichment
 from model_declaration.cron import scheduler_cron
+from model_declaration.inputs.origins import DeclaredFeatures, ModelFile
+from model_declaration.inputs.sources import ObjectName, Sources, require_hours
 from model_declaration.lifecycle import Compute, DeclaredPublication, Loading, Retention
 from model_declaration.partitions import DeclaredSchedule, Partitions, TrainingRange, require_kind
 from model_declaration.quality import Quality
-from model_declaration.validation import DeclarationPart, fault, inconsistency, raise_together
+from model_declaration.validation import DeclarationPart, fault, inconsistency, matching, raise_together
 from prediction_contract.cleaning.cleaning_rules import Cleaning, columns_document
 from prediction_contract.cleaning.column_cleaning import InvalidCleaningError
 from prediction_contract.errors import ContractError
@@ -73,6 +76,13 @@ def _name(value: str) -> str:
 Owner = Annotated[str, AfterValidator(_owner), WithJsonSchema({"type": "string", "pattern": f"^({_OWNER})$"})]
 
 
+RequirementsName = Annotated[
+    str, *matching("[a-z][a-z0-9_-]{0,40}", "it is not the name of a lock, say boosting for boosting.lock")
+]
+# Whether a file with the function `outcomes` lies beside a declaration, for its validation.
+HAS_OUTCOMES = "has_outcomes"
+
+
 class ModelDeclaration(DeclarationPart):
     """One model: what is predicted, when, from what, and how batches are kept and served.
 
@@ -85,6 +95,13 @@ class ModelDeclaration(DeclarationPart):
         produced_by: Who starts the scoring: Dagster, or a schedule on AWS that SageMaker runs without it.
         schedule: When it is scored without anybody's asking, by Dagster or by SageMaker.
         partitions: Which partitions there are.
+        tables: What the model's functions take: pandas, Polars or Arrow tables.
+        requirements: The project's lock of packages that its jobs need, `requirements/<name>.lock`; left out,
+            the platform's own.
+        sources: The data that its features are made of, by the names that functions receive it by.
+        features: The source that holds them prepared; left out, the function `features` makes them.
+        model: The file of a model that was trained elsewhere; left out, it is trained here.
+        codecs: The project's own formats of trained objects.
         raw_inputs: Asset keys of the raw data, `/` between their parts.
         history_days: How many days before a partition its features are made of.
         training: What it learns from; a model that SageMaker scores may be trained elsewhere as well.
@@ -108,6 +125,12 @@ class ModelDeclaration(DeclarationPart):
     produced_by: Literal["dagster", "sagemaker"] = "dagster"
     schedule: DeclaredSchedule = Field(default_factory=DeclaredSchedule)
     partitions: Partitions
+    tables: Literal["pandas", "polars", "arrow"] = "pandas"
+    requirements: RequirementsName | None = None
+    sources: Sources = Field(default_factory=dict)
+    features: DeclaredFeatures | None = None
+    model: ModelFile | None = None
+    codecs: list[ObjectName] = Field(default_factory=list)
     raw_inputs: list[str] = Field(default_factory=list)
     history_days: int = Field(default=14, ge=1, le=366)
     training: TrainingRange | None = None
@@ -125,13 +148,16 @@ class ModelDeclaration(DeclarationPart):
     )
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
+    def _is_consistent(self, info: ValidationInfo) -> Self:
         """Refuse what would fail later, in the middle of a job."""
+        has_outcomes = bool((info.context or {}).get(HAS_OUTCOMES))
         raise_together(
             self._require_columns,
             self._require_training,
             self._require_schedule,
-            self._require_known_history,
+            lambda: require_hours(self.partitions.kind, self.sources),
+            lambda: self.features and self.features.require_in(self.sources),
+            lambda: self._require_known_history(has_outcomes=has_outcomes),
             self._require_life,
         )
         return self
@@ -157,13 +183,25 @@ class ModelDeclaration(DeclarationPart):
         stored = self.stored_schema
         raise_together(lambda: self._require_enrichments(stored), lambda: self._require_quality(stored))
 
-    def _require_known_history(self) -> None:
-        """Refuse a previous batch that may lie before the history of the features."""
-        days = self.lookback if self.partitions.kind == "daily" else -(-self.lookback // 24)
-        if days > self.history_days:
+    def _require_known_history(self, *, has_outcomes: bool) -> None:
+        """Refuse a previous batch whose outcomes lie before all that the sources tell."""
+        if not self.sources:
+            days = self.lookback if self.partitions.kind == "daily" else -(-self.lookback // 24)
+            if days > self.history_days:
+                raise inconsistency(
+                    f"with lookback {self.lookback} and history_days {self.history_days} nobody knows what "
+                    "became of the oldest previous batch",
+                    "lookback",
+                )
+            return
+        told = max(source.history for source in self.sources.values())
+        # A table that is read as a whole tells of any time.
+        if not has_outcomes or any(not each.is_partitioned for each in self.sources.values()):
+            return
+        if self.lookback > told:
             raise inconsistency(
-                f"with lookback {self.lookback} and history_days {self.history_days} nobody knows what "
-                "became of the oldest previous batch",
+                f"the previous batch may lie {self.lookback} partitions back, and the longest history of the "
+                f"sources is {told}: `outcomes` could not tell what became of it",
                 "lookback",
             )
 
@@ -179,9 +217,15 @@ class ModelDeclaration(DeclarationPart):
         """Refuse a training that is missing, or does not fit partitions and columns."""
         training = self.training
         if training is None:
-            if self.produced_by == "dagster":
-                raise inconsistency("it is missing, and Dagster scores with what it trained", "training")
+            if self.produced_by == "dagster" and self.model is None:
+                raise inconsistency(
+                    "it is missing, and so is `model`: declare the partitions that the model learns from, or "
+                    "the file of one that was trained elsewhere",
+                    "training",
+                )
             return
+        if self.model is not None:
+            raise inconsistency("the model is trained here: leave out `model` or `training`", "model")
         kind, names = self.partitions.kind, {column.name for column in self.columns}
         raise_together(
             *(

@@ -9,8 +9,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from model_declaration.declaration import ModelDeclaration
-from model_declaration.declared_models import DEFS, FILE_NAME, declared_names, require_declared
+from model_declaration.declaration import HAS_OUTCOMES, ModelDeclaration
+from model_declaration.declared_models import (
+    DEFS,
+    FILE_NAME,
+    OUTCOMES_FILE,
+    declared_names,
+    require_declared,
+)
 from model_declaration.located_yaml import document_in, line_of, member
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.resource_names import require_distinct_model_names
@@ -69,7 +75,10 @@ def validated(attributes: Mapping[str, Any], path: Path) -> ModelDeclaration:
             remedy=f"Leave it out, or rename the folder {model}",
         )
     try:
-        return ModelDeclaration.model_validate({"name": model, **attributes})
+        return ModelDeclaration.model_validate(
+            {"name": model, **attributes},
+            context={HAS_OUTCOMES: path.with_name(OUTCOMES_FILE).is_file()},
+        )
     except ValidationError as error:
         raise _located(error, path) from error
 

@@ -10,6 +10,8 @@ from prediction_contract.naming.resource_names import require_distinct_model_nam
 
 DEFS = Path(__file__).resolve().parents[1] / "mlpipe_dagster" / "defs"
 FILE_NAME = "defs.yaml"
+# Beside it lies the function of this name, where a model has one.
+OUTCOMES_FILE = "outcomes.py"
 
 
 class UndeclaredModelError(ContractError):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.batch import PARTITION_PATTERN, Partition
+from prediction_contract.rows.schema import ColumnType
 
 
 class DeclarationPart(BaseModel):
@@ -49,6 +51,36 @@ def raise_together(*checks: Callable[[], object]) -> None:
             ]
     if found:
         raise ValidationError.from_exception_data("declaration", found)
+
+
+def matching(pattern: str, otherwise: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """Return what makes a text one of a form, for an annotation; its schema says so to `dg check yaml`.
+
+    Args:
+        pattern: Of the whole text.
+        otherwise: What is told of another text.
+    """
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise fault(otherwise)
+        return value
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
+
+
+def _column_type(value: str) -> str:
+    if value.startswith("decimal(") and ")" not in value:
+        # In braces, YAML takes the comma for the end of the value.
+        raise ValueError(f'{value} is cut off at its comma. Write the type in quotes: "decimal(10,2)"')
+    try:
+        ColumnType.parse(value)
+    except ContractError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+ColumnTypeText = Annotated[str, AfterValidator(_column_type)]
 
 
 def _partition(value: object) -> str:

@@ -34,6 +34,8 @@ def _with_templates(schema: dict[str, Any], definitions: dict[str, Any]) -> dict
         found["pattern"] += f"|{_TEMPLATE}"
     if "items" in found:
         found["items"] = _with_templates(found["items"], definitions)
+    if isinstance(found.get("additionalProperties"), dict):
+        found["additionalProperties"] = _with_templates(found["additionalProperties"], definitions)
     if "properties" in found:
         found["properties"] = {
             name: _with_templates(member, definitions) for name, member in found["properties"].items()

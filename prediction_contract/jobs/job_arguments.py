@@ -191,6 +191,7 @@ class FeatureArguments(PartitionArguments):
         code_version: The version of the code that runs.
         last_partition: The last of several partitions to prepare in one job; None for the one alone.
         raw_prefix: The key prefix of the raw data set, ending with `/`.
+        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
     """
 
     bucket: str = argument(validated_bucket)
@@ -199,6 +200,7 @@ class FeatureArguments(PartitionArguments):
     code_version: str = argument(_WORD)
     last_partition: str | None = argument(Partition, None)
     raw_prefix: str = argument(_prefix, "raw/nycflights13/")
+    inputs_key: str | None = argument(validated_key, None)
 
     def _require_consistency(self) -> None:
         # A dataclass with slots is another class than the one that a plain super() knows.
@@ -215,6 +217,7 @@ class ScoreArguments(PartitionArguments):
         bucket: The bucket that features are read from and predictions written to.
         lookback: How many partitions back the previous batch may lie; 0 for none.
         schema_key: The JSON document of the predictions' schema, as it stands in a manifest.
+        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
         registry_table: The DynamoDB table of the registry, asked which batches were refused or withdrawn.
         code_version: The version of the code that runs.
         batch_id: The batch; None where the job mints it from its own creation.
@@ -232,6 +235,7 @@ class ScoreArguments(PartitionArguments):
     schema_key: str = argument(validated_key)
     registry_table: str = argument(_WORD)
     code_version: str = argument(_WORD)
+    inputs_key: str | None = argument(validated_key, None)
     batch_id: str | None = argument(BatchId, None)
     attempt: int = argument(whole(1), 1)
     model_artifact_key: str | None = argument(validated_key, None)
@@ -267,6 +271,7 @@ class TrainArguments(JobArguments):
         last_evaluated: The last partition to evaluate the model on, itself included.
         metrics: By which it is evaluated, as `Metrics` takes them.
         schema_key: The JSON document of the predictions' schema, for the evaluation.
+        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
     """
 
     model: str = argument(ModelName)
@@ -278,6 +283,7 @@ class TrainArguments(JobArguments):
     last_evaluated: str | None = argument(Partition, None)
     metrics: str | None = argument(Metrics, None)
     schema_key: str | None = argument(validated_key, None)
+    inputs_key: str | None = argument(validated_key, None)
 
 
 def container_environment(values: Mapping[str, str]) -> dict[str, str]:

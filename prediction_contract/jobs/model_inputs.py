@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ from prediction_contract.naming.batch import ModelName
 FILE_FORMATS = ("parquet", "csv", "jsonl")
 SOURCE_FORMATS = (*FILE_FORMATS, "delta", "snowflake", "reader")
 TABLES = ("pandas", "polars", "arrow")
+# What stands in braces for a partition's text, for the date of its beginning, and for its hour.
+PLACEHOLDERS = ("partition", "date", "hour")
 
 
 class InvalidInputsError(ContractError):
@@ -53,6 +56,15 @@ class Source:
     parameters: tuple[tuple[str, str], ...] = ()
     secret: str | None = None
     reader: str = ""
+
+    @property
+    def beginning(self) -> str:
+        """The folder that each of its keys begins with, without a `/` at the end; empty if it has no path.
+
+        A path without placeholders is its own beginning: one file, or the folder of a Delta table.
+        """
+        fixed = re.split("[{*]", self.path, maxsplit=1)[0]
+        return fixed if fixed == self.path else fixed.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

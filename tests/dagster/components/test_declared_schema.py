@@ -14,6 +14,9 @@ MODEL = PredictionPipeline.get_model_cls()
 assert MODEL is not None
 JUDGE = jsonschema.Draft202012Validator(MODEL.model_json_schema())
 
+FILES = {"format": "parquet", "path": "raw/orders/dt={date}/*.parquet"}
+MODEL_FILE = {"path": "trained/churn.ubj", "sha256": "ab" * 32, "codec": "xgboost"}
+
 
 def faults(**changes: Any) -> list[tuple[str, str]]:
     """Return path and message of each fault of a changed declaration."""
@@ -34,6 +37,17 @@ def faults(**changes: Any) -> list[tuple[str, str]]:
         ),
         ({"partitions": {"start": "May"}}, "partitions.start", "'May' does not match"),
         ({"loading": {"speed": 1}}, "loading", "'speed' was unexpected"),
+        ({"sources": {"orders": {**FILES, "history": -1}}}, "sources.orders.history", "-1 is less than the"),
+        ({"sources": {"orders": {**FILES, "query": "select 1"}}}, "sources.orders", "'query' is not one of"),
+        ({"sources": {"orders": {"format": "delta"}}}, "sources.orders", "'path' is a required property"),
+        (
+            {"sources": {"orders": {"path": "raw/orders"}}},
+            "sources.orders",
+            "'reader' is a required property",
+        ),
+        ({"sources": {"orders": {**FILES, "asset": "/"}}}, "sources.orders.asset", "'/' does not match"),
+        ({"features": {"from": "orders"}}, "features", "'key' is a required property"),
+        ({"model": {**MODEL_FILE, "sha256": "0"}}, "model.sha256", "'0' does not match"),
         ({"history_days": []}, "history_days", "[] is not of type 'integer', 'string'"),
     ],
 )
@@ -44,7 +58,19 @@ def test_a_fault_names_its_field_and_bound(change: dict[str, Any], field: str, m
     assert message in told
 
 
-@pytest.mark.parametrize("change", [{}, {"history_days": "{{ env('DAYS') }}"}, {"retention": "{{ lives }}"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"history_days": "{{ env('DAYS') }}"},
+        {"retention": "{{ lives }}"},
+        {"sources": {"orders": {**FILES, "history": "{{ env('DAYS') }}"}, "rates": "{{ rates }}"}},
+        {
+            "sources": {"orders": {"reader": "acme.readers:Orders"}},
+            "features": {"from": "orders", "key": "id"},
+        },
+    ],
+)
 def test_what_may_be_written_stays_right(change: dict[str, Any]) -> None:
     """A template may stand for any value, and defaults may be left out."""
     assert faults(**change) == []

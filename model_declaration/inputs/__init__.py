@@ -1,0 +1,1 @@
+"""What a model is made of: sources, and features and trained models that the project does not make itself."""

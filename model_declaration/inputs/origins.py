@@ -1,0 +1,67 @@
+"""Features and trained models that the project does not make itself: prepared and trained elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from model_declaration.inputs.sources import BucketName, DeclaredSource
+from model_declaration.validation import DeclarationPart, fault, inconsistency, matching
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.model_inputs import TrainedElsewhere
+from prediction_contract.naming.s3_layout import validated_key
+
+
+def _key(value: str) -> str:
+    try:
+        return validated_key(value)
+    except ContractError as error:
+        raise fault(str(error)) from error
+
+
+class DeclaredFeatures(DeclarationPart):
+    """Features that are a source's rows as they are.
+
+    Attributes:
+        source: The name of the source, as `from`.
+        key: Its column that names the entity.
+    """
+
+    source: str = Field(alias="from")
+    key: str
+
+    def require_in(self, sources: Mapping[str, DeclaredSource]) -> None:
+        """Refuse a source that is not declared, and a key that is none of its columns.
+
+        Raises:
+            ValidationError: It is so.
+        """
+        found = sources.get(self.source)
+        if found is None:
+            known = ", ".join(sorted(sources)) or "none"
+            raise inconsistency(f"{self.source} is not declared; the sources are {known}", "features", "from")
+        if found.columns and self.key not in found.columns:
+            raise inconsistency(f"{self.key} is none of the columns of {self.source}", "features", "key")
+
+
+class ModelFile(DeclarationPart):
+    """A model that was trained elsewhere, as one file.
+
+    Attributes:
+        path: Of the file, below the bucket.
+        bucket: Another one than the data bucket.
+        sha256: Of the file, in lower-case hex.
+        codec: The name of its format, say `xgboost`.
+    """
+
+    path: Annotated[str, AfterValidator(_key)]
+    bucket: BucketName | None = None
+    sha256: Annotated[str, *matching("[0-9a-f]{64}", "it is no SHA-256 of 64 lower-case hex digits")]
+    codec: Annotated[str, *matching("[a-z][a-z0-9_]{0,40}", "it is not the name of a codec, say xgboost")]
+
+    @property
+    def as_input(self) -> TrainedElsewhere:
+        """The file as a job is told it."""
+        return TrainedElsewhere(key=self.path, bucket=self.bucket, sha256=self.sha256, codec=self.codec)

@@ -1,0 +1,317 @@
+"""The data that a model's features are made of: files, Delta tables, queries, readers of the project."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, PlainValidator, model_validator
+from pydantic_core import CoreSchema
+
+from model_declaration.validation import (
+    ColumnTypeText,
+    DeclarationPart,
+    fault,
+    inconsistency,
+    matching,
+    raise_together,
+)
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.model_inputs import PLACEHOLDERS, SOURCE_FORMATS, Source
+from prediction_contract.naming.s3_layout import validated_bucket, validated_key
+
+# More than a year of hours.
+LONGEST_HISTORY = 9000
+# By these names functions receive other things than a source.
+_TAKEN_NAMES = frozenset({"partition", "examples", "features", "model", "previous"})
+_NAME = re.compile("[a-z][a-z0-9_]{0,62}")
+_PLACEHOLDER = re.compile("[{]([^{}]*)[}]")
+_PARAMETER = re.compile("%(?:%|[(]([A-Za-z_][A-Za-z0-9_]*)[)]s|(.?))")
+
+
+def _bucket(value: str) -> str:
+    try:
+        return validated_bucket(value)
+    except ContractError as error:
+        raise fault(str(error)) from error
+
+
+def _placeholders(value: str) -> str:
+    for name in _PLACEHOLDER.findall(value):
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"{{{each}}}" for each in PLACEHOLDERS)
+            raise fault(f"{{{name}}} is no placeholder: use {known}")
+    if set(_PLACEHOLDER.sub("", value)) & set("{}"):
+        raise fault("a brace belongs to no placeholder")
+    return value
+
+
+def _path(value: str) -> str:
+    _placeholders(value)
+    try:
+        validated_key(_PLACEHOLDER.sub("0", value).replace("*", "0"))
+    except ContractError as error:
+        raise fault(str(error)) from error
+    if set(value.partition("/")[0]) & set("{*"):
+        # A job's role may read what begins so, and nothing else of the bucket.
+        raise fault("it begins with a placeholder: begin with a folder, say orders/dt={date}/*.parquet")
+    return value
+
+
+BucketName = Annotated[str, AfterValidator(_bucket)]
+# A class or function of the project's.
+ObjectName = Annotated[
+    str,
+    *matching("[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*", "it is not written as acme.readers:Orders"),
+]
+_Path = Annotated[str, AfterValidator(_path)]
+_AssetKey = Annotated[
+    str,
+    *matching("[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", "it is no asset key, written as raw/orders"),
+]
+_SecretName = Annotated[str, *matching("[A-Za-z0-9/_+=.@-]{1,512}", "it is not the name of a secret")]
+_ParameterText = Annotated[str, AfterValidator(_placeholders)]
+
+
+class DeclaredSource(DeclarationPart):
+    """What all sources share.
+
+    Attributes:
+        history: How many partitions before the one that features are made for are read as well.
+        columns: Name and type of each column, as those of predictions; left out, those that the data has.
+        known_at: The column of type timestamp that says when a row became known; `features` sees no row
+            that is later than the beginning of its partition.
+        asset: The key of the Dagster asset that makes the data, `/` between its parts.
+    """
+
+    # Why columns must be declared; nothing where the data says what they are.
+    NEEDS_COLUMNS: ClassVar[str] = ""
+
+    history: int = Field(default=0, ge=0, le=LONGEST_HISTORY)
+    columns: dict[str, ColumnTypeText] = Field(default_factory=dict)
+    known_at: str | None = None
+    asset: _AssetKey | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """Refuse what would fail in the middle of a job."""
+        raise_together(self._require_columns, self._require_known_at, self._require_form)
+        return self
+
+    def _require_columns(self) -> None:
+        if self.NEEDS_COLUMNS and not self.columns:
+            raise inconsistency(f"they are missing, and {self.NEEDS_COLUMNS}", "columns")
+
+    def _require_known_at(self) -> None:
+        if self.known_at is None or not self.columns:
+            # Columns that the data alone says are looked at by the job.
+            return
+        kind = self.columns.get(self.known_at)
+        if kind is None:
+            raise inconsistency(f"{self.known_at} is none of this source's columns", "known_at")
+        if kind != "timestamp":
+            raise inconsistency(f"{self.known_at} is a {kind} and no timestamp", "known_at")
+
+    def _require_form(self) -> None:
+        """Refuse what a format of its own knows to be wrong."""
+
+    @property
+    def filled_texts(self) -> dict[tuple[str, ...], str]:
+        """The texts whose placeholders are filled in for each partition, by their fields."""
+        path = getattr(self, "path", None)
+        return {} if path is None else {("path",): path}
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Whether it reads other data for each partition, so that it knows as much as its history holds."""
+        return any(_PLACEHOLDER.search(text) for text in self.filled_texts.values())
+
+    def as_input(self, name: str) -> Source:
+        """Return the source as a job is told it, by a name."""
+        told: dict[str, Any] = self.model_dump(exclude={"asset"}, exclude_none=True)
+        pairs: dict[str, Any] = {
+            field: tuple(told.pop(field, {}).items()) for field in ("columns", "parameters")
+        }
+        return Source(name=name, **told, **pairs)
+
+
+class _StoredSource(DeclaredSource):
+    """What lies below a bucket.
+
+    Attributes:
+        path: A key below the bucket, with `{partition}`, `{date}`, `{hour}` and `*` in it.
+        bucket: Another one than the data bucket.
+    """
+
+    path: _Path
+    bucket: BucketName | None = None
+
+
+class ParquetSource(_StoredSource):
+    """Parquet files."""
+
+    format: Literal["parquet"]
+
+
+class TextSource(_StoredSource):
+    """CSV with the columns' names at the head, or JSON objects, one a line; names in `.gz` are unpacked."""
+
+    NEEDS_COLUMNS: ClassVar[str] = "a text file does not say what types they have"
+
+    format: Literal["csv", "jsonl"]
+
+
+class DeltaSource(_StoredSource):
+    """A Delta table, whose folder the path names."""
+
+    format: Literal["delta"]
+
+    def _require_form(self) -> None:
+        if "*" in self.path:
+            raise inconsistency("a Delta table is one folder: leave out the *", "path")
+
+
+class SnowflakeSource(DeclaredSource):
+    """The answer to a query.
+
+    Attributes:
+        secret: The name of the secret that holds the connection.
+        query: Its text, with `%(name)s` for each parameter.
+        parameters: Their values, bound as text, with `{partition}`, `{date}` and `{hour}` in them.
+    """
+
+    NEEDS_COLUMNS: ClassVar[str] = "an answer without rows does not say what types they have"
+
+    format: Literal["snowflake"]
+    secret: _SecretName
+    query: str = Field(min_length=1)
+    parameters: dict[str, _ParameterText] = Field(default_factory=dict)
+
+    def _require_form(self) -> None:
+        found = list(_PARAMETER.finditer(self.query))
+        named = {each[1] for each in found if each[1]}
+        if missing := sorted(named - set(self.parameters)):
+            raise inconsistency(f"the query names {missing[0]}, which they do not give", "parameters")
+        if unused := sorted(set(self.parameters) - named):
+            raise inconsistency(f"the query does not name it: write %({unused[0]})s", "parameters", unused[0])
+        if self.parameters and any(each[2] is not None for each in found):
+            raise inconsistency("beside %(name)s for a parameter, a % is written as %%", "query")
+
+    @property
+    def filled_texts(self) -> dict[tuple[str, ...], str]:
+        """The values of the parameters."""
+        return {("parameters", name): text for name, text in self.parameters.items()}
+
+
+class ReaderSource(DeclaredSource):
+    """What a class of the project's reads.
+
+    Attributes:
+        reader: `module:Class`.
+        path: What the reader reads, as that of files; None for one that finds everything itself.
+        bucket: Another one than the data bucket.
+    """
+
+    format: Literal["reader"] = "reader"
+    reader: ObjectName
+    path: _Path | None = None
+    bucket: BucketName | None = None
+
+
+_KINDS: tuple[type[DeclaredSource], ...] = (
+    ParquetSource,
+    TextSource,
+    DeltaSource,
+    SnowflakeSource,
+    ReaderSource,
+)
+
+
+def _formats(kind: type[DeclaredSource]) -> tuple[str, ...]:
+    return get_args(kind.model_fields["format"].annotation)
+
+
+_BY_FORMAT = {name: kind for kind in _KINDS for name in _formats(kind)}
+
+
+def _source(value: object) -> DeclaredSource:
+    """Return a source as its format has it, so that a fault names a field of that format."""
+    if isinstance(value, DeclaredSource):
+        return value
+    if not isinstance(value, Mapping):
+        raise fault("a source has fields: write them as {format: parquet, path: ...}")
+    name = value.get("format", "reader" if "reader" in value else None)
+    kind = _BY_FORMAT.get(name) if isinstance(name, str) else None
+    if kind is None:
+        known = ", ".join(SOURCE_FORMATS)
+        what = "it is missing" if name is None else f"{name} is not known"
+        raise inconsistency(f"{what}: use one of {known}", "format")
+    return kind.model_validate(value)
+
+
+class _SourceSchema:
+    """The JSON Schema of all formats: fields of any, and by the format those that it has and needs."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schemas = {_formats(kind): kind.model_json_schema() for kind in _KINDS}
+        fields = {name: field for each in schemas.values() for name, field in each["properties"].items()}
+        reader = schemas[_formats(ReaderSource)]
+        branches = [
+            {
+                "if": {"properties": {"format": {"enum": list(names)}}, "required": ["format"]},
+                "then": _exact(schema),
+            }
+            for names, schema in schemas.items()
+        ]
+        return {
+            "type": "object",
+            "properties": {**fields, "format": {"type": "string", "enum": list(SOURCE_FORMATS)}},
+            "additionalProperties": False,
+            "allOf": [*branches, {"if": {"not": {"required": ["format"]}}, "then": _exact(reader)}],
+        }
+
+
+def _exact(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": schema.get("required", []), "propertyNames": {"enum": list(schema["properties"])}}
+
+
+AnySource = Annotated[DeclaredSource, PlainValidator(_source), _SourceSchema()]
+
+
+def _source_name(value: str) -> str:
+    if not _NAME.fullmatch(value) or keyword.iskeyword(value) or value in _TAKEN_NAMES:
+        raise fault(
+            f"{value[:80]} cannot name a source: functions receive it by this name. Use lower-case letters, "
+            f"digits and underscores, and none of {', '.join(sorted(_TAKEN_NAMES))}"
+        )
+    return value
+
+
+SourceName = Annotated[str, AfterValidator(_source_name)]
+Sources = dict[SourceName, AnySource]
+
+
+def require_hours(kind: str, sources: Mapping[str, DeclaredSource]) -> None:
+    """Refuse the hour of a partition that is longer than one.
+
+    Raises:
+        ValidationError: A source names it.
+    """
+    if kind != "hourly":
+        raise_together(
+            *(
+                partial(_refuse_hour, kind, "sources", name, *field)
+                for name, source in sources.items()
+                for field, text in source.filled_texts.items()
+                if "{hour}" in text
+            )
+        )
+
+
+def _refuse_hour(kind: str, *field: str) -> None:
+    raise inconsistency(f"a {kind} partition has no {{hour}}", *field)

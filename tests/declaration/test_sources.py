@@ -1,0 +1,216 @@
+"""What a model is made of is judged when its declaration is read, and reaches its jobs as one document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from model_declaration.declaration_files import COMPONENT, DeclarationError, declaration_in
+from model_declaration.inputs_document import inputs_document
+from model_declaration.project import Project
+from prediction_contract.jobs.model_inputs import ModelInputs, Source
+from tests.dagster.small_model import attributes
+
+ORDERS = {
+    "format": "parquet",
+    "path": "raw/orders/dt={date}/*.parquet",
+    "bucket": "acme-lake",
+    "history": 7,
+    "columns": {"customer_id": "string", "amount": "decimal(10,2)", "ordered_at": "timestamp"},
+    "known_at": "ordered_at",
+    "asset": "lake/orders",
+}
+RATES = {
+    "format": "snowflake",
+    "secret": "acme/rates",
+    "query": "select day, rate from rates where day = %(day)s and name like 'a%%'",
+    "parameters": {"day": "{date}"},
+    "columns": {"day": "date", "rate": "double"},
+}
+SHIPS = {"reader": "acme.readers:Ships", "path": "raw/ships/{partition}.xml", "history": 2}
+MODEL_FILE = {"path": "trained/churn.ubj", "sha256": "ab" * 32, "codec": "xgboost"}
+
+
+def project_in(folder: Path, functions: tuple[str, ...] = (), **changes: Any) -> Project:
+    """Write a project of one model and return it."""
+    (folder / "pyproject.toml").write_text('[tool.mlpipe]\n[tool.dg.project]\nroot_module = "acme"\n')
+    home = folder / "src" / "acme" / "defs" / "things"
+    home.mkdir(parents=True)
+    (folder / "src" / "acme" / "__init__.py").touch()
+    declared = {"type": COMPONENT, "attributes": attributes(**changes)}
+    (home / "defs.yaml").write_text(yaml.safe_dump(declared, sort_keys=False, width=10_000))
+    for function in functions:
+        (home / f"{function}.py").touch()
+    return Project.at(folder)
+
+
+def inputs_of(project: Project) -> ModelInputs:
+    """Return a model's inputs as its jobs read them."""
+    declared = declaration_in(project.defs / "things" / "defs.yaml")
+    assert declared is not None
+    key, content = inputs_document(declared, project)
+    assert key.startswith("models/things/inputs-")
+    return ModelInputs.parse(content)
+
+
+def told(folder: Path, functions: tuple[str, ...] = (), **changes: Any) -> str:
+    """Return what is told of a faulty declaration, from the line on."""
+    project = project_in(folder, functions=functions, **changes)
+    path = project.defs / "things" / "defs.yaml"
+    with pytest.raises(DeclarationError) as caught:
+        declaration_in(path)
+    text = str(caught.value)
+    assert f"{path}:" in text
+    return text
+
+
+def test_jobs_are_told_sources_functions_and_codecs(tmp_path: Path) -> None:
+    """What is declared arrives whole and in order, without what Dagster alone needs."""
+    project = project_in(
+        tmp_path,
+        functions=("features", "outcomes", "train", "predict"),
+        sources={"orders": ORDERS, "rates": RATES, "ships": SHIPS},
+        tables="polars",
+        codecs=["acme.codecs:Detector"],
+        lookback=7,
+    )
+    inputs = inputs_of(project)
+    assert [source.name for source in inputs.sources] == ["orders", "rates", "ships"]
+    assert inputs.sources[0] == Source(
+        name="orders",
+        format="parquet",
+        path="raw/orders/dt={date}/*.parquet",
+        bucket="acme-lake",
+        history=7,
+        columns=(("customer_id", "string"), ("amount", "decimal(10,2)"), ("ordered_at", "timestamp")),
+        known_at="ordered_at",
+    )
+    assert inputs.sources[1].parameters == (("day", "{date}"),)
+    assert (inputs.sources[2].format, inputs.sources[2].reader) == ("reader", "acme.readers:Ships")
+    assert (inputs.functions, inputs.tables, inputs.outcomes) == ("acme.defs.things", "polars", True)
+    assert (inputs.codecs, inputs.prepared, inputs.trained_elsewhere) == (
+        ("acme.codecs:Detector",),
+        None,
+        None,
+    )
+
+
+def test_a_model_of_prepared_features_and_a_file_has_neither_functions_nor_training(tmp_path: Path) -> None:
+    """The rows of a source are its features, and a file with its digest is the model."""
+    project = project_in(
+        tmp_path,
+        training=None,
+        sources={"orders": ORDERS},
+        features={"from": "orders", "key": "customer_id"},
+        model=MODEL_FILE,
+    )
+    inputs = inputs_of(project)
+    assert (inputs.prepared, inputs.entity, inputs.outcomes) == ("orders", "customer_id", False)
+    assert inputs.trained_elsewhere is not None
+    assert (inputs.trained_elsewhere.key, inputs.trained_elsewhere.codec) == ("trained/churn.ubj", "xgboost")
+
+
+@pytest.mark.parametrize(
+    ("path", "beginning"),
+    [
+        ("raw/orders/dt={date}/*.parquet", "raw/orders"),
+        ("raw/orders-{date}.csv", "raw"),
+        ("tables/orders", "tables/orders"),
+        ("raw/*/orders.csv", "raw"),
+        ("", ""),
+    ],
+)
+def test_a_path_begins_with_folders_that_stay_the_same(path: str, beginning: str) -> None:
+    """By them a role is given what it may read, and an asset its key."""
+    assert Source(name="orders", format="parquet", path=path).beginning == beginning
+
+
+def without(source: dict[str, Any], *fields: str) -> dict[str, Any]:
+    """Return a source without some of its fields."""
+    return {name: value for name, value in source.items() if name not in fields}
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        (ORDERS | {"path": "raw/{day}/x.parquet"}, "orders.path: {day} is no placeholder"),
+        (ORDERS | {"path": "raw/{date/x.parquet"}, "orders.path: a brace belongs to no"),
+        (ORDERS | {"path": "dt={date}/x.parquet"}, "orders.path: it begins with a placeholder"),
+        (ORDERS | {"path": "/raw/x.parquet"}, "orders.path: '/raw/x.parquet' is not a safe key"),
+        (ORDERS | {"path": "raw/{hour}.parquet"}, "orders.path: a daily partition has no {hour}"),
+        (ORDERS | {"bucket": "s3://lake"}, "orders.bucket: 's3://lake' is not the name"),
+        (ORDERS | {"known_at": "noticed_at"}, "orders.known_at: noticed_at is none of this source's columns"),
+        (ORDERS | {"known_at": "amount"}, "orders.known_at: amount is a decimal(10,2) and no timestamp"),
+        (ORDERS | {"columns": {"amount": "number"}}, "orders.columns.amount: "),
+        (ORDERS | {"history": -1}, "orders.history: Input should be greater than or equal to 0"),
+        (ORDERS | {"asset": "lake//orders"}, "orders.asset: it is no asset key"),
+        (ORDERS | {"query": "select 1"}, "orders.query: Extra inputs are not permitted"),
+        (without(ORDERS, "path"), "orders.path: Field required"),
+        (without(ORDERS, "format"), "orders.format: it is missing: use one of parquet, csv"),
+        (ORDERS | {"format": "xml"}, "orders.format: xml is not known: use one of parquet, csv"),
+        (without(ORDERS, "columns") | {"format": "csv"}, "orders.columns: they are missing, and a text file"),
+        ({"format": "delta", "path": "tables/*"}, "orders.path: a Delta table is one folder"),
+        (without(RATES, "columns"), "orders.columns: they are missing, and an answer without rows"),
+        (RATES | {"parameters": {}}, "orders.parameters: the query names day, which they do not give"),
+        (
+            RATES | {"parameters": {"day": "{date}", "hue": "red"}},
+            "orders.parameters.hue: the query does not name it: write %(hue)s",
+        ),
+        (RATES | {"query": "select %(day)s where a like 'b%'"}, "orders.query: beside %(name)s for a param"),
+        (RATES | {"parameters": {"day": "{hour}"}}, "orders.parameters.day: a daily partition has no {hour}"),
+        (SHIPS | {"reader": "acme.readers"}, "orders.reader: it is not written as acme.readers:Orders"),
+        ("raw/orders", "orders: a source has fields: write them as {format: parquet"),
+    ],
+)
+def test_a_fault_of_a_source_is_told_with_line_and_field(tmp_path: Path, source: Any, fault: str) -> None:
+    """Each one names the field of the source's own format."""
+    assert f" attributes.sources.{fault}" in told(tmp_path, sources={"orders": source})
+
+
+@pytest.mark.parametrize("name", ["Orders", "class", "partition", "previous", "2nd", "a-b"])
+def test_functions_could_not_receive_a_source_of_some_names(tmp_path: Path, name: str) -> None:
+    """A source's name is the name of an argument, which is nothing else's."""
+    assert f"{name} cannot name a source" in told(tmp_path, sources={name: ORDERS})
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (
+            {"features": {"from": "ships", "key": "id"}},
+            "features.from: ships is not declared; the sources are",
+        ),
+        ({"features": {"from": "orders", "key": "id"}}, "features.key: id is none of the columns of orders"),
+        ({"features": {"source": "orders", "key": "id"}}, "features.from: Field required"),
+        ({"training": None}, "training: it is missing, and so is `model`"),
+        ({"model": MODEL_FILE}, "model: the model is trained here: leave out `model` or `training`"),
+        ({"training": None, "model": MODEL_FILE | {"sha256": "AB"}}, "model.sha256: it is no SHA-256"),
+        ({"training": None, "model": MODEL_FILE | {"path": "../x"}}, "model.path: '../x' is not a safe key"),
+        ({"tables": "duckdb"}, "tables: Input should be 'pandas', 'polars' or 'arrow'"),
+        ({"requirements": "../boosting"}, "requirements: it is not the name of a lock"),
+        ({"codecs": ["Detector"]}, "codecs.0: it is not written as acme.readers:Orders"),
+    ],
+)
+def test_a_fault_of_features_and_model_is_told_with_line_and_field(
+    tmp_path: Path, changes: dict[str, Any], fault: str
+) -> None:
+    """What the parts of a declaration say of one another is judged, too."""
+    assert f" attributes.{fault}" in told(tmp_path, sources={"orders": ORDERS}, **changes)
+
+
+def test_outcomes_tell_no_further_back_than_the_sources(tmp_path: Path) -> None:
+    """A previous batch that nobody can judge any more is refused; a source read as a whole tells of any."""
+    partitioned = {"orders": ORDERS, "ships": SHIPS}
+    fault = told(tmp_path, functions=("outcomes",), sources=partitioned, lookback=8)
+    assert (
+        "attributes.lookback: the previous batch may lie 8 partitions back, and the longest history" in fault
+    )
+    for number, (functions, sources) in enumerate(
+        [((), partitioned), (("outcomes",), partitioned | {"all": {"format": "delta", "path": "tables/all"}})]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert inputs_of(project_in(folder, functions=functions, sources=sources, lookback=8))
