@@ -1,0 +1,234 @@
+"""Environments in the user's cache: one for each lock file and Python, made whole or not at all.
+
+All projects of a user share them. An environment is made in a scratch folder and renamed, and two processes
+that want the same one make it once: the second waits for the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uv
+
+from prediction_contract.errors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+CACHE_VARIABLES = ("MLPIPE_CACHE", "XDG_CACHE_HOME")
+_MAKING_SECONDS = 900
+_WAITING_SECONDS = 960
+_LOOK_SECONDS = 0.2
+_SHOWN_CHARACTERS = 2000
+_KEY_DIGITS = 16
+_LOCK_NAME = "requirements.lock"
+
+
+class EnvironmentMakingError(ContractError):
+    """An environment cannot be made of its lock file."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeEnvironment:
+    """An environment.
+
+    Attributes:
+        folder: Where it lies.
+    """
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        """Its Python."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def packages(self) -> Path:
+        """Where its packages lie."""
+        return self.folder / "site-packages"
+
+    def program(self, name: str) -> Path:
+        """Return one of the programs that its packages brought."""
+        return self.folder / "bin" / name
+
+
+def cache_folder(variables: Mapping[str, str]) -> Path:
+    """Return the platform's folder in the user's cache.
+
+    Args:
+        variables: Such as `os.environ`: `MLPIPE_CACHE` names the folder itself.
+    """
+    own, shared = (variables.get(name) for name in CACHE_VARIABLES)
+    if own:
+        return Path(own).resolve()
+    return (Path(shared) if shared else Path.home() / ".cache").resolve() / "mlpipe"
+
+
+def environment_of(lock: Path, cache: Path) -> MadeEnvironment:
+    """Return where the environment of a lock file lies, made or not.
+
+    Raises:
+        EnvironmentMakingError: There is no such file.
+    """
+    digest = hashlib.sha256(_content(lock)).hexdigest()[:_KEY_DIGITS]
+    kind = f"{platform.python_version()}-{sysconfig.get_platform()}"
+    return MadeEnvironment(cache / "environments" / f"{digest}-{kind}")
+
+
+def make_environment(
+    lock: Path, cache: Path, *, say: Callable[[str], None], compiled: bool = True
+) -> MadeEnvironment:
+    """Return the environment of a lock file, and make it if it is not there.
+
+    Args:
+        lock: Pins with hashes, for uv.
+        cache: As `cache_folder` gives it.
+        say: Is told when packages are installed, which may take minutes.
+        compiled: Whether all byte code is made at once, or by whoever imports a module first.
+
+    Raises:
+        EnvironmentMakingError: The packages cannot be had, or another process took too long to make it.
+    """
+    environment = environment_of(lock, cache)
+    content = _content(lock)
+    if _is_made(environment, content):
+        return environment
+    folder = environment.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with made_by_one(folder, say=say):
+        if not _is_made(environment, content):
+            say(f"  Installing the packages of {lock.name}, once for all projects")
+            with scratch_of(folder) as scratch:
+                _install(lock, content, scratch, compiled=compiled)
+                # Its Python is gone, or it belongs to another lock file: nothing can run in it.
+                shutil.rmtree(folder, ignore_errors=True)
+                scratch.rename(folder)
+    return environment
+
+
+@contextlib.contextmanager
+def made_by_one(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold what keeps other processes from making a folder; wait for one that makes it.
+
+    Raises:
+        EnvironmentMakingError: The other process did not end in time.
+    """
+    deadline = time.monotonic() + _WAITING_SECONDS
+    with folder.with_name(f".{folder.name}.lock").open("w") as held:
+        waits = False
+        while not _acquired(held.fileno()):
+            if not waits:
+                say(f"  Another process makes {folder}; waiting for it")
+                waits = True
+            if time.monotonic() > deadline:
+                raise EnvironmentMakingError(
+                    f"Another process has been making {folder} for {_WAITING_SECONDS} s",
+                    remedy="End that process, then run this again",
+                )
+            time.sleep(_LOOK_SECONDS)
+        yield
+
+
+@contextlib.contextmanager
+def scratch_of(folder: Path) -> Iterator[Path]:
+    """Give a path, beside a folder, for what is renamed to the folder when it is whole; nothing is there yet.
+
+    Whoever calls this holds `made_by_one`: what earlier makers left that were killed is removed.
+    """
+    prefix = f".{folder.name}.making-"
+    for left in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    # A name of its own: an installer may outlive its killed maker, and still write.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix, ignore_cleanup_errors=True) as scratch:
+        yield Path(scratch) / "whole"
+
+
+def run_installer(command: list[str], what: str, *, folder: Path | None = None, seconds: float) -> str:
+    """Run a program that speaks to a package registry, and return what it printed.
+
+    Args:
+        command: Its arguments.
+        what: What it does, for the message, such as `The packages of stack.lock cannot be installed`.
+        folder: Where it runs, whose configuration it may read; None for the present one.
+        seconds: Its deadline.
+
+    Raises:
+        EnvironmentMakingError: It fails, or takes too long.
+    """
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentMakingError(
+            f"{what}: no answer within {seconds:.0f} s",
+            remedy="See whether the package registry answers, then run this again",
+        ) from error
+    except OSError as error:
+        raise EnvironmentMakingError(
+            f"{what}: {command[0]} cannot be run: {error}", remedy="Install mlpipe again"
+        ) from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()[-_SHOWN_CHARACTERS:]
+        raise EnvironmentMakingError(
+            f"{what}: {said}", remedy="See whether the package registry answers, then run this again"
+        )
+    return done.stdout
+
+
+def _content(lock: Path) -> bytes:
+    try:
+        return lock.read_bytes()
+    except OSError as error:
+        raise EnvironmentMakingError(
+            f"The lock file {lock} cannot be read: {error.strerror}", remedy="Restore it"
+        ) from error
+
+
+def _is_made(environment: MadeEnvironment, content: bytes) -> bool:
+    """Tell whether the environment is there, of this lock file, with a Python that is still installed."""
+    try:
+        kept = (environment.folder / _LOCK_NAME).read_bytes()
+    except OSError:
+        return False
+    return kept == content and environment.python.exists()
+
+
+def _acquired(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _install(lock: Path, content: bytes, scratch: Path, *, compiled: bool) -> None:
+    program = uv.find_uv_bin()
+    what = f"The packages of {lock} cannot be installed"
+    deadline = time.monotonic() + _MAKING_SECONDS
+    # Relocatable: it is renamed when it is whole.
+    made = [program, "venv", "--quiet", "--relocatable", "--no-project", "--python", sys.executable]
+    run_installer([*made, str(scratch)], what, seconds=_MAKING_SECONDS)
+    kept = scratch / _LOCK_NAME
+    kept.write_bytes(content)
+    sync = [program, "pip", "sync", "--quiet", "--require-hashes"]
+    sync += ["--compile-bytecode"] if compiled else []
+    sync += ["--python", str(scratch / "bin" / "python"), str(kept)]
+    # Where the lock file lies, its project may say how packages are found.
+    run_installer(sync, what, folder=lock.parent, seconds=deadline - time.monotonic())
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    # One path whatever Python's version.
+    (scratch / "site-packages").symlink_to(Path("lib", version, "site-packages"))

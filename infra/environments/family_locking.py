@@ -1,0 +1,98 @@
+"""`mlpipe lock`: lock a project's families of requirements, each as one whole environment for jobs.
+
+    python -m infra.environments.family_locking [family ...] [--upgrade]
+
+The platform's lock file is given to uv as a requirement: all its pins stay, whatever a family adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uv
+
+from infra.environments.environment_cache import run_installer
+from infra.environments.platform_environments import PLATFORM
+from model_declaration.job_requirements import RequirementsError, declared_families, family_files
+from model_declaration.project import Project
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.code_digest import PYTHON_VERSION
+from prediction_contract.jobs.job_image import BASE_FAMILY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model_declaration.job_requirements import FamilyFiles
+
+_COMPILING_SECONDS = 300
+
+
+def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
+    """Make a family's lock file of its declared packages and the platform's.
+
+    Args:
+        files: The family's.
+        upgrade: Whether its pins move to the newest releases; else they stay as far as they fit.
+
+    Returns:
+        Whether the lock file is another one now.
+
+    Raises:
+        RequirementsError: The family is the platform's own, or declares nothing.
+        EnvironmentMakingError: The packages contradict one another, or the registry does not answer.
+    """
+    if files.family == BASE_FAMILY:
+        raise RequirementsError(
+            f"{BASE_FAMILY} is the platform's own family of packages",
+            remedy="Give the file in requirements/ another name",
+        )
+    head = files.head()
+    with tempfile.TemporaryDirectory(dir=files.lock.parent, prefix=f".{files.family}-") as scratch:
+        draft = Path(scratch) / files.lock.name
+        if files.lock.is_file() and not upgrade:
+            # uv keeps the pins of a file that is there, as far as they fit.
+            shutil.copy(files.lock, draft)
+        command = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--universal"]
+        command += ["--python-version", PYTHON_VERSION, "--generate-hashes"]
+        # A lock file is the same wherever its packages come from.
+        command += ["--no-emit-index-url", "--no-header", "--no-annotate"]
+        command += [str(files.platform_lock), str(files.declared), "--output-file", str(draft)]
+        what = f"The packages of {files.declared} cannot be locked"
+        run_installer(command, what, folder=files.declared.parent, seconds=_COMPILING_SECONDS)
+        content = head.encode() + draft.read_bytes()
+        if files.lock.is_file() and files.lock.read_bytes() == content:
+            return False
+        draft.write_bytes(content)
+        draft.replace(files.lock)
+    return True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Lock the named families, or all that the project declares."""
+    parser = argparse.ArgumentParser(prog="mlpipe lock", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("family", nargs="*", help="a file requirements/<family>.in; all of them by default")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest releases that are allowed")
+    options = parser.parse_args(arguments)
+    try:
+        project = Project.find(os.environ, Path.cwd())
+        families = options.family or declared_families(project)
+        if not families:
+            sys.stdout.write(f"{project.requirements} declares no packages: there is no .in file.\n")
+        for family in families:
+            files = family_files(project, PLATFORM, family)
+            changed = lock_family(files, upgrade=options.upgrade)
+            sys.stdout.write(f"{files.lock}: {'locked anew' if changed else 'as it was'}\n")
+    except ContractError as error:
+        sys.stderr.write(f"mlpipe lock: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

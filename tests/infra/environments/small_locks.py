@@ -1,0 +1,23 @@
+"""Lock files of one small package each, taken from the project's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def locked(package: str, lock: str = "dev") -> str:
+    """Return a package's entry in a lock file of the repository, with its hashes."""
+    text = (ROOT / "requirements" / f"{lock}.lock").read_text(encoding="utf-8")
+    found = re.search(rf"^{re.escape(package)}==.*(?:\n    .*)*\n", text, re.MULTILINE)
+    assert found is not None, f"{package} is not in {lock}.lock"
+    return found[0]
+
+
+def write_lock(folder: Path, package: str) -> Path:
+    """Write a lock file of one package."""
+    path = folder / f"{package}.lock"
+    path.write_text(locked(package), encoding="utf-8")
+    return path

@@ -1,0 +1,175 @@
+"""Environments are made whole or not at all, once, and of exactly what their lock file says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.environments import environment_cache
+from infra.environments.environment_cache import (
+    EnvironmentMakingError,
+    cache_folder,
+    environment_of,
+    make_environment,
+)
+from tests.infra.environments.small_locks import ROOT, write_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAKE = """
+import sys
+from pathlib import Path
+from infra.environments.environment_cache import make_environment
+print(make_environment(Path(sys.argv[1]), Path(sys.argv[2]), say=print).folder)
+"""
+
+
+def maker(lock: Path, cache: Path, **variables: str) -> subprocess.Popen[str]:
+    """Start a process that makes an environment."""
+    return subprocess.Popen(
+        [sys.executable, "-c", MAKE, str(lock), str(cache)],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextlib.contextmanager
+def silent_registry(cache: Path) -> Iterator[dict[str, str]]:
+    """Give the variables of a registry that takes connections and never answers, and of an empty cache."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield {
+            "UV_DEFAULT_INDEX": f"http://127.0.0.1:{listener.getsockname()[1]}/simple",
+            "UV_CACHE_DIR": str(cache / "uv"),
+            "NO_PROXY": "127.0.0.1",
+        }
+
+
+def nothing_is_left(cache: Path) -> bool:
+    """Tell whether no half environment lies there."""
+    return not list(cache.glob("environments/.*.making-*"))
+
+
+def test_an_environment_holds_its_lock_alone_and_is_kept(tmp_path: Path) -> None:
+    """It imports what is locked, with byte code, sees none of the platform's packages, and is made once."""
+    lock, told = write_lock(tmp_path, "iniconfig"), []
+    made = make_environment(lock, tmp_path / "cache", say=told.append)
+    program = "import iniconfig, sys; print(iniconfig.__file__); print(iniconfig.__cached__); import pandas"
+    ran = subprocess.run(
+        [made.python, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    source, compiled = ran.stdout.splitlines()
+    assert Path(source).is_relative_to(made.folder)
+    assert Path(compiled).is_file()
+    assert "No module named 'pandas'" in ran.stderr
+    assert (made.packages / "iniconfig").is_dir()
+    before = made.folder.stat()
+    assert make_environment(lock, tmp_path / "cache", say=told.append) == made
+    assert made.folder.stat() == before
+    assert told == ["  Installing the packages of iniconfig.lock, once for all projects"]
+
+
+def test_another_lock_is_another_environment(tmp_path: Path) -> None:
+    """A job that ran yesterday finds yesterday's packages."""
+    lock = write_lock(tmp_path, "iniconfig")
+    before = environment_of(lock, tmp_path)
+    lock.write_text(f"{lock.read_text()}# and a word more\n")
+    assert environment_of(lock, tmp_path) != before
+
+
+def test_two_processes_make_one_environment_once(tmp_path: Path) -> None:
+    """Both get it; one installs, the other waits."""
+    lock, cache = write_lock(tmp_path, "iniconfig"), tmp_path / "cache"
+    said = [process.communicate(timeout=120)[0] for process in [maker(lock, cache), maker(lock, cache)]]
+    folder = str(environment_of(lock, cache).folder)
+    assert [text.splitlines()[-1] for text in said] == [folder, folder]
+    assert "".join(said).count("Installing") == 1
+    assert nothing_is_left(cache)
+
+
+def test_a_killed_maker_leaves_no_half_environment(tmp_path: Path) -> None:
+    """The next one makes it whole, and removes what was left."""
+    lock, cache = write_lock(tmp_path, "iniconfig"), tmp_path / "cache"
+    with silent_registry(tmp_path) as variables:
+        killed = maker(lock, cache, **variables)
+        deadline = time.monotonic() + 60
+        while not list(cache.glob("environments/.*.making-*/whole/pyvenv.cfg")):
+            assert time.monotonic() < deadline, "the making did not begin"
+            time.sleep(0.05)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(timeout=30)
+    assert not environment_of(lock, cache).folder.exists()
+    made = make_environment(lock, cache, say=print)
+    subprocess.run([made.python, "-c", "import iniconfig"], check=True, timeout=60)
+    assert nothing_is_left(cache)
+
+
+def test_a_registry_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for ever, and nothing is left."""
+    lock, cache = write_lock(tmp_path, "iniconfig"), tmp_path / "cache"
+    monkeypatch.setattr(environment_cache, "_MAKING_SECONDS", 3)
+    with silent_registry(tmp_path) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(
+            EnvironmentMakingError, match=r"no answer within .* s. See whether the package regis"
+        ):
+            make_environment(lock, cache, say=print)
+    assert nothing_is_left(cache)
+
+
+def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
+    """What was locked is what is installed, or nothing is."""
+    lock = write_lock(tmp_path, "iniconfig")
+    lines = [line for line in lock.read_text().splitlines() if "--hash" not in line]
+    lock.write_text("".join(f"{line.rstrip(chr(92))}\\\n    --hash=sha256:{'0' * 64}\n" for line in lines))
+    with pytest.raises(
+        EnvironmentMakingError, match=f"The packages of {lock} cannot be installed: .*[Hh]ash"
+    ):
+        make_environment(lock, tmp_path / "cache", say=print)
+
+
+def test_a_package_without_a_hash_is_refused(tmp_path: Path) -> None:
+    """A lock that names a release alone takes whatever the registry gives today."""
+    lock = tmp_path / "loose.lock"
+    lock.write_text("iniconfig==2.1.0\n")
+    with pytest.raises(EnvironmentMakingError, match="hash"):
+        make_environment(lock, tmp_path / "cache", say=print)
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
+    """A person removed the Python that it was made of."""
+    lock = write_lock(tmp_path, "iniconfig")
+    made = make_environment(lock, tmp_path / "cache", say=print)
+    made.python.unlink()
+    made.python.symlink_to(tmp_path / "gone")
+    assert make_environment(lock, tmp_path / "cache", say=print) == made
+    subprocess.run([made.python, "-c", "import iniconfig"], check=True, timeout=60)
+
+
+def test_the_cache_is_where_the_user_says(tmp_path: Path) -> None:
+    """`MLPIPE_CACHE` names the folder itself, `XDG_CACHE_HOME` that of all programs' caches."""
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    assert cache_folder({"MLPIPE_CACHE": str(own), "XDG_CACHE_HOME": str(shared)}) == own
+    assert cache_folder({"XDG_CACHE_HOME": str(shared)}) == shared / "mlpipe"
+    assert cache_folder({}) == Path.home() / ".cache" / "mlpipe"
+
+
+def test_a_missing_lock_is_named(tmp_path: Path) -> None:
+    """The message says which file."""
+    with pytest.raises(EnvironmentMakingError, match=r"gone.lock cannot be read: No such file"):
+        make_environment(tmp_path / "gone.lock", tmp_path / "cache", say=print)
