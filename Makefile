@@ -37,7 +37,7 @@ $(UV): requirements/uv.lock
 	@touch $@
 
 $(VENV)/.installed: $(UV) requirements/dev.lock pyproject.toml
-	$(UV) pip sync --quiet --python $(BIN)/python --compile-bytecode requirements/dev.lock requirements/uv.lock
+	$(UV) pip sync --quiet --python $(BIN)/python --compile-bytecode requirements/dev.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -70,7 +70,7 @@ $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
 
 lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes, does not upgrade).
 	$(COMPILE) --group uv -o $(LOCK_DIR)/uv.lock
-	$(COMPILE) pyproject.toml --extra production --group scoring --group api --group dev --group bench -o $(LOCK_DIR)/dev.lock
+	$(COMPILE) pyproject.toml --extra production --group scoring --group api --group dev --group bench --group uv -o $(LOCK_DIR)/dev.lock
 	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
 	$(COMPILE) --group glue --no-universal --python-platform x86_64-manylinux_2_28 --constraints $(LOCK_DIR)/dev.lock -o $(LOCK_DIR)/glue.lock
 	$(COMPILE) --group scoring -o $(LOCK_DIR)/scoring.lock

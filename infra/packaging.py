@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+import uv
+
 from prediction_contract.jobs.code_digest import DEPLOYED_PACKAGES, PYTHON_VERSION, code_digest, source_files
 
 if TYPE_CHECKING:
@@ -188,10 +190,7 @@ def _is_needed(path: str) -> bool:
 
 
 def _install(target: Path, machine: str) -> None:
-    uv = Path(sys.executable).with_name("uv")
-    if not uv.exists():
-        raise PackagingError(f"There is no {uv}. Run `make setup`, and this with .venv/bin/python.")
-    command = [str(uv), "pip", "install", "--quiet", "--no-compile", "--no-deps", "--require-hashes"]
+    command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-compile", "--no-deps", "--require-hashes"]
     command += ["--only-binary", ":all:", "--link-mode", "copy", "--target", str(target)]
     command += ["--python", sys.executable, "--python-version", PYTHON_VERSION]
     if machine in get_args(Platform):
