@@ -70,7 +70,7 @@ $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
 
 lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes, does not upgrade).
 	$(COMPILE) --group uv -o $(LOCK_DIR)/uv.lock
-	$(COMPILE) pyproject.toml --extra production --group scoring --group api --group dev --group bench --group uv -o $(LOCK_DIR)/dev.lock
+	$(COMPILE) pyproject.toml --extra production --group scoring --group api --group codecs --group dev --group bench --group uv -o $(LOCK_DIR)/dev.lock
 	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
 	$(COMPILE) --group glue --no-universal --python-platform x86_64-manylinux_2_28 --constraints $(LOCK_DIR)/dev.lock -o $(LOCK_DIR)/glue.lock
 	$(COMPILE) --group scoring -o $(LOCK_DIR)/scoring.lock

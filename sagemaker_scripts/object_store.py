@@ -29,6 +29,10 @@ class InputMissingError(ContractError):
     """An object that a job needs is not in the bucket."""
 
 
+class ObjectTooLargeError(ContractError):
+    """An object has more bytes than may be read at once."""
+
+
 class ObjectAlteredError(ContractError):
     """An object's bytes are not those that its SHA-256 was taken of."""
 
@@ -62,10 +66,21 @@ class ObjectStore:
         """Return a bucket as reached with the job's own credentials."""
         return cls(boto3.client("s3", config=AWS_CONFIG), bucket)
 
-    def find(self, key: str) -> bytes | None:
-        """Return an object's bytes, or None if there is none."""
+    def find(self, key: str, *, largest: int | None = None) -> bytes | None:
+        """Return an object's bytes, or None if there is none.
+
+        Raises:
+            ObjectTooLargeError: It has more bytes than the largest may have.
+        """
         try:
-            return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            found = self.client.get_object(Bucket=self.bucket, Key=key)
+            if largest is not None and found["ContentLength"] > largest:
+                found["Body"].close()
+                raise ObjectTooLargeError(
+                    f"s3://{self.bucket}/{key} has {found['ContentLength']} bytes of {largest}",
+                    remedy="Write a smaller one",
+                )
+            return found["Body"].read()
         except ClientError as error:
             code = error.response["Error"]["Code"]
             # Without the right to list the whole bucket, S3 answers so for what is not there.
@@ -75,13 +90,14 @@ class ObjectStore:
                 return None
             raise
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, largest: int | None = None) -> bytes:
         """Return an object's bytes.
 
         Raises:
             InputMissingError: There is none.
+            ObjectTooLargeError: It has more bytes than the largest may have.
         """
-        content = self.find(key)
+        content = self.find(key, largest=largest)
         if content is None:
             raise InputMissingError(
                 f"s3://{self.bucket}/{key} does not exist",

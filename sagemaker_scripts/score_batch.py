@@ -36,6 +36,7 @@ from sagemaker_scripts.batches.previous_batch import (
     find_previous,
 )
 from sagemaker_scripts.batches.schema_frame import read_columns
+from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.features.feature_store import feature_set
@@ -73,7 +74,7 @@ def score(
         return done, True
     schema, cleaning = read_columns(store, arguments.schema_key)
     features = feature_set(store, model, partition, batch.features_prefix)
-    trained = load_model(store, model, arguments.model_artifact_key)
+    trained = load_model(store, model, arguments.model_artifact_key, Codecs())
     previous = find_previous(
         store,
         find_record,

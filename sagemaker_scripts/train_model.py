@@ -19,13 +19,13 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import pandas as pd
-import sklearn
 
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import TrainArguments
 from prediction_contract.jobs.metrics import Metrics
 from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.batches.schema_frame import read_columns
+from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.features.feature_store import (
@@ -138,11 +138,11 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
         "outcomes_known_at": prepared.known_at,
         "rows": len(examples),
         "code_version": arguments.code_version,
-        "scikit_learn": sklearn.__version__,
         "inputs": prepared.sources,
     }
     evaluation = _evaluation(arguments, store, functions, artifact, examples)
-    metrics = {**facts, "model_version": save_model(model_folder, arguments.model, artifact, facts)}
+    saved = save_model(model_folder, arguments.model, artifact, facts, Codecs())
+    metrics = {**facts, "libraries": saved.libraries, "model_version": saved.version}
     return {"metrics": metrics, "evaluation": evaluation}
 
 

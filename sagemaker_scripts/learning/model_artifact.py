@@ -1,35 +1,40 @@
-"""The trained model as `model.tar.gz`: scikit-learn objects without pickle, and what they were trained on."""
+"""The trained model as `model.tar.gz`: one file per trained object, and an index of them, `model.json`."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import tarfile
-import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import skops.io
-import skops.io.exceptions
+from typing import Any, NamedTuple
 
 from prediction_contract.errors import ContractError
+from prediction_contract.jobs.model_inputs import TrainedElsewhere
 from prediction_contract.manifests.manifest import InputObject
-from sagemaker_scripts.model_functions import Artifact
+from sagemaker_scripts.codecs.codec import Codec, content_digest, library_versions
+from sagemaker_scripts.codecs.known_codecs import Codecs
+from sagemaker_scripts.learning.model_archive import (
+    INDEX_FILE,
+    LARGEST_MODEL,
+    MOST_OBJECTS,
+    OBJECT_NAME,
+    OBJECTS_FOLDER,
+    ONLY_OBJECT,
+    VERSION_DIGITS,
+    TrainedObject,
+    archive_members,
+    stored_objects,
+    version_of,
+)
 from sagemaker_scripts.object_store import ObjectStore, input_object
 
-MODEL_FILE = "model.skops"
-INDEX_FILE = "model.json"
 METRICS_NAME = "metrics.json"
 EVALUATION_NAME = "evaluation.json"
-# Types that skops may build beside NumPy's, SciPy's and scikit-learn's own, which it knows to be harmless.
-# A model of another library names its types here, after somebody has read what they do when they are built.
-TRUSTED_TYPES: list[str] = []
-_LARGEST_MEMBER = 1024 * 1024 * 1024
-_VERSION_DIGITS = 16
+_FORMAT = 2
 _ARTIFACT_KEY = re.compile("models/[^/]+/([^/]+)/output/model[.]tar[.]gz")
 
 
@@ -42,14 +47,26 @@ class TrainedModel:
     """A model as scoring uses it.
 
     Attributes:
-        artifact: What the model's `train` returned.
+        artifact: What the model's `train` returned, or the object of the file that was trained elsewhere.
         version: The digest of the trained objects; equal ones have the same.
-        source: The archive.
+        source: The archive or file.
     """
 
-    artifact: Artifact
+    artifact: Any
     version: str
     source: InputObject
+
+
+class SavedModel(NamedTuple):
+    """What was written of a model.
+
+    Attributes:
+        version: The model's version.
+        libraries: Versions of the libraries that its objects are of.
+    """
+
+    version: str
+    libraries: dict[str, str]
 
 
 def training_prefix(model: str, job_name: str) -> str:
@@ -57,7 +74,9 @@ def training_prefix(model: str, job_name: str) -> str:
     return f"models/{model}/{job_name}/"
 
 
-def save_model(folder: Path, model: str, artifact: Artifact, facts: Mapping[str, Any]) -> str:
+def save_model(
+    folder: Path, model: str, artifact: Any, facts: Mapping[str, Any], codecs: Codecs
+) -> SavedModel:
     """Write the files that SageMaker packs into `model.tar.gz`, and return the model's version.
 
     The index is written last: SageMaker also packs what a stopped job leaves behind.
@@ -65,58 +84,135 @@ def save_model(folder: Path, model: str, artifact: Artifact, facts: Mapping[str,
     Args:
         folder: `/opt/ml/model`.
         model: The model's name.
-        artifact: What the model's `train` returned.
+        artifact: What the model's `train` returned: a dict of objects by name, or one object.
         facts: What else the index shall hold.
+        codecs: The model's.
+
+    Raises:
+        ModelArtifactError: There are too many objects, or they are too large to be loaded again.
+        CodecError: No codec takes an object.
     """
-    content = skops.io.dumps(artifact)
-    version = _version(content)
-    (folder / MODEL_FILE).write_bytes(content)
-    index = {**facts, "model": str(model), "model_version": version}
+    is_named = _is_named(artifact)
+    objects = artifact if is_named else {ONLY_OBJECT: artifact}
+    if not 0 < len(objects) <= MOST_OBJECTS:
+        raise ModelArtifactError(
+            f"train returned {len(objects)} objects of {MOST_OBJECTS}",
+            remedy="Return at least one, and what belongs together as one list",
+            model=model,
+        )
+    (folder / OBJECTS_FOLDER).mkdir(exist_ok=True)
+    stored: list[TrainedObject] = []
+    libraries: dict[str, str] = {}
+    for name, value in objects.items():
+        codec = codecs.of(value, name)
+        content = _written(codec, value, name, model)
+        stored.append(
+            TrainedObject(
+                name,
+                codec.name,
+                hashlib.sha256(content).hexdigest(),
+                content_digest(codec, content),
+                len(content),
+            )
+        )
+        libraries |= library_versions(codec)
+        (folder / stored[-1].file).write_bytes(content)
+    if sum(each.bytes for each in stored) > LARGEST_MODEL:
+        raise ModelArtifactError(
+            f"The trained objects have {sum(each.bytes for each in stored)} bytes of {LARGEST_MODEL}",
+            remedy="Train a smaller model",
+            model=model,
+        )
+    version = version_of(stored)
+    index = {
+        **facts,
+        "libraries": libraries,
+        "model": str(model),
+        "model_version": version,
+        "format": _FORMAT,
+        "named": is_named,
+        "objects": [each._asdict() for each in stored],
+    }
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=1))
-    return version
+    return SavedModel(version, libraries)
 
 
-def load_model(store: ObjectStore, model: str, key: str | None = None) -> TrainedModel:
+def load_model(store: ObjectStore, model: str, key: str | None, codecs: Codecs) -> TrainedModel:
     """Return the model of an archive, or of the newest training job that has ended.
 
     Raises:
-        ModelArtifactError: There is none, it is another model's or damaged, or holds types not trusted.
+        ModelArtifactError: There is none, it is another model's or damaged, or an object cannot be read.
+        CodecError: An object's codec is not there.
     """
     archive_key = key or newest_archive(store, model)
-    archive = store.get(archive_key)
+    archive = store.get(archive_key, largest=LARGEST_MODEL)
     try:
-        members = _members(archive)
+        members = archive_members(archive)
         index = json.loads(members[INDEX_FILE])
-        content = members[MODEL_FILE]
-        version = _version(content)
-        if (index["model"], index["model_version"]) != (model, version):
+        if index["model"] != model:
             raise ModelArtifactError(
-                f"{archive_key} says {index['model']} {index['model_version']}, and its content is {version}",
+                f"{archive_key} is a model of {index['model']}",
                 remedy="Pass the archive of one of this model's own training jobs",
                 model=model,
             )
-        artifact = skops.io.loads(content, trusted=TRUSTED_TYPES)
-    except skops.io.exceptions.UntrustedTypesFoundException as error:
-        raise ModelArtifactError(
-            f"{archive_key} holds types that are not trusted: {error}",
-            remedy="Read what they do, then add them to TRUSTED_TYPES",
-            model=model,
-        ) from error
+        if index.get("format") != _FORMAT:
+            raise ModelArtifactError(
+                f"{archive_key} was written by another version of the platform",
+                remedy="Train again",
+                model=model,
+            )
+        stored = stored_objects(index, members)
+        is_named = bool(index["named"])
     except (
         tarfile.TarError,
-        zipfile.BadZipFile,
+        zlib.error,
         EOFError,
         OSError,
         KeyError,
         ValueError,
         TypeError,
+        AttributeError,
+        RecursionError,
     ) as error:
         raise ModelArtifactError(
-            f"{archive_key} is no archive of a trained model, or is damaged",
+            f"{archive_key} is no archive of a trained model, or is damaged: {str(error)[:200]}",
             remedy="Train again",
             model=model,
         ) from error
-    return TrainedModel(artifact, version, input_object(archive_key, archive))
+    objects = {each.name: _object(each, members[each.file], archive_key, model, codecs) for each in stored}
+    artifact = objects if is_named else objects[ONLY_OBJECT]
+    return TrainedModel(artifact, str(index["model_version"]), input_object(archive_key, archive))
+
+
+def load_trained_elsewhere(
+    store: ObjectStore, model: str, elsewhere: TrainedElsewhere, codecs: Codecs
+) -> TrainedModel:
+    """Return a model that was trained elsewhere; its version is the beginning of its file's digest.
+
+    Args:
+        store: The bucket that holds the file.
+        model: The model's name.
+        elsewhere: Where the file is, and what it is.
+        codecs: The model's.
+
+    Raises:
+        InputMissingError: There is no file.
+        ModelArtifactError: It is not the one of the digest, or cannot be read.
+        CodecError: Its codec is not there.
+    """
+    codec = codecs.named(elsewhere.codec)
+    content = store.get(elsewhere.key, largest=LARGEST_MODEL)
+    found = hashlib.sha256(content).hexdigest()
+    if found != elsewhere.sha256:
+        raise ModelArtifactError(
+            f"s3://{store.bucket}/{elsewhere.key} has the SHA-256 {found}, and defs.yaml says "
+            f"{elsewhere.sha256}",
+            remedy="Write `model.sha256` of the file that was judged, or put that file back",
+            model=model,
+        )
+    artifact = _read(codec, content, f"s3://{store.bucket}/{elsewhere.key}", model)
+    extra = {} if elsewhere.bucket is None else {"bucket": elsewhere.bucket}
+    return TrainedModel(artifact, found[:VERSION_DIGITS], InputObject(elsewhere.key, found, extra=extra))
 
 
 def newest_archive(store: ObjectStore, model: str) -> str:
@@ -142,33 +238,53 @@ def newest_archive(store: ObjectStore, model: str) -> str:
     return max(whole, key=lambda item: (item.modified, item.key)).key
 
 
-def _version(content: bytes) -> str:
-    """Return the digest of what a skops file holds: the same for equal objects, whenever they were saved.
-
-    Its own bytes differ each time, because skops keeps the objects' addresses and the time of writing.
-    """
-    with zipfile.ZipFile(io.BytesIO(content)) as packed:
-        digests = {name: hashlib.sha256(packed.read(name)).hexdigest() for name in packed.namelist()}
-        schema = json.loads(
-            packed.read("schema.json"),
-            object_hook=lambda node: {
-                name: digests.get(value, value) if name == "file" and isinstance(value, str) else value
-                for name, value in node.items()
-                if name != "__id__" or not isinstance(value, int)
-            },
-        )
-    return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:_VERSION_DIGITS]
+def _is_named(artifact: Any) -> bool:
+    """Tell whether `train` returned objects by name; a dict of other keys is one object."""
+    return type(artifact) is dict and all(
+        isinstance(name, str) and OBJECT_NAME.fullmatch(name) for name in artifact
+    )
 
 
-def _members(archive: bytes) -> dict[str, bytes]:
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as packed:
-        found = {}
-        for member in packed:
-            name = member.name.removeprefix("./")
-            if not member.isfile() or name not in {MODEL_FILE, INDEX_FILE}:
-                continue
-            file = packed.extractfile(member)
-            if file is None or member.size > _LARGEST_MEMBER:
-                raise ValueError(f"{name} has {member.size} bytes")
-            found[name] = file.read()
-        return found
+def _written(codec: Codec, value: Any, name: str, model: str) -> bytes:
+    try:
+        content = codec.save(value)
+        if not isinstance(content, bytes):
+            raise TypeError(f"save returned {type(content).__name__} and not bytes")  # noqa: TRY301  # reported alike
+    except Exception as error:
+        why = error.what if isinstance(error, ContractError) else f"{type(error).__name__}: {error}"
+        raise ModelArtifactError(
+            f"The codec {codec.name} cannot write {name}, which train returned: {str(why)[:400]}",
+            remedy=error.remedy
+            if isinstance(error, ContractError)
+            else "Return an object that it can write, or write a codec of the project's own",
+            model=model,
+        ) from error
+    return content
+
+
+def _object(stored: TrainedObject, content: bytes, archive_key: str, model: str, codecs: Codecs) -> Any:
+    codec, file = codecs.named(stored.codec), f"{stored.file} of {archive_key}"
+    return _read(codec, content, file, model, digest=stored.digest)
+
+
+def _read(codec: Codec, content: bytes, file: str, model: str, *, digest: str | None = None) -> Any:
+    """Return the object of a file whose SHA-256 was checked; its own digest, if given, is checked as well."""
+    try:
+        if digest is not None and content_digest(codec, content) != digest:
+            raise ValueError("it holds another object than its index says")  # noqa: TRY301  # reported alike
+        return codec.load(content)
+    except ModuleNotFoundError as error:
+        raise ModelArtifactError(
+            f"{file} needs the package {error.name}, which is not installed here",
+            remedy="Add it to the model's `requirements` and lock them",
+            model=model,
+        ) from error
+    except Exception as error:
+        why = error.what if isinstance(error, ContractError) else f"{type(error).__name__}: {error}"
+        raise ModelArtifactError(
+            f"The codec {codec.name} cannot read {file}: {str(why)[:400]}",
+            remedy=error.remedy
+            if isinstance(error, ContractError)
+            else "Name the codec that wrote the file, or write the file again",
+            model=model,
+        ) from error

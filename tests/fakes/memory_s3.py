@@ -38,7 +38,7 @@ class MemoryS3:
             raise _error("AccessDenied", "GetObject")
         if Key not in self.objects:
             raise _error("NoSuchKey", "GetObject")
-        return {"Body": io.BytesIO(self.objects[Key])}
+        return {"Body": io.BytesIO(self.objects[Key]), "ContentLength": len(self.objects[Key])}
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
         """Answer with an object's size and when it was put."""

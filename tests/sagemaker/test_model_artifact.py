@@ -1,31 +1,45 @@
 """Tests of trained models on S3: which is taken, and which is refused."""
 
+# LightGBM says of its predictions only that they are of one of many kinds.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import json
 import tarfile
-from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import lightgbm
 import numpy as np
 import pytest
-import skops.io
 from sklearn.linear_model import LinearRegression
 
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.model_inputs import TrainedElsewhere
+from sagemaker_scripts.codecs.codec import CodecError
+from sagemaker_scripts.codecs.known_codecs import Codecs
+from sagemaker_scripts.learning import model_archive
 from sagemaker_scripts.learning.model_artifact import (
-    MODEL_FILE,
+    INDEX_FILE,
     ModelArtifactError,
     load_model,
+    load_trained_elsewhere,
     newest_archive,
     save_model,
     training_prefix,
 )
-from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.object_store import InputMissingError, ObjectStore, ObjectTooLargeError
 from tests.fakes.memory_s3 import MemoryS3
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+CODECS = Codecs()
+X = np.arange(8.0).reshape(4, 2)
 
 
 @pytest.fixture
@@ -48,55 +62,238 @@ def put_archive(store: ObjectStore, folder: Path, job_name: str, *, whole: bool 
 
 
 def test_a_model_comes_back_as_it_was_saved(store: ObjectStore, tmp_path: Path) -> None:
-    """Its estimators predict the same, and its version and archive are named."""
-    estimator = LinearRegression().fit(np.arange(8.0).reshape(4, 2), np.arange(4.0))
-    version = save_model(tmp_path, "m", {"inputs": ["a", "b"], "minutes": estimator}, {"rows": 4})
+    """Each object by its own codec; the version and the archive are named, and so are the libraries used."""
+    estimator = LinearRegression().fit(X, np.arange(4.0))
+    artifact = {"inputs": ["a", "b"], "minutes": estimator}
+    saved = save_model(tmp_path, "m", artifact, {"rows": 4}, CODECS)
+    assert set(saved.libraries) == {"sklearn", "skops"}
+    index = json.loads((tmp_path / INDEX_FILE).read_text())
+    assert {each["name"]: each["codec"] for each in index["objects"]} == {
+        "inputs": "json",
+        "minutes": "skops",
+    }
     key = put_archive(store, tmp_path, "train-1")
-    trained = load_model(store, "m")
-    assert (trained.version, trained.source.key) == (version, key)
+    trained = load_model(store, "m", None, CODECS)
+    assert (trained.version, trained.source.key) == (saved.version, key)
     assert trained.artifact["inputs"] == ["a", "b"]
     assert trained.artifact["minutes"].predict([[1.0, 2.0]]) == estimator.predict([[1.0, 2.0]])
 
 
+@pytest.mark.parametrize("artifact", [1.5, ["a"], {"a b": 1}, {}, {"fc.weight": 0.5, "fc.bias": 0.1}])
+def test_one_object_need_not_be_in_a_dict(store: ObjectStore, tmp_path: Path, artifact: Any) -> None:
+    """`predict` receives exactly what `train` returned; a dict of other keys than names is one object."""
+    if artifact == {}:
+        with pytest.raises(ModelArtifactError, match="train returned 0 objects"):
+            save_model(tmp_path, "m", artifact, {}, CODECS)
+        return
+    save_model(tmp_path, "m", artifact, {}, CODECS)
+    put_archive(store, tmp_path, "train-1")
+    assert load_model(store, "m", None, CODECS).artifact == artifact
+
+
+def test_a_model_of_one_library_needs_no_other(store: ObjectStore, tmp_path: Path) -> None:
+    """Only LightGBM is named among the libraries of a LightGBM model."""
+    booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(X, np.arange(4.0)), 1)
+    assert set(save_model(tmp_path, "m", booster, {}, CODECS).libraries) == {"lightgbm"}
+    put_archive(store, tmp_path, "train-1")
+    found = load_model(store, "m", None, CODECS).artifact
+    assert np.array_equal(found.predict(X), booster.predict(X))
+
+
 def test_the_newest_model_is_that_of_a_job_which_came_to_its_end(store: ObjectStore, tmp_path: Path) -> None:
     """SageMaker packs what a stopped job leaves as well; its archive is not taken unless it is named."""
-    save_model(tmp_path, "m", {"number": 1}, {})
+    save_model(tmp_path, "m", {"number": 1}, {}, CODECS)
     put_archive(store, tmp_path, "train-9")
     newer = put_archive(store, tmp_path, "train-1")
     stopped = put_archive(store, tmp_path, "train-5", whole=False)
     assert newest_archive(store, "m") == newer
-    assert load_model(store, "m", stopped).artifact == {"number": 1}
+    assert load_model(store, "m", stopped, CODECS).artifact == {"number": 1}
 
 
 def test_a_missing_model_is_named(store: ObjectStore) -> None:
     """The error says what to run."""
     with pytest.raises(ModelArtifactError, match=r"models/m/ holds no trained model. Run the training job"):
-        load_model(store, "m")
+        load_model(store, "m", None, CODECS)
 
 
-def test_types_that_nobody_trusts_are_not_built(store: ObjectStore, tmp_path: Path) -> None:
-    """A file that would build other objects than the known ones is refused by their names."""
-    save_model(tmp_path, "m", {"counted": Counter("ab")}, {})
-    key = put_archive(store, tmp_path, "train-1")
-    assert skops.io.get_untrusted_types(file=tmp_path / MODEL_FILE) == ["collections.Counter"]
-    with pytest.raises(ModelArtifactError, match=r"not trusted.*Counter"):
-        load_model(store, "m", key)
+def other_value(folder: Path, _index: dict[str, Any]) -> None:
+    """Write another value into an object's file."""
+    (folder / "objects" / "number.json").write_text("2")
 
 
-def test_an_altered_or_foreign_archive_is_refused(store: ObjectStore, tmp_path: Path) -> None:
-    """Another model's archive, other content than the index says, no index, and no archive at all."""
-    save_model(tmp_path, "other", {"number": 1}, {})
-    foreign = put_archive(store, tmp_path, "train-1")
-    with pytest.raises(ModelArtifactError, match="says other"):
-        load_model(store, "m", foreign)
-    save_model(tmp_path, "m", {"number": 1}, {})
-    (tmp_path / MODEL_FILE).write_bytes(skops.io.dumps({"number": 2}))
-    altered = put_archive(store, tmp_path, "train-2")
-    with pytest.raises(ModelArtifactError, match="and its content is"):
-        load_model(store, "m", altered)
-    (tmp_path / "model.json").unlink()
-    with pytest.raises(ModelArtifactError, match="no archive of a trained model"):
-        load_model(store, "m", put_archive(store, tmp_path, "train-3"))
-    store.put(altered, json.dumps({}).encode())
-    with pytest.raises(ModelArtifactError, match="no archive of a trained model"):
-        load_model(store, "m", altered)
+def other_digest(folder: Path, index: dict[str, Any]) -> None:
+    """Write another value, and the SHA-256 of its file, as somebody would who forges a model."""
+    (folder / "objects" / "number.json").write_text("2")
+    index["objects"][0]["sha256"] = hashlib.sha256(b"2").hexdigest()
+
+
+def named_once_more(_folder: Path, index: dict[str, Any]) -> None:
+    """Name an object twice."""
+    index["objects"] *= 2
+
+
+def path_of_another_folder(_folder: Path, index: dict[str, Any]) -> None:
+    """Give an object a name that leads out of its folder."""
+    index["objects"][0]["name"] = "../model"
+
+
+def other_size(_folder: Path, index: dict[str, Any]) -> None:
+    """State another size."""
+    index["objects"][0]["bytes"] = 3
+
+
+def no_file(folder: Path, _index: dict[str, Any]) -> None:
+    """Remove an object's file."""
+    (folder / "objects" / "number.json").unlink()
+
+
+def other_version(_folder: Path, index: dict[str, Any]) -> None:
+    """State another version."""
+    index["model_version"] = "0" * 16
+
+
+def unknown_codec(folder: Path, index: dict[str, Any]) -> None:
+    """Name a codec that is not there, as of a model whose project has lost it."""
+    (folder / "objects" / "number.json").rename(folder / "objects" / "number.joblib")
+    index["objects"][0]["codec"] = "joblib"
+    stored = model_archive.TrainedObject(**index["objects"][0])
+    index["model_version"] = model_archive.version_of([stored])
+
+
+def earlier_format(_folder: Path, index: dict[str, Any]) -> None:
+    """Leave out the format, as the platform did before."""
+    del index["format"]
+
+
+def other_model(_folder: Path, index: dict[str, Any]) -> None:
+    """Say another model's name."""
+    index["model"] = "other"
+
+
+@pytest.mark.parametrize(
+    ("alter", "complaint"),
+    [
+        (other_value, "objects/number.json is not the file that its index names"),
+        (other_digest, "The codec json cannot read .* holds another object than its index says"),
+        (named_once_more, "not named once each"),
+        (path_of_another_folder, "an object's name or codec has no such form"),
+        (other_size, "not the file that its index names"),
+        (no_file, "objects/number.json is missing"),
+        (other_version, "its version is [0-9a-f]{16}, and the index says 0000"),
+        (unknown_codec, r"There is no codec joblib.*Name the class that reads it in `codecs`"),
+        (earlier_format, r"was written by another version of the platform. Train again"),
+        (other_model, "is a model of other"),
+    ],
+)
+def test_an_altered_or_foreign_archive_is_refused(
+    store: ObjectStore,
+    tmp_path: Path,
+    alter: Callable[[Path, dict[str, Any]], None],
+    complaint: str,
+) -> None:
+    """Names, sizes and digests are compared before anything is parsed."""
+    save_model(tmp_path, "m", {"number": 1}, {}, CODECS)
+    index = json.loads((tmp_path / INDEX_FILE).read_text())
+    alter(tmp_path, index)
+    (tmp_path / INDEX_FILE).write_text(json.dumps(index))
+    put_archive(store, tmp_path, "train-1")
+    with pytest.raises((ModelArtifactError, CodecError), match=complaint):
+        load_model(store, "m", None, CODECS)
+
+
+def packed(*members: tuple[str, bytes]) -> bytes:
+    """Return an archive of members, of which names may come twice."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def huge_header(size: int) -> bytes:
+    """Return an archive whose first header promises a name of that many bytes."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, size
+    return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(size))
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        b"",
+        b"{}",
+        gzip.compress(b""),
+        gzip.compress(b"x" * 600),
+        packed(("metrics.json", b"{}")),
+        packed(("model.json", b"[" * 100_000)),
+        packed(("model.json", b"[]")),
+        packed(("model.json", b"{}"), ("model.json", b"{}")),
+        packed(("objects/a.json", bytes(40_000)), ("model.json", b"{}")),
+        packed(("other", bytes(40_000)), ("model.json", b"{}")),
+        packed(*[(f"objects/{number}.json", b"") for number in range(20)]),
+        packed(("model.json", b"{}"))[:-20],
+        huge_header(40_000),
+    ],
+)
+def test_what_is_no_archive_or_unpacks_to_much_is_refused(
+    store: ObjectStore, archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few bytes may unpack to any number of bytes and members."""
+    monkeypatch.setattr(model_archive, "LARGEST_MODEL", 30_000)
+    monkeypatch.setattr(model_archive, "MOST_OBJECTS", 10)
+    store.put("models/m/train-1/output/model.tar.gz", archive)
+    with pytest.raises(ModelArtifactError, match="no archive of a trained model, or is damaged"):
+        load_model(store, "m", "models/m/train-1/output/model.tar.gz", CODECS)
+
+
+def test_a_file_that_no_longer_parses_is_named(store: ObjectStore) -> None:
+    """The file and its codec are named, and the library's own words are kept."""
+    elsewhere = TrainedElsewhere(
+        key="models/churn.ubj", sha256=hashlib.sha256(b"x").hexdigest(), codec="json"
+    )
+    store.put("models/churn.ubj", b"x")
+    with pytest.raises(ModelArtifactError, match=r"codec json cannot read s3://mlpipe-data/models/churn.ubj"):
+        load_trained_elsewhere(store, "m", elsewhere, CODECS)
+
+
+def trained_elsewhere(content: bytes, codec: str = "lightgbm") -> TrainedElsewhere:
+    """Return what a declaration says of a file."""
+    return TrainedElsewhere(key="models/m.txt", sha256=hashlib.sha256(content).hexdigest(), codec=codec)
+
+
+def test_a_model_that_was_trained_elsewhere_is_one_file(store: ObjectStore) -> None:
+    """Its version is the beginning of its digest, and the manifest will name the file."""
+    booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(X, np.arange(4.0)), 1)
+    content = booster.model_to_string().encode()
+    store.put("models/m.txt", content)
+    trained = load_trained_elsewhere(store, "m", trained_elsewhere(content), CODECS)
+    digest = hashlib.sha256(content).hexdigest()
+    assert (trained.version, trained.source.key, trained.source.sha256) == (
+        digest[:16],
+        "models/m.txt",
+        digest,
+    )
+    assert np.array_equal(trained.artifact.predict(X), booster.predict(X))
+
+
+def test_a_file_that_is_not_the_declared_one_is_not_parsed(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing, of another digest, larger than a model may be, or of a codec that is not there."""
+    declared = trained_elsewhere(b"tree\n")
+    for put, codec, complaint, error in (
+        (None, "lightgbm", "does not exist", InputMissingError),
+        (b"tree\nother", "lightgbm", r"defs.yaml says .*Write `model.sha256`", ModelArtifactError),
+        (b"tree\n", "catboost", "There is no codec catboost", CodecError),
+    ):
+        if put is not None:
+            store.put("models/m.txt", put)
+        told = TrainedElsewhere(key=declared.key, sha256=declared.sha256, codec=codec)
+        with pytest.raises(error, match=complaint):
+            load_trained_elsewhere(store, "m", told, CODECS)
+    monkeypatch.setattr("sagemaker_scripts.learning.model_artifact.LARGEST_MODEL", 3)
+    with pytest.raises(ObjectTooLargeError, match="5 bytes of 3"):
+        load_trained_elsewhere(store, "m", declared, CODECS)
+    assert issubclass(ObjectTooLargeError, ContractError)

@@ -24,6 +24,7 @@ from prediction_contract.errors import InvalidNameError
 from prediction_contract.jobs.metrics import Metric, Metrics
 from prediction_contract.rows.schema import PredictionSchema
 from sagemaker_scripts.batches.batch_rows import prediction_lines
+from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.learning.evaluation import Backtest, EvaluationError, backtest, evaluate
 from sagemaker_scripts.learning.model_artifact import save_model
 from sagemaker_scripts.learning.outcomes import (
@@ -315,11 +316,11 @@ def test_a_model_without_code_is_refused_by_name() -> None:
 def test_a_saved_models_version_is_that_of_its_content(tmp_path: Path, model: str) -> None:
     """Training again on the same days gives the same version, another coefficient another one."""
     once, again = (trained_on_five_days(model)[1] for _ in range(2))
-    version = save_model(tmp_path, model, once, {})
+    version = save_model(tmp_path, model, once, {}, Codecs()).version
     assert once["minutes"] is not again["minutes"]
-    assert save_model(tmp_path, model, again, {}) == version
+    assert save_model(tmp_path, model, again, {}, Codecs()).version == version
     again["minutes"][-1].coef_[0] += 1e-9
-    assert save_model(tmp_path, model, again, {}) != version
+    assert save_model(tmp_path, model, again, {}, Codecs()).version != version
 
 
 def test_a_saved_models_version_tells_all_values_apart(tmp_path: Path) -> None:
@@ -332,7 +333,8 @@ def test_a_saved_models_version_tells_all_values_apart(tmp_path: Path) -> None:
         {"file": "b", "__id__": 1},
         {"file": "a", "__id__": 2},
     ]
-    assert len({save_model(tmp_path, "m", artifact, {}) for artifact in artifacts}) == len(artifacts)
+    versions = {save_model(tmp_path, "m", artifact, {}, Codecs()).version for artifact in artifacts}
+    assert len(versions) == len(artifacts)
 
 
 def test_preparing_features_does_not_load_scikit_learn() -> None:

@@ -22,6 +22,7 @@ from sagemaker_scripts.batches.batch_attempt import BatchAttempt
 from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedVersion
 from sagemaker_scripts.batches.previous_batch import ManifestConflictError
 from sagemaker_scripts.batches.schema_frame import PredictionsError
+from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import run_script
 from sagemaker_scripts.features.feature_store import write_feature_set
 from sagemaker_scripts.learning.model_artifact import save_model, training_prefix
@@ -71,10 +72,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     monkeypatch.setattr(score_batch, "model_functions", lambda _model: SimpleNamespace(predict=predict))
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     store.put("code/m.json", json.dumps(SCHEMA).encode())
-    save_model(tmp_path, MODEL, {"minutes": 10}, {})
+    save_model(tmp_path, MODEL, {"minutes": 10}, {}, Codecs())
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name in ("model.skops", "model.json"):
+        for name in ("objects", "model.json"):
             archive.add(tmp_path / name, arcname=name)
     prefix = training_prefix(MODEL, "train-1")
     store.put(f"{prefix}output/model.tar.gz", packed.getvalue())

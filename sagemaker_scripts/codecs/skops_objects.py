@@ -1,0 +1,112 @@
+"""skops: estimators of scikit-learn, arrays, and lists, tuples and dicts of them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from typing import Any
+
+from sagemaker_scripts.codecs.codec import CodecError, library_of
+
+# What skops does not trust by itself, and what building it does. None of them runs code of the file's: skops
+# makes an object without its constructor and gives it arrays, numbers and texts.
+TRUSTED_TYPES = [
+    # `__setstate__` checks types and shapes of the arrays and copies them: random forests and single trees.
+    "sklearn.tree._tree.Tree",
+    # `__setstate__` keeps three arrays and casts one: HistGradientBoosting.
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    # Python objects of numbers and arrays: CalibratedClassifierCV and MLP.
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    # Functions of numbers alone, which `predict` never calls: SelectKBest and its like.
+    "sklearn.feature_selection._univariate_selection.f_classif",
+    "sklearn.feature_selection._univariate_selection.f_regression",
+    # The type of an array's elements: SimpleImputer and KBinsDiscretizer.
+    "numpy.dtype",
+]
+_LIBRARIES = frozenset({"sklearn", "numpy", "scipy"})
+_PLAIN = frozenset({type(None), bool, int, float, str})
+_LARGEST_CONTENT = 1024 * 1024 * 1024
+_MOST_MEMBERS = 100_000
+
+
+class SkopsObjects:
+    """scikit-learn's, NumPy's and SciPy's objects."""
+
+    name = "skops"
+    libraries = ("sklearn", "skops")
+
+    def takes(self, value: Any) -> bool:
+        """Tell whether a value is one of these libraries', or holds only such and plain values."""
+        if type(value) in _PLAIN or library_of(value) in _LIBRARIES:
+            return True
+        if type(value) is dict:
+            return all(map(self.takes, value)) and all(map(self.takes, value.values()))
+        return type(value) in {list, tuple} and all(map(self.takes, value))
+
+    def save(self, value: Any) -> bytes:
+        """Return the file.
+
+        Raises:
+            CodecError: It would hold types that are not trusted when it is read.
+        """
+        import skops.io  # noqa: PLC0415  # 1 s that models of other libraries need not wait
+
+        content = skops.io.dumps(value)
+        _refuse_unknown_types(content)
+        return content
+
+    def load(self, content: bytes) -> Any:
+        """Return the object.
+
+        Raises:
+            CodecError: It holds types that are not trusted.
+        """
+        import skops.io  # noqa: PLC0415  # as above
+
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            _refuse_much(packed)
+        _refuse_unknown_types(content)
+        return skops.io.loads(content, trusted=TRUSTED_TYPES)
+
+    def digest(self, content: bytes) -> str:
+        """Return the digest of what a file holds: the same for equal objects, whenever they were saved.
+
+        The file's own bytes differ each time, because skops keeps the objects' addresses and the time.
+        """
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            _refuse_much(packed)
+            digests = {name: hashlib.sha256(packed.read(name)).hexdigest() for name in packed.namelist()}
+            schema = json.loads(
+                packed.read("schema.json"),
+                object_hook=lambda node: {
+                    name: digests.get(value, value) if name == "file" and isinstance(value, str) else value
+                    for name, value in node.items()
+                    if name != "__id__" or not isinstance(value, int)
+                },
+            )
+        return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_much(packed: zipfile.ZipFile) -> None:
+    """Refuse what unpacks to more than a model may have; zipfile reads no more than a member states."""
+    members = packed.infolist()
+    size = sum(member.file_size for member in members)
+    if len(members) > _MOST_MEMBERS or size > _LARGEST_CONTENT:
+        raise ValueError(f"it unpacks to {size} bytes in {len(members)} members")
+
+
+def _refuse_unknown_types(content: bytes) -> None:
+    import skops.io  # noqa: PLC0415  # as above
+
+    unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED_TYPES))
+    if unknown:
+        raise CodecError(
+            f"It holds types that are not trusted: {', '.join(unknown)[:300]}",
+            remedy="Write a codec for the object, a class that the project names in `codecs` of defs.yaml, "
+            "or make it of scikit-learn's own parts and plain values",
+        )

@@ -1,0 +1,103 @@
+"""The archive of a trained model: its files, their bounds, and the index of them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sagemaker_scripts.codecs.codec import NAME_FORM
+
+INDEX_FILE = "model.json"
+OBJECTS_FOLDER = "objects"
+# Of the one object of a model whose `train` returns no dict of named ones.
+ONLY_OBJECT = "model"
+OBJECT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,63}")
+MOST_OBJECTS = 1000
+# Of an archive, and of all that it unpacks to.
+LARGEST_MODEL = 2 * 1024 * 1024 * 1024
+VERSION_DIGITS = 16
+_BLOCK = 1024 * 1024
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class TrainedObject(NamedTuple):
+    """An object in the index: SHA-256 and size are the file's, the digest is of what the file holds."""
+
+    name: str
+    codec: str
+    sha256: str
+    digest: str
+    bytes: int
+
+    @property
+    def file(self) -> str:
+        """Return the file's path in the archive."""
+        return f"{OBJECTS_FOLDER}/{self.name}.{self.codec}"
+
+
+def version_of(stored: Sequence[TrainedObject]) -> str:
+    """Return the digest of all objects: names, codecs and what they hold, in any order."""
+    known = sorted((each.name, each.codec, each.digest) for each in stored)
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:VERSION_DIGITS]
+
+
+def stored_objects(index: Mapping[str, Any], members: Mapping[str, bytes]) -> list[TrainedObject]:
+    """Return the objects of an index; each has its file, of the size and the SHA-256 that it states."""
+    stored = [TrainedObject(**each) for each in index["objects"]]
+    for each in stored:
+        if not (OBJECT_NAME.fullmatch(each.name) and NAME_FORM.fullmatch(each.codec)):
+            raise ValueError("an object's name or codec has no such form")
+        if not (_SHA256.fullmatch(each.sha256) and isinstance(each.bytes, int)):
+            raise ValueError(f"{each.name} has no SHA-256 or size")
+        content = members.get(each.file)
+        if content is None:
+            raise ValueError(f"{each.file} is missing")
+        if len(content) != each.bytes or hashlib.sha256(content).hexdigest() != each.sha256:
+            raise ValueError(f"{each.file} is not the file that its index names")
+    names = {each.name for each in stored}
+    if not 0 < len(stored) == len(names) or (not index["named"] and names != {ONLY_OBJECT}):
+        raise ValueError("its objects are not named once each")
+    if index["model_version"] != version_of(stored):
+        raise ValueError(f"its version is {version_of(stored)}, and the index says {index['model_version']}")
+    return stored
+
+
+class _BoundedReader(io.RawIOBase):
+    """What a gzip file unpacks to, up to a limit: few bytes may unpack to any number."""
+
+    def __init__(self, archive: bytes) -> None:
+        self._file = gzip.GzipFile(fileobj=io.BytesIO(archive))
+        self._left = LARGEST_MODEL
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes."""
+        content = self._file.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError(f"it unpacks to more than {LARGEST_MODEL} bytes")
+        return content
+
+
+def archive_members(archive: bytes) -> dict[str, bytes]:
+    """Return the index and the files of objects; what else lies in the archive is passed over unread."""
+    found: dict[str, bytes] = {}
+    size = 0
+    # As a stream: it reads forwards only, so that all that is unpacked counts.
+    with tarfile.open(fileobj=_BoundedReader(archive), mode="r|", bufsize=_BLOCK) as packed:
+        for member in packed:
+            name = member.name.removeprefix("./")
+            if not member.isfile() or not (name == INDEX_FILE or name.startswith(f"{OBJECTS_FOLDER}/")):
+                continue
+            # A sparse member has a size of its own, whatever the archive unpacks to.
+            size += member.size
+            if size > LARGEST_MODEL or name in found or len(found) > MOST_OBJECTS:
+                raise ValueError(f"{name[:80]} is too large, there twice, or one too many")
+            file = packed.extractfile(member)
+            found[name] = b"" if file is None else file.read()
+    return found
