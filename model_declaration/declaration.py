@@ -30,6 +30,7 @@ from prediction_contract.cleaning.column_cleaning import InvalidCleaningError
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.naming.batch import ModelName, Partition
+from prediction_contract.naming.partition_kind import PARTITION_KINDS
 from prediction_contract.naming.s3_layout import schema_key
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
 from prediction_contract.stores.serving_record import LONGEST_ORIGIN, InvalidServingError, ServingRecord
@@ -47,7 +48,7 @@ def _kind_checks(declared: Any, reported: set[tuple[int | str, ...]]) -> list[Ca
         return [
             partial(require_kind, kind, str(training[field]), "training", field)
             for field in _TRAINING_PARTITIONS
-            if kind in {"daily", "hourly"}
+            if kind in PARTITION_KINDS
             and training.get(field) is not None
             and ("training", field) not in reported
         ]

@@ -10,28 +10,28 @@ from model_declaration.cron import require_cron
 from model_declaration.validation import DeclarationPart, PartitionText, inconsistency, raise_together
 from prediction_contract.jobs.metrics import Metric, Metrics
 from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.partition_kind import PARTITION_KINDS
 
-# A day's raw data is thought to be there an hour after its end; an hour's after ten minutes.
-USUAL_CRONS = {"daily": "0 1 * * *", "hourly": "10 * * * *"}
-_FORMS = {"daily": "2013-02-01", "hourly": "2013-02-01T05"}
+# Raw data of an hour is thought to be there ten minutes after its end, and that of others after an hour.
+USUAL_CRONS = {"hourly": "10 * * * *", "daily": "0 1 * * *", "weekly": "0 1 * * 1", "monthly": "0 1 1 * *"}
 
 
 class Partitions(DeclarationPart):
     """Which partitions the model has, in UTC.
 
     Attributes:
-        kind: Days or hours.
+        kind: Hours, days, ISO weeks, which begin on Mondays, or months.
         start: The first.
         end: The first that is no longer one; without it, the present one is the last.
     """
 
-    kind: Literal["daily", "hourly"] = "daily"
+    kind: Literal["hourly", "daily", "weekly", "monthly"] = "daily"
     start: PartitionText
     end: PartitionText | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        """Refuse days of an hourly model, hours of a daily one, and a range without a partition."""
+        """Refuse partitions of another kind than declared, and a range without one."""
         raise_together(
             lambda: require_kind(self.kind, self.start, "start"),
             lambda: require_kind(self.kind, self.end, "end"),
@@ -40,26 +40,29 @@ class Partitions(DeclarationPart):
         return self
 
     def _require_order(self) -> None:
-        # A day and an hour have no order, and one of them is refused already.
-        if self.end is not None and len(self.end) == len(self.start) and self.end <= self.start:
+        if self.end is None or Partition(self.end).kind is not Partition(self.start).kind:
+            # Two of different kinds have no order, and one of them is refused already.
+            return
+        if self.end <= self.start:
             raise inconsistency(f"end {self.end} is not later than start {self.start}", "end")
 
 
 def require_kind(kind: str, partition: str | None, *field: str) -> None:
-    """Refuse a partition of the other kind; None is none at all.
+    """Refuse a partition of another kind; None is none at all.
 
     Raises:
         ValidationError: It is one.
     """
-    if partition is not None and Partition(partition).is_hourly != (kind == "hourly"):
-        raise inconsistency(f"{partition} is not {kind}: write it as {_FORMS[kind]}", *field)
+    if partition is not None and Partition(partition).kind.name != kind:
+        raise inconsistency(f"{partition} is not {kind}: write it as {PARTITION_KINDS[kind].example}", *field)
 
 
 class DeclaredSchedule(DeclarationPart):
     """When the model is scored without anybody's asking: by Dagster, or by SageMaker where that produces it.
 
     Attributes:
-        cron: Five fields, in UTC; 01:00 for days and ten minutes past for hours unless given.
+        cron: Five fields, in UTC; unless given ten minutes past for hours, and 01:00 for days, on Mondays for
+            weeks, on the first for months.
         partition: The one that ended last before the tick, or the current one, which the tick lies in.
         running: Whether the schedule runs from the start; otherwise a person turns it on.
     """

@@ -25,7 +25,7 @@ class LiveBatch:
     Attributes:
         model: The model's name.
         batch_id: The batch.
-        partition: The data date or hour that it scores.
+        partition: The hour, day, week or month that it scores.
         sequence: The publication that made it live.
         published_at: When it became live here.
         published: The same in seconds since 1970.

@@ -25,7 +25,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     score_job_name,
     train_job_name,
 )
-from mlpipe_dagster.pipeline.model_partitions import HourlyPartitions
+from mlpipe_dagster.pipeline.model_partitions import time_partitions
 from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
 from mlpipe_dagster.publication.publication_asset import publication_asset
 from mlpipe_dagster.quality.quality_checks import quality_checks
@@ -163,13 +163,6 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
 
 
 def partitions_of(declaration: ModelDeclaration) -> dg.PartitionsDefinition[str]:
-    """Return the declared partitions: days or hours in UTC, today or the present hour among them."""
-    declared = declaration.partitions
-    kind = HourlyPartitions if declared.kind == "hourly" else dg.DailyPartitionsDefinition
-    return kind(
-        start_date=Partition(declared.start).start,
-        end_date=Partition(declared.end).start if declared.end else None,
-        timezone="UTC",
-        # A partition is scored when it begins, not when it has ended.
-        end_offset=1,
-    )
+    """Return the declared partitions."""
+    start, end = declaration.partitions.start, declaration.partitions.end
+    return time_partitions(Partition(start), Partition(end) if end else None)

@@ -1,4 +1,4 @@
-"""A model's partitions as Dagster names them, and what is said of one that is none of them."""
+"""A model's partitions as Dagster has them, and what is said of one that is none of them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,82 @@ import dagster as dg
 
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.partition_kind import (
+    DAILY,
+    HOURLY,
+    MONTHLY,
+    PARTITION_KINDS,
+    WEEKLY,
+    PartitionKind,
+)
 
 
-class HourlyPartitions(dg.HourlyPartitionsDefinition):
-    """Hours under Dagster's own keys, `2013-02-01-05:00`, where files and `mlpipe` say `2013-02-01T05`."""
+class _FileSpelling:
+    """Tells Dagster's own key of a partition to whoever passes the one that files and `mlpipe` have."""
 
     def validate_partition_key(self, partition_key: str, context: Any) -> None:
-        """Refuse what is no key; the files' spelling of an hour is told how Dagster spells it.
+        """Refuse what is no key.
 
         Raises:
-            InvalidNameError: It is an hour as files spell it.
+            InvalidNameError: It is a partition as files spell it.
             DagsterUnknownPartitionError: It is no partition.
         """
         try:
-            key = Partition(partition_key).dagster_key
+            partition = Partition(partition_key)
         except InvalidNameError:
-            key = partition_key
-        if key != partition_key:
-            raise InvalidNameError(
-                f"{partition_key} is how files name an hour, and Dagster names it {key}",
-                remedy=f"Pass {key}",
-            )
-        super().validate_partition_key(partition_key, context)
+            pass
+        else:
+            if partition.dagster_key != partition_key:
+                raise InvalidNameError(
+                    f"{partition_key} is the {partition.kind.unit} as files name it, and Dagster names it "
+                    f"{partition.dagster_key}",
+                    remedy=f"Pass {partition.dagster_key}",
+                )
+        super().validate_partition_key(partition_key, context)  # type: ignore[misc]  # a definition's
+
+
+class HourlyPartitions(_FileSpelling, dg.HourlyPartitionsDefinition):
+    """Hours under Dagster's own keys, `2013-02-01-05:00`, where files and `mlpipe` say `2013-02-01T05`."""
+
+
+class WeeklyPartitions(_FileSpelling, dg.WeeklyPartitionsDefinition):
+    """Weeks under keys that Dagster can read, `2013-W06-1`, where files and `mlpipe` say `2013-W06`."""
+
+
+_DEFINITIONS: dict[PartitionKind, Any] = {
+    HOURLY: HourlyPartitions,
+    DAILY: dg.DailyPartitionsDefinition,
+    WEEKLY: WeeklyPartitions,
+    MONTHLY: dg.MonthlyPartitionsDefinition,
+}
+
+
+def time_partitions(start: Partition, end: Partition | None) -> dg.TimeWindowPartitionsDefinition:
+    """Return partitions in UTC from the first on, the one that has begun and not ended among them.
+
+    Args:
+        start: The first.
+        end: The first of the same kind that is no longer one; None where there is no last one.
+    """
+    # Weeks would begin on Sundays.
+    offset = {"day_offset": 1} if start.kind is WEEKLY else {}
+    made: dg.TimeWindowPartitionsDefinition = _DEFINITIONS[start.kind](
+        start_date=start.start,
+        end_date=end.start if end else None,
+        timezone="UTC",
+        fmt=start.kind.dagster_format,
+        # A partition is scored when it begins, not when it has ended.
+        end_offset=1,
+        **offset,
+    )
+    return made
+
+
+def kind_of_partitions(known: dg.PartitionsDefinition[str]) -> PartitionKind | None:
+    """Return of which kind Dagster's partitions are, or None if time does not part them so."""
+    if not isinstance(known, dg.TimeWindowPartitionsDefinition):
+        return None
+    return next((kind for kind in PARTITION_KINDS.values() if kind.dagster_format == known.fmt), None)
 
 
 def why_no_partition(
@@ -40,22 +94,21 @@ def why_no_partition(
     Args:
         model: The model's name.
         partition: The partition.
-        known: The partitions that the code location knows; days or hours.
+        known: The partitions that the code location knows.
     """
     what = f"{partition} is no partition of {model}"
     remedy = (
         "Deliver a batch of another partition, or correct the declaration, reload the code location and "
         "deliver this file again"
     )
-    if not isinstance(known, dg.TimeWindowPartitionsDefinition):
+    kind = kind_of_partitions(known)
+    if kind is None or not isinstance(known, dg.TimeWindowPartitionsDefinition):
         return what, remedy
     declared = f"in defs/{model}/defs.yaml"
-    is_hourly = "%H" in known.fmt
-    if partition.is_hourly != is_hourly:
-        return f"{what}: `partitions.kind` {declared} is {'hourly' if is_hourly else 'daily'}", remedy
-    form = "%Y-%m-%dT%H" if is_hourly else "%Y-%m-%d"
+    if partition.kind is not kind:
+        return f"{what}: `partitions.kind` {declared} is {kind.name}", remedy
     if partition.start < known.start:
-        return f"{what}: `partitions.start` {declared} is {known.start:{form}}", remedy
+        return f"{what}: `partitions.start` {declared} is {Partition.at(known.start, kind)}", remedy
     if known.end is not None and partition.start >= known.end:
-        return f"{what}: `partitions.end` {declared} is exclusive: {known.end:{form}}", remedy
+        return f"{what}: `partitions.end` {declared} is exclusive: {Partition.at(known.end, kind)}", remedy
     return f"{what} yet: it begins at {partition.start:%Y-%m-%d %H:%M} UTC", "Deliver this file again then"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from mlpipe_dagster.pipeline.model_partitions import kind_of_partitions
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord, LivePointer, LoadState, ReleaseState
@@ -76,18 +77,14 @@ def due_partition(
     partitions: dg.PartitionsDefinition[str], due_after: timedelta, now: datetime
 ) -> Partition | None:
     """Return the last partition whose batch is due, or None if none is yet, or time does not part them."""
-    if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
+    kind = kind_of_partitions(partitions)
+    if kind is None or not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
         return None
-    is_hourly = "%H" in partitions.fmt
-    width = timedelta(hours=1) if is_hourly else timedelta(days=1)
     ended = now.astimezone(UTC) - due_after
     if partitions.end is not None:
         ended = min(ended, partitions.end)
-    floor = ended.replace(minute=0, second=0, microsecond=0)
-    start = (floor if is_hourly else floor.replace(hour=0)) - width
-    if start < partitions.start:
-        return None
-    return Partition(start.isoformat()[: 13 if is_hourly else 10])
+    due = Partition.at(ended, kind).earlier(1)
+    return due if due.start >= partitions.start else None
 
 
 def partition_is_fresh(registry: RegistryTable, model: str, partition: Partition) -> CheckVerdict:

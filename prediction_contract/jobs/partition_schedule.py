@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Self
 
 from prediction_contract.errors import InvalidNameError
@@ -13,7 +13,9 @@ from prediction_contract.naming.batch import PARTITION_PATTERN, Partition
 # The partition that ended last before the tick, or the current one, which the tick lies in.
 DUE_PARTITIONS = ("ended", "current")
 
-_TEXT = re.compile(f"({'|'.join(DUE_PARTITIONS)}):({PARTITION_PATTERN})(?::({PARTITION_PATTERN}))?")
+_TEXT = re.compile(
+    f"(?P<due>{'|'.join(DUE_PARTITIONS)}):(?P<start>{PARTITION_PATTERN})(?::(?P<end>{PARTITION_PATTERN}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class PartitionSchedule:
 
     Attributes:
         due: One of `DUE_PARTITIONS`.
-        start: The first partition; all are days or hours as this one is.
+        start: The first partition; all are of its kind.
         end: The first that is no longer one, or None where there is no last one.
 
     Raises:
@@ -43,10 +45,10 @@ class PartitionSchedule:
         if self.end is None:
             return
         object.__setattr__(self, "end", Partition(self.end))
-        if len(self.end) != len(self.start) or self.end <= self.start:
+        if self.end.kind is not self.start.kind or self.end <= self.start:
             raise InvalidNameError(
                 f"Partitions from {self.start} do not end before {self.end}",
-                remedy="Name a later day or hour of the same kind",
+                remedy="Name a later partition of the same kind",
             )
 
     @classmethod
@@ -61,8 +63,8 @@ class PartitionSchedule:
             raise InvalidNameError(
                 f"{text[:80]!r} tells of no partitions", remedy="Write them as ended:2013-01-01:2014-01-01"
             )
-        end = found[4]
-        return cls(found[1], Partition(found[2]), None if end is None else Partition(end))
+        end = found["end"]
+        return cls(found["due"], Partition(found["start"]), None if end is None else Partition(end))
 
     def __str__(self) -> str:
         return ":".join((self.due, self.start, *([] if self.end is None else [self.end])))
@@ -73,13 +75,10 @@ class PartitionSchedule:
         Raises:
             InvalidNameError: The moment has no time zone.
         """
-        if moment.tzinfo is None:
-            raise InvalidNameError("The moment of a tick has no time zone", remedy="Pass an aware datetime")
-        text = moment.astimezone(UTC).isoformat()
-        current = Partition(text[:13] if self.start.is_hourly else text[:10])
+        current = Partition.at(moment, self.start.kind)
         return current if self.due == "current" else current.earlier(1)
 
     def has(self, partition: Partition) -> bool:
         """Tell whether a partition is one of the model's."""
-        is_alike = len(partition) == len(self.start)
+        is_alike = partition.kind is self.start.kind
         return is_alike and self.start <= partition and (self.end is None or partition < self.end)

@@ -88,7 +88,7 @@ class Manifest:
         model: The model's name.
         batch_id: The batch.
         attempt: The attempt that produced it, counting from 1.
-        partition: The data date or hour that it scores.
+        partition: The hour, day, week or month that it scores.
         bucket: The bucket that all keys lie in.
         created_at: When it was written, as `2013-02-01T06:00:00Z`.
         model_version: The trained model's version.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Self
 
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.limits import MAX_JOB_NAME_CHARACTERS
+from prediction_contract.naming.partition_kind import HOURLY, WEEKLY, PartitionKind, kind_of_text
 
 MODEL_PATTERN = "[a-z][a-z0-9_]{0,40}"
-PARTITION_PATTERN = "[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2})?"
+PARTITION_PATTERN = "[0-9]{4}-([0-9]{2}(-[0-9]{2}(T[0-9]{2})?)?|W[0-9]{2})"
 BATCH_ID_PATTERN = "[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"
 # Every answer of the API shows it.
 LONGEST_MODEL_VERSION = 256
@@ -20,6 +21,7 @@ LONGEST_MODEL_VERSION = 256
 _MODEL = re.compile(MODEL_PATTERN)
 _PARTITION = re.compile(PARTITION_PATTERN)
 _DAGSTER_HOUR = re.compile("([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]{2}):00")
+_DAGSTER_WEEK = re.compile("([0-9]{4}-W[0-9]{2})-1")
 _BATCH_ID = re.compile(BATCH_ID_PATTERN)
 _STEP = re.compile("[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _MODEL_PART = 20
@@ -45,10 +47,12 @@ class ModelName(str):
 
 
 class Partition(str):
-    """The data date (`2013-02-01`) or UTC hour (`2013-02-01T05`) that a batch scores; sorts by time as text.
+    """The time in UTC that a batch scores: `2013-02-01T05`, `2013-02-01`, `2013-W06` or `2013-02`.
+
+    An hour, a day, an ISO week, which begins on a Monday, or a month. Those of a kind sort by time as text.
 
     Raises:
-        InvalidNameError: The text has another form, or names a day or hour that does not exist.
+        InvalidNameError: The text has another form, or names a time that does not exist.
     """
 
     __slots__ = ()
@@ -63,54 +67,99 @@ class Partition(str):
         if not exists:
             raise InvalidNameError(
                 f"{_shown(text)} is not a partition",
-                remedy="Name a day as 2013-02-01, or an hour in UTC as 2013-02-01T05",
+                remedy="Name an hour in UTC as 2013-02-01T05, a day as 2013-02-01, an ISO week as 2013-W06, "
+                "or a month as 2013-02",
             )
         return partition
 
     @classmethod
     def from_dagster_key(cls, key: str) -> Self:
-        """Return the partition of a Dagster key: `2013-02-01` daily, `2013-02-01-05:00` hourly.
+        """Return the partition of a Dagster key, as `dagster_key` writes it.
 
         Raises:
             InvalidNameError: The key has another form.
         """
-        hour = _DAGSTER_HOUR.fullmatch(key)
-        return cls(f"{hour[1]}T{hour[2]}" if hour else key)
+        if hour := _DAGSTER_HOUR.fullmatch(key):
+            return cls(f"{hour[1]}T{hour[2]}")
+        week = _DAGSTER_WEEK.fullmatch(key)
+        return cls(week[1] if week else key)
+
+    @classmethod
+    def at(cls, moment: datetime, kind: PartitionKind) -> Self:
+        """Return the partition of a kind that a moment lies in.
+
+        Raises:
+            InvalidNameError: The moment has no time zone, or lies in a year that has no such partition.
+        """
+        if moment.tzinfo is None:
+            raise InvalidNameError(
+                "A moment without a time zone lies in no partition", remedy="Pass an aware datetime"
+            )
+        return cls(kind.text_at(moment.astimezone(UTC)))
+
+    @property
+    def kind(self) -> PartitionKind:
+        """Whether this is an hour, a day, a week or a month."""
+        return kind_of_text(self)
 
     @property
     def is_hourly(self) -> bool:
-        """Whether this is one hour rather than a day."""
-        return "T" in self
+        """Whether this is one hour."""
+        return self.kind is HOURLY
 
     @property
     def start(self) -> datetime:
-        """The first moment of the day or hour, in UTC."""
-        return datetime.strptime(self, "%Y-%m-%dT%H" if self.is_hourly else "%Y-%m-%d").replace(tzinfo=UTC)
+        """The first moment, in UTC."""
+        return self.kind.start_of(self)
+
+    @property
+    def end(self) -> datetime:
+        """The first moment that is no longer part of it: the start of the next one.
+
+        Raises:
+            InvalidNameError: The calendar ends before it.
+        """
+        return self._shifted_start(1)
 
     @property
     def dagster_key(self) -> str:
-        """The key Dagster's daily or hourly partitions definition gives this partition."""
-        return f"{self[:10]}-{self[11:]}:00" if self.is_hourly else str(self)
+        """The key that Dagster gives it: `2013-02-01-05:00`, `2013-02-01`, `2013-W06-1` or `2013-02`."""
+        if self.kind is HOURLY:
+            return f"{self[:10]}-{self[11:]}:00"
+        return f"{self}-1" if self.kind is WEEKLY else str(self)
 
     @property
     def path(self) -> str:
-        """The partition as part of an S3 key: `dt=2013-02-01` or `dt=2013-02-01/hour=05`."""
-        return f"dt={self[:10]}/hour={self[11:]}" if self.is_hourly else f"dt={self}"
+        """The partition as part of an S3 key.
+
+        `dt=2013-02-01/hour=05`, `dt=2013-02-01`, `week=2013-W06` or `month=2013-02`.
+        """
+        return self.kind.path_of(self)
 
     def earlier(self, steps: int) -> Partition:
-        """Return the partition of the same kind that lies `steps` days or hours before this one.
+        """Return the partition of the same kind that lies `steps` partitions before this one.
 
         Raises:
-            InvalidNameError: There is no such day.
+            InvalidNameError: There is none.
         """
-        width = timedelta(hours=1) if self.is_hourly else timedelta(days=1)
+        return Partition(self.kind.text_at(self._shifted_start(-steps)))
+
+    def later(self, steps: int) -> Partition:
+        """Return the partition of the same kind that lies `steps` partitions after this one.
+
+        Raises:
+            InvalidNameError: There is none.
+        """
+        return self.earlier(-steps)
+
+    def _shifted_start(self, steps: int) -> datetime:
         try:
-            start = self.start - width * steps
+            return self.kind.shifted(self.start, steps)
         except OverflowError as error:
+            where = f"{steps} after" if steps > 0 else f"{-steps} before"
             raise InvalidNameError(
-                f"There is no partition {steps} before {self}", remedy="Look back less far"
+                f"There is no partition {where} {self}", remedy="Name a time within the calendar"
             ) from error
-        return Partition(start.isoformat()[: 13 if self.is_hourly else 10])
 
 
 class BatchId(str):

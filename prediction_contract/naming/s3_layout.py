@@ -118,9 +118,9 @@ def done_prefix(day: date | str) -> str:
         InvalidNameError: The text is no date of the form `2013-02-01`.
     """
     text = day if isinstance(day, str) else day.isoformat()[:10]
-    partition = Partition(text)
-    if partition.is_hourly:
-        raise InvalidNameError(f"{text!r} is an hour, not a date", remedy="Name the day alone, as 2013-02-01")
+    unit = Partition(text).kind.unit
+    if unit != "day":
+        raise InvalidNameError(f"{text!r} is no date but a {unit}", remedy="Name a day, as 2013-02-01")
     return f"done/{text}/"
 
 

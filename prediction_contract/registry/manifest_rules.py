@@ -24,7 +24,7 @@ class ManifestFacts:
     Attributes:
         model: The model's name.
         batch_id: The batch.
-        partition: The data date or hour.
+        partition: The hour, day, week or month.
         manifest_key: S3 key of the done file.
         manifest_digest: SHA-256 of its bytes, in hex.
         row_count: Rows promised; 0 if the file could not be read as a manifest.

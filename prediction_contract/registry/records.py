@@ -111,7 +111,7 @@ class BatchRecord(StoredRecord):
     Attributes:
         model: The model's name.
         batch_id: The batch.
-        partition: The data date or hour that the batch scores.
+        partition: The hour, day, week or month that the batch scores.
         load_state: See `LoadState`.
         release_state: See `ReleaseState`.
         manifest_key: S3 key of the done file.

@@ -214,7 +214,7 @@ def partitions_between(first: str, last: str) -> list[Partition]:
     if len(first) != len(last) or last < first:
         raise FeaturesError(
             f"There are no partitions from {first} to {last}",
-            remedy="Name two days or two hours, the earlier one first",
+            remedy="Name two partitions of one kind, the earlier one first",
         )
     while found[-1] > first:
         found.append(found[-1].earlier(1))

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import BatchId, ModelName, Partition, job_name, mint_batch_id
+from prediction_contract.naming.partition_kind import PARTITION_KINDS, WEEKLY, PartitionKind
 
 MOMENTS = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001  # hypothesis takes naive bounds
+# Far enough from the calendar's ends for many steps of any kind.
+INNER_MOMENTS = MOMENTS.filter(lambda moment: 200 < moment.year < 9800)
+KINDS = st.sampled_from(list(PARTITION_KINDS.values()))
 MODELS = st.from_regex(r"\A[a-z][a-z0-9_]{0,40}\Z")
 SAGEMAKER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
@@ -75,6 +79,8 @@ def test_other_texts_are_no_batch_ids(text: str) -> None:
     [
         ("2013-02-01", "dt=2013-02-01", "2013-02-01"),
         ("2013-02-01T05", "dt=2013-02-01/hour=05", "2013-02-01-05:00"),
+        ("2013-W06", "week=2013-W06", "2013-W06-1"),
+        ("2013-02", "month=2013-02", "2013-02"),
     ],
 )
 def test_partition_has_three_forms(text: str, path: str, dagster_key: str) -> None:
@@ -86,7 +92,19 @@ def test_partition_has_three_forms(text: str, path: str, dagster_key: str) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["2013-02-29", "2013-2-1", "2013-02-01T24", "2013-02-01T5", "2013-02-01T05:00", "../..", "2013-02-01\n"],
+    [
+        *(
+            "2013-02-29",
+            "2013-2-1",
+            "2013-02-01T24",
+            "2013-02-01T5",
+            "2013-02-01T05:00",
+            "../..",
+            "2013-02-01\n",
+        ),
+        *("2013-W00", "2013-W53", "2013-W6", "2013-W06-1", "2013-w06", "2013W06", "2013-W06T05"),
+        *("2013-13", "2013-00", "2013-2", "2013", "201302", "2013-02T05"),
+    ],
 )
 def test_other_texts_are_no_partitions(text: str) -> None:
     """Days and hours that do not exist and other spellings are refused."""
@@ -94,23 +112,62 @@ def test_other_texts_are_no_partitions(text: str) -> None:
         Partition(text)
 
 
-@given(st.lists(MOMENTS, min_size=2, max_size=5), st.booleans())
-def test_partitions_sort_as_text(moments: list[datetime], hourly: bool) -> None:
+@given(st.lists(MOMENTS, min_size=2, max_size=5), KINDS)
+def test_partitions_sort_as_text(moments: list[datetime], kind: PartitionKind) -> None:
     """Partitions of one kind sort by time when sorted as text."""
-    texts = [moment.isoformat()[: 13 if hourly else 10] for moment in sorted(moments)]
-    partitions = [Partition(text) for text in texts]
-    assert sorted(partitions) == partitions
-    assert sorted(partition.start for partition in partitions) == [
-        partition.start for partition in partitions
-    ]
+    partitions = [Partition.at(moment, kind) for moment in moments]
+    assert [each.start for each in sorted(partitions)] == sorted(each.start for each in partitions)
 
 
-def test_earlier_partition_crosses_days_and_stops_at_the_calendar() -> None:
-    """Looking back steps over midnight and month ends, and not before the first year."""
-    assert Partition("2013-03-01").earlier(1) == "2013-02-28"
-    assert Partition("2013-03-01T00").earlier(2) == "2013-02-28T22"
-    with pytest.raises(InvalidNameError, match="no partition"):
-        Partition("0001-01-01").earlier(1)
+@given(INNER_MOMENTS, KINDS, st.integers(0, 2000))
+def test_partitions_follow_one_another(moment: datetime, kind: PartitionKind, steps: int) -> None:
+    """Each begins where the one before ends; so many back and forth lead to where one was."""
+    partition = Partition.at(moment, kind)
+    assert (partition.kind, Partition(str(partition))) == (kind, partition)
+    assert partition.start <= moment.astimezone(UTC) < partition.end
+    assert partition.later(1).start == partition.end
+    assert partition.later(steps).earlier(steps) == partition
+    assert (partition.later(steps) > partition) == (steps > 0)
+    assert Partition.from_dagster_key(partition.dagster_key) == partition
+
+
+@pytest.mark.parametrize(
+    ("partition", "steps", "earlier"),
+    [
+        ("2013-03-01", 1, "2013-02-28"),
+        ("2013-03-01T00", 2, "2013-02-28T22"),
+        # 2009 and 2015 have 53 weeks; the first week of 2013 begins in 2012.
+        ("2016-W01", 1, "2015-W53"),
+        ("2010-W01", 1, "2009-W53"),
+        ("2013-W01", 1, "2012-W52"),
+        ("2013-01", 1, "2012-12"),
+        ("2013-02", -11, "2014-01"),
+    ],
+)
+def test_an_earlier_partition_crosses_days_and_years(partition: str, steps: int, earlier: str) -> None:
+    """Looking back steps over midnight, the ends of months, and years of 53 weeks."""
+    assert Partition(partition).earlier(steps) == earlier
+
+
+@pytest.mark.parametrize("first", ["0001-01-01T00", "0001-01-01", "0001-W01", "0001-01"])
+def test_no_partition_lies_before_the_calendar(first: str) -> None:
+    """Looking back stops at the first year."""
+    with pytest.raises(InvalidNameError, match="no partition 1 before"):
+        Partition(first).earlier(1)
+
+
+@pytest.mark.parametrize("last", ["9999-12-31T23", "9999-12-31", "9999-W52", "9999-12"])
+def test_the_last_partition_of_the_calendar_has_no_end(last: str) -> None:
+    """It is a partition, and what would follow is refused as one that is none."""
+    with pytest.raises(InvalidNameError, match="no partition 1 after"):
+        _ = Partition(last).end
+
+
+def test_a_week_begins_on_its_monday() -> None:
+    """Weeks are those of ISO 8601."""
+    assert Partition("2013-W06").start == datetime(2013, 2, 4, tzinfo=UTC)
+    assert Partition("2013-W01").start == datetime(2012, 12, 31, tzinfo=UTC)
+    assert Partition.at(datetime(2021, 1, 3, 23, 59, tzinfo=UTC), WEEKLY) == "2020-W53"
 
 
 @given(st.sampled_from(["features", "predict", "train", "load"]), MODELS, MOMENTS, st.integers(1, 9999))

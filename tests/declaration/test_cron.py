@@ -71,6 +71,8 @@ def test_what_is_no_schedule_is_refused(cron: str) -> None:
     [
         (USUAL_CRONS["daily"], "cron(0 1 * * ? *)"),
         (USUAL_CRONS["hourly"], "cron(10 * * * ? *)"),
+        (USUAL_CRONS["weekly"], "cron(0 1 ? * 2 *)"),
+        (USUAL_CRONS["monthly"], "cron(0 1 1 * ? *)"),
         ("*/20 6-8 1,15 */6 *", "cron(0,20,40 6,7,8 1,15 1,7 ? *)"),
         # Cron counts from Sunday as 0 or 7, EventBridge from Sunday as 1.
         ("30 5 * * 1-5", "cron(30 5 ? * 2,3,4,5,6 *)"),

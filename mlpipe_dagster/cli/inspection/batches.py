@@ -39,7 +39,7 @@ def add_to(commands: Commands) -> None:
     listing.add_argument(
         "--partition",
         type=partition,
-        help="show those of one partition: 2013-02-01, an hour as 2013-02-01T05 or 2013-02-01-05:00",
+        help="show those of one partition: 2013-02-01T05, 2013-02-01, 2013-W06 or 2013-02",
     )
 
 

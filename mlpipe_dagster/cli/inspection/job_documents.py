@@ -19,7 +19,7 @@ from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.batch import BatchId, job_name
 
 UNKNOWN = "unknown"
-_FEATURES_KEY = re.compile("features/[^/]+/dt=[^/]+(?:/hour=[^/]+)?/run=([^/]+)/.+")
+_FEATURES_KEY = re.compile("features/[^/]+/[a-z]+=[^/]+(?:/hour=[^/]+)?/run=([^/]+)/.+")
 _ARTIFACT_KEY = re.compile("models/[^/]+/([^/]+)/output/model[.]tar[.]gz")
 _MAX_JOBS = 20
 

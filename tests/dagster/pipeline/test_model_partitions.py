@@ -1,23 +1,26 @@
-"""An hour has two spellings, and a partition that a model has not leads to the line that says so."""
+"""Dagster has a model's partitions under keys of its own, and says which line declares that one is none."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.definitions.partitions.snap import PartitionsSnap
 
 from mlpipe_dagster.cli.main import main
 from mlpipe_dagster.components.prediction_pipeline import partitions_of, pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
-from mlpipe_dagster.pipeline.model_partitions import why_no_partition
+from mlpipe_dagster.pipeline.model_partitions import kind_of_partitions, why_no_partition
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.partition_kind import PARTITION_KINDS
 from prediction_contract.registry.records import BatchRecord, LivePointers
-from tests.dagster.scoring.test_scoring_schedule import HOURLY
+from tests.dagster.scoring.test_scoring_schedule import HOURLY, MONTHLY, WEEKLY
 from tests.dagster.small_model import declaration
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 DECLARE = "Deliver a batch of another partition, or correct the declaration"
 OPEN = {"partitions": {"start": "2013-01-01"}}
+KINDS = {"daily": {}, "hourly": HOURLY, "weekly": WEEKLY, "monthly": MONTHLY}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +43,9 @@ OPEN = {"partitions": {"start": "2013-01-01"}}
             DECLARE,
         ),
         (HOURLY, "2013-02-01", "`partitions.kind` in defs/hours/defs.yaml is hourly", DECLARE),
+        (WEEKLY, "2013-02-04", "`partitions.kind` in defs/hours/defs.yaml is weekly", DECLARE),
+        (WEEKLY, "2012-W52", "`partitions.start` in defs/hours/defs.yaml is 2013-W01", DECLARE),
+        (MONTHLY, "2014-01", "`partitions.end` in defs/hours/defs.yaml is exclusive: 2014-01", DECLARE),
         (OPEN, "2999-01-01", "yet: it begins at 2999-01-01 00:00 UTC", "Deliver this file again then"),
     ],
 )
@@ -53,19 +60,49 @@ def test_an_unknown_partition_leads_to_the_declaration(
     assert remedy.startswith(to_do)
 
 
-def test_dagster_tells_its_own_spelling_of_an_hour() -> None:
+@pytest.mark.parametrize(
+    ("kind", "count"), [("hourly", 8760), ("daily", 365), ("weekly", 52), ("monthly", 12)]
+)
+def test_dagster_has_the_declared_partitions(kind: str, count: int) -> None:
+    """Each key leads to the partition and back, and to the same stretch of time."""
+    known = partitions_of(declaration("things", **KINDS[kind]))
+    assert isinstance(known, dg.TimeWindowPartitionsDefinition)
+    assert kind_of_partitions(known) is PARTITION_KINDS[kind]
+    keys = known.get_partition_keys()
+    assert len(keys) == count
+    found = [Partition.from_dagster_key(key) for key in keys]
+    assert [each.dagster_key for each in found] == keys
+    assert all(later == earlier.later(1) for earlier, later in pairwise(found))
+    for key, partition in zip(keys[:: count // 12], found[:: count // 12], strict=True):
+        assert partition.kind.name == kind
+        assert known.time_window_for_partition_key(key) == dg.TimeWindow(partition.start, partition.end)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_knows_the_same_partitions(kind: str) -> None:
+    """Dagster's web server makes them of what the code location tells, not of our classes."""
+    known = partitions_of(declaration("things", **KINDS[kind]))
+    told = PartitionsSnap.from_def(known).get_partitions_definition()
+    assert told.get_partition_keys() == known.get_partition_keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "spelling", "key"),
+    [(HOURLY, "2013-02-01T05", "2013-02-01-05:00"), (WEEKLY, "2013-W06", "2013-W06-1")],
+)
+def test_dagster_tells_its_own_spelling(changes: Mapping[str, Any], spelling: str, key: str) -> None:
     """A command that was given the files' spelling names the key to pass."""
-    models = pipeline_definitions(declaration("hours", **HOURLY))
+    models = pipeline_definitions(declaration("hours", **changes))
     job = dg.Definitions.merge(models, platform_definitions(models)).resolve_job_def("hours_load")
 
     def validate(key: str) -> None:
         with partition_loading_context() as context:
             job.validate_partition_key(key, selected_asset_keys=None, context=context)
 
-    validate("2013-02-01-05:00")
-    with pytest.raises(InvalidNameError, match="Pass 2013-02-01-05:00"):
-        validate("2013-02-01T05")
-    for none_at_all in ("2015-02-01-05:00", "yesterday"):
+    validate(key)
+    with pytest.raises(InvalidNameError, match=f"Pass {key}"):
+        validate(spelling)
+    for none_at_all in (key.replace("2013", "2015"), "yesterday"):
         with pytest.raises(dg.DagsterUnknownPartitionError):
             validate(none_at_all)
 

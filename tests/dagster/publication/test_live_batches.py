@@ -14,12 +14,14 @@ import pytest
 from mlpipe_dagster.cli.load import named_done_file
 from mlpipe_dagster.cli.main import parser
 from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, LIVE_BATCH_LASTS, PARTITION_IS_FRESH
+from mlpipe_dagster.pipeline.model_partitions import time_partitions
 from mlpipe_dagster.pipeline.model_sensors import ModelsUnreadableError, ServedModel
 from mlpipe_dagster.publication.live_batch_checks import live_batch_checks
 from mlpipe_dagster.publication.live_batch_rules import due_partition, reload_margin
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick, reload_request
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.settings import SettingsError
+from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.automatic_publication import record_checks
 from prediction_contract.registry.records import BatchRecord
 from tests.dagster.publication.test_publication_asset import publisher, request
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LIFE = timedelta(days=30)
+WEEKLY = time_partitions(Partition("2013-W01"), None)
+MONTHLY = time_partitions(Partition("2013-01"), None)
 HOURLY = dg.HourlyPartitionsDefinition(start_date=datetime(2013, 1, 1, tzinfo=UTC))
 DAILY = dg.DailyPartitionsDefinition(
     start_date=datetime(2013, 1, 1, tzinfo=UTC), end_date=datetime(2013, 2, 1, tzinfo=UTC)
@@ -42,6 +46,10 @@ DAILY = dg.DailyPartitionsDefinition(
         (DAILY, datetime(2013, 1, 5, 6, 0, tzinfo=UTC), "2013-01-04"),
         (DAILY, datetime(2013, 1, 2, 5, 59, tzinfo=UTC), None),
         (DAILY, datetime(2014, 6, 1, tzinfo=UTC), "2013-01-31"),
+        (WEEKLY, datetime(2013, 2, 4, 5, 59, tzinfo=UTC), "2013-W04"),
+        (WEEKLY, datetime(2013, 2, 4, 6, 0, tzinfo=UTC), "2013-W05"),
+        (MONTHLY, datetime(2013, 3, 1, 5, 59, tzinfo=UTC), "2013-01"),
+        (MONTHLY, datetime(2013, 3, 1, 6, 0, tzinfo=UTC), "2013-02"),
         (HOURLY, datetime(2013, 1, 5, 6, 30, tzinfo=UTC), "2013-01-04T23"),
     ],
 )

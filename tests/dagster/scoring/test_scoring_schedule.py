@@ -18,6 +18,15 @@ HOURLY = {
     "training": {"first_partition": "2013-01-01T00", "last_partition": "2013-01-02T00"},
 }
 
+WEEKLY = {
+    "partitions": {"kind": "weekly", "start": "2013-W01", "end": "2014-W01"},
+    "training": {"first_partition": "2013-W01", "last_partition": "2013-W05"},
+}
+MONTHLY = {
+    "partitions": {"kind": "monthly", "start": "2013-01", "end": "2014-01"},
+    "training": {"first_partition": "2013-01", "last_partition": "2013-02"},
+}
+
 
 def tick(moment: str, **changes: Any) -> dg.RunRequest | dg.SkipReason:
     """Return what a tick at a moment asks for."""
@@ -38,6 +47,8 @@ def tick(moment: str, **changes: Any) -> dg.RunRequest | dg.SkipReason:
         ("2013-02-03T01:00", {"schedule": {"partition": "current"}}, "2013-02-03"),
         ("2013-03-01T00:30", {}, "2013-02-28"),
         ("2013-02-03T00:10", HOURLY, "2013-02-02-23:00"),
+        ("2013-02-04T01:00", WEEKLY, "2013-W05-1"),
+        ("2013-03-01T01:00", MONTHLY, "2013-02"),
         ("2013-02-03T05:10", HOURLY | {"schedule": {"partition": "current"}}, "2013-02-03-05:00"),
     ],
 )
@@ -68,10 +79,12 @@ def test_a_schedule_is_stopped_until_somebody_starts_it() -> None:
 
 
 def test_the_present_partition_is_one() -> None:
-    """Today and the present hour can be scored before they are over; tomorrow cannot."""
+    """The present hour, day, week and month can be scored before they are over; the next cannot."""
     for kind, start, form in (
         ("daily", "2013-01-01", "%Y-%m-%d"),
         ("hourly", "2026-01-01T00", "%Y-%m-%d-%H:00"),
+        ("weekly", "2026-W01", "%G-W%V-1"),
+        ("monthly", "2026-01", "%Y-%m"),
     ):
         partitions = partitions_of(
             declaration(
