@@ -36,9 +36,9 @@ $(UV): requirements/uv.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.lock
 	@touch $@
 
-$(VENV)/.installed: $(UV) requirements/dev.lock pyproject.toml
+$(VENV)/.installed: $(UV) requirements/dev.lock pyproject.toml examples/flights/pyproject.toml
 	$(UV) pip sync --quiet --python $(BIN)/python --compile-bytecode requirements/dev.lock
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . --editable examples/flights
 	@touch $@
 
 $(STACK_VENV)/.installed: $(UV) requirements/stack.lock
@@ -94,7 +94,7 @@ check-rest:
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/dg check yaml
+	cd examples/flights && $(abspath $(BIN))/dg check yaml
 	$(BIN)/dagster definitions validate --workspace workspace.yaml --log-level error
 	$(MAKE) --no-print-directory check-locks
 

@@ -18,7 +18,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "load_definitions.json"
 MODEL = "flight_delay"
-DECLARATIONS, FUNCTIONS = Path("mlpipe_dagster/defs"), Path("sagemaker_scripts/models")
+EXAMPLE = ROOT / "examples" / "flights" / "src" / "flights" / "defs" / MODEL
 HEAVY = ("boto3", "botocore", "pandas", "snowflake", "deltalake", "sagemaker", "pyarrow", "numpy")
 # CPU seconds. Dagster reads YAML in Python alone: for hundreds of models, most of the time goes there.
 LIMITS = {2: 1.0, 50: 3.0, 500: 30.0}
@@ -31,13 +31,10 @@ from types import ModuleType
 import dagster
 bare = time.process_time()
 from mlpipe_dagster import definitions
-from mlpipe_dagster.pipeline import asset_metadata
 project = Path(sys.argv[1])
-# Links to the code are made of what lies there.
-asset_metadata.CHECKOUT = project
 package = ModuleType("models")
-package.__path__, package.__file__ = [str(project / "mlpipe_dagster" / "defs")], None
-models = definitions.model_definitions(package)
+package.__path__, package.__file__ = [str(project / "models" / "defs")], None
+models = definitions.model_definitions(package, project)
 whole = dagster.Definitions.merge(models, definitions.platform_definitions(models))
 loaded = time.process_time()
 assets = len(list(whole.assets or ()))
@@ -53,12 +50,8 @@ print(json.dumps({"bare": bare, "definitions": loaded - bare, "code_server": ser
 def models_in(project: Path, count: int) -> Path:
     """Write a project folder with so many copies of a real model, and return it."""
     for number in range(count):
-        for part in (DECLARATIONS, FUNCTIONS):
-            shutil.copytree(
-                ROOT / part / MODEL,
-                project / part / f"model_{number:03}",
-                ignore=shutil.ignore_patterns("__pycache__"),
-            )
+        folder = project / "models" / "defs" / f"model_{number:03}"
+        shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return project
 
 

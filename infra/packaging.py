@@ -12,6 +12,7 @@ import argparse
 import gzip
 import hashlib
 import io
+import os
 import platform as host_platform
 import shutil
 import stat
@@ -26,18 +27,20 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import uv
 
-from prediction_contract.jobs.code_digest import DEPLOYED_PACKAGES, PYTHON_VERSION, code_digest, source_files
+from model_declaration.project import Project, ProjectError, job_files
+from prediction_contract.jobs.code_digest import PYTHON_VERSION, code_digest, deployed_files, source_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Platform = Literal["host", "aarch64", "x86_64"]
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
+# The folder of the platform's packages: that of the checkout, or one in the installed wheel.
+PLATFORM = Path(__file__).resolve().parents[1]
 LARGEST_API_ARCHIVE = 8 * 1024 * 1024
 
 # Where archives are kept; git ignores it.
-PACKAGES = PROJECT_ROOT / "build" / "packages"
-_LOCK = PROJECT_ROOT / "requirements" / "api.lock"
+PACKAGES = PLATFORM / "build" / "packages"
+_LOCK = PLATFORM / "requirements" / "api.lock"
 _INSTALL_SECONDS = 600
 _KEPT_ARCHIVES = 4
 # The earliest moment that a zip can name.
@@ -95,7 +98,7 @@ def build_api_archive(out_dir: Path = PACKAGES, *, platform: Platform = "host") 
     Raises:
         PackagingError: A package is missing, the locked ones cannot be installed, or the zip is too large.
     """
-    sources = deployed_files("api_lambda")
+    sources = platform_files("api_lambda")
     machine = _machine(platform)
     lock = _LOCK.read_bytes()
     digest = code_digest(sources, machine.encode(), lock, sys.version.encode())
@@ -119,22 +122,38 @@ def build_glue_archive(out_dir: Path = PACKAGES) -> CodeTree:
     Raises:
         PackagingError: A package is missing.
     """
-    return _code_tree("glue_scripts", out_dir, "zip", zipped)
+    return _code_tree("glue_scripts", platform_files("glue_scripts"), out_dir, "zip", zipped)
 
 
-def build_sagemaker_code(out_dir: Path = PACKAGES) -> CodeTree:
+def build_sagemaker_code(project: Project, out_dir: Path = PACKAGES) -> CodeTree:
     """Build what SageMaker jobs run: files for a processing input, a `tar.gz` for a training job.
+
+    Args:
+        project: Whose package comes with the platform's.
+        out_dir: Where archives are kept.
 
     Raises:
         PackagingError: A package is missing.
     """
-    return _code_tree("sagemaker_scripts", out_dir, "tar.gz", _tar_gz)
+    return _code_tree("sagemaker_scripts", sagemaker_files(project), out_dir, "tar.gz", _tar_gz)
+
+
+def sagemaker_files(project: Project) -> dict[str, bytes]:
+    """Return the files that SageMaker jobs run, those of a project among them, by path.
+
+    Raises:
+        PackagingError: A package is missing.
+    """
+    return {**platform_files("sagemaker_scripts"), **job_files(project.package_folder)}
 
 
 def _code_tree(
-    deployable: str, out_dir: Path, ending: str, pack: Callable[[Mapping[str, bytes]], bytes]
+    deployable: str,
+    sources: Mapping[str, bytes],
+    out_dir: Path,
+    ending: str,
+    pack: Callable[[Mapping[str, bytes]], bytes],
 ) -> CodeTree:
-    sources = deployed_files(deployable)
     digest = code_digest(sources)
     path = out_dir / f"{deployable}-{digest[:16]}.{ending}"
     if not path.exists():
@@ -142,18 +161,17 @@ def _code_tree(
     return CodeTree(sources, archive_at(path), digest)
 
 
-def deployed_files(deployable: str) -> dict[str, bytes]:
+def platform_files(deployable: str) -> dict[str, bytes]:
     """Return the files of a deployable's packages by path, without what Python or an editor left there.
 
     Raises:
         PackagingError: A package is missing.
     """
-    files: dict[str, bytes] = {}
-    for package in DEPLOYED_PACKAGES[deployable]:
-        folder = PROJECT_ROOT / package
-        if not (folder / "__init__.py").is_file():
-            raise PackagingError(f"There is no package {folder}. Run this in a complete checkout.")
-        files |= source_files(folder, PROJECT_ROOT)
+    files = deployed_files(deployable, PLATFORM)
+    if files is None:
+        raise PackagingError(
+            f"There are not all packages of {deployable} in {PLATFORM}. Run this in a complete checkout."
+        )
     return files
 
 
@@ -321,9 +339,9 @@ def main(arguments: list[str] | None = None) -> int:
         built = (
             build_api_archive(options.out, platform=options.platform),
             build_glue_archive(options.out).archive,
-            build_sagemaker_code(options.out).archive,
+            build_sagemaker_code(Project.find(os.environ, Path.cwd()), options.out).archive,
         )
-    except PackagingError as error:
+    except (PackagingError, ProjectError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     for archive in built:

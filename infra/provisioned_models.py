@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model_declaration.declaration_files import declaration_of, declarations_in, written_attributes
-from model_declaration.declared_models import DEFS, deployable_names
+from model_declaration.declared_models import deployable_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ class ProvisionedModel:
     scheduled: ModelDeclaration | None = None
 
 
-def provisioned_models(defs: Path = DEFS) -> tuple[ProvisionedModel, ...]:
+def provisioned_models(defs: Path) -> tuple[ProvisionedModel, ...]:
     """Return the declared models, sorted by name.
 
     Raises:

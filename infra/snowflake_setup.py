@@ -7,6 +7,7 @@ that the load, Dagster and the templates use.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from infra.settings import STAGES
 from model_declaration.declared_models import deployable_names
+from model_declaration.project import Project
 from prediction_contract.stores.warehouse_stage import allowed_location
 
 if TYPE_CHECKING:
@@ -81,9 +83,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.snowflake_setup", description=__doc__)
     parser.add_argument("stage", choices=sorted(STAGES))
     stage: str = parser.parse_args(arguments).stage
+    project = Project.find(os.environ, Path.cwd())
     settings = STAGES[stage]
     days = settings.snowflake_retention_days
-    sys.stdout.write(setup_sql(settings.deployment(), deployable_names(), retention_days=days))
+    sys.stdout.write(setup_sql(settings.deployment(), deployable_names(project.defs), retention_days=days))
     return 0
 
 

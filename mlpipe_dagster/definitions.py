@@ -1,17 +1,18 @@
-"""The code location: every model found under `defs/`, the sensor over all of them, and their resources."""
+"""A project's code location: all models below its `defs/`, the sensors over them, and their resources."""
 
 import gc
+import importlib
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
 
-import mlpipe_dagster.defs
 from mlpipe_dagster.done_files.done_files_sensor import done_files_sensor
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION, load_job_name
-from mlpipe_dagster.pipeline.code_comparison import CHECKOUT
 from mlpipe_dagster.pipeline.model_sensors import served_models
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_sensor
 from mlpipe_dagster.publication.projection_sensor import projection_sensor
@@ -21,6 +22,7 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention.retention_sensor import retention_sensor
 from model_declaration.declaration_files import declarations_in
+from model_declaration.project import Project
 
 # Dagster's own notes on its components, and on the links to code that models show: a user's log starts clean.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning, module=r"(mlpipe_)?dagster")
@@ -29,22 +31,44 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"(mlpipe_)?da
 warnings.filterwarnings("ignore", message="Asset job .* materializes assets with varying BackfillPolicies")
 
 
-@dg.definitions
-def defs() -> dg.Definitions:
-    """Build the definitions of all that lies below `defs/`, and what all models share."""
-    models = model_definitions(mlpipe_dagster.defs)
-    return dg.Definitions.merge(models, platform_definitions(models))
+def definitions(file: str) -> dg.Definitions:
+    """Return what `definitions.py` of a project holds, found by the place of that file.
+
+    Raises:
+        ProjectError: It lies in none.
+        DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
+    """
+    return definitions_of(Project.find({}, Path(file).parent))
 
 
-def model_definitions(package: ModuleType) -> dg.Definitions:
-    """Return the definitions of all that lies in a package, with Dagster's tree of its components.
-
-    `load_from_defs_folder` would import every installed integration first, pandas and Snowpark among them.
+def definitions_of(project: Project) -> dg.Definitions:
+    """Return the definitions of all that lies below a project's `defs/`, and what all models share.
 
     Raises:
         DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
     """
-    tree = dg.ComponentTree.from_module(defs_module=package, project_root=CHECKOUT)
+    folder = str(project.source_folder)
+    if folder not in sys.path:
+        # It need not be installed.
+        sys.path.append(folder)
+    package = importlib.import_module(f"{project.package}.defs")
+    models = model_definitions(package, project.root)
+    return dg.Definitions.merge(models, platform_definitions(models))
+
+
+def model_definitions(package: ModuleType, root: Path) -> dg.Definitions:
+    """Return the definitions of all that lies in a package, with Dagster's tree of its components.
+
+    `load_from_defs_folder` would import every installed integration first, pandas and Snowpark among them.
+
+    Args:
+        package: Whose modules lie in the models' folders.
+        root: The project's folder.
+
+    Raises:
+        DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
+    """
+    tree = dg.ComponentTree.from_module(defs_module=package, project_root=root)
     # Dagster ends at the first fault.
     declarations_in(tree.defs_module_path)
     with _paused_collection():

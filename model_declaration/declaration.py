@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -89,6 +90,7 @@ class ModelDeclaration(DeclarationPart):
 
     Attributes:
         name: Of the folder that declares it; no field of the file.
+        folder: The folder itself, which holds the model's functions as well; no field of the file.
         description: For people.
         owners: As Dagster takes them: `team:name` or an e-mail address.
         group: Dagster's asset group; one of the model's own unless given.
@@ -119,6 +121,7 @@ class ModelDeclaration(DeclarationPart):
     """
 
     name: Annotated[str, AfterValidator(_name)]
+    folder: Path | None = None
     description: str
     owners: list[Owner] = Field(default_factory=list)
     group: str | None = None
@@ -338,6 +341,17 @@ class ModelDeclaration(DeclarationPart):
         """S3 key and content of the document that the score job reads the predictions' columns from."""
         content = columns_document(self.prediction_schema, self.cleaning_rules)
         return schema_key(self.name, content), content
+
+    @property
+    def package_folder(self) -> Path | None:
+        """The folder of the package that `defs` lies in; None if the model is in no folder."""
+        return None if self.folder is None else self.folder.parents[1]
+
+    @property
+    def functions(self) -> str | None:
+        """The package of the model's functions, say `acme.defs.churn`; None if the model is in no folder."""
+        package = self.package_folder
+        return None if package is None else f"{package.name}.defs.{self.name}"
 
     @property
     def asset_group(self) -> str:

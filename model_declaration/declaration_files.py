@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from model_declaration.declaration import HAS_OUTCOMES, ModelDeclaration
 from model_declaration.declared_models import (
-    DEFS,
     FILE_NAME,
     OUTCOMES_FILE,
     declared_names,
@@ -22,6 +21,7 @@ from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.resource_names import require_distinct_model_names
 
 COMPONENT = "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"
+_OF_THE_FOLDER = frozenset({"name", "folder"})
 _TEMPLATE_MARKS = ("{{", "{%")
 
 
@@ -68,22 +68,22 @@ def validated(attributes: Mapping[str, Any], path: Path) -> ModelDeclaration:
         DeclarationError: It is wrong; file, line and field of each fault are told.
     """
     model = path.parent.name
-    if "name" in attributes:
+    for field in _OF_THE_FOLDER.intersection(attributes):
         raise DeclarationError(
-            f"{path}:{_line(path, ['attributes', 'name'])} attributes.name: "
+            f"{path}:{_line(path, ['attributes', field])} attributes.{field}: "
             "a model is called like its folder",
             remedy=f"Leave it out, or rename the folder {model}",
         )
     try:
         return ModelDeclaration.model_validate(
-            {"name": model, **attributes},
+            {"name": model, "folder": path.parent, **attributes},
             context={HAS_OUTCOMES: path.with_name(OUTCOMES_FILE).is_file()},
         )
     except ValidationError as error:
         raise _located(error, path) from error
 
 
-def declaration_of(name: str, folder: Path = DEFS) -> ModelDeclaration:
+def declaration_of(name: str, folder: Path) -> ModelDeclaration:
     """Return a model's declaration.
 
     Raises:
@@ -102,7 +102,7 @@ def declaration_of(name: str, folder: Path = DEFS) -> ModelDeclaration:
     return declared
 
 
-def declarations_in(folder: Path = DEFS) -> dict[str, ModelDeclaration | None]:
+def declarations_in(folder: Path) -> dict[str, ModelDeclaration | None]:
     """Return all declarations by their names, None for those that Dagster alone can tell.
 
     Raises:
@@ -124,7 +124,7 @@ def declarations_in(folder: Path = DEFS) -> dict[str, ModelDeclaration | None]:
     return found
 
 
-def written_attributes(name: str, folder: Path = DEFS) -> Mapping[str, Any]:
+def written_attributes(name: str, folder: Path) -> Mapping[str, Any]:
     """Return a model's attributes as they stand in its file, unjudged; none if it holds no such thing.
 
     Raises:
@@ -136,7 +136,7 @@ def written_attributes(name: str, folder: Path = DEFS) -> Mapping[str, Any]:
     return attributes if isinstance(attributes, dict) else {}
 
 
-def sensitive_columns(name: str, folder: Path = DEFS) -> frozenset[str] | None:
+def sensitive_columns(name: str, folder: Path) -> frozenset[str] | None:
     """Return the columns whose values nobody is to be shown, or None if the declaration does not tell.
 
     Raises:

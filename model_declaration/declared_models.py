@@ -8,7 +8,6 @@ from prediction_contract.errors import ContractError
 from prediction_contract.naming.batch import ModelName
 from prediction_contract.naming.resource_names import require_distinct_model_names
 
-DEFS = Path(__file__).resolve().parents[1] / "mlpipe_dagster" / "defs"
 FILE_NAME = "defs.yaml"
 # Beside it lies the function of this name, where a model has one.
 OUTCOMES_FILE = "outcomes.py"
@@ -18,12 +17,12 @@ class UndeclaredModelError(ContractError):
     """No model of this name is declared."""
 
 
-def declared_names(folder: Path = DEFS) -> list[str]:
+def declared_names(folder: Path) -> list[str]:
     """Return the names of the folders that hold a declaration, sorted."""
     return sorted(found.parent.name for found in folder.glob(f"*/{FILE_NAME}"))
 
 
-def deployable_names(folder: Path = DEFS) -> tuple[str, ...]:
+def deployable_names(folder: Path) -> tuple[str, ...]:
     """Return the names of all declared models, sorted, of which AWS resources can be made.
 
     Raises:
@@ -34,7 +33,7 @@ def deployable_names(folder: Path = DEFS) -> tuple[str, ...]:
     return tuple(files)
 
 
-def require_declared(name: str, folder: Path = DEFS) -> Path:
+def require_declared(name: str, folder: Path) -> Path:
     """Return the file that declares a model, without reading it.
 
     Raises:

@@ -15,13 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from model_declaration.declared_models import FILE_NAME
 from prediction_contract.errors import ContractError
+from prediction_contract.jobs.code_digest import source_files
 
 MARKER = "pyproject.toml"
 VARIABLE = "MLPIPE_PROJECT"
 _PACKAGE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE = re.compile("[a-z][a-z0-9_]{0,40}")
 _OBJECT = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
+_DEFINITIONS = "definitions.py"
+_TESTS = "tests"
 _MEMBERS = frozenset({"requires", "created_with", "project", "sample_data", "services"})
 
 
@@ -160,6 +164,20 @@ class Project:
     def functions_package(self, model: str) -> str:
         """Return the package of a model's functions: `acme.defs.churn`."""
         return f"{self.package}.defs.{model}"
+
+
+def job_files(package_folder: Path) -> dict[str, bytes]:
+    """Return the files of a project's package by path, `<package>/...`, as far as jobs may import them.
+
+    What only Dagster reads is not among them: an edited declaration does not make other code.
+    """
+    found = source_files(package_folder, package_folder.parent)
+    return {path: content for path, content in found.items() if _is_for_jobs(path)}
+
+
+def _is_for_jobs(path: str) -> bool:
+    _, *folders, name = path.split("/")
+    return not (name == FILE_NAME or _TESTS in folders or (not folders and name == _DEFINITIONS))
 
 
 def _table(root: Path) -> dict[str, Any]:

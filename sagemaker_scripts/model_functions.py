@@ -1,7 +1,7 @@
-"""The shape of a model's own part, and how the framework finds it by the model's name.
+"""The shape of a model's own part, and how the framework finds it by its package.
 
-A model is the package `sagemaker_scripts.models.<model>` with three pure functions over DataFrames, each in
-the module of its name:
+A model's package, which its project brings, holds three pure functions over DataFrames, each in the module of
+its name:
 
     features(schedule, history) -> PreparedFeatures
     train(examples) -> dict
@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from prediction_contract.errors import InvalidNameError
-from prediction_contract.naming.batch import ModelName
 
 # The columns that name a row of outcomes.
 OUTCOME_KEY = ["partition", "entity_id"]
@@ -82,17 +81,23 @@ class _FunctionsOfPlatform:
 ModelFunctions = _FunctionsOfPlatform
 
 
-def model_functions(model: str) -> ModelFunctions:
+def model_functions(package: str | None) -> ModelFunctions:
     """Return the own part of a model.
 
     Raises:
-        InvalidNameError: The name has another form, or the code holds no such model.
+        InvalidNameError: No package is named, or the code holds none of this name.
     """
-    package = f"{__package__}.models.{ModelName(model)}"
-    if importlib.util.find_spec(package) is None:
+    if package is None or not _is_there(package):
         raise InvalidNameError(
             f"The code has no package {package}",
             remedy="Add the model's features.py, train.py and predict.py, or start the job of another model",
-            model=model,
         )
     return ModelFunctions(package)
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        # A package above it is missing.
+        return False

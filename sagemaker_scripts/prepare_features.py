@@ -29,7 +29,7 @@ def prepare(arguments: FeatureArguments, store: ObjectStore) -> list[FeatureSet]
     Raises:
         ContractError: Raw data is missing or wrong, or the model's function returned wrong rows.
     """
-    functions = model_functions(arguments.model)
+    functions = model_functions(arguments.functions)
     raw = RawFlights(store, arguments.raw_prefix)
     written = []
     first = arguments.due_partition()

@@ -84,7 +84,7 @@ def score(
         batch_id=batch_id,
     )
     predictions = predictions_of(
-        model_functions(model),
+        model_functions(arguments.functions),
         features.read(store),
         trained.artifact,
         None if previous is None else ScoredPartition(previous.manifest.partition, previous.predictions),

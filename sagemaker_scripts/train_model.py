@@ -119,7 +119,7 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
         ContractError: Features are missing, or their outcomes are.
     """
     _refuse_half_evaluation(arguments)
-    functions = model_functions(arguments.model)
+    functions = model_functions(arguments.functions)
     first, last = arguments.first_partition, arguments.last_partition
     prepared = PreparedPartitions.find(store, arguments.model, first, last, later=_LATER_THAN_TRAINING)
     examples = prepared.examples()

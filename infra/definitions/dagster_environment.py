@@ -12,7 +12,13 @@ SNOWFLAKE_FIELDS = ("account", "user", "password", "role")
 
 
 def dagster_environment(
-    settings: StageSettings, *, image_uri: str, code_digest: str, database_host: str, database: str
+    settings: StageSettings,
+    *,
+    image_uri: str,
+    code_digest: str,
+    location_name: str,
+    database_host: str,
+    database: str,
 ) -> dict[str, str]:
     """Return the variables that hold nothing secret.
 
@@ -20,6 +26,7 @@ def dagster_environment(
         settings: The stage's.
         image_uri: The image of SageMaker's jobs.
         code_digest: SHA-256 of the code that they run.
+        location_name: What the project calls its code location.
         database_host: Where Postgres is.
         database: Its database.
     """
@@ -36,6 +43,7 @@ def dagster_environment(
         "MLPIPE_SAGEMAKER_ROLE_ARN": deployment.role_arn(deployment.sagemaker_role),
         "MLPIPE_SAGEMAKER_CODE_PREFIX": deployment.code_tree_prefix("sagemaker_scripts", code_digest),
         "MLPIPE_RUN_TASK_DEFINITION": deployment.dagster_run_family,
+        "MLPIPE_LOCATION_NAME": location_name,
         "MLPIPE_CODE_HOST": f"code.{deployment.dagster_namespace}",
         "MLPIPE_API_URL": f"https://{settings.domain.api_name}",
         "MLPIPE_TOKEN_URL": f"https://{deployment.token_domain}.auth.{region}.amazoncognito.com/oauth2/token",

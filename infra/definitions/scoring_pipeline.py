@@ -58,6 +58,7 @@ def pipeline_definition(
         "bucket": deployment.data_bucket,
         "run_id": _ANY_RUN,
         "code_version": code_version(code_digest),
+        "functions": model.functions,
     }
     key, _ = model.schema_document
     tolerance = model.quality.tolerance

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+from pathlib import Path
 
 from infra.local.stack.command_line import say, stack_parser
 from infra.local.stack.stack_control import StackControl
 from infra.local.supervision.components import COMPONENT_NAMES
 from infra.local.supervision.stack_state import StackDirectory, StackError
 from infra.local.supervision.supervisor import Supervisor
+from model_declaration.project import Project, ProjectError
 
 
 def main() -> int:
@@ -33,7 +36,7 @@ def main() -> int:
             directory=directory,
             environment_file=arguments.env_file,
             names=names,
-            provisioned=arguments.only is None,
+            project=None if arguments.only else Project.find(os.environ, Path.cwd()),
             say=say,
             enforces_iam=arguments.enforce_iam,
         )
@@ -43,7 +46,7 @@ def main() -> int:
             control.down()
         else:
             return 0 if control.status() else 1
-    except StackError as error:
+    except (StackError, ProjectError) as error:
         say(f"local stack: {error}", stream=sys.stderr)
         return 1
     except KeyboardInterrupt:

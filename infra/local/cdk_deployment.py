@@ -23,7 +23,7 @@ from infra.local.provisioning.clients import Clients
 from infra.local.stack.command_line import say
 from infra.local.stack.stack_control import StackControl
 from infra.local.supervision.stack_state import StackDirectory, StackError
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:
@@ -157,12 +157,10 @@ class LocalDeployment:
 def main(arguments: list[str] | None = None) -> int:
     """Deploy, compare, ask, destroy; return 0 if all of it held."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.cdk_deployment", description=__doc__)
-    parser.add_argument(
-        "--folder", type=Path, default=PROJECT_ROOT / "build" / "cdk-local", help="work folder"
-    )
+    parser.add_argument("--folder", type=Path, default=PLATFORM / "build" / "cdk-local", help="work folder")
     folder: Path = parser.parse_args(arguments).folder.resolve()
     directory = StackDirectory(folder / "state")
-    control = StackControl(directory, folder / "environment", say=say, names=["aws"], provisioned=False)
+    control = StackControl(directory, folder / "environment", say=say, names=["aws"])
     try:
         if directory.root.exists():
             control.down()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -16,8 +17,9 @@ from infra.local.stack.dagster_service import DagsterService, await_ready, runni
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.stack.stack_control import StackControl
 from infra.local.supervision.stack_state import StackDirectory, StackError
-from infra.packaging import PROJECT_ROOT
-from prediction_contract.jobs.code_digest import checkout_digest, code_version, uploaded_digest
+from infra.packaging import sagemaker_files
+from model_declaration.project import Project, ProjectError
+from prediction_contract.jobs.code_digest import code_digest, code_version, uploaded_digest
 
 _LOOK_SECONDS = 2
 
@@ -27,21 +29,21 @@ class CodeWatch:
 
     Args:
         code_prefix: Where the uploaded code lies.
-        checkout: The checkout's folder.
+        project: Whose code comes with that of the checkout.
     """
 
-    def __init__(self, code_prefix: str, checkout: Path) -> None:
+    def __init__(self, code_prefix: str, project: Project) -> None:
         self._uploaded = self._present = uploaded_digest(code_prefix)
-        self._checkout = checkout
+        self._project = project
 
     def news(self) -> str:
         """Return what has changed since the last look as one line, or nothing."""
         try:
-            present = checkout_digest("sagemaker_scripts", self._checkout)
+            present = code_digest(sagemaker_files(self._project))
         except OSError:
             # An editor is replacing a file: the next look sees it whole.
             return ""
-        if present is None or self._uploaded is None or present == self._present:
+        if self._uploaded is None or present == self._present:
             return ""
         self._present = present
         uploaded = code_version(self._uploaded)
@@ -65,8 +67,9 @@ def main(argv: list[str]) -> int:
     # Asked to end by a program, it ends Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _run(StackDirectory(options.state_dir), options.env_file, options.port)
-    except StackError as error:
+        project = Project.find(os.environ, Path.cwd())
+        _run(StackDirectory(options.state_dir), options.env_file, project, options.port)
+    except (StackError, ProjectError) as error:
         sys.stderr.write(f"mlpipe dev: {error}\n")
         return 1
     except KeyboardInterrupt:
@@ -74,19 +77,21 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(directory: StackDirectory, environment_file: Path, port: int | None) -> None:
-    StackControl(directory, environment_file, say=say).up()
+def _run(directory: StackDirectory, environment_file: Path, project: Project, port: int | None) -> None:
+    StackControl(directory, environment_file, say=say, project=project).up()
     variables = read_environment_file(environment_file)
     with running_dagster(directory, variables, say=say, port=port) as service:
         say("Dagster is starting.")
         upload_days(Clients.of(variables).client("s3"), variables["MLPIPE_DATA_BUCKET"])
         await_ready(service)
-        if service.process is not None and (dead := Dagster(service).cancel_dead_runs()):
+        if service.process is not None and (
+            dead := Dagster(service, project.location_name).cancel_dead_runs()
+        ):
             say(f"{dead} runs that an earlier Dagster left are cancelled; start them again in the UI.")
         say(f"  dagster   {service.url}")
         say(f"  api       {variables['MLPIPE_API_URL']}")
         say(f"Dagster's log: {service.log}. Ctrl-C ends Dagster; the stack stays up.")
-        _keep(service, CodeWatch(variables["MLPIPE_SAGEMAKER_CODE_PREFIX"], PROJECT_ROOT))
+        _keep(service, CodeWatch(variables["MLPIPE_SAGEMAKER_CODE_PREFIX"], project))
 
 
 def _keep(service: DagsterService, watch: CodeWatch) -> None:

@@ -10,7 +10,6 @@ from aws_cdk import aws_sagemaker as sagemaker
 from infra.capabilities.data.scoring_schedule import add_scoring_schedule
 from infra.capabilities.image_repository import add_repository
 from infra.capabilities.roles import add_role
-from infra.packaging import build_sagemaker_code
 from infra.permissions.platform_roles import scoring_pipeline_role, scoring_schedule_role
 from infra.permissions.role_definitions import sagemaker_role
 from infra.stacks.stage_stack import StageStack
@@ -29,7 +28,14 @@ if TYPE_CHECKING:
 class MlStack(StageStack):
     """SageMaker's side, in the home region; trained models lie in the data bucket, a prefix for each."""
 
-    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[ProvisionedModel]) -> None:
+    def __init__(
+        self,
+        app: cdk.App,
+        settings: StageSettings,
+        models: Iterable[ProvisionedModel],
+        *,
+        code_digest: str,
+    ) -> None:
         super().__init__(app, "ml", settings)
         deployment = self.deployment
         add_role(self, "JobRole", deployment, sagemaker_role(deployment))
@@ -53,15 +59,16 @@ class MlStack(StageStack):
             if model.scheduled is not None:
                 scheduled.append(model.scheduled)
         if scheduled:
-            self._schedule(scheduled, roles)
+            self._schedule(scheduled, roles, code_digest)
 
-    def _schedule(self, models: Iterable[ModelDeclaration], roles: list[iam.CfnRole]) -> None:
+    def _schedule(
+        self, models: Iterable[ModelDeclaration], roles: list[iam.CfnRole], code_digest: str
+    ) -> None:
         """Add pipeline and schedule of each model that SageMaker itself scores."""
         image = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
-        digest = build_sagemaker_code().digest
         for model in models:
             pipeline = add_scoring_schedule(
-                self, self.deployment, model, code_digest=digest, image_uri=image.value_as_string
+                self, self.deployment, model, code_digest=code_digest, image_uri=image.value_as_string
             )
             # Both assume their role as soon as they are there.
             pipeline.node.add_dependency(*roles)

@@ -18,19 +18,27 @@ from infra.capabilities.dagster.dagster_tasks import RUN_CONTAINER, add_task, ta
 from infra.capabilities.log_storage import add_log_group
 from infra.capabilities.roles import add_role
 from infra.definitions.dagster_environment import dagster_environment, database_variables, snowflake_variables
-from infra.packaging import build_sagemaker_code
 from infra.permissions.platform_roles import dagster_execution_role, dagster_webserver_role
 from infra.permissions.role_definitions import dagster_daemon_role, dagster_run_role
 from infra.stacks.stage_stack import StageStack
 
 if TYPE_CHECKING:
     from infra.settings import StageSettings
+    from model_declaration.project import Project
 
 
 class OrchestrationStack(StageStack):
     """Dagster, in the home region."""
 
-    def __init__(self, app: cdk.App, settings: StageSettings, snowflake_secret: str) -> None:
+    def __init__(
+        self,
+        app: cdk.App,
+        settings: StageSettings,
+        project: Project,
+        snowflake_secret: str,
+        *,
+        code_digest: str,
+    ) -> None:
         super().__init__(app, "orchestration", settings)
         deployment = self.deployment
         tag = cdk.CfnParameter(
@@ -56,7 +64,8 @@ class OrchestrationStack(StageStack):
         environment = dagster_environment(
             settings,
             image_uri=jobs.value_as_string,
-            code_digest=build_sagemaker_code().digest,
+            code_digest=code_digest,
+            location_name=project.location_name,
             database_host=database.attr_endpoint_address,
             database=DATABASE,
         )
@@ -72,7 +81,7 @@ class OrchestrationStack(StageStack):
                 # The web server asks for no login, and needs none to Snowflake.
                 secrets={**snowflake, **postgres} if task.runs_our_code else postgres,
             )
-            for name, task in tasks(deployment).items()
+            for name, task in tasks(deployment, project).items()
         }
         cluster = add_cluster(self, deployment)
         code = add_service(

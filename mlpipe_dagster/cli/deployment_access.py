@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.done_files.registration import UnknownBatchError, registered_batch
@@ -16,6 +15,7 @@ from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
 from mlpipe_dagster.settings import Settings
 from model_declaration import declared_models
+from model_declaration.project import Project
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.registry.records import BatchRecord
@@ -56,11 +56,11 @@ class DeploymentAccess:
     """Settings, declarations and clients of this process.
 
     Args:
-        definitions: The folder of the models' declarations.
+        project: Whose models they are.
     """
 
-    def __init__(self, definitions: Path = declared_models.DEFS) -> None:
-        self._definitions = definitions
+    def __init__(self, project: Project) -> None:
+        self.project = project
         self._clients: dict[str, Any] = {}
 
     @cached_property
@@ -102,7 +102,7 @@ class DeploymentAccess:
 
     def models(self) -> list[str]:
         """Return the names of all declared models."""
-        return declared_models.declared_names(self._definitions)
+        return declared_models.declared_names(self.project.defs)
 
     def require_declared(self, model: str) -> None:
         """Do nothing if a model of this name is declared.
@@ -111,7 +111,7 @@ class DeploymentAccess:
             InvalidNameError: The name has another form.
             UndeclaredModelError: There is none.
         """
-        declared_models.require_declared(model, self._definitions)
+        declared_models.require_declared(model, self.project.defs)
 
     def declaration(self, model: str) -> ModelDeclaration:
         """Return a model's declaration.
@@ -124,13 +124,13 @@ class DeploymentAccess:
         # It imports pydantic, which not every command needs.
         from model_declaration.declaration_files import declaration_of  # noqa: PLC0415
 
-        return declaration_of(model, self._definitions)
+        return declaration_of(model, self.project.defs)
 
     def sensitive_columns(self, model: str) -> frozenset[str] | None:
         """Return the columns whose values nobody is to be shown, or None if that is not known."""
         from model_declaration.declaration_files import sensitive_columns  # noqa: PLC0415  # as above
 
-        return sensitive_columns(model, self._definitions)
+        return sensitive_columns(model, self.project.defs)
 
     def registered_batch(self, model: str, batch_id: str) -> BatchRecord:
         """Return the record of a declared model's batch.

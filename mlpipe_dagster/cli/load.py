@@ -12,6 +12,7 @@ from mlpipe_dagster.cli.command_output import CommandResult, Fields
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.options import Commands, add_command
 from mlpipe_dagster.done_files.registration import DoneFile, register_done_file
+from model_declaration.project import Project
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.s3_layout import DoneKey, done_key, parse_done_key
@@ -48,7 +49,7 @@ def load(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult
     access.require_declared(named.model)
     from mlpipe_dagster.resources.platform import Platform  # noqa: PLC0415  # imports Dagster
 
-    found = run_load(Platform(), named, again=options.again)
+    found = run_load(Platform(), named, access.project, again=options.again)
     return CommandResult(document=found, sections=[Fields(members=found)])
 
 
@@ -74,15 +75,21 @@ def named_done_file(text: str, bucket: str) -> DoneKey:
 
 
 def run_load(
-    platform: Platform, named: DoneKey, *, again: bool, definitions: dg.Definitions | None = None
+    platform: Platform,
+    named: DoneKey,
+    project: Project,
+    *,
+    again: bool,
+    definitions: dg.Definitions | None = None,
 ) -> dict[str, Any]:
     """Register a batch by its done file, then load, check and publish it; return what came of it.
 
     Args:
         platform: Where.
         named: What the done file's key says.
+        project: Whose batch it is.
         again: Load the batch though it is loaded.
-        definitions: The code location; that of this package by default.
+        definitions: The code location; that of the project by default.
 
     Raises:
         ContractError: The done file is missing or refused, or the run failed.
@@ -92,9 +99,9 @@ def run_load(
     from mlpipe_dagster.pipeline.asset_names import load_job_name  # noqa: PLC0415
 
     if definitions is None:
-        from mlpipe_dagster.definitions import defs  # noqa: PLC0415
+        from mlpipe_dagster.definitions import definitions_of  # noqa: PLC0415
 
-        definitions = defs()
+        definitions = definitions_of(project)
     model, batch_id = named.model, named.batch_id
     known = platform.registry.batch(model, batch_id) if again else None
     above_attempt = known.load_attempts if known else 0

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from mlpipe_dagster.cli import load, publish_rollback_hold
@@ -14,6 +15,7 @@ from mlpipe_dagster.cli.command_output import CommandResult
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health import doctor
 from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, show
+from model_declaration.project import Project
 from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
 
@@ -33,7 +35,9 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
 
     load_environment_file()
     try:
-        result: CommandResult = options.run(options, access or DeploymentAccess())
+        result: CommandResult = options.run(
+            options, access or DeploymentAccess(Project.find(os.environ, Path.cwd()))
+        )
     except (ContractError, BotoCoreError, ClientError) as error:
         _note(options.name, str(error))
         return 1

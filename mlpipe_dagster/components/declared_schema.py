@@ -18,7 +18,8 @@ def attributes_schema() -> dict[str, Any]:
     """
     schema = ModelDeclaration.model_json_schema()
     # A model is called like its folder.
-    schema["properties"].pop("name")
+    for told_by_the_folder in ("name", "folder"):
+        schema["properties"].pop(told_by_the_folder)
     schema["required"].remove("name")
     definitions = schema.pop("$defs")
     return {**_with_templates(schema, definitions), "type": "object"}

@@ -10,8 +10,7 @@ import dagster as dg
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.batch import ModelName
 
-_DECLARATION = Path(__file__).with_name("new_model.yaml")
-_PACKAGES = Path("sagemaker_scripts")
+_TEMPLATE = Path(__file__).with_name("new_model")
 
 
 class ScaffoldError(ContractError):
@@ -22,7 +21,7 @@ class ModelScaffolder(dg.Scaffolder):
     """Writes a small model that loads, trains and scores as it stands; a person makes their own of it."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
-        """Write `defs.yaml` into the new folder, and the functions into `sagemaker_scripts/models/<model>`.
+        """Write `defs.yaml` and the functions into the new folder.
 
         Functions that are there already are left as they are.
 
@@ -31,17 +30,13 @@ class ModelScaffolder(dg.Scaffolder):
             ScaffoldError: The folder is somewhere else than directly below `defs`, or holds a model.
         """
         target = request.target_path
-        model = ModelName(target.name)
+        ModelName(target.name)
         if request.scaffold_format != "yaml" or request.append:
             raise ScaffoldError("A model is one defs.yaml of its own", remedy="Leave out --format and append")
         if target.parent.name != "defs" or (target / "defs.yaml").exists():
             raise ScaffoldError(
                 f"{target} is no place for a new model", remedy="Name a folder that is not there yet: a model"
             )
-        shutil.copyfile(_DECLARATION, target / "defs.yaml")
-        if request.project_root is None:
-            return
-        template = request.project_root / _PACKAGES / "model_template"
-        functions = request.project_root / _PACKAGES / "models" / model
-        if template.is_dir() and not functions.exists():
-            shutil.copytree(template, functions, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in sorted(_TEMPLATE.iterdir()):
+            if path.is_file() and not (target / path.name).exists():
+                shutil.copyfile(path, target / path.name)

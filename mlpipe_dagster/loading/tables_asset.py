@@ -140,7 +140,7 @@ def table_specs(
                 "dagster/column_schema": column_schema(declaration, store),
                 COLUMN_LINEAGE: column_lineage(declaration, store),
                 **cleaning_metadata(declaration.cleaning_rules),
-                **code_links(declaration.name),
+                **code_links(declaration),
             },
             group_name=declaration.asset_group,
             owners=declaration.owners,

@@ -16,8 +16,8 @@ from mlpipe_dagster.pipeline.asset_names import (
     SNOWFLAKE,
     asset_key,
 )
-from mlpipe_dagster.pipeline.code_comparison import CHECKOUT
 from model_declaration.declaration import ModelDeclaration
+from model_declaration.declared_models import FILE_NAME
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.errors import ContractError
 from prediction_contract.stores.online_item import KEY_ATTRIBUTE
@@ -31,19 +31,21 @@ def asset_tags(declaration: ModelDeclaration) -> dict[str, str]:
     return {MODEL_TAG: declaration.name, **declaration.tags}
 
 
-def code_links(model: str, function: str | None = None) -> dict[str, Any]:
+def code_links(declaration: ModelDeclaration, function: str | None = None) -> dict[str, Any]:
     """Return metadata that leads to the model's `defs.yaml`, and to the function that makes the asset.
 
     Args:
-        model: The model's name.
+        declaration: The model's.
         function: `features`, `train` or `predict`; None for an asset that no function of the model makes.
     """
+    if declaration.folder is None:
+        return {}
     links = []
-    declared = CHECKOUT / "mlpipe_dagster" / "defs" / model / "defs.yaml"
+    declared = declaration.folder / FILE_NAME
     if declared.is_file():
         links.append(dg.LocalFileCodeReference(file_path=str(declared), line_number=1, label="declaration"))
     if function is not None:
-        module = CHECKOUT / "sagemaker_scripts" / "models" / model / f"{function}.py"
+        module = declaration.folder / f"{function}.py"
         if module.is_file():
             line = _line_of(module, function)
             links.append(dg.LocalFileCodeReference(file_path=str(module), line_number=line, label=function))

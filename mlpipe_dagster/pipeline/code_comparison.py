@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prediction_contract.jobs.code_digest import checkout_digest, code_version, uploaded_digest
+from mlpipe_dagster.platform_folder import PLATFORM
+from model_declaration.project import job_files
+from prediction_contract.jobs.code_digest import code_version, deployed_digest, uploaded_digest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+# The deployable that a project's package comes with.
+_PROJECT_CODE = "sagemaker_scripts"
 UPLOAD_REMEDY = (
     "Run `mlpipe up`, then restart Dagster; `mlpipe dev` does both when it starts. "
     "On AWS run `python -m infra.code_upload` and deploy"
@@ -39,19 +42,34 @@ class OutdatedUpload:
         )
 
 
-def outdated_upload(deployable: str, key: str, checkout: Path = CHECKOUT) -> OutdatedUpload | None:
-    """Return how uploaded code differs from a checkout's; None if they agree or cannot be compared.
+def present_digest(deployable: str, package_folder: Path | None, platform: Path = PLATFORM) -> str | None:
+    """Return the digest of a deployable's code as it lies here; None if it is not here.
+
+    Args:
+        deployable: The package.
+        package_folder: Of the project's package, which comes with the jobs of SageMaker; None for none.
+        platform: The folder of the platform's code. A production image holds no code of jobs.
+    """
+    is_of_project = deployable == _PROJECT_CODE and package_folder is not None
+    return deployed_digest(deployable, platform, job_files(package_folder) if is_of_project else {})
+
+
+def outdated_upload(
+    deployable: str, key: str, package_folder: Path | None = None, platform: Path = PLATFORM
+) -> OutdatedUpload | None:
+    """Return how uploaded code differs from that which lies here; None if they agree or cannot be compared.
 
     Args:
         deployable: The package.
         key: The key or address that jobs take the code from.
-        checkout: The checkout's folder. A production image holds no code of jobs: nothing is compared.
+        package_folder: As `present_digest` takes it.
+        platform: As `present_digest` takes it.
     """
     uploaded = uploaded_digest(key)
     if uploaded is None:
         return None
     try:
-        present = checkout_digest(deployable, checkout)
+        present = present_digest(deployable, package_folder, platform)
     except OSError:
         # An editor is replacing a file. The next job or look compares again.
         return None
@@ -71,15 +89,18 @@ def load_code_address(glue: Any, job: str) -> str:
     return str(definition.get("DefaultArguments", {}).get("--extra-py-files", ""))
 
 
-def warn_of_outdated_upload(deployable: str, key: str, warn: Callable[[str], None]) -> dict[str, Any]:
+def warn_of_outdated_upload(
+    deployable: str, key: str, warn: Callable[[str], None], package_folder: Path | None = None
+) -> dict[str, Any]:
     """Warn if jobs run other code than this checkout's; return metadata for the materialization.
 
     Args:
         deployable: The package.
         key: The key or address that jobs take the code from.
         warn: Takes the warning, say the run's log.
+        package_folder: As `present_digest` takes it.
     """
-    outdated = outdated_upload(deployable, key)
+    outdated = outdated_upload(deployable, key, package_folder)
     if outdated is None:
         return {}
     text = f"{outdated.what}. {UPLOAD_REMEDY}."

@@ -81,7 +81,7 @@ def publication_asset(
         owners=declaration.owners,
         tags=asset_tags(declaration),
         kinds={"dynamodb", "snowflake"},
-        metadata={**publication_facts(declaration), **code_links(model)},
+        metadata={**publication_facts(declaration), **code_links(declaration)},
         retry_policy=_RETRIES,
         description="Which batch readers see; a batch that may not become live is materialized as history.",
         pool=SNOWFLAKE_POOL,

@@ -39,7 +39,7 @@ def external_specs(
             partitions_def=partitions,
             kinds=FEATURES_KINDS,
             description=FEATURES_DESCRIPTION,
-            metadata=code_links(model, "features"),
+            metadata=code_links(declaration, "features"),
             group_name=declaration.asset_group,
             owners=declaration.owners,
             tags=tags,

@@ -36,7 +36,7 @@ def features_asset(
         backfill_policy=dg.BackfillPolicy.single_run(),
         kinds=FEATURES_KINDS,
         description=FEATURES_DESCRIPTION,
-        metadata=code_links(model, "features"),
+        metadata=code_links(declaration, "features"),
         group_name=declaration.asset_group,
         owners=declaration.owners,
         tags=asset_tags(declaration),
@@ -57,9 +57,12 @@ def features_asset(
             history_days=declaration.history_days,
             run_id=batch_id,
             code_version=settings.code_version,
+            functions=declaration.functions,
         )
         request = processing_request(settings, declaration.processing, "prepare_features.py", arguments)
-        code_warning = warn_of_outdated_upload("sagemaker_scripts", settings.code_prefix, context.log.warning)
+        code_warning = warn_of_outdated_upload(
+            "sagemaker_scripts", settings.code_prefix, context.log.warning, declaration.package_folder
+        )
         done = sagemaker_jobs.client().run(
             context=context,
             job_type="Processing",

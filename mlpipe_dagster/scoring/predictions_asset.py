@@ -63,7 +63,9 @@ def predictions_asset(
         partition = Partition.from_dagster_key(context.partition_key)
         batch_id = batch_id_of(context.instance, context.run, model, partition)
         schema_key = published_schema(platform, declaration)
-        code_warning = warn_of_outdated_upload("sagemaker_scripts", settings.code_prefix, context.log.warning)
+        code_warning = warn_of_outdated_upload(
+            "sagemaker_scripts", settings.code_prefix, context.log.warning, declaration.package_folder
+        )
         done = sagemaker_jobs.client().run(
             context=context,
             job_type="Processing",
@@ -113,7 +115,7 @@ def predictions_facts(declaration: ModelDeclaration) -> dict[str, Any]:
     return {
         "dagster/column_schema": column_schema(declaration),
         COLUMN_LINEAGE: column_lineage(declaration, PREDICTIONS),
-        **code_links(declaration.name, "predict"),
+        **code_links(declaration, "predict"),
     }
 
 
@@ -138,6 +140,7 @@ def score_arguments(
         code_version=settings.code_version,
         batch_id=batch_id,
         attempt=attempt,
+        functions=declaration.functions,
         quarantine_rows=tolerance.rows,
         quarantine_rate=tolerance.rate,
     )

@@ -33,7 +33,7 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
         deps=[asset_key(model, FEATURES)],
         kinds=TRAINED_MODEL_KINDS,
         description="The model as trained on the declared range of partitions.",
-        metadata=code_links(model, "train"),
+        metadata=code_links(declaration, "train"),
         group_name=declaration.asset_group,
         owners=declaration.owners,
         tags=asset_tags(declaration),
@@ -54,9 +54,12 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
             metrics=training.metrics_text,
             schema_key=published_schema(platform, declaration),
             code_version=settings.code_version,
+            functions=declaration.functions,
         )
         request = training_request(settings, declaration.training_compute, arguments)
-        code_warning = warn_of_outdated_upload("sagemaker_scripts", settings.code_prefix, context.log.warning)
+        code_warning = warn_of_outdated_upload(
+            "sagemaker_scripts", settings.code_prefix, context.log.warning, declaration.package_folder
+        )
         done = sagemaker_jobs.client().run(
             context=context,
             job_type="Training",

@@ -19,6 +19,8 @@ DEPLOYED_PACKAGES = {
 _FORMAT = b"2"
 _UPLOADED = re.compile(r"(?:^|/)code/[a-z][a-z0-9_]*/([0-9a-f]{64})[/.]")
 _VERSION_DIGITS = 16
+# This package's own folder.
+_CONTRACT = Path(__file__).resolve().parents[1]
 
 
 def source_files(folder: Path, root: Path) -> dict[str, bytes]:
@@ -41,17 +43,44 @@ def code_digest(files: Mapping[str, bytes], *others: bytes) -> str:
     return digest.hexdigest()
 
 
-def checkout_digest(deployable: str, root: Path) -> str | None:
-    """Return the digest of a deployable's code in a checkout, or None if the code is not there.
+def package_folder(package: str, platform: Path) -> Path:
+    """Return where a package of the platform lies; the contract may be installed somewhere else than others.
+
+    Args:
+        package: Its name.
+        platform: The folder of the platform's packages: that of the checkout, or one in the installed wheel.
+    """
+    folder = platform / package
+    is_installed = package == _CONTRACT.name and not (folder / "__init__.py").is_file()
+    return _CONTRACT if is_installed else folder
+
+
+def deployed_files(deployable: str, platform: Path) -> dict[str, bytes] | None:
+    """Return the files of a deployable's packages by path, or None if one is not there.
 
     Args:
         deployable: One of `DEPLOYED_PACKAGES`.
-        root: The checkout's folder. An image of Dagster holds no code of jobs.
+        platform: As `package_folder` takes it. An image of Dagster holds no code of jobs.
     """
-    if not (root / deployable / "__init__.py").is_file():
-        return None
-    files = [source_files(root / package, root) for package in DEPLOYED_PACKAGES[deployable]]
-    return code_digest({path: content for each in files for path, content in each.items()})
+    found: dict[str, bytes] = {}
+    for package in DEPLOYED_PACKAGES[deployable]:
+        folder = package_folder(package, platform)
+        if not (folder / "__init__.py").is_file():
+            return None
+        found |= source_files(folder, folder.parent)
+    return found
+
+
+def deployed_digest(deployable: str, platform: Path, project_files: Mapping[str, bytes]) -> str | None:
+    """Return the digest of a deployable's present code, or None if the code is not there.
+
+    Args:
+        deployable: One of `DEPLOYED_PACKAGES`.
+        platform: As `package_folder` takes it.
+        project_files: What of a project comes with it, by path; only the jobs of SageMaker run any.
+    """
+    files = deployed_files(deployable, platform)
+    return None if files is None else code_digest({**files, **project_files})
 
 
 def uploaded_digest(key: str) -> str | None:

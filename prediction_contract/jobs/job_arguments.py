@@ -33,6 +33,10 @@ _WORD = matching(
 _IDENTIFIER = matching(
     re.compile("[A-Za-z_][A-Za-z0-9_]{0,127}"), "an identifier of letters, digits and underscores"
 )
+_PACKAGE = matching(
+    re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63}){1,7}"),
+    "a package, as acme.defs.churn",
+)
 _BASE64 = matching(
     re.compile(f"[A-Za-z0-9_=-]{{1,{LONGEST_ARGUMENT}}}"),
     f"text in Base64 of at most {LONGEST_ARGUMENT} characters",
@@ -145,12 +149,14 @@ class PartitionArguments(JobArguments):
         partition: The partition; None where a schedule starts the job.
         scheduled_at: The tick's moment, as `2013-02-03T01:00:00Z`; None where the partition is named.
         schedule: The model's partitions and which is due, as `PartitionSchedule` is written.
+        functions: The package of the model's functions, as `acme.defs.churn`.
     """
 
     model: str = argument(ModelName)
     partition: str | None = argument(Partition, None)
     scheduled_at: str | None = argument(_moment, None)
     schedule: str | None = argument(_schedule, None)
+    functions: str | None = argument(_PACKAGE, None)
 
     def _require_consistency(self) -> None:
         if self.partition is None and self.scheduled_at is None:
@@ -272,6 +278,7 @@ class TrainArguments(JobArguments):
         metrics: By which it is evaluated, as `Metrics` takes them.
         schema_key: The JSON document of the predictions' schema, for the evaluation.
         inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
+        functions: The package of the model's functions, as `acme.defs.churn`.
     """
 
     model: str = argument(ModelName)
@@ -284,6 +291,7 @@ class TrainArguments(JobArguments):
     metrics: str | None = argument(Metrics, None)
     schema_key: str | None = argument(validated_key, None)
     inputs_key: str | None = argument(validated_key, None)
+    functions: str | None = argument(_PACKAGE, None)
 
 
 def container_environment(values: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.stack_runs import LocalStack
 
 pytestmark = pytest.mark.stack
-_KEPT = packaging.PROJECT_ROOT / "build" / "packages"
+_KEPT = packaging.PLATFORM / "build" / "packages"
 # What Lambda's image holds beside the archive, for our purpose.
 _RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prediction_contract.jobs.code_digest import checkout_digest, code_version, uploaded_digest
+from prediction_contract.jobs.code_digest import code_version, deployed_digest, uploaded_digest
 from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_only_an_edit_changes_the_digest(checkout: Path) -> None:
     """Byte code and editors' files do not count; one byte of a job's or the contract's code does."""
-    first = checkout_digest("sagemaker_scripts", checkout)
+    first = deployed_digest("sagemaker_scripts", checkout, {})
     (checkout / "sagemaker_scripts" / "__pycache__").mkdir()
     (checkout / "sagemaker_scripts" / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"x")
     (checkout / "sagemaker_scripts" / ".predict.py.swp").write_bytes(b"x")
-    assert checkout_digest("sagemaker_scripts", checkout) == first
+    assert deployed_digest("sagemaker_scripts", checkout, {}) == first
     (checkout / "prediction_contract" / "row.py").write_text("ROWS = 1\n")
-    second = checkout_digest("sagemaker_scripts", checkout)
+    second = deployed_digest("sagemaker_scripts", checkout, {})
     (checkout / "sagemaker_scripts" / "predict.py").write_text("ROWS = 1\n")
-    assert len({first, second, checkout_digest("sagemaker_scripts", checkout)}) == 3
+    assert len({first, second, deployed_digest("sagemaker_scripts", checkout, {})}) == 3
 
 
 def test_a_package_counts_for_the_jobs_that_import_it(checkout: Path) -> None:
@@ -42,15 +42,15 @@ def test_a_package_counts_for_the_jobs_that_import_it(checkout: Path) -> None:
     for package in ("glue_scripts", "aws_wire"):
         (checkout / package).mkdir()
         (checkout / package / "__init__.py").write_text(f'"""{package}."""\n')
-    load, scoring = (checkout_digest(each, checkout) for each in ("glue_scripts", "sagemaker_scripts"))
+    load, scoring = (deployed_digest(each, checkout, {}) for each in ("glue_scripts", "sagemaker_scripts"))
     (checkout / "aws_wire" / "signer.py").write_text("SIGNED = 1\n")
-    assert checkout_digest("glue_scripts", checkout) != load
-    assert checkout_digest("sagemaker_scripts", checkout) == scoring
+    assert deployed_digest("glue_scripts", checkout, {}) != load
+    assert deployed_digest("sagemaker_scripts", checkout, {}) == scoring
 
 
 def test_an_image_without_the_jobs_code_has_no_digest(checkout: Path) -> None:
     """Dagster's image holds the contract and no code of jobs."""
-    assert checkout_digest("glue_scripts", checkout) is None
+    assert deployed_digest("glue_scripts", checkout, {}) is None
 
 
 def test_every_key_of_uploaded_code_holds_its_digest() -> None:

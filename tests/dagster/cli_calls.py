@@ -13,6 +13,7 @@ import yaml
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.main import main
 from model_declaration.declaration_files import COMPONENT
+from model_declaration.project import Project
 from tests.dagster.small_model import attributes
 
 
@@ -32,14 +33,14 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """Runs commands on models declared in a folder of the test's own."""
+    """Runs commands on models declared in a project of the test's own."""
 
-    folder: Path
+    project: Project
     capture: pytest.CaptureFixture[str]
 
     def declare(self, model: str, **changes: Any) -> None:
         """Declare a model; as `small_model.attributes` unless changed."""
-        self.declare_in(self.folder / model, **changes)
+        self.declare_in(self.project.defs / model, **changes)
 
     @staticmethod
     def declare_in(place: Path, **changes: Any) -> None:
@@ -51,7 +52,7 @@ class CommandLine:
     def __call__(self, *arguments: str) -> Told:
         """Run a command as a person types it."""
         self.capture.readouterr()
-        status = main(arguments, DeploymentAccess(self.folder))
+        status = main(arguments, DeploymentAccess(self.project))
         printed = self.capture.readouterr()
         return Told(status, printed.out, printed.err)
 

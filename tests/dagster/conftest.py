@@ -16,6 +16,7 @@ from model_declaration.declaration import ModelDeclaration
 from tests.dagster.cli_calls import CommandLine
 from tests.dagster.sensor_daemon import SensorDaemon
 from tests.dagster.small_model import SmallModel, declaration
+from tests.projects import new_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ def command_line(
     """The `mlpipe` command; it finds the small model declared."""
     # No `.env` of the checkout may have a say.
     monkeypatch.chdir(tmp_path)
-    made = CommandLine(tmp_path / "defs", capsys)
+    made = CommandLine(new_project(tmp_path / "project"), capsys)
     made.declare(small_model.name)
     return made
 

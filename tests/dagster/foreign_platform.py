@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from botocore.exceptions import ClientError
 
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess, WarehouseUnreachableError
+from model_declaration.project import Project
 from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.records import (
     BatchRecord,
@@ -24,7 +25,7 @@ from prediction_contract.registry.records import (
 from prediction_contract.registry.stored_record import encode_value
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 MODEL = "tides"
 BATCH = "20130201T060000Z-0123abcd"
@@ -157,12 +158,12 @@ class ForeignAccess(DeploymentAccess):
     """A deployment whose stores answer as they like; all code above their clients is the real one.
 
     Args:
-        definitions: The folder of the declared models.
+        project: Whose models they are.
         stores: Their answers.
     """
 
-    def __init__(self, definitions: Path, stores: ForeignStores) -> None:
-        super().__init__(definitions)
+    def __init__(self, project: Project, stores: ForeignStores) -> None:
+        super().__init__(project)
         self._stores = stores
 
     def client(self, service: str) -> Any:  # noqa: ARG002

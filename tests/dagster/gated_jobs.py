@@ -19,13 +19,14 @@ import dagster as dg
 from botocore.exceptions import ClientError
 
 from infra.local.raw_data import upload_days
-from infra.packaging import deployed_files
+from infra.packaging import sagemaker_files
 from prediction_contract.manifests.manifest import Manifest, parse_manifest
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.naming.s3_layout import PIPES_PREFIX
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.stores.warehouse_table import WarehouseTable
 from tests.dagster.gated_definitions import FIRST_LEARNED, HISTORY_DAYS, MODEL, SCORED, declaration
+from tests.projects import EXAMPLE
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
 
 CODE_PREFIX = "code/sagemaker_scripts/gated/"
@@ -153,10 +154,10 @@ class GatedPlatform:
         first = date.fromisoformat(FIRST_LEARNED) - timedelta(days=HISTORY_DAYS)
         upload_days(s3, self.bucket, first, date.fromisoformat(SCORED) + timedelta(days=1))
         gate = _GATE.format(bucket=self.bucket, seconds=WAIT_SECONDS)
-        files = deployed_files("sagemaker_scripts")
+        files = sagemaker_files(EXAMPLE)
         files["sagemaker_scripts/gate.py"] = gate.encode()
         for step in ("features", "train", "predict"):
-            files[f"sagemaker_scripts/models/{MODEL}/{step}.py"] += _GATED_FUNCTION.format(step=step).encode()
+            files[f"flights/defs/{MODEL}/{step}.py"] += _GATED_FUNCTION.format(step=step).encode()
         for path, content in files.items():
             s3.put_object(Bucket=self.bucket, Key=f"{CODE_PREFIX}{path}", Body=content)
         script = (PROJECT_ROOT / "glue_scripts" / "load_predictions.py").read_text(encoding="utf-8")

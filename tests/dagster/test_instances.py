@@ -22,7 +22,7 @@ from dagster_aws.ecs import EcsRunLauncher
 from dagster_aws.s3 import S3ComputeLogManager
 
 import mlpipe_dagster
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, GLUE_POOL, SAGEMAKER_POOL, SNOWFLAKE_POOL
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 INSTANCES = Path(mlpipe_dagster.__file__).parent / "instances"
 LOCAL, PRODUCTION = INSTANCES / "local.yaml", INSTANCES / "production.yaml"
-DOCKERFILE = PROJECT_ROOT / "infra" / "images" / "dagster" / "Dockerfile"
+DOCKERFILE = PLATFORM / "infra" / "images" / "dagster" / "Dockerfile"
 FAMILY = "mlpipe-prod-dagster-run"
 VARIABLES = {
     "DAGSTER_POSTGRES_HOST": "postgres.internal",
@@ -140,7 +140,7 @@ def test_logs_are_downloaded_by_signature_version_4(
     """S3 refuses Version 2 for objects under KMS keys; the client is made with the image's settings."""
     sets, copied = environment_variables(DOCKERFILE), copied_files(DOCKERFILE)
     task = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
-    config = PROJECT_ROOT / copied[sets["AWS_CONFIG_FILE"]]
+    config = PLATFORM / copied[sets["AWS_CONFIG_FILE"]]
     for name, value in {**task, "AWS_DEFAULT_REGION": region, "AWS_CONFIG_FILE": str(config)}.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_PROFILE"):

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from model_declaration.declaration_files import COMPONENT, DeclarationError, declaration_of
 from model_declaration.declared_models import UndeclaredModelError
 from tests.dagster.small_model import declaration
+from tests.projects import EXAMPLE
 
 TRAINING = {"first_partition": "2013-01-01", "last_partition": "2013-01-31"}
 ENRICHMENT = {"name": "weather", "provider": "weather", "path": "/x?at={entity_id}", "fields": ["wind"]}
@@ -82,13 +83,13 @@ def test_an_unquoted_date_is_a_day() -> None:
 @pytest.mark.parametrize("name", ["flight_delay", "airport_congestion"])
 def test_declared_models_can_be_read_without_dagster_loading(name: str) -> None:
     """The command line reads the same files as the component."""
-    assert declaration_of(name).prediction_schema.key == "entity_id"
+    assert declaration_of(name, EXAMPLE.defs).prediction_schema.key == "entity_id"
 
 
 def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:
     """The error lists the models there are."""
     with pytest.raises(UndeclaredModelError, match="flight_delay"):
-        declaration_of("tides")
+        declaration_of("tides", EXAMPLE.defs)
 
 
 @pytest.mark.parametrize(

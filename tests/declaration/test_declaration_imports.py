@@ -7,18 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.projects import EXAMPLE
+
 ROOT = Path(__file__).resolve().parents[2]
 READING = """
 import json, sys
+from pathlib import Path
 from model_declaration.declaration_files import declarations_in
-declared = declarations_in()
+declared = declarations_in(Path(sys.argv[1]))
 found = {name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__file__", None)}
 print(json.dumps([sorted(declared), sorted(found - set(sys.stdlib_module_names))]))
 """
 NAMES = """
 import json, sys
+from pathlib import Path
 from model_declaration.declared_models import declared_names
-print(json.dumps([declared_names(), [name for name in ("yaml", "pydantic") if name in sys.modules]]))
+declared = declared_names(Path(sys.argv[1]))
+print(json.dumps([declared, [name for name in ("yaml", "pydantic") if name in sys.modules]]))
 """
 # What pydantic and PyYAML are made of.
 LIBRARIES = {
@@ -33,9 +38,8 @@ LIBRARIES = {
 
 def output(program: str) -> list[list[str]]:
     """Return what a program prints in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
-    )
+    command = [sys.executable, "-c", program, str(EXAMPLE.defs)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     found: list[list[str]] = json.loads(done.stdout)
     return found
 

@@ -15,6 +15,7 @@ from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines, write_parts
 from sagemaker_scripts.batches.delta_commit import ModelTable, storage_options
 from sagemaker_scripts.object_store import ObjectStore
+from tests.projects import EXAMPLE
 
 MODEL = "flight_delay"
 FLIGHTS = (("AA", 1141, "JFK", "MIA"), ("UA", 15, "EWR", "IAH"), ("B6", 725, "JFK", "BQN"))
@@ -29,7 +30,7 @@ def deliver_batch(bucket: str, partition: str, intent: str, *, minutes: str) -> 
         intent: Of the batch; one that sorts later is a newer batch.
         minutes: The expected delay of each flight.
     """
-    schema = declaration_of(MODEL).prediction_schema
+    schema = declaration_of(MODEL, EXAMPLE.defs).prediction_schema
     batch_id = mint_batch_id(MODEL, partition, intent, datetime.now(UTC))
     store = ObjectStore.of_job(bucket)
     lines = prediction_lines(schema, pd.DataFrame([_row(flight, partition, minutes) for flight in FLIGHTS]))

@@ -18,6 +18,7 @@ from infra.local.stack.dagster_service import DagsterService, dagster_environmen
 from infra.local.supervision.stack_state import StackDirectory
 from prediction_contract.registry.records import ReleaseState
 from prediction_contract.registry.table import RegistryTable
+from tests.projects import EXAMPLE
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
 
 if TYPE_CHECKING:
@@ -145,7 +146,9 @@ def development_stack(directory: Path) -> Iterator[DevelopmentStack]:
         yield DevelopmentStack(
             run.environment_file,
             variables,
-            Dagster(DagsterService(url, run.state_directory / "logs" / "dagster.log", None)),
+            Dagster(
+                DagsterService(url, run.state_directory / "logs" / "dagster.log", None), EXAMPLE.location_name
+            ),
             RegistryTable(client, variables["MLPIPE_REGISTRY_TABLE"]),
             StackDirectory(run.state_directory),
         )

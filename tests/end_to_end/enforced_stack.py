@@ -19,6 +19,7 @@ from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.table import RegistryTable
 from tests.end_to_end.development_stack import DevelopmentStack
 from tests.end_to_end.role_run_launcher import CREDENTIALS
+from tests.projects import EXAMPLE
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at
 
 if TYPE_CHECKING:
@@ -151,7 +152,9 @@ def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
             registry = RegistryTable(
                 aws_client_at(variables["AWS_ENDPOINT_URL"], "dynamodb"), variables["MLPIPE_REGISTRY_TABLE"]
             )
-            platform = DevelopmentStack(run.environment_file, variables, Dagster(service), registry, state)
+            platform = DevelopmentStack(
+                run.environment_file, variables, Dagster(service, EXAMPLE.location_name), registry, state
+            )
             keys = {
                 daemon[CREDENTIALS[0]]: deployment.dagster_daemon_role,
                 runs[CREDENTIALS[0]]: deployment.dagster_run_role,

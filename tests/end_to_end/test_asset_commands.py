@@ -18,10 +18,12 @@ from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.naming.s3_layout import done_key
 from tests.end_to_end.delivered_batch import MODEL, deliver_batch
+from tests.projects import EXAMPLE
 from tests.stack_runs import PROJECT_ROOT
 
 if TYPE_CHECKING:
-    from tests.stack_runs import LocalStack
+    from tests.projects import EXAMPLE
+from tests.stack_runs import LocalStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
@@ -41,9 +43,8 @@ def environment(local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactor
 def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's folder with the stack's own `.env`: `dg` lets it go before what a shell has set."""
     folder = tmp_path_factory.mktemp("project")
-    packages = ("mlpipe_dagster", "model_declaration", "prediction_contract")
-    for name in (*packages, "pyproject.toml", "workspace.yaml"):
-        (folder / name).symlink_to(PROJECT_ROOT / name)
+    for path in (EXAMPLE.root / "src", EXAMPLE.root / "pyproject.toml", PROJECT_ROOT / "workspace.yaml"):
+        (folder / path.name).symlink_to(path)
     names = [name for name in environment if name.startswith(("AWS_", "MLPIPE_", "SNOWFLAKE_"))]
     lines = [f"{name}={environment[name]}\n" for name in sorted(names)]
     (folder / ".env").write_text("".join(lines))

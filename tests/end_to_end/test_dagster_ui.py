@@ -103,7 +103,7 @@ def test_the_lineage_shows_a_models_way(
     """Every asset is there with its partitions and kinds, in one graph; the tables' checks have passed."""
     published = {"flight_delay": flights, "airport_congestion": run_again}[model]
     assert stack.was_published(model, published)
-    page.open(f"/locations/mlpipe/asset-groups/{model}/lineage")
+    page.open(f"/locations/flights/asset-groups/{model}/lineage")
     page.see_asset("features", "Sagemaker", "Parquet", "365 partitions")
     page.see_asset("trained_model", "Sagemaker", "Materialized")
     page.see_asset("predictions", "Sagemaker", "Delta Lake", "365 partitions")

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.infra.local_servers import free_port
+from tests.projects import EXAMPLE
 from tests.stack_runs import PROJECT_ROOT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.stack_runs import LocalStack
+    from tests.projects import EXAMPLE
+from tests.stack_runs import LocalStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -34,9 +36,8 @@ _QUESTION = """{
 @pytest.fixture
 def project(local_stack: LocalStack, tmp_path: Path) -> Path:
     """The project's folder with the stack's own `.env`, and nothing else set."""
-    packages = ("mlpipe_dagster", "model_declaration", "prediction_contract")
-    for name in (*packages, "pyproject.toml", "workspace.yaml"):
-        (tmp_path / name).symlink_to(PROJECT_ROOT / name)
+    for path in (EXAMPLE.root / "src", EXAMPLE.root / "pyproject.toml", PROJECT_ROOT / "workspace.yaml"):
+        (tmp_path / path.name).symlink_to(path)
     home = tmp_path / "dagster_home"
     home.mkdir()
     instance = PROJECT_ROOT / "mlpipe_dagster" / "instances" / "local.yaml"

@@ -60,5 +60,5 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name in ("__init__.py", "work.py", "part/__init__.py", "part/schema.json"):
             (root / package / name).write_text(f"# {package} {name}\n")
     (root / "glue_scripts" / "load_predictions.py").write_text("# the script\n")
-    monkeypatch.setattr(packaging, "PROJECT_ROOT", root)
+    monkeypatch.setattr(packaging, "PLATFORM", root)
     return root

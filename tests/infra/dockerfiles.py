@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def is_tracked(source: str) -> bool:
     """Tell whether a file or folder of the project is in the repository."""
     listed = subprocess.run(
         ["git", "ls-files", "--error-unmatch", source],
-        cwd=PROJECT_ROOT,
+        cwd=PLATFORM,
         capture_output=True,
         timeout=30,
         check=False,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.local.provisioning import provision
 from prediction_contract.naming.resource_names import Deployment
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,6 +151,7 @@ def provision_on(servers: LocalServers) -> dict[str, str]:
         snowflake_host="127.0.0.1",
         snowflake_port=servers.snowflake_port,
         weather_url="http://127.0.0.1:1",
+        project=EXAMPLE,
     )
 
 

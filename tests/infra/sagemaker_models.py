@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
-from model_declaration.declared_models import DEFS
+from tests.projects import EXAMPLE, new_project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from model_declaration.project import Project
 
 # A shipped model, daily and running, and one that says as little as it can, or all that there is to say. The
 # last two names differ in what CloudFormation leaves out of its ids.
@@ -44,7 +47,7 @@ _SCHEDULED = '  produced_by: sagemaker\n  schedule: {cron: "30 5 * * 1-5", runni
 
 def texts() -> dict[str, str]:
     """Return the declaration of each model by its name."""
-    shipped = (DEFS / DAILY / "defs.yaml").read_text(encoding="utf-8")
+    shipped = (EXAMPLE.defs / DAILY / "defs.yaml").read_text(encoding="utf-8")
     return {
         DAILY: shipped.replace("attributes:\n", f"attributes:\n{_SCHEDULED}"),
         LEAST: _HEAD + _LEAST,
@@ -52,12 +55,14 @@ def texts() -> dict[str, str]:
     }
 
 
-def write_models(defs: Path) -> Path:
-    """Write a folder for each model, and return the one that holds them."""
+def write_models(root: Path) -> Project:
+    """Write a project with a folder for each model, those that the example has with their functions."""
+    project = new_project(root, EXAMPLE.package)
+    shutil.copytree(EXAMPLE.defs / DAILY, project.defs / DAILY)
     for model, text in texts().items():
-        (defs / model).mkdir(parents=True)
-        (defs / model / "defs.yaml").write_text(text, encoding="utf-8")
-    return defs
+        (project.defs / model).mkdir(exist_ok=True)
+        (project.defs / model / "defs.yaml").write_text(text, encoding="utf-8")
+    return project
 
 
 def requests(

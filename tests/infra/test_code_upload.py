@@ -16,6 +16,7 @@ from infra.local.provisioning.provisioned_stack import stand_in_wheels
 from infra.settings import STAGES
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP, Deployment
 from tests.infra.sagemaker_models import texts, write_models
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,10 +65,10 @@ def test_uploaded_code_lies_where_jobs_look(
 ) -> None:
     """Glue finds its script and archive, processing jobs a tree, training jobs one archive; twice is once."""
     s3, bucket = aws_client("s3"), deployment.data_bucket
-    uploaded = upload_code(s3, deployment, tmp_path / "out")
+    uploaded = upload_code(s3, deployment, EXAMPLE, tmp_path / "out")
     glue, sagemaker = (
         packaging.build_glue_archive(tmp_path / "out"),
-        packaging.build_sagemaker_code(tmp_path / "out"),
+        packaging.build_sagemaker_code(EXAMPLE, tmp_path / "out"),
     )
 
     def stored(key: str) -> bytes:
@@ -80,15 +81,20 @@ def test_uploaded_code_lies_where_jobs_look(
     tree = {entry["Key"].removeprefix(uploaded.sagemaker_prefix): stored(entry["Key"]) for entry in listed}
     assert tree == sagemaker.files
     moment = s3.head_object(Bucket=bucket, Key=uploaded.training_code_key)["LastModified"]
-    assert upload_code(s3, deployment, tmp_path / "out") == uploaded
+    assert upload_code(s3, deployment, EXAMPLE, tmp_path / "out") == uploaded
     assert s3.head_object(Bucket=bucket, Key=uploaded.training_code_key)["LastModified"] == moment
 
 
 def test_a_deployment_uploads_a_stages_code(
-    aws_client: Callable[[str], Any], stage_bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    aws_client: Callable[[str], Any],
+    stage_bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The command says where code, wheels and schemas lie; without the stage's bucket it fails."""
-    arguments = ["--out", str(tmp_path / "out"), "--defs", str(write_models(tmp_path / "defs"))]
+    monkeypatch.setenv("MLPIPE_PROJECT", str(write_models(tmp_path / "project").root))
+    arguments = ["--out", str(tmp_path / "out")]
     assert main(["prod", *arguments]) == 1
     assert STAGES["prod"].deployment().data_bucket in capsys.readouterr().err
     assert main(["dev", *arguments]) == 0
@@ -109,7 +115,8 @@ def test_a_deployment_creates_the_shared_log_groups(
 ) -> None:
     """With a retention, also after a try that failed half way; the command names another's endless group."""
     logs = aws_client("logs")
-    arguments = ["dev", "--out", str(tmp_path / "out"), "--defs", str(write_models(tmp_path / "defs"))]
+    monkeypatch.setenv("MLPIPE_PROJECT", str(write_models(tmp_path / "project").root))
+    arguments = ["dev", "--out", str(tmp_path / "out")]
 
     def retentions() -> dict[str, int | None]:
         groups = logs.describe_log_groups(logGroupNamePrefix="/aws/sagemaker/")["logGroups"]

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from infra import glue_wheels
 from infra.glue_wheels import build_glue_wheels, locked_releases, wheels_digest, zip_of_wheels
 from infra.local.provisioning.provisioned_stack import stand_in_wheels
-from infra.packaging import PACKAGES, PROJECT_ROOT, PackagingError, build_glue_archive
+from infra.packaging import PACKAGES, PLATFORM, PackagingError, build_glue_archive
 
 # Spark is Glue's own.
 GLUES_OWN = {"pyspark", "py4j"}
@@ -29,7 +29,7 @@ OURS = {"glue_scripts", "aws_wire", "prediction_contract"}
 def imported_packages() -> set[str]:
     """Return the distributions that the job's code imports from others."""
     modules: set[str] = set()
-    for path in (file for package in OURS for file in (PROJECT_ROOT / package).rglob("*.py")):
+    for path in (file for package in OURS for file in (PLATFORM / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}
@@ -61,7 +61,7 @@ def test_the_lock_holds_what_the_job_imports() -> None:
 
 def test_the_job_has_the_releases_that_the_tests_have() -> None:
     """What is shipped was tried out here."""
-    tested = (PROJECT_ROOT / "requirements" / "dev.lock").read_text(encoding="utf-8").splitlines()
+    tested = (PLATFORM / "requirements" / "dev.lock").read_text(encoding="utf-8").splitlines()
     for name, version in locked_releases().items():
         assert any(line.startswith((f"{name}=={version} ", f"{name}[")) for line in tested), (name, version)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 from infra.settings import STAGES
 
 PLACES = ("docs/deployment.md", "infra/images/dagster/Dockerfile", "infra/images/sagemaker/Dockerfile")
@@ -13,7 +13,7 @@ PLACES = ("docs/deployment.md", "infra/images/dagster/Dockerfile", "infra/images
 def test_no_image_is_pushed_as_an_oci_index() -> None:
     """SageMaker refuses an index, which BuildKit makes for provenance or an SBOM, and OCI's media types."""
     for place in PLACES:
-        text = re.sub(r"\\\n(#  )? *", "", (PROJECT_ROOT / place).read_text(encoding="utf-8"))
+        text = re.sub(r"\\\n(#  )? *", "", (PLATFORM / place).read_text(encoding="utf-8"))
         assert "docker build " not in text, place
         commands = re.findall("docker buildx build .*", text)
         assert commands, place
@@ -24,7 +24,7 @@ def test_no_image_is_pushed_as_an_oci_index() -> None:
 
 def test_each_image_is_built_for_its_processor_and_repository() -> None:
     """Dagster's tasks run on ARM, SageMaker's jobs on x86; another processor fails at the start alone."""
-    guide = (PROJECT_ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    guide = (PLATFORM / "docs" / "deployment.md").read_text(encoding="utf-8")
     names = STAGES["prod"].deployment()
     assert re.findall(r"^build (linux/.*)", guide, re.MULTILINE) == [
         f"linux/arm64 dagster {names.dagster_image_repository}",

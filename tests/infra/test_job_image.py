@@ -8,28 +8,28 @@ import sys
 from importlib.metadata import packages_distributions
 from typing import TYPE_CHECKING
 
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 from prediction_contract.jobs.code_digest import PYTHON_VERSION
 from tests.infra.dockerfiles import instructions, is_tracked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DOCKERFILE = PROJECT_ROOT / "infra" / "images" / "sagemaker" / "Dockerfile"
+DOCKERFILE = PLATFORM / "infra" / "images" / "sagemaker" / "Dockerfile"
 LOCK = "requirements/scoring.lock"
 OWN = {"prediction_contract", "sagemaker_scripts"}
 
 
 def locked() -> set[str]:
     """Return the packages of the lock."""
-    text = (PROJECT_ROOT / LOCK).read_text(encoding="utf-8")
+    text = (PLATFORM / LOCK).read_text(encoding="utf-8")
     return set(re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE))
 
 
 def imported() -> Iterator[tuple[str, str]]:
     """Yield file and top-level module of every import of what jobs are sent, wherever in a file it stands."""
     for package in sorted(OWN):
-        for path in sorted((PROJECT_ROOT / package).rglob("*.py")):
+        for path in sorted((PLATFORM / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):
                     yield from ((str(path), alias.name.partition(".")[0]) for alias in node.names)

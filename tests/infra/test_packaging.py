@@ -18,8 +18,9 @@ import pytest
 
 from infra import packaging
 from infra.packaging import PackagingError
+from tests.projects import EXAMPLE
 
-KEPT = packaging.PROJECT_ROOT / "build" / "packages"
+KEPT = packaging.PLATFORM / "build" / "packages"
 
 
 def members(path: Path) -> dict[str, bytes]:
@@ -134,7 +135,7 @@ print(build_api_archive(pathlib.Path(sys.argv[1])).sha256)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "elsewhere")],
-        cwd=packaging.PROJECT_ROOT,
+        cwd=packaging.PLATFORM,
         capture_output=True,
         text=True,
         timeout=300,
@@ -148,7 +149,8 @@ def test_the_same_sources_give_the_same_bytes(checkout: Path, tmp_path: Path) ->
 
     def built(out: str) -> list[str]:
         made: list[Any] = [
-            build(tmp_path / out) for build in (packaging.build_glue_archive, packaging.build_sagemaker_code)
+            packaging.build_glue_archive(tmp_path / out),
+            packaging.build_sagemaker_code(EXAMPLE, tmp_path / out),
         ]
         return [text for each in made for text in (each.archive.sha256, each.digest)]
 
@@ -168,11 +170,15 @@ def test_the_same_sources_give_the_same_bytes(checkout: Path, tmp_path: Path) ->
 @pytest.mark.usefixtures("checkout")
 def test_job_archives_hold_their_packages(tmp_path: Path) -> None:
     """Every file, data files too, under the path that Python imports it by; tree and archive are the same."""
-    for build, package, others in (
-        (packaging.build_glue_archive, "glue_scripts", {"aws_wire", "prediction_contract"}),
-        (packaging.build_sagemaker_code, "sagemaker_scripts", {"prediction_contract"}),
+    out = tmp_path / "out"
+    for code, package, others in (
+        (packaging.build_glue_archive(out), "glue_scripts", {"aws_wire", "prediction_contract"}),
+        (
+            packaging.build_sagemaker_code(EXAMPLE, out),
+            "sagemaker_scripts",
+            {"prediction_contract", "flights"},
+        ),
     ):
-        code = build(tmp_path / "out")
         assert members(code.archive.path) == code.files
         assert {f"{package}/work.py", "prediction_contract/part/schema.json"} <= set(code.files)
         assert {name.split("/")[0] for name in code.files} == {package, *others}
@@ -185,7 +191,7 @@ def test_a_job_imports_its_archive_alone(deployable: str, tmp_path: Path) -> Non
         path = packaging.build_glue_archive(KEPT).archive.path
     else:
         path = tmp_path / "code"
-        with tarfile.open(packaging.build_sagemaker_code(KEPT).archive.path) as archive:
+        with tarfile.open(packaging.build_sagemaker_code(EXAMPLE, KEPT).archive.path) as archive:
             archive.extractall(path, filter="data")
     program = """
 import importlib, json, pkgutil, sys
@@ -225,12 +231,12 @@ def test_the_api_s_libraries_are_of_its_processor(platform: packaging.Platform, 
 @pytest.mark.usefixtures("checkout")
 def test_code_is_named_alike_on_every_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where templates are made and where the code is uploaded, other libraries may compress."""
-    here = packaging.build_sagemaker_code(tmp_path / "here")
+    here = packaging.build_sagemaker_code(EXAMPLE, tmp_path / "here")
     compressed = packaging._tar_gz
     monkeypatch.setattr(
         packaging, "_tar_gz", lambda files: gzip.compress(gzip.decompress(compressed(files)), 1)
     )
-    there = packaging.build_sagemaker_code(tmp_path / "there")
+    there = packaging.build_sagemaker_code(EXAMPLE, tmp_path / "there")
     assert there.archive.sha256 != here.archive.sha256
     assert there.digest == here.digest
 
@@ -254,7 +260,7 @@ def test_what_is_built_already_is_not_built_again(checkout: Path, tmp_path: Path
     for number in range(10):
         (checkout / "glue_scripts" / "work.py").write_text(f"# {number}\n")
         built.append(packaging.build_glue_archive(out).archive)
-    packaging.build_sagemaker_code(out)
+    packaging.build_sagemaker_code(EXAMPLE, out)
     left = {path.name for path in out.iterdir()}
     assert built[-1].path.name in left
     assert len(left) == 5

@@ -30,6 +30,7 @@ from prediction_contract.naming.s3_layout import (
     report_key,
 )
 from tests.infra.role_rights import allows, holders
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,6 +240,7 @@ def test_provisioning_never_touches_another_machine(changed: dict[str, str]) -> 
         "snowflake_host": "127.0.0.1",
         "snowflake_port": 9,
         "weather_url": "http://127.0.0.1:9",
+        "project": EXAMPLE,
     }
 
     with pytest.raises(ProvisioningError, match="this machine"):

@@ -18,6 +18,7 @@ from model_declaration.declaration_files import DeclarationError, declaration_in
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, write_models
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,7 @@ DEPLOYMENT = Deployment("local", "000000000000", "us-east-1")
 @pytest.fixture
 def defs(tmp_path: Path) -> Path:
     """Give a folder of models that SageMaker itself scores."""
-    return write_models(tmp_path / "defs")
+    return write_models(tmp_path / "project").defs
 
 
 @pytest.mark.parametrize("model", [DAILY, LEAST, HOURLY])
@@ -109,5 +110,5 @@ def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> Non
 
 def test_models_that_dagster_scores_have_none() -> None:
     """Nothing of them is provisioned beside tables, package group and alarms."""
-    shipped = provisioned_models()
+    shipped = provisioned_models(EXAMPLE.defs)
     assert all(each.scheduled is None for each in shipped)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from infra.definitions.api_definitions import token_claims
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 from infra.settings import PROD, STAGES, StageSettings, StageSettingsError
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.limits import MAX_CLAIM_VALUES
@@ -35,7 +35,7 @@ def test_a_rule_s_claims_hold_ten_values(field: str, most: int) -> None:
 
 def test_the_guide_names_the_concurrency_that_each_stage_needs() -> None:
     """A smaller quota of Lambda fails a deployment, or warm environments under load."""
-    guide = (PROJECT_ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    guide = (PLATFORM / "docs" / "deployment.md").read_text(encoding="utf-8")
     needed = {name: each.api.most_warm_environments + KEPT_BY_LAMBDA for name, each in STAGES.items()}
     assert f"{needed['prod']} for `prod`, {needed['dev']} for `dev`" in guide
 

@@ -8,6 +8,7 @@ import pytest
 
 from infra.local.raw_data import upload_days
 from prediction_contract.jobs.job_arguments import TrainArguments
+from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import SCHEMAS, TRAINING
 from tests.sagemaker.scoring_jobs import CODE_VERSION, LAST_PREPARED, ScoringJobs
 
@@ -39,6 +40,7 @@ def trained(jobs: ScoringJobs) -> dict[str, dict[str, Any]]:
             model=model,
             bucket=jobs.bucket,
             code_version=CODE_VERSION,
+            functions=EXAMPLE.functions_package(model),
             schema_key=jobs.schema_key(model),
             **TRAINING[model],
         )

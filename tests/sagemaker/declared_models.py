@@ -8,12 +8,11 @@ import yaml
 
 from prediction_contract.jobs.metrics import Metric, Metrics
 from prediction_contract.rows.schema import PredictionSchema
-from tests.stack_runs import PROJECT_ROOT
+from tests.projects import EXAMPLE
 
 
 def _declared(model: str) -> dict[str, Any]:
-    path = PROJECT_ROOT / "mlpipe_dagster" / "defs" / model / "defs.yaml"
-    document: Any = yaml.safe_load(path.read_text())
+    document: Any = yaml.safe_load((EXAMPLE.defs / model / "defs.yaml").read_text())
     return document["attributes"]
 
 

@@ -10,16 +10,16 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from infra.packaging import sagemaker_files
 from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
+from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import HISTORY_DAYS, SCHEMAS
-from tests.stack_runs import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-PACKAGES = ("prediction_contract", "sagemaker_scripts")
 CODE_FOLDER = "/opt/ml/processing/input/code"
 CODE_VERSION = "abc123"
 # Where the raw data ends.
@@ -50,12 +50,11 @@ class ScoringJobs:
         s3 = self.client("s3")
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-            for package in PACKAGES:
-                for path in sorted((PROJECT_ROOT / package).rglob("*")):
-                    if path.is_file() and path.suffix != ".pyc":
-                        name = str(path.relative_to(PROJECT_ROOT))
-                        s3.upload_file(str(path), self.bucket, f"{self.prefix}/files/{name}")
-                        archive.add(path, arcname=name)
+            for name, content in sagemaker_files(EXAMPLE).items():
+                s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}/files/{name}", Body=content)
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
         s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}/sourcedir.tar.gz", Body=buffer.getvalue())
         for model, schema in SCHEMAS.items():
             document = json.dumps(schema.to_document()).encode()
@@ -105,6 +104,7 @@ class ScoringJobs:
             history_days=HISTORY_DAYS[model],
             run_id="run-1",
             code_version=CODE_VERSION,
+            functions=EXAMPLE.functions_package(model),
         )
         return self.start_processing("sagemaker_scripts/prepare_features.py", arguments)
 
@@ -142,6 +142,7 @@ class ScoringJobs:
             "schema_key": self.schema_key(model),
             "registry_table": self.environment["MLPIPE_REGISTRY_TABLE"],
             "code_version": CODE_VERSION,
+            "functions": EXAMPLE.functions_package(model),
         }
         return ScoreArguments(**given | changes)
 

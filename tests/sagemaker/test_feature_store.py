@@ -48,6 +48,7 @@ def store() -> ObjectStore:
 def arguments(run_id: str = "run-1", **changes: str) -> FeatureArguments:
     """Return the arguments of a features job."""
     given = {"model": "airport_congestion", "partition": DAY, "bucket": "mlpipe-data"}
+    given["functions"] = "flights.defs.airport_congestion"
     return FeatureArguments(**given | changes, history_days=14, run_id=run_id, code_version="v")
 
 
@@ -260,6 +261,7 @@ def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
         "first_partition": "2013-01-01",
         "last_partition": "2013-01-02",
         "code_version": "v",
+        "functions": "flights.defs.airport_congestion",
     }
     plain = train(TrainArguments(**learned), store, tmp_path_factory.mktemp("plain"))
     assert plain["evaluation"] is None

@@ -34,6 +34,7 @@ from sagemaker_scripts.learning.outcomes import (
     with_outcomes,
 )
 from sagemaker_scripts.model_functions import Artifact, PreparedFeatures, model_functions
+from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import SCHEMAS, SOURCES, TRAINING
 from tests.sagemaker.real_flights import inputs_of
 
@@ -52,7 +53,9 @@ def prepared_days(model: str) -> dict[str, PreparedFeatures]:
     if model not in _PREPARED:
         days: dict[str, PreparedFeatures] = {}
         for place in range(4, len(DAYS)):
-            prepared = model_functions(model).features(*inputs_of(DAYS[place], DAYS[place - 4 : place]))
+            prepared = model_functions(EXAMPLE.functions_package(model)).features(
+                *inputs_of(DAYS[place], DAYS[place - 4 : place])
+            )
             days[DAYS[place]] = prepared._replace(features=prepared.features.assign(partition=DAYS[place]))
         _PREPARED[model] = days
     return _PREPARED[model]
@@ -60,7 +63,7 @@ def prepared_days(model: str) -> dict[str, PreparedFeatures]:
 
 def trained_on_five_days(model: str) -> tuple[ModelFunctions, Artifact, pd.DataFrame]:
     """Return a model's functions, its artifact after 5 to 9 January, and what it was trained on."""
-    functions, days = model_functions(model), list(prepared_days(model).values())
+    functions, days = model_functions(EXAMPLE.functions_package(model)), list(prepared_days(model).values())
     features = pd.concat([day.features for day in days[:5]], ignore_index=True)
     examples = with_outcomes(features, newest_outcomes(day.outcomes for day in days[:6]))
     return functions, functions.train(examples), examples
@@ -89,7 +92,7 @@ def test_predictions_are_declared_to_come_from_features_that_there_are(model: st
 def test_the_first_day_of_all_has_features_too(model: str) -> None:
     """Without any history the features are complete, and there are no outcomes."""
     schedule, history = inputs_of("2013-01-01", ["2013-01-02"])
-    prepared = model_functions(model).features(schedule, history.iloc[:0])
+    prepared = model_functions(EXAMPLE.functions_package(model)).features(schedule, history.iloc[:0])
     assert not prepared.features.isna().any(axis=None)
     assert prepared.outcomes.empty
 
@@ -306,8 +309,8 @@ def test_outcomes_that_are_all_alike_give_no_area_under_the_curve() -> None:
 
 
 def test_a_model_without_code_is_refused_by_name() -> None:
-    """A name of another form and one that no package has are both refused."""
-    for name in ("no_such_model", "../flight_delay", "os.path"):
+    """One that no package has, and none at all."""
+    for name in ("flights.defs.no_such_model", "no_such_package.defs.flight_delay", None):
         with pytest.raises(InvalidNameError):
             model_functions(name)
 
@@ -342,7 +345,7 @@ def test_preparing_features_does_not_load_scikit_learn() -> None:
     program = (
         "import sys; from sagemaker_scripts import prepare_features; "
         "from sagemaker_scripts.model_functions import model_functions; "
-        "model_functions('flight_delay').features; print('sklearn' in sys.modules)"
+        "model_functions('flights.defs.flight_delay').features; print('sklearn' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

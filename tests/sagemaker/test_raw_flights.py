@@ -29,6 +29,7 @@ from sagemaker_scripts.features.raw_flights import (
 from sagemaker_scripts.model_functions import model_functions
 from sagemaker_scripts.object_store import ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
+from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import SCHEMAS
 from tests.sagemaker.real_flights import day_file, flights_of, inputs_of
 
@@ -48,7 +49,7 @@ def test_a_schedule_holds_nothing_that_happens_on_the_day() -> None:
 @pytest.mark.parametrize("model", sorted(SCHEMAS))
 def test_features_do_not_change_with_what_happens_later(model: str) -> None:
     """Other outcomes on the day, and after its beginning on the day before, give the same features."""
-    functions = model_functions(model)
+    functions = model_functions(EXAMPLE.functions_package(model))
     schedule, history = inputs_of(DAY, BEFORE)
     prepared = functions.features(schedule, history)
 

@@ -238,15 +238,16 @@ def execution(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> Cal
     assert trained
     environment = jobs.environment
     deployment = Deployment("local", environment["MLPIPE_ACCOUNT_ID"], environment["AWS_REGION"])
-    declared = provisioned_models(write_models(tmp_path / "defs"))
+    project = write_models(tmp_path / "project")
+    declared = provisioned_models(project.defs)
     (scoring,) = [each.scheduled for each in declared if each.name == DAILY]
     assert scoring is not None
-    upload_code(jobs.client("s3"), deployment, tmp_path)
+    upload_code(jobs.client("s3"), deployment, project, tmp_path)
     upload_schemas(jobs.client("s3"), deployment, declared)
     definition = pipeline_definition(
         deployment,
         scoring,
-        code_digest=build_sagemaker_code(tmp_path).digest,
+        code_digest=build_sagemaker_code(project, tmp_path).digest,
         image_uri=environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
     )
 

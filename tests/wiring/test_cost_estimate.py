@@ -14,7 +14,7 @@ from api_lambda.request_log import RequestLog
 from infra.cost_estimate import PAGE, SCALES, Sheet, SheetError, recomputed
 from infra.definitions.api_definitions import FunctionDefinition, target_group
 from infra.definitions.resource_definitions import data_bucket, load_job, processing_job, training_job
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 from infra.settings import PROD
 from mlpipe_dagster.costs import Prices
 from mlpipe_dagster.publication.projection_sensor import COMPARE_ALL_AFTER
@@ -25,8 +25,9 @@ from model_declaration.quality import Quality
 from prediction_contract.rows.prediction_line import prediction_line
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import OnlineItems
+from tests.projects import EXAMPLE
 
-_MEASURED = json.loads((PROJECT_ROOT / "benchmarks" / "results" / "load.json").read_text())
+_MEASURED = json.loads((PLATFORM / "benchmarks" / "results" / "load.json").read_text())
 # One scheduled flight of 2013, with a probability of as many digits as a double has.
 _FLIGHT = {
     "entity_id": "AA-1141-JFK",
@@ -59,7 +60,7 @@ def sheet(page: str) -> Sheet:
 
 def item_bytes() -> int:
     """Return the size of a prediction's item, as DynamoDB charges it: names and values, in UTF-8."""
-    schema = declaration_of("flight_delay").prediction_schema
+    schema = declaration_of("flight_delay", EXAMPLE.defs).prediction_schema
     row = prediction_line(row_contract(schema), _FLIGHT).row
     assert row is not None
     item = OnlineItems(schema).build(row, "20130201T060000Z-0123abcd", 2_000_000_000)
@@ -188,7 +189,7 @@ def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None
         "ways_out": size.nat_gateways,
     }.items():
         assert sheet.values[name] == [value] * SCALES, name
-    statements = (PROJECT_ROOT / "infra" / "snowflake" / "2_database.sql").read_text()
+    statements = (PLATFORM / "infra" / "snowflake" / "2_database.sql").read_text()
     assert f"AUTO_SUSPEND = {sheet.values['resting'][0]:.0f} " in statements
     assert "WAREHOUSE_SIZE = XSMALL" in statements
 

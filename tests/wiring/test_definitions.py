@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlpipe_dagster.components.prediction_pipeline import PredictionPipeline
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DECLARATIONS = [
-    *sorted((ROOT / "mlpipe_dagster" / "defs").glob("*/defs.yaml")),
-    ROOT / "mlpipe_dagster" / "components" / "new_model.yaml",
+    *sorted(EXAMPLE.defs.glob("*/defs.yaml")),
+    ROOT / "mlpipe_dagster" / "components" / "new_model" / "defs.yaml",
 ]
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 HEAVY = (
@@ -45,9 +46,8 @@ HEAVY = (
 
 LOAD = """
 import json, sys
-from mlpipe_dagster.definitions import defs
-definitions = defs()
-definitions.get_repository_def()
+from flights.definitions import defs
+defs.get_repository_def()
 # A namespace package, which an installed .pth file makes at every start of Python, is no import.
 print(json.dumps(sorted(name for name, module in sys.modules.items() if getattr(module, "__file__", None))))
 """
@@ -91,7 +91,7 @@ def test_the_code_location_has_one_name() -> None:
     """A run key's match includes the location, so `dagster` and `dg` must call it the same."""
     workspace: Any = yaml.safe_load((ROOT / "workspace.yaml").read_text(encoding="utf-8"))
     names = [entry["python_module"]["location_name"] for entry in workspace["load_from"]]
-    assert names == [PYPROJECT["tool"]["dg"]["project"]["code_location_name"]]
+    assert names == [EXAMPLE.location_name]
 
 
 def entries(lock: Path) -> list[str]:

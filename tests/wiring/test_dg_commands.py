@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.projects import EXAMPLE
+
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENT = "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"
 
@@ -18,12 +20,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of what `dg` looks at, for models to be added to."""
-    for name in ("mlpipe_dagster", "model_declaration", "prediction_contract", "sagemaker_scripts"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "workspace.yaml"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
-    return tmp_path
+    """A copy of the example, for models to be added to."""
+    return shutil.copytree(
+        EXAMPLE.root, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", ".mlpipe")
+    )
 
 
 def command(project: Path, *words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -33,7 +33,7 @@ def command(project: Path, *words: str, home: Path | None = None) -> subprocess.
         cwd=project,
         env={
             **os.environ,
-            "PYTHONPATH": str(project),
+            "PYTHONPATH": str(project / "src"),
             "DAGSTER_HOME": str(home or project),
             "COLUMNS": "200",
         },
@@ -55,10 +55,10 @@ def assets(project: Path) -> set[str]:
 
 def test_a_new_model_is_scaffolded_checked_and_listed(project: Path) -> None:
     """One command adds a model that passes every check and shows beside the others."""
-    declared = {path.parent.name for path in (project / "mlpipe_dagster" / "defs").glob("*/defs.yaml")}
+    declared = {path.parent.name for path in (project / "src" / "flights" / "defs").glob("*/defs.yaml")}
     made = command(project, "dg", "scaffold", "defs", COMPONENT, "new_thing")
     assert made.returncode == 0, made.stdout
-    assert (project / "sagemaker_scripts" / "models" / "new_thing" / "predict.py").is_file()
+    assert (project / "src" / "flights" / "defs" / "new_thing" / "predict.py").is_file()
     for words in (("dg", "check", "yaml"), ("dg", "check", "defs")):
         done = command(project, *words)
         assert done.returncode == 0, done.stdout
@@ -79,10 +79,10 @@ def test_faults_of_form_are_told_by_check_yaml(project: Path) -> None:
 
     The folder is named, because `dg` looks at one file of each component type only.
     """
-    path = project / "mlpipe_dagster" / "defs" / "flight_delay" / "defs.yaml"
+    path = project / "src" / "flights" / "defs" / "flight_delay" / "defs.yaml"
     text = path.read_text()
     path.write_text(text.replace('start: "2013-01-01"', 'start: "first of May"'))
-    done = command(project, "dg", "check", "yaml", "mlpipe_dagster/defs/flight_delay")
+    done = command(project, "dg", "check", "yaml", "src/flights/defs/flight_delay")
     assert done.returncode != 0
     line = next(number for number, each in enumerate(text.splitlines(), 1) if 'start: "2013-01-01"' in each)
     assert f"flight_delay/defs.yaml:{line}" in done.stdout
@@ -91,7 +91,7 @@ def test_faults_of_form_are_told_by_check_yaml(project: Path) -> None:
 
 def test_faults_between_fields_are_told_by_check_defs(project: Path) -> None:
     """What only the declaration as a whole shows to be wrong is told with file, line and field, too."""
-    path = project / "mlpipe_dagster" / "defs" / "flight_delay" / "defs.yaml"
+    path = project / "src" / "flights" / "defs" / "flight_delay" / "defs.yaml"
     text = path.read_text()
     path.write_text(text.replace("  lookback: 3", "  lookback: 300"))
     done = command(project, "dg", "check", "defs")
@@ -102,7 +102,7 @@ def test_faults_between_fields_are_told_by_check_defs(project: Path) -> None:
 
 def test_a_file_with_templates_is_loaded_by_dagster_itself(project: Path) -> None:
     """What the quick way does not read shows all the same."""
-    path = project / "mlpipe_dagster" / "defs" / "flight_delay" / "defs.yaml"
+    path = project / "src" / "flights" / "defs" / "flight_delay" / "defs.yaml"
     text = path.read_text()
     head, _, tail = text.partition("  description: ")
     description = "  description: \"{{ env('FLIGHTS', 'Of flights') }}\"\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import grimp
 import pytest
 
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,8 +36,8 @@ OF_EVERY_DEPLOYABLE = {"Settings", "SettingsError"}
 
 def modules(package: str) -> list[Path]:
     """Return a package's modules; those that stand for their folder have its name and are left out."""
-    found = (PROJECT_ROOT / package).rglob("*.py")
-    return [path.relative_to(PROJECT_ROOT) for path in found if path.stem not in {"__init__", "__main__"}]
+    found = (PLATFORM / package).rglob("*.py")
+    return [path.relative_to(PLATFORM) for path in found if path.stem not in {"__init__", "__main__"}]
 
 
 def alike(named: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
@@ -61,7 +61,7 @@ def test_a_public_class_has_a_name_of_its_own_in_the_product() -> None:
         (node.name, path)
         for package in PACKAGES
         for path in modules(package)
-        for node in ast.parse((PROJECT_ROOT / path).read_text(encoding="utf-8")).body
+        for node in ast.parse((PLATFORM / path).read_text(encoding="utf-8")).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     doubled = {name: paths for name, paths in alike(named).items() if name not in OF_EVERY_DEPLOYABLE}
@@ -84,7 +84,7 @@ def test_a_folder_holds_one_concern(package: str) -> None:
 def test_a_module_is_one_thing(package: str) -> None:
     """A file that is longer than this is two things."""
     lengths = {
-        str(path): len((PROJECT_ROOT / path).read_text(encoding="utf-8").splitlines())
+        str(path): len((PLATFORM / path).read_text(encoding="utf-8").splitlines())
         for path in modules(package)
     }
     long = {path: lines for path, lines in lengths.items() if lines > MAX_LINES_OF_A_MODULE}

@@ -20,6 +20,7 @@ from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, IMAGE, MODE
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import HOME
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, requests, write_models
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ def test_the_jobs_parse_their_command_lines(
     found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": tick}, EXECUTION)
     features = FeatureArguments.parse(_arguments(found[FEATURES_STEP]))
     score = ScoreArguments.parse(_arguments(found[SCORE_STEP]))
-    declared = declaration_of(model, write_models(tmp_path / "defs"))
+    declared = declaration_of(model, write_models(tmp_path / "project").defs)
     assert (features.due_partition(), score.due_partition()) == (partition, partition)
     assert (features.run_id, score.run_id) == (EXECUTION, EXECUTION)
     assert (features.model, score.model) == (model, model)
@@ -65,8 +66,8 @@ def test_the_jobs_are_those_that_dagster_would_start(
 ) -> None:
     """Machine, image, code, role and environment are the same, and SageMaker knows all members."""
     found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": TICK}, EXECUTION)
-    digest = build_sagemaker_code(tmp_path).digest
-    declared = declaration_of(model, write_models(tmp_path / "defs"))
+    digest = build_sagemaker_code(EXAMPLE, tmp_path).digest
+    declared = declaration_of(model, write_models(tmp_path / "project").defs)
     settings = DagsterSettings.from_environment(
         variables(containers(scored_by_sagemaker, "prod")["run"], image=IMAGE)
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import aws_cdk as cdk
 
     from infra.settings import StageSettings
+    from model_declaration.project import Project
     from prediction_contract.naming.resource_names import Deployment
 
 # Where the image keeps dagster.yaml and workspace.yaml.
@@ -42,7 +43,7 @@ class Task:
     runs_our_code: bool = False
 
 
-def tasks(deployment: Deployment) -> dict[str, Task]:
+def tasks(deployment: Deployment, project: Project) -> dict[str, Task]:
     """Return the tasks by name."""
     listen = "0.0.0.0"  # noqa: S104  # a container's own network; the security group decides who comes in
     workspace = f"{HOME}/workspace.yaml"
@@ -52,7 +53,8 @@ def tasks(deployment: Deployment) -> dict[str, Task]:
             deployment.dagster_daemon_role,
             (
                 *("dagster", "code-server", "start", "--host", listen, "--port", str(CODE_SERVER)),
-                *("--module-name", "mlpipe_dagster.definitions", "--location-name", "mlpipe"),
+                *("--module-name", f"{project.package}.definitions"),
+                *("--location-name", project.location_name),
             ),
             CODE_SERVER,
             runs_our_code=True,

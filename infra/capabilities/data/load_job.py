@@ -11,7 +11,7 @@ from infra.capabilities.accepted_findings import acknowledge
 from infra.capabilities.log_storage import add_log_group
 from infra.capabilities.roles import add_role
 from infra.definitions.resource_definitions import load_job
-from infra.packaging import PROJECT_ROOT, build_glue_archive
+from infra.packaging import PLATFORM, build_glue_archive
 from infra.permissions.policy_statements import allow
 from infra.permissions.role_definitions import glue_load_role
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prediction_contract.naming.resource_names import Deployment
 
-_SCRIPT = PROJECT_ROOT / "glue_scripts" / "load_predictions.py"
+_SCRIPT = PLATFORM / "glue_scripts" / "load_predictions.py"
 
 
 def add_load_job(stack: cdk.Stack, deployment: Deployment) -> None:

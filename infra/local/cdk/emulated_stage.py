@@ -8,6 +8,7 @@ It runs in the environment of the CDK, whose command line then deploys what it w
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import shutil
 import sys
@@ -25,6 +26,7 @@ from infra.settings import (
     StageSettings,
     TokenSettings,
 )
+from model_declaration.project import Project
 
 # Stands for pool and client until the stack that makes them is there.
 _UNKNOWN = "unknown"
@@ -87,12 +89,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--token-pool", default=_UNKNOWN, help="id of the Cognito pool, once it is there")
     parser.add_argument("--token-client", default=_UNKNOWN, help="id of its client")
     options = parser.parse_args(arguments)
+    project = Project.find(os.environ, Path.cwd())
     out = options.out.resolve()
     shutil.rmtree(out, ignore_errors=True)
     chosen = settings(
         options.endpoint_url.rstrip("/"), options.hosted_zone, options.token_pool, options.token_client
     )
-    build_app(chosen, provisioned_models(), out).synth()
+    build_app(chosen, project, provisioned_models(project.defs), out).synth()
     for stack, left_out in leave_out_of_assembly(out).items():
         for kind, count in left_out.items():
             sys.stdout.write(f"{stack}: without {count} {kind}\n")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 
 from infra.local.demo.progress import DemoProgress
 from infra.local.demo.scenario import Demo
 from infra.local.stack.command_line import stack_parser
 from infra.local.supervision.stack_state import StackDirectory, StackError
+from model_declaration.project import Project, ProjectError
 
 
 def main(argv: list[str]) -> int:
@@ -24,10 +27,10 @@ def main(argv: list[str]) -> int:
     # Asked to end by a program, it ends its Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     progress = DemoProgress(sys.stdout)
-    demo = Demo(StackDirectory(options.state_dir), options.env_file, progress)
     try:
-        result = demo.run()
-    except StackError as error:
+        project = Project.find(os.environ, Path.cwd())
+        result = Demo(StackDirectory(options.state_dir), options.env_file, project, progress).run()
+    except (StackError, ProjectError) as error:
         sys.stderr.write(f"mlpipe demo: {error}\n")
         progress.say(json.dumps({"ok": False, "error": str(error)}))
         return 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.local.stack.dagster_runs import wait_for
 from infra.local.supervision.stack_state import StackError
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 from prediction_contract.registry.records import LoadState, ReleaseState
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class ModelPath:
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "mlpipe_dagster.cli", *arguments, "--json"],
-                cwd=PROJECT_ROOT,
+                cwd=PLATFORM,
                 env=dict(self.environment),
                 capture_output=True,
                 text=True,

@@ -24,6 +24,7 @@ from infra.local.stack.dagster_service import (
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.stack.stack_control import StackControl
 from infra.local.supervision.stack_state import StackDirectory, StackError
+from model_declaration.project import Project
 
 MODEL = "flight_delay"
 OTHER_MODEL = "airport_congestion"
@@ -43,11 +44,13 @@ class Demo:
     Attributes:
         directory: The stack's state directory.
         environment_file: Where its addresses are.
+        project: Whose models are shown.
         progress: Tells of it.
     """
 
     directory: StackDirectory
     environment_file: Path
+    project: Project
     progress: DemoProgress
 
     def run(self) -> dict[str, Any]:
@@ -72,13 +75,16 @@ class Demo:
             "local stack: AWS, Snowflake, Glue, SageMaker, weather; code uploaded"
         ) as found:
             control = StackControl(
-                self.directory, self.environment_file, say=lambda line: self.progress.say(f"    {line}")
+                self.directory,
+                self.environment_file,
+                say=lambda line: self.progress.say(f"    {line}"),
+                project=self.project,
             )
             control.up()
             found.append(f"its state is in {self.directory.root}")
 
     def _show(self, service: DagsterService, variables: dict[str, str]) -> dict[str, Any]:
-        dagster, stores = Dagster(service), Stores(variables)
+        dagster, stores = Dagster(service, self.project.location_name), Stores(variables)
         with self.progress.step("raw flights and weather of January and February 2013 on S3") as found:
             found.append(f"{upload_days(stores.s3, stores.bucket)} objects written")
         with self.progress.step("Dagster: web server, daemon, sensor") as found:

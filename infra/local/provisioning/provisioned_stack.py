@@ -24,6 +24,7 @@ from infra.packaging import PACKAGES, PackagingError, build_api_archive
 from infra.permissions import role_definitions
 from infra.settings import TokenSettings
 from model_declaration.declared_models import deployable_names
+from model_declaration.project import Project
 from prediction_contract.naming.resource_names import Deployment
 
 STAGE = "local"
@@ -39,6 +40,7 @@ def provision(
     snowflake_host: str,
     snowflake_port: int,
     weather_url: str,
+    project: Project,
     region: str = "us-east-1",
 ) -> dict[str, str]:
     """Create everything on the running local stack, or bring it back to its definition; data stays.
@@ -49,6 +51,7 @@ def provision(
         snowflake_host: Host of Snowflake's stand-in.
         snowflake_port: Its port.
         weather_url: Address of the weather service.
+        project: Whose models they are.
         region: The region of the stack.
 
     Returns:
@@ -74,9 +77,9 @@ def provision(
         account_id = clients.client("sts").get_caller_identity()["Account"]
         deployment = Deployment(STAGE, account_id, region)
         connection = warehouse_connection(deployment, host=snowflake_host, port=snowflake_port)
-        _storage(clients, deployment)
+        _storage(clients, deployment, project)
         queue_url = _notices(clients, deployment)
-        code = _jobs(clients, deployment)
+        code = _jobs(clients, deployment, project)
         client = _identity(clients, deployment, connection)
         issued = _variables(clients, deployment, queue_url=queue_url, client=client)
         api_url = _api(clients, deployment, client, issued, provider_origin=weather)
@@ -97,15 +100,15 @@ def provision(
         "MLPIPE_WEATHER_URL": weather,
         "MLPIPE_API_URL": api_url,
         # The one command of Dagster's that looks in neither workspace.yaml nor pyproject.toml.
-        "DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME": "mlpipe_dagster.definitions",
+        "DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME": f"{project.package}.definitions",
     }
 
 
-def _storage(clients: Clients, deployment: Deployment) -> None:
+def _storage(clients: Clients, deployment: Deployment, project: Project) -> None:
     ensure_bucket(clients.client("s3"), resource_definitions.data_bucket(deployment), clients.region)
     dynamodb = clients.client("dynamodb")
     ensure_table(dynamodb, resource_definitions.registry_table(deployment))
-    models = deployable_names()
+    models = deployable_names(project.defs)
     for model in models:
         ensure_table(dynamodb, resource_definitions.online_table(deployment, model))
     _LOG.info("bucket, registry and %d online tables are there", len(models))
@@ -130,9 +133,9 @@ def _notices(clients: Clients, deployment: Deployment) -> str:
     return url
 
 
-def _jobs(clients: Clients, deployment: Deployment) -> UploadedCode:
+def _jobs(clients: Clients, deployment: Deployment, project: Project) -> UploadedCode:
     s3 = clients.client("s3")
-    code = upload_code(s3, deployment, PACKAGES)
+    code = upload_code(s3, deployment, project, PACKAGES)
     upload_wheels(s3, deployment, stand_in_wheels)
     create_shared_log_groups(clients.client("logs"))
     iam = clients.client("iam")

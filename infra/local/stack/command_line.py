@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 
 
 def say(line: str, *, stream: TextIO | None = None) -> None:
@@ -30,7 +30,7 @@ def stack_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
         parser.add_argument(
             option,
             type=lambda text: Path(text).resolve(),
-            default=PROJECT_ROOT / default,
+            default=PLATFORM / default,
             help="default: %(default)s",
         )
     return parser

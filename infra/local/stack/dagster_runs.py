@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from infra.local.stack.dagster_service import DagsterService
 
 _Found = TypeVar("_Found")
-_LOCATION = "mlpipe"
 _REPOSITORY = "__repository__"
 _IMPLICIT_JOB = "__ASSET_JOB"
 _ANSWER_SECONDS = 60
@@ -121,9 +120,11 @@ class Dagster:
 
     Attributes:
         service: Where it runs.
+        location: What the project calls its code location.
     """
 
     service: DagsterService
+    location: str
 
     def launch_job(self, job: str, *, partition: str) -> str:
         """Start a run of a job for a partition and return its id.
@@ -220,7 +221,11 @@ class Dagster:
 
     def sensor_runs(self, sensor: str) -> bool:
         """Tell whether the daemon is to evaluate a sensor."""
-        selector = {"repositoryLocationName": _LOCATION, "repositoryName": _REPOSITORY, "sensorName": sensor}
+        selector = {
+            "repositoryLocationName": self.location,
+            "repositoryName": _REPOSITORY,
+            "sensorName": sensor,
+        }
         state = self._ask(_SENSOR, {"selector": selector})["sensorOrError"].get("sensorState")
         return bool(state) and state["status"] == "RUNNING"
 
@@ -231,7 +236,7 @@ class Dagster:
     def _launch(self, selector: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         params = {
             "selector": {
-                "repositoryLocationName": _LOCATION,
+                "repositoryLocationName": self.location,
                 "repositoryName": _REPOSITORY,
                 **selector,
             },

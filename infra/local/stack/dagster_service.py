@@ -24,14 +24,14 @@ from infra.local.supervision.stack_state import (
     port_is_free,
     write_atomically,
 )
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from infra.local.supervision.stack_state import StackDirectory
 
-_INSTANCE_FILE = PROJECT_ROOT / "mlpipe_dagster" / "instances" / "local.yaml"
+_INSTANCE_FILE = PLATFORM / "mlpipe_dagster" / "instances" / "local.yaml"
 _USUAL_PORT = 3000
 _READY_SECONDS = 240
 _ANSWER_SECONDS = 10
@@ -200,7 +200,7 @@ def _start(
     command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--log-format", "colored", "--workspace", str(PROJECT_ROOT / "workspace.yaml")],
+            [*command, "--log-format", "colored", "--workspace", str(PLATFORM / "workspace.yaml")],
             # Dagster reads the .env of its working directory above all else, which may be another stack's.
             cwd=home,
             env=dagster_environment(directory, variables),

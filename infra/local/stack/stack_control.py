@@ -35,7 +35,7 @@ from infra.local.supervision.stack_state import (
     read_ports,
     read_status,
 )
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     import psutil
 
     from infra.local.supervision.components import Component
+    from model_declaration.project import Project
 
 # Each component has a deadline of its own, which the supervisor keeps; these are for the supervisor.
 _SETTLED_SECONDS = 180
@@ -66,7 +67,7 @@ class StackControl:
         environment_file: Where its endpoints are written for clients.
         say: Receives the lines for the reader.
         names: The components to run.
-        provisioned: Whether resources are created and the environment file is written.
+        project: For whose models resources are created and the environment file is written; None for none.
         enforces_iam: Whether AWS checks signatures and permissions of all but the root key.
     """
 
@@ -75,7 +76,7 @@ class StackControl:
     _: KW_ONLY
     say: Callable[[str], None]
     names: Sequence[str] = COMPONENT_NAMES
-    provisioned: bool = True
+    project: Project | None = None
     enforces_iam: bool = False
 
     def up(self) -> None:
@@ -95,11 +96,11 @@ class StackControl:
                 self.say("The stack is up already, all components answer.")
             else:
                 self._mend(supervisor)
-            if self.provisioned:
+            if self.project is not None:
                 # Of a stack that is up too: a model may have been added, or a resource removed by hand.
-                provision_stack(self.directory, self.environment_file, say=self.say)
+                provision_stack(self.directory, self.environment_file, self.project, say=self.say)
             self.say(f"The stack is up ({time.monotonic() - started:.1f} s).")
-            say_next_steps(self.directory, self.environment_file if self.provisioned else None, say=self.say)
+            say_next_steps(self.directory, self.environment_file if self.project else None, say=self.say)
 
     def down(self) -> None:
         """Stop everything; what the components keep on disk stays.
@@ -227,7 +228,7 @@ class StackControl:
                     str(self.directory.root),
                     *only,
                 ],
-                cwd=PROJECT_ROOT,
+                cwd=PLATFORM,
                 env=clean_environment(self.directory.root, SUPERVISOR_ROLE),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

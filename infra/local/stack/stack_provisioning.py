@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infra.local.supervision.stack_state import StackDirectory
+    from model_declaration.project import Project
 
 
-def provision_stack(directory: StackDirectory, environment_file: Path, *, say: Callable[[str], None]) -> None:
+def provision_stack(
+    directory: StackDirectory, environment_file: Path, project: Project, *, say: Callable[[str], None]
+) -> None:
     """Create the resources that are not there yet and write the environment file.
 
     Raises:
@@ -38,6 +41,7 @@ def provision_stack(directory: StackDirectory, environment_file: Path, *, say: C
         snowflake_host="127.0.0.1",
         snowflake_port=ports["snowflake"],
         weather_url=f"http://127.0.0.1:{ports['weather']}",
+        project=project,
         region=REGION,
     )
     write_environment_file(environment_file, {**values, **aws})

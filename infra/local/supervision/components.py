@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from infra.local.supervision.ministack_state import check_saved_state, unloaded_state, unsaved_state
 from infra.local.supervision.processes import clean_environment, size_of
 from infra.local.supervision.readiness import answers_http, answers_snowflake
-from infra.packaging import PROJECT_ROOT
+from infra.packaging import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ SECRET_ACCESS_KEY = "test"  # noqa: S105 -- a stand-in's, not a secret
 COMPONENT_NAMES = ("aws", "snowflake", "jobs", "weather")
 
 _LEAST_BYTES_LOADED_PER_SECOND = 1_000_000
-_STACK_BIN = PROJECT_ROOT / ".venv-stack" / "bin"
+_STACK_BIN = PLATFORM / ".venv-stack" / "bin"
 
 
 @dataclass(frozen=True, kw_only=True)

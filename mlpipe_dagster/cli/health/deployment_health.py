@@ -42,7 +42,7 @@ def code_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
         "glue_scripts": load_code_address(access.client("glue"), settings.deployment.load_job),
     }
     for deployable, place in places.items():
-        outdated = outdated_upload(deployable, place)
+        outdated = outdated_upload(deployable, place, access.project.package_folder)
         if outdated:
             yield HealthFinding(
                 severity=Severity.WARNING,

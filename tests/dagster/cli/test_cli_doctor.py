@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 
+@pytest.fixture(autouse=True)
+def own_code(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack's jobs run the code of another project, which would be a finding."""
+    assert small_model
+    monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", "code/sagemaker_scripts/own/")
+
+
 @pytest.fixture
 def deployment(small_model: SmallModel) -> SmallModel:
     """The small model on a stage whose queues and online table are provisioned too."""

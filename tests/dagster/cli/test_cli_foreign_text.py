@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlpipe_dagster.cli.main import main
+from model_declaration.project import Project
 from prediction_contract.manifests.load_report import LOADED, LoadReport, QuarantineReport, StoreReport
 from prediction_contract.naming.s3_layout import quarantine_prefix
 from prediction_contract.rows.checksums import RowTally
@@ -19,6 +20,7 @@ from tests.dagster.cli_calls import CommandLine
 from tests.dagster.conftest import MINIMAL_ENVIRONMENT
 from tests.dagster.foreign_platform import BATCH, LATER, MODEL, ForeignAccess, ForeignStores
 from tests.fakes.foreign_documents import PYTHON, other_documents, other_shapes
+from tests.projects import new_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,24 +44,25 @@ typed = st.text(st.characters(codec="utf-8", exclude_characters="\x00") | st.jus
 
 
 @pytest.fixture
-def definitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of one declared model, in an environment that names a deployment."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project of one declared model, in an environment that names a deployment."""
     for name, value in MINIMAL_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
-    CommandLine.declare_in(tmp_path / "defs" / MODEL)
-    return tmp_path / "defs"
+    made = new_project(tmp_path / "project")
+    CommandLine.declare_in(made.defs / MODEL)
+    return made
 
 
 def run(
-    capture: pytest.CaptureFixture[str], definitions: Path, stores: ForeignStores, *arguments: str
+    capture: pytest.CaptureFixture[str], project: Project, stores: ForeignStores, *arguments: str
 ) -> tuple[str, str]:
     """Return what a command writes to standard output and standard error."""
     capture.readouterr()
     # What was typed may not be parsed.
     with suppress(SystemExit):
-        main(arguments, ForeignAccess(definitions, stores))
+        main(arguments, ForeignAccess(project, stores))
     return capture.readouterr()
 
 
@@ -79,13 +82,13 @@ shared = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCh
 @given(text=stored)
 @example(text=STEERING)
 def test_no_text_of_a_store_steers_the_terminal(
-    definitions: Path, capsys: pytest.CaptureFixture[str], command: str, form: tuple[str, ...], text: str
+    project: Project, capsys: pytest.CaptureFixture[str], command: str, form: tuple[str, ...], text: str
 ) -> None:
     """Registry, S3, Glue, Snowflake: whatever stands there or is answered, lines stay lines."""
     halved = f"{text}\ud800"
     document = json.dumps({"batch_id": halved, halved: halved, "model": halved}).encode()
     stores = ForeignStores(text, lambda _key: document)
-    out, err = run(capsys, definitions, stores, command, *COMMANDS[command], *form)
+    out, err = run(capsys, project, stores, command, *COMMANDS[command], *form)
     see_that_nothing_steers(out, err)
     if form and out:
         json.loads(out)
@@ -98,10 +101,10 @@ def test_no_text_of_a_store_steers_the_terminal(
 @example(words=["a", "b", STEERING, "d"])
 @example(words=[f"--{STEERING}", "b", "c"])
 def test_no_word_that_was_typed_steers_the_terminal(
-    definitions: Path, capsys: pytest.CaptureFixture[str], command: str, words: list[str]
+    project: Project, capsys: pytest.CaptureFixture[str], command: str, words: list[str]
 ) -> None:
     """A word comes from a script as often as from a keyboard."""
-    out, err = run(capsys, definitions, ForeignStores(""), command, *words)
+    out, err = run(capsys, project, ForeignStores(""), command, *words)
     see_that_nothing_steers(out, err)
 
 
@@ -109,14 +112,14 @@ def test_no_word_that_was_typed_steers_the_terminal(
 @given(text=st.text())
 @example(text=f"{STEERING}\ud800")
 def test_no_answer_of_an_api_steers_the_terminal(
-    definitions: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+    project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
 ) -> None:
     """`mlpipe explain` tells where a file disagrees with the registry, in the file's words."""
     members = {"batch_id": BATCH, "partition": text, "model_version": text, "published_at": text}
     file = tmp_path / "answer.json"
     file.write_text(json.dumps({"model": MODEL, "entity_id": text, "provenance": members}))
     for form in ((), ("--json",)):
-        out, err = run(capsys, definitions, ForeignStores(""), "explain", str(file), *form)
+        out, err = run(capsys, project, ForeignStores(""), "explain", str(file), *form)
         see_that_nothing_steers(out, err)
         assert "the answer does not agree" in err
     assert json.loads(out)["answer"]["partition"] == text
@@ -149,16 +152,16 @@ def see_that_nothing_is_python(out: str, err: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_object_that_is_no_document_is_told_in_plain_words(
-    definitions: Path, capsys: pytest.CaptureFixture[str], command: str
+    project: Project, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     """Whatever lies where a manifest or a report should."""
     for content in other_documents():
         stores = ForeignStores("", lambda _key, content=content: content)
-        see_that_nothing_is_python(*run(capsys, definitions, stores, command, *COMMANDS[command]))
+        see_that_nothing_is_python(*run(capsys, project, stores, command, *COMMANDS[command]))
 
 
 def test_a_quarantine_of_another_shape_is_told_in_plain_words(
-    definitions: Path, capsys: pytest.CaptureFixture[str]
+    project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its lines may be of another writer, or the file cut short."""
     line = {
@@ -180,11 +183,11 @@ def test_a_quarantine_of_another_shape_is_told_in_plain_words(
         stores = ForeignStores(
             "", lambda key, content=content: REPORT.to_bytes() if key.startswith("reports/") else content
         )
-        see_that_nothing_is_python(*run(capsys, definitions, stores, "quarantine", *COMMANDS["quarantine"]))
+        see_that_nothing_is_python(*run(capsys, project, stores, "quarantine", *COMMANDS["quarantine"]))
 
 
 def test_an_answer_of_another_shape_is_told_in_plain_words(
-    definitions: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """`mlpipe explain` says which member is missing, and what to give instead."""
     members = {"batch_id": BATCH, "partition": "2013-02-01", "sequence": 1}
@@ -192,7 +195,7 @@ def test_an_answer_of_another_shape_is_told_in_plain_words(
     answer = {"model": MODEL, "entity_id": "a", "provenance": members}
     for content in (*other_documents(), *other_shapes(answer)):
         file.write_bytes(content)
-        see_that_nothing_is_python(*run(capsys, definitions, ForeignStores(""), "explain", str(file)))
+        see_that_nothing_is_python(*run(capsys, project, ForeignStores(""), "explain", str(file)))
     file.write_text('{"model": "tides", "provenance": [1]}')
-    _, err = run(capsys, definitions, ForeignStores(""), "explain", str(file))
+    _, err = run(capsys, project, ForeignStores(""), "explain", str(file))
     assert "provenance is a list, not an object" in err

@@ -16,6 +16,7 @@ from prediction_contract.registry.records import LoadState
 from tests.dagster.cli_calls import CommandLine
 from tests.dagster.load_job_on_glue import Job, load_script
 from tests.dagster.small_model import SmallModel
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +59,7 @@ def load(small: SmallModel, key: str, *, again: bool = False) -> dict[str, objec
     model = pipeline_definitions(small.declaration)
     definitions = platform_definitions(model)
     return run_load(
-        small.platform, parse_done_key(key), again=again, definitions=model.merge(model, definitions)
+        small.platform, parse_done_key(key), EXAMPLE, again=again, definitions=model.merge(model, definitions)
     )
 
 

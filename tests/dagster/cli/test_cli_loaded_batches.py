@@ -21,6 +21,7 @@ from tests.contract.prediction_rows import FULL_SCHEMA
 from tests.dagster.cli.documented_answers import agree, documented
 from tests.dagster.cli_calls import CommandLine
 from tests.glue.load_platform import LoadPlatform
+from tests.projects import new_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,7 +113,7 @@ def run(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
-    made = CommandLine(tmp_path / "defs", capsys)
+    made = CommandLine(new_project(tmp_path / "project"), capsys)
     made.declare(loaded.name, columns=COLUMNS)
     return made
 

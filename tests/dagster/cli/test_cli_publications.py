@@ -17,6 +17,7 @@ from prediction_contract.registry.records import PublicationEntry
 from tests.dagster.cli_calls import CommandLine
 from tests.dagster.publication.test_publication_asset import projection, publisher, request
 from tests.dagster.small_model import now
+from tests.projects import new_project
 
 if TYPE_CHECKING:
     from tests.dagster.small_model import SmallModel
@@ -174,19 +175,20 @@ def test_who_asked_and_why_is_kept(small_model: SmallModel, command_line: Comman
 def test_a_reader_that_has_read_enough_is_no_fault(small_model: SmallModel, tmp_path: Path) -> None:
     """`mlpipe ... | head` ends quietly, in a process of its own as a person starts it."""
     batch_id = small_model.verified_batch()
-    place = tmp_path / "defs" / small_model.name
-    CommandLine.declare_in(place)
+    project = new_project(tmp_path / "project")
+    CommandLine.declare_in(project.defs / small_model.name)
     reading, writing = os.pipe()
     os.close(reading)
     program = (
         "import sys; from pathlib import Path; "
         "from mlpipe_dagster.cli.deployment_access import DeploymentAccess; "
         "from mlpipe_dagster.cli.main import main; "
-        "sys.exit(main(sys.argv[2:], DeploymentAccess(Path(sys.argv[1]))))"
+        "from model_declaration.project import Project; "
+        "sys.exit(main(sys.argv[2:], DeploymentAccess(Project.at(Path(sys.argv[1])))))"
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program, str(place.parent), "show", batch_id],
+            [sys.executable, "-c", program, str(project.root), "show", batch_id],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=writing,

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+import flights.defs
 import pytest
 
-import mlpipe_dagster.defs
 from mlpipe_dagster.components.prediction_pipeline import PredictionPipeline
-from mlpipe_dagster.definitions import defs, model_definitions
+from mlpipe_dagster.definitions import definitions_of, model_definitions
 from model_declaration.declaration_files import COMPONENT, DeclarationError, declaration_of
 from model_declaration.declared_models import declared_names
 from prediction_contract.errors import InvalidNameError
 from tests.dagster.model_folder import package_of
 from tests.declaration.test_declaration_files import TEXT, write
+from tests.projects import EXAMPLE
 
 TEMPLATES = TEXT.replace("A number for each thing.", "\"{{ env('WHAT') }}\"").replace(
     "history_days: 2",
@@ -24,8 +25,7 @@ TEMPLATES = TEXT.replace("A number for each thing.", "\"{{ env('WHAT') }}\"").re
 
 def loaded(folder: Path, model: str) -> PredictionPipeline:
     """Return a model's component as Dagster's tree loads it."""
-    shipped = Path(mlpipe_dagster.defs.__file__).parent
-    package = mlpipe_dagster.defs if folder == shipped else package_of(folder)
+    package = flights.defs if folder == EXAMPLE.defs else package_of(folder)
     tree = dg.ComponentTree.from_module(defs_module=package, project_root=folder)
     return tree.load_component(folder / model, PredictionPipeline)
 
@@ -37,11 +37,10 @@ def refusal(folder: Path, model: str) -> BaseException | None:
     return caught.value.__cause__
 
 
-@pytest.mark.parametrize("model", declared_names())
+@pytest.mark.parametrize("model", declared_names(EXAMPLE.defs))
 def test_dagster_loads_what_all_others_read(model: str) -> None:
     """A declaration is the same whether Dagster's loader read the file or not."""
-    folder = Path(mlpipe_dagster.defs.__file__).parent
-    assert loaded(folder, model).declaration == declaration_of(model)
+    assert loaded(EXAMPLE.defs, model).declaration == declaration_of(model, EXAMPLE.defs)
 
 
 def test_templates_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +84,7 @@ def test_all_faults_are_told_before_anything_is_loaded(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write(tmp_path, name, TEXT.replace("decimal(7,2)", "number"))
     with pytest.raises(DeclarationError, match=r"(?s)first/defs.yaml:13.*second/defs.yaml:13"):
-        model_definitions(package_of(tmp_path / "defs"))
+        model_definitions(package_of(tmp_path / "defs"), tmp_path)
 
 
 def test_a_model_in_a_folder_below_is_refused(tmp_path: Path) -> None:
@@ -103,15 +102,15 @@ def test_what_else_lies_in_the_folder_is_loaded_too(tmp_path: Path) -> None:
     write(tmp_path, "things", TEXT)
     other = TEXT.replace(COMPONENT, "dagster.DefsFolderComponent").partition("attributes")[0]
     write(tmp_path, "others", other)
-    found = model_definitions(package_of(tmp_path / "defs"))
+    found = model_definitions(package_of(tmp_path / "defs"), tmp_path)
     assert [schedule.name for schedule in found.schedules or ()] == ["things_score"]
 
 
 def test_the_tree_of_components_shows_the_models() -> None:
     """It is what `dg list component-tree` prints."""
-    tree = defs().component_tree
+    tree = definitions_of(EXAMPLE).component_tree
     assert tree is not None
     shown = tree.to_string_representation()
-    for model in declared_names():
+    for model in declared_names(EXAMPLE.defs):
         assert f"{model}\n" in shown
-    assert shown.count("defs.yaml (PredictionPipeline)") == len(declared_names())
+    assert shown.count("defs.yaml (PredictionPipeline)") == len(declared_names(EXAMPLE.defs))

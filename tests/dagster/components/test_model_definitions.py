@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dagster as dg
 import pytest
+from flights.definitions import defs
 
 from mlpipe_dagster.components.prediction_pipeline import partitions_of
-from mlpipe_dagster.definitions import defs
 from mlpipe_dagster.scoring.predictions_asset import predictions_asset
 from tests.dagster.small_model import declaration
 
@@ -24,7 +24,7 @@ ASSETS = {
 @pytest.fixture(scope="module")
 def loaded() -> dg.Definitions:
     """The code location as Dagster loads it."""
-    return defs()
+    return defs
 
 
 def test_the_assets_of_the_code_location_are_these(loaded: dg.Definitions) -> None:

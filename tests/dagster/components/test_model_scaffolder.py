@@ -12,17 +12,12 @@ from dagster.components.scaffold.scaffold import NoParams, ScaffoldRequest
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder, ScaffoldError
 from model_declaration.declaration_files import COMPONENT, declaration_in
 from prediction_contract.errors import InvalidNameError
-from tests.stack_runs import PROJECT_ROOT
 
 
 def scaffold(root: Path, name: str, *, parent: str = "defs") -> Path:
     """Scaffold a model as `dg scaffold defs` does, and return its folder."""
-    target = root / "mlpipe_dagster" / parent / name
+    target = root / "acme" / parent / name
     target.mkdir(parents=True, exist_ok=True)
-    template = root / "sagemaker_scripts" / "model_template"
-    if not template.exists():
-        template.parent.mkdir(exist_ok=True)
-        template.symlink_to(PROJECT_ROOT / "sagemaker_scripts" / "model_template")
     ModelScaffolder().scaffold(
         ScaffoldRequest(
             type_name=COMPONENT,
@@ -36,21 +31,21 @@ def scaffold(root: Path, name: str, *, parent: str = "defs") -> Path:
 
 
 def test_a_new_model_is_a_declaration_and_three_functions(tmp_path: Path) -> None:
-    """The declaration is valid as it stands, and the functions lie where the jobs look for them."""
-    declared = declaration_in(scaffold(tmp_path, "new_thing") / "defs.yaml")
+    """The declaration is valid as it stands, and the functions lie beside it."""
+    folder = scaffold(tmp_path, "new_thing")
+    declared = declaration_in(folder / "defs.yaml")
     assert declared is not None
     assert declared.name == "new_thing"
-    written = {path.name for path in (tmp_path / "sagemaker_scripts" / "models" / "new_thing").iterdir()}
-    assert written == {"__init__.py", "features.py", "train.py", "predict.py"}
+    assert {path.name for path in folder.iterdir()} == {"defs.yaml", "features.py", "train.py", "predict.py"}
 
 
 def test_functions_that_are_there_stay(tmp_path: Path) -> None:
     """Whoever wrote the functions first loses nothing."""
-    own = tmp_path / "sagemaker_scripts" / "models" / "new_thing" / "train.py"
+    own = tmp_path / "acme" / "defs" / "new_thing" / "train.py"
     own.parent.mkdir(parents=True)
     own.write_text("own")
     scaffold(tmp_path, "new_thing")
-    assert [path.read_text() for path in own.parent.iterdir()] == ["own"]
+    assert own.read_text() == "own"
 
 
 @pytest.mark.parametrize(
@@ -72,13 +67,15 @@ def test_a_model_is_not_scaffolded_over_another(tmp_path: Path) -> None:
         scaffold(tmp_path, "new_thing")
 
 
-def test_the_functions_give_what_the_declaration_promises(tmp_path: Path) -> None:
+def test_the_functions_give_what_the_declaration_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Features, training and prediction fit together, with a previous batch and without one."""
     declared = declaration_in(scaffold(tmp_path, "new_thing") / "defs.yaml")
     assert declared is not None
-    package = "sagemaker_scripts.model_template"
+    monkeypatch.syspath_prepend(str(tmp_path))
     features, train, predict = (
-        getattr(importlib.import_module(f"{package}.{name}"), name)
+        getattr(importlib.import_module(f"acme.defs.new_thing.{name}"), name)
         for name in ("features", "train", "predict")
     )
     schedule = pd.DataFrame({"origin": ["JFK", "JFK", "EWR"]})

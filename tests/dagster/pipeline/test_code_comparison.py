@@ -11,13 +11,13 @@ import pytest
 from botocore.stub import Stubber
 
 from mlpipe_dagster.components.prediction_pipeline import partitions_of
-from mlpipe_dagster.pipeline.code_comparison import CHECKOUT, outdated_upload, warn_of_outdated_load
+from mlpipe_dagster.pipeline.code_comparison import outdated_upload, present_digest, warn_of_outdated_load
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.features_asset import features_asset
 from mlpipe_dagster.scoring.predictions_asset import predictions_asset
 from mlpipe_dagster.training.trained_model_asset import trained_model_asset
-from prediction_contract.jobs.code_digest import checkout_digest, code_version
+from prediction_contract.jobs.code_digest import code_version
 from tests.dagster.small_model import PARTITION, SmallModel, declaration
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ PREFIX = "code/sagemaker_scripts/{}/"
 OTHER = "0123456789abcdef" * 4
 
 
-def present(deployable: str = "sagemaker_scripts") -> str:
-    """Return the digest of this checkout's code."""
-    digest = checkout_digest(deployable, CHECKOUT)
+def present(deployable: str = "sagemaker_scripts", package_folder: Path | None = None) -> str:
+    """Return the digest of this checkout's code, with that of a project's package."""
+    digest = present_digest(deployable, package_folder)
     assert digest is not None
     return digest
 
@@ -64,7 +64,7 @@ def test_an_upload_of_other_code_is_outdated(tmp_path: Path) -> None:
     assert code_version(OTHER) in outdated.what
     assert code_version(present()) in outdated.what
     assert outdated_upload("sagemaker_scripts", PREFIX.format(present())) is None
-    assert outdated_upload("sagemaker_scripts", PREFIX.format(OTHER), tmp_path) is None
+    assert outdated_upload("sagemaker_scripts", PREFIX.format(OTHER), platform=tmp_path) is None
     assert outdated_upload("sagemaker_scripts", "code/sagemaker_scripts/gated/") is None
 
 
@@ -128,11 +128,14 @@ def test_doctor_finds_an_outdated_upload(
         told = command_line.json("doctor", small_model.name).document["findings"]
         return [each for each in told if each["topic"] == "code"]
 
-    monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", PREFIX.format(present()))
+    monkeypatch.setenv(
+        "MLPIPE_SAGEMAKER_CODE_PREFIX",
+        PREFIX.format(present(package_folder=command_line.project.package_folder)),
+    )
     assert found() == []
     monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", PREFIX.format(OTHER))
     (finding,) = found()
     assert finding["severity"] == "warning"
     assert code_version(OTHER) in finding["what"]
-    assert code_version(present()) in finding["what"]
+    assert code_version(present(package_folder=command_line.project.package_folder)) in finding["what"]
     assert "mlpipe dev" in finding["remedy"]

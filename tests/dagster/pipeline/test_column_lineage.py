@@ -12,11 +12,13 @@ from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pipeline.asset_metadata import batch_lineage, code_links, column_lineage, column_schema
 from model_declaration.declaration import ModelDeclaration
+from model_declaration.declaration_files import declaration_of
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.stores.online_item import OnlineItems
 from prediction_contract.stores.warehouse_table import WarehouseTable
 from tests.dagster.small_model import declaration
+from tests.projects import EXAMPLE
 
 COLUMNS = [
     {"name": "thing", "type": "string", "nullable": False, "key": True},
@@ -125,7 +127,9 @@ def test_lineage_is_shown_before_anything_ran(asset: str) -> None:
 )
 def test_an_asset_leads_to_its_code(function: str | None, ends: list[tuple[str, str]]) -> None:
     """The links name the file and the line where the declaration or the function begins."""
-    links = code_links("flight_delay", function)["dagster/code_references"].code_references
+    links = code_links(declaration_of("flight_delay", EXAMPLE.defs), function)[
+        "dagster/code_references"
+    ].code_references
     for link, (path, begins) in zip(links, ends, strict=True):
         assert link.file_path.endswith(path)
         assert Path(link.file_path).read_text().splitlines()[link.line_number - 1].startswith(begins)

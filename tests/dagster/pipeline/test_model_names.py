@@ -82,7 +82,7 @@ def test_two_models_that_aws_could_not_tell_apart_are_told_with_their_files(tmp_
     """The code location names both folders, before anything is deployed."""
     first, second = (write(tmp_path, name, TEXT) for name in ("ab", "a_b"))
     with pytest.raises(DeclarationError) as refused:
-        model_definitions(package_of(tmp_path / "defs"))
+        model_definitions(package_of(tmp_path / "defs"), tmp_path)
     assert f"Models a_b ({second}) and ab ({first})" in str(refused.value)
 
 

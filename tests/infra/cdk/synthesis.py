@@ -16,6 +16,7 @@ from infra.packaging import PACKAGES, build_api_archive
 from infra.settings import STAGES
 from tests.infra.cdk.templates import Templates
 from tests.infra.sagemaker_models import write_models
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,17 +29,17 @@ _SYNTHESIS_SECONDS = 280
 @pytest.fixture(scope="session")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     """Return the templates of both stages, as `make synth` writes them."""
-    return _once(tmp_path_factory, "cdk")
+    return _once(tmp_path_factory, "cdk", project=EXAMPLE.root)
 
 
 @pytest.fixture(scope="session")
 def scored_by_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     """Return the templates of `prod` with the models of `sagemaker_models`, which SageMaker itself scores."""
-    defs = write_models(tmp_path_factory.mktemp("sagemaker") / "defs")
-    return _once(tmp_path_factory, "cdk-sagemaker", "prod", "--defs", str(defs))
+    project = write_models(tmp_path_factory.mktemp("sagemaker"))
+    return _once(tmp_path_factory, "cdk-sagemaker", "prod", project=project.root)
 
 
-def _once(tmp_path_factory: pytest.TempPathFactory, name: str, *arguments: str) -> Templates:
+def _once(tmp_path_factory: pytest.TempPathFactory, name: str, *arguments: str, project: Path) -> Templates:
     shared = tmp_path_factory.getbasetemp()
     # Under xdist, each worker has a folder of its own below the run's.
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -47,11 +48,11 @@ def _once(tmp_path_factory: pytest.TempPathFactory, name: str, *arguments: str) 
     with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not measured.exists():
-            measured.write_text(json.dumps(_synthesise(folder, *arguments)))
+            measured.write_text(json.dumps(_synthesise(folder, project, *arguments)))
     return Templates(folder, json.loads(measured.read_text()))
 
 
-def _synthesise(folder: Path, *arguments: str) -> float:
+def _synthesise(folder: Path, project: Path, *arguments: str) -> float:
     assert CDK_PYTHON.exists(), "There is no .venv-cdk. Run `make .venv-cdk/.installed`."
     # The function's packages come from the registry once; without them there is nothing to synthesise from.
     for stage in STAGES.values():
@@ -60,7 +61,7 @@ def _synthesise(folder: Path, *arguments: str) -> float:
     done = subprocess.run(
         [str(CDK_PYTHON), "-m", "infra.app", "--out", str(folder), *arguments],
         cwd=ROOT,
-        env=_offline(os.environ),
+        env={**_offline(os.environ), "MLPIPE_PROJECT": str(project)},
         capture_output=True,
         text=True,
         timeout=_SYNTHESIS_SECONDS,

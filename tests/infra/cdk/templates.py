@@ -10,6 +10,7 @@ from typing import Any
 from infra.settings import STAGES as SETTINGS
 from model_declaration.declared_models import deployable_names
 from prediction_contract.naming.resource_names import model_name_stem
+from tests.projects import EXAMPLE
 
 # Whoever uses the platform adds models of their own, which change no snapshot and no estimate.
 EXAMPLES = ("airport_congestion", "flight_delay")
@@ -55,7 +56,7 @@ def is_of_an_added_model(stage: str, resource: dict[str, Any]) -> bool:
     Only exact names do: a model may be called `delay`, or `registry` as a table of the platform is.
     """
     deployment = SETTINGS[stage].deployment()
-    added = set(deployable_names()) - set(EXAMPLES)
+    added = set(deployable_names(EXAMPLE.defs)) - set(EXAMPLES)
     stems = [model_name_stem(model) for model in added]
     names = {
         "AWS::DynamoDB::GlobalTable": ("TableName", [deployment.online_table(model) for model in added]),

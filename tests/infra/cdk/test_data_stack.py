@@ -10,6 +10,7 @@ from infra.definitions.resource_definitions import data_bucket, done_file_patter
 from infra.settings import STAGES as SETTINGS
 from model_declaration.declared_models import deployable_names
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
@@ -27,7 +28,7 @@ def test_every_model_has_a_table_that_expires_and_is_replicated(templates: Templ
     tables = {
         each["TableName"]: each for each in templates.properties(stage, "data", "AWS::DynamoDB::GlobalTable")
     }
-    online = {deployment.online_table(model) for model in deployable_names()}
+    online = {deployment.online_table(model) for model in deployable_names(EXAMPLE.defs)}
     assert set(tables) == online | {deployment.registry_table}
     for name, table in tables.items():
         assert table["BillingMode"] == "PAY_PER_REQUEST"

@@ -13,6 +13,7 @@ from infra.definitions.resource_definitions import dead_letter_queue, done_file_
 from infra.settings import STAGES as SETTINGS
 from model_declaration.declared_models import deployable_names
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
@@ -282,6 +283,6 @@ def test_serving_regions_are_those_that_tables_are_replicated_to(templates: Temp
     """And those that Dagster follows home in; every declared model has its table there."""
     regions = environment(templates, stage)["MLPIPE_SERVING_REGIONS"].split()
     tables = templates.properties(stage, "data", "AWS::DynamoDB::GlobalTable")
-    assert len(tables) == len(deployable_names()) + 1
+    assert len(tables) == len(deployable_names(EXAMPLE.defs)) + 1
     for table in tables:
         assert {each["Region"] for each in table["Replicas"]} == {HOME, *regions}

@@ -10,6 +10,7 @@ import pytest
 from infra.settings import STAGES as SETTINGS
 from model_declaration.declared_models import deployable_names
 from tests.infra.cdk.templates import AWAY, HOME, STACKS, STAGES
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
@@ -45,7 +46,7 @@ def pointers(stage: str) -> dict[str, tuple[Any, ...]]:
             *("mlpipe/pointer_age", {"stage": stage, "model": model}),
             *("Maximum", limit, 60, 1, "ignore"),
         )
-        for model in deployable_names()
+        for model in deployable_names(EXAMPLE.defs)
     }
 
 
@@ -103,7 +104,7 @@ def test_the_api_is_watched_in_every_region(templates: Templates, stage: str, re
     """Why a 502 came, errors, latency, throttles; away from home also whether its live batch keeps up."""
     deployment = SETTINGS[stage].deployment(region)
     alias = {"FunctionName": deployment.api_function, "Resource": f"{deployment.api_function}:live"}
-    tables = (deployment.registry_table, *map(deployment.online_table, deployable_names()))
+    tables = (deployment.registry_table, *map(deployment.online_table, deployable_names(EXAMPLE.defs)))
 
     def quiet(metric: str, dimensions: Any, above: int = 0, points: int = 1) -> tuple[Any, ...]:
         return (metric, dimensions, "Sum", above, 5, points, "notBreaching")
@@ -198,4 +199,4 @@ def test_the_dashboard_shows_what_there_is(templates: Templates, stage: str) -> 
         assert names["AWS/Lambda FunctionName", region] == {function}
         assert names["AWS/Lambda Resource", region] == {f"{function}:live"}
         assert names["AWS/DynamoDB TableName", region] == online
-        assert names["mlpipe model", region] == set(deployable_names())
+        assert names["mlpipe model", region] == set(deployable_names(EXAMPLE.defs))

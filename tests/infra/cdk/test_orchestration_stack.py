@@ -112,7 +112,7 @@ def test_the_image_s_dagster_home_is_complete() -> None:
     workspace = ROOT / destinations[f"{home}/workspace.yaml"]
     document: Any = yaml.safe_load(workspace.read_text())
     (location,) = document["load_from"]
-    assert location["grpc_server"]["location_name"] == "mlpipe"
+    assert location["grpc_server"]["location_name"] == {"env": "MLPIPE_LOCATION_NAME"}
     assert location["grpc_server"]["host"] == {"env": "MLPIPE_CODE_HOST"}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from infra.local.dev import CodeWatch
 from infra.packaging import build_sagemaker_code
 from prediction_contract.jobs.code_digest import code_version
+from tests.projects import EXAMPLE, new_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
 
 def test_an_edit_is_told_once_with_both_versions(checkout: Path, tmp_path: Path) -> None:
     """The line names the uploaded version and the checkout's, and what to do."""
-    uploaded = build_sagemaker_code(tmp_path / "out").digest
-    watch = CodeWatch(f"code/sagemaker_scripts/{uploaded}/", checkout)
+    project = new_project(tmp_path / "project")
+    uploaded = build_sagemaker_code(project, tmp_path / "out").digest
+    watch = CodeWatch(f"code/sagemaker_scripts/{uploaded}/", project)
     assert watch.news() == ""
     edited = checkout / "sagemaker_scripts" / "work.py"
     before = edited.read_text()
     edited.write_text("# edited\n")
-    present = build_sagemaker_code(tmp_path / "out").digest
+    present = build_sagemaker_code(project, tmp_path / "out").digest
     told = watch.news()
     assert code_version(uploaded) in told
     assert code_version(present) in told
@@ -30,6 +32,6 @@ def test_an_edit_is_told_once_with_both_versions(checkout: Path, tmp_path: Path)
     assert "again" in watch.news()
 
 
-def test_code_that_is_not_named_by_its_digest_is_not_compared(checkout: Path) -> None:
+def test_code_that_is_not_named_by_its_digest_is_not_compared() -> None:
     """Somebody has set a prefix of their own."""
-    assert CodeWatch("code/mine/", checkout).news() == ""
+    assert CodeWatch("code/mine/", EXAMPLE).news() == ""

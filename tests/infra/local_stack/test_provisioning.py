@@ -20,6 +20,7 @@ from infra.permissions import policy_statements, role_definitions
 from model_declaration.declared_models import deployable_names
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP
 from tests.infra.local_servers import DEPLOYMENT, drain, provision_on, receive
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from tests.infra.local_servers import LocalServers
@@ -86,7 +87,9 @@ def test_names_are_those_of_the_deployment(clients: Clients, variables: dict[str
 
     assert DEPLOYMENT.data_bucket in found["buckets"]
     assert DEPLOYMENT.registry_table in found["tables"]
-    assert {DEPLOYMENT.online_table(model) for model in deployable_names()} <= set(found["tables"])
+    assert {DEPLOYMENT.online_table(model) for model in deployable_names(EXAMPLE.defs)} <= set(
+        found["tables"]
+    )
     assert [url.rsplit("/", 1)[1] for url in found["queues"]] == [
         DEPLOYMENT.done_file_queue,
         DEPLOYMENT.dead_letter_queue,

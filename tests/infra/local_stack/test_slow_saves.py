@@ -156,7 +156,7 @@ def test_down_says_how_far_the_saving_is(directory: StackDirectory, monkeypatch:
             said.append(line)
             supervisor.kill()
 
-        control = StackControl(directory, directory.root / "env", names=("aws",), provisioned=False, say=say)
+        control = StackControl(directory, directory.root / "env", names=("aws",), say=say)
         ready = ComponentStatus(state="ready", since=0, port=1)
         saving = replace(ready, detail="saving its state for 7 s; 12 MB are on disk")
         write_status(

@@ -1,0 +1,1 @@
+"""Departure delays of flights and congestion at airports: the example of a project."""

@@ -1,1 +1,0 @@
-"""Delay on departure by airport and hour of a day."""

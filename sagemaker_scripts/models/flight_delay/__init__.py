@@ -1,1 +1,0 @@
-"""Delay on arrival of each scheduled flight of a day."""
