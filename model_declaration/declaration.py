@@ -20,12 +20,20 @@ from pydantic import (
 
 from model_declaration.columns import DeclaredCleaning, DeclaredColumn, DeclaredEnrichment
 from model_declaration.cron import scheduler_cron
+from model_declaration.inputs.declared_metrics import metric_checks
 from model_declaration.inputs.origins import DeclaredFeatures, ModelFile
-from model_declaration.inputs.sources import ObjectName, Sources, require_hours
+from model_declaration.inputs.sources import Sources, require_hours
 from model_declaration.lifecycle import Compute, DeclaredPublication, Loading, Retention
 from model_declaration.partitions import DeclaredSchedule, Partitions, TrainingRange, require_kind
 from model_declaration.quality import Quality
-from model_declaration.validation import DeclarationPart, fault, inconsistency, matching, raise_together
+from model_declaration.validation import (
+    DeclarationPart,
+    ObjectName,
+    fault,
+    inconsistency,
+    matching,
+    raise_together,
+)
 from prediction_contract.cleaning.cleaning_rules import Cleaning, columns_document
 from prediction_contract.cleaning.column_cleaning import InvalidCleaningError
 from prediction_contract.errors import ContractError
@@ -230,23 +238,14 @@ class ModelDeclaration(DeclarationPart):
             return
         if self.model is not None:
             raise inconsistency("the model is trained here: leave out `model` or `training`", "model")
-        kind, names = self.partitions.kind, {column.name for column in self.columns}
+        kind = self.partitions.kind
+        columns = {column.name: ColumnType.parse(column.type).kind for column in self.columns}
         raise_together(
             *(
                 partial(require_kind, kind, getattr(training, field), "training", field)
                 for field in _TRAINING_PARTITIONS
             ),
-            *(
-                partial(
-                    _raise,
-                    inconsistency(
-                        f"a metric names {metric.predicted}, which is none of the columns",
-                        *("training", "metrics", number, "predicted"),
-                    ),
-                )
-                for number, metric in enumerate(training.metrics)
-                if metric.predicted not in names
-            ),
+            *metric_checks(training.metrics, columns),
         )
 
     def _require_schedule(self) -> None:

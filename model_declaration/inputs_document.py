@@ -5,7 +5,6 @@ from __future__ import annotations
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.declared_models import OUTCOMES_FILE
 from model_declaration.project import Project
-from prediction_contract.jobs.metrics import Metric
 from prediction_contract.jobs.model_inputs import ModelInputs
 
 
@@ -25,9 +24,7 @@ def model_inputs(declaration: ModelDeclaration, project: Project) -> ModelInputs
         prepared=None if prepared is None else prepared.source,
         entity=None if prepared is None else prepared.key,
         outcomes=(project.defs / declaration.name / OUTCOMES_FILE).is_file(),
-        metrics=tuple(Metric(each.kind, each.predicted, each.actual) for each in training.metrics)
-        if training
-        else (),
+        metrics=tuple(each.as_metric for each in training.metrics) if training else (),
         codecs=tuple(declaration.codecs),
         trained_elsewhere=None if elsewhere is None else elsewhere.as_input,
     )

@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from model_declaration.cron import require_cron
+from model_declaration.inputs.declared_metrics import DeclaredMetric, require_different
 from model_declaration.validation import DeclarationPart, PartitionText, inconsistency, raise_together
-from prediction_contract.jobs.metrics import Metric, Metrics
+from prediction_contract.jobs.metrics import Metrics
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import PARTITION_KINDS
 
@@ -76,14 +77,6 @@ class DeclaredSchedule(DeclarationPart):
         return self.cron or USUAL_CRONS[partitions.kind]
 
 
-class DeclaredMetric(DeclarationPart):
-    """How well a prediction column foretells an outcome column that `features` returns."""
-
-    kind: Literal["mae", "roc_auc"]
-    predicted: str
-    actual: str
-
-
 class TrainingRange(DeclarationPart):
     """The partitions that the model learns from, and the later ones it is evaluated on, all included."""
 
@@ -101,8 +94,8 @@ class TrainingRange(DeclarationPart):
             self._require_later_evaluation,
             lambda: self._require_order("first_partition", "last_partition"),
             lambda: self._require_order("first_evaluated", "last_evaluated"),
+            lambda: require_different(self.metrics),
         )
-        _ = self.metrics_text
         return self
 
     def _require_whole_evaluation(self) -> None:
@@ -126,4 +119,4 @@ class TrainingRange(DeclarationPart):
         """The metrics as the training job is told them."""
         if not self.metrics:
             return None
-        return Metrics.of(Metric(each.kind, each.predicted, each.actual) for each in self.metrics)
+        return Metrics.of(each.as_metric for each in self.metrics)

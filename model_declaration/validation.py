@@ -69,6 +69,13 @@ def matching(pattern: str, otherwise: str) -> tuple[AfterValidator, WithJsonSche
     return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
 
 
+# A class or function of the project's.
+ObjectName = Annotated[
+    str,
+    *matching("[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*", "it is not written as acme.readers:Orders"),
+]
+
+
 def _column_type(value: str) -> str:
     if value.startswith("decimal(") and ")" not in value:
         # In braces, YAML takes the comma for the end of the value.

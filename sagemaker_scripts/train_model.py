@@ -197,7 +197,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
         results = train(arguments, store, folder)
     for metric in (results["evaluation"] or {}).get("metrics", ()):
         # The form that MetricDefinitions of the training job reads.
-        _LOG.info("%s:%s=%s;", metric["kind"], metric["predicted"], metric["value"])
+        _LOG.info("%s:%s=%s;", metric["name"], metric["predicted"], metric["value"])
     job_name = os.environ.get("TRAINING_JOB_NAME")
     # The metrics last: beside an archive they say that its training has ended.
     for name, document in ((EVALUATION_NAME, results["evaluation"]), (METRICS_NAME, results["metrics"])):

@@ -95,5 +95,5 @@ def metric_definitions(metrics: str | None) -> list[dict[str, str]]:
     if metrics is None:
         return []
     # Two metrics of a kind are told apart by the column that they judge.
-    named = dict.fromkeys(f"{each.kind}:{each.predicted}" for each in Metrics(metrics).each)
-    return [{"Name": name, "Regex": rf"{re.escape(name)}=(-?[0-9.]+(?:e-?[0-9]+)?);"} for name in named]
+    named = dict.fromkeys(each.label for each in Metrics(metrics).each)
+    return [{"Name": name, "Regex": rf"{re.escape(name)}=(-?[0-9.]+(?:e[-+]?[0-9]+)?);"} for name in named]

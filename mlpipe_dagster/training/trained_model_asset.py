@@ -1,6 +1,7 @@
 """The trained model: a SageMaker job that learns from the features of a range of partitions."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,15 +93,23 @@ def training_metadata(metrics: Mapping[str, Any], evaluation: Mapping[str, Any] 
     if evaluation is None:
         return metadata
     figures = {}
+    names = Counter(_metric_name(metric) for metric in evaluation["metrics"])
     for metric in evaluation["metrics"]:
-        kind, baselines = metric["kind"], metric["baselines"]
-        figures |= {kind: metric["value"], **{f"{kind}_{name}": value for name, value in baselines.items()}}
+        name, baselines = _metric_name(metric), metric["baselines"]
+        if names[name] > 1:
+            name = f"{name}_{metric['predicted']}"
+        figures |= {name: metric["value"], **{f"{name}_{each}": value for each, value in baselines.items()}}
     return {
         **metadata,
         **figures,
         "held_out_report": held_out_report(evaluation),
         "evaluation": dg.MetadataValue.json(evaluation),
     }
+
+
+def _metric_name(metric: Mapping[str, Any]) -> str:
+    # An evaluation of an earlier version of the platform has kinds alone.
+    return metric.get("name", metric["kind"])
 
 
 def held_out_report(evaluation: Mapping[str, Any]) -> str:
@@ -112,9 +121,11 @@ def held_out_report(evaluation: Mapping[str, Any]) -> str:
             f"{name.replace('_', ' ')} {value}" for name, value in metric["baselines"].items()
         )
         verdict = "better than" if metric["beats_baselines"] else "NOT better than"
-        sentences.append(
-            f"{metric['kind']} {metric['value']} on {metric['rows']} rows, {verdict} {baselines}"
-        )
+        without = metric.get("rows_left_out")
+        rows = f"{metric['rows']} rows"
+        if without:
+            rows += f" and not on {without} whose {metric['actual']} is 0"
+        sentences.append(f"{_metric_name(metric)} {metric['value']} on {rows}, {verdict} {baselines}")
     left_out = evaluation.get("rows_left_out")
     if left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())

@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema
 from model_declaration.validation import (
     ColumnTypeText,
     DeclarationPart,
+    ObjectName,
     fault,
     inconsistency,
     matching,
@@ -62,11 +63,6 @@ def _path(value: str) -> str:
 
 
 BucketName = Annotated[str, AfterValidator(_bucket)]
-# A class or function of the project's.
-ObjectName = Annotated[
-    str,
-    *matching("[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*", "it is not written as acme.readers:Orders"),
-]
 _Path = Annotated[str, AfterValidator(_path)]
 _AssetKey = Annotated[
     str,

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
-from prediction_contract.errors import ContractError
 from prediction_contract.jobs.metrics import Metric
 from prediction_contract.rows.schema import PredictionSchema
 from sagemaker_scripts.batches.batch_rows import (
@@ -26,16 +24,11 @@ from sagemaker_scripts.batches.batch_rows import (
     refused_rows,
 )
 from sagemaker_scripts.batches.schema_frame import entity_frame
+from sagemaker_scripts.learning.metric_values import EvaluationError, metric_value
 from sagemaker_scripts.learning.outcomes import ScoredPartition, predictions_of, with_known_outcomes
 from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures
 
 _LOG = logging.getLogger(__name__)
-# What a prediction without any knowledge is worth.
-_CHANCE_AUC = 0.5
-
-
-class EvaluationError(ContractError):
-    """A model cannot be evaluated on the given days."""
 
 
 class Backtest(NamedTuple):
@@ -124,40 +117,48 @@ def evaluate(
             "No outcome of the evaluated partitions is known",
             remedy="Prepare the features of the partitions after them, which tell what happened",
         )
-    return [_evaluated(metric, known, examples[metric.actual]) for metric in metrics]
+    return [_evaluated(metric, known, examples) for metric in metrics]
 
 
-def _evaluated(metric: Metric, known: pd.DataFrame, trained: pd.Series) -> dict[str, Any]:
+def _evaluated(metric: Metric, known: pd.DataFrame, examples: pd.DataFrame) -> dict[str, Any]:
+    if metric.actual not in known.columns:
+        raise EvaluationError(
+            f"The outcomes have no column {metric.actual}, which the metric {metric.name} names",
+            remedy="Return it from the model's outcomes function, or correct the metrics in its defs.yaml",
+        )
     # A column that cleaning leaves out may lack a value, as may one that takes null.
-    known = known.dropna(subset=[metric.predicted])
+    known = known.dropna(subset=[metric.predicted, metric.actual])
     if known.empty:
         raise EvaluationError(
-            f"No evaluated prediction has a {metric.predicted}",
+            f"No evaluated prediction has a {metric.predicted} and a {metric.actual}",
             remedy="Correct the model's predict function, or the metrics in its defs.yaml",
         )
-    actual = known[metric.actual]
-    predicted = known[metric.predicted].astype("float64")
-    if metric.kind == "roc_auc":
-        if len(set(actual)) == 1:
-            raise EvaluationError(
-                f"All entities of the evaluated partitions have the same {metric.actual}",
-                remedy="Evaluate more partitions",
-            )
-        value = float(roc_auc_score(actual, predicted))
-        baselines = {"train_mean": _CHANCE_AUC}
-        better = value > _CHANCE_AUC
-    else:
-        value = float(mean_absolute_error(actual, predicted))
-        constants = {"train_mean": trained.mean(), "train_median": trained.median()}
-        baselines = {
-            name: float(mean_absolute_error(actual, np.full(len(actual), constant)))
-            for name, constant in constants.items()
-        }
-        better = value < min(baselines.values())
+    found = metric_value(
+        metric,
+        _numbers(known[metric.actual], metric),
+        _numbers(known[metric.predicted], metric),
+        _numbers(examples[metric.actual].dropna(), metric),
+    )
     return {
-        **metric._asdict(),
-        "value": round(value, 4),
-        "baselines": {name: round(baseline, 4) for name, baseline in baselines.items()},
-        "beats_baselines": better,
-        "rows": len(known),
+        **{name: value for name, value in metric._asdict().items() if value is not None},
+        "name": metric.name,
+        **found._asdict(),
     }
+
+
+def _numbers(values: pd.Series, metric: Metric) -> np.ndarray:
+    """Return a column as floats, truth values as 0 and 1."""
+    try:
+        numbers = values.astype("float64").to_numpy()
+    except (TypeError, ValueError) as error:
+        # The words of the error quote a value, and it is not known which are sensitive.
+        raise EvaluationError(
+            f"{values.name} holds {values.dtype}, and the metric {metric.name} is of numbers",
+            remedy="Correct the metrics in the model's defs.yaml",
+        ) from error
+    if not np.isfinite(numbers).all():
+        raise EvaluationError(
+            f"{values.name} is infinite in some rows, so the metric {metric.name} says nothing",
+            remedy="Correct the model's outcomes function",
+        )
+    return numbers

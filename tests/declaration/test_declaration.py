@@ -46,7 +46,7 @@ def test_an_evaluation_is_told_to_the_training_job_as_text() -> None:
         ({"training": TRAINING | {"last_evaluated": "2013-02-26"}}, "first_evaluated"),
         ({"training": TRAINING | EVALUATED | {"first_evaluated": "2013-01-31"}}, "first_evaluated"),
         ({"training": TRAINING | EVALUATED | {"metrics": []}}, "metrics"),
-        ({"training": TRAINING | EVALUATED | {"metrics": [METRIC | {"kind": "rmse"}]}}, "kind"),
+        ({"training": TRAINING | EVALUATED | {"metrics": [METRIC | {"kind": "gain"}]}}, "kind"),
         ({"training": TRAINING | EVALUATED | {"metrics": [METRIC | {"predicted": "tide"}]}}, "tide"),
         ({"tunings": 3}, "tunings"),
         ({"retention": {"items_days": 2, "minimum_life_hours": 48}}, "retention.minimum_life_hours"),

@@ -50,6 +50,25 @@ def test_a_trained_model_shows_its_figures_beside_the_baselines() -> None:
     assert shown["evaluation"] == dg.MetadataValue.json(evaluation(better=True))
 
 
+def test_two_metrics_of_a_kind_are_shown_apart() -> None:
+    """Quantiles have names of their own, and equal names get the column's."""
+
+    def metric(name: str, predicted: str, **more: Any) -> dict[str, Any]:
+        given = {"name": name, "kind": name.partition("_")[0], "predicted": predicted, "actual": "spent"}
+        judged = {"value": 1.0, "baselines": {"train_mean": 2.0}, "beats_baselines": True, "rows": 10}
+        return given | judged | more
+
+    metrics = [
+        metric("pinball_0.1", "low"),
+        metric("pinball_0.9", "high"),
+        metric("mape", "low", rows_left_out=3),
+        metric("mape", "high"),
+    ]
+    shown = training_metadata(METRICS, {"evaluated_on": ["2013-02-01", "2013-02-26"], "metrics": metrics})
+    assert {"pinball_0.1", "pinball_0.9_train_mean", "mape_low", "mape_high_train_mean"} <= set(shown)
+    assert "mape 1.0 on 10 rows and not on 3 whose spent is 0, better than" in shown["held_out_report"]
+
+
 def test_a_model_that_is_no_better_says_so() -> None:
     """A person who reads the one line does not compare numbers."""
     report = training_metadata(METRICS, evaluation(better=False))["held_out_report"]

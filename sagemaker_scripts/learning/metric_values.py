@@ -1,0 +1,190 @@
+"""What each metric says of predictions, beside naive baselines that know the training's outcomes alone."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.metrics import KINDS_OF_TWO_OUTCOMES, Metric
+
+# A probability of exactly 0 or 1 that turns out wrong would cost infinitely much.
+_LEAST_PROBABILITY = 1e-15
+_DECIMALS = 4
+_SMALL = 0.1
+
+Loss = Callable[[np.ndarray, np.ndarray], float]
+
+
+class EvaluationError(ContractError):
+    """A model cannot be evaluated on the given partitions."""
+
+
+class MetricValue(NamedTuple):
+    """A metric of a model.
+
+    Attributes:
+        value: The model's.
+        baselines: What naive predictions reach, by name.
+        beats_baselines: Whether the model is better than all of them.
+        rows: How many rows were judged.
+        rows_left_out: How many were not, because the metric says nothing of them: for `mape`, an actual 0.
+    """
+
+    value: float
+    baselines: Mapping[str, float]
+    beats_baselines: bool
+    rows: int
+    rows_left_out: int
+
+
+def metric_value(
+    metric: Metric, actual: np.ndarray, predicted: np.ndarray, trained: np.ndarray
+) -> MetricValue:
+    """Return a metric's value and its baselines.
+
+    Args:
+        metric: The metric.
+        actual: What became of each row, as floats; 0 and 1 for truth values. At least one.
+        predicted: What was predicted of it.
+        trained: What became of the rows that the model learned from.
+
+    Raises:
+        EvaluationError: The values are not such that the metric says something of them.
+    """
+    rows = len(actual)
+    if metric.kind == "mape":
+        kept = actual != 0
+        actual, predicted, trained = actual[kept], predicted[kept], trained[trained != 0]
+    _refuse_useless(metric, actual, predicted)
+    loss = _loss(metric)
+    constants = _constants(metric, trained) if len(trained) else {}
+    baselines = {name: loss(actual, np.full(len(actual), value)) for name, value in constants.items()}
+    value = loss(actual, predicted)
+    lower = metric.is_lower_better
+    better = bool(baselines) and all(value < each if lower else value > each for each in baselines.values())
+    shown = {name: _shown(each) for name, each in baselines.items()}
+    return MetricValue(_shown(value), shown, better, len(actual), rows - len(actual))
+
+
+def _constants(metric: Metric, trained: np.ndarray) -> dict[str, float]:
+    """Return what somebody would predict of every row who knows the training's outcomes alone."""
+    mean = {"train_mean": float(trained.mean())}
+    median = {"train_median": float(np.median(trained))}
+    if metric.kind in KINDS_OF_TWO_OUTCOMES:
+        return mean
+    if metric.kind == "pinball":
+        return {"train_quantile": float(np.quantile(trained, _quantile(metric))), **median}
+    return {**mean, **median}
+
+
+def _refuse_useless(metric: Metric, actual: np.ndarray, predicted: np.ndarray) -> None:
+    if not len(actual):
+        raise EvaluationError(
+            f"{metric.name} says nothing of an outcome of 0, and {metric.actual} is 0 in all evaluated rows",
+            remedy="Declare mae in place of mape",
+        )
+    other = sorted(set(np.unique(actual)) - {0.0, 1.0})
+    if metric.kind in KINDS_OF_TWO_OUTCOMES and other:
+        raise EvaluationError(
+            f"{metric.actual} is {other[0]:g} in some rows, and {metric.name} is of truth values",
+            remedy="Return it as true and false, or as 1 and 0, from the model's outcomes function",
+        )
+    # Both divide by how different the outcomes are.
+    if metric.kind in {"roc_auc", "r2"} and np.all(actual == actual[0]):
+        raise EvaluationError(
+            f"All entities of the evaluated partitions have the same {metric.actual}, "
+            f"and {metric.name} compares different ones",
+            remedy="Evaluate more partitions",
+        )
+    if metric.kind == "log_loss":
+        outside = np.flatnonzero((predicted < 0) | (predicted > 1))
+        if len(outside):
+            raise EvaluationError(
+                f"{metric.predicted} is {predicted[outside[0]]:g} in some rows, which is no probability",
+                remedy="Declare a column of probabilities for log_loss, or roc_auc for one of scores",
+            )
+
+
+def _loss(metric: Metric) -> Loss:
+    if metric.function is not None:
+        return _function(metric, metric.function)
+    return {
+        "mae": lambda actual, predicted: float(np.abs(actual - predicted).mean()),
+        "rmse": lambda actual, predicted: math.sqrt(float(np.square(actual - predicted).mean())),
+        "mape": lambda actual, predicted: float(np.abs((actual - predicted) / actual).mean()),
+        "r2": _r2,
+        "roc_auc": _roc_auc,
+        "log_loss": _log_loss,
+        "pinball": lambda actual, predicted: _pinball(actual - predicted, _quantile(metric)),
+    }[metric.kind]
+
+
+def _quantile(metric: Metric) -> float:
+    if metric.quantile is None:
+        raise EvaluationError("A pinball metric has no quantile", remedy="Declare its quantile in defs.yaml")
+    return metric.quantile
+
+
+def _r2(actual: np.ndarray, predicted: np.ndarray) -> float:
+    return 1 - float(np.square(actual - predicted).sum() / np.square(actual - actual.mean()).sum())
+
+
+def _roc_auc(actual: np.ndarray, predicted: np.ndarray) -> float:
+    """Return how often a row that came true was given more than one that did not; a tie counts half."""
+    _, place, count = np.unique(predicted, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
+    true = actual == 1
+    positive = int(true.sum())
+    least = positive * (positive + 1) / 2
+    return float((ranks[true].sum() - least) / (positive * (len(actual) - positive)))
+
+
+def _log_loss(actual: np.ndarray, predicted: np.ndarray) -> float:
+    probability = np.clip(predicted, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    return -float((actual * np.log(probability) + (1 - actual) * np.log1p(-probability)).mean())
+
+
+def _pinball(error: np.ndarray, quantile: float) -> float:
+    return float(np.maximum(quantile * error, (quantile - 1) * error).mean())
+
+
+def _function(metric: Metric, path: str) -> Loss:
+    """Return a function of the project's; its faults are told by its name."""
+    module, _, name = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise EvaluationError(
+            f"The metric {path} cannot be imported: {type(error).__name__}: {str(error)[:300]}",
+            remedy="Correct `function` of the metric in defs.yaml: module:name of the project",
+        ) from error
+
+    def loss(actual: np.ndarray, predicted: np.ndarray) -> float:
+        try:
+            # Copies, because a function that changes them would change what the next metric judges.
+            value: Any = function(actual.copy(), predicted.copy())
+            number = float(value)
+        except Exception as error:
+            raise EvaluationError(
+                f"The metric {path} failed on {metric.actual} and {metric.predicted}: "
+                f"{type(error).__name__}: {str(error)[:300]}",
+                remedy="Correct the function: it takes the arrays actual and predicted, and returns a number",
+            ) from error
+        if not math.isfinite(number):
+            raise EvaluationError(
+                f"The metric {path} returned {number} for {metric.actual} and {metric.predicted}",
+                remedy="Correct the function: it returns a finite number",
+            )
+        return number
+
+    return loss
+
+
+def _shown(value: float) -> float:
+    """Return four decimals, and of small values four digits."""
+    return round(value, _DECIMALS) if abs(value) >= _SMALL else float(f"{value:.{_DECIMALS}g}")

@@ -1,0 +1,171 @@
+"""Tests of what each metric says, against scikit-learn's own, and of a function of the project's."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as known
+
+from prediction_contract.jobs.metrics import Metric
+from sagemaker_scripts.learning.evaluation import evaluate
+from sagemaker_scripts.learning.metric_values import EvaluationError, metric_value
+from sagemaker_scripts.learning.outcomes import ScoredPartition
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RANDOM = np.random.default_rng(0)
+NUMBERS = RANDOM.normal(size=200) * 10
+GUESSED = np.round(NUMBERS + RANDOM.normal(size=200))
+TRUTH = (RANDOM.random(200) < 0.3).astype(float)
+# Rounded, so that many rows are given the same.
+PROBABILITY = np.round(np.clip(0.3 * TRUTH + RANDOM.random(200) * 0.6, 0, 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (Metric("mae", "p", "a"), known.mean_absolute_error(NUMBERS, GUESSED)),
+        (Metric("rmse", "p", "a"), known.root_mean_squared_error(NUMBERS, GUESSED)),
+        (Metric("mape", "p", "a"), known.mean_absolute_percentage_error(NUMBERS, GUESSED)),
+        (Metric("r2", "p", "a"), known.r2_score(NUMBERS, GUESSED)),
+        (Metric("pinball", "p", "a", 0.9), known.mean_pinball_loss(NUMBERS, GUESSED, alpha=0.9)),
+        (Metric("roc_auc", "p", "a"), known.roc_auc_score(TRUTH, PROBABILITY)),
+        (Metric("log_loss", "p", "a"), known.log_loss(TRUTH, PROBABILITY)),
+        (
+            Metric("function", "p", "a", None, "sklearn.metrics:median_absolute_error", "lower"),
+            known.median_absolute_error(NUMBERS, GUESSED),
+        ),
+    ],
+)
+def test_a_metric_is_what_scikit_learn_says(metric: Metric, expected: float) -> None:
+    """Good predictions beat each baseline, and the training's outcomes alone do not beat themselves."""
+    two = metric.kind in {"roc_auc", "log_loss"}
+    actual, predicted = (TRUTH, PROBABILITY) if two else (NUMBERS, GUESSED)
+    found = metric_value(metric, actual, predicted, actual)
+    assert found.value == pytest.approx(float(expected), rel=1e-3)
+    assert found.rows == 200
+    assert found.baselines
+    if metric.kind != "log_loss":
+        assert found.beats_baselines
+    naive = metric_value(metric, actual, np.full(200, actual.mean()), actual)
+    assert not naive.beats_baselines
+    assert naive.value == pytest.approx(naive.baselines.get("train_mean", naive.value))
+
+
+def test_a_quantiles_baseline_is_that_of_the_training() -> None:
+    """The median says little of the most expensive tenth."""
+    found = metric_value(Metric("pinball", "p", "a", 0.9), NUMBERS, GUESSED, NUMBERS)
+    assert list(found.baselines) == ["train_quantile", "train_median"]
+    assert found.baselines["train_quantile"] < found.baselines["train_median"]
+
+
+def test_an_outcome_of_nothing_has_no_percentage() -> None:
+    """Such rows are left out and counted."""
+    actual = np.array([0.0, 2.0, 4.0])
+    found = metric_value(Metric("mape", "p", "a"), actual, np.array([5.0, 1.0, 4.0]), actual)
+    assert (found.value, found.rows, found.rows_left_out) == (0.25, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "actual", "predicted", "complaint"),
+    [
+        (Metric("mape", "p", "a"), [0, 0], [1, 2], "a is 0 in all evaluated rows. Declare mae"),
+        (Metric("r2", "p", "a"), [3, 3], [1, 2], "the same a, and r2 compares different ones"),
+        (Metric("roc_auc", "p", "a"), [1, 1], [1, 2], "the same a, and roc_auc compares"),
+        (Metric("roc_auc", "p", "a"), [1, 2], [1, 2], "a is 2 in some rows, and roc_auc is of truth values"),
+        (Metric("log_loss", "p", "a"), [1, 0], [0.5, 1.2], "p is 1.2 in some rows, which is no probability"),
+        (Metric("pinball", "p", "a"), [1, 0], [0.5, 1.2], "no quantile"),
+    ],
+)
+def test_values_that_a_metric_says_nothing_of_are_named(
+    metric: Metric, actual: list[float], predicted: list[float], complaint: str
+) -> None:
+    """The column and the remedy, rather than a figure that means nothing."""
+    with pytest.raises(EvaluationError, match=complaint):
+        metric_value(metric, np.array(actual, float), np.array(predicted, float), np.array(actual, float))
+
+
+OWN = """
+def cost(actual, predicted):
+    missed = actual > predicted
+    predicted[:] = 0
+    return (actual - predicted)[missed].sum()
+
+def broken(actual, predicted):
+    return 1 / 0
+
+def nothing(actual, predicted):
+    return float("nan")
+"""
+
+
+def test_a_function_of_the_project_is_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes both columns as arrays of its own; its baselines are made as for other metrics."""
+    (tmp_path / "acme_metrics.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    actual, predicted = np.array([1.0, 5.0, 3.0]), np.array([2.0, 1.0, 3.0])
+
+    def value_of(path: str) -> Any:
+        return metric_value(Metric("function", "p", "a", None, path, "lower"), actual, predicted, actual)
+
+    found = value_of("acme_metrics:cost")
+    assert (found.value, set(found.baselines)) == (5.0, {"train_mean", "train_median"})
+    assert list(predicted) == [2.0, 1.0, 3.0]
+    for name, complaint in (
+        ("broken", "acme_metrics:broken failed on a and p: ZeroDivisionError"),
+        ("nothing", "acme_metrics:nothing returned nan"),
+        ("missing", "acme_metrics:missing cannot be imported: AttributeError"),
+    ):
+        with pytest.raises(EvaluationError, match=complaint):
+            value_of(f"acme_metrics:{name}")
+
+
+def evaluated(metric: Metric, **columns: Any) -> dict[str, Any]:
+    """Return the evaluation of one partition by one metric, given `guess` and the outcome."""
+    keys = pd.DataFrame({"entity_id": ["a", "b", "c"]})
+    outcomes = keys.assign(partition="d", **{name: columns[name] for name in columns if name != "guess"})
+    scored = [ScoredPartition("d", keys.assign(guess=columns["guess"]))]
+    return evaluate([metric], scored, outcomes, outcomes)[0]
+
+
+def test_an_evaluation_says_which_metric_it_is_of() -> None:
+    """Rows without a prediction or an outcome are not judged."""
+    found = evaluated(Metric("pinball", "guess", "spent", 0.5), guess=[1.0, None, 3.0], spent=[2, 3, None])
+    assert found == {
+        "kind": "pinball",
+        "predicted": "guess",
+        "actual": "spent",
+        "quantile": 0.5,
+        "name": "pinball_0.5",
+        "value": 0.5,
+        "baselines": {"train_quantile": 0.25, "train_median": 0.25},
+        "beats_baselines": False,
+        "rows": 1,
+        "rows_left_out": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("spent", "complaint"),
+    [
+        (["x", "secret", "y"], "spent holds str, and the metric mae is of numbers"),
+        ([1.0, math.inf, 2.0], "spent is infinite in some rows"),
+        ([None, None, None], "No evaluated prediction has a guess and a spent"),
+    ],
+)
+def test_an_outcome_that_is_no_number_is_named(spent: list[Any], complaint: str) -> None:
+    """The column is named, and no value quoted."""
+    with pytest.raises(EvaluationError, match=complaint) as refused:
+        evaluated(Metric("mae", "guess", "spent"), guess=[1.0, 2.0, 3.0], spent=spent)
+    assert "secret" not in str(refused.value)
+
+
+def test_an_outcome_that_the_model_does_not_tell_is_named() -> None:
+    """The metrics of a declaration name columns that only a function returns."""
+    with pytest.raises(EvaluationError, match="no column paid, which the metric mae names"):
+        evaluated(Metric("mae", "guess", "paid"), guess=[1.0, 2.0, 3.0], spent=[1, 2, 3])
