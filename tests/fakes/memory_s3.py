@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,21 +25,38 @@ class MemoryS3:
         denied: Keys that may not be read.
         denies_missing: Whether a missing object is answered as one that may not be read.
         conflicts: How many conditional puts to answer with a conflict before they are carried out.
+        reads: The key of each object or range that was read, in order.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)
     conflicts: int = 0
     denied: set[str] = field(default_factory=set)
     denies_missing: bool = False
+    reads: list[str] = field(default_factory=list)
     _written: dict[str, datetime] = field(default_factory=dict)
 
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
-        """Answer with an object's body."""
+    def get_object(
+        self,
+        *,
+        Bucket: str,  # noqa: ARG002, N803  # boto3's names
+        Key: str,  # noqa: N803
+        Range: str = "",  # noqa: N803
+        IfMatch: str = "",  # noqa: N803
+    ) -> dict[str, Any]:
+        """Answer with an object's body, or a range of it, if it is the version that is asked for."""
         if Key in self.denied or (self.denies_missing and Key not in self.objects):
             raise _error("AccessDenied", "GetObject")
         if Key not in self.objects:
             raise _error("NoSuchKey", "GetObject")
-        return {"Body": io.BytesIO(self.objects[Key]), "ContentLength": len(self.objects[Key])}
+        content = self.objects[Key]
+        if IfMatch and IfMatch != _etag(content):
+            raise _error("PreconditionFailed", "GetObject")
+        self.reads.append(Key)
+        etag = _etag(content)
+        if Range:
+            first, last = Range.removeprefix("bytes=").split("-")
+            content = content[int(first) : int(last) + 1]
+        return {"Body": io.BytesIO(content), "ContentLength": len(content), "ETag": etag}
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
         """Answer with an object's size and when it was put."""
@@ -71,9 +89,15 @@ class MemoryS3:
             if Delimiter and slash:
                 folders.add(f"{Prefix}{head}/")
             else:
-                yield {"Contents": [{"Key": key, "LastModified": self._written.get(key, _START)}]}
+                content = self.objects[key]
+                item = {"Key": key, "Size": len(content), "ETag": _etag(content)}
+                yield {"Contents": [{**item, "LastModified": self._written.get(key, _START)}]}
         for folder in sorted(folders):
             yield {"CommonPrefixes": [{"Prefix": folder}]}
+
+
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.md5(content).hexdigest()}"'
 
 
 def _error(code: str, operation: str) -> ClientError:

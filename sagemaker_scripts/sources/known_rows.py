@@ -1,0 +1,56 @@
+"""Point in time: which rows of a source were known when a partition began."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sagemaker_scripts.sources.source_objects import SourceError
+
+
+def known_rows(rows: pa.Table, known_at: str | None, moment: datetime) -> pa.Table:
+    """Return the rows that became known before a moment; a row that does not say when is left out.
+
+    Args:
+        rows: Of a source.
+        known_at: The time column that says it; None where nothing does, and all rows are returned.
+        moment: The beginning of a partition.
+    """
+    if known_at is None or not rows.num_rows:
+        return rows
+    return rows.filter(_before(rows[known_at], moment))
+
+
+def refuse_later_rows(rows: pa.Table, known_at: str | None, moment: datetime, who: str) -> None:
+    """Refuse rows that did not become known before a moment.
+
+    Args:
+        rows: What a reader showed.
+        known_at: As for `known_rows`.
+        moment: The beginning of a partition.
+        who: What showed them, to begin a sentence with.
+
+    Raises:
+        SourceError: There is such a row; the error names the first.
+    """
+    if known_at is None or not rows.num_rows:
+        return
+    later = pc.invert(pc.fill_null(_before(rows[known_at], moment), fill_value=False))
+    count = pc.sum(later).as_py() or 0
+    if count:
+        row = pc.index(later, value=True).as_py() + 1
+        raise SourceError(
+            f"{who} shows {count} rows that were not known at {moment:%Y-%m-%dT%H:%MZ} by their {known_at}; "
+            f"the first is row {row}",
+            remedy="Let the reader leave out what became known later, or leave out point_in_time: then the "
+            "platform does it",
+        )
+
+
+def _before(times: pa.ChunkedArray, moment: datetime) -> pa.ChunkedArray:
+    kind = times.type
+    # Times without a zone are UTC.
+    limit = pa.scalar(moment if kind.tz is not None else moment.replace(tzinfo=None), type=kind)
+    return pc.less(times, limit)

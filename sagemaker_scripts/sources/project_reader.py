@@ -1,0 +1,170 @@
+"""Readers of a project: classes that read what no declared format covers.
+
+    class Orders:
+        point_in_time = True   # it shows only what was known when the partition began
+
+        def read(self, partition, files):
+            content = files.read(files.path(partition))
+            return pandas.read_json(content)
+
+One object of the class reads all partitions of a job, in their order, so it may keep what it has parsed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.model_inputs import Source
+from prediction_contract.naming.batch import Partition
+from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.sources.source_objects import (
+    SourceError,
+    SourceMissingError,
+    SourceObject,
+    SourceRead,
+    find_object,
+    objects_below,
+)
+from sagemaker_scripts.sources.source_paths import filled
+from sagemaker_scripts.tables.returned_tables import returned_table
+
+_LONGEST_WORDS = 500
+
+
+class ReaderError(SourceError):
+    """A project's reader is missing, has another form, or failed."""
+
+
+@dataclass
+class ReaderFiles:
+    """What a reader reads objects by; each object that it reads is recorded.
+
+    Attributes:
+        source: The declared source.
+        store: The source's bucket.
+    """
+
+    source: Source
+    store: ObjectStore
+    _partition: str = ""
+    _held: dict[str, tuple[SourceObject, bytes] | None] = field(default_factory=dict)
+    _asked: dict[str, None] = field(default_factory=dict)
+
+    def read(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            SourceMissingError: There is none.
+        """
+        content = self.find(key)
+        if content is None:
+            raise SourceMissingError(
+                f"s3://{self.store.bucket}/{key} of source {self.source.name} does not exist",
+                remedy=f"Deliver the data of {self._partition}, then prepare its features",
+            )
+        return content
+
+    def find(self, key: str) -> bytes | None:
+        """Return an object's bytes, or None if there is none."""
+        self._asked[key] = None
+        if key not in self._held:
+            self._held[key] = find_object(self.store, key)
+        found = self._held[key]
+        return None if found is None else found[1]
+
+    def list(self, prefix: str) -> list[str]:
+        """Return the keys that begin with a prefix, in order."""
+        return [each.key for each in objects_below(self.store, prefix)]
+
+    def path(self, partition: str) -> str:
+        """Return the declared path, filled in for a partition."""
+        return filled(self.source.path, partition)
+
+    def earlier(self) -> list[str]:
+        """Return the partitions before the one that is read, as many as the history has, oldest first."""
+        return [str(Partition(self._partition).earlier(back)) for back in range(self.source.history, 0, -1)]
+
+    def begin(self, partition: str) -> None:
+        """Begin with a partition: what the one before did not need is dropped."""
+        self._partition = partition
+        self._held = {key: found for key, found in self._held.items() if key in self._asked}
+        self._asked = {}
+
+    def recorded(self) -> list[SourceRead]:
+        """Return what was read for the partition, in order."""
+        objects = [found[0] for key in self._asked if (found := self._held[key]) is not None]
+        return [each.as_read(self.source.name) for each in objects]
+
+
+class ProjectReader:
+    """A reader of the project's, found by its name.
+
+    Args:
+        source: The declared source.
+        store: The source's bucket.
+
+    Raises:
+        ReaderError: There is no such class, it cannot be made, or nothing says when its rows became known.
+    """
+
+    def __init__(self, source: Source, store: ObjectStore) -> None:
+        self._source = source
+        self._files = ReaderFiles(source, store)
+        self._reader = self._guarded("cannot be made", partial(_made, source))
+        if not callable(getattr(self._reader, "read", None)):
+            raise self._error("has no method read(partition, files)", "Write one")
+        self.is_point_in_time = getattr(self._reader, "point_in_time", False) is True
+        if not self.is_point_in_time and source.known_at is None:
+            raise self._error(
+                "does not say that it shows only what was known",
+                "Filter its rows by the partition's beginning and set point_in_time = True, or declare the "
+                "column known_at of the source, by which the platform filters them",
+            )
+
+    def read(self, partition: str) -> tuple[pa.Table, list[SourceRead]]:
+        """Return what the reader shows of a partition, and what it read.
+
+        Raises:
+            ReaderError: It failed.
+            ReturnedTableError: It returned no table.
+            SourceMissingError: An object that it needs is not there.
+        """
+        self._files.begin(partition)
+        result = self._guarded(f"failed for {partition}", partial(self._reader.read, partition, self._files))
+        return returned_table(result, f"{self.name} for {partition}"), self._files.recorded()
+
+    @property
+    def name(self) -> str:
+        """What it is called, to begin a sentence with."""
+        return f"The reader {self._source.reader} of source {self._source.name}"
+
+    def _guarded(self, what: str, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except ContractError:
+            # It says what is missing by itself.
+            raise
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"[:_LONGEST_WORDS]
+            raise self._error(f"{what}: {words}", "Correct it; its traceback is in the job's log") from error
+
+    def _error(self, what: str, remedy: str) -> ReaderError:
+        return ReaderError(f"{self.name} {what}", remedy=remedy)
+
+
+def _made(source: Source) -> Any:
+    module, _, name = source.reader.partition(":")
+    found = getattr(importlib.import_module(module), name, None)
+    if not callable(found):
+        raise ReaderError(
+            f"{module} has no class {name}, which source {source.name} names as its reader",
+            remedy="Write it, or correct the reader in defs.yaml",
+        )
+    return found()

@@ -1,0 +1,190 @@
+"""A Snowflake query as a source: its parameters bound, its answer in the declared types."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from sagemaker_scripts.sources.source_columns import SourceColumns
+from sagemaker_scripts.sources.source_objects import SourceError, SourceRead
+
+# What a secret may set of the connector's arguments.
+_SETTINGS = frozenset(
+    {
+        "account",
+        "user",
+        "password",
+        "role",
+        "host",
+        "port",
+        "protocol",
+        "warehouse",
+        "database",
+        "schema",
+        "network_timeout",
+    }
+)
+_LOGIN_SECONDS = 60
+_NETWORK_SECONDS = 300
+_QUERY_SECONDS = 3600
+
+
+def connection_arguments(name: str, secret: str) -> dict[str, Any]:
+    """Return the connector's arguments for a secret's JSON document.
+
+    It has `account`, `user`, and `private_key` (PEM, with `private_key_passphrase` if it has one) or
+    `password`. Optional are `role`, `warehouse`, `database`, `schema`, `host`, `port`, `protocol` and
+    `network_timeout`; others are ignored.
+
+    Raises:
+        SourceError: The document has another form; the message never quotes it.
+    """
+    try:
+        document = json.loads(secret)
+    except ValueError:
+        # Not chained: the cause holds the document.
+        document = None
+    if not isinstance(document, dict) or not all(document.get(each) for each in ("account", "user")):
+        raise _bad_secret(name, "is no JSON object with account and user")
+    arguments = {
+        "network_timeout": _NETWORK_SECONDS,
+        **{key: value for key, value in document.items() if key in _SETTINGS and value is not None},
+        "login_timeout": _LOGIN_SECONDS,
+        "application": "mlpipe",
+        "session_parameters": {"TIMEZONE": "UTC", "STATEMENT_TIMEOUT_IN_SECONDS": _QUERY_SECONDS},
+    }
+    if document.get("private_key") is not None:
+        arguments.pop("password", None)
+        arguments["private_key"] = _private_key(name, document)
+    elif not isinstance(arguments.get("password"), str):
+        raise _bad_secret(name, "has neither private_key nor password")
+    return arguments
+
+
+def _private_key(name: str, document: Mapping[str, Any]) -> bytes:
+    # The connector brings it, and only a model with such a source needs either.
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+
+    phrase = document.get("private_key_passphrase")
+    try:
+        key = serialization.load_pem_private_key(
+            document["private_key"].encode(), None if phrase is None else phrase.encode()
+        )
+    except (ValueError, TypeError, AttributeError):
+        key = None
+    if key is None:
+        raise _bad_secret(name, "has a private_key that is no PEM key for its passphrase")
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _bad_secret(name: str, what: str) -> SourceError:
+    return SourceError(f"The secret {name} {what}", remedy="Correct the secret, then start the job again")
+
+
+@contextmanager
+def connected(name: str, secret: str) -> Iterator[Any]:
+    """Hold a connection in UTC; it is closed in the end.
+
+    Raises:
+        SourceError: The secret's document has another form, or Snowflake lets nobody in.
+    """
+    # Costs a second, and only a model with such a source needs it.
+    import snowflake.connector  # noqa: PLC0415
+
+    try:
+        connection = snowflake.connector.connect(**connection_arguments(name, secret))
+    except snowflake.connector.errors.Error as error:
+        raise SourceError(
+            f"Snowflake refuses the connection of the secret {name}: error {error.errno}",
+            remedy="Correct the secret, or the network policy of its user",
+        ) from error
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def read_query(
+    connection: Any, query: str, parameters: Mapping[str, str], columns: SourceColumns
+) -> tuple[pa.Table, SourceRead]:
+    """Return the rows of a query in the declared types, and its id with the digest of these rows.
+
+    Args:
+        connection: To Snowflake.
+        query: With `%(name)s` for each parameter.
+        parameters: Their values, which the connector binds.
+        columns: Name and type of each column. A name of the answer is taken without regard to case.
+
+    Raises:
+        SourceError: Snowflake refuses the query, a column is missing, or a value does not fit.
+    """
+    import snowflake.connector  # noqa: PLC0415
+
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(query, dict(parameters) or None, timeout=_QUERY_SECONDS)
+            query_id = str(cursor.sfqid)
+            where = f"The answer of query {query_id}"
+            batches = list(_batches(cursor))
+            answered = [description.name for description in cursor.description]
+    except snowflake.connector.errors.Error as error:
+        raise SourceError(
+            f"Snowflake refuses the query of source {columns.source}: {_words(error)}",
+            remedy="Correct the query or its parameters in defs.yaml, or the rights of the secret's role",
+        ) from error
+    names = _as_declared(answered, columns.declared)
+    columns.wanted(names, where)
+    rows = columns.schema.empty_table()
+    if batches:
+        tables = (batch.rename_columns(names) for batch in batches)
+        rows = pa.concat_tables(columns.converted(table, where) for table in tables)
+    read = SourceRead(columns.source, query_id=query_id, rows=rows.num_rows, sha256=rows_digest(rows))
+    return rows, read
+
+
+def _batches(cursor: Any) -> Iterable[pa.Table]:
+    # Times beyond those of nanoseconds stay readable.
+    return cursor.fetch_arrow_batches(force_microsecond_precision=True)
+
+
+def _as_declared(names: Iterable[str], declared: Iterable[str]) -> list[str]:
+    """Return the names as they are declared: Snowflake answers in capitals what was not quoted."""
+    known = {name.upper(): name for name in declared}
+    return [known.get(name.upper(), name) for name in names]
+
+
+def _words(error: Any) -> str:
+    return " ".join(str(error.msg or error).split())[:300]
+
+
+def rows_digest(rows: pa.Table) -> str:
+    """Return a SHA-256 that equal rows in the same order share, however they are divided into batches."""
+    digest = hashlib.sha256(str(rows.schema).encode())
+    # As text, because Arrow's own bytes may differ where a value is missing.
+    quoted = pyarrow.csv.WriteOptions(quoting_style="all_valid")
+    pyarrow.csv.write_csv(rows, pa.PythonFile(_DigestFile(digest), mode="w"), quoted)
+    return digest.hexdigest()
+
+
+class _DigestFile(io.RawIOBase):
+    """A file that keeps nothing but the digest of what is written."""
+
+    def __init__(self, digest: Any) -> None:
+        super().__init__()
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._digest.update(content)
+        return len(content)

@@ -1,0 +1,130 @@
+"""The columns of a source: the declared ones in their types, or those that are there in plain types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from prediction_contract.jobs.model_inputs import Source
+from prediction_contract.rows.schema import ColumnType, Kind
+from sagemaker_scripts.sources.source_objects import SourceError
+from sagemaker_scripts.tables.arrow_types import arrow_type, plain_type
+from sagemaker_scripts.tables.column_casts import CastError, cast_column
+
+
+@dataclass(frozen=True)
+class SourceColumns:
+    """What is read of a source, and what is said where it does not fit.
+
+    Attributes:
+        source: The source's name.
+        declared: Name and type of each column; empty for those that are there.
+        known_at: The time column that says when a row became known; None for none.
+        until: No row that became known then or later is needed; None if all rows are.
+    """
+
+    source: str
+    declared: dict[str, ColumnType]
+    known_at: str | None = None
+    until: datetime | None = None
+
+    @classmethod
+    def of(cls, source: Source, until: datetime | None) -> SourceColumns:
+        """Return the columns of a declared source.
+
+        Raises:
+            SourceError: `known_at` is no declared timestamp.
+            SchemaError: A column's type is none.
+        """
+        declared = {name: ColumnType.parse(kind) for name, kind in source.columns}
+        if source.known_at is not None and declared:
+            kind = declared.get(source.known_at)
+            if kind is None or kind.kind is not Kind.TIMESTAMP:
+                raise SourceError(
+                    f"Source {source.name} declares {source.known_at} as known_at and not as a timestamp",
+                    remedy="Correct its columns in defs.yaml",
+                )
+        return cls(source.name, declared, source.known_at, until)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the declared columns."""
+        return pa.schema([(name, arrow_type(kind)) for name, kind in self.declared.items()])
+
+    def wanted(self, there: Iterable[str], where: str) -> list[str]:
+        """Return the names of the columns to read of those that are there.
+
+        Raises:
+            SourceError: A declared one is not.
+        """
+        names = list(there)
+        for name in self.declared:
+            if name not in names:
+                raise self.lacks(name, where)
+        return list(self.declared) or names
+
+    def converted(
+        self, rows: pa.Table, where: str, *, first_row: int = 0, spelled: frozenset[Kind] = frozenset()
+    ) -> pa.Table:
+        """Return rows with the declared columns in their types, or all columns in plain types.
+
+        Args:
+            rows: As they were read.
+            where: Where they were read, for errors.
+            first_row: How many rows of the same file came before.
+            spelled: The kinds whose values the format may spell as text.
+
+        Raises:
+            SourceError: A column is missing, a value does not fit its declared type, or the time column holds
+                no times.
+        """
+        self.wanted(rows.column_names, where)
+        if not self.declared:
+            return self._plain(rows, where)
+        arrays = []
+        for name, kind in self.declared.items():
+            try:
+                arrays.append(cast_column(rows[name], kind, spelled))
+            except CastError as error:
+                row = None if error.row is None else error.row + first_row
+                raise self.wrong(name, row, error.what, where) from None
+        return pa.table(arrays, schema=self.schema)
+
+    def _plain(self, rows: pa.Table, where: str) -> pa.Table:
+        try:
+            plain = rows.cast(pa.schema([(field.name, plain_type(field.type)) for field in rows.schema]))
+        except pa.ArrowException as error:
+            raise SourceError(
+                f"{where} of source {self.source} has columns of types that cannot be read",
+                remedy="Declare the source's columns in defs.yaml without them",
+            ) from error
+        if self.known_at is None or not rows.column_names:
+            return plain
+        if self.known_at not in plain.column_names:
+            raise self.lacks(self.known_at, where)
+        kind = plain[self.known_at].type
+        if not pa.types.is_timestamp(kind):
+            raise SourceError(
+                f"{where} of source {self.source}: column {self.known_at}, declared as known_at, is {kind} "
+                "and no timestamp",
+                remedy="Deliver it as times, or declare the source's columns with this one as timestamp",
+            )
+        return plain
+
+    def lacks(self, name: str, where: str) -> SourceError:
+        """Return the error of a declared column that is not there."""
+        return SourceError(
+            f"{where} of source {self.source} has no column {name}, which is declared",
+            remedy="Deliver it with this column, or correct the source in defs.yaml",
+        )
+
+    def wrong(self, name: str, row: int | None, what: str, where: str) -> SourceError:
+        """Return the error of a value that does not fit its column."""
+        place = "" if row is None else f", row {row}"
+        return SourceError(
+            f"{where} of source {self.source}, column {name}{place}: {what}",
+            remedy="Deliver it again, or correct the column's type in defs.yaml",
+        )

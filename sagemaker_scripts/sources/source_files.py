@@ -1,0 +1,201 @@
+"""Files of a source: Parquet, CSV and JSONL."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from prediction_contract.rows.schema import Kind
+from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.sources.source_columns import SourceColumns
+from sagemaker_scripts.sources.source_objects import SourceError, SourceObject, open_object
+from sagemaker_scripts.tables.arrow_types import arrow_type
+from sagemaker_scripts.tables.column_casts import SPELLED_IN_CSV, SPELLED_IN_JSON
+
+BATCH_ROWS = 65_536
+_CSV_BLOCK = 4 * 1024 * 1024
+_JSON_BLOCK = 16 * 1024 * 1024
+# A file of lines is held whole, because only then a faulty line can be named.
+LARGEST_JSON_FILE = 1024 * 1024 * 1024
+_LACKING = re.compile("Column '(.*)' in include_columns")
+_TEXTS_IN_JSON = frozenset({Kind.STRING, Kind.DATE, Kind.TIMESTAMP})
+# Arrow infers the types of these, whose values may be numbers, texts or objects.
+_INFERRED_IN_JSON = frozenset({Kind.DECIMAL, Kind.JSON})
+
+
+def read_file(store: ObjectStore, found: SourceObject, file_format: str, columns: SourceColumns) -> pa.Table:
+    """Return the rows of a file; an empty one has none.
+
+    Args:
+        store: The file's bucket.
+        found: The file.
+        file_format: `parquet`, `csv` or `jsonl`; a name that ends in `.gz` says that the last two are packed.
+        columns: Which columns are read. Those of `csv` and `jsonl` are declared.
+
+    Raises:
+        SourceError: The file is damaged, lacks a column, or a row does not fit; the error names them.
+    """
+    in_order = file_format != "parquet"
+    with _named_damage(found, columns.source), open_object(store, found, in_order=in_order) as opened:
+        if file_format == "parquet":
+            return _parquet(opened, found, columns)
+        if not found.size:
+            return columns.schema.empty_table()
+        plain = pa.CompressedInputStream(opened, "gzip") if found.key.endswith(".gz") else opened
+        return (_csv if file_format == "csv" else _jsonl)(plain, found, columns)
+
+
+@contextmanager
+def _named_damage(found: SourceObject, source: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError) as error:
+        # Arrow's own words may quote a value.
+        raise SourceError(
+            f"{found.address} of source {source} cannot be read: it is damaged, or of another format",
+            remedy="Deliver the file again, or correct the source's format in defs.yaml",
+        ) from error
+
+
+def _parquet(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
+    with pyarrow.parquet.ParquetFile(opened, pre_buffer=True) as file:
+        given = file.schema_arrow
+        names = columns.wanted(given.names, found.address)
+        tables = [columns.converted(given.empty_table().select(names), found.address)]
+        first = 0
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            if not _is_late(group, columns):
+                row = first
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=[number], columns=names):
+                    rows = pa.Table.from_batches([batch])
+                    tables.append(columns.converted(rows, found.address, first_row=row))
+                    row += batch.num_rows
+            first += group.num_rows
+        return pa.concat_tables(tables)
+
+
+def _is_late(group: Any, columns: SourceColumns) -> bool:
+    """Tell whether a row group says of itself that all its rows became known too late."""
+    if columns.until is None or columns.known_at is None:
+        return False
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema == columns.known_at and column.is_stats_set:
+            least = column.statistics.min if column.statistics.has_min_max else None
+            # Without a zone it is no moment that can be compared, so its rows are read.
+            return isinstance(least, datetime) and least.tzinfo is not None and least >= columns.until
+    return False
+
+
+def _csv(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
+    wrong: list[Any] = []
+
+    def note(row: Any) -> str:
+        wrong.append(row)
+        return "error"
+
+    names = list(columns.declared)
+    try:
+        reader = pyarrow.csv.open_csv(
+            opened,
+            # Rows of a threaded reader have no numbers.
+            read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                include_columns=names,
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        tables = [columns.schema.empty_table()]
+        row = 0
+        for batch in reader:
+            rows = pa.Table.from_batches([batch])
+            tables.append(columns.converted(rows, found.address, first_row=row, spelled=SPELLED_IN_CSV))
+            row += batch.num_rows
+    except pa.ArrowKeyError as error:
+        lacking = _LACKING.search(str(error))
+        raise columns.lacks(lacking[1] if lacking else ", ".join(names), found.address) from error
+    except pa.ArrowInvalid as error:
+        if not wrong:
+            raise
+        number = "A row" if wrong[0].number is None else f"Row {wrong[0].number - 1}"
+        raise SourceError(
+            f"{number} of {found.address} of source {columns.source} has {wrong[0].actual_columns} fields, "
+            f"and the header {wrong[0].expected_columns}",
+            remedy="Deliver the file again",
+        ) from error
+    return pa.concat_tables(tables)
+
+
+def _jsonl(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
+    content = opened.read(LARGEST_JSON_FILE + 1)
+    if len(content) > LARGEST_JSON_FILE:
+        raise SourceError(
+            f"{found.address} of source {columns.source} has more than {LARGEST_JSON_FILE} bytes unpacked",
+            remedy="Deliver it as several files, or as Parquet",
+        )
+    if not content.strip():
+        return columns.schema.empty_table()
+    explicit = [
+        (name, pa.string() if kind.kind in _TEXTS_IN_JSON else arrow_type(kind))
+        for name, kind in columns.declared.items()
+        if kind.kind not in _INFERRED_IN_JSON
+    ]
+    try:
+        table = pyarrow.json.read_json(
+            io.BytesIO(content),
+            read_options=pyarrow.json.ReadOptions(block_size=_JSON_BLOCK),
+            parse_options=pyarrow.json.ParseOptions(explicit_schema=pa.schema(explicit)),
+        )
+    except pa.ArrowInvalid as error:
+        raise _faulty_line(content, columns, found) from error
+    for name in columns.declared:
+        # A member that a line leaves out is no value, but a file in which no line has it has another form.
+        if f'"{name}"'.encode() not in content:
+            raise columns.lacks(name, found.address)
+    return columns.converted(table, found.address, spelled=SPELLED_IN_JSON)
+
+
+def _faulty_line(content: bytes, columns: SourceColumns, found: SourceObject) -> SourceError:
+    """Return the error of the first line that is no object of the declared columns."""
+    where = f"{found.address} of source {columns.source}"
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            document = json.loads(line)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            return SourceError(f"Line {number} of {where} is no JSON object", remedy="Deliver the file again")
+        for name, kind in columns.declared.items():
+            if not _fits(document.get(name), kind.kind):
+                return columns.wrong(name, number, f"its value is no {kind}", found.address)
+    return SourceError(
+        f"{where} cannot be read: its lines do not give each member one type",
+        remedy="Deliver the file again",
+    )
+
+
+def _fits(value: Any, kind: Kind) -> bool:
+    if value is None or kind in _INFERRED_IN_JSON:
+        return True
+    if kind in _TEXTS_IN_JSON:
+        return isinstance(value, str)
+    if kind is Kind.BOOLEAN:
+        return isinstance(value, bool)
+    return isinstance(value, int if kind is Kind.LONG else (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,171 @@
+"""The objects that sources are read from: listed once, and read in the version that was listed."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from prediction_contract.errors import ContractError
+from sagemaker_scripts.object_store import ObjectStore
+
+_CHUNK = 8 * 1024 * 1024
+_CHANGED = {"PreconditionFailed", "412"}
+_GONE = {"NoSuchKey", "404", "NotFound"}
+
+
+class SourceError(ContractError):
+    """A source holds something else than its declaration says, or cannot be read."""
+
+
+class SourceMissingError(SourceError):
+    """A source has nothing for the partition itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRead:
+    """Something that was read for a source, as the features' index records it.
+
+    Attributes:
+        source: The source's name.
+        bucket: The bucket of an object or a Delta table.
+        key: The object's key, or the table's path.
+        size: The object's bytes.
+        etag: The object's ETag.
+        version: The Delta table's version.
+        query_id: The query's id.
+        rows: The query's rows.
+        sha256: The digest of the query's rows.
+    """
+
+    source: str
+    bucket: str | None = None
+    key: str | None = None
+    size: int | None = None
+    etag: str | None = None
+    version: int | None = None
+    query_id: str | None = None
+    rows: int | None = None
+    sha256: str | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """Return what is known of it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceObject:
+    """One object in the version that was found.
+
+    Attributes:
+        bucket: Its bucket.
+        key: Its key.
+        size: Its bytes.
+        etag: Its ETag, without quotes.
+    """
+
+    bucket: str
+    key: str
+    size: int
+    etag: str
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    def as_read(self, source: str) -> SourceRead:
+        """Return the record of its reading."""
+        return SourceRead(source, bucket=self.bucket, key=self.key, size=self.size, etag=self.etag)
+
+
+def objects_below(store: ObjectStore, prefix: str) -> list[SourceObject]:
+    """Return all objects whose keys begin with a prefix, by key."""
+    pages = store.client.get_paginator("list_objects_v2").paginate(Bucket=store.bucket, Prefix=prefix)
+    return [
+        SourceObject(store.bucket, item["Key"], item["Size"], item["ETag"].strip('"'))
+        for page in pages
+        for item in page.get("Contents", ())
+    ]
+
+
+def find_object(store: ObjectStore, key: str) -> tuple[SourceObject, bytes] | None:
+    """Return an object and its bytes, or None if there is none."""
+    try:
+        answer = store.client.get_object(Bucket=store.bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _GONE:
+            return None
+        if store.find(key) is None:
+            return None
+        raise
+    content = answer["Body"].read()
+    return SourceObject(store.bucket, key, len(content), answer["ETag"].strip('"')), content
+
+
+def open_object(store: ObjectStore, found: SourceObject, *, in_order: bool) -> Any:
+    """Return a binary file of an object's bytes, read by ranges of the version that was found.
+
+    Reading raises SourceError where the object was overwritten or deleted since.
+
+    Args:
+        store: The object's bucket.
+        found: The object.
+        in_order: Whether it is read from its beginning to its end; else each read is one range.
+    """
+    file = _ObjectFile(store, found)
+    if found.size <= _CHUNK:
+        return io.BytesIO(file.read(found.size) if found.size else b"")
+    return io.BufferedReader(file, _CHUNK) if in_order else file
+
+
+class _ObjectFile(io.RawIOBase):
+    """The bytes of one version of an object, by ranges."""
+
+    def __init__(self, store: ObjectStore, found: SourceObject) -> None:
+        super().__init__()
+        self._store = store
+        self._found = found
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._found.size}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        last = min(self._place + len(buffer), self._found.size) - 1
+        if last < self._place:
+            return 0
+        content = self._range(self._place, last)
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
+
+    def _range(self, first: int, last: int) -> bytes:
+        try:
+            answer = self._store.client.get_object(
+                Bucket=self._found.bucket,
+                Key=self._found.key,
+                Range=f"bytes={first}-{last}",
+                IfMatch=f'"{self._found.etag}"',
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _CHANGED | _GONE:
+                raise SourceError(
+                    f"{self._found.address} was overwritten or deleted while it was read",
+                    remedy="Start the job again, and let a source's files alone once they are delivered",
+                ) from error
+            raise
+        return answer["Body"].read()

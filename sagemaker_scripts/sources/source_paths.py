@@ -1,0 +1,40 @@
+"""Paths and parameters of a source: the placeholders of a partition, and what a path says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from prediction_contract.naming.batch import Partition
+
+_PLACEHOLDER = re.compile(r"\{(partition|date|hour)\}")
+
+
+def filled(text: str, partition: str) -> str:
+    """Return a text with `{partition}`, `{date}` and `{hour}` replaced by those of a partition.
+
+    The date and hour are those of the partition's beginning in UTC: 2013-02-01 and 05.
+    """
+    start = Partition(partition).start
+    values = {"partition": str(partition), "date": f"{start:%Y-%m-%d}", "hour": f"{start:%H}"}
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+
+
+def names_partition(texts: Sequence[str], partition: str) -> bool:
+    """Tell whether texts with placeholders are another partition's nowhere else.
+
+    The date alone does not name an hour.
+    """
+    named = {found for text in texts for found in _PLACEHOLDER.findall(text)}
+    is_hour = "T" in partition
+    return "partition" in named or ("date" in named and (not is_hour or "hour" in named))
+
+
+def fixed_prefix(path: str) -> str:
+    """Return what keys that match a path begin with."""
+    return path.split("*", 1)[0]
+
+
+def key_pattern(path: str) -> re.Pattern[str]:
+    """Return the pattern of the keys that a path stands for; `*` is any text without `/`."""
+    return re.compile("[^/]*".join(re.escape(part) for part in path.split("*")))

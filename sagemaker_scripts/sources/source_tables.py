@@ -1,0 +1,280 @@
+"""The sources of a model, partition by partition: what was known of each when the partition began."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import pyarrow as pa
+
+from prediction_contract.jobs.model_inputs import FILE_FORMATS, ModelInputs, Source
+from prediction_contract.naming.batch import Partition
+from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.sources.known_rows import known_rows, refuse_later_rows
+from sagemaker_scripts.sources.project_reader import ProjectReader
+from sagemaker_scripts.sources.source_columns import SourceColumns
+from sagemaker_scripts.sources.source_files import read_file
+from sagemaker_scripts.sources.source_objects import (
+    SourceError,
+    SourceMissingError,
+    SourceRead,
+    objects_below,
+)
+from sagemaker_scripts.sources.source_paths import filled, fixed_prefix, key_pattern, names_partition
+
+_LOG = logging.getLogger(__name__)
+PARTITION = "partition"
+
+
+class PartitionSources(NamedTuple):
+    """The sources of one partition.
+
+    Attributes:
+        tables: By name, what was known when the partition began.
+        reads: What was read for them.
+    """
+
+    tables: dict[str, pa.Table]
+    reads: list[SourceRead]
+
+
+class _Piece(NamedTuple):
+    """What was read of a source for one filled path or query.
+
+    Attributes:
+        rows: All of it.
+        reads: What was read.
+        where: A name of it, for errors.
+    """
+
+    rows: pa.Table
+    reads: list[SourceRead]
+    where: str
+
+
+# What a partition's filled texts give; None if there is nothing.
+_ReadPiece = Callable[[tuple[str, ...]], _Piece | None]
+
+
+class SourceTables:
+    """The sources of a model over consecutive partitions; what their histories share is read once.
+
+    Use it as a context, which ends the connections that it has opened.
+
+    Args:
+        inputs: The model's.
+        store: The data bucket.
+        last: The last partition that will be asked for. No row that became known later is read.
+        secret_text: Returns a secret's document by its name.
+        storage_options: How deltalake reaches S3.
+    """
+
+    def __init__(
+        self,
+        inputs: ModelInputs,
+        store: ObjectStore,
+        *,
+        last: str,
+        secret_text: Callable[[str], str],
+        storage_options: Mapping[str, str],
+    ) -> None:
+        self._store = store
+        self._last = Partition(last)
+        self._secret_text = secret_text
+        self._storage_options = dict(storage_options)
+        self._ends = ExitStack()
+        self._connections: dict[str, Any] = {}
+        self._readings = {source.name: self._reading(source) for source in inputs.sources}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
+
+    def read(self, partition: str, names: Iterable[str] | None = None) -> PartitionSources:
+        """Return the sources of a partition.
+
+        Args:
+            partition: Not before the one that was asked for last.
+            names: Of the sources to read; None for all.
+
+        Raises:
+            SourceError: A source has nothing for the partition, or holds something else than is declared.
+        """
+        found = PartitionSources({}, [])
+        for name in self._readings if names is None else names:
+            table, reads = self._readings[name](Partition(partition))
+            found.tables[name] = table
+            found.reads.extend(reads)
+        return found
+
+    def _reading(self, source: Source) -> Callable[[Partition], tuple[pa.Table, list[SourceRead]]]:
+        columns = SourceColumns.of(source, self._last.start)
+        store = self._store
+        if source.bucket is not None:
+            store = ObjectStore(store.client, source.bucket)
+        if source.format == "reader":
+            return _ReaderReading(source, columns, store).read
+        if source.format in FILE_FORMATS:
+            return _PiecesReading(source, columns, (source.path,), _files_of(source, columns, store)).read
+        if source.format == "delta":
+            # Costs half a second, and only a model with such a source needs it.
+            from sagemaker_scripts.sources.delta_source import read_delta  # noqa: PLC0415
+
+            def delta(texts: tuple[str, ...]) -> _Piece | None:
+                found = read_delta(store, texts[0], columns, self._storage_options)
+                return found and _Piece(found[0], [found[1]], f"s3://{store.bucket}/{texts[0]}")
+
+            return _PiecesReading(source, columns, (source.path,), delta).read
+        values = tuple(value for _, value in source.parameters)
+        return _PiecesReading(source, columns, values, self._answers_of(source, columns)).read
+
+    def _answers_of(self, source: Source, columns: SourceColumns) -> _ReadPiece:
+        from sagemaker_scripts.sources.snowflake_source import connected, read_query  # noqa: PLC0415
+
+        def read(texts: tuple[str, ...]) -> _Piece:
+            secret = str(source.secret)
+            if secret not in self._connections:
+                opened = connected(secret, self._secret_text(secret))
+                self._connections[secret] = self._ends.enter_context(opened)
+            names = (name for name, _ in source.parameters)
+            parameters = dict(zip(names, texts, strict=True))
+            rows, answered = read_query(self._connections[secret], source.query, parameters, columns)
+            return _Piece(rows, [answered], f"The answer of query {answered.query_id}")
+
+        return read
+
+
+def _files_of(source: Source, columns: SourceColumns, store: ObjectStore) -> _ReadPiece:
+    def read(texts: tuple[str, ...]) -> _Piece | None:
+        (path,) = texts
+        pattern = key_pattern(path)
+        objects = [each for each in objects_below(store, fixed_prefix(path)) if pattern.fullmatch(each.key)]
+        pieces = [
+            _Piece(read_file(store, each, source.format, columns), [each.as_read(source.name)], each.address)
+            for each in objects
+        ]
+        if not pieces:
+            return None
+        return _Piece(
+            _joined(pieces, source.name), [each.as_read(source.name) for each in objects], pieces[0].where
+        )
+
+    return read
+
+
+@dataclass
+class _PiecesReading:
+    """A source that is read by texts with placeholders: each filled text once, while a history needs it."""
+
+    source: Source
+    columns: SourceColumns
+    texts: tuple[str, ...]
+    read_piece: _ReadPiece
+
+    def __post_init__(self) -> None:
+        self._held: dict[tuple[str, ...], _Piece | None] = {}
+
+    def read(self, partition: Partition) -> tuple[pa.Table, list[SourceRead]]:
+        """Return what was known of the source when the partition began, and what was read."""
+        own = self._filled(partition)
+        # The path of a day is that of all its hours, and a path without placeholders that of all partitions.
+        window = {
+            self._filled(each): each
+            for each in (*(partition.earlier(back) for back in range(self.source.history, 0, -1)), partition)
+        }
+        names_it = names_partition(self.texts, partition)
+        pieces = []
+        for texts, each in window.items():
+            if texts not in self._held:
+                piece = self.read_piece(texts)
+                self._held[texts] = piece and (_with_partition(piece, each) if names_it else piece)
+            if (piece := self._held[texts]) is not None:
+                pieces.append(piece)
+        # Partitions come in their order, and no later one needs what has left the window.
+        self._held = {texts: self._held[texts] for texts in window}
+        if self._held[own] is None:
+            raise SourceMissingError(
+                f"Source {self.source.name} has nothing for {partition} at {self._place(own)}",
+                remedy="Deliver its data, then prepare the features of the partition; a file without rows "
+                "says that there are none",
+            )
+        limit = self.columns.known_at
+        known = [
+            _Piece(known_rows(piece.rows, limit, partition.start), piece.reads, piece.where)
+            for piece in pieces
+        ]
+        late = sum(piece.rows.num_rows for piece in pieces) - sum(piece.rows.num_rows for piece in known)
+        if late:
+            _LOG.info(
+                "%s: %d rows of %s became known later and are left out", partition, late, self.source.name
+            )
+        return _joined(known, self.source.name), [read for piece in pieces for read in piece.reads]
+
+    def _filled(self, partition: Partition) -> tuple[str, ...]:
+        return tuple(filled(text, partition) for text in self.texts)
+
+    def _place(self, texts: tuple[str, ...]) -> str:
+        return f"{f's3://{self.source.bucket}/' if self.source.bucket else ''}{texts[0]}"
+
+
+class _ReaderReading:
+    """A source that a reader of the project reads."""
+
+    def __init__(self, source: Source, columns: SourceColumns, store: ObjectStore) -> None:
+        self._source = source
+        self._columns = columns
+        self._reader = ProjectReader(source, store)
+
+    def read(self, partition: Partition) -> tuple[pa.Table, list[SourceRead]]:
+        """Return what was known of the source when the partition began, and what was read."""
+        returned, reads = self._reader.read(str(partition))
+        who = f"{self._reader.name} for {partition}"
+        rows = self._columns.converted(returned, f"What {who[0].lower()}{who[1:]} returned")
+        if PARTITION in returned.column_names and PARTITION not in rows.column_names:
+            rows = rows.append_column(PARTITION, returned[PARTITION])
+        limit = self._columns.known_at
+        if not self._reader.is_point_in_time:
+            return known_rows(rows, limit, partition.start), reads
+        refuse_later_rows(rows, limit, partition.start, who)
+        return rows, reads
+
+
+def _with_partition(piece: _Piece, partition: Partition) -> _Piece:
+    """Add the partition that a path names, unless the source has a column of that name."""
+    if PARTITION in piece.rows.column_names:
+        return piece
+    values = pa.repeat(pa.scalar(str(partition), pa.large_string()), piece.rows.num_rows)
+    return piece._replace(rows=piece.rows.append_column(PARTITION, values))
+
+
+def _joined(pieces: list[_Piece], source: str) -> pa.Table:
+    """Return the rows of all pieces; those whose columns nobody declared must have the same.
+
+    Raises:
+        SourceError: Two have other columns; the error names both.
+    """
+    first = pieces[0]
+    # A column without any value in a file has no type there.
+    for piece in pieces[1:]:
+        if piece.rows.schema != first.rows.schema:
+            _refuse_difference(first, piece, source)
+    return pa.concat_tables((piece.rows for piece in pieces), promote_options="default")
+
+
+def _refuse_difference(first: _Piece, other: _Piece, source: str) -> None:
+    types = [{field.name: field.type for field in each.rows.schema} for each in (first, other)]
+    for name in [*types[0], *types[1]]:
+        kinds = [each.get(name) for each in types]
+        if kinds[0] == kinds[1] or any(kind is not None and pa.types.is_null(kind) for kind in kinds):
+            continue
+        shown = [f"has {name} as {kind}" if kind is not None else f"has no column {name}" for kind in kinds]
+        raise SourceError(
+            f"The files of source {source} differ: {first.where} {shown[0]}, and {other.where} {shown[1]}",
+            remedy="Declare the source's columns in defs.yaml, which are then the same of all files, or "
+            "deliver one of them again",
+        )

@@ -1,0 +1,203 @@
+"""Casts of a source's columns to the declared types, judged by kind: a value that would change is refused.
+
+| declared     | taken from                                                                             |
+|--------------|----------------------------------------------------------------------------------------|
+| string       | text                                                                                   |
+| long         | integers; decimals and floats without a fraction, floats up to 2^53; NaN is no value   |
+| decimal(p,s) | decimals and integers that fit; floats of up to 15 digits, as they are written         |
+| double       | floats, integers up to 2^53, decimals                                                  |
+| boolean      | booleans                                                                               |
+| date         | dates; times at midnight                                                               |
+| timestamp    | times of any unit and zone; one without a zone is UTC; nanoseconds are cut off         |
+| json         | text as it is; anything else as its JSON                                               |
+
+In CSV every value is text, and in JSONL dates, times and decimals may be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prediction_contract.rows.schema import ColumnType, Kind
+from sagemaker_scripts.tables.arrow_types import arrow_type, is_any_string
+
+# What each text format spells as text.
+SPELLED_IN_CSV = frozenset(Kind)
+SPELLED_IN_JSON = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.DECIMAL})
+_EXACT_IN_DOUBLE = 2**53
+_NO_VALUE = pa.array(["", "NA", "N/A", "null", "NULL"], pa.string())
+_HAS_ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
+_AS_THEY_ARE = frozenset({Kind.STRING, Kind.JSON})
+
+
+class CastError(Exception):
+    """A column does not hold values of its declared type.
+
+    Args:
+        what: What it holds instead, without a value.
+        row: The first row at fault, counted from 1; None where the whole column is.
+    """
+
+    def __init__(self, what: str, row: int | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.row = row
+
+
+def cast_column(
+    values: pa.Array | pa.ChunkedArray, declared: ColumnType, spelled: frozenset[Kind] = frozenset()
+) -> pa.Array | pa.ChunkedArray:
+    """Return a column's values in the Arrow type of the declared one.
+
+    Args:
+        values: As they were read.
+        declared: The declared type.
+        spelled: The kinds whose values the format may spell as text.
+
+    Raises:
+        CastError: A value, or the column's own type, does not fit.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_null(values.type):
+        return values.cast(arrow_type(declared))
+    cast = _cast_of(values.type, declared, spelled)
+    try:
+        return cast(values)
+    except (pa.ArrowException, ValueError, TypeError):
+        row = _first_bad_row(values, cast)
+        raise CastError(f"its value is no {declared}", row) from None
+
+
+def _cast_of(given: pa.DataType, declared: ColumnType, spelled: frozenset[Kind]) -> Callable[[Any], Any]:
+    """Return what casts a column of a type.
+
+    Raises:
+        CastError: Nothing does.
+    """
+    kind, target = declared.kind, arrow_type(declared)
+    if is_any_string(given) and kind not in _AS_THEY_ARE:
+        if kind in spelled:
+            return lambda values: _of_text(values, kind, target)
+    elif cast := _CASTS[kind](given):
+        return lambda values: cast(values, target)
+    raise CastError(f"it is {given} and declared as {declared}")
+
+
+def _of_text(values: Any, kind: Kind, target: pa.DataType) -> Any:
+    values = values.cast(pa.string())
+    values = pc.if_else(pc.is_in(values, value_set=_NO_VALUE), pa.scalar(None, pa.string()), values)
+    if kind is Kind.TIMESTAMP:
+        zoned = pc.match_substring_regex(values, _HAS_ZONE)
+        values = pc.if_else(zoned, values, pc.binary_join_element_wise(values, "Z", ""))
+    return values.cast(target)
+
+
+def _text(given: pa.DataType) -> Callable[..., Any] | None:
+    return (lambda values, target: values.cast(target)) if is_any_string(given) else None
+
+
+def _long(given: pa.DataType) -> Callable[..., Any] | None:
+    if pa.types.is_integer(given) or pa.types.is_decimal(given):
+        return lambda values, target: values.cast(target)
+    return _long_of_float if pa.types.is_floating(given) else None
+
+
+def _long_of_float(values: Any, target: pa.DataType) -> Any:
+    values = values.cast(pa.float64())
+    values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    if pc.any(pc.greater(pc.abs(values), float(_EXACT_IN_DOUBLE))).as_py():
+        raise ValueError
+    return values.cast(target)
+
+
+def _double(given: pa.DataType) -> Callable[..., Any] | None:
+    fits = pa.types.is_floating(given) or pa.types.is_integer(given) or pa.types.is_decimal(given)
+    return (lambda values, target: values.cast(target)) if fits else None
+
+
+def _boolean(given: pa.DataType) -> Callable[..., Any] | None:
+    return (lambda values, _target: values) if pa.types.is_boolean(given) else None
+
+
+def _decimal(given: pa.DataType) -> Callable[..., Any] | None:
+    if pa.types.is_decimal(given):
+        return lambda values, target: values.cast(target)
+    if pa.types.is_integer(given):
+        return lambda values, target: values.cast(pa.string()).cast(target)
+    return _decimal_of_float if pa.types.is_floating(given) else None
+
+
+def _decimal_of_float(values: Any, target: pa.DataType) -> Any:
+    # Beyond that a float has lost the digits that were written.
+    if pc.any(pc.greater(pc.abs(values), _EXACT_IN_DOUBLE / 10**target.scale)).as_py():
+        raise ValueError
+    return values.cast(pa.string()).cast(target)
+
+
+def _date(given: pa.DataType) -> Callable[..., Any] | None:
+    if pa.types.is_date(given):
+        return lambda values, target: values.cast(target)
+    return _date_of_time if pa.types.is_timestamp(given) else None
+
+
+def _date_of_time(values: Any, target: pa.DataType) -> Any:
+    values = values.cast(pa.timestamp(values.type.unit))
+    dates = values.cast(target)
+    if not pc.all(pc.equal(dates.cast(values.type), values)).as_py():
+        raise ValueError
+    return dates
+
+
+def _timestamp(given: pa.DataType) -> Callable[..., Any] | None:
+    return utc_times if pa.types.is_timestamp(given) else None
+
+
+def utc_times(values: Any, target: pa.DataType) -> Any:
+    """Return times of any unit as UTC; those without a zone are taken for UTC."""
+    if values.type.tz is None:
+        values = values.cast(pa.timestamp(values.type.unit, tz="UTC"))
+    return values.cast(target, safe=values.type.unit != "ns")
+
+
+def _json(given: pa.DataType) -> Callable[..., Any] | None:
+    return _text(given) or _json_of_values
+
+
+def _json_of_values(values: Any, target: pa.DataType) -> Any:
+    texts = [
+        None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        for value in values.to_pylist()
+    ]
+    return pa.array(texts, target)
+
+
+_CASTS: dict[Kind, Callable[[pa.DataType], Callable[..., Any] | None]] = {
+    Kind.STRING: _text,
+    Kind.LONG: _long,
+    Kind.DOUBLE: _double,
+    Kind.BOOLEAN: _boolean,
+    Kind.DECIMAL: _decimal,
+    Kind.DATE: _date,
+    Kind.TIMESTAMP: _timestamp,
+    Kind.JSON: _json,
+}
+
+
+def _first_bad_row(values: Any, cast: Callable[[Any], Any]) -> int:
+    """Return the number of the first row that a cast refuses, found by halving."""
+    good, bad = 0, len(values)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            cast(values.slice(good, middle - good))
+        except (pa.ArrowException, ValueError, TypeError):
+            bad = middle
+        else:
+            good = middle
+    return good + 1

@@ -1,0 +1,72 @@
+"""Sources that are read from a bucket in memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from prediction_contract.jobs.model_inputs import ModelInputs, Source
+from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.sources.source_tables import SourceTables
+from tests.fakes.memory_s3 import MemoryS3
+
+if TYPE_CHECKING:
+    from sagemaker_scripts.sources.source_tables import PartitionSources
+
+DAY = "2013-02-03"
+ENDINGS = {"parquet": "parquet", "csv": "csv", "csv.gz": "csv.gz", "jsonl": "jsonl", "jsonl.gz": "jsonl.gz"}
+
+
+def bucket(**objects: bytes) -> ObjectStore:
+    """Return a bucket in memory."""
+    return ObjectStore(MemoryS3(dict(objects)), "data")
+
+
+def no_secret(name: str) -> NoReturn:
+    """Say that a test meant to read no secret."""
+    raise AssertionError(f"the secret {name} was read")
+
+
+def sources_of(store: ObjectStore, *sources: Source, last: str = DAY) -> SourceTables:
+    """Return the sources of a model."""
+    inputs = ModelInputs(model="churn", functions="acme.defs.churn", sources=sources)
+    return SourceTables(inputs, store, last=last, secret_text=no_secret, storage_options={})
+
+
+def read(store: ObjectStore, source: Source, partition: str = DAY) -> tuple[pa.Table, PartitionSources]:
+    """Return the rows of the only source, and all that was found."""
+    with sources_of(store, source, last=partition) as tables:
+        found = tables.read(partition)
+    return found.tables[source.name], found
+
+
+def orders(**changes: Any) -> Source:
+    """Return a source of Parquet files, one folder a day."""
+    given: dict[str, Any] = {
+        "name": "orders",
+        "format": "parquet",
+        "path": "raw/orders/dt={date}/*.parquet",
+        "columns": (("customer_id", "string"), ("amount", "decimal(10,2)"), ("ordered_at", "timestamp")),
+    }
+    return Source(**given | changes)
+
+
+def file_of(rows: list[dict[str, Any]], ending: str, schema: pa.Schema | None = None) -> bytes:
+    """Return a file of rows in the format that its ending names."""
+    if ending == "parquet":
+        sink = io.BytesIO()
+        pa.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+        return sink.getvalue()
+    if ending.startswith("jsonl"):
+        content = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    else:
+        buffer = io.BytesIO()
+        pa.csv.write_csv(pa.Table.from_pylist(rows, schema=schema), buffer)
+        content = buffer.getvalue()
+    return gzip.compress(content, mtime=0) if ending.endswith(".gz") else content

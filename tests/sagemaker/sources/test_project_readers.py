@@ -1,0 +1,164 @@
+"""Tests of a project's own readers: what they are given, what is recorded, and how they are kept honest."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prediction_contract.jobs.model_inputs import Source
+from sagemaker_scripts.sources.project_reader import ReaderError
+from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
+from tests.sagemaker.sources.source_reading import DAY, bucket, orders, read, sources_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_NUMBERS = itertools.count()
+LINES = """
+    import pandas as pd
+
+    class Lines:
+        point_in_time = True
+
+        def __init__(self):
+            self.parsed = {}
+
+        def read(self, partition, files):
+            days = [*files.earlier(), partition]
+            for day in days:
+                content = files.read(files.path(day)) if day == partition else files.find(files.path(day))
+                if content is not None and day not in self.parsed:
+                    self.parsed[day] = content.decode().split()
+            rows = [(day, text) for day in days for text in self.parsed.get(day, [])]
+            return pd.DataFrame(rows, columns=["partition", "text"])
+"""
+TIMED = """
+    import pandas as pd
+
+    class Timed:
+        {line}
+        def read(self, partition, files):
+            times = pd.to_datetime(["2013-02-02T23:00Z", "2013-02-03T00:00Z", "2013-02-03T01:00Z"])
+            return pd.DataFrame({{"customer_id": list("abc"), "ordered_at": times}})
+"""
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Source]:
+    """Give what writes a reader's module and returns a source of it."""
+
+    def write(text: str, name: str, **changes: Any) -> Source:
+        module = f"acme_readers_{next(_NUMBERS)}"
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(text))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        given = {
+            "format": "reader",
+            "reader": f"{module}:{name}",
+            "path": "raw/lines/{date}.txt",
+            "columns": (),
+        }
+        return orders(**given | changes)
+
+    return write
+
+
+def test_a_reader_reads_each_object_once_and_every_partition_records_what_it_was_made_of(
+    reader: Callable[..., Source],
+) -> None:
+    """Also where the reader has kept what it parsed for the partition before."""
+    store = bucket(**{f"raw/lines/2013-02-0{day}.txt": f"a{day} b{day}".encode() for day in (1, 2, 3)})
+    with sources_of(store, reader(LINES, "Lines", history=1)) as tables:
+        found = [tables.read(f"2013-02-0{day}") for day in (1, 2, 3)]
+    assert [each.tables["orders"]["text"].to_pylist() for each in found] == [
+        ["a1", "b1"],
+        ["a1", "b1", "a2", "b2"],
+        ["a2", "b2", "a3", "b3"],
+    ]
+    assert [[read.key for read in each.reads] for each in found] == [
+        ["raw/lines/2013-02-01.txt"],
+        ["raw/lines/2013-02-01.txt", "raw/lines/2013-02-02.txt"],
+        ["raw/lines/2013-02-02.txt", "raw/lines/2013-02-03.txt"],
+    ]
+    assert len(store.client.reads) == 3
+    assert found[0].reads[0].to_document()["size"] == 5
+    with pytest.raises(SourceMissingError, match=r"2013-02-03[.]txt of source orders does not exist"):
+        read(bucket(), reader(LINES, "Lines"))
+
+
+def test_rows_of_a_reader_are_filtered_by_their_time_unless_it_says_that_it_does_it(
+    reader: Callable[..., Source],
+) -> None:
+    """One that says so and shows a later row is refused, with the row."""
+    plain = reader(TIMED.format(line=""), "Timed", known_at="ordered_at")
+    assert read(bucket(), plain)[0]["customer_id"].to_pylist() == ["a"]
+    leaking = reader(TIMED.format(line="point_in_time = True"), "Timed", known_at="ordered_at")
+    complaint = (
+        r"The reader acme_readers_\d+:Timed of source orders for 2013-02-03 shows 2 rows that were not known "
+        r"at 2013-02-03T00:00Z by their ordered_at; the first is row 2"
+    )
+    with pytest.raises(SourceError, match=complaint):
+        read(bucket(), leaking)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "complaint"),
+    [
+        (TIMED.format(line=""), {}, "does not say that it shows only what was known"),
+        ("class Other: ...", {}, "has no class Timed, which source orders names"),
+        ("import no_such_package", {}, "cannot be made: ModuleNotFoundError"),
+        ("class Timed:\n    def __init__(self, path): ...", {}, "cannot be made: TypeError"),
+        ("class Timed: point_in_time = True", {}, r"has no method read\(partition, files\)"),
+    ],
+)
+def test_a_reader_of_another_form_is_refused_before_anything_is_read(
+    reader: Callable[..., Source], text: str, changes: dict[str, Any], complaint: str
+) -> None:
+    """The error names it, and says what to write."""
+    with pytest.raises(ReaderError, match=complaint):
+        sources_of(bucket(), reader(text, "Timed", **changes))
+
+
+def test_a_failing_reader_is_named_with_the_partition_and_keeps_its_traceback(
+    reader: Callable[..., Source],
+) -> None:
+    """Its author sees the own line."""
+    text = """
+    class Timed:
+        point_in_time = True
+        def read(self, partition, files):
+            return {}["gone"]  # the line
+    """
+    with pytest.raises(ReaderError, match=rf"Timed of source orders failed for {DAY}: KeyError") as failed:
+        read(bucket(), reader(text, "Timed"))
+    assert "# the line" in "".join(traceback.format_exception(failed.value))
+
+
+def test_declared_columns_are_those_of_a_reader_too(reader: Callable[..., Source]) -> None:
+    """A value that does not fit is named by reader, partition, column and row."""
+    source = reader(LINES, "Lines", columns=(("text", "long"),))
+    store = bucket(**{f"raw/lines/{DAY}.txt": b"a"})
+    with pytest.raises(
+        SourceError, match=rf"Lines of source orders for {DAY} returned .*column text: it is large"
+    ):
+        read(store, source)
+    store = bucket(**{f"raw/lines/{DAY}.txt": b"a"})
+    shown, _ = read(store, reader(LINES, "Lines", columns=(("text", "string"),)))
+    assert shown.to_pylist() == [{"text": "a", "partition": DAY}]
+
+
+def test_a_reader_finds_files_by_their_prefix(reader: Callable[..., Source]) -> None:
+    """Where their names are not known before."""
+    text = """
+    import pandas as pd
+    class Timed:
+        point_in_time = True
+        def read(self, partition, files):
+            return pd.DataFrame({"key": files.list("raw/")})
+    """
+    shown, _ = read(bucket(**{"raw/b": b"", "raw/a": b"", "other": b""}), reader(text, "Timed"))
+    assert shown["key"].to_pylist() == ["raw/a", "raw/b"]

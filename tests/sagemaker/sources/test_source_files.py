@@ -1,0 +1,236 @@
+"""Tests of files as sources: each format, its types, and what is said of a file that does not fit."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from prediction_contract.jobs.model_inputs import Source
+from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
+from tests.sagemaker.sources.source_reading import DAY, ENDINGS, bucket, file_of, orders, read
+
+ALL_TYPES = {
+    "name": "string",
+    "visits": "long",
+    "amount": "decimal(10,2)",
+    "score": "double",
+    "active": "boolean",
+    "since": "date",
+    "seen_at": "timestamp",
+    "note": "json",
+}
+ROW = {
+    "name": "Ada, Countess",
+    "visits": 2**53 + 1,
+    "amount": "12.30",
+    "score": 0.25,
+    "active": True,
+    "since": "2013-01-31",
+    "seen_at": "2013-02-02T23:30:00+01:00",
+    "note": '{"a":1}',
+}
+READ = {
+    **ROW,
+    "amount": Decimal("12.30"),
+    "since": date(2013, 1, 31),
+    "seen_at": datetime(2013, 2, 2, 22, 30, tzinfo=UTC),
+}
+NULLS = dict.fromkeys(ALL_TYPES)
+
+
+def source_of(ending: str, **changes: Any) -> Source:
+    """Return a source of all types in the format of an ending."""
+    given: dict[str, Any] = {
+        "format": ending.removesuffix(".gz"),
+        "path": f"raw/dt={{date}}/*.{ending}",
+        "columns": tuple(ALL_TYPES.items()),
+    }
+    return orders(**given | changes)
+
+
+def arrow_rows(*rows: dict[str, Any]) -> bytes:
+    """Return a Parquet file whose columns have other Arrow types of the same kinds."""
+    schema = pa.schema(
+        {
+            "name": pa.dictionary(pa.int8(), pa.string()),
+            "visits": pa.uint64(),
+            "amount": pa.decimal256(40, 3),
+            "score": pa.float32(),
+            "active": pa.bool_(),
+            "since": pa.date64(),
+            "seen_at": pa.timestamp("ns", tz="America/New_York"),
+            "note": pa.string(),
+        }
+    )
+    return file_of([row if row["name"] is None else {**row, **READ} for row in rows], "parquet", schema)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_type_is_read_from_every_format(ending: str) -> None:
+    """A value keeps all its digits and its moment, and a missing one is null."""
+    content = arrow_rows(ROW, NULLS) if ending == "parquet" else file_of([ROW, NULLS], ending)
+    rows, found = read(bucket(**{f"raw/dt={DAY}/a.{ending}": content}), source_of(ending))
+    assert rows.to_pylist() == [{**READ, "partition": DAY}, {**NULLS, "partition": DAY}]
+    (recorded,) = found.reads
+    document = recorded.to_document()
+    assert (document["source"], document["size"]) == ("orders", len(content))
+    assert document["key"] == f"raw/dt={DAY}/a.{ending}"
+    assert document["etag"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_empty_file_says_that_there_are_no_rows(ending: str) -> None:
+    """It gives the declared columns; only a partition without any file is missing."""
+    schema = pa.schema({name: pa.string() for name in ALL_TYPES})
+    content = arrow_rows() if ending == "parquet" else file_of([], ending, schema)
+    rows, _ = read(bucket(**{f"raw/dt={DAY}/a.{ending}": content}), source_of(ending))
+    assert rows.num_rows == 0
+    assert rows.column_names == [*ALL_TYPES, "partition"]
+    assert str(rows.schema.field("amount").type) == "decimal128(10, 2)"
+    if ending == "csv":
+        rows, _ = read(bucket(**{f"raw/dt={DAY}/a.csv": b""}), source_of(ending))
+        assert rows.num_rows == 0
+    with pytest.raises(SourceMissingError, match=rf"orders has nothing for {DAY} at raw/dt={DAY}/"):
+        read(bucket(**{f"raw/dt=2013-02-02/a.{ending}": content}), source_of(ending))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_column_that_a_file_lacks_is_named(ending: str) -> None:
+    """It must not become null in silence."""
+    content = file_of([{name: value for name, value in ROW.items() if name != "since"}], ending)
+    with pytest.raises(
+        SourceError, match=rf"s3://data/raw/dt={DAY}/a\..* has no column since, which is decl"
+    ):
+        read(bucket(**{f"raw/dt={DAY}/a.{ending}": content}), source_of(ending))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("visits", "many-secret"),
+        ("visits", 1.5),
+        ("amount", "1.234"),
+        ("score", "high-secret"),
+        ("active", "perhaps"),
+        ("since", "31.1.2013"),
+        ("seen_at", "yesterday"),
+    ],
+)
+def test_a_value_of_another_type_is_named_by_file_column_and_row(
+    ending: str, column: str, value: Any
+) -> None:
+    """The first such row is told, and its value is not: nobody knows which are sensitive."""
+    texts = {name: str(each) for name, each in ROW.items()} if ending == "csv" else ROW
+    content = file_of([texts] * 4 + [{**texts, column: str(value) if ending == "csv" else value}], ending)
+    complaint = (
+        rf"a\.{ending} of source orders, column {column}, row 5: its value is no {ALL_TYPES[column][:4]}"
+    )
+    with pytest.raises(SourceError, match=complaint) as refused:
+        read(bucket(**{f"raw/dt={DAY}/a.{ending}": content}), source_of(ending))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "declared", "complaint"),
+    [
+        (pa.array(["1"]), "long", "it is string and declared as long"),
+        (pa.array([True]), "long", "it is bool and declared as long"),
+        (pa.array([1]), "string", "it is int64 and declared as string"),
+        (pa.array([1.0, 1.5]), "long", "row 2: its value is no long"),
+        (pa.array([2.0**53, 2.0**53 + 2]), "long", "row 2: its value is no long"),
+        (pa.array([1, 10**9]), "decimal(10,2)", "row 2: its value is no decimal"),
+        (pa.array([2**53, 2**53 + 1]), "double", "row 2: its value is no double"),
+        (pa.array([datetime(2013, 2, 1, 5)]), "date", "row 1: its value is no date"),  # noqa: DTZ001
+    ],
+)
+def test_a_parquet_column_of_another_kind_is_refused(values: pa.Array, declared: str, complaint: str) -> None:
+    """Nothing is read that would change a value."""
+    content = file_of(pa.table({"x": values}).to_pylist(), "parquet", pa.schema({"x": values.type}))
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
+    with pytest.raises(SourceError, match=f"column x.*{complaint}"):
+        read(store, orders(columns=(("x", declared),)))
+
+
+def test_a_time_without_a_zone_is_utc_and_a_whole_float_is_a_long() -> None:
+    """As pandas and Spark write them."""
+    moment = datetime(2013, 2, 1, 5)  # noqa: DTZ001
+    content = file_of([{"at": moment, "n": 3.0}, {"at": None, "n": float("nan")}], "parquet")
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
+    rows, _ = read(store, orders(columns=(("at", "timestamp"), ("n", "long"))))
+    assert rows["at"].to_pylist() == [moment.replace(tzinfo=UTC), None]
+    assert rows["n"].to_pylist() == [3, None]
+
+
+@pytest.mark.parametrize(
+    ("ending", "content", "complaint"),
+    [
+        ("parquet", b"PAR1 no parquet", "cannot be read: it is damaged"),
+        ("csv.gz", b"no gzip", "cannot be read: it is damaged"),
+        ("csv.gz", gzip.compress(b"a\n1\n" * 1000)[:30], "cannot be read: it is damaged"),
+        ("csv", b"name\n\xff\n", "cannot be read: it is damaged"),
+        ("csv", b"name,visits\na,1\nb,2,secret\n", "Row 2 of .* has 3 fields, and the header 2"),
+        ("jsonl", b'{"name": "a"}\n{"name": secret}\n', "Line 2 of .* is no JSON object"),
+        ("jsonl", b'{"name": "a"}\n[1]\n', "Line 2 of .* is no JSON object"),
+    ],
+)
+def test_a_damaged_file_is_named(ending: str, content: bytes, complaint: str) -> None:
+    """With the row or line where it is known, and without its text."""
+    store = bucket(**{f"raw/dt={DAY}/a.{ending}": content})
+    with pytest.raises(SourceError, match=complaint) as refused:
+        read(store, source_of(ending, columns=(("name", "string"),)))
+    assert f"s3://data/raw/dt={DAY}/a.{ending}" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_an_empty_text_and_a_missing_one_stay_apart_in_csv() -> None:
+    """What is quoted is a text; a name like NA is one too."""
+    content = b'name,visits\n"",1\n,NA\nNA,\n'
+    rows, _ = read(
+        bucket(**{f"raw/dt={DAY}/a.csv": content}),
+        source_of("csv", columns=(("name", "string"), ("visits", "long"))),
+    )
+    assert rows["name"].to_pylist() == ["", None, "NA"]
+    assert rows["visits"].to_pylist() == [1, None, None]
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index records one version of it, and all rows are of that one."""
+    monkeypatch.setattr("sagemaker_scripts.sources.source_objects._CHUNK", 100)
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": file_of([{"x": "a" * 200}] * 50, "parquet")})
+    get = store.client.get_object
+    replaced = file_of([{"x": "b" * 200}] * 50, "parquet")
+
+    def get_and_replace(**request: Any) -> Any:
+        answer = get(**request)
+        store.client.objects[request["Key"]] = replaced
+        return answer
+
+    monkeypatch.setattr(store.client, "get_object", get_and_replace)
+    with pytest.raises(SourceError, match="was overwritten or deleted while it was read"):
+        read(store, orders(columns=(("x", "string"),)))
+
+
+def test_undeclared_columns_are_those_that_are_there() -> None:
+    """Files of one source that have other columns or types are refused, both by name."""
+    store = bucket(
+        **{
+            "raw/orders/dt=2013-02-02/a.parquet": file_of([{"x": 1, "only_null": None}], "parquet"),
+            f"raw/orders/dt={DAY}/a.parquet": file_of([{"x": 2, "only_null": "a"}], "parquet"),
+        }
+    )
+    source = orders(columns=(), history=1)
+    rows, _ = read(store, source)
+    assert rows.to_pylist() == [
+        {"x": 1, "only_null": None, "partition": "2013-02-02"},
+        {"x": 2, "only_null": "a", "partition": DAY},
+    ]
+    store.client.objects[f"raw/orders/dt={DAY}/a.parquet"] = file_of([{"x": "2", "y": 1}], "parquet")
+    complaint = rf"dt=2013-02-02/a.parquet has x as int64, and .*dt={DAY}/a.parquet has x as large_string"
+    with pytest.raises(SourceError, match=complaint):
+        read(store, source)

@@ -1,0 +1,165 @@
+"""Tests of what a partition is shown: its history, what was known, and what is read once."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from prediction_contract.jobs.model_inputs import Source
+from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
+from tests.sagemaker.sources.source_reading import DAY, bucket, file_of, orders, read, sources_of
+
+COLUMNS = (("customer_id", "string"), ("ordered_at", "timestamp"))
+DAYS = ["2013-02-01", "2013-02-02", DAY]
+
+
+def day_of(*hours: int, day: str = DAY) -> bytes:
+    """Return a file of orders at some hours after a day's beginning."""
+    start = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    rows = [{"customer_id": f"{day}+{hour}", "ordered_at": start + timedelta(hours=hour)} for hour in hours]
+    return file_of(
+        rows, "parquet", pa.schema({"customer_id": pa.string(), "ordered_at": pa.timestamp("us", "UTC")})
+    )
+
+
+def daily(**changes: Any) -> Source:
+    """Return a source of daily files with the time of each row."""
+    return orders(columns=COLUMNS, **{"known_at": "ordered_at", "history": 2} | changes)
+
+
+def test_rows_that_became_known_later_are_never_shown() -> None:
+    """Neither those of the partition's own day, nor late ones of a day before, nor those without a time."""
+    rows = [{"customer_id": "no time", "ordered_at": None}]
+    store = bucket(
+        **{
+            "raw/orders/dt=2013-02-01/a.parquet": day_of(0, 23, 47, 48, day="2013-02-01"),
+            "raw/orders/dt=2013-02-02/a.parquet": day_of(5, day="2013-02-02"),
+            "raw/orders/dt=2013-02-02/b.parquet": file_of(
+                rows,
+                "parquet",
+                pa.schema({"customer_id": pa.string(), "ordered_at": pa.timestamp("us", "UTC")}),
+            ),
+            f"raw/orders/dt={DAY}/a.parquet": day_of(-1, 0, 1),
+        }
+    )
+    shown, found = read(store, daily())
+    assert shown.select(["customer_id", "partition"]).to_pylist() == [
+        {"customer_id": "2013-02-01+0", "partition": "2013-02-01"},
+        {"customer_id": "2013-02-01+23", "partition": "2013-02-01"},
+        {"customer_id": "2013-02-01+47", "partition": "2013-02-01"},
+        {"customer_id": "2013-02-02+5", "partition": "2013-02-02"},
+        {"customer_id": f"{DAY}+-1", "partition": DAY},
+    ]
+    assert [each.key for each in found.reads] == sorted(store.client.objects)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64(), pa.date32()])
+def test_a_time_column_that_holds_no_times_is_refused(kind: pa.DataType) -> None:
+    """Without declared columns its type is the file's, which is named."""
+    content = file_of([{"ordered_at": None}], "parquet", pa.schema({"ordered_at": kind}))
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
+    complaint = rf"dt={DAY}/a.parquet .*column ordered_at, declared as known_at, is .* and no timestamp"
+    with pytest.raises(SourceError, match=complaint):
+        read(store, orders(columns=(), known_at="ordered_at"))
+
+
+def test_a_history_that_is_not_there_is_left_out_and_the_partition_itself_is_not() -> None:
+    """A model's first partitions have no history; data that has not come yet is another thing."""
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": day_of(-1)})
+    shown, _ = read(store, daily(history=14))
+    assert shown["customer_id"].to_pylist() == [f"{DAY}+-1"]
+    with pytest.raises(
+        SourceMissingError, match="Source orders has nothing for 2013-02-04 at raw/orders/dt=2013"
+    ):
+        read(store, daily(history=14), "2013-02-04")
+
+
+def test_what_the_histories_of_partitions_share_is_read_once() -> None:
+    """Each file is read once, and what no later partition needs is dropped."""
+    days = [f"2013-02-{number:02}" for number in range(1, 8)]
+    store = bucket(**{f"raw/orders/dt={day}/a.parquet": day_of(1, 25, day=day) for day in days})
+    with sources_of(store, daily(), last=days[-1]) as tables:
+        shown = [tables.read(day).tables["orders"]["customer_id"].to_pylist() for day in days[2:]]
+    assert shown[0] == ["2013-02-01+1", "2013-02-01+25", "2013-02-02+1"]
+    assert shown[-1] == ["2013-02-05+1", "2013-02-05+25", "2013-02-06+1"]
+    assert len(store.client.reads) == len(days)
+
+
+def test_row_groups_of_later_rows_are_not_read() -> None:
+    """They say of themselves that no row of theirs was known."""
+    table = pyarrow.parquet.read_table(pa.BufferReader(day_of(*range(-4, 4))))
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(table, sink, row_group_size=2, use_dictionary=False)
+    content = bytearray(sink.getvalue())
+    last = pyarrow.parquet.read_metadata(sink).row_group(3).column(0).data_page_offset
+    content[last : last + 8] = b"\xff" * 8
+    with pytest.raises(OSError, match=r"(?i)thrift|header"):
+        pyarrow.parquet.read_table(pa.BufferReader(bytes(content)))
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": bytes(content)})
+    shown, _ = read(store, daily())
+    assert shown["customer_id"].to_pylist() == [f"{DAY}+{hour}" for hour in range(-4, 0)]
+
+
+def test_an_hourly_source_has_its_hours() -> None:
+    """The path names date and hour; a history reaches over midnight."""
+    keys = ["dt=2013-02-02/hour=22", "dt=2013-02-02/hour=23", "dt=2013-02-03/hour=00"]
+    store = bucket(**{f"raw/{key}/a.csv": f"x\n{number}\n".encode() for number, key in enumerate(keys)})
+    source = orders(format="csv", path="raw/dt={date}/hour={hour}/*.csv", columns=(("x", "long"),), history=2)
+    shown, _ = read(store, source, "2013-02-03T00")
+    assert shown.to_pylist() == [
+        {"x": 0, "partition": "2013-02-02T22"},
+        {"x": 1, "partition": "2013-02-02T23"},
+        {"x": 2, "partition": "2013-02-03T00"},
+    ]
+
+
+def test_a_days_file_is_read_once_for_the_hours_that_share_it() -> None:
+    """Its rows are not doubled, and none is said to be of one hour."""
+    store = bucket(**{f"raw/dt={day}/a.csv": f"x\n{day[-1]}\n".encode() for day in DAYS})
+    source = orders(format="csv", path="raw/dt={date}/*.csv", columns=(("x", "long"),), history=3)
+    shown, _ = read(store, source, "2013-02-03T01")
+    assert shown.to_pylist() == [{"x": 2}, {"x": 3}]
+
+
+def test_a_file_without_placeholders_is_every_partitions() -> None:
+    """It is read once for all of them, and gets no partition."""
+    store = bucket(**{"raw/shops.csv": b"shop\na\n"})
+    source = orders(
+        name="shops", format="csv", path="raw/shops.csv", columns=(("shop", "string"),), history=9
+    )
+    with sources_of(store, source) as tables:
+        shown = [tables.read(day).tables["shops"].to_pylist() for day in DAYS]
+    assert shown == [[{"shop": "a"}]] * 3
+    assert store.client.reads == ["raw/shops.csv"]
+
+
+def test_a_column_partition_of_the_source_stays() -> None:
+    """The platform adds its own only where there is none."""
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": file_of([{"partition": "north"}], "parquet")})
+    assert read(store, orders(columns=()))[0]["partition"].to_pylist() == ["north"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"customer": "a"}, "has no column customer_id, which is declared"),
+        ({"customer_id": 7}, "column customer_id: it is int64 and declared as string"),
+    ],
+)
+def test_a_schema_that_changed_between_partitions_is_named(change: dict[str, Any], complaint: str) -> None:
+    """With the file that has another form than the declaration."""
+    changed = file_of([{**change, "ordered_at": datetime(2013, 2, 2, tzinfo=UTC)}], "parquet")
+    store = bucket(
+        **{
+            "raw/orders/dt=2013-02-01/a.parquet": day_of(1, day="2013-02-01"),
+            "raw/orders/dt=2013-02-02/a.parquet": changed,
+            f"raw/orders/dt={DAY}/a.parquet": day_of(-1),
+        }
+    )
+    with pytest.raises(SourceError, match=f"dt=2013-02-02/a.parquet of source orders.*{complaint}"):
+        read(store, daily())
