@@ -1,0 +1,230 @@
+"""Tests of sources on the local stack: real S3 requests, Delta tables, and Snowflake over its own wire."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+import snowflake.connector
+from deltalake import write_deltalake
+
+from prediction_contract.jobs.model_inputs import ModelInputs, Source
+from sagemaker_scripts.batches.delta_commit import storage_options
+from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
+from sagemaker_scripts.sources.source_tables import SourceTables
+from tests.sagemaker.scoring_jobs import stack_options
+from tests.sagemaker.sources.source_reading import DAY, file_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sagemaker_scripts.sources.source_tables import PartitionSources
+    from tests.stack_runs import LocalStack
+
+pytestmark = pytest.mark.stack
+COLUMNS = (("shop", "string"), ("amount", "decimal(10,2)"), ("sold_at", "timestamp"))
+SOLD = [
+    {"shop": "O'Hare", "amount": Decimal("1.10"), "sold_at": datetime(2013, 2, 2, 5, tzinfo=UTC)},
+    {"shop": "Newark", "amount": None, "sold_at": datetime(2013, 2, 3, 5, tzinfo=UTC)},
+]
+SCHEMA = pa.schema(
+    {"shop": pa.string(), "amount": pa.decimal128(38, 2), "sold_at": pa.timestamp("us", "UTC")}
+)
+
+
+@pytest.fixture
+def read(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Callable[..., PartitionSources]:
+    """Give what reads one source of a model for partitions, the last of which is returned."""
+    store = ObjectStore(aws_client("s3"), local_stack.environment["MLPIPE_DATA_BUCKET"])
+
+    def read(source: Source, *partitions: str) -> PartitionSources:
+        inputs = ModelInputs(model="shops", functions="acme.defs.shops", sources=(source,))
+        options = storage_options(local_stack.environment) | stack_options(local_stack.environment)
+        secrets = aws_client("secretsmanager")
+        with SourceTables(
+            inputs,
+            store,
+            last=(partitions or (DAY,))[-1],
+            secret_text=lambda name: secrets.get_secret_value(SecretId=name)["SecretString"],
+            storage_options=options,
+        ) as tables:
+            return [tables.read(partition) for partition in partitions or (DAY,)][-1]
+
+    return read
+
+
+def test_files_of_another_bucket_are_read_in_the_version_that_was_found(
+    read: Callable[..., PartitionSources],
+    aws_client: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By ranges, each of which asks for the ETag of the listing."""
+    monkeypatch.setattr("sagemaker_scripts.sources.source_objects._CHUNK", 1000)
+    s3, bucket = aws_client("s3"), f"lake-{uuid.uuid4().hex}"
+    s3.create_bucket(Bucket=bucket)
+    rows = [{**SOLD[0], "shop": f"{uuid.uuid4()}"} for _ in range(2000)]
+    content = file_of(rows, "parquet", SCHEMA)
+    s3.put_object(Bucket=bucket, Key=f"sales/{DAY}.parquet", Body=content)
+    source = Source(
+        name="sales", format="parquet", bucket=bucket, path="sales/{partition}.parquet", columns=COLUMNS
+    )
+    found = read(source)
+    assert found.tables["sales"].drop_columns("partition").to_pylist() == rows
+    (recorded,) = found.reads
+    etag = s3.head_object(Bucket=bucket, Key=f"sales/{DAY}.parquet")["ETag"].strip('"')
+    assert (recorded.bucket, recorded.size, recorded.etag) == (bucket, len(content), etag)
+
+
+def test_a_delta_table_is_read_in_one_version(
+    read: Callable[..., PartitionSources], local_stack: LocalStack
+) -> None:
+    """Which is recorded; rows that became known later are left out, and a missing table is named."""
+    name = f"lake/sales-{uuid.uuid4().hex}"
+    address = f"s3://{local_stack.environment['MLPIPE_DATA_BUCKET']}/{name}"
+    table = pa.Table.from_pylist(SOLD, schema=SCHEMA)
+    options = storage_options(local_stack.environment) | stack_options(local_stack.environment)
+    for mode in ("append", "append", "overwrite"):
+        write_deltalake(address, table, mode=mode, storage_options=options)
+    source = Source(name="sales", format="delta", path=name, columns=COLUMNS, known_at="sold_at")
+    found = read(source, "2013-02-02", DAY)
+    assert found.tables["sales"].to_pylist() == SOLD[:1]
+    assert [each.to_document() for each in found.reads] == [
+        {
+            "source": "sales",
+            "bucket": local_stack.environment["MLPIPE_DATA_BUCKET"],
+            "key": name,
+            "version": 2,
+        }
+    ]
+    undeclared = read(Source(name="sales", format="delta", path=name))
+    assert undeclared.tables["sales"].sort_by("shop").to_pylist() == [SOLD[1], SOLD[0]]
+    with pytest.raises(SourceError, match=r"sales.* version 2 of source sales has no column shops"):
+        read(Source(name="sales", format="delta", path=name, columns=(("shops", "string"),)))
+    with pytest.raises(SourceMissingError, match=rf"sales has nothing for {DAY} at .*lake/none"):
+        read(Source(name="sales", format="delta", path="lake/none"))
+
+
+@pytest.fixture(scope="module")
+def warehouse(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
+    """Give a secret that holds a connection, and a table of sales in its database."""
+    environment = local_stack.environment
+    login: dict[str, Any] = {
+        name: environment[f"SNOWFLAKE_{name.upper()}"]
+        for name in ("account", "user", "password", "host", "protocol", "database", "schema")
+    }
+    login["port"] = int(environment["SNOWFLAKE_PORT"])
+    secret = f"acme/{uuid.uuid4().hex}"
+    aws_client("secretsmanager").create_secret(Name=secret, SecretString=json.dumps(login))
+    connection = snowflake.connector.connect(**login)
+    table = f"{environment['SNOWFLAKE_DATABASE']}.{environment['SNOWFLAKE_SCHEMA']}.SALES_{uuid.uuid4().hex}"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"create table {table} (shop varchar, day date, amount number(10,2), sold_at timestamp_tz)"
+        )
+        for row in SOLD:
+            cursor.execute(
+                f"insert into {table} values (%s, %s, %s, %s)",
+                (
+                    row["shop"],
+                    row["sold_at"].date(),
+                    row["amount"],
+                    row["sold_at"].strftime("%Y-%m-%d %H:%M:%S"),
+                ),
+            )
+    yield secret, table
+    connection.close()
+
+
+def query(warehouse: tuple[str, str], **changes: Any) -> Source:
+    """Return a query of a day's sales of a shop."""
+    secret, table = warehouse
+    given: dict[str, Any] = {
+        "name": "sales",
+        "format": "snowflake",
+        "secret": secret,
+        "query": f"select shop, day, amount from {table} where day = %(day)s and shop = %(shop)s",
+        "parameters": (("day", "{date}"), ("shop", "O'Hare")),
+        "columns": (("shop", "string"), ("day", "date"), ("amount", "decimal(10,2)")),
+    }
+    return Source(**given | changes)
+
+
+def test_a_querys_parameters_are_bound(
+    read: Callable[..., PartitionSources], warehouse: tuple[str, str]
+) -> None:
+    """A quote in a value is a part of it, a date is the partition's, and the id and digest are recorded."""
+    found = read(query(warehouse, history=1), "2013-02-02", DAY)
+    assert found.tables["sales"].to_pylist() == [
+        {"shop": "O'Hare", "day": date(2013, 2, 2), "amount": Decimal("1.10"), "partition": "2013-02-02"}
+    ]
+    told = [each.to_document() for each in found.reads]
+    assert [(each["source"], each["rows"]) for each in told] == [("sales", 1), ("sales", 0)]
+    assert all(each["query_id"] for each in told)
+    again = read(query(warehouse), "2013-02-02").reads[0]
+    assert (again.sha256, again.query_id != told[0]["query_id"]) == (told[0]["sha256"], True)
+    hostile = query(warehouse, parameters=(("day", "{date}"), ("shop", "x' or '1'='1")))
+    assert read(hostile, "2013-02-02").tables["sales"].num_rows == 0
+
+
+def test_a_query_without_rows_has_the_declared_types(
+    read: Callable[..., PartitionSources], warehouse: tuple[str, str]
+) -> None:
+    """Snowflake's empty answer has none of its own."""
+    source = query(warehouse, parameters=(("day", "{date}"), ("shop", "nobody")))
+    rows = read(source).tables["sales"]
+    assert (rows.num_rows, str(rows.schema.field("amount").type)) == (0, "decimal128(10, 2)")
+    assert str(rows.schema.field("day").type) == "date32[day]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"query": "select 1 as one", "parameters": ()}, "The answer of query .* has no column shop"),
+        ({"query": "select nothing", "parameters": ()}, "Snowflake refuses the query of source sales: "),
+        (
+            {"columns": (("shop", "long"),), "parameters": (("day", "2013-02-02"), ("shop", "O'Hare"))},
+            "column shop: it is string and declared as long",
+        ),
+    ],
+)
+def test_a_query_that_does_not_answer_as_declared_is_refused(
+    read: Callable[..., PartitionSources],
+    warehouse: tuple[str, str],
+    changes: dict[str, Any],
+    complaint: str,
+) -> None:
+    """The error names source, query and column."""
+    with pytest.raises(SourceError, match=complaint):
+        read(query(warehouse, **changes))
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        ("no JSON", "is no JSON object with account and user"),
+        (json.dumps({"account": "a", "user": "u"}), "has neither private_key nor password"),
+        (
+            json.dumps({"account": "a", "user": "u", "private_key": "PEM-secret"}),
+            "is no PEM key for its passphrase",
+        ),
+    ],
+)
+def test_a_secret_of_another_form_is_named_and_not_quoted(
+    read: Callable[..., PartitionSources],
+    aws_client: Callable[[str], Any],
+    warehouse: tuple[str, str],
+    document: str,
+    complaint: str,
+) -> None:
+    """It holds the key to the warehouse."""
+    name = f"acme/{uuid.uuid4().hex}"
+    aws_client("secretsmanager").create_secret(Name=name, SecretString=document)
+    with pytest.raises(SourceError, match=complaint) as refused:
+        read(query(warehouse, secret=name))
+    assert "PEM-secret" not in str(refused.value)
