@@ -12,6 +12,7 @@ from types import ModuleType
 import dagster as dg
 
 from mlpipe_dagster.done_files.done_files_sensor import done_files_sensor
+from mlpipe_dagster.installed_platform import require_suitable_platform
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION, load_job_name
 from mlpipe_dagster.pipeline.model_sensors import served_models
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_sensor
@@ -35,7 +36,7 @@ def definitions(file: str) -> dg.Definitions:
     """Return what `definitions.py` of a project holds, found by the place of that file.
 
     Raises:
-        ProjectError: It lies in none.
+        ProjectError: It lies in none, or in one that needs another version of the platform.
         DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
     """
     return definitions_of(Project.find({}, Path(file).parent))
@@ -45,8 +46,10 @@ def definitions_of(project: Project) -> dg.Definitions:
     """Return the definitions of all that lies below a project's `defs/`, and what all models share.
 
     Raises:
+        ProjectError: The project needs another version of the platform.
         DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
     """
+    require_suitable_platform(project)
     folder = str(project.source_folder)
     if folder not in sys.path:
         # It need not be installed.

@@ -20,7 +20,9 @@ from model_declaration.located_yaml import document_in, line_of, member
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.resource_names import require_distinct_model_names
 
-COMPONENT = "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"
+COMPONENT = "mlpipe.PredictionPipeline"
+# What files of earlier versions say.
+_COMPONENTS = frozenset({COMPONENT, "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"})
 _OF_THE_FOLDER = frozenset({"name", "folder"})
 _TEMPLATE_MARKS = ("{{", "{%")
 
@@ -56,7 +58,7 @@ def declaration_in(path: Path) -> ModelDeclaration | None:
     document = None if holds_template(text) else _document(text)
     if not isinstance(document, dict) or set(document) != {"type", "attributes"}:
         return None
-    if document["type"] != COMPONENT or not isinstance(document["attributes"], dict):
+    if document["type"] not in _COMPONENTS or not isinstance(document["attributes"], dict):
         return None
     return validated(document["attributes"], path)
 
@@ -174,4 +176,4 @@ def _line(path: Path, field: list[Any]) -> int:
 
 def _is_model(node: Any) -> bool:
     found = member(node, "type")
-    return found is not None and found[1].value == COMPONENT
+    return found is not None and found[1].value in _COMPONENTS

@@ -28,6 +28,6 @@ def new_project(root: Path, package: str = "acme") -> Project:
     for folder in (defs, defs.parent):
         (folder / "__init__.py").write_text("")
     (defs.parent / "definitions.py").write_text(
-        "from mlpipe_dagster.definitions import definitions\n\ndefs = definitions(__file__)\n"
+        "from mlpipe import definitions\n\ndefs = definitions(__file__)\n"
     )
     return Project.at(root)

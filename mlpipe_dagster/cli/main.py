@@ -15,6 +15,7 @@ from mlpipe_dagster.cli.command_output import CommandResult
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health import doctor
 from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, show
+from mlpipe_dagster.installed_platform import require_suitable_platform
 from model_declaration.project import Project
 from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
@@ -35,9 +36,7 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
 
     load_environment_file()
     try:
-        result: CommandResult = options.run(
-            options, access or DeploymentAccess(Project.find(os.environ, Path.cwd()))
-        )
+        result: CommandResult = options.run(options, access or DeploymentAccess(_project()))
     except (ContractError, BotoCoreError, ClientError) as error:
         _note(options.name, str(error))
         return 1
@@ -51,6 +50,12 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
         # Who reads has read enough. Nothing may be written when the interpreter ends either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if result.ok else 1
+
+
+def _project() -> Project:
+    project = Project.find(os.environ, Path.cwd())
+    require_suitable_platform(project)
+    return project
 
 
 def _note(command: str, text: str) -> None:

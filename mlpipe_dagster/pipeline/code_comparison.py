@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpipe_dagster.platform_folder import PLATFORM
+from mlpipe_dagster.installed_platform import PLATFORM
 from model_declaration.project import job_files
 from prediction_contract.jobs.code_digest import code_version, deployed_digest, uploaded_digest
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # A shipped model, daily and running, and one that says as little as it can, or all that there is to say. The
 # last two names differ in what CloudFormation leaves out of its ids.
 DAILY, LEAST, HOURLY = "flight_delay", "least_things", "least_things_"
-_HEAD = "type: mlpipe_dagster.components.prediction_pipeline.PredictionPipeline\n\nattributes:\n"
+_HEAD = "type: mlpipe.PredictionPipeline\n\nattributes:\n"
 _LEAST = """
   description: A number for each thing.
   produced_by: sagemaker

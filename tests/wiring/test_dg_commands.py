@@ -13,7 +13,7 @@ import pytest
 from tests.projects import EXAMPLE
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPONENT = "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"
+COMPONENT = "mlpipe.PredictionPipeline"
 
 pytestmark = pytest.mark.slow
 

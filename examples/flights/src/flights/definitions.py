@@ -1,5 +1,5 @@
 """The code location."""
 
-from mlpipe_dagster.definitions import definitions
+from mlpipe import definitions
 
 defs = definitions(__file__)

@@ -1,0 +1,44 @@
+"""`mlpipe`, the module that a project imports: quick to import, and complete for `dg`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mlpipe
+from mlpipe_dagster.components.prediction_pipeline import PredictionPipeline
+from model_declaration.declaration_files import declaration_in
+from tests.declaration.test_declaration_files import TEXT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_nothing_is_imported_before_it_is_asked_for() -> None:
+    """`dg` imports the module in every project of an environment."""
+    program = "import sys, mlpipe; print(dir(mlpipe), 'dagster' in sys.modules, 'pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "['PredictionPipeline', 'definitions'] False False\n"
+
+
+def test_what_the_module_lists_is_there() -> None:
+    """And no name beside it."""
+    assert mlpipe.PredictionPipeline is PredictionPipeline
+    assert all(callable(getattr(mlpipe, name)) for name in mlpipe.__all__)
+    with pytest.raises(AttributeError, match="'mlpipe' has no attribute 'anything'"):
+        mlpipe.anything  # type: ignore[attr-defined]  # noqa: B018  # asked for on purpose
+
+
+def test_declarations_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They name the component by the module that it stands in."""
+    path = tmp_path / "defs" / "things" / "defs.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(TEXT)
+    declared = declaration_in(path)
+    assert declared is not None
+    module = PredictionPipeline.__module__
+    path.write_text(TEXT.replace("mlpipe.PredictionPipeline", f"{module}.PredictionPipeline"))
+    assert declaration_in(path) == declared

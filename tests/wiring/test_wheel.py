@@ -1,0 +1,140 @@
+"""The wheel: complete, the same code as the checkout's, and no name of its own where users have theirs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.projects import EXAMPLE, new_project
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = {"api_lambda", "aws_wire", "glue_scripts", "infra", "requirements", "sagemaker_scripts"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
+    """The wheel as it is published."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=True)
+    (built,) = folder.glob("*.whl")
+    return zipfile.Path(built)
+
+
+@pytest.fixture(scope="module")
+def site_packages(wheel: zipfile.Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the wheel is installed in, and nobody may write to."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    wheel.root.extractall(folder)
+    return folder
+
+
+def test_the_top_level_has_names_that_users_do_not_have(wheel: zipfile.Path) -> None:
+    """A repository has its own `infra` and `requirements`; a wheel's would be imported in their place."""
+    names = {entry.name for entry in wheel.iterdir() if not entry.name.endswith(".dist-info")}
+    assert names == {"mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract"}
+
+
+def test_the_wheel_holds_all_that_git_has_of_its_folders(wheel: zipfile.Path) -> None:
+    """SQL, lock files, the CDK's package files and the template of a project are not code, and are needed."""
+    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.check_output(git, cwd=ROOT, text=True).splitlines()
+    listed = {path for path in found if (ROOT / path).is_file()}
+    left_out = {f"requirements/{name}.lock" for name in ("dev", "spark", "uv", "wrangler")}
+    packages = {"mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract"}
+    expected = {path for path in listed if path.partition("/")[0] in packages}
+    expected |= {
+        f"mlpipe_dagster/_platform/{path}"
+        for path in listed
+        if path.partition("/")[0] in FOLDERS and path not in left_out
+    }
+    held = {name for name in wheel.root.namelist() if ".dist-info/" not in name}
+    assert expected - held == set()
+    assert {name for name in held - expected if not name.endswith("/")} == set()
+
+
+def files_in(folder: Path) -> set[Path]:
+    """Return all files but byte code."""
+    return {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def packaged(platform: Path, path: Path, out: Path) -> dict[str, bytes]:
+    """Return the archives that `infra.packaging` makes, by name."""
+    subprocess.run(
+        [sys.executable, "-m", "infra.packaging", "--out", str(out)],
+        cwd=platform,
+        env={**os.environ, "PYTHONPATH": str(path), "MLPIPE_PROJECT": str(EXAMPLE.root)},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=True,
+    )
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+
+def test_archives_of_the_installed_wheel_are_those_of_the_checkout(
+    site_packages: Path, tmp_path: Path
+) -> None:
+    """The same bytes under the same names, so a platform that is installed deploys what was tested."""
+    before = files_in(site_packages)
+    installed = packaged(
+        site_packages / "mlpipe_dagster" / "_platform", site_packages, tmp_path / "installed"
+    )
+    assert len(installed) == 3
+    assert installed == packaged(ROOT, ROOT, tmp_path / "checkout")
+    assert files_in(site_packages) == before
+
+
+def test_the_platform_s_folder_is_found_in_the_wheel(site_packages: Path) -> None:
+    """The command and Dagster compare uploaded code with that which lies there."""
+    program = (
+        "from pathlib import Path; "
+        "from mlpipe_dagster.installed_platform import PLATFORM; "
+        "from mlpipe_dagster.pipeline.code_comparison import present_digest; "
+        "print(PLATFORM, present_digest('glue_scripts', None))"
+    )
+
+    def told(path: Path) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=path.parent,
+            env={**os.environ, "PYTHONPATH": str(path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout.split()
+
+    folder, digest = told(site_packages)
+    assert Path(folder) == site_packages / "mlpipe_dagster" / "_platform"
+    assert told(ROOT) == [str(ROOT), digest]
+
+
+def test_a_project_names_the_versions_that_it_works_with(tmp_path: Path) -> None:
+    """Another version is refused with the place that asks for it, before anything is loaded."""
+    project = new_project(tmp_path / "project")
+    marker = project.root / "pyproject.toml"
+    text = marker.read_text()
+    for requires, fault in (
+        (">=0.1,<1", None),
+        (">=9", "works with mlpipe >=9, and "),
+        ("soon", "'soon' is no"),
+    ):
+        marker.write_text(text.replace("[tool.mlpipe]\n", f'[tool.mlpipe]\nrequires = "{requires}"\n'))
+        done = subprocess.run(
+            [sys.executable, "-c", "from acme import definitions"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(project.source_folder)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode == 0) is (fault is None), done.stderr
+        assert fault is None or fault in done.stderr
