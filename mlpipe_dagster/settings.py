@@ -84,7 +84,7 @@ class Settings:
         code_prefix: Key prefix below which the jobs' packages lie as plain files, ending with `/`; empty
             where no job is started.
         code_version: The version of that code, which manifests carry.
-        provider_urls: Base addresses of third-party providers by name, say `weather`.
+        provider_urls: Base addresses of third-party providers by name, say `stock`.
         snowflake: How the warehouse is reached.
         api: How clients reach the deployed API; None where the environment does not say.
         prices: What estimates of cost are made with.

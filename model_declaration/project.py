@@ -2,7 +2,7 @@
 
 `[tool.mlpipe]` in a `pyproject.toml` marks its folder as a project. It is found upwards from the present
 folder; `MLPIPE_PROJECT` names another one. A repository that holds its project in a folder names that folder:
-`project = "examples/flights"`.
+`project = "examples/acme"`.
 """
 
 from __future__ import annotations

@@ -63,11 +63,11 @@ class JobArguments:
         """Refuse arguments that contradict one another; a job whose arguments can says how."""
 
     def glue_arguments(self) -> dict[str, str]:
-        """Return the arguments as Glue's StartJobRun takes them: `{"--model": "flight_delay", ...}`."""
+        """Return the arguments as Glue's StartJobRun takes them: `{"--model": "churn", ...}`."""
         return {f"--{name}": text for name, text in self._texts().items()}
 
     def container_arguments(self) -> list[str]:
-        """Return the arguments as a SageMaker container takes them: `["--model", "flight_delay", ...]`.
+        """Return the arguments as a SageMaker container takes them: `["--model", "churn", ...]`.
 
         Raises:
             JobArgumentsError: SageMaker would refuse them: more than 100, or one of more than 256 characters.

@@ -111,7 +111,7 @@ class Enrichment:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port of the provider, say `https://api.weather.example`."""
+        """Scheme, host and port of the provider, say `https://api.stock.example`."""
         found = _ORIGIN.match(self.url)
         return found[1] if found else ""
 

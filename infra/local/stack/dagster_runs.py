@@ -138,7 +138,7 @@ class Dagster:
         """Start one run that materializes assets, partitioned ones over a range, and return its id.
 
         Args:
-            assets: Their keys, as `flight_delay/features`.
+            assets: Their keys, as `churn/features`.
             first: The first partition.
             last: The last, itself included.
 
