@@ -119,30 +119,29 @@ bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, 
 	@for name in serve load spark_scaling sensor_tick long_history load_definitions warehouse_load; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
-	@$(BIN)/python -m infra.local.demo
+	@$(BIN)/mlpipe demo
 
 dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C; PORT=3001 names the UI's port.
-	@$(BIN)/python -m infra.local.dev $(if $(findstring command,$(origin PORT)),--port $(PORT))
+	@$(BIN)/mlpipe dev $(if $(findstring command,$(origin PORT)),--port $(PORT))
 
-synth: setup $(CDK_VENV)/.installed ## Write all CloudFormation templates to build/cdk/<stage>; fails on findings of their rules.
-	@$(CDK_VENV)/bin/python -m infra.app
-	@$(CDK_VENV)/bin/cfn-lint build/cdk/*/*.template.json
+synth: setup $(CDK_VENV)/.installed ## Write all CloudFormation templates to .mlpipe/cdk/<stage> of the project; fails on findings of their rules.
+	@$(BIN)/mlpipe synth
 
 deploy-local: setup $(CDK_VENV)/.cli-installed ## Deploy the CDK app to an emulator of its own, ask it, destroy it.
-	@$(BIN)/python -m infra.local.cdk_deployment
+	@$(BIN)/mlpipe deploy-local
 
 pictures: setup ## Retake the documents' screenshots of Dagster's UI.
 	$(BIN)/pytest -q --numprocesses 0 -m slow tests/end_to_end/test_dagster_ui.py
 	mkdir -p docs/images && cp build/pictures/*.png docs/images/
 
 up: setup ## Start the local stack and write .env.
-	@$(BIN)/python -m infra.local up
+	@$(BIN)/mlpipe up
 
 down: setup ## Stop the local stack; its data stays.
-	@$(BIN)/python -m infra.local down
+	@$(BIN)/mlpipe down
 
 status: setup ## Show the state of the local stack; fails unless every part is ready.
-	@$(BIN)/python -m infra.local status
+	@$(BIN)/mlpipe status
 
 token: setup ## Print a bearer token for the local API.
-	@$(BIN)/python -m infra.local.access_token
+	@$(BIN)/mlpipe token

@@ -27,6 +27,10 @@ _OBJECT = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
 _DEFINITIONS = "definitions.py"
 _TESTS = "tests"
 _MEMBERS = frozenset({"requires", "created_with", "project", "sample_data", "services"})
+# The local stack's own servers and processes, and those of its variables that end in _URL.
+_TAKEN = frozenset(
+    {"aws", "snowflake", "jobs", "supervisor", "dagster", "api", "done_queue", "jwks", "token"}
+)
 
 
 class ProjectError(ContractError):
@@ -37,7 +41,8 @@ class ProjectError(ContractError):
 class ProjectService:
     """A server of the project's own that the local stack runs, say a third party's stand-in.
 
-    It is started as `python -m <module> --port <port>` and answers `GET /health` with 200 when it is ready.
+    It is started in the project's folder as `python -m <module> --port <port>`, serves on that port of the
+    loopback address, and answers `GET /health` with 200 when it is ready.
 
     Attributes:
         name: By which the stack calls it; clients find it by `MLPIPE_<NAME>_URL`.
@@ -142,6 +147,21 @@ class Project:
         return self.root / ".mlpipe"
 
     @cached_property
+    def stack_folder(self) -> Path:
+        """The state of the project's local stack."""
+        return self.state_folder / "stack"
+
+    @cached_property
+    def packages(self) -> Path:
+        """The archives of code that are deployed."""
+        return self.state_folder / "packages"
+
+    @cached_property
+    def templates(self) -> Path:
+        """The CloudFormation templates, a folder for each stage."""
+        return self.state_folder / "cdk"
+
+    @cached_property
     def environment_file(self) -> Path:
         """Where the local stack writes its addresses."""
         return self.root / ".env"
@@ -218,6 +238,8 @@ def _services(root: Path, settings: Mapping[str, Any]) -> tuple[ProjectService, 
         name, module = (each.get("name"), each.get("module")) if isinstance(each, dict) else (None, None)
         if not (isinstance(name, str) and _SERVICE.fullmatch(name) and isinstance(module, str)):
             _refuse(root, "services", "each one has a name of lower-case letters and a module")
+        if name in _TAKEN:
+            _refuse(root, "services", f"{name} is a name of the platform's own")
         services.append(ProjectService(str(name), str(module)))
     if len({each.name for each in services}) != len(services):
         _refuse(root, "services", "two of them have one name")

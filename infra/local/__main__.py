@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
-from pathlib import Path
 
-from infra.local.stack.command_line import say, stack_parser
+from infra.local.stack.command_line import ChosenStack, chosen_stack, say, stack_parser
 from infra.local.stack.stack_control import StackControl
-from infra.local.supervision.components import COMPONENT_NAMES
-from infra.local.supervision.stack_state import StackDirectory, StackError
+from infra.local.supervision.components import component_names
+from infra.local.supervision.stack_state import StackError
 from infra.local.supervision.supervisor import Supervisor
-from model_declaration.project import Project, ProjectError
+from prediction_contract.errors import ContractError
 
 
 def main() -> int:
@@ -23,35 +21,42 @@ def main() -> int:
         0 if it did what was asked; 1 if it could not, or if `status` found the stack not whole.
     """
     arguments = _parser().parse_args()
-    directory = StackDirectory(arguments.state_dir)
-    names = [name for name in COMPONENT_NAMES if name in (arguments.only or COMPONENT_NAMES)]
     try:
-        if arguments.command == "supervise":
-            logging.basicConfig(
-                level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout
-            )
-            Supervisor(directory, names).run()
-            return 0
-        control = StackControl(
-            directory=directory,
-            environment_file=arguments.env_file,
-            names=names,
-            project=None if arguments.only else Project.find(os.environ, Path.cwd()),
-            say=say,
-            enforces_iam=arguments.enforce_iam,
-        )
-        if arguments.command == "up":
-            control.up()
-        elif arguments.command == "down":
-            control.down()
-        else:
-            return 0 if control.status() else 1
-    except (StackError, ProjectError) as error:
+        return _run(arguments, chosen_stack(arguments))
+    except (StackError, ContractError) as error:
         say(f"local stack: {error}", stream=sys.stderr)
         return 1
     except KeyboardInterrupt:
         say("local stack: interrupted; what was started goes on. `mlpipe down` stops it.", stream=sys.stderr)
         return 130
+
+
+def _run(arguments: argparse.Namespace, stack: ChosenStack) -> int:
+    known = component_names(stack.project)
+    if unknown := sorted(set(arguments.only or ()) - set(known)):
+        raise StackError(f"There is no component {unknown[0]}", remedy=f"Name one of {', '.join(known)}")
+    names = [name for name in known if name in (arguments.only or known)]
+    if arguments.command == "supervise":
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout
+        )
+        Supervisor(stack.directory, stack.project, names).run()
+        return 0
+    control = StackControl(
+        stack.directory,
+        stack.environment_file,
+        stack.project,
+        names=names,
+        provisioned=arguments.only is None,
+        say=say,
+        enforces_iam=arguments.enforce_iam,
+    )
+    if arguments.command == "up":
+        control.up()
+    elif arguments.command == "down":
+        control.down()
+    else:
+        return 0 if control.status() else 1
     return 0
 
 
@@ -66,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only",
         action="append",
-        choices=COMPONENT_NAMES,
+        metavar="COMPONENT",
         help="start this component only, and provision nothing; may be given more than once",
     )
     parser.add_argument(

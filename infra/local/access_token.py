@@ -1,7 +1,7 @@
 """Print a bearer token for the local API: `mlpipe token`, or `python -m infra.local.access_token`.
 
 It does what every client does: the secret from Secrets Manager, then client credentials at the token
-endpoint. Nothing but the token goes to standard output, so `$(make --silent token)` can be used in a header.
+endpoint. Nothing but the token goes to standard output, so `$(mlpipe token)` can be used in a header.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import os
 import sys
 import urllib.error
 import urllib.parse
@@ -20,6 +21,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.local.provisioning.clients import Clients, require_loopback
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.supervision.stack_state import StackError
+from model_declaration.project import Project
+from prediction_contract.errors import ContractError
 
 _DEADLINE_SECONDS = 30
 _NEEDED = (
@@ -94,11 +97,12 @@ def obtain_token(variables: dict[str, str]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print a token, or why there is none."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.access_token", description=__doc__)
-    parser.add_argument("--env-file", type=Path, default=Path(".env"), help="what `mlpipe up` wrote")
+    parser.add_argument("--env-file", type=Path, help="what `mlpipe up` wrote; the project's .env by default")
     options = parser.parse_args(arguments)
     try:
-        token = obtain_token(read_variables(options.env_file))
-    except StackError as error:
+        file = options.env_file or Project.find(os.environ, Path.cwd()).environment_file
+        token = obtain_token(read_variables(file))
+    except (StackError, ContractError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{token}\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -23,7 +24,8 @@ from infra.local.provisioning.clients import Clients
 from infra.local.stack.command_line import say
 from infra.local.stack.stack_control import StackControl
 from infra.local.supervision.stack_state import StackDirectory, StackError
-from infra.packaging import PLATFORM
+from model_declaration.project import Project
+from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:
@@ -157,24 +159,33 @@ class LocalDeployment:
 def main(arguments: list[str] | None = None) -> int:
     """Deploy, compare, ask, destroy; return 0 if all of it held."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.cdk_deployment", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=PLATFORM / "build" / "cdk-local", help="work folder")
-    folder: Path = parser.parse_args(arguments).folder.resolve()
-    directory = StackDirectory(folder / "state")
-    control = StackControl(directory, folder / "environment", say=say, names=["aws"])
+    parser.add_argument(
+        "--folder", type=Path, help="work folder; .mlpipe/cdk-local of the project by default"
+    )
+    options = parser.parse_args(arguments)
     try:
-        if directory.root.exists():
-            control.down()
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        control.up()
-        try:
-            _drill(LocalDeployment(_port(directory), folder, say))
-        finally:
-            control.down()
-    except StackError as error:
+        project = Project.find(os.environ, Path.cwd())
+        _deploy_and_destroy(project, (options.folder or project.state_folder / "cdk-local").resolve())
+    except (StackError, ContractError) as error:
         sys.stderr.write(f"mlpipe deploy-local: {error}\n")
         return 1
     return 0
+
+
+def _deploy_and_destroy(project: Project, folder: Path) -> None:
+    directory = StackDirectory(folder / "state")
+    control = StackControl(
+        directory, folder / "environment", project, say=say, names=["aws"], provisioned=False
+    )
+    if directory.root.exists():
+        control.down()
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    control.up()
+    try:
+        _drill(LocalDeployment(_port(directory), folder, say))
+    finally:
+        control.down()
 
 
 def _port(directory: StackDirectory) -> int:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 from infra.local.provisioning.clients import Clients
-from infra.local.raw_data import upload_days
-from infra.local.stack.command_line import say, stack_parser
+from infra.local.sample_data import upload_sample_data
+from infra.local.stack.command_line import ChosenStack, chosen_stack, say, stack_parser
 from infra.local.stack.dagster_runs import Dagster
 from infra.local.stack.dagster_service import DagsterService, await_ready, running_dagster
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.stack.stack_control import StackControl
-from infra.local.supervision.stack_state import StackDirectory, StackError
+from infra.local.supervision.stack_state import StackError
 from infra.packaging import sagemaker_files
-from model_declaration.project import Project, ProjectError
+from model_declaration.project import Project
+from prediction_contract.errors import ContractError
 from prediction_contract.jobs.code_digest import code_digest, code_version, uploaded_digest
 
 _LOOK_SECONDS = 2
@@ -67,9 +66,8 @@ def main(argv: list[str]) -> int:
     # Asked to end by a program, it ends Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        project = Project.find(os.environ, Path.cwd())
-        _run(StackDirectory(options.state_dir), options.env_file, project, options.port)
-    except (StackError, ProjectError) as error:
+        _run(chosen_stack(options), options.port)
+    except (StackError, ContractError) as error:
         sys.stderr.write(f"mlpipe dev: {error}\n")
         return 1
     except KeyboardInterrupt:
@@ -77,21 +75,21 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(directory: StackDirectory, environment_file: Path, project: Project, port: int | None) -> None:
-    StackControl(directory, environment_file, say=say, project=project).up()
-    variables = read_environment_file(environment_file)
-    with running_dagster(directory, variables, say=say, port=port) as service:
+def _run(stack: ChosenStack, port: int | None) -> None:
+    StackControl(stack.directory, stack.environment_file, stack.project, say=say).up()
+    variables = read_environment_file(stack.environment_file)
+    with running_dagster(stack.directory, stack.project, variables, say=say, port=port) as service:
         say("Dagster is starting.")
-        upload_days(Clients.of(variables).client("s3"), variables["MLPIPE_DATA_BUCKET"])
+        s3 = Clients.of(variables).client("s3")
+        upload_sample_data(stack.project, s3, variables["MLPIPE_DATA_BUCKET"])
         await_ready(service)
-        if service.process is not None and (
-            dead := Dagster(service, project.location_name).cancel_dead_runs()
-        ):
+        dagster = Dagster(service, stack.project.location_name)
+        if service.process is not None and (dead := dagster.cancel_dead_runs()):
             say(f"{dead} runs that an earlier Dagster left are cancelled; start them again in the UI.")
         say(f"  dagster   {service.url}")
         say(f"  api       {variables['MLPIPE_API_URL']}")
         say(f"Dagster's log: {service.log}. Ctrl-C ends Dagster; the stack stays up.")
-        _keep(service, CodeWatch(variables["MLPIPE_SAGEMAKER_CODE_PREFIX"], project))
+        _keep(service, CodeWatch(variables["MLPIPE_SAGEMAKER_CODE_PREFIX"], stack.project))
 
 
 def _keep(service: DagsterService, watch: CodeWatch) -> None:

@@ -10,17 +10,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mlpipe_dagster.cli import load, publish_rollback_hold
+from mlpipe_dagster.cli import load, publish_rollback_hold, stack_commands
 from mlpipe_dagster.cli.command_output import CommandResult
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health import doctor
 from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, show
+from mlpipe_dagster.cli.options import add_project
 from mlpipe_dagster.installed_platform import require_suitable_platform
-from model_declaration.project import Project
+from model_declaration.project import VARIABLE, Project, ProjectError
 from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
 
-_COMMAND_MODULES = (batches, show, diff, explain, quarantine, publish_rollback_hold, load, doctor)
+_COMMAND_MODULES = (
+    stack_commands,
+    batches,
+    show,
+    diff,
+    explain,
+    quarantine,
+    publish_rollback_hold,
+    load,
+    doctor,
+)
 
 
 def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None = None) -> int:
@@ -31,12 +42,20 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
         access: The deployment; the one that the environment describes by default.
     """
     options = parser().parse_args(arguments)
+    try:
+        project = access.project if access else chosen_project(options)
+    except ProjectError as error:
+        _note(options.name, str(error))
+        return 1
+    if "start" in options:
+        # It speaks for itself, and needs no deployment.
+        return int(options.start(project, options))
     # Not at import: `--help` needs none of it.
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    load_environment_file()
+    load_environment_file(project)
     try:
-        result: CommandResult = options.run(options, access or DeploymentAccess(_project()))
+        result: CommandResult = options.run(options, access or DeploymentAccess(project))
     except (ContractError, BotoCoreError, ClientError) as error:
         _note(options.name, str(error))
         return 1
@@ -52,12 +71,6 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
     return 0 if result.ok else 1
 
 
-def _project() -> Project:
-    project = Project.find(os.environ, Path.cwd())
-    require_suitable_platform(project)
-    return project
-
-
 def _note(command: str, text: str) -> None:
     """Write one line to standard error, whatever the text quotes."""
     sys.stderr.write(f"mlpipe {command}: {escape_unprintable(text)}\n")
@@ -70,16 +83,33 @@ class _Parser(argparse.ArgumentParser):
         super().error(escape_unprintable(message))
 
 
-def load_environment_file() -> None:
-    """Take what `.env` of the present folder says, as Dagster does; the environment itself goes before."""
+def chosen_project(options: argparse.Namespace) -> Project:
+    """Return the project that a command names, else the one that the environment or the folder tells.
+
+    Raises:
+        ProjectError: There is none, it is wrong, or it works with another version of the platform.
+    """
+    if "project" in options:
+        # For all that this process starts or imports.
+        os.environ[VARIABLE] = str(options.project.resolve())
+    project = Project.find(os.environ, Path.cwd())
+    require_suitable_platform(project)
+    return project
+
+
+def load_environment_file(project: Project) -> None:
+    """Take what the project's `.env` says, as Dagster does; the environment itself goes before."""
     from dotenv import load_dotenv  # noqa: PLC0415  # only a shell's start needs it
 
-    load_dotenv(".env")
+    load_dotenv(project.environment_file)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_line = _Parser(prog="mlpipe", description="Operate batches and their publications.")
+    command_line = _Parser(
+        prog="mlpipe", description="Run a project's local stack, and operate batches and their publications."
+    )
+    add_project(command_line)
     commands = command_line.add_subparsers(required=True, metavar="command", dest="name")
     for module in _COMMAND_MODULES:
         module.add_to(commands)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mlpipe_dagster.cli.command_output import CommandResult
@@ -22,8 +23,21 @@ def add_command(commands: Commands, name: str, run: Run) -> argparse.ArgumentPar
     summary = (run.__doc__ or "").splitlines()[0]
     added: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
     added.set_defaults(run=run)
+    add_project(added)
     added.add_argument("--json", action="store_true", help="print JSON, in the form that docs/cli.md gives")
     return added
+
+
+def add_project(command: argparse.ArgumentParser) -> None:
+    """Add the project that a command is about; it may stand before the command's name as well."""
+    command.add_argument(
+        "--project",
+        type=Path,
+        # What stood before the command's name must stay.
+        default=argparse.SUPPRESS,
+        metavar="FOLDER",
+        help="the project's folder; the one that the present folder lies in by default",
+    )
 
 
 def add_model(command: argparse.ArgumentParser) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flights.weather_service.observations import read_observations, weather_file
+from flights.weather_service.server import WeatherServer
 
 from api_lambda.http.http_connections import HttpConnections
 from api_lambda.tokens.signing_keys import SigningKeys
 from api_lambda.tokens.token_verifier import TokenVerifier
 from infra.local.access_token import obtain_token
-from infra.local.weather.weather_observations import read_observations, weather_file
-from infra.local.weather.weather_service import WeatherServer
 from prediction_contract.naming.resource_names import Deployment
 from tests.api.api_calls import ApiUnderTest
 from tests.api.published_batches import PublishedModel, new_model

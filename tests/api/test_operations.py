@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flights.weather_service.faults import WeatherFault
 
 from api_lambda import handler as entry
 from api_lambda.request_log import RequestLog
-from infra.local.weather.weather_faults import WeatherFault
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, environment
 from tests.api.published_batches import FLIGHT, PublishedModel
 from tests.api.test_predictions import weather_of
@@ -19,7 +19,8 @@ from tests.fakes.http_answers import serving
 from tests.fakes.token_issuer import SCOPE
 
 if TYPE_CHECKING:
-    from infra.local.weather.weather_service import WeatherServer
+    from flights.weather_service.server import WeatherServer
+
     from tests.fakes.token_issuer import TokenIssuer
 
 TRACE = "Root=1-5c536348-3d683b8b04734faae651f476;Parent=53995c3f42cd8ad8;Sampled=1"

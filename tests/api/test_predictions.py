@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
+from flights.weather_service.faults import WeatherFault
 
-from infra.local.weather.weather_faults import WeatherFault
 from prediction_contract.stores.serving_record import Enrichment
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, recorded_event
 from tests.api.published_batches import FLIGHT, PublishedModel
@@ -18,7 +18,8 @@ from tests.api.published_batches import FLIGHT, PublishedModel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infra.local.weather.weather_service import WeatherServer
+    from flights.weather_service.server import WeatherServer
+
     from tests.fakes.http_answers import AnsweringServer
     from tests.stack_runs import LocalStack
 

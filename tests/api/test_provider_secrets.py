@@ -7,6 +7,8 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flights.weather_service.observations import read_observations, weather_file
+from flights.weather_service.server import WeatherServer
 
 from api_lambda.enrichment.enricher import Enricher
 from api_lambda.enrichment.provider_secrets import ProviderSecret, SecretUnavailableError
@@ -14,8 +16,6 @@ from api_lambda.enrichment.providers import Provider
 from api_lambda.http.http_connections import HttpConnections
 from api_lambda.settings import Settings
 from infra.local.provisioning.provisioned_tokens import ensure_secret
-from infra.local.weather.weather_observations import read_observations, weather_file
-from infra.local.weather.weather_service import WeatherServer
 from tests.api.api_calls import ApiUnderTest, environment
 from tests.api.published_batches import FLIGHT, PublishedModel
 from tests.api.test_enrichment import OK, ROW, provider

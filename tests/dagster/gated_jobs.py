@@ -17,8 +17,9 @@ from typing import Any
 
 import dagster as dg
 from botocore.exceptions import ClientError
+from flights.sample_data import objects
 
-from infra.local.raw_data import upload_days
+from infra.local.sample_data import upload_objects
 from infra.packaging import sagemaker_files
 from prediction_contract.manifests.manifest import Manifest, parse_manifest
 from prediction_contract.naming.resource_names import Deployment
@@ -152,7 +153,8 @@ class GatedPlatform:
         (self.home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
         s3 = self.aws("s3")
         first = date.fromisoformat(FIRST_LEARNED) - timedelta(days=HISTORY_DAYS)
-        upload_days(s3, self.bucket, first, date.fromisoformat(SCORED) + timedelta(days=1))
+        last = date.fromisoformat(SCORED) + timedelta(days=1)
+        upload_objects(s3, self.bucket, objects(first, last))
         gate = _GATE.format(bucket=self.bucket, seconds=WAIT_SECONDS)
         files = sagemaker_files(EXAMPLE)
         files["sagemaker_scripts/gate.py"] = gate.encode()

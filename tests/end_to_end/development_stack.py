@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.local.demo.model_path import PREPARED
 from infra.local.stack.dagster_runs import Dagster, Run
 from infra.local.stack.dagster_service import DagsterService, dagster_environment
 from infra.local.supervision.stack_state import StackDirectory
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 MODELS = ("flight_delay", "airport_congestion")
 RUN_SECONDS = 300
+PREPARED = ("2013-01-08", "2013-02-28")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class DevelopmentStack:
             [sys.executable, "-m", *words],
             # Dagster reads the .env of its working directory above all else, which may be another stack's.
             cwd=self.directory.root,
-            env=dagster_environment(self.directory, self.variables),
+            env=dagster_environment(self.directory, EXAMPLE, self.variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

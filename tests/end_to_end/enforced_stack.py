@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from infra.local.provisioning.clients import Clients
-from infra.local.raw_data import upload_days
+from infra.local.sample_data import upload_sample_data
 from infra.local.stack.dagster_runs import Dagster
 from infra.local.stack.dagster_service import await_ready, running_dagster
 from infra.local.supervision.stack_state import StackDirectory
@@ -140,14 +140,14 @@ def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
             yaml.safe_dump(instance, written)
         state = StackDirectory(run.state_directory)
         with running_dagster(
-            state, {**variables, **daemon}, say=lambda _: None, instance_file=instance_file
+            state, EXAMPLE, {**variables, **daemon}, say=lambda _: None, instance_file=instance_file
         ) as service:
             clients = Clients(
                 aws=variables["AWS_ENDPOINT_URL"],
                 jobs=variables["AWS_ENDPOINT_URL_GLUE"],
                 region=variables["AWS_REGION"],
             )
-            upload_days(clients.client("s3"), variables["MLPIPE_DATA_BUCKET"])
+            upload_sample_data(EXAMPLE, clients.client("s3"), variables["MLPIPE_DATA_BUCKET"])
             await_ready(service)
             registry = RegistryTable(
                 aws_client_at(variables["AWS_ENDPOINT_URL"], "dynamodb"), variables["MLPIPE_REGISTRY_TABLE"]

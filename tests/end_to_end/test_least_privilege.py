@@ -9,9 +9,8 @@ from botocore.exceptions import ClientError
 
 from infra.local.access_token import obtain_token, read_variables
 from infra.local.demo.live_api import LiveApi
-from infra.local.demo.model_path import PREPARED
 from infra.permissions import role_definitions
-from tests.end_to_end.development_stack import RUN_SECONDS
+from tests.end_to_end.development_stack import PREPARED, RUN_SECONDS
 from tests.end_to_end.enforced_stack import EnforcedStack, enforced_stack
 from tests.stack_runs import wait_until
 

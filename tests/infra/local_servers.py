@@ -150,7 +150,7 @@ def provision_on(servers: LocalServers) -> dict[str, str]:
         jobs_endpoint_url=servers.jobs,
         snowflake_host="127.0.0.1",
         snowflake_port=servers.snowflake_port,
-        weather_url="http://127.0.0.1:1",
+        service_urls={"weather": "http://127.0.0.1:1"},
         project=EXAMPLE,
     )
 

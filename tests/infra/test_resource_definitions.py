@@ -229,7 +229,7 @@ def test_the_definitions_load_no_sdk() -> None:
         {"aws_endpoint_url": "http://10.0.0.8:4566"},
         {"jobs_endpoint_url": "http://glue.example.com"},
         {"snowflake_host": "account.snowflakecomputing.com"},
-        {"weather_url": "http://localhost.example.com"},
+        {"service_urls": {"weather": "http://localhost.example.com"}},
     ],
 )
 def test_provisioning_never_touches_another_machine(changed: dict[str, str]) -> None:
@@ -239,7 +239,7 @@ def test_provisioning_never_touches_another_machine(changed: dict[str, str]) -> 
         "jobs_endpoint_url": "http://127.0.0.1:9",
         "snowflake_host": "127.0.0.1",
         "snowflake_port": 9,
-        "weather_url": "http://127.0.0.1:9",
+        "service_urls": {"weather": "http://127.0.0.1:9"},
         "project": EXAMPLE,
     }
 

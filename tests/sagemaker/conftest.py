@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.local.raw_data import upload_days
+from infra.local.sample_data import upload_sample_data
 from prediction_contract.jobs.job_arguments import TrainArguments
 from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import SCHEMAS, TRAINING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def jobs(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> ScoringJobs:
     """Give the jobs of the session's stack, whose S3 holds raw data, code and schemas."""
     jobs = ScoringJobs(local_stack.environment, aws_client)
-    upload_days(aws_client("s3"), jobs.bucket)
+    upload_sample_data(EXAMPLE, aws_client("s3"), jobs.bucket)
     jobs.upload()
     return jobs
 

@@ -6,8 +6,8 @@ from datetime import date
 from functools import cache
 
 import pandas as pd
+from flights.sample_data import day_files, flight_lines
 
-from infra.local.raw_data import day_files, flight_lines
 from sagemaker_scripts.features.raw_flights import day_start, known_at, read_flights, schedule_of
 
 FIRST = date(2013, 1, 1)
@@ -16,7 +16,7 @@ LAST = date(2013, 1, 12)
 
 @cache
 def _files() -> dict[str, bytes]:
-    return {str(day): content for day, content in day_files(flight_lines(), FIRST, LAST).items()}
+    return {str(day): content for day, content in day_files(flight_lines(), FIRST, LAST)}
 
 
 @cache

@@ -12,8 +12,8 @@ from datetime import date
 
 import pandas as pd
 import pytest
+from flights.sample_data import day_files
 
-from infra.local.raw_data import day_files
 from sagemaker_scripts.features import raw_flights
 from sagemaker_scripts.features.raw_flights import (
     ARRIVAL_COLUMNS,
@@ -111,8 +111,8 @@ def test_a_day_file_holds_the_packages_rows_unchanged() -> None:
 def test_day_files_are_the_same_bytes_each_time() -> None:
     """So a second upload finds nothing to write."""
     lines = ["year,month,day,x", "2013,1,1,a", "2013,1,2,b", "2013,1,1,c", "2013,1,3,d"]
-    files = day_files(lines, date(2013, 1, 1), date(2013, 1, 2))
-    assert files == day_files(lines, date(2013, 1, 1), date(2013, 1, 2))
+    files = dict(day_files(lines, date(2013, 1, 1), date(2013, 1, 2)))
+    assert files == dict(day_files(lines, date(2013, 1, 1), date(2013, 1, 2)))
     assert {str(day): gzip.decompress(content) for day, content in files.items()} == {
         "2013-01-01": b"year,month,day,x\n2013,1,1,a\n2013,1,1,c\n",
         "2013-01-02": b"year,month,day,x\n2013,1,2,b\n",

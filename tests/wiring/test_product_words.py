@@ -20,16 +20,6 @@ WORDS = re.compile(
 # Files that still have some: to become none.
 NOT_YET = {
     "infra/images/dagster/Dockerfile",
-    "infra/local/demo/__init__.py",
-    "infra/local/demo/scenario.py",
-    "infra/local/provisioning/provisioned_stack.py",
-    "infra/local/raw_data.py",
-    "infra/local/stack/stack_provisioning.py",
-    "infra/local/supervision/components.py",
-    "infra/local/weather/__init__.py",
-    "infra/local/weather/weather_faults.py",
-    "infra/local/weather/weather_observations.py",
-    "infra/local/weather/weather_service.py",
     "infra/settings.py",
     "mlpipe_dagster/components/new_model/defs.yaml",
     "mlpipe_dagster/components/new_model/features.py",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import traceback
-from pathlib import Path
 
+from infra.local.demo.demo_plan import demo_plan
 from infra.local.demo.progress import DemoProgress
 from infra.local.demo.scenario import Demo
-from infra.local.stack.command_line import stack_parser
-from infra.local.supervision.stack_state import StackDirectory, StackError
-from model_declaration.project import Project, ProjectError
+from infra.local.stack.command_line import chosen_stack, stack_parser
+from infra.local.supervision.stack_state import StackError
+from prediction_contract.errors import ContractError
 
 
 def main(argv: list[str]) -> int:
@@ -28,9 +27,9 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     progress = DemoProgress(sys.stdout)
     try:
-        project = Project.find(os.environ, Path.cwd())
-        result = Demo(StackDirectory(options.state_dir), options.env_file, project, progress).run()
-    except (StackError, ProjectError) as error:
+        stack = chosen_stack(options)
+        result = Demo(stack, demo_plan(stack.project), progress).run()
+    except (StackError, ContractError) as error:
         sys.stderr.write(f"mlpipe demo: {error}\n")
         progress.say(json.dumps({"ok": False, "error": str(error)}))
         return 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from infra.local.stack.dagster_runs import wait_for
 from infra.local.supervision.stack_state import StackError
 from infra.packaging import PLATFORM
+from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import LoadState, ReleaseState
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from prediction_contract.manifests.manifest import Manifest
     from prediction_contract.registry.records import BatchRecord
 
-# What the models learn from and are evaluated on, as far as raw data tells what became of it.
-PREPARED = ("2013-01-08", "2013-02-28")
 _SENSOR = "done_files"
 _TRAINING_SECONDS = 420
 _SCORING_SECONDS = 300
@@ -37,12 +36,12 @@ _ANSWERED_SECONDS = 10
 
 @dataclass(frozen=True)
 class Delivered:
-    """A day's batch once it is live or history.
+    """A partition's batch once it is live or history.
 
     Attributes:
-        partition: The day.
+        partition: The partition.
         manifest: Its manifest.
-        is_live: Whether it became live; else it is history, because a newer day was live already.
+        is_live: Whether it became live; else it is history, because a newer partition was live already.
         seconds: From the done file to the first answer of the API from it; None if it is history.
     """
 
@@ -77,10 +76,10 @@ class ModelPath:
     api: LiveApi
     environment: Mapping[str, str]
 
-    def start_training(self) -> str:
-        """Prepare features, train and evaluate on them, in one run; return its id."""
+    def start_training(self, first: str, last: str) -> str:
+        """Prepare features of a range, train and evaluate on them, all in one run; return its id."""
         assets = [f"{self.model}/features", f"{self.model}/trained_model"]
-        return self.dagster.launch_assets(assets, first=PREPARED[0], last=PREPARED[1])
+        return self.dagster.launch_assets(assets, first=_dagster_key(first), last=_dagster_key(last))
 
     def await_training(self, run_id: str) -> dict[str, str]:
         """Wait for the training and return what is known of the model."""
@@ -88,9 +87,9 @@ class ModelPath:
         return self.dagster.materialization(f"{self.model}/trained_model")
 
     def score(self, partition: str) -> str:
-        """Score a day by a Dagster run; return its batch."""
+        """Score a partition by a Dagster run; return its batch."""
         before = {batch.batch_id for batch in self.stores.registry.batches(self.model)}
-        run_id = self.dagster.launch_job(f"{self.model}_score", partition=partition)
+        run_id = self.dagster.launch_job(f"{self.model}_score", partition=_dagster_key(partition))
         run = self.dagster.await_run(
             run_id, seconds=_SCORING_SECONDS, what=f"Scoring {self.model} for {partition}"
         )
@@ -171,8 +170,8 @@ class ModelPath:
             pause_seconds=0.2,
         )
 
-    def day_before(self, live: Delivered) -> str:
-        """Return the batch to roll back to: the newest of the nearest earlier day that was live before.
+    def batch_before(self, live: Delivered) -> str:
+        """Return the batch to roll back to: the newest of the nearest earlier partition that was live before.
 
         Raises:
             StackError: There is none.
@@ -184,7 +183,7 @@ class ModelPath:
         ]
         if not earlier:
             raise StackError(
-                f"No batch of a day before {live.partition} was live",
+                f"No batch of a partition before {live.partition} was live",
                 remedy=f"See `mlpipe batches {self.model}`",
             )
         return max(earlier)[1]
@@ -238,3 +237,7 @@ class ModelPath:
                 f"The registry does not know {batch_id}", remedy=f"See {self.dagster.service.log}"
             )
         return record
+
+
+def _dagster_key(partition: str) -> str:
+    return Partition(partition).dagster_key

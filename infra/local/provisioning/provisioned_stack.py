@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -20,12 +21,17 @@ from infra.local.provisioning.provisioned_warehouse import (
     ensure_warehouse,
     warehouse_connection,
 )
-from infra.packaging import PACKAGES, PackagingError, build_api_archive
+from infra.packaging import PackagingError, build_api_archive
 from infra.permissions import role_definitions
 from infra.settings import TokenSettings
 from model_declaration.declared_models import deployable_names
-from model_declaration.project import Project
 from prediction_contract.naming.resource_names import Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from infra.packaging import Archive
+    from model_declaration.project import Project
 
 STAGE = "local"
 _LOG = logging.getLogger(__name__)
@@ -39,7 +45,7 @@ def provision(
     jobs_endpoint_url: str,
     snowflake_host: str,
     snowflake_port: int,
-    weather_url: str,
+    service_urls: Mapping[str, str],
     project: Project,
     region: str = "us-east-1",
 ) -> dict[str, str]:
@@ -50,7 +56,7 @@ def provision(
         jobs_endpoint_url: Address of the job executor (Glue and SageMaker).
         snowflake_host: Host of Snowflake's stand-in.
         snowflake_port: Its port.
-        weather_url: Address of the weather service.
+        service_urls: Addresses of the project's services, by name.
         project: Whose models they are.
         region: The region of the stack.
 
@@ -67,7 +73,9 @@ def provision(
         jobs=require_loopback(jobs_endpoint_url, "address of the job executor"),
         region=region,
     )
-    weather = require_loopback(weather_url, "address of the weather service")
+    services = {
+        name: require_loopback(url, f"address of the service {name}") for name, url in service_urls.items()
+    }
     if not is_loopback(snowflake_host):
         raise ProvisioningError(
             f"The Snowflake host {snowflake_host!r} is not this machine",
@@ -82,7 +90,8 @@ def provision(
         code = _jobs(clients, deployment, project)
         client = _identity(clients, deployment, connection)
         issued = _variables(clients, deployment, queue_url=queue_url, client=client)
-        api_url = _api(clients, deployment, client, issued, provider_origin=weather)
+        archive = build_api_archive(project.packages)
+        api_url = _api(clients, deployment, client, issued, archive, provider_origins=[*services.values()])
     except PackagingError as error:
         raise ProvisioningError(
             f"The code cannot be packaged: {error}", remedy="Then run `mlpipe up` again"
@@ -90,14 +99,14 @@ def provision(
     except (ClientError, BotoCoreError) as error:
         raise ProvisioningError(
             f"Provisioning the local stack failed: {error}",
-            remedy="See what `mlpipe status` says and look into .local/logs, then run `mlpipe up` again",
+            remedy="See what `mlpipe status` says and look into the stack's logs, then run `mlpipe up` again",
         ) from error
     ensure_warehouse(connection, deployment)
     return {
         **issued,
         **connection.variables(),
         "MLPIPE_SAGEMAKER_CODE_PREFIX": code.sagemaker_prefix,
-        "MLPIPE_WEATHER_URL": weather,
+        **{f"MLPIPE_{name.upper()}_URL": url for name, url in services.items()},
         "MLPIPE_API_URL": api_url,
         # The one command of Dagster's that looks in neither workspace.yaml nor pyproject.toml.
         "DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME": f"{project.package}.definitions",
@@ -135,7 +144,7 @@ def _notices(clients: Clients, deployment: Deployment) -> str:
 
 def _jobs(clients: Clients, deployment: Deployment, project: Project) -> UploadedCode:
     s3 = clients.client("s3")
-    code = upload_code(s3, deployment, project, PACKAGES)
+    code = upload_code(s3, deployment, project, project.packages)
     upload_wheels(s3, deployment, stand_in_wheels)
     create_shared_log_groups(clients.client("logs"))
     iam = clients.client("iam")
@@ -173,8 +182,9 @@ def _api(
     deployment: Deployment,
     client: TokenClient,
     issued: dict[str, str],
+    archive: Archive,
     *,
-    provider_origin: str,
+    provider_origins: Sequence[str],
 ) -> str:
     """Deploy the API and return the address that its routes lie under."""
     functions = clients.client("lambda")
@@ -185,10 +195,10 @@ def _api(
             jwks_url=issued["MLPIPE_JWKS_URL"],
             client_ids=(client.client_id,),
         ),
-        provider_origins=[provider_origin],
+        provider_origins=provider_origins,
         public_documentation=True,
     )
-    arn = ensure_function(functions, function, build_api_archive(PACKAGES))
+    arn = ensure_function(functions, function, archive)
     ensure_load_balancer(
         clients.client("elbv2"),
         functions,

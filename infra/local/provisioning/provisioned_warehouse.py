@@ -87,6 +87,6 @@ def ensure_warehouse(connection: WarehouseConnection, deployment: Deployment) ->
     except SnowflakeError as error:
         raise ProvisioningError(
             f"The stand-in at {connection.host}:{connection.port} refused Snowflake's set-up: {error}",
-            remedy="Look into .local/logs, then run `mlpipe up` again",
+            remedy="Look into the stack's logs, then run `mlpipe up` again",
         ) from error
     _LOG.info("Snowflake database %s and schema %s are there", connection.database, connection.schema)

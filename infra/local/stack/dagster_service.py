@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import signal
 import socket
@@ -24,14 +26,14 @@ from infra.local.supervision.stack_state import (
     port_is_free,
     write_atomically,
 )
-from infra.packaging import PLATFORM
+from model_declaration.project import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from infra.local.supervision.stack_state import StackDirectory
+    from model_declaration.project import Project
 
-_INSTANCE_FILE = PLATFORM / "mlpipe_dagster" / "instances" / "local.yaml"
 _USUAL_PORT = 3000
 _READY_SECONDS = 240
 _ANSWER_SECONDS = 10
@@ -73,18 +75,43 @@ class DagsterService:
         return answers(f"{self.url}/server_info")
 
 
-def dagster_environment(directory: StackDirectory, variables: Mapping[str, str]) -> dict[str, str]:
+def prepared_home(directory: StackDirectory) -> Path:
+    """Return the folder of the stack's Dagster instance, configured if it was not yet."""
+    home = directory.root / "dagster"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").is_file():
+        _configure(home, _instance_file())
+    return home
+
+
+def _configure(home: Path, instance_file: Path) -> None:
+    write_atomically(home / "dagster.yaml", instance_file.read_text(encoding="utf-8"))
+
+
+def _instance_file() -> Path:
+    # Found without its import, which would bring Dagster.
+    spec = importlib.util.find_spec("mlpipe_dagster")
+    if spec is None or spec.origin is None:
+        raise StackError("The package mlpipe_dagster is not installed", remedy="Install mlpipe again")
+    return Path(spec.origin).parent / "instances" / "local.yaml"
+
+
+def dagster_environment(
+    directory: StackDirectory, project: Project, variables: Mapping[str, str]
+) -> dict[str, str]:
     """Return the environment of Dagster and of the `mlpipe` command: the stack's variables, little else.
 
     The marks among them are the stack's, so that `mlpipe down` finds whatever Dagster has started.
 
     Args:
         directory: The stack's state directory.
+        project: Whose code location it is.
         variables: What `mlpipe up` wrote.
     """
     return {
         **clean_environment(directory.root, DAGSTER_ROLE),
         **variables,
+        VARIABLE: str(project.root),
         "DAGSTER_HOME": str(directory.root / "dagster"),
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
@@ -94,10 +121,11 @@ def dagster_environment(directory: StackDirectory, variables: Mapping[str, str])
 @contextmanager
 def running_dagster(
     directory: StackDirectory,
+    project: Project,
     variables: Mapping[str, str],
     *,
     say: Callable[[str], None],
-    instance_file: Path = _INSTANCE_FILE,
+    instance_file: Path | None = None,
     port: int | None = None,
 ) -> Iterator[DagsterService]:
     """Start Dagster, or take the one that runs on this stack already; end what was started.
@@ -106,24 +134,26 @@ def running_dagster(
 
     Args:
         directory: The stack's state directory.
+        project: Whose code location it serves.
         variables: What `mlpipe up` wrote.
         say: Receives lines for the reader.
-        instance_file: How the instance is configured.
+        instance_file: How the instance is configured; None as the platform does it.
         port: Of the web server; None for the usual one if it is free, and any otherwise.
 
     Raises:
         StackError: Another one runs and does not say where, or something else listens on the port.
     """
-    home = directory.root / "dagster"
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home = prepared_home(directory)
     address, log = home / "address", directory.log("dagster")
     try:
         with locked(home / "lock", wait_seconds=0, on_wait=lambda: None):
             address.unlink(missing_ok=True)
             _end_leftovers(directory)
-            write_atomically(home / "dagster.yaml", instance_file.read_text(encoding="utf-8"))
+            _configure(home, instance_file or _instance_file())
+            workspace = _write_workspace(home, project)
             with _chosen_port(port) as chosen:
-                service = _start(directory, variables, home, log, chosen)
+                environment = dagster_environment(directory, project, variables)
+                service = _start(environment, workspace, log, chosen)
                 write_atomically(address, service.url)
                 try:
                     yield service
@@ -193,17 +223,29 @@ def _chosen_port(wanted: int | None) -> Iterator[int]:
         yield _USUAL_PORT if usual else _free_port()
 
 
-def _start(
-    directory: StackDirectory, variables: Mapping[str, str], home: Path, log: Path, port: int
-) -> DagsterService:
+def _write_workspace(home: Path, project: Project) -> Path:
+    """Write what tells Dagster where the project's code location is, and return the file."""
+    location = {
+        "module_name": f"{project.package}.definitions",
+        # The package need not be installed.
+        "working_directory": str(project.source_folder),
+        "location_name": project.location_name,
+    }
+    path = home / "workspace.yaml"
+    # JSON is YAML, too.
+    write_atomically(path, json.dumps({"load_from": [{"python_module": location}]}, indent=2) + "\n")
+    return path
+
+
+def _start(environment: Mapping[str, str], workspace: Path, log: Path, port: int) -> DagsterService:
     started_at = time.time()
     command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--log-format", "colored", "--workspace", str(PLATFORM / "workspace.yaml")],
+            [*command, "--log-format", "colored", "--workspace", str(workspace)],
             # Dagster reads the .env of its working directory above all else, which may be another stack's.
-            cwd=home,
-            env=dagster_environment(directory, variables),
+            cwd=workspace.parent,
+            env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

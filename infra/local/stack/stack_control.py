@@ -17,7 +17,7 @@ from infra.local.stack.stack_inspection import (
     running_components,
 )
 from infra.local.stack.stack_provisioning import provision_stack, say_next_steps
-from infra.local.supervision.components import COMPONENT_NAMES, build_components
+from infra.local.supervision.components import build_components, component_names
 from infra.local.supervision.processes import (
     SUPERVISOR_ROLE,
     clean_environment,
@@ -36,6 +36,7 @@ from infra.local.supervision.stack_state import (
     read_status,
 )
 from infra.packaging import PLATFORM
+from model_declaration.project import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,18 +66,20 @@ class StackControl:
     Attributes:
         directory: Its state directory.
         environment_file: Where its endpoints are written for clients.
+        project: Whose stack it is.
         say: Receives the lines for the reader.
-        names: The components to run.
-        project: For whose models resources are created and the environment file is written; None for none.
+        names: The components to run; all of them if there are none.
+        provisioned: Whether resources are created and the environment file is written.
         enforces_iam: Whether AWS checks signatures and permissions of all but the root key.
     """
 
     directory: StackDirectory
     environment_file: Path
+    project: Project
     _: KW_ONLY
     say: Callable[[str], None]
-    names: Sequence[str] = COMPONENT_NAMES
-    project: Project | None = None
+    names: Sequence[str] = ()
+    provisioned: bool = True
     enforces_iam: bool = False
 
     def up(self) -> None:
@@ -96,11 +99,11 @@ class StackControl:
                 self.say("The stack is up already, all components answer.")
             else:
                 self._mend(supervisor)
-            if self.project is not None:
+            if self.provisioned:
                 # Of a stack that is up too: a model may have been added, or a resource removed by hand.
                 provision_stack(self.directory, self.environment_file, self.project, say=self.say)
             self.say(f"The stack is up ({time.monotonic() - started:.1f} s).")
-            say_next_steps(self.directory, self.environment_file if self.project else None, say=self.say)
+            say_next_steps(self.directory, self.environment_file if self.provisioned else None, say=self.say)
 
     def down(self) -> None:
         """Stop everything; what the components keep on disk stays.
@@ -151,11 +154,15 @@ class StackControl:
             pids = ", ".join(str(process.pid) for process in left) or "none"
             self.say(f"The supervisor is dead; processes it left: {pids}.")
             self.say("`mlpipe up` mends it, `mlpipe down` ends them.")
-        for component in running_components(self.directory, status):
+        for component in running_components(self.directory, self.project, status):
             state, detail = current_state(component, status)
             healthy = healthy and state == "ready"
             self.say(_line(component, state, detail))
         return healthy
+
+    @property
+    def _names(self) -> Sequence[str]:
+        return self.names or component_names(self.project)
 
     def _alone(self) -> AbstractContextManager[IO[str]]:
         """Keep other commands on this stack waiting."""
@@ -170,7 +177,7 @@ class StackControl:
         status = read_status(self.directory)
         if status is None:
             return False
-        if set(status.components) != set(self.names):
+        if set(status.components) != set(self._names):
             raise StackError(
                 f"the stack runs with other components ({', '.join(status.components)})",
                 remedy="Run `mlpipe down` first",
@@ -181,7 +188,7 @@ class StackControl:
                 remedy="Run `mlpipe down` first",
             )
         deadline = time.monotonic() + _ANSWER_SECONDS
-        for component in running_components(self.directory, status):
+        for component in running_components(self.directory, self.project, status):
             state, detail = current_state(component, status)
             # A machine or a component that is busy with its clients answers late.
             while state == "silent" and time.monotonic() < deadline:
@@ -211,11 +218,11 @@ class StackControl:
             self.say(
                 f"The last supervisor was killed; ended {len(ended) + len(killed)} processes it had left."
             )
-        lost = losses(self.directory, previous, ended_in_order=ended) if previous else []
-        ports = choose_ports(self.directory, self.names)
+        lost = losses(self.directory, self.project, previous, ended_in_order=ended) if previous else []
+        ports = choose_ports(self.directory, self._names)
         listed = ", ".join(f"{name} on {port}" for name, port in ports.items())
         self.say(f"Starting in {self.directory.root}: {listed}")
-        only = [argument for name in self.names for argument in ("--only", name)]
+        only = [argument for name in self._names for argument in ("--only", name)]
         with self.directory.log("supervisor").open("ab") as log:
             # Detached from the caller's session and pipes: who waits for them would wait for the stack's end.
             supervisor = subprocess.Popen(
@@ -229,7 +236,10 @@ class StackControl:
                     *only,
                 ],
                 cwd=PLATFORM,
-                env=clean_environment(self.directory.root, SUPERVISOR_ROLE),
+                env={
+                    **clean_environment(self.directory.root, SUPERVISOR_ROLE),
+                    VARIABLE: str(self.project.root),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -266,7 +276,7 @@ class StackControl:
         def is_settled(status: StackStatus) -> bool:
             if status.mended < mended:
                 return False
-            for component in running_components(self.directory, status):
+            for component in running_components(self.directory, self.project, status):
                 entry = status.components[component.name]
                 if component.name not in reported and entry.state in _SETTLED_STATES:
                     reported.add(component.name)
@@ -288,7 +298,9 @@ class StackControl:
     ) -> StackStatus:
         """Wait until the supervisor of that process id has written a status that is accepted."""
         ports = read_ports(self.directory)
-        components = build_components(self.directory, {name: ports[name] for name in self.names})
+        components = build_components(
+            self.directory, self.project, {name: ports[name] for name in self._names}
+        )
         seconds = _SETTLED_SECONDS + sum(component.ready_seconds for component in components)
         deadline = time.monotonic() + seconds
         log = self.directory.log("supervisor")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from infra.local.supervision.components import Component
     from infra.local.supervision.stack_state import StackDirectory, StackStatus
+    from model_declaration.project import Project
 
 # The AWS emulator saves its state when asked to end.
 _LAST_ROLE = "aws"
@@ -32,9 +33,10 @@ def find_supervisor(directory: StackDirectory) -> psutil.Process | None:
     return found[0] if found else None
 
 
-def running_components(directory: StackDirectory, status: StackStatus) -> list[Component]:
+def running_components(directory: StackDirectory, project: Project, status: StackStatus) -> list[Component]:
     """Return the components that the status names, with the ports they have."""
-    return build_components(directory, {name: entry.port for name, entry in status.components.items()})
+    ports = {name: entry.port for name, entry in status.components.items()}
+    return build_components(directory, project, ports)
 
 
 def current_state(component: Component, status: StackStatus) -> tuple[str, str]:
@@ -78,17 +80,18 @@ def end_leftovers(directory: StackDirectory, *, tell: Callable[[str], None]) -> 
 
 
 def losses(
-    directory: StackDirectory, previous: StackStatus, *, ended_in_order: Collection[int]
+    directory: StackDirectory, project: Project, previous: StackStatus, *, ended_in_order: Collection[int]
 ) -> list[tuple[str, str]]:
     """Return what is gone since the last start, by component.
 
     Args:
         directory: The stack's state directory.
+        project: Whose stack it is.
         previous: The status the last supervisor wrote.
         ended_in_order: The processes known to have ended when asked, although no supervisor saw it.
     """
     found = []
-    for component in running_components(directory, previous):
+    for component in running_components(directory, project, previous):
         entry = previous.components[component.name]
         if entry.state in ("dead", "failed") and entry.loss:
             found.append((component.name, entry.loss))

@@ -6,6 +6,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING
 
+from infra.local.stack.dagster_service import prepared_home
 from infra.local.stack.environment_file import read_environment_file, write_environment_file
 from infra.local.supervision.components import REGION, aws_environment
 from infra.local.supervision.stack_state import StackError, read_status
@@ -40,11 +41,14 @@ def provision_stack(
         jobs_endpoint_url=aws["AWS_ENDPOINT_URL_GLUE"],
         snowflake_host="127.0.0.1",
         snowflake_port=ports["snowflake"],
-        weather_url=f"http://127.0.0.1:{ports['weather']}",
+        service_urls={
+            service.name: f"http://127.0.0.1:{ports[service.name]}" for service in project.services
+        },
         project=project,
         region=REGION,
     )
-    write_environment_file(environment_file, {**values, **aws})
+    home = prepared_home(directory)
+    write_environment_file(environment_file, {**values, **aws, "DAGSTER_HOME": str(home)})
     say(f"  {'resources':<10}{'created or found':<32}ready in {time.monotonic() - started:5.1f} s")
 
 

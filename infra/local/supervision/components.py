@@ -1,4 +1,4 @@
-"""The components of the local stack: how each is started, asked and stopped, and what its death costs."""
+"""The components of a project's local stack: how each is started, asked, stopped, what its death costs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from infra.local.supervision.ministack_state import check_saved_state, unloaded_
 from infra.local.supervision.processes import clean_environment, size_of
 from infra.local.supervision.readiness import answers_http, answers_snowflake
 from infra.packaging import PLATFORM
+from model_declaration.project import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from infra.local.supervision.stack_state import StackDirectory
+    from model_declaration.project import Project, ProjectService
 
 REGION = "us-east-1"
 # The emulator's fixed root credential; anything else is checked against its own identities.
 ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"  # noqa: S105 -- a stand-in's, not a secret
-COMPONENT_NAMES = ("aws", "snowflake", "jobs", "weather")
+# Of any stack; a project's services come beside them.
+SERVERS = ("aws", "snowflake", "jobs")
 
 _LEAST_BYTES_LOADED_PER_SECOND = 1_000_000
 _STACK_BIN = PLATFORM / ".venv-stack" / "bin"
@@ -40,6 +43,7 @@ class Component:
         port: The loopback port it is told to serve.
         probe: Asks it over its own protocol; None is good, else what is wrong.
         loss: What is gone when it ends without being asked to.
+        folder: Where it runs; Python finds the platform's own modules there.
         ready_seconds: The deadline from its start to its first good answer.
         stop_seconds: How long it may take to end when asked, or idle if it then saves its state.
         saves_to: Where it saves its state when it is asked to end.
@@ -57,6 +61,7 @@ class Component:
     port: int
     probe: Callable[[], str | None]
     loss: str
+    folder: Path = PLATFORM
     ready_seconds: float = 60
     stop_seconds: float = 20
     saves_to: Path | None = None
@@ -84,10 +89,23 @@ def aws_environment(aws_port: int, jobs_port: int | None) -> dict[str, str]:
     }
 
 
-def build_components(directory: StackDirectory, ports: Mapping[str, int]) -> list[Component]:
+def component_names(project: Project) -> tuple[str, ...]:
+    """Return the names of all components of a project's stack, in the order of their start."""
+    return (*SERVERS, *(service.name for service in project.services))
+
+
+def build_components(
+    directory: StackDirectory, project: Project, ports: Mapping[str, int]
+) -> list[Component]:
     """Return the components that have a port, in the order of their start."""
-    builders = {"aws": _aws, "snowflake": _snowflake, "jobs": _jobs, "weather": _weather}
-    return [builders[name](directory, ports) for name in COMPONENT_NAMES if name in ports]
+    builders = {"aws": _aws, "snowflake": _snowflake, "jobs": _jobs}
+    servers = [builders[name](directory, ports) for name in SERVERS if name in ports]
+    services = [
+        _service(directory, project, service, ports[service.name])
+        for service in project.services
+        if service.name in ports
+    ]
+    return [*servers, *services]
 
 
 def state_of_aws(directory: StackDirectory) -> Path:
@@ -187,17 +205,20 @@ def _jobs(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
     )
 
 
-def _weather(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
-    """Return the third-party weather API."""
+def _service(directory: StackDirectory, project: Project, service: ProjectService, port: int) -> Component:
+    """Return a service of the project's own."""
     return Component(
-        name="weather",
-        title="weather API",
-        command=(
-            *(sys.executable, "-m", "infra.local.weather.weather_service"),
-            *("--port", str(ports["weather"])),
-        ),
-        environment=clean_environment(directory.root, "weather"),
-        port=ports["weather"],
-        probe=partial(answers_http, ports["weather"], "/health"),
-        loss="the faults it was told to show; it keeps nothing else",
+        name=service.name,
+        title=f"service of {project.package}",
+        command=(sys.executable, "-m", service.module, "--port", str(port)),
+        environment={
+            **clean_environment(directory.root, service.name),
+            VARIABLE: str(project.root),
+            # The package need not be installed.
+            "PYTHONPATH": str(project.source_folder),
+        },
+        folder=project.root,
+        port=port,
+        probe=partial(answers_http, port, "/health"),
+        loss="what it kept in memory",
     )

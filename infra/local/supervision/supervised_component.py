@@ -29,7 +29,6 @@ from infra.local.supervision.stack_state import (
     log_tail,
     port_is_free,
 )
-from infra.packaging import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -158,7 +157,7 @@ class SupervisedComponent:
             # A session of its own: no terminal's Ctrl-C reaches it, and its children can be found by it.
             self._process = subprocess.Popen(
                 self.component.command,
-                cwd=PLATFORM,
+                cwd=self.component.folder,
                 env=dict(self.component.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

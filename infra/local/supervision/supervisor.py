@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from infra.local.supervision.stack_state import StackDirectory
+    from model_declaration.project import Project
 
 _PERIOD_SECONDS = 0.25
 # A component that others need is asked to stop after them.
@@ -34,12 +35,13 @@ class Supervisor:
 
     Args:
         directory: The stack's state directory; its ports must be recorded.
+        project: Whose stack it is.
         names: The components to run.
     """
 
-    def __init__(self, directory: StackDirectory, names: Sequence[str]) -> None:
+    def __init__(self, directory: StackDirectory, project: Project, names: Sequence[str]) -> None:
         ports = read_ports(directory)
-        components = build_components(directory, {name: ports[name] for name in names})
+        components = build_components(directory, project, {name: ports[name] for name in names})
         self._directory = directory
         self._components = [SupervisedComponent(component, directory) for component in components]
         self._mended = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("boto3", "botocore", "dagster", "pandas", "pydantic", "pyarrow", "snowflake.connector", "deltalake")
+PROGRAMS = (
+    "up",
+    "down",
+    "status",
+    "dev",
+    "token",
+    "data",
+    "demo",
+    "synth",
+    "package",
+    "deploy-local",
+)
 COMMANDS = (
     "batches",
     "show",
@@ -37,6 +50,14 @@ print(json.dumps([status, took, [name for name in names if name in sys.modules]]
 """
 
 
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example project without the `.env` of a stack that a person may have started on it."""
+    folder = tmp_path_factory.mktemp("example") / "flights"
+    ignored = shutil.ignore_patterns(".env", ".mlpipe")
+    return shutil.copytree(ROOT / "examples" / "flights", folder, ignore=ignored)
+
+
 def started(*arguments: str, **environment: str) -> tuple[int, float, list[str], str]:
     """Return exit status, CPU seconds, heavy modules and output of a command in a process of its own."""
     done = subprocess.run(
@@ -58,13 +79,13 @@ def test_help_names_every_command_within_a_second() -> None:
     status, took, heavy, told = started("--help")
     assert (status, heavy) == (0, [])
     assert took < 1
-    for command in COMMANDS:
+    for command in (*PROGRAMS, *COMMANDS):
         assert f"\n    {command}" in told
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(command: str) -> None:
-    """Every command has a help of its own, and most of them --json."""
+    """Every command on batches has a help of its own, and --json."""
     done = subprocess.run(
         [sys.executable, "-m", "mlpipe_dagster.cli", command, "--help"],
         cwd=ROOT,
@@ -77,19 +98,19 @@ def test_each_command_explains_itself(command: str) -> None:
     assert "--json" in done.stdout
 
 
-def test_a_command_that_reads_the_registry_imports_no_dagster() -> None:
+def test_a_command_that_reads_the_registry_imports_no_dagster(example: Path) -> None:
     """Only what changes publications or asks Dagster needs it; here there is not even a deployment."""
-    status, _, heavy, told = started("batches", "flight_delay")
+    status, _, heavy, told = started("batches", "flight_delay", MLPIPE_PROJECT=str(example))
     assert (status, told) == (1, "")
     assert "dagster" not in heavy
     assert "snowflake.connector" not in heavy
 
 
-def test_the_real_command_fails_in_words_where_nothing_is_deployed() -> None:
+def test_the_real_command_fails_in_words_where_nothing_is_deployed(example: Path) -> None:
     """The message names the variable and the remedy; the status tells scripts."""
     done = subprocess.run(
         [sys.executable, "-m", "mlpipe_dagster.cli", "batches", "flight_delay", "--json"],
-        cwd=ROOT / "tests",
+        cwd=example,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -12,6 +12,7 @@ import pytest
 from infra.local.stack import dagster_service
 from infra.local.stack.dagster_service import DagsterService, running_dagster
 from infra.local.supervision.stack_state import StackDirectory, StackError
+from tests.projects import EXAMPLE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,11 +26,11 @@ def test_the_named_port_is_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(dagster_service, "_start", started)
     monkeypatch.setattr(dagster_service, "port_is_free", lambda port: port != 3457)
     directory = StackDirectory(tmp_path)
-    with running_dagster(directory, {}, say=print, port=3456) as service:
+    with running_dagster(directory, EXAMPLE, {}, say=print, port=3456) as service:
         assert service.url == "http://127.0.0.1:3456"
     with (
         pytest.raises(StackError, match="Port 3457 is taken"),
-        running_dagster(directory, {}, say=print, port=3457),
+        running_dagster(directory, EXAMPLE, {}, say=print, port=3457),
     ):
         pass
 
@@ -39,8 +40,8 @@ def test_make_dev_passes_the_port_on() -> None:
     environment = {**os.environ, "PORT": "8080"}
     environment.pop("MAKEFLAGS", None)
     for arguments, command in (
-        (["PORT=3456"], "python -m infra.local.dev --port 3456"),
-        ([], "python -m infra.local.dev"),
+        (["PORT=3456"], "mlpipe dev --port 3456"),
+        ([], "mlpipe dev"),
     ):
         printed = subprocess.run(
             ["make", "--dry-run", "--no-print-directory", "dev", *arguments],

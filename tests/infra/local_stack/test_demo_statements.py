@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.local.demo.demo_plan import demo_plan
 from infra.local.demo.demo_stores import BatchRows
 from infra.local.demo.live_api import LiveApi, ServedAnswer
 from infra.local.demo.model_path import Delivered
 from infra.local.demo.progress import DemoProgress
 from infra.local.demo.scenario import Demo, require_better_than_baselines, table
+from infra.local.stack.command_line import ChosenStack
 from infra.local.stack.dagster_runs import Run, wait_for
 from infra.local.supervision.stack_state import StackDirectory, StackError
+from tests.projects import EXAMPLE
 from tests.stack_runs import PROJECT_ROOT
 
 if TYPE_CHECKING:
@@ -48,7 +51,8 @@ class CountedStores:
 
 def demo(tmp_path: Path) -> Demo:
     """Return a demo that has not begun."""
-    return Demo(StackDirectory(tmp_path), tmp_path / ".env", DemoProgress(io.StringIO()))
+    stack = ChosenStack(EXAMPLE, StackDirectory(tmp_path), tmp_path / ".env")
+    return Demo(stack, demo_plan(EXAMPLE), DemoProgress(io.StringIO()))
 
 
 def delivered(*, is_live: bool = True) -> Delivered:
@@ -60,7 +64,7 @@ def delivered(*, is_live: bool = True) -> Delivered:
 def test_rows_that_add_up_leave_nothing_to_say(tmp_path: Path) -> None:
     """Rows loaded and rows quarantined make the rows promised, in each store."""
     stores: Any = CountedStores(ROWS, {BATCH: 8})
-    assert demo(tmp_path)._count(stores, [delivered()]) == {BATCH: ROWS}
+    assert demo(tmp_path)._count(stores, [delivered()], "day") == {BATCH: ROWS}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def test_rows_that_do_not_add_up_fail_the_demo(tmp_path: Path, change: dict[str,
     rows = dataclasses.replace(ROWS, **change)
     stores: Any = CountedStores(rows, {BATCH: rows.snowflake})
     with pytest.raises(StackError, match=named):
-        demo(tmp_path)._count(stores, [delivered()])
+        demo(tmp_path)._count(stores, [delivered()], "day")
 
 
 @pytest.mark.parametrize("live", [{}, {BATCH: 7}, {"20261123T010203Z-00000002": 8}])
@@ -87,7 +91,7 @@ def test_another_live_view_fails_the_demo(tmp_path: Path, live: dict[str, int]) 
     """Snowflake's live view must show the live batch, whole and alone."""
     stores: Any = CountedStores(ROWS, live)
     with pytest.raises(StackError, match="live view"):
-        demo(tmp_path)._count(stores, [delivered()])
+        demo(tmp_path)._count(stores, [delivered()], "day")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_another_live_view_fails_the_demo(tmp_path: Path, live: dict[str, int]) 
 )
 def test_an_answer_of_other_numbers_or_another_batch_fails_the_demo(body: dict[str, Any]) -> None:
     """The API's prediction must be the model's own line, and of the live batch."""
-    path: Any = SimpleNamespace(stores=SimpleNamespace(served=lambda *_: '"p": 1'))
+    path: Any = SimpleNamespace(entity_id="a", stores=SimpleNamespace(served=lambda *_: '"p": 1'))
     with pytest.raises(StackError):
         Demo._require_right(path, delivered(), ServedAnswer(200, json.dumps(body)))
 
@@ -117,8 +121,8 @@ def test_a_better_model_is_told_with_its_report() -> None:
 
 def test_history_is_told_as_such() -> None:
     """A day that a newer one had overtaken has no seconds."""
-    assert table([delivered(is_live=False)], {BATCH: ROWS})[1].endswith("history")
-    assert table([delivered()], {BATCH: ROWS})[1].endswith("12.5 s")
+    assert table([delivered(is_live=False)], {BATCH: ROWS}, "day")[1].endswith("history")
+    assert table([delivered()], {BATCH: ROWS}, "day")[1].endswith("12.5 s")
 
 
 def test_a_wait_ends_by_its_deadline() -> None:

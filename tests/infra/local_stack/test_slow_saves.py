@@ -20,6 +20,7 @@ from infra.local.supervision.components import Component, state_of_aws
 from infra.local.supervision.processes import clean_environment, wait_while_it_saves
 from infra.local.supervision.stack_state import ComponentStatus, StackDirectory, StackStatus, write_status
 from infra.local.supervision.supervised_component import SupervisedComponent
+from tests.projects import EXAMPLE
 from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def test_down_says_how_far_the_saving_is(directory: StackDirectory, monkeypatch:
             said.append(line)
             supervisor.kill()
 
-        control = StackControl(directory, directory.root / "env", names=("aws",), say=say)
+        control = StackControl(directory, directory.root / "env", EXAMPLE, names=("aws",), say=say)
         ready = ComponentStatus(state="ready", since=0, port=1)
         saving = replace(ready, detail="saving its state for 7 s; 12 MB are on disk")
         write_status(

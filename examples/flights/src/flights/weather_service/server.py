@@ -1,6 +1,6 @@
 """A third-party weather API for the local stack: real observations over HTTP, and real trouble on demand.
 
-    python -m infra.local.weather.weather_service --port 8123 [--api-key-file FILE]
+    python -m flights.weather_service --port 8123 [--api-key-file FILE]
 
 `GET /v1/stations`, `GET /v1/stations/JFK/observations?time=2013-02-01T05:00:00Z`, `GET /health`, and
 `PUT /_faults`, which makes everything below `/v1` slow, failing or dead. `/health` stays truthful meanwhile:
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from infra.local.weather.weather_faults import FaultPlan, InvalidFaultError, WeatherFault, parse_fault
-from infra.local.weather.weather_observations import (
+from flights.weather_service.faults import FaultPlan, InvalidFaultError, WeatherFault, parse_fault
+from flights.weather_service.observations import (
     UNITS,
     NoObservationError,
     UnknownStationError,
@@ -276,9 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until the process is told to end."""
-    parser = argparse.ArgumentParser(
-        prog="python -m infra.local.weather.weather_service", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m flights.weather_service", description=__doc__)
     parser.add_argument("--port", type=int, required=True, help="loopback port; 0 takes a free one")
     parser.add_argument("--api-key-file", type=Path, help="file that holds the key callers must send")
     options = parser.parse_args(arguments)
@@ -304,7 +302,3 @@ def main(arguments: list[str] | None = None) -> int:
     with server:
         server.serve_forever(poll_interval=0.2)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A third-party weather API, as a service of the local stack."""

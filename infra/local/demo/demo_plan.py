@@ -1,0 +1,116 @@
+"""What a project's demo shows: its `demo.yaml`, beside `pyproject.toml`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from infra.local.supervision.stack_state import StackError
+from model_declaration.declaration_files import declaration_of
+from model_declaration.located_yaml import document_in, line_of
+from model_declaration.validation import DeclarationPart, PartitionText, inconsistency
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model_declaration.project import Project
+
+FILE_NAME = "demo.yaml"
+_REMEDY = "Correct the file; docs/local-stack.md describes its fields"
+
+
+class DemoTexts(DeclarationPart):
+    """Words for the steps' lines.
+
+    Attributes:
+        sample_data: What the sample data are.
+        features: What the features that the models learn from cover.
+        entity: What an entity is, in the singular.
+    """
+
+    sample_data: str = "sample data"
+    features: str = "features"
+    entity: str = "entity"
+
+
+class DemoPlan(DeclarationPart):
+    """What the demo shows.
+
+    Attributes:
+        model: The model that is scored, loaded, published, asked for, rolled back and published again.
+        partitions: What is scored, earliest first.
+        entity_id: Whose prediction is asked for; each of the batches has it.
+        unknown_entity_id: One that no batch has.
+        prepared: The first and the last partition that features are prepared for before the training; those
+            of the declaration's training unless given.
+        also_trained: Further models that are trained and evaluated.
+        texts: Words for the steps' lines.
+    """
+
+    model: str
+    partitions: Annotated[list[PartitionText], Field(min_length=2)]
+    entity_id: str
+    unknown_entity_id: str
+    prepared: tuple[PartitionText, PartitionText] | None = None
+    also_trained: list[str] = Field(default_factory=list)
+    texts: DemoTexts = Field(default_factory=DemoTexts)
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        """Refuse partitions out of order: a later batch must take the place of an earlier one."""
+        if sorted(set(self.partitions)) != self.partitions:
+            raise inconsistency("the partitions are not in order, or one is there twice", "partitions")
+        return self
+
+
+def demo_plan(project: Project) -> DemoPlan:
+    """Return what a project's demo shows.
+
+    Raises:
+        StackError: There is no such file, or it is wrong: file, line and field of each fault are told.
+    """
+    path = project.root / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise StackError(
+            f"The project {project.root} has no {FILE_NAME}",
+            remedy="Write one; docs/local-stack.md describes its fields",
+        ) from error
+    try:
+        return DemoPlan.model_validate(document_in(text))
+    except yaml.YAMLError as error:
+        raise StackError(f"{path} is no YAML: {error}", remedy=_REMEDY) from error
+    except ValidationError as error:
+        raise StackError(_faults(error, path, text), remedy=_REMEDY) from error
+
+
+def training_ranges(project: Project, plan: DemoPlan) -> dict[str, tuple[str, str]]:
+    """Return the first and the last partition that features are prepared for, by model that is trained.
+
+    Raises:
+        StackError: A model that is only to be trained has no training.
+        ContractError: A model is not declared, or its declaration is wrong.
+    """
+    ranges = {}
+    for name in (plan.model, *plan.also_trained):
+        training = declaration_of(name, project.defs).training
+        if training is not None:
+            last = training.last_evaluated or training.last_partition
+            ranges[name] = plan.prepared or (training.first_partition, last)
+        elif name != plan.model:
+            raise StackError(
+                f"{project.root / FILE_NAME} also_trained: {name} declares no training",
+                remedy="Leave it out, or give its declaration a training",
+            )
+    return ranges
+
+
+def _faults(error: ValidationError, path: Path, text: str) -> str:
+    causes = error.errors(include_url=False, include_context=False)
+    return "; ".join(
+        f"{path}:{line_of(text, list(cause['loc']))} {'.'.join(map(str, cause['loc']))}: {cause['msg']}"
+        for cause in causes
+    )

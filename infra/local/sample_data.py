@@ -1,0 +1,104 @@
+"""`mlpipe data`, or `python -m infra.local.sample_data`: puts the project's sample data on the stack's S3.
+
+An object that is there already with the same bytes is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from infra.local.provisioning.clients import Clients
+from infra.local.stack.command_line import say
+from infra.local.stack.environment_file import read_environment_file
+from infra.local.supervision.stack_state import StackError
+from model_declaration.project import Project
+from model_declaration.sample_data import sample_data_folder
+from prediction_contract.errors import ContractError
+
+# A bucket is listed below the first folders of its keys, say `raw/orders/`, not as a whole.
+_LISTED_FOLDERS = 2
+
+
+def upload_sample_data(project: Project, s3: Any, bucket: str) -> int:
+    """Put a project's sample data on S3 and return how many objects were written; 0 without sample data.
+
+    Args:
+        project: The project.
+        s3: A boto3 S3 client.
+        bucket: The data bucket.
+
+    Raises:
+        SampleDataError: The project's generator fails.
+    """
+    if project.sample_data is None:
+        return 0
+    return upload_objects(s3, bucket, _objects(sample_data_folder(project)))
+
+
+def upload_objects(s3: Any, bucket: str, objects: Iterable[tuple[str, bytes]]) -> int:
+    """Put those objects on S3 that are not there, or differ; return how many it were.
+
+    Args:
+        s3: A boto3 S3 client.
+        bucket: The bucket.
+        objects: Key and content of each; one is held at a time.
+    """
+    listed: dict[str, dict[str, int]] = {}
+    written = 0
+    for key, content in objects:
+        prefix = "/".join(key.split("/")[:-1][:_LISTED_FOLDERS])
+        if prefix not in listed:
+            listed[prefix] = _sizes(s3, bucket, prefix)
+        # Its ETag does not tell what an object holds.
+        if (
+            listed[prefix].get(key) != len(content)
+            or s3.get_object(Bucket=bucket, Key=key)["Body"].read() != content
+        ):
+            s3.put_object(Bucket=bucket, Key=key, Body=content)
+            written += 1
+    return written
+
+
+def _objects(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path.read_bytes()
+
+
+def _sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", ())}
+
+
+def _variables(environment_file: Path) -> dict[str, str]:
+    found = read_environment_file(environment_file)
+    if "AWS_ENDPOINT_URL" not in found:
+        raise StackError(f"{environment_file} names no local stack", remedy="Run `mlpipe up` first")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the sample data and upload what differs; return 0 if all of it is there."""
+    parser = argparse.ArgumentParser(prog="python -m infra.local.sample_data", description=__doc__)
+    parser.add_argument("--env-file", type=Path, help="what `mlpipe up` wrote; the project's .env by default")
+    options = parser.parse_args(arguments)
+    try:
+        project = Project.find(os.environ, Path.cwd())
+        folder = sample_data_folder(project)
+        variables = _variables(options.env_file or project.environment_file)
+        bucket = variables["MLPIPE_DATA_BUCKET"]
+        written = upload_objects(Clients.of(variables).client("s3"), bucket, _objects(folder))
+    except (StackError, ContractError) as error:
+        say(f"mlpipe data: {error}", stream=sys.stderr)
+        return 1
+    say(f"{written} objects written to s3://{bucket}; the sample data are in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""A third-party weather API for the local stack."""

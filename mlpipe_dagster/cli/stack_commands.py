@@ -1,0 +1,135 @@
+"""Commands on the local stack and on the project's code: each one becomes a program of the platform."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mlpipe_dagster.cli.options import add_project
+from mlpipe_dagster.installed_platform import PLATFORM
+from model_declaration.project import VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlpipe_dagster.cli.options import Commands
+    from model_declaration.project import Project
+
+
+@dataclass(frozen=True)
+class PlatformProgram:
+    """A command that a program of the platform carries out.
+
+    Attributes:
+        name: The command.
+        summary: What it does, in one line.
+        module: The program, run as `python -m <module>`.
+        words: Its first arguments.
+        options: What it takes, as argparse's `add_argument` does, by option.
+    """
+
+    name: str
+    summary: str
+    module: str
+    words: tuple[str, ...] = ()
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def add_to(self, commands: Commands) -> None:
+        """Add the command to a parser's."""
+        added = commands.add_parser(self.name, help=self.summary, description=self.summary)
+        add_project(added)
+        for option, settings in self.options.items():
+            added.add_argument(option, **settings)
+        added.set_defaults(start=self.start)
+
+    def arguments(self, options: argparse.Namespace) -> list[str]:
+        """Return the program's arguments; paths are absolute, because it runs in another folder."""
+        given: list[str] = []
+        for option in self.options:
+            value = getattr(options, option.removeprefix("--").replace("-", "_"))
+            if value is None or value is False:
+                continue
+            if not option.startswith("--"):
+                given += value
+            elif value is True:
+                given.append(option)
+            else:
+                given += [option, str(value.resolve() if isinstance(value, Path) else value)]
+        return [*self.words, *given]
+
+    def start(self, project: Project, options: argparse.Namespace) -> NoReturn:
+        """Run the program in this process's place: signals and the exit status are its own."""
+        environment = {**os.environ, VARIABLE: str(project.root)}
+        # The program's packages lie in the folder it runs in.
+        environment.pop("PYTHONSAFEPATH", None)
+        command = [sys.executable, "-m", self.module, *self.arguments(options)]
+        os.chdir(PLATFORM)
+        os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted
+
+
+PROGRAMS: Sequence[PlatformProgram] = (
+    PlatformProgram(
+        "up",
+        "Start the project's local stack, create what is missing, write .env.",
+        "infra.local",
+        ("up",),
+        {
+            "--enforce-iam": {
+                "action": "store_true",
+                "help": "let AWS check signatures and permissions of all but the root key",
+            }
+        },
+    ),
+    PlatformProgram("down", "Stop the local stack; its data stays.", "infra.local", ("down",)),
+    PlatformProgram(
+        "status", "Show the local stack; fails unless every part is ready.", "infra.local", ("status",)
+    ),
+    PlatformProgram(
+        "dev",
+        "Run the local stack with Dagster's UI and daemon until Ctrl-C.",
+        "infra.local.dev",
+        options={
+            "--port": {"type": int, "help": "of Dagster's page; 3000 if it is free unless given"},
+        },
+    ),
+    PlatformProgram("token", "Print a bearer token for the local API.", "infra.local.access_token"),
+    PlatformProgram(
+        "data", "Put the project's sample data on the local stack's S3.", "infra.local.sample_data"
+    ),
+    PlatformProgram(
+        "demo",
+        "Show the whole path that demo.yaml describes; fails unless all of it held.",
+        "infra.local.demo",
+    ),
+    PlatformProgram(
+        "synth",
+        "Write the CloudFormation templates of all stages; fails on findings of their rules.",
+        "infra.local.cdk_synthesis",
+        options={"stages": {"nargs": "*", "metavar": "stage", "help": "all unless named"}},
+    ),
+    PlatformProgram(
+        "package",
+        "Build the archives that are deployed: the API's, the Glue job's, the SageMaker jobs'.",
+        "infra.packaging",
+        options={
+            "--out": {"type": Path, "help": "output folder; .mlpipe/packages of the project by default"},
+            "--platform": {
+                "choices": ("host", "aarch64", "x86_64"),
+                "help": "of the API's function; this machine's by default",
+            },
+        },
+    ),
+    PlatformProgram(
+        "deploy-local", "Deploy to an emulator of its own, ask it, destroy it.", "infra.local.cdk_deployment"
+    ),
+)
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands."""
+    for program in PROGRAMS:
+        program.add_to(commands)

@@ -1,0 +1,147 @@
+"""`mlpipe up` and its like become programs of the platform, told of the project and of absolute paths."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlpipe_dagster.cli import stack_commands
+from mlpipe_dagster.cli.main import main
+from mlpipe_dagster.installed_platform import PLATFORM
+from tests.projects import new_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class BecomesError(Exception):
+    """Ends the command where its process would become another program."""
+
+
+class Program:
+    """What a command became."""
+
+    def __init__(self) -> None:
+        self.command: list[str] = []
+        self.environment: dict[str, str] = {}
+
+    def execve(self, path: str, command: list[str], environment: dict[str, str]) -> None:
+        """Keep what the process was to become."""
+        assert path == sys.executable == command[0]
+        assert os.getcwd() == str(PLATFORM)  # noqa: PTH109  # where the process is, not what a path object says
+        self.command, self.environment = command[1:], environment
+        raise BecomesError
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
+    """The program that a command becomes, in the folder of a project without models."""
+    found = Program()
+    root = tmp_path / "project"
+    new_project(root)
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("MLPIPE_PROJECT", raising=False)
+    monkeypatch.setattr(stack_commands.os, "execve", found.execve)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("typed", "becomes"),
+    [
+        ("up", "-m infra.local up"),
+        ("up --enforce-iam", "-m infra.local up --enforce-iam"),
+        ("down", "-m infra.local down"),
+        ("status", "-m infra.local status"),
+        ("dev --port 3001", "-m infra.local.dev --port 3001"),
+        ("token", "-m infra.local.access_token"),
+        ("data", "-m infra.local.sample_data"),
+        ("demo", "-m infra.local.demo"),
+        ("synth", "-m infra.local.cdk_synthesis"),
+        ("synth prod", "-m infra.local.cdk_synthesis prod"),
+        ("deploy-local", "-m infra.local.cdk_deployment"),
+        ("package --out ../out --platform aarch64", "-m infra.packaging --out {tmp}/out --platform aarch64"),
+    ],
+)
+def test_a_command_becomes_a_program_of_the_platform(
+    program: Program, tmp_path: Path, typed: str, becomes: str
+) -> None:
+    """The program is told of the project that the present folder lies in."""
+    with pytest.raises(BecomesError):
+        main(typed.split())
+    assert " ".join(program.command) == becomes.format(tmp=tmp_path)
+    assert program.environment["MLPIPE_PROJECT"] == str(tmp_path / "project")
+
+
+@pytest.mark.parametrize("typed", ["--project ../other status", "status --project ../other"])
+def test_a_project_is_named_before_or_after_the_command(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    """A relative folder is the caller's."""
+    monkeypatch.setenv("MLPIPE_PROJECT", "/nowhere")
+    new_project(tmp_path / "other", "other")
+    with pytest.raises(BecomesError):
+        main(typed.split())
+    assert program.environment["MLPIPE_PROJECT"] == str(tmp_path / "other")
+
+
+def test_outside_of_a_project_the_command_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is started, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLPIPE_PROJECT", raising=False)
+    assert main(["up"]) == 1
+    assert "mlpipe init" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def run_typed(*words: str, folder: Path) -> subprocess.Popen[str]:
+    """Type a command in a folder."""
+    environment = {name: value for name, value in os.environ.items() if name != "MLPIPE_PROJECT"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "mlpipe_dagster.cli", *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_the_exit_status_is_the_programs(tmp_path: Path) -> None:
+    """`mlpipe status` fails where no stack runs, and keeps nothing there."""
+    new_project(tmp_path)
+    with run_typed("status", folder=tmp_path) as typed:
+        told, _ = typed.communicate(timeout=60)
+    assert typed.returncode == 1
+    assert "`mlpipe up` starts it" in told
+    assert not (tmp_path / ".mlpipe").exists()
+
+
+def test_an_interrupt_reaches_the_program(tmp_path: Path) -> None:
+    """Ctrl-C ends a command as it ends the program: with its own words and status."""
+    new_project(tmp_path)
+    lock = tmp_path / ".mlpipe" / "stack" / "lock"
+    lock.parent.mkdir(parents=True)
+    holder = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); "
+        "print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE, text=True
+    ) as held:
+        assert held.stdout is not None
+        held.stdout.readline()
+        with run_typed("up", folder=tmp_path) as typed:
+            assert typed.stdout is not None
+            assert "waiting for it" in typed.stdout.readline()
+            typed.send_signal(signal.SIGINT)
+            told, _ = typed.communicate(timeout=60)
+        held.kill()
+    assert typed.returncode == 130
+    assert "interrupted" in told

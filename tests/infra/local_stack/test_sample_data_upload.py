@@ -1,0 +1,94 @@
+"""`mlpipe data` puts the project's sample data on the local stack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.local.sample_data import main, upload_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.stack_runs import LocalStack
+
+MARKER = """
+[tool.dg.project]
+root_module = "acme"
+
+[tool.mlpipe]
+sample_data = "acme.sample_data:objects"
+"""
+GENERATOR = """
+def objects():
+    for day in (1, 2):
+        for table in ("orders", "customers"):
+            yield f"raw/{table}/dt=2026-01-0{day}/part.csv", f"{table} {day}".encode()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a project with four objects of sample data, as the commands take it."""
+    package = tmp_path / "src" / "acme"
+    package.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(MARKER)
+    (package / "__init__.py").touch()
+    (package / "sample_data.py").write_text(GENERATOR)
+    monkeypatch.setenv("MLPIPE_PROJECT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.stack
+def test_a_second_upload_writes_only_what_differs(
+    local_stack: LocalStack,
+    aws_client: Callable[[str], Any],
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is there stays, and what was altered is restored; the objects also lie in the project."""
+    file = local_stack.state_directory.with_name(f"{local_stack.state_directory.name}.env")
+    bucket = local_stack.environment["MLPIPE_DATA_BUCKET"]
+    said = []
+    for _ in range(2):
+        assert main(["--env-file", str(file)]) == 0
+        said.append(capsys.readouterr().out.split(" ", 1)[0])
+    assert said == ["4", "0"]
+    s3 = aws_client("s3")
+    key = "raw/orders/dt=2026-01-02/part.csv"
+    for altered in (b"orders 3", b"longer than before"):
+        s3.put_object(Bucket=bucket, Key=key, Body=altered)
+        assert main(["--env-file", str(file)]) == 0
+        assert capsys.readouterr().out.startswith("1 objects")
+        assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"orders 2"
+    assert (project / ".mlpipe" / "sample_data" / key).read_bytes() == b"orders 2"
+
+
+@pytest.mark.stack
+def test_objects_of_any_depth_are_uploaded_once(
+    local_stack: LocalStack, aws_client: Callable[[str], Any]
+) -> None:
+    """A key need not have folders."""
+    bucket = local_stack.environment["MLPIPE_DATA_BUCKET"]
+    objects = [("top.csv", b"1"), ("raw/top.csv", b"2"), ("raw/deep/er/part.csv", b"3")]
+    assert [upload_objects(aws_client("s3"), bucket, objects) for _ in range(2)] == [3, 0]
+
+
+def test_without_a_stack_the_command_says_what_to_do(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An environment file that `mlpipe up` did not write names no endpoint."""
+    assert main(["--env-file", str(project / "missing.env")]) == 1
+    assert "Run `mlpipe up` first" in capsys.readouterr().err
+
+
+def test_a_project_without_sample_data_is_told_how_to_name_them(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command exists in every project."""
+    text = (project / "pyproject.toml").read_text()
+    (project / "pyproject.toml").write_text(text.replace("sample_data = ", "requires = "))
+    assert main([]) == 1
+    assert "has no sample data" in capsys.readouterr().err
