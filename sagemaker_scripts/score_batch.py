@@ -22,6 +22,7 @@ import boto3
 
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.jobs.model_inputs import ModelInputs
 from prediction_contract.manifests.manifest import Inputs, Manifest, Producer, build_manifest
 from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.table import RegistryTable
@@ -40,9 +41,14 @@ from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.features.feature_store import feature_set
-from sagemaker_scripts.learning.model_artifact import load_model
-from sagemaker_scripts.learning.outcomes import ScoredPartition, predictions_of
-from sagemaker_scripts.model_functions import model_functions
+from sagemaker_scripts.functions.function_calls import ModelFunctions
+from sagemaker_scripts.functions.inputs_reading import read_inputs
+from sagemaker_scripts.learning.model_artifact import (
+    TrainedModel,
+    load_model,
+    load_trained_elsewhere,
+)
+from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition, predictions_of
 from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore
 
 _LOG = logging.getLogger("score_batch")
@@ -73,8 +79,9 @@ def score(
     if done is not None:
         return done, True
     schema, cleaning = read_columns(store, arguments.schema_key)
+    inputs = read_inputs(store, arguments)
     features = feature_set(store, model, partition, batch.features_prefix)
-    trained = load_model(store, model, arguments.model_artifact_key, Codecs())
+    trained = _trained_model(arguments, inputs, store)
     previous = find_previous(
         store,
         find_record,
@@ -84,8 +91,11 @@ def score(
         batch_id=batch_id,
     )
     predictions = predictions_of(
-        model_functions(arguments.functions),
-        features.read(store),
+        ModelFunctions(inputs),
+        partition,
+        PreparedTables(
+            features.read_features(store), features.read_outcomes(store) if inputs.outcomes else None
+        ),
         trained.artifact,
         None if previous is None else ScoredPartition(previous.manifest.partition, previous.predictions),
     )
@@ -139,6 +149,14 @@ def score(
         )
     # The same one if the answer to our own put was lost.
     return found, found.digest != manifest.digest
+
+
+def _trained_model(arguments: ScoreArguments, inputs: ModelInputs, store: ObjectStore) -> TrainedModel:
+    codecs, elsewhere = Codecs(inputs.codecs), inputs.trained_elsewhere
+    if elsewhere is None:
+        return load_model(store, arguments.model, arguments.model_artifact_key, codecs)
+    bucket = store if elsewhere.bucket is None else ObjectStore(store.client, elsewhere.bucket)
+    return load_trained_elsewhere(bucket, arguments.model, elsewhere, codecs)
 
 
 def _own_manifest(model: str, batch: BatchAttempt, store: ObjectStore) -> Manifest | None:

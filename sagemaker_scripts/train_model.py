@@ -9,8 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,18 @@ if __name__ == "__main__":
     # SageMaker starts this file by its path; the packages lie beside its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import pandas as pd
+import pyarrow as pa
 
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import TrainArguments
-from prediction_contract.jobs.metrics import Metrics
-from prediction_contract.naming.batch import Partition
+from prediction_contract.jobs.model_inputs import ModelInputs
 from sagemaker_scripts.batches.schema_frame import read_columns
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.features.feature_store import (
-    FeaturesError,
-    FeatureSet,
-    feature_set,
-    has_features,
-    partitions_between,
-)
+from sagemaker_scripts.features.feature_store import FeaturesError
+from sagemaker_scripts.functions.function_calls import ModelFunctions
+from sagemaker_scripts.functions.inputs_reading import read_inputs
 from sagemaker_scripts.learning.evaluation import backtest, evaluate
 from sagemaker_scripts.learning.model_artifact import (
     EVALUATION_NAME,
@@ -42,8 +36,7 @@ from sagemaker_scripts.learning.model_artifact import (
     save_model,
     training_prefix,
 )
-from sagemaker_scripts.learning.outcomes import newest_outcomes, with_outcomes
-from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures, model_functions
+from sagemaker_scripts.learning.prepared_partitions import PreparedPartitions
 from sagemaker_scripts.object_store import ObjectStore
 
 _LOG = logging.getLogger("train_model")
@@ -53,110 +46,65 @@ _LATER_THAN_TRAINING = 1
 _LATER_THAN_EVALUATION = 2
 
 
-@dataclass(frozen=True)
-class PreparedPartitions:
-    """Prepared features of consecutive partitions, read one at a time, and the outcomes of their entities.
-
-    Attributes:
-        store: The bucket.
-        sets: The features of each partition, in order.
-        outcomes: As far as they are known when `known_at` begins.
-        known_at: The last partition whose features hold outcomes of them.
-        sources: SHA-256 of every file that was read.
-    """
-
-    store: ObjectStore
-    sets: list[FeatureSet]
-    outcomes: pd.DataFrame
-    known_at: str
-    sources: list[str]
-
-    @classmethod
-    def find(cls, store: ObjectStore, model: str, first: str, last: str, *, later: int) -> PreparedPartitions:
-        """Find the features, and read the outcomes.
-
-        Args:
-            store: The bucket.
-            model: The model's name.
-            first: The first partition.
-            last: The last one.
-            later: How many partitions after the last one are asked for outcomes, where they are prepared.
-
-        Raises:
-            FeaturesError: A partition from the first to the last is not prepared.
-        """
-        sets = [feature_set(store, model, partition) for partition in partitions_between(first, last)]
-        later_partitions = [Partition(last).earlier(-steps) for steps in range(1, later + 1)]
-        later_sets = [
-            feature_set(store, model, each) for each in later_partitions if has_features(store, model, each)
-        ]
-        asked = [each.partition for each in sets]
-        tables = (each.read_outcomes(store) for each in (*sets, *later_sets))
-        sources = [source.sha256 for each in sets for source in each.inputs]
-        return cls(
-            store,
-            sets,
-            newest_outcomes(table.loc[table["partition"].isin(asked)] for table in tables),
-            known_at=[*sets, *later_sets][-1].partition,
-            sources=sources + [each.outcomes.sha256 for each in later_sets],
-        )
-
-    def examples(self) -> pd.DataFrame:
-        """Return the features whose outcome is known, joined with it."""
-        joined = (with_outcomes(each.read_features(self.store), self.outcomes) for each in self.sets)
-        return pd.concat(joined, ignore_index=True)
-
-    def partitions(self) -> Iterator[tuple[str, PreparedFeatures]]:
-        """Yield each partition and its features, in order."""
-        for each in self.sets:
-            yield each.partition, each.read(self.store)
-
-
 def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> dict[str, Any]:
     """Train and save a model, evaluate it if asked, and return its metrics and evaluation.
 
     Raises:
-        ContractError: Features are missing, or their outcomes are.
+        ContractError: Features or outcomes are missing, a function of the model's failed, or no codec takes
+            what it returned.
     """
-    _refuse_half_evaluation(arguments)
-    functions = model_functions(arguments.functions)
+    inputs = read_inputs(store, arguments)
+    _refuse_half_evaluation(arguments, inputs)
+    functions, codecs = ModelFunctions(inputs), Codecs(inputs.codecs)
     first, last = arguments.first_partition, arguments.last_partition
-    prepared = PreparedPartitions.find(store, arguments.model, first, last, later=_LATER_THAN_TRAINING)
+    prepared = PreparedPartitions.find(
+        store, arguments.model, first, last, later=_LATER_THAN_TRAINING, has_outcomes=inputs.outcomes
+    )
     examples = prepared.examples()
-    if examples.empty:
+    if not examples.num_rows:
         raise FeaturesError(
-            "No outcome of the partitions to learn from is known",
+            "No outcome of the partitions to learn from is known"
+            if inputs.outcomes
+            else "The partitions to learn from have no rows of features",
             remedy="Learn from more partitions, or prepare the one after the last",
             model=arguments.model,
         )
-    _LOG.info("learns from %d rows of %s to %s", len(examples), first, last)
+    _LOG.info("learns from %d rows of %s to %s", examples.num_rows, first, last)
     artifact = functions.train(examples)
     facts = {
         "model": str(arguments.model),
         "first_partition": str(first),
         "last_partition": str(last),
-        "outcomes_known_at": prepared.known_at,
-        "rows": len(examples),
+        **({"outcomes_known_at": prepared.known_at} if inputs.outcomes else {}),
+        "rows": examples.num_rows,
         "code_version": arguments.code_version,
         "inputs": prepared.sources,
     }
-    evaluation = _evaluation(arguments, store, functions, artifact, examples)
-    saved = save_model(model_folder, arguments.model, artifact, facts, Codecs())
+    # Before the evaluation, which costs more than it: an object that no codec takes is told of at once.
+    saved = save_model(model_folder, arguments.model, artifact, facts, codecs)
     metrics = {**facts, "libraries": saved.libraries, "model_version": saved.version}
+    evaluation = _evaluation(arguments, store, functions, artifact, examples)
     return {"metrics": metrics, "evaluation": evaluation}
 
 
-def _refuse_half_evaluation(arguments: TrainArguments) -> None:
-    first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, arguments.metrics
-    if first is last is metrics is None:
+def _refuse_half_evaluation(arguments: TrainArguments, inputs: ModelInputs) -> None:
+    first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, inputs.metrics
+    if first is None and last is None and not metrics:
         return
-    is_whole = None not in {first, last, metrics, arguments.schema_key}
+    if metrics and not inputs.outcomes:
+        raise JobArgumentsError(
+            "The model has metrics and no function outcomes, which says what became of its predictions",
+            remedy="Write outcomes.py beside the model's defs.yaml, or leave out first_evaluated, "
+            "last_evaluated and metrics",
+            model=arguments.model,
+        )
+    is_whole = bool(first and last and metrics and arguments.schema_key)
     if not is_whole or str(first) <= arguments.last_partition:
         raise JobArgumentsError(
-            f"The model cannot be evaluated on {first} to {last} by {metrics or 'no metrics'}, "
+            f"The model cannot be evaluated on {first} to {last} by {len(metrics)} metrics, "
             f"learning up to {arguments.last_partition}, with the schema {arguments.schema_key}",
-            remedy="Pass first_evaluated, later than last_partition, last_evaluated, metrics and schema_key, "
-            "or none",
+            remedy="Pass first_evaluated, later than last_partition, last_evaluated and schema_key, and "
+            "declare metrics, or none of them",
             model=arguments.model,
         )
 
@@ -165,14 +113,16 @@ def _evaluation(
     arguments: TrainArguments,
     store: ObjectStore,
     functions: ModelFunctions,
-    artifact: Artifact,
-    examples: pd.DataFrame,
+    artifact: Any,
+    examples: pa.Table,
 ) -> dict[str, Any] | None:
-    first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, arguments.metrics
-    if first is None or last is None or metrics is None or arguments.schema_key is None:
+    first, last = arguments.first_evaluated, arguments.last_evaluated
+    if first is None or last is None or arguments.schema_key is None:
         return None
     _LOG.info("is evaluated on %s to %s", first, last)
-    prepared = PreparedPartitions.find(store, arguments.model, first, last, later=_LATER_THAN_EVALUATION)
+    prepared = PreparedPartitions.find(
+        store, arguments.model, first, last, later=_LATER_THAN_EVALUATION, has_outcomes=True
+    )
     schema, cleaning = read_columns(store, arguments.schema_key)
     scored, left_out = backtest(functions, artifact, prepared.partitions(), schema, cleaning)
     return {
@@ -183,7 +133,7 @@ def _evaluation(
         "days": len(prepared.sets),
         "predictions": sum(len(each.predictions) for each in scored),
         "rows_left_out": dict(left_out),
-        "metrics": evaluate(Metrics(metrics).each, scored, prepared.outcomes, examples),
+        "metrics": evaluate(functions.inputs.metrics, scored, prepared.outcomes, examples),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from pandas.api.types import infer_dtype, is_object_dtype
+import pyarrow.parquet as pq
 
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import InputObject
@@ -55,21 +55,17 @@ class FeatureSet:
         """Both files."""
         return self.features, self.outcomes
 
-    def read(self, store: ObjectStore) -> PreparedFeatures:
-        """Return both tables.
+    def read_features(self, store: ObjectStore) -> pa.Table:
+        """Return the features.
 
         Raises:
-            InputMissingError: A file is gone.
-            ObjectAlteredError: A file is not the one that was indexed.
+            InputMissingError: The file is gone.
+            ObjectAlteredError: The file is not the one that was indexed.
         """
-        return PreparedFeatures(self.read_features(store), self.read_outcomes(store))
-
-    def read_features(self, store: ObjectStore) -> pd.DataFrame:
-        """Return the features alone; errors as `read`."""
         return _read(store, self.features)
 
-    def read_outcomes(self, store: ObjectStore) -> pd.DataFrame:
-        """Return the outcomes alone; errors as `read`."""
+    def read_outcomes(self, store: ObjectStore) -> pa.Table:
+        """Return the outcomes; errors as above."""
         return _read(store, self.outcomes)
 
 
@@ -221,17 +217,8 @@ def partitions_between(first: str, last: str) -> list[Partition]:
     return found[::-1]
 
 
-def _read(store: ObjectStore, source: InputObject) -> pd.DataFrame:
-    content = io.BytesIO(store.get_verified(source))
-    # By default pandas makes floats of integers beside None, and rounds those beyond 2^53.
-    frame = pd.read_parquet(content, to_pandas_kwargs={"integer_object_nulls": True})
-    # Libraries for models refuse object columns, and pandas has a type for integers beside a null.
-    integers = [
-        name
-        for name, column in frame.items()
-        if is_object_dtype(column.dtype) and infer_dtype(column) == "integer"
-    ]
-    return frame.astype(dict.fromkeys(integers, "Int64"))
+def _read(store: ObjectStore, source: InputObject) -> pa.Table:
+    return pq.read_table(io.BytesIO(store.get_verified(source)))
 
 
 def _newest(store: ObjectStore, model: str, partition: str) -> str | None:

@@ -75,14 +75,15 @@ class ModelFunctions:
         return self._called("train", (given,), {}, f"on {examples.num_rows} examples")
 
     def predict(
-        self, features: pa.Table, model: Any, previous: pd.DataFrame | None, *, partition: str
+        self, features: pa.Table, model: Any, previous: pd.DataFrame | pa.Table | None, *, partition: str
     ) -> pd.DataFrame:
         """Return a partition's predictions: what pandas made as it is, the rest in Arrow's types.
 
         Args:
             features: The partition's features. A column `partition` is left out.
             model: What `train` returned.
-            previous: The previous batch joined with what became of it; None if there is none.
+            previous: The previous batch joined with what became of it, a DataFrame for a model that takes
+                pandas, else an Arrow table; None if there is none.
             partition: The partition, for errors.
 
         Raises:
@@ -102,10 +103,8 @@ class ModelFunctions:
         result = self._called(name, (str(partition),), given, f"for {partition}")
         return returned_table(result, self._owner(name))
 
-    def _given_previous(self, previous: pd.DataFrame | None) -> Any:
-        if previous is None or self.inputs.tables == "pandas":
-            return previous
-        return given_table(returned_table(previous, "The previous batch"), self.inputs.tables)
+    def _given_previous(self, previous: pd.DataFrame | pa.Table | None) -> Any:
+        return given_table(previous, self.inputs.tables) if isinstance(previous, pa.Table) else previous
 
     def _nan_apart_from_null(self) -> Any:
         # A NaN that the model computes from nullable columns stays one. By default pandas makes it NA, and a

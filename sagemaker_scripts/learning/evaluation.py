@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
@@ -24,9 +25,15 @@ from sagemaker_scripts.batches.batch_rows import (
     refused_rows,
 )
 from sagemaker_scripts.batches.schema_frame import entity_frame
+from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.metric_values import EvaluationError, metric_value
-from sagemaker_scripts.learning.outcomes import ScoredPartition, predictions_of, with_known_outcomes
-from sagemaker_scripts.model_functions import Artifact, ModelFunctions, PreparedFeatures
+from sagemaker_scripts.learning.outcomes import (
+    PreparedTables,
+    ScoredPartition,
+    predictions_of,
+    with_known_outcomes,
+)
+from sagemaker_scripts.tables.given_tables import pandas_table
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,8 +52,8 @@ class Backtest(NamedTuple):
 
 def backtest(
     functions: ModelFunctions,
-    artifact: Artifact,
-    days: Iterable[tuple[str, PreparedFeatures]],
+    artifact: Any,
+    days: Iterable[tuple[str, PreparedTables]],
     schema: PredictionSchema,
     cleaning: Cleaning = NO_CLEANING,
 ) -> Backtest:
@@ -58,7 +65,7 @@ def backtest(
     Args:
         functions: The model's own part.
         artifact: The trained model.
-        days: Each partition and its features, in order, without gaps. One at a time is held.
+        days: Each partition and what was prepared for it, in order, without gaps. One at a time is held.
         schema: Of the predictions. Rows that the load would refuse are left out, counted and logged.
         cleaning: How the load cleans them before it checks them.
 
@@ -70,7 +77,8 @@ def backtest(
     left_out: Counter[str] = Counter()
     parse_row = row_parser(schema, cleaning) if cleaning else None
     for partition, prepared in days:
-        predictions = predictions_of(functions, prepared, artifact, scored[-1] if scored else None)
+        previous = scored[-1] if scored else None
+        predictions = predictions_of(functions, partition, prepared, artifact, previous)
         lines = prediction_lines(schema, predictions)
         refused = refused_rows(lines, parse_row)
         if refused.first:
@@ -96,8 +104,8 @@ def backtest(
 def evaluate(
     metrics: Sequence[Metric],
     scored: Sequence[ScoredPartition],
-    outcomes: pd.DataFrame,
-    examples: pd.DataFrame,
+    outcomes: pa.Table | None,
+    examples: pa.Table,
 ) -> list[dict[str, Any]]:
     """Return each metric's value beside that of the naive baselines, which know the training days' outcomes.
 
@@ -120,7 +128,7 @@ def evaluate(
     return [_evaluated(metric, known, examples) for metric in metrics]
 
 
-def _evaluated(metric: Metric, known: pd.DataFrame, examples: pd.DataFrame) -> dict[str, Any]:
+def _evaluated(metric: Metric, known: pd.DataFrame, examples: pa.Table) -> dict[str, Any]:
     if metric.actual not in known.columns:
         raise EvaluationError(
             f"The outcomes have no column {metric.actual}, which the metric {metric.name} names",
@@ -137,7 +145,7 @@ def _evaluated(metric: Metric, known: pd.DataFrame, examples: pd.DataFrame) -> d
         metric,
         _numbers(known[metric.actual], metric),
         _numbers(known[metric.predicted], metric),
-        _numbers(examples[metric.actual].dropna(), metric),
+        _numbers(pandas_table(examples.select([metric.actual]))[metric.actual].dropna(), metric),
     )
     return {
         **{name: value for name, value in metric._asdict().items() if value is not None},

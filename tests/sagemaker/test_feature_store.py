@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
 
@@ -20,7 +20,6 @@ from sagemaker_scripts.features.feature_store import (
     partitions_between,
     write_feature_set,
 )
-from sagemaker_scripts.learning.outcomes import newest_outcomes
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import InputMissingError, ObjectAlteredError, ObjectStore
 from sagemaker_scripts.prepare_features import prepare
@@ -76,35 +75,10 @@ def test_features_are_read_as_they_were_written(store: ObjectStore) -> None:
         code_version="v",
         raw=[],
     )
-    read, read_outcomes = found.read(store).features, found.read_outcomes(store)
-    # Libraries for models refuse columns of objects.
-    assert [str(read[name].dtype) for name in ("plain", "nullable")] == ["Int64", "Int64"]
-    pd.testing.assert_frame_equal(read.drop(columns="partition"), rows.astype({"plain": "Int64"}))
-    pd.testing.assert_frame_equal(read_outcomes, outcomes.astype({"plain": "Int64"}))
-
-
-@pytest.mark.parametrize(
-    ("column", "read_as"),
-    [
-        (pd.Series([1, 2]), "int64"),
-        (pd.Series([1, None]), "float64"),
-        (pd.Series([1, None], dtype="Int32"), "Int32"),
-        (pd.Series([True, None], dtype=object), "object"),
-        (pd.Series([[1], None], dtype=object), "object"),
-        (pd.Series([None, None], dtype=object), "object"),
-        (pd.Series([1, None], dtype=object), "Int64"),
-        (pd.Series([None, np.int32(1)], dtype=object), "Int64"),
-    ],
-)
-def test_only_integers_beside_a_null_get_another_type(
-    store: ObjectStore, column: pd.Series, read_as: str
-) -> None:
-    """Every other column has the type that the model gave it."""
-    rows = pd.DataFrame({"entity_id": ["a", "b"], "value": column})
-    prepared = PreparedFeatures(rows, rows.assign(partition="2013-01-03"))
-    found = write_feature_set(store, prepared, model="m", partition=DAY, run_id="r", code_version="v", raw=[])
-    assert str(found.read(store).features["value"].dtype) == read_as
-    assert str(found.read_outcomes(store)["value"].dtype) == read_as
+    read, read_outcomes = found.read_features(store), found.read_outcomes(store)
+    for name in ("plain", "nullable"):
+        assert read[name].to_pylist() == read_outcomes[name].to_pylist() == numbers
+        assert read.schema.field(name).type == pa.int64()
 
 
 def test_features_with_a_partition_of_their_own_are_refused(store: ObjectStore) -> None:
@@ -158,10 +132,10 @@ def test_a_job_prepares_its_days_and_says_what_they_were_made_of(store: ObjectSt
     assert [source["key"].split("/")[3] for source in index["raw"]] == [
         f"dt=2013-01-{day:02}" for day in range(1, 5)
     ]
-    features, outcomes = sets[1].read(store)
-    assert len(features) == sets[1].rows
-    assert set(features["partition"]) == {DAY}
-    assert set(outcomes["partition"]) == {"2013-01-01", "2013-01-02", "2013-01-03"}
+    features, outcomes = sets[1].read_features(store), sets[1].read_outcomes(store)
+    assert features.num_rows == sets[1].rows
+    assert set(features["partition"].to_pylist()) == {DAY}
+    assert set(outcomes["partition"].to_pylist()) == {"2013-01-01", "2013-01-02", "2013-01-03"}
 
 
 def test_the_same_job_again_writes_the_same_bytes(store: ObjectStore) -> None:
@@ -195,7 +169,7 @@ def test_altered_features_are_not_read(store: ObjectStore) -> None:
     found = written(store, "run-1", "a")
     store.put(found.features.key, store.get(found.outcomes.key))
     with pytest.raises(ObjectAlteredError):
-        found.read(store)
+        found.read_features(store)
 
 
 def test_an_index_that_leaves_its_folder_is_refused(store: ObjectStore) -> None:
@@ -238,15 +212,6 @@ def test_partitions_between_two_are_all_of_their_kind() -> None:
     for first, last in (("2013-02-02", "2013-02-01"), ("2013-02-01", "2013-02-01T05")):
         with pytest.raises(FeaturesError, match="no partitions from"):
             partitions_between(first, last)
-
-
-def test_what_is_known_later_counts() -> None:
-    """An entity's outcome is that of the last table that has it."""
-    tables = [
-        pd.DataFrame({"partition": "d", "entity_id": list("ab"), "minutes": [1, 2]}),
-        pd.DataFrame({"partition": "d", "entity_id": list("bc"), "minutes": [3, 4]}),
-    ]
-    assert dict(newest_outcomes(tables)[["entity_id", "minutes"]].to_numpy()) == {"a": 1, "b": 3, "c": 4}
 
 
 def test_training_learns_nothing_of_the_days_it_is_evaluated_on(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn import metrics as known
 
@@ -128,7 +129,8 @@ def test_a_function_of_the_project_is_a_metric(tmp_path: Path, monkeypatch: pyte
 def evaluated(metric: Metric, **columns: Any) -> dict[str, Any]:
     """Return the evaluation of one partition by one metric, given `guess` and the outcome."""
     keys = pd.DataFrame({"entity_id": ["a", "b", "c"]})
-    outcomes = keys.assign(partition="d", **{name: columns[name] for name in columns if name != "guess"})
+    told = keys.assign(partition="d", **{name: columns[name] for name in columns if name != "guess"})
+    outcomes = pa.Table.from_pandas(told, preserve_index=False)
     scored = [ScoredPartition("d", keys.assign(guess=columns["guess"]))]
     return evaluate([metric], scored, outcomes, outcomes)[0]
 

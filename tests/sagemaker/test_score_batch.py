@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import tarfile
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
 
 from prediction_contract.jobs.job_arguments import ScoreArguments
-from prediction_contract.manifests.manifest import Manifest, Producer
+from prediction_contract.jobs.model_inputs import ModelInputs, TrainedElsewhere
+from prediction_contract.manifests.manifest import Manifest, Producer, parse_manifest
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import done_key
 from sagemaker_scripts import score_batch
@@ -25,6 +26,7 @@ from sagemaker_scripts.batches.schema_frame import PredictionsError
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import run_script
 from sagemaker_scripts.features.feature_store import write_feature_set
+from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.model_artifact import save_model, training_prefix
 from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import InputMissingError, ObjectStore
@@ -52,6 +54,11 @@ def predict(features: pd.DataFrame, artifact: dict[str, Any], previous: pd.DataF
     return pd.DataFrame({"entity_id": features["entity_id"], "minutes": artifact["minutes"] + late})
 
 
+def predicted_elsewhere(features: pd.DataFrame, model: dict[str, int], _previous: None) -> pd.DataFrame:
+    """Predict the model's minutes."""
+    return pd.DataFrame({"entity_id": features["entity_id"], "minutes": model["minutes"]})
+
+
 def put_features(store: ObjectStore, day: str, outcomes: dict[str, list[Any]]) -> None:
     """Write features of two entities."""
     known = pd.DataFrame(outcomes).astype({"partition": "str", "entity_id": "str"})
@@ -69,7 +76,7 @@ def put_features(store: ObjectStore, day: str, outcomes: dict[str, list[Any]]) -
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """Give a bucket with schema, model and features of two days, of which the second knows one outcome."""
-    monkeypatch.setattr(score_batch, "model_functions", lambda _model: SimpleNamespace(predict=predict))
+    monkeypatch.setattr(ModelFunctions, "_function", lambda _functions, _name: predict)
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     store.put("code/m.json", json.dumps(SCHEMA).encode())
     save_model(tmp_path, MODEL, {"minutes": 10}, {}, Codecs())
@@ -153,8 +160,7 @@ def test_a_batch_that_the_load_would_refuse_is_not_delivered(
     """Scoring fails before it writes anything, and tells the first rows and what is wrong with them."""
     before = set(store.client.objects)
     returned = pd.DataFrame({"entity_id": ["a", "b"][: len(minutes)], "minutes": minutes}, dtype=object)
-    functions = SimpleNamespace(predict=lambda *_: returned)
-    monkeypatch.setattr(score_batch, "model_functions", lambda _model: functions)
+    monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
     with pytest.raises(PredictionsError, match=f"^m/{BATCH}: .*{fault}"):
         scored(store, **declared)
     assert set(store.client.objects) == before
@@ -166,8 +172,7 @@ def test_rows_that_the_model_tolerates_are_delivered(
 ) -> None:
     """The load quarantines them; the log of the job tells them already."""
     returned = pd.DataFrame({"entity_id": ["a", "b"], "minutes": [10.5, 11]}, dtype=object)
-    functions = SimpleNamespace(predict=lambda *_: returned)
-    monkeypatch.setattr(score_batch, "model_functions", lambda _model: functions)
+    monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
     manifest, _ = scored(store, quarantine_rate=Decimal("0.5"))
     assert manifest.row_count == 2
     assert "1 wrong_type; row 1: minutes has a fraction" in caplog.text
@@ -264,3 +269,30 @@ def test_an_error_names_the_batch_that_was_not_scored(
     message = (tmp_path / "output" / "message").read_text()
     assert "code/missing.json does not exist" in message
     assert f"Attempt 1 at batch {BATCH} of m for {DAY} ended so." in message
+
+
+@pytest.mark.usefixtures("commits_as")
+def test_a_model_that_was_trained_elsewhere_scores_without_training(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file's digest is the version, and the manifest names the file and its bucket."""
+    monkeypatch.setattr(ModelFunctions, "_function", lambda *_: predicted_elsewhere)
+    content = b'{"minutes":30}'
+    digest = hashlib.sha256(content).hexdigest()
+    # The stand-in knows one bucket.
+    store.put("churn/model.json", content)
+    elsewhere = TrainedElsewhere(key="churn/model.json", sha256=digest, codec="json", bucket="acme-models")
+    inputs = ModelInputs(model=MODEL, functions="acme.defs.m", trained_elsewhere=elsewhere)
+    key, document = inputs.to_document()
+    store.put(key, document)
+    manifest, _ = scored(store, inputs_key=key)
+    assert manifest.model_version == digest[:16]
+    artifact = parse_manifest(manifest.to_bytes()).inputs.model_artifact
+    assert artifact is not None
+    assert (artifact.key, artifact.sha256, dict(artifact.extra)) == (
+        "churn/model.json",
+        digest,
+        {"bucket": "acme-models"},
+    )
+    line = gzip.decompress(store.get(manifest.json_parts[0].key)).splitlines()[0]
+    assert json.loads(line)["minutes"] == 30

@@ -1,0 +1,30 @@
+"""What a job is told of its model: the document of its inputs on S3."""
+
+from __future__ import annotations
+
+from prediction_contract.jobs.job_arguments import ScoreArguments, TrainArguments
+from prediction_contract.jobs.metrics import Metrics
+from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs
+from sagemaker_scripts.object_store import ObjectStore
+
+
+def read_inputs(store: ObjectStore, arguments: ScoreArguments | TrainArguments) -> ModelInputs:
+    """Return the inputs of a job's model.
+
+    Raises:
+        InputMissingError: There is no document.
+        InvalidInputsError: It has another form, or is another model's.
+    """
+    model, key = arguments.model, arguments.inputs_key
+    if key is None:
+        # A job that is told the package of the functions alone.
+        metrics = arguments.metrics if isinstance(arguments, TrainArguments) else None
+        told = Metrics(metrics).each if metrics else ()
+        return ModelInputs(model=model, functions=arguments.functions or "", outcomes=True, metrics=told)
+    inputs = ModelInputs.parse(store.get(key))
+    if inputs.model != model:
+        raise InvalidInputsError(
+            f"s3://{store.bucket}/{key} is of {inputs.model}, and the job of {model}",
+            remedy="Pass the inputs_key of this model",
+        )
+    return inputs

@@ -1,0 +1,91 @@
+"""Prepared features of consecutive partitions, which a model learns from or is evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from prediction_contract.naming.batch import Partition
+from sagemaker_scripts.features.feature_store import FeatureSet, feature_set, has_features, partitions_between
+from sagemaker_scripts.learning.outcomes import (
+    PreparedTables,
+    joined_tables,
+    newest_outcomes,
+    of_partitions,
+    with_outcomes,
+)
+from sagemaker_scripts.object_store import ObjectStore
+
+
+@dataclass(frozen=True)
+class PreparedPartitions:
+    """Prepared features, read one partition at a time, and the outcomes of their entities.
+
+    Attributes:
+        store: The bucket.
+        sets: The features of each partition, in order.
+        outcomes: As far as they are known when `known_at` begins; None for a model without outcomes.
+        known_at: The last partition whose features hold outcomes of them.
+        sources: SHA-256 of every file that was read.
+    """
+
+    store: ObjectStore
+    sets: list[FeatureSet]
+    outcomes: pa.Table | None
+    known_at: str
+    sources: list[str]
+
+    @classmethod
+    def find(
+        cls, store: ObjectStore, model: str, first: str, last: str, *, later: int, has_outcomes: bool
+    ) -> PreparedPartitions:
+        """Find the features, and read the outcomes.
+
+        Args:
+            store: The bucket.
+            model: The model's name.
+            first: The first partition.
+            last: The last one.
+            later: How many partitions after the last one are asked for outcomes, where they are prepared.
+            has_outcomes: Whether the model has outcomes at all.
+
+        Raises:
+            FeaturesError: A partition from the first to the last is not prepared.
+        """
+        sets = [feature_set(store, model, partition) for partition in partitions_between(first, last)]
+        if not has_outcomes:
+            return cls(store, sets, None, known_at=last, sources=[each.features.sha256 for each in sets])
+        later_partitions = [Partition(last).earlier(-steps) for steps in range(1, later + 1)]
+        later_sets = [
+            feature_set(store, model, each) for each in later_partitions if has_features(store, model, each)
+        ]
+        asked = [each.partition for each in sets]
+        tables = (each.read_outcomes(store) for each in (*sets, *later_sets))
+        sources = [source.sha256 for each in sets for source in each.inputs]
+        return cls(
+            store,
+            sets,
+            newest_outcomes(of_partitions(table, asked) for table in tables),
+            known_at=[*sets, *later_sets][-1].partition,
+            sources=sources + [each.outcomes.sha256 for each in later_sets],
+        )
+
+    def examples(self) -> pa.Table:
+        """Return the features whose outcome is known, joined with it; without outcomes all features.
+
+        Raises:
+            OutcomesError: Features and outcomes share a column, or partitions differ in a column's type.
+        """
+        return joined_tables(map(self._examples_of, self.sets), "The features")
+
+    def _examples_of(self, prepared: FeatureSet) -> pa.Table:
+        rows = prepared.read_features(self.store)
+        return rows if self.outcomes is None else with_outcomes(rows, self.outcomes, prepared.partition)
+
+    def partitions(self) -> Iterator[tuple[str, PreparedTables]]:
+        """Yield each partition and what was prepared for it, in order."""
+        for each in self.sets:
+            outcomes = None if self.outcomes is None else each.read_outcomes(self.store)
+            yield each.partition, PreparedTables(each.read_features(self.store), outcomes)

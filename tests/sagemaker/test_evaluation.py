@@ -1,0 +1,176 @@
+"""Tests of evaluations: which rows are judged, what each partition may know, and what is told of it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.column_cleaning import ColumnCleaning
+from prediction_contract.jobs.metrics import Metric
+from prediction_contract.jobs.model_inputs import ModelInputs
+from prediction_contract.rows.schema import PredictionSchema
+from sagemaker_scripts.learning.evaluation import Backtest, EvaluationError, backtest, evaluate
+from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SMALL = PredictionSchema.from_document(
+    {
+        "key": "entity",
+        "columns": [
+            {"name": "entity", "type": "string", "nullable": False},
+            {"name": "minutes", "type": "long", "nullable": False},
+        ],
+    }
+)
+NO_OUTCOMES = pa.table({"partition": pa.array([], "string"), "entity_id": pa.array([], "string")})
+
+
+def model_that(predict: Callable[..., pd.DataFrame]) -> Any:
+    """Return the functions of a model that has a function `predict`."""
+    return SimpleNamespace(predict=predict, inputs=ModelInputs(model="m", functions="acme.m", outcomes=True))
+
+
+def table(**columns: Any) -> pa.Table:
+    """Return a table of columns."""
+    return pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
+
+
+def backtest_of(*predicted: dict[str, list[Any]]) -> tuple[Backtest, list[pd.DataFrame | None]]:
+    """Return the backtest of a model that predicts these columns day by day, and what it was given."""
+    given: list[pd.DataFrame | None] = []
+
+    def predict(
+        _features: pa.Table, _artifact: Any, previous: pd.DataFrame | None, *, partition: str
+    ) -> pd.DataFrame:
+        assert partition == f"2013-01-{len(given) + 1:02}"
+        given.append(previous)
+        return pd.DataFrame(predicted[len(given) - 1])
+
+    days = {}
+    for number, columns in enumerate(predicted, start=1):
+        before = sorted(set(predicted[number - 2]["entity"]))
+        known = table(entity_id=before, partition=f"2013-01-{number - 1:02}", seen=True)
+        features = table(entity_id=columns["entity"], partition=f"2013-01-{number:02}")
+        days[f"2013-01-{number:02}"] = PreparedTables(features, known)
+    return backtest(model_that(predict), {}, days.items(), SMALL), given
+
+
+def test_an_evaluation_says_which_rows_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
+    """A model that is evaluated on the rest of its rows must not pass for good on all."""
+    found, _ = backtest_of(
+        {"entity": ["a", "b", "c"], "minutes": [10.5, 1.0, 2.5]}, {"entity": ["a", ""], "minutes": [1, 2]}
+    )
+    assert found.rows_left_out == {"wrong_type": 2, "empty_key": 1}
+    assert [list(each.predictions["entity_id"]) for each in found.scored] == [["b"], ["a"]]
+    assert "2 of 3 predictions of 2013-01-01 are not evaluated" in caplog.text
+    assert "2 wrong_type; row 1: " in caplog.text
+    assert "10.5" not in caplog.text
+
+
+def test_an_evaluation_checks_rows_as_the_load_cleans_them() -> None:
+    """A row that cleaning mends is evaluated with what the stores will hold for it."""
+    cleaning = Cleaning((ColumnCleaning(column="minutes", default="0"),))
+    predicted = pd.DataFrame({"entity": ["a", "b"], "minutes": pd.Series([None, 2], dtype="Int64")})
+    features = PreparedTables(table(entity_id=["a"], partition="d"), NO_OUTCOMES)
+    found = backtest(model_that(lambda *_, **__: predicted), {}, [("d", features)], SMALL, cleaning)
+    assert found.rows_left_out == {}
+    assert list(found.scored[0].predictions["minutes"]) == [0, 2]
+
+
+def test_an_evaluation_holds_the_features_of_one_day() -> None:
+    """However many days are evaluated, the job's memory is that of one of them and of the predictions."""
+    alive: list[int] = []
+    held: list[weakref.ref[pa.Table]] = []
+
+    def days() -> Iterator[tuple[str, PreparedTables]]:
+        for number in range(1, 6):
+            gc.collect()
+            alive.append(sum(each() is not None for each in held))
+            day = f"2013-01-{number:02}"
+            features = table(entity_id=["a"], partition=day)
+            held.append(weakref.ref(features))
+            prepared = PreparedTables(features, NO_OUTCOMES)
+            del features
+            yield day, prepared
+            del prepared
+
+    predicted = pd.DataFrame({"entity": ["a"], "minutes": [1]})
+    found = backtest(model_that(lambda *_, **__: predicted), {}, days(), SMALL)
+    assert len(found.scored) == 5
+    assert max(alive) <= 1
+
+
+def test_an_evaluation_leaves_out_rows_that_share_their_key() -> None:
+    """The load refuses all of them, so neither the metrics nor the next day's predictions may know them."""
+    found, given = backtest_of(
+        {"entity": ["a", "a", "b"], "minutes": [1, 2, 3]}, {"entity": ["c"], "minutes": [4]}
+    )
+    assert found.rows_left_out == {"duplicate_key": 2}
+    assert list(found.scored[0].predictions["entity_id"]) == ["b"]
+    assert given[1] is not None
+    assert list(given[1]["entity_id"]) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("entities", "minutes", "reasons"),
+    [(["a", "b"], [0.5, 1.5], "2 wrong_type"), ([], [], "predict returned no row")],
+)
+def test_an_evaluation_without_one_row_fails(entities: list[str], minutes: list[float], reasons: str) -> None:
+    """The error names the reasons, instead of speaking of unknown outcomes."""
+    with pytest.raises(EvaluationError, match=rf"no prediction of the evaluated partitions: {reasons}\."):
+        backtest_of({"entity": entities, "minutes": minutes})
+
+
+def test_a_prediction_without_a_value_counts_for_no_metric() -> None:
+    """Cleaning may leave its column out, or it may take null; the result counts the evaluated rows."""
+    keys = pd.DataFrame({"entity_id": ["a", "b"]})
+    outcomes = table(entity_id=["a", "b"], partition="d", minutes=[5.0, 20.0])
+    examples = table(minutes=[0.0, 10.0])
+    metrics = [Metric("mae", "guess", "minutes")]
+
+    def evaluated(guesses: list[float | None]) -> dict[str, Any]:
+        predicted = keys.assign(guess=pd.Series(guesses, dtype="Float64"))
+        return evaluate(metrics, [ScoredPartition("d", predicted)], outcomes, examples)[0]
+
+    assert (evaluated([None, 21.0])["rows"], evaluated([None, 21.0])["value"]) == (1, 1.0)
+    with pytest.raises(EvaluationError, match="No evaluated prediction has a guess"):
+        evaluated([None, None])
+
+
+def test_a_useless_model_does_not_beat_its_baselines() -> None:
+    """The mean of the training days as prediction is no better than itself, nor is a coin."""
+    examples = table(minutes=[0.0, 10.0, 50.0], late=[False, True, True])
+    guessed = pd.DataFrame({"entity_id": list("abcd")})
+    minutes = [5.0, 20.0, 30.0, 0.0]
+    outcomes = table(partition="d", entity_id=list("abcd"), minutes=minutes, late=[False, True, True, False])
+    metrics = [Metric("mae", "guess", "minutes"), Metric("roc_auc", "guess", "late")]
+    mean, auc = evaluate(metrics, [ScoredPartition("d", guessed.assign(guess=20.0))], outcomes, examples)
+    assert (mean["value"], mean["baselines"]["train_mean"]) == (11.25, 11.25)
+    assert (auc["value"], auc["baselines"]) == (0.5, {"train_mean": 0.5})
+    assert not mean["beats_baselines"]
+    assert not auc["beats_baselines"]
+    perfect = [ScoredPartition("d", guessed.assign(guess=minutes))]
+    assert all(result["beats_baselines"] for result in evaluate(metrics, perfect, outcomes, examples))
+
+
+def test_outcomes_that_are_all_alike_give_no_area_under_the_curve() -> None:
+    """Nothing can be told apart then, and no number would be true."""
+    guessed = pd.DataFrame({"entity_id": list("ab"), "guess": [0.1, 0.2]})
+    with pytest.raises(
+        EvaluationError, match=r"have the same late, .*different ones\. Evaluate more partitions"
+    ):
+        evaluate(
+            [Metric("roc_auc", "guess", "late")],
+            [ScoredPartition("d", guessed)],
+            table(partition="d", entity_id=list("ab"), late=False),
+            table(late=[True]),
+        )
