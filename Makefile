@@ -74,6 +74,7 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) --group api -o $(LOCK_DIR)/api.lock
 	$(COMPILE) --group glue --no-universal --python-platform x86_64-manylinux_2_28 --constraints $(LOCK_DIR)/dev.lock -o $(LOCK_DIR)/glue.lock
 	$(COMPILE) --group scoring -o $(LOCK_DIR)/scoring.lock
+	$(COMPILE) --group pytest -o $(LOCK_DIR)/pytest.lock
 	$(COMPILE) --group wrangler -o $(LOCK_DIR)/wrangler.lock
 	$(COMPILE) --group cdk -o $(LOCK_DIR)/cdk.lock
 	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PLATFORM = Path(__file__).resolve().parents[2]
 LOCKS = {
     name: PLATFORM / "requirements" / f"{lock}.lock"
-    for name, lock in {"stack": "stack", "cdk": "cdk", "base": "scoring"}.items()
+    for name, lock in {"stack": "stack", "cdk": "cdk", "base": "scoring", "pytest": "pytest"}.items()
 }
 # Half a gigabyte of byte code, most of which nobody imports.
 _NOT_COMPILED = frozenset({"cdk"})

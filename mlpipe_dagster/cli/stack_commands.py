@@ -71,6 +71,12 @@ class PlatformProgram:
         os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted
 
 
+def _absolute_if_there(text: str) -> str:
+    """Return an absolute path in place of a relative one: a file, or a test in it as pytest names it."""
+    path, separator, rest = text.partition("::")
+    return f"{Path(path).resolve()}{separator}{rest}" if Path(path).exists() else text
+
+
 PROGRAMS: Sequence[PlatformProgram] = (
     PlatformProgram(
         "up",
@@ -104,6 +110,19 @@ PROGRAMS: Sequence[PlatformProgram] = (
         "demo",
         "Show the whole path that demo.yaml describes; fails unless all of it held.",
         "infra.local.demo",
+    ),
+    PlatformProgram(
+        "test",
+        "Run the project's tests, those of a model in the environment of its jobs.",
+        "infra.environments.project_tests",
+        options={
+            "arguments": {
+                "nargs": "*",
+                "type": _absolute_if_there,
+                "metavar": "argument",
+                "help": "files or tests, all unless named; options of pytest after `--`",
+            }
+        },
     ),
     PlatformProgram(
         "synth",

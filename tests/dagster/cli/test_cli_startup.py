@@ -20,6 +20,7 @@ PROGRAMS = (
     "token",
     "data",
     "demo",
+    "test",
     "synth",
     "package",
     "deploy-local",

@@ -64,6 +64,11 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
         ("synth", "-m infra.local.cdk_synthesis"),
         ("synth prod", "-m infra.local.cdk_synthesis prod"),
         ("deploy-local", "-m infra.local.cdk_deployment"),
+        ("test", "-m infra.environments.project_tests"),
+        (
+            "test pyproject.toml::test_a -- -k few -x",
+            "-m infra.environments.project_tests {tmp}/project/pyproject.toml::test_a -k few -x",
+        ),
         ("package --out ../out --platform aarch64", "-m infra.packaging --out {tmp}/out --platform aarch64"),
     ],
 )

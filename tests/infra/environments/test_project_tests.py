@@ -1,0 +1,114 @@
+"""A project's tests run where they belong: those of a model in the packages of its jobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.environments.project_tests import NoTestsError, groups_of_tests
+from infra.packaging import PLATFORM
+from tests.projects import new_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model_declaration.project import Project
+
+_SECONDS = 240
+TIDES = """
+import sys
+
+def test_where_it_runs():
+    import pandas, acme, acme.defs.tides.predict
+    assert "environments" in sys.prefix
+    assert "dagster" not in sys.modules
+
+def test_that_fails():
+    assert False, "on purpose"
+"""
+OTHER = """
+import sys
+
+def test_where_it_runs():
+    import acme
+    assert sys.executable == {python!r}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project of two models, one with requirements of its own, and three files of tests."""
+    made = new_project(tmp_path / "acme")
+    for model, more in (("tides", ""), ("waves", "  requirements: boosting\n")):
+        folder = made.defs / model
+        folder.mkdir()
+        (folder / "defs.yaml").write_text(f"type: mlpipe.PredictionPipeline\nattributes:\n  a: b\n{more}")
+        (folder / "predict.py").touch()
+    tests = made.root / "tests"
+    tests.mkdir()
+    (tests / "test_tides.py").write_text(TIDES)
+    (tests / "test_waves.py").write_text("")
+    (tests / "test_declarations.py").write_text(OTHER.format(python=sys.executable))
+    return made
+
+
+def test_tests_are_grouped_by_their_models_requirements(project: Project) -> None:
+    """The platform's environment comes first; a model without requirements has the base of all jobs."""
+    tests = project.root / "tests"
+    assert [(group.family, group.selected) for group in groups_of_tests(project, [])] == [
+        (None, (str(tests / "test_declarations.py"),)),
+        ("base", (str(tests / "test_tides.py"),)),
+        ("boosting", (str(tests / "test_waves.py"),)),
+    ]
+    named = f"{tests / 'test_waves.py'}::test_a"
+    assert [group.selected for group in groups_of_tests(project, [named])] == [(named,)]
+
+
+def test_a_project_without_tests_is_told_so(project: Project) -> None:
+    """Nothing passes where nothing ran."""
+    for file in (project.root / "tests").iterdir():
+        file.unlink()
+    with pytest.raises(NoTestsError, match="There are no tests in"):
+        groups_of_tests(project, [])
+
+
+def run_tests(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a project's tests as the command does."""
+    return subprocess.run(
+        [sys.executable, "-m", "infra.environments.project_tests", *arguments],
+        cwd=PLATFORM,
+        env={**os.environ, "MLPIPE_PROJECT": str(project.root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(600)
+def test_each_test_runs_in_its_environment_and_a_failure_is_the_commands(project: Project) -> None:
+    """Options go to pytest; a group of which nothing is left does not fail the command."""
+    (project.root / "tests" / "test_waves.py").unlink()
+    done = run_tests(project, "-q")
+    assert done.returncode == 1
+    assert "on purpose" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+    done = run_tests(project, "-q", "-k", "where_it_runs")
+    assert done.returncode == 0, done.stdout
+    done = run_tests(project, str(project.root / "tests" / "test_tides.py"), "-k", "where_it_runs")
+    assert done.returncode == 0, done.stdout
+    assert "platform" not in done.stdout.splitlines()[0]
+    done = run_tests(project, "-k", "nothing_of_this_name")
+    assert done.returncode == 5, done.stdout
+
+
+def test_requirements_that_are_not_locked_are_told(project: Project) -> None:
+    """The message names the command that locks them."""
+    done = run_tests(project, str(project.root / "tests" / "test_waves.py"))
+    assert done.returncode == 1
+    assert "mlpipe test: There is no" in done.stdout
