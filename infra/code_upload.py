@@ -2,9 +2,9 @@
 
 What is there already is left alone, and the keys are printed. A deployment does so by hand once its bucket is
 there: SageMaker reads files, which no stack uploads, and templates are made without downloading the wheels
-that Glue installs. Schemas of models that SageMaker itself scores come with it; those of models that Dagster
-scores Dagster itself writes. The log groups of SageMaker's jobs are created with a retention, unless the
-account has them already.
+that Glue installs. Columns and inputs of models that SageMaker itself scores come with it; those of models
+that Dagster scores Dagster itself writes. The log groups of SageMaker's jobs are created with a retention,
+unless the account has them already.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.glue_wheels import build_glue_wheels, wheels_digest
-from infra.packaging import PACKAGES, PackagingError, build_glue_archive, build_sagemaker_code
+from infra.packaging import PackagingError, build_glue_archive, build_sagemaker_code
 from infra.provisioned_models import provisioned_models
-from infra.settings import STAGES
+from infra.stages import stage_in
 from model_declaration.project import Project
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
@@ -115,8 +115,8 @@ def upload_wheels(s3: Any, deployment: Deployment, build: Callable[[], bytes]) -
     return key
 
 
-def upload_schemas(s3: Any, deployment: Deployment, models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
-    """Upload the schemas of the models that SageMaker itself scores, named by their content; return the keys.
+def upload_documents(s3: Any, deployment: Deployment, models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
+    """Upload columns and inputs of the models that SageMaker itself scores, by content; return the keys.
 
     Raises:
         botocore.exceptions.ClientError: S3 refuses.
@@ -124,9 +124,9 @@ def upload_schemas(s3: Any, deployment: Deployment, models: Iterable[Provisioned
     keys = []
     for model in models:
         if model.scheduled is not None:
-            key, content = model.scheduled.schema_document
-            s3.put_object(Bucket=deployment.data_bucket, Key=key, Body=content)
-            keys.append(key)
+            for key, content in (model.scheduled.schema_document, model.inputs.to_document()):
+                s3.put_object(Bucket=deployment.data_bucket, Key=key, Body=content)
+                keys.append(key)
     return tuple(keys)
 
 
@@ -175,21 +175,26 @@ def _exists(s3: Any, bucket: str, key: str) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Upload the code of a stage with the credentials of the environment; return 1 if that fails."""
     parser = argparse.ArgumentParser(prog="python -m infra.code_upload", description=__doc__)
-    parser.add_argument("stage", choices=sorted(STAGES))
-    parser.add_argument("--out", type=Path, default=PACKAGES, help="output folder")
+    parser.add_argument("stage", help="of the project's stages.yaml")
+    parser.add_argument("--out", type=Path, help="folder of archives; the project's own unless given")
     options = parser.parse_args(arguments)
-    deployment = STAGES[options.stage].deployment()
     try:
         project = Project.find(os.environ, Path.cwd())
-        models = provisioned_models(project.defs)
+        deployment = stage_in(project.stages_file, options.stage).deployment()
+        models = provisioned_models(project)
+    except ContractError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    out: Path = options.out or project.packages
+    try:
         s3 = boto3.client("s3", region_name=deployment.home)
-        uploaded = upload_code(s3, deployment, project, options.out)
-        wheels = upload_wheels(s3, deployment, partial(_built_wheels, options.out))
-        schemas = upload_schemas(s3, deployment, models)
+        uploaded = upload_code(s3, deployment, project, out)
+        wheels = upload_wheels(s3, deployment, partial(_built_wheels, out))
+        documents = upload_documents(s3, deployment, models)
     except (PackagingError, ContractError, ClientError, BotoCoreError) as error:
         sys.stderr.write(f"The code of {options.stage} is not all in {deployment.data_bucket}: {error}\n")
         return 1
-    for key in (*dataclasses.astuple(uploaded), wheels, *schemas):
+    for key in (*dataclasses.astuple(uploaded), wheels, *documents):
         sys.stdout.write(f"s3://{deployment.data_bucket}/{key}\n")
     return _create_log_groups(deployment)
 

@@ -1,6 +1,6 @@
 """Build what is deployed: the Lambda's archive, the Glue job's and the SageMaker jobs' code.
 
-    python -m infra.packaging --out build/packages [--platform aarch64]
+    python -m infra.packaging [--out folder] [--platform aarch64]
 
 The same sources and lock give the same bytes: entries are sorted, times and permissions fixed. An archive
 is named by what it was made of, so what is there already is not built again.
@@ -38,8 +38,6 @@ Platform = Literal["host", "aarch64", "x86_64"]
 PLATFORM = Path(__file__).resolve().parents[1]
 LARGEST_API_ARCHIVE = 8 * 1024 * 1024
 
-# Where archives are kept; git ignores it.
-PACKAGES = PLATFORM / "build" / "packages"
 _LOCK = PLATFORM / "requirements" / "api.lock"
 _INSTALL_SECONDS = 600
 _KEPT_ARCHIVES = 4
@@ -86,7 +84,7 @@ class CodeTree:
     digest: str
 
 
-def build_api_archive(out_dir: Path = PACKAGES, *, platform: Platform = "host") -> Archive:
+def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
     """Build the Lambda's zip: its packages, the locked ones that they import, and the byte code of all.
 
     A function cannot write where its code lies, so without byte code every cold start compiles all of it.
@@ -116,7 +114,7 @@ def build_api_archive(out_dir: Path = PACKAGES, *, platform: Platform = "host") 
     return archive
 
 
-def build_glue_archive(out_dir: Path = PACKAGES) -> CodeTree:
+def build_glue_archive(out_dir: Path) -> CodeTree:
     """Build the zip for Glue's `--extra-py-files`.
 
     Raises:
@@ -125,7 +123,7 @@ def build_glue_archive(out_dir: Path = PACKAGES) -> CodeTree:
     return _code_tree("glue_scripts", platform_files("glue_scripts"), out_dir, "zip", zipped)
 
 
-def build_sagemaker_code(project: Project, out_dir: Path = PACKAGES) -> CodeTree:
+def build_sagemaker_code(project: Project, out_dir: Path) -> CodeTree:
     """Build what SageMaker jobs run: files for a processing input, a `tar.gz` for a training job.
 
     Args:
@@ -332,14 +330,18 @@ def archive_at(path: Path) -> Archive:
 def main(arguments: list[str] | None = None) -> int:
     """Build everything and print what was built."""
     parser = argparse.ArgumentParser(prog="python -m infra.packaging", description=__doc__)
-    parser.add_argument("--out", type=Path, default=PACKAGES, help="output folder")
+    parser.add_argument(
+        "--out", type=Path, help="output folder; .mlpipe/packages of the project unless given"
+    )
     parser.add_argument("--platform", choices=get_args(Platform), default="host", help="of the Lambda")
     options = parser.parse_args(arguments)
     try:
+        project = Project.find(os.environ, Path.cwd())
+        out: Path = options.out or project.packages
         built = (
-            build_api_archive(options.out, platform=options.platform),
-            build_glue_archive(options.out).archive,
-            build_sagemaker_code(Project.find(os.environ, Path.cwd()), options.out).archive,
+            build_api_archive(out, platform=options.platform),
+            build_glue_archive(out).archive,
+            build_sagemaker_code(project, out).archive,
         )
     except (PackagingError, ProjectError) as error:
         sys.stderr.write(f"{error}\n")

@@ -9,15 +9,19 @@ meanwhile.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.definitions.resource_definitions import registry_table
-from infra.settings import STAGES
+from infra.stages import stage_in
+from model_declaration.project import Project
+from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -137,12 +141,17 @@ def _comparable(item: Item) -> Item:
 def main(arguments: list[str] | None = None) -> int:
     """Say what differs, or write it; return 1 if that fails."""
     parser = argparse.ArgumentParser(prog="python -m infra.registry_copy", description=__doc__)
-    parser.add_argument("stage", choices=sorted(STAGES))
+    parser.add_argument("stage", help="of the project's stages.yaml")
     parser.add_argument("--from", dest="restored", required=True, metavar="TABLE", help="the restored table")
     parser.add_argument("--model", help="whose records alone")
     parser.add_argument("--write", action="store_true", help="change the registry")
     options = parser.parse_args(arguments)
-    deployment = STAGES[options.stage].deployment()
+    try:
+        project = Project.find(os.environ, Path.cwd())
+        deployment = stage_in(project.stages_file, options.stage).deployment()
+    except ContractError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     dynamodb, table = boto3.client("dynamodb", region_name=deployment.home), registry_table(deployment).name
     try:
         changes = differences(dynamodb, table, options.restored, options.model)

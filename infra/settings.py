@@ -1,27 +1,70 @@
 """One typed configuration per stage: accounts, regions, domain, sizes, hosts that may be called.
 
-A new stage is a new value here. Secrets have no place in it.
+A project's `stages.yaml` holds them. Secrets have no place in it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from typing import Literal
+from functools import partial
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from model_declaration.validation import DeclarationPart, inconsistency, raise_together
+from prediction_contract.errors import ContractError
 from prediction_contract.limits import MAX_CLAIM_VALUES, MAX_STANDARD_TIME_TRAVEL_DAYS, MAX_TIME_TRAVEL_DAYS
+from prediction_contract.naming.deployment_scope import REGION, STAGE
 from prediction_contract.naming.resource_names import Deployment, validated_provider_name
 from prediction_contract.stores.serving_record import ORIGIN_PATTERN
 
 _PROVIDER = re.compile(rf"{ORIGIN_PATTERN}(=[a-z][a-z0-9_]{{0,40}})?")
+_POOL = re.compile(r"([a-z0-9-]{1,30})_[A-Za-z0-9]{1,40}")
+_BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+_KEY = r"^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$"
+_SECRET_NAME = r"^[A-Za-z0-9/_+=.@-]{1,512}$"  # noqa: S105  # a form
+_FEWEST_ZONES = 2
 
 
-class StageSettingsError(Exception):
-    """A stage's configuration contradicts itself; the message says what to correct."""
+def _formed(pattern: re.Pattern[str], value: str) -> str:
+    if not pattern.fullmatch(value):
+        raise ValueError(f"{value} does not have the form {pattern.pattern}")
+    return value
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class RegionSettings:
+def _account(value: object) -> object:
+    if isinstance(value, int):
+        raise ValueError(f'YAML takes it for a number. Write it in quotes: "{value}"')  # noqa: TRY004  # pydantic's way
+    return value
+
+
+def _origin(value: str) -> str:
+    if not _PROVIDER.fullmatch(value):
+        raise ValueError(f"{value} is not https://host[:port] or https://host=provider")
+    if name := value.partition("=")[2]:
+        try:
+            validated_provider_name(name)
+        except ContractError as error:
+            raise ValueError(str(error)) from error
+    return value
+
+
+def _issuer(value: Any) -> Any:
+    """Return tokens whose issuer is named by a Cognito pool as those of its address."""
+    if not isinstance(value, dict) or "cognito_pool" not in value:
+        return value
+    pool = value["cognito_pool"]
+    found = _POOL.fullmatch(pool) if isinstance(pool, str) else None
+    if found is None:
+        raise inconsistency(f"{pool!r} is no pool's id, say us-east-1_Ab12Cd34E", "cognito_pool")
+    if given := sorted({"issuer", "jwks_url"} & set(value)):
+        raise inconsistency("cognito_pool says it already. Leave one of both out", given[0])
+    issuer = f"https://cognito-idp.{found[1]}.amazonaws.com/{pool}"
+    others = {name: each for name, each in value.items() if name != "cognito_pool"}
+    return {"issuer": issuer, "jwks_url": f"{issuer}/.well-known/jwks.json", **others}
+
+
+class RegionSettings(DeclarationPart):
     """A region that serves the API.
 
     Attributes:
@@ -30,12 +73,17 @@ class RegionSettings:
             differ between accounts: docs/deployment.md says how to find zones that have every endpoint.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(partial(_formed, REGION))]
     availability_zones: tuple[str, ...]
 
+    @model_validator(mode="after")
+    def _has_two_zones(self) -> Self:
+        if len(set(self.availability_zones)) < _FEWEST_ZONES:
+            raise inconsistency(f"give {self.name} two availability zones at least", "availability_zones")
+        return self
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DomainSettings:
+
+class DomainSettings(DeclarationPart):
     """Where the API is found.
 
     Attributes:
@@ -51,9 +99,10 @@ class DomainSettings:
         return f"{region}.{self.api_name}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class TokenSettings:
+class TokenSettings(DeclarationPart):
     """Whose tokens the API takes: of the stage's own Cognito pool, or of another issuer.
+
+    A stage may write `cognito_pool`, the pool's id, instead of issuer and address of its keys.
 
     Attributes:
         issuer: What a token's `iss` must be.
@@ -69,9 +118,22 @@ class TokenSettings:
     audiences: tuple[str, ...] = ()
     single_models: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _fits_a_rule(self) -> Self:
+        """Refuse more values than the load balancer's rules hold."""
+        if len(self.single_models) >= MAX_CLAIM_VALUES:
+            raise inconsistency(
+                f"the load balancer takes {MAX_CLAIM_VALUES} scopes, the one for all models among them. "
+                "Name fewer single models",
+                "single_models",
+            )
+        for member in ("client_ids", "audiences"):
+            if len(getattr(self, member)) > MAX_CLAIM_VALUES:
+                raise inconsistency(f"the load balancer takes {MAX_CLAIM_VALUES}. Name fewer", member)
+        return self
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ApiSize:
+
+class ApiSize(DeclarationPart):
     """How much the API serves with.
 
     Attributes:
@@ -88,8 +150,7 @@ class ApiSize:
     architecture: Literal["aarch64", "x86_64"] = "aarch64"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DagsterSize:
+class DagsterSize(DeclarationPart):
     """What Dagster's services and database run on.
 
     Attributes:
@@ -113,20 +174,30 @@ class DagsterSize:
     nat_gateways: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SnowflakeTrust:
+class SnowflakeTrust(DeclarationPart):
     """What `DESC INTEGRATION` says, once the storage integration exists."""
 
     user_arn: str
     external_id: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StageSettings:
+class SourceBucket(DeclarationPart):
+    """A bucket that sources may lie in, beside the data bucket; it is only read.
+
+    Attributes:
+        name: The bucket's name.
+        key_arn: The KMS key that its objects are encrypted with, if it is not one of AWS's own.
+    """
+
+    name: Annotated[str, Field(pattern=_BUCKET)]
+    key_arn: Annotated[str, Field(pattern=_KEY)] | None = None
+
+
+class StageSettings(DeclarationPart):
     """Everything that differs between stages.
 
     Attributes:
-        stage: Its name, part of every resource's.
+        stage: Its name, part of every resource's; no member of the file.
         account_id: The AWS account.
         regions: The regions that serve; the first is home, the one that writes.
         domain: Where the API is found.
@@ -138,57 +209,60 @@ class StageSettings:
         snowflake: Whom Snowflake comes as; None until the storage integration exists.
         snowflake_retention_days: Days of Time Travel that Snowflake keeps: 0 or 1 on the Standard edition, up
             to 90 on Enterprise and higher ones.
+        source_buckets: Buckets that sources and models trained elsewhere may lie in, beside the data bucket.
+        source_secrets: Secrets of the home region that sources may log in with.
         alarm_address: The e-mail address that alarms go to.
         monthly_budget_dollars: Spending above it is reported.
         pointer_hours: How old a live batch may become before an alarm goes off.
         deletion_protection: Whether what keeps data refuses to be deleted.
     """
 
-    stage: str
-    account_id: str
+    stage: Annotated[str, AfterValidator(partial(_formed, STAGE))]
+    account_id: Annotated[str, BeforeValidator(_account), Field(pattern="^[0-9]{12}$")]
     regions: tuple[RegionSettings, ...]
     domain: DomainSettings
-    tokens: TokenSettings
-    provider_origins: tuple[str, ...]
+    tokens: Annotated[TokenSettings, BeforeValidator(_issuer)]
+    provider_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
     public_documentation: bool
     api: ApiSize
     dagster: DagsterSize
-    snowflake: SnowflakeTrust | None
+    snowflake: SnowflakeTrust | None = None
+    snowflake_retention_days: int = Field(
+        default=MAX_STANDARD_TIME_TRAVEL_DAYS, ge=0, le=MAX_TIME_TRAVEL_DAYS
+    )
+    source_buckets: tuple[SourceBucket, ...] = ()
+    source_secrets: tuple[Annotated[str, Field(pattern=_SECRET_NAME)], ...] = ()
     alarm_address: str
     monthly_budget_dollars: int
     pointer_hours: int
-    snowflake_retention_days: int = MAX_STANDARD_TIME_TRAVEL_DAYS
     deletion_protection: bool = True
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """Refuse what would fail later, in the middle of a deployment."""
+        raise_together(
+            self._require_distinct_regions,
+            self._require_distinct_providers,
+            self._require_distinct_sources,
+        )
+        return self
+
+    def _require_distinct_regions(self) -> None:
         if not self.regions or len({region.name for region in self.regions}) != len(self.regions):
-            raise StageSettingsError(f"Stage {self.stage} names no region, or one twice. Name each once.")
-        if narrow := [each.name for each in self.regions if len(set(each.availability_zones)) < 2]:  # noqa: PLR2004
-            raise StageSettingsError(f"Give {', '.join(narrow)} two availability zones at least.")
-        if not 0 <= self.snowflake_retention_days <= MAX_TIME_TRAVEL_DAYS:
-            raise StageSettingsError(
-                f"Stage {self.stage} has snowflake_retention_days={self.snowflake_retention_days}. "
-                f"Set 0 or 1 on Snowflake's Standard edition, and 0 to {MAX_TIME_TRAVEL_DAYS} on Enterprise."
+            raise inconsistency("it names no region, or one twice. Name each once", "regions")
+
+    def _require_distinct_providers(self) -> None:
+        named = [name for each in self.provider_origins if (name := each.partition("=")[2])]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise inconsistency(
+                f"provider {', '.join(twice)} has two addresses. Give it one", "provider_origins"
             )
-        if len(self.tokens.single_models) >= MAX_CLAIM_VALUES:
-            raise StageSettingsError(
-                f"The load balancer takes {MAX_CLAIM_VALUES} scopes, the one for all models among them. "
-                "Name fewer single models."
-            )
-        if max(len(self.tokens.client_ids), len(self.tokens.audiences)) > MAX_CLAIM_VALUES:
-            raise StageSettingsError(
-                f"The load balancer takes {MAX_CLAIM_VALUES} client ids and as many audiences. "
-                "Name fewer in the stage's tokens."
-            )
-        if wrong := [each for each in self.provider_origins if not _PROVIDER.fullmatch(each)]:
-            raise StageSettingsError(
-                f"{', '.join(wrong)} is not https://host[:port] or https://host=provider."
-            )
-        providers = [name for each in self.provider_origins if (name := each.partition("=")[2])]
-        if twice := sorted({name for name in providers if providers.count(name) > 1}):
-            raise StageSettingsError(f"Provider {', '.join(twice)} has two addresses. Give it one.")
-        for name in providers:
-            validated_provider_name(name)
+
+    def _require_distinct_sources(self) -> None:
+        buckets = [each.name for each in self.source_buckets]
+        for member, names in (("source_buckets", buckets), ("source_secrets", [*self.source_secrets])):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise inconsistency(f"{', '.join(twice)} is named twice. Name it once", member)
 
     @property
     def home(self) -> RegionSettings:
@@ -203,70 +277,3 @@ class StageSettings:
     def deployment(self, region: str | None = None) -> Deployment:
         """Return all names as seen from a region; home unless it is named."""
         return Deployment(self.stage, self.account_id, region or self.home.name, self.home.name)
-
-
-def _cognito(region: str, pool_id: str, *client_ids: str) -> TokenSettings:
-    issuer = f"https://cognito-idp.{region}.amazonaws.com/{pool_id}"
-    return TokenSettings(issuer=issuer, jwks_url=f"{issuer}/.well-known/jwks.json", client_ids=client_ids)
-
-
-_REGIONS = (
-    RegionSettings(name="us-east-1", availability_zones=("us-east-1a", "us-east-1b", "us-east-1c")),
-    RegionSettings(name="us-west-2", availability_zones=("us-west-2a", "us-west-2b", "us-west-2c")),
-)
-_WEATHER = ("https://api.weather.example.com=weather",)
-
-DEV = StageSettings(
-    stage="dev",
-    account_id="111122223333",
-    regions=_REGIONS,
-    domain=DomainSettings(hosted_zone_id="Z00000000000000000DEV", api_name="predictions.dev.example.com"),
-    # Of the pool that the stack Data makes: its outputs name both after the first deployment.
-    tokens=_cognito("us-east-1", "us-east-1_000000DEV", "0000000000000000000000dev"),
-    provider_origins=_WEATHER,
-    public_documentation=True,
-    api=ApiSize(warm_environments=1, most_warm_environments=2, requests_per_address=3_000),
-    dagster=DagsterSize(
-        service_cpu=512,
-        service_memory_mb=2_048,
-        run_cpu=512,
-        run_memory_mb=2_048,
-        database_class="db.t4g.small",
-        database_gb=20,
-        database_in_two_zones=False,
-        nat_gateways=1,
-    ),
-    snowflake=None,
-    alarm_address="predictions-dev@example.com",
-    monthly_budget_dollars=600,
-    pointer_hours=72,
-)
-
-PROD = StageSettings(
-    stage="prod",
-    account_id="444455556666",
-    regions=_REGIONS,
-    domain=DomainSettings(hosted_zone_id="Z0000000000000000PROD", api_name="predictions.example.com"),
-    tokens=_cognito("us-east-1", "us-east-1_00000PROD", "000000000000000000000prod"),
-    provider_origins=_WEATHER,
-    public_documentation=False,
-    api=ApiSize(warm_environments=4, most_warm_environments=40, requests_per_address=30_000),
-    dagster=DagsterSize(
-        service_cpu=1_024,
-        service_memory_mb=4_096,
-        run_cpu=1_024,
-        run_memory_mb=4_096,
-        database_class="db.m7g.large",
-        database_gb=100,
-        database_in_two_zones=True,
-        nat_gateways=3,
-    ),
-    snowflake=SnowflakeTrust(
-        user_arn="arn:aws:iam::777788889999:user/snowflake-prod", external_id="PROD_SFCRole=2_EXAMPLE="
-    ),
-    alarm_address="predictions@example.com",
-    monthly_budget_dollars=5_000,
-    pointer_hours=36,
-)
-
-STAGES = {settings.stage: settings for settings in (DEV, PROD)}

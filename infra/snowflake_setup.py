@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.settings import STAGES
+from infra.stages import stage_in
 from model_declaration.declared_models import deployable_names
 from model_declaration.project import Project
+from prediction_contract.errors import ContractError
 from prediction_contract.stores.warehouse_stage import allowed_location
 
 if TYPE_CHECKING:
@@ -81,12 +82,16 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the statements of a stage."""
     parser = argparse.ArgumentParser(prog="python -m infra.snowflake_setup", description=__doc__)
-    parser.add_argument("stage", choices=sorted(STAGES))
+    parser.add_argument("stage", help="of the project's stages.yaml")
     stage: str = parser.parse_args(arguments).stage
-    project = Project.find(os.environ, Path.cwd())
-    settings = STAGES[stage]
+    try:
+        project = Project.find(os.environ, Path.cwd())
+        settings, models = stage_in(project.stages_file, stage), deployable_names(project.defs)
+    except ContractError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     days = settings.snowflake_retention_days
-    sys.stdout.write(setup_sql(settings.deployment(), deployable_names(project.defs), retention_days=days))
+    sys.stdout.write(setup_sql(settings.deployment(), models, retention_days=days))
     return 0
 
 

@@ -72,8 +72,7 @@ def validated(attributes: Mapping[str, Any], path: Path) -> ModelDeclaration:
     model = path.parent.name
     for field in _OF_THE_FOLDER.intersection(attributes):
         raise DeclarationError(
-            f"{path}:{_line(path, ['attributes', field])} attributes.{field}: "
-            "a model is called like its folder",
+            f"{place_of(path, field)}: a model is called like its folder",
             remedy=f"Leave it out, or rename the folder {model}",
         )
     try:
@@ -164,9 +163,19 @@ def _located(error: ValidationError, path: Path) -> DeclarationError:
         if cause["loc"] == ("name",):
             faults.append(f"{path.parent}: {cause['msg']}")
             continue
-        field = ["attributes", *cause["loc"]]
-        faults.append(f"{path}:{_line(path, field)} {'.'.join(map(str, field))}: {cause['msg']}")
+        faults.append(f"{place_of(path, *cause['loc'])}: {cause['msg']}")
     return DeclarationError("; ".join(faults), remedy="Correct the file, and run `dg check defs`")
+
+
+def place_of(path: Path, *field: int | str) -> str:
+    """Return file, line and name of a field of a declaration, or of what surrounds one that is missing.
+
+    Args:
+        path: The file.
+        field: The path to the field, as seen from the model's attributes.
+    """
+    members = ["attributes", *field]
+    return f"{path}:{_line(path, members)} {'.'.join(map(str, members))}"
 
 
 def _line(path: Path, field: list[Any]) -> int:

@@ -29,6 +29,8 @@ from prediction_contract.naming.resource_names import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prediction_contract.naming.resource_names import Deployment
 
 _READ_TABLE = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
@@ -89,8 +91,13 @@ def glue_load_role(deployment: Deployment) -> RoleDefinition:
     )
 
 
-def sagemaker_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role of feature preparation, scoring and training."""
+def sagemaker_role(deployment: Deployment, sources: Sequence[Statement]) -> RoleDefinition:
+    """Return the role of feature preparation, scoring and training.
+
+    Args:
+        deployment: Where.
+        sources: What it may read beside the platform's own data: those of `source_rights`.
+    """
     groups = f"arn:{deployment.partition}:sagemaker:{deployment.region}:{deployment.account_id}"
     own_groups = [
         f"{groups}:{kind}/mlpipe-{deployment.stage}-*" for kind in ("model-package-group", "model-package")
@@ -108,6 +115,7 @@ def sagemaker_role(deployment: Deployment) -> RoleDefinition:
                 objects(deployment, *written, "pipes"),
             ),
             list_bucket(deployment, "raw", "code", *written),
+            *sources,
             use_data_key(deployment, writes=True),
             allow(
                 "FindPreviousBatch",
@@ -307,11 +315,16 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
     )
 
 
-def all_roles(deployment: Deployment) -> tuple[RoleDefinition, ...]:
-    """Return every role, in the order of `Deployment.roles`."""
+def all_roles(deployment: Deployment, sources: Sequence[Statement]) -> tuple[RoleDefinition, ...]:
+    """Return every role, in the order of `Deployment.roles`.
+
+    Args:
+        deployment: Where.
+        sources: What SageMaker's jobs may read beside the platform's own data.
+    """
     return (
         glue_load_role(deployment),
-        sagemaker_role(deployment),
+        sagemaker_role(deployment, sources),
         api_role(deployment),
         dagster_run_role(deployment),
         dagster_daemon_role(deployment),

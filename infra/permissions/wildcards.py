@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+from infra.permissions.source_rights import READ_SOURCE_SECRETS, READ_SOURCES
 
 if TYPE_CHECKING:
     from infra.permissions.policy_statements import Statement
@@ -19,6 +22,8 @@ WITHOUT_RESOURCE = {
     "xray:PutTelemetryRecords": "traces have no ARN",
     "xray:PutTraceSegments": "traces have no ARN",
 }
+# A beginning of keys in a named bucket, as `source_rights` writes it; a whole bucket has none.
+_SOURCE = re.compile(r"arn:[a-z-]+:s3:::[a-z0-9.-]+/(?:[^*?]|\$\{\?\})+\*?")
 
 
 class UnexplainedWildcardError(Exception):
@@ -45,6 +50,10 @@ def wildcard_reasons(deployment: Deployment, statement: Statement) -> dict[str, 
 def _reason(deployment: Deployment, resource: str, statement: Statement) -> str:
     if resource == "*":
         return _reason_for_all(statement)
+    if statement["Sid"] == READ_SOURCES and _SOURCE.fullmatch(resource):
+        return "the beginning of the keys of a model's source, as its declaration names it"
+    if statement["Sid"] == READ_SOURCE_SECRETS and resource.endswith("-??????"):
+        return "a source's secret; Secrets Manager invents six characters"
     for beginning, ending, reason in _patterns(deployment):
         # Beginning and end may not share a sign: the whole bucket would pass for a prefix in it.
         apart = len(resource) >= len(beginning) + len(ending)

@@ -18,6 +18,7 @@ from infra.stacks.stage_stack import StageStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from infra.provisioned_models import ProvisionedModel
     from infra.settings import RegionSettings, StageSettings
@@ -32,12 +33,13 @@ class ApiStack(StageStack):
         settings: StageSettings,
         region: RegionSettings,
         models: Iterable[ProvisionedModel],
+        archives: Path,
     ) -> None:
         super().__init__(app, f"api-{region.name}", settings, region.name)
         deployment = self.deployment
         network, group = add_network(self, region)
         certificate = add_certificate(self, settings, deployment)
-        alias = add_function(self, settings, deployment)
+        alias = add_function(self, settings, deployment, archives)
         target = add_target(self, deployment, alias)
         balancer = add_load_balancer(self, settings, deployment, group, network)
         add_listeners(self, settings, deployment, balancer=balancer, target=target, certificate=certificate)

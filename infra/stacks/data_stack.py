@@ -17,6 +17,7 @@ from infra.stacks.stage_stack import StageStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from infra.provisioned_models import ProvisionedModel
     from infra.settings import StageSettings
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 class DataStack(StageStack):
     """Everything that holds data, in the home region; tables have replicas where the API serves."""
 
-    def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[ProvisionedModel]) -> None:
+    def __init__(
+        self, app: cdk.App, settings: StageSettings, models: Iterable[ProvisionedModel], archives: Path
+    ) -> None:
         super().__init__(app, "data", settings)
         deployment = self.deployment
         add_data_bucket(self, deployment)
         add_tables(self, settings, [model.name for model in models])
         add_done_file_notice(self, deployment)
-        add_load_job(self, deployment)
+        add_load_job(self, deployment, archives)
         # The ARN of the Snowflake connection's secret.
         self.snowflake_secret = add_warehouse_access(self, settings).ref
         add_token_issuer(self, settings)

@@ -16,10 +16,11 @@ from infra.stacks.stage_stack import StageStack
 from prediction_contract.naming.resource_names import model_name_stem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from aws_cdk import aws_iam as iam
 
+    from infra.permissions.policy_statements import Statement
     from infra.provisioned_models import ProvisionedModel
     from infra.settings import StageSettings
     from model_declaration.declaration import ModelDeclaration
@@ -34,11 +35,12 @@ class MlStack(StageStack):
         settings: StageSettings,
         models: Iterable[ProvisionedModel],
         *,
+        sources: Sequence[Statement],
         code_digest: str,
     ) -> None:
         super().__init__(app, "ml", settings)
         deployment = self.deployment
-        add_role(self, "JobRole", deployment, sagemaker_role(deployment))
+        add_role(self, "JobRole", deployment, sagemaker_role(deployment, sources))
         roles = [
             add_role(self, construct_id, deployment, role(deployment))
             for construct_id, role in (

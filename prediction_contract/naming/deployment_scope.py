@@ -17,9 +17,9 @@ PREFIX = "mlpipe"
 STAGE_TAG = f"{PREFIX}:stage"
 
 MODEL = re.compile(MODEL_PATTERN)
-_STAGE = re.compile(r"[a-z][a-z0-9]{0,11}")
+STAGE = re.compile(r"[a-z][a-z0-9]{0,11}")
 _ACCOUNT = re.compile(r"[0-9]{12}")
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]{2,12}){1,2}-[0-9]{1,2}")
+REGION = re.compile(r"[a-z]{2,4}(-[a-z]{2,12}){1,2}-[0-9]{1,2}")
 
 
 def validated(pattern: re.Pattern[str], value: str, what: str) -> str:
@@ -97,11 +97,11 @@ class DeploymentScope:
     home_region: str | None = None
 
     def __post_init__(self) -> None:
-        validated(_STAGE, self.stage, "stage")
+        validated(STAGE, self.stage, "stage")
         validated(_ACCOUNT, self.account_id, "account id")
-        validated(_REGION, self.region, "region")
+        validated(REGION, self.region, "region")
         if self.home_region is not None:
-            validated(_REGION, self.home_region, "home region")
+            validated(REGION, self.home_region, "home region")
 
     @property
     def home(self) -> str:

@@ -17,6 +17,7 @@ from tests.api.api_calls import Answered, environment, recorded_event
 from tests.api.published_batches import FLIGHT, PublishedModel
 from tests.fakes.http_answers import serving_requests
 from tests.fakes.runtime_api import RuntimeApi
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tests.stack_runs import LocalStack
 
 pytestmark = pytest.mark.stack
-_KEPT = packaging.PLATFORM / "build" / "packages"
+_KEPT = EXAMPLE.packages
 # What Lambda's image holds beside the archive, for our purpose.
 _RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")
 

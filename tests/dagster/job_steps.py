@@ -121,7 +121,7 @@ def unrepeating(platform: Platform, service: str) -> Any:
 
 def ensure_roles(platform: Platform) -> None:
     """Create the roles of the test's own stage."""
-    for role in role_definitions.all_roles(platform.settings.deployment):
+    for role in role_definitions.all_roles(platform.settings.deployment, ()):
         ensure_role(platform.client("iam"), role, platform.settings.deployment.account_id)
 
 

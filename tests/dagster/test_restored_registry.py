@@ -9,14 +9,17 @@ import pytest
 from infra.definitions.resource_definitions import TableDefinition
 from infra.local.provisioning.provisioned_storage import ensure_table
 from infra.registry_copy import differences, main, write
-from infra.settings import STAGES
 from mlpipe_dagster.done_files.registration import register_done_file
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.records import LoadState
 from tests.dagster.publication.test_publication_asset import projection
+from tests.infra.example_stages import stage_text
+from tests.projects import new_project
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.dagster.cli_calls import CommandLine
     from tests.dagster.small_model import SmallModel
 
@@ -129,26 +132,28 @@ def test_who_writes_meanwhile_is_not_overwritten(small_model: SmallModel, comman
 
 
 def test_the_command_only_tells_unless_it_is_told_to_write(
-    small_model: SmallModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_model: SmallModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It prints a line for each record; a table that is not there is an error in words."""
     deployment = small_model.platform.settings.deployment
-    stage: Any = STAGES["dev"]
+    zones = [f"{deployment.home}{zone}" for zone in "ab"]
 
-    class Stage:
-        """The test's own stage in place of `dev`."""
+    def own(members: dict[str, Any]) -> None:
+        members["account_id"] = deployment.account_id
+        members["regions"] = [{"name": deployment.home, "availability_zones": zones}]
 
-        def deployment(self) -> Any:
-            """Return its names."""
-            return deployment
-
-    monkeypatch.setitem(STAGES, stage.stage, Stage())
+    project = new_project(tmp_path / "acme")
+    project.stages_file.write_text(stage_text(own, name=deployment.stage))
+    monkeypatch.setenv("MLPIPE_PROJECT", str(project.root))
     restored = backup(small_model)
     small_model.registered_batch()
-    assert main(["dev", "--from", restored]) == 0
+    assert main([deployment.stage, "--from", restored]) == 0
     told = capsys.readouterr()
     assert (told.out.split()[:2], "would be made" in told.err) == (["delete", small_model.name], True)
-    assert main(["dev", "--from", restored, "--write"]) == 0
+    assert main([deployment.stage, "--from", restored, "--write"]) == 0
     assert "1 changes" in capsys.readouterr().err
-    assert main(["dev", "--from", f"{restored}-not"]) == 1
+    assert main([deployment.stage, "--from", f"{restored}-not"]) == 1
     assert f"{restored}-not" in capsys.readouterr().err

@@ -10,22 +10,33 @@ from botocore.exceptions import ClientError
 from infra.local.access_token import obtain_token, read_variables
 from infra.local.demo.live_api import LiveApi
 from infra.permissions import role_definitions
+from infra.permissions.source_rights import source_statements
+from infra.provisioned_models import provisioned_models
 from tests.end_to_end.development_stack import PREPARED, RUN_SECONDS
 from tests.end_to_end.enforced_stack import EnforcedStack, enforced_stack
+from tests.projects import EXAMPLE
 from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infra.permissions.policy_statements import RoleDefinition
+    from prediction_contract.naming.resource_names import Deployment
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(1500)]
 MODEL, ENTITY = "flight_delay", "AA-1141-JFK"
 DAYS = ("2013-02-01", "2013-02-02")
 
+
+def sagemaker_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role of SageMaker's jobs with the sources of the example's models."""
+    inputs = [model.inputs for model in provisioned_models(EXAMPLE)]
+    return role_definitions.sagemaker_role(deployment, source_statements(deployment, inputs))
+
+
 ROLES = {
     "glue": role_definitions.glue_load_role,
-    "sagemaker": role_definitions.sagemaker_role,
+    "sagemaker": sagemaker_role,
     "api": role_definitions.api_role,
     "run": role_definitions.dagster_run_role,
     "daemon": role_definitions.dagster_daemon_role,

@@ -58,6 +58,7 @@ def texts() -> dict[str, str]:
 def write_models(root: Path) -> Project:
     """Write a project with a folder for each model, those that the example has with their functions."""
     project = new_project(root, EXAMPLE.package)
+    shutil.copy(EXAMPLE.stages_file, root)
     shutil.copytree(EXAMPLE.defs / DAILY, project.defs / DAILY)
     for model, text in texts().items():
         (project.defs / model).mkdir(exist_ok=True)

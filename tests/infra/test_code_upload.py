@@ -13,8 +13,8 @@ from infra import code_upload, glue_wheels, packaging
 from infra.code_upload import CREATOR_TAG, RETENTION_DAYS, SHARED_LOG_GROUPS, main, upload_code
 from infra.glue_wheels import wheels_digest
 from infra.local.provisioning.provisioned_stack import stand_in_wheels
-from infra.settings import STAGES
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP, Deployment
+from tests.infra.example_stages import STAGES
 from tests.infra.sagemaker_models import texts, write_models
 from tests.projects import EXAMPLE
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from tests.stack_runs import LocalStack
 
-# One for each model that SageMaker itself scores.
-SCHEMAS = len(texts())
+# Columns and inputs of each model that SageMaker itself scores.
+DOCUMENTS = 2 * len(texts())
 
 pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("checkout")]
 
@@ -92,7 +92,7 @@ def test_a_deployment_uploads_a_stages_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command says where code, wheels and schemas lie; without the stage's bucket it fails."""
+    """The command says where code, wheels and documents lie; without the stage's bucket it fails."""
     monkeypatch.setenv("MLPIPE_PROJECT", str(write_models(tmp_path / "project").root))
     arguments = ["--out", str(tmp_path / "out")]
     assert main(["prod", *arguments]) == 1
@@ -101,7 +101,7 @@ def test_a_deployment_uploads_a_stages_code(
     listed = aws_client("s3").list_objects_v2(Bucket=stage_bucket)["Contents"]
     stored = {f"s3://{stage_bucket}/{entry['Key']}" for entry in listed}
     said = capsys.readouterr().out.split()
-    assert len(said) == 5 + SCHEMAS
+    assert len(said) == 5 + DOCUMENTS
     assert f"s3://{stage_bucket}/{STAGES['dev'].deployment().glue_wheels_key(wheels_digest())}" in stored
     assert all(any(address.startswith(place) for address in stored) for place in said)
 
@@ -131,7 +131,7 @@ def test_a_deployment_creates_the_shared_log_groups(
         patched.setattr(code_upload, "create_shared_log_groups", refuse)
         assert main(arguments) == 1
     told = capsys.readouterr()
-    assert len(told.out.split()) == 5 + SCHEMAS
+    assert len(told.out.split()) == 5 + DOCUMENTS
     assert told.err.startswith("The code is uploaded, but the log groups ")
     assert "logs:CreateLogGroup" in told.err
     assert "logs:PutRetentionPolicy" in told.err

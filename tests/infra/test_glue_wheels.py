@@ -19,8 +19,10 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from infra import glue_wheels
 from infra.glue_wheels import build_glue_wheels, locked_releases, wheels_digest, zip_of_wheels
 from infra.local.provisioning.provisioned_stack import stand_in_wheels
-from infra.packaging import PACKAGES, PLATFORM, PackagingError, build_glue_archive
+from infra.packaging import PLATFORM, PackagingError, build_glue_archive
+from tests.projects import EXAMPLE
 
+ARCHIVES = EXAMPLE.packages
 # Spark is Glue's own.
 GLUES_OWN = {"pyspark", "py4j"}
 OURS = {"glue_scripts", "aws_wire", "prediction_contract"}
@@ -108,7 +110,7 @@ def test_another_lock_has_another_name(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_locked_wheels_are_made_for_glue() -> None:
     """All of them can be downloaded, have the locked hashes, and are made for its Python and processor."""
     locked = glue_wheels.LOCK.read_text(encoding="utf-8")
-    with zipfile.ZipFile(build_glue_wheels(PACKAGES).path) as archive:
+    with zipfile.ZipFile(build_glue_wheels(ARCHIVES).path) as archive:
         for name in archive.namelist():
             if name.endswith(".whl"):
                 assert hashlib.sha256(archive.read(name)).hexdigest() in locked
@@ -122,7 +124,7 @@ def test_the_locked_wheels_are_made_for_glue() -> None:
 )
 def test_the_job_imports_from_its_wheels_alone(tmp_path: Path) -> None:
     """An installer without an index is content with the archive, and the job's code with what it installs."""
-    with zipfile.ZipFile(build_glue_wheels(PACKAGES).path) as archive:
+    with zipfile.ZipFile(build_glue_wheels(ARCHIVES).path) as archive:
         archive.extractall(tmp_path)
     wheels, installed = tmp_path / "wheels", tmp_path / "installed"
     uv = str(Path(sys.executable).with_name("uv"))
@@ -137,6 +139,6 @@ for found in pkgutil.walk_packages([f"{code}/glue_scripts"], "glue_scripts."):
     importlib.import_module(found.name)
 import dagster_pipes
 """
-    code = str(build_glue_archive(PACKAGES).archive.path)
+    code = str(build_glue_archive(ARCHIVES).archive.path)
     imported = [sys.executable, "-S", "-s", "-c", program, code, str(installed)]
     subprocess.run(imported, cwd=tmp_path, env={}, timeout=120, check=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from infra.packaging import PLATFORM
-from infra.settings import STAGES
+from tests.infra.example_stages import STAGES
 
 PLACES = ("docs/deployment.md", "infra/images/dagster/Dockerfile", "infra/images/sagemaker/Dockerfile")
 

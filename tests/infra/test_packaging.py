@@ -20,7 +20,7 @@ from infra import packaging
 from infra.packaging import PackagingError
 from tests.projects import EXAMPLE
 
-KEPT = packaging.PLATFORM / "build" / "packages"
+KEPT = EXAMPLE.packages
 
 
 def members(path: Path) -> dict[str, bytes]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEPLOYMENT = Deployment("prod", "123456789012", "eu-west-1")
-ROLES = role_definitions.all_roles(DEPLOYMENT)
+ROLES = role_definitions.all_roles(DEPLOYMENT, ())
 INLINE_POLICY_LIMIT = 10_240
 
 
@@ -156,7 +156,7 @@ def test_only_runs_count_replicas_in_other_regions() -> None:
 @pytest.mark.parametrize("stage", ["p", "production12"])
 def test_policies_fit_into_iam_s_limit(stage: str) -> None:
     """A role's inline policy is at most 10,240 characters, with the longest stage too."""
-    for role in role_definitions.all_roles(Deployment(stage, "123456789012", "ap-southeast-5")):
+    for role in role_definitions.all_roles(Deployment(stage, "123456789012", "ap-southeast-5"), ()):
         assert len(json.dumps(role.policy(), separators=(",", ":"))) <= INLINE_POLICY_LIMIT
 
 

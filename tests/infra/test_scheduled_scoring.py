@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.code_upload import upload_schemas
-from infra.provisioned_models import ProvisionedModel, provisioned_models
+from infra.code_upload import upload_documents
+from infra.provisioned_models import provisioned_models
 from mlpipe_dagster.scoring.predictions_asset import published_schema as published_by_dagster
 from mlpipe_dagster.scoring.predictions_asset import score_arguments
 from model_declaration.cron import scheduler_cron
 from model_declaration.declaration_files import DeclarationError, declaration_in, declaration_of
+from model_declaration.inputs_document import inputs_document
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, write_models
@@ -23,19 +24,27 @@ from tests.projects import EXAMPLE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from model_declaration.project import Project
+
 DEPLOYMENT = Deployment("local", "000000000000", "us-east-1")
 
 
 @pytest.fixture
-def defs(tmp_path: Path) -> Path:
-    """Give a folder of models that SageMaker itself scores."""
-    return write_models(tmp_path / "project").defs
+def project(tmp_path: Path) -> Project:
+    """Give a project of models that SageMaker itself scores."""
+    return write_models(tmp_path / "project")
+
+
+@pytest.fixture
+def defs(project: Project) -> Path:
+    """Give the folder of its models."""
+    return project.defs
 
 
 @pytest.mark.parametrize("model", [DAILY, LEAST, HOURLY])
-def test_both_read_the_same(defs: Path, model: str) -> None:
+def test_both_read_the_same(project: Project, defs: Path, model: str) -> None:
     """Whether a file says everything, or leaves all to defaults."""
-    (read,) = [each for each in provisioned_models(defs) if each.name == model]
+    (read,) = [each for each in provisioned_models(project) if each.name == model]
     assert read.scheduled == declaration_in(defs / model / "defs.yaml")
 
 
@@ -55,16 +64,17 @@ def test_a_declaration_gives_the_schedule(defs: Path, model: str, expression: st
 
 
 @pytest.mark.parametrize("model", [DAILY, LEAST, HOURLY])
-def test_the_schema_lies_where_dagster_would_put_it(defs: Path, model: str) -> None:
-    """The same document under the same key, whoever scores."""
-    declared = declaration_of(model, defs)
+def test_the_documents_lie_where_dagster_would_put_them(project: Project, model: str) -> None:
+    """The same columns under the same key, whoever scores; and what the jobs read."""
+    declared = declaration_of(model, project.defs)
     written: dict[str, bytes] = {}
     platform: Any = SimpleNamespace(bucket=SimpleNamespace(put=written.__setitem__))
     published_by_dagster(platform, declared)
     bucket: dict[str, bytes] = {}
     s3: Any = SimpleNamespace(put_object=lambda **call: bucket.update({call["Key"]: call["Body"]}))
-    upload_schemas(s3, DEPLOYMENT, [ProvisionedModel(model, declared)])
-    assert written == bucket
+    upload_documents(s3, DEPLOYMENT, [each for each in provisioned_models(project) if each.name == model])
+    key, content = inputs_document(declared, project)
+    assert {**written, key: content} == bucket
 
 
 @pytest.mark.parametrize(
@@ -74,22 +84,25 @@ def test_the_schema_lies_where_dagster_would_put_it(defs: Path, model: str) -> N
         ("A number for each", "A number of {{ env('KIND') }} for each", "is not one plain model"),
     ],
 )
-def test_what_cannot_be_provisioned_is_reported(defs: Path, was: str, becomes: str, told: str) -> None:
+def test_what_cannot_be_provisioned_is_reported(
+    project: Project, defs: Path, was: str, becomes: str, told: str
+) -> None:
     """A wrong value by file, line and field; a template, as nothing on AWS could fill it in."""
     path = defs / HOURLY / "defs.yaml"
     text = path.read_text()
     path.write_text(text.replace(was, becomes))
     assert path.read_text() != text
     with pytest.raises(DeclarationError, match=re.escape(told)):
-        provisioned_models(defs)
+        provisioned_models(project)
 
 
-def test_templates_are_dagster_s_where_dagster_scores(defs: Path) -> None:
+def test_templates_are_dagster_s_where_dagster_scores(project: Project, defs: Path) -> None:
     """Of such a model, nothing but its name decides what is provisioned."""
     path = defs / DAILY / "defs.yaml"
     text = path.read_text().replace("  produced_by: sagemaker\n", "")
     path.write_text(text.replace("description: ", "description: \"{{ env('KIND') }}\" # ", 1))
-    assert ProvisionedModel(DAILY) in provisioned_models(defs)
+    (read,) = [each for each in provisioned_models(project) if each.name == DAILY]
+    assert (read.scheduled, read.inputs.sources) == (None, ())
 
 
 def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> None:
@@ -110,5 +123,5 @@ def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> Non
 
 def test_models_that_dagster_scores_have_none() -> None:
     """Nothing of them is provisioned beside tables, package group and alarms."""
-    shipped = provisioned_models(EXAMPLE.defs)
+    shipped = provisioned_models(EXAMPLE)
     assert all(each.scheduled is None for each in shipped)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from infra.permissions.platform_roles import snowflake_statements
-from infra.settings import STAGES, StageSettingsError
 from infra.snowflake_setup import main, setup_sql, statements
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.rows.schema import Column, ColumnType, PredictionSchema
 from prediction_contract.stores.warehouse_stage import allowed_location
 from prediction_contract.stores.warehouse_table import WarehouseTable
+from tests.infra.example_stages import STAGES, changed_stage
 
 DEPLOYMENT = Deployment("prod", "123456789012", "eu-west-1")
 MODELS = ("airport_congestion", "flight_delay")
@@ -88,12 +88,12 @@ def test_time_travel_is_a_setting_of_the_stage(days: int, *, is_taken: bool) -> 
     """A day unless it is set, which every edition has; never more than any edition has."""
     assert STAGES["prod"].snowflake_retention_days == 1
     if is_taken:
-        settings = replace(STAGES["prod"], snowflake_retention_days=days)
+        settings = changed_stage(snowflake_retention_days=days)
         sql = setup_sql(DEPLOYMENT, MODELS, retention_days=settings.snowflake_retention_days)
         assert f"SET DATA_RETENTION_TIME_IN_DAYS = {days};" in sql
     else:
-        with pytest.raises(StageSettingsError, match="snowflake_retention_days"):
-            replace(STAGES["prod"], snowflake_retention_days=days)
+        with pytest.raises(ValidationError, match="snowflake_retention_days"):
+            changed_stage(snowflake_retention_days=days)
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

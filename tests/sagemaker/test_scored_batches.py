@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from deltalake import DeltaTable
 
-from infra.code_upload import upload_code, upload_schemas
+from infra.code_upload import upload_code, upload_documents
 from infra.definitions.scoring_pipeline import FEATURES_STEP, SCORE_STEP, pipeline_definition
 from infra.packaging import build_sagemaker_code
 from infra.provisioned_models import provisioned_models
@@ -239,11 +239,11 @@ def execution(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> Cal
     environment = jobs.environment
     deployment = Deployment("local", environment["MLPIPE_ACCOUNT_ID"], environment["AWS_REGION"])
     project = write_models(tmp_path / "project")
-    declared = provisioned_models(project.defs)
+    declared = provisioned_models(project)
     (scoring,) = [each.scheduled for each in declared if each.name == DAILY]
     assert scoring is not None
     upload_code(jobs.client("s3"), deployment, project, tmp_path)
-    upload_schemas(jobs.client("s3"), deployment, declared)
+    upload_documents(jobs.client("s3"), deployment, declared)
     definition = pipeline_definition(
         deployment,
         scoring,

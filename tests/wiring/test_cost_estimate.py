@@ -15,7 +15,6 @@ from infra.cost_estimate import PAGE, SCALES, Sheet, SheetError, recomputed
 from infra.definitions.api_definitions import FunctionDefinition, target_group
 from infra.definitions.resource_definitions import data_bucket, load_job, processing_job, training_job
 from infra.packaging import PLATFORM
-from infra.settings import PROD
 from mlpipe_dagster.costs import Prices
 from mlpipe_dagster.publication.projection_sensor import COMPARE_ALL_AFTER
 from mlpipe_dagster.regions.region_follower import MAX_REPLICA_LINES
@@ -25,6 +24,7 @@ from model_declaration.quality import Quality
 from prediction_contract.rows.prediction_line import prediction_line
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.online_item import OnlineItems
+from tests.infra.example_stages import PROD
 from tests.projects import EXAMPLE
 
 _MEASURED = json.loads((PLATFORM / "benchmarks" / "results" / "load.json").read_text())

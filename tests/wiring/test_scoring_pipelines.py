@@ -20,7 +20,6 @@ from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, IMAGE, MODE
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import HOME
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, requests, write_models
-from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,8 +65,9 @@ def test_the_jobs_are_those_that_dagster_would_start(
 ) -> None:
     """Machine, image, code, role and environment are the same, and SageMaker knows all members."""
     found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": TICK}, EXECUTION)
-    digest = build_sagemaker_code(EXAMPLE, tmp_path).digest
-    declared = declaration_of(model, write_models(tmp_path / "project").defs)
+    project = write_models(tmp_path / "project")
+    digest = build_sagemaker_code(project, tmp_path).digest
+    declared = declaration_of(model, project.defs)
     settings = DagsterSettings.from_environment(
         variables(containers(scored_by_sagemaker, "prod")["run"], image=IMAGE)
     )

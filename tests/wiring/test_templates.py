@@ -11,12 +11,12 @@ from api_lambda.documentation.openapi import openapi_document
 from api_lambda.routes import ROUTES
 from api_lambda.settings import Settings as ApiSettings
 from glue_scripts.settings import LoadSettings
-from infra.settings import STAGES as SETTINGS
 from mlpipe_dagster.settings import Settings as DagsterSettings
 from prediction_contract.jobs.job_arguments import LoadArguments
 from prediction_contract.naming.s3_layout import done_key, report_key
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
+from tests.infra.example_stages import STAGES as SETTINGS
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates

@@ -19,6 +19,8 @@ from infra.permissions.platform_roles import api_deployment_role
 from infra.permissions.role_definitions import api_role
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from infra.settings import StageSettings
     from prediction_contract.naming.resource_names import Deployment
 
@@ -27,7 +29,9 @@ _UTILISATION = 0.7
 _ARCHITECTURES = {"aarch64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 
 
-def add_function(stack: cdk.Stack, settings: StageSettings, deployment: Deployment) -> lambda_.Alias:
+def add_function(
+    stack: cdk.Stack, settings: StageSettings, deployment: Deployment, archives: Path
+) -> lambda_.Alias:
     """Add function, role, log group, version and alias with warm environments; return the alias.
 
     SnapStart is left out: it and provisioned concurrency exclude each other, and only the latter meets no
@@ -41,7 +45,7 @@ def add_function(stack: cdk.Stack, settings: StageSettings, deployment: Deployme
     )
     role = add_role(stack, "FunctionRole", deployment, api_role(deployment))
     log_group = add_log_group(stack, "FunctionLogs", deployment.api_log_group)
-    archive = build_api_archive(platform=settings.api.architecture)
+    archive = build_api_archive(archives, platform=settings.api.architecture)
     function = lambda_.Function(
         stack,
         "Function",

@@ -16,6 +16,8 @@ from infra.permissions.policy_statements import allow
 from infra.permissions.role_definitions import glue_load_role
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import aws_cdk as cdk
 
     from prediction_contract.naming.resource_names import Deployment
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
 _SCRIPT = PLATFORM / "glue_scripts" / "load_predictions.py"
 
 
-def add_load_job(stack: cdk.Stack, deployment: Deployment) -> None:
-    """Add job, role, code and log groups."""
+def add_load_job(stack: cdk.Stack, deployment: Deployment, archives: Path) -> None:
+    """Add job, role, code and log groups; the code's archive is kept in a folder."""
     script = s3_assets.Asset(stack, "LoadScript", path=str(_SCRIPT))
-    archive = s3_assets.Asset(stack, "LoadCode", path=str(build_glue_archive().archive.path))
+    archive = s3_assets.Asset(stack, "LoadCode", path=str(build_glue_archive(archives).archive.path))
     role = add_role(
         stack,
         "LoadRole",

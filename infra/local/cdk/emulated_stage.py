@@ -23,9 +23,11 @@ from infra.settings import (
     DagsterSize,
     DomainSettings,
     RegionSettings,
+    SourceBucket,
     StageSettings,
     TokenSettings,
 )
+from infra.source_access import named_buckets, named_secrets
 from model_declaration.project import Project
 
 # Stands for pool and client until the stack that makes them is there.
@@ -92,10 +94,17 @@ def main(arguments: list[str] | None = None) -> int:
     project = Project.find(os.environ, Path.cwd())
     out = options.out.resolve()
     shutil.rmtree(out, ignore_errors=True)
+    models = provisioned_models(project)
     chosen = settings(
         options.endpoint_url.rstrip("/"), options.hosted_zone, options.token_pool, options.token_client
+    ).model_copy(
+        # What models name is there, whatever the project's own stages allow.
+        update={
+            "source_buckets": tuple(SourceBucket(name=bucket) for bucket in named_buckets(models)),
+            "source_secrets": named_secrets(models),
+        }
     )
-    build_app(chosen, project, provisioned_models(project.defs), out).synth()
+    build_app(chosen, project, models, out).synth()
     for stack, left_out in leave_out_of_assembly(out).items():
         for kind, count in left_out.items():
             sys.stdout.write(f"{stack}: without {count} {kind}\n")

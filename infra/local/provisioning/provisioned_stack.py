@@ -14,6 +14,7 @@ from infra.local.provisioning.clients import Clients, ProvisioningError, is_loop
 from infra.local.provisioning.provisioned_api import ensure_function, ensure_load_balancer
 from infra.local.provisioning.provisioned_jobs import ensure_glue_job, ensure_role
 from infra.local.provisioning.provisioned_queues import ensure_queue, ensure_rule
+from infra.local.provisioning.provisioned_sources import ensure_sources
 from infra.local.provisioning.provisioned_storage import ensure_bucket, ensure_table
 from infra.local.provisioning.provisioned_tokens import TokenClient, ensure_secret, ensure_token_issuer
 from infra.local.provisioning.provisioned_warehouse import (
@@ -23,8 +24,10 @@ from infra.local.provisioning.provisioned_warehouse import (
 )
 from infra.packaging import PackagingError, build_api_archive
 from infra.permissions import role_definitions
+from infra.permissions.source_rights import source_statements
+from infra.provisioned_models import ProvisionedModel, provisioned_models
 from infra.settings import TokenSettings
-from model_declaration.declared_models import deployable_names
+from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:
@@ -85,9 +88,11 @@ def provision(
         account_id = clients.client("sts").get_caller_identity()["Account"]
         deployment = Deployment(STAGE, account_id, region)
         connection = warehouse_connection(deployment, host=snowflake_host, port=snowflake_port)
-        _storage(clients, deployment, project)
+        models = provisioned_models(project)
+        _storage(clients, deployment, models)
+        ensure_sources(clients, models, connection)
         queue_url = _notices(clients, deployment)
-        code = _jobs(clients, deployment, project)
+        code = _jobs(clients, deployment, project, models)
         client = _identity(clients, deployment, connection)
         issued = _variables(clients, deployment, queue_url=queue_url, client=client)
         archive = build_api_archive(project.packages)
@@ -95,6 +100,10 @@ def provision(
     except PackagingError as error:
         raise ProvisioningError(
             f"The code cannot be packaged: {error}", remedy="Then run `mlpipe up` again"
+        ) from error
+    except ContractError as error:
+        raise ProvisioningError(
+            f"The project cannot be provisioned: {error.what}", remedy=error.remedy
         ) from error
     except (ClientError, BotoCoreError) as error:
         raise ProvisioningError(
@@ -113,13 +122,12 @@ def provision(
     }
 
 
-def _storage(clients: Clients, deployment: Deployment, project: Project) -> None:
+def _storage(clients: Clients, deployment: Deployment, models: Sequence[ProvisionedModel]) -> None:
     ensure_bucket(clients.client("s3"), resource_definitions.data_bucket(deployment), clients.region)
     dynamodb = clients.client("dynamodb")
     ensure_table(dynamodb, resource_definitions.registry_table(deployment))
-    models = deployable_names(project.defs)
     for model in models:
-        ensure_table(dynamodb, resource_definitions.online_table(deployment, model))
+        ensure_table(dynamodb, resource_definitions.online_table(deployment, model.name))
     _LOG.info("bucket, registry and %d online tables are there", len(models))
 
 
@@ -142,13 +150,16 @@ def _notices(clients: Clients, deployment: Deployment) -> str:
     return url
 
 
-def _jobs(clients: Clients, deployment: Deployment, project: Project) -> UploadedCode:
+def _jobs(
+    clients: Clients, deployment: Deployment, project: Project, models: Sequence[ProvisionedModel]
+) -> UploadedCode:
     s3 = clients.client("s3")
     code = upload_code(s3, deployment, project, project.packages)
     upload_wheels(s3, deployment, stand_in_wheels)
     create_shared_log_groups(clients.client("logs"))
     iam = clients.client("iam")
-    for role in role_definitions.all_roles(deployment):
+    sources = source_statements(deployment, [model.inputs for model in models])
+    for role in role_definitions.all_roles(deployment, sources):
         ensure_role(iam, role, deployment.account_id)
     definition = resource_definitions.load_job(deployment, code_archive_key=code.glue_archive_key)
     ensure_glue_job(clients.client("glue"), definition)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.validate import ParamValidator
 
-from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.templates import HOME
+from tests.infra.example_stages import STAGES as SETTINGS
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.packaging import PACKAGES, build_api_archive
-from infra.settings import STAGES
+from infra.packaging import build_api_archive
+from model_declaration.project import Project
 from tests.infra.cdk.templates import Templates
+from tests.infra.example_stages import STAGES
 from tests.infra.sagemaker_models import write_models
 from tests.projects import EXAMPLE
 
@@ -56,7 +57,7 @@ def _synthesise(folder: Path, project: Path, *arguments: str) -> float:
     assert CDK_PYTHON.exists(), "There is no .venv-cdk. Run `make .venv-cdk/.installed`."
     # The function's packages come from the registry once; without them there is nothing to synthesise from.
     for stage in STAGES.values():
-        build_api_archive(PACKAGES, platform=stage.api.architecture)
+        build_api_archive(Project.at(project).packages, platform=stage.api.architecture)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [str(CDK_PYTHON), "-m", "infra.app", "--out", str(folder), *arguments],

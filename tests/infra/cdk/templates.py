@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.settings import STAGES as SETTINGS
 from model_declaration.declared_models import deployable_names
 from prediction_contract.naming.resource_names import model_name_stem
+from tests.infra.example_stages import STAGES as SETTINGS
 from tests.projects import EXAMPLE
 
 # Whoever uses the platform adds models of their own, which change no snapshot and no estimate.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.settings import STAGES as SETTINGS
 from prediction_contract.limits import MAX_FUNCTION_REQUEST_BYTES
 from prediction_contract.stores.serving_record import LONGEST_QUERY
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
+from tests.infra.example_stages import STAGES as SETTINGS
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates

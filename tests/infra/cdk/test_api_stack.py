@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.definitions.api_definitions import ALARMS_THAT_ROLL_BACK
-from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.templates import AWAY, HOME, STAGES, attributes
+from tests.infra.example_stages import STAGES as SETTINGS
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.dagster_tasks import tasks
 from tests.infra.cdk.templates import HOME, STAGES
+from tests.infra.example_stages import STAGES as SETTINGS
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates

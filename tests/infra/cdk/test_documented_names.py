@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.settings import PROD
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import HOME, STACKS, strings
+from tests.infra.example_stages import PROD
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates

@@ -10,9 +10,9 @@ import pytest
 
 from infra.definitions.api_definitions import api_function, target_group
 from infra.definitions.resource_definitions import dead_letter_queue, done_file_queue, load_job, token_issuer
-from infra.settings import STAGES as SETTINGS
 from model_declaration.declared_models import deployable_names
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
+from tests.infra.example_stages import STAGES as SETTINGS
 from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.settings import STAGES as SETTINGS
 from model_declaration.declared_models import deployable_names
 from tests.infra.cdk.templates import AWAY, HOME, STACKS, STAGES
+from tests.infra.example_stages import STAGES as SETTINGS
 from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:

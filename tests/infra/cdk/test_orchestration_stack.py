@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.dagster_tasks import containers
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import STAGES
 from tests.infra.dockerfiles import copied_files, environment_variables, instructions, is_tracked
+from tests.infra.example_stages import STAGES as SETTINGS
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.settings import STAGES as SETTINGS
 from tests.infra.cdk.templates import AWAY, HOME, STACKS, STAGES
+from tests.infra.example_stages import STAGES as SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.settings import STAGES as SETTINGS
 from model_declaration.declared_models import deployable_names
 from tests.infra.cdk import templates as synthesised
 from tests.infra.cdk.templates import STACKS, STAGES, is_of_an_added_model
+from tests.infra.example_stages import STAGES as SETTINGS
 from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.permissions import platform_roles, role_definitions
-from infra.settings import STAGES as SETTINGS
+from infra.provisioned_models import provisioned_models
+from infra.source_access import stage_source_statements
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import AWAY, STACKS, STAGES, strings
+from tests.infra.example_stages import STAGES as SETTINGS
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
@@ -106,9 +109,10 @@ def test_roles_are_those_of_the_definitions(templates: Templates, stage: str) ->
             assert name not in written
             assert "ManagedPolicyArns" not in role
             written[name] = role
+    sources = stage_source_statements(settings, provisioned_models(EXAMPLE))
     deployments = [settings.deployment(region.name) for region in settings.regions]
-    defined = {role.name: role for each in deployments for role in role_definitions.all_roles(each)}
-    away = role_definitions.all_roles(deployments[0])
+    defined = {role.name: role for each in deployments for role in role_definitions.all_roles(each, sources)}
+    away = role_definitions.all_roles(deployments[0], sources)
     defined |= {role.name: role for role in away if role.name in defined}
     assert set(written) - {settings.deployment().snowflake_access_role} == set(defined)
     for name, role in defined.items():

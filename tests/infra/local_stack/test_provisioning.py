@@ -17,6 +17,8 @@ from infra.local.provisioning.clients import Clients
 from infra.local.provisioning.provisioned_jobs import local_trust
 from infra.local.provisioning.provisioned_storage import ensure_table
 from infra.permissions import policy_statements, role_definitions
+from infra.permissions.source_rights import source_statements
+from infra.provisioned_models import provisioned_models
 from model_declaration.declared_models import deployable_names
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP
 from tests.infra.local_servers import DEPLOYMENT, drain, provision_on, receive
@@ -231,7 +233,12 @@ def test_a_drifted_role_is_repaired(local_servers: LocalServers, clients: Client
     )
 
 
-@pytest.mark.parametrize("definition", role_definitions.all_roles(DEPLOYMENT), ids=lambda role: role.name)
+# What the example's sources let SageMaker's jobs read.
+SOURCES = source_statements(DEPLOYMENT, [model.inputs for model in provisioned_models(EXAMPLE)])
+ROLES = role_definitions.all_roles(DEPLOYMENT, SOURCES)
+
+
+@pytest.mark.parametrize("definition", ROLES, ids=lambda role: role.name)
 @pytest.mark.usefixtures("variables")
 def test_every_role_has_its_policies(clients: Clients, definition: policy_statements.RoleDefinition) -> None:
     """Each role exists with the trust and the permissions of its definition."""

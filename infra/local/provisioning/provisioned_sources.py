@@ -1,0 +1,38 @@
+"""What the models' sources name beside the data bucket: other buckets, and secrets to log in with."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from infra.local.provisioning.clients import answer_unless
+from infra.local.provisioning.provisioned_tokens import ensure_secret
+from infra.source_access import named_buckets, named_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.local.provisioning.clients import Clients
+    from infra.local.provisioning.provisioned_warehouse import WarehouseConnection
+    from infra.provisioned_models import ProvisionedModel
+
+_LOG = logging.getLogger(__name__)
+
+
+def ensure_sources(
+    clients: Clients, models: Sequence[ProvisionedModel], connection: WarehouseConnection
+) -> None:
+    """Create the missing buckets, empty, and let each secret hold the connection of Snowflake's stand-in.
+
+    Args:
+        clients: Of the local stack.
+        models: Whose sources.
+        connection: The stand-in's.
+    """
+    s3, secrets = clients.client("s3"), clients.client("secretsmanager")
+    for bucket in named_buckets(models):
+        if answer_unless("404", s3.head_bucket, Bucket=bucket) is None:
+            s3.create_bucket(Bucket=bucket)
+            _LOG.info("created bucket %s, which a source names", bucket)
+    for secret in named_secrets(models):
+        ensure_secret(secrets, secret, connection.secret())

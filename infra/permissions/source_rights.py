@@ -1,0 +1,135 @@
+"""What jobs may read beside the platform's own data: exactly what the sources of models name."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from infra.permissions.policy_statements import allow
+from prediction_contract.errors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from infra.permissions.policy_statements import Statement
+    from prediction_contract.jobs.model_inputs import ModelInputs, Source
+    from prediction_contract.naming.resource_names import Deployment
+
+READ_SOURCES, READ_SOURCE_SECRETS = "ReadSources", "ReadSourceSecrets"
+# What a path holds from its first placeholder or star on is another for each partition.
+_VARIABLE = re.compile(r"[{*]")
+# IAM's own signs, and how a policy writes them as themselves.
+_SIGNS = re.compile(r"[$?]")
+# A role's inline policies have 10,240 characters; the rest of this role's takes 3,100 at most.
+MAX_CHARACTERS = 6_000
+
+
+class SourceRightsError(ContractError):
+    """No narrow right can be made of what a model's source says."""
+
+
+class _Read(NamedTuple):
+    """A key, or with a star at its end all keys that begin so."""
+
+    bucket: str
+    pattern: str
+
+
+def source_statements(
+    deployment: Deployment, models: Iterable[ModelInputs], keys: Mapping[str, str] | None = None
+) -> tuple[Statement, ...]:
+    """Return what lets a role read the sources of models, and the models that were trained elsewhere.
+
+    Args:
+        deployment: Whose data bucket.
+        models: What each of them needs.
+        keys: The ARN of the KMS key of each other bucket that is encrypted with one of its own.
+
+    Raises:
+        SourceRightsError: A source would open a whole bucket, or the role's policy grows too long.
+    """
+    models = tuple(models)
+    reads = _without_covered({read for model in models for read in _reads(deployment, model)})
+    if not reads:
+        return _secrets(deployment, models)
+    arns = [f"arn:{deployment.partition}:s3:::{read.bucket}/{read.pattern}" for read in reads]
+    buckets = sorted({read.bucket for read in reads}, key=lambda name: (name != deployment.data_bucket, name))
+    found = (
+        allow(READ_SOURCES, ["s3:GetObject"], arns),
+        *(
+            allow(
+                f"ListSources{number}",
+                ["s3:ListBucket"],
+                [f"arn:{deployment.partition}:s3:::{bucket}"],
+                StringLike={"s3:prefix": [read.pattern for read in reads if read.bucket == bucket]},
+            )
+            for number, bucket in enumerate(buckets, start=1)
+        ),
+        *_keys(sorted({keys[bucket] for bucket in buckets if bucket in keys}) if keys else ()),
+        *_secrets(deployment, models),
+    )
+    if (size := len(json.dumps(found, separators=(",", ":")))) > MAX_CHARACTERS:
+        raise SourceRightsError(
+            f"The rights to read the sources of {len(models)} models take {size} characters of "
+            f"{MAX_CHARACTERS} that their role's policy has for them",
+            remedy="Lay sources below common prefixes, and let several models name the same path",
+        )
+    return found
+
+
+def _reads(deployment: Deployment, model: ModelInputs) -> set[_Read]:
+    found = {
+        _Read(source.bucket or deployment.data_bucket, _pattern(model, source))
+        for source in model.sources
+        if source.path
+    }
+    elsewhere = model.trained_elsewhere
+    if elsewhere is not None:
+        found.add(_Read(elsewhere.bucket or deployment.data_bucket, _plain(elsewhere.key)))
+    return found
+
+
+def _pattern(model: ModelInputs, source: Source) -> str:
+    variable = _VARIABLE.search(source.path)
+    beginning = source.path[: variable.start()] if variable else source.path
+    if not beginning.strip("/"):
+        raise SourceRightsError(
+            f"The source {source.name} reads all of a bucket: its path {source.path} has no fixed beginning",
+            remedy="Write the beginning that its keys share, say raw/orders/",
+            model=model.model,
+        )
+    if source.format == "delta" and not variable:
+        # The table's files and its log.
+        return f"{_plain(beginning.rstrip('/'))}/*"
+    return f"{_plain(beginning)}*" if variable or beginning.endswith("/") else _plain(beginning)
+
+
+def _plain(text: str) -> str:
+    return _SIGNS.sub(lambda sign: f"${{{sign[0]}}}", text)
+
+
+def _without_covered(reads: set[_Read]) -> list[_Read]:
+    """Return the reads that no other one includes, sorted."""
+    found: list[_Read] = []
+    for read in sorted(
+        reads, key=lambda each: (each.bucket, each.pattern.rstrip("*"), each.pattern[-1] != "*")
+    ):
+        if not any(other.bucket == read.bucket and _covers(other.pattern, read.pattern) for other in found):
+            found.append(read)
+    return found
+
+
+def _covers(pattern: str, other: str) -> bool:
+    return pattern.endswith("*") and other.startswith(pattern[:-1])
+
+
+def _keys(arns: Iterable[str]) -> tuple[Statement, ...]:
+    arns = list(arns)
+    return (allow("UseSourceKeys", ["kms:Decrypt"], arns),) if arns else ()
+
+
+def _secrets(deployment: Deployment, models: Iterable[ModelInputs]) -> tuple[Statement, ...]:
+    names = sorted({source.secret for model in models for source in model.sources if source.secret})
+    arns = [deployment.secret_arn_pattern(name) for name in names]
+    return (allow(READ_SOURCE_SECRETS, ["secretsmanager:GetSecretValue"], arns),) if arns else ()

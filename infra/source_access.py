@@ -1,0 +1,73 @@
+"""What a stage lets the models' sources read: any place of the data bucket, and elsewhere what it names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from infra.permissions.source_rights import source_statements
+from model_declaration.declaration_files import place_of
+from prediction_contract.errors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from infra.permissions.policy_statements import Statement
+    from infra.provisioned_models import ProvisionedModel
+    from infra.settings import StageSettings
+
+
+class SourceRefusedError(ContractError):
+    """A source names a bucket or a secret that its stage does not allow."""
+
+
+def stage_source_statements(
+    settings: StageSettings, models: Iterable[ProvisionedModel]
+) -> tuple[Statement, ...]:
+    """Return what lets SageMaker's jobs read the sources of models on a stage.
+
+    Raises:
+        SourceRefusedError: One lies in a bucket, or logs in by a secret, that the stage does not allow; all
+            of them are told with file and line.
+        SourceRightsError: No narrow right can be made of one.
+    """
+    models = tuple(models)
+    if faults := [fault for model in models for fault in _faults(settings, model)]:
+        raise SourceRefusedError(
+            "; ".join(faults),
+            remedy=f"Name it in source_buckets or source_secrets of {settings.stage} in stages.yaml, or read "
+            "from the data bucket",
+        )
+    keys = {each.name: each.key_arn for each in settings.source_buckets if each.key_arn}
+    return source_statements(settings.deployment(), [model.inputs for model in models], keys)
+
+
+def named_buckets(models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
+    """Return the buckets that models name beside the data bucket, sorted."""
+    inputs = [model.inputs for model in models]
+    sources = {source.bucket for each in inputs for source in each.sources}
+    elsewhere = {each.trained_elsewhere.bucket for each in inputs if each.trained_elsewhere}
+    return tuple(sorted(bucket for bucket in sources | elsewhere if bucket))
+
+
+def named_secrets(models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
+    """Return the secrets that sources of models log in with, sorted."""
+    return tuple(
+        sorted({source.secret for each in models for source in each.inputs.sources if source.secret})
+    )
+
+
+def _faults(settings: StageSettings, model: ProvisionedModel) -> Iterator[str]:
+    buckets = {each.name for each in settings.source_buckets} | {settings.deployment().data_bucket}
+    named = [(source.bucket, ("sources", source.name, "bucket")) for source in model.inputs.sources]
+    elsewhere = model.inputs.trained_elsewhere
+    if elsewhere is not None:
+        named.append((elsewhere.bucket, ("model", "bucket")))
+    for bucket, field in named:
+        if bucket is not None and bucket not in buckets:
+            yield f"{place_of(model.file, *field)}: stage {settings.stage} does not allow the bucket {bucket}"
+    for source in model.inputs.sources:
+        if source.secret is not None and source.secret not in settings.source_secrets:
+            yield (
+                f"{place_of(model.file, 'sources', source.name, 'secret')}: stage {settings.stage} does not "
+                f"allow the secret {source.secret}"
+            )

@@ -1,0 +1,29 @@
+"""The stages of the example project, and other values of one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from infra.settings import StageSettings
+from infra.stages import stages_in
+from tests.projects import EXAMPLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STAGES = stages_in(EXAMPLE.stages_file)
+PROD = STAGES["prod"]
+
+
+def stage_text(change: Callable[[dict[str, Any]], object], name: str = "prod") -> str:
+    """Return a `stages.yaml` of `prod` alone under a name, with its members changed in place."""
+    members = yaml.safe_load(EXAMPLE.stages_file.read_text(encoding="utf-8"))["prod"]
+    change(members)
+    return str(yaml.safe_dump({name: members}, sort_keys=False))
+
+
+def changed_stage(**members: Any) -> StageSettings:
+    """Return `prod` with other members, validated as those of a file are."""
+    return StageSettings.model_validate({**PROD.model_dump(), **members})
