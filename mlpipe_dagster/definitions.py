@@ -22,6 +22,7 @@ from mlpipe_dagster.resources.job_resources import GlueJobs, SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention.retention_sensor import retention_sensor
+from mlpipe_dagster.scoring.source_assets import source_specs
 from model_declaration.declaration_files import declarations_in
 from model_declaration.project import Project
 
@@ -92,7 +93,7 @@ def _paused_collection() -> Iterator[None]:
 
 
 def platform_definitions(models: dg.Definitions) -> dg.Definitions:
-    """Return what all models share: the sensor of done files, the resources, the executor."""
+    """Return what all models share: sources that nothing makes, the sensors, the resources, the executor."""
     partitions = {
         assets.key.path[0]: assets.partitions_def
         for assets in models.assets or ()
@@ -106,6 +107,7 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
     load_jobs = [jobs[load_job_name(model)] for model in partitions]
     platform = Platform()
     return dg.Definitions(
+        assets=source_specs(models.assets or ()),
         sensors=[
             done_files_sensor(load_jobs, partitions),
             live_batches_sensor(served, load_jobs),

@@ -13,7 +13,6 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
-    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -89,8 +88,7 @@ Owner = Annotated[str, AfterValidator(_owner), WithJsonSchema({"type": "string",
 RequirementsName = Annotated[
     str, *matching("[a-z][a-z0-9_-]{0,40}", "it is not the name of a lock, say boosting for boosting.lock")
 ]
-# Whether a file with the function `outcomes` lies beside a declaration, for its validation.
-HAS_OUTCOMES = "has_outcomes"
+_OUTCOMES_FILE = "outcomes.py"
 
 
 class ModelDeclaration(DeclarationPart):
@@ -160,16 +158,15 @@ class ModelDeclaration(DeclarationPart):
     )
 
     @model_validator(mode="after")
-    def _is_consistent(self, info: ValidationInfo) -> Self:
+    def _is_consistent(self) -> Self:
         """Refuse what would fail later, in the middle of a job."""
-        has_outcomes = bool((info.context or {}).get(HAS_OUTCOMES))
         raise_together(
             self._require_columns,
             self._require_training,
             self._require_schedule,
             lambda: require_hours(self.partitions.kind, self.sources),
             lambda: self.features and self.features.require_in(self.sources),
-            lambda: self._require_known_history(has_outcomes=has_outcomes),
+            self._require_known_history,
             self._require_life,
         )
         return self
@@ -195,7 +192,7 @@ class ModelDeclaration(DeclarationPart):
         stored = self.stored_schema
         raise_together(lambda: self._require_enrichments(stored), lambda: self._require_quality(stored))
 
-    def _require_known_history(self, *, has_outcomes: bool) -> None:
+    def _require_known_history(self) -> None:
         """Refuse a previous batch whose outcomes lie before all that the sources tell."""
         if not self.sources:
             days = self.lookback if self.partitions.kind == "daily" else -(-self.lookback // 24)
@@ -206,10 +203,9 @@ class ModelDeclaration(DeclarationPart):
                     "lookback",
                 )
             return
-        told = max(source.history for source in self.sources.values())
-        # A table that is read as a whole tells of any time.
-        if not has_outcomes or any(not each.is_partitioned for each in self.sources.values()):
+        if not self.has_outcomes or not all(each.is_as_long_as_its_history for each in self.sources.values()):
             return
+        told = max(source.history for source in self.sources.values())
         if self.lookback > told:
             raise inconsistency(
                 f"the previous batch may lie {self.lookback} partitions back, and the longest history of the "
@@ -250,11 +246,23 @@ class ModelDeclaration(DeclarationPart):
 
     def _require_schedule(self) -> None:
         """Refuse a schedule that who keeps it could not keep."""
-        if self.produced_by == "sagemaker":
+        if self.schedule.upstream:
+            self._require_upstream()
+        elif self.produced_by == "sagemaker":
             try:
                 scheduler_cron(self.schedule.cron_of(self.partitions))
             except ContractError as error:
                 raise inconsistency(error.what, "schedule", "cron") from error
+
+    def _require_upstream(self) -> None:
+        """Refuse to wait for assets that nobody names, or that SageMaker does not know."""
+        if self.produced_by == "sagemaker":
+            raise inconsistency("SageMaker knows no assets: declare `cron`", "schedule", "upstream")
+        if all(source.asset is None for source in self.sources.values()):
+            raise inconsistency(
+                "no source names the `asset` that makes it, so there is nothing to wait for",
+                *("schedule", "upstream"),
+            )
 
     def _require_cleaning(self) -> None:
         """Refuse rules that do not fit the columns, or leave two of one name."""
@@ -345,6 +353,11 @@ class ModelDeclaration(DeclarationPart):
     def package_folder(self) -> Path | None:
         """The folder of the package that `defs` lies in; None if the model is in no folder."""
         return None if self.folder is None else self.folder.parents[1]
+
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether the function `outcomes` lies beside the declaration."""
+        return self.folder is not None and (self.folder / _OUTCOMES_FILE).is_file()
 
     @property
     def functions(self) -> str | None:

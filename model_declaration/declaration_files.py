@@ -9,10 +9,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from model_declaration.declaration import HAS_OUTCOMES, ModelDeclaration
+from model_declaration.declaration import ModelDeclaration
 from model_declaration.declared_models import (
     FILE_NAME,
-    OUTCOMES_FILE,
     declared_names,
     require_declared,
 )
@@ -76,10 +75,7 @@ def validated(attributes: Mapping[str, Any], path: Path) -> ModelDeclaration:
             remedy=f"Leave it out, or rename the folder {model}",
         )
     try:
-        return ModelDeclaration.model_validate(
-            {"name": model, "folder": path.parent, **attributes},
-            context={HAS_OUTCOMES: path.with_name(OUTCOMES_FILE).is_file()},
-        )
+        return ModelDeclaration.model_validate({"name": model, "folder": path.parent, **attributes})
     except ValidationError as error:
         raise _located(error, path) from error
 

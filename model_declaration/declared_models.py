@@ -9,8 +9,6 @@ from prediction_contract.naming.batch import ModelName
 from prediction_contract.naming.resource_names import require_distinct_model_names
 
 FILE_NAME = "defs.yaml"
-# Beside it lies the function of this name, where a model has one.
-OUTCOMES_FILE = "outcomes.py"
 
 
 class UndeclaredModelError(ContractError):

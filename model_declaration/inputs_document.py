@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from model_declaration.declaration import ModelDeclaration
-from model_declaration.declared_models import OUTCOMES_FILE
 from model_declaration.project import Project
 from prediction_contract.jobs.model_inputs import ModelInputs
 
 
-def inputs_document(declaration: ModelDeclaration, project: Project) -> tuple[str, bytes]:
+def inputs_document(declaration: ModelDeclaration, project: Project | None = None) -> tuple[str, bytes]:
     """Return S3 key and content of the document of a model's inputs."""
     return model_inputs(declaration, project).to_document()
 
 
-def model_inputs(declaration: ModelDeclaration, project: Project) -> ModelInputs:
-    """Return what a job must know of a model of a project."""
+def model_inputs(declaration: ModelDeclaration, project: Project | None = None) -> ModelInputs:  # noqa: ARG001
+    """Return what a job must know of a model, whose declaration lies in the folder of its functions."""
     training, prepared, elsewhere = declaration.training, declaration.features, declaration.model
     return ModelInputs(
         model=declaration.name,
-        functions=project.functions_package(declaration.name),
+        functions=declaration.functions or "",
         sources=tuple(source.as_input(name) for name, source in declaration.sources.items()),
         tables=declaration.tables,
         prepared=None if prepared is None else prepared.source,
         entity=None if prepared is None else prepared.key,
-        outcomes=(project.defs / declaration.name / OUTCOMES_FILE).is_file(),
+        outcomes=declaration.has_outcomes,
         metrics=tuple(each.as_metric for each in training.metrics) if training else (),
         codecs=tuple(declaration.codecs),
         trained_elsewhere=None if elsewhere is None else elsewhere.as_input,

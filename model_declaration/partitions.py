@@ -64,13 +64,23 @@ class DeclaredSchedule(DeclarationPart):
     Attributes:
         cron: Five fields, in UTC; unless given ten minutes past for hours, and 01:00 for days, on Mondays for
             weeks, on the first for months.
+        upstream: In place of a cron schedule, score a partition as soon as all assets that the sources name
+            have it.
         partition: The one that ended last before the tick, or the current one, which the tick lies in.
         running: Whether the schedule runs from the start; otherwise a person turns it on.
     """
 
     cron: Annotated[str, AfterValidator(require_cron)] | None = None
+    upstream: bool = False
     partition: Literal["ended", "current"] = "ended"
     running: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_schedule(self) -> Self:
+        """Refuse a clock beside the assets that are waited for."""
+        if self.upstream and self.cron is not None:
+            raise inconsistency("the upstream assets say when: leave out `cron` or `upstream`", "upstream")
+        return self
 
     def cron_of(self, partitions: Partitions) -> str:
         """Return the cron schedule."""

@@ -33,6 +33,8 @@ from mlpipe_dagster.scoring.external_model import external_specs
 from mlpipe_dagster.scoring.features_asset import features_asset
 from mlpipe_dagster.scoring.predictions_asset import predictions_asset
 from mlpipe_dagster.scoring.scoring_schedule import scoring_schedule
+from mlpipe_dagster.scoring.trained_elsewhere import trained_elsewhere_spec
+from mlpipe_dagster.scoring.upstream_sensor import upstream_sensor
 from mlpipe_dagster.training.trained_model_asset import trained_model_asset
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.declaration_files import holds_template, validated
@@ -97,6 +99,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
     partitions = partitions_of(declaration)
     scores = declaration.produced_by == "dagster"
     training = declaration.training
+    by_upstream = declaration.schedule.upstream
     return dg.Definitions(
         assets=[
             *(
@@ -104,7 +107,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
                 if scores
                 else external_specs(declaration, partitions)
             ),
-            *([trained_model_asset(declaration, training)] if training else []),
+            trained_model_asset(declaration, training) if training else trained_elsewhere_spec(declaration),
             *([predictions_asset(declaration, partitions)] if scores else []),
             tables_asset(declaration, partitions),
             publication_asset(declaration, partitions),
@@ -115,7 +118,8 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             live_batch_checks(declaration, partitions),
         ],
         jobs=_pipeline_jobs(declaration, partitions),
-        schedules=[scoring_schedule(declaration, partitions)] if scores else [],
+        schedules=[scoring_schedule(declaration, partitions)] if scores and not by_upstream else [],
+        sensors=[upstream_sensor(declaration)] if by_upstream else [],
     )
 
 

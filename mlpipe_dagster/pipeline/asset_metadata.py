@@ -23,7 +23,6 @@ from prediction_contract.errors import ContractError
 from prediction_contract.stores.online_item import KEY_ATTRIBUTE
 
 COLUMN_LINEAGE = "dagster/column_lineage"
-TRAINED_MODEL_KINDS = {"sagemaker", "scikitlearn"}
 
 
 def asset_tags(declaration: ModelDeclaration) -> dict[str, str]:

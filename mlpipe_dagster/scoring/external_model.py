@@ -8,19 +8,23 @@ import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_metadata import (
     COLUMN_LINEAGE,
-    TRAINED_MODEL_KINDS,
     asset_tags,
-    code_links,
     column_lineage,
 )
-from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, TRAINED_MODEL, asset_key
-from mlpipe_dagster.scoring.features_asset import FEATURES_DESCRIPTION, FEATURES_KINDS, raw_inputs
+from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, asset_key
+from mlpipe_dagster.scoring.features_asset import (
+    features_deps,
+    features_description,
+    features_kinds,
+    features_links,
+)
 from mlpipe_dagster.scoring.predictions_asset import (
     PREDICTIONS_KINDS,
     manifest_metadata,
     predictions_deps,
     predictions_facts,
 )
+from mlpipe_dagster.scoring.trained_elsewhere import record_model_file
 
 if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
@@ -32,14 +36,14 @@ def external_specs(
 ) -> list[dg.AssetSpec]:
     """Return what SageMaker makes without Dagster, with partitions and lineage as if Dagster did."""
     model, tags = declaration.name, asset_tags(declaration)
-    specs = [
+    return [
         dg.AssetSpec(
             asset_key(model, FEATURES),
-            deps=raw_inputs(declaration),
+            deps=features_deps(declaration),
             partitions_def=partitions,
-            kinds=FEATURES_KINDS,
-            description=FEATURES_DESCRIPTION,
-            metadata=code_links(declaration, "features"),
+            kinds=features_kinds(declaration),
+            description=features_description(declaration),
+            metadata=features_links(declaration),
             group_name=declaration.asset_group,
             owners=declaration.owners,
             tags=tags,
@@ -56,25 +60,13 @@ def external_specs(
             tags=tags,
         ),
     ]
-    if declaration.training is None:
-        specs.append(
-            dg.AssetSpec(
-                asset_key(model, TRAINED_MODEL),
-                deps=[asset_key(model, FEATURES)],
-                kinds=TRAINED_MODEL_KINDS,
-                description="The model as trained outside Dagster.",
-                group_name=declaration.asset_group,
-                owners=declaration.owners,
-                tags=tags,
-            )
-        )
-    return specs
 
 
 def record_external_predictions(
     context: dg.AssetExecutionContext, declaration: ModelDeclaration, manifest: Manifest
 ) -> None:
     """Record what the manifest says of a batch that Dagster did not score, once for each batch."""
+    record_model_file(context, declaration)
     for event in external_events(declaration, manifest):
         if not _is_recorded(context.instance, event):
             context.log_event(event)

@@ -15,12 +15,11 @@ from mlpipe_dagster.pipeline.model_ops import model_asset
 from mlpipe_dagster.pipeline.retries import batch_id_of
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.scoring.published_documents import published_inputs
+from mlpipe_dagster.scoring.source_assets import source_deps
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from prediction_contract.naming.batch import Partition, job_name
-
-FEATURES_KINDS = {"sagemaker", "parquet", "s3"}
-FEATURES_DESCRIPTION = "What is known of a partition's entities before it begins."
 
 
 def features_asset(
@@ -31,12 +30,12 @@ def features_asset(
 
     @model_asset(
         key=asset_key(model, FEATURES),
-        deps=raw_inputs(declaration),
+        deps=features_deps(declaration),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        kinds=FEATURES_KINDS,
-        description=FEATURES_DESCRIPTION,
-        metadata=code_links(declaration, "features"),
+        kinds=features_kinds(declaration),
+        description=features_description(declaration),
+        metadata=features_links(declaration),
         group_name=declaration.asset_group,
         owners=declaration.owners,
         tags=asset_tags(declaration),
@@ -55,6 +54,7 @@ def features_asset(
             last_partition=None if last == first else last,
             bucket=settings.data_bucket,
             history_days=declaration.history_days,
+            inputs_key=published_inputs(platform, declaration),
             run_id=batch_id,
             code_version=settings.code_version,
             functions=declaration.functions,
@@ -76,9 +76,28 @@ def features_asset(
     return features
 
 
-def raw_inputs(declaration: ModelDeclaration) -> list[dg.AssetKey]:
-    """Return the raw data that the features are made of."""
-    return [dg.AssetKey(key.split("/")) for key in declaration.raw_inputs]
+def features_deps(declaration: ModelDeclaration) -> list[dg.AssetDep]:
+    """Return what the features are made of."""
+    raw = (dg.AssetKey(key.split("/")) for key in declaration.raw_inputs)
+    return [*source_deps(declaration), *map(dg.AssetDep, raw)]
+
+
+def features_kinds(declaration: ModelDeclaration) -> set[str]:
+    """Return the kinds of the features: with the tables that a function makes them of, if one does."""
+    return {"sagemaker", "parquet", "s3" if declaration.features else declaration.tables}
+
+
+def features_description(declaration: ModelDeclaration) -> str:
+    """Return what the features are, for people."""
+    prepared = declaration.features
+    if prepared:
+        return f"The rows of the source {prepared.source} as they are; {prepared.key} names the entity."
+    return "What is known of a partition's entities before it begins."
+
+
+def features_links(declaration: ModelDeclaration) -> dict[str, Any]:
+    """Return the links to the code that makes the features."""
+    return code_links(declaration, None if declaration.features else "features")
 
 
 def exit_message(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from mlpipe_dagster.pipeline.model_ops import model_asset
 from mlpipe_dagster.pipeline.retries import batch_id_of, final_failure
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.scoring.published_documents import published_inputs, published_schema
+from mlpipe_dagster.scoring.trained_elsewhere import record_model_file
 from mlpipe_dagster.settings import Settings
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.jobs.job_arguments import ScoreArguments
@@ -63,6 +65,8 @@ def predictions_asset(
         partition = Partition.from_dagster_key(context.partition_key)
         batch_id = batch_id_of(context.instance, context.run, model, partition)
         schema_key = published_schema(platform, declaration)
+        inputs_key = published_inputs(platform, declaration)
+        record_model_file(context, declaration)
         code_warning = warn_of_outdated_upload(
             "sagemaker_scripts", settings.code_prefix, context.log.warning, declaration.package_folder
         )
@@ -81,6 +85,7 @@ def predictions_asset(
                     batch_id=batch_id,
                     attempt=attempt,
                     schema_key=schema_key,
+                    inputs_key=inputs_key,
                 ),
             ),
         )
@@ -127,6 +132,7 @@ def score_arguments(
     batch_id: str,
     attempt: int,
     schema_key: str,
+    inputs_key: str,
 ) -> ScoreArguments:
     """Return what one attempt of the score job gets."""
     tolerance = declaration.quality.tolerance
@@ -136,6 +142,7 @@ def score_arguments(
         bucket=settings.data_bucket,
         lookback=declaration.lookback,
         schema_key=schema_key,
+        inputs_key=inputs_key,
         registry_table=settings.deployment.registry_table,
         code_version=settings.code_version,
         batch_id=batch_id,
@@ -144,13 +151,6 @@ def score_arguments(
         quarantine_rows=tolerance.rows,
         quarantine_rate=tolerance.rate,
     )
-
-
-def published_schema(platform: Platform, declaration: ModelDeclaration) -> str:
-    """Put the declared schema where the score job reads it, named by its content, and return the key."""
-    key, content = declaration.schema_document
-    platform.bucket.put(key, content)
-    return key
 
 
 def accepted_manifest(context: dg.AssetExecutionContext, done_file: DoneFile) -> Manifest:

@@ -8,14 +8,15 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.job_clients.sagemaker_requests import training_request
-from mlpipe_dagster.pipeline.asset_metadata import TRAINED_MODEL_KINDS, asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
 from mlpipe_dagster.pipeline.asset_names import FEATURES, SAGEMAKER_POOL, TRAINED_MODEL, asset_key
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_upload
+from mlpipe_dagster.pipeline.library_kinds import library_kind
 from mlpipe_dagster.pipeline.model_ops import model_asset
 from mlpipe_dagster.pipeline.retries import batch_id_of
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
-from mlpipe_dagster.scoring.predictions_asset import published_schema
+from mlpipe_dagster.scoring.published_documents import published_inputs, published_schema
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.partitions import TrainingRange
 from prediction_contract.jobs.job_arguments import TrainArguments
@@ -32,7 +33,7 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
     @model_asset(
         key=asset_key(model, TRAINED_MODEL),
         deps=[asset_key(model, FEATURES)],
-        kinds=TRAINED_MODEL_KINDS,
+        kinds={"sagemaker", library_kind(declaration)},
         description="The model as trained on the declared range of partitions.",
         metadata=code_links(declaration, "train"),
         group_name=declaration.asset_group,
@@ -54,6 +55,7 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
             last_evaluated=training.last_evaluated,
             metrics=training.metrics_text,
             schema_key=published_schema(platform, declaration),
+            inputs_key=published_inputs(platform, declaration),
             code_version=settings.code_version,
             functions=declaration.functions,
         )

@@ -94,7 +94,9 @@ class DeclaredSource(DeclarationPart):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         """Refuse what would fail in the middle of a job."""
-        raise_together(self._require_columns, self._require_known_at, self._require_form)
+        raise_together(
+            self._require_columns, self._require_known_at, self._require_history, self._require_form
+        )
         return self
 
     def _require_columns(self) -> None:
@@ -122,8 +124,17 @@ class DeclaredSource(DeclarationPart):
 
     @property
     def is_partitioned(self) -> bool:
-        """Whether it reads other data for each partition, so that it knows as much as its history holds."""
-        return any(_PLACEHOLDER.search(text) for text in self.filled_texts.values())
+        """Whether it reads other data for each partition."""
+        return any(map(_PLACEHOLDER.search, self.filled_texts.values()))
+
+    @property
+    def is_as_long_as_its_history(self) -> bool:
+        """Whether it tells of no earlier time than its history; what is read as a whole may tell of any."""
+        return self.is_partitioned
+
+    def _require_history(self) -> None:
+        if self.history and not self.is_partitioned:
+            raise inconsistency("no placeholder names a partition: each one reads the same anyway", "history")
 
     def as_input(self, name: str) -> Source:
         """Return the source as a job is told it, by a name."""
@@ -201,6 +212,11 @@ class SnowflakeSource(DeclaredSource):
         """The values of the parameters."""
         return {("parameters", name): text for name, text in self.parameters.items()}
 
+    @property
+    def is_as_long_as_its_history(self) -> bool:
+        """Whether it tells of no earlier time: a query may look back as far as it likes."""
+        return False
+
 
 class ReaderSource(DeclaredSource):
     """What a class of the project's reads.
@@ -215,6 +231,9 @@ class ReaderSource(DeclaredSource):
     reader: ObjectName
     path: _Path | None = None
     bucket: BucketName | None = None
+
+    def _require_history(self) -> None:
+        """Leave it to the reader, which is told the partitions of its history."""
 
 
 _KINDS: tuple[type[DeclaredSource], ...] = (

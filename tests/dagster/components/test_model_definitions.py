@@ -12,7 +12,7 @@ from tests.dagster.small_model import declaration
 
 MODELS = ("airport_congestion", "flight_delay")
 ASSETS = {
-    "features": ({"raw/nycflights13/flights"}, {"sagemaker", "parquet", "s3"}),
+    "features": ({"raw/nycflights13/flights"}, {"sagemaker", "parquet", "pandas"}),
     "trained_model": ({"features"}, {"sagemaker", "scikitlearn"}),
     "predictions": ({"features", "trained_model", "predictions"}, {"sagemaker", "deltalake", "json"}),
     "dynamodb": ({"predictions"}, {"dynamodb", "glue"}),

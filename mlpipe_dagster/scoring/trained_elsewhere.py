@@ -1,0 +1,49 @@
+"""A trained model that no job of Dagster makes: an external asset, and its file's digest as its version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_names import FEATURES, TRAINED_MODEL, asset_key
+from mlpipe_dagster.pipeline.library_kinds import library_kind
+from model_declaration.declaration import ModelDeclaration
+from model_declaration.inputs.origins import ModelFile
+
+_DATA_VERSION = "dagster/data_version"
+
+
+def trained_elsewhere_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
+    """Return the asset of a model that was trained elsewhere: its file, or what nobody told of it."""
+    model, file = declaration.name, declaration.model
+    return dg.AssetSpec(
+        asset_key(model, TRAINED_MODEL),
+        deps=[asset_key(model, FEATURES)] if file is None else [],
+        kinds={"sagemaker" if file is None else "s3", library_kind(declaration)},
+        description="The model as trained outside Dagster.",
+        metadata={**({} if file is None else _facts(file)), **code_links(declaration)},
+        group_name=declaration.asset_group,
+        owners=declaration.owners,
+        tags=asset_tags(declaration),
+    )
+
+
+def _facts(file: ModelFile) -> dict[str, Any]:
+    facts = {"path": file.path, "bucket": file.bucket, "sha256": file.sha256, "codec": file.codec}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def record_model_file(context: dg.AssetExecutionContext, declaration: ModelDeclaration) -> None:
+    """Record which file a model is, once for each digest, before anything is recorded that it scored."""
+    file = declaration.model
+    if file is None:
+        return
+    key = asset_key(declaration.name, TRAINED_MODEL)
+    latest = context.instance.get_latest_materialization_event(key)
+    known = latest.asset_materialization if latest else None
+    if known is None or (known.tags or {}).get(_DATA_VERSION) != file.sha256:
+        context.log_event(
+            dg.AssetMaterialization(key, metadata=_facts(file), tags={_DATA_VERSION: file.sha256})
+        )

@@ -1,0 +1,236 @@
+"""A model that waits for its upstream assets is scored once for each partition that all of them have."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
+from mlpipe_dagster.definitions import platform_definitions
+from mlpipe_dagster.scoring.upstream_sensor import UpstreamPartitionsError, upstream_tick
+from tests.dagster.scoring.test_scoring_schedule import HOURLY, MONTHLY, WEEKLY
+from tests.dagster.small_model import declaration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ORDERS, RATES = dg.AssetKey(["lake", "orders"]), dg.AssetKey(["lake", "rates"])
+PREDICTIONS = dg.AssetKey(["things", "predictions"])
+SOURCES = {
+    "orders": {"format": "parquet", "path": "raw/orders/{partition}.parquet", "asset": "lake/orders"},
+    "rates": {"format": "delta", "path": "tables/rates", "asset": "lake/rates"},
+    "holidays": {"format": "parquet", "path": "raw/holidays.parquet"},
+}
+DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2014-01-01")
+HOURS = dg.HourlyPartitionsDefinition("2013-01-01-00:00", end_date="2014-01-01-00:00")
+SUNDAYS = dg.WeeklyPartitionsDefinition("2012-12-30", end_date="2014-01-05")
+
+
+@dataclass
+class Waiting:
+    """A model that waits, on an instance of its own.
+
+    Attributes:
+        instance: Holds events and runs.
+        upstream: Assets of the code location itself.
+        changes: Of the model's declaration.
+        cursor: What the sensor has kept.
+    """
+
+    instance: dg.DagsterInstance
+    upstream: tuple[dg.AssetSpec, ...] = ()
+    changes: dict[str, Any] | None = None
+    cursor: str | None = None
+
+    def materialize(self, key: dg.AssetKey, *partitions: str | None) -> None:
+        """Report that an asset was made."""
+        for partition in partitions or (None,):
+            self.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
+
+    def tick(self, now: str) -> dg.SensorResult:
+        """Let the sensor look at a moment, and keep its cursor."""
+        model = declaration(
+            "things", **{"sources": SOURCES, "schedule": {"upstream": True}, **(self.changes or {})}
+        )
+        models = dg.Definitions.merge(pipeline_definitions(model), dg.Definitions(assets=self.upstream))
+        platform = dg.Definitions.merge(models, platform_definitions(models))
+        context = dg.build_sensor_context(
+            self.instance, cursor=self.cursor, repository_def=platform.get_repository_def()
+        )
+        result = upstream_tick(context, model, datetime.fromisoformat(now).replace(tzinfo=UTC))
+        self.cursor = result.cursor
+        return result
+
+    def scored(self, now: str) -> list[str | None]:
+        """Return the partitions that a tick requests."""
+        return [request.partition_key for request in self.tick(now).run_requests or []]
+
+    def reason(self, now: str) -> str:
+        """Return why a tick requests nothing."""
+        skipped = self.tick(now).skip_reason
+        assert skipped is not None
+        return str(skipped.skip_message)
+
+    def run(self, status: dg.DagsterRunStatus, **tags: str) -> None:
+        """Add a run of the model's score job."""
+        job = dg.job(name="things_score")(lambda: None)
+        self.instance.create_run_for_job(job, status=status, tags=tags)
+
+
+@pytest.fixture
+def waiting() -> Iterator[Waiting]:
+    """Yield a daily model that waits for one asset."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Waiting(instance, changes={"sources": {"orders": SOURCES["orders"]}})
+
+
+def test_a_partition_is_scored_once_its_upstream_asset_has_it(waiting: Waiting) -> None:
+    """Nothing is requested before, and nothing again after it, whatever else is made."""
+    assert waiting.reason("2013-02-03T00:10") == "2013-02-02 waits for lake/orders"
+    waiting.materialize(ORDERS, "2013-02-02")
+    (request,) = waiting.tick("2013-02-03T00:20").run_requests or []
+    assert (request.partition_key, request.run_key) == ("2013-02-02", "things:2013-02-02")
+    assert request.tags["mlpipe/model"] == "things"
+    waiting.materialize(PREDICTIONS, "2013-02-02")
+    waiting.materialize(ORDERS, "2013-02-02")
+    waiting.materialize(dg.AssetKey(["things", "trained_model"]))
+    waiting.materialize(dg.AssetKey(["things", "features"]), "2013-02-02")
+    assert waiting.reason("2013-02-03T00:30") == "2013-02-02 is scored"
+
+
+def test_the_first_look_scores_the_newest_complete_partition_alone(waiting: Waiting) -> None:
+    """A history of partitions that upstream has is no reason to score them all."""
+    waiting.materialize(ORDERS, *(f"2013-01-{day:02}" for day in range(1, 32)))
+    assert waiting.scored("2013-02-03T00:10") == ["2013-01-31"]
+    assert waiting.scored("2013-02-03T00:20") == []
+    waiting.materialize(ORDERS, "2013-01-15")
+    assert waiting.scored("2013-02-03T00:30") == []
+
+
+def test_what_was_scored_by_hand_is_not_scored_again(waiting: Waiting) -> None:
+    """A model that changes to this schedule goes on where it was."""
+    waiting.materialize(ORDERS, "2013-02-01", "2013-02-02")
+    waiting.materialize(PREDICTIONS, "2013-02-01", "2013-02-02")
+    assert waiting.scored("2013-02-03T00:10") == []
+    waiting.materialize(ORDERS, "2013-02-03")
+    assert waiting.scored("2013-02-04T00:10") == ["2013-02-03"]
+
+
+def test_partitions_are_scored_in_their_order_one_after_the_other(waiting: Waiting) -> None:
+    """Each reads the batch before it, which the run before writes; a late one is scored when it comes."""
+    waiting.materialize(ORDERS, "2013-02-01")
+    assert waiting.scored("2013-02-02T00:10") == ["2013-02-01"]
+    sensor = {"dagster/sensor_name": "things_score_upstream"}
+    waiting.run(dg.DagsterRunStatus.STARTED, **sensor)
+    waiting.materialize(ORDERS, "2013-02-04", "2013-02-02")
+    waits = waiting.reason("2013-02-05T00:10")
+    assert waits == "2013-02-02 waits for the run before it, whose batch it reads"
+    (run,) = waiting.instance.get_runs()
+    waiting.instance.delete_run(run.run_id)
+    waiting.run(dg.DagsterRunStatus.FAILURE, **sensor)
+    assert waiting.scored("2013-02-05T00:11") == ["2013-02-02"]
+    assert waiting.scored("2013-02-05T00:12") == ["2013-02-04"]
+    assert waiting.reason("2013-02-05T00:13") == "2013-02-03 waits for lake/orders"
+    waiting.materialize(ORDERS, "2013-02-03")
+    assert waiting.scored("2013-02-05T00:14") == ["2013-02-03"]
+
+
+def test_a_run_that_somebody_else_started_holds_up_nothing(waiting: Waiting) -> None:
+    """A long backfill by hand does not keep new partitions waiting."""
+    waiting.run(dg.DagsterRunStatus.STARTED)
+    waiting.materialize(ORDERS, "2013-02-01")
+    assert waiting.scored("2013-02-02T00:10") == ["2013-02-01"]
+
+
+def test_all_assets_must_have_it_and_one_without_partitions_must_be_newer(waiting: Waiting) -> None:
+    """An unpartitioned table that was made after the partition ended holds all of it."""
+    waiting.changes = {}
+    waiting.materialize(ORDERS, "2013-02-02")
+    assert waiting.reason("2013-02-03T00:10") == "2013-02-02 waits for lake/rates"
+    waiting.materialize(RATES)
+    assert waiting.scored("2013-02-03T00:20") == ["2013-02-02"]
+
+
+def test_an_old_table_is_not_newer() -> None:
+    """What was made before a partition ended may lack its last hours."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        today = datetime.now(UTC).date().isoformat()
+        waiting = Waiting(
+            instance,
+            changes={
+                "partitions": {"start": "2013-01-01"},
+                "sources": {"rates": SOURCES["rates"]},
+                "schedule": {"upstream": True, "partition": "current"},
+            },
+        )
+        waiting.materialize(RATES)
+        assert waiting.scored(f"{today}T23:59") == [today]
+        waiting.changes = {**(waiting.changes or {}), "schedule": {"upstream": True}}
+        waiting.cursor = json.dumps({"since": today, "requested": []})
+        assert waiting.reason(f"{today}T00:00") == "No partition of things is due yet"
+
+
+@pytest.mark.parametrize(
+    ("upstream", "changes", "made", "now", "scored"),
+    [
+        (HOURS, {}, [f"2013-02-02-{hour:02}:00" for hour in range(24)], "2013-02-03T00:10", "2013-02-02"),
+        (HOURS, {}, [f"2013-02-02-{hour:02}:00" for hour in range(23)], "2013-02-03T00:10", None),
+        (DAYS, HOURLY, ["2013-02-02"], "2013-02-02T06:10", "2013-02-02-05:00"),
+        (DAYS, WEEKLY, [f"2013-02-{day:02}" for day in range(4, 11)], "2013-02-11T01:00", "2013-W06-1"),
+        (DAYS, WEEKLY, [f"2013-02-{day:02}" for day in range(5, 11)], "2013-02-11T01:00", None),
+        (DAYS, MONTHLY, [f"2013-02-{day:02}" for day in range(1, 29)], "2013-03-01T01:00", "2013-02"),
+        # A week from Monday on lies in two that begin on Sundays.
+        (SUNDAYS, WEEKLY, ["2013-02-03", "2013-02-10"], "2013-02-11T01:00", "2013-W06-1"),
+        (SUNDAYS, WEEKLY, ["2013-02-03"], "2013-02-11T01:00", None),
+    ],
+)
+def test_partitions_of_other_kinds_cover_one_another(
+    upstream: dg.PartitionsDefinition[str],
+    changes: dict[str, Any],
+    made: list[str],
+    now: str,
+    scored: str | None,
+) -> None:
+    """A partition has all that it needs when all of its time is there, in parts or within a longer one."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        waiting = Waiting(
+            instance,
+            upstream=(dg.AssetSpec(ORDERS, partitions_def=upstream),),
+            changes={**changes, "sources": {"orders": {**SOURCES["orders"], "path": "raw/orders"}}},
+        )
+        waiting.materialize(ORDERS, *made)
+        assert waiting.scored(now) == ([scored] if scored else [])
+
+
+def test_partitions_of_another_code_location_are_told_by_their_keys(waiting: Waiting) -> None:
+    """What a location cannot see of another's definitions is in the keys that were materialized."""
+    waiting.materialize(ORDERS, *(f"2013-02-02-{hour:02}:00" for hour in range(23)))
+    assert waiting.scored("2013-02-03T00:10") == []
+    waiting.materialize(ORDERS, "2013-02-02-23:00")
+    assert waiting.scored("2013-02-03T00:20") == ["2013-02-02"]
+
+
+def test_partitions_that_are_none_of_time_are_told(waiting: Waiting) -> None:
+    """The tick fails and names the asset; it does not wait for ever."""
+    waiting.materialize(ORDERS, "north")
+    with pytest.raises(UpstreamPartitionsError, match=r"lake/orders .*'north' is not a partition"):
+        waiting.tick("2013-02-03T00:10")
+
+
+def test_a_model_has_a_schedule_or_a_sensor() -> None:
+    """The clock says nothing where upstream assets do."""
+    models = pipeline_definitions(
+        declaration("things", sources=SOURCES, schedule={"upstream": True, "running": True})
+    )
+    assert not models.schedules
+    (sensor,) = models.sensors or ()
+    assert (sensor.name, sensor.default_status) == (
+        "things_score_upstream",
+        dg.DefaultSensorStatus.RUNNING,
+    )
+    assert not pipeline_definitions(declaration("things")).sensors
