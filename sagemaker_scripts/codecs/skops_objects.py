@@ -9,11 +9,13 @@ import zipfile
 from typing import Any
 
 from sagemaker_scripts.codecs.codec import CodecError, library_of
+from sagemaker_scripts.codecs.decision_trees import check_trees
 
 # What skops does not trust by itself, and what building it does. None of them runs code of the file's: skops
 # makes an object without its constructor and gives it arrays, numbers and texts.
 TRUSTED_TYPES = [
     # `__setstate__` checks types and shapes of the arrays and copies them: random forests and single trees.
+    # Where the nodes lead is checked afterwards, here and of the next.
     "sklearn.tree._tree.Tree",
     # `__setstate__` keeps three arrays and casts one: HistGradientBoosting.
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -25,6 +27,11 @@ TRUSTED_TYPES = [
     # Functions of numbers alone, which `predict` never calls: SelectKBest and its like.
     "sklearn.feature_selection._univariate_selection.f_classif",
     "sklearn.feature_selection._univariate_selection.f_regression",
+    # A dict whose keys are attributes, too: VotingRegressor and StackingRegressor.
+    "sklearn.utils._bunch.Bunch",
+    # Calls a function that must be trusted as well; this one judges an array: HistGradientBoosting again.
+    "functools.partial",
+    "sklearn.utils.validation.check_array",
     # The type of an array's elements: SimpleImputer and KBinsDiscretizer.
     "numpy.dtype",
 ]
@@ -65,13 +72,16 @@ class SkopsObjects:
 
         Raises:
             CodecError: It holds types that are not trusted.
+            ValueError: It unpacks to too much, or holds a decision tree whose nodes lead out of it.
         """
         import skops.io  # noqa: PLC0415  # as above
 
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             _refuse_much(packed)
         _refuse_unknown_types(content)
-        return skops.io.loads(content, trusted=TRUSTED_TYPES)
+        value = skops.io.loads(content, trusted=TRUSTED_TYPES)
+        check_trees(value)
+        return value
 
     def digest(self, content: bytes) -> str:
         """Return the digest of what a file holds: the same for equal objects, whenever they were saved.
