@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mlpipe_dagster.cli import load, publish_rollback_hold, stack_commands
+from mlpipe_dagster.cli import init, load, publish_rollback_hold, stack_commands
 from mlpipe_dagster.cli.command_output import CommandResult
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health import doctor
@@ -22,6 +22,7 @@ from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
 
 _COMMAND_MODULES = (
+    init,
     stack_commands,
     batches,
     show,
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
         access: The deployment; the one that the environment describes by default.
     """
     options = parser().parse_args(arguments)
+    if "begin" in options:
+        # There is no project yet.
+        return int(options.begin(options))
     try:
         project = access.project if access else chosen_project(options)
     except ProjectError as error:

@@ -1,42 +1,50 @@
-"""`dg scaffold defs`: a new model's `defs.yaml`, and the three functions that are the user's own part."""
+"""`dg scaffold defs`: a new model's `defs.yaml`, and the functions that are the user's own part."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+import sys
 
 import dagster as dg
 
-from prediction_contract.errors import ContractError
+from mlpipe_dagster.components.project_template import (
+    TemplateError,
+    TemplateNames,
+    complete_project,
+    write_model,
+)
 from prediction_contract.naming.batch import ModelName
-
-_TEMPLATE = Path(__file__).with_name("new_model")
-
-
-class ScaffoldError(ContractError):
-    """A model cannot be made where it was asked for."""
 
 
 class ModelScaffolder(dg.Scaffolder):
     """Writes a small model that loads, trains and scores as it stands; a person makes their own of it."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
-        """Write `defs.yaml` and the functions into the new folder.
+        """Write `defs.yaml` and the functions into the new folder, and complete the project around it.
 
-        Functions that are there already are left as they are.
+        Files that are there already are left as they are.
 
         Raises:
             InvalidNameError: The folder's name is no model name.
-            ScaffoldError: The folder is somewhere else than directly below `defs`, or holds a model.
+            TemplateError: The folder is somewhere else than directly below `defs`, or holds a model.
         """
         target = request.target_path
-        ModelName(target.name)
+        model = ModelName(target.name)
         if request.scaffold_format != "yaml" or request.append:
-            raise ScaffoldError("A model is one defs.yaml of its own", remedy="Leave out --format and append")
+            raise TemplateError("A model is one defs.yaml of its own", remedy="Leave out --format and append")
         if target.parent.name != "defs" or (target / "defs.yaml").exists():
-            raise ScaffoldError(
+            raise TemplateError(
                 f"{target} is no place for a new model", remedy="Name a folder that is not there yet: a model"
             )
-        for path in sorted(_TEMPLATE.iterdir()):
-            if path.is_file() and not (target / path.name).exists():
-                shutil.copyfile(path, target / path.name)
+        package_folder = target.parents[1]
+        names = TemplateNames(package_folder.name, package_folder.name, str(model), request.type_name)
+        write_model(target, names)
+        if request.project_root is None:
+            return
+        for path in complete_project(request.project_root, package_folder, names):
+            sys.stdout.write(f"Wrote {path}\n")
+        definitions = package_folder / "definitions.py"
+        if "mlpipe" not in definitions.read_text(encoding="utf-8"):
+            sys.stderr.write(
+                f"{definitions} does not load the platform. Let it merge `mlpipe.definitions(__file__)` with "
+                "what it defines.\n"
+            )

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DECLARATIONS = [
     *sorted(EXAMPLE.defs.glob("*/defs.yaml")),
-    ROOT / "mlpipe_dagster" / "components" / "new_model" / "defs.yaml",
+    ROOT / "mlpipe_dagster" / "components" / "template" / "model" / "defs.yaml.template",
 ]
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 HEAVY = (

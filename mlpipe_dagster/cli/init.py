@@ -1,0 +1,44 @@
+"""`mlpipe init`: a new project that runs as it stands."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from mlpipe_dagster.cli.options import Commands
+from prediction_contract.errors import ContractError
+
+_SUMMARY = "Write a new project: a model on made-up data, stages, tests, CI."
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    added = commands.add_parser("init", help=_SUMMARY, description=_SUMMARY)
+    added.add_argument("folder", type=Path, help="that is not there yet; the project is called like it")
+    added.add_argument("--model", default="expected_orders", help="the model's name; default: %(default)s")
+    added.set_defaults(begin=init)
+
+
+def init(options: argparse.Namespace) -> int:
+    """Write the project and say what to do next; return the exit status."""
+    # It imports pydantic, which no other command needs before it has found its project.
+    from mlpipe_dagster.components.project_template import TemplateNames, write_project  # noqa: PLC0415
+
+    root: Path = options.folder.resolve()
+    try:
+        names = TemplateNames.of(root.name, options.model)
+        written = write_project(root, names)
+    except (ContractError, OSError) as error:
+        sys.stderr.write(f"mlpipe init: {error}\n")
+        return 1
+    for path in written:
+        sys.stdout.write(f"{options.folder / path.relative_to(root)}\n")
+    sys.stdout.write(
+        f"The project {names.project} is there, with the model {names.model}. Next:\n"
+        f"  cd {shlex.quote(str(options.folder))}\n"
+        f"  mlpipe try {names.model}   # runs its functions on sample data\n"
+        "  mlpipe up && mlpipe demo   # the local stack, and the whole path on it\n"
+    )
+    return 0

@@ -1,0 +1,171 @@
+"""What a new project, or a new model in one, is made of: the files of `template/`, with names filled in."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from mlpipe_dagster.installed_platform import VERSION
+from model_declaration.declaration_files import COMPONENT
+from model_declaration.project import MARKER
+from prediction_contract.errors import ContractError
+from prediction_contract.naming.batch import ModelName
+
+TEMPLATE = Path(__file__).with_name("template")
+_ENDING = ".template"
+_MARK = re.compile(r"<% ([a-z_]+) %>")
+_PACKAGE = re.compile("[a-z][a-z0-9_]{0,40}")
+# A file of this name in the template itself would hide others from git.
+_HIDDEN = {"gitignore": ".gitignore"}
+# Packages that every project's environment has.
+_TAKEN = frozenset(
+    {"mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract", "dagster", "tests"}
+)
+_MARKER_TABLE = '\n[tool.mlpipe]\nrequires = "{requires}"\ncreated_with = "{version}"\n'
+# What create-dagster writes, and nothing else.
+_DAGSTERS_OWN = re.compile(
+    r"from pathlib import Path\s+from dagster import definitions, load_from_defs_folder\s+@definitions\s+"
+    r"def defs\(\):\s+return load_from_defs_folder\(path_within_project=Path\(__file__\)\.parent\)\s*"
+)
+
+
+class TemplateError(ContractError):
+    """A project cannot be made where it was asked for."""
+
+
+def suitable_versions() -> str:
+    """Return the versions that a project which this version made works with."""
+    major, minor, *_ = VERSION.split(".")
+    return f">={major}.{minor},<{int(major) + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateNames:
+    """The names that a template's files take.
+
+    Attributes:
+        project: Of the project.
+        package: Of its Python package.
+        model: Of its model.
+        component: By which `defs.yaml` names the component.
+    """
+
+    project: str
+    package: str
+    model: str
+    component: str = COMPONENT
+
+    @classmethod
+    def of(cls, project: str, model: str) -> Self:
+        """Return the names of a project that is called like its folder.
+
+        Raises:
+            TemplateError: No package can be called so.
+            InvalidNameError: No model can be called so.
+        """
+        package = project.lower().replace("-", "_").replace(".", "_")
+        if (
+            not _PACKAGE.fullmatch(package)
+            or keyword.iskeyword(package)
+            or package in sys.stdlib_module_names | _TAKEN
+        ):
+            raise TemplateError(
+                f"A project cannot be called {project[:80]!r}, because no Python package of its own can be "
+                f"{package[:80]!r}",
+                remedy="Take letters, digits and hyphens, and no name of another package, say acme",
+            )
+        return cls(project, package, str(ModelName(model)))
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """What each mark of a template becomes."""
+        return {
+            "project": self.project,
+            "package": self.package,
+            "model": self.model,
+            "type": self.component,
+            "requires": suitable_versions(),
+            "version": VERSION,
+        }
+
+
+def write_project(root: Path, names: TemplateNames) -> list[Path]:
+    """Write a project that runs as it stands, in the layout that `create-dagster` writes; return its files.
+
+    Raises:
+        TemplateError: The folder holds something.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise TemplateError(f"{root} holds something", remedy="Name a folder that is not there yet")
+    package = root / "src" / names.package
+    written = [
+        *_write(TEMPLATE / "project", root, names),
+        *_write(TEMPLATE / "package", package, names),
+        *_write(TEMPLATE / "model", package / "defs" / names.model, names),
+    ]
+    for folder in (package, package / "defs", root / "tests"):
+        (folder / "__init__.py").write_text("", encoding="utf-8")
+        written.append(folder / "__init__.py")
+    return sorted(written)
+
+
+def write_model(folder: Path, names: TemplateNames) -> list[Path]:
+    """Write a model's declaration and functions, leave alone what is there, and return what was written."""
+    return _write(TEMPLATE / "model", folder, names)
+
+
+def complete_project(root: Path, package_folder: Path, names: TemplateNames) -> list[Path]:
+    """Make a project of a `create-dagster` project, and return the files that changed.
+
+    `pyproject.toml` gets its table, the package its sample data if it has none, and `definitions.py` its two
+    lines if it is as `create-dagster` wrote it.
+    """
+    changed = []
+    sample_data = package_folder / "sample_data.py"
+    marker = root / MARKER
+    text = marker.read_text(encoding="utf-8") if marker.is_file() else ""
+    if "[tool.mlpipe]" not in text:
+        table = _MARKER_TABLE.format(requires=suitable_versions(), version=VERSION)
+        if not sample_data.exists():
+            table += f'sample_data = "{names.package}.sample_data:objects"\n'
+            changed += _write_file(TEMPLATE / "package" / f"sample_data.py{_ENDING}", sample_data, names)
+        marker.write_text(text.rstrip("\n") + "\n" + table, encoding="utf-8")
+        changed.append(marker)
+    definitions = package_folder / "definitions.py"
+    if not definitions.exists() or _DAGSTERS_OWN.fullmatch(definitions.read_text(encoding="utf-8")):
+        definitions.unlink(missing_ok=True)
+        changed += _write_file(TEMPLATE / "package" / f"definitions.py{_ENDING}", definitions, names)
+    return changed
+
+
+def _write(template: Path, folder: Path, names: TemplateNames) -> list[Path]:
+    return [
+        written
+        for path in _files(template)
+        for written in _write_file(path, folder / _target(path.relative_to(template)), names)
+    ]
+
+
+def _files(template: Path) -> Iterator[Path]:
+    return iter(sorted(path for path in template.rglob(f"*{_ENDING}") if path.is_file()))
+
+
+def _target(path: Path) -> Path:
+    name = path.name.removesuffix(_ENDING)
+    return path.with_name(_HIDDEN.get(name, name))
+
+
+def _write_file(template: Path, target: Path, names: TemplateNames) -> list[Path]:
+    """Write one file unless it is there."""
+    if target.exists():
+        return []
+    marks = names.marks
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = _MARK.sub(lambda found: marks[found[1]], template.read_text(encoding="utf-8"))
+    target.write_text(text, encoding="utf-8")
+    return [target]

@@ -1,0 +1,196 @@
+"""`mlpipe init` and `dg scaffold defs`: files that are valid and work together; what is there stays."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pytest
+from dagster.components.scaffold.scaffold import NoParams, ScaffoldRequest
+
+from infra.stages import stages_in
+from mlpipe_dagster.cli.main import main
+from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
+from mlpipe_dagster.components.project_template import TemplateError
+from model_declaration.declaration_files import COMPONENT, declaration_in, declaration_of
+from model_declaration.inputs_document import model_inputs
+from model_declaration.project import Project
+from model_declaration.sample_data import sample_data_folder
+from prediction_contract.errors import InvalidNameError
+from sagemaker_scripts.functions.function_calls import ModelFunctions
+from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.sources.source_tables import SourceTables
+from tests.fakes.memory_s3 import MemoryS3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODEL = "expected_orders"
+CREATED = """from pathlib import Path
+
+from dagster import definitions, load_from_defs_folder
+
+
+@definitions
+def defs():
+    return load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+
+
+@pytest.fixture
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A new project, whose package can be imported."""
+    assert main(["init", str(tmp_path / "acme")]) == 0
+    monkeypatch.syspath_prepend(str(tmp_path / "acme" / "src"))
+    yield Project.at(tmp_path / "acme")
+    for name in [each for each in sys.modules if each.partition(".")[0] == "acme"]:
+        del sys.modules[name]
+
+
+def test_a_new_project_is_found_and_loaded(acme: Project) -> None:
+    """It suits the platform that made it, and its model has all its assets."""
+    assert (acme.package, acme.location_name, acme.services) == ("acme", "acme", ())
+    assert acme.requires is not None
+    loaded = importlib.import_module("acme.definitions").defs
+    keys = loaded.resolve_asset_graph().get_all_asset_keys()
+    assert {dg.AssetKey([MODEL, name]) for name in ("features", "trained_model", "publication")} <= keys
+
+
+def test_the_stages_are_right(acme: Project) -> None:
+    """Two of them, as a deployment takes them once the accounts are put in."""
+    assert list(stages_in(acme.stages_file)) == ["dev", "prod"]
+
+
+def test_the_model_works_on_the_sample_data(acme: Project) -> None:
+    """Features, outcomes, training and predictions fit together, and follow the data."""
+    declared = declaration_of(MODEL, acme.defs)
+    folder = sample_data_folder(acme)
+    s3 = MemoryS3()
+    for path in folder.rglob("*.csv"):
+        s3.objects[path.relative_to(folder).as_posix()] = path.read_bytes()
+    functions = ModelFunctions(model_inputs(declared, acme))
+    days = [f"2024-03-{day:02}" for day in range(1, 9)]
+    with SourceTables(
+        functions.inputs,
+        ObjectStore(s3, "bucket"),
+        last=days[-1],
+        secret_text=lambda _: "",
+        storage_options={},
+    ) as sources:
+        read = {day: sources.read(day).tables for day in days}
+    features = {day: functions.features(day, read[day]) for day in days}
+    outcomes = functions.outcomes(days[-1], read[days[-1]]).to_pandas()
+    assert max(outcomes["partition"]) == "2024-03-07"
+    learnt = pd.concat(features[day].to_pandas().assign(partition=day) for day in days[:-1])
+    examples = learnt.merge(outcomes, on=["partition", "entity_id"])
+    model = functions.train(pa.Table.from_pandas(examples))
+    predictions = functions.predict(features[days[-1]], model, None, partition=days[-1])
+    assert tuple(predictions.columns) == declared.prediction_schema.names
+    expected = dict(zip(predictions["entity_id"], predictions["expected_orders"], strict=True))
+    assert 40 < expected["shop-5"] - expected["shop-1"] < 120
+    previous = predictions.assign(orders=predictions["expected_orders"] + 4)
+    corrected = functions.predict(features[days[-1]], model, previous, partition=days[-1])
+    assert (corrected["expected_orders"] - predictions["expected_orders"]).round(6).tolist() == [2.0] * 6
+
+
+@pytest.mark.usefixtures("acme")
+def test_the_sample_data_of_a_day_end_with_it() -> None:
+    """What `as_of` leaves out is later, so a check for leaks sees the same as a job would have."""
+    objects = importlib.import_module("acme.sample_data").objects
+    everything, known = dict(objects()), dict(objects(as_of="2024-02-01"))
+    assert known == {key: content for key, content in everything.items() if key < "raw/orders/dt=2024-02-02"}
+    assert dict(objects()) == everything
+
+
+@pytest.mark.parametrize("name", ["json", "class", "mlpipe", "Größe", "1st"])
+def test_a_package_that_would_hide_another_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Nothing is written then."""
+    assert main(["init", str(tmp_path / name)]) == 1
+    assert "Take letters, digits and hyphens" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    """A project is not written over another; a hyphen in its name is an underscore in the package's."""
+    assert main(["init", str(tmp_path / "acme-shop"), "--model", "churn"]) == 0
+    assert (tmp_path / "acme-shop" / "src" / "acme_shop" / "defs" / "churn" / "defs.yaml").is_file()
+    assert main(["init", str(tmp_path / "acme-shop")]) == 1
+
+
+def scaffold(root: Path, name: str, *, parent: str = "defs", component: str = COMPONENT) -> Path:
+    """Scaffold a model as `dg scaffold defs` does in a project of `create-dagster`, and return its folder."""
+    target = root / "src" / "acme" / parent / name
+    target.mkdir(parents=True, exist_ok=True)
+    package = root / "src" / "acme"
+    for path, text in (
+        (package / "__init__.py", ""),
+        (package / "definitions.py", CREATED),
+        (root / "pyproject.toml", '[tool.dg.project]\nroot_module = "acme"\n'),
+    ):
+        if not path.exists():
+            path.write_text(text)
+    ModelScaffolder().scaffold(
+        ScaffoldRequest(
+            type_name=component,
+            target_path=target,
+            scaffold_format="yaml",
+            project_root=root,
+            params=NoParams(),
+        )
+    )
+    return target
+
+
+def test_a_new_model_is_a_declaration_and_its_functions(tmp_path: Path) -> None:
+    """The declaration names the component as it was typed, and the project becomes one of the platform's."""
+    old = "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"
+    for name, component in (("churn", COMPONENT), ("value", old)):
+        folder = scaffold(tmp_path, name, component=component)
+        declared = declaration_in(folder / "defs.yaml")
+        assert declared is not None
+        assert declared.name == name
+        assert f"type: {component}\n" in (folder / "defs.yaml").read_text()
+        functions = {f"{each}.py" for each in ("features", "outcomes", "train", "predict")}
+        assert {path.name for path in folder.iterdir()} == {"defs.yaml"} | functions
+    project = Project.at(tmp_path)
+    assert project.sample_data == "acme.sample_data:objects"
+    assert (project.package_folder / "sample_data.py").is_file()
+    assert "from mlpipe import definitions" in (project.package_folder / "definitions.py").read_text()
+
+
+def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever wrote a function or the definitions first loses nothing, and is told what to do."""
+    package = tmp_path / "src" / "acme"
+    own = package / "defs" / "churn" / "train.py"
+    own.parent.mkdir(parents=True)
+    for path in (own, package / "definitions.py"):
+        path.write_text("own")
+    scaffold(tmp_path, "churn")
+    assert [path.read_text() for path in (own, package / "definitions.py")] == ["own", "own"]
+    assert "definitions.py does not load the platform" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "parent", "error"),
+    [("New-Thing", "defs", InvalidNameError), ("new_thing", "defs/team", TemplateError)],
+)
+def test_a_folder_that_nobody_would_find_is_refused(
+    tmp_path: Path, name: str, parent: str, error: type[Exception]
+) -> None:
+    """A model's folder lies directly below `defs` and has a model's name."""
+    with pytest.raises(error):
+        scaffold(tmp_path, name, parent=parent)
+
+
+def test_a_model_is_not_scaffolded_over_another(tmp_path: Path) -> None:
+    """The declaration that is there is left alone."""
+    scaffold(tmp_path, "churn")
+    with pytest.raises(TemplateError, match="churn is no place"):
+        scaffold(tmp_path, "churn")
