@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model_declaration.inputs_document import inputs_document
 from prediction_contract.jobs.code_digest import code_version
 from prediction_contract.jobs.job_arguments import FeatureArguments, PartitionArguments, ScoreArguments
 
@@ -59,6 +60,7 @@ def pipeline_definition(
         "run_id": _ANY_RUN,
         "code_version": code_version(code_digest),
         "functions": model.functions,
+        "inputs_key": inputs_document(model)[0],
     }
     key, _ = model.schema_document
     tolerance = model.quality.tolerance

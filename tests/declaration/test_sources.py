@@ -41,7 +41,7 @@ def project_in(folder: Path, functions: tuple[str, ...] = (), **changes: Any) ->
     home.mkdir(parents=True)
     (folder / "src" / "acme" / "__init__.py").touch()
     declared = {"type": COMPONENT, "attributes": attributes(**changes)}
-    (home / "defs.yaml").write_text(yaml.safe_dump(declared, sort_keys=False, width=10_000))
+    (home / "defs.yaml").write_text(str(yaml.safe_dump(declared, sort_keys=False, width=10_000)))
     for function in functions:
         (home / f"{function}.py").touch()
     return Project.at(folder)

@@ -117,6 +117,7 @@ def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> Non
         batch_id="20130201T060000Z-00000001",
         attempt=1,
         schema_key=f"models/{HOURLY}/schema.json",
+        inputs_key=f"models/{HOURLY}/inputs.json",
     )
     assert arguments.tolerance == declared.quality.tolerance == QuarantineTolerance(3, Decimal("0.01"))
 

@@ -12,6 +12,7 @@ from infra.packaging import build_sagemaker_code
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings as DagsterSettings
 from model_declaration.declaration_files import declaration_of
+from model_declaration.inputs_document import inputs_document
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from sagemaker_scripts.batches.delta_commit import storage_options
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 def test_the_jobs_parse_their_command_lines(
     scored_by_sagemaker: Templates, tmp_path: Path, model: str, tick: str, partition: str
 ) -> None:
-    """Both are told the same partition and run; the score job's schema is the one that is uploaded."""
+    """Both are told the same partition, run and inputs; schema and inputs are those that are uploaded."""
     found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": tick}, EXECUTION)
     features = FeatureArguments.parse(_arguments(found[FEATURES_STEP]))
     score = ScoreArguments.parse(_arguments(found[SCORE_STEP]))
@@ -47,6 +48,7 @@ def test_the_jobs_parse_their_command_lines(
     assert (features.run_id, score.run_id) == (EXECUTION, EXECUTION)
     assert (features.model, score.model) == (model, model)
     assert score.schema_key == declared.schema_document[0]
+    assert features.inputs_key == score.inputs_key == inputs_document(declared)[0]
     assert score.registry_table == DEPLOYMENT.registry_table
     stated = QuarantineTolerance(3, Decimal("0.01")) if model == HOURLY else QuarantineTolerance()
     assert score.tolerance == declared.quality.tolerance == stated

@@ -228,7 +228,7 @@ def test_a_model_has_a_schedule_or_a_sensor() -> None:
         declaration("things", sources=SOURCES, schedule={"upstream": True, "running": True})
     )
     assert not models.schedules
-    (sensor,) = models.sensors or ()
+    (sensor,) = list(models.sensors or ())
     assert (sensor.name, sensor.default_status) == (
         "things_score_upstream",
         dg.DefaultSensorStatus.RUNNING,
