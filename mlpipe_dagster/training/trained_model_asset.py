@@ -92,6 +92,10 @@ def training_metadata(metrics: Mapping[str, Any], evaluation: Mapping[str, Any] 
         for name in ("model_version", "first_partition", "last_partition", "rows", "code_version")
         if name in metrics
     }
+    if metrics.get("libraries"):
+        metadata["libraries"] = ", ".join(
+            f"{name} {version}" for name, version in metrics["libraries"].items()
+        )
     if evaluation is None:
         return metadata
     figures = {}

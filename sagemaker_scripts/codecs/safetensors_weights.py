@@ -39,7 +39,8 @@ class SafetensorsWeights:
         from safetensors.torch import save  # noqa: PLC0415  # only models of PyTorch have it
 
         tensors = value if isinstance(value, dict) else {_ALONE: value}
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        # Tied weights share their memory, which safetensors refuses.
+        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         return bytes(save(whole, metadata={_MADE_BY: _PYTORCH}))
 
     def load(self, content: bytes) -> Any:

@@ -134,7 +134,9 @@ def _inputs(manifest: Manifest | None) -> dict[str, Any]:
 
 
 def _input(given: InputObject) -> dict[str, str]:
-    return {"key": given.key, "sha256": given.sha256}
+    # A model that was trained elsewhere may lie in another bucket.
+    bucket = {"bucket": str(given.extra["bucket"])} if "bucket" in given.extra else {}
+    return {**bucket, "key": given.key, "sha256": given.sha256}
 
 
 def _previous_batches(

@@ -53,7 +53,9 @@ def published(small_model: SmallModel, command_line: CommandLine) -> tuple[str, 
     batch_id = small_model.batch_id()
     inputs = Inputs(
         (InputObject(f"features/{name}/dt=2013-02-01/run={run}/features.parquet", "b" * 64),),
-        InputObject(f"models/{name}/{training}/output/model.tar.gz", "c" * 64),
+        InputObject(
+            f"models/{name}/{training}/output/model.tar.gz", "c" * 64, extra={"bucket": "acme-models"}
+        ),
     )
     small_model.verified_batch(
         batch_id=batch_id,
@@ -82,6 +84,7 @@ def test_an_answer_leads_to_everything_it_came_from(
     assert found["answer"]["agrees"] is True
     assert found["inputs"]["features"][0]["sha256"] == "b" * 64
     assert found["inputs"]["model_artifact"]["sha256"] == "c" * 64
+    assert found["inputs"]["model_artifact"]["bucket"] == "acme-models"
     assert [(each["batch_id"], each["model_version"]) for each in found["previous_batches"]] == [
         (earlier, "v1")
     ]

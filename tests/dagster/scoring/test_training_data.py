@@ -88,3 +88,6 @@ def test_rows_that_were_not_evaluated_are_told() -> None:
 def test_a_model_that_was_not_evaluated_shows_no_figures() -> None:
     """Its version and rows are shown all the same."""
     assert training_metadata(METRICS, None) == {"model_version": "0123456789abcdef", "rows": 20000}
+    versions = {"lightgbm": "4.7.0", "sklearn": "1.9.1"}
+    shown = training_metadata(METRICS | {"libraries": versions}, None)
+    assert shown["libraries"] == "lightgbm 4.7.0, sklearn 1.9.1"
