@@ -66,6 +66,7 @@ def source_statements(
             )
             for number, bucket in enumerate(buckets, start=1)
         ),
+        *_missing(deployment, models),
         *_keys(sorted({keys[bucket] for bucket in buckets if bucket in keys}) if keys else ()),
         *_secrets(deployment, models),
     )
@@ -122,6 +123,23 @@ def _without_covered(reads: set[_Read]) -> list[_Read]:
 
 def _covers(pattern: str, other: str) -> bool:
     return pattern.endswith("*") and other.startswith(pattern[:-1])
+
+
+def _missing(deployment: Deployment, models: Iterable[ModelInputs]) -> tuple[Statement, ...]:
+    """Return what lets S3 say of a Delta table's bucket that a key is not there.
+
+    Whoever opens a table asks for its last checkpoint, which a young one does not have, and deltalake takes
+    no other answer for that. S3 says so only where the bucket may be listed, and judges the question as a
+    listing without a prefix.
+    """
+    buckets = {
+        source.bucket or deployment.data_bucket
+        for model in models
+        for source in model.sources
+        if source.format == "delta"
+    }
+    arns = [f"arn:{deployment.partition}:s3:::{bucket}" for bucket in sorted(buckets)]
+    return (allow("TellMissingKeys", ["s3:ListBucket"], arns, Null={"s3:prefix": "true"}),) if arns else ()
 
 
 def _keys(arns: Iterable[str]) -> tuple[Statement, ...]:

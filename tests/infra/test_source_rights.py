@@ -41,7 +41,7 @@ def listed(statements: tuple[Statement, ...]) -> dict[str, list[str]]:
     return {
         bucket: each["Condition"]["StringLike"]["s3:prefix"]
         for each in statements
-        if each["Action"] == ["s3:ListBucket"]
+        if each["Action"] == ["s3:ListBucket"] and "StringLike" in each["Condition"]
         for bucket in each["Resource"]
     }
 
@@ -94,6 +94,15 @@ def test_a_source_opens_the_beginning_of_its_path_and_nothing_else(
     assert not allows(role, "s3:PutObject", f"{DATA}/{read}")
     assert listed(statements) == {DATA: [prefix]}
     assert all(all(wildcard_reasons(DEPLOYMENT, each).values()) for each in role.statements)
+
+
+def test_a_delta_table_without_a_checkpoint_can_be_opened() -> None:
+    """S3 calls a missing key forbidden unless its bucket may be listed; only a table's bucket may."""
+    table = source("rates", format="delta", path="rates", bucket="acme-lake")
+    statements = source_statements(DEPLOYMENT, [model(source(path="raw/a={date}/x"), table)])
+    (missing,) = [each for each in statements if "Null" in each.get("Condition", {})]
+    assert (missing["Action"], missing["Resource"]) == (["s3:ListBucket"], [LAKE])
+    assert missing["Condition"] == {"Null": {"s3:prefix": "true"}}
 
 
 def test_without_sources_there_is_no_further_right() -> None:
