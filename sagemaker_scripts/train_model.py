@@ -70,7 +70,7 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
             model=arguments.model,
         )
     _LOG.info("learns from %d rows of %s to %s", examples.num_rows, first, last)
-    artifact = functions.train(examples)
+    trained = functions.train(examples)
     facts = {
         "model": str(arguments.model),
         "first_partition": str(first),
@@ -80,10 +80,10 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
         "code_version": arguments.code_version,
         "inputs": prepared.sources,
     }
-    # Before the evaluation, which costs more than it: an object that no codec takes is told of at once.
-    saved = save_model(model_folder, arguments.model, artifact, facts, codecs)
+    # What is judged is what will score: the objects as they are read back.
+    saved = save_model(model_folder, arguments.model, trained, facts, codecs)
     metrics = {**facts, "libraries": saved.libraries, "model_version": saved.version}
-    evaluation = _evaluation(arguments, store, functions, artifact, examples)
+    evaluation = _evaluation(arguments, store, functions, saved.artifact, examples)
     return {"metrics": metrics, "evaluation": evaluation}
 
 

@@ -63,10 +63,12 @@ class SavedModel(NamedTuple):
     Attributes:
         version: The model's version.
         libraries: Versions of the libraries that its objects are of.
+        artifact: The model as scoring will read it, which need not be of the classes that were written.
     """
 
     version: str
     libraries: dict[str, str]
+    artifact: Any
 
 
 def training_prefix(model: str, job_name: str) -> str:
@@ -77,7 +79,7 @@ def training_prefix(model: str, job_name: str) -> str:
 def save_model(
     folder: Path, model: str, artifact: Any, facts: Mapping[str, Any], codecs: Codecs
 ) -> SavedModel:
-    """Write the files that SageMaker packs into `model.tar.gz`, and return the model's version.
+    """Write the files that SageMaker packs into `model.tar.gz`, and return the model as it is read back.
 
     The index is written last: SageMaker also packs what a stopped job leaves behind.
 
@@ -89,7 +91,8 @@ def save_model(
         codecs: The model's.
 
     Raises:
-        ModelArtifactError: There are too many objects, or they are too large to be loaded again.
+        ModelArtifactError: There are too many objects, they are too large to be loaded again, or their codec
+            cannot write or read one.
         CodecError: No codec takes an object.
     """
     is_named = _is_named(artifact)
@@ -103,6 +106,7 @@ def save_model(
     (folder / OBJECTS_FOLDER).mkdir(exist_ok=True)
     stored: list[TrainedObject] = []
     libraries: dict[str, str] = {}
+    read: dict[str, Any] = {}
     for name, value in objects.items():
         codec = codecs.of(value, name)
         content = _written(codec, value, name, model)
@@ -115,6 +119,7 @@ def save_model(
                 len(content),
             )
         )
+        read[name] = _read(codec, content, f"{name}, which train returned", model, stored[-1].digest)
         libraries |= library_versions(codec)
         (folder / stored[-1].file).write_bytes(content)
     if sum(each.bytes for each in stored) > LARGEST_MODEL:
@@ -134,7 +139,7 @@ def save_model(
         "objects": [each._asdict() for each in stored],
     }
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=1))
-    return SavedModel(version, libraries)
+    return SavedModel(version, libraries, read if is_named else read[ONLY_OBJECT])
 
 
 def load_model(store: ObjectStore, model: str, key: str | None, codecs: Codecs) -> TrainedModel:
@@ -264,10 +269,10 @@ def _written(codec: Codec, value: Any, name: str, model: str) -> bytes:
 
 def _object(stored: TrainedObject, content: bytes, archive_key: str, model: str, codecs: Codecs) -> Any:
     codec, file = codecs.named(stored.codec), f"{stored.file} of {archive_key}"
-    return _read(codec, content, file, model, digest=stored.digest)
+    return _read(codec, content, file, model, stored.digest)
 
 
-def _read(codec: Codec, content: bytes, file: str, model: str, *, digest: str | None = None) -> Any:
+def _read(codec: Codec, content: bytes, file: str, model: str, digest: str | None = None) -> Any:
     """Return the object of a file whose SHA-256 was checked; its own digest, if given, is checked as well."""
     try:
         if digest is not None and content_digest(codec, content) != digest:

@@ -248,6 +248,33 @@ def test_what_is_no_archive_or_unpacks_to_much_is_refused(
         load_model(store, "m", "models/m/train-1/output/model.tar.gz", CODECS)
 
 
+FORGETFUL = """
+class Forgetful:
+    name = "forgetful"
+    def takes(self, value):
+        return type(value) is complex
+    def save(self, value):
+        return b"x"
+    def load(self, content):
+        raise EOFError("nothing there")
+"""
+
+
+def test_an_object_that_cannot_be_read_back_fails_its_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scoring would find out too late; no index is written."""
+    (tmp_path / "acme_forgetful.py").write_text(FORGETFUL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with pytest.raises(
+        ModelArtifactError, match=r"cannot read number, which train .*EOFError: nothing there"
+    ):
+        save_model(folder, "m", {"number": 1j}, {}, Codecs(["acme_forgetful:Forgetful"]))
+    assert not (folder / INDEX_FILE).exists()
+
+
 def test_a_file_that_no_longer_parses_is_named(store: ObjectStore) -> None:
     """The file and its codec are named, and the library's own words are kept."""
     elsewhere = TrainedElsewhere(

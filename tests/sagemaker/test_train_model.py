@@ -146,6 +146,41 @@ def test_a_model_of_another_library_is_trained_judged_and_saved(
     assert again["metrics"]["model_version"] == loaded.version
 
 
+ONNX = """
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+def train(examples):
+    slope = float((examples["spent"] / examples["visits"]).mean())
+    weight = numpy_helper.from_array(np.array([[slope]], np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "line",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 1])], [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+"""
+PREDICT_ONNX = """
+import pandas as pd
+
+def predict(features, model, previous):
+    rows = features[["visits"]].to_numpy("float32")
+    found = model.run(None, {"x": rows})[0]
+    return pd.DataFrame({"entity_id": features["entity_id"], "spending": found[:, 0]})
+"""
+
+
+def test_what_is_judged_is_what_scoring_will_read(
+    store: ObjectStore, write: Callable[..., ModelFunctions], tmp_path: Path
+) -> None:
+    """An ONNX graph is returned by train, and a session of onnxruntime received by predict."""
+    functions = of(write(train=ONNX, predict=PREDICT_ONNX), metrics=(Metric("mae", "spending", "spent"),))
+    found = train(arguments(store, functions), store, tmp_path)
+    assert found["evaluation"]["metrics"][0]["value"] == pytest.approx(0, abs=1e-3)
+    assert set(found["metrics"]["libraries"]) == {"onnx", "onnxruntime"}
+
+
 def test_a_model_may_take_polars(
     store: ObjectStore, write: Callable[..., ModelFunctions], tmp_path: Path
 ) -> None:
