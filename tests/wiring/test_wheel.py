@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.installed_platform import build_wheel
 from tests.projects import EXAMPLE, new_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,11 +20,7 @@ FOLDERS = {"api_lambda", "aws_wire", "glue_scripts", "infra", "requirements", "s
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     """The wheel as it is published."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=True)
-    (built,) = folder.glob("*.whl")
-    return zipfile.Path(built)
+    return zipfile.Path(build_wheel(tmp_path_factory.mktemp("wheel")))
 
 
 @pytest.fixture(scope="module")
