@@ -6,14 +6,16 @@ It therefore listens on the loopback interface only and answers only requests wh
 How it differs from AWS, so that nobody relies on it:
 
 - A caller's signature and permissions are not checked; the job's own role is, and the job acts under it.
-- No image is run: a container's `python` is this Python. Hosts of one job share the machine and its network,
-  and their names (`algo-1`) do not resolve. Disk, memory and instance types set no limits.
+- No image is run: an environment with the same packages stands for each, and a container's `python` is its
+  Python. Hosts of one job share the machine and its network, and their names (`algo-1`) do not resolve. Disk,
+  memory and instance types set no limits.
 - A role's credentials are handed out once, at the start, and last as long as the role's sessions do.
 - `/opt/ml` belongs to each process alone only where the executor is root on Linux; elsewhere scripts find the
   layout by `MLPIPE_ML_ROOT`, and `/opt/ml` words of the command line are pointed there.
 - Glue's automatic retries, pipes, compression, `Continuous` uploads and data that is not on S3 are refused.
 - Glue's grace before SIGKILL (10 s) and a processing job's end after its maximum runtime (`Stopped`) are not
   documented by AWS: the first is a choice, the second follows training jobs.
+- `POST /_executor/images` adds images, see `image_store`; a job whose image was not added is refused.
 - `POST /_executor/faults` injects throttling, errors, latency and lost answers; see `call_faults`.
 
 A restart: after `kill -9` the jobs run on and the next executor on the same state directory adopts them;

@@ -13,6 +13,7 @@ from infra.local.job_executor.executor_settings import parse_settings
 from infra.local.job_executor.glue.glue_api import GlueApi
 from infra.local.job_executor.glue.glue_job import GlueJobKind
 from infra.local.job_executor.http_server import Dispatcher, ExecutorServer
+from infra.local.job_executor.image_store import ImageStore
 from infra.local.job_executor.jobs.job_runner import JobRunner
 from infra.local.job_executor.jobs.job_store import RecordStore, StateCorruptError
 from infra.local.job_executor.sagemaker.container import private_mounts_work
@@ -46,6 +47,7 @@ def serve(settings: ExecutorSettings) -> int:
         store.close()
         return 4
     access = AwsAccess(settings)
+    images = ImageStore(settings.state_dir / "images.json")
     runner = JobRunner(
         settings=settings,
         store=store,
@@ -57,8 +59,9 @@ def serve(settings: ExecutorSettings) -> int:
     server.dispatcher = Dispatcher(
         {
             "glue": GlueApi(settings, store, access, runner.start).operations,
-            "sagemaker": SageMakerApi(settings, store, access, runner.start).operations,
-        }
+            "sagemaker": SageMakerApi(settings, store, access, runner.start, images).operations,
+        },
+        images,
     )
 
     def stop(_number: int, _frame: object) -> None:

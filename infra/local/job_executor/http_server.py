@@ -17,7 +17,10 @@ from infra.local.job_executor.json_protocol import ApiError, JsonProtocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from infra.local.job_executor.image_store import ImageStore
+
 _LOG = logging.getLogger(__name__)
+_FAULTS, _IMAGES = "/_executor/faults", "/_executor/images"
 _MAX_BODY_BYTES = 4 * 1024 * 1024
 _LOOPBACK_NAMES = {"127.0.0.1", "localhost", "[::1]"}
 _AWS_JSON = "application/x-amz-json-1.1"
@@ -32,9 +35,11 @@ class Dispatcher:
 
     Args:
         operations: What can be carried out, by service and operation.
+        images: Those that SageMaker's jobs can run in.
     """
 
-    def __init__(self, operations: Mapping[str, Operations]) -> None:
+    def __init__(self, operations: Mapping[str, Operations], images: ImageStore) -> None:
+        self.images = images
         self._operations = operations
         self._protocols = {
             JsonProtocol(service).target_prefix: JsonProtocol(service) for service in operations
@@ -105,29 +110,31 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """Answer the health check and the list of faults."""
+        """Answer the health check, the list of faults and that of images."""
         if self.path == "/health" and self._is_local():
             self._send(200, {"status": "ok", "services": ["glue", "sagemaker"]})
-        elif self.path == "/_executor/faults" and self._is_local():
+        elif self.path == _FAULTS and self._is_local():
             self._send(200, {"faults": self._dispatcher().faults.listed()})
+        elif self.path == _IMAGES and self._is_local():
+            self._send(200, self._dispatcher().images.listed())
         else:
             self._send(404, {"message": f"nothing is at {self.path}"})
 
     def do_DELETE(self) -> None:
         """Forget all faults."""
-        if self.path != "/_executor/faults" or not self._is_local():
+        if self.path != _FAULTS or not self._is_local():
             self._send(404, {"message": f"nothing is at {self.path}"})
             return
         self._dispatcher().faults.clear()
         self._send(200, {"faults": []})
 
     def do_POST(self) -> None:
-        """Carry out an AWS call, or add a fault."""
+        """Carry out an AWS call, or add a fault or images."""
         body = self._body()
         if body is None:
             return
-        if self.path == "/_executor/faults" and self._is_local():
-            self._add_fault(body)
+        if self.path in {_FAULTS, _IMAGES} and self._is_local():
+            self._add(body)
             return
         try:
             answer = self._aws_call(body)
@@ -170,17 +177,23 @@ class _Handler(BaseHTTPRequestHandler):
             signed[1] if signed else "-",
         )
 
-    def _add_fault(self, body: bytes) -> None:
+    def _add(self, body: bytes) -> None:
         # A page in a browser cannot send this content type elsewhere without being asked first.
         if self.headers.get_content_type() != "application/json":
             self._send(400, {"message": "the content type must be application/json"})
             return
+        dispatcher = self._dispatcher()
         try:
-            self._dispatcher().faults.add(json.loads(body))
+            document = json.loads(body)
+            if self.path == _IMAGES:
+                dispatcher.images.add(document)
+            else:
+                dispatcher.faults.add(document)
         except ValueError as error:
             self._send(400, {"message": str(error)})
             return
-        self._send(200, {"faults": self._dispatcher().faults.listed()})
+        added = dispatcher.images.listed() if self.path == _IMAGES else {"faults": dispatcher.faults.listed()}
+        self._send(200, added)
 
     def _is_local(self) -> bool:
         """Tell whether the request names this machine: a rebound DNS name would not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 BUCKET = "jobs"
+# Stands for the tests' own Python.
+IMAGE = "local/python"
 DEADLINE_SECONDS = 90.0
 GLUE_ENDED = {"SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR"}
 SAGEMAKER_ENDED = {"Completed", "Failed", "Stopped"}
@@ -72,6 +75,15 @@ def free_port() -> int:
         return port
 
 
+def add_images(url: str, environments: dict[str, Path]) -> dict[str, Any]:
+    """Add images to an executor, each the environment in a folder, and return all that it knows."""
+    images = {uri: {"packages": uri, "environment": str(folder)} for uri, folder in environments.items()}
+    body = json.dumps({"images": images}).encode()
+    status, answer = http("POST", f"{url}/_executor/images", body, **{"Content-Type": "application/json"})
+    assert status == 200, answer
+    return json.loads(answer)["images"]
+
+
 @dataclass
 class Executor:
     """One executor process on its own state directory, restartable on the same port."""
@@ -110,6 +122,7 @@ class Executor:
             lambda: process.poll() is not None or answers(f"{self.url}/health"), what="the executor answers"
         )
         assert process.poll() is None, (self.state_dir / "executor.log").read_text()
+        add_images(self.url, {IMAGE: Path(sys.prefix)})
         return self
 
     def kill(self) -> None:
@@ -216,7 +229,7 @@ def processing_request(aws: Aws, name: str, script: str, **changes: Any) -> dict
         "ProcessingJobName": name,
         "RoleArn": aws.sagemaker_role,
         "AppSpecification": {
-            "ImageUri": "local/python",
+            "ImageUri": IMAGE,
             "ContainerEntrypoint": ["python3", "/opt/ml/processing/input/code/script.py"],
         },
         "ProcessingResources": {"ClusterConfig": cluster},

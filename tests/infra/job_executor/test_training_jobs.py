@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import WaiterError
 
-from tests.infra.job_executor.job_stack import BUCKET, Aws, Executor, sagemaker_end, wait_for_line
+from tests.infra.job_executor.job_stack import BUCKET, IMAGE, Aws, Executor, sagemaker_end, wait_for_line
 
 if TYPE_CHECKING:
     from typing import Any
@@ -49,7 +49,7 @@ def training_request(aws: Aws, name: str, script: str, **changes: Any) -> dict[s
         "TrainingJobName": name,
         "RoleArn": aws.sagemaker_role,
         "AlgorithmSpecification": {
-            "TrainingImage": "local/sklearn",
+            "TrainingImage": IMAGE,
             "TrainingInputMode": "File",
             "MetricDefinitions": [{"Name": "loss", "Regex": "loss=(.*?);"}],
         },

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WRAPPER = Path(__file__).with_name("job_process.py")
 _START_SECONDS = 60.0
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def job_environment(
@@ -47,7 +48,7 @@ def job_environment(
         "AWS_ENDPOINT_URL_GLUE": own_url,
         "AWS_ENDPOINT_URL_SAGEMAKER": own_url,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin:/usr/bin:/bin"]),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), SYSTEM_PATH]),
         "HOME": str(home / "work"),
         "TMPDIR": str(home / "tmp"),
         "LANG": "C.UTF-8",

@@ -8,11 +8,13 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.jobs.job_records import HostCommand, LogFile
+from infra.local.job_executor.image_store import StoredImage
+from infra.local.job_executor.jobs.host_processes import SYSTEM_PATH
+from infra.local.job_executor.jobs.job_records import HostCommand, JobExecutionError, LogFile
+from prediction_contract.jobs.job_image import HELD_VARIABLE
 from prediction_contract.limits import MAX_EXIT_MESSAGE_CHARACTERS
 
 if TYPE_CHECKING:
@@ -63,18 +65,35 @@ class ContainerJobKind:
         return [LogFile(path=host.stdout, group=self.log_group, stream=stream)]
 
 
-def container_command(host: HostWorkspace, argv: list[str], variables: Mapping[str, str]) -> HostCommand:
-    """Return how a host runs a container's command.
+def container_command(
+    record: Record, host: HostWorkspace, argv: list[str], variables: Mapping[str, str]
+) -> HostCommand:
+    """Return how a host runs a container's command, in the environment that stands for the job's image.
 
     Args:
+        record: The job's.
         host: The host.
         argv: The container's command line.
         variables: Of the job itself, beside those that every container has.
+
+    Raises:
+        JobExecutionError: The environment was removed since the job was created.
     """
+    image = StoredImage(**record["image"])
+    if not image.python.exists():
+        raise JobExecutionError(
+            f"ClientError: the environment {image.environment} of the job's image is gone. Run `mlpipe up`, "
+            "which makes it again, then start the job again."
+        )
     return HostCommand(
-        argv=_script_paths(host, _product_python(argv)),
+        argv=_script_paths(host, _image_python(argv, image)),
         directory=str(host.work),
-        environment={**variables, "MLPIPE_ML_ROOT": host.ml_root},
+        environment={
+            HELD_VARIABLE: image.packages,
+            "PATH": os.pathsep.join([str(image.python.parent), SYSTEM_PATH]),
+            **variables,
+            "MLPIPE_ML_ROOT": host.ml_root,
+        },
         one_output=True,
         private_ml=host.private_mounts,
     )
@@ -94,10 +113,10 @@ def _script_paths(host: HostWorkspace, argv: list[str]) -> list[str]:
     ]
 
 
-def _product_python(argv: list[str]) -> list[str]:
-    """Return a container's command with this Python in place of the container's."""
+def _image_python(argv: list[str], image: StoredImage) -> list[str]:
+    """Return a container's command with the environment's Python in place of the container's."""
     if argv and Path(argv[0]).name in {"python", "python3"}:
-        return [sys.executable, *argv[1:]]
+        return [str(image.python), *argv[1:]]
     return argv
 
 

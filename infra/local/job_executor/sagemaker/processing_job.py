@@ -54,7 +54,7 @@ class ProcessingJobKind(ContainerJobKind):
             "PROCESSING_JOB_NAME": record["name"],
             "PROCESSING_JOB_ARN": record["arn"],
         }
-        return [container_command(host, command, variables) for host in hosts]
+        return [container_command(record, host, command, variables) for host in hosts]
 
     def _write_configs(self, record: Record, hosts: list[HostWorkspace]) -> None:
         described = {"ProcessingJobArn": record["arn"], **record["request"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from infra.local.job_executor.executor_settings import ACCOUNT_ID
@@ -14,6 +15,7 @@ from infra.local.job_executor.sagemaker.sagemaker_requests import check_processi
 from infra.local.job_executor.sagemaker.training_job import add_transition
 
 if TYPE_CHECKING:
+    from infra.local.job_executor.image_store import ImageStore, StoredImage
     from infra.local.job_executor.job_api import Operation, Request
     from infra.local.job_executor.jobs.job_store import Record
 
@@ -24,9 +26,15 @@ _DEFAULT_RUNTIME_SECONDS = 86_400
 _LIVE = {"InProgress", "Stopping"}
 
 
+@dataclass(frozen=True)
 class SageMakerApi(JobApi):
-    """SageMaker's operations."""
+    """SageMaker's operations.
 
+    Args:
+        images: Those that jobs can run in.
+    """
+
+    images: ImageStore
     refusal: ClassVar = "ValidationException"
 
     @property
@@ -49,14 +57,15 @@ class SageMakerApi(JobApi):
         """Create a processing job, which starts it."""
         check_processing(request)
         cluster = request["ProcessingResources"]["ClusterConfig"]
-        return {"ProcessingJobArn": self._create(_PROCESSING, request, cluster["InstanceCount"])}
+        image = request["AppSpecification"]["ImageUri"]
+        return {"ProcessingJobArn": self._create(_PROCESSING, request, cluster["InstanceCount"], image)}
 
     def create_training_job(self, request: Request) -> dict[str, Any]:
         """Create a training job, which starts it."""
         check_training(request)
-        return {
-            "TrainingJobArn": self._create(_TRAINING, request, request["ResourceConfig"]["InstanceCount"])
-        }
+        count = request["ResourceConfig"]["InstanceCount"]
+        image = request["AlgorithmSpecification"]["TrainingImage"]
+        return {"TrainingJobArn": self._create(_TRAINING, request, count, image)}
 
     def add_tags(self, request: Request) -> dict[str, Any]:
         """Add tags to a job, the last value of a key winning."""
@@ -73,7 +82,7 @@ class SageMakerApi(JobApi):
         """List a job's tags; a job has 50 at most, which is one page."""
         return {"Tags": self._by_arn(request["ResourceArn"])[1]["request"].get("Tags", [])}
 
-    def _create(self, kind: str, request: Request, instances: int) -> str:
+    def _create(self, kind: str, request: Request, instances: int, image_uri: str) -> str:
         name = request[f"{_WORD[kind]}JobName"]
         arn = self._arn(kind, name)
         role_arn, principal = request["RoleArn"], ContainerJobKind.principal
@@ -82,6 +91,7 @@ class SageMakerApi(JobApi):
             f"'{principal}' to assume the role"
         )
         self.require_role(role_arn, principal, message)
+        image = self._image(image_uri)
         now = time.time()
         limit = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DEFAULT_RUNTIME_SECONDS)
         record = {
@@ -91,6 +101,7 @@ class SageMakerApi(JobApi):
             "role_arn": role_arn,
             "limit_seconds": limit,
             "host_count": instances,
+            "image": {"packages": image.packages, "environment": image.environment},
             "state": "InProgress",
             "phase": Phase.PREPARING,
             "ending": None,
@@ -111,6 +122,16 @@ class SageMakerApi(JobApi):
                 )
         self.start(kind, name)
         return arn
+
+    def _image(self, uri: str) -> StoredImage:
+        """Return the image of an address, or refuse it in SageMaker's words."""
+        image = self.images.find(uri)
+        if image is None:
+            raise ApiError(
+                "ValidationException",
+                f"Requested image {uri} not found. Here `mlpipe up` makes the images that models name.",
+            )
+        return image
 
     def _check_limit(self, kind: str, wanted: int) -> None:
         used = sum(record["host_count"] for record in self.store.all(kind) if record["state"] in _LIVE)

@@ -58,10 +58,7 @@ def check_training(request: Request) -> None:
     if algorithm is None or "ResourceConfig" not in request or "StoppingCondition" not in request:
         _refuse("AlgorithmSpecification, ResourceConfig and StoppingCondition are needed.")
         return
-    if ("TrainingImage" in algorithm) == ("AlgorithmName" in algorithm):
-        _refuse("You must specify either an algorithm name or a training image, and not both.")
-    if algorithm["TrainingInputMode"] == "Pipe":
-        _refuse("Only input mode File and FastFile are carried out by the local job executor.")
+    _check_algorithm(algorithm)
     parameters = request.get("HyperParameters", {})
     script_mode = {"sagemaker_program", "sagemaker_submit_directory"} <= set(parameters)
     if "ContainerEntrypoint" not in algorithm and not script_mode:
@@ -87,6 +84,15 @@ def check_training(request: Request) -> None:
         _check_source(name, source)
         if channel.get("InputMode") == "Pipe" or channel.get("CompressionType", "None") != "None":
             _refuse(f"Channel {name}: pipes and compression are not carried out by the local job executor.")
+
+
+def _check_algorithm(algorithm: Request) -> None:
+    if ("TrainingImage" in algorithm) == ("AlgorithmName" in algorithm):
+        _refuse("You must specify either an algorithm name or a training image, and not both.")
+    if "TrainingImage" not in algorithm:
+        _refuse("Only a TrainingImage is carried out by the local job executor, no algorithm by its name.")
+    if algorithm["TrainingInputMode"] == "Pipe":
+        _refuse("Only input mode File and FastFile are carried out by the local job executor.")
 
 
 def _check_input_source(name: str, source: Request) -> None:

@@ -69,6 +69,7 @@ class TrainingJobKind(ContainerJobKind):
                 (host.ml / name).mkdir(parents=True, exist_ok=True)
         return [
             container_command(
+                record,
                 host,
                 self._command(request, host, s3),
                 {

@@ -1,0 +1,104 @@
+"""The images that exist here, as a registry of images would know them: each stands for an environment.
+
+`mlpipe up` makes the environments and adds them by `POST /_executor/images`. They are kept across restarts,
+and those of earlier lock files stay: a job that was asked for before still finds its packages.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.environments.environment_cache import MadeEnvironment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LOG = logging.getLogger(__name__)
+_MEMBERS = {"packages", "environment"}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image.
+
+    Attributes:
+        packages: What it says of itself: its tag, made of its lock file.
+        environment: The folder of the environment that stands for it.
+    """
+
+    packages: str
+    environment: str
+
+    @property
+    def python(self) -> Path:
+        """The Python that jobs run in it."""
+        return MadeEnvironment(Path(self.environment)).python
+
+
+class ImageStore:
+    """The images by the address that jobs name them by.
+
+    Args:
+        path: The file that they are kept in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._images: dict[str, StoredImage] = {}
+        if path.exists():
+            try:
+                self._images = _parsed(json.loads(path.read_bytes()))
+            except ValueError as error:
+                _LOG.warning(
+                    "%s is damaged (%s): no image is known before `mlpipe up` adds them", path, error
+                )
+
+    def find(self, uri: str) -> StoredImage | None:
+        """Return an image, or None where there is none or its environment was removed."""
+        image = self._images.get(uri)
+        return image if image is not None and image.python.exists() else None
+
+    def add(self, document: Any) -> None:
+        """Add images, or replace those of the same address.
+
+        Args:
+            document: As `infra.environments.job_environments` writes it.
+
+        Raises:
+            ValueError: It has another form, or names an environment that is not there.
+        """
+        added = _parsed(document)
+        for uri, image in added.items():
+            if not image.python.exists():
+                raise ValueError(f"image {uri}: there is no {image.python}")
+        with self._lock:
+            images = {**self._images, **added}
+            draft = self._path.with_suffix(".draft")
+            draft.write_text(json.dumps(_document(images), indent=1))
+            draft.replace(self._path)
+            self._images = images
+
+    def listed(self) -> dict[str, Any]:
+        """Return all of them as a document."""
+        return _document(self._images)
+
+
+def _document(images: Mapping[str, StoredImage]) -> dict[str, Any]:
+    return {"images": {uri: asdict(images[uri]) for uri in sorted(images)}}
+
+
+def _parsed(document: Any) -> dict[str, StoredImage]:
+    images = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(images, dict):
+        raise ValueError("images must be an object: an image by its address")  # noqa: TRY004 -- the caller's fault
+    for uri, image in images.items():
+        is_whole = isinstance(image, dict) and set(image) == _MEMBERS
+        if not is_whole or not all(isinstance(value, str) and value for value in image.values()):
+            raise ValueError(f"image {uri} must have the texts {' and '.join(sorted(_MEMBERS))}")
+    return {uri: StoredImage(**image) for uri, image in images.items()}

@@ -1,0 +1,160 @@
+"""Which packages a SageMaker job finds: those of its image, and of no other; a job without one is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.environments.environment_cache import make_environment
+from tests.infra.environments.small_locks import write_lock
+from tests.infra.job_executor.job_stack import (
+    BUCKET,
+    IMAGE,
+    Aws,
+    Executor,
+    add_images,
+    http,
+    processing_request,
+    sagemaker_end,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+pytestmark = pytest.mark.stack
+
+# Says which packages it sees, what its image holds, and which `python3` a program that it starts would get.
+LOOK = """
+    import importlib.util, json, os, pathlib, shutil, sys
+    seen = [name for name in ("iniconfig", "sortedcontainers", "boto3") if importlib.util.find_spec(name)]
+    found = {"seen": seen, "held": os.environ["MLPIPE_IMAGE_PACKAGES"], "python": sys.executable}
+    found["path"] = shutil.which("python3")
+    folder = pathlib.Path(os.environ["MLPIPE_ML_ROOT"]) / "output"
+    folder.mkdir(exist_ok=True)
+    (folder / "message").write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Environments of one package each, by their image's address."""
+    folder = tmp_path_factory.mktemp("families")
+    return {
+        f"registry.example/jobs:{family}-1": make_environment(
+            write_lock(folder, package), folder / "cache", say=print
+        ).folder
+        for family, package in (("plain", "iniconfig"), ("sorting", "sortedcontainers"))
+    }
+
+
+def look(executor: Executor, aws: Aws, name: str, image: str) -> dict[str, Any]:
+    """Return what a processing job finds in an image."""
+    request = processing_request(aws, name, LOOK)
+    request["AppSpecification"]["ImageUri"] = image
+    executor.client("sagemaker").create_processing_job(**request)
+    return json.loads(sagemaker_end(executor, "Processing", name)["ExitMessage"])
+
+
+def test_a_job_finds_the_packages_of_its_image_alone(
+    executor: Executor, aws: Aws, name: str, environments: dict[str, Path]
+) -> None:
+    """Two families run side by side; neither sees the other's packages or the platform's."""
+    add_images(executor.url, environments)
+    for number, (image, folder) in enumerate(environments.items()):
+        found = look(executor, aws, f"{name}-{number}", image)
+        package = ["iniconfig", "sortedcontainers"][number]
+        python = str(folder / "bin" / "python")
+        assert found == {
+            "seen": [package],
+            "held": image,
+            "python": python,
+            "path": f"{python}3",
+        }
+
+
+def test_a_training_job_runs_in_its_image(
+    executor: Executor, aws: Aws, name: str, environments: dict[str, Path]
+) -> None:
+    """What trains is what scores: the same packages."""
+    add_images(executor.url, environments)
+    image = list(environments)[1]
+    program = "import os, sortedcontainers; print('held', os.environ['MLPIPE_IMAGE_PACKAGES'])"
+    executor.client("sagemaker").create_training_job(
+        TrainingJobName=name,
+        RoleArn=aws.sagemaker_role,
+        AlgorithmSpecification={
+            "TrainingImage": image,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", "-c", program],
+        },
+        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/{name}/"},
+        ResourceConfig={"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1},
+        StoppingCondition={"MaxRuntimeInSeconds": 60},
+    )
+    assert sagemaker_end(executor, "Training", name)["TrainingJobStatus"] == "Completed"
+    assert f"held {image}" in aws.logs("/aws/sagemaker/TrainingJobs", name)
+
+
+def test_an_unknown_image_is_refused_before_the_job_exists(executor: Executor, aws: Aws, name: str) -> None:
+    """The call fails as on SageMaker; the name can be used again."""
+    request = processing_request(aws, name, LOOK)
+    request["AppSpecification"]["ImageUri"] = "registry.example/jobs:boosting-0123456789abcdef"
+    client = executor.client("sagemaker")
+    with pytest.raises(
+        ClientError, match=r"Requested image registry.example/jobs:boosting-0.* not found"
+    ) as told:
+        client.create_processing_job(**request)
+    assert told.value.response["Error"]["Code"] == "ValidationException"
+    assert "mlpipe up" in str(told.value)
+    with pytest.raises(ClientError, match="Could not find requested job"):
+        client.describe_processing_job(ProcessingJobName=name)
+
+
+def test_images_outlive_a_restart_and_go_with_their_environment(
+    own_executor: Executor, aws: Aws, name: str, environments: dict[str, Path], tmp_path: Path
+) -> None:
+    """An image whose environment a person removed is as unknown as one that never was."""
+    (kept, folder), (gone, other) = environments.items()
+    copy = tmp_path / "copy"
+    shutil.copytree(other, copy, symlinks=True)
+    add_images(own_executor.url, {kept: folder, gone: copy})
+    own_executor.kill()
+    shutil.rmtree(copy)
+    own_executor.start()
+    assert look(own_executor, aws, name, kept)["seen"] == ["iniconfig"]
+    with pytest.raises(ClientError, match="not found"):
+        look(own_executor, aws, f"{name}-2", gone)
+
+
+def test_a_damaged_list_of_images_stops_no_executor(own_executor: Executor) -> None:
+    """It starts without images, which `mlpipe up` adds again."""
+    own_executor.stop()
+    (own_executor.state_dir / "images.json").write_text('{"images": ')
+    own_executor.start()
+    assert list(add_images(own_executor.url, {})) == [IMAGE]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("[]", "images must be an object"),
+        (
+            '{"images": {"a:1": {"packages": "a-1"}}}',
+            "image a:1 must have the texts environment and packages",
+        ),
+        ('{"images": {"a:1": {"packages": "a-1", "environment": 7}}}', "image a:1 must have the texts"),
+        ('{"images": {"a:1": {"packages": "a-1", "environment": "/nowhere"}}}', "there is no /nowhere/bin"),
+    ],
+)
+def test_a_wrong_image_is_not_added(executor: Executor, document: str, said: str) -> None:
+    """The list stays as it was."""
+    before = http("GET", f"{executor.url}/_executor/images")
+    headers = {"Content-Type": "application/json"}
+    status, answer = http("POST", f"{executor.url}/_executor/images", document.encode(), **headers)
+    assert (status, said in json.loads(answer)["message"]) == (400, True)
+    assert http("GET", f"{executor.url}/_executor/images") == before
