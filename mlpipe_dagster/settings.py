@@ -79,7 +79,7 @@ class Settings:
         data_bucket: The one bucket.
         done_queue_url: The queue of done files.
         serving_regions: The regions that serve beside home.
-        sagemaker_image_uri: The container image of SageMaker jobs.
+        sagemaker_image_repository: Where the images of SageMaker jobs are, without a tag.
         sagemaker_role_arn: Their execution role.
         code_prefix: Key prefix below which the jobs' packages lie as plain files, ending with `/`; empty
             where no job is started.
@@ -94,7 +94,7 @@ class Settings:
     data_bucket: str
     done_queue_url: str
     serving_regions: tuple[str, ...]
-    sagemaker_image_uri: str
+    sagemaker_image_repository: str
     sagemaker_role_arn: str
     code_prefix: str
     code_version: str
@@ -131,7 +131,7 @@ class Settings:
                 for region in environment.get("MLPIPE_SERVING_REGIONS", "").split()
                 if region != deployment.home
             ),
-            sagemaker_image_uri=_required(environment, "MLPIPE_SAGEMAKER_IMAGE_URI"),
+            sagemaker_image_repository=_required(environment, "MLPIPE_SAGEMAKER_IMAGE_REPOSITORY"),
             sagemaker_role_arn=environment.get("MLPIPE_SAGEMAKER_ROLE_ARN")
             or deployment.role_arn(deployment.sagemaker_role),
             code_prefix=code_prefix,

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_declaration.project import Project
+from model_declaration.declaration import ModelDeclaration
+from model_declaration.project import MARKER, Project
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.job_image import BASE_FAMILY, JobImage
 
@@ -90,11 +91,11 @@ class FamilyFiles:
         return JobImage.of_lock(self.family, content)
 
 
-def family_files(project: Project, platform: Path, family: str | None) -> FamilyFiles:
+def family_files(folder: Path, platform: Path, family: str | None) -> FamilyFiles:
     """Return the files of a family.
 
     Args:
-        project: Whose.
+        folder: The project's `requirements/`.
         platform: The platform's folder.
         family: As a model names it; None for a model without requirements.
 
@@ -104,15 +105,53 @@ def family_files(project: Project, platform: Path, family: str | None) -> Family
     name = family or BASE_FAMILY
     # Its form is judged before it becomes part of a path.
     JobImage.of_lock(name, b"")
-    folder, base = project.requirements, platform / "requirements" / "scoring.lock"
+    base = platform / "requirements" / "scoring.lock"
     if name == BASE_FAMILY:
         return FamilyFiles(name, base, base, base)
     return FamilyFiles(name, folder / f"{name}.in", folder / f"{name}.lock", base)
 
 
+def job_image(declaration: ModelDeclaration, platform: Path) -> JobImage:
+    """Return the image of a model's jobs.
+
+    Args:
+        declaration: The model's.
+        platform: The platform's folder.
+
+    Raises:
+        RequirementsError: Its family is not locked, or no longer as it is declared.
+    """
+    return family_files(_requirements_folder(declaration), platform, declaration.requirements).image()
+
+
+def _requirements_folder(declaration: ModelDeclaration) -> Path:
+    package = declaration.package_folder
+    if package is None:
+        return Path("requirements")
+    # The package lies in the project's folder, or in its `src/`.
+    root = package.parent if (package.parent / MARKER).is_file() else package.parents[1]
+    return root / "requirements"
+
+
 def declared_families(project: Project) -> tuple[str, ...]:
     """Return the families that the project declares packages of, whether a model names them or not."""
     return tuple(sorted(path.stem for path in project.requirements.glob("*.in")))
+
+
+def needed_families(
+    project: Project, declarations: Iterable[ModelDeclaration | None]
+) -> tuple[str | None, ...]:
+    """Return the families that a project's models name; None stands for the platform's own packages.
+
+    Args:
+        project: Whose.
+        declarations: Of its models; None for one that only Dagster can read, which may name any family.
+    """
+    found = list(declarations)
+    named = {each.requirements for each in found if each is not None}
+    if None in found:
+        named.update(declared_families(project))
+    return tuple(sorted(named, key=str))
 
 
 def requirements_faults(project: Project, platform: Path, families: Iterable[str | None]) -> list[str]:
@@ -126,7 +165,7 @@ def requirements_faults(project: Project, platform: Path, families: Iterable[str
     faults = []
     for family in dict.fromkeys(families):
         try:
-            family_files(project, platform, family).image()
+            family_files(project.requirements, platform, family).image()
         except ContractError as error:
             faults.append(str(error))
     return faults

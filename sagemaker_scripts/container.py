@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prediction_contract.errors import ContractError
+from prediction_contract.jobs.job_image import require_needed_packages
 from prediction_contract.limits import MAX_EXIT_MESSAGE_CHARACTERS
 from prediction_contract.printable_text import escape_unprintable
 
@@ -117,6 +118,7 @@ def run_script(
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     container = Container.of_process()
     try:
+        require_needed_packages(os.environ)
         result = main(sys.argv[1:], container)
     except Exception as error:
         lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]

@@ -16,12 +16,19 @@ import snowflake.connector
 
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.supervision.processes import stack_processes
+from prediction_contract.jobs.job_image import JobImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 _COMMAND_SECONDS = 240
+
+
+def base_image(environment: Mapping[str, str]) -> str:
+    """Return the address of the image with the platform's own packages."""
+    lock = (PROJECT_ROOT / "requirements" / "scoring.lock").read_bytes()
+    return JobImage.of_lock("base", lock).uri(environment["MLPIPE_SAGEMAKER_IMAGE_REPOSITORY"])
 
 
 @dataclass(frozen=True)

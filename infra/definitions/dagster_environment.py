@@ -14,7 +14,6 @@ SNOWFLAKE_FIELDS = ("account", "user", "password", "role")
 def dagster_environment(
     settings: StageSettings,
     *,
-    image_uri: str,
     code_digest: str,
     location_name: str,
     database_host: str,
@@ -24,7 +23,6 @@ def dagster_environment(
 
     Args:
         settings: The stage's.
-        image_uri: The image of SageMaker's jobs.
         code_digest: SHA-256 of the code that they run.
         location_name: What the project calls its code location.
         database_host: Where Postgres is.
@@ -39,7 +37,7 @@ def dagster_environment(
         "MLPIPE_ACCOUNT_ID": settings.account_id,
         "MLPIPE_DATA_BUCKET": deployment.data_bucket,
         "MLPIPE_SERVING_REGIONS": " ".join(settings.serving_regions),
-        "MLPIPE_SAGEMAKER_IMAGE_URI": image_uri,
+        "MLPIPE_SAGEMAKER_IMAGE_REPOSITORY": deployment.job_image_address,
         "MLPIPE_SAGEMAKER_ROLE_ARN": deployment.role_arn(deployment.sagemaker_role),
         "MLPIPE_SAGEMAKER_CODE_PREFIX": deployment.code_tree_prefix("sagemaker_scripts", code_digest),
         "MLPIPE_RUN_TASK_DEFINITION": deployment.dagster_run_family,

@@ -263,7 +263,6 @@ class SageMakerJobSettings:
     """The machine and the limits of one kind of SageMaker job.
 
     Args:
-        image_uri: The container image; the same for all kinds unless a model needs another.
         role_arn: The execution role.
         instance_type: SageMaker's name of the machine.
         instance_count: How many of them.
@@ -271,7 +270,6 @@ class SageMakerJobSettings:
         max_runtime_seconds: After which SageMaker stops the job.
     """
 
-    image_uri: str
     role_arn: str
     instance_type: str
     instance_count: int
@@ -279,16 +277,16 @@ class SageMakerJobSettings:
     max_runtime_seconds: int
 
 
-def processing_job(deployment: Deployment, *, image_uri: str) -> SageMakerJobSettings:
+def processing_job(deployment: Deployment) -> SageMakerJobSettings:
     """Return the settings of feature preparation and scoring."""
     role = deployment.role_arn(deployment.sagemaker_role)
-    return SageMakerJobSettings(image_uri, role, "ml.m5.xlarge", 1, 30, 3600)
+    return SageMakerJobSettings(role, "ml.m5.xlarge", 1, 30, 3600)
 
 
-def training_job(deployment: Deployment, *, image_uri: str) -> SageMakerJobSettings:
+def training_job(deployment: Deployment) -> SageMakerJobSettings:
     """Return the settings of training."""
     role = deployment.role_arn(deployment.sagemaker_role)
-    return SageMakerJobSettings(image_uri, role, "ml.m5.2xlarge", 1, 50, 4 * 3600)
+    return SageMakerJobSettings(role, "ml.m5.2xlarge", 1, 50, 4 * 3600)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from infra.packaging import PLATFORM
 from model_declaration.inputs_document import inputs_document
+from model_declaration.job_requirements import job_image
 from prediction_contract.jobs.code_digest import code_version
 from prediction_contract.jobs.job_arguments import FeatureArguments, PartitionArguments, ScoreArguments
 
 if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
     from model_declaration.lifecycle import Compute
+    from prediction_contract.jobs.job_image import JobImage
     from prediction_contract.naming.resource_names import Deployment
 
 FEATURES_STEP, SCORE_STEP = "PrepareFeatures", "ScoreBatch"
@@ -42,7 +45,7 @@ _RETRY = {
 
 
 def pipeline_definition(
-    deployment: Deployment, model: ModelDeclaration, *, code_digest: str, image_uri: str
+    deployment: Deployment, model: ModelDeclaration, *, code_digest: str
 ) -> dict[str, Any]:
     """Return the definition; an execution of it is told the moment of a tick.
 
@@ -50,7 +53,9 @@ def pipeline_definition(
         deployment: Where.
         model: Of one that SageMaker scores.
         code_digest: SHA-256 of the code that jobs run.
-        image_uri: The image that they run in.
+
+    Raises:
+        RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
     """
     tick: dict[str, Any] = {
         "model": model.name,
@@ -74,11 +79,11 @@ def pipeline_definition(
         quarantine_rate=tolerance.rate,
     )
 
+    image = job_image(model, PLATFORM)
+
     def step(name: str, script: str, arguments: PartitionArguments, *after: str) -> dict[str, Any]:
         code = f"{deployment.data_bucket}/{deployment.code_tree_prefix('sagemaker_scripts', code_digest)}"
-        request = _request(
-            deployment, model.processing, arguments, script=script, code=code, image_uri=image_uri
-        )
+        request = _request(deployment, model.processing, arguments, script=script, code=code, image=image)
         found = {"Name": name, "Type": "Processing", "Arguments": request, "RetryPolicies": [_RETRY]}
         return {**found, "DependsOn": list(after)} if after else found
 
@@ -112,7 +117,7 @@ def _request(
     *,
     script: str,
     code: str,
-    image_uri: str,
+    image: JobImage,
 ) -> dict[str, Any]:
     """Return a processing job's request, as mlpipe_dagster/job_clients/sagemaker_requests.py makes it."""
     tree = {
@@ -126,7 +131,7 @@ def _request(
     return {
         "RoleArn": deployment.role_arn(deployment.sagemaker_role),
         "AppSpecification": {
-            "ImageUri": image_uri,
+            "ImageUri": image.uri(deployment.job_image_address),
             "ContainerEntrypoint": ["python3", f"{_CODE}/sagemaker_scripts/{script}"],
             "ContainerArguments": filled,
         },
@@ -139,6 +144,6 @@ def _request(
             }
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
-        "Environment": {"AWS_DEFAULT_REGION": deployment.region},
+        "Environment": {"AWS_DEFAULT_REGION": deployment.region, **image.job_environment},
         "Tags": deployment.job_tags(arguments.model),
     }

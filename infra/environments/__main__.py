@@ -10,13 +10,13 @@ import os
 import sys
 from pathlib import Path
 
-from infra.environments.environment_cache import cache_folder, make_environment
+from infra.environments.environment_cache import MadeEnvironment, cache_folder, make_environment
 from infra.environments.platform_environments import (
     LOCKS,
-    PLATFORM,
     make_cdk_tools,
     make_platform_environment,
 )
+from infra.packaging import PLATFORM
 from model_declaration.job_requirements import family_files
 from model_declaration.project import Project
 from prediction_contract.errors import ContractError
@@ -30,26 +30,33 @@ def main() -> int:
     parser.add_argument(
         "name", nargs="+", help=f"{', '.join(LOCKS)}, {_CDK_TOOLS} or a family of the project"
     )
-    parser.add_argument("--folder", action="store_true", help="print the environment's folder")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--folder", action="store_true", help="print the environment's folder")
+    shown.add_argument("--path", action="store_true", help="print the folders of its programs, for PATH")
     options = parser.parse_args()
     try:
         for name in options.name:
-            made = _made(name, cache_folder(os.environ))
-            sys.stdout.write(f"{made.parents[1] if options.folder else made}\n")
+            made, programs = _made(name, cache_folder(os.environ))
+            path = os.pathsep.join(map(str, programs))
+            sys.stdout.write(f"{made.folder if options.folder else path if options.path else made.python}\n")
     except ContractError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
 
-def _made(name: str, cache: Path) -> Path:
+def _made(name: str, cache: Path) -> tuple[MadeEnvironment, list[Path]]:
+    """Return an environment and the folders of its programs."""
     if name == _CDK_TOOLS:
-        return make_cdk_tools(cache, say=_say).environment.python
+        tools = make_cdk_tools(cache, say=_say)
+        return tools.environment, [tools.node, tools.program.parent]
     if name in LOCKS:
-        return make_platform_environment(name, cache, say=_say).python
-    files = family_files(Project.find(os.environ, Path.cwd()), PLATFORM, name)
-    files.image()
-    return make_environment(files.lock, cache, say=_say).python
+        made = make_platform_environment(name, cache, say=_say)
+    else:
+        files = family_files(Project.find(os.environ, Path.cwd()).requirements, PLATFORM, name)
+        files.image()
+        made = make_environment(files.lock, cache, say=_say)
+    return made, [made.python.parent]
 
 
 def _say(text: str) -> None:

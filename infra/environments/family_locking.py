@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import uv
 
 from infra.environments.environment_cache import run_installer
-from infra.environments.platform_environments import PLATFORM
+from infra.packaging import PLATFORM
 from model_declaration.job_requirements import RequirementsError, declared_families, family_files
 from model_declaration.project import Project
 from prediction_contract.errors import ContractError
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not families:
             sys.stdout.write(f"{project.requirements} declares no packages: there is no .in file.\n")
         for family in families:
-            files = family_files(project, PLATFORM, family)
+            files = family_files(project.requirements, PLATFORM, family)
             changed = lock_family(files, upgrade=options.upgrade)
             sys.stdout.write(f"{files.lock}: {'locked anew' if changed else 'as it was'}\n")
     except ContractError as error:

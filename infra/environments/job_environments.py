@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from infra.environments.environment_cache import make_environment
-from infra.environments.platform_environments import PLATFORM
+from infra.packaging import PLATFORM
 from model_declaration.job_requirements import family_files
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def make_job_environments(
     """
     made = {}
     for family in dict.fromkeys([None, *families]):
-        files = family_files(project, PLATFORM, family)
+        files = family_files(project.requirements, PLATFORM, family)
         # All is judged before anything is installed that the next fault makes useless.
         made[files.image().tag] = files.lock
     return {tag: make_environment(lock, cache, say=say).folder for tag, lock in made.items()}

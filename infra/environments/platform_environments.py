@@ -19,11 +19,11 @@ from infra.environments.environment_cache import (
     run_installer,
     scratch_of,
 )
+from infra.packaging import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PLATFORM = Path(__file__).resolve().parents[2]
 LOCKS = {
     name: PLATFORM / "requirements" / f"{lock}.lock"
     for name, lock in {"stack": "stack", "cdk": "cdk", "base": "scoring", "pytest": "pytest"}.items()
@@ -99,13 +99,18 @@ def _install_command_line(folder: Path, sources: list[Path], node: Path) -> None
 
 
 def import_path(cache: Path) -> str:
-    """Return the `PYTHONPATH` by which other environments find the platform's packages.
+    """Return the `PYTHONPATH` by which other environments find the platform's packages anywhere."""
+    return os.pathsep.join([str(PLATFORM), *import_variables(cache).values()])
+
+
+def import_variables(cache: Path) -> dict[str, str]:
+    """Return the variables by which other environments find the platform's packages, started in its folder.
 
     In an installation some lie among the packages of everybody else: a folder of links names just ours.
     """
     beside = {module.__name__: Path(str(module.__file__)).resolve().parent for module in _PACKAGES_BESIDE}
     if all(folder.parent == PLATFORM for folder in beside.values()):
-        return str(PLATFORM)
+        return {}
     digest = hashlib.sha256("\0".join(map(str, beside.values())).encode()).hexdigest()
     links = cache / "import-paths" / digest[:_KEY_DIGITS]
     links.mkdir(parents=True, exist_ok=True)
@@ -116,4 +121,4 @@ def import_path(cache: Path) -> str:
             scratch.unlink(missing_ok=True)
             scratch.symlink_to(folder)
             scratch.replace(link)
-    return os.pathsep.join([str(PLATFORM), str(links)])
+    return {"PYTHONPATH": str(links)}

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.environments.environment_cache import cache_folder, make_environment
-from infra.environments.platform_environments import PLATFORM, import_path, make_platform_environment
+from infra.environments.platform_environments import import_path, make_platform_environment
+from infra.packaging import PLATFORM
 from model_declaration.declaration_files import written_attributes
 from model_declaration.declared_models import declared_names
 from model_declaration.job_requirements import family_files
@@ -96,7 +97,7 @@ def run_group(project: Project, group: GroupOfTests, options: Sequence[str]) -> 
     path = [str(project.source_folder), str(make_platform_environment("pytest", cache, say=_say).packages)]
     python = sys.executable
     if group.family is not None:
-        files = family_files(project, PLATFORM, group.family)
+        files = family_files(project.requirements, PLATFORM, group.family)
         files.image()
         python = str(make_environment(files.lock, cache, say=_say).python)
         path.append(import_path(cache))

@@ -17,6 +17,8 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.environments.environment_cache import cache_folder
+from infra.environments.platform_environments import make_cdk_tools
 from infra.local.access_token import obtain_token
 from infra.local.cdk import ACCOUNT_ID, DOMAIN, REGION, STAGE
 from infra.local.cdk.cdk_command import CdkCommand
@@ -31,6 +33,8 @@ from prediction_contract.naming.resource_names import Deployment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from infra.environments.platform_environments import CdkTools
+
 _STACK = f"mlpipe-{STAGE}"
 _REQUEST_SECONDS = 30
 
@@ -41,14 +45,15 @@ class LocalDeployment:
     Args:
         port: The emulator's.
         folder: For templates and logs.
+        tools: The CDK.
         say: Tells what happens.
     """
 
-    def __init__(self, port: int, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, port: int, folder: Path, tools: CdkTools, say: Callable[[str], None]) -> None:
         self.deployment = Deployment(STAGE, ACCOUNT_ID, REGION)
         self.endpoint = f"http://127.0.0.1:{port}"
         self.clients = Clients(aws=self.endpoint, jobs=self.endpoint, region=REGION)
-        self._cdk = CdkCommand(port, folder / "app", folder / "cdk.log")
+        self._cdk = CdkCommand(port, folder / "app", folder / "cdk.log", tools)
         self._outputs = folder / "outputs.json"
         self._say = say
 
@@ -115,9 +120,7 @@ class LocalDeployment:
             raise StackError(f"cdk destroy left {', '.join(left)}", remedy="Look into the CDK's log")
 
     def _deploy(self, *stacks: str) -> None:
-        tag = f"{_STACK}-orchestration:DagsterImageTag=local"
-        image = f"{_STACK}-orchestration:JobImageUri={self.deployment.job_image_repository}:local"
-        parameters = ("--parameters", tag, "--parameters", image)
+        parameters = ("--parameters", f"{_STACK}-orchestration:DagsterImageTag=local")
         arguments = ("--require-approval", "never", "--outputs-file", str(self._outputs))
         self._cdk.run("deploy", *stacks, *arguments, *(parameters if "--all" in stacks else ()))
         self._say(f"deployed {' '.join(stacks)}")
@@ -173,6 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _deploy_and_destroy(project: Project, folder: Path) -> None:
+    tools = make_cdk_tools(cache_folder(os.environ), say=say)
     directory = StackDirectory(folder / "state")
     control = StackControl(
         directory, folder / "environment", project, say=say, names=["aws"], provisioned=False
@@ -183,7 +187,7 @@ def _deploy_and_destroy(project: Project, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     control.up()
     try:
-        _drill(LocalDeployment(_port(directory), folder, say))
+        _drill(LocalDeployment(_port(directory), folder, tools, say))
     finally:
         control.down()
 

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from infra.environments.environment_cache import cache_folder
-from infra.environments.platform_environments import PLATFORM, import_path, make_platform_environment
+from infra.environments.platform_environments import import_path, make_platform_environment
 from infra.local.stack.command_line import say
+from infra.packaging import PLATFORM
 from model_declaration.project import VARIABLE, Project
 from prediction_contract.errors import ContractError
 

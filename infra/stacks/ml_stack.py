@@ -67,10 +67,7 @@ class MlStack(StageStack):
         self, models: Iterable[ModelDeclaration], roles: list[iam.CfnRole], code_digest: str
     ) -> None:
         """Add pipeline and schedule of each model that SageMaker itself scores."""
-        image = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
         for model in models:
-            pipeline = add_scoring_schedule(
-                self, self.deployment, model, code_digest=code_digest, image_uri=image.value_as_string
-            )
+            pipeline = add_scoring_schedule(self, self.deployment, model, code_digest=code_digest)
             # Both assume their role as soon as they are there.
             pipeline.node.add_dependency(*roles)

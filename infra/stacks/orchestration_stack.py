@@ -44,7 +44,6 @@ class OrchestrationStack(StageStack):
         tag = cdk.CfnParameter(
             self, "DagsterImageTag", description="Tag of Dagster's image in its repository"
         )
-        jobs = cdk.CfnParameter(self, "JobImageUri", description="Image of SageMaker's jobs, with its tag")
         roles = [
             add_role(self, f"Role-{name}", deployment, role(deployment))
             for name, role in (
@@ -63,7 +62,6 @@ class OrchestrationStack(StageStack):
         )
         environment = dagster_environment(
             settings,
-            image_uri=jobs.value_as_string,
             code_digest=code_digest,
             location_name=project.location_name,
             database_host=database.attr_endpoint_address,

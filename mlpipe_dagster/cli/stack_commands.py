@@ -125,6 +125,19 @@ PROGRAMS: Sequence[PlatformProgram] = (
         },
     ),
     PlatformProgram(
+        "lock",
+        "Lock the packages that the project's models need beside the platform's own.",
+        "infra.environments.family_locking",
+        options={
+            "families": {
+                "nargs": "*",
+                "metavar": "family",
+                "help": "a file requirements/<family>.in; all of them unless named",
+            },
+            "--upgrade": {"action": "store_true", "help": "take the newest releases that are allowed"},
+        },
+    ),
+    PlatformProgram(
         "synth",
         "Write the CloudFormation templates of all stages; fails on findings of their rules.",
         "infra.local.cdk_synthesis",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from mlpipe_dagster.installed_platform import PLATFORM
+from model_declaration.job_requirements import job_image
 from prediction_contract.jobs.metrics import Metrics
 
 if TYPE_CHECKING:
     from mlpipe_dagster.settings import Settings
-    from model_declaration.lifecycle import Compute
+    from model_declaration.declaration import ModelDeclaration
     from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"
@@ -17,16 +19,23 @@ _TRAINING_CODE = "/opt/ml/input/data/code"
 
 
 def processing_request(
-    settings: Settings, compute: Compute, script: str, arguments: FeatureArguments | ScoreArguments
+    settings: Settings,
+    declaration: ModelDeclaration,
+    script: str,
+    arguments: FeatureArguments | ScoreArguments,
 ) -> dict[str, Any]:
     """Return a processing job's request without its name; its code arrives as plain files.
 
     Args:
-        settings: Where, and by which role and image.
-        compute: The machine.
+        settings: Where, and by which role.
+        declaration: The model's: on which machine, and in which image.
         script: File name in `sagemaker_scripts`.
         arguments: The script's.
+
+    Raises:
+        RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
     """
+    compute, image = declaration.processing, job_image(declaration, PLATFORM)
     code = {
         "S3Uri": f"s3://{settings.data_bucket}/{settings.code_prefix}",
         "LocalPath": _PROCESSING_CODE,
@@ -36,7 +45,7 @@ def processing_request(
     return {
         "RoleArn": settings.sagemaker_role_arn,
         "AppSpecification": {
-            "ImageUri": settings.sagemaker_image_uri,
+            "ImageUri": image.uri(settings.sagemaker_image_repository),
             "ContainerEntrypoint": ["python3", f"{_PROCESSING_CODE}/sagemaker_scripts/{script}"],
             "ContainerArguments": arguments.container_arguments(),
         },
@@ -49,13 +58,20 @@ def processing_request(
             }
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
-        "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region},
+        "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region, **image.job_environment},
         "Tags": settings.deployment.job_tags(arguments.model),
     }
 
 
-def training_request(settings: Settings, compute: Compute, arguments: TrainArguments) -> dict[str, Any]:
-    """Return a training job's request without its name; `model.tar.gz` goes below the model's prefix."""
+def training_request(
+    settings: Settings, declaration: ModelDeclaration, arguments: TrainArguments
+) -> dict[str, Any]:
+    """Return a training job's request without its name; `model.tar.gz` goes below the model's prefix.
+
+    Raises:
+        RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
+    """
+    compute, image = declaration.training_compute, job_image(declaration, PLATFORM)
     bucket = settings.data_bucket
     source = {
         "S3DataType": "S3Prefix",
@@ -65,7 +81,7 @@ def training_request(settings: Settings, compute: Compute, arguments: TrainArgum
     return {
         "RoleArn": settings.sagemaker_role_arn,
         "AlgorithmSpecification": {
-            "TrainingImage": settings.sagemaker_image_uri,
+            "TrainingImage": image.uri(settings.sagemaker_image_repository),
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", f"{_TRAINING_CODE}/sagemaker_scripts/train_model.py"],
             "ContainerArguments": arguments.container_arguments(),
@@ -81,7 +97,7 @@ def training_request(settings: Settings, compute: Compute, arguments: TrainArgum
             "VolumeSizeInGB": compute.volume_gb,
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
-        "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region},
+        "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region, **image.job_environment},
         "Tags": settings.deployment.job_tags(arguments.model),
     }
 

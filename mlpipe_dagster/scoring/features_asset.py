@@ -59,7 +59,7 @@ def features_asset(
             code_version=settings.code_version,
             functions=declaration.functions,
         )
-        request = processing_request(settings, declaration.processing, "prepare_features.py", arguments)
+        request = processing_request(settings, declaration, "prepare_features.py", arguments)
         code_warning = warn_of_outdated_upload(
             "sagemaker_scripts", settings.code_prefix, context.log.warning, declaration.package_folder
         )

@@ -76,7 +76,7 @@ def predictions_asset(
             job_name=lambda attempt: job_name("score", model, batch_id, attempt),
             request=lambda _name, attempt: processing_request(
                 settings,
-                declaration.processing,
+                declaration,
                 "score_batch.py",
                 score_arguments(
                     declaration,

@@ -59,7 +59,7 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
             code_version=settings.code_version,
             functions=declaration.functions,
         )
-        request = training_request(settings, declaration.training_compute, arguments)
+        request = training_request(settings, declaration, arguments)
         code_warning = warn_of_outdated_upload(
             "sagemaker_scripts", settings.code_prefix, context.log.warning, declaration.package_folder
         )

@@ -185,6 +185,12 @@ class DataNames(DeploymentScope):
         return self._name("jobs")
 
     @property
+    def job_image_address(self) -> str:
+        """The repository's address in this region, without a tag."""
+        suffix = "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
+        return f"{self.account_id}.dkr.ecr.{self.region}.{suffix}/{self.job_image_repository}"
+
+    @property
     def job_image_repository_arn(self) -> str:
         """The repository's ARN in this region."""
         return self._arn("ecr", f"repository/{self.job_image_repository}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MINIMAL_ENVIRONMENT = {
     "MLPIPE_STAGE": "local",
     "MLPIPE_ACCOUNT_ID": "000000000000",
-    "MLPIPE_SAGEMAKER_IMAGE_URI": "image",
+    "MLPIPE_SAGEMAKER_IMAGE_REPOSITORY": "registry.example/jobs",
     "MLPIPE_SAGEMAKER_CODE_PREFIX": "code/sagemaker_scripts/0123456789abcdef0/",
     "MLPIPE_WEATHER_URL": "http://127.0.0.1:1/",
     "AWS_REGION": "us-east-1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.environments.environment_cache import cache_folder
+from infra.environments.platform_environments import make_platform_environment
 from infra.local.provisioning import provision
 from prediction_contract.naming.resource_names import Deployment
 from tests.projects import EXAMPLE
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
-STACK_BIN = ROOT / ".venv-stack" / "bin"
 READY_SECONDS = 120.0
 STOP_SECONDS = 60.0
 REGION = "us-east-1"
@@ -36,6 +38,11 @@ class LocalServers:
     aws: str
     jobs: str
     snowflake_port: int
+
+
+def stack_python() -> Path:
+    """Return the Python that has the packages of the emulators."""
+    return make_platform_environment("stack", cache_folder(os.environ), say=print).python
 
 
 def free_port() -> int:
@@ -104,7 +111,7 @@ def aws_emulator(home: Path) -> Iterator[str]:
         "SFTP_ENABLED": "0",
     }
     with running(
-        [STACK_BIN / "python", "-m", "infra.local.emulators.aws_server"],
+        [stack_python(), "-m", "infra.local.emulators.aws_server"],
         home=home,
         environment=environment,
         ready=lambda: answers_http(f"{url}/_ministack/health"),
@@ -135,7 +142,7 @@ def snowflake_stand_in(home: Path, aws_url: str) -> Iterator[int]:
     databases.mkdir()
     options = ("--port", str(port), "--database-directory", str(databases), "--s3-endpoint-url", aws_url)
     with running(
-        [STACK_BIN / "python", "-m", "infra.local.emulators.snowflake_server", *options],
+        [stack_python(), "-m", "infra.local.emulators.snowflake_server", *options],
         home=home,
         environment={},
         ready=lambda: answers_http(f"http://127.0.0.1:{port}/"),

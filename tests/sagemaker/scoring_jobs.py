@@ -16,6 +16,7 @@ from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArgume
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import HISTORY_DAYS, SCHEMAS
+from tests.stack_runs import base_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,7 +84,7 @@ class ScoringJobs:
             ProcessingJobName=name,
             RoleArn=self.environment["MLPIPE_SAGEMAKER_ROLE_ARN"],
             AppSpecification={
-                "ImageUri": self.environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
+                "ImageUri": base_image(self.environment),
                 "ContainerEntrypoint": ["python3", f"{CODE_FOLDER}/{script}"],
                 "ContainerArguments": arguments.container_arguments(),
             },
@@ -117,7 +118,7 @@ class ScoringJobs:
             TrainingJobName=name,
             RoleArn=self.environment["MLPIPE_SAGEMAKER_ROLE_ARN"],
             AlgorithmSpecification={
-                "TrainingImage": self.environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
+                "TrainingImage": base_image(self.environment),
                 "TrainingInputMode": "File",
                 "MetricDefinitions": metric_definitions(arguments.metrics),
             },

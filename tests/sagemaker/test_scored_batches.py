@@ -244,12 +244,8 @@ def execution(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> Cal
     assert scoring is not None
     upload_code(jobs.client("s3"), deployment, project, tmp_path)
     upload_documents(jobs.client("s3"), deployment, declared)
-    definition = pipeline_definition(
-        deployment,
-        scoring,
-        code_digest=build_sagemaker_code(project, tmp_path).digest,
-        image_uri=environment["MLPIPE_SAGEMAKER_IMAGE_URI"],
-    )
+    digest = build_sagemaker_code(project, tmp_path).digest
+    definition = pipeline_definition(deployment, scoring, code_digest=digest)
 
     def run(step: str, execution_id: str, tick: str, script: str | None = None) -> dict[str, Any]:
         request = requests(definition, {"ScheduledAt": tick}, execution_id)[step]

@@ -153,8 +153,8 @@ def test_prices_are_those_of_the_estimates_that_batches_carry(sheet: Sheet) -> N
     }.items():
         assert sheet.values[name] == [price] * SCALES, name
     assert prices.snowflake_credits_per_hour == 1
-    assert processing_job(PROD.deployment(), image_uri="").instance_type == "ml.m5.xlarge"
-    assert training_job(PROD.deployment(), image_uri="").instance_type == "ml.m5.2xlarge"
+    assert processing_job(PROD.deployment()).instance_type == "ml.m5.xlarge"
+    assert training_job(PROD.deployment()).instance_type == "ml.m5.2xlarge"
 
 
 def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None:

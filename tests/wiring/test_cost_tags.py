@@ -10,8 +10,8 @@ import yaml
 
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
 from mlpipe_dagster.settings import Settings
-from model_declaration.lifecycle import Compute
 from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
+from tests.dagster.small_model import declaration
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.scoring_pipelines import MODELS, definition
 from tests.infra.cdk.synthesis import ROOT
@@ -76,9 +76,9 @@ def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stag
     """SageMaker's jobs by their requests, tasks of runs by the launcher's configuration."""
     key, value = budget_tag(templates, stage)
     run = containers(templates, stage)["run"]
-    environment = variables(run, image="image:1")
+    environment = variables(run)
     settings = Settings.from_environment(environment)
-    compute = Compute(instance_type="ml.m5.xlarge", volume_gb=30, max_runtime_seconds=3600)
+    model = declaration("churn")
     features = FeatureArguments(
         model="churn",
         partition="2013-02-01",
@@ -95,8 +95,8 @@ def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stag
         code_version="1",
     )
     for request in (
-        processing_request(settings, compute, "prepare_features.py", features),
-        training_request(settings, compute, training),
+        processing_request(settings, model, "prepare_features.py", features),
+        training_request(settings, model, training),
     ):
         assert {"Key": key, "Value": value} in request["Tags"]
     instance: Any = yaml.safe_load((ROOT / "mlpipe_dagster" / "instances" / "production.yaml").read_text())

@@ -17,7 +17,7 @@ from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArgume
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from sagemaker_scripts.batches.delta_commit import storage_options
 from tests.infra.cdk.dagster_tasks import containers, variables
-from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, IMAGE, MODELS, TICK, definition, valid
+from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, MODELS, TICK, definition, valid
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import HOME
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, requests, write_models
@@ -70,9 +70,7 @@ def test_the_jobs_are_those_that_dagster_would_start(
     project = write_models(tmp_path / "project")
     digest = build_sagemaker_code(project, tmp_path).digest
     declared = declaration_of(model, project.defs)
-    settings = DagsterSettings.from_environment(
-        variables(containers(scored_by_sagemaker, "prod")["run"], image=IMAGE)
-    )
+    settings = DagsterSettings.from_environment(variables(containers(scored_by_sagemaker, "prod")["run"]))
     parsers = {FEATURES_STEP: FeatureArguments, SCORE_STEP: ScoreArguments}
     scripts = {FEATURES_STEP: "prepare_features.py", SCORE_STEP: "score_batch.py"}
     for step, request in found.items():
@@ -81,5 +79,5 @@ def test_the_jobs_are_those_that_dagster_would_start(
         )
         arguments = parsers[step].parse(_arguments(request))
         assert arguments.code_version == settings.code_version == digest[:16]
-        assert request == processing_request(settings, declared.processing, scripts[step], arguments)
+        assert request == processing_request(settings, declared, scripts[step], arguments)
         assert (ROOT / "sagemaker_scripts" / scripts[step]).exists()

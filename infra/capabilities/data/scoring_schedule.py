@@ -29,7 +29,6 @@ def add_scoring_schedule(
     model: ModelDeclaration,
     *,
     code_digest: str,
-    image_uri: str,
 ) -> sagemaker.CfnPipeline:
     """Add both, and return the pipeline.
 
@@ -38,17 +37,15 @@ def add_scoring_schedule(
         deployment: Where.
         model: One that SageMaker scores.
         code_digest: SHA-256 of the code that jobs run.
-        image_uri: The image that they run in.
     """
     name = deployment.scoring_pipeline(model.name)
-    definition = pipeline_definition(deployment, model, code_digest=code_digest, image_uri=image_uri)
+    definition = pipeline_definition(deployment, model, code_digest=code_digest)
     pipeline = sagemaker.CfnPipeline(
         stack,
         f"Scoring-{model_name_stem(model.name)}",
         pipeline_name=name,
         pipeline_description=f"Scores the partition of {model.name} that is due",
-        # The image is the deployment's to name.
-        pipeline_definition={"PipelineDefinitionBody": stack.to_json_string(definition)},
+        pipeline_definition={"PipelineDefinitionBody": json.dumps(definition)},
         role_arn=deployment.role_arn(deployment.scoring_pipeline_role),
     )
     schedule = scheduler.CfnSchedule

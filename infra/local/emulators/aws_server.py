@@ -1,6 +1,6 @@
 """Serve AWS's protocols by ministack, with limits and rules of AWS that it does not have.
 
-Runs in `.venv-stack`, the only environment that has its packages.
+Runs in the environment `stack`, the only one that has its packages.
 """
 
 # pyright: reportMissingImports=false

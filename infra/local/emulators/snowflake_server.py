@@ -1,6 +1,6 @@
 """Serve Snowflake's protocol from DuckDB files, reading stages from the local S3.
 
-Runs in `.venv-stack`, the only environment that has its packages.
+Runs in the environment `stack`, the only one that has its packages.
 """
 
 # pyright: reportMissingImports=false

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from infra.local.provisioning.clients import answer_unless
+from infra.local.provisioning.clients import ProvisioningError, answer_unless
 from infra.permissions.policy_statements import POLICY_NAME
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from infra.permissions.policy_statements import RoleDefinition
 
 _LOG = logging.getLogger(__name__)
+_ANSWER_SECONDS = 30
 
 
 def local_trust(role: RoleDefinition, account_id: str) -> dict[str, Any]:
@@ -53,6 +56,34 @@ def ensure_role(iam: Any, role: RoleDefinition, account_id: str) -> None:
 def _document(policy: Any) -> Any:
     # botocore decodes the URL-quoted document of AWS; an emulator may send it plain.
     return json.loads(unquote(policy)) if isinstance(policy, str) else policy
+
+
+def add_images(jobs_url: str, document: bytes) -> None:
+    """Tell the job executor which images exist, beside those that it knows.
+
+    Args:
+        jobs_url: Its address.
+        document: As `images_document` makes it.
+
+    Raises:
+        ProvisioningError: It does not take them.
+    """
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{jobs_url}/_executor/images", data=document, headers=headers)  # noqa: S310 -- loopback
+    # A proxy of the machine cannot reach this machine's loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_ANSWER_SECONDS) as answer:
+            answer.read()
+    except urllib.error.HTTPError as error:
+        raise ProvisioningError(
+            f"The job executor refused the images: {error.read().decode(errors='replace')[:300]}",
+            remedy="Run `mlpipe down`, then `mlpipe up`",
+        ) from error
+    except OSError as error:
+        raise ProvisioningError(
+            f"The job executor took no images: {error}", remedy="See what `mlpipe status` says"
+        ) from error
 
 
 def ensure_glue_job(glue: Any, job: GlueJobDefinition) -> None:

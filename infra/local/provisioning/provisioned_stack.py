@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.code_upload import UploadedCode, create_shared_log_groups, upload_code, upload_wheels
 from infra.definitions import api_definitions, resource_definitions
+from infra.environments.environment_cache import cache_folder
+from infra.environments.job_environments import images_document, make_job_environments
 from infra.glue_wheels import locked_releases, zip_of_wheels
 from infra.local.provisioning.clients import Clients, ProvisioningError, is_loopback, require_loopback
 from infra.local.provisioning.provisioned_api import ensure_function, ensure_load_balancer
-from infra.local.provisioning.provisioned_jobs import ensure_glue_job, ensure_role
+from infra.local.provisioning.provisioned_jobs import add_images, ensure_glue_job, ensure_role
 from infra.local.provisioning.provisioned_queues import ensure_queue, ensure_rule
 from infra.local.provisioning.provisioned_sources import ensure_sources
 from infra.local.provisioning.provisioned_storage import ensure_bucket, ensure_table
@@ -27,19 +30,19 @@ from infra.permissions import role_definitions
 from infra.permissions.source_rights import source_statements
 from infra.provisioned_models import ProvisionedModel, provisioned_models
 from infra.settings import TokenSettings
+from model_declaration.declaration_files import declarations_in
+from model_declaration.job_requirements import needed_families
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import Deployment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from infra.packaging import Archive
     from model_declaration.project import Project
 
 STAGE = "local"
 _LOG = logging.getLogger(__name__)
-# Never pulled: the job executor runs the script of a job in the project's own environment.
-_JOB_IMAGE_TAG = "local"
 
 
 def provision(
@@ -51,6 +54,7 @@ def provision(
     service_urls: Mapping[str, str],
     project: Project,
     region: str = "us-east-1",
+    say: Callable[[str], None] = _LOG.info,
 ) -> dict[str, str]:
     """Create everything on the running local stack, or bring it back to its definition; data stays.
 
@@ -62,6 +66,7 @@ def provision(
         service_urls: Addresses of the project's services, by name.
         project: Whose models they are.
         region: The region of the stack.
+        say: Is told when packages are installed, which may take minutes.
 
     Returns:
         The variables that clients of the stack need, for `.env`. Passwords among them are stand-ins; the
@@ -93,6 +98,7 @@ def provision(
         ensure_sources(clients, models, connection)
         queue_url = _notices(clients, deployment)
         code = _jobs(clients, deployment, project, models)
+        _images(clients, deployment, project, say)
         client = _identity(clients, deployment, connection)
         issued = _variables(clients, deployment, queue_url=queue_url, client=client)
         archive = build_api_archive(project.packages)
@@ -167,6 +173,13 @@ def _jobs(
     return code
 
 
+def _images(clients: Clients, deployment: Deployment, project: Project, say: Callable[[str], None]) -> None:
+    families = needed_families(project, declarations_in(project.defs).values())
+    environments = make_job_environments(project, families, cache_folder(os.environ), say=say)
+    add_images(clients.jobs, images_document(deployment.job_image_address, environments))
+    _LOG.info("%d images of jobs are there", len(environments))
+
+
 def stand_in_wheels() -> bytes:
     """Return a zip of empty wheels: the job executor checks their names and hashes, and installs none."""
     releases = locked_releases().items()
@@ -234,10 +247,7 @@ def _variables(
         "MLPIPE_DONE_QUEUE_URL": queue_url,
         "MLPIPE_LOAD_JOB": deployment.load_job,
         "MLPIPE_SAGEMAKER_ROLE_ARN": deployment.role_arn(deployment.sagemaker_role),
-        "MLPIPE_SAGEMAKER_IMAGE_URI": (
-            f"{deployment.account_id}.dkr.ecr.{region}.amazonaws.com/{deployment.job_image_repository}"
-            f":{_JOB_IMAGE_TAG}"
-        ),
+        "MLPIPE_SAGEMAKER_IMAGE_REPOSITORY": deployment.job_image_address,
         # Tokens name Cognito's public address as their issuer, on the local stack too.
         "MLPIPE_TOKEN_ISSUER": f"https://cognito-idp.{region}.amazonaws.com/{client.pool_id}",
         "MLPIPE_JWKS_URL": f"{clients.aws}/{client.pool_id}/.well-known/jwks.json",

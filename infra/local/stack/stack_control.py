@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
+from infra.environments.environment_cache import EnvironmentMakingError, cache_folder
+from infra.environments.platform_environments import make_platform_environment
 from infra.local.stack.stack_inspection import (
     current_state,
     end_leftovers,
@@ -92,6 +95,10 @@ class StackControl:
         self.directory.create()
         with self._alone():
             supervisor = find_supervisor(self.directory)
+            try:
+                make_platform_environment("stack", cache_folder(os.environ), say=self.say)
+            except EnvironmentMakingError as error:
+                raise StackError(error.what, remedy=error.remedy) from error
             if supervisor is None:
                 self._set_iam()
                 self._start_afresh()

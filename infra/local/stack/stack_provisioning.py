@@ -46,6 +46,7 @@ def provision_stack(
         },
         project=project,
         region=REGION,
+        say=say,
     )
     home = prepared_home(directory)
     write_environment_file(environment_file, {**values, **aws, "DAGSTER_HOME": str(home)})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from infra.environments.environment_cache import cache_folder
+from infra.environments.platform_environments import import_variables, platform_environment
 from infra.local.supervision.ministack_state import check_saved_state, unloaded_state, unsaved_state
 from infra.local.supervision.processes import clean_environment, size_of
 from infra.local.supervision.readiness import answers_http, answers_snowflake
@@ -28,7 +31,6 @@ SECRET_ACCESS_KEY = "test"  # noqa: S105 -- a stand-in's, not a secret
 SERVERS = ("aws", "snowflake", "jobs")
 
 _LEAST_BYTES_LOADED_PER_SECOND = 1_000_000
-_STACK_BIN = PLATFORM / ".venv-stack" / "bin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,11 @@ def state_of_aws(directory: StackDirectory) -> Path:
     return directory.data / "aws" / "services"
 
 
+def _stack_python() -> str:
+    """Return the Python that has the packages of the emulators; `up` makes it."""
+    return str(platform_environment("stack", cache_folder(os.environ)).python)
+
+
 def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
     """Return the AWS emulator."""
     data, state = directory.data / "aws", state_of_aws(directory)
@@ -121,6 +128,7 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
     # All it sees leaks into the Lambdas it runs.
     environment = {
         **clean_environment(directory.root, "aws"),
+        **import_variables(cache_folder(os.environ)),
         "HOME": str(temporary),
         "TMPDIR": str(temporary),
         "GATEWAY_PORT": str(ports["aws"]),
@@ -139,7 +147,7 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
     return Component(
         name="aws",
         title="AWS (ministack)",
-        command=(str(_STACK_BIN / "python"), "-m", "infra.local.emulators.aws_server"),
+        command=(_stack_python(), "-m", "infra.local.emulators.aws_server"),
         environment=environment,
         port=ports["aws"],
         probe=partial(answers_http, ports["aws"], "/_ministack/health"),
@@ -166,12 +174,16 @@ def _snowflake(directory: StackDirectory, ports: Mapping[str, int]) -> Component
         name="snowflake",
         title="Snowflake (fakesnow)",
         command=(
-            *(str(_STACK_BIN / "python"), "-m", "infra.local.emulators.snowflake_server"),
+            *(_stack_python(), "-m", "infra.local.emulators.snowflake_server"),
             *("--port", str(ports["snowflake"])),
             *("--database-directory", str(databases)),
             *("--s3-endpoint-url", f"http://127.0.0.1:{ports['aws']}"),
         ),
-        environment={**clean_environment(directory.root, "snowflake"), "TMPDIR": str(temporary)},
+        environment={
+            **clean_environment(directory.root, "snowflake"),
+            **import_variables(cache_folder(os.environ)),
+            "TMPDIR": str(temporary),
+        },
         port=ports["snowflake"],
         probe=partial(answers_snowflake, ports["snowflake"]),
         loss="open transactions, sessions, stages and temporary tables; what was committed is on disk",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from infra.environments.environment_cache import CACHE_VARIABLES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -22,7 +24,10 @@ SUPERVISOR_ROLE = "supervisor"
 DAGSTER_ROLE = "dagster"
 
 # What a component may see of its caller's environment: enough to run programs, no credentials or settings.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SYSTEMROOT")
+_INHERITED = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SYSTEMROOT"),
+    *CACHE_VARIABLES,
+)
 
 # Less of a processor than this is the idling of a process that hangs.
 _WORKING_SHARE = 0.02

@@ -34,6 +34,7 @@ from tests.dagster.job_steps import (
     unrepeating,
     upload,
 )
+from tests.stack_runs import base_image
 
 pytestmark = pytest.mark.stack
 CODE = "/opt/ml/processing/input/code"
@@ -65,7 +66,7 @@ class Jobs:
         return {
             "RoleArn": self.platform.settings.sagemaker_role_arn,
             "AppSpecification": {
-                "ImageUri": "local/python",
+                "ImageUri": base_image(os.environ),
                 "ContainerEntrypoint": ["python3", f"{CODE}/script.py"],
             },
             "ProcessingInputs": [{"InputName": "code", "S3Input": source}],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import urllib.request
 import uuid
 from typing import Any
 
@@ -38,7 +40,7 @@ def start(sagemaker: Any, script: str, **changes: Any) -> str:
         ProcessingJobName=name,
         RoleArn=os.environ["MLPIPE_SAGEMAKER_ROLE_ARN"],
         AppSpecification={
-            "ImageUri": os.environ["MLPIPE_SAGEMAKER_IMAGE_URI"],
+            "ImageUri": base_image(),
             "ContainerEntrypoint": ["python3", "/opt/ml/processing/input/code/script.py"],
         },
         ProcessingResources={
@@ -49,6 +51,15 @@ def start(sagemaker: Any, script: str, **changes: Any) -> str:
         **changes,
     )
     return name
+
+
+def base_image() -> str:
+    """Return the image with the platform's own packages, one of those that the stack lists."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{os.environ['AWS_ENDPOINT_URL_SAGEMAKER']}/_executor/images", timeout=30) as answer:
+        images = json.load(answer)["images"]
+    repository = os.environ["MLPIPE_SAGEMAKER_IMAGE_REPOSITORY"]
+    return next(uri for uri in images if uri.startswith(f"{repository}:base-"))
 
 
 def end_of(sagemaker: Any, name: str) -> dict[str, Any]:

@@ -22,14 +22,13 @@ def containers(templates: Templates, stage: str) -> dict[str, dict[str, Any]]:
     return {name: task["ContainerDefinitions"][0] for name, task in tasks(templates, stage).items()}
 
 
-def variables(container: dict[str, Any], *, image: str = "image:1") -> dict[str, str]:
+def variables(container: dict[str, Any]) -> dict[str, str]:
     """Return what a container's process sees; what CloudFormation or ECS fills in stands as a word.
 
     Args:
         container: Its definition.
-        image: The image of SageMaker's jobs, a parameter of the deployment.
     """
-    known = {"MLPIPE_SAGEMAKER_IMAGE_URI": image, "DAGSTER_POSTGRES_HOST": "host"}
+    known = {"DAGSTER_POSTGRES_HOST": "host"}
     plain = {each["Name"]: each["Value"] for each in container["Environment"]}
     return {
         **{name: value if isinstance(value, str) else known[name] for name, value in plain.items()},

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MODELS = (DAILY, LEAST, HOURLY)
 DEPLOYMENT = SETTINGS["prod"].deployment()
-IMAGE = "444455556666.dkr.ecr.us-east-1.amazonaws.com/mlpipe-prod-jobs:1"
 TICK, EXECUTION = "2013-02-04T05:30:00Z", "u5hlwpzq3yqn"
 
 
@@ -27,13 +26,10 @@ def named(templates: Templates, kind: str, name: str) -> dict[str, dict[str, Any
 
 
 def definition(templates: Templates, model: str) -> dict[str, Any]:
-    """Return a model's pipeline definition as a deployment with an image would write it."""
+    """Return a model's pipeline definition."""
     pipelines = named(templates, "AWS::SageMaker::Pipeline", "PipelineName")
     body = pipelines[DEPLOYMENT.scoring_pipeline(model)]["PipelineDefinition"]["PipelineDefinitionBody"]
-    _, parts = body["Fn::Join"]
-    return json.loads(
-        "".join(part if isinstance(part, str) else {"JobImageUri": IMAGE}[part["Ref"]] for part in parts)
-    )
+    return json.loads(body)
 
 
 def valid(service: str, operation: str, request: dict[str, Any]) -> bool:

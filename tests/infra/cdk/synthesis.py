@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.environments.environment_cache import cache_folder
+from infra.environments.platform_environments import make_platform_environment
 from infra.packaging import build_api_archive
 from model_declaration.project import Project
 from tests.infra.cdk.templates import Templates
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parents[3]
-CDK_PYTHON = ROOT / ".venv-cdk" / "bin" / "python"
 _SYNTHESIS_SECONDS = 280
+
+
+def cdk_program(name: str) -> Path:
+    """Return a program of the CDK's environment."""
+    return make_platform_environment("cdk", cache_folder(os.environ), say=print).program(name)
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +60,12 @@ def _once(tmp_path_factory: pytest.TempPathFactory, name: str, *arguments: str, 
 
 
 def _synthesise(folder: Path, project: Path, *arguments: str) -> float:
-    assert CDK_PYTHON.exists(), "There is no .venv-cdk. Run `make .venv-cdk/.installed`."
     # The function's packages come from the registry once; without them there is nothing to synthesise from.
     for stage in STAGES.values():
         build_api_archive(Project.at(project).packages, platform=stage.api.architecture)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [str(CDK_PYTHON), "-m", "infra.app", "--out", str(folder), *arguments],
+        [str(cdk_program("python")), "-m", "infra.app", "--out", str(folder), *arguments],
         cwd=ROOT,
         env={**offline(os.environ), "MLPIPE_PROJECT": str(project)},
         capture_output=True,

@@ -11,7 +11,7 @@ import pytest
 from infra.permissions import platform_roles, role_definitions
 from infra.provisioned_models import provisioned_models
 from infra.source_access import stage_source_statements
-from tests.infra.cdk.synthesis import ROOT
+from tests.infra.cdk.synthesis import ROOT, cdk_program
 from tests.infra.cdk.templates import AWAY, STACKS, STAGES, strings
 from tests.infra.example_stages import STAGES as SETTINGS
 from tests.projects import EXAMPLE
@@ -82,7 +82,7 @@ def test_lint_finds_nothing(templates: Templates) -> None:
     """cfn-lint accepts every template, warnings included."""
     found = sorted(str(path) for path in templates.folder.glob("*/*.template.json"))
     done = subprocess.run(
-        [str(ROOT / ".venv-cdk" / "bin" / "cfn-lint"), *found],
+        [str(cdk_program("cfn-lint")), *found],
         capture_output=True,
         text=True,
         timeout=280,

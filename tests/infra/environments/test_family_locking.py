@@ -121,7 +121,7 @@ def test_a_missing_or_foreign_lock_is_refused(family: FamilyFiles) -> None:
 
 def test_a_model_without_requirements_takes_the_platforms_packages(project: Project) -> None:
     """Its image is made of the platform's own lock."""
-    image = family_files(project, ROOT, None).image()
+    image = family_files(project.requirements, ROOT, None).image()
     assert image == JobImage.of_lock("base", (ROOT / "requirements" / "scoring.lock").read_bytes())
 
 
@@ -146,7 +146,7 @@ def test_families_are_the_files_of_the_folder(project: Project) -> None:
 def test_no_family_leads_out_of_the_folder(project: Project) -> None:
     """Its name becomes a path."""
     with pytest.raises(JobImageError):
-        family_files(project, ROOT, "../boosting")
+        family_files(project.requirements, ROOT, "../boosting")
 
 
 def test_the_command_tells_a_fault_and_fails(

@@ -19,6 +19,7 @@ from tests.infra.job_executor.job_stack import (
     free_port,
     make_client,
 )
+from tests.infra.local_servers import stack_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     }
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [ROOT / ".venv-stack/bin/python", "-m", "infra.local.emulators.aws_server"],
+            [stack_python(), "-m", "infra.local.emulators.aws_server"],
             cwd=home,
             env=environment,
             stdout=log,
