@@ -56,11 +56,18 @@ class Codecs:
             name: What the model's `train` calls it.
 
         Raises:
-            CodecError: No codec takes it.
+            CodecError: No codec takes it, or one of the project's own fails.
         """
         for codec in self._known:
-            if codec.takes(value):
-                return codec
+            try:
+                if codec.takes(value):
+                    return codec
+            except Exception as error:
+                raise CodecError(
+                    f"The codec {codec.name} cannot tell whether it takes {name}, which train returned: "
+                    f"{type(error).__name__}: {str(error)[:300]}",
+                    remedy="Correct the codec: takes(value) answers for any object",
+                ) from error
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise CodecError(
             f"train returned {kind} as {name}, and no codec takes it",

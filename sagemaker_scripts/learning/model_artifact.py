@@ -109,16 +109,9 @@ def save_model(
     read: dict[str, Any] = {}
     for name, value in objects.items():
         codec = codecs.of(value, name)
-        content = _written(codec, value, name, model)
-        stored.append(
-            TrainedObject(
-                name,
-                codec.name,
-                hashlib.sha256(content).hexdigest(),
-                content_digest(codec, content),
-                len(content),
-            )
-        )
+        content, digest = _written(codec, value, name, model)
+        sha256 = hashlib.sha256(content).hexdigest()
+        stored.append(TrainedObject(name, codec.name, sha256, digest, len(content)))
         read[name] = _read(codec, content, f"{name}, which train returned", model, stored[-1].digest)
         libraries |= library_versions(codec)
         (folder / stored[-1].file).write_bytes(content)
@@ -250,11 +243,13 @@ def _is_named(artifact: Any) -> bool:
     )
 
 
-def _written(codec: Codec, value: Any, name: str, model: str) -> bytes:
+def _written(codec: Codec, value: Any, name: str, model: str) -> tuple[bytes, str]:
+    """Return an object as a file, and the digest of what it holds."""
     try:
         content = codec.save(value)
         if not isinstance(content, bytes):
             raise TypeError(f"save returned {type(content).__name__} and not bytes")  # noqa: TRY301  # reported alike
+        return content, content_digest(codec, content)
     except Exception as error:
         why = error.what if isinstance(error, ContractError) else f"{type(error).__name__}: {error}"
         raise ModelArtifactError(
@@ -264,7 +259,6 @@ def _written(codec: Codec, value: Any, name: str, model: str) -> bytes:
             else "Return an object that it can write, or write a codec of the project's own",
             model=model,
         ) from error
-    return content
 
 
 def _object(stored: TrainedObject, content: bytes, archive_key: str, model: str, codecs: Codecs) -> Any:

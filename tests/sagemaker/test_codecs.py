@@ -358,6 +358,11 @@ class Unnamed(Detector):
 
 class Half:
     name = "half"
+
+class Unsure(Detector):
+    name = "unsure"
+    def takes(self, value):
+        return value.is_mine
 """
 
 
@@ -377,6 +382,8 @@ def test_a_codec_of_the_projects_own_goes_first(tmp_path: Path, monkeypatch: pyt
     ):
         with pytest.raises(CodecError, match=complaint):
             Codecs([path])
+    with pytest.raises(CodecError, match="codec unsure cannot tell whether it takes m, which train returned"):
+        Codecs(["acme_codecs:Unsure"]).of(1.5, "m")
 
 
 def test_an_unknown_codec_is_refused_by_name() -> None:
