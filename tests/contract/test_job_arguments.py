@@ -162,6 +162,8 @@ def test_a_tick_stands_for_the_partition_that_it_makes_due() -> None:
     due = replace(SCORE, **TICK)
     assert ScoreArguments.parse(due.container_arguments()) == due
     assert due.due_partition() == replace(SCORE, partition="2013-02-02").due_partition() == "2013-02-02"
+    for schedule, partition in (("ended:2013-W01", "2013-W04"), ("current:2013-01", "2013-02")):
+        assert replace(due, schedule=schedule).due_partition() == partition
     after = replace(due, scheduled_at="2014-01-02T01:00:00Z")
     with pytest.raises(
         JobArgumentsError,
