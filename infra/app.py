@@ -100,7 +100,7 @@ def _synthesise(project: Project, names: Sequence[str], out: Path | None) -> Non
         # What a stage refuses is told before anything is written.
         stage_source_statements(settings, models)
     for settings in stages:
-        folder = (out or project.state_folder / "cdk").resolve() / settings.stage
+        folder = (out or project.templates).resolve() / settings.stage
         # What a former synthesis left, say the template of a stack that is no more, would be deployed.
         shutil.rmtree(folder, ignore_errors=True)
         app = build_app(settings, project, models, folder)

@@ -1,4 +1,4 @@
-"""Put the jobs' code where Glue and SageMaker read it: `python -m infra.code_upload prod`.
+"""Put the jobs' code where Glue and SageMaker read it: `mlpipe upload-code prod`.
 
 What is there already is left alone, and the keys are printed. A deployment does so by hand once its bucket is
 there: SageMaker reads files, which no stack uploads, and templates are made without downloading the wheels

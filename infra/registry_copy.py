@@ -1,4 +1,4 @@
-"""Make the registry's records those of a restored table: `python -m infra.registry_copy prod --from <table>`.
+"""Make the registry's records those of a restored table: `mlpipe registry-copy prod --from <table>`.
 
 DynamoDB restores into a new table, and the name of the registry is fixed. So its records are copied back:
 entries and batches first, then pointers, so that no reader finds a pointer to what is not there yet; what the

@@ -1,4 +1,4 @@
-"""Print the SQL that sets a stage up in Snowflake: `python -m infra.snowflake_setup prod > setup.sql`.
+"""Print the SQL that sets a stage up in Snowflake: `mlpipe snowflake-setup prod > setup.sql`.
 
 A person runs it once, and again after a model was added; every statement is safe to repeat. Names are those
 that the load, Dagster and the templates use.

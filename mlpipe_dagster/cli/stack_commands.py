@@ -77,6 +77,7 @@ def _absolute_if_there(text: str) -> str:
     return f"{Path(path).resolve()}{separator}{rest}" if Path(path).exists() else text
 
 
+_STAGE: Mapping[str, Mapping[str, Any]] = {"stage": {"nargs": 1, "help": "of the project's stages.yaml"}}
 PROGRAMS: Sequence[PlatformProgram] = (
     PlatformProgram(
         "up",
@@ -153,6 +154,29 @@ PROGRAMS: Sequence[PlatformProgram] = (
                 "choices": ("host", "aarch64", "x86_64"),
                 "help": "of the API's function; this machine's by default",
             },
+        },
+    ),
+    PlatformProgram(
+        "upload-code",
+        "Put the jobs' code where Glue and SageMaker of a stage read it.",
+        "infra.code_upload",
+        options=_STAGE,
+    ),
+    PlatformProgram(
+        "snowflake-setup",
+        "Print the SQL that sets a stage up in Snowflake.",
+        "infra.snowflake_setup",
+        options=_STAGE,
+    ),
+    PlatformProgram(
+        "registry-copy",
+        "Show how a stage's registry differs from a restored table, or make it the same.",
+        "infra.registry_copy",
+        options={
+            **_STAGE,
+            "--from": {"metavar": "TABLE", "required": True, "help": "the restored table"},
+            "--model": {"help": "whose records alone"},
+            "--write": {"action": "store_true", "help": "change the registry"},
         },
     ),
     PlatformProgram(

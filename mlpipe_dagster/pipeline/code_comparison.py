@@ -15,7 +15,7 @@ from prediction_contract.jobs.code_digest import code_version, deployed_digest, 
 _PROJECT_CODE = "sagemaker_scripts"
 UPLOAD_REMEDY = (
     "Run `mlpipe up`, then restart Dagster; `mlpipe dev` does both when it starts. "
-    "On AWS run `python -m infra.code_upload` and deploy"
+    "On AWS run `mlpipe upload-code <stage>` and deploy"
 )
 
 

@@ -63,6 +63,12 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
         ("demo", "-m infra.local.demo"),
         ("synth", "-m infra.local.cdk_synthesis"),
         ("synth prod", "-m infra.local.cdk_synthesis prod"),
+        ("upload-code prod", "-m infra.code_upload prod"),
+        ("snowflake-setup prod", "-m infra.snowflake_setup prod"),
+        (
+            "registry-copy prod --from restored --model demand --write",
+            "-m infra.registry_copy prod --from restored --model demand --write",
+        ),
         ("deploy-local", "-m infra.local.cdk_deployment"),
         ("test", "-m infra.environments.project_tests"),
         (
