@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.dagster.cli_calls import CommandLine
     from tests.dagster.small_model import SmallModel
 
-_COMMAND = re.compile(r"mlpipe ([a-z]+)((?: [^`\n]*)?)")
+_COMMAND = re.compile(r"mlpipe ([a-z-]+)((?: [^`\n]*)?)")
 
 
 def test_members_of_documents_are_told_apart() -> None:
