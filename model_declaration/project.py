@@ -8,9 +8,8 @@ folder; `MLPIPE_PROJECT` names another one. A repository that holds its project 
 from __future__ import annotations
 
 import re
-import subprocess
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,6 @@ from model_declaration.declared_models import FILE_NAME
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.code_digest import source_files
 
-_GIT_SECONDS = 20
 MARKER = "pyproject.toml"
 VARIABLE = "MLPIPE_PROJECT"
 _PACKAGE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -191,25 +189,10 @@ class Project:
 def job_files(package_folder: Path) -> dict[str, bytes]:
     """Return the files of a project's package by path, `<package>/...`, as far as jobs may import them.
 
-    What only Dagster reads is not among them: an edited declaration does not make other code. Nor is what git
-    ignores, where there is git.
+    What only Dagster reads is not among them: an edited declaration does not make other code.
     """
     found = source_files(package_folder, package_folder.parent)
-    named = {path: content for path, content in found.items() if _is_for_jobs(path)}
-    ignored = _ignored(package_folder.parent, named)
-    return {path: content for path, content in named.items() if path not in ignored}
-
-
-def _ignored(folder: Path, paths: Iterable[str]) -> frozenset[str]:
-    """Return the paths below a folder that git ignores; none if it ignores the whole folder."""
-    command = ["git", "-C", str(folder), "check-ignore", "--stdin", "-z"]
-    listed = "\0".join([".", *paths]).encode()
-    try:
-        done = subprocess.run(command, input=listed, capture_output=True, timeout=_GIT_SECONDS, check=False)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return frozenset()
-    found = frozenset(done.stdout.decode().split("\0")) if done.returncode == 0 else frozenset()
-    return frozenset() if "." in found else found
+    return {path: content for path, content in found.items() if _is_for_jobs(path)}
 
 
 def _is_for_jobs(path: str) -> bool:

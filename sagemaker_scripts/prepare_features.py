@@ -12,13 +12,16 @@ if __name__ == "__main__":
     # SageMaker starts this file by its path; the packages lie beside its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import boto3
+
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.features.feature_store import FeatureSet, partitions_between, write_feature_set
-from sagemaker_scripts.features.raw_flights import RawFlights
-from sagemaker_scripts.model_functions import model_functions
-from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.features.preparation import prepared_partition
+from sagemaker_scripts.functions.inputs_reading import read_inputs
+from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore, storage_options
+from sagemaker_scripts.sources.source_tables import SourceTables
 
 _LOG = logging.getLogger("prepare_features")
 
@@ -27,27 +30,34 @@ def prepare(arguments: FeatureArguments, store: ObjectStore) -> list[FeatureSet]
     """Prepare and write the features of each partition, and return them in order.
 
     Raises:
-        ContractError: Raw data is missing or wrong, or the model's function returned wrong rows.
+        ContractError: A source is missing or wrong, or a function of the model failed or returned wrong rows.
     """
-    functions = model_functions(arguments.functions)
-    raw = RawFlights(store, arguments.raw_prefix)
-    written = []
+    inputs = read_inputs(store, arguments)
     first = arguments.due_partition()
-    for partition in partitions_between(first, arguments.last_partition or first):
-        schedule, history, sources = raw.of_partition(partition, arguments.history_days)
-        written.append(
-            write_feature_set(
-                store,
-                functions.features(schedule, history),
-                model=arguments.model,
-                partition=partition,
-                run_id=arguments.run_id,
-                code_version=arguments.code_version,
-                raw=sources,
+    last = arguments.last_partition or first
+    written = []
+    with SourceTables(
+        inputs, store, last=last, secret_text=_secret_text, storage_options=storage_options()
+    ) as sources:
+        for partition in partitions_between(first, last):
+            prepared = prepared_partition(inputs, sources, partition)
+            written.append(
+                write_feature_set(
+                    store,
+                    prepared,
+                    model=arguments.model,
+                    partition=partition,
+                    run_id=arguments.run_id,
+                    code_version=arguments.code_version,
+                )
             )
-        )
-        _LOG.info("%s: %d rows from %d raw files", partition, written[-1].rows, len(sources))
+            _LOG.info("%s: %d rows, made of %d", partition, written[-1].rows, len(prepared.sources))
     return written
+
+
+def _secret_text(name: str) -> str:
+    secrets = boto3.client("secretsmanager", config=AWS_CONFIG)
+    return str(secrets.get_secret_value(SecretId=name)["SecretString"])
 
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:

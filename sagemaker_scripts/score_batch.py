@@ -29,7 +29,7 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, attempt_of
 from sagemaker_scripts.batches.batch_rows import check_refused_rows, delta_rows, prediction_lines, write_parts
-from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, ModelTable, storage_options
+from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, ModelTable
 from sagemaker_scripts.batches.previous_batch import (
     FindRecord,
     ManifestConflictError,
@@ -49,7 +49,7 @@ from sagemaker_scripts.learning.model_artifact import (
     load_trained_elsewhere,
 )
 from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition, predictions_of
-from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore
+from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore, storage_options
 
 _LOG = logging.getLogger("score_batch")
 

@@ -69,7 +69,7 @@ def pipeline_definition(
     }
     key, _ = model.schema_document
     tolerance = model.quality.tolerance
-    features = FeatureArguments(**tick, history_days=model.history_days)
+    features = FeatureArguments(**tick)
     score = ScoreArguments(
         **tick,
         lookback=model.lookback,

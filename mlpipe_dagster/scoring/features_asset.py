@@ -53,7 +53,6 @@ def features_asset(
             partition=first,
             last_partition=None if last == first else last,
             bucket=settings.data_bucket,
-            history_days=declaration.history_days,
             inputs_key=published_inputs(platform, declaration),
             run_id=batch_id,
             code_version=settings.code_version,

@@ -191,21 +191,17 @@ class FeatureArguments(PartitionArguments):
     """The arguments of the processing job that prepares features, beside model and partition.
 
     Attributes:
-        bucket: The bucket that raw data is read from and features are written to.
-        history_days: How many days before the partition the model sees.
+        bucket: The bucket that sources are read from, unless they name another, and features are written to.
         run_id: Names the folder below the partition that this run writes.
         code_version: The version of the code that runs.
         last_partition: The last of several partitions to prepare in one job; None for the one alone.
-        raw_prefix: The key prefix of the raw data set, ending with `/`.
         inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
     """
 
     bucket: str = argument(validated_bucket)
-    history_days: int = argument(whole(1))
     run_id: str = argument(validated_run_id)
     code_version: str = argument(_WORD)
     last_partition: str | None = argument(Partition, None)
-    raw_prefix: str = argument(_prefix, "raw/nycflights13/")
     inputs_key: str | None = argument(validated_key, None)
 
     def _require_consistency(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import time
 import uuid
@@ -57,24 +56,6 @@ class CommittedVersion:
 
     version: int
     files: tuple[str, ...]
-
-
-def storage_options(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return how deltalake reaches S3: by the job's own credentials, with conditional puts for commits.
-
-    What is not in the environment (on AWS: keys and endpoint) deltalake finds as every AWS client does.
-    """
-    given = os.environ if environment is None else environment
-    options = {"conditional_put": "etag", "timeout": "60s", "connect_timeout": "5s"}
-    region = given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION")
-    if region:
-        options["AWS_REGION"] = region
-    endpoint = given.get("AWS_ENDPOINT_URL_S3") or given.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        options["AWS_ENDPOINT_URL"] = endpoint
-        if endpoint.startswith("http://"):
-            options["AWS_ALLOW_HTTP"] = "true"
-    return options
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.parquet
 
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import InputObject
@@ -18,14 +17,29 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import features_prefix, partition_features_prefix
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.text.json_members import member, members_of
-from sagemaker_scripts.model_functions import OUTCOME_KEY, PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
 
 INDEX_NAME = "features.json"
+_NO_OUTCOMES = pa.schema([("partition", pa.large_string()), ("entity_id", pa.large_string())])
 
 
 class FeaturesError(ContractError):
     """Prepared features are missing, or not what their index says."""
+
+
+class PreparedPartition(NamedTuple):
+    """What is prepared of one partition.
+
+    Attributes:
+        features: One row per entity of the partition; `entity_id` names it.
+        outcomes: What became of the entities of earlier partitions as far as it is known: one row per
+            `partition` (text, as `2013-02-01`) and `entity_id`; None for a model without outcomes.
+        sources: What was read of the sources, each as it stands in the index.
+    """
+
+    features: pa.Table
+    outcomes: pa.Table | None
+    sources: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,7 @@ class FeatureSet:
         partition: The partition.
         prefix: The folder, ending with `/`.
         features: The Parquet file of features.
-        outcomes: The Parquet file of what was known of earlier partitions' entities.
+        outcomes: The Parquet file of what was known of earlier partitions' entities; None for none.
         rows: The rows of features.
         code_version: The version of the code that prepared them.
     """
@@ -46,17 +60,17 @@ class FeatureSet:
     partition: str
     prefix: str
     features: InputObject
-    outcomes: InputObject
+    outcomes: InputObject | None
     rows: int
     code_version: str
 
     @property
-    def inputs(self) -> tuple[InputObject, InputObject]:
-        """Both files."""
-        return self.features, self.outcomes
+    def inputs(self) -> tuple[InputObject, ...]:
+        """Its files."""
+        return (self.features,) if self.outcomes is None else (self.features, self.outcomes)
 
     def read_features(self, store: ObjectStore) -> pa.Table:
-        """Return the features.
+        """Return the features, with the partition as a column.
 
         Raises:
             InputMissingError: The file is gone.
@@ -65,101 +79,72 @@ class FeatureSet:
         return _read(store, self.features)
 
     def read_outcomes(self, store: ObjectStore) -> pa.Table:
-        """Return the outcomes; errors as above."""
-        return _read(store, self.outcomes)
+        """Return the outcomes, no rows for a model without; errors as above."""
+        return _NO_OUTCOMES.empty_table() if self.outcomes is None else _read(store, self.outcomes)
 
 
 def write_feature_set(
     store: ObjectStore,
-    prepared: PreparedFeatures,
+    prepared: PreparedPartition,
     *,
     model: str,
     partition: str,
     run_id: str,
     code_version: str,
-    raw: Iterable[InputObject],
 ) -> FeatureSet:
     """Write a partition's features, the index last; the same features give the same bytes again.
 
     Args:
         store: The bucket.
-        prepared: What the model's `features` returned.
+        prepared: The partition's features and outcomes, and what they were made of.
         model: The model's name.
         partition: The partition.
         run_id: Names the folder.
         code_version: The version of the code that runs.
-        raw: What was read, for the index.
 
     Raises:
-        FeaturesError: The rows do not name each entity once, or have a column `partition`, or an entity has
-            two outcomes, or a column holds values of several types.
+        FeaturesError: A column is of a type that Parquet does not have.
     """
-    keys = prepared.features["entity_id"].tolist()
-    if any(type(key) is not str for key in keys) or len(set(keys)) != len(keys):
-        raise FeaturesError(
-            f"The features of {partition} do not name each entity once in entity_id",
-            remedy="Correct the model's features function",
-            model=model,
-        )
-    if "partition" in prepared.features.columns:
-        raise FeaturesError(
-            f"The features of {partition} have a column partition, which the platform adds itself",
-            remedy="Give the column another name in the model's features function",
-            model=model,
-        )
-    if prepared.outcomes.duplicated(OUTCOME_KEY).any():
-        raise FeaturesError(
-            f"The outcomes that are known of before {partition} name an entity of a partition twice",
-            remedy="Correct the model's features function",
-            model=model,
-        )
     prefix = features_prefix(model, partition, run_id)
-    rows = prepared.features.assign(partition=str(partition))
-    fault = f"of {partition} cannot be written"
-    features = store.put(f"{prefix}features.parquet", _parquet(rows, f"The features {fault}", model))
-    outcomes = store.put(
-        f"{prefix}outcomes.parquet", _parquet(prepared.outcomes, f"The outcomes {fault}", model)
-    )
+    written = {"features": _with_partition(prepared.features, partition)}
+    if prepared.outcomes is not None:
+        written["outcomes"] = prepared.outcomes
+    files = {
+        name: store.put(f"{prefix}{name}.parquet", _parquet(table, f"The {name} of {partition}", model))
+        for name, table in written.items()
+    }
+    rows = prepared.features.num_rows
     index = {
         "model": str(model),
         "partition": str(partition),
         "code_version": code_version,
-        "rows": len(rows),
-        "features": {"key": features.key, "sha256": features.sha256},
-        "outcomes": {"key": outcomes.key, "sha256": outcomes.sha256},
-        "raw": [{"key": source.key, "sha256": source.sha256} for source in raw],
+        "rows": rows,
+        **{name: {"key": file.key, "sha256": file.sha256} for name, file in files.items()},
+        "sources": list(prepared.sources),
     }
     store.put(f"{prefix}{INDEX_NAME}", json.dumps(index, indent=1).encode())
-    return FeatureSet(str(model), str(partition), prefix, features, outcomes, len(rows), code_version)
+    return FeatureSet(
+        str(model), str(partition), prefix, files["features"], files.get("outcomes"), rows, code_version
+    )
 
 
-def _parquet(rows: pd.DataFrame, fault: str, model: str) -> bytes:
-    """Return rows as Parquet; a fault names column, rows and types, and quotes no value."""
+def _with_partition(features: pa.Table, partition: str) -> pa.Table:
+    values = pa.repeat(pa.scalar(str(partition), pa.large_string()), features.num_rows)
+    return features.append_column("partition", values)
+
+
+def _parquet(rows: pa.Table, what: str, model: str) -> bytes:
+    sink = io.BytesIO()
     try:
-        content: bytes = rows.to_parquet(index=False)
-    except pa.ArrowException:
-        # Arrow's own words quote the value, and it is not known which are sensitive.
+        pyarrow.parquet.write_table(rows, sink)
+    except pa.ArrowException as error:
+        types = ", ".join(f"{field.name} {field.type}" for field in rows.schema)
         raise FeaturesError(
-            f"{fault}: {_mixed_column(rows)}",
-            remedy="Give each column values of one type in the model's features function",
+            f"{what} cannot be written as Parquet, with the columns {types}"[:500],
+            remedy="Return columns of types that Parquet has",
             model=model,
-        ) from None
-    return content
-
-
-def _mixed_column(rows: pd.DataFrame) -> str:
-    """Return the first column that Parquet cannot hold, with the first row of each type in it."""
-    for name in rows.columns:
-        try:
-            pa.Array.from_pandas(rows[name])
-        except pa.ArrowException:
-            first: dict[str, int] = {}
-            for number, (value, is_there) in enumerate(zip(rows[name], rows[name].notna(), strict=True), 1):
-                if is_there:
-                    first.setdefault(type(value).__name__, number)
-            kinds = ", ".join(f"{kind} from row {number} on" for kind, number in first.items())
-            return f"column {name} holds {kinds}"
-    return "its columns are of no types that Parquet has"
+        ) from error
+    return sink.getvalue()
 
 
 def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | None = None) -> FeatureSet:
@@ -218,7 +203,7 @@ def partitions_between(first: str, last: str) -> list[Partition]:
 
 
 def _read(store: ObjectStore, source: InputObject) -> pa.Table:
-    return pq.read_table(io.BytesIO(store.get_verified(source)))
+    return pyarrow.parquet.read_table(pa.BufferReader(store.get_verified(source)))
 
 
 def _newest(store: ObjectStore, model: str, partition: str) -> str | None:
@@ -229,7 +214,8 @@ def _newest(store: ObjectStore, model: str, partition: str) -> str | None:
 
 
 def _parsed(folder: str, index: Mapping[str, Any]) -> FeatureSet:
-    named = {name: member(index, name, dict) for name in ("features", "outcomes")}
+    names = ["features", *(["outcomes"] if "outcomes" in index else [])]
+    named = {name: member(index, name, dict) for name in names}
     files = {
         name: InputObject(member(source, "key", str), member(source, "sha256", str))
         for name, source in named.items()
@@ -241,7 +227,7 @@ def _parsed(folder: str, index: Mapping[str, Any]) -> FeatureSet:
         partition=member(index, "partition", str),
         prefix=folder,
         features=files["features"],
-        outcomes=files["outcomes"],
+        outcomes=files.get("outcomes"),
         rows=member(index, "rows", int),
         code_version=member(index, "code_version", str),
     )

@@ -6,7 +6,8 @@
     train(examples) -> the model
     predict(features, model, previous) -> the declared columns
 
-They import nothing of the platform, read nothing and write nothing, and give the same for the same.
+`features` and `outcomes` get the sources that they name. They import nothing of the platform, do no input and
+no output, and give the same for the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -99,9 +100,17 @@ class ModelFunctions:
             return returned_frame(result, self._owner("predict"))
 
     def _table_of_sources(self, name: str, partition: str, sources: Mapping[str, pa.Table]) -> pa.Table:
-        given = {source: given_table(table, self.inputs.tables) for source, table in sources.items()}
+        taken = self._sources_of(name, sources)
+        given = {source: given_table(sources[source], self.inputs.tables) for source in taken}
         result = self._called(name, (str(partition),), given, f"for {partition}")
         return returned_table(result, self._owner(name))
+
+    def _sources_of(self, name: str, sources: Iterable[str]) -> list[str]:
+        """Return the sources that a function names; one that only another function needs is left out."""
+        named = list(inspect.signature(self._function(name)).parameters.values())
+        if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in named):
+            return list(sources)
+        return [source for source in sources if source in {each.name for each in named[1:]}]
 
     def _given_previous(self, previous: pd.DataFrame | pa.Table | None) -> Any:
         return given_table(previous, self.inputs.tables) if isinstance(previous, pa.Table) else previous
@@ -119,10 +128,12 @@ class ModelFunctions:
         try:
             inspect.signature(function).bind(*given, **sources)
         except TypeError as error:
-            wanted = {"train": "examples", "predict": "features, model, previous"}
+            known = ", ".join(each.name for each in self.inputs.sources) or "no source"
+            sourced = f"{name}(partition, ...), with the names of sources, which are {known}"
+            wanted = {"train": "train(examples)", "predict": "predict(features, model, previous)"}
             raise FunctionError(
                 f"{self._place(name)} cannot be called: {error}",
-                remedy=f"Write it as {name}({wanted.get(name) or ', '.join(['partition', *sources])})",
+                remedy=f"Write it as {wanted.get(name, sourced)}",
                 model=self.inputs.model,
             ) from error
         with self._named_failure(name, when):

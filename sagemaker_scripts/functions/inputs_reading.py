@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from prediction_contract.jobs.job_arguments import ScoreArguments, TrainArguments
+from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.jobs.metrics import Metrics
 from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs
 from sagemaker_scripts.object_store import ObjectStore
 
 
-def read_inputs(store: ObjectStore, arguments: ScoreArguments | TrainArguments) -> ModelInputs:
+def read_inputs(
+    store: ObjectStore, arguments: FeatureArguments | ScoreArguments | TrainArguments
+) -> ModelInputs:
     """Return the inputs of a job's model.
 
     Raises:

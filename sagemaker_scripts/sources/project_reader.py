@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from prediction_contract.errors import ContractError
@@ -35,6 +36,7 @@ from sagemaker_scripts.sources.source_objects import (
 from sagemaker_scripts.sources.source_paths import filled
 from sagemaker_scripts.tables.returned_tables import returned_table
 
+PARTITION = "partition"
 _LONGEST_WORDS = 500
 
 
@@ -138,7 +140,14 @@ class ProjectReader:
         """
         self._files.begin(partition)
         result = self._guarded(f"failed for {partition}", partial(self._reader.read, partition, self._files))
-        return returned_table(result, f"{self.name} for {partition}"), self._files.recorded()
+        return returned_table(self._wanted(result), f"{self.name} for {partition}"), self._files.recorded()
+
+    def _wanted(self, result: Any) -> Any:
+        """Leave out columns that are not declared before they cost anything."""
+        declared = {name for name, _ in self._source.columns}
+        if not declared or not isinstance(result, pd.DataFrame):
+            return result
+        return result[[name for name in result.columns if name in declared or name == PARTITION]]
 
     @property
     def name(self) -> str:

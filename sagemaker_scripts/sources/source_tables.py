@@ -14,7 +14,7 @@ from prediction_contract.jobs.model_inputs import FILE_FORMATS, ModelInputs, Sou
 from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.sources.known_rows import known_rows, refuse_later_rows
-from sagemaker_scripts.sources.project_reader import ProjectReader
+from sagemaker_scripts.sources.project_reader import PARTITION, ProjectReader
 from sagemaker_scripts.sources.source_columns import SourceColumns
 from sagemaker_scripts.sources.source_files import read_file
 from sagemaker_scripts.sources.source_objects import (
@@ -26,7 +26,6 @@ from sagemaker_scripts.sources.source_objects import (
 from sagemaker_scripts.sources.source_paths import filled, fixed_prefix, key_pattern, names_partition
 
 _LOG = logging.getLogger(__name__)
-PARTITION = "partition"
 
 
 class PartitionSources(NamedTuple):

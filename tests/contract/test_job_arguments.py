@@ -113,10 +113,8 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
         partition="2013-02-01",
         last_partition="2013-02-28",
         bucket="mlpipe-data",
-        history_days=14,
         run_id="r-1",
         code_version="abc",
-        raw_prefix="raw/other/",
     )
     train = TrainArguments(
         model="m",
@@ -148,7 +146,6 @@ def test_a_run_id_that_cannot_stand_in_a_key_is_refused() -> None:
                 model="m",
                 partition="2013-02-01",
                 bucket="mlpipe-data",
-                history_days=14,
                 run_id=run_id,
                 code_version="a",
             )
@@ -195,7 +192,7 @@ def test_arguments_that_contradict_one_another_are_refused(changes: dict[str, st
 def test_a_tick_makes_one_partition_due() -> None:
     """Features of several partitions are asked for by name."""
     named = FeatureArguments(
-        model="m", partition="2013-02-01", bucket="mlpipe-data", history_days=1, run_id="r", code_version="a"
+        model="m", partition="2013-02-01", bucket="mlpipe-data", run_id="r", code_version="a"
     )
     assert replace(named, **TICK).due_partition() == "2013-02-02"
     with pytest.raises(JobArgumentsError, match="last_partition"):

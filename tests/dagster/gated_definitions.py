@@ -25,9 +25,10 @@ def declaration() -> ModelDeclaration:
     path = Path(mlpipe_dagster.__file__).parent / "defs" / MODEL / "defs.yaml"
     document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     declared = document["attributes"]
+    flights = {**declared["sources"]["flights"], "history": HISTORY_DAYS}
     training = {"first_partition": FIRST_LEARNED, "last_partition": LAST_LEARNED}
     return ModelDeclaration.model_validate(
-        {**declared, "name": MODEL, "history_days": HISTORY_DAYS, "training": training}
+        {**declared, "name": MODEL, "sources": {"flights": flights}, "training": training}
     )
 
 

@@ -56,10 +56,11 @@ def texts() -> dict[str, str]:
 
 
 def write_models(root: Path) -> Project:
-    """Write a project with a folder for each model, those that the example has with their functions."""
+    """Write a project with a folder for each model, those of the example with functions and reader."""
     project = new_project(root, EXAMPLE.package)
     shutil.copy(EXAMPLE.stages_file, root)
     shutil.copytree(EXAMPLE.defs / DAILY, project.defs / DAILY)
+    shutil.copy(EXAMPLE.package_folder / "readers.py", project.package_folder)
     for model, text in texts().items():
         (project.defs / model).mkdir(exist_ok=True)
         (project.defs / model / "defs.yaml").write_text(text, encoding="utf-8")

@@ -42,6 +42,7 @@ def trained(jobs: ScoringJobs) -> dict[str, dict[str, Any]]:
             code_version=CODE_VERSION,
             functions=EXAMPLE.functions_package(model),
             schema_key=jobs.schema_key(model),
+            inputs_key=jobs.inputs_key(model),
             **TRAINING[model],
         )
         names[model] = jobs.start_training(arguments)

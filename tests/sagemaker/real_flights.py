@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from functools import cache
+from typing import TYPE_CHECKING, NoReturn
 
-import pandas as pd
 from flights.sample_data import day_files, flight_lines
 
-from sagemaker_scripts.features.raw_flights import day_start, known_at, read_flights, schedule_of
+from sagemaker_scripts.features.preparation import prepared_partition
+from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.sources.source_tables import SourceTables
+from tests.fakes.memory_s3 import MemoryS3
+from tests.sagemaker.declared_models import INPUTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sagemaker_scripts.features.feature_store import PreparedPartition
 
 FIRST = date(2013, 1, 1)
 LAST = date(2013, 1, 12)
@@ -19,19 +29,20 @@ def _files() -> dict[str, bytes]:
     return {str(day): content for day, content in day_files(flight_lines(), FIRST, LAST)}
 
 
-@cache
-def flights_of(day: str) -> pd.DataFrame:
-    """Return a day's flights with their outcomes; do not change them."""
-    return read_flights(_files()[day], day)
+def stored_days(days: Iterable[str]) -> ObjectStore:
+    """Return a bucket with the flights of some days."""
+    objects = {f"raw/nycflights13/flights/dt={day}/flights.csv.gz": _files()[day] for day in days}
+    return ObjectStore(MemoryS3(objects), "mlpipe-data")
 
 
-def day_file(day: str) -> bytes:
-    """Return a day's raw file."""
-    return _files()[day]
+def prepared_days(model: str, days: list[str], history: int) -> list[PreparedPartition]:
+    """Return what is prepared of days, each from a number of days before it, as the features job does."""
+    (source,) = INPUTS[model].sources
+    inputs = replace(INPUTS[model], sources=(replace(source, history=history),))
+    store = stored_days(_files())
+    with SourceTables(inputs, store, last=days[-1], secret_text=_no_secret, storage_options={}) as sources:
+        return [prepared_partition(inputs, sources, day) for day in days]
 
 
-def inputs_of(day: str, history: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what a model's `features` is given for a day: its schedule and the days before it as known."""
-    schedule = schedule_of(flights_of(day))
-    rows = pd.concat([flights_of(each) for each in history], ignore_index=True)
-    return schedule, known_at(rows, day_start(day))
+def _no_secret(name: str) -> NoReturn:
+    raise AssertionError(name)

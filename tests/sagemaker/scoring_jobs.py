@@ -15,7 +15,7 @@ from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from tests.projects import EXAMPLE
-from tests.sagemaker.declared_models import HISTORY_DAYS, SCHEMAS
+from tests.sagemaker.declared_models import INPUTS, SCHEMAS
 from tests.stack_runs import base_image
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class ScoringJobs:
         for model, schema in SCHEMAS.items():
             document = json.dumps(schema.to_document()).encode()
             s3.put_object(Bucket=self.bucket, Key=self.schema_key(model), Body=document)
+        for key, content in (inputs.to_document() for inputs in INPUTS.values()):
+            s3.put_object(Bucket=self.bucket, Key=key, Body=content)
 
     def upload_script(self, name: str, text: str) -> None:
         """Put one more script beside the packages."""
@@ -70,6 +72,10 @@ class ScoringJobs:
     def schema_key(self, model: str) -> str:
         """Return the key of a model's schema."""
         return f"{self.prefix}/{model}.schema.json"
+
+    def inputs_key(self, model: str) -> str:
+        """Return the key of the document of a model's inputs."""
+        return INPUTS[model].to_document()[0]
 
     def start_processing(self, script: str, arguments: FeatureArguments | ScoreArguments) -> str:
         """Start a script by its path below the code, and return the job's name."""
@@ -102,7 +108,7 @@ class ScoringJobs:
             partition=first,
             last_partition=last,
             bucket=self.bucket,
-            history_days=HISTORY_DAYS[model],
+            inputs_key=self.inputs_key(model),
             run_id="run-1",
             code_version=CODE_VERSION,
             functions=EXAMPLE.functions_package(model),
@@ -141,6 +147,7 @@ class ScoringJobs:
             "bucket": self.bucket,
             "lookback": 3,
             "schema_key": self.schema_key(model),
+            "inputs_key": self.inputs_key(model),
             "registry_table": self.environment["MLPIPE_REGISTRY_TABLE"],
             "code_version": CODE_VERSION,
             "functions": EXAMPLE.functions_package(model),

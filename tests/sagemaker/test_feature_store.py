@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -20,14 +19,15 @@ from sagemaker_scripts.features.feature_store import (
     partitions_between,
     write_feature_set,
 )
-from sagemaker_scripts.model_functions import PreparedFeatures
-from sagemaker_scripts.object_store import InputMissingError, ObjectAlteredError, ObjectStore
+from sagemaker_scripts.object_store import ObjectAlteredError, ObjectStore
 from sagemaker_scripts.prepare_features import prepare
+from sagemaker_scripts.sources.source_objects import SourceMissingError
 from sagemaker_scripts.train_model import train
 from tests.fakes.foreign_documents import PYTHON, other_documents
 from tests.fakes.memory_s3 import MemoryS3
-from tests.sagemaker.declared_models import SCHEMAS, TRAINING
-from tests.sagemaker.real_flights import day_file
+from tests.sagemaker.declared_models import INPUTS, SCHEMAS, TRAINING
+from tests.sagemaker.prepared_tables import prepared_of
+from tests.sagemaker.real_flights import stored_days
 
 DAY = "2013-01-04"
 METRICS = TRAINING["airport_congestion"]["metrics"]
@@ -36,28 +36,24 @@ SCHEMA_KEY = "models/airport_congestion/schema.json"
 
 @pytest.fixture
 def store() -> ObjectStore:
-    """Give a bucket with four days of raw flights."""
-    s3 = MemoryS3()
-    for day in range(1, 5):
-        name = f"2013-01-{day:02}"
-        s3.objects[f"raw/nycflights13/flights/dt={name}/flights.csv.gz"] = day_file(name)
-    return ObjectStore(s3, "mlpipe-data")
+    """Give a bucket with four days of raw flights, and the document of a model's inputs."""
+    store = stored_days(f"2013-01-{day:02}" for day in range(1, 5))
+    store.put(*INPUTS["airport_congestion"].to_document())
+    return store
 
 
 def arguments(run_id: str = "run-1", **changes: str) -> FeatureArguments:
     """Return the arguments of a features job."""
     given = {"model": "airport_congestion", "partition": DAY, "bucket": "mlpipe-data"}
-    given["functions"] = "flights.defs.airport_congestion"
-    return FeatureArguments(**given | changes, history_days=14, run_id=run_id, code_version="v")
+    given["inputs_key"] = INPUTS["airport_congestion"].to_document()[0]
+    return FeatureArguments(**given | changes, run_id=run_id, code_version="v")
 
 
 def written(store: ObjectStore, run_id: str, *entities: str) -> FeatureSet:
     """Write features of some entities."""
     outcomes = pd.DataFrame({"partition": [], "entity_id": []}, dtype="str")
-    prepared = PreparedFeatures(pd.DataFrame({"entity_id": list(entities)}), outcomes)
-    return write_feature_set(
-        store, prepared, model="m", partition=DAY, run_id=run_id, code_version="v", raw=[]
-    )
+    prepared = prepared_of(pd.DataFrame({"entity_id": list(entities)}), outcomes)
+    return write_feature_set(store, prepared, model="m", partition=DAY, run_id=run_id, code_version="v")
 
 
 def test_features_are_read_as_they_were_written(store: ObjectStore) -> None:
@@ -68,49 +64,16 @@ def test_features_are_read_as_they_were_written(store: ObjectStore) -> None:
     outcomes = rows.assign(partition="2013-01-03")
     found = write_feature_set(
         store,
-        PreparedFeatures(rows, outcomes),
+        prepared_of(rows, outcomes),
         model="m",
         partition=DAY,
         run_id="r",
         code_version="v",
-        raw=[],
     )
     read, read_outcomes = found.read_features(store), found.read_outcomes(store)
     for name in ("plain", "nullable"):
         assert read[name].to_pylist() == read_outcomes[name].to_pylist() == numbers
         assert read.schema.field(name).type == pa.int64()
-
-
-def test_features_with_a_partition_of_their_own_are_refused(store: ObjectStore) -> None:
-    """The platform would overwrite the column."""
-    rows = pd.DataFrame({"entity_id": ["a"], "partition": ["mine"]})
-    prepared = PreparedFeatures(rows, rows)
-    with pytest.raises(FeaturesError, match=r"have a column partition, .* another name"):
-        write_feature_set(store, prepared, model="m", partition=DAY, run_id="r", code_version="v", raw=[])
-
-
-@pytest.mark.parametrize(
-    ("values", "fault"),
-    [
-        ([1, None, "secret"], "column v holds int from row 1 on, str from row 3 on"),
-        ([None, 1.5, {"secret"}], "column v holds float from row 2 on, set from row 3 on"),
-    ],
-)
-def test_a_column_of_several_types_is_named(store: ObjectStore, values: list[Any], fault: str) -> None:
-    """With the row of each type, and without a value: Arrow's own words quote one."""
-    features = pd.DataFrame({"entity_id": ["a", "b", "c"], "v": pd.Series(values, dtype=object)})
-    outcomes = pd.DataFrame({"entity_id": [], "partition": []})
-    with pytest.raises(FeaturesError, match=fault) as caught:
-        write_feature_set(
-            store,
-            PreparedFeatures(features, outcomes),
-            model="m",
-            partition=DAY,
-            run_id="r",
-            code_version="v",
-            raw=[],
-        )
-    assert "secret" not in str(caught.value)
 
 
 def test_an_index_of_another_shape_is_told_in_plain_words(store: ObjectStore) -> None:
@@ -129,9 +92,10 @@ def test_a_job_prepares_its_days_and_says_what_they_were_made_of(store: ObjectSt
         f"features/airport_congestion/dt={day}/run=run-1/" for day in ("2013-01-03", DAY)
     ]
     index = json.loads(store.get(f"{sets[1].prefix}features.json"))
-    assert [source["key"].split("/")[3] for source in index["raw"]] == [
+    assert [source["key"].split("/")[3] for source in index["sources"]] == [
         f"dt=2013-01-{day:02}" for day in range(1, 5)
     ]
+    assert set(index["sources"][0]) == {"source", "bucket", "key", "size", "etag"}
     features, outcomes = sets[1].read_features(store), sets[1].read_outcomes(store)
     assert features.num_rows == sets[1].rows
     assert set(features["partition"].to_pylist()) == {DAY}
@@ -182,26 +146,25 @@ def test_an_index_that_leaves_its_folder_is_refused(store: ObjectStore) -> None:
         feature_set(store, "m", DAY)
 
 
-@pytest.mark.parametrize("entities", [("a", "a"), ("a", None), ("a", 1)])
-def test_features_name_each_entity_once(store: ObjectStore, entities: tuple[str, ...]) -> None:
-    """A duplicate, missing or unnamed entity is the model's mistake."""
-    with pytest.raises(FeaturesError, match="do not name each entity once"):
-        written(store, "run-1", *entities)
-
-
-def test_outcomes_name_each_entity_of_a_partition_once(store: ObjectStore) -> None:
-    """A duplicate outcome would duplicate the row that it is joined with."""
-    outcomes = pd.DataFrame({"partition": ["2013-01-03"] * 2, "entity_id": ["a", "a"]})
-    prepared = PreparedFeatures(pd.DataFrame({"entity_id": ["a"]}), outcomes)
-    with pytest.raises(FeaturesError, match="before 2013-01-04 name an entity of a partition twice"):
-        write_feature_set(store, prepared, model="m", partition=DAY, run_id="run-1", code_version="v", raw=[])
-    assert store.client.objects.keys().isdisjoint({f"features/m/dt={DAY}/run=run-1/features.json"})
+def test_a_model_without_outcomes_has_features_alone(store: ObjectStore) -> None:
+    """Nobody has to write a function that returns nothing."""
+    found = write_feature_set(
+        store,
+        prepared_of(pd.DataFrame({"entity_id": ["a"]})),
+        model="m",
+        partition=DAY,
+        run_id="r",
+        code_version="v",
+    )
+    assert feature_set(store, "m", DAY) == found
+    assert found.inputs == (found.features,)
+    assert found.read_outcomes(store).num_rows == 0
 
 
 def test_a_day_without_raw_data_is_named(store: ObjectStore) -> None:
     """The days before it may be missing, the day itself may not."""
     prepare(arguments(partition="2013-01-01"), store)
-    with pytest.raises(InputMissingError, match="dt=2013-01-09/flights"):
+    with pytest.raises(SourceMissingError, match="dt=2013-01-09/flights"):
         prepare(arguments(partition="2013-01-09"), store)
 
 

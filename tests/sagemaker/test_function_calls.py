@@ -153,6 +153,24 @@ def test_a_failing_function_is_named_and_keeps_its_traceback(write: Callable[...
     assert "# the line" in "".join(traceback.format_exception(failed.value))
 
 
+@pytest.mark.parametrize("signature", ["partition, orders", "partition, **sources", "partition, *, orders"])
+def test_a_function_gets_the_sources_that_it_names(
+    write: Callable[..., ModelFunctions], signature: str
+) -> None:
+    """What only outcomes are made of, features need not take."""
+    functions = write(
+        features=f"""
+        import pandas as pd
+        def features({signature}):
+            given = locals().get("sources") or {{"orders": 0}}
+            return pd.DataFrame({{"entity_id": sorted(given)}})
+        """
+    )
+    made = functions.features(DAY, {"orders": ORDERS, "rates": ORDERS})
+    both = "**" in signature
+    assert made["entity_id"].to_pylist() == (["orders", "rates"] if both else ["orders"])
+
+
 @pytest.mark.parametrize(
     ("module", "complaint"),
     [
@@ -160,8 +178,8 @@ def test_a_failing_function_is_named_and_keeps_its_traceback(write: Callable[...
         ("import no_such_package", "cannot be imported: ModuleNotFoundError: No module named 'no_such"),
         ("def feature(partition): ...", "has no function features"),
         (
-            "def features(partition, rates): ...",
-            r"cannot be called: .*Write it as features\(partition, orders\)",
+            "def features(partition, orders, rates): ...",
+            r"cannot be called: missing a required argument: 'rates'. Write it as features\(partition, ...\)",
         ),
     ],
 )

@@ -16,9 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from prediction_contract.errors import InvalidNameError
 from prediction_contract.jobs.metrics import Metrics
-from prediction_contract.jobs.model_inputs import ModelInputs
 from sagemaker_scripts.batches.batch_rows import prediction_lines
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.functions.function_calls import ModelFunctions
@@ -32,11 +30,9 @@ from sagemaker_scripts.learning.outcomes import (
     with_known_outcomes,
     with_outcomes,
 )
-from sagemaker_scripts.model_functions import model_functions
 from sagemaker_scripts.tables.given_tables import pandas_table
-from tests.projects import EXAMPLE
-from tests.sagemaker.declared_models import SCHEMAS, SOURCES, TRAINING
-from tests.sagemaker.real_flights import inputs_of
+from tests.sagemaker import real_flights
+from tests.sagemaker.declared_models import INPUTS, SCHEMAS, SOURCES, TRAINING
 
 DAYS = [f"2013-01-{day:02}" for day in range(1, 13)]
 MODELS = sorted(SCHEMAS)
@@ -45,23 +41,20 @@ _PREPARED: dict[str, dict[str, PreparedTables]] = {}
 
 def functions_of(model: str) -> ModelFunctions:
     """Return a model's functions."""
-    return ModelFunctions(ModelInputs(model=model, functions=EXAMPLE.functions_package(model), outcomes=True))
+    return ModelFunctions(INPUTS[model])
 
 
 def prepared_days(model: str) -> dict[str, PreparedTables]:
     """Return the features of 5 to 12 January, each from the four days before."""
     if model not in _PREPARED:
-        days: dict[str, PreparedTables] = {}
-        for place in range(4, len(DAYS)):
-            prepared = model_functions(EXAMPLE.functions_package(model)).features(
-                *inputs_of(DAYS[place], DAYS[place - 4 : place])
+        days = DAYS[4:]
+        _PREPARED[model] = {
+            day: PreparedTables(
+                each.features.append_column("partition", pa.repeat(day, each.features.num_rows)),
+                each.outcomes,
             )
-            features = prepared.features.assign(partition=DAYS[place])
-            days[DAYS[place]] = PreparedTables(
-                pa.Table.from_pandas(features, preserve_index=False),
-                pa.Table.from_pandas(prepared.outcomes, preserve_index=False),
-            )
-        _PREPARED[model] = days
+            for day, each in zip(days, real_flights.prepared_days(model, days, 4), strict=True)
+        }
     return _PREPARED[model]
 
 
@@ -102,10 +95,10 @@ def test_predictions_are_declared_to_come_from_features_that_there_are(model: st
 @pytest.mark.parametrize("model", MODELS)
 def test_the_first_day_of_all_has_features_too(model: str) -> None:
     """Without any history the features are complete, and there are no outcomes."""
-    schedule, history = inputs_of("2013-01-01", ["2013-01-02"])
-    prepared = model_functions(EXAMPLE.functions_package(model)).features(schedule, history.iloc[:0])
-    assert not prepared.features.isna().any(axis=None)
-    assert prepared.outcomes.empty
+    (prepared,) = real_flights.prepared_days(model, ["2013-01-01"], 4)
+    assert all(column.null_count == 0 for column in prepared.features.columns)
+    assert prepared.outcomes is not None
+    assert prepared.outcomes.num_rows == 0
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -181,13 +174,6 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
         assert result["rows"] > len(known)
 
 
-def test_a_model_without_code_is_refused_by_name() -> None:
-    """One that no package has, and none at all."""
-    for name in ("flights.defs.no_such_model", "no_such_package.defs.flight_delay", None):
-        with pytest.raises(InvalidNameError):
-            model_functions(name)
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_a_saved_models_version_is_that_of_its_content(tmp_path: Path, model: str) -> None:
     """Training again on the same days gives the same version, another coefficient another one."""
@@ -213,12 +199,12 @@ def test_a_saved_models_version_tells_all_values_apart(tmp_path: Path) -> None:
     assert len(versions) == len(artifacts)
 
 
-def test_preparing_features_does_not_load_scikit_learn() -> None:
-    """Its import costs seconds, and only training and predicting need it."""
+def test_preparing_features_loads_no_library_that_it_does_not_need() -> None:
+    """Their imports cost seconds: only training and predicting, or sources of another format, need them."""
     program = (
-        "import sys; from sagemaker_scripts import prepare_features; "
-        "from sagemaker_scripts.model_functions import model_functions; "
-        "model_functions('flights.defs.flight_delay').features; print('sklearn' in sys.modules)"
+        "import sys; from sagemaker_scripts import prepare_features; import flights.readers; "
+        "from flights.defs.flight_delay import features, outcomes; "
+        "print([name for name in ('sklearn', 'deltalake', 'snowflake.connector') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "[]\n"

@@ -8,31 +8,34 @@ from __future__ import annotations
 import io
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from prediction_contract.jobs.model_inputs import ModelInputs
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.text.canonical_json import parse_json
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
 from sagemaker_scripts.batches.previous_batch import find_previous
 from sagemaker_scripts.batches.schema_frame import PredictionsError
 from sagemaker_scripts.features.feature_store import feature_set, write_feature_set
+from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.outcomes import (
     OutcomesError,
+    PreparedTables,
     ScoredPartition,
     predictions_of,
     with_known_outcomes,
 )
-from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
+from tests.sagemaker.prepared_tables import prepared_of
 from tests.sagemaker.stored_batches import schema_of, write_batch
 
 if TYPE_CHECKING:
@@ -118,12 +121,11 @@ def put_first_batch(store: ObjectStore, rows: list[dict[str, Any]]) -> list[Pred
     entities = pd.DataFrame({"entity_id": [row["entity_id"] for row in rows]})
     write_feature_set(
         store,
-        PreparedFeatures(entities, entities.assign(partition=DAY, seen=True)),
+        prepared_of(entities, entities.assign(partition=DAY, seen=True)),
         model=MODEL,
         partition=NEXT_DAY,
         run_id="r",
         code_version="v",
-        raw=[],
     )
     return lines
 
@@ -134,12 +136,16 @@ def next_lines(store: ObjectStore, predict: Any) -> list[PredictionLine]:
         store, lambda *_: None, model=MODEL, partition=NEXT_DAY, lookback=1, batch_id=NEXT_BATCH
     )
     assert previous is not None
-    predictions = predictions_of(
-        SimpleNamespace(predict=predict),  # pyright: ignore[reportArgumentType]
-        feature_set(store, MODEL, NEXT_DAY).read(store),
-        {},
-        ScoredPartition(previous.manifest.partition, previous.predictions),
-    )
+    found = feature_set(store, MODEL, NEXT_DAY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelFunctions, "_function", lambda *_: predict)
+        predictions = predictions_of(
+            ModelFunctions(ModelInputs(model=MODEL, functions="acme.defs.m")),
+            NEXT_DAY,
+            PreparedTables(found.read_features(store), found.read_outcomes(store)),
+            {},
+            ScoredPartition(previous.manifest.partition, previous.predictions),
+        )
     return prediction_lines(SCHEMA, predictions)
 
 
@@ -228,4 +234,4 @@ def test_outcomes_named_as_predictions_are_refused() -> None:
     """The join would rename both, and predict would find neither."""
     rows = pd.DataFrame({"entity_id": ["a"], "minutes": [1]})
     with pytest.raises(OutcomesError, match=r"minutes.*other names"):
-        with_known_outcomes(ScoredPartition(DAY, rows), rows.assign(partition=DAY))
+        with_known_outcomes(ScoredPartition(DAY, rows), pa.Table.from_pandas(rows.assign(partition=DAY)))

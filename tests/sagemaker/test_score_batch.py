@@ -28,10 +28,10 @@ from sagemaker_scripts.container import run_script
 from sagemaker_scripts.features.feature_store import write_feature_set
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.model_artifact import save_model, training_prefix
-from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import InputMissingError, ObjectStore
 from sagemaker_scripts.score_batch import score
 from tests.fakes.memory_s3 import MemoryS3
+from tests.sagemaker.prepared_tables import prepared_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,12 +64,11 @@ def put_features(store: ObjectStore, day: str, outcomes: dict[str, list[Any]]) -
     known = pd.DataFrame(outcomes).astype({"partition": "str", "entity_id": "str"})
     write_feature_set(
         store,
-        PreparedFeatures(pd.DataFrame({"entity_id": ["a", "b"]}), known),
+        prepared_of(pd.DataFrame({"entity_id": ["a", "b"]}), known),
         model=MODEL,
         partition=day,
         run_id="run-1",
         code_version="v",
-        raw=[],
     )
 
 

@@ -20,10 +20,10 @@ from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.features.feature_store import FeaturesError, write_feature_set
 from sagemaker_scripts.learning.model_artifact import load_model
 from sagemaker_scripts.learning.outcomes import OutcomesError
-from sagemaker_scripts.model_functions import PreparedFeatures
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.train_model import train
 from tests.fakes.memory_s3 import MemoryS3
+from tests.sagemaker.prepared_tables import prepared_of
 from tests.sagemaker.written_functions import function_writer
 
 if TYPE_CHECKING:
@@ -86,12 +86,11 @@ def store() -> ObjectStore:
             known = {"partition": [DAYS[place - 1]] * 20, "entity_id": entities, "spent": spent}
         write_feature_set(
             store,
-            PreparedFeatures(pd.DataFrame({"entity_id": entities, "visits": visits}), pd.DataFrame(known)),
+            prepared_of(pd.DataFrame({"entity_id": entities, "visits": visits}), pd.DataFrame(known)),
             model="churn",
             partition=day,
             run_id="run-1",
             code_version="v",
-            raw=[],
         )
     return store
 
@@ -225,12 +224,11 @@ def test_what_cannot_be_trained_on_is_named(
     outcomes = pd.DataFrame({"partition": [DAYS[0]], "entity_id": ["e1"], "visits": [1]})
     write_feature_set(
         store,
-        PreparedFeatures(pd.DataFrame({"entity_id": ["e1"]}), outcomes),
+        prepared_of(pd.DataFrame({"entity_id": ["e1"]}), outcomes),
         model="churn",
         partition=DAYS[1],
         run_id="run-2",
         code_version="v",
-        raw=[],
     )
     with pytest.raises(OutcomesError, match="joined with: visits"):
         train(arguments(store, functions), store, tmp_path)

@@ -85,7 +85,6 @@ def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stag
         bucket=settings.data_bucket,
         run_id="run",
         code_version="1",
-        history_days=1,
     )
     training = TrainArguments(
         model="churn",

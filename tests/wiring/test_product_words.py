@@ -20,9 +20,6 @@ WORDS = re.compile(
 # Files that still have some: to become none.
 NOT_YET = {
     "infra/images/dagster/Dockerfile",
-    "prediction_contract/jobs/job_arguments.py",
-    "sagemaker_scripts/features/raw_flights.py",
-    "sagemaker_scripts/prepare_features.py",
 }
 
 

@@ -15,7 +15,7 @@ from model_declaration.declaration_files import declaration_of
 from model_declaration.inputs_document import inputs_document
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
-from sagemaker_scripts.batches.delta_commit import storage_options
+from sagemaker_scripts.object_store import storage_options
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, MODELS, TICK, definition, valid
 from tests.infra.cdk.synthesis import ROOT
@@ -52,7 +52,7 @@ def test_the_jobs_parse_their_command_lines(
     assert score.registry_table == DEPLOYMENT.registry_table
     stated = QuarantineTolerance(3, Decimal("0.01")) if model == HOURLY else QuarantineTolerance()
     assert score.tolerance == declared.quality.tolerance == stated
-    assert (features.history_days, score.lookback) == (declared.history_days, declared.lookback)
+    assert score.lookback == declared.lookback
     for request in found.values():
         assert storage_options(request["Environment"])["AWS_REGION"] == HOME
 

@@ -14,8 +14,7 @@ import snowflake.connector
 from deltalake import write_deltalake
 
 from prediction_contract.jobs.model_inputs import ModelInputs, Source
-from sagemaker_scripts.batches.delta_commit import storage_options
-from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.object_store import ObjectStore, storage_options
 from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
 from sagemaker_scripts.sources.source_tables import SourceTables
 from tests.sagemaker.scoring_jobs import stack_options

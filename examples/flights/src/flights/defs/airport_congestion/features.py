@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sagemaker_scripts.model_functions import PreparedFeatures
-
 # Minutes beyond this say that something broke, not how busy the hour was.
 _LONGEST_DELAY = 240.0
 # An hour's history counts as much as this many flights of everybody's.
 _PRIOR_FLIGHTS = 10.0
 
 
-def features(schedule: pd.DataFrame, history: pd.DataFrame) -> PreparedFeatures:
-    """Return one row per airport and hour of the schedule, and how the hours of the days before went.
+def features(partition: str, flights: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per airport and hour of the day's schedule.
 
     Args:
-        schedule: The day's flights, as scheduled.
-        history: The flights of the days before it; what is not known when the day begins is missing.
+        partition: The day.
+        flights: Its schedule, and the flights of the days before it; what is not known when the day begins is
+            missing.
     """
-    departed = history.dropna(subset=["dep_delay"])
+    schedule = flights[flights["partition"] == partition]
+    # No flight of the day has left.
+    departed = flights.dropna(subset=["dep_delay"])
     departed = departed.assign(delay=departed["dep_delay"].clip(upper=_LONGEST_DELAY))
     everybody = float(departed["delay"].mean()) if len(departed) else 0.0
     grouped = schedule.groupby(["origin", "hour"])
@@ -40,14 +41,14 @@ def features(schedule: pd.DataFrame, history: pd.DataFrame) -> PreparedFeatures:
     rows["departures_before"] = rows.groupby("origin")["scheduled_departures"].cumsum()
     rows["departures_before"] -= rows["scheduled_departures"]
     newest = departed[departed["partition"] == departed["partition"].max()]
-    for name, flights, keys in (
+    for name, given, keys in (
         ("typical_delay", departed, ["origin", "hour"]),
         ("airport_delay", departed, ["origin"]),
         ("yesterday_delay", newest, ["origin"]),
     ):
-        rows = rows.join(_mean_delay(flights, keys, everybody).rename(name), on=keys)
+        rows = rows.join(_mean_delay(given, keys, everybody).rename(name), on=keys)
         rows[name] = rows[name].fillna(everybody)
-    return PreparedFeatures(rows, _outcomes(departed))
+    return rows
 
 
 def _entities(hours: pd.DataFrame) -> pd.Series:
@@ -58,14 +59,3 @@ def _mean_delay(flights: pd.DataFrame, keys: list[str], everybody: float) -> pd.
     """Return each group's mean delay, drawn towards everybody's where the group has few flights."""
     grouped = flights.groupby(keys)["delay"]
     return (grouped.sum() + _PRIOR_FLIGHTS * everybody) / (grouped.size() + _PRIOR_FLIGHTS)
-
-
-def _outcomes(departed: pd.DataFrame) -> pd.DataFrame:
-    hours = departed.groupby(["partition", "origin", "hour"])["delay"].mean().reset_index()
-    return pd.DataFrame(
-        {
-            "partition": hours["partition"],
-            "entity_id": _entities(hours),
-            "departure_delay_minutes": hours["delay"],
-        }
-    )

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from sagemaker_scripts.model_functions import Artifact
 
 # Chosen by training on 1 to 17 January and scoring the days up to the 30th.
 _CORRECTED_SHARE = 0.2
@@ -19,16 +18,16 @@ _LARGEST_CORRECTION = 15.0
 _CONGESTED_MINUTES = 15.0
 
 
-def predict(features: pd.DataFrame, artifact: Artifact, previous: pd.DataFrame | None) -> pd.DataFrame:
+def predict(features: pd.DataFrame, model: dict[str, Any], previous: pd.DataFrame | None) -> pd.DataFrame:
     """Return each airport hour's expected delay on departure.
 
     Args:
         features: The day's airport hours.
-        artifact: What `train` returned.
+        model: What `train` returned.
         previous: The previous batch's predictions and what became of them; None if there is none.
     """
     correction = _correction(features, previous)
-    minutes = artifact["minutes"].predict(features[artifact["inputs"]]) + correction
+    minutes = model["minutes"].predict(features[model["inputs"]]) + correction
     return pd.DataFrame(
         {
             "entity_id": features["entity_id"],

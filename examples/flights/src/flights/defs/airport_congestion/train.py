@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from sklearn.linear_model import SGDRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from sagemaker_scripts.model_functions import Artifact
 
 _INPUTS = [
     "hour",
@@ -22,7 +22,7 @@ _INPUTS = [
 ]
 
 
-def train(examples: pd.DataFrame) -> Artifact:
+def train(examples: pd.DataFrame) -> dict[str, Any]:
     """Return the model of an hour's mean delay on departure.
 
     Args:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sagemaker_scripts.model_functions import PreparedFeatures
-
 _LATE_MINUTES = 15
 # Minutes beyond this say that something broke, not how busy the day was.
 _LONGEST_DELAY = 240.0
@@ -22,14 +20,17 @@ _GROUPS = {
 }
 
 
-def features(schedule: pd.DataFrame, history: pd.DataFrame) -> PreparedFeatures:
-    """Return one row per flight of the schedule, and how the flights of the days before arrived.
+def features(partition: str, flights: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per flight of the day's schedule.
 
     Args:
-        schedule: The day's flights, as scheduled.
-        history: The flights of the days before it; what is not known when the day begins is missing.
+        partition: The day.
+        flights: Its schedule, and the flights of the days before it; what is not known when the day begins is
+            missing.
     """
-    flown = history.dropna(subset=["arr_delay"])
+    schedule = flights[flights["partition"] == partition].reset_index(drop=True)
+    # No flight of the day has arrived.
+    flown = flights.dropna(subset=["arr_delay"])
     flown = flown.assign(
         delay=flown["arr_delay"].clip(upper=_LONGEST_DELAY),
         late=(flown["arr_delay"] >= _LATE_MINUTES).astype("float64"),
@@ -56,10 +57,9 @@ def features(schedule: pd.DataFrame, history: pd.DataFrame) -> PreparedFeatures:
             rows[f"{name}_{value}"] = rows[f"{name}_{value}"].fillna(mean)
     newest = flown[flown["partition"] == flown["partition"].max()]
     yesterday = _group_history(newest, ["origin"], everybody).add_prefix("yesterday_")
-    rows = rows.join(yesterday, on="origin").fillna(
+    return rows.join(yesterday, on="origin").fillna(
         {f"yesterday_{name}": everybody[name] for name in everybody}
     )
-    return PreparedFeatures(rows.reset_index(drop=True), _outcomes(flown))
 
 
 def _entities(flights: pd.DataFrame) -> pd.Series:
@@ -84,15 +84,3 @@ def _group_history(flown: pd.DataFrame, keys: list[str], everybody: dict[str, fl
             for name, mean in everybody.items()
         }
     )
-
-
-def _outcomes(flown: pd.DataFrame) -> pd.DataFrame:
-    outcomes = pd.DataFrame(
-        {
-            "partition": flown["partition"],
-            "entity_id": _entities(flown),
-            "arrival_delay_minutes": flown["arr_delay"],
-            "arrived_late": flown["arr_delay"] >= _LATE_MINUTES,
-        }
-    )
-    return outcomes.reset_index(drop=True)

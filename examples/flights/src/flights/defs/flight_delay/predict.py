@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from sagemaker_scripts.model_functions import Artifact
 
 _GROUP = ["carrier", "origin"]
 # Chosen by training on 1 to 17 January and scoring the days up to the 30th; the flights of a group that few
@@ -24,18 +23,18 @@ _LOG_ODDS_PER_MINUTE = 0.02
 _LATE_PROBABILITY = 0.5
 
 
-def predict(features: pd.DataFrame, artifact: Artifact, previous: pd.DataFrame | None) -> pd.DataFrame:
+def predict(features: pd.DataFrame, model: dict[str, Any], previous: pd.DataFrame | None) -> pd.DataFrame:
     """Return each flight's probability of arriving 15 or more minutes late and its minutes of delay.
 
     Args:
         features: The day's flights.
-        artifact: What `train` returned.
+        model: What `train` returned.
         previous: The previous batch's predictions and what became of them; None if there is none.
     """
-    inputs = features[artifact["inputs"]]
+    inputs = features[model["inputs"]]
     correction = _correction(features, previous)
-    minutes = artifact["minutes"].predict(inputs) + correction
-    log_odds = artifact["late"].decision_function(inputs) + _LOG_ODDS_PER_MINUTE * correction
+    minutes = model["minutes"].predict(inputs) + correction
+    log_odds = model["late"].decision_function(inputs) + _LOG_ODDS_PER_MINUTE * correction
     probability = 1 / (1 + np.exp(-log_odds))
     return pd.DataFrame(
         {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from sklearn.linear_model import LogisticRegression, SGDRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from sagemaker_scripts.model_functions import Artifact
 
 _INPUTS = [
     "minute_of_day",
@@ -27,7 +27,7 @@ _INPUTS = [
 ]
 
 
-def train(examples: pd.DataFrame) -> Artifact:
+def train(examples: pd.DataFrame) -> dict[str, Any]:
     """Return the models of a flight's probability of being late and of its minutes of delay.
 
     Args:

@@ -1,0 +1,30 @@
+"""The sample data: the package's rows as they are, in files of a day."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import date
+
+from flights.sample_data import day_files, flight_lines
+
+
+def test_a_day_file_holds_the_packages_rows_unchanged() -> None:
+    """A day's file is the package's header and that day's lines as they stand there."""
+    ((_, content),) = day_files(flight_lines(), date(2013, 1, 1), date(2013, 1, 1))
+    lines = gzip.decompress(content).decode().splitlines()
+    assert lines[0].startswith("year,month,day,dep_time,sched_dep_time,dep_delay,")
+    assert (
+        lines[1] == "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z"
+    )
+    assert len(lines) == 1 + 842
+
+
+def test_day_files_are_the_same_bytes_each_time() -> None:
+    """So a second upload finds nothing to write."""
+    lines = ["year,month,day,x", "2013,1,1,a", "2013,1,2,b", "2013,1,1,c", "2013,1,3,d"]
+    files = dict(day_files(lines, date(2013, 1, 1), date(2013, 1, 2)))
+    assert files == dict(day_files(lines, date(2013, 1, 1), date(2013, 1, 2)))
+    assert {str(day): gzip.decompress(content) for day, content in files.items()} == {
+        "2013-01-01": b"year,month,day,x\n2013,1,1,a\n2013,1,1,c\n",
+        "2013-01-02": b"year,month,day,x\n2013,1,2,b\n",
+    }
