@@ -11,6 +11,7 @@ from mlpipe_dagster.components.project_template import (
     TemplateNames,
     complete_project,
     write_model,
+    write_model_tests,
 )
 from prediction_contract.naming.batch import ModelName
 
@@ -40,7 +41,8 @@ class ModelScaffolder(dg.Scaffolder):
         write_model(target, names)
         if request.project_root is None:
             return
-        for path in complete_project(request.project_root, package_folder, names):
+        written = write_model_tests(request.project_root, names)
+        for path in (*written, *complete_project(request.project_root, package_folder, names)):
             sys.stdout.write(f"Wrote {path}\n")
         definitions = package_folder / "definitions.py"
         if "mlpipe" not in definitions.read_text(encoding="utf-8"):

@@ -26,6 +26,7 @@ _HIDDEN = {"gitignore": ".gitignore"}
 _TAKEN = frozenset(
     {"mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract", "dagster", "tests"}
 )
+_TESTS = "test_model.py"
 _MARKER_TABLE = '\n[tool.mlpipe]\nrequires = "{requires}"\ncreated_with = "{version}"\n'
 # What create-dagster writes, and nothing else.
 _DAGSTERS_OWN = re.compile(
@@ -106,7 +107,8 @@ def write_project(root: Path, names: TemplateNames) -> list[Path]:
     written = [
         *_write(TEMPLATE / "project", root, names),
         *_write(TEMPLATE / "package", package, names),
-        *_write(TEMPLATE / "model", package / "defs" / names.model, names),
+        *write_model(package / "defs" / names.model, names),
+        *write_model_tests(root, names),
     ]
     for folder in (package, package / "defs", root / "tests"):
         (folder / "__init__.py").write_text("", encoding="utf-8")
@@ -117,6 +119,11 @@ def write_project(root: Path, names: TemplateNames) -> list[Path]:
 def write_model(folder: Path, names: TemplateNames) -> list[Path]:
     """Write a model's declaration and functions, leave alone what is there, and return what was written."""
     return _write(TEMPLATE / "model", folder, names)
+
+
+def write_model_tests(root: Path, names: TemplateNames) -> list[Path]:
+    """Write tests of a model's functions into a project unless they are there; return what was written."""
+    return _write(TEMPLATE / "model_tests", root / "tests", names)
 
 
 def complete_project(root: Path, package_folder: Path, names: TemplateNames) -> list[Path]:
@@ -147,7 +154,7 @@ def _write(template: Path, folder: Path, names: TemplateNames) -> list[Path]:
     return [
         written
         for path in _files(template)
-        for written in _write_file(path, folder / _target(path.relative_to(template)), names)
+        for written in _write_file(path, folder / _target(path.relative_to(template), names), names)
     ]
 
 
@@ -155,9 +162,10 @@ def _files(template: Path) -> Iterator[Path]:
     return iter(sorted(path for path in template.rglob(f"*{_ENDING}") if path.is_file()))
 
 
-def _target(path: Path) -> Path:
+def _target(path: Path, names: TemplateNames) -> Path:
     name = path.name.removesuffix(_ENDING)
-    return path.with_name(_HIDDEN.get(name, name))
+    # By this name `mlpipe test` knows whose environment the tests need.
+    return path.with_name({_TESTS: f"test_{names.model}.py", **_HIDDEN}.get(name, name))
 
 
 def _write_file(template: Path, target: Path, names: TemplateNames) -> list[Path]:

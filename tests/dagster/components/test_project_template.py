@@ -159,6 +159,7 @@ def test_a_new_model_is_a_declaration_and_its_functions(tmp_path: Path) -> None:
         assert f"type: {component}\n" in (folder / "defs.yaml").read_text()
         functions = {f"{each}.py" for each in ("features", "outcomes", "train", "predict")}
         assert {path.name for path in folder.iterdir()} == {"defs.yaml"} | functions
+        assert (tmp_path / "tests" / f"test_{name}.py").is_file()
     project = Project.at(tmp_path)
     assert project.sample_data == "acme.sample_data:objects"
     assert (project.package_folder / "sample_data.py").is_file()
