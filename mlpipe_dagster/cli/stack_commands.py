@@ -139,6 +139,21 @@ PROGRAMS: Sequence[PlatformProgram] = (
         },
     ),
     PlatformProgram(
+        "environment",
+        "Make an environment if it is not there, and print its Python.",
+        "infra.environments",
+        options={
+            "name": {"nargs": 1, "help": "stack, cdk, cdk-cli, base, or a family of the project"},
+            "--folder": {"action": "store_true", "help": "print the environment's folder"},
+            "--path": {"action": "store_true", "help": "print the folders of its programs, for PATH"},
+        },
+    ),
+    PlatformProgram(
+        "images",
+        "Write the folders that Dagster's image and those of jobs are built from.",
+        "infra.images.build_contexts",
+    ),
+    PlatformProgram(
         "synth",
         "Write the CloudFormation templates of all stages; fails on findings of their rules.",
         "infra.local.cdk_synthesis",

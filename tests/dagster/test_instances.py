@@ -29,7 +29,7 @@ from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, GLUE_POOL, SAGEMAKER_
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.naming.resource_names import STAGE_TAG
 from tests.dagster.small_model import declaration
-from tests.infra.dockerfiles import copied_files, environment_variables
+from tests.infra.dockerfiles import environment_variables
 
 if TYPE_CHECKING:
     from tests.stack_runs import LocalStack
@@ -138,9 +138,8 @@ def test_logs_are_downloaded_by_signature_version_4(
     production: InstanceRef, region: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S3 refuses Version 2 for objects under KMS keys; the client is made with the image's settings."""
-    sets, copied = environment_variables(DOCKERFILE), copied_files(DOCKERFILE)
     task = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
-    config = PLATFORM / copied[sets["AWS_CONFIG_FILE"]]
+    config = DOCKERFILE.with_name(Path(environment_variables(DOCKERFILE)["AWS_CONFIG_FILE"]).name)
     for name, value in {**task, "AWS_DEFAULT_REGION": region, "AWS_CONFIG_FILE": str(config)}.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_PROFILE"):

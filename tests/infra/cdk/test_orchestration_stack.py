@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from tests.infra.cdk.dagster_tasks import containers
 from tests.infra.cdk.synthesis import ROOT
 from tests.infra.cdk.templates import STAGES
-from tests.infra.dockerfiles import copied_files, environment_variables, instructions, is_tracked
+from tests.infra.dockerfiles import environment_variables
 from tests.infra.example_stages import STAGES as SETTINGS
 
 if TYPE_CHECKING:
@@ -82,38 +80,6 @@ def test_the_web_server_is_internal(templates: Templates, stage: str) -> None:
     endpoints = templates.properties(stage, STACK, "AWS::EC2::VPCEndpoint")
     assert {each["VpcEndpointType"] for each in endpoints} == {"Gateway", "Interface"}
     assert len([each for each in endpoints if each["VpcEndpointType"] == "Gateway"]) == 2
-
-
-def test_the_image_is_made_of_tracked_files_and_the_runtime_lock() -> None:
-    """Every source that is copied is in the repository, and the lock holds what production needs."""
-    sources = [
-        part
-        for line in instructions(DOCKERFILE, "COPY")
-        for part in line.split()[:-1]
-        if not part.startswith("-")
-    ]
-    packages = {"prediction_contract", "model_declaration", "mlpipe_dagster"}
-    assert packages | {"requirements/runtime.lock"} <= set(sources)
-    for source in sources:
-        assert is_tracked(source), f"{source} is not tracked"
-    assert any(
-        "--require-hashes" in line and "runtime.lock" in line for line in instructions(DOCKERFILE, "RUN")
-    )
-    lock = (ROOT / "requirements" / "runtime.lock").read_text()
-    for package in ("dagster", "dagster-webserver", "dagster-postgres", "dagster-aws"):
-        assert re.search(rf"^{package}==", lock, re.MULTILINE), package
-    assert instructions(DOCKERFILE, "USER") == ["dagster"]
-
-
-def test_the_image_s_dagster_home_is_complete() -> None:
-    """`dagster.yaml` and `workspace.yaml` lie where tasks look; the latter names the code's service."""
-    destinations, home = copied_files(DOCKERFILE), environment_variables(DOCKERFILE)["DAGSTER_HOME"]
-    assert destinations[f"{home}/dagster.yaml"] == "mlpipe_dagster/instances/production.yaml"
-    workspace = ROOT / destinations[f"{home}/workspace.yaml"]
-    document: Any = yaml.safe_load(workspace.read_text())
-    (location,) = document["load_from"]
-    assert location["grpc_server"]["location_name"] == {"env": "MLPIPE_LOCATION_NAME"}
-    assert location["grpc_server"]["host"] == {"env": "MLPIPE_CODE_HOST"}
 
 
 def test_tasks_start_programs_of_the_image(templates: Templates) -> None:

@@ -1,0 +1,148 @@
+"""What images are built from: complete folders that need nothing of the repository, and hold no secret."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from infra.images.build_contexts import main, write_build_contexts
+from model_declaration.job_requirements import RequirementsError, family_files
+from tests.infra.dockerfiles import environment_variables, instructions
+from tests.projects import EXAMPLE, new_project
+
+if TYPE_CHECKING:
+    from model_declaration.project import Project
+
+ROOT = Path(__file__).resolve().parents[3]
+# As Dagster's image has them, below /opt/mlpipe: definitions load, and a model's image is known.
+LOAD = """
+from flights.definitions import defs
+from mlpipe_dagster.installed_platform import PLATFORM
+from model_declaration.declaration_files import declaration_of
+from model_declaration.job_requirements import job_image
+from pathlib import Path
+declared = declaration_of("flight_delay", Path("project/src/flights/defs"))
+print(len(list(defs.assets)), PLATFORM, job_image(declared, PLATFORM).tag)
+"""
+
+
+@pytest.fixture(scope="session")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of the example's images."""
+    folder = tmp_path_factory.mktemp("contexts") / "images"
+    write_build_contexts(EXAMPLE, folder)
+    return folder
+
+
+def copied(folder: Path) -> list[Path]:
+    """Return what a folder's Dockerfile copies."""
+    return [folder / line.split()[0] for line in instructions(folder / "Dockerfile", "COPY")]
+
+
+def test_a_folder_holds_all_that_its_dockerfile_copies(contexts: Path) -> None:
+    """Docker sees nothing but the folder."""
+    folders = [contexts / "dagster", *(contexts / "jobs").iterdir()]
+    assert len(folders) == 2
+    for folder in folders:
+        assert [path for path in copied(folder) if not path.exists()] == []
+
+
+def test_a_folder_of_jobs_is_called_by_what_it_holds(contexts: Path) -> None:
+    """The Dockerfile compares the lock with the tag, and the image says the tag of itself."""
+    (folder,) = (contexts / "jobs").iterdir()
+    digest = hashlib.sha256((folder / "requirements.lock").read_bytes()).hexdigest()
+    assert folder.name == f"base-{digest[:16]}"
+    assert instructions(folder / "Dockerfile", "ARG") == [f"PACKAGES={folder.name}"]
+    assert environment_variables(folder / "Dockerfile")["MLPIPE_IMAGE_PACKAGES"] == "${PACKAGES}"
+    assert any("sha256sum" in line for line in instructions(folder / "Dockerfile", "RUN"))
+
+
+def test_dagster_s_image_loads_the_project_and_knows_the_images_of_its_jobs(contexts: Path) -> None:
+    """With the image's files alone, and the paths that it sets."""
+    folder = contexts / "dagster"
+    assert environment_variables(folder / "Dockerfile")["PYTHONPATH"] == "/opt/mlpipe:/opt/mlpipe/project/src"
+    image = folder.parent / "opt"
+    subprocess.run(["cp", "-r", folder / "platform", image], check=True)
+    subprocess.run(["cp", "-r", folder / "project", image / "project"], check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        cwd=image,
+        env={"PYTHONPATH": f"{image}:{image / 'project' / 'src'}", "HOME": str(image)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assets, platform, tag = ran.stdout.split()
+    assert int(assets) > 5
+    assert platform == str(image)
+    assert tag == family_files(EXAMPLE.requirements, ROOT, None).image().tag
+
+
+def test_dagster_s_home_is_complete(contexts: Path) -> None:
+    """The workspace names the code's service as tasks are told it; the lock holds what production needs."""
+    home = contexts / "dagster" / "home"
+    assert {path.name for path in home.iterdir()} == {"dagster.yaml", "workspace.yaml", "aws_config"}
+    document: Any = yaml.safe_load((home / "workspace.yaml").read_text())
+    (location,) = document["load_from"]
+    assert location["grpc_server"]["location_name"] == {"env": "MLPIPE_LOCATION_NAME"}
+    assert location["grpc_server"]["host"] == {"env": "MLPIPE_CODE_HOST"}
+    lock = (contexts / "dagster" / "requirements.lock").read_text()
+    for package in ("dagster", "dagster-webserver", "dagster-postgres", "dagster-aws"):
+        assert re.search(rf"^{package}==", lock, re.MULTILINE), package
+    assert instructions(contexts / "dagster" / "Dockerfile", "USER") == ["dagster"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with a secret, caches, and one model whose packages are not locked."""
+    made = new_project(tmp_path / "acme")
+    model = made.defs / "churn"
+    model.mkdir()
+    written = (EXAMPLE.defs / "flight_delay" / "defs.yaml").read_text()
+    (model / "defs.yaml").write_text(
+        written.replace("attributes:\n", "attributes:\n  requirements: boosting\n")
+    )
+    for path in (
+        ".env",
+        ".env.local",
+        ".mlpipe/stack/ports.json",
+        ".venv/bin/python",
+        "src/acme/__pycache__/a.pyc",
+    ):
+        (made.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (made.root / path).write_text("secret")
+    return made
+
+
+def test_an_image_is_not_built_of_a_stale_lock(project: Project, tmp_path: Path) -> None:
+    """What is there of an earlier call stays."""
+    (tmp_path / "images" / "jobs").mkdir(parents=True)
+    with pytest.raises(RequirementsError, match=r"There is no .*boosting.in"):
+        write_build_contexts(project, tmp_path / "images")
+    assert (tmp_path / "images" / "jobs").exists()
+
+
+def test_a_project_s_own_dockerfiles_and_no_secrets(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A project may need a system library; what only this machine has to know goes into no image."""
+    (project.defs / "churn" / "defs.yaml").unlink()
+    (project.root / "images").mkdir()
+    (project.root / "images" / "jobs.Dockerfile").write_text(
+        "FROM own\nARG PACKAGES\nCOPY requirements.lock .\n"
+    )
+    monkeypatch.chdir(project.root)
+    assert main([]) == 0
+    dagster, jobs = (Path(line) for line in capsys.readouterr().out.splitlines())
+    assert instructions(jobs / "Dockerfile", "FROM") == ["own"]
+    assert instructions(jobs / "Dockerfile", "ARG") == [f"PACKAGES={jobs.name}"]
+    assert [path for path in dagster.rglob("*") if path.is_file() and path.read_bytes() == b"secret"] == []
