@@ -58,7 +58,8 @@ _SILENT_SECONDS = 150
 _PROGRESS_SECONDS = 5
 _OTHER_COMMAND_SECONDS = 420
 _ANSWER_SECONDS = 30
-_SETTLED_STATES = ("ready", "failed", "dead")
+_GONE_STATES = ("failed", "dead")
+_SETTLED_STATES = ("ready", *_GONE_STATES)
 _DOWN_STATES = ("stopped", "failed", "dead", "waiting")
 
 
@@ -285,10 +286,11 @@ class StackControl:
                 return False
             for component in running_components(self.directory, self.project, status):
                 entry = status.components[component.name]
-                if component.name not in reported and entry.state in _SETTLED_STATES:
+                detail = _settled(component, status)
+                if component.name not in reported and detail is not None:
                     reported.add(component.name)
                     seconds = entry.since - (entry.started_at or entry.since)
-                    self.say(_line(component, entry.state, entry.detail, seconds=seconds))
+                    self.say(_line(component, entry.state, detail, seconds=seconds))
             return len(reported) == len(status.components)
 
         status = self._await_status(pid, alive, is_settled)
@@ -372,6 +374,15 @@ class StackControl:
         """Say what was lost by components that ended without being asked to."""
         for name, loss in lost:
             self.say(f"{name} had ended without being asked to. Lost: {loss}.")
+
+
+def _settled(component: Component, status: StackStatus) -> str | None:
+    """Return what to know of a component that has an outcome, or None as long as it has none."""
+    entry = status.components[component.name]
+    if entry.state in _SETTLED_STATES:
+        return entry.detail
+    gone = [name for name in component.needs if status.components[name].state in _GONE_STATES]
+    return f"it needs {gone[0]}" if gone and entry.state == "waiting" else None
 
 
 def _has_running(status: StackStatus) -> bool:

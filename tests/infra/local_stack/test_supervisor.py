@@ -53,6 +53,19 @@ def has_item(run: StackRun, name: str) -> bool:
     return "Item" in run.aws("dynamodb").get_item(TableName=name, Key={"id": {"S": "one"}})
 
 
+def test_a_component_is_not_waited_for_without_what_it_needs(new_stack: Callable[..., StackRun]) -> None:
+    """The job executor needs AWS: where that failed, `up` ends at once and says so."""
+    run = new_stack("aws", "jobs")
+    state = run.state_directory / "state" / "aws" / "services"
+    state.mkdir(parents=True)
+    (state / "sqs.json").write_text("{")
+    started = time.monotonic()
+    done = run.run("up")
+    assert done.returncode == 1
+    assert "waiting: it needs aws" in done.stdout
+    assert time.monotonic() - started < 60
+
+
 def test_data_survives_down_and_up_on_the_same_ports(new_stack: Callable[..., StackRun]) -> None:
     """An S3 object, a DynamoDB item and a Snowflake row are there after a stop, where clients look."""
     run = new_stack("aws", "snowflake")
