@@ -9,7 +9,6 @@ from pydantic import AfterValidator, Field, model_validator
 from model_declaration.cron import require_cron
 from model_declaration.inputs.declared_metrics import DeclaredMetric, require_different
 from model_declaration.validation import DeclarationPart, PartitionText, inconsistency, raise_together
-from prediction_contract.jobs.metrics import Metrics
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import PARTITION_KINDS
 
@@ -123,10 +122,3 @@ class TrainingRange(DeclarationPart):
         since, until = getattr(self, first), getattr(self, last)
         if until and since and until < since:
             raise inconsistency(f"{last} {until} is earlier than {first} {since}", last)
-
-    @property
-    def metrics_text(self) -> str | None:
-        """The metrics as the training job is told them."""
-        if not self.metrics:
-            return None
-        return Metrics.of(each.as_metric for each in self.metrics)

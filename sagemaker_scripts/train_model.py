@@ -89,7 +89,7 @@ def train(arguments: TrainArguments, store: ObjectStore, model_folder: Path) -> 
 
 def _refuse_half_evaluation(arguments: TrainArguments, inputs: ModelInputs) -> None:
     first, last, metrics = arguments.first_evaluated, arguments.last_evaluated, inputs.metrics
-    if first is None and last is None and not metrics:
+    if first is None and last is None:
         return
     if metrics and not inputs.outcomes:
         raise JobArgumentsError(

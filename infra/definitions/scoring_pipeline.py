@@ -64,7 +64,6 @@ def pipeline_definition(
         "bucket": deployment.data_bucket,
         "run_id": _ANY_RUN,
         "code_version": code_version(code_digest),
-        "functions": model.functions,
         "inputs_key": inputs_document(model)[0],
     }
     key, _ = model.schema_document

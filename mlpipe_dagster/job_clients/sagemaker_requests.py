@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.installed_platform import PLATFORM
 from model_declaration.job_requirements import job_image
-from prediction_contract.jobs.metrics import Metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mlpipe_dagster.settings import Settings
     from model_declaration.declaration import ModelDeclaration
     from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
+    from prediction_contract.jobs.metrics import Metric
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"
 _TRAINING_CODE = "/opt/ml/input/data/code"
@@ -85,7 +87,7 @@ def training_request(
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", f"{_TRAINING_CODE}/sagemaker_scripts/train_model.py"],
             "ContainerArguments": arguments.container_arguments(),
-            "MetricDefinitions": metric_definitions(arguments.metrics),
+            "MetricDefinitions": metric_definitions(_metrics(declaration)),
         },
         "InputDataConfig": [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
         "OutputDataConfig": {
@@ -102,14 +104,13 @@ def training_request(
     }
 
 
-def metric_definitions(metrics: str | None) -> list[dict[str, str]]:
-    """Return how SageMaker reads the evaluation's metrics from the training job's log.
+def _metrics(declaration: ModelDeclaration) -> list[Metric]:
+    training = declaration.training
+    return [] if training is None else [each.as_metric for each in training.metrics]
 
-    Args:
-        metrics: As `Metrics` takes them; None for none.
-    """
-    if metrics is None:
-        return []
+
+def metric_definitions(metrics: Iterable[Metric]) -> list[dict[str, str]]:
+    """Return how SageMaker reads the evaluation's metrics from the training job's log."""
     # Two metrics of a kind are told apart by the column that they judge.
-    named = dict.fromkeys(each.label for each in Metrics(metrics).each)
+    named = dict.fromkeys(each.label for each in metrics)
     return [{"Name": name, "Regex": rf"{re.escape(name)}=(-?[0-9.]+(?:e[-+]?[0-9]+)?);"} for name in named]

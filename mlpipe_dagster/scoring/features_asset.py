@@ -56,7 +56,6 @@ def features_asset(
             inputs_key=published_inputs(platform, declaration),
             run_id=batch_id,
             code_version=settings.code_version,
-            functions=declaration.functions,
         )
         request = processing_request(settings, declaration, "prepare_features.py", arguments)
         code_warning = warn_of_outdated_upload(

@@ -147,7 +147,6 @@ def score_arguments(
         code_version=settings.code_version,
         batch_id=batch_id,
         attempt=attempt,
-        functions=declaration.functions,
         quarantine_rows=tolerance.rows,
         quarantine_rate=tolerance.rate,
     )

@@ -53,11 +53,9 @@ def trained_model_asset(declaration: ModelDeclaration, training: TrainingRange) 
             last_partition=training.last_partition,
             first_evaluated=training.first_evaluated,
             last_evaluated=training.last_evaluated,
-            metrics=training.metrics_text,
             schema_key=published_schema(platform, declaration),
             inputs_key=published_inputs(platform, declaration),
             code_version=settings.code_version,
-            functions=declaration.functions,
         )
         request = training_request(settings, declaration, arguments)
         code_warning = warn_of_outdated_upload(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
 from prediction_contract.jobs.argument_parsing import JobArguments, argument, matching, refuse_argument, whole
-from prediction_contract.jobs.metrics import Metrics
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.limits import MAX_ENVIRONMENT_VALUE_CHARACTERS, MAX_ENVIRONMENT_VARIABLES
 from prediction_contract.naming.batch import BatchId, ModelName, Partition
@@ -32,10 +31,6 @@ _WORD = matching(
 )
 _IDENTIFIER = matching(
     re.compile("[A-Za-z_][A-Za-z0-9_]{0,127}"), "an identifier of letters, digits and underscores"
-)
-_PACKAGE = matching(
-    re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63}){1,7}"),
-    "a package, as acme.defs.churn",
 )
 _BASE64 = matching(
     re.compile(f"[A-Za-z0-9_=-]{{1,{LONGEST_ARGUMENT}}}"),
@@ -149,14 +144,12 @@ class PartitionArguments(JobArguments):
         partition: The partition; None where a schedule starts the job.
         scheduled_at: The tick's moment, as `2013-02-03T01:00:00Z`; None where the partition is named.
         schedule: The model's partitions and which is due, as `PartitionSchedule` is written.
-        functions: The package of the model's functions, as `acme.defs.churn`.
     """
 
     model: str = argument(ModelName)
     partition: str | None = argument(Partition, None)
     scheduled_at: str | None = argument(_moment, None)
     schedule: str | None = argument(_schedule, None)
-    functions: str | None = argument(_PACKAGE, None)
 
     def _require_consistency(self) -> None:
         if self.partition is None and self.scheduled_at is None:
@@ -201,8 +194,8 @@ class FeatureArguments(PartitionArguments):
     bucket: str = argument(validated_bucket)
     run_id: str = argument(validated_run_id)
     code_version: str = argument(_WORD)
+    inputs_key: str = argument(validated_key)
     last_partition: str | None = argument(Partition, None)
-    inputs_key: str | None = argument(validated_key, None)
 
     def _require_consistency(self) -> None:
         # A dataclass with slots is another class than the one that a plain super() knows.
@@ -237,7 +230,7 @@ class ScoreArguments(PartitionArguments):
     schema_key: str = argument(validated_key)
     registry_table: str = argument(_WORD)
     code_version: str = argument(_WORD)
-    inputs_key: str | None = argument(validated_key, None)
+    inputs_key: str = argument(validated_key)
     batch_id: str | None = argument(BatchId, None)
     attempt: int = argument(whole(1), 1)
     model_artifact_key: str | None = argument(validated_key, None)
@@ -271,10 +264,8 @@ class TrainArguments(JobArguments):
         code_version: The version of the code that runs.
         first_evaluated: The first partition to evaluate the model on; None to evaluate it on none.
         last_evaluated: The last partition to evaluate the model on, itself included.
-        metrics: By which it is evaluated, as `Metrics` takes them.
         schema_key: The JSON document of the predictions' schema, for the evaluation.
         inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
-        functions: The package of the model's functions, as `acme.defs.churn`.
     """
 
     model: str = argument(ModelName)
@@ -282,12 +273,10 @@ class TrainArguments(JobArguments):
     first_partition: str = argument(Partition)
     last_partition: str = argument(Partition)
     code_version: str = argument(_WORD)
+    inputs_key: str = argument(validated_key)
     first_evaluated: str | None = argument(Partition, None)
     last_evaluated: str | None = argument(Partition, None)
-    metrics: str | None = argument(Metrics, None)
     schema_key: str | None = argument(validated_key, None)
-    inputs_key: str | None = argument(validated_key, None)
-    functions: str | None = argument(_PACKAGE, None)
 
 
 def container_environment(values: Mapping[str, str]) -> dict[str, str]:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple, Self
-
-from prediction_contract.errors import InvalidNameError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import NamedTuple
 
 BETTER = ("lower", "higher")
 # Which values of each kind are better; a function's metric says it itself.
@@ -24,9 +18,6 @@ METRIC_KINDS = {
 }
 # Their actual column holds truth values, and the predicted one a score or a probability.
 KINDS_OF_TWO_OUTCOMES = frozenset({"roc_auc", "log_loss"})
-
-_PLAIN_KINDS = "|".join(sorted(set(METRIC_KINDS) - {"pinball", "function"}))
-_METRIC = re.compile(f"({_PLAIN_KINDS}):([A-Za-z_][A-Za-z0-9_]*):([A-Za-z_][A-Za-z0-9_]*)")
 
 
 class Metric(NamedTuple):
@@ -64,34 +55,3 @@ class Metric(NamedTuple):
     def is_lower_better(self) -> bool:
         """Whether a lower value is a better one."""
         return (self.better or METRIC_KINDS[self.kind]) == "lower"
-
-
-class Metrics(str):
-    """Metrics as one job argument: `mae:expected_minutes:minutes,roc_auc:probability:late`.
-
-    Raises:
-        InvalidNameError: The text has another form.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, text: str) -> Self:
-        """Return the validated text."""
-        metrics = super().__new__(cls, text)
-        if not all(map(_METRIC.fullmatch, text.split(","))):
-            raise InvalidNameError(
-                f"{text[:80]!r} names no metrics",
-                remedy="Name kind, predicted and actual column of each, as mae:a:b",
-            )
-        return metrics
-
-    @classmethod
-    def of(cls, metrics: Iterable[Metric]) -> Self:
-        """Return metrics as text; errors as above."""
-        return cls(",".join(":".join(metric[:3]) for metric in metrics))
-
-    @property
-    def each(self) -> tuple[Metric, ...]:
-        """The metrics one by one."""
-        columns = (text.split(":") for text in self.split(","))
-        return tuple(Metric(kind, predicted, actual) for kind, predicted, actual in columns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
-from prediction_contract.jobs.metrics import Metrics
 from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs
 from sagemaker_scripts.object_store import ObjectStore
 
@@ -18,11 +17,6 @@ def read_inputs(
         InvalidInputsError: It has another form, or is another model's.
     """
     model, key = arguments.model, arguments.inputs_key
-    if key is None:
-        # A job that is told the package of the functions alone.
-        metrics = arguments.metrics if isinstance(arguments, TrainArguments) else None
-        told = Metrics(metrics).each if metrics else ()
-        return ModelInputs(model=model, functions=arguments.functions or "", outcomes=True, metrics=told)
     inputs = ModelInputs.parse(store.get(key))
     if inputs.model != model:
         raise InvalidInputsError(

@@ -66,6 +66,7 @@ SCORES = st.builds(
     bucket=st.just("mlpipe-data"),
     lookback=st.integers(0, 30),
     schema_key=KEYS,
+    inputs_key=KEYS,
     registry_table=WORDS,
     code_version=WORDS,
     batch_id=st.none() | st.just(BATCH),
@@ -83,6 +84,7 @@ SCORE = ScoreArguments(
     schema_key="code/m.json",
     registry_table="registry",
     code_version="v",
+    inputs_key="models/m/inputs-abc.json",
 )
 
 
@@ -115,6 +117,7 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
         bucket="mlpipe-data",
         run_id="r-1",
         code_version="abc",
+        inputs_key="models/m/inputs-abc.json",
     )
     train = TrainArguments(
         model="m",
@@ -122,9 +125,9 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
         first_partition="2013-01-01",
         last_partition="2013-01-31",
         code_version="a",
+        inputs_key="models/m/inputs-abc.json",
         first_evaluated="2013-02-01",
         last_evaluated="2013-02-27",
-        metrics="mae:minutes:actual_minutes,roc_auc:probability:late",
         schema_key="models/m/schema-abc.json",
     )
     assert FeatureArguments.parse(features.container_arguments()) == features
@@ -148,6 +151,7 @@ def test_a_run_id_that_cannot_stand_in_a_key_is_refused() -> None:
                 bucket="mlpipe-data",
                 run_id=run_id,
                 code_version="a",
+                inputs_key="models/m/inputs-abc.json",
             )
 
 
@@ -192,7 +196,12 @@ def test_arguments_that_contradict_one_another_are_refused(changes: dict[str, st
 def test_a_tick_makes_one_partition_due() -> None:
     """Features of several partitions are asked for by name."""
     named = FeatureArguments(
-        model="m", partition="2013-02-01", bucket="mlpipe-data", run_id="r", code_version="a"
+        model="m",
+        partition="2013-02-01",
+        bucket="mlpipe-data",
+        run_id="r",
+        code_version="a",
+        inputs_key="models/m/inputs-abc.json",
     )
     assert replace(named, **TICK).due_partition() == "2013-02-02"
     with pytest.raises(JobArgumentsError, match="last_partition"):
@@ -208,7 +217,17 @@ def test_what_is_left_out_takes_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["model", "partition", "bucket", "lookback", "schema_key", "registry_table", "code_version"]
+    "name",
+    [
+        "model",
+        "partition",
+        "bucket",
+        "lookback",
+        "schema_key",
+        "registry_table",
+        "code_version",
+        "inputs_key",
+    ],
 )
 def test_missing_argument_is_named(name: str) -> None:
     """A required argument that is missing is named, and so is one without a value."""

@@ -21,14 +21,6 @@ METRIC = {"kind": "mae", "predicted": "score", "actual": "real_score"}
 EVALUATED = {"first_evaluated": "2013-02-01", "last_evaluated": "2013-02-26", "metrics": [METRIC]}
 
 
-def test_an_evaluation_is_told_to_the_training_job_as_text() -> None:
-    """A model may be evaluated, or not."""
-    for training, told in ((TRAINING | EVALUATED, "mae:score:real_score"), (TRAINING, None)):
-        declared = declaration("things", training=training).training
-        assert declared is not None
-        assert declared.metrics_text == told
-
-
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

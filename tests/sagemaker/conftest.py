@@ -40,7 +40,6 @@ def trained(jobs: ScoringJobs) -> dict[str, dict[str, Any]]:
             model=model,
             bucket=jobs.bucket,
             code_version=CODE_VERSION,
-            functions=EXAMPLE.functions_package(model),
             schema_key=jobs.schema_key(model),
             inputs_key=jobs.inputs_key(model),
             **TRAINING[model],

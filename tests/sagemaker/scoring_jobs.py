@@ -111,7 +111,6 @@ class ScoringJobs:
             inputs_key=self.inputs_key(model),
             run_id="run-1",
             code_version=CODE_VERSION,
-            functions=EXAMPLE.functions_package(model),
         )
         return self.start_processing("sagemaker_scripts/prepare_features.py", arguments)
 
@@ -126,7 +125,7 @@ class ScoringJobs:
             AlgorithmSpecification={
                 "TrainingImage": base_image(self.environment),
                 "TrainingInputMode": "File",
-                "MetricDefinitions": metric_definitions(arguments.metrics),
+                "MetricDefinitions": metric_definitions(INPUTS[arguments.model].metrics),
             },
             HyperParameters={
                 "sagemaker_program": "sagemaker_scripts/train_model.py",
@@ -150,7 +149,6 @@ class ScoringJobs:
             "inputs_key": self.inputs_key(model),
             "registry_table": self.environment["MLPIPE_REGISTRY_TABLE"],
             "code_version": CODE_VERSION,
-            "functions": EXAMPLE.functions_package(model),
         }
         return ScoreArguments(**given | changes)
 

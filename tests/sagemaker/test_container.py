@@ -52,6 +52,7 @@ def arguments(**changes: Any) -> ScoreArguments:
             "schema_key": "code/m.json",
             "registry_table": "registry",
             "code_version": "v",
+            "inputs_key": "models/m/inputs-abc.json",
             **changes,
         }
     )

@@ -25,12 +25,11 @@ from sagemaker_scripts.sources.source_objects import SourceMissingError
 from sagemaker_scripts.train_model import train
 from tests.fakes.foreign_documents import PYTHON, other_documents
 from tests.fakes.memory_s3 import MemoryS3
-from tests.sagemaker.declared_models import INPUTS, SCHEMAS, TRAINING
+from tests.sagemaker.declared_models import INPUTS, SCHEMAS
 from tests.sagemaker.prepared_tables import prepared_of
 from tests.sagemaker.real_flights import stored_days
 
 DAY = "2013-01-04"
-METRICS = TRAINING["airport_congestion"]["metrics"]
 SCHEMA_KEY = "models/airport_congestion/schema.json"
 
 
@@ -189,17 +188,13 @@ def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
         "first_partition": "2013-01-01",
         "last_partition": "2013-01-02",
         "code_version": "v",
-        "functions": "flights.defs.airport_congestion",
+        "inputs_key": INPUTS["airport_congestion"].to_document()[0],
     }
     plain = train(TrainArguments(**learned), store, tmp_path_factory.mktemp("plain"))
     assert plain["evaluation"] is None
     evaluated = train(
         TrainArguments(
-            **learned,
-            first_evaluated="2013-01-03",
-            last_evaluated="2013-01-03",
-            metrics=METRICS,
-            schema_key=SCHEMA_KEY,
+            **learned, first_evaluated="2013-01-03", last_evaluated="2013-01-03", schema_key=SCHEMA_KEY
         ),
         store,
         tmp_path_factory.mktemp("evaluated"),
@@ -207,21 +202,14 @@ def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
     assert evaluated["evaluation"]["metrics"][0]["rows"] > 40
     assert evaluated["evaluation"]["rows_left_out"] == {}
     assert plain["metrics"]["rows"] == evaluated["metrics"]["rows"]
-    for first, last, metrics, schema_key in (
-        ("2013-01-02", "2013-01-03", METRICS, SCHEMA_KEY),
-        ("2013-01-03", None, METRICS, SCHEMA_KEY),
-        ("2013-01-03", "2013-01-03", None, SCHEMA_KEY),
-        ("2013-01-03", "2013-01-03", METRICS, None),
+    for first, last, schema_key in (
+        ("2013-01-02", "2013-01-03", SCHEMA_KEY),
+        ("2013-01-03", None, SCHEMA_KEY),
+        ("2013-01-03", "2013-01-03", None),
     ):
         with pytest.raises(JobArgumentsError, match="cannot be evaluated"):
             train(
-                TrainArguments(
-                    **learned,
-                    first_evaluated=first,
-                    last_evaluated=last,
-                    metrics=metrics,
-                    schema_key=schema_key,
-                ),
+                TrainArguments(**learned, first_evaluated=first, last_evaluated=last, schema_key=schema_key),
                 store,
                 tmp_path_factory.mktemp("refused"),
             )

@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from prediction_contract.jobs.metrics import Metrics
 from sagemaker_scripts.batches.batch_rows import prediction_lines
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.functions.function_calls import ModelFunctions
@@ -32,7 +31,7 @@ from sagemaker_scripts.learning.outcomes import (
 )
 from sagemaker_scripts.tables.given_tables import pandas_table
 from tests.sagemaker import real_flights
-from tests.sagemaker.declared_models import INPUTS, SCHEMAS, SOURCES, TRAINING
+from tests.sagemaker.declared_models import INPUTS, SCHEMAS, SOURCES
 
 DAYS = [f"2013-01-{day:02}" for day in range(1, 13)]
 MODELS = sorted(SCHEMAS)
@@ -170,7 +169,7 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
     assert prediction_lines(SCHEMAS[model], second.predictions) == lines
     later = (prepared_days(model)[day].outcomes for day in (*days, "2013-01-12"))
     outcomes = newest_outcomes(table for table in later if table)
-    for result in evaluate(Metrics(TRAINING[model]["metrics"]).each, scored, outcomes, examples):
+    for result in evaluate(INPUTS[model].metrics, scored, outcomes, examples):
         assert result["rows"] > len(known)
 
 

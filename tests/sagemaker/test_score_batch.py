@@ -48,6 +48,9 @@ SCHEMA = {
 }
 
 
+INPUTS_KEY, INPUTS = ModelInputs(model=MODEL, functions="acme.defs.m", outcomes=True).to_document()
+
+
 def predict(features: pd.DataFrame, artifact: dict[str, Any], previous: pd.DataFrame | None) -> pd.DataFrame:
     """Predict the artifact's minutes, and what is known of the previous batch on top."""
     late = 0 if previous is None else sum(previous["late_minutes"]) - sum(previous["minutes"])
@@ -78,6 +81,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     monkeypatch.setattr(ModelFunctions, "_function", lambda _functions, _name: predict)
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     store.put("code/m.json", json.dumps(SCHEMA).encode())
+    store.put(INPUTS_KEY, INPUTS)
     save_model(tmp_path, MODEL, {"minutes": 10}, {}, Codecs())
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -119,7 +123,7 @@ def scored(
         schema_key="code/m.json",
         registry_table="registry",
         code_version="v",
-        **given,
+        **{"inputs_key": INPUTS_KEY} | given,
     )
     batch = BatchAttempt(Partition(partition), batch_id, attempt, None)
     return score(arguments, batch, store, lambda *_: None, Producer())
@@ -260,6 +264,7 @@ def test_an_error_names_the_batch_that_was_not_scored(
         schema_key="code/missing.json",
         registry_table="registry",
         code_version="v",
+        inputs_key=INPUTS_KEY,
         batch_id=BATCH,
     )
     monkeypatch.setattr("sys.argv", ["score_batch.py", *given.container_arguments()])

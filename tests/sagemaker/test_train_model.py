@@ -95,6 +95,9 @@ def store() -> ObjectStore:
     return store
 
 
+NOT_EVALUATED = {"first_evaluated": None, "last_evaluated": None}
+
+
 def arguments(store: ObjectStore, functions: ModelFunctions, **changes: Any) -> TrainArguments:
     """Return the arguments of a training on three days and an evaluation on three later ones."""
     key, content = functions.inputs.to_document()
@@ -204,6 +207,7 @@ def test_a_model_without_outcomes_learns_from_features_alone(
     ]
     assert "outcomes_known_at" not in found["metrics"]
     judged = of(functions, outcomes=False, metrics=(Metric("mae", "spending", "spent"),))
+    assert train(arguments(store, judged, **NOT_EVALUATED), store, tmp_path)["evaluation"] is None
     with pytest.raises(JobArgumentsError, match=r"no function outcomes.*Write outcomes.py beside"):
         train(arguments(store, judged), store, tmp_path)
 

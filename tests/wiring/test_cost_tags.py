@@ -85,6 +85,7 @@ def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stag
         bucket=settings.data_bucket,
         run_id="run",
         code_version="1",
+        inputs_key="models/churn/inputs-abc.json",
     )
     training = TrainArguments(
         model="churn",
@@ -92,6 +93,7 @@ def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stag
         last_partition="2013-02-01",
         bucket=settings.data_bucket,
         code_version="1",
+        inputs_key="models/churn/inputs-abc.json",
     )
     for request in (
         processing_request(settings, model, "prepare_features.py", features),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from mlpipe_dagster.job_clients.job_metadata import (
     sagemaker_job_use,
 )
 from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
+from prediction_contract.jobs.metrics import Metric
 from tests.fakes.pipes_messages import FakeMessageReader
 
 BEGAN = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
@@ -134,7 +136,21 @@ def test_a_step_that_goes_on_is_shown_every_ten_seconds() -> None:
 
 def test_a_training_job_is_told_how_its_metrics_read() -> None:
     """Each metric has a name of its own, also two of a kind; without an evaluation there is none."""
-    definitions = metric_definitions("mae:minutes:delay,mae:hours:delay,roc_auc:late:late")
-    assert [each["Name"] for each in definitions] == ["mae:minutes", "mae:hours", "roc_auc:late"]
-    assert definitions[0]["Regex"].startswith("mae:minutes=")
-    assert metric_definitions(None) == []
+    metrics = [
+        Metric("mae", "minutes", "delay"),
+        Metric("mae", "hours", "delay"),
+        Metric("pinball", "minutes", "delay", 0.9),
+        Metric("function", "minutes", "delay", None, "acme.metrics:cost", "lower"),
+    ]
+    definitions = metric_definitions(metrics)
+    assert [each["Name"] for each in definitions] == [
+        "mae:minutes",
+        "mae:hours",
+        "pinball_0.9:minutes",
+        "cost:minutes",
+    ]
+    for each, logged in zip(definitions, ("0.5", "1e+16", "-3.5e-07", "2"), strict=True):
+        found = re.search(each["Regex"], f"train_model {each['Name']}={logged};")
+        assert found is not None
+        assert found[1] == logged
+    assert metric_definitions([]) == []
