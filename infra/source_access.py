@@ -58,7 +58,9 @@ def named_secrets(models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
 
 def _faults(settings: StageSettings, model: ProvisionedModel) -> Iterator[str]:
     buckets = {each.name for each in settings.source_buckets} | {settings.deployment().data_bucket}
-    named = [(source.bucket, ("sources", source.name, "bucket")) for source in model.inputs.sources]
+    named: list[tuple[str | None, tuple[str, ...]]] = [
+        (source.bucket, ("sources", source.name, "bucket")) for source in model.inputs.sources
+    ]
     elsewhere = model.inputs.trained_elsewhere
     if elsewhere is not None:
         named.append((elsewhere.bucket, ("model", "bucket")))

@@ -19,7 +19,8 @@ PROD = STAGES["prod"]
 
 def stage_text(change: Callable[[dict[str, Any]], object], name: str = "prod") -> str:
     """Return a `stages.yaml` of `prod` alone under a name, with its members changed in place."""
-    members = yaml.safe_load(EXAMPLE.stages_file.read_text(encoding="utf-8"))["prod"]
+    stages: Any = yaml.safe_load(EXAMPLE.stages_file.read_text(encoding="utf-8"))
+    members = stages["prod"]
     change(members)
     return str(yaml.safe_dump({name: members}, sort_keys=False))
 

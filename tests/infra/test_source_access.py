@@ -50,7 +50,7 @@ def churn_project(root: Path, **changes: Any) -> Project:
     folder = project.defs / "churn"
     folder.mkdir()
     document = {"type": COMPONENT, "attributes": {**CHURN, **changes}}
-    (folder / "defs.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    (folder / "defs.yaml").write_text(str(yaml.safe_dump(document, sort_keys=False)), encoding="utf-8")
     return project
 
 

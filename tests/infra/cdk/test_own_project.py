@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.packaging import build_api_archive
-from tests.infra.cdk.synthesis import CDK_PYTHON, ROOT, offline
+from tests.infra.cdk.synthesis import ROOT, cdk_program, offline
 from tests.infra.cdk.templates import Templates
 from tests.infra.example_stages import PROD, stage_text
 from tests.infra.test_source_access import churn_project
@@ -32,7 +32,7 @@ def synthesise(project: Project) -> subprocess.CompletedProcess[str]:
     # The folder of the platform is on Python's path, and not the present one.
     environment = {**offline(os.environ), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [str(CDK_PYTHON), "-m", "infra.app"],
+        [str(cdk_program("python")), "-m", "infra.app"],
         cwd=project.package_folder,
         env=environment,
         capture_output=True,
