@@ -18,6 +18,7 @@ from mlpipe_dagster.cli.inspection.batch_documents import (
 from mlpipe_dagster.cli.inspection.dagster_history import dagster_history
 from mlpipe_dagster.cli.inspection.job_documents import UNKNOWN, cost_document, job_documents
 from mlpipe_dagster.cli.inspection.prediction_response import PredictionResponse, read_response
+from mlpipe_dagster.cli.inspection.source_documents import source_documents, source_table
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.manifests.manifest import InputObject, Manifest
@@ -72,7 +73,7 @@ def explain(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
         "manifest_key": record.manifest_key,
         "manifest_digest": record.manifest_digest,
         "manifest_trouble": trouble,
-        "inputs": _inputs(manifest),
+        "inputs": {**_inputs(manifest), "sources": source_documents(access, manifest)},
         "previous_batches": _previous_batches(access, model, manifest, options.chain),
         "jobs": jobs,
         "checks": list(history.checks),
@@ -191,6 +192,7 @@ def _sections(document: dict[str, Any]) -> list[Table | Fields]:
             whole=frozenset({"what", "key", "sha256"}),
             empty=f"unknown: {document['manifest_trouble']}" if document["manifest_trouble"] else "none",
         ),
+        source_table(document["inputs"]["sources"]),
         Table(
             title="previous batches",
             columns=("batch_id", "partition", "load_state", "release_state", "model_version", "code_version"),

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from tests.dagster.small_model import SmallModel
 
 on_the_stack = pytest.mark.stack
+SOURCES = [
+    {"source": "orders", "bucket": "lake", "key": "raw/orders/a.parquet", "size": 120, "etag": "d41d8c"},
+    {"source": "sales", "bucket": "lake", "key": "lake/sales", "version": 7},
+    {"source": "rates", "query_id": "01b2-c3", "rows": 12, "sha256": "e" * 64},
+]
 
 
 def answer(model: str, batch_id: str, **provenance: Any) -> dict[str, Any]:
@@ -76,8 +81,16 @@ def test_an_answer_leads_to_everything_it_came_from(
     earlier, batch_id = published(small_model, command_line)
     file = tmp_path / "answer.json"
     file.write_text(json.dumps(answer(small_model.name, batch_id)))
+    assert command_line.json("explain", str(file)).document["inputs"]["sources"] is None
+    index = f"features/{small_model.name}/dt=2013-02-01/run=20261122T000000Z-0000000f/features.json"
+    small_model.platform.bucket.put(index, json.dumps({"sources": SOURCES}).encode())
     told = command_line.json("explain", str(file))
     found = told.document
+    assert [(each["source"], each["key"], each["version"]) for each in found["inputs"]["sources"]] == [
+        ("orders", "raw/orders/a.parquet", None),
+        ("sales", "lake/sales", 7),
+        ("rates", None, None),
+    ]
     assert told.status == 0, told.err
     assert (found["model"], found["batch_id"], found["release_state"]) == (small_model.name, batch_id, "live")
     assert (found["model_version"], found["code_version"]) == ("v1", "c1")
@@ -102,6 +115,8 @@ def test_an_answer_leads_to_everything_it_came_from(
     # A batch id alone names its model.
     text = command_line("explain", batch_id).out
     assert "total of what is known" in text
+    for shown in ("s3://lake/raw/orders/a.parquet", "d41d8c", "query 01b2-c3", "12 rows"):
+        assert shown in text
     assert "unknown" in text
 
 
