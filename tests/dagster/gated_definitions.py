@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import yaml
 
-import mlpipe_dagster
 from mlpipe_dagster.components.prediction_pipeline import partitions_of, pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pipeline.asset_names import FEATURES, asset_key
 from model_declaration.declaration import ModelDeclaration
+from tests.projects import EXAMPLE
 
 MODEL = "airport_congestion"
 FEATURES_JOB = "features_of_days"
@@ -22,13 +21,13 @@ FIRST_LEARNED, LAST_LEARNED, SCORED = "2013-01-09", "2013-01-11", "2013-01-12"
 
 def declaration() -> ModelDeclaration:
     """Return the declared model with less to learn from."""
-    path = Path(mlpipe_dagster.__file__).parent / "defs" / MODEL / "defs.yaml"
-    document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    folder = EXAMPLE.defs / MODEL
+    document: Any = yaml.safe_load((folder / "defs.yaml").read_text(encoding="utf-8"))
     declared = document["attributes"]
     flights = {**declared["sources"]["flights"], "history": HISTORY_DAYS}
     training = {"first_partition": FIRST_LEARNED, "last_partition": LAST_LEARNED}
     return ModelDeclaration.model_validate(
-        {**declared, "name": MODEL, "sources": {"flights": flights}, "training": training}
+        {**declared, "name": MODEL, "folder": folder, "sources": {"flights": flights}, "training": training}
     )
 
 

@@ -57,12 +57,12 @@ _GATED_FUNCTION = '''
 _without_gate = {step}
 
 
-def {step}(*arguments):
+def {step}(*arguments, **sources):
     """Wait at the gate, then do it."""
     from sagemaker_scripts.gate import wait_at_gate
 
     wait_at_gate("{step}")
-    return _without_gate(*arguments)
+    return _without_gate(*arguments, **sources)
 '''
 
 
