@@ -1,0 +1,154 @@
+"""The page on adding a model lists what the code takes: fields, types, formats, metric kinds, codecs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from model_declaration.columns import DeclaredColumn, DeclaredEnrichment
+from model_declaration.declaration import ModelDeclaration
+from model_declaration.inputs.declared_metrics import DeclaredMetric
+from model_declaration.inputs.origins import DeclaredFeatures, ModelFile
+from model_declaration.inputs.sources import (
+    DeltaSource,
+    ParquetSource,
+    ReaderSource,
+    SnowflakeSource,
+    TextSource,
+)
+from model_declaration.lifecycle import Compute, DeclaredPublication, Loading, Retention
+from model_declaration.partitions import DeclaredSchedule, Partitions, TrainingRange
+from model_declaration.quality import ColumnRule, CoverageOfLive, Drift, Quality, RowsAgainstLive
+from prediction_contract.jobs.metrics import METRIC_KINDS
+from prediction_contract.jobs.model_inputs import SOURCE_FORMATS
+from prediction_contract.rows.schema import Kind
+from sagemaker_scripts.codecs.known_codecs import Codecs
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "adding-a-model.md"
+_NAME = re.compile("`([^`]+)`")
+_SOURCES = (ParquetSource, TextSource, DeltaSource, SnowflakeSource, ReaderSource)
+# A model is called like its folder; `sources` stand for the other two.
+_NOT_LISTED = {"name", "folder", "raw_inputs", "history_days"}
+PARTS: dict[str, type[BaseModel]] = {
+    "### `partitions`": Partitions,
+    "## Schedule": DeclaredSchedule,
+    "### `features`": DeclaredFeatures,
+    "### `model`": ModelFile,
+    "### `training`": TrainingRange,
+    "### `training.metrics`": DeclaredMetric,
+    "### `columns`": DeclaredColumn,
+    "### `enrichments`": DeclaredEnrichment,
+    "### `loading`": Loading,
+    "### `quality`": Quality,
+    "### `quality.columns`": ColumnRule,
+    "### `quality.rows`": RowsAgainstLive,
+    "### `quality.coverage`": CoverageOfLive,
+    "### `quality.drift`": Drift,
+    "### `publication`": DeclaredPublication,
+    "### `retention`": Retention,
+    "### `processing` and `training_compute`": Compute,
+}
+
+
+def rows_below(heading: str) -> list[list[str]]:
+    """Return the cells of the first table below a heading, its head left out."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    lines = lines[lines.index(heading) + 1 :]
+    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    assert not any(line.startswith("#") for line in lines[:first]), f"{heading} has no table"
+    rows = []
+    for line in lines[first + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def names_below(heading: str) -> list[str]:
+    """Return the names in the first column of the first table below a heading."""
+    return [name for cells in rows_below(heading) for name in _NAME.findall(cells[0])]
+
+
+def fields_of(part: type[BaseModel]) -> list[str]:
+    """Return the names of a part's fields as a file has them."""
+    return [field.alias or name for name, field in part.model_fields.items()]
+
+
+def test_every_field_of_a_declaration_is_listed() -> None:
+    """The first table has each field of a file, and no other."""
+    assert sorted(names_below("## Fields")) == sorted(set(fields_of(ModelDeclaration)) - _NOT_LISTED)
+
+
+@pytest.mark.parametrize("heading", PARTS)
+def test_every_field_of_a_part_is_listed(heading: str) -> None:
+    """Each part of a declaration has a table of its fields."""
+    assert sorted(names_below(heading)) == sorted(fields_of(PARTS[heading]))
+
+
+def test_every_field_of_a_source_is_listed_with_its_formats() -> None:
+    """The table says which formats have a field, and those have it."""
+    groups = {"files": ("parquet", "csv", "jsonl"), "all": SOURCE_FORMATS}
+    written = {}
+    for field, formats, *_ in rows_below("### `sources`"):
+        named = [each.strip(" `") for each in formats.split(",")]
+        written[field.strip("`")] = {name for each in named for name in groups.get(each, (each,))}
+    found: dict[str, set[str]] = {}
+    for kind in _SOURCES:
+        for field in fields_of(kind):
+            found.setdefault(field, set()).update(get_args(kind.model_fields["format"].annotation))
+    assert written == found
+
+
+def test_every_default_that_is_a_plain_value_is_told() -> None:
+    """A default that the page names is the one that the code has."""
+    told = {
+        (heading, name): cells[1]
+        for heading in PARTS
+        for cells in rows_below(heading)
+        for name in _NAME.findall(cells[0])
+        if len(_NAME.findall(cells[0])) == 1
+    }
+    wrong = {}
+    for (heading, name), text in told.items():
+        default: Any = next(
+            field.default
+            for own, field in PARTS[heading].model_fields.items()
+            if (field.alias or own) == name
+        )
+        if isinstance(default, bool):
+            default = str(default).lower()
+        if isinstance(default, str | int | float) and default != "" and str(default) not in text:
+            wrong[heading, name] = (text, default)
+    assert wrong == {}
+
+
+def test_every_column_type_is_listed() -> None:
+    """The table has each kind of column."""
+    assert [name.partition("(")[0] for name in names_below("## Column types")] == [
+        *("string", "long", "decimal", "double", "boolean", "date", "timestamp", "json")
+    ]
+    assert {kind.value for kind in Kind} == {
+        name.partition("(")[0] for name in names_below("## Column types")
+    }
+
+
+def test_every_format_is_listed() -> None:
+    """The table has each format of sources."""
+    assert names_below("## Formats of sources") == list(SOURCE_FORMATS)
+
+
+def test_every_metric_kind_is_listed_with_what_is_better() -> None:
+    """The table has each kind, and says which values are better."""
+    rows = rows_below("## Metric kinds")
+    assert {cells[0].strip("`"): cells[2] for cells in rows} == {
+        kind: better or "as `better` says" for kind, better in METRIC_KINDS.items()
+    }
+
+
+def test_every_codec_is_listed_in_the_order_in_which_they_are_asked() -> None:
+    """The table has each codec of the platform."""
+    assert names_below("## Codecs") == [codec.name for codec in Codecs()._known]
