@@ -68,6 +68,14 @@ class ObjectStore:
         """Return a bucket as reached with the job's own credentials."""
         return cls(boto3.client("s3", config=AWS_CONFIG), bucket)
 
+    def beside(self, bucket: str) -> ObjectStore:
+        """Return another bucket that the same client reaches."""
+        return type(self)(self.client, bucket)
+
+    def address(self, key: str) -> str:
+        """Return where an object or a table is, as deltalake and people name it."""
+        return f"s3://{self.bucket}/{key}"
+
     def find(self, key: str, *, largest: int | None = None) -> bytes | None:
         """Return an object's bytes, or None if there is none.
 

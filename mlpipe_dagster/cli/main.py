@@ -13,6 +13,7 @@ from typing import NoReturn
 from mlpipe_dagster.cli import init, load, publish_rollback_hold, stack_commands
 from mlpipe_dagster.cli.command_output import CommandResult
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.cli.development import check, try_model
 from mlpipe_dagster.cli.health import doctor
 from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, show
 from mlpipe_dagster.cli.options import add_project
@@ -24,6 +25,8 @@ from prediction_contract.printable_text import escape_unprintable
 _COMMAND_MODULES = (
     init,
     stack_commands,
+    try_model,
+    check,
     batches,
     show,
     diff,

@@ -30,7 +30,7 @@ def read_delta(
     Raises:
         SourceError: The table cannot be read, lacks a column, or a value does not fit.
     """
-    address = f"s3://{store.bucket}/{path.rstrip('/')}"
+    address = store.address(path.rstrip("/"))
     try:
         table = DeltaTable(address, storage_options=storage_options)
         version = table.version()

@@ -115,7 +115,7 @@ class SourceTables:
         columns = SourceColumns.of(source, self._last.start)
         store = self._store
         if source.bucket is not None:
-            store = ObjectStore(store.client, source.bucket)
+            store = store.beside(source.bucket)
         if source.format == "reader":
             return _ReaderReading(source, columns, store).read
         if source.format in FILE_FORMATS:

@@ -1,0 +1,1 @@
+"""Commands for those who write a project: they need no deployment and no local stack."""

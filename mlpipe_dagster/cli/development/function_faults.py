@@ -1,0 +1,170 @@
+"""What is wrong with the functions, readers and codecs of a project, told before a job imports them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from mlpipe_dagster.cli.development.module_facts import FunctionFacts, ModuleFacts, module_facts, module_path
+from model_declaration.project import Project
+from prediction_contract.jobs.model_inputs import ModelInputs
+
+# By place: `features` and `outcomes` take the partition and then sources by their names.
+_BY_PLACE = {"train": ("examples",), "predict": ("features", "model", "previous")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectFault:
+    """Something that is wrong with a project.
+
+    Attributes:
+        where: The file, with `:line` where one line is at fault.
+        what: One sentence.
+        remedy: What to do about it.
+        model: The model concerned; None for the project as a whole.
+    """
+
+    where: str
+    what: str
+    remedy: str
+    model: str | None = None
+
+
+class ProjectModules:
+    """The modules of a project's package, each read once.
+
+    Args:
+        project: The project.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._read: dict[str, ModuleFacts | ProjectFault | None] = {}
+
+    def facts(self, module: str) -> ModuleFacts | ProjectFault | None:
+        """Return what a module holds, what keeps it from being read, or None if there is no such file."""
+        if module not in self._read:
+            path = module_path(self._project.source_folder, module)
+            try:
+                self._read[module] = None if path is None else module_facts(path)
+            except (SyntaxError, ValueError) as error:
+                line = getattr(error, "lineno", None) or 1
+                self._read[module] = ProjectFault(
+                    where=f"{path}:{line}", what=f"It is no Python: {error}", remedy="Correct the file"
+                )
+        return self._read[module]
+
+    def faults_of_packages(self, models: Mapping[str, ModelInputs]) -> Iterator[ProjectFault]:
+        """Yield what is imported by the files that each job runs before a model's functions."""
+        package = self._project.package
+        for name in (package, f"{package}.defs", *(inputs.functions for inputs in models.values())):
+            match self.facts(name):
+                case ProjectFault() as fault:
+                    yield fault
+                case ModuleFacts(path=path, imports=imports) if path.name == "__init__.py":
+                    for line, imported in imports:
+                        if imported.split(".")[0] in sys.stdlib_module_names:
+                            continue
+                        yield ProjectFault(
+                            where=f"{path}:{line}",
+                            what=f"It imports {imported}, and each job imports this file before a model's "
+                            "functions",
+                            remedy="Import it where it is used: a job's environment need not have it",
+                        )
+
+    def faults_of_object(
+        self, named: str, field: str, where: str, model: str | None
+    ) -> Iterator[ProjectFault]:
+        """Yield what is wrong with an object that a declaration names as `module:name`.
+
+        Args:
+            named: The object. One outside the project's package is not looked for.
+            field: The field that names it.
+            where: The file that does.
+            model: The model.
+        """
+        module, _, name = named.partition(":")
+        if module.split(".")[0] != self._project.package:
+            return
+        match self.facts(module):
+            case None:
+                yield ProjectFault(
+                    where=where,
+                    what=f"{field} names {named}, and the project has no module {module}",
+                    remedy="Add the module, or correct the name",
+                    model=model,
+                )
+            case ProjectFault() as fault:
+                yield fault
+            case ModuleFacts(names=names, is_complete=True, path=path) if name not in names:
+                yield ProjectFault(
+                    where=str(path),
+                    what=f"It defines no {name}, and {field} of {where} names it",
+                    remedy="Define it, or correct the name",
+                    model=model,
+                )
+
+    def faults_of_functions(self, inputs: ModelInputs, *, is_trained_here: bool) -> Iterator[ProjectFault]:
+        """Yield what is wrong with a model's functions.
+
+        Args:
+            inputs: What its jobs are told.
+            is_trained_here: Whether it has a training.
+        """
+        needed = [] if inputs.prepared else ["features"]
+        needed += ["outcomes"] if inputs.outcomes else []
+        needed += ["train"] if is_trained_here else []
+        for name in (*needed, "predict"):
+            yield from self._faults_of_function(name, inputs)
+
+    def _faults_of_function(self, name: str, inputs: ModelInputs) -> Iterator[ProjectFault]:
+        module = f"{inputs.functions}.{name}"
+        match self.facts(module):
+            case None:
+                yield ProjectFault(
+                    where=str(self._project.source_folder.joinpath(*module.split("."))) + ".py",
+                    what="It is missing",
+                    remedy=f"Add it with a function {name}",
+                    model=inputs.model,
+                )
+            case ProjectFault() as fault:
+                yield replace(fault, model=inputs.model)
+            case ModuleFacts(path=path, names=names, functions=functions, is_complete=is_complete):
+                if name not in names and is_complete:
+                    yield ProjectFault(
+                        where=str(path),
+                        what=f"It defines no function {name}",
+                        remedy=f"Define {name} in it",
+                        model=inputs.model,
+                    )
+                elif name in functions:
+                    found = functions[name]
+                    what = _parameter_fault(name, found, [source.name for source in inputs.sources])
+                    if what is not None:
+                        yield ProjectFault(
+                            where=f"{path}:{found.line}",
+                            what=what,
+                            remedy="Correct the parameters, or the sources in defs.yaml",
+                            model=inputs.model,
+                        )
+
+
+def _parameter_fault(name: str, function: FunctionFacts, sources: list[str]) -> str | None:
+    """Return why a function cannot be called as the platform calls it, or None if it can."""
+    by_place = _BY_PLACE.get(name, ("partition",))
+    if len(function.positional) < len(by_place) and not function.takes_any_place:
+        return (
+            f"{name} takes {len(function.positional)} parameters by place, and is given {', '.join(by_place)}"
+        )
+    by_name = {*function.positional[len(by_place) :], *function.by_name}
+    given = set() if name in _BY_PLACE else set(sources)
+    if missing := sorted(by_name - function.with_default - given):
+        return f"{name} wants {', '.join(missing)}, which {_is_no_source(given)}"
+    if (left := sorted(given - by_name)) and not function.takes_any_name:
+        return f"{name} does not take {', '.join(left)}, which the declaration has as a source"
+    return None
+
+
+def _is_no_source(sources: set[str]) -> str:
+    return f"is none of the sources {', '.join(sorted(sources))}" if sources else "nobody gives it"

@@ -1,0 +1,133 @@
+"""What a module of a project defines and imports, read from its text: nothing of it is run."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFacts:
+    """A function as it is written.
+
+    Attributes:
+        line: Where it begins.
+        positional: Its parameters that may be given by place, in order.
+        by_name: Those that can only be given by name.
+        with_default: Those of both that need not be given.
+        takes_any_name: Whether it has `**others`.
+        takes_any_place: Whether it has `*others`.
+    """
+
+    line: int
+    positional: tuple[str, ...]
+    by_name: tuple[str, ...]
+    with_default: frozenset[str]
+    takes_any_name: bool
+    takes_any_place: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFacts:
+    """A module as it is written.
+
+    Attributes:
+        path: Its file.
+        names: What it defines at the first level, or imports.
+        functions: Those of them that are functions of its own.
+        imports: Line and name of each module that it imports when it is imported itself.
+        is_complete: False where `from x import *` may define more names.
+    """
+
+    path: Path
+    names: frozenset[str]
+    functions: dict[str, FunctionFacts]
+    imports: tuple[tuple[int, str], ...]
+    is_complete: bool
+
+
+def module_path(source_folder: Path, module: str) -> Path | None:
+    """Return the file of a module below a folder that is on Python's path, or None."""
+    place = source_folder.joinpath(*module.split("."))
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+
+
+def module_facts(path: Path) -> ModuleFacts:
+    """Return what a file defines and imports.
+
+    Raises:
+        SyntaxError: It is no Python.
+    """
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    statements = list(_first_level(tree.body))
+    imported = [name for each in statements for name in _imported_names(each)]
+    return ModuleFacts(
+        path=path,
+        names=frozenset([*imported, *(name for each in statements for name in _defined_names(each))]),
+        functions={
+            each.name: _function_facts(each) for each in statements if isinstance(each, ast.FunctionDef)
+        },
+        imports=tuple(pair for each in statements for pair in _imported_modules(each)),
+        is_complete="*" not in imported,
+    )
+
+
+def _first_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run at import, those within `if`, `try` and `with` included."""
+    for statement in body:
+        yield statement
+        match statement:
+            case ast.If(test=ast.Name("TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+                yield from _first_level(statement.orelse)
+            case ast.If():
+                yield from _first_level([*statement.body, *statement.orelse])
+            case ast.Try():
+                handled = [each for handler in statement.handlers for each in handler.body]
+                yield from _first_level([*statement.body, *handled, *statement.orelse, *statement.finalbody])
+            case ast.With():
+                yield from _first_level(statement.body)
+
+
+def _defined_names(statement: ast.stmt) -> Iterator[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Assign():
+            for target in statement.targets:
+                yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+        case ast.AnnAssign(target=ast.Name(name)):
+            yield name
+
+
+def _imported_names(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        yield from (each.asname or each.name.split(".")[0] for each in statement.names)
+
+
+def _imported_modules(statement: ast.stmt) -> Iterator[tuple[int, str]]:
+    match statement:
+        case ast.Import():
+            yield from ((statement.lineno, each.name) for each in statement.names)
+        case ast.ImportFrom(module=module, level=level) if module != "__future__":
+            yield statement.lineno, "." * level + (module or "")
+
+
+def _function_facts(function: ast.FunctionDef) -> FunctionFacts:
+    arguments = function.args
+    positional = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
+    defaults = positional[len(positional) - len(arguments.defaults) :]
+    named = [
+        each.arg
+        for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is not None
+    ]
+    return FunctionFacts(
+        line=function.lineno,
+        positional=tuple(positional),
+        by_name=tuple(each.arg for each in arguments.kwonlyargs),
+        with_default=frozenset([*defaults, *named]),
+        takes_any_name=arguments.kwarg is not None,
+        takes_any_place=arguments.vararg is not None,
+    )

@@ -1,0 +1,96 @@
+"""Whether a project's sample data has what trying its models needs, as its keys tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from mlpipe_dagster.cli.development.function_faults import ProjectFault
+from model_declaration.declaration import ModelDeclaration
+from model_declaration.inputs_document import model_inputs
+from model_declaration.project import Project
+from model_declaration.sample_data import SampleDataError, sample_data_folder
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.sample_queries import with_sample_queries
+from prediction_contract.jobs.source_keys import SourceKeys
+from prediction_contract.naming.batch import Partition
+
+
+class SampleCoverage:
+    """What a folder of sample data has of one model.
+
+    Args:
+        project: The project.
+        declaration: The model's.
+        folder: Laid out as the data bucket.
+
+    Raises:
+        SampleQueryError: There is no answer of a query.
+    """
+
+    def __init__(self, project: Project, declaration: ModelDeclaration, folder: Path) -> None:
+        self._declaration = declaration
+        found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        inputs = with_sample_queries(model_inputs(declaration, project), found)
+        self._start = Partition(declaration.partitions.start)
+        # Sample data is one folder, whatever buckets its sources lie in.
+        sources = [replace(source, bucket=None) for source in inputs.sources]
+        self._keys = SourceKeys(sources, found, self._start.kind)
+
+    def newest(self) -> str | None:
+        """Return the newest partition that all sources have data of, or None."""
+        newest = self._keys.newest(first=self._start, end=self._declaration.partitions.end)
+        return newest or (None if self._keys.lacking(self._start) else str(self._start))
+
+    def with_later_data(self) -> str | None:
+        """Return the partition before the newest if it has data, else the newest, or None."""
+        newest = self.newest()
+        before = None if newest is None else str(Partition(newest).earlier(1))
+        return newest if before is None or before < self._start or self._keys.lacking(before) else before
+
+    def faults(self, where: str) -> Iterator[ProjectFault]:
+        """Yield what trying the model would miss."""
+        name, training = self._declaration.name, self._declaration.training
+        if self.newest() is None:
+            lacking = ", ".join(self._keys.lacking(self._start))
+            yield ProjectFault(
+                where=where,
+                what=f"The sample data has no partition of {name} with data of every source; the first lacks "
+                f"{lacking}",
+                remedy="Let the generator yield the files of one partition",
+                model=name,
+            )
+        elif training is not None and self._lacks_all(training.first_partition, training.last_partition):
+            yield ProjectFault(
+                where=where,
+                what=f"The sample data has no partition from {training.first_partition} to "
+                f"{training.last_partition}, which {name} learns from",
+                remedy="Let the generator yield the last of them, and one after it",
+                model=name,
+            )
+
+    def _lacks_all(self, first: str, last: str) -> bool:
+        each = Partition(last)
+        while each >= first:
+            if not self._keys.lacking(each):
+                return False
+            each = each.earlier(1)
+        return True
+
+
+def sample_faults(project: Project, declarations: Iterable[ModelDeclaration]) -> Iterator[ProjectFault]:
+    """Yield what is wrong with a project's sample data; nothing if it has none."""
+    if project.sample_data is None:
+        return
+    where = f"{project.package_folder} ({project.sample_data})"
+    try:
+        folder = sample_data_folder(project)
+    except SampleDataError as error:
+        yield ProjectFault(where=where, what=error.what, remedy=error.remedy)
+        return
+    for declaration in declarations:
+        try:
+            yield from SampleCoverage(project, declaration, folder).faults(where)
+        except ContractError as error:
+            yield ProjectFault(where=where, what=error.what, remedy=error.remedy, model=declaration.name)

@@ -1,0 +1,154 @@
+"""A folder of data as it lay in the bucket when a partition began: what came later is taken away.
+
+Files whose path names a later partition go, and rows whose `known_at` is not before its beginning.
+"""
+
+# PyArrow makes its compute functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from prediction_contract.jobs.model_inputs import Source
+from prediction_contract.jobs.source_keys import place_of_key, place_of_partition
+from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.partition_kind import kind_of_text
+
+
+class TakenAway(NamedTuple):
+    """How much later data was taken away.
+
+    Attributes:
+        files: Of later partitions.
+        rows: Of other files, that became known later.
+    """
+
+    files: int
+    rows: int
+
+
+def without_later_data(folder: Path, target: Path, sources: Iterable[Source], partition: str) -> TakenAway:
+    """Write what lay in a folder when a partition began, and return what did not.
+
+    Args:
+        folder: All data, laid out as the data bucket.
+        target: Does not exist yet.
+        sources: What says by path and `known_at` when data became known.
+        partition: The partition.
+    """
+    shutil.copytree(folder, target)
+    start = Partition(partition).start
+    files = rows = 0
+    for source in sources:
+        if source.path and source.format != "delta":
+            files += _take_later_files(target, source, partition)
+        if source.known_at is not None and source.path and source.format != "reader":
+            paths = _paths(target, source, partition)
+            rows += sum(_ROWS[source.format](path, source.known_at, start) for path in paths)
+    return TakenAway(files, rows)
+
+
+def _take_later_files(folder: Path, source: Source, partition: str) -> int:
+    own, kind = place_of_partition(source.path, partition), kind_of_text(partition)
+    taken = 0
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            place = place_of_key(source.path, path.relative_to(folder).as_posix(), kind)
+            if place is not None and place > own:
+                path.unlink()
+                taken += 1
+    return taken
+
+
+def _paths(folder: Path, source: Source, partition: str) -> list[Path]:
+    """Return the files of a source, or the folders of its Delta tables."""
+    found = (
+        (path.parent for path in folder.rglob("_delta_log"))
+        if source.format == "delta"
+        else (path for path in folder.rglob("*") if path.is_file())
+    )
+    kind = kind_of_text(partition)
+    keys = ((path, path.relative_to(folder).as_posix()) for path in sorted(found))
+    return [path for path, key in keys if place_of_key(source.path.rstrip("/"), key, kind) is not None]
+
+
+def _later(texts: Iterable[object], start: datetime) -> list[bool]:
+    moments = pd.to_datetime(
+        pd.Series(list(texts), dtype=object), utc=True, format="ISO8601", errors="coerce"
+    )
+    # What is no moment is for the source's own check to refuse.
+    return (moments >= pd.Timestamp(start)).tolist()
+
+
+def _rewritten(path: Path, change: Callable[[str], tuple[str, int]]) -> int:
+    packed = path.read_bytes()
+    content = gzip.decompress(packed) if path.name.endswith(".gz") else packed
+    text, taken = change(content.decode())
+    if taken:
+        changed = text.encode()
+        path.write_bytes(gzip.compress(changed, mtime=0) if path.name.endswith(".gz") else changed)
+    return taken
+
+
+def _take_csv_rows(path: Path, known_at: str, start: datetime) -> int:
+    def change(text: str) -> tuple[str, int]:
+        header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+        if known_at not in header:
+            return text, 0
+        place = header.index(known_at)
+        later = _later((row[place] if place < len(row) else None for row in rows), start)
+        written = io.StringIO()
+        kept = [row for row, is_later in zip(rows, later, strict=True) if not is_later]
+        csv.writer(written, lineterminator="\n").writerows([header, *kept])
+        return written.getvalue(), sum(later)
+
+    return _rewritten(path, change)
+
+
+def _take_jsonl_rows(path: Path, known_at: str, start: datetime) -> int:
+    def change(text: str) -> tuple[str, int]:
+        lines = [line for line in text.splitlines() if line.strip()]
+        later = _later((json.loads(line).get(known_at) for line in lines), start)
+        kept = [line for line, is_later in zip(lines, later, strict=True) if not is_later]
+        return "".join(f"{line}\n" for line in kept), sum(later)
+
+    return _rewritten(path, change)
+
+
+def _take_parquet_rows(path: Path, known_at: str, start: datetime) -> int:
+    # Not by `read_table`, which takes columns out of the path.
+    table = pq.ParquetFile(path).read()
+    if known_at not in table.column_names or not pa.types.is_timestamp(table[known_at].type):
+        return 0
+    moment = pa.scalar(start, pa.timestamp("us", "UTC"))
+    known = table[known_at].cast(moment.type, safe=False)
+    kept = table.filter(pc.fill_null(pc.less(known, moment), fill_value=True))
+    pq.write_table(kept, path)
+    return int(table.num_rows - kept.num_rows)
+
+
+def _take_delta_rows(path: Path, known_at: str, start: datetime) -> int:
+    return int(DeltaTable(path).delete(f"{known_at} >= '{start.isoformat()}'")["num_deleted_rows"])
+
+
+_ROWS: dict[str, Callable[[Path, str, datetime], int]] = {
+    "csv": _take_csv_rows,
+    "jsonl": _take_jsonl_rows,
+    "parquet": _take_parquet_rows,
+    "delta": _take_delta_rows,
+}

@@ -1,0 +1,251 @@
+"""A model tried in this process: features, training on a few partitions, predictions, metrics."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from prediction_contract.jobs.sample_queries import QUERIES, with_sample_queries
+from prediction_contract.jobs.source_keys import SourceKeys
+from prediction_contract.naming.batch import Partition
+from sagemaker_scripts.batches.schema_frame import entity_frame
+from sagemaker_scripts.codecs.known_codecs import Codecs
+from sagemaker_scripts.functions.function_calls import ModelFunctions
+from sagemaker_scripts.learning.evaluation import evaluate
+from sagemaker_scripts.learning.metric_values import EvaluationError
+from sagemaker_scripts.learning.model_artifact import (
+    TrainedModel,
+    load_model,
+    load_trained_elsewhere,
+    save_model,
+)
+from sagemaker_scripts.learning.outcomes import ScoredPartition, predictions_of
+from sagemaker_scripts.trials.folder_client import FolderClient, FolderStore
+from sagemaker_scripts.trials.prepared_trial import (
+    PreparedTrial,
+    TrialError,
+    prepare,
+)
+from sagemaker_scripts.trials.secrets_at_hand import secret_text
+from sagemaker_scripts.trials.stored_rows import StoredRows, stored_rows
+from sagemaker_scripts.trials.trial_request import TrialRequest
+
+# A trial is to take seconds: it learns little, and what it says of the model's worth is no evaluation.
+_TRAINED_PARTITIONS = 5
+_EVALUATED_PARTITIONS = 2
+_TRAINED_ROWS = 20_000
+# Outcomes of a partition come later; so many partitions after it are asked for them.
+_LATER = 2
+
+
+class ModelTrial:
+    """One trial.
+
+    Args:
+        request: What is tried.
+
+    Attributes:
+        inputs: The model's, with queries answered by sample data.
+    """
+
+    def __init__(self, request: TrialRequest) -> None:
+        self._request = request
+        self._store = request.store()
+        keys = [
+            entry.key
+            for source in request.inputs.sources
+            if source.path and source.bucket is None
+            for entry in self._store.listing(source.beginning)
+        ]
+        self.inputs = request.inputs
+        if request.folder is not None:
+            queries = [entry.key for entry in self._store.listing(QUERIES)]
+            self.inputs = with_sample_queries(request.inputs, queries)
+            keys += queries
+        kind = Partition(request.first).kind
+        # What lies in another bucket is looked for when it is read.
+        own = [source for source in self.inputs.sources if source.bucket is None]
+        self._keys = SourceKeys(own, keys, kind)
+        self._functions = ModelFunctions(self.inputs)
+        self._seconds: dict[str, float] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Return what the model made of the data.
+
+        Raises:
+            ContractError: Data is missing or wrong, a function failed, or its result does not fit.
+        """
+        request, partition = self._request, self.partition()
+        trained = self._with_data(request.training, _TRAINED_PARTITIONS)
+        evaluated = self._with_data(request.evaluated, _EVALUATED_PARTITIONS) if self.inputs.metrics else []
+        if request.training is not None and not trained:
+            raise TrialError(
+                f"There is no data of a partition to learn from, {' to '.join(request.training)}",
+                remedy="Let the sample data have some of them, or correct `training` in defs.yaml",
+                model=self.inputs.model,
+            )
+        before = [str(Partition(partition).earlier(1))] if request.looks_back else []
+        later = [
+            str(Partition(each).earlier(-step))
+            for each in (*trained, *evaluated)
+            for step in range(1, _LATER + 1)
+        ]
+        with self._timed("features"):
+            prepared = prepare(
+                self.inputs,
+                self._store,
+                [*trained, *evaluated, *later, *before, partition],
+                needed=partition,
+                secret_text=secret_text(is_sample=request.folder is not None),
+            )
+            trained = [each for each in trained if each in prepared.partitions]
+        with self._timed("train"):
+            examples = prepared.examples(trained, _TRAINED_ROWS) if trained else None
+            model, facts = self._model(trained, examples)
+        with self._timed("predict"):
+            previous = self._previous(prepared, before, model)
+            rows = self._predicted(prepared, partition, model, previous)
+            metrics = self._metrics(prepared, evaluated, model, examples)
+        features = prepared.features(partition)
+        return {
+            "model": self.inputs.model,
+            "partition": partition,
+            "features": {
+                "rows": features.num_rows,
+                "columns": [{"name": field.name, "type": str(field.type)} for field in features.schema],
+            },
+            **facts,
+            "previous_partition": None if previous is None else previous.partition,
+            "metrics": metrics,
+            "evaluated_on": evaluated if metrics else [],
+            **rows.document,
+            "without_data": prepared.missing,
+            "seconds": self._seconds,
+        }
+
+    def partition(self) -> str:
+        """Return the partition that is tried.
+
+        Raises:
+            TrialError: None was asked for, and there is no partition that all sources have data of.
+        """
+        request = self._request
+        newest = request.partition or self._keys.newest(first=request.first, end=request.end)
+        if newest is not None:
+            return newest
+        if not self._keys.lacking(request.first):
+            # Nothing that is read says by its path which partition it belongs to.
+            return request.first
+        raise TrialError(
+            "There is no partition that all sources have data of; the first one lacks "
+            f"{', '.join(self._keys.lacking(request.first))}",
+            remedy="Name one by --partition, or let the sample data have the files of one",
+            model=self.inputs.model,
+        )
+
+    def _with_data(self, partitions: tuple[str, str] | None, most: int) -> list[str]:
+        """Return the last partitions of a range that there is data of, in order."""
+        if partitions is None:
+            return []
+        found: list[str] = []
+        each = Partition(partitions[1])
+        while each >= partitions[0] and len(found) < most:
+            if not self._keys.lacking(each):
+                found.append(str(each))
+            each = each.earlier(1)
+        return found[::-1]
+
+    def _model(self, trained: list[str], examples: pa.Table | None) -> tuple[TrainedModel, dict[str, Any]]:
+        codecs, inputs = Codecs(self.inputs.codecs), self.inputs
+        if inputs.trained_elsewhere is not None:
+            bucket = inputs.trained_elsewhere.bucket
+            store = self._store if bucket is None else self._store.beside(bucket)
+            model = load_trained_elsewhere(store, inputs.model, inputs.trained_elsewhere, codecs)
+            return model, {"training": None, "model_version": model.version}
+        if self._request.training is None:
+            model = load_model(self._store, inputs.model, None, codecs)
+            return model, {"training": None, "model_version": model.version}
+        if examples is None or not examples.num_rows:
+            raise TrialError(
+                f"No outcome of {', '.join(trained)} is known",
+                remedy="Return outcomes of earlier partitions from the function outcomes, and let the sample "
+                "data have the partitions after those to learn from",
+                model=inputs.model,
+            )
+        model = self._read_back(self._functions.train(examples), codecs)
+        training = {"partitions": trained, "rows": examples.num_rows}
+        return model, {"training": training, "model_version": model.version}
+
+    def _read_back(self, artifact: Any, codecs: Codecs) -> TrainedModel:
+        """Return a model as scoring gets it: written by its codecs, packed, unpacked and read."""
+        name = self.inputs.model
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "model").mkdir()
+            save_model(root / "model", name, artifact, {}, codecs)
+            packed = io.BytesIO()
+            with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+                archive.add(root / "model", arcname=".")
+            (root / "model.tar.gz").write_bytes(packed.getvalue())
+            return load_model(FolderStore(FolderClient(root), "trial"), name, "model.tar.gz", codecs)
+
+    def _predicted(
+        self, prepared: PreparedTrial, partition: str, model: TrainedModel, previous: ScoredPartition | None
+    ) -> StoredRows:
+        predictions = predictions_of(
+            self._functions, partition, prepared.at(partition), model.artifact, previous
+        )
+        request = self._request
+        return stored_rows(
+            request.schema,
+            request.cleaning,
+            predictions,
+            tolerance=request.tolerance,
+            sensitive=request.sensitive,
+            most=request.rows,
+        )
+
+    def _previous(
+        self, prepared: PreparedTrial, before: list[str], model: TrainedModel
+    ) -> ScoredPartition | None:
+        """Return the batch of the partition before, scored without one of its own."""
+        for partition in before:
+            if partition in prepared.partitions:
+                return self._scored(prepared, partition, model, None)
+        return None
+
+    def _scored(
+        self, prepared: PreparedTrial, partition: str, model: TrainedModel, previous: ScoredPartition | None
+    ) -> ScoredPartition:
+        rows = self._predicted(prepared, partition, model, previous)
+        request = self._request
+        return ScoredPartition(partition, entity_frame(request.schema, request.cleaning, rows.accepted))
+
+    def _metrics(
+        self, prepared: PreparedTrial, evaluated: list[str], model: TrainedModel, examples: pa.Table | None
+    ) -> list[dict[str, Any]]:
+        partitions = [each for each in evaluated if each in prepared.partitions]
+        if not partitions or examples is None:
+            return []
+        scored: list[ScoredPartition] = []
+        for partition in partitions:
+            scored.append(self._scored(prepared, partition, model, scored[-1] if scored else None))
+        try:
+            return evaluate(self.inputs.metrics, scored, prepared.known_outcomes(), examples)
+        except EvaluationError as error:
+            # So few rows may all have one outcome: that says nothing of the model.
+            return [{"name": "none", "why": str(error)}]
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self._seconds[step] = round(time.monotonic() - begun, 2)

@@ -1,0 +1,130 @@
+"""Functions, readers and codecs of a project are judged by their text, before a job imports them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlpipe_dagster.cli.development.function_faults import ProjectFault, ProjectModules
+from model_declaration.project import Project
+from prediction_contract.jobs.model_inputs import ModelInputs, Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MARKER = '[tool.dg.project]\nroot_module = "acme"\n\n[tool.mlpipe]\n'
+_FUNCTIONS = {
+    "features": "def features(partition, orders, rates): ...\n",
+    "outcomes": "def outcomes(partition, **sources): ...\n",
+    "train": "def train(examples): ...\n",
+    "predict": "def predict(features, model, previous): ...\n",
+}
+INPUTS = ModelInputs(
+    model="churn",
+    functions="acme.defs.churn",
+    sources=(Source(name="orders", format="csv"), Source(name="rates", format="csv")),
+    outcomes=True,
+)
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> ProjectModules:
+    """A project with one model whose functions are as they should be."""
+    folder = tmp_path / "src" / "acme" / "defs" / "churn"
+    folder.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(_MARKER)
+    for name in ("__init__", "defs/__init__"):
+        (tmp_path / "src" / "acme" / f"{name}.py").touch()
+    for name, text in _FUNCTIONS.items():
+        (folder / f"{name}.py").write_text(text)
+    return ProjectModules(Project.at(tmp_path))
+
+
+def write(tmp_path: Path, name: str, text: str) -> None:
+    """Write a module of the model."""
+    (tmp_path / "src" / "acme" / "defs" / "churn" / f"{name}.py").write_text(text)
+
+
+def function_faults(modules: ProjectModules) -> list[ProjectFault]:
+    """Return what is wrong with the model's functions."""
+    return list(modules.faults_of_functions(INPUTS, is_trained_here=True))
+
+
+def test_fitting_functions_have_no_fault(modules: ProjectModules) -> None:
+    """Sources come by name, or by any name; the other functions take what they are given by place."""
+    assert function_faults(modules) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("features", "def feature(partition): ...\n", ("", "It defines no function features")),
+        ("features", "def features(partition, order, rates): ...\n", (":1", "features wants order")),
+        ("features", "def features(partition, rates): ...\n", (":1", "features does not take orders")),
+        ("features", "def features(\n", (":1", "It is no Python")),
+        ("outcomes", "\ndef outcomes(*, rates): ...\n", (":2", "outcomes takes 0 parameters by place")),
+        ("train", "def train(): ...\n", (":1", "train takes 0 parameters by place")),
+        ("predict", "def predict(features, model): ...\n", (":1", "given features, model, previous")),
+        ("predict", "def predict(features, model, previous, now): ...\n", (":1", "which nobody gives it")),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_told(
+    modules: ProjectModules, tmp_path: Path, name: str, text: str, told: tuple[str, str]
+) -> None:
+    """The fault names file and line, and the parameter that does not fit the declaration."""
+    write(tmp_path, name, text)
+    [fault] = function_faults(modules)
+    assert fault.where.endswith(f"churn/{name}.py{told[0]}")
+    assert told[1] in fault.what
+    assert fault.model == "churn"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from acme.features import features\n",
+        "from acme.features import *\n",
+        "if True:\n    def features(partition, orders, rates): ...\n",
+        "features = lambda partition, orders, rates: None\n",
+    ],
+)
+def test_a_function_may_come_from_elsewhere(modules: ProjectModules, tmp_path: Path, text: str) -> None:
+    """What is imported or made in another way is there; its parameters are its own affair."""
+    write(tmp_path, "features", text)
+    assert function_faults(modules) == []
+
+
+def test_a_missing_function_is_told(modules: ProjectModules, tmp_path: Path) -> None:
+    """A model that is trained here needs train.py; one that is trained elsewhere does not."""
+    (tmp_path / "src" / "acme" / "defs" / "churn" / "train.py").unlink()
+    [fault] = function_faults(modules)
+    assert (fault.what, fault.remedy) == ("It is missing", "Add it with a function train")
+    assert list(modules.faults_of_functions(INPUTS, is_trained_here=False)) == []
+
+
+def test_packages_that_import_are_told(modules: ProjectModules, tmp_path: Path) -> None:
+    """A job imports the package before the functions, in an environment without Dagster."""
+    package = tmp_path / "src" / "acme" / "__init__.py"
+    package.write_text(
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nimport dagster as dg\n"
+        "if TYPE_CHECKING:\n    import pandas\n"
+    )
+    told = [
+        (fault.where, fault.what.split(",")[0]) for fault in modules.faults_of_packages({"churn": INPUTS})
+    ]
+    assert told == [(f"{package}:3", "It imports dagster")]
+
+
+def test_named_objects_must_be_there(modules: ProjectModules, tmp_path: Path) -> None:
+    """A reader or codec is looked for in the project's own package, and in no other."""
+    (tmp_path / "src" / "acme" / "readers.py").write_text("class Orders: ...\n")
+
+    def told(named: str) -> list[str]:
+        return [each.what for each in modules.faults_of_object(named, "reader", "defs.yaml", "churn")]
+
+    assert told("acme.readers:Orders") == told("elsewhere.readers:Orders") == []
+    assert told("acme.readers:Others") == ["It defines no Others, and reader of defs.yaml names it"]
+    assert told("acme.codecs:Own") == [
+        "reader names acme.codecs:Own, and the project has no module acme.codecs"
+    ]

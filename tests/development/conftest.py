@@ -1,0 +1,18 @@
+"""Copies of the projects of the tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.development.copied_projects import CopiedProject
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> CopiedProject:
+    """A copy of the project that never changes, to be changed."""
+    return CopiedProject.of("first", tmp_path)

@@ -1,0 +1,94 @@
+"""The project that never changes: it stands for all that follow docs/project.md, version 1 of the promise.
+
+What fails here breaks every project. See tests/projects/first/README.md before you edit anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.dagster.cli.documented_answers import agree, documented
+from tests.development.copied_projects import PROJECTS, CopiedProject
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FOLDER = PROJECTS / "first"
+# Of its files, names and contents. A change of the project is a change of the promise: do not renew it.
+_SHA256 = "cf50e435637d95b53aeb7b85a8b5d50352cc83a314bc5cff2016551ddf74f99a"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> CopiedProject:
+    """One copy for all tests, none of which changes it."""
+    return CopiedProject.of("first", tmp_path_factory.mktemp("first"))
+
+
+def digest_of(folder: Path) -> str:
+    """Return a digest of the names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in path.parts):
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def test_it_has_not_changed() -> None:
+    """Whoever wants to edit the project learns here why it may not be."""
+    assert digest_of(_FOLDER) == _SHA256, "Read tests/projects/first/README.md and take the change back."
+
+
+def test_nothing_is_wrong_with_it(project: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """`mlpipe check` finds no fault in declarations, functions, readers, codecs and sample data."""
+    status, document = project.json(capfd, "check")
+    assert (status, document["faults"]) == (0, [])
+    assert document["models"] == ["churn", "demand", "dock_load", "revenue"]
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "version"),
+    [("churn", 50, "ba19f842f8b22d42"), ("demand", 4, None), ("dock_load", 4, None), ("revenue", 4, None)],
+)
+def test_each_model_can_be_tried(
+    project: CopiedProject, capfd: pytest.CaptureFixture[str], model: str, rows: int, version: str | None
+) -> None:
+    """Every kind of partition, table, source and codec runs, and all rows could be loaded."""
+    status, document = project.json(capfd, "try", model)
+    assert (status, document["rows"], document["quarantined"]) == (0, rows, [])
+    assert version in {None, document["model_version"]}
+    assert document["previous_partition"] is not None
+
+
+def test_metrics_of_all_kinds_are_computed(project: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each declared metric has a value beside its baselines."""
+    _, document = project.json(capfd, "try", "demand", "--partition", "2026-03-19", "--rows", "1")
+    assert [metric["name"] for metric in document["metrics"]] == [
+        *("mae", "rmse", "mape", "r2", "pinball_0.9", "roc_auc", "log_loss", "cost")
+    ]
+    assert all(isinstance(metric["value"], float) for metric in document["metrics"])
+    plain = {**document, "metrics": document["metrics"][:1]}
+    agree(
+        {**documented()["try"], "quarantined": [], "reasons": {}}, {**plain, "quarantined": [], "reasons": {}}
+    )
+
+
+def test_rows_are_shown_as_both_stores_hold_them(
+    project: CopiedProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Rows are cleaned: a column is dropped, one renamed, and no value has become its default."""
+    _, document = project.json(capfd, "try", "demand", "--partition", "2026-03-19", "--rows", "1")
+    [row] = map(json.loads, document["stored"])
+    assert {"station", "day", "dock_count", "starts_at", "correction"} <= row.keys()
+    assert row.keys().isdisjoint({"docks", "details"})
+    assert {each["column"]: each["snowflake"] for each in document["columns"]}["revenue"] == "NUMBER(10,2)"
+
+
+def test_no_model_sees_the_future(project: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """Features stay as they are without what came later, though there is some."""
+    status, document = project.json(capfd, "check", "--leaks")
+    assert (status, [each["leaks"] for each in document["leaks"]]) == (0, [[], [], [], []])
+    assert all(each["taken_away"]["files"] for each in document["leaks"])

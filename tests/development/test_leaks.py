@@ -1,0 +1,64 @@
+"""`mlpipe check --leaks`: whoever looks into the future is noticed, with entity and column."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.dagster.cli.documented_answers import agree, documented
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.development.copied_projects import CopiedProject
+
+
+def test_a_leaking_reader_is_noticed(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """A reader that says it is right, and reads tomorrow's file, changes the features of today."""
+    first.change(
+        "readers.py",
+        "for day in [*files.earlier(), partition]:",
+        "tomorrow = (pd.Timestamp(partition) + pd.Timedelta(days=1)).strftime('%Y-%m-%d')\n"
+        "        for day in [*files.earlier(), partition, tomorrow]:",
+    )
+    first.change("readers.py", "(day, line[:12]", "(partition if day == tomorrow else day, line[:12]")
+    status, document = first.json(capfd, "check", "demand", "--leaks")
+    [looked] = document["leaks"]
+    assert status == 1
+    assert {(leak["column"], leak["what"]) for leak in looked["leaks"]} == {
+        ("degrees", "later data changes the value")
+    }
+    assert {leak["entity"] for leak in looked["leaks"]} == {"Harbour", "Museum", "Park", "University"}
+    assert looked["partition"] == "2026-03-19"
+    agree(documented()["check"], document)
+
+
+def test_a_leak_within_a_file_is_noticed_by_sample_data_that_tells_the_moment(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A day's file grows after the day began; a generator that takes `as_of` can say what it held then."""
+    first.change("sample_data.py", "def objects():", "def objects(as_of=None):")
+    first.change(
+        "sample_data.py",
+        'f"{station:<12}{dice.uniform(-5, 25):6.1f}\\n"',
+        "f\"{station:<12}{dice.uniform(-5, 25) * (as_of != f'{day:%Y-%m-%d}'):6.1f}\\n\"",
+    )
+    status, document = first.json(capfd, "check", "demand", "--leaks", "--partition", "2026-03-15")
+    assert status == 1
+    assert {leak["column"] for leak in document["leaks"][0]["leaks"]} == {"degrees"}
+
+
+def test_a_function_that_fails_without_later_data_is_told(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Who needs tomorrow's file to run at all is told the file and the own line."""
+    first.change(
+        "readers.py",
+        "content = files.find(files.path(day))",
+        "content = files.read('raw/weather/2026-03-20.txt')",
+    )
+    status, document = first.json(capfd, "check", "demand", "--leaks")
+    assert status == 1
+    assert (
+        "raw/weather/2026-03-20.txt of source weather does not exist" in document["leaks"][0]["error"]["what"]
+    )
+    assert document["leaks"][0]["error"]["lines"][0].startswith("first/readers.py:")

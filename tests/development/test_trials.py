@@ -1,0 +1,116 @@
+"""`mlpipe try` says of a function what its author needs: the row, the reason, the line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.development.copied_projects import CopiedProject
+
+
+def test_each_row_that_would_be_quarantined_is_told_with_its_reason(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong number, no key and a doubled key cost their rows; of so few rows, the batch as well."""
+    first.write(
+        "defs/revenue/predict.py",
+        "import pandas as pd\n\n\ndef predict(features, model, previous):\n"
+        "    return pd.DataFrame({'station': ['a', 'b', 'b', None, 'c'],\n"
+        "                         'expected_amount': [1.5, 2.0, 3.0, 4.0, float('nan')]})\n",
+    )
+    status, document = first.json(capfd, "try", "revenue")
+    assert status == 1
+    assert [(each["row"], each["reason"], each["what"]) for each in document["quarantined"]] == [
+        (2, "duplicate_key", "Another row has its key"),
+        (3, "duplicate_key", "Another row has its key"),
+        (4, "missing_key", "The row has no station"),
+        (5, "not_a_number", "expected_amount: NaN is not a JSON number"),
+    ]
+    assert document["stored"] == ['{"expected_amount":1.5,"station":"a"}']
+    assert document["batch_fault"] == "4 of 5 rows were refused, and 0 may be"
+
+
+def test_an_error_shows_the_authors_own_lines(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Function, partition and the project's lines are told, those of the platform are not."""
+    first.write(
+        "defs/revenue/features.py",
+        "def features(partition, sales):\n    return helper(sales)\n\n\n"
+        "def helper(sales):\n    return sales['no such column']\n",
+    )
+    status, document = first.json(capfd, "try", "revenue", "--partition", "2026-02")
+    error = document["error"]
+    assert status == 1
+    assert "features in first.defs.revenue.features failed for" in error["what"]
+    assert "KeyError: 'no such column'" in error["what"]
+    assert error["lines"] == [
+        "first/defs/revenue/features.py:2 in features: return helper(sales)",
+        "first/defs/revenue/features.py:6 in helper: return sales['no such column']",
+    ]
+
+
+def test_what_a_function_prints_is_no_part_of_the_answer(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Prints reach the terminal by standard error, so that standard output stays one JSON document."""
+    first.change(
+        "defs/churn/predict.py", "    known =", "    print('looked at', len(features), 'rows')\n    known ="
+    )
+    capfd.readouterr()
+    assert main(["try", "churn", "--json"], DeploymentAccess(first.project)) == 0
+    printed = capfd.readouterr()
+    assert printed.out.startswith("{")
+    assert "looked at 50 rows" in printed.err
+
+
+def test_sensitive_values_are_not_shown(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """A column that nobody is to see is named, and its values are not."""
+    first.change("defs/churn/defs.yaml", "type: double}", "type: double, sensitive: true}")
+    _, document = first.json(capfd, "try", "churn", "--rows", "1")
+    assert document["stored"] == ['{"churn_probability":"(sensitive)","customer_id":"C0"}']
+
+
+def test_other_data_can_be_tried(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A folder that is laid out as the data bucket stands in for the sample data."""
+    first.json(capfd, "try", "churn")
+    (first.project.state_folder / "sample_data").rename(tmp_path / "elsewhere")
+    status, document = first.json(capfd, "try", "churn", "--data", str(tmp_path / "elsewhere"))
+    assert (status, document["partition"]) == (0, "2026-W11")
+    assert not (first.project.state_folder / "sample_data").exists()
+    capfd.readouterr()
+    (tmp_path / "nothing").mkdir()
+    assert first.json(capfd, "try", "churn", "--data", str(tmp_path / "nothing"))[0] == 1
+
+
+def test_queries_are_answered_by_sample_data(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """The answer of a query for a partition is a file, because no sample data runs SQL."""
+    first.change(
+        "defs/revenue/defs.yaml",
+        '      format: parquet\n      path: "raw/sales/{partition}.parquet"\n',
+        "      format: snowflake\n      secret: acme-warehouse\n"
+        "      query: select * from sales where month = %(month)s\n"
+        '      parameters: {month: "{partition}"}\n',
+    )
+    _, document = first.json(capfd, "check")
+    assert ["queries/sales/<partition>.csv" in each["remedy"] for each in document["faults"]] == [True]
+    first.change("sample_data.py", "raw/sales/{month}", "queries/sales/{month}")
+    assert first.json(capfd, "check")[0] == 0
+    status, document = first.json(capfd, "try", "revenue")
+    assert (status, document["partition"], document["rows"]) == (0, "2026-02", 4)
+
+
+def test_a_partition_without_data_is_told(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """The message names the source and what is to be done."""
+    status, document = first.json(capfd, "try", "churn", "--partition", "2026-W40")
+    assert status == 1
+    assert "Source customers has nothing for 2026-W40" in document["error"]["what"]

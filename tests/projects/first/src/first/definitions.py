@@ -1,0 +1,3 @@
+from mlpipe import definitions
+
+defs = definitions(__file__)
