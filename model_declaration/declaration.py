@@ -111,8 +111,6 @@ class ModelDeclaration(DeclarationPart):
         features: The source that holds them prepared; left out, the function `features` makes them.
         model: The file of a model that was trained elsewhere; left out, it is trained here.
         codecs: The project's own formats of trained objects.
-        raw_inputs: Asset keys of the raw data, `/` between their parts.
-        history_days: How many days before a partition its features are made of.
         training: What it learns from; a model that SageMaker scores may be trained elsewhere as well.
         lookback: How many partitions back the previous batch may lie; 0 for none.
         columns: Of its predictions.
@@ -141,8 +139,6 @@ class ModelDeclaration(DeclarationPart):
     features: DeclaredFeatures | None = None
     model: ModelFile | None = None
     codecs: list[ObjectName] = Field(default_factory=list)
-    raw_inputs: list[str] = Field(default_factory=list)
-    history_days: int = Field(default=14, ge=1, le=366)
     training: TrainingRange | None = None
     lookback: int = Field(default=7, ge=0, le=366)
     columns: list[DeclaredColumn]
@@ -194,18 +190,11 @@ class ModelDeclaration(DeclarationPart):
 
     def _require_known_history(self) -> None:
         """Refuse a previous batch whose outcomes lie before all that the sources tell."""
-        if not self.sources:
-            days = self.lookback if self.partitions.kind == "daily" else -(-self.lookback // 24)
-            if days > self.history_days:
-                raise inconsistency(
-                    f"with lookback {self.lookback} and history_days {self.history_days} nobody knows what "
-                    "became of the oldest previous batch",
-                    "lookback",
-                )
+        sources = list(self.sources.values())
+        is_bounded = bool(sources) and all(source.is_as_long_as_its_history for source in sources)
+        if not self.has_outcomes or not is_bounded:
             return
-        if not self.has_outcomes or not all(each.is_as_long_as_its_history for each in self.sources.values()):
-            return
-        told = max(source.history for source in self.sources.values())
+        told = max(source.history for source in sources)
         if self.lookback > told:
             raise inconsistency(
                 f"the previous batch may lie {self.lookback} partitions back, and the longest history of the "

@@ -13,7 +13,6 @@ from mlpipe_dagster.pipeline.asset_metadata import (
 )
 from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, asset_key
 from mlpipe_dagster.scoring.features_asset import (
-    features_deps,
     features_description,
     features_kinds,
     features_links,
@@ -24,6 +23,7 @@ from mlpipe_dagster.scoring.predictions_asset import (
     predictions_deps,
     predictions_facts,
 )
+from mlpipe_dagster.scoring.source_assets import source_deps
 from mlpipe_dagster.scoring.trained_elsewhere import record_model_file
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def external_specs(
     return [
         dg.AssetSpec(
             asset_key(model, FEATURES),
-            deps=features_deps(declaration),
+            deps=source_deps(declaration),
             partitions_def=partitions,
             kinds=features_kinds(declaration),
             description=features_description(declaration),

@@ -30,7 +30,7 @@ def features_asset(
 
     @model_asset(
         key=asset_key(model, FEATURES),
-        deps=features_deps(declaration),
+        deps=source_deps(declaration),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         kinds=features_kinds(declaration),
@@ -72,12 +72,6 @@ def features_asset(
         )
 
     return features
-
-
-def features_deps(declaration: ModelDeclaration) -> list[dg.AssetDep]:
-    """Return what the features are made of."""
-    raw = (dg.AssetKey(key.split("/")) for key in declaration.raw_inputs)
-    return [*source_deps(declaration), *map(dg.AssetDep, raw)]
 
 
 def features_kinds(declaration: ModelDeclaration) -> set[str]:

@@ -16,7 +16,7 @@ TEXT = f"""type: {COMPONENT}
 attributes:
   description: A number for each thing.
   partitions: {{kind: hourly, start: 2013-01-01T05, end: 2014-01-01T00}}
-  history_days: 2
+  lookback: 2
   training:
     first_partition: 2013-01-01T06
     last_partition: 2013-01-02T06
@@ -65,50 +65,50 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
             "name: localtime",
             ":10 attributes.columns: Snowflake reserves the column name local",
         ),
-        ("  history_days: 2", "  history_day: 2", ":6 attributes.history_day: Extra inputs"),
-        ("  history_days: 2", "  name: others", ":6 attributes.name: a model is called like its folder"),
-        ("  history_days: 2", "  owners: [somebody]", ":6 attributes.owners.0: "),
-        ("  history_days: 2", "  schedule: {cron: often}", ":6 attributes.schedule.cron: "),
-        ("  history_days: 2", "  lookback: 366", ":6 attributes.lookback: "),
+        ("  lookback: 2", "  look_back: 2", ":6 attributes.look_back: Extra inputs"),
+        ("  lookback: 2", "  name: others", ":6 attributes.name: a model is called like its folder"),
+        ("  lookback: 2", "  owners: [somebody]", ":6 attributes.owners.0: "),
+        ("  lookback: 2", "  schedule: {cron: often}", ":6 attributes.schedule.cron: "),
+        ("  lookback: 2", "  lookback: 367", ":6 attributes.lookback: "),
         (
-            "  history_days: 2",
+            "  lookback: 2",
             "  cleaning:\n    - {column: score, default: 0}\n    - {column: colour, drop: true}",
             ":8 attributes.cleaning.1.column: colour is none of the columns",
         ),
         (
-            "  history_days: 2",
+            "  lookback: 2",
             "  cleaning:\n    - column: score\n      clamp: {minimum: 2, maximum: 1.5}",
             ":8 attributes.cleaning.0.clamp.minimum: score has the minimum 2 and a smaller maximum, 1.5",
         ),
         (
-            "  history_days: 2",
+            "  lookback: 2",
             "  cleaning: [{column: score, cast: string}]",
             ":6 attributes.cleaning.0.cast: score is a decimal(7,2), which can be cast to",
         ),
         (
-            "  history_days: 2",
+            "  lookback: 2",
             "  cleaning: [{column: score, rename: entity_id}]",
             ":6 attributes.cleaning: as the stores hold them: Column entity_id is declared twice",
         ),
         (
-            "  history_days: 2",
+            "  lookback: 2",
             "  cleaning: [{column: score, rename: current_date}]",
             ":6 attributes.cleaning: as the stores hold them: Snowflake reserves the column name",
         ),
-        ("  history_days: 2", "  cleaning: [{column: score, scale: 2}]", ":6 attributes.cleaning.0.scale: "),
+        ("  lookback: 2", "  cleaning: [{column: score, scale: 2}]", ":6 attributes.cleaning.0.scale: "),
         (
-            "  history_days: 2",
+            "  lookback: 2",
             "  cleaning: [{column: score, rename: points}]\n  quality: {drift: {columns: [{column: score}]}}",
             ":7 attributes.quality: quality names score, which is none of the columns",
         ),
         (
-            "  history_days: 2",
+            "  lookback: 2",
             "  produced_by: sagemaker\n  schedule: {cron: 0 6 13 * 5}",
             ":7 attributes.schedule.cron: EventBridge Scheduler cannot keep the cron schedule '0 6 13 * 5'",
         ),
         ("  description: A number for each thing.\n", "", ":3 attributes.description: Field required"),
         (
-            "  history_days: 2",
+            "  lookback: 2",
             "  enrichments: [{name: weather, provider: api, path: /x, fields: [a]}]",
             ":6 attributes.enrichments.0.provider: provider name 'api' cannot be used: MLPIPE_API_URL",
         ),
@@ -137,12 +137,14 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_faults_of_several_parts_are_told_at_once(tmp_path: Path) -> None:
-    """What is wrong with the lookback hides nothing of training and quality."""
-    text = TEXT.replace("2013-01-02T06", "2013-01-02").replace("  history_days: 2", "  lookback: 366")
+    """What is wrong with the retention hides nothing of training and quality."""
+    text = TEXT.replace("2013-01-02T06", "2013-01-02").replace(
+        "  lookback: 2", "  retention: {items_days: 2, minimum_life_hours: 48}"
+    )
     text += "  quality: {rows: {at_least: 0.5}, drift: {columns: [{column: colour}]}}\n"
     with pytest.raises(DeclarationError) as caught:
         declaration_in(write(tmp_path, "things", text))
-    for field in ("training.last_partition", "lookback", "quality"):
+    for field in ("training.last_partition", "retention.minimum_life_hours", "quality"):
         assert f" attributes.{field}: " in str(caught.value)
 
 

@@ -30,7 +30,6 @@ _HOURLY = """
   produced_by: sagemaker
   partitions: {kind: hourly, start: "2013-01-01T05", end: "2014-01-01T00"}
   schedule: {partition: current, running: false}
-  history_days: 3
   lookback: 0
   quality: {quarantine_rows: 3, quarantine_rate: 0.01}
   processing: {instance_type: ml.c5.large, volume_gb: 7, max_runtime_seconds: 900}

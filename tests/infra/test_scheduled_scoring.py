@@ -80,7 +80,7 @@ def test_the_documents_lie_where_dagster_would_put_them(project: Project, model:
 @pytest.mark.parametrize(
     ("was", "becomes", "told"),
     [
-        ("history_days: 3", "history_days: 0", "least_things_/defs.yaml:9 attributes.history_days: "),
+        ("lookback: 0", "lookback: -1", "least_things_/defs.yaml:9 attributes.lookback: "),
         ("A number for each", "A number of {{ env('KIND') }} for each", "is not one plain model"),
     ],
 )

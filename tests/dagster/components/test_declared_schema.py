@@ -27,7 +27,7 @@ def faults(**changes: Any) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("change", "field", "message"),
     [
-        ({"history_days": 0}, "history_days", "0 is less than the minimum of 1"),
+        ({"lookback": -1}, "lookback", "-1 is less than the minimum of 0"),
         ({"lookback": 400}, "lookback", "400 is greater than the maximum of 366"),
         ({"retention": {"items_days": 1}}, "retention.items_days", "1 is less than the minimum of 2"),
         (
@@ -48,7 +48,7 @@ def faults(**changes: Any) -> list[tuple[str, str]]:
         ({"sources": {"orders": {**FILES, "asset": "/"}}}, "sources.orders.asset", "'/' does not match"),
         ({"features": {"from": "orders"}}, "features", "'key' is a required property"),
         ({"model": {**MODEL_FILE, "sha256": "0"}}, "model.sha256", "'0' does not match"),
-        ({"history_days": []}, "history_days", "[] is not of type 'integer', 'string'"),
+        ({"lookback": []}, "lookback", "[] is not of type 'integer', 'string'"),
     ],
 )
 def test_a_fault_names_its_field_and_bound(change: dict[str, Any], field: str, message: str) -> None:
@@ -62,7 +62,7 @@ def test_a_fault_names_its_field_and_bound(change: dict[str, Any], field: str, m
     "change",
     [
         {},
-        {"history_days": "{{ env('DAYS') }}"},
+        {"lookback": "{{ env('DAYS') }}"},
         {"retention": "{{ lives }}"},
         {"sources": {"orders": {**FILES, "history": "{{ env('DAYS') }}"}, "rates": "{{ rates }}"}},
         {

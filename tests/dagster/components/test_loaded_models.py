@@ -18,8 +18,8 @@ from tests.declaration.test_declaration_files import TEXT, write
 from tests.projects import EXAMPLE
 
 TEMPLATES = TEXT.replace("A number for each thing.", "\"{{ env('WHAT') }}\"").replace(
-    "history_days: 2",
-    "history_days: \"{{ env('DAYS', 3) }}\"\n  tags: {color: \"{{ env('COLOR', 'red') }}\"}",
+    "lookback: 2",
+    "lookback: \"{{ env('DAYS', 3) }}\"\n  tags: {color: \"{{ env('COLOR', 'red') }}\"}",
 )
 
 
@@ -49,7 +49,7 @@ def test_templates_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write(tmp_path, "things", TEMPLATES.replace("score\n", 'score\n      description: "[1, 2]"\n'))
     declared = loaded(tmp_path / "defs", "things").declaration
     assert declared.description == "A number for each thing"
-    assert (declared.history_days, declared.tags) == (3, {"color": "red"})
+    assert (declared.lookback, declared.tags) == (3, {"color": "red"})
     assert declared.columns[1].description == "[1, 2]"
 
 
@@ -58,11 +58,11 @@ def test_a_fault_that_a_template_hid_is_told_with_file_line_and_field(
 ) -> None:
     """What the template became is judged as if it had been written there."""
     monkeypatch.setenv("WHAT", "A number for each thing")
-    monkeypatch.setenv("DAYS", "0")
+    monkeypatch.setenv("DAYS", "-1")
     path = write(tmp_path, "things", TEMPLATES)
     refused = refusal(tmp_path / "defs", "things")
     assert isinstance(refused, DeclarationError)
-    assert f"{path}:6 attributes.history_days: " in str(refused)
+    assert f"{path}:6 attributes.lookback: " in str(refused)
 
 
 def test_a_fault_is_told_with_its_line_though_another_document_stands_before_it(tmp_path: Path) -> None:

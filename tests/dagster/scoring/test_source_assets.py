@@ -25,7 +25,7 @@ def graph(*models: dg.Definitions, assets: tuple[Any, ...] = ()) -> Any:
 
 def model(name: str = "things", **changes: Any) -> dg.Definitions:
     """Return the definitions of a model."""
-    return pipeline_definitions(declaration(name, **{"raw_inputs": [], **changes}))
+    return pipeline_definitions(declaration(name, **changes))
 
 
 def parents(found: Any, name: str = "things") -> set[str]:
