@@ -159,7 +159,9 @@ def _located(error: ValidationError, path: Path) -> DeclarationError:
         if cause["loc"] == ("name",):
             faults.append(f"{path.parent}: {cause['msg']}")
             continue
-        faults.append(f"{place_of(path, *cause['loc'])}: {cause['msg']}")
+        # A fault of a member's name is told at the member.
+        field = (each for each in cause["loc"] if each != "[key]")
+        faults.append(f"{place_of(path, *field)}: {cause['msg']}")
     return DeclarationError("; ".join(faults), remedy="Correct the file, and run `dg check defs`")
 
 

@@ -173,7 +173,19 @@ def test_a_fault_of_a_source_is_told_with_line_and_field(tmp_path: Path, source:
 @pytest.mark.parametrize("name", ["Orders", "class", "partition", "previous", "2nd", "a-b"])
 def test_functions_could_not_receive_a_source_of_some_names(tmp_path: Path, name: str) -> None:
     """A source's name is the name of an argument, which is nothing else's."""
-    assert f"{name} cannot name a source" in told(tmp_path, sources={name: ORDERS})
+    fault = told(tmp_path, sources={name: ORDERS})
+    assert f" attributes.sources.{name}: {name} cannot name a source" in fault
+
+
+def test_a_fault_deep_in_a_source_is_told_with_its_line(tmp_path: Path) -> None:
+    """Somebody with ten columns is led to the one that is wrong."""
+    sources = {"orders": ORDERS | {"columns": {"id": "string", "amount": "money", "ordered_at": "timestamp"}}}
+    project = project_in(tmp_path, sources=sources)
+    path = project.defs / "things" / "defs.yaml"
+    line = path.read_text().splitlines().index("        amount: money") + 1
+    with pytest.raises(DeclarationError) as caught:
+        declaration_in(path)
+    assert f"{path}:{line} attributes.sources.orders.columns.amount: " in str(caught.value)
 
 
 @pytest.mark.parametrize(
