@@ -30,12 +30,12 @@ def asset_tags(declaration: ModelDeclaration) -> dict[str, str]:
     return {MODEL_TAG: declaration.name, **declaration.tags}
 
 
-def code_links(declaration: ModelDeclaration, function: str | None = None) -> dict[str, Any]:
-    """Return metadata that leads to the model's `defs.yaml`, and to the function that makes the asset.
+def code_links(declaration: ModelDeclaration, *functions: str) -> dict[str, Any]:
+    """Return metadata that leads to the model's `defs.yaml`, and to the functions that make the asset.
 
     Args:
         declaration: The model's.
-        function: `features`, `train` or `predict`; None for an asset that no function of the model makes.
+        functions: Of `features`, `outcomes`, `train` and `predict`, as far as the model has them.
     """
     if declaration.folder is None:
         return {}
@@ -43,7 +43,7 @@ def code_links(declaration: ModelDeclaration, function: str | None = None) -> di
     declared = declaration.folder / FILE_NAME
     if declared.is_file():
         links.append(dg.LocalFileCodeReference(file_path=str(declared), line_number=1, label="declaration"))
-    if function is not None:
+    for function in functions:
         module = declaration.folder / f"{function}.py"
         if module.is_file():
             line = _line_of(module, function)

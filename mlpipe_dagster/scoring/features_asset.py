@@ -89,7 +89,7 @@ def features_description(declaration: ModelDeclaration) -> str:
 
 def features_links(declaration: ModelDeclaration) -> dict[str, Any]:
     """Return the links to the code that makes the features."""
-    return code_links(declaration, None if declaration.features else "features")
+    return code_links(declaration, *([] if declaration.features else ["features"]), "outcomes")
 
 
 def exit_message(description: Mapping[str, Any]) -> dict[str, Any]:

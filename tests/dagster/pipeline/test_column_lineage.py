@@ -114,20 +114,27 @@ def test_lineage_is_shown_before_anything_ran(asset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "ends"),
+    ("functions", "ends"),
     [
-        (None, [("defs/flight_delay/defs.yaml", "type:")]),
-        ("predict", [("defs/flight_delay/defs.yaml", "type:"), ("flight_delay/predict.py", "def predict(")]),
-        ("train", [("defs/flight_delay/defs.yaml", "type:"), ("flight_delay/train.py", "def train(")]),
+        ((), [("defs/flight_delay/defs.yaml", "type:")]),
         (
-            "features",
-            [("defs/flight_delay/defs.yaml", "type:"), ("flight_delay/features.py", "def features(")],
+            ("predict",),
+            [("defs/flight_delay/defs.yaml", "type:"), ("flight_delay/predict.py", "def predict(")],
+        ),
+        (("train",), [("defs/flight_delay/defs.yaml", "type:"), ("flight_delay/train.py", "def train(")]),
+        (
+            ("features", "outcomes"),
+            [
+                ("defs/flight_delay/defs.yaml", "type:"),
+                ("flight_delay/features.py", "def features("),
+                ("flight_delay/outcomes.py", "def outcomes("),
+            ],
         ),
     ],
 )
-def test_an_asset_leads_to_its_code(function: str | None, ends: list[tuple[str, str]]) -> None:
+def test_an_asset_leads_to_its_code(functions: tuple[str, ...], ends: list[tuple[str, str]]) -> None:
     """The links name the file and the line where the declaration or the function begins."""
-    links = code_links(declaration_of("flight_delay", EXAMPLE.defs), function)[
+    links = code_links(declaration_of("flight_delay", EXAMPLE.defs), *functions)[
         "dagster/code_references"
     ].code_references
     for link, (path, begins) in zip(links, ends, strict=True):
