@@ -103,11 +103,6 @@ class Partition(str):
         return kind_of_text(self)
 
     @property
-    def is_hourly(self) -> bool:
-        """Whether this is one hour."""
-        return self.kind is HOURLY
-
-    @property
     def start(self) -> datetime:
         """The first moment, in UTC."""
         return self.kind.start_of(self)

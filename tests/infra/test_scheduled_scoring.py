@@ -98,10 +98,10 @@ def test_what_cannot_be_provisioned_is_reported(
 
 def test_templates_are_dagster_s_where_dagster_scores(project: Project, defs: Path) -> None:
     """Of such a model, nothing but its name decides what is provisioned."""
-    path = defs / DAILY / "defs.yaml"
+    path = defs / LEAST / "defs.yaml"
     text = path.read_text().replace("  produced_by: sagemaker\n", "")
     path.write_text(text.replace("description: ", "description: \"{{ env('KIND') }}\" # ", 1))
-    (read,) = [each for each in provisioned_models(project) if each.name == DAILY]
+    (read,) = [each for each in provisioned_models(project) if each.name == LEAST]
     assert (read.scheduled, read.inputs.sources) == (None, ())
 
 

@@ -22,6 +22,7 @@ from prediction_contract.naming.partition_kind import PARTITION_KINDS
 from prediction_contract.registry.records import BatchRecord, LivePointers
 from tests.dagster.scoring.test_scoring_schedule import HOURLY, MONTHLY, WEEKLY
 from tests.dagster.small_model import declaration
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,6 +118,7 @@ def test_mlpipe_takes_both_spellings_of_an_hour(spelling: str, capsys: pytest.Ca
     ]
     access: Any = SimpleNamespace(
         home="us-east-1",
+        project=EXAMPLE,
         settings=SimpleNamespace(serving_regions=[]),
         require_declared=lambda _model: None,
         registry=SimpleNamespace(
