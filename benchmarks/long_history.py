@@ -35,6 +35,7 @@ from mlpipe_dagster.publication.publisher import Publisher
 from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_tick
 from mlpipe_dagster.retention.retention_sweep import RetentionSweep, model_needs_sweep
 from model_declaration.declaration import ModelDeclaration
+from model_declaration.project import Project
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.records import (
@@ -235,7 +236,7 @@ class CannedAccess(DeploymentAccess):
     """A deployment in which only the registry and Snowflake answer."""
 
     def __init__(self, history: LongHistory, declaration: ModelDeclaration) -> None:
-        super().__init__()
+        super().__init__(Project.at(Path(__file__).resolve().parents[1]))
         self._history = history
         self._declared = declaration
         self.settings = _SETTINGS
