@@ -1,5 +1,8 @@
 """The features of a partition, made of its sources by the model's functions or taken as they are."""
 
+# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import pyarrow as pa

@@ -1,5 +1,8 @@
 """Rows that name entities: features have each one once, outcomes each one once per partition."""
 
+# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

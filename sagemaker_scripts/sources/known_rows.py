@@ -1,5 +1,8 @@
 """Point in time: which rows of a source were known when a partition began."""
 
+# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from datetime import datetime

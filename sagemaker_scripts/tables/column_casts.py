@@ -14,6 +14,9 @@
 In CSV every value is text, and in JSONL dates, times and decimals may be.
 """
 
+# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json

@@ -21,7 +21,7 @@ from prediction_contract.stores.delta_table import check_delta_table
 from sagemaker_scripts.batches import delta_commit
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
 from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedVersion, ModelTable
-from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.object_store import ObjectStore, storage_options
 from tests.sagemaker.scoring_jobs import stack_options
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ SCHEMA = PredictionSchema.from_document(
 def table(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> ModelTable:
     """Give the table of a model that has no batch yet."""
     store = ObjectStore(aws_client("s3"), local_stack.environment["MLPIPE_DATA_BUCKET"])
-    options = delta_commit.storage_options(local_stack.environment) | stack_options(local_stack.environment)
+    options = storage_options(local_stack.environment) | stack_options(local_stack.environment)
     return ModelTable(store, f"m{uuid.uuid4().hex}", SCHEMA, options)
 
 
@@ -290,11 +290,9 @@ def test_a_model_may_gain_a_column(table: ModelTable) -> None:
 
 def test_a_local_endpoint_may_be_plain_http_and_aws_may_not() -> None:
     """What the environment does not say is left to the AWS defaults."""
-    local = delta_commit.storage_options(
-        {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "us-east-1"}
-    )
+    local = storage_options({"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "us-east-1"})
     assert local["AWS_ALLOW_HTTP"] == "true"
-    aws = delta_commit.storage_options({"AWS_REGION": "eu-west-1"})
+    aws = storage_options({"AWS_REGION": "eu-west-1"})
     assert aws["AWS_REGION"] == "eu-west-1"
     assert not {"AWS_ALLOW_HTTP", "AWS_ENDPOINT_URL"} & set(aws)
     assert aws["conditional_put"] == local["conditional_put"] == "etag"

@@ -1,7 +1,7 @@
 """The reader of flights: nothing of a partition's future reaches a model."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

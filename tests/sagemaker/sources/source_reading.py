@@ -8,8 +8,8 @@ import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
 from prediction_contract.jobs.model_inputs import ModelInputs, Source
 from sagemaker_scripts.object_store import ObjectStore
@@ -61,12 +61,12 @@ def file_of(rows: list[dict[str, Any]], ending: str, schema: pa.Schema | None = 
     """Return a file of rows in the format that its ending names."""
     if ending == "parquet":
         sink = io.BytesIO()
-        pa.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
         return sink.getvalue()
     if ending.startswith("jsonl"):
         content = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
     else:
         buffer = io.BytesIO()
-        pa.csv.write_csv(pa.Table.from_pylist(rows, schema=schema), buffer)
+        pa_csv.write_csv(pa.Table.from_pylist(rows, schema=schema), buffer)
         content = buffer.getvalue()
     return gzip.compress(content, mtime=0) if ending.endswith(".gz") else content

@@ -1,7 +1,7 @@
 """How the flights of the days before arrived."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
