@@ -15,7 +15,8 @@ from model_declaration.project import Project
 if TYPE_CHECKING:
     import pytest
 
-PROJECTS = Path(__file__).resolve().parents[1] / "projects"
+ROOT = Path(__file__).resolve().parents[2]
+PROJECTS = ROOT / "tests" / "projects"
 
 
 @dataclass(frozen=True, slots=True)

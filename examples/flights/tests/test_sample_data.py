@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 from datetime import date
 
-from flights.sample_data import day_files, flight_lines
+from flights.sample_data import day_files, flight_lines, flights_known
 
 
 def test_a_day_file_holds_the_packages_rows_unchanged() -> None:
@@ -28,3 +30,21 @@ def test_day_files_are_the_same_bytes_each_time() -> None:
         "2013-01-01": b"year,month,day,x\n2013,1,1,a\n2013,1,1,c\n",
         "2013-01-02": b"year,month,day,x\n2013,1,2,b\n",
     }
+
+
+def test_a_day_knows_nothing_of_itself_when_it_begins() -> None:
+    """As of a day its flights have no outcomes, and of the night before only those that had landed do."""
+    days = dict(day_files(flight_lines(), date(2013, 1, 1), date(2013, 1, 2)))
+    known = {day: rows_of(flights_known(content, "2013-01-02")) for day, content in days.items()}
+    assert all(row["dep_time"] == row["tailnum"] == row["arr_delay"] == "" for row in known[date(2013, 1, 2)])
+    assert {row["sched_dep_time"] for row in known[date(2013, 1, 2)]} >= {"600", "2359"}
+    yesterday = known[date(2013, 1, 1)]
+    assert next(row for row in yesterday if row["flight"] == "1545")["arr_delay"] == "11"
+    late = [row for row in yesterday if row["sched_dep_time"] == "2359"]
+    assert late
+    assert all(row["arr_delay"] == "" for row in late)
+
+
+def rows_of(content: bytes) -> list[dict[str, str]]:
+    """Return the rows of a file."""
+    return list(csv.DictReader(io.StringIO(gzip.decompress(content).decode())))

