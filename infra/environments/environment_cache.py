@@ -34,6 +34,7 @@ _LOOK_SECONDS = 0.2
 _SHOWN_CHARACTERS = 2000
 _KEY_DIGITS = 16
 _LOCK_NAME = "requirements.lock"
+_REMEDY = "See whether the package registry answers, then run this again"
 
 
 class EnvironmentMakingError(ContractError):
@@ -83,7 +84,7 @@ def environment_of(lock: Path, cache: Path) -> MadeEnvironment:
     Raises:
         EnvironmentMakingError: There is no such file.
     """
-    digest = hashlib.sha256(_content(lock)).hexdigest()[:_KEY_DIGITS]
+    digest = hashlib.sha256(_pins(_content(lock))).hexdigest()[:_KEY_DIGITS]
     kind = f"{platform.python_version()}-{sysconfig.get_platform()}"
     return MadeEnvironment(cache / "environments" / f"{digest}-{kind}")
 
@@ -156,7 +157,9 @@ def scratch_of(folder: Path) -> Iterator[Path]:
         yield Path(scratch) / "whole"
 
 
-def run_installer(command: list[str], what: str, *, folder: Path | None = None, seconds: float) -> str:
+def run_installer(
+    command: list[str], what: str, *, folder: Path | None = None, seconds: float, remedy: str = _REMEDY
+) -> str:
     """Run a program that speaks to a package registry, and return what it printed.
 
     Args:
@@ -164,6 +167,7 @@ def run_installer(command: list[str], what: str, *, folder: Path | None = None, 
         what: What it does, for the message, such as `The packages of stack.lock cannot be installed`.
         folder: Where it runs, whose configuration it may read; None for the present one.
         seconds: Its deadline.
+        remedy: What the reader can do if it fails.
 
     Raises:
         EnvironmentMakingError: It fails, or takes too long.
@@ -173,19 +177,15 @@ def run_installer(command: list[str], what: str, *, folder: Path | None = None, 
             command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise EnvironmentMakingError(
-            f"{what}: no answer within {seconds:.0f} s",
-            remedy="See whether the package registry answers, then run this again",
-        ) from error
+        raise EnvironmentMakingError(f"{what}: no answer within {seconds:.0f} s", remedy=_REMEDY) from error
     except OSError as error:
         raise EnvironmentMakingError(
             f"{what}: {command[0]} cannot be run: {error}", remedy="Install mlpipe again"
         ) from error
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()[-_SHOWN_CHARACTERS:]
-        raise EnvironmentMakingError(
-            f"{what}: {said}", remedy="See whether the package registry answers, then run this again"
-        )
+        # What an installer says spreads over lines; its hints speak of its own options.
+        said = " ".join((done.stderr or done.stdout).partition("\nhint: ")[0].split())
+        raise EnvironmentMakingError(f"{what}: {said[-_SHOWN_CHARACTERS:]}", remedy=remedy)
     return done.stdout
 
 
@@ -198,13 +198,18 @@ def _content(lock: Path) -> bytes:
         ) from error
 
 
+def _pins(content: bytes) -> bytes:
+    """Return a lock file without its comments, which change no package."""
+    return b"\n".join(line for line in content.splitlines() if not line.startswith(b"#"))
+
+
 def _is_made(environment: MadeEnvironment, content: bytes) -> bool:
     """Tell whether the environment is there, of this lock file, with a Python that is still installed."""
     try:
         kept = (environment.folder / _LOCK_NAME).read_bytes()
     except OSError:
         return False
-    return kept == content and environment.python.exists()
+    return _pins(kept) == _pins(content) and environment.python.exists()
 
 
 def _acquired(descriptor: int) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from model_declaration.job_requirements import FamilyFiles
 
 _COMPILING_SECONDS = 300
+_REMEDY = "Change what contradicts, see whether the package registry answers, then run this again"
 
 
 def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
@@ -64,7 +65,7 @@ def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
         command += ["--no-emit-index-url", "--no-header", "--no-annotate"]
         command += [str(files.platform_lock), str(files.declared), "--output-file", str(draft)]
         what = f"The packages of {files.declared} cannot be locked"
-        run_installer(command, what, folder=files.declared.parent, seconds=_COMPILING_SECONDS)
+        run_installer(command, what, folder=files.declared.parent, seconds=_COMPILING_SECONDS, remedy=_REMEDY)
         content = head.encode() + draft.read_bytes()
         if files.lock.is_file() and files.lock.read_bytes() == content:
             return False

@@ -21,7 +21,7 @@ from infra.environments.environment_cache import (
     environment_of,
     make_environment,
 )
-from tests.infra.environments.small_locks import ROOT, write_lock
+from tests.infra.environments.small_locks import ROOT, locked, write_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,10 +84,12 @@ def test_an_environment_holds_its_lock_alone_and_is_kept(tmp_path: Path) -> None
 
 
 def test_another_lock_is_another_environment(tmp_path: Path) -> None:
-    """A job that ran yesterday finds yesterday's packages."""
+    """A job that ran yesterday finds yesterday's packages; a comment changes none."""
     lock = write_lock(tmp_path, "iniconfig")
     before = environment_of(lock, tmp_path)
-    lock.write_text(f"{lock.read_text()}# and a word more\n")
+    lock.write_text(f"# made of something else\n{lock.read_text()}")
+    assert environment_of(lock, tmp_path) == before
+    lock.write_text(f"{lock.read_text()}{locked('six')}")
     assert environment_of(lock, tmp_path) != before
 
 

@@ -85,7 +85,9 @@ def test_a_contradiction_is_told_in_the_locker_s_own_words(family: FamilyFiles) 
     family.declared.write_text("iniconfig<1\n")
     with pytest.raises(EnvironmentMakingError) as told:
         lock_family(family)
-    assert "you require iniconfig" in str(told.value)
+    assert "you require iniconfig==" in str(told.value)
+    assert "\\n" not in str(told.value)
+    assert "Change what contradicts" in str(told.value)
     assert str(family.declared) in str(told.value)
     assert family.lock.read_bytes() == before
 

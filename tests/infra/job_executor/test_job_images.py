@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.environments.environment_cache import make_environment
+from infra.environments.environment_cache import cache_folder, make_environment
+from infra.environments.family_locking import lock_family
+from model_declaration.job_requirements import FamilyFiles
 from tests.infra.environments.small_locks import write_lock
 from tests.infra.job_executor.job_stack import (
     BUCKET,
     IMAGE,
+    ROOT,
     Aws,
     Executor,
     add_images,
@@ -37,6 +41,21 @@ LOOK = """
     folder = pathlib.Path(os.environ["MLPIPE_ML_ROOT"]) / "output"
     folder.mkdir(exist_ok=True)
     (folder / "message").write_text(json.dumps(found))
+"""
+
+# Trains a booster, and reads it back from the file that the platform writes of it.
+BOOST = """
+    import importlib.util, json, os, pathlib, sys
+    sys.path.insert(0, sys.argv[1])
+    import lightgbm, numpy, pandas
+    from sagemaker_scripts.codecs.boosters import LightgbmModel
+    rows = pandas.DataFrame({"x": numpy.arange(500) / 500})
+    trained = lightgbm.LGBMRegressor(n_estimators=50, n_jobs=1, verbose=-1).fit(rows, rows["x"] * 2).booster_
+    codec = LightgbmModel()
+    predicted = codec.load(codec.save(trained)).predict(rows)
+    seen = [name for name in ("dagster", "pytest", "psutil") if importlib.util.find_spec(name)]
+    found = {"error": float(abs(predicted - rows["x"] * 2).mean()), "from": lightgbm.__file__, "seen": seen}
+    (pathlib.Path(os.environ["MLPIPE_ML_ROOT"]) / "output" / "message").write_text(json.dumps(found))
 """
 
 
@@ -98,6 +117,30 @@ def test_a_training_job_runs_in_its_image(
     )
     assert sagemaker_end(executor, "Training", name)["TrainingJobStatus"] == "Completed"
     assert f"held {image}" in aws.logs("/aws/sagemaker/TrainingJobs", name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_family_with_lightgbm_trains_and_saves_by_the_platform_s_own_code(
+    executor: Executor, aws: Aws, name: str, tmp_path: Path
+) -> None:
+    """Its environment holds the platform's packages of jobs and the library, and nothing of this Python's."""
+    (tmp_path / "boosting.in").write_text("lightgbm\n")
+    base = ROOT / "requirements" / "scoring.lock"
+    files = FamilyFiles("boosting", tmp_path / "boosting.in", tmp_path / "boosting.lock", base)
+    lock_family(files)
+    image = files.image().uri("registry.example/jobs")
+    made = make_environment(files.lock, cache_folder(os.environ), say=print)
+    add_images(executor.url, {image: made.folder})
+    request = processing_request(aws, name, BOOST)
+    request["AppSpecification"] |= {"ImageUri": image, "ContainerArguments": [str(ROOT)]}
+    executor.client("sagemaker").create_processing_job(**request)
+    job = sagemaker_end(executor, "Processing", name)
+    assert job["ProcessingJobStatus"] == "Completed", job
+    found = json.loads(job["ExitMessage"])
+    assert found["error"] < 0.2
+    assert found["from"].startswith(str(made.folder))
+    assert found["seen"] == []
 
 
 def test_an_unknown_image_is_refused_before_the_job_exists(executor: Executor, aws: Aws, name: str) -> None:
