@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> NoReturn:
     family, module, *others = arguments
     try:
         project = Project.find(os.environ, Path.cwd())
-        files = family_files(project, PLATFORM, family)
+        files = family_files(project.requirements, PLATFORM, family)
         # A lock that is older than what it was made of is refused before it is installed.
         files.image()
         cache = cache_folder(os.environ)
