@@ -13,8 +13,8 @@ from prediction_contract.manifests.manifest import build_manifest
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines, write_parts
-from sagemaker_scripts.batches.delta_commit import ModelTable, storage_options
-from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.batches.delta_commit import ModelTable
+from sagemaker_scripts.object_store import ObjectStore, storage_options
 from tests.projects import EXAMPLE
 
 MODEL = "flight_delay"
