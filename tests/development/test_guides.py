@@ -1,0 +1,107 @@
+"""The guides' files are those of a project of the tests, and each of their commands is run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.development.copied_projects import PROJECTS
+from tests.development.guide_pages import GUIDES, GuidePage, file_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What a person writes for each model, at most.
+_MOST_LINES = {"demand": 60, "dock_load": 60, "churn": 25}
+# It needs a bucket and AWS's command line: what it puts there, `mlpipe data` does as well.
+_NOT_RUN = ("aws s3 cp ",)
+_PROGRAMS = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_guide_shows_the_files_that_are_tested(name: str) -> None:
+    """What a reader copies is what the tests run."""
+    page = GuidePage.read(name)
+    assert {path for path in page.files if path.endswith("defs.yaml")}
+    assert {path: file_of(path).read_text(encoding="utf-8") for path in page.files} == page.files
+
+
+def test_the_guides_show_whole_models() -> None:
+    """No file of a model is left out, so that the models run as they are shown."""
+    shown = {file_of(path) for name in GUIDES for path in GuidePage.read(name).files}
+    defs = PROJECTS / "bikes" / "src" / "bikes" / "defs"
+    written = {path for path in defs.glob("*/*") if path.suffix in {".py", ".yaml"}}
+    assert written | set((PROJECTS / "bikes" / "requirements").glob("*.in")) == shown
+
+
+@pytest.mark.parametrize("model", _MOST_LINES)
+def test_a_model_takes_few_lines(model: str) -> None:
+    """Declaration, functions and packages of a model fit on a screen."""
+    files = [
+        path for path in (PROJECTS / "bikes" / "src" / "bikes" / "defs" / model).iterdir() if path.is_file()
+    ]
+    family = {"demand": "boosting", "dock_load": "polars", "churn": "churn"}[model]
+    files.append(PROJECTS / "bikes" / "requirements" / f"{family}.in")
+    lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    assert len(lines) <= _MOST_LINES[model]
+
+
+@pytest.fixture
+def clean_project(tmp_path: Path) -> Iterator[Path]:
+    """A project that `mlpipe init` has just written, with the guides' data beside its own."""
+    run("mlpipe init acme", tmp_path)
+    package = tmp_path / "acme" / "src" / "acme"
+    own = package / "sample_data.py"
+    own.rename(package / "orders_data.py")
+    bikes = PROJECTS / "bikes" / "src" / "bikes"
+    shutil.copy(bikes / "sample_data.py", package / "bikes_data.py")
+    shutil.copy(bikes / "churn.ubj", package)
+    own.write_text(
+        "from acme import bikes_data, orders_data\n\n\n"
+        "def objects():\n    yield from orders_data.objects()\n    yield from bikes_data.objects()\n"
+    )
+    yield tmp_path / "acme"
+    # Environments are links into the cache of packages; nothing else is large.
+    shutil.rmtree(tmp_path / "acme" / ".mlpipe", ignore_errors=True)
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command as a person types it, and return what it printed."""
+    path = f"{_PROGRAMS}{os.pathsep}{os.environ['PATH']}"
+    outer = ("MLPIPE_PROJECT", "PYTHONPATH")
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    done = subprocess.run(
+        shlex.split(command),
+        cwd=folder,
+        env={**environment, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_guide_can_be_followed_in_a_clean_project(name: str, clean_project: Path) -> None:
+    """A reader who writes the files and types the commands gets a model that can be tried."""
+    page = GuidePage.read(name)
+    for path, content in page.files.items():
+        target = clean_project / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content, encoding="utf-8")
+    commands = [each for each in page.commands if not each.startswith(_NOT_RUN)]
+    assert {shlex.split(each)[1] for each in commands} == {"lock", "try", "check"}
+    printed = {each: run(each, clean_project) for each in commands}
+    [tried] = [text for command, text in printed.items() if command.startswith("mlpipe try")]
+    assert "rows that would be quarantined\nnone" in tried
