@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from model_declaration.declaration_files import declaration_of, declarations_in, written_attributes
+from pydantic import BaseModel, Field, ValidationError
+
+from model_declaration.declaration_files import (
+    DeclarationError,
+    declaration_of,
+    declarations_in,
+    holds_template,
+    place_of,
+    written_attributes,
+)
 from model_declaration.declared_models import FILE_NAME, deployable_names
+from model_declaration.inputs.origins import ModelFile
+from model_declaration.inputs.sources import Sources
 from model_declaration.inputs_document import model_inputs
 from prediction_contract.jobs.model_inputs import ModelInputs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from model_declaration.declaration import ModelDeclaration
     from model_declaration.project import Project
 
 _SAGEMAKER = "sagemaker"
-# Of what they hold, roles are made.
-_READ_BY_JOBS = ("sources", "model")
+
+
+class _ReadByJobs(BaseModel):
+    """What of a declaration says what its jobs read; roles are made of it."""
+
+    sources: Sources = Field(default_factory=dict)
+    model: ModelFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +61,8 @@ def provisioned_models(project: Project) -> tuple[ProvisionedModel, ...]:
 
     Raises:
         InvalidNameError: A folder's name is no model name, or AWS could not tell two of them apart.
-        DeclarationError: Declarations are wrong; or one that holds templates, which only Dagster fills in,
-            has sources or is of a model that SageMaker scores.
+        DeclarationError: Declarations are wrong. Or templates, which only Dagster fills in, stand in what
+            jobs read, or anywhere in the declaration of a model that SageMaker scores.
     """
     deployable_names(project.defs)
     return tuple(
@@ -56,12 +74,35 @@ def _provisioned(name: str, declared: ModelDeclaration | None, project: Project)
     file = project.defs / name / FILE_NAME
     if declared is None:
         written = written_attributes(name, project.defs)
-        if written.get("produced_by") == _SAGEMAKER or any(written.get(each) for each in _READ_BY_JOBS):
-            # It says what the file holds that keeps it from being read.
-            declared = declaration_of(name, project.defs)
-    if declared is None:
-        return ProvisionedModel(
-            name, file, ModelInputs(model=name, functions=project.functions_package(name))
-        )
+        if written.get("produced_by") != _SAGEMAKER:
+            read = _read_by_jobs(written, file)
+            inputs = ModelInputs(
+                model=name,
+                functions=project.functions_package(name),
+                sources=tuple(source.as_input(each) for each, source in read.sources.items()),
+                trained_elsewhere=read.model and read.model.as_input,
+            )
+            return ProvisionedModel(name, file, inputs)
+        # It says what the file holds that keeps it from being read.
+        declared = declaration_of(name, project.defs)
     scheduled = declared if declared.produced_by == _SAGEMAKER else None
     return ProvisionedModel(name, file, model_inputs(declared), scheduled)
+
+
+def _read_by_jobs(written: Mapping[str, Any], file: Path) -> _ReadByJobs:
+    """Return what jobs read of a declaration that Dagster alone can read as a whole."""
+    parts = {name: written[name] for name in _ReadByJobs.model_fields if name in written}
+    for name, part in parts.items():
+        if holds_template(json.dumps(part, default=str)):
+            raise DeclarationError(
+                f"{place_of(file, name)}: it holds a template, and the rights of the jobs are made of it",
+                remedy="Write its values out",
+            )
+    try:
+        return _ReadByJobs.model_validate(parts)
+    except ValidationError as error:
+        faults = (
+            f"{place_of(file, *cause['loc'])}: {cause['msg']}"
+            for cause in error.errors(include_url=False, include_context=False)
+        )
+        raise DeclarationError("; ".join(faults), remedy="Correct the file") from error

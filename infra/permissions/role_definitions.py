@@ -108,13 +108,13 @@ def sagemaker_role(deployment: Deployment, sources: Sequence[Statement]) -> Role
         "sagemaker.amazonaws.com",
         deployment.account_id,
         (
-            allow("ReadInputs", ["s3:GetObject"], objects(deployment, "raw", "code", "pipes", *written)),
+            allow("ReadInputs", ["s3:GetObject"], objects(deployment, "code", "pipes", *written)),
             allow(
                 "WriteOutputs",
                 ["s3:PutObject", "s3:AbortMultipartUpload"],
                 objects(deployment, *written, "pipes"),
             ),
-            list_bucket(deployment, "raw", "code", *written),
+            list_bucket(deployment, "code", *written),
             *sources,
             use_data_key(deployment, writes=True),
             allow(

@@ -128,6 +128,9 @@ BEYOND: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     ],
     "sagemaker": [
         ("s3", "put_object", {"Bucket": "{bucket}", "Key": "reports/x", "Body": b""}),
+        # Beside the beginnings that the example's sources declare.
+        ("s3", "get_object", {"Bucket": "{bucket}", "Key": "raw/undeclared/x"}),
+        ("s3", "list_objects_v2", {"Bucket": "{bucket}", "Prefix": "raw/undeclared/"}),
         ("dynamodb", "put_item", {"TableName": "{registry}", "Item": {"pk": {"S": "x"}, "sk": {"S": "x"}}}),
     ],
     "api": [

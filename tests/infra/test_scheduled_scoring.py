@@ -97,12 +97,13 @@ def test_what_cannot_be_provisioned_is_reported(
 
 
 def test_templates_are_dagster_s_where_dagster_scores(project: Project, defs: Path) -> None:
-    """Of such a model, nothing but its name decides what is provisioned."""
-    path = defs / LEAST / "defs.yaml"
+    """Of such a model, its name and its sources decide what is provisioned."""
+    path = defs / DAILY / "defs.yaml"
     text = path.read_text().replace("  produced_by: sagemaker\n", "")
     path.write_text(text.replace("description: ", "description: \"{{ env('KIND') }}\" # ", 1))
-    (read,) = [each for each in provisioned_models(project) if each.name == LEAST]
-    assert (read.scheduled, read.inputs.sources) == (None, ())
+    (read,) = [each for each in provisioned_models(project) if each.name == DAILY]
+    assert read.scheduled is None
+    assert [source.name for source in read.inputs.sources] == ["flights"]
 
 
 def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> None:

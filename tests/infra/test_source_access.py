@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from infra.local.provisioning.clients import Clients
     from model_declaration.project import Project
 
-CHURN = {
+CHURN: dict[str, Any] = {
     "description": "Who leaves.",
     "partitions": {"start": "2024-01-01"},
     "sources": {
@@ -108,14 +108,23 @@ def test_the_data_bucket_may_be_named(tmp_path: Path) -> None:
 
 
 def test_templates_do_not_hide_what_jobs_read(tmp_path: Path) -> None:
-    """Dagster alone fills them in, so nobody knows such a model's rights; one without sources needs none."""
+    """Dagster alone fills them in: they may stand anywhere, but not in what the rights are made of."""
     description = "{{ env('KIND') }}"
-    hidden = churn_project(tmp_path / "hidden", description=description)
-    with pytest.raises(DeclarationError, match=r"churn/defs\.yaml is not one plain model"):
+    plain = churn_project(tmp_path / "plain", description=description)
+    known = churn_project(tmp_path / "known")
+    (model,), (same,) = provisioned_models(plain), provisioned_models(known)
+    assert model.inputs.sources == same.inputs.sources
+    assert model.inputs.trained_elsewhere == same.inputs.trained_elsewhere
+    orders = {**CHURN["sources"]["orders"], "path": "{{ env('PLACE') }}/dt={date}/x"}
+    hidden = churn_project(tmp_path / "hidden", sources={"orders": orders})
+    with pytest.raises(DeclarationError, match=r"defs\.yaml:\d+ attributes\.sources: it holds a template"):
         provisioned_models(hidden)
-    plain = churn_project(tmp_path / "plain", description=description, sources={}, model=None)
-    (model,) = provisioned_models(plain)
-    assert (model.inputs.sources, model.inputs.trained_elsewhere) == ((), None)
+    orders = {**CHURN["sources"]["orders"], "pat": "x"}
+    wrong = churn_project(tmp_path / "wrong", sources={"orders": orders}, description=description)
+    with pytest.raises(
+        DeclarationError, match=r"defs\.yaml:\d+ attributes\.sources\.orders\.pat: Extra inputs"
+    ):
+        provisioned_models(wrong)
 
 
 @pytest.mark.stack

@@ -106,8 +106,10 @@ def test_a_delta_table_without_a_checkpoint_can_be_opened() -> None:
 
 
 def test_without_sources_there_is_no_further_right() -> None:
-    """A model that reads nothing gives its role nothing."""
+    """A model that reads nothing gives its role nothing, not even below `raw/`."""
     assert source_statements(DEPLOYMENT, [model()]) == ()
+    role = role_definitions.sagemaker_role(DEPLOYMENT, ())
+    assert not allows(role, "s3:GetObject", f"{DATA}/raw/orders/x.csv")
 
 
 def test_other_buckets_are_read_by_prefix_with_their_own_key() -> None:
