@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.schema import PrimitiveType
 
 from prediction_contract.stores.delta_table import deltalake_message
 from sagemaker_scripts.object_store import ObjectStore
@@ -37,7 +39,7 @@ def read_delta(
         names = columns.wanted(
             (field.name for field in table.schema().fields), f"{address} version {version}"
         )
-        rows = pa.table(_batches(table, names))
+        rows = pa.table(_batches(table, names, columns))
     except TableNotFoundError:
         return None
     except (DeltaError, OSError, pa.ArrowException) as error:
@@ -50,6 +52,18 @@ def read_delta(
     return columns.converted(rows, f"{address} version {version}"), read
 
 
-def _batches(table: DeltaTable, names: list[str]) -> Any:
-    selected = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
-    return QueryBuilder().register(_TABLE, table).execute(f"select {selected} from {_TABLE}")  # noqa: S608  # names of the table's own columns, quoted
+def _batches(table: DeltaTable, names: list[str], columns: SourceColumns) -> Any:
+    query = f"select {', '.join(map(_quoted, names))} from {_TABLE}"  # noqa: S608  # the table's own names
+    times = {field.name for field in table.schema().fields if field.type == PrimitiveType("timestamp")}
+    if columns.until is not None and columns.known_at in times:
+        # Files of later rows are left out by their statistics.
+        query += f" where {_quoted(columns.known_at)} < {_moment(columns.until)}"
+    return QueryBuilder().register(_TABLE, table).execute(query)
+
+
+def _moment(moment: datetime) -> str:
+    return f"arrow_cast('{moment.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -93,6 +93,7 @@ def test_a_delta_table_is_read_in_one_version(
     source = Source(name="sales", format="delta", path=name, columns=COLUMNS, known_at="sold_at")
     found = read(source, "2013-02-02", DAY)
     assert found.tables["sales"].to_pylist() == SOLD[:1]
+    assert read(source, "2013-02-02").tables["sales"].num_rows == 0
     assert [each.to_document() for each in found.reads] == [
         {
             "source": "sales",
