@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -29,8 +30,8 @@ _JSON_BLOCK = 16 * 1024 * 1024
 LARGEST_JSON_FILE = 1024 * 1024 * 1024
 _LACKING = re.compile("Column '(.*)' in include_columns")
 _TEXTS_IN_JSON = frozenset({Kind.STRING, Kind.DATE, Kind.TIMESTAMP})
-# Arrow infers the types of these, whose values may be numbers, texts or objects.
-_INFERRED_IN_JSON = frozenset({Kind.DECIMAL, Kind.JSON})
+# Arrow would make doubles of decimals, and one type of all JSON values.
+_PARSED_IN_JSON = frozenset({Kind.DECIMAL, Kind.JSON})
 
 
 def read_file(store: ObjectStore, found: SourceObject, file_format: str, columns: SourceColumns) -> pa.Table:
@@ -150,24 +151,58 @@ def _jsonl(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table
         )
     if not content.strip():
         return columns.schema.empty_table()
-    explicit = [
+    plain = [
         (name, pa.string() if kind.kind in _TEXTS_IN_JSON else arrow_type(kind))
         for name, kind in columns.declared.items()
-        if kind.kind not in _INFERRED_IN_JSON
+        if kind.kind not in _PARSED_IN_JSON
     ]
+    parsed = {name: kind.kind for name, kind in columns.declared.items() if kind.kind in _PARSED_IN_JSON}
     try:
-        table = pyarrow.json.read_json(
-            io.BytesIO(content),
-            read_options=pyarrow.json.ReadOptions(block_size=_JSON_BLOCK),
-            parse_options=pyarrow.json.ParseOptions(explicit_schema=pa.schema(explicit)),
-        )
-    except pa.ArrowInvalid as error:
+        found_columns = _plain_members(content, pa.schema(plain)) | _parsed_members(content, parsed)
+    except ValueError as error:
         raise _faulty_line(content, columns, found) from error
     for name in columns.declared:
         # A member that a line leaves out is no value, but a file in which no line has it has another form.
         if f'"{name}"'.encode() not in content:
             raise columns.lacks(name, found.address)
-    return columns.converted(table, found.address, spelled=SPELLED_IN_JSON)
+    return columns.converted(pa.table(found_columns), found.address, spelled=SPELLED_IN_JSON)
+
+
+def _plain_members(content: bytes, schema: pa.Schema) -> dict[str, Any]:
+    """Return the members whose values Arrow reads exactly, by name."""
+    if not schema.names:
+        return {}
+    table = pyarrow.json.read_json(
+        io.BytesIO(content),
+        read_options=pyarrow.json.ReadOptions(block_size=_JSON_BLOCK),
+        parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+    )
+    return {name: table[name] for name in schema.names}
+
+
+def _parsed_members(content: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """Return decimals with all digits that are written, and JSON values as text, by name.
+
+    Raises:
+        ValueError: A line is no JSON.
+    """
+    if not kinds:
+        return {}
+    values: dict[str, list[str | None]] = {name: [] for name in kinds}
+    for line in content.splitlines():
+        if line.strip():
+            document = json.loads(line, parse_float=Decimal)
+            for name, kind in kinds.items():
+                values[name].append(_as_text(document.get(name), kind))
+    return {name: pa.array(each, pa.string()) for name, each in values.items()}
+
+
+def _as_text(value: Any, kind: Kind) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if kind is Kind.JSON:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=float)
+    return str(value)
 
 
 def _faulty_line(content: bytes, columns: SourceColumns, found: SourceObject) -> SourceError:
@@ -192,7 +227,7 @@ def _faulty_line(content: bytes, columns: SourceColumns, found: SourceObject) ->
 
 
 def _fits(value: Any, kind: Kind) -> bool:
-    if value is None or kind in _INFERRED_IN_JSON:
+    if value is None or kind in _PARSED_IN_JSON:
         return True
     if kind in _TEXTS_IN_JSON:
         return isinstance(value, str)

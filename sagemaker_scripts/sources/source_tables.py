@@ -119,7 +119,9 @@ class SourceTables:
         if source.format == "reader":
             return _ReaderReading(source, columns, store).read
         if source.format in FILE_FORMATS:
-            return _PiecesReading(source, columns, (source.path,), _files_of(source, columns, store)).read
+            return _PiecesReading(
+                source, columns, (source.path,), _files_of(source, columns, store), store.bucket
+            ).read
         if source.format == "delta":
             # Costs half a second, and only a model with such a source needs it.
             from sagemaker_scripts.sources.delta_source import read_delta  # noqa: PLC0415
@@ -128,7 +130,7 @@ class SourceTables:
                 found = read_delta(store, texts[0], columns, self._storage_options)
                 return found and _Piece(found[0], [found[1]], f"s3://{store.bucket}/{texts[0]}")
 
-            return _PiecesReading(source, columns, (source.path,), delta).read
+            return _PiecesReading(source, columns, (source.path,), delta, store.bucket).read
         values = tuple(value for _, value in source.parameters)
         return _PiecesReading(source, columns, values, self._answers_of(source, columns)).read
 
@@ -174,6 +176,7 @@ class _PiecesReading:
     columns: SourceColumns
     texts: tuple[str, ...]
     read_piece: _ReadPiece
+    bucket: str = ""
 
     def __post_init__(self) -> None:
         self._held: dict[tuple[str, ...], _Piece | None] = {}
@@ -198,7 +201,7 @@ class _PiecesReading:
         self._held = {texts: self._held[texts] for texts in window}
         if self._held[own] is None:
             raise SourceMissingError(
-                f"Source {self.source.name} has nothing for {partition} at {self._place(own)}",
+                f"Source {self.source.name} has nothing for {partition} at s3://{self.bucket}/{own[0]}",
                 remedy="Deliver its data, then prepare the features of the partition; a file without rows "
                 "says that there are none",
             )
@@ -216,9 +219,6 @@ class _PiecesReading:
 
     def _filled(self, partition: Partition) -> tuple[str, ...]:
         return tuple(filled(text, partition) for text in self.texts)
-
-    def _place(self, texts: tuple[str, ...]) -> str:
-        return f"{f's3://{self.source.bucket}/' if self.source.bucket else ''}{texts[0]}"
 
 
 class _ReaderReading:

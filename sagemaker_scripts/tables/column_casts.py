@@ -86,15 +86,17 @@ def _cast_of(given: pa.DataType, declared: ColumnType, spelled: frozenset[Kind])
     kind, target = declared.kind, arrow_type(declared)
     if is_any_string(given) and kind not in _AS_THEY_ARE:
         if kind in spelled:
-            return lambda values: _of_text(values, kind, target)
+            # Other formats have a null of their own.
+            no_value = _NO_VALUE if spelled == SPELLED_IN_CSV else _NO_VALUE.slice(0, 0)
+            return lambda values: _of_text(values, kind, target, no_value)
     elif cast := _CASTS[kind](given):
         return lambda values: cast(values, target)
     raise CastError(f"it is {given} and declared as {declared}")
 
 
-def _of_text(values: Any, kind: Kind, target: pa.DataType) -> Any:
+def _of_text(values: Any, kind: Kind, target: pa.DataType, no_value: pa.Array) -> Any:
     values = values.cast(pa.string())
-    values = pc.if_else(pc.is_in(values, value_set=_NO_VALUE), pa.scalar(None, pa.string()), values)
+    values = pc.if_else(pc.is_in(values, value_set=no_value), pa.scalar(None, pa.string()), values)
     if kind is Kind.TIMESTAMP:
         zoned = pc.match_substring_regex(values, _HAS_ZONE)
         values = pc.if_else(zoned, values, pc.binary_join_element_wise(values, "Z", ""))

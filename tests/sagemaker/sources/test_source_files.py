@@ -95,7 +95,7 @@ def test_an_empty_file_says_that_there_are_no_rows(ending: str) -> None:
     if ending == "csv":
         rows, _ = read(bucket(**{f"raw/dt={DAY}/a.csv": b""}), source_of(ending))
         assert rows.num_rows == 0
-    with pytest.raises(SourceMissingError, match=rf"orders has nothing for {DAY} at raw/dt={DAY}/"):
+    with pytest.raises(SourceMissingError, match=rf"orders has nothing for {DAY} at s3://data/raw/dt={DAY}/"):
         read(bucket(**{f"raw/dt=2013-02-02/a.{ending}": content}), source_of(ending))
 
 
@@ -120,6 +120,7 @@ def test_a_column_that_a_file_lacks_is_named(ending: str) -> None:
         ("active", "perhaps"),
         ("since", "31.1.2013"),
         ("seen_at", "yesterday"),
+        ("amount", True),
     ],
 )
 def test_a_value_of_another_type_is_named_by_file_column_and_row(
@@ -186,6 +187,22 @@ def test_a_damaged_file_is_named(ending: str, content: bytes, complaint: str) ->
         read(store, source_of(ending, columns=(("name", "string"),)))
     assert f"s3://data/raw/dt={DAY}/a.{ending}" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_lines_of_json_keep_all_digits_and_may_hold_members_that_are_not_declared() -> None:
+    """A decimal is read as it is written, and what is not declared may have any type in any line."""
+    lines = [
+        b'{"amount": 12345678901234567890.12, "note": {"b": [1, 2.5]}, "other": 1}',
+        b'{"amount": "7", "note": null, "other": "text"}',
+        b"",
+        b'{"amount": 1e2, "note": "{\\"as\\": \\"it is\\"}", "other": [1]}',
+    ]
+    store = bucket(**{f"raw/dt={DAY}/a.jsonl": b"\n".join(lines)})
+    rows, _ = read(store, source_of("jsonl", columns=(("amount", "decimal(22,2)"), ("note", "json"))))
+    assert rows["amount"].to_pylist() == [Decimal("12345678901234567890.12"), Decimal(7), Decimal(100)]
+    assert rows["note"].to_pylist() == ['{"b":[1,2.5]}', None, '{"as": "it is"}']
+    store = bucket(**{f"raw/dt={DAY}/a.jsonl": b'{"name": "a", "other": 1}\n{"name": "b", "other": "x"}'})
+    assert read(store, source_of("jsonl", columns=(("name", "string"),)))[0]["name"].to_pylist() == ["a", "b"]
 
 
 def test_an_empty_text_and_a_missing_one_stay_apart_in_csv() -> None:

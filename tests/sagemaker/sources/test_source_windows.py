@@ -74,7 +74,7 @@ def test_a_history_that_is_not_there_is_left_out_and_the_partition_itself_is_not
     shown, _ = read(store, daily(history=14))
     assert shown["customer_id"].to_pylist() == [f"{DAY}+-1"]
     with pytest.raises(
-        SourceMissingError, match="Source orders has nothing for 2013-02-04 at raw/orders/dt=2013"
+        SourceMissingError, match="Source orders has nothing for 2013-02-04 at s3://data/raw/orders/dt=2013"
     ):
         read(store, daily(history=14), "2013-02-04")
 
