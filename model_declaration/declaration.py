@@ -162,6 +162,7 @@ class ModelDeclaration(DeclarationPart):
             self._require_schedule,
             lambda: require_hours(self.partitions.kind, self.sources),
             lambda: self.features and self.features.require_in(self.sources),
+            lambda: self.model and self.model.require_codec(self.codecs),
             self._require_known_history,
             self._require_life,
         )
@@ -231,7 +232,16 @@ class ModelDeclaration(DeclarationPart):
                 for field in _TRAINING_PARTITIONS
             ),
             *metric_checks(training.metrics, columns),
+            self._require_outcomes,
         )
+
+    def _require_outcomes(self) -> None:
+        """Refuse metrics of a model that nobody tells what became of its predictions."""
+        if self.folder is not None and not self.has_outcomes and self.training and self.training.metrics:
+            raise inconsistency(
+                "metrics compare predictions with what became of them: write outcomes.py beside this file",
+                *("training", "metrics"),
+            )
 
     def _require_schedule(self) -> None:
         """Refuse a schedule that who keeps it could not keep."""

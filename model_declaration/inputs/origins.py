@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from model_declaration.inputs.sources import BucketName, DeclaredSource
 from model_declaration.validation import DeclarationPart, fault, inconsistency, matching
 from prediction_contract.errors import ContractError
-from prediction_contract.jobs.model_inputs import TrainedElsewhere
+from prediction_contract.jobs.model_inputs import CODECS, TrainedElsewhere
 from prediction_contract.naming.s3_layout import validated_key
 
 
@@ -60,6 +60,18 @@ class ModelFile(DeclarationPart):
     bucket: BucketName | None = None
     sha256: Annotated[str, *matching("[0-9a-f]{64}", "it is no SHA-256 of 64 lower-case hex digits")]
     codec: Annotated[str, *matching("[a-z][a-z0-9_]{0,40}", "it is not the name of a codec, say xgboost")]
+
+    def require_codec(self, own: Sequence[str]) -> None:
+        """Refuse a format that neither the platform knows nor a codec of the project's may be.
+
+        Raises:
+            ValidationError: It is so.
+        """
+        if self.codec not in CODECS and not own:
+            raise inconsistency(
+                f"there is no codec {self.codec}; there are {', '.join(CODECS)}, and those of `codecs`",
+                *("model", "codec"),
+            )
 
     @property
     def as_input(self) -> TrainedElsewhere:

@@ -18,6 +18,8 @@ from prediction_contract.naming.batch import ModelName
 FILE_FORMATS = ("parquet", "csv", "jsonl")
 SOURCE_FORMATS = (*FILE_FORMATS, "delta", "snowflake", "reader")
 TABLES = ("pandas", "polars", "arrow")
+# The formats of trained objects that need no codec of the project's.
+CODECS = ("json", "skops", "xgboost", "lightgbm", "onnx", "safetensors")
 # What stands in braces for a partition's text, for the date of its beginning, and for its hour.
 PLACEHOLDERS = ("partition", "date", "hour")
 

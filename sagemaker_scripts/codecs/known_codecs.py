@@ -48,6 +48,11 @@ class Codecs:
             SafetensorsWeights(),
         ]
 
+    @property
+    def names(self) -> list[str]:
+        """Their names, in the order that they are asked in."""
+        return [codec.name for codec in self._known]
+
     def of(self, value: Any, name: str) -> Codec:
         """Return the codec of an object.
 
@@ -84,7 +89,7 @@ class Codecs:
             if codec.name == name:
                 return codec
         raise CodecError(
-            f"There is no codec {name}; there are {', '.join(codec.name for codec in self._known)}",
+            f"There is no codec {name}; there are {', '.join(self.names)}",
             remedy="Name the class that reads it in `codecs` of defs.yaml, as acme.codecs:Detector",
         )
 

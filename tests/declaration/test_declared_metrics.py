@@ -76,3 +76,15 @@ def test_a_fault_of_a_metric_is_told_with_its_line(
     assert complaint in told
     number = int(told.partition("defs.yaml:")[2].split()[0])
     assert line in text.splitlines()[number - 1]
+
+
+def test_metrics_need_to_know_what_became_of_predictions(tmp_path: Path) -> None:
+    """A model without the function `outcomes` would fail in its training."""
+    file = tmp_path / "things" / "defs.yaml"
+    file.parent.mkdir()
+    declared = attributes(training=RANGE | {"metrics": [MAE]}, lookback=0)
+    file.write_text(yaml.safe_dump({"type": COMPONENT, "attributes": declared}, sort_keys=False))
+    with pytest.raises(DeclarationError, match=r"training\.metrics: .*write outcomes\.py beside this file"):
+        declaration_in(file)
+    (file.parent / "outcomes.py").touch()
+    assert declaration_in(file) is not None

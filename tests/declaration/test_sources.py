@@ -200,6 +200,10 @@ def test_a_fault_deep_in_a_source_is_told_with_its_line(tmp_path: Path) -> None:
         ({"training": None}, "training: it is missing, and so is `model`"),
         ({"model": MODEL_FILE}, "model: the model is trained here: leave out `model` or `training`"),
         ({"training": None, "model": MODEL_FILE | {"sha256": "AB"}}, "model.sha256: it is no SHA-256"),
+        (
+            {"training": None, "model": MODEL_FILE | {"codec": "joblib"}},
+            "model.codec: there is no codec joblib; ",
+        ),
         ({"training": None, "model": MODEL_FILE | {"path": "../x"}}, "model.path: '../x' is not a safe key"),
         ({"tables": "duckdb"}, "tables: Input should be 'pandas', 'polars' or 'arrow'"),
         ({"requirements": "../boosting"}, "requirements: it is not the name of a lock"),

@@ -28,6 +28,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeRegressor
 
+from prediction_contract.jobs.model_inputs import CODECS as DECLARED_CODECS
 from sagemaker_scripts.codecs import skops_objects
 from sagemaker_scripts.codecs.codec import CodecError, content_digest, library_versions
 from sagemaker_scripts.codecs.known_codecs import Codecs
@@ -384,6 +385,12 @@ def test_a_codec_of_the_projects_own_goes_first(tmp_path: Path, monkeypatch: pyt
             Codecs([path])
     with pytest.raises(CodecError, match="codec unsure cannot tell whether it takes m, which train returned"):
         Codecs(["acme_codecs:Unsure"]).of(1.5, "m")
+
+
+def test_a_declaration_knows_the_codecs_that_there_are() -> None:
+    """A format that no job reads is refused before it is needed."""
+    assert all(CODECS.named(name).name == name for name in DECLARED_CODECS)
+    assert len(CODECS.names) == len(DECLARED_CODECS)
 
 
 def test_an_unknown_codec_is_refused_by_name() -> None:
