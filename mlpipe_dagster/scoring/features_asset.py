@@ -17,6 +17,7 @@ from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.published_documents import published_inputs
 from mlpipe_dagster.scoring.source_assets import source_deps
+from mlpipe_dagster.scoring.trained_elsewhere import record_model_file
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from prediction_contract.naming.batch import Partition, job_name
@@ -46,6 +47,8 @@ def features_asset(
     ) -> dg.MaterializeResult[Any]:
         keys = context.partition_keys
         first, last = (Partition.from_dagster_key(key) for key in (keys[0], keys[-1]))
+        # Dagster looks at the versions of a step's inputs before it runs the step: predictions come next.
+        record_model_file(context, declaration)
         settings = platform.settings
         batch_id = batch_id_of(context.instance, context.run, model, first)
         arguments = FeatureArguments(

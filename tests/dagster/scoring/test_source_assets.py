@@ -10,7 +10,7 @@ import pytest
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.pipeline.library_kinds import library_kind
-from mlpipe_dagster.scoring.trained_elsewhere import record_model_file
+from mlpipe_dagster.scoring.trained_elsewhere import record_model_file, trained_elsewhere_spec
 from tests.dagster.small_model import attributes, declaration
 from tests.declaration.test_sources import MODEL_FILE, ORDERS, RATES, SHIPS
 
@@ -140,6 +140,25 @@ def test_the_digest_of_a_model_file_is_its_data_version() -> None:
         made = [each.asset_materialization for each in found]
     versions = [(each.tags or {})["dagster/data_version"] for each in made if each]
     assert versions == ["cd" * 32, "ab" * 32]
+
+
+def test_predictions_are_of_the_model_file_that_features_have_recorded() -> None:
+    """A run's first batch by a new file is not shown as made of an older one."""
+    declared = declaration("things", training=None, model=MODEL_FILE)
+
+    @dg.asset
+    def features(context: dg.AssetExecutionContext) -> None:
+        record_model_file(context, declared)
+
+    @dg.asset(deps=[features, trained_elsewhere_spec(declared)])
+    def predictions() -> None:
+        pass
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert dg.materialize([features, predictions], instance=instance).success
+        made = instance.get_latest_materialization_event(predictions.key)
+    tags = (made.asset_materialization.tags if made and made.asset_materialization else None) or {}
+    assert tags["dagster/input_data_version/things/trained_model"] == MODEL_FILE["sha256"]
 
 
 @pytest.mark.parametrize(
