@@ -337,6 +337,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         project = Project.find(os.environ, Path.cwd())
+        project.make_state_folder()
         out: Path = options.out or project.packages
         built = (
             build_api_archive(out, platform=options.platform),

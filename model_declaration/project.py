@@ -181,6 +181,14 @@ class Project:
         """The folder that is to be on Python's path for the package to be found."""
         return self.package_folder.parent
 
+    def make_state_folder(self) -> Path:
+        """Return the state folder, made if it is not there; git ignores it whatever the repository says."""
+        self.state_folder.mkdir(exist_ok=True)
+        ignored = self.state_folder / ".gitignore"
+        if not ignored.exists():
+            ignored.write_text("*\n", encoding="utf-8")
+        return self.state_folder
+
     def functions_package(self, model: str) -> str:
         """Return the package of a model's functions: `acme.defs.churn`."""
         return f"{self.package}.defs.{model}"

@@ -52,7 +52,7 @@ def sample_data_folder(project: Project, *, as_of: str | None = None) -> Path:
     name = "sample_data" if as_of is None else f"sample_data_as_of_{as_of.replace(':', '-')}"
     folder = project.state_folder / name
     written = project.state_folder / f"{name}.digest"
-    project.state_folder.mkdir(exist_ok=True)
+    project.make_state_folder()
     with _locked(project.state_folder / "sample_data.lock"):
         digest = _generator_digest(project)
         if not (folder.is_dir() and written.is_file() and written.read_text() == digest):

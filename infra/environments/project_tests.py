@@ -119,6 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     statuses = []
     try:
         project = Project.find(os.environ, Path.cwd())
+        project.make_state_folder()
         for group in groups_of_tests(project, selected):
             place = "the platform's environment" if group.family is None else f"environment {group.family}"
             sys.stdout.write(f"Tests in {place}:\n")

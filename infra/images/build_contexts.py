@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.parse_args(arguments)
     try:
         project = Project.find(os.environ, Path.cwd())
-        for folder in write_build_contexts(project, project.state_folder / "images"):
+        for folder in write_build_contexts(project, project.make_state_folder() / "images"):
             sys.stdout.write(f"{folder}\n")
     except ContractError as error:
         sys.stderr.write(f"mlpipe images: {error}\n")

@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     stages = parser.parse_args(arguments).stages
     try:
         project = Project.find(os.environ, Path.cwd())
+        project.make_state_folder()
         cache = cache_folder(os.environ)
         environment = make_platform_environment("cdk", cache, say=say)
     except ContractError as error:

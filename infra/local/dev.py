@@ -24,11 +24,11 @@ _LOOK_SECONDS = 2
 
 
 class CodeWatch:
-    """Compares the code that Dagster's jobs run with the checkout, and tells of each edit once.
+    """Compares the code that Dagster's jobs run with that which lies here, and tells of each edit once.
 
     Args:
         code_prefix: Where the uploaded code lies.
-        project: Whose code comes with that of the checkout.
+        project: Whose code comes with the platform's.
     """
 
     def __init__(self, code_prefix: str, project: Project) -> None:
@@ -47,9 +47,9 @@ class CodeWatch:
         self._present = present
         uploaded = code_version(self._uploaded)
         if present == self._uploaded:
-            return f"The jobs' code in this checkout is the uploaded version {uploaded} again."
+            return f"The jobs' code is the uploaded version {uploaded} again."
         return (
-            f"The jobs' code was edited: this checkout has version {code_version(present)}, "
+            f"The jobs' code was edited: it has version {code_version(present)} here, "
             f"jobs still run the uploaded version {uploaded}. Restart `mlpipe dev` to upload the edit."
         )
 

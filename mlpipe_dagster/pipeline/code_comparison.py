@@ -38,7 +38,7 @@ class OutdatedUpload:
         """Both versions in one sentence, without a full stop."""
         return (
             f"Jobs run code version {self.uploaded} of {self.deployable}, "
-            f"but this checkout has version {self.checkout}, which is not uploaded"
+            f"but it has version {self.checkout} here, which is not uploaded"
         )
 
 

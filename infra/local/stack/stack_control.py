@@ -93,6 +93,8 @@ class StackControl:
             StackError: A component did not become ready, or what it saved is corrupt.
         """
         started = time.monotonic()
+        # Whatever the stack's own place is, archives and sample data lie there.
+        self.project.make_state_folder()
         self.directory.create()
         with self._alone():
             supervisor = find_supervisor(self.directory)
