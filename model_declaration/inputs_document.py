@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from model_declaration.declaration import ModelDeclaration
-from model_declaration.project import Project
 from prediction_contract.jobs.model_inputs import ModelInputs
 
 
-def inputs_document(declaration: ModelDeclaration, project: Project | None = None) -> tuple[str, bytes]:
+def inputs_document(declaration: ModelDeclaration) -> tuple[str, bytes]:
     """Return S3 key and content of the document of a model's inputs."""
-    return model_inputs(declaration, project).to_document()
+    return model_inputs(declaration).to_document()
 
 
-def model_inputs(declaration: ModelDeclaration, project: Project | None = None) -> ModelInputs:  # noqa: ARG001
+def model_inputs(declaration: ModelDeclaration) -> ModelInputs:
     """Return what a job must know of a model, whose declaration lies in the folder of its functions."""
     training, prepared, elsewhere = declaration.training, declaration.features, declaration.model
     return ModelInputs(

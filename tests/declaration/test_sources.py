@@ -51,7 +51,7 @@ def inputs_of(project: Project) -> ModelInputs:
     """Return a model's inputs as its jobs read them."""
     declared = declaration_in(project.defs / "things" / "defs.yaml")
     assert declared is not None
-    key, content = inputs_document(declared, project)
+    key, content = inputs_document(declared)
     assert key.startswith("models/things/inputs-")
     return ModelInputs.parse(content)
 

@@ -21,7 +21,7 @@ def _declared(model: str) -> dict[str, Any]:
 def _inputs(model: str) -> ModelInputs:
     declaration = declaration_in(EXAMPLE.defs / model / "defs.yaml")
     assert declaration is not None
-    return model_inputs(declaration, EXAMPLE)
+    return model_inputs(declaration)
 
 
 def _schema(columns: list[dict[str, Any]]) -> PredictionSchema:

@@ -68,10 +68,7 @@ def _leaks_of(declaration: ModelDeclaration, asked: str | None, access: Deployme
     from mlpipe_dagster.cli.development.trial_process import TrialData, run_trial  # noqa: PLC0415
     from model_declaration.sample_data import sample_data_folder  # noqa: PLC0415
 
-    partition = (
-        asked
-        or SampleCoverage(access.project, declaration, sample_data_folder(access.project)).with_later_data()
-    )
+    partition = asked or SampleCoverage(declaration, sample_data_folder(access.project)).with_later_data()
     answer = run_trial(access.project, declaration, TrialData(), action="leaks", partition=partition)
     nothing = {"partition": partition, "rows": None, "taken_away": None, "leaks": []}
     return {"model": declaration.name, **nothing, "error": None, **answer}

@@ -85,7 +85,7 @@ def _faults_between(project: Project, declarations: Mapping[str, ModelDeclaratio
 
 def _faults_of_code(project: Project, declarations: Mapping[str, ModelDeclaration]) -> Iterator[ProjectFault]:
     modules = ProjectModules(project)
-    inputs = {name: model_inputs(declaration, project) for name, declaration in declarations.items()}
+    inputs = {name: model_inputs(declaration) for name, declaration in declarations.items()}
     yield from modules.faults_of_packages(inputs)
     for name, declaration in declarations.items():
         where = str(project.defs / name / FILE_NAME)

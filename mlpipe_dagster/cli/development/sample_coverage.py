@@ -21,7 +21,6 @@ class SampleCoverage:
     """What a folder of sample data has of one model.
 
     Args:
-        project: The project.
         declaration: The model's.
         folder: Laid out as the data bucket.
 
@@ -29,10 +28,10 @@ class SampleCoverage:
         SampleQueryError: There is no answer of a query.
     """
 
-    def __init__(self, project: Project, declaration: ModelDeclaration, folder: Path) -> None:
+    def __init__(self, declaration: ModelDeclaration, folder: Path) -> None:
         self._declaration = declaration
         found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-        inputs = with_sample_queries(model_inputs(declaration, project), found)
+        inputs = with_sample_queries(model_inputs(declaration), found)
         self._start = Partition(declaration.partitions.start)
         # Sample data is one folder, whatever buckets its sources lie in.
         sources = [replace(source, bucket=None) for source in inputs.sources]
@@ -91,6 +90,6 @@ def sample_faults(project: Project, declarations: Iterable[ModelDeclaration]) ->
         return
     for declaration in declarations:
         try:
-            yield from SampleCoverage(project, declaration, folder).faults(where)
+            yield from SampleCoverage(declaration, folder).faults(where)
         except ContractError as error:
             yield ProjectFault(where=where, what=error.what, remedy=error.remedy, model=declaration.name)

@@ -77,7 +77,7 @@ def run_trial(
             "source_folder": str(project.source_folder),
         }
         (folder / _REQUEST).write_text(json.dumps(document), encoding="utf-8")
-        (folder / _INPUTS).write_bytes(inputs_document(declaration, project)[1])
+        (folder / _INPUTS).write_bytes(inputs_document(declaration)[1])
         (folder / _COLUMNS).write_bytes(declaration.schema_document[1])
         _run(project, declaration, folder)
         try:

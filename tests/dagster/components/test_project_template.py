@@ -73,7 +73,7 @@ def test_the_model_works_on_the_sample_data(acme: Project) -> None:
     s3 = MemoryS3()
     for path in folder.rglob("*.csv"):
         s3.objects[path.relative_to(folder).as_posix()] = path.read_bytes()
-    functions = ModelFunctions(model_inputs(declared, acme))
+    functions = ModelFunctions(model_inputs(declared))
     days = [f"2024-03-{day:02}" for day in range(1, 9)]
     with SourceTables(
         functions.inputs,
