@@ -13,7 +13,9 @@ import pytest
 import snowflake.connector
 from deltalake import write_deltalake
 
+from prediction_contract.jobs.job_arguments import FeatureArguments
 from prediction_contract.jobs.model_inputs import ModelInputs, Source
+from sagemaker_scripts.features.feature_store import feature_set
 from sagemaker_scripts.object_store import ObjectStore, storage_options
 from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
 from sagemaker_scripts.sources.source_tables import SourceTables
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sagemaker_scripts.sources.source_tables import PartitionSources
+    from tests.sagemaker.scoring_jobs import ScoringJobs
     from tests.stack_runs import LocalStack
 
 pytestmark = pytest.mark.stack
@@ -228,3 +231,53 @@ def test_a_secret_of_another_form_is_named_and_not_quoted(
     with pytest.raises(SourceError, match=complaint) as refused:
         read(query(warehouse, secret=name))
     assert "PEM-secret" not in str(refused.value)
+
+
+def test_a_job_reads_sources_of_every_format(
+    jobs: ScoringJobs, warehouse: tuple[str, str], aws_client: Callable[[str], Any]
+) -> None:
+    """In its own environment, with its own rights and addresses; and its index says what it read."""
+    s3, lake = aws_client("s3"), f"lake-{uuid.uuid4().hex}"
+    s3.create_bucket(Bucket=lake)
+    for ending in ("parquet", "csv", "jsonl.gz"):
+        rows = [{**SOLD[0], "sold_at": SOLD[0]["sold_at"].isoformat(), "amount": "1.10"}]
+        content = file_of(SOLD[:1], ending, SCHEMA) if ending == "parquet" else file_of(rows, ending)
+        s3.put_object(Bucket=lake, Key=f"sales/dt={DAY}/a.{ending}", Body=content)
+    options = storage_options(jobs.environment) | stack_options(jobs.environment)
+    write_deltalake(f"s3://{lake}/table", pa.Table.from_pylist(SOLD, schema=SCHEMA), storage_options=options)
+    files = [
+        Source(
+            name=ending.split(".")[0],
+            format=ending.split(".")[0],
+            bucket=lake,
+            path=f"sales/dt={{date}}/*.{ending}",
+            columns=COLUMNS,
+            known_at="sold_at",
+        )
+        for ending in ("parquet", "csv", "jsonl.gz")
+    ]
+    delta = Source(
+        name="delta", format="delta", bucket=lake, path="table", columns=COLUMNS, known_at="sold_at"
+    )
+    day = (("day", "2013-02-02"), ("shop", "O'Hare"))
+    sources = (*files, delta, query(warehouse, name="snowflake", parameters=day))
+    jobs.upload_script(
+        "acme/defs/shops/features.py",
+        "import pandas as pd\n"
+        "def features(partition, **sources):\n"
+        "    found = {name: table['amount'].iloc[0] for name, table in sources.items() if len(table) == 1}\n"
+        "    return pd.DataFrame({'entity_id': list(found), 'amount': list(found.values())})\n",
+    )
+    key, content = ModelInputs(model="shops", functions="acme.defs.shops", sources=sources).to_document()
+    s3.put_object(Bucket=jobs.bucket, Key=key, Body=content)
+    arguments = FeatureArguments(
+        model="shops", partition=DAY, bucket=jobs.bucket, run_id="r", code_version="v", inputs_key=key
+    )
+    jobs.completed(jobs.start_processing("sagemaker_scripts/prepare_features.py", arguments))
+    prepared = feature_set(ObjectStore(s3, jobs.bucket), "shops", DAY)
+    rows = prepared.read_features(ObjectStore(s3, jobs.bucket)).to_pylist()
+    assert {row["entity_id"]: row["amount"] for row in rows} == dict.fromkeys(
+        ("parquet", "csv", "jsonl", "delta", "snowflake"), Decimal("1.10")
+    )
+    index = json.loads(jobs.content(f"{prepared.prefix}features.json"))
+    assert [each["source"] for each in index["sources"]] == [each.name for each in sources]
