@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -94,19 +94,18 @@ class SourceTables:
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
-    def read(self, partition: str, names: Iterable[str] | None = None) -> PartitionSources:
+    def read(self, partition: str) -> PartitionSources:
         """Return the sources of a partition.
 
         Args:
             partition: Not before the one that was asked for last.
-            names: Of the sources to read; None for all.
 
         Raises:
             SourceError: A source has nothing for the partition, or holds something else than is declared.
         """
         found = PartitionSources({}, [])
-        for name in self._readings if names is None else names:
-            table, reads = self._readings[name](Partition(partition))
+        for name, reading in self._readings.items():
+            table, reads = reading(Partition(partition))
             found.tables[name] = table
             found.reads.extend(reads)
         return found

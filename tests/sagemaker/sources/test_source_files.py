@@ -205,6 +205,15 @@ def test_lines_of_json_keep_all_digits_and_may_hold_members_that_are_not_declare
     assert read(store, source_of("jsonl", columns=(("name", "string"),)))[0]["name"].to_pylist() == ["a", "b"]
 
 
+def test_a_large_file_of_json_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is measured as it is unpacked: few bytes may become any number."""
+    monkeypatch.setattr("sagemaker_scripts.sources.source_files.LARGEST_JSON_FILE", 1000)
+    content = gzip.compress(b'{"name": "a"}\n' * 100)
+    store = bucket(**{f"raw/dt={DAY}/a.jsonl.gz": content})
+    with pytest.raises(SourceError, match=r"a\.jsonl\.gz of source orders has more than 1000 bytes unpacked"):
+        read(store, source_of("jsonl.gz", columns=(("name", "string"),)))
+
+
 def test_an_empty_text_and_a_missing_one_stay_apart_in_csv() -> None:
     """What is quoted is a text; a name like NA is one too."""
     content = b'name,visits\n"",1\n,NA\nNA,\n'
