@@ -31,8 +31,8 @@ from sagemaker_scripts.codecs.known_codecs import Codecs
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "adding-a-model.md"
 _NAME = re.compile("`([^`]+)`")
 _SOURCES = (ParquetSource, TextSource, DeltaSource, SnowflakeSource, ReaderSource)
-# A model is called like its folder; `sources` stand for the other two.
-_NOT_LISTED = {"name", "folder", "raw_inputs", "history_days"}
+# A model is called like its folder.
+_NOT_LISTED = {"name", "folder"}
 PARTS: dict[str, type[BaseModel]] = {
     "### `partitions`": Partitions,
     "## Schedule": DeclaredSchedule,
