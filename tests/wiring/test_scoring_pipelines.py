@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.definitions.scoring_pipeline import FEATURES_STEP, SCORE_STEP
+from infra.definitions.scoring_pipeline import FEATURES_STEP, SCORE_STEP, pipeline_definition
 from infra.packaging import build_sagemaker_code
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings as DagsterSettings
+from model_declaration.cron import scheduler_cron
 from model_declaration.declaration_files import declaration_of
 from model_declaration.inputs_document import inputs_document
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from sagemaker_scripts.object_store import storage_options
+from tests.dagster.scoring.test_scoring_schedule import MONTHLY, WEEKLY
+from tests.dagster.small_model import declaration as small_declaration
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, EXECUTION, MODELS, TICK, definition, valid
 from tests.infra.cdk.synthesis import ROOT
@@ -81,3 +84,23 @@ def test_the_jobs_are_those_that_dagster_would_start(
         assert arguments.code_version == settings.code_version == digest[:16]
         assert request == processing_request(settings, declared, scripts[step], arguments)
         assert (ROOT / "sagemaker_scripts" / scripts[step]).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "tick", "partition", "cron"),
+    [
+        (WEEKLY, "2013-02-04T01:00:00Z", "2013-W05", "cron(0 1 ? * 2 *)"),
+        (MONTHLY, "2013-03-01T01:00:00Z", "2013-02", "cron(0 1 1 * ? *)"),
+    ],
+)
+def test_weeks_and_months_are_scored_when_they_have_ended(
+    changes: dict[str, Any], tick: str, partition: str, cron: str
+) -> None:
+    """The usual tick of EventBridge makes the one due that ended an hour before."""
+    model = small_declaration("things", produced_by="sagemaker", **changes)
+    definition = pipeline_definition(DEPLOYMENT, model, code_digest="0" * 64)
+    found = requests(definition, {"ScheduledAt": tick}, EXECUTION)
+    score = ScoreArguments.parse(_arguments(found[SCORE_STEP]))
+    assert FeatureArguments.parse(_arguments(found[FEATURES_STEP])).due_partition() == partition
+    assert score.due_partition() == partition
+    assert scheduler_cron(model.schedule.cron_of(model.partitions)) == cron
