@@ -101,14 +101,14 @@ def make_environment(
         compiled: Whether all byte code is made at once, or by whoever imports a module first.
 
     Raises:
-        EnvironmentMakingError: The packages cannot be had, or another process took too long to make it.
+        EnvironmentMakingError: The packages cannot be had, the cache cannot be written, or another process
+            took too long to make it.
     """
     environment = environment_of(lock, cache)
     content = _content(lock)
     if _is_made(environment, content):
         return environment
     folder = environment.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with made_by_one(folder, say=say):
         if not _is_made(environment, content):
             say(f"  Installing the packages of {lock.name}, once for all projects")
@@ -122,11 +122,23 @@ def make_environment(
 
 @contextlib.contextmanager
 def made_by_one(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold what keeps other processes from making a folder; wait for one that makes it.
+    """Hold what keeps other processes from making a folder of the cache; wait for one that makes it.
 
     Raises:
-        EnvironmentMakingError: The other process did not end in time.
+        EnvironmentMakingError: The other process did not end in time, or the cache cannot be written.
     """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _held_alone(folder, say):
+            yield
+    except OSError as error:
+        raise EnvironmentMakingError(
+            f"{folder} cannot be made: {error}", remedy="Mend it, or name another folder by MLPIPE_CACHE"
+        ) from error
+
+
+@contextlib.contextmanager
+def _held_alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     deadline = time.monotonic() + _WAITING_SECONDS
     with folder.with_name(f".{folder.name}.lock").open("w") as held:
         waits = False

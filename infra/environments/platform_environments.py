@@ -78,7 +78,6 @@ def make_cdk_tools(cache: Path, *, say: Callable[[str], None]) -> CdkTools:
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
     folder = cache / "node" / f"{digest[:_KEY_DIGITS]}-{environment.folder.name}"
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with made_by_one(folder, say=say):
             if not folder.is_dir():
                 say("  Installing the CDK's command line, once for all projects")

@@ -13,6 +13,7 @@ import pytest
 
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.jobs.job_image import JobImageError
 from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, TooManyAttemptsError, attempt_of
 from sagemaker_scripts.container import Container, JobSetupError, run_script
@@ -168,6 +169,22 @@ def test_an_error_is_left_for_describe_and_raised(root: Path, failure_file: str)
     text = (root / "output" / failure_file).read_text()
     assert text.startswith("ValueError: x")
     assert len(text) == 1024
+
+
+def test_a_job_in_an_image_with_other_packages_ends_before_it_works(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model would be read by other releases than wrote it, or its library would be missing."""
+    monkeypatch.setenv("MLPIPE_NEEDED_PACKAGES", "boosting-0123456789abcdef")
+    monkeypatch.setenv("MLPIPE_IMAGE_PACKAGES", "base-fedcba9876543210")
+
+    def main(_argv: Sequence[str], _container: Container) -> dict[str, Any]:
+        pytest.fail("the script works")
+
+    with pytest.raises(JobImageError):
+        run_script(main)
+    said = (root / "output" / "message").read_text()
+    assert "needs the packages boosting-0123456789abcdef, and this image holds base-fedcba9876543210" in said
 
 
 def test_without_dagster_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,10 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
             "-m infra.registry_copy prod --from restored --model demand --write",
         ),
         ("deploy-local", "-m infra.local.cdk_deployment"),
+        ("lock", "-m infra.environments.family_locking"),
+        ("lock boosting --upgrade", "-m infra.environments.family_locking boosting --upgrade"),
+        ("environment cdk-cli --path", "-m infra.environments cdk-cli --path"),
+        ("images", "-m infra.images.build_contexts"),
         ("test", "-m infra.environments.project_tests"),
         (
             "test pyproject.toml::test_a -- -k few -x",

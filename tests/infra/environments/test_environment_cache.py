@@ -171,6 +171,16 @@ def test_the_cache_is_where_the_user_says(tmp_path: Path) -> None:
     assert cache_folder({}) == Path.home() / ".cache" / "mlpipe"
 
 
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The message says how to take another one."""
+    lock = write_lock(tmp_path, "iniconfig")
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        EnvironmentMakingError, match=r"cannot be made: .*name another folder by MLPIPE_CACHE"
+    ):
+        make_environment(lock, tmp_path / "file" / "cache", say=print)
+
+
 def test_a_missing_lock_is_named(tmp_path: Path) -> None:
     """The message says which file."""
     with pytest.raises(EnvironmentMakingError, match=r"gone.lock cannot be read: No such file"):

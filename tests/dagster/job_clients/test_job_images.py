@@ -1,0 +1,101 @@
+"""Which image Dagster asks SageMaker for: that of the lock file of the model's requirements, or none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infra.environments.family_locking import lock_family
+from mlpipe_dagster.installed_platform import PLATFORM
+from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
+from mlpipe_dagster.settings import Settings
+from model_declaration.job_requirements import RequirementsError, family_files, needed_families
+from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
+from prediction_contract.jobs.job_image import JobImage
+from tests.dagster.small_model import declaration
+from tests.projects import new_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model_declaration.declaration import ModelDeclaration
+    from model_declaration.project import Project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with one family, locked."""
+    made = new_project(tmp_path / "acme")
+    made.requirements.mkdir()
+    (made.requirements / "sorting.in").write_text("sortedcontainers\n")
+    lock_family(family_files(made.requirements, PLATFORM, "sorting"))
+    return made
+
+
+def model(project: Project, requirements: str | None) -> ModelDeclaration:
+    """Return a model of the project."""
+    return declaration("churn", folder=project.defs / "churn", requirements=requirements)
+
+
+def requests(declared: ModelDeclaration, environment: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the requests of a processing and a training job."""
+    settings = Settings.from_environment(environment)
+    features = FeatureArguments(
+        model="churn",
+        partition="2013-02-01",
+        bucket="mlpipe-data",
+        run_id="run",
+        code_version="1",
+        inputs_key="models/churn/inputs.json",
+    )
+    training = TrainArguments(
+        model="churn",
+        first_partition="2013-01-01",
+        last_partition="2013-02-01",
+        bucket="mlpipe-data",
+        code_version="1",
+        inputs_key="models/churn/inputs.json",
+    )
+    return [
+        processing_request(settings, declared, "prepare_features.py", features),
+        training_request(settings, declared, training),
+    ]
+
+
+def images(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return the image of each request, and the packages that its job is told to need."""
+    processing, training = found
+    return [
+        (processing["AppSpecification"]["ImageUri"], processing["Environment"]["MLPIPE_NEEDED_PACKAGES"]),
+        (
+            training["AlgorithmSpecification"]["TrainingImage"],
+            training["Environment"]["MLPIPE_NEEDED_PACKAGES"],
+        ),
+    ]
+
+
+@pytest.mark.parametrize("family", [None, "sorting"])
+def test_a_job_names_the_image_of_its_model_s_requirements(
+    project: Project, minimal_environment: dict[str, str], family: str | None
+) -> None:
+    """Features, training and scoring run with the same packages; a model that needs none shares one image."""
+    lock = project.requirements / "sorting.lock" if family else PLATFORM / "requirements" / "scoring.lock"
+    image = JobImage.of_lock(family or "base", lock.read_bytes())
+    expected = (f"registry.example/jobs:{image.tag}", image.tag)
+    assert images(requests(model(project, family), minimal_environment)) == [expected, expected]
+
+
+def test_no_job_starts_for_a_stale_lock(project: Project, minimal_environment: dict[str, str]) -> None:
+    """The run fails with the command to run, before SageMaker is asked for anything."""
+    (project.requirements / "sorting.in").write_text("sortedcontainers\nsix\n")
+    with pytest.raises(RequirementsError, match="Run `mlpipe lock sorting`"):
+        requests(model(project, "sorting"), minimal_environment)
+
+
+def test_families_are_those_that_models_name(project: Project) -> None:
+    """A file that only Dagster can read may name any of the project's, so all of them are needed."""
+    plain, sorting = model(project, None), model(project, "sorting")
+    assert set(needed_families(project, [plain])) == {None}
+    assert set(needed_families(project, [plain, sorting, sorting])) == {None, "sorting"}
+    assert set(needed_families(project, [plain, None])) == {None, "sorting"}
