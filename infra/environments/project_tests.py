@@ -2,7 +2,7 @@
 
 `tests/test_<model>.py` is run with the packages of the model's `requirements`, all other files with those
 that the platform and the project are installed with. Neither needs pytest: it comes from an environment of
-its own.
+its own. The project's sample data lie in `.mlpipe/sample_data` first.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from model_declaration.declaration_files import written_attributes
 from model_declaration.declared_models import declared_names
 from model_declaration.job_requirements import family_files
 from model_declaration.project import MARKER, VARIABLE, Project
+from model_declaration.sample_data import sample_data_folder
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.job_image import BASE_FAMILY
 
@@ -120,6 +121,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         project = Project.find(os.environ, Path.cwd())
         project.make_state_folder()
+        if project.sample_data is not None:
+            # The environment of jobs may lack what makes them.
+            sample_data_folder(project)
         for group in groups_of_tests(project, selected):
             place = "the platform's environment" if group.family is None else f"environment {group.family}"
             sys.stdout.write(f"Tests in {place}:\n")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PACKAGES = (
+    "mlpipe",
     "prediction_contract",
     "model_declaration",
     "aws_wire",
@@ -28,8 +29,6 @@ PACKAGES = (
 )
 MAX_MODULES_OF_A_FOLDER = 14
 MAX_LINES_OF_A_MODULE = 450
-# Each model has these, in a folder of its own name.
-OF_EVERY_MODEL = {"features", "train", "predict"}
 # Each deployable has these.
 OF_EVERY_DEPLOYABLE = {"Settings", "SettingsError"}
 
@@ -51,7 +50,7 @@ def alike(named: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_module_has_a_name_of_its_own_in_its_package(package: str) -> None:
     """Whoever reads a module's name in an import or a traceback knows which file is meant."""
-    doubled = alike((path.stem, path) for path in modules(package) if path.stem not in OF_EVERY_MODEL)
+    doubled = alike((path.stem, path) for path in modules(package))
     assert not doubled, "Rename all but one of them, so that the name says what the file holds."
 
 

@@ -11,12 +11,11 @@ import pytest
 
 from infra.environments.project_tests import NoTestsError, groups_of_tests
 from infra.packaging import PLATFORM
+from model_declaration.project import Project
 from tests.projects import new_project
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from model_declaration.project import Project
 
 _SECONDS = 240
 TIDES = """
@@ -24,6 +23,7 @@ import sys
 
 def test_where_it_runs():
     import pandas, acme, acme.defs.tides.predict
+    assert open(".mlpipe/sample_data/raw/tides.csv").read() == "high"
     assert "environments" in sys.prefix
     assert "dagster" not in sys.modules
 
@@ -48,6 +48,11 @@ def project(tmp_path: Path) -> Project:
         folder.mkdir()
         (folder / "defs.yaml").write_text(f"type: mlpipe.PredictionPipeline\nattributes:\n  a: b\n{more}")
         (folder / "predict.py").touch()
+    generator = "def objects():\n    yield 'raw/tides.csv', b'high'\n"
+    (made.package_folder / "sample_data.py").write_text(generator)
+    with (made.root / "pyproject.toml").open("a") as marker:
+        marker.write('sample_data = "acme.sample_data:objects"\n')
+    made = Project.at(made.root)
     tests = made.root / "tests"
     tests.mkdir()
     (tests / "test_tides.py").write_text(TIDES)
