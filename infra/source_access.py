@@ -43,10 +43,20 @@ def stage_source_statements(
 
 def named_buckets(models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
     """Return the buckets that models name beside the data bucket, sorted."""
-    inputs = [model.inputs for model in models]
-    sources = {source.bucket for each in inputs for source in each.sources}
-    elsewhere = {each.trained_elsewhere.bucket for each in inputs if each.trained_elsewhere}
-    return tuple(sorted(bucket for bucket in sources | elsewhere if bucket))
+    return tuple(sorted(keys_elsewhere(models)))
+
+
+def keys_elsewhere(models: Iterable[ProvisionedModel]) -> dict[str, set[str]]:
+    """Return by bucket what the keys begin with that models read beside the data bucket."""
+    found: dict[str, set[str]] = {}
+    for model in models:
+        for source in model.inputs.sources:
+            if source.bucket:
+                found.setdefault(source.bucket, set()).update({source.beginning} if source.path else ())
+        elsewhere = model.inputs.trained_elsewhere
+        if elsewhere is not None and elsewhere.bucket:
+            found.setdefault(elsewhere.bucket, set()).add(elsewhere.key)
+    return found
 
 
 def named_secrets(models: Iterable[ProvisionedModel]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """`mlpipe data`, or `python -m infra.local.sample_data`: puts the project's sample data on the stack's S3.
 
-An object that is there already with the same bytes is left alone.
+The data bucket gets all of it, and another bucket that a source names what the source reads there. An object
+that is there already with the same bytes is left alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from infra.local.provisioning.clients import Clients
 from infra.local.stack.command_line import say
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.supervision.stack_state import StackError
+from infra.provisioned_models import provisioned_models
+from infra.source_access import keys_elsewhere
 from model_declaration.project import Project
 from model_declaration.sample_data import sample_data_folder
 from prediction_contract.errors import ContractError
@@ -37,7 +40,14 @@ def upload_sample_data(project: Project, s3: Any, bucket: str) -> int:
     """
     if project.sample_data is None:
         return 0
-    return upload_objects(s3, bucket, _objects(sample_data_folder(project)))
+    return _upload_folder(sample_data_folder(project), project, s3, bucket)
+
+
+def _upload_folder(folder: Path, project: Project, s3: Any, bucket: str) -> int:
+    places = {**keys_elsewhere(provisioned_models(project)), bucket: {""}}
+    return sum(
+        upload_objects(s3, place, _objects(folder, tuple(beginnings))) for place, beginnings in places.items()
+    )
 
 
 def upload_objects(s3: Any, bucket: str, objects: Iterable[tuple[str, bytes]]) -> int:
@@ -64,10 +74,11 @@ def upload_objects(s3: Any, bucket: str, objects: Iterable[tuple[str, bytes]]) -
     return written
 
 
-def _objects(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _objects(folder: Path, beginnings: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield path.relative_to(folder).as_posix(), path.read_bytes()
+        key = path.relative_to(folder).as_posix()
+        if key.startswith(beginnings) and path.is_file():
+            yield key, path.read_bytes()
 
 
 def _sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
@@ -92,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = sample_data_folder(project)
         variables = _variables(options.env_file or project.environment_file)
         bucket = variables["MLPIPE_DATA_BUCKET"]
-        written = upload_objects(Clients.of(variables).client("s3"), bucket, _objects(folder))
+        written = _upload_folder(folder, project, Clients.of(variables).client("s3"), bucket)
     except (StackError, ContractError) as error:
         say(f"mlpipe data: {error}", stream=sys.stderr)
         return 1

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.local.sample_data import main, upload_objects
+from infra.local.sample_data import main, upload_objects, upload_sample_data
+from model_declaration.project import Project
+from tests.infra.test_source_access import CHURN, churn_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +66,26 @@ def test_a_second_upload_writes_only_what_differs(
         assert capsys.readouterr().out.startswith("1 objects")
         assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"orders 2"
     assert (project / ".mlpipe" / "sample_data" / key).read_bytes() == b"orders 2"
+
+
+@pytest.mark.stack
+def test_another_bucket_gets_what_its_sources_read(
+    aws_client: Callable[[str], Any], local_stack: LocalStack, tmp_path: Path
+) -> None:
+    """By the beginning of their paths; the data bucket has all of it."""
+    orders = {"format": "parquet", "path": "raw/orders/dt={date}/part.csv", "bucket": "acme-orders"}
+    model = {**CHURN["model"], "bucket": None}
+    made = churn_project(tmp_path / "acme", sources={"orders": orders}, model=model)
+    (made.package_folder / "sample_data.py").write_text(GENERATOR)
+    with (made.root / "pyproject.toml").open("a") as marker:
+        marker.write('sample_data = "acme.sample_data:objects"\n')
+    project = Project.at(made.root)
+    s3, bucket = aws_client("s3"), local_stack.environment["MLPIPE_DATA_BUCKET"]
+    s3.create_bucket(Bucket="acme-orders")
+    upload_sample_data(project, s3, bucket)
+    listed = s3.list_objects_v2(Bucket="acme-orders")["Contents"]
+    assert [each["Key"] for each in listed] == [f"raw/orders/dt=2026-01-0{day}/part.csv" for day in (1, 2)]
+    assert s3.list_objects_v2(Bucket=bucket, Prefix="raw/customers/dt=2026")["KeyCount"] == 2
 
 
 @pytest.mark.stack
