@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -87,25 +87,39 @@ def demo_plan(project: Project) -> DemoPlan:
         raise StackError(_faults(error, path, text), remedy=_REMEDY) from error
 
 
-def training_ranges(project: Project, plan: DemoPlan) -> dict[str, tuple[str, str]]:
-    """Return the first and the last partition that features are prepared for, by model that is trained.
+class PlannedTraining(NamedTuple):
+    """A training that the demo shows.
+
+    Attributes:
+        first: The first partition that features are prepared for.
+        last: The last.
+        is_evaluated: Whether the declaration has an evaluation, which must beat naive baselines.
+    """
+
+    first: str
+    last: str
+    is_evaluated: bool
+
+
+def planned_trainings(project: Project, plan: DemoPlan) -> dict[str, PlannedTraining]:
+    """Return the trainings by model; none of a model that declares no training.
 
     Raises:
         StackError: A model that is only to be trained has no training.
         ContractError: A model is not declared, or its declaration is wrong.
     """
-    ranges = {}
+    planned = {}
     for name in (plan.model, *plan.also_trained):
         training = declaration_of(name, project.defs).training
         if training is not None:
-            last = training.last_evaluated or training.last_partition
-            ranges[name] = plan.prepared or (training.first_partition, last)
+            learned = training.first_partition, training.last_evaluated or training.last_partition
+            planned[name] = PlannedTraining(*(plan.prepared or learned), bool(training.metrics))
         elif name != plan.model:
             raise StackError(
                 f"{project.root / FILE_NAME} also_trained: {name} declares no training",
                 remedy="Leave it out, or give its declaration a training",
             )
-    return ranges
+    return planned
 
 
 def _faults(error: ValidationError, path: Path, text: str) -> str:

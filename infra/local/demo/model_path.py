@@ -19,6 +19,7 @@ from prediction_contract.registry.records import LoadState, ReleaseState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infra.local.demo.demo_plan import PlannedTraining
     from infra.local.demo.demo_stores import Stores
     from infra.local.demo.live_api import LiveApi, ServedAnswer
     from infra.local.stack.dagster_runs import Dagster, Run
@@ -76,10 +77,12 @@ class ModelPath:
     api: LiveApi
     environment: Mapping[str, str]
 
-    def start_training(self, first: str, last: str) -> str:
-        """Prepare features of a range, train and evaluate on them, all in one run; return its id."""
+    def start_training(self, training: PlannedTraining) -> str:
+        """Prepare features, train and evaluate on them, all in one run; return its id."""
         assets = [f"{self.model}/features", f"{self.model}/trained_model"]
-        return self.dagster.launch_assets(assets, first=_dagster_key(first), last=_dagster_key(last))
+        return self.dagster.launch_assets(
+            assets, first=_dagster_key(training.first), last=_dagster_key(training.last)
+        )
 
     def await_training(self, run_id: str) -> dict[str, str]:
         """Wait for the training and return what is known of the model."""

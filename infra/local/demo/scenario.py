@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.local.access_token import obtain_token, read_variables
-from infra.local.demo.demo_plan import DemoPlan, training_ranges
+from infra.local.demo.demo_plan import DemoPlan, PlannedTraining, planned_trainings
 from infra.local.demo.demo_stores import BatchRows, Stores
 from infra.local.demo.live_api import LiveApi, ServedAnswer
 from infra.local.demo.model_path import Delivered, ModelPath
@@ -55,7 +55,7 @@ class Demo:
             StackError: A statement does not hold, or the stack or Dagster does not run.
         """
         declared = declaration_of(self.plan.model, self.stack.project.defs)
-        trained = training_ranges(self.stack.project, self.plan)
+        trained = planned_trainings(self.stack.project, self.plan)
         self._bring_up()
         variables = read_environment_file(self.stack.environment_file)
         with running_dagster(
@@ -86,7 +86,7 @@ class Demo:
         self,
         service: DagsterService,
         variables: dict[str, str],
-        trained: Mapping[str, tuple[str, str]],
+        trained: Mapping[str, PlannedTraining],
         *,
         unit: str,
     ) -> dict[str, Any]:
@@ -100,12 +100,12 @@ class Demo:
         }
         path = paths[self.plan.model]
         if path.model in trained:
-            self._train(path, path.start_training(*trained[path.model]))
+            self._train(path, path.start_training(trained[path.model]), trained[path.model])
         # Beside the first partition's scoring: both mostly wait.
-        others = {model: paths[model].start_training(*trained[model]) for model in self.plan.also_trained}
+        others = {model: paths[model].start_training(trained[model]) for model in self.plan.also_trained}
         delivered = [self._deliver(path, partition, unit) for partition in self.plan.partitions]
         for model, run_id in others.items():
-            self._train(paths[model], run_id)
+            self._train(paths[model], run_id, trained[model])
         rows = self._count(stores, delivered, unit)
         live = delivered[-1]
         self._serve(path, live)
@@ -146,13 +146,13 @@ class Demo:
         variables = read_variables(self.stack.environment_file)
         return LiveApi(variables["MLPIPE_API_URL"].rstrip("/"), model, obtain_token(variables))
 
-    def _train(self, path: ModelPath, run_id: str) -> None:
-        with self.progress.step(
-            f"{self.plan.texts.features}, {path.model} trained and evaluated on them"
-        ) as found:
+    def _train(self, path: ModelPath, run_id: str, training: PlannedTraining) -> None:
+        done = "trained and evaluated" if training.is_evaluated else "trained"
+        with self.progress.step(f"{self.plan.texts.features}, {path.model} {done} on them") as found:
             known = path.await_training(run_id)
             found.append(f"{known.get('rows')} rows, model version {known.get('model_version')}")
-            found.append(require_better_than_baselines(path.model, known))
+            if training.is_evaluated:
+                found.append(require_better_than_baselines(path.model, known))
 
     def _deliver(self, path: ModelPath, partition: str, unit: str) -> Delivered:
         with self.progress.step(f"{partition} scored") as found:

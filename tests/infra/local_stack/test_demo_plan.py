@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.local.demo.demo_plan import demo_plan, training_ranges
+from infra.local.demo.demo_plan import PlannedTraining, demo_plan, planned_trainings
 from infra.local.supervision.stack_state import StackError
 from model_declaration.project import Project
 from tests.projects import EXAMPLE
@@ -70,14 +70,29 @@ def test_a_file_that_is_missing_or_no_plan_is_told(tmp_path: Path, plan: str | N
 
 def test_the_example_trains_what_its_plan_names() -> None:
     """Both models are trained on the prepared range."""
-    ranges = training_ranges(EXAMPLE, demo_plan(EXAMPLE))
-    assert ranges == dict.fromkeys(("flight_delay", "airport_congestion"), ("2013-01-08", "2013-02-28"))
+    planned = planned_trainings(EXAMPLE, demo_plan(EXAMPLE))
+    training = PlannedTraining("2013-01-08", "2013-02-28", is_evaluated=True)
+    assert planned == dict.fromkeys(("flight_delay", "airport_congestion"), training)
 
 
 def test_without_a_prepared_range_the_declaration_tells_it() -> None:
     """What the model learns from and is evaluated on is prepared."""
     plan = demo_plan(EXAMPLE).model_copy(update={"prepared": None})
-    assert training_ranges(EXAMPLE, plan)["flight_delay"] == ("2013-01-08", "2013-02-26")
+    assert planned_trainings(EXAMPLE, plan)["flight_delay"][:2] == ("2013-01-08", "2013-02-26")
+
+
+def test_a_training_without_metrics_is_not_held_against_baselines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project may train a model and declare no evaluation."""
+    training = SimpleNamespace(
+        first_partition="2026-01-01", last_partition="2026-01-04", last_evaluated=None, metrics=[]
+    )
+    declared = SimpleNamespace(training=training)
+    monkeypatch.setattr("infra.local.demo.demo_plan.declaration_of", lambda *_: declared)
+    project = project_with(tmp_path, GOOD)
+    expected = {"churn": PlannedTraining("2026-01-01", "2026-01-04", is_evaluated=False)}
+    assert planned_trainings(project, demo_plan(project)) == expected
 
 
 def test_a_model_that_is_only_trained_declares_a_training(
@@ -87,7 +102,7 @@ def test_a_model_that_is_only_trained_declares_a_training(
     untrained = SimpleNamespace(training=None)
     monkeypatch.setattr("infra.local.demo.demo_plan.declaration_of", lambda *_: untrained)
     project = project_with(tmp_path, GOOD)
-    assert training_ranges(project, demo_plan(project)) == {}
+    assert planned_trainings(project, demo_plan(project)) == {}
     project = project_with(tmp_path, f"{GOOD}also_trained: [tides]\n")
     with pytest.raises(StackError, match="tides declares no training"):
-        training_ranges(project, demo_plan(project))
+        planned_trainings(project, demo_plan(project))
