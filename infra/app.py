@@ -30,8 +30,10 @@ from infra.stacks.ml_stack import MlStack
 from infra.stacks.observability_stack import ObservabilityStack
 from infra.stacks.orchestration_stack import OrchestrationStack
 from infra.stages import chosen_stages
+from model_declaration.job_requirements import declared_families
 from model_declaration.project import Project
 from prediction_contract.errors import ContractError
+from prediction_contract.jobs.job_image import BASE_FAMILY
 from prediction_contract.naming.resource_names import STAGE_TAG
 
 if TYPE_CHECKING:
@@ -70,7 +72,14 @@ def build_app(
     archives = project.packages
     data = DataStack(app, settings, models, archives)
     digest = build_sagemaker_code(project, archives).digest
-    MlStack(app, settings, models, sources=stage_source_statements(settings, models), code_digest=digest)
+    MlStack(
+        app,
+        settings,
+        models,
+        families=(BASE_FAMILY, *declared_families(project)),
+        sources=stage_source_statements(settings, models),
+        code_digest=digest,
+    )
     OrchestrationStack(app, settings, project, data.snowflake_secret, code_digest=digest)
     ObservabilityStack(app, settings, models)
     for region in settings.regions:

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import aws_cdk as cdk
 from aws_cdk import aws_ecr as ecr
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _KEPT_IMAGES = 50
+# https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
+_MOST_RULES = 50
 
 
-def add_repository(stack: cdk.Stack, construct_id: str, name: str) -> None:
+def add_repository(
+    stack: cdk.Stack, construct_id: str, name: str, *, families: Sequence[str] | None = None
+) -> None:
     """Add a repository.
 
     Args:
         stack: Whose.
         construct_id: Its id in the stack.
         name: The repository's.
+        families: What the tags of its images begin with, before a hyphen; of each the newest are kept, since
+            one family's image may be in use while many of another are pushed. None for any tags.
     """
-    rule = {
-        "rulePriority": 1,
-        "description": "All but the newest images expire",
-        "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": _KEPT_IMAGES},
-        "action": {"type": "expire"},
-    }
+    if families is None:
+        selections = [{"tagStatus": "any"}]
+    else:
+        selections = [
+            {"tagStatus": "tagged", "tagPrefixList": [f"{family}-"]} for family in families[:_MOST_RULES]
+        ]
+    rules = [
+        {
+            "rulePriority": number,
+            "description": "All but the newest images expire",
+            "selection": {**each, "countType": "imageCountMoreThan", "countNumber": _KEPT_IMAGES},
+            "action": {"type": "expire"},
+        }
+        for number, each in enumerate(selections, 1)
+    ]
     repository = ecr.CfnRepository(
         stack,
         construct_id,
@@ -32,7 +51,7 @@ def add_repository(stack: cdk.Stack, construct_id: str, name: str) -> None:
         image_scanning_configuration=ecr.CfnRepository.ImageScanningConfigurationProperty(scan_on_push=True),
         encryption_configuration=ecr.CfnRepository.EncryptionConfigurationProperty(encryption_type="AES256"),
         lifecycle_policy=ecr.CfnRepository.LifecyclePolicyProperty(
-            lifecycle_policy_text=json.dumps({"rules": [rule]})
+            lifecycle_policy_text=json.dumps({"rules": rules})
         ),
     )
     repository.apply_removal_policy(cdk.RemovalPolicy.RETAIN)

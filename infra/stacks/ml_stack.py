@@ -35,6 +35,7 @@ class MlStack(StageStack):
         settings: StageSettings,
         models: Iterable[ProvisionedModel],
         *,
+        families: Sequence[str],
         sources: Sequence[Statement],
         code_digest: str,
     ) -> None:
@@ -48,7 +49,7 @@ class MlStack(StageStack):
                 ("ScheduleRole", scoring_schedule_role),
             )
         ]
-        add_repository(self, "JobImageRepository", deployment.job_image_repository)
+        add_repository(self, "JobImageRepository", deployment.job_image_repository, families=families)
         scheduled = []
         for model in models:
             group = sagemaker.CfnModelPackageGroup(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.definitions.scoring_pipeline import FEATURES_STEP
+from model_declaration.job_requirements import declared_families
 from tests.infra.cdk.scoring_pipelines import (
     DEPLOYMENT,
     MODELS,
@@ -21,6 +22,7 @@ from tests.infra.cdk.scoring_pipelines import (
 from tests.infra.cdk.synthesis import cdk_program
 from tests.infra.cdk.templates import STAGES
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
@@ -38,6 +40,21 @@ def test_models_that_dagster_scores_have_no_pipeline(templates: Templates, stage
     """Neither pipeline nor schedule."""
     for kind in ("AWS::SageMaker::Pipeline", "AWS::Scheduler::Schedule"):
         assert templates.found(stage, "ml", kind) == {}
+
+
+def test_images_expire_by_family(templates: Templates) -> None:
+    """One that no model's packages changed for is in use while many others are pushed."""
+    repository = templates.one("prod", "ml", "AWS::ECR::Repository")
+    rules = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    assert [rule["selection"] for rule in rules] == [
+        {
+            "tagStatus": "tagged",
+            "tagPrefixList": [f"{family}-"],
+            "countType": "imageCountMoreThan",
+            "countNumber": 50,
+        }
+        for family in ("base", *declared_families(EXAMPLE))
+    ]
 
 
 def test_each_model_has_a_schedule_as_it_declares(scored_by_sagemaker: Templates) -> None:
