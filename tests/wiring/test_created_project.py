@@ -68,3 +68,10 @@ def test_the_model_is_listed(platform: InstalledPlatform, acme: Path) -> None:
     assert {
         f"{MODEL}/{name}" for name in ("features", "trained_model", "predictions", "publication")
     } <= assets
+
+
+def test_the_scaffolded_model_can_be_tried(platform: InstalledPlatform, acme: Path) -> None:
+    """On its sample data, in the environment of its jobs; the project as a whole is right, too."""
+    tried = output(platform, acme, "mlpipe", "try", MODEL)
+    assert re.search("would load +yes", tried), tried
+    assert re.search("right +yes", output(platform, acme, "mlpipe", "check"))
