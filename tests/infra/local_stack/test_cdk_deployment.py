@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.environments.environment_cache import cache_folder
+from infra.environments.platform_environments import make_cdk_tools
 from infra.local.cdk_deployment import LocalDeployment
 from prediction_contract.naming.resource_names import Deployment
 from tests.api.published_batches import FLIGHT, PublishedModel
@@ -28,7 +31,9 @@ def test_the_app_is_deployed_asked_and_destroyed(new_stack: Callable[..., StackR
     stack = new_stack("aws")
     stack.up()
     said: list[str] = []
-    local = LocalDeployment(stack.components()["aws"]["port"], tmp_path, said.append)
+    tools = make_cdk_tools(cache_folder(os.environ), say=said.append)
+    said.clear()
+    local = LocalDeployment(stack.components()["aws"]["port"], tmp_path, tools, said.append)
     local.deploy()
     assert "There were no differences" in local.differences()
 
