@@ -50,8 +50,8 @@ def present_digest(deployable: str, package_folder: Path | None, platform: Path 
         package_folder: Of the project's package, which comes with the jobs of SageMaker; None for none.
         platform: The folder of the platform's code. A production image holds no code of jobs.
     """
-    is_of_project = deployable == _PROJECT_CODE and package_folder is not None
-    return deployed_digest(deployable, platform, job_files(package_folder) if is_of_project else {})
+    files = job_files(package_folder) if deployable == _PROJECT_CODE and package_folder is not None else {}
+    return deployed_digest(deployable, platform, files)
 
 
 def outdated_upload(

@@ -68,7 +68,7 @@ def test_a_fault_of_a_metric_is_told_with_its_line(
     declared = attributes(columns=columns, training=RANGE | {"metrics": metrics})
     file = tmp_path / "things" / "defs.yaml"
     file.parent.mkdir()
-    text = yaml.safe_dump({"type": COMPONENT, "attributes": declared}, sort_keys=False)
+    text = str(yaml.safe_dump({"type": COMPONENT, "attributes": declared}, sort_keys=False))
     file.write_text(text)
     with pytest.raises(DeclarationError) as refused:
         declaration_in(file)
@@ -83,7 +83,7 @@ def test_metrics_need_to_know_what_became_of_predictions(tmp_path: Path) -> None
     file = tmp_path / "things" / "defs.yaml"
     file.parent.mkdir()
     declared = attributes(training=RANGE | {"metrics": [MAE]}, lookback=0)
-    file.write_text(yaml.safe_dump({"type": COMPONENT, "attributes": declared}, sort_keys=False))
+    file.write_text(str(yaml.safe_dump({"type": COMPONENT, "attributes": declared}, sort_keys=False)))
     with pytest.raises(DeclarationError, match=r"training\.metrics: .*write outcomes\.py beside this file"):
         declaration_in(file)
     (file.parent / "outcomes.py").touch()
