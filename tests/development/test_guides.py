@@ -62,7 +62,8 @@ def clean_project(tmp_path: Path) -> Iterator[Path]:
     own.rename(package / "orders_data.py")
     bikes = PROJECTS / "bikes" / "src" / "bikes"
     shutil.copy(bikes / "sample_data.py", package / "bikes_data.py")
-    shutil.copy(bikes / "churn.ubj", package)
+    for name in ("churn.ubj", "customers.parquet"):
+        shutil.copy(bikes / name, package)
     own.write_text(
         "from acme import bikes_data, orders_data\n\n\n"
         "def objects():\n    yield from orders_data.objects()\n    yield from bikes_data.objects()\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import random
 from collections.abc import Iterator
@@ -22,12 +21,12 @@ def objects() -> Iterator[tuple[str, bytes]]:
     dice = random.Random(7)
     for day in (_FIRST_DAY + timedelta(days=number) for number in range(_DAYS)):
         yield f"raw/trips/dt={day:%Y-%m-%d}/trips.csv.gz", _trips(day, dice)
-        yield f"prepared/customers/dt={day:%Y-%m-%d}/part-0.parquet", _customers(dice)
+        yield f"prepared/customers/dt={day:%Y-%m-%d}/part-0.parquet", _file("customers.parquet")
     for number in _DAYS_WITH_READINGS:
         for hour in range(24):
             moment = _FIRST_DAY + timedelta(days=number, hours=hour)
             yield f"raw/readings/dt={moment:%Y-%m-%d}/hour={moment:%H}/docks.jsonl", _readings(moment, dice)
-    yield "models-elsewhere/churn.ubj", Path(__file__).with_name("churn.ubj").read_bytes()
+    yield "models-elsewhere/churn.ubj", _file("churn.ubj")
 
 
 def _trips(day: datetime, dice: random.Random) -> bytes:
@@ -54,18 +53,5 @@ def _readings(moment: datetime, dice: random.Random) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def _customers(dice: random.Random) -> bytes:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    numbers = range(1, 201)
-    table = pa.table(
-        {
-            "customer_id": [f"C{number:05d}" for number in numbers],
-            "trips": pa.array([dice.randrange(60) for _ in numbers], pa.int64()),
-            "days_since_last": pa.array([dice.randrange(90) for _ in numbers], pa.int64()),
-        }
-    )
-    written = io.BytesIO()
-    parquet.write_table(table, written)
-    return written.getvalue()
+def _file(name: str) -> bytes:
+    return Path(__file__).with_name(name).read_bytes()

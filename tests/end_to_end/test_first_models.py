@@ -1,0 +1,157 @@
+"""A team's first day: from the wheel alone, in an empty folder, to four live models of four libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dotenv import dotenv_values
+
+from tests.development.copied_projects import PROJECTS
+from tests.development.guide_pages import GUIDES, GuidePage
+from tests.installed_platform import InstalledPlatform, install_platform
+from tests.stack_runs import aws_client_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(2400)]
+# The range of prepared features, the scored partition as Dagster names it, and an entity.
+_MODELS = {
+    "expected_orders": ("2024-01-29...2024-03-28", "2024-03-28", "shop-3"),
+    "churn": (None, "2026-03-19", "C00001"),
+    "demand": ("2026-03-09...2026-03-20", "2026-03-19", "Harbour"),
+    "dock_load": ("2026-03-10-00:00...2026-03-10-13:00", "2026-03-10-14:00", "Park"),
+}
+_SAMPLE_DATA = """from acme import bikes_data, orders_data
+
+
+def objects():
+    yield from orders_data.objects()
+    yield from bikes_data.objects()
+"""
+
+
+class FirstDay:
+    """A project in an otherwise empty folder, with a home folder that is empty too.
+
+    Args:
+        platform: The installed wheel.
+        folder: Where the project comes to lie.
+    """
+
+    def __init__(self, platform: InstalledPlatform, folder: Path) -> None:
+        self._platform = platform
+        self.beside = folder / "work"
+        self.home = folder / "home"
+        self.project = self.beside / "acme"
+        for path in (self.beside, self.home):
+            path.mkdir()
+        # Environments are the user's, and shared by all projects.
+        self._cache = os.environ.get("MLPIPE_CACHE") or str(Path.home() / ".cache" / "mlpipe")
+        self._packages = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
+
+    def run(self, *words: str, folder: Path | None = None) -> str:
+        """Run a command in the project as a person types it; return what it printed."""
+        done = self._platform.run(
+            folder or self.project,
+            *words,
+            HOME=str(self.home),
+            MLPIPE_CACHE=self._cache,
+            UV_CACHE_DIR=self._packages,
+            # As an installation of the project would put it on the path.
+            PYTHONPATH=str(self.project / "src"),
+            DAGSTER_DISABLE_TELEMETRY="yes",
+        )
+        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-4000:]}"
+        return done.stdout
+
+    def add_models(self) -> None:
+        """Write what the guides show, and data for it."""
+        package, bikes = self.project / "src" / "acme", PROJECTS / "bikes" / "src" / "bikes"
+        (package / "sample_data.py").rename(package / "orders_data.py")
+        (package / "sample_data.py").write_text(_SAMPLE_DATA)
+        shutil.copy(bikes / "sample_data.py", package / "bikes_data.py")
+        for name in ("churn.ubj", "customers.parquet"):
+            shutil.copy(bikes / name, package)
+        for guide in GUIDES:
+            for path, content in GuidePage.read(guide).files.items():
+                target = self.project / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(content, encoding="utf-8")
+
+    def publish(self, model: str, prepared: str | None, partition: str) -> None:
+        """Prepare, train, score and load a model, each by its command."""
+        if prepared is not None:
+            features = ("--select", f"{model}/features", "--partition-range", prepared)
+            self.run("dagster", "asset", "materialize", *features)
+            self.run("dagster", "asset", "materialize", "--select", f"{model}/trained_model")
+        self.run("dg", "launch", "--job", f"{model}_score", "--partition", partition)
+        self.run("mlpipe", "load", self._done_file(model))
+
+    def prediction(self, model: str, entity: str) -> Any:
+        """Return what the API answers."""
+        token = self.run("mlpipe", "token").split()[-1]
+        asked = urllib.request.Request(  # noqa: S310  # an address of this machine
+            f"{self._variable('MLPIPE_API_URL')}/v1/models/{model}/predictions/{entity}",
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310  # as above
+            return json.load(answer)
+
+    def _done_file(self, model: str) -> str:
+        endpoint = self._variable("AWS_ENDPOINT_URL_S3") or self._variable("AWS_ENDPOINT_URL")
+        listed = aws_client_at(endpoint, "s3").list_objects_v2(
+            Bucket=self._variable("MLPIPE_DATA_BUCKET"), Prefix="done/"
+        )
+        [key] = [item["Key"] for item in listed["Contents"] if f"/{model}/" in item["Key"]]
+        return str(key)
+
+    def _variable(self, name: str) -> str:
+        return dotenv_values(self.project / ".env").get(name) or ""
+
+
+@pytest.fixture
+def first_day(tmp_path: Path) -> Iterator[FirstDay]:
+    """The wheel in an environment of its own, and two empty folders."""
+    (tmp_path / "platform").mkdir()
+    day = FirstDay(install_platform(tmp_path / "platform"), tmp_path)
+    try:
+        yield day
+    finally:
+        if day.project.is_dir():
+            day.run("mlpipe", "down")
+
+
+def files_below(folder: Path) -> set[Path]:
+    """Return all files but byte code."""
+    return {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def test_a_team_gets_four_models_live(first_day: FirstDay, tmp_path: Path) -> None:
+    """A new project, a model with LightGBM, one from Parquet and an XGBoost file, an hourly one with Polars."""
+    installed = files_below(tmp_path / "platform")
+    first_day.run("mlpipe", "init", "acme", folder=first_day.beside)
+    first_day.add_models()
+    for words in (
+        ("lock",),
+        ("check", "--leaks"),
+        *(("try", model) for model in _MODELS),
+        ("up",),
+        ("data",),
+    ):
+        first_day.run("mlpipe", *words)
+    for model, (prepared, partition, entity) in _MODELS.items():
+        first_day.publish(model, prepared, partition)
+        answer = first_day.prediction(model, entity)
+        assert (answer["model"], answer["entity_id"]) == (model, entity)
+        assert all(value is not None for value in answer["prediction"].values())
+    first_day.run("mlpipe", "test")
+    assert files_below(tmp_path / "platform") == installed
+    assert [path.name for path in first_day.beside.iterdir()] == ["acme"]
+    assert files_below(first_day.home) == set()
