@@ -59,21 +59,14 @@ class ModelTrial:
     def __init__(self, request: TrialRequest) -> None:
         self._request = request
         self._store = request.store()
-        keys = [
-            entry.key
-            for source in request.inputs.sources
-            if source.path and source.bucket is None
-            for entry in self._store.listing(source.beginning)
-        ]
-        self.inputs = request.inputs
-        if request.folder is not None:
-            queries = [entry.key for entry in self._store.listing(QUERIES)]
-            self.inputs = with_sample_queries(request.inputs, queries)
-            keys += queries
-        kind = Partition(request.first).kind
-        # What lies in another bucket is looked for when it is read.
-        own = [source for source in self.inputs.sources if source.bucket is None]
-        self._keys = SourceKeys(own, keys, kind)
+        is_folder, self.inputs = request.folder is not None, request.inputs
+        if is_folder:
+            answers = [entry.key for entry in self._store.listing(QUERIES)]
+            self.inputs = with_sample_queries(request.inputs, answers)
+        # A folder stands for all buckets. What lies in another bucket is looked for when it is read.
+        known = [each for each in self.inputs.sources if each.path and (is_folder or each.bucket is None)]
+        keys = [entry.key for source in known for entry in self._store.listing(source.beginning)]
+        self._keys = SourceKeys(known, keys, Partition(request.first).kind)
         self._functions = ModelFunctions(self.inputs)
         self._seconds: dict[str, float] = {}
 

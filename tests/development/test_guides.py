@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.development.copied_projects import PROJECTS
+from tests.development.copied_projects import PROJECTS, ROOT
 from tests.development.guide_pages import GUIDES, GuidePage, file_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 _MOST_LINES = {"demand": 60, "dock_load": 60, "churn": 25}
 # It needs a bucket and AWS's command line: what it puts there, `mlpipe data` does as well.
 _NOT_RUN = ("aws s3 cp ",)
+# The other pages' commands, by how they begin, and the test that runs such a one.
+_RUN_BY = {
+    "dg scaffold defs": "wiring/test_created_project.py",
+    "mlpipe try": "development/test_trials.py",
+    "mlpipe check": "development/test_project_check.py",
+    "mlpipe up": "end_to_end/test_first_models.py",
+    "mlpipe data": "end_to_end/test_first_models.py",
+    "dagster asset materialize": "end_to_end/test_first_models.py",
+    "dg launch": "end_to_end/test_first_models.py",
+    "mlpipe load": "end_to_end/test_first_models.py",
+    "mlpipe batches": "dagster/cli/test_cli_documents.py",
+}
+# Of a shell, of an HTTP client, and of AWS itself.
+_OF_OTHERS = ("set -a;", "curl ", "aws sagemaker ", "  --")
 _PROGRAMS = Path(sys.executable).parent
 
 
@@ -106,3 +120,14 @@ def test_a_guide_can_be_followed_in_a_clean_project(name: str, clean_project: Pa
     printed = {each: run(each, clean_project) for each in commands}
     [tried] = [text for command, text in printed.items() if command.startswith("mlpipe try")]
     assert "rows that would be quarantined\nnone" in tried
+
+
+@pytest.mark.parametrize("name", ["project", "adding-a-model"])
+def test_each_command_of_the_other_pages_is_run_by_a_test(name: str) -> None:
+    """Whoever adds a command to a page names the test that runs it."""
+    for command in GuidePage.read(name).commands:
+        if command.startswith(_OF_OTHERS):
+            continue
+        [(words, test)] = [each for each in _RUN_BY.items() if command.startswith(each[0])]
+        content = (ROOT / "tests" / test).read_text(encoding="utf-8")
+        assert all(f'"{word}"' in content for word in words.split()[1:]), (command, test)

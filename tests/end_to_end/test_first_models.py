@@ -65,8 +65,7 @@ class FirstDay:
             MLPIPE_CACHE=self._cache,
             UV_CACHE_DIR=self._packages,
             # As an installation of the project would put it on the path.
-            PYTHONPATH=str(self.project / "src"),
-            DAGSTER_DISABLE_TELEMETRY="yes",
+            **{**self._variables(), "PYTHONPATH": str(self.project / "src")},
         )
         assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-4000:]}"
         return done.stdout
@@ -97,11 +96,11 @@ class FirstDay:
     def prediction(self, model: str, entity: str) -> Any:
         """Return what the API answers."""
         token = self.run("mlpipe", "token").split()[-1]
-        asked = urllib.request.Request(  # noqa: S310  # an address of this machine
+        asked = urllib.request.Request(  # an address of this machine
             f"{self._variable('MLPIPE_API_URL')}/v1/models/{model}/predictions/{entity}",
             headers={"Authorization": f"Bearer {token}"},
         )
-        with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310  # as above
+        with urllib.request.urlopen(asked, timeout=20) as answer:  # as above
             return json.load(answer)
 
     def _done_file(self, model: str) -> str:
@@ -113,7 +112,11 @@ class FirstDay:
         return str(key)
 
     def _variable(self, name: str) -> str:
-        return dotenv_values(self.project / ".env").get(name) or ""
+        return self._variables().get(name, "")
+
+    def _variables(self) -> dict[str, str]:
+        """Return what `set -a; . ./.env; set +a` gives a shell."""
+        return {name: value or "" for name, value in dotenv_values(self.project / ".env").items()}
 
 
 @pytest.fixture
@@ -134,7 +137,7 @@ def files_below(folder: Path) -> set[Path]:
 
 
 def test_a_team_gets_four_models_live(first_day: FirstDay, tmp_path: Path) -> None:
-    """A new project, a model with LightGBM, one from Parquet and an XGBoost file, an hourly one with Polars."""
+    """The project that is new, LightGBM, Parquet with an XGBoost file, and hours with Polars."""
     installed = files_below(tmp_path / "platform")
     first_day.run("mlpipe", "init", "acme", folder=first_day.beside)
     first_day.add_models()
