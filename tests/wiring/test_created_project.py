@@ -75,3 +75,15 @@ def test_the_scaffolded_model_can_be_tried(platform: InstalledPlatform, acme: Pa
     tried = output(platform, acme, "mlpipe", "try", MODEL)
     assert re.search("would load +yes", tried), tried
     assert re.search("right +yes", output(platform, acme, "mlpipe", "check"))
+
+
+@pytest.mark.stack
+def test_a_launched_run_prepares_features_on_the_local_stack(platform: InstalledPlatform, acme: Path) -> None:
+    """`dg launch` takes the stack's addresses from `.env`, and the job the functions of the project."""
+    try:
+        output(platform, acme, "mlpipe", "up")
+        output(platform, acme, "mlpipe", "data")
+        words = ("--assets", f"{MODEL}/features", "--partition", "2024-03-01")
+        assert "RUN_SUCCESS" in output(platform, acme, "dg", "launch", *words)
+    finally:
+        assert platform.run(acme, "mlpipe", "down").returncode == 0
