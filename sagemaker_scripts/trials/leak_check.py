@@ -1,4 +1,4 @@
-"""Whether features of a partition change when all later data is taken away: if so, they saw the future."""
+"""Whether features or outcomes of a partition change without all later data: if so, they saw the future."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.trials.feature_comparison import differences
 from sagemaker_scripts.trials.later_data import without_later_data
@@ -18,7 +19,7 @@ from sagemaker_scripts.trials.trial_request import TrialRequest
 
 
 def leaks(request: TrialRequest) -> dict[str, Any]:
-    """Return what later data changes in the features of a partition.
+    """Return what later data changes in the features and outcomes of a partition.
 
     Raises:
         ContractError: Data is missing or wrong, or a function failed.
@@ -33,19 +34,31 @@ def leaks(request: TrialRequest) -> dict[str, Any]:
         then = Path(scratch) / "then"
         earlier = request.earlier_folder or request.folder
         taken = without_later_data(earlier, then, trial.inputs.sources, partition)
-        with_later = _features(trial, request.store(), partition)
-        without = _features(trial, request.store_at(then), partition)
-    found = differences(with_later, without)
+        with_later = _prepared(trial, request.store(), partition)
+        without = _prepared(trial, request.store_at(then), partition)
+    found = [
+        {"function": name, **each}
+        for name in with_later
+        for each in differences(with_later[name], without[name])
+    ]
     return {
         "model": trial.inputs.model,
         "partition": partition,
-        "rows": with_later.num_rows,
+        "rows": with_later["features"].num_rows,
         "taken_away": taken._asdict(),
         "leaks": found,
     }
 
 
-def _features(trial: ModelTrial, store: ObjectStore, partition: str) -> pa.Table:
+def _prepared(trial: ModelTrial, store: ObjectStore, partition: str) -> dict[str, pa.Table]:
+    """Return what each function made, by its name, with entities of outcomes named by partition too."""
     no_secret = secret_text(is_sample=True)
     prepared = prepare(trial.inputs, store, [partition], needed=partition, secret_text=no_secret)
-    return prepared.features(partition)
+    found = {"features": prepared.features(partition)}
+    outcomes = prepared.known_outcomes()
+    if outcomes is not None:
+        pairs = zip(outcomes[ENTITY].to_pylist(), outcomes[PARTITION].to_pylist(), strict=True)
+        entities = pa.array([f"{entity} of {partition}" for entity, partition in pairs], pa.large_string())
+        place = outcomes.column_names.index(ENTITY)
+        found["outcomes"] = outcomes.set_column(place, ENTITY, entities).drop_columns(PARTITION)
+    return found

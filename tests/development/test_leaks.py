@@ -27,6 +27,7 @@ def test_a_leaking_reader_is_noticed(first: CopiedProject, capfd: pytest.Capture
     assert {(leak["column"], leak["what"]) for leak in looked["leaks"]} == {
         ("degrees", "later data changes the value")
     }
+    assert {leak["function"] for leak in looked["leaks"]} == {"features"}
     assert {leak["entity"] for leak in looked["leaks"]} == {"Harbour", "Museum", "Park", "University"}
     assert looked["partition"] == "2026-03-19"
     agree(documented()["check"], document)

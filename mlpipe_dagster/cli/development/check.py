@@ -90,7 +90,7 @@ def _leak_tables(leaks: Sequence[dict[str, Any]], *, with_faults: bool) -> list[
         for each in leaks
         for leak in each["leaks"]
     ]
-    columns = ("model", "partition", "entity", "column", "entities", "what")
+    columns = ("model", "partition", "function", "entity", "column", "entities", "what")
     nothing = "not looked for: correct the faults first" if with_faults else "none"
     tables = [
         Table(title="looked for leaks", columns=_LEAK, rows=looked, whole=frozenset({"what"}), empty=nothing)
