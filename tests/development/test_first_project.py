@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +20,7 @@ from tests.development.copied_projects import PROJECTS, CopiedProject
 if TYPE_CHECKING:
     from pathlib import Path
 
+MODELS = ["churn", "demand", "dock_load", "revenue"]
 _FOLDER = PROJECTS / "first"
 # Of its files, names and contents. A change of the project is a change of the promise: do not renew it.
 _SHA256 = "46cccccd5180f56ab1b317a4548deb4a5b87e3872d9df84c5650d181770f4de9"
@@ -46,7 +50,7 @@ def test_nothing_is_wrong_with_it(project: CopiedProject, capfd: pytest.CaptureF
     """`mlpipe check` finds no fault in declarations, functions, readers, codecs and sample data."""
     status, document = project.json(capfd, "check")
     assert (status, document["faults"]) == (0, [])
-    assert document["models"] == ["churn", "demand", "dock_load", "revenue"]
+    assert document["models"] == MODELS
 
 
 @pytest.mark.parametrize(
@@ -92,3 +96,24 @@ def test_no_model_sees_the_future(project: CopiedProject, capfd: pytest.CaptureF
     status, document = project.json(capfd, "check", "--leaks")
     assert (status, [each["leaks"] for each in document["leaks"]]) == (0, [[], [], [], []])
     assert all(each["taken_away"]["files"] for each in document["leaks"])
+
+
+def test_dagster_loads_it(project: CopiedProject) -> None:
+    """The two lines of `definitions.py` give the assets, jobs and schedules of all its models."""
+    program = (
+        "import json; from first.definitions import defs; "
+        "print(json.dumps([spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=project.project.root,
+        env={**os.environ, "PYTHONPATH": str(project.project.source_folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assets = set(json.loads(done.stdout.splitlines()[-1]))
+    made = {f"{model}/{name}" for model in MODELS for name in ("features", "predictions", "publication")}
+    assert made | {"demand/trained_model", "bikes/trips"} <= assets
