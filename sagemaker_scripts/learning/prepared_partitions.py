@@ -69,7 +69,7 @@ class PreparedPartitions:
             sets,
             newest_outcomes(of_partitions(table, asked) for table in tables),
             known_at=[*sets, *later_sets][-1].partition,
-            sources=sources + [each.outcomes.sha256 for each in later_sets],
+            sources=sources + [each.outcomes.sha256 for each in later_sets if each.outcomes is not None],
         )
 
     def examples(self) -> pa.Table:

@@ -112,7 +112,13 @@ def commits_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]],
 
 
 def scored(
-    store: ObjectStore, batch_id: str = BATCH, partition: str = DAY, attempt: int = 1, **given: Any
+    store: ObjectStore,
+    batch_id: str = BATCH,
+    partition: str = DAY,
+    attempt: int = 1,
+    *,
+    inputs_key: str = INPUTS_KEY,
+    **given: Any,
 ) -> tuple[Manifest, bool]:
     """Score a batch, and return its manifest and whether it was adopted."""
     arguments = ScoreArguments(
@@ -123,7 +129,8 @@ def scored(
         schema_key="code/m.json",
         registry_table="registry",
         code_version="v",
-        **{"inputs_key": INPUTS_KEY} | given,
+        inputs_key=inputs_key,
+        **given,
     )
     batch = BatchAttempt(Partition(partition), batch_id, attempt, None)
     return score(arguments, batch, store, lambda *_: None, Producer())
