@@ -236,6 +236,22 @@ def huge_header(size: int) -> bytes:
         packed(("model.json", b"{}"))[:-20],
         huge_header(40_000),
     ],
+    # The bytes hold the time of writing, and both workers must collect the same names.
+    ids=[
+        "nothing",
+        "json",
+        "empty",
+        "no_tar",
+        "no_index",
+        "index_of_deep_lists",
+        "index_is_a_list",
+        "two_indexes",
+        "large_object",
+        "large_stranger",
+        "many_objects",
+        "cut_off",
+        "long_name",
+    ],
 )
 def test_what_is_no_archive_or_unpacks_to_much_is_refused(
     store: ObjectStore, archive: bytes, monkeypatch: pytest.MonkeyPatch
