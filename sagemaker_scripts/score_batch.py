@@ -155,7 +155,7 @@ def _trained_model(arguments: ScoreArguments, inputs: ModelInputs, store: Object
     codecs, elsewhere = Codecs(inputs.codecs), inputs.trained_elsewhere
     if elsewhere is None:
         return load_model(store, arguments.model, arguments.model_artifact_key, codecs)
-    bucket = store if elsewhere.bucket is None else ObjectStore(store.client, elsewhere.bucket)
+    bucket = store if elsewhere.bucket is None else store.beside(elsewhere.bucket)
     return load_trained_elsewhere(bucket, arguments.model, elsewhere, codecs)
 
 

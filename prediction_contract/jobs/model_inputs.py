@@ -120,8 +120,7 @@ class ModelInputs:
         document = asdict(self)
         document["metrics"] = [metric._asdict() for metric in self.metrics]
         content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        digest = hashlib.sha256(content).hexdigest()[:16]
-        return f"models/{ModelName(self.model)}/inputs-{digest}.json", content
+        return document_key(self.model, content), content
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
@@ -147,6 +146,11 @@ class ModelInputs:
                 f"The document of a model's inputs cannot be read: {error}",
                 remedy="Start the job by the platform's version that its code was packaged with",
             ) from error
+
+
+def document_key(model: str, content: bytes) -> str:
+    """Return the S3 key of a model's document, which is made of its content."""
+    return f"models/{ModelName(model)}/inputs-{hashlib.sha256(content).hexdigest()[:16]}.json"
 
 
 def _source(document: dict[str, Any]) -> Source:

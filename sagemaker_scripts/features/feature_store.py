@@ -20,7 +20,6 @@ from prediction_contract.text.json_members import member, members_of
 from sagemaker_scripts.object_store import ObjectStore
 
 INDEX_NAME = "features.json"
-_NO_OUTCOMES = pa.schema([("partition", pa.large_string()), ("entity_id", pa.large_string())])
 
 
 class FeaturesError(ContractError):
@@ -79,8 +78,19 @@ class FeatureSet:
         return _read(store, self.features)
 
     def read_outcomes(self, store: ObjectStore) -> pa.Table:
-        """Return the outcomes, no rows for a model without; errors as above."""
-        return _NO_OUTCOMES.empty_table() if self.outcomes is None else _read(store, self.outcomes)
+        """Return the outcomes, for a model that has some; errors as above.
+
+        Raises:
+            FeaturesError: They were prepared when the model had none.
+        """
+        if self.outcomes is None:
+            raise FeaturesError(
+                f"The features of {self.partition} were prepared without outcomes, and the model has a "
+                "function outcomes",
+                remedy="Run the features job for this partition again",
+                model=self.model,
+            )
+        return _read(store, self.outcomes)
 
 
 def write_feature_set(

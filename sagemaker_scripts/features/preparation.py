@@ -10,7 +10,13 @@ import pyarrow.compute as pc
 
 from prediction_contract.jobs.model_inputs import ModelInputs
 from sagemaker_scripts.features.feature_store import PreparedPartition
-from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION, EntityRowsError, checked_features
+from sagemaker_scripts.functions.entity_rows import (
+    ENTITY,
+    PARTITION,
+    EntityRowsError,
+    checked_features,
+    with_partitions,
+)
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.sources.source_tables import SourceTables
 
@@ -52,6 +58,7 @@ def _as_features(rows: pa.Table, inputs: ModelInputs, partition: str) -> pa.Tabl
             model=inputs.model,
         )
     if PARTITION in rows.column_names:
+        rows = with_partitions(rows, partition, who, model=inputs.model)
         rows = rows.filter(pc.equal(rows[PARTITION], str(partition))).drop_columns(PARTITION)
     place = rows.column_names.index(key)
     entities = rows[key]

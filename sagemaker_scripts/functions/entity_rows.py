@@ -49,16 +49,23 @@ def checked_features(table: pa.Table, partition: str, who: str, *, model: str) -
 
 def checked_outcomes(table: pa.Table, partition: str, who: str, *, model: str) -> pa.Table:
     """Return outcomes that name an entity once per partition; arguments and errors as above."""
-    table = _with_texts(table, (PARTITION, ENTITY), partition, who, model)
+    table = with_partitions(table, partition, who, model=model)
+    table = _with_texts(table, (ENTITY,), partition, who, model)
+    _check_once(table, (PARTITION, ENTITY), partition, who, model)
+    return table
+
+
+def with_partitions(table: pa.Table, partition: str, who: str, *, model: str) -> pa.Table:
+    """Return rows that name partitions of one kind in a column `partition`; arguments and errors as above."""
+    table = _with_texts(table, (PARTITION,), partition, who, model)
     for named in pc.unique(table[PARTITION]).to_pylist():
         if not _is_alike(named, partition):
             raise EntityRowsError(
                 f"{who} returned for {partition} the partition {named[:_LONGEST_SHOWN]!r}, "
                 f"which has another form than {partition}",
-                remedy="Take the partition of each row as the source's column partition has it",
+                remedy=f"Write the partition of each row as {partition}",
                 model=model,
             )
-    _check_once(table, (PARTITION, ENTITY), partition, who, model)
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
-from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs
+from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs, document_key
 from sagemaker_scripts.object_store import ObjectStore
 
 
@@ -14,13 +14,20 @@ def read_inputs(
 
     Raises:
         InputMissingError: There is no document.
-        InvalidInputsError: It has another form, or is another model's.
+        InvalidInputsError: It was altered, has another form, or is another model's.
     """
     model, key = arguments.model, arguments.inputs_key
-    inputs = ModelInputs.parse(store.get(key))
+    content = store.get(key)
+    inputs = ModelInputs.parse(content)
     if inputs.model != model:
         raise InvalidInputsError(
             f"s3://{store.bucket}/{key} is of {inputs.model}, and the job of {model}",
             remedy="Pass the inputs_key of this model",
+        )
+    if key != document_key(model, content):
+        # It names what a job imports and calls.
+        raise InvalidInputsError(
+            f"s3://{store.bucket}/{key} was altered: its name is made of other content",
+            remedy="Start the step again in Dagster, or run `mlpipe upload-code`: both write it anew",
         )
     return inputs

@@ -134,6 +134,12 @@ def _evaluated(metric: Metric, known: pd.DataFrame, examples: pa.Table) -> dict[
             f"The outcomes have no column {metric.actual}, which the metric {metric.name} names",
             remedy="Return it from the model's outcomes function, or correct the metrics in its defs.yaml",
         )
+    if metric.actual not in examples.column_names:
+        raise EvaluationError(
+            f"The outcomes that the model learned from have no column {metric.actual}, which the metric "
+            f"{metric.name} names",
+            remedy="Prepare the features of the partitions to learn from again",
+        )
     # A column that cleaning leaves out may lack a value, as may one that takes null.
     known = known.dropna(subset=[metric.predicted, metric.actual])
     if known.empty:

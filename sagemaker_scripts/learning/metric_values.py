@@ -63,8 +63,14 @@ def metric_value(
     _refuse_useless(metric, actual, predicted)
     loss = _loss(metric)
     constants = _constants(metric, trained) if len(trained) else {}
-    baselines = {name: loss(actual, np.full(len(actual), value)) for name, value in constants.items()}
-    value = loss(actual, predicted)
+    with np.errstate(over="ignore", invalid="ignore"):
+        baselines = {name: loss(actual, np.full(len(actual), each)) for name, each in constants.items()}
+        value = loss(actual, predicted)
+    if not all(map(math.isfinite, (value, *baselines.values()))):
+        raise EvaluationError(
+            f"{metric.name} of {metric.predicted} and {metric.actual} is larger than any number",
+            remedy="Correct the model's predict and outcomes functions, or declare mae",
+        )
     lower = metric.is_lower_better
     better = bool(baselines) and all(value < each if lower else value > each for each in baselines.values())
     shown = {name: _shown(each) for name, each in baselines.items()}

@@ -19,6 +19,8 @@ OBJECTS_FOLDER = "objects"
 ONLY_OBJECT = "model"
 OBJECT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,63}")
 MOST_OBJECTS = 1000
+# Of an archive: SageMaker packs what else lies in the model's folder, too.
+_MOST_MEMBERS = 10 * MOST_OBJECTS
 # Of an archive, and of all that it unpacks to.
 LARGEST_MODEL = 2 * 1024 * 1024 * 1024
 VERSION_DIGITS = 16
@@ -90,7 +92,10 @@ def archive_members(archive: bytes) -> dict[str, bytes]:
     size = 0
     # As a stream: it reads forwards only, so that all that is unpacked counts.
     with tarfile.open(fileobj=_BoundedReader(archive), mode="r|", bufsize=_BLOCK) as packed:
-        for member in packed:
+        for number, member in enumerate(packed):
+            # Each takes memory, whatever it holds.
+            if number > _MOST_MEMBERS:
+                raise ValueError(f"it has more than {_MOST_MEMBERS} members")
             name = member.name.removeprefix("./")
             if not member.isfile() or not (name == INDEX_FILE or name.startswith(f"{OBJECTS_FOLDER}/")):
                 continue

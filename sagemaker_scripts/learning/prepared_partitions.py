@@ -52,7 +52,8 @@ class PreparedPartitions:
             has_outcomes: Whether the model has outcomes at all.
 
         Raises:
-            FeaturesError: A partition from the first to the last is not prepared.
+            FeaturesError: A partition from the first to the last is not prepared, or one was prepared when
+                the model had no outcomes.
         """
         sets = [feature_set(store, model, partition) for partition in partitions_between(first, last)]
         if not has_outcomes:

@@ -58,13 +58,20 @@ class SourceColumns:
         """Return the names of the columns to read of those that are there.
 
         Raises:
-            SourceError: A declared one is not.
+            SourceError: A declared one is not, or one of them is there more than once.
         """
         names = list(there)
         for name in self.declared:
             if name not in names:
                 raise self.lacks(name, where)
-        return list(self.declared) or names
+        wanted = list(self.declared) or names
+        for name in wanted:
+            if names.count(name) > 1:
+                raise SourceError(
+                    f"{where} of source {self.source} has more than one column {name}",
+                    remedy="Deliver it with a name for each column",
+                )
+        return wanted
 
     def converted(
         self, rows: pa.Table, where: str, *, first_row: int = 0, spelled: frozenset[Kind] = frozenset()
@@ -78,8 +85,8 @@ class SourceColumns:
             spelled: The kinds whose values the format may spell as text.
 
         Raises:
-            SourceError: A column is missing, a value does not fit its declared type, or the time column holds
-                no times.
+            SourceError: A column is missing or there twice, a value does not fit its declared type, or the
+                time column holds no times.
         """
         self.wanted(rows.column_names, where)
         if not self.declared:
@@ -95,11 +102,14 @@ class SourceColumns:
 
     def _plain(self, rows: pa.Table, where: str) -> pa.Table:
         try:
+            # Arrow takes the bytes of a file's texts as they are.
+            rows.validate(full=True)
             plain = rows.cast(pa.schema([(field.name, plain_type(field.type)) for field in rows.schema]))
         except pa.ArrowException as error:
             raise SourceError(
-                f"{where} of source {self.source} has columns of types that cannot be read",
-                remedy="Declare the source's columns in defs.yaml without them",
+                f"{where} of source {self.source} has a column of a type that cannot be read, or of texts "
+                "that are not UTF-8",
+                remedy="Declare the source's columns in defs.yaml without it, or deliver it again",
             ) from error
         if self.known_at is None or not rows.column_names:
             return plain

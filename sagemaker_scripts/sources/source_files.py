@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ _JSON_BLOCK = 16 * 1024 * 1024
 # A file of lines is held whole, because only then a faulty line can be named.
 LARGEST_JSON_FILE = 1024 * 1024 * 1024
 _LACKING = re.compile("Column '(.*)' in include_columns")
+_LONG_END = 2**63
 _TEXTS_IN_JSON = frozenset({Kind.STRING, Kind.DATE, Kind.TIMESTAMP})
 # Arrow would make doubles of decimals, and one type of all JSON values.
 _PARSED_IN_JSON = frozenset({Kind.DECIMAL, Kind.JSON})
@@ -159,7 +161,7 @@ def _jsonl(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table
     parsed = {name: kind.kind for name, kind in columns.declared.items() if kind.kind in _PARSED_IN_JSON}
     try:
         found_columns = _plain_members(content, pa.schema(plain)) | _parsed_members(content, parsed)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _faulty_line(content, columns, found) from error
     for name in columns.declared:
         # A member that a line leaves out is no value, but a file in which no line has it has another form.
@@ -184,14 +186,17 @@ def _parsed_members(content: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any]
     """Return decimals with all digits that are written, and JSON values as text, by name.
 
     Raises:
-        ValueError: A line is no JSON.
+        ValueError: A line is no JSON object, or has a number that no JSON value may be.
+        RecursionError: A line has too many levels.
     """
     if not kinds:
         return {}
     values: dict[str, list[str | None]] = {name: [] for name in kinds}
     for line in content.splitlines():
         if line.strip():
-            document = json.loads(line, parse_float=Decimal)
+            document = json.loads(line, parse_float=Decimal, parse_constant=_refuse_constant)
+            if not isinstance(document, dict):
+                raise ValueError
             for name, kind in kinds.items():
                 values[name].append(_as_text(document.get(name), kind))
     return {name: pa.array(each, pa.string()) for name, each in values.items()}
@@ -201,8 +206,21 @@ def _as_text(value: Any, kind: Kind) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if kind is Kind.JSON:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=float)
+        return json.dumps(
+            value, separators=(",", ":"), ensure_ascii=False, default=_finite_float, allow_nan=False
+        )
     return str(value)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _finite_float(value: Decimal) -> float:
+    # An encoder does not look for infinities in what it is given here.
+    if not isfinite(number := float(value)):
+        raise ValueError("too large")
+    return number
 
 
 def _faulty_line(content: bytes, columns: SourceColumns, found: SourceObject) -> SourceError:
@@ -212,8 +230,8 @@ def _faulty_line(content: bytes, columns: SourceColumns, found: SourceObject) ->
         if not line.strip():
             continue
         try:
-            document = json.loads(line)
-        except ValueError:
+            document = json.loads(line, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
             return SourceError(f"Line {number} of {where} is no JSON object", remedy="Deliver the file again")
@@ -221,7 +239,8 @@ def _faulty_line(content: bytes, columns: SourceColumns, found: SourceObject) ->
             if not _fits(document.get(name), kind.kind):
                 return columns.wrong(name, number, f"its value is no {kind}", found.address)
     return SourceError(
-        f"{where} cannot be read: its lines do not give each member one type",
+        f"{where} cannot be read: a line names a member twice, or holds text that is no "
+        "Unicode or a number that is too large",
         remedy="Deliver the file again",
     )
 
@@ -233,4 +252,6 @@ def _fits(value: Any, kind: Kind) -> bool:
         return isinstance(value, str)
     if kind is Kind.BOOLEAN:
         return isinstance(value, bool)
-    return isinstance(value, int if kind is Kind.LONG else (int, float)) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int if kind is Kind.LONG else (int, float)):
+        return False
+    return kind is not Kind.LONG or -_LONG_END <= value < _LONG_END

@@ -256,20 +256,22 @@ def _joined(pieces: list[_Piece], source: str) -> pa.Table:
     Raises:
         SourceError: Two have other columns; the error names both.
     """
-    first = pieces[0]
-    # A column without any value in a file has no type there.
-    for piece in pieces[1:]:
-        if piece.rows.schema != first.rows.schema:
-            _refuse_difference(first, piece, source)
+    # Of each column the first piece that says its type: where no row of a file has a value, it has none.
+    typed: dict[str, _Piece] = {}
+    before = None
+    for piece in pieces:
+        if before is None or piece.rows.schema != before:
+            before = piece.rows.schema
+            for name in dict.fromkeys([*pieces[0].rows.schema.names, *typed, *before.names]):
+                _require_alike(name, typed.get(name, pieces[0]), piece, source)
+            typed = {field.name: piece for field in before if not pa.types.is_null(field.type)} | typed
     return pa.concat_tables((piece.rows for piece in pieces), promote_options="default")
 
 
-def _refuse_difference(first: _Piece, other: _Piece, source: str) -> None:
-    types = [{field.name: field.type for field in each.rows.schema} for each in (first, other)]
-    for name in [*types[0], *types[1]]:
-        kinds = [each.get(name) for each in types]
-        if kinds[0] == kinds[1] or any(kind is not None and pa.types.is_null(kind) for kind in kinds):
-            continue
+def _require_alike(name: str, first: _Piece, other: _Piece, source: str) -> None:
+    schemas = (first.rows.schema, other.rows.schema)
+    kinds = [each.field(name).type if name in each.names else None for each in schemas]
+    if kinds[0] != kinds[1] and not any(kind is not None and pa.types.is_null(kind) for kind in kinds):
         shown = [f"has {name} as {kind}" if kind is not None else f"has no column {name}" for kind in kinds]
         raise SourceError(
             f"The files of source {source} differ: {first.where} {shown[0]}, and {other.where} {shown[1]}",

@@ -2,16 +2,18 @@
 
 | declared     | taken from                                                                             |
 |--------------|----------------------------------------------------------------------------------------|
-| string       | text                                                                                   |
-| long         | integers; decimals and floats without a fraction, floats up to 2^53; NaN is no value   |
-| decimal(p,s) | decimals and integers that fit; floats of up to 15 digits, as they are written         |
+| string       | text in valid UTF-8                                                                    |
+| long         | integers; decimals and floats without a fraction, floats below 2^53; NaN is no value   |
+| decimal(p,s) | decimals and integers that fit; floats of up to 15 digits, float32 of up to 7          |
 | double       | floats, integers up to 2^53, decimals                                                  |
 | boolean      | booleans                                                                               |
 | date         | dates; times at midnight                                                               |
 | timestamp    | times of any unit and zone; one without a zone is UTC; nanoseconds are cut off         |
-| json         | text as it is; anything else as its JSON                                               |
+| json         | text as it is; anything else as its JSON, which has no NaN and no infinity             |
 
-In CSV every value is text, and in JSONL dates, times and decimals may be.
+In CSV every value is text, and in JSONL dates, times and decimals may be. A double too large for its type,
+say 1e400, is refused. So is a decimal with more than 38 digits behind its point, or with an exponent of 30
+and more.
 """
 
 # PyArrow makes its compute functions while it is imported, where no type checker sees them.
@@ -35,6 +37,11 @@ SPELLED_IN_JSON = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.DECIMAL})
 _EXACT_IN_DOUBLE = 2**53
 _NO_VALUE = pa.array(["", "NA", "N/A", "null", "NULL"], pa.string())
 _HAS_ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
+_SAYS_INFINITE = r"^[+-]?(?i:inf|infinity)$"
+# Of smaller numbers Arrow makes 0, or ends the process.
+_DECIMAL_TEXT = r"^[+-]?[0-9]*[.]?[0-9]{0,38}([eE][+-]?0*[12]?[0-9])?$"
+# How many bits of an integer a float type keeps.
+_EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 _AS_THEY_ARE = frozenset({Kind.STRING, Kind.JSON})
 
 
@@ -100,11 +107,35 @@ def _of_text(values: Any, kind: Kind, target: pa.DataType, no_value: pa.Array) -
     if kind is Kind.TIMESTAMP:
         zoned = pc.match_substring_regex(values, _HAS_ZONE)
         values = pc.if_else(zoned, values, pc.binary_join_element_wise(values, "Z", ""))
+    if kind is Kind.DECIMAL:
+        return _decimal_of_text(values, target)
+    read = values.cast(target)
+    if kind is Kind.DOUBLE:
+        said = pc.match_substring_regex(values, _SAYS_INFINITE)
+        if not _holds(pc.or_(pc.invert(pc.is_inf(read)), said)):
+            raise ValueError
+    return read
+
+
+def _decimal_of_text(values: Any, target: pa.DataType) -> Any:
+    if not _holds(pc.match_substring_regex(values, _DECIMAL_TEXT)):
+        raise ValueError
     return values.cast(target)
 
 
+def _holds(conditions: Any) -> bool:
+    """Tell whether a condition holds of each value; of no value it does."""
+    return bool(pc.all(conditions, min_count=0).as_py())
+
+
 def _text(given: pa.DataType) -> Callable[..., Any] | None:
-    return (lambda values, target: values.cast(target)) if is_any_string(given) else None
+    return _valid_text if is_any_string(given) else None
+
+
+def _valid_text(values: Any, target: pa.DataType) -> Any:
+    # Arrow takes the bytes of Parquet and JSON as they are.
+    values.validate(full=True)
+    return values.cast(target)
 
 
 def _long(given: pa.DataType) -> Callable[..., Any] | None:
@@ -116,7 +147,8 @@ def _long(given: pa.DataType) -> Callable[..., Any] | None:
 def _long_of_float(values: Any, target: pa.DataType) -> Any:
     values = values.cast(pa.float64())
     values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
-    if pc.any(pc.greater(pc.abs(values), float(_EXACT_IN_DOUBLE))).as_py():
+    # From there on a float may stand for an integer that it is not.
+    if pc.any(pc.greater_equal(pc.abs(values), float(_EXACT_IN_DOUBLE))).as_py():
         raise ValueError
     return values.cast(target)
 
@@ -139,10 +171,11 @@ def _decimal(given: pa.DataType) -> Callable[..., Any] | None:
 
 
 def _decimal_of_float(values: Any, target: pa.DataType) -> Any:
-    # Beyond that a float has lost the digits that were written.
-    if pc.any(pc.greater(pc.abs(values), _EXACT_IN_DOUBLE / 10**target.scale)).as_py():
+    # From there on a float has lost the digits that were written.
+    limit = 2.0 ** _EXACT_BITS[values.type] / 10**target.scale
+    if pc.any(pc.greater_equal(pc.abs(values.cast(pa.float64())), limit)).as_py():
         raise ValueError
-    return values.cast(pa.string()).cast(target)
+    return _decimal_of_text(values.cast(pa.string()), target)
 
 
 def _date(given: pa.DataType) -> Callable[..., Any] | None:
@@ -154,7 +187,7 @@ def _date(given: pa.DataType) -> Callable[..., Any] | None:
 def _date_of_time(values: Any, target: pa.DataType) -> Any:
     values = values.cast(pa.timestamp(values.type.unit))
     dates = values.cast(target)
-    if not pc.all(pc.equal(dates.cast(values.type), values)).as_py():
+    if not _holds(pc.equal(dates.cast(values.type), values)):
         raise ValueError
     return dates
 
@@ -176,7 +209,9 @@ def _json(given: pa.DataType) -> Callable[..., Any] | None:
 
 def _json_of_values(values: Any, target: pa.DataType) -> Any:
     texts = [
-        None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        None
+        if value is None
+        else json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         for value in values.to_pylist()
     ]
     return pa.array(texts, target)

@@ -1,8 +1,9 @@
 """What a model's functions are given: an Arrow table as pandas, Polars or itself.
 
 In pandas every integer and boolean column has a nullable type, whether or not a value is missing: the types
-of a column depend on its data alone otherwise, and pandas rounds integers beyond 2^53 beside a null. Floats
-are `float64`, where a missing value is NaN. The other columns are as PyArrow's `to_pandas` gives them.
+of a column depend on its data alone otherwise, and pandas rounds integers beyond 2^53 beside a null. In lists
+and structs integers stand beside None for the same reason. Floats are `float64`, where a missing value is
+NaN. The other columns are as PyArrow's `to_pandas` gives them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def given_table(table: pa.Table, tables: str) -> Any:
 
 def pandas_table(table: pa.Table) -> pd.DataFrame:
     """Return a table as a DataFrame with nullable integers and booleans, and a plain index."""
-    return table.to_pandas(types_mapper=_NULLABLE.get, ignore_metadata=True)
+    # Integers in lists and structs would become floats beside a null.
+    return table.to_pandas(types_mapper=_NULLABLE.get, ignore_metadata=True, integer_object_nulls=True)
 
 
 def _polars() -> Any:

@@ -92,7 +92,7 @@ def _of_pandas(frame: pd.DataFrame, who: str) -> pa.Table:
         )
     try:
         return pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError):
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
         # Arrow's own words quote the value.
         raise ReturnedTableError(
             f"{who} returned a table that cannot be kept: {_mixed_column(frame)}",
@@ -123,6 +123,8 @@ def _mixed_column(frame: pd.DataFrame) -> str:
     for name in frame.columns:
         try:
             pa.Array.from_pandas(frame[name])
+        except OverflowError:
+            return f"column {name} holds an integer of more than 64 bits"
         except (pa.ArrowException, TypeError, ValueError):
             first: dict[str, int] = {}
             for number, (value, is_there) in enumerate(zip(frame[name], frame[name].notna(), strict=True), 1):

@@ -58,7 +58,9 @@ class FolderClient:
 
     def _path(self, bucket: str, key: str) -> Path:
         path = self.folder / key
-        if ".." in path.parts or not path.is_file():
+        # A bucket tells a//b from a/b, and has nothing above itself.
+        is_key = path.is_relative_to(self.folder) and path.relative_to(self.folder).as_posix() == key
+        if not is_key or ".." in path.parts or not path.is_file():
             raise _refusal("NoSuchKey", f"{self.folder} has no file {key} for the bucket {bucket}")
         return path
 
@@ -99,7 +101,7 @@ class _Listing:
     def _files(self, prefix: str) -> list[tuple[str, Path]]:
         # Only what can begin with the prefix is walked.
         beginning = self._folder / prefix.rpartition("/")[0]
-        if ".." in beginning.parts:
+        if ".." in beginning.parts or not beginning.is_relative_to(self._folder):
             return []
         found = (path for path in beginning.rglob("*") if path.is_file())
         keys = ((path.relative_to(self._folder).as_posix(), path) for path in found)

@@ -143,7 +143,8 @@ def _take_parquet_rows(path: Path, known_at: str, start: datetime) -> int:
 
 
 def _take_delta_rows(path: Path, known_at: str, start: datetime) -> int:
-    return int(DeltaTable(path).delete(f"{known_at} >= '{start.isoformat()}'")["num_deleted_rows"])
+    column = '"' + known_at.replace('"', '""') + '"'
+    return int(DeltaTable(path).delete(f"{column} >= '{start.isoformat()}'")["num_deleted_rows"])
 
 
 _ROWS: dict[str, Callable[[Path, str, datetime], int]] = {

@@ -157,7 +157,8 @@ def test_a_model_without_outcomes_has_features_alone(store: ObjectStore) -> None
     )
     assert feature_set(store, "m", DAY) == found
     assert found.inputs == (found.features,)
-    assert found.read_outcomes(store).num_rows == 0
+    with pytest.raises(FeaturesError, match=f"The features of {DAY} were prepared without outcomes"):
+        found.read_outcomes(store)
 
 
 def test_a_day_without_raw_data_is_named(store: ObjectStore) -> None:

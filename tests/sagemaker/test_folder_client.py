@@ -25,6 +25,14 @@ def client(tmp_path: Path) -> FolderClient:
     return FolderClient(folder)
 
 
+@pytest.mark.parametrize("key", ["../beside", "raw//dt=1/a.csv", "./raw/dt=1/a.csv", "/etc/hostname"])
+def test_a_key_that_a_bucket_would_not_know_is_missing(client: FolderClient, key: str) -> None:
+    """A trial finds no object that a job would not find."""
+    store = ObjectStore(client, "any")
+    assert store.find(key) is None
+    assert store.listing("/etc/host") == []
+
+
 def test_files_are_objects(client: FolderClient) -> None:
     """Bytes, listings and folders are those of a bucket with the same keys."""
     store = ObjectStore(client, "any")

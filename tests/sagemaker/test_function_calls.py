@@ -75,6 +75,29 @@ def test_pandas_has_nullable_integers_and_booleans_whether_or_not_a_value_is_mis
     assert functions.train(whole) == functions.train(with_nulls) == types
 
 
+def test_pandas_keeps_the_digits_of_integers_in_lists_and_structs(
+    write: Callable[..., ModelFunctions],
+) -> None:
+    """Beside a missing one, too."""
+    functions = write(
+        train="def train(examples):\n"
+        "    return [[*examples['list'][0]], examples['struct'][0], examples['struct'][1]]\n"
+    )
+    large = 2**60 + 1
+    rows = pa.table({"list": [[large, None], None], "struct": [{"n": large}, {"n": None}]})
+    assert functions.train(rows) == [[large, None], {"n": large}, {"n": None}]
+
+
+def test_an_integer_of_more_than_64_bits_is_named(write: Callable[..., ModelFunctions]) -> None:
+    """Arrow has none."""
+    functions = write(
+        features="import pandas as pd\ndef features(partition):\n"
+        "    return pd.DataFrame({'entity_id': ['a'], 'n': [2**70]})\n"
+    )
+    with pytest.raises(ReturnedTableError, match="column n holds an integer of more than 64 bits"):
+        functions.features(DAY, {})
+
+
 def test_an_outcome_is_named_by_partition_and_entity(write: Callable[..., ModelFunctions]) -> None:
     """A table without rows is one, whatever types pandas gave its columns."""
     functions = write(

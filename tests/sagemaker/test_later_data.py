@@ -103,3 +103,12 @@ def test_differences_name_entity_and_column() -> None:
     assert differences(with_later, with_later.slice(0, 2)) == [
         {"entity": "c", "column": None, "entities": 1, "what": "the entity is there only with later data"}
     ]
+
+
+def test_a_column_of_any_name_says_when_rows_of_a_delta_table_became_known(tmp_path: Path) -> None:
+    """Its name stands in a condition, quoted."""
+    rows = pa.table({"id": [1, 2], "known at": pd.to_datetime([_EARLY, _LATE], utc=True, format="ISO8601")})
+    write_deltalake(tmp_path / "data" / "orders", rows)
+    source = Source(name="orders", format="delta", path="orders", known_at="known at")
+    taken = without_later_data(tmp_path / "data", tmp_path / "then", [source], "2013-02-02")
+    assert taken.rows == 1

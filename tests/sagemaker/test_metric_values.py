@@ -27,6 +27,14 @@ TRUTH = (RANDOM.random(200) < 0.3).astype(float)
 PROBABILITY = np.round(np.clip(0.3 * TRUTH + RANDOM.random(200) * 0.6, 0, 1), 1)
 
 
+@pytest.mark.parametrize("kind", ["rmse", "r2", "mape"])
+def test_a_metric_that_no_number_holds_is_refused(kind: str) -> None:
+    """JSON has no infinity, and nobody can compare one."""
+    metric = Metric(kind, "p", "a")
+    with pytest.raises(EvaluationError, match=f"{kind} of p and a is larger than any number"):
+        metric_value(metric, np.array([1e-300, 1.0]), np.array([1e300, 1.0]), np.array([1.0]))
+
+
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [

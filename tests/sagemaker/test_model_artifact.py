@@ -264,6 +264,17 @@ def test_what_is_no_archive_or_unpacks_to_much_is_refused(
         load_model(store, "m", "models/m/train-1/output/model.tar.gz", CODECS)
 
 
+def test_an_archive_of_many_other_members_is_refused(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is passed over takes memory as well, and few bytes unpack to millions of members."""
+    monkeypatch.setattr(model_archive, "_MOST_MEMBERS", 10)
+    others = [(f"other-{number}", b"") for number in range(20)]
+    store.put("models/m/train-1/output/model.tar.gz", packed(*others, ("model.json", b"{}")))
+    with pytest.raises(ModelArtifactError, match="it has more than 10 members"):
+        load_model(store, "m", "models/m/train-1/output/model.tar.gz", CODECS)
+
+
 FORGETFUL = """
 class Forgetful:
     name = "forgetful"

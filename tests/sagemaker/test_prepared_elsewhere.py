@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from prediction_contract.jobs.job_arguments import FeatureArguments
-from prediction_contract.jobs.model_inputs import ModelInputs
+from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs
 from sagemaker_scripts.features.feature_store import feature_set
 from sagemaker_scripts.functions.entity_rows import EntityRowsError
 from sagemaker_scripts.prepare_features import prepare
@@ -116,3 +116,38 @@ def test_rows_that_do_not_name_each_entity_once_are_refused(
     with pytest.raises(EntityRowsError, match=complaint):
         prepared(store, replace(INPUTS, entity=entity))
     assert not [key for key in store.client.objects if key.startswith("features/")]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (pa.array([5]), "the column partition as int64, which is no text"),
+        (pa.array(["7"]), "the partition '7', which has another form"),
+        (pa.array(["2013-02"]), "the partition '2013-02', which has another form"),
+    ],
+)
+def test_a_column_partition_of_another_meaning_is_refused(values: pa.Array, complaint: str) -> None:
+    """Its rows would be left out as those of other partitions."""
+    store = bucket(
+        **{
+            KEY: file_of(
+                [{"customer_id": "a", "partition": values[0].as_py()}],
+                "parquet",
+                pa.schema({"customer_id": pa.string(), "partition": values.type}),
+            )
+        }
+    )
+    with pytest.raises(EntityRowsError, match=complaint):
+        prepared(store)
+
+
+def test_inputs_that_were_altered_are_refused() -> None:
+    """They name what a job imports; their name is made of their content."""
+    store = rows_of(*ROWS)
+    key, content = INPUTS.to_document()
+    store.put(key, content.replace(b"acme.defs.churn", b"other.defs.evil"))
+    arguments = FeatureArguments(
+        model="churn", partition=DAY, bucket="data", run_id="r", code_version="v", inputs_key=key
+    )
+    with pytest.raises(InvalidInputsError, match=f"{key} was altered"):
+        prepare(arguments, store)

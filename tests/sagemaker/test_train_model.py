@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from prediction_contract.errors import JobArgumentsError
@@ -17,7 +18,7 @@ from prediction_contract.jobs.metrics import Metric
 from prediction_contract.jobs.model_inputs import InvalidInputsError
 from sagemaker_scripts.codecs.codec import CodecError
 from sagemaker_scripts.codecs.known_codecs import Codecs
-from sagemaker_scripts.features.feature_store import FeaturesError, write_feature_set
+from sagemaker_scripts.features.feature_store import FeaturesError, PreparedPartition, write_feature_set
 from sagemaker_scripts.learning.model_artifact import load_model
 from sagemaker_scripts.learning.outcomes import OutcomesError
 from sagemaker_scripts.object_store import ObjectStore
@@ -236,3 +237,21 @@ def test_what_cannot_be_trained_on_is_named(
     )
     with pytest.raises(OutcomesError, match="joined with: visits"):
         train(arguments(store, functions), store, tmp_path)
+
+
+def test_features_from_before_the_model_had_outcomes_are_named(
+    store: ObjectStore, write: Callable[..., ModelFunctions], tmp_path: Path
+) -> None:
+    """They would pass for features of partitions of which nothing is known yet."""
+    functions = of(write(train=LIGHTGBM, predict=PREDICT))
+    features = pa.table({"entity_id": ["e1"], "visits": [1]})
+    write_feature_set(
+        store,
+        PreparedPartition(features, None),
+        model="churn",
+        partition=DAYS[3],
+        run_id="run-2",
+        code_version="v",
+    )
+    with pytest.raises(FeaturesError, match=f"features of {DAYS[3]} were prepared without outcomes"):
+        train(arguments(store, functions, **NOT_EVALUATED), store, tmp_path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from prediction_contract.jobs.model_inputs import Source
@@ -144,10 +146,13 @@ def test_a_value_of_another_type_is_named_by_file_column_and_row(
         (pa.array([True]), "long", "it is bool and declared as long"),
         (pa.array([1]), "string", "it is int64 and declared as string"),
         (pa.array([1.0, 1.5]), "long", "row 2: its value is no long"),
-        (pa.array([2.0**53, 2.0**53 + 2]), "long", "row 2: its value is no long"),
+        (pa.array([2.0**53 - 1, 2.0**53]), "long", "row 2: its value is no long"),
         (pa.array([1, 10**9]), "decimal(10,2)", "row 2: its value is no decimal"),
         (pa.array([2**53, 2**53 + 1]), "double", "row 2: its value is no double"),
         (pa.array([datetime(2013, 2, 1, 5)]), "date", "row 1: its value is no date"),  # noqa: DTZ001
+        (pa.array([1.5, 1234567.8], pa.float32()), "decimal(10,2)", "row 2: its value is no decimal"),
+        (pa.array([0.5, 1e-77]), "decimal(10,2)", "row 2: its value is no decimal"),
+        (pa.array([[1.5], [float("nan")]]), "json", "row 2: its value is no json"),
     ],
 )
 def test_a_parquet_column_of_another_kind_is_refused(values: pa.Array, declared: str, complaint: str) -> None:
@@ -168,6 +173,26 @@ def test_a_time_without_a_zone_is_utc_and_a_whole_float_is_a_long() -> None:
     assert rows["n"].to_pylist() == [3, None]
 
 
+@pytest.mark.parametrize("given", [pa.timestamp("ms"), pa.float64(), pa.float32(), pa.string()])
+def test_a_column_without_a_value_is_of_the_declared_type(given: pa.DataType) -> None:
+    """Whatever its own type is, and in a file without rows, too."""
+    declared = {"timestamp": "date", "double": "decimal(10,2)", "float": "decimal(10,2)", "string": "string"}
+    for rows in ([{"x": None}], []):
+        content = file_of(rows, "parquet", pa.schema({"x": given}))
+        store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
+        kind = declared[str(given).partition("[")[0]]
+        found, _ = read(store, orders(columns=(("x", kind),)))
+        assert found["x"].to_pylist() == [None] * len(rows)
+
+
+def test_times_at_midnight_are_dates() -> None:
+    """Beside a missing one, too."""
+    days = pa.array([datetime(2013, 2, 1), None], pa.timestamp("ns"))  # noqa: DTZ001
+    content = file_of([{"x": each} for each in days.to_pylist()], "parquet", pa.schema({"x": days.type}))
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
+    assert read(store, orders(columns=(("x", "date"),)))[0]["x"].to_pylist() == [date(2013, 2, 1), None]
+
+
 @pytest.mark.parametrize(
     ("ending", "content", "complaint"),
     [
@@ -178,6 +203,9 @@ def test_a_time_without_a_zone_is_utc_and_a_whole_float_is_a_long() -> None:
         ("csv", b"name,visits\na,1\nb,2,secret\n", "Row 2 of .* has 3 fields, and the header 2"),
         ("jsonl", b'{"name": "a"}\n{"name": secret}\n', "Line 2 of .* is no JSON object"),
         ("jsonl", b'{"name": "a"}\n[1]\n', "Line 2 of .* is no JSON object"),
+        ("jsonl", b'{"name": "a"}\n{"name": ' + b"[" * 100_000 + b"}", "Line 2 of .* is no JSON object"),
+        ("jsonl", b'{"name": "a"}\n{"name": "\xff"}\n', "column name, row 2: its value is no string"),
+        ("jsonl", b'{"name": "a", "name": "b"}\n', "a line names a member twice"),
     ],
 )
 def test_a_damaged_file_is_named(ending: str, content: bytes, complaint: str) -> None:
@@ -203,6 +231,44 @@ def test_lines_of_json_keep_all_digits_and_may_hold_members_that_are_not_declare
     assert rows["note"].to_pylist() == ['{"b":[1,2.5]}', None, '{"as": "it is"}']
     store = bucket(**{f"raw/dt={DAY}/a.jsonl": b'{"name": "a", "other": 1}\n{"name": "b", "other": "x"}'})
     assert read(store, source_of("jsonl", columns=(("name", "string"),)))[0]["name"].to_pylist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "line", "complaint"),
+    [
+        ("decimal(10,2)", b"[2]", "Line 2 of .* is no JSON object"),
+        ("decimal(10,2)", b"null", "Line 2 of .* is no JSON object"),
+        ("decimal(10,2)", b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "Line 2 of .* is no JSON"),
+        ("decimal(10,2)", b'{"x": ' + b"1" * 5000 + b"}", "Line 2 of .* is no JSON object"),
+        ("json", b'{"x": {"y": [NaN]}}', "Line 2 of .* is no JSON object"),
+        ("json", b'{"x": {"y": [1e400]}}', "a number that is too large"),
+        ("long", b'{"x": 9223372036854775808}', "column x, row 2: its value is no long"),
+    ],
+)
+def test_a_line_that_only_python_would_take_is_named(declared: str, line: bytes, complaint: str) -> None:
+    """Lines with decimals and JSON values are read one by one, and may have any form."""
+    store = bucket(**{f"raw/dt={DAY}/a.jsonl": b'{"x": 1}\n' + line})
+    with pytest.raises(SourceError, match=complaint):
+        read(store, source_of("jsonl", columns=(("x", declared),)))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize("text", ["1e-77", "1e-999999999", "1e999999999", "0." + "0" * 76 + "1", "1e-40"])
+def test_a_decimal_of_many_places_is_refused(ending: str, text: str) -> None:
+    """Arrow makes 0 of the first and ends the process with the second."""
+    content = f'{{"x": {text}}}' if ending == "jsonl" else f"x\n{text}\n"
+    store = bucket(**{f"raw/dt={DAY}/a.{ending}": content.encode()})
+    with pytest.raises(SourceError, match="column x, row 1: its value is no decimal"):
+        read(store, source_of(ending, columns=(("x", "decimal(10,2)"),)))
+
+
+def test_a_number_becomes_infinite_only_where_it_is_written_so() -> None:
+    """A double of CSV that is too large is refused."""
+    source = source_of("csv", columns=(("x", "double"),))
+    rows, _ = read(bucket(**{f"raw/dt={DAY}/a.csv": b"x\n-inf\nInfinity\n1e300\n"}), source)
+    assert rows["x"].to_pylist() == [float("-inf"), float("inf"), 1e300]
+    with pytest.raises(SourceError, match="column x, row 2: its value is no double"):
+        read(bucket(**{f"raw/dt={DAY}/a.csv": b"x\n1\n1e400\n"}), source)
 
 
 def test_a_large_file_of_json_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,3 +326,42 @@ def test_undeclared_columns_are_those_that_are_there() -> None:
     complaint = rf"dt=2013-02-02/a.parquet has x as int64, and .*dt={DAY}/a.parquet has x as large_string"
     with pytest.raises(SourceError, match=complaint):
         read(store, source)
+
+
+def test_a_column_that_has_no_value_in_the_first_file_hides_no_difference_of_the_others() -> None:
+    """The files that differ are named, and not the first."""
+    files = {"a": [{"x": None}], "b": [{"x": 1}], "c": [{"x": "text"}]}
+    store = bucket(
+        **{f"raw/orders/dt={DAY}/{name}.parquet": file_of(rows, "parquet") for name, rows in files.items()}
+    )
+    with pytest.raises(
+        SourceError, match=r"b\.parquet has x as int64, and .*c\.parquet has x as large_string"
+    ):
+        read(store, orders(columns=()))
+
+
+@pytest.mark.parametrize("columns", [(), (("x", "long"),)])
+def test_a_column_that_is_there_twice_is_refused(columns: tuple[tuple[str, str], ...]) -> None:
+    """Nobody can tell which of both is meant."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table([[1], [2]], names=["x", "x"]), sink)
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": sink.getvalue()})
+    with pytest.raises(SourceError, match=r"a\.parquet of source orders has more than one column x"):
+        read(store, orders(columns=columns))
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [((), "texts that are not UTF-8"), ((("x", "string"),), "row 1: its value is no")],
+)
+def test_text_of_other_bytes_than_utf8_is_refused(
+    columns: tuple[tuple[str, str], ...], complaint: str
+) -> None:
+    """Parquet does not look at them, and a model would fail on them later."""
+    offsets, content = pa.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0])), pa.py_buffer(b"\xff")
+    text = pa.StringArray.from_buffers(1, offsets, content)
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"x": text}), sink)
+    store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": sink.getvalue()})
+    with pytest.raises(SourceError, match=complaint):
+        read(store, orders(columns=columns))
