@@ -86,7 +86,7 @@ Owner = Annotated[str, AfterValidator(_owner), WithJsonSchema({"type": "string",
 
 
 RequirementsName = Annotated[
-    str, *matching("[a-z][a-z0-9_-]{0,40}", "it is not the name of a lock, say boosting for boosting.lock")
+    str, *matching("[a-z][a-z0-9_]{0,40}", "it is not the name of a lock, say boosting for boosting.lock")
 ]
 _OUTCOMES_FILE = "outcomes.py"
 

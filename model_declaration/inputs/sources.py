@@ -312,12 +312,14 @@ Sources = dict[SourceName, AnySource]
 
 
 def require_hours(kind: str, sources: Mapping[str, DeclaredSource]) -> None:
-    """Refuse the hour of a partition that is longer than one.
+    """Refuse the hour of a partition that is longer than one, and for hours what shows a whole day.
 
     Raises:
-        ValidationError: A source names it.
+        ValidationError: A source names it, or shows what came after its hours.
     """
-    if kind != "hourly":
+    if kind == "hourly":
+        raise_together(*(partial(_refuse_whole_day, name, source) for name, source in sources.items()))
+    else:
         raise_together(
             *(
                 partial(_refuse_hour, kind, "sources", name, *field)
@@ -325,6 +327,18 @@ def require_hours(kind: str, sources: Mapping[str, DeclaredSource]) -> None:
                 for field, text in source.filled_texts.items()
                 if "{hour}" in text
             )
+        )
+
+
+def _refuse_whole_day(name: str, source: DeclaredSource) -> None:
+    # A reader says itself that it shows only what was known.
+    if source.known_at is not None or isinstance(source, ReaderSource):
+        return
+    named = {found for text in source.filled_texts.values() for found in _PLACEHOLDER.findall(text)}
+    if named == {"date"}:
+        raise inconsistency(
+            "the data of a day tells what came after an hour of it: declare known_at, or name {hour} as well",
+            *("sources", name, *min(source.filled_texts)),
         )
 
 

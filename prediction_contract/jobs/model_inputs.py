@@ -141,7 +141,7 @@ class ModelInputs:
                     "trained_elsewhere": None if elsewhere is None else TrainedElsewhere(**elsewhere),
                 }
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidInputsError(
                 f"The document of a model's inputs cannot be read: {error}",
                 remedy="Start the job by the platform's version that its code was packaged with",

@@ -13,7 +13,7 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import PartitionKind
 
 _PLACEHOLDER = re.compile(r"\{(partition|date|hour)\}|(\*)")
-_FORMS = {"date": "[0-9]{4}-[0-9]{2}-[0-9]{2}", "hour": "[0-9]{2}"}
+_FORMS = {"date": "[0-9]{4}-[0-9]{2}-[0-9]{2}", "hour": "(?:[01][0-9]|2[0-3])"}
 _LAST_HOUR = "23"
 # What a path's placeholders stand for, in the order in which they compare as times.
 Place = tuple[str, ...]

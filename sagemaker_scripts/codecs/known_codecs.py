@@ -98,9 +98,9 @@ def _own_codec(path: str) -> Codec:
     module, _, name = path.partition(":")
     try:
         codec = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:
         raise CodecError(
-            f"The codec {path} cannot be made: {type(error).__name__}: {error}",
+            f"The codec {path} cannot be made: {type(error).__name__}: {str(error)[:300]}",
             remedy="Correct `codecs` in defs.yaml: module:Class of the project, made without arguments",
         ) from error
     missing = [each for each in ("takes", "save", "load") if not callable(getattr(codec, each, None))]

@@ -154,17 +154,8 @@ class ModelFunctions:
     def _function(self, name: str) -> Callable[..., Any]:
         module = f"{self.inputs.functions}.{name}"
         try:
-            is_there = importlib.util.find_spec(module) is not None
-        except ModuleNotFoundError:
-            is_there = False
-        if not is_there:
-            raise FunctionError(
-                f"The code has no module {module}",
-                remedy=f"Write {name}.py beside the model's defs.yaml, then package the code again",
-                model=self.inputs.model,
-            )
-        try:
-            function = getattr(importlib.import_module(module), name, None)
+            is_there = self._is_there(module)
+            function = getattr(importlib.import_module(module), name, None) if is_there else None
         except Exception as error:
             words = f"{type(error).__name__}: {error}"[:_LONGEST_WORDS]
             raise FunctionError(
@@ -172,6 +163,12 @@ class ModelFunctions:
                 remedy="Correct the module, or add the package that it imports to the model's requirements",
                 model=self.inputs.model,
             ) from error
+        if not is_there:
+            raise FunctionError(
+                f"The code has no module {module}",
+                remedy=f"Write {name}.py beside the model's defs.yaml, then package the code again",
+                model=self.inputs.model,
+            )
         if not callable(function):
             raise FunctionError(
                 f"{module} has no function {name}",
@@ -179,6 +176,15 @@ class ModelFunctions:
                 model=self.inputs.model,
             )
         return function
+
+    def _is_there(self, module: str) -> bool:
+        """Tell whether a module is there; its packages are imported, and what they lack is raised."""
+        try:
+            return importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError as error:
+            if f"{module}.".startswith(f"{error.name}."):
+                return False
+            raise
 
     def _place(self, name: str) -> str:
         return f"{name} in {self.inputs.functions}.{name}"

@@ -37,4 +37,9 @@ def fixed_prefix(path: str) -> str:
 
 def key_pattern(path: str) -> re.Pattern[str]:
     """Return the pattern of the keys that a path stands for; `*` is any text without `/`."""
-    return re.compile("[^/]*".join(re.escape(part) for part in path.split("*")))
+    first, *parts = (re.escape(part) for part in path.split("*"))
+    if not parts:
+        return re.compile(first)
+    # What follows a `*` is taken where it comes first: to try all places of all takes minutes for some keys.
+    between = "".join(f"(?>[^/]*?{part})" for part in parts[:-1])
+    return re.compile(f"{first}{between}[^/]*{parts[-1]}")

@@ -207,6 +207,7 @@ def test_a_fault_deep_in_a_source_is_told_with_its_line(tmp_path: Path) -> None:
         ({"training": None, "model": MODEL_FILE | {"path": "../x"}}, "model.path: '../x' is not a safe key"),
         ({"tables": "duckdb"}, "tables: Input should be 'pandas', 'polars' or 'arrow'"),
         ({"requirements": "../boosting"}, "requirements: it is not the name of a lock"),
+        ({"requirements": "my-boosting"}, "requirements: it is not the name of a lock"),
         ({"codecs": ["Detector"]}, "codecs.0: it is not written as acme.readers:Orders"),
     ],
 )
@@ -230,3 +231,29 @@ def test_outcomes_tell_no_further_back_than_the_sources(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         assert inputs_of(project_in(folder, functions=functions, sources=sources, lookback=8))
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ({**ORDERS, "known_at": None}, "path"),
+        (RATES, "parameters.day"),
+        ({**ORDERS, "known_at": None, "path": "raw/dt={date}/hour={hour}.parquet"}, None),
+        (ORDERS, None),
+        (SHIPS | {"path": "raw/ships/{date}.xml"}, None),
+    ],
+)
+def test_hours_do_not_see_the_whole_of_their_day(
+    tmp_path: Path, source: dict[str, Any], fault: str | None
+) -> None:
+    """Unless rows or a reader say what was known at an hour, a day's data tells its future."""
+    declared = {name: value for name, value in source.items() if value is not None}
+    hours = {
+        "partitions": {"kind": "hourly", "start": "2013-01-01T00"},
+        "training": {"first_partition": "2013-01-01T00", "last_partition": "2013-01-02T00"},
+        "sources": {"source": declared},
+    }
+    if fault is None:
+        assert inputs_of(project_in(tmp_path, **hours))
+    else:
+        assert f"attributes.sources.source.{fault}: the data of a day tells" in told(tmp_path, **hours)

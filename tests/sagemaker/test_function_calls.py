@@ -194,6 +194,19 @@ def test_a_function_gets_the_sources_that_it_names(
     assert made["entity_id"].to_pylist() == (["orders", "rates"] if both else ["orders"])
 
 
+def test_a_package_that_its_project_lacks_is_named(
+    write: Callable[..., ModelFunctions], tmp_path: Path
+) -> None:
+    """The function's own file is there; what its package imports is not."""
+    functions = write(features="def features(partition): ...")
+    package = functions.inputs.functions.partition(".")[0]
+    (tmp_path / "src" / package / "__init__.py").write_text("import no_such_package")
+    with pytest.raises(
+        FunctionError, match="cannot be imported: ModuleNotFoundError: No module named 'no_su"
+    ):
+        functions.features(DAY, {})
+
+
 @pytest.mark.parametrize(
     ("module", "complaint"),
     [

@@ -280,6 +280,15 @@ def test_a_large_file_of_json_lines_is_refused(monkeypatch: pytest.MonkeyPatch) 
         read(store, source_of("jsonl.gz", columns=(("name", "string"),)))
 
 
+def test_a_key_that_may_match_in_many_ways_is_looked_at_once() -> None:
+    """A `*` is any text without a slash; trying all texts for each would take minutes."""
+    found = file_of([{"x": 1}], "parquet")
+    keys = [f"raw/{'_' * 900}", "raw/a_b_c_d.parquet", "raw/a_b_c/d.parquet", "raw/a_b_c.parquet"]
+    source = orders(columns=(), path="raw/*_*_*_*.parquet")
+    rows, read_of = read(bucket(**dict.fromkeys(keys, found)), source)
+    assert (rows.num_rows, [each.key for each in read_of.reads]) == (1, ["raw/a_b_c_d.parquet"])
+
+
 def test_an_empty_text_and_a_missing_one_stay_apart_in_csv() -> None:
     """What is quoted is a text; a name like NA is one too."""
     content = b'name,visits\n"",1\n,NA\nNA,\n'
