@@ -244,7 +244,7 @@ class ModelDeclaration(DeclarationPart):
             )
 
     def _require_schedule(self) -> None:
-        """Refuse a schedule that who keeps it could not keep."""
+        """Refuse a schedule that Dagster or SageMaker, whichever keeps it, could not keep."""
         if self.schedule.upstream:
             self._require_upstream()
         elif self.produced_by == "sagemaker":

@@ -119,7 +119,7 @@ class Project:
             return cls.at(target)
         if unknown := sorted(set(settings) - _MEMBERS):
             _refuse(root, unknown[0], f"it is none of {', '.join(sorted(_MEMBERS))}")
-        dagster = _table(root).get("dg", {}).get("project", {})
+        dagster = _within(_within(_table(root), "dg"), "project")
         package = dagster.get("root_module")
         if not isinstance(package, str) or not _PACKAGE.fullmatch(package):
             raise ProjectError(
@@ -217,7 +217,13 @@ def _table(root: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProjectError(f"{root / MARKER} cannot be read: {error}", remedy="Correct the file") from error
     tool = document.get("tool", {})
-    return {**tool, "": document.get("project", {})} if isinstance(tool, dict) else {}
+    return {**tool, "": document.get("project")} if isinstance(tool, dict) else {}
+
+
+def _within(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a table in a table; nothing if there is none."""
+    found = table.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _marked(root: Path) -> dict[str, Any] | None:
@@ -226,7 +232,7 @@ def _marked(root: Path) -> dict[str, Any] | None:
 
 
 def _project_name(root: Path) -> str | None:
-    name = _table(root)[""].get("name")
+    name = _within(_table(root), "").get("name")
     return name if isinstance(name, str) else None
 
 
@@ -242,7 +248,10 @@ def _package_folder(root: Path, package: str) -> Path:
 
 def _services(root: Path, settings: Mapping[str, Any]) -> tuple[ProjectService, ...]:
     services = []
-    for each in settings.get("services", ()):
+    declared = settings.get("services", [])
+    if not isinstance(declared, list):
+        _refuse(root, "services", "write each one as [[tool.mlpipe.services]]")
+    for each in declared:
         name, module = (each.get("name"), each.get("module")) if isinstance(each, dict) else (None, None)
         if not (isinstance(name, str) and _SERVICE.fullmatch(name) and isinstance(module, str)):
             _refuse(root, "services", "each one has a name of lower-case letters and a module")

@@ -87,7 +87,8 @@ class ObjectStore:
             if largest is not None and found["ContentLength"] > largest:
                 found["Body"].close()
                 raise ObjectTooLargeError(
-                    f"s3://{self.bucket}/{key} has {found['ContentLength']} bytes of {largest}",
+                    f"s3://{self.bucket}/{key} has {found['ContentLength']} bytes, "
+                    f"and at most {largest} are read",
                     remedy="Write a smaller one",
                 )
             return found["Body"].read()

@@ -62,7 +62,7 @@ class ModelFile(DeclarationPart):
     codec: Annotated[str, *matching("[a-z][a-z0-9_]{0,40}", "it is not the name of a codec, say xgboost")]
 
     def require_codec(self, own: Sequence[str]) -> None:
-        """Refuse a format that neither the platform knows nor a codec of the project's may be.
+        """Refuse a format that is none of the platform's, where the project has no codec of its own.
 
         Raises:
             ValidationError: It is so.

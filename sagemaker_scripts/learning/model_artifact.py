@@ -99,7 +99,7 @@ def save_model(
     objects = artifact if is_named else {ONLY_OBJECT: artifact}
     if not 0 < len(objects) <= MOST_OBJECTS:
         raise ModelArtifactError(
-            f"train returned {len(objects)} objects of {MOST_OBJECTS}",
+            f"train returned {len(objects)} objects, and may return 1 to {MOST_OBJECTS}",
             remedy="Return at least one, and what belongs together as one list",
             model=model,
         )
@@ -115,9 +115,10 @@ def save_model(
         read[name] = _read(codec, content, f"{name}, which train returned", model, stored[-1].digest)
         libraries |= library_versions(codec)
         (folder / stored[-1].file).write_bytes(content)
-    if sum(each.bytes for each in stored) > LARGEST_MODEL:
+    size = sum(each.bytes for each in stored)
+    if size > LARGEST_MODEL:
         raise ModelArtifactError(
-            f"The trained objects have {sum(each.bytes for each in stored)} bytes of {LARGEST_MODEL}",
+            f"The trained objects have {size} bytes, and may have {LARGEST_MODEL}",
             remedy="Train a smaller model",
             model=model,
         )

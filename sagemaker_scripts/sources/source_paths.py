@@ -21,9 +21,9 @@ def filled(text: str, partition: str) -> str:
 
 
 def names_partition(texts: Sequence[str], partition: str) -> bool:
-    """Tell whether texts with placeholders are another partition's nowhere else.
+    """Tell whether texts with placeholders are filled in differently for each partition.
 
-    The date alone does not name an hour.
+    With the date alone they are the same for all hours of a day.
     """
     named = {found for text in texts for found in _PLACEHOLDER.findall(text)}
     is_hour = "T" in partition

@@ -232,7 +232,7 @@ class _ReaderReading:
         """Return what was known of the source when the partition began, and what was read."""
         returned, reads = self._reader.read(str(partition))
         who = f"{self._reader.name} for {partition}"
-        rows = self._columns.converted(returned, f"What {who[0].lower()}{who[1:]} returned")
+        rows = self._columns.converted(returned, f"What {self._source.reader} returned for {partition}")
         if PARTITION in returned.column_names and PARTITION not in rows.column_names:
             rows = rows.append_column(PARTITION, returned[PARTITION])
         limit = self._columns.known_at

@@ -63,6 +63,7 @@ def test_the_example_brings_a_service_and_sample_data() -> None:
         ('sampledata = "a:b"', r"\[tool.mlpipe\] sampledata: it is none of"),
         ('sample_data = "acme.sample_data"', "sample_data: 'acme.sample_data' does not name an object"),
         ("requires = 1", "requires: it is no text"),
+        ("services = 5", r"services: write each one as \[\[tool.mlpipe.services\]\]"),
         ('[[tool.mlpipe.services]]\nname = "Weather"\nmodule = "a"', "services: each one has a name"),
         ('[[tool.mlpipe.services]]\nname = "weather"', "services: each one has a name"),
         ('[[tool.mlpipe.services]]\nname = "aws"\nmodule = "a"', "services: aws is a name of the platform's"),
@@ -88,3 +89,13 @@ def test_git_ignores_what_the_platform_writes(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     listed = ["git", "-C", str(tmp_path), "status", "--porcelain", "--untracked-files=all"]
     assert ".mlpipe" not in subprocess.check_output(listed, text=True)
+
+
+@pytest.mark.parametrize(
+    "settings", ["[tool]\ndg = 5", "[tool.dg]\nproject = 5", "[tool.dg.project]\nroot_module = 5"]
+)
+def test_a_project_without_a_package_is_named(tmp_path: Path, settings: str) -> None:
+    """Whatever stands in the place of its tables."""
+    (tmp_path / "pyproject.toml").write_text(f"{settings}\n[tool.mlpipe]\n")
+    with pytest.raises(ProjectError, match="names no package as root_module"):
+        Project.at(tmp_path)
