@@ -48,7 +48,7 @@ def connection_arguments(name: str, secret: str) -> dict[str, Any]:
     """
     try:
         document = json.loads(secret)
-    except ValueError:
+    except (ValueError, RecursionError):
         # Not chained: the cause holds the document.
         document = None
     if not isinstance(document, dict) or not all(document.get(each) for each in ("account", "user")):

@@ -29,6 +29,8 @@ _CSV_BLOCK = 4 * 1024 * 1024
 _JSON_BLOCK = 16 * 1024 * 1024
 # A file of lines is held whole, because only then a faulty line can be named.
 LARGEST_JSON_FILE = 1024 * 1024 * 1024
+# Its rows are all held, and few bytes unpack to any number.
+LARGEST_CSV_FILE = 8 * 1024 * 1024 * 1024
 _LACKING = re.compile("Column '(.*)' in include_columns")
 _LONG_END = 2**63
 _TEXTS_IN_JSON = frozenset({Kind.STRING, Kind.DATE, Kind.TIMESTAMP})
@@ -111,7 +113,7 @@ def _csv(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
     names = list(columns.declared)
     try:
         reader = pyarrow.csv.open_csv(
-            opened,
+            _BoundedFile(opened, found, columns.source),
             # Rows of a threaded reader have no numbers.
             read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
@@ -144,13 +146,38 @@ def _csv(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+class _BoundedFile(io.RawIOBase):
+    """A file that is read forwards, up to the largest that a file of CSV may be."""
+
+    def __init__(self, opened: Any, found: SourceObject, source: str) -> None:
+        super().__init__()
+        self._opened = opened
+        self._found = found
+        self._source = source
+        self._left = LARGEST_CSV_FILE
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        content: bytes = self._opened.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise _too_large(self._found, self._source, LARGEST_CSV_FILE)
+        return content
+
+
+def _too_large(found: SourceObject, source: str, largest: int) -> SourceError:
+    return SourceError(
+        f"{found.address} of source {source} has more than {largest} bytes unpacked",
+        remedy="Deliver it as several files, or as Parquet",
+    )
+
+
 def _jsonl(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
     content = opened.read(LARGEST_JSON_FILE + 1)
     if len(content) > LARGEST_JSON_FILE:
-        raise SourceError(
-            f"{found.address} of source {columns.source} has more than {LARGEST_JSON_FILE} bytes unpacked",
-            remedy="Deliver it as several files, or as Parquet",
-        )
+        raise _too_large(found, columns.source, LARGEST_JSON_FILE)
     if not content.strip():
         return columns.schema.empty_table()
     plain = [

@@ -271,13 +271,18 @@ def test_a_number_becomes_infinite_only_where_it_is_written_so() -> None:
         read(bucket(**{f"raw/dt={DAY}/a.csv": b"x\n1\n1e400\n"}), source)
 
 
-def test_a_large_file_of_json_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("ending", "content"), [("jsonl.gz", b'{"name": "a"}\n' * 100), ("csv.gz", b"name\n" + b"abcde\n" * 200)]
+)
+def test_a_large_file_of_text_is_refused(
+    ending: str, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is measured as it is unpacked: few bytes may become any number."""
-    monkeypatch.setattr("sagemaker_scripts.sources.source_files.LARGEST_JSON_FILE", 1000)
-    content = gzip.compress(b'{"name": "a"}\n' * 100)
-    store = bucket(**{f"raw/dt={DAY}/a.jsonl.gz": content})
-    with pytest.raises(SourceError, match=r"a\.jsonl\.gz of source orders has more than 1000 bytes unpacked"):
-        read(store, source_of("jsonl.gz", columns=(("name", "string"),)))
+    for largest in ("LARGEST_JSON_FILE", "LARGEST_CSV_FILE"):
+        monkeypatch.setattr(f"sagemaker_scripts.sources.source_files.{largest}", 1000)
+    store = bucket(**{f"raw/dt={DAY}/a.{ending}": gzip.compress(content)})
+    with pytest.raises(SourceError, match=rf"a\.{ending} of source orders has more than 1000 bytes unpacked"):
+        read(store, source_of(ending, columns=(("name", "string"),)))
 
 
 def test_a_key_that_may_match_in_many_ways_is_looked_at_once() -> None:
