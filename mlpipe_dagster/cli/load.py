@@ -15,6 +15,7 @@ from mlpipe_dagster.done_files.registration import DoneFile, register_done_file
 from model_declaration.project import Project
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.naming.batch import BatchId
 from prediction_contract.naming.s3_layout import DoneKey, done_key, parse_done_key
 
 if TYPE_CHECKING:
@@ -38,19 +39,38 @@ def add_to(commands: Commands) -> None:
     loading = add_command(commands, "load", load)
     loading.add_argument(
         "manifest",
-        help="the done file: s3://<bucket>/done/<date>/<model>/<batch id>.json, or its key alone",
+        help="the done file: s3://<bucket>/done/<date>/<model>/<batch id>.json, or its key alone, "
+        "or the id of a batch that the registry knows",
     )
     loading.add_argument("--again", action="store_true", help="load it though it is loaded")
 
 
 def load(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Load, check and publish the batch of a done file, however old, in a Dagster run of this process."""
-    named = named_done_file(options.manifest, access.settings.data_bucket)
+    named = asked_done_file(options.manifest, access)
     access.require_declared(named.model)
     from mlpipe_dagster.resources.platform import Platform  # noqa: PLC0415  # imports Dagster
 
     found = run_load(Platform(), named, access.project, again=options.again)
     return CommandResult(document=found, sections=[Fields(members=found)])
+
+
+def asked_done_file(text: str, access: DeploymentAccess) -> DoneKey:
+    """Return what the done file's key says that a batch id, a key or an address names.
+
+    Args:
+        text: One of them.
+        access: The deployment.
+
+    Raises:
+        InvalidNameError: It is none of them, or lies in another bucket.
+        UnknownBatchError: The registry does not know the batch.
+    """
+    try:
+        batch_id = BatchId(text)
+    except InvalidNameError:
+        return named_done_file(text, access.settings.data_bucket)
+    return parse_done_key(done_key(access.named_batch([batch_id]).model, batch_id))
 
 
 def named_done_file(text: str, bucket: str) -> DoneKey:
@@ -173,7 +193,7 @@ def _instance() -> Iterator[dg.DagsterInstance]:
     if not os.environ.get("DAGSTER_HOME"):
         raise LoadRunError(
             "DAGSTER_HOME is not set, so nobody would see the run",
-            remedy="Set it to the folder of the deployment's dagster.yaml: .local/dagster on the local stack",
+            remedy="Set it to the folder of dagster.yaml; `mlpipe up` writes it for the local stack",
         )
     import dagster as dg  # noqa: PLC0415  # takes most of a second
 

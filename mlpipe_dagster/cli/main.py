@@ -58,11 +58,17 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
         # It speaks for itself, and needs no deployment.
         return int(options.start(project, options))
     # Not at import: `--help` needs none of it.
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError  # noqa: PLC0415
 
     load_environment_file(project)
     try:
         result: CommandResult = options.run(options, access or DeploymentAccess(project))
+    except EndpointConnectionError as error:
+        _note(
+            options.name,
+            f"{error}. Look at its address in the environment; the local stack is started by `mlpipe up`.",
+        )
+        return 1
     except (ContractError, BotoCoreError, ClientError) as error:
         _note(options.name, str(error))
         return 1

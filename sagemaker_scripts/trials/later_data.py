@@ -9,6 +9,7 @@ Files whose path names a later partition go, and rows whose `known_at` is not be
 from __future__ import annotations
 
 import csv
+import filecmp
 import gzip
 import io
 import json
@@ -34,7 +35,7 @@ class TakenAway(NamedTuple):
     """How much later data was taken away.
 
     Attributes:
-        files: Of later partitions.
+        files: Of later partitions, or not there yet as the sample data's generator says.
         rows: Of other files, that became known later.
     """
 
@@ -61,6 +62,33 @@ def without_later_data(folder: Path, target: Path, sources: Iterable[Source], pa
             paths = _paths(target, source, partition)
             rows += sum(_ROWS[source.format](path, source.known_at, start) for path in paths)
     return TakenAway(files, rows)
+
+
+def not_there_yet(folder: Path, earlier: Path, sources: Iterable[Source], partition: str) -> int:
+    """Return how many files of the sources the sample data's generator held back, or gave other content.
+
+    Args:
+        folder: All data.
+        earlier: What the generator gave as it was when the partition began.
+        sources: Whose files count.
+        partition: The partition.
+    """
+    kind = kind_of_text(partition)
+    own = {source.path: place_of_partition(source.path, partition) for source in sources if source.path}
+    count = 0
+    for path in folder.rglob("*"):
+        key = path.relative_to(folder)
+        places = [(place_of_key(name, key.as_posix(), kind), own[name]) for name in own]
+        places = [(place, mine) for place, mine in places if place is not None]
+        if not places or not path.is_file():
+            continue
+        then = earlier / key
+        if not then.is_file():
+            count += 1
+        elif any(place <= mine for place, mine in places):
+            # Later ones that are still there are taken away, and counted so.
+            count += int(not filecmp.cmp(path, then, shallow=False))
+    return count
 
 
 def _take_later_files(folder: Path, source: Source, partition: str) -> int:

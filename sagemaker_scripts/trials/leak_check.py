@@ -11,7 +11,7 @@ import pyarrow as pa
 from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION
 from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.trials.feature_comparison import differences
-from sagemaker_scripts.trials.later_data import without_later_data
+from sagemaker_scripts.trials.later_data import not_there_yet, without_later_data
 from sagemaker_scripts.trials.model_trial import ModelTrial
 from sagemaker_scripts.trials.prepared_trial import TrialError, prepare
 from sagemaker_scripts.trials.secrets_at_hand import secret_text
@@ -33,7 +33,11 @@ def leaks(request: TrialRequest) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         then = Path(scratch) / "then"
         earlier = request.earlier_folder or request.folder
-        taken = without_later_data(earlier, then, trial.inputs.sources, partition)
+        sources = trial.inputs.sources
+        taken = without_later_data(earlier, then, sources, partition)
+        if request.earlier_folder is not None:
+            held_back = not_there_yet(request.folder, earlier, sources, partition)
+            taken = taken._replace(files=taken.files + held_back)
         with_later = _prepared(trial, request.store(), partition)
         without = _prepared(trial, request.store_at(then), partition)
     found = [

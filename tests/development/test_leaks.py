@@ -37,15 +37,19 @@ def test_a_leak_within_a_file_is_noticed_by_sample_data_that_tells_the_moment(
     first: CopiedProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A day's file grows after the day began; a generator that takes `as_of` can say what it held then."""
+    asked = ("check", "demand", "--leaks", "--partition", "2026-03-15")
+    _, document = first.json(capfd, *asked)
+    later_files = document["leaks"][0]["taken_away"]["files"]
     first.change("sample_data.py", "def objects():", "def objects(as_of=None):")
     first.change(
         "sample_data.py",
         'f"{station:<12}{dice.uniform(-5, 25):6.1f}\\n"',
         "f\"{station:<12}{dice.uniform(-5, 25) * (as_of != f'{day:%Y-%m-%d}'):6.1f}\\n\"",
     )
-    status, document = first.json(capfd, "check", "demand", "--leaks", "--partition", "2026-03-15")
+    status, document = first.json(capfd, *asked)
     assert status == 1
     assert {leak["column"] for leak in document["leaks"][0]["leaks"]} == {"degrees"}
+    assert document["leaks"][0]["taken_away"]["files"] == later_files + 1
 
 
 def test_a_function_that_fails_without_later_data_is_told(

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from infra.local.supervision.stack_state import StackError
 from model_declaration.declaration_files import declaration_of
+from model_declaration.declared_models import UndeclaredModelError
 from model_declaration.located_yaml import document_in, line_of
 from model_declaration.validation import DeclarationPart, PartitionText, inconsistency
 
@@ -110,7 +111,12 @@ def planned_trainings(project: Project, plan: DemoPlan) -> dict[str, PlannedTrai
     """
     planned = {}
     for name in (plan.model, *plan.also_trained):
-        training = declaration_of(name, project.defs).training
+        try:
+            training = declaration_of(name, project.defs).training
+        except UndeclaredModelError as error:
+            raise StackError(
+                f"{project.root / FILE_NAME} names a model that is not there: {error}", remedy=_REMEDY
+            ) from error
         if training is not None:
             learned = training.first_partition, training.last_evaluated or training.last_partition
             planned[name] = PlannedTraining(*(plan.prepared or learned), bool(training.metrics))

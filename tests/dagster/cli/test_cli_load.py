@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlpipe_dagster.cli.load import LoadRunError, named_done_file, run_load
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
+from mlpipe_dagster.cli.load import LoadRunError, asked_done_file, named_done_file, run_load
 from mlpipe_dagster.components.prediction_pipeline import pipeline_definitions
 from mlpipe_dagster.definitions import platform_definitions
 from mlpipe_dagster.loading.load_coordinator import BatchNotLoadableError, LoadCoordinator
@@ -43,6 +44,32 @@ def test_what_is_no_done_file_of_this_deployment_is_refused(text: str, told: str
     """The error quotes it, and says which form is meant."""
     with pytest.raises(InvalidNameError, match=told):
         named_done_file(text, "bucket")
+
+
+@pytest.mark.stack
+def test_a_batch_that_the_registry_knows_is_named_by_its_id(
+    small_model: SmallModel, command_line: CommandLine
+) -> None:
+    """Nobody has to make up the key of its done file."""
+    command_line.declare(small_model.name)
+    batch_id = small_model.verified_batch()
+    access = DeploymentAccess(command_line.project)
+    assert asked_done_file(batch_id, access)[1:] == (small_model.name, batch_id)
+    told = command_line("load", "20261123T010203Z-0000ffff")
+    assert told.status == 1
+    assert "No declared model has this batch" in told.err
+
+
+def test_a_stack_that_is_down_is_told_with_its_start(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stopped the local stack reads how it starts."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    command_line.declare("things")
+    told = command_line("batches", "things")
+    assert told.status == 1
+    assert "127.0.0.1:1" in told.err
+    assert "`mlpipe up`" in told.err
 
 
 @pytest.mark.stack

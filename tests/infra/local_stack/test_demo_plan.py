@@ -95,6 +95,14 @@ def test_a_training_without_metrics_is_not_held_against_baselines(
     assert planned_trainings(project, demo_plan(project)) == expected
 
 
+def test_a_model_that_is_gone_is_told_with_the_file_that_names_it(tmp_path: Path) -> None:
+    """Whoever removed a model finds what else names it."""
+    project = project_with(tmp_path, GOOD)
+    project.defs.mkdir(parents=True)
+    with pytest.raises(StackError, match=r"demo\.yaml names a model that is not there: churn"):
+        planned_trainings(project, demo_plan(project))
+
+
 def test_a_model_that_is_only_trained_declares_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
