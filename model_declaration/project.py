@@ -23,7 +23,8 @@ MARKER = "pyproject.toml"
 VARIABLE = "MLPIPE_PROJECT"
 _PACKAGE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE = re.compile("[a-z][a-z0-9_]{0,40}")
-_OBJECT = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
+_MODULE = re.compile(rf"{_PACKAGE.pattern}([.]{_PACKAGE.pattern})*")
+_OBJECT = re.compile(f"{_MODULE.pattern}:{_PACKAGE.pattern}")
 _DEFINITIONS = "definitions.py"
 _TESTS = "tests"
 _MEMBERS = frozenset({"requires", "created_with", "project", "sample_data", "services"})
@@ -253,7 +254,8 @@ def _services(root: Path, settings: Mapping[str, Any]) -> tuple[ProjectService, 
         _refuse(root, "services", "write each one as [[tool.mlpipe.services]]")
     for each in declared:
         name, module = (each.get("name"), each.get("module")) if isinstance(each, dict) else (None, None)
-        if not (isinstance(name, str) and _SERVICE.fullmatch(name) and isinstance(module, str)):
+        is_whole = isinstance(name, str) and isinstance(module, str)
+        if not (is_whole and _SERVICE.fullmatch(str(name)) and _MODULE.fullmatch(str(module))):
             _refuse(root, "services", "each one has a name of lower-case letters and a module")
         if name in _TAKEN:
             _refuse(root, "services", f"{name} is a name of the platform's own")

@@ -72,7 +72,10 @@ def matching(pattern: str, otherwise: str) -> tuple[AfterValidator, WithJsonSche
 # A class or function of the project's.
 ObjectName = Annotated[
     str,
-    *matching("[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*", "it is not written as acme.readers:Orders"),
+    *matching(
+        "[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
+        "it is not written as acme.readers:Orders",
+    ),
 ]
 
 

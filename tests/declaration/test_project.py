@@ -66,6 +66,8 @@ def test_the_example_brings_a_service_and_sample_data() -> None:
         ("services = 5", r"services: write each one as \[\[tool.mlpipe.services\]\]"),
         ('[[tool.mlpipe.services]]\nname = "Weather"\nmodule = "a"', "services: each one has a name"),
         ('[[tool.mlpipe.services]]\nname = "weather"', "services: each one has a name"),
+        ('[[tool.mlpipe.services]]\nname = "weather"\nmodule = "-c"', "services: each one has a name"),
+        ('sample_data = "acme..sample_data:objects"', "sample_data: 'acme..sample_data:objects' does not"),
         ('[[tool.mlpipe.services]]\nname = "aws"\nmodule = "a"', "services: aws is a name of the platform's"),
         (
             '[[tool.mlpipe.services]]\nname = "token"\nmodule = "a"',

@@ -209,6 +209,7 @@ def test_a_fault_deep_in_a_source_is_told_with_its_line(tmp_path: Path) -> None:
         ({"requirements": "../boosting"}, "requirements: it is not the name of a lock"),
         ({"requirements": "my-boosting"}, "requirements: it is not the name of a lock"),
         ({"codecs": ["Detector"]}, "codecs.0: it is not written as acme.readers:Orders"),
+        ({"codecs": ["acme..codecs:Detector"]}, "codecs.0: it is not written as acme.readers:Orders"),
     ],
 )
 def test_a_fault_of_features_and_model_is_told_with_line_and_field(
