@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION
-from sagemaker_scripts.object_store import ObjectStore
+from sagemaker_scripts.object_store import ObjectStore, storage_options
+from sagemaker_scripts.sources.source_tables import SourceTables
 from sagemaker_scripts.trials.feature_comparison import differences
 from sagemaker_scripts.trials.later_data import not_there_yet, without_later_data
+from sagemaker_scripts.trials.later_times import LaterTimes, later_times
 from sagemaker_scripts.trials.model_trial import ModelTrial
 from sagemaker_scripts.trials.prepared_trial import TrialError, prepare
 from sagemaker_scripts.trials.secrets_at_hand import secret_text
@@ -50,8 +52,17 @@ def leaks(request: TrialRequest) -> dict[str, Any]:
         "partition": partition,
         "rows": with_later["features"].num_rows,
         "taken_away": taken._asdict(),
+        "later_times": [each._asdict() for each in _later_times(trial, request.store(), partition)],
         "leaks": found,
     }
+
+
+def _later_times(trial: ModelTrial, store: ObjectStore, partition: str) -> list[LaterTimes]:
+    secret = secret_text(is_sample=True)
+    with SourceTables(
+        trial.inputs, store, last=partition, secret_text=secret, storage_options=storage_options()
+    ) as sources:
+        return later_times(trial.inputs.sources, sources.read(partition).tables, partition)
 
 
 def _prepared(trial: ModelTrial, store: ObjectStore, partition: str) -> dict[str, pa.Table]:

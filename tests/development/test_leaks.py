@@ -67,3 +67,17 @@ def test_a_function_that_fails_without_later_data_is_told(
         "raw/weather/2026-03-20.txt of source weather does not exist" in document["leaks"][0]["error"]["what"]
     )
     assert document["leaks"][0]["error"]["lines"][0].startswith("first/readers.py:")
+
+
+def test_later_times_of_a_source_without_known_at_are_listed(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A day's own trips are in the day's file: who forgot `known_at` reads that the features see them."""
+    status, document = first.json(capfd, "check", "demand", "--leaks")
+    assert (status, document["leaks"][0]["later_times"]) == (0, [])
+    first.change("defs/demand/defs.yaml", "      known_at: started_at\n", "")
+    _, document = first.json(capfd, "check", "demand", "--leaks")
+    [later] = document["leaks"][0]["later_times"]
+    assert (later["source"], later["column"]) == ("trips", "started_at")
+    assert later["rows"] > 0
+    agree(documented()["check"], document)

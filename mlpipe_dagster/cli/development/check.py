@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
 
 _FAULT = ("model", "where", "what", "remedy")
+_LATER = ("model", "source", "column", "rows")
+_LATER_TITLE = "times from the partition's beginning on, in sources without known_at: were they known before?"
 _LEAK = ("model", "partition", "rows", "files", "known_later", "leaks", "what")
 
 
@@ -70,7 +72,7 @@ def _leaks_of(declaration: ModelDeclaration, asked: str | None, access: Deployme
 
     partition = asked or SampleCoverage(declaration, sample_data_folder(access.project)).with_later_data()
     answer = run_trial(access.project, declaration, TrialData(), action="leaks", partition=partition)
-    nothing = {"partition": partition, "rows": None, "taken_away": None, "leaks": []}
+    nothing = {"partition": partition, "rows": None, "taken_away": None, "later_times": [], "leaks": []}
     return {"model": declaration.name, **nothing, "error": None, **answer}
 
 
@@ -104,6 +106,9 @@ def _leak_tables(leaks: Sequence[dict[str, Any]], *, with_faults: bool) -> list[
         tables.append(
             Table(title="your own lines", columns=("model", "line"), rows=lines, whole=frozenset({"line"}))
         )
+    later = [{"model": each["model"], **times} for each in leaks for times in each["later_times"]]
+    if later:
+        tables.append(Table(title=_LATER_TITLE, columns=_LATER, rows=later, whole=frozenset(_LATER)))
     if found:
         tables.append(Table(title="leaks", columns=columns, rows=found, whole=frozenset({"what", "entity"})))
     return tables
