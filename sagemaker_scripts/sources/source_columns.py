@@ -65,13 +65,21 @@ class SourceColumns:
             if name not in names:
                 raise self.lacks(name, where)
         wanted = list(self.declared) or names
+        self.refuse_doubled(wanted, names, where)
+        return wanted
+
+    def refuse_doubled(self, wanted: Iterable[str], there: list[str], where: str) -> None:
+        """Refuse a column that is read and is there more than once: nobody can tell which is meant.
+
+        Raises:
+            SourceError: There is one.
+        """
         for name in wanted:
-            if names.count(name) > 1:
+            if there.count(name) > 1:
                 raise SourceError(
                     f"{where} of source {self.source} has more than one column {name}",
                     remedy="Deliver it with a name for each column",
                 )
-        return wanted
 
     def converted(
         self, rows: pa.Table, where: str, *, first_row: int = 0, spelled: frozenset[Kind] = frozenset()

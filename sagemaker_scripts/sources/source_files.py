@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -112,8 +113,9 @@ def _csv(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
 
     names = list(columns.declared)
     try:
+        bounded = _BoundedFile(opened, found, columns.source)
         reader = pyarrow.csv.open_csv(
-            _BoundedFile(opened, found, columns.source),
+            bounded,
             # Rows of a threaded reader have no numbers.
             read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
@@ -125,6 +127,8 @@ def _csv(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
                 quoted_strings_can_be_null=False,
             ),
         )
+        # Arrow takes the first of two columns of one name.
+        columns.refuse_doubled(names, _header(bounded.beginning), found.address)
         tables = [columns.schema.empty_table()]
         row = 0
         for batch in reader:
@@ -146,8 +150,17 @@ def _csv(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def _header(beginning: bytes) -> list[str]:
+    """Return the names at the head of a file, none if only Arrow can read them."""
+    try:
+        rows = csv.reader(io.StringIO(beginning.decode("utf-8-sig", "replace"), newline=""))
+        return next((row for row in rows if row), [])
+    except csv.Error:
+        return []
+
+
 class _BoundedFile(io.RawIOBase):
-    """A file that is read forwards, up to the largest that a file of CSV may be."""
+    """A file that is read forwards, up to the largest that a file of CSV may be, and what came first."""
 
     def __init__(self, opened: Any, found: SourceObject, source: str) -> None:
         super().__init__()
@@ -155,6 +168,7 @@ class _BoundedFile(io.RawIOBase):
         self._found = found
         self._source = source
         self._left = LARGEST_CSV_FILE
+        self.beginning = b""
 
     def readable(self) -> bool:
         return True
@@ -164,6 +178,7 @@ class _BoundedFile(io.RawIOBase):
         self._left -= len(content)
         if self._left < 0:
             raise _too_large(self._found, self._source, LARGEST_CSV_FILE)
+        self.beginning = self.beginning or content
         return content
 
 

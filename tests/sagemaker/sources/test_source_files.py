@@ -379,3 +379,18 @@ def test_text_of_other_bytes_than_utf8_is_refused(
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": sink.getvalue()})
     with pytest.raises(SourceError, match=complaint):
         read(store, orders(columns=columns))
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_a_name_that_heads_two_columns_of_csv_is_refused(ending: str) -> None:
+    """One that is not declared may come twice."""
+
+    def found(content: bytes) -> list[Any]:
+        packed = gzip.compress(content) if ending == "csv.gz" else content
+        store = bucket(**{f"raw/dt={DAY}/a.{ending}": packed})
+        rows, _ = read(store, source_of(ending, columns=(("x", "long"),)))
+        return list(rows["x"].to_pylist())
+
+    assert found(b"y,x,y\n1,2,3\n") == [2]
+    with pytest.raises(SourceError, match=rf"a\.{ending} of source orders has more than one column x"):
+        found(b'\xef\xbb\xbf"x",y,x\n1,2,3\n')
