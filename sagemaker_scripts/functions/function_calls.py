@@ -144,7 +144,7 @@ class ModelFunctions:
         try:
             yield
         except Exception as error:
-            words = f"{type(error).__name__}: {error}"[:_LONGEST_WORDS]
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_WORDS]
             raise FunctionError(
                 f"{self._place(name)} failed {when}: {words}",
                 remedy="Correct the function; its traceback is in the job's log",
@@ -157,7 +157,7 @@ class ModelFunctions:
             is_there = self._is_there(module)
             function = getattr(importlib.import_module(module), name, None) if is_there else None
         except Exception as error:
-            words = f"{type(error).__name__}: {error}"[:_LONGEST_WORDS]
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_WORDS]
             raise FunctionError(
                 f"{module} cannot be imported: {words}",
                 remedy="Correct the module, or add the package that it imports to the model's requirements",

@@ -161,7 +161,7 @@ class ProjectReader:
             # It says what is missing by itself.
             raise
         except Exception as error:
-            words = f"{type(error).__name__}: {error}"[:_LONGEST_WORDS]
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_WORDS]
             raise self._error(f"{what}: {words}", "Correct it; its traceback is in the job's log") from error
 
     def _error(self, what: str, remedy: str) -> ReaderError:

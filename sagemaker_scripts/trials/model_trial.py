@@ -16,6 +16,7 @@ import pyarrow as pa
 from prediction_contract.jobs.sample_queries import QUERIES, with_sample_queries
 from prediction_contract.jobs.source_keys import SourceKeys
 from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.partition_kind import kind_of_text
 from sagemaker_scripts.batches.schema_frame import entity_frame
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.functions.function_calls import ModelFunctions
@@ -128,9 +129,12 @@ class ModelTrial:
         """Return the partition that is tried.
 
         Raises:
-            TrialError: None was asked for, and there is no partition that all sources have data of.
+            TrialError: The one that was asked for is none of the model's; or none was asked for, and there
+                is no partition that all sources have data of.
         """
         request = self._request
+        if request.partition is not None:
+            self._require_own(request.partition)
         newest = request.partition or self._keys.newest(first=request.first, end=request.end)
         if newest is not None:
             return newest
@@ -143,6 +147,17 @@ class ModelTrial:
             remedy="Name one by --partition, or let the sample data have the files of one",
             model=self.inputs.model,
         )
+
+    def _require_own(self, partition: str) -> None:
+        first, end = self._request.first, self._request.end
+        is_own = kind_of_text(partition) == kind_of_text(first) and first <= partition
+        if not is_own or (end is not None and partition >= end):
+            until = f", and {end} is no longer one" if end is not None else ""
+            raise TrialError(
+                f"{partition} is no partition of {self.inputs.model}: the first is {first}{until}",
+                remedy="Name another one by --partition, or correct `partitions` in defs.yaml",
+                model=self.inputs.model,
+            )
 
     def _with_data(self, partitions: tuple[str, str] | None, most: int) -> list[str]:
         """Return the last partitions of a range that there is data of, in order."""

@@ -109,6 +109,18 @@ def test_queries_are_answered_by_sample_data(first: CopiedProject, capfd: pytest
     assert (status, document["partition"], document["rows"]) == (0, "2026-02", 4)
 
 
+@pytest.mark.parametrize("command", [("try", "demand"), ("check", "demand", "--leaks")])
+@pytest.mark.parametrize("partition", ["2026-03-08", "2027-01-01", "2026-03", "2026-03-16T05"])
+def test_a_partition_that_the_model_has_not_is_told(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str], command: tuple[str, ...], partition: str
+) -> None:
+    """Before any function is blamed for it."""
+    status, document = first.json(capfd, *command, "--partition", partition)
+    assert status == 1
+    error = document["error"] if command[0] == "try" else document["leaks"][0]["error"]
+    assert f"{partition} is no partition of demand: the first is 2026-03-09" in error["what"]
+
+
 def test_a_partition_without_data_is_told(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
     """The message names the source and what is to be done."""
     status, document = first.json(capfd, "try", "churn", "--partition", "2026-W40")

@@ -176,6 +176,15 @@ def test_a_failing_function_is_named_and_keeps_its_traceback(write: Callable[...
     assert "# the line" in "".join(traceback.format_exception(failed.value))
 
 
+def test_an_error_of_several_lines_is_told_in_one(write: Callable[..., ModelFunctions]) -> None:
+    """Polars suggests another column after an empty line; escaped line ends are hard to read."""
+    functions = write(
+        predict="def predict(features, model, previous):\n    raise ValueError('no lod\\n\\nmean load?')\n"
+    )
+    with pytest.raises(FunctionError, match=r"ValueError: no lod mean load\?"):
+        functions.predict(pa.table({"entity_id": ["a"]}), None, None, partition=DAY)
+
+
 @pytest.mark.parametrize("signature", ["partition, orders", "partition, **sources", "partition, *, orders"])
 def test_a_function_gets_the_sources_that_it_names(
     write: Callable[..., ModelFunctions], signature: str

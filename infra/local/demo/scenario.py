@@ -54,8 +54,8 @@ class Demo:
         Raises:
             StackError: A statement does not hold, or the stack or Dagster does not run.
         """
-        declared = declaration_of(self.plan.model, self.stack.project.defs)
         trained = planned_trainings(self.stack.project, self.plan)
+        declared = declaration_of(self.plan.model, self.stack.project.defs)
         self._bring_up()
         variables = read_environment_file(self.stack.environment_file)
         with running_dagster(
