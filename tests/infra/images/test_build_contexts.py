@@ -111,6 +111,7 @@ def project(tmp_path: Path) -> Project:
     (model / "defs.yaml").write_text(
         written.replace("attributes:\n", "attributes:\n  requirements: boosting\n")
     )
+    (model / "outcomes.py").touch()
     for path in (
         ".env",
         ".env.local",

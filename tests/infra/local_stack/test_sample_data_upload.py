@@ -73,10 +73,10 @@ def test_another_bucket_gets_what_its_sources_read(
     aws_client: Callable[[str], Any], local_stack: LocalStack, tmp_path: Path
 ) -> None:
     """By the beginning of their paths; the data bucket has all of it."""
-    orders = {"format": "parquet", "path": "raw/orders/dt={date}/part.csv", "bucket": "acme-orders"}
+    orders = {"format": "parquet", "path": "acme/orders/dt={date}/part.csv", "bucket": "acme-orders"}
     model = {**CHURN["model"], "bucket": None}
     made = churn_project(tmp_path / "acme", sources={"orders": orders}, model=model)
-    (made.package_folder / "sample_data.py").write_text(GENERATOR)
+    (made.package_folder / "sample_data.py").write_text(GENERATOR.replace("raw/", "acme/"))
     with (made.root / "pyproject.toml").open("a") as marker:
         marker.write('sample_data = "acme.sample_data:objects"\n')
     project = Project.at(made.root)
@@ -84,8 +84,8 @@ def test_another_bucket_gets_what_its_sources_read(
     s3.create_bucket(Bucket="acme-orders")
     upload_sample_data(project, s3, bucket)
     listed = s3.list_objects_v2(Bucket="acme-orders")["Contents"]
-    assert [each["Key"] for each in listed] == [f"raw/orders/dt=2026-01-0{day}/part.csv" for day in (1, 2)]
-    assert s3.list_objects_v2(Bucket=bucket, Prefix="raw/customers/dt=2026")["KeyCount"] == 2
+    assert [each["Key"] for each in listed] == [f"acme/orders/dt=2026-01-0{day}/part.csv" for day in (1, 2)]
+    assert s3.list_objects_v2(Bucket=bucket, Prefix="acme/customers/dt=2026")["KeyCount"] == 2
 
 
 @pytest.mark.stack
