@@ -115,7 +115,8 @@ def planned_trainings(project: Project, plan: DemoPlan) -> dict[str, PlannedTrai
             training = declaration_of(name, project.defs).training
         except UndeclaredModelError as error:
             raise StackError(
-                f"{project.root / FILE_NAME} names a model that is not there: {error}", remedy=_REMEDY
+                f"{project.root / FILE_NAME} names a model that is not there: {str(error).rstrip('.')}",
+                remedy=_REMEDY,
             ) from error
         if training is not None:
             learned = training.first_partition, training.last_evaluated or training.last_partition
