@@ -36,7 +36,7 @@ def later_times(
 ) -> list[LaterTimes]:
     """Return the columns with later times; a reader says itself that it shows none, or has `known_at`.
 
-    A departure of tomorrow that is planned today is such a time as well, so this is no fault.
+    A meeting of tomorrow that is planned today is such a time as well, so this is no fault.
 
     Args:
         sources: The model's.
