@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ COMPONENT = "mlpipe.PredictionPipeline"
 # What files of earlier versions say.
 _COMPONENTS = frozenset({COMPONENT, "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"})
 _OF_THE_FOLDER = frozenset({"name", "folder"})
+# How pydantic tells of an unknown field, also where its error was raised again.
+_UNKNOWN = "Extra inputs are not permitted"
 _TEMPLATE_MARKS = ("{{", "{%")
 
 
@@ -161,8 +164,23 @@ def _located(error: ValidationError, path: Path) -> DeclarationError:
             continue
         # A fault of a member's name is told at the member.
         field = (each for each in cause["loc"] if each != "[key]")
-        faults.append(f"{place_of(path, *field)}: {cause['msg']}")
+        meant = _meant(str(cause["loc"][-1])) if cause["msg"] == _UNKNOWN else ""
+        faults.append(f"{place_of(path, *field)}: {cause['msg']}{meant}")
     return DeclarationError("; ".join(faults), remedy="Correct the file, and run `dg check defs`")
+
+
+def _meant(name: str) -> str:
+    """Return a question for a field that is nearly called like an unknown one; an empty text without any."""
+    known = sorted(set(_fields(ModelDeclaration.model_json_schema())))
+    return "".join(f"; did you mean {close}?" for close in get_close_matches(name, known, n=1))
+
+
+def _fields(schema: Any) -> Iterator[str]:
+    """Yield the names of all fields in a JSON Schema."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", ())
+        for each in schema.values():
+            yield from _fields(each)
 
 
 def place_of(path: Path, *field: int | str) -> str:

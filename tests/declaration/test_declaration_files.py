@@ -65,7 +65,16 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
             "name: localtime",
             ":10 attributes.columns: Snowflake reserves the column name local",
         ),
-        ("  lookback: 2", "  look_back: 2", ":6 attributes.look_back: Extra inputs"),
+        (
+            "  lookback: 2",
+            "  look_back: 2",
+            ":6 attributes.look_back: Extra inputs are not permitted; did you mean lookback",
+        ),
+        (
+            "  lookback: 2",
+            "  sources: {orders: {format: parquet, path: orders, knownat: at}}",
+            ":6 attributes.sources.orders.knownat: Extra inputs are not permitted; did you mean known_at",
+        ),
         ("  lookback: 2", "  name: others", ":6 attributes.name: a model is called like its folder"),
         ("  lookback: 2", "  owners: [somebody]", ":6 attributes.owners.0: "),
         ("  lookback: 2", "  schedule: {cron: often}", ":6 attributes.schedule.cron: "),
