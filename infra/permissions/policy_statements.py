@@ -81,6 +81,16 @@ def list_bucket(deployment: Deployment, *prefixes: str) -> Statement:
     )
 
 
+def tell_missing_keys(*bucket_arns: str, sid: str = "TellMissingKeys") -> Statement:
+    """Return what lets S3 tell a role that a key of the buckets does not exist.
+
+    Whoever opens a Delta table asks for its last checkpoint, which a young one does not have, and deltalake
+    takes no other answer for that than 404. S3 gives it only to a caller who may list the bucket, and judges
+    that without a prefix: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    """
+    return allow(sid, ["s3:ListBucket"], bucket_arns, Null={"s3:prefix": "true"})
+
+
 def use_data_key(deployment: Deployment, *, writes: bool) -> Statement:
     """Return what lets a role read, and perhaps write, objects that the data key encrypts.
 

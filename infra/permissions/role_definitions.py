@@ -21,6 +21,7 @@ from infra.permissions.policy_statements import (
     objects,
     pass_sagemaker_role,
     pull_image,
+    tell_missing_keys,
     use_data_key,
 )
 from prediction_contract.naming.resource_names import (
@@ -62,6 +63,7 @@ def glue_load_role(deployment: Deployment) -> RoleDefinition:
                 objects(deployment, "reports", "quarantine", "pipes"),
             ),
             list_bucket(deployment, "done", "predictions", "reports", "quarantine", "code"),
+            tell_missing_keys(deployment.data_bucket_arn),
             # Glue asks where the bucket is before it fetches the zip of wheels from there.
             allow("LocateBucket", ["s3:GetBucketLocation"], [deployment.data_bucket_arn]),
             use_data_key(deployment, writes=True),
@@ -115,6 +117,7 @@ def sagemaker_role(deployment: Deployment, sources: Sequence[Statement]) -> Role
                 objects(deployment, *written, "pipes"),
             ),
             list_bucket(deployment, "code", *written),
+            tell_missing_keys(deployment.data_bucket_arn),
             *sources,
             use_data_key(deployment, writes=True),
             allow(
@@ -183,6 +186,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
         (
             allow("ReadBatches", ["s3:GetObject"], objects(deployment, *read, "pipes")),
             list_bucket(deployment, *read, "pipes", COMPUTE_LOGS_PREFIX),
+            tell_missing_keys(deployment.data_bucket_arn),
             use_data_key(deployment, writes=True),
             allow(
                 "KeepComputeLogs",

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from infra.permissions.policy_statements import allow
+from infra.permissions.policy_statements import allow, tell_missing_keys
 from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
@@ -126,20 +126,15 @@ def _covers(pattern: str, other: str) -> bool:
 
 
 def _missing(deployment: Deployment, models: Iterable[ModelInputs]) -> tuple[Statement, ...]:
-    """Return what lets S3 say of a Delta table's bucket that a key is not there.
-
-    Whoever opens a table asks for its last checkpoint, which a young one does not have, and deltalake takes
-    no other answer for that. S3 says so only where the bucket may be listed, and judges the question as a
-    listing without a prefix.
-    """
+    """Return what lets S3 say of another bucket with a Delta table that a key is not there."""
     buckets = {
-        source.bucket or deployment.data_bucket
+        source.bucket
         for model in models
         for source in model.sources
-        if source.format == "delta"
+        if source.format == "delta" and source.bucket not in {None, deployment.data_bucket}
     }
-    arns = [f"arn:{deployment.partition}:s3:::{bucket}" for bucket in sorted(buckets)]
-    return (allow("TellMissingKeys", ["s3:ListBucket"], arns, Null={"s3:prefix": "true"}),) if arns else ()
+    arns = [f"arn:{deployment.partition}:s3:::{bucket}" for bucket in sorted(filter(None, buckets))]
+    return (tell_missing_keys(*arns, sid="TellMissingSourceKeys"),) if arns else ()
 
 
 def _keys(arns: Iterable[str]) -> tuple[Statement, ...]:

@@ -194,6 +194,21 @@ def test_the_whole_path_works_under_roles(asked: dict[str, int]) -> None:
     assert asked["prediction"] == 200
 
 
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [("sagemaker", "NoSuchKey"), ("glue", "NoSuchKey"), ("run", "NoSuchKey"), ("daemon", "AccessDenied")],
+)
+def test_a_missing_object_is_told_to_who_opens_delta_tables(
+    part: str, code: str, enforced: EnforcedStack
+) -> None:
+    """S3 denies it to everybody else: deltalake takes that for a fault, and opens no young table."""
+    role = ROLES[part](enforced.deployment)
+    key = "done/none" if part == "daemon" else "predictions/none/delta/_delta_log/_last_checkpoint"
+    with pytest.raises(ClientError) as refused:
+        enforced.client("s3", role.name).get_object(Bucket=enforced.deployment.data_bucket, Key=key)
+    assert refused.value.response["Error"]["Code"] == code
+
+
 @pytest.mark.parametrize("part", ROLES)
 def test_what_the_run_did_not_use_is_granted_for_a_reason(
     part: str, asked: dict[str, int], enforced: EnforcedStack

@@ -13,6 +13,7 @@ import secrets
 from typing import Any
 
 from ministack import app
+from ministack.core import iam_evaluator, router
 from ministack.services import alb, dynamodb, s3
 
 from prediction_contract.limits import (
@@ -22,6 +23,7 @@ from prediction_contract.limits import (
     MAX_OBJECT_KEY_BYTES,
 )
 
+_NOT_FOUND = 404
 _serve_dynamodb = dynamodb.handle_request
 _serve_s3 = s3.handle_request
 _get_items = dynamodb._batch_get_item
@@ -63,14 +65,32 @@ def _limited_items(request: dict[str, Any]) -> Any:
     return status, headers, json.dumps(fitting).encode()
 
 
-async def _s3_by_signature_version_4(
+async def _limited_s3(
     method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any], **more: Any
 ) -> Any:
-    """Refuse presigned addresses of Signature Version 2, as S3 does for objects under KMS keys."""
+    """Refuse Signature Version 2, as for objects under KMS keys; deny what is missing where none may list."""
     if "AWSAccessKeyId" in query:
         message = "Requests specifying Server Side Encryption with AWS KMS managed keys require "
         return s3._error("InvalidArgument", f"{message}AWS Signature Version 4.", 400)
-    return await _serve_s3(method, path, headers, body, query, **more)
+    answer = await _serve_s3(method, path, headers, body, query, **more)
+    if app.AUTH and answer[0] == _NOT_FOUND and not _may_list(path, headers, query):
+        return s3._error("AccessDenied", "Access Denied", 403)
+    return answer
+
+
+def _may_list(path: str, headers: dict[str, str], query: dict[str, Any]) -> bool:
+    """Tell whether a caller may list the bucket; no prefix is asked for, so none can meet a condition.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    """
+    denied = iam_evaluator.enforce(
+        router.extract_access_key_id(headers, query),
+        "s3:ListBucket",
+        "s3",
+        router.extract_region(headers, query),
+        resource_arn=f"arn:aws:s3:::{path.split('/')[1]}",
+    )
+    return denied is None
 
 
 def _limited_put(bucket: str, key: str, body: bytes, headers: dict[str, str]) -> Any:
@@ -100,7 +120,7 @@ async def _forward_as_sent(group: str, method: str, path: str, *more: Any) -> An
 
 # Of ministack 1.5.33: all that its S3 takes an MD5 of is an object's or a part's ETag.
 s3.md5_hash = _etag_of_a_put
-s3.handle_request = _s3_by_signature_version_4
+s3.handle_request = _limited_s3
 s3._put_object = _limited_put
 s3._delete_objects = _limited_delete
 dynamodb.handle_request = _limited_dynamodb
