@@ -182,6 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
         project = Project.find(os.environ, Path.cwd())
         deployment = stage_in(project.stages_file, options.stage).deployment()
         models = provisioned_models(project)
+        project.make_state_folder()
     except ContractError as error:
         sys.stderr.write(f"{error}\n")
         return 1

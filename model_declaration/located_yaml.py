@@ -72,9 +72,11 @@ def repeated_member(text: str) -> tuple[int, str] | None:
         if isinstance(node, yaml.MappingNode):
             names = set()
             for key, _ in node.value:
-                if key.value in names:
-                    return key.start_mark.line + 1, str(key.value)
-                names.add(str(key.value))
+                # A list or a mapping as a name has no text; `document_in` refuses it.
+                name = str(key.value)
+                if name in names:
+                    return key.start_mark.line + 1, name
+                names.add(name)
             nodes += [value for _, value in node.value]
         elif isinstance(node, yaml.SequenceNode):
             nodes += node.value

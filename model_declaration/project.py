@@ -25,6 +25,20 @@ _PACKAGE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE = re.compile("[a-z][a-z0-9_]{0,40}")
 _MODULE = re.compile(rf"{_PACKAGE.pattern}([.]{_PACKAGE.pattern})*")
 _OBJECT = re.compile(f"{_MODULE.pattern}:{_PACKAGE.pattern}")
+# The platform's own packages: jobs and programs find them where they find the project's.
+PLATFORM_PACKAGES = frozenset(
+    {
+        "mlpipe",
+        "mlpipe_dagster",
+        "model_declaration",
+        "prediction_contract",
+        "api_lambda",
+        "aws_wire",
+        "glue_scripts",
+        "infra",
+        "sagemaker_scripts",
+    }
+)
 _DEFINITIONS = "definitions.py"
 _TESTS = "tests"
 _MEMBERS = frozenset({"requires", "created_with", "project", "sample_data", "services"})
@@ -127,6 +141,12 @@ class Project:
                 f"{root / MARKER} names no package as root_module of [tool.dg.project]",
                 remedy="Write it as `create-dagster project` does",
             )
+        if package in PLATFORM_PACKAGES:
+            raise ProjectError(
+                f"{root / MARKER} [tool.dg.project] root_module: "
+                f"{package} is a package of the platform's own",
+                remedy="Call the project's package otherwise, in src/ and there",
+            )
         return cls(
             root=root,
             package=package,
@@ -183,11 +203,21 @@ class Project:
         return self.package_folder.parent
 
     def make_state_folder(self) -> Path:
-        """Return the state folder, made if it is not there; git ignores it whatever the repository says."""
-        self.state_folder.mkdir(exist_ok=True)
+        """Return the state folder, made if it is not there; git ignores it whatever the repository says.
+
+        Raises:
+            ProjectError: It cannot be written.
+        """
         ignored = self.state_folder / ".gitignore"
-        if not ignored.exists():
-            ignored.write_text("*\n", encoding="utf-8")
+        try:
+            self.state_folder.mkdir(exist_ok=True)
+            if not ignored.exists():
+                ignored.write_text("*\n", encoding="utf-8")
+        except OSError as error:
+            raise ProjectError(
+                f"{self.state_folder} cannot be written: {error.strerror}",
+                remedy="Make it a folder that you may write; the platform keeps what it makes there",
+            ) from error
         return self.state_folder
 
     def functions_package(self, model: str) -> str:

@@ -34,6 +34,9 @@ _LOOK_SECONDS = 0.2
 _SHOWN_CHARACTERS = 2000
 _KEY_DIGITS = 16
 _LOCK_NAME = "requirements.lock"
+# As programs of any kind say it, uv and npm among them.
+_FULL_DISK = ("No space left on device", "ENOSPC", "Disk quota exceeded")
+_REMEDY_OF_FULL_DISK = "Make space on the disk, or name another folder by MLPIPE_CACHE, then run this again"
 _REMEDY = "See whether the package registry answers, then run this again"
 
 
@@ -197,6 +200,8 @@ def run_installer(
     if done.returncode != 0:
         # What an installer says spreads over lines; its hints speak of its own options.
         said = " ".join((done.stderr or done.stdout).partition("\nhint: ")[0].split())
+        if any(each in said for each in _FULL_DISK):
+            remedy = _REMEDY_OF_FULL_DISK
         raise EnvironmentMakingError(f"{what}: {said[-_SHOWN_CHARACTERS:]}", remedy=remedy)
     return done.stdout
 

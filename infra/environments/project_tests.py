@@ -115,7 +115,8 @@ def main(arguments: Sequence[str]) -> int:
     Args:
         arguments: Files, folders or tests, and options of pytest.
     """
-    selected = [each for each in arguments if Path(each.partition("::")[0]).exists()]
+    # The command names files by their whole path; this runs in another folder than it was typed in.
+    selected = [each for each in arguments if _is_file_or_folder(each.partition("::")[0])]
     options = [each for each in arguments if each not in selected]
     statuses = []
     try:
@@ -135,6 +136,11 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     return next((status for status in statuses if status not in (0, _NOTHING_SELECTED)), min(statuses))
+
+
+def _is_file_or_folder(text: str) -> bool:
+    path = Path(text)
+    return path.is_absolute() and path.exists()
 
 
 def _say(text: str) -> None:

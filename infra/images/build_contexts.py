@@ -36,6 +36,8 @@ _NOT_COPIED = shutil.ignore_patterns(
         "__pycache__",
         ".git",
         ".mlpipe",
+        # Accounts and networks, which only a deployment reads.
+        "stages.yaml",
         ".env*",
         ".venv*",
         "*.egg-info",
@@ -101,7 +103,10 @@ def _write_dagster(project: Project, folder: Path) -> Path:
     shutil.copy(_package("mlpipe_dagster") / _INSTANCE, home / "dagster.yaml")
     for name in ("workspace.yaml", "aws_config"):
         shutil.copy(_DOCKERFILES / "dagster" / name, home)
-    shutil.copy(_dockerfile(project, "dagster"), folder / "Dockerfile")
+    text = _dockerfile(project, "dagster").read_text(encoding="utf-8")
+    if project.source_folder == project.root:
+        text = text.replace("/opt/mlpipe/project/src", "/opt/mlpipe/project")
+    (folder / "Dockerfile").write_text(text, encoding="utf-8")
     return folder
 
 

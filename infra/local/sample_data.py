@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from infra.local.provisioning.clients import Clients
 from infra.local.stack.command_line import say
 from infra.local.stack.environment_file import read_environment_file
@@ -77,7 +79,9 @@ def upload_objects(s3: Any, bucket: str, objects: Iterable[tuple[str, bytes]]) -
 def _objects(folder: Path, beginnings: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.rglob("*")):
         key = path.relative_to(folder).as_posix()
-        if key.startswith(beginnings) and path.is_file():
+        # A beginning is a folder or a key: `raw/orders` does not begin `raw/orders-secret/x.csv`.
+        is_wanted = any(f"{key}/".startswith(f"{each.rstrip('/')}/" if each else "") for each in beginnings)
+        if is_wanted and path.is_file():
             yield key, path.read_bytes()
 
 
@@ -106,6 +110,9 @@ def main(arguments: list[str] | None = None) -> int:
         written = _upload_folder(folder, project, Clients.of(variables).client("s3"), bucket)
     except (StackError, ContractError) as error:
         say(f"mlpipe data: {error}", stream=sys.stderr)
+        return 1
+    except (BotoCoreError, ClientError) as error:
+        say(f"mlpipe data: {error}. Start the stack by `mlpipe up`, then run this again.", stream=sys.stderr)
         return 1
     say(f"{written} objects written to s3://{bucket}; the sample data are in {folder}")
     return 0

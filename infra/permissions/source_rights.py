@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 READ_SOURCES, READ_SOURCE_SECRETS = "ReadSources", "ReadSourceSecrets"
 # What a path holds from its first placeholder or star on is another for each partition.
 _VARIABLE = re.compile(r"[{*]")
+# How a placeholder's text looks, in IAM's signs, for every partition's kind.
+_SHAPES = {"{date}": "????-??-??", "{partition}": "????-", "{hour}": "??"}
 # IAM's own signs, and how a policy writes them as themselves.
 _SIGNS = re.compile(r"[$?]")
 # A role's inline policies have 10,240 characters; the rest of this role's takes 3,100 at most.
@@ -103,7 +105,21 @@ def _pattern(model: ModelInputs, source: Source) -> str:
     if source.format == "delta" and not variable:
         # The table's files and its log.
         return f"{_plain(beginning.rstrip('/'))}/*"
-    return f"{_plain(beginning)}*" if variable or beginning.endswith("/") else _plain(beginning)
+    if not variable:
+        return f"{_plain(beginning)}*" if beginning.endswith("/") else _plain(beginning)
+    return f"{_plain(beginning)}{_shape(source, beginning)}*"
+
+
+def _shape(source: Source, beginning: str) -> str:
+    """Return how the variable part begins where its folder may have neighbours that begin alike.
+
+    All below `raw/orders/dt=` is the source's own; `raw/orders-` also begins `raw/orders-secret/`. What a
+    project's reader asks for only has to begin as its path does.
+    """
+    if source.format == "reader" or beginning.endswith(("/", "=")):
+        return ""
+    rest = source.path[len(beginning) :]
+    return next((shape for placeholder, shape in _SHAPES.items() if rest.startswith(placeholder)), "")
 
 
 def _plain(text: str) -> str:

@@ -22,8 +22,9 @@ WITHOUT_RESOURCE = {
     "xray:PutTelemetryRecords": "traces have no ARN",
     "xray:PutTraceSegments": "traces have no ARN",
 }
-# A beginning of keys in a named bucket, as `source_rights` writes it; a whole bucket has none.
-_SOURCE = re.compile(r"arn:[a-z-]+:s3:::[a-z0-9.-]+/(?:[^*?]|\$\{\?\})+\*?")
+# A beginning of keys in a named bucket, as `source_rights` writes it; a whole bucket has none. The
+# signs before the last star are those of a date, a partition or an hour.
+_SOURCE = re.compile(r"arn:[a-z-]+:s3:::[a-z0-9.-]+/(?:[^*?]|\$\{\?\})+(?:(?:\?{4}-(?:\?\?-\?\?)?|\?\?)?\*)?")
 
 
 class UnexplainedWildcardError(Exception):

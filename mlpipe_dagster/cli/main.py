@@ -22,6 +22,8 @@ from model_declaration.project import VARIABLE, Project, ProjectError
 from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
 
+# As a shell says of a program that Ctrl-C ended.
+_INTERRUPTED = 130
 _COMMAND_MODULES = (
     init,
     stack_commands,
@@ -69,9 +71,10 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
             f"{error}. Look at its address in the environment; the local stack is started by `mlpipe up`.",
         )
         return 1
-    except (ContractError, BotoCoreError, ClientError) as error:
-        _note(options.name, str(error))
-        return 1
+    except (ContractError, BotoCoreError, ClientError, KeyboardInterrupt) as error:
+        is_interrupted = isinstance(error, KeyboardInterrupt)
+        _note(options.name, "interrupted" if is_interrupted else str(error))
+        return _INTERRUPTED if is_interrupted else 1
     for note in result.notes:
         _note(options.name, note)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlpipe_dagster.cli.options import add_project
-from mlpipe_dagster.installed_platform import PLATFORM
-from model_declaration.project import VARIABLE
+from mlpipe_dagster.installed_platform import PLATFORM, program_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,9 +62,7 @@ class PlatformProgram:
 
     def start(self, project: Project, options: argparse.Namespace) -> NoReturn:
         """Run the program in this process's place: signals and the exit status are its own."""
-        environment = {**os.environ, VARIABLE: str(project.root)}
-        # The program's packages lie in the folder it runs in.
-        environment.pop("PYTHONSAFEPATH", None)
+        environment = program_environment(project, os.environ)
         command = [sys.executable, "-m", self.module, *self.arguments(options)]
         os.chdir(PLATFORM)
         os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import re
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Self
 
 from mlpipe_dagster.installed_platform import VERSION
 from model_declaration.declaration_files import COMPONENT
-from model_declaration.project import MARKER
+from model_declaration.project import MARKER, PLATFORM_PACKAGES
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.batch import ModelName
 
@@ -22,10 +24,20 @@ _MARK = re.compile(r"<% ([a-z_]+) %>")
 _PACKAGE = re.compile("[a-z][a-z0-9_]{0,40}")
 # A file of this name in the template itself would hide others from git.
 _HIDDEN = {"gitignore": ".gitignore"}
-# Packages that every project's environment has.
-_TAKEN = frozenset(
-    {"mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract", "dagster", "tests"}
-)
+# What lies beside the package, and the libraries of jobs that need not be installed here.
+_TAKEN = PLATFORM_PACKAGES | {
+    "tests",
+    "requirements",
+    "sagemaker",
+    "sklearn",
+    "skops",
+    "polars",
+    "xgboost",
+    "lightgbm",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+}
 _TESTS = "test_model.py"
 _MARKER_TABLE = '\n[tool.mlpipe]\nrequires = "{requires}"\ncreated_with = "{version}"\n'
 # What create-dagster writes, and nothing else.
@@ -74,6 +86,7 @@ class TemplateNames:
             not _PACKAGE.fullmatch(package)
             or keyword.iskeyword(package)
             or package in sys.stdlib_module_names | _TAKEN
+            or _is_installed(package)
         ):
             raise TemplateError(
                 f"A project cannot be called {project[:80]!r}, because no Python package of its own can be "
@@ -93,6 +106,16 @@ class TemplateNames:
             "requires": suitable_versions(),
             "version": VERSION,
         }
+
+
+def _is_installed(package: str) -> bool:
+    """Tell whether a library of the environment has the name; another project that is edited is none."""
+    found = importlib.util.find_spec(package)
+    if found is None:
+        return False
+    places = [found.origin or "", *(found.submodule_search_locations or ())]
+    libraries = [Path(sysconfig.get_path(each)).resolve() for each in ("purelib", "platlib")]
+    return any(library in Path(place).resolve().parents for place in places for library in libraries)
 
 
 def write_project(root: Path, names: TemplateNames) -> list[Path]:

@@ -18,9 +18,11 @@ from mlpipe_dagster.scoring.source_assets import source_key
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.partition_kind import DAILY, HOURLY, MONTHLY, WEEKLY
 
-# How many partitions back one that is late is still waited for.
-LOOKED_BACK = 24
+# How many partitions back one that is late is still waited for. Whatever an upstream asset of longer
+# partitions completes at once is among them: the hours of a day, the days of a month.
+LOOKED_BACK = {HOURLY: 72, DAILY: 62, WEEKLY: 24, MONTHLY: 24}
 _SENSOR_TAG = "dagster/sensor_name"
 _MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 
@@ -137,7 +139,7 @@ def _looked_at(
     newest = schedule.due_partition(now)
     if schedule.end is not None and newest >= schedule.end:
         newest = schedule.end.earlier(1)
-    for back in range(LOOKED_BACK - 1, -1, -1):
+    for back in range(LOOKED_BACK[schedule.start.kind] - 1, -1, -1):
         partition = newest.earlier(back)
         if schedule.has(partition) and (cursor is None or partition >= cursor.since):
             yield partition
@@ -169,6 +171,8 @@ class _UpstreamAssets:
         graph = context.repository_def.asset_graph if context.repository_def else None
         self._latest: dict[dg.AssetKey, dg.EventLogEntry | None] = {}
         self._definitions: dict[dg.AssetKey, dg.TimeWindowPartitionsDefinition | None] = {}
+        # All hours of a day need the same one of a daily asset.
+        self._answers: dict[tuple[dg.AssetKey, frozenset[str]], bool] = {}
         for key in waited_assets(declaration):
             latest = context.instance.get_latest_materialization_event(key)
             known = graph.get(key).partitions_def if graph and graph.has(key) else None
@@ -191,8 +195,11 @@ class _UpstreamAssets:
             due = partition.start if self._is_current else partition.end
             return latest.timestamp >= due.timestamp()
         needed = _keys_between(known, partition.start, partition.end)
-        found = self._instance.get_latest_storage_id_by_partition(key, _MATERIALIZATION, needed)
-        return set(found) == needed
+        asked = (key, frozenset(needed))
+        if asked not in self._answers:
+            found = self._instance.get_latest_storage_id_by_partition(key, _MATERIALIZATION, needed)
+            self._answers[asked] = set(found) == needed
+        return self._answers[asked]
 
 
 def _time_partitions(

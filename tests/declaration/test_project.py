@@ -93,6 +93,21 @@ def test_git_ignores_what_the_platform_writes(tmp_path: Path) -> None:
     assert ".mlpipe" not in subprocess.check_output(listed, text=True)
 
 
+@pytest.mark.parametrize("package", ["infra", "sagemaker_scripts", "prediction_contract", "mlpipe"])
+def test_a_package_that_is_called_like_one_of_the_platforms_is_refused(tmp_path: Path, package: str) -> None:
+    """Its files would take the place of the platform's in the jobs' code."""
+    with pytest.raises(ProjectError, match=f"root_module: {package} is a package of the platform's own"):
+        new_project(tmp_path, package)
+
+
+def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The message says what to make of it."""
+    made = new_project(tmp_path)
+    made.state_folder.touch()
+    with pytest.raises(ProjectError, match=r"\.mlpipe cannot be written: File exists. Make it a folder"):
+        made.make_state_folder()
+
+
 @pytest.mark.parametrize(
     "settings", ["[tool]\ndg = 5", "[tool.dg]\nproject = 5", "[tool.dg.project]\nroot_module = 5"]
 )

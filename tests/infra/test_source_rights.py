@@ -75,6 +75,21 @@ def listed(statements: tuple[Statement, ...]) -> dict[str, list[str]]:
         ),
         ("tables/dt={date}", "delta", "tables/dt=2013-02-01/_delta_log/0.json", "tables/dt=*", "tables/x"),
         (
+            "raw/orders-{date}.csv",
+            "csv",
+            "raw/orders-2013-02-01.csv",
+            "raw/orders-????-??-??*",
+            "raw/orders-secret/x.csv",
+        ),
+        ("raw/o{hour}/x.csv", "csv", "raw/o05/x.csv", "raw/o??*", "raw/o"),
+        (
+            "raw/orders{partition}/x.csv",
+            "csv",
+            "raw/orders2013-W06/x.csv",
+            "raw/orders????-*",
+            "raw/orders-secret/x.csv",
+        ),
+        (
             "raw/flights/dt={date}/f.csv.gz",
             "reader",
             "raw/flights/dt=1/f.csv.gz",

@@ -113,6 +113,7 @@ def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> 
             ":21 live.source_buckets.0.key_arn: ",
         ),
         ("live:", "live", ":2 is no YAML: "),
+        ("live:", "? [live, dead]\n:", ":1 is no YAML: found unhashable key"),
     ],
 )
 def test_a_fault_is_told_with_file_line_and_member(tmp_path: Path, was: str, becomes: str, told: str) -> None:

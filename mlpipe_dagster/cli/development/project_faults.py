@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 
 from mlpipe_dagster.cli.development.function_faults import ProjectFault, ProjectModules
 from mlpipe_dagster.cli.development.sample_coverage import sample_faults
-from mlpipe_dagster.installed_platform import PLATFORM
+from mlpipe_dagster.installed_platform import PLATFORM, program_environment
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.declaration_files import DeclarationError, declaration_in, declarations_in
 from model_declaration.declared_models import FILE_NAME, declared_names
 from model_declaration.inputs_document import model_inputs
 from model_declaration.job_requirements import requirements_faults
-from model_declaration.project import MARKER, VARIABLE, Project
+from model_declaration.project import MARKER, Project
 
 _STAGES = "infra.stage_faults"
 _SECONDS = 60
@@ -107,7 +107,7 @@ def _faults_of_stages(project: Project) -> Iterator[ProjectFault]:
         [sys.executable, "-m", _STAGES],
         # Its own packages are found here, in a checkout as in an installation.
         cwd=PLATFORM,
-        env={**os.environ, VARIABLE: str(project.root)},
+        env=program_environment(project, os.environ),
         capture_output=True,
         text=True,
         timeout=_SECONDS,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpipe_dagster.installed_platform import PLATFORM
+from mlpipe_dagster.installed_platform import PLATFORM, program_environment
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.inputs_document import inputs_document
-from model_declaration.project import VARIABLE, Project
+from model_declaration.project import Project
 from model_declaration.sample_data import sample_data_folder
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.job_image import BASE_FAMILY
@@ -133,7 +133,7 @@ def _run(project: Project, declaration: ModelDeclaration, folder: Path) -> None:
             [sys.executable, "-m", _LAUNCHER, family, _PROGRAM, str(folder)],
             # Its own packages are found here, in a checkout as in an installation.
             cwd=PLATFORM,
-            env={**os.environ, VARIABLE: str(project.root)},
+            env=program_environment(project, os.environ),
             # What functions print is no part of the answer.
             stdout=_STANDARD_ERROR,
             timeout=_SECONDS,

@@ -104,6 +104,34 @@ def test_a_project_is_named_before_or_after_the_command(
     assert program.environment["MLPIPE_PROJECT"] == str(tmp_path / "other")
 
 
+def test_a_program_finds_the_cache_that_was_named_from_the_callers_folder(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written beside the platform's packages, where the program runs and finds its modules."""
+    monkeypatch.setenv("MLPIPE_CACHE", "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", "../shared")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    with pytest.raises(BecomesError):
+        main(["lock"])
+    assert program.environment["MLPIPE_CACHE"] == str(tmp_path / "project" / "cache")
+    assert program.environment["XDG_CACHE_HOME"] == str(tmp_path / "shared")
+    assert "PYTHONSAFEPATH" not in program.environment
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(
+    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit status is that of a program which was interrupted."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlpipe_dagster.cli.main.DeploymentAccess", interrupted)
+    assert main(["batches", "demand"]) == 130
+    assert capsys.readouterr().err == "mlpipe batches: interrupted\n"
+    assert program.command == []
+
+
 def test_outside_of_a_project_the_command_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,7 +107,9 @@ def test_the_sample_data_of_a_day_end_with_it() -> None:
     assert dict(objects()) == everything
 
 
-@pytest.mark.parametrize("name", ["json", "class", "mlpipe", "Größe", "1st"])
+@pytest.mark.parametrize(
+    "name", ["json", "class", "mlpipe", "Größe", "1st", "infra", "tests", "sagemaker", "pandas", "lightgbm"]
+)
 def test_a_package_that_would_hide_another_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

@@ -207,6 +207,22 @@ def test_partitions_of_other_kinds_cover_one_another(
         assert waiting.scored(now) == ([scored] if scored else [])
 
 
+def test_hours_that_a_daily_asset_completes_together_are_all_scored() -> None:
+    """The day is made after it ended; while its hours are scored one by one, the first ones grow old."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        waiting = Waiting(
+            instance,
+            upstream=(dg.AssetSpec(ORDERS, partitions_def=DAYS),),
+            changes={**HOURLY, "sources": {"orders": {**SOURCES["orders"], "path": "raw/orders"}}},
+        )
+        waiting.materialize(ORDERS, "2013-02-01")
+        assert waiting.scored("2013-02-02T06:10") == ["2013-02-01-23:00"]
+        waiting.materialize(ORDERS, "2013-02-02")
+        scored = [key for hour in range(5, 24) for key in waiting.scored(f"2013-02-03T{hour:02}:10")]
+        scored += [key for minute in range(20, 25) for key in waiting.scored(f"2013-02-03T23:{minute}")]
+        assert scored == [f"2013-02-02-{hour:02}:00" for hour in range(24)]
+
+
 def test_partitions_of_another_code_location_are_told_by_their_keys(waiting: Waiting) -> None:
     """What a location cannot see of another's definitions is in the keys that were materialized."""
     waiting.materialize(ORDERS, *(f"2013-02-02-{hour:02}:00" for hour in range(23)))

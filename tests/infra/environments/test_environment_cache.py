@@ -181,6 +181,15 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         make_environment(lock, tmp_path / "file" / "cache", say=print)
 
 
+def test_a_full_disk_is_not_the_registrys_fault() -> None:
+    """Whatever program says it, the message tells how to go on."""
+    command = [sys.executable, "-c", "import sys; sys.exit('error: No space left on device (os error 28)')"]
+    with pytest.raises(
+        EnvironmentMakingError, match=r"No space left .*Make space on the disk, or name another"
+    ):
+        environment_cache.run_installer(command, "The packages cannot be installed", seconds=60)
+
+
 def test_a_missing_lock_is_named(tmp_path: Path) -> None:
     """The message says which file."""
     with pytest.raises(EnvironmentMakingError, match=r"gone.lock cannot be read: No such file"):

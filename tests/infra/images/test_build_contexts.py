@@ -7,18 +7,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
 
 from infra.images.build_contexts import main, write_build_contexts
 from model_declaration.job_requirements import RequirementsError, family_files
+from model_declaration.project import Project
 from tests.infra.dockerfiles import environment_variables, instructions
 from tests.projects import EXAMPLE, new_project
-
-if TYPE_CHECKING:
-    from model_declaration.project import Project
 
 ROOT = Path(__file__).resolve().parents[3]
 # As Dagster's image has them, below /opt/mlpipe: definitions load, and a model's image is known.
@@ -116,6 +114,7 @@ def project(tmp_path: Path) -> Project:
         ".env",
         ".env.local",
         ".mlpipe/stack/ports.json",
+        "stages.yaml",
         ".venv/bin/python",
         "src/acme/__pycache__/a.pyc",
     ):
@@ -147,3 +146,13 @@ def test_a_project_s_own_dockerfiles_and_no_secrets(
     assert instructions(jobs / "Dockerfile", "FROM") == ["own"]
     assert instructions(jobs / "Dockerfile", "ARG") == [f"PACKAGES={jobs.name}"]
     assert [path for path in dagster.rglob("*") if path.is_file() and path.read_bytes() == b"secret"] == []
+
+
+def test_a_package_beside_the_marker_is_found_in_dagster_s_image(tmp_path: Path) -> None:
+    """Not every project has a folder src."""
+    made = new_project(tmp_path / "acme")
+    (made.root / "src" / "acme").rename(made.root / "acme")
+    (made.root / "src").rmdir()
+    dagster, _ = write_build_contexts(Project.at(made.root), tmp_path / "images")
+    variables = environment_variables(dagster / "Dockerfile")
+    assert variables["PYTHONPATH"] == "/opt/mlpipe:/opt/mlpipe/project"

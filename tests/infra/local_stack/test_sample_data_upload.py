@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.local.sample_data import main, upload_objects, upload_sample_data
+from infra.local.stack.environment_file import write_environment_file
 from model_declaration.project import Project
 from tests.infra.test_source_access import CHURN, churn_project
 
@@ -68,6 +69,26 @@ def test_a_second_upload_writes_only_what_differs(
     assert (project / ".mlpipe" / "sample_data" / key).read_bytes() == b"orders 2"
 
 
+def test_a_stack_that_is_down_is_told(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The `.env` of a stack outlives it; the message says what to do, without a traceback."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    file = tmp_path / "down.env"
+    values = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ENDPOINT_URL_GLUE": "http://127.0.0.1:1",
+        "AWS_REGION": "us-east-1",
+        "MLPIPE_DATA_BUCKET": "data",
+    }
+    write_environment_file(file, values)
+    assert main(["--env-file", str(file)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("mlpipe data: Could not connect to the endpoint URL")
+    assert "Start the stack by `mlpipe up`" in told
+    assert (project / ".mlpipe" / "sample_data").is_dir()
+
+
 @pytest.mark.stack
 def test_another_bucket_gets_what_its_sources_read(
     aws_client: Callable[[str], Any], local_stack: LocalStack, tmp_path: Path
@@ -76,7 +97,8 @@ def test_another_bucket_gets_what_its_sources_read(
     orders = {"format": "parquet", "path": "acme/orders/dt={date}/part.csv", "bucket": "acme-orders"}
     model = {**CHURN["model"], "bucket": None}
     made = churn_project(tmp_path / "acme", sources={"orders": orders}, model=model)
-    (made.package_folder / "sample_data.py").write_text(GENERATOR.replace("raw/", "acme/"))
+    neighbour = '    yield "acme/orders-secret/x.csv", b"x"\n'
+    (made.package_folder / "sample_data.py").write_text(GENERATOR.replace("raw/", "acme/") + neighbour)
     with (made.root / "pyproject.toml").open("a") as marker:
         marker.write('sample_data = "acme.sample_data:objects"\n')
     project = Project.at(made.root)
