@@ -345,7 +345,12 @@ def main(arguments: list[str] | None = None) -> int:
             build_sagemaker_code(project, out).archive,
         )
     except (PackagingError, ProjectError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"mlpipe package: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(
+            f"mlpipe package: {error}. Make space and the folder writable, then run this again.\n"
+        )
         return 1
     for archive in built:
         sys.stdout.write(f"{archive.sha256}  {archive.size:>9}  {archive.path}\n")

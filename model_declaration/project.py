@@ -7,6 +7,7 @@ folder; `MLPIPE_PROJECT` names another one. A repository that holds its project 
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -121,6 +122,11 @@ class Project:
             ProjectError: It is none, or it is wrong.
         """
         root = root.resolve()
+        if os.pathsep in str(root):
+            raise ProjectError(
+                f"The path {root} holds {os.pathsep!r}, which separates folders on Python's path",
+                remedy="Move the project to a folder of another name",
+            )
         settings = _marked(root)
         if settings is None:
             raise ProjectError(

@@ -40,8 +40,11 @@ def main() -> int:
             path = os.pathsep.join(map(str, programs))
             sys.stdout.write(f"{made.folder if options.folder else path if options.path else made.python}\n")
     except ContractError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"mlpipe environment: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("mlpipe environment: interrupted; nothing half made is used.\n")
+        return 130
     return 0
 
 

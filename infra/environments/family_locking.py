@@ -92,6 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ContractError as error:
         sys.stderr.write(f"mlpipe lock: {error}\n")
         return 1
+    except OSError as error:
+        sys.stderr.write(f"mlpipe lock: {error}. Make space and the folder writable, then run this again.\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("mlpipe lock: interrupted; the lock files are whole.\n")
+        return 130
     return 0
 
 

@@ -65,6 +65,9 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     # Asked to end by a program, it ends Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        # So does a terminal that is closed; `nohup` has it ignored.
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         _run(chosen_stack(options), options.port)
     except (StackError, ContractError) as error:

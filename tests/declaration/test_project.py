@@ -100,6 +100,12 @@ def test_a_package_that_is_called_like_one_of_the_platforms_is_refused(tmp_path:
         new_project(tmp_path, package)
 
 
+def test_a_folder_that_pythons_path_cannot_hold_is_refused(tmp_path: Path) -> None:
+    """Jobs and the local stack would not find the package."""
+    with pytest.raises(ProjectError, match=r"holds ':'.* Move the project"):
+        new_project(tmp_path / "a:b")
+
+
 def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """The message says what to make of it."""
     made = new_project(tmp_path)

@@ -25,6 +25,9 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     # Asked to end by a program, it ends its Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        # So does a terminal that is closed; `nohup` has it ignored.
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     progress = DemoProgress(sys.stdout)
     try:
         stack = chosen_stack(options)

@@ -93,6 +93,11 @@ class StackControl:
             StackError: A component did not become ready, or what it saved is corrupt.
         """
         started = time.monotonic()
+        if "'" in str(self.directory.root):
+            raise StackError(
+                f"Snowflake's stand-in cannot keep databases in {self.directory.root}, whose path holds a '",
+                remedy="Move the project to a folder of another name",
+            )
         # Whatever the stack's own place is, archives and sample data lie there.
         self.project.make_state_folder()
         self.directory.create()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.environments import family_locking
 from infra.environments.environment_cache import EnvironmentMakingError, make_environment
 from infra.environments.family_locking import lock_family, main
 from infra.environments.job_environments import make_job_environments
@@ -19,6 +20,7 @@ from model_declaration.job_requirements import (
 from model_declaration.project import Project
 from prediction_contract.jobs.job_image import JobImage, JobImageError
 from tests.infra.environments.small_locks import ROOT, locked
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,3 +172,30 @@ def test_an_environment_is_not_made_for_a_stale_lock(project: Project, tmp_path:
     with pytest.raises(RequirementsError, match=r"trees.in. Write it"):
         make_job_environments(project, [None, "trees"], tmp_path / "cache", say=print)
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "told"),
+    [
+        (KeyboardInterrupt(), 130, "mlpipe lock: interrupted; the lock files are whole."),
+        (OSError(28, "No space left on device"), 1, "No space left on device. Make space"),
+    ],
+)
+def test_what_ends_a_locking_is_told_without_a_traceback(
+    *,
+    family: FamilyFiles,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    status: int,
+    told: str,
+) -> None:
+    """Ctrl-C, or a disk that is full."""
+
+    def ends(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setenv("MLPIPE_PROJECT", str(EXAMPLE.root))
+    monkeypatch.setattr(family_locking, "lock_family", ends)
+    assert main([family.family]) == status
+    assert told in capsys.readouterr().err

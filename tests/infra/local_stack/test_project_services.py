@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.local.stack.stack_control import StackControl
 from infra.local.supervision.components import build_components, component_names
-from infra.local.supervision.stack_state import StackDirectory
+from infra.local.supervision.stack_state import StackDirectory, StackError
 from tests.projects import new_project
 from tests.stack_runs import StackRun, wait_until
 
@@ -61,6 +62,16 @@ def test_services_come_after_the_servers_of_any_stack(project: Project, tmp_path
     assert echo.folder == project.root
     assert echo.environment["PYTHONPATH"] == str(project.source_folder)
     assert "PYTEST_CURRENT_TEST" not in echo.environment
+
+
+def test_a_folder_that_snowflakes_stand_in_cannot_name_is_told_before_anything_starts(
+    project: Project, tmp_path: Path
+) -> None:
+    """Its databases are attached by a path in quotes."""
+    directory = StackDirectory(tmp_path / "team's")
+    with pytest.raises(StackError, match=r"team's, whose path holds a '\. Move the project"):
+        StackControl(directory, tmp_path / ".env", project, say=print).up()
+    assert not directory.root.exists()
 
 
 @pytest.mark.stack
