@@ -221,12 +221,13 @@ def _pins(content: bytes) -> bytes:
 
 
 def _is_made(environment: MadeEnvironment, content: bytes) -> bool:
-    """Tell whether the environment is there, of this lock file, with a Python that is still installed."""
+    """Tell whether the environment is there, of this lock file, with its packages and a Python."""
     try:
         kept = (environment.folder / _LOCK_NAME).read_bytes()
     except OSError:
         return False
-    return _pins(kept) == _pins(content) and environment.python.exists()
+    is_whole = environment.python.exists() and environment.packages.is_dir()
+    return is_whole and _pins(kept) == _pins(content)
 
 
 def _acquired(descriptor: int) -> bool:

@@ -77,14 +77,17 @@ def make_cdk_tools(cache: Path, *, say: Callable[[str], None]) -> CdkTools:
     sources = [_CLI_SOURCES / name for name in _CLI_FILES]
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
     folder = cache / "node" / f"{digest[:_KEY_DIGITS]}-{environment.folder.name}"
-    if not folder.is_dir():
+    program = folder / "node_modules" / ".bin" / "cdk"
+    if not program.exists():
         with made_by_one(folder, say=say):
-            if not folder.is_dir():
+            if not program.exists():
                 say("  Installing the CDK's command line, once for all projects")
                 with scratch_of(folder) as scratch:
                     _install_command_line(scratch, sources, node)
+                    # Whoever cleared the cache may have left a part.
+                    shutil.rmtree(folder, ignore_errors=True)
                     scratch.rename(folder)
-    return CdkTools(environment, node / "bin", folder / "node_modules" / ".bin" / "cdk")
+    return CdkTools(environment, node / "bin", program)
 
 
 def _install_command_line(folder: Path, sources: list[Path], node: Path) -> None:

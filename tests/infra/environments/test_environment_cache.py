@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -159,6 +160,15 @@ def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> Non
     made = make_environment(lock, tmp_path / "cache", say=print)
     made.python.unlink()
     made.python.symlink_to(tmp_path / "gone")
+    assert make_environment(lock, tmp_path / "cache", say=print) == made
+    subprocess.run([made.python, "-c", "import iniconfig"], check=True, timeout=60)
+
+
+def test_an_environment_whose_packages_were_removed_is_made_anew(tmp_path: Path) -> None:
+    """A program that clears caches may take a part of a folder."""
+    lock = write_lock(tmp_path, "iniconfig")
+    made = make_environment(lock, tmp_path / "cache", say=print)
+    shutil.rmtree(made.folder / "lib")
     assert make_environment(lock, tmp_path / "cache", say=print) == made
     subprocess.run([made.python, "-c", "import iniconfig"], check=True, timeout=60)
 
