@@ -119,7 +119,12 @@ def test_a_publication_shows_its_distributions(
     """What a publication changed can be seen: each column's distribution beside that of the batch before."""
     assert run_again
     newer = stack.score("flight_delay", NEXT_DAY)
-    wait_until(lambda: stack.is_live("flight_delay", newer), seconds=RUN_SECONDS, what=f"{newer} is live")
+    # The pointer moves a moment before Dagster records what the page shows.
+    wait_until(
+        lambda: stack.dagster.materialization("flight_delay/publication").get("batch_id") == newer,
+        seconds=RUN_SECONDS,
+        what=f"{newer} is published",
+    )
     page.open("/assets/flight_delay/publication")
     page.see(newer)
     page.see_plot("distribution_delay_probability", "Distribution of delay_probability")
