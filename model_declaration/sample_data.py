@@ -79,7 +79,13 @@ def _run_generator(project: Project, folder: Path, as_of: str | None) -> None:
     try:
         done = subprocess.run(
             command,
-            env={**os.environ, VARIABLE: str(project.root), "PYTHONPATH": path},
+            env={
+                **os.environ,
+                VARIABLE: str(project.root),
+                "PYTHONPATH": path,
+                # Byte code of a module is taken for an edit of equal size within the same second.
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
             cwd=project.root,
             capture_output=True,
             text=True,

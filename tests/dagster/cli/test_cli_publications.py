@@ -118,6 +118,7 @@ def test_numbers_that_snowflake_knows_are_not_given_again(
         published_at="2026-11-22T01:02:03Z",
     )
     with Warehouse(platform=small_model.platform).session() as session:
+        assert session.highest_projected(small_model.name) == 0
         session.project(small_model.name, [forgotten])
     told = command_line.json("publish", small_model.name, batch_id)
     assert (told.status, told.document["sequence"]) == (0, 8)
