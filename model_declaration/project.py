@@ -32,6 +32,7 @@ PLATFORM_PACKAGES = frozenset(
         "mlpipe",
         "mlpipe_dagster",
         "model_declaration",
+        "prediction_batches",
         "prediction_contract",
         "api_lambda",
         "aws_wire",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from prediction_contract.printable_text import escape_unprintable
 
 if TYPE_CHECKING:
-    from sagemaker_scripts.object_store import ObjectStore
+    from prediction_batches.object_store import ObjectStore
 
 _SECONDS_BETWEEN_MESSAGES = 3.0
 _CONTEXT_VARIABLE = "DAGSTER_PIPES_CONTEXT"

@@ -14,13 +14,13 @@ if __name__ == "__main__":
 
 import boto3
 
+from prediction_batches.object_store import AWS_CONFIG, ObjectStore, storage_options
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
 from sagemaker_scripts.features.feature_store import FeatureSet, partitions_between, write_feature_set
 from sagemaker_scripts.features.preparation import prepared_partition
 from sagemaker_scripts.functions.inputs_reading import read_inputs
-from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore, storage_options
 from sagemaker_scripts.sources.source_tables import SourceTables
 
 _LOG = logging.getLogger("prepare_features")

@@ -20,6 +20,8 @@ if __name__ == "__main__":
 
 import boto3
 
+from prediction_batches.delta_commit import AttemptSupersededError, ModelTable
+from prediction_batches.object_store import AWS_CONFIG, ObjectStore, storage_options
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.model_inputs import ModelInputs
@@ -29,7 +31,6 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, attempt_of
 from sagemaker_scripts.batches.batch_rows import check_refused_rows, delta_rows, prediction_lines, write_parts
-from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, ModelTable
 from sagemaker_scripts.batches.previous_batch import (
     FindRecord,
     ManifestConflictError,
@@ -49,7 +50,6 @@ from sagemaker_scripts.learning.model_artifact import (
     load_trained_elsewhere,
 )
 from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition, predictions_of
-from sagemaker_scripts.object_store import AWS_CONFIG, ObjectStore, storage_options
 
 _LOG = logging.getLogger("score_batch")
 

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 import pyarrow as pa
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import TrainArguments
 from prediction_contract.jobs.model_inputs import ModelInputs
@@ -37,7 +38,6 @@ from sagemaker_scripts.learning.model_artifact import (
     training_prefix,
 )
 from sagemaker_scripts.learning.prepared_partitions import PreparedPartitions
-from sagemaker_scripts.object_store import ObjectStore
 
 _LOG = logging.getLogger("train_model")
 # Partitions after the last one that may tell its outcomes. When training begins, only the next one is known;

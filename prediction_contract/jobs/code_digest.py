@@ -13,14 +13,15 @@ PYTHON_VERSION = "3.11"
 DEPLOYED_PACKAGES = {
     "api_lambda": ("api_lambda", "aws_wire", "prediction_contract"),
     "glue_scripts": ("glue_scripts", "aws_wire", "prediction_contract"),
-    "sagemaker_scripts": ("sagemaker_scripts", "prediction_contract"),
+    "sagemaker_scripts": ("sagemaker_scripts", "prediction_batches", "prediction_contract"),
 }
 # Changes with the way archives are made, so that none made another way is taken for the same.
 _FORMAT = b"2"
 _UPLOADED = re.compile(r"(?:^|/)code/[a-z][a-z0-9_]*/([0-9a-f]{64})[/.]")
 _VERSION_DIGITS = 16
-# This package's own folder.
-_CONTRACT = Path(__file__).resolve().parents[1]
+# Those that programs import lie beside one another, also where the wheel keeps the others elsewhere.
+_IMPORTED = {"prediction_batches", "prediction_contract"}
+_BESIDE = Path(__file__).resolve().parents[2]
 
 
 def source_files(folder: Path, root: Path) -> dict[str, bytes]:
@@ -44,15 +45,15 @@ def code_digest(files: Mapping[str, bytes], *others: bytes) -> str:
 
 
 def package_folder(package: str, platform: Path) -> Path:
-    """Return where a package of the platform lies; the contract may be installed somewhere else than others.
+    """Return where a package of the platform lies; those that programs import are installed beside this one.
 
     Args:
         package: Its name.
         platform: The folder of the platform's packages: that of the checkout, or one in the installed wheel.
     """
     folder = platform / package
-    is_installed = package == _CONTRACT.name and not (folder / "__init__.py").is_file()
-    return _CONTRACT if is_installed else folder
+    is_installed = package in _IMPORTED and not (folder / "__init__.py").is_file()
+    return _BESIDE / package if is_installed else folder
 
 
 def deployed_files(deployable: str, platform: Path) -> dict[str, bytes] | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import ContractError, JobArgumentsError
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.naming.batch import BatchId, Partition, mint_batch_id
 from prediction_contract.naming.s3_layout import features_prefix
 from sagemaker_scripts.container import ProcessingJob
-from sagemaker_scripts.object_store import ObjectStore
 
 _MAX_ATTEMPTS = 50
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa
 
+from prediction_batches.arrow_types import arrow_type
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.errors import ContractError, InvalidRowError
 from prediction_contract.manifests.manifest import JsonPart
@@ -25,8 +27,6 @@ from prediction_contract.rows.row_contract import Row, row_contract
 from prediction_contract.rows.schema import Kind, PredictionSchema
 from prediction_contract.stores.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
 from sagemaker_scripts.batches.schema_frame import PredictionsError, python_values
-from sagemaker_scripts.object_store import ObjectStore
-from sagemaker_scripts.tables.arrow_types import arrow_type
 
 _LOG = logging.getLogger(__name__)
 # Together they fit the 1024 characters of a job's message.

@@ -15,6 +15,7 @@ from itertools import islice
 
 import pandas as pd
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, recorded_cleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import ContractError, InvalidManifestError, InvalidNameError, InvalidRowError
@@ -24,7 +25,6 @@ from prediction_contract.naming.s3_layout import done_key, json_partition_prefix
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
 from prediction_contract.rows.row_contract import read_lines
 from sagemaker_scripts.batches.schema_frame import entity_frame
-from sagemaker_scripts.object_store import ObjectStore
 
 _LOG = logging.getLogger(__name__)
 # Their files may be gone, or somebody found them to be wrong.

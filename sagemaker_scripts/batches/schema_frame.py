@@ -29,14 +29,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from prediction_batches.arrow_types import arrow_type
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.row_cleaning import values_as_written
 from prediction_contract.errors import ContractError, SchemaError
 from prediction_contract.rows.row_contract import Row
 from prediction_contract.rows.schema import Column, Kind, PredictionSchema
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
-from sagemaker_scripts.object_store import ObjectStore
-from sagemaker_scripts.tables.arrow_types import arrow_type
 
 # Of the other types Arrow's own stand in a DataFrame.
 _PANDAS_TYPES = {

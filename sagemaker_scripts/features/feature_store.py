@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import InputObject
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import features_prefix, partition_features_prefix
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.text.json_members import member, members_of
-from sagemaker_scripts.object_store import ObjectStore
 
 INDEX_NAME = "features.json"
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from prediction_batches.arrow_types import is_any_string
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.batch import Partition
-from sagemaker_scripts.tables.arrow_types import is_any_string
 
 ENTITY = "entity_id"
 PARTITION = "partition"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs, document_key
-from sagemaker_scripts.object_store import ObjectStore
 
 
 def read_inputs(

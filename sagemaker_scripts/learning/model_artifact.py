@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prediction_batches.object_store import ObjectStore, input_object
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.model_inputs import TrainedElsewhere
 from prediction_contract.manifests.manifest import InputObject
@@ -30,7 +31,6 @@ from sagemaker_scripts.learning.model_archive import (
     stored_objects,
     version_of,
 )
-from sagemaker_scripts.object_store import ObjectStore, input_object
 
 METRICS_NAME = "metrics.json"
 EVALUATION_NAME = "evaluation.json"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.features.feature_store import FeatureSet, feature_set, has_features, partitions_between
 from sagemaker_scripts.learning.outcomes import (
@@ -16,7 +17,6 @@ from sagemaker_scripts.learning.outcomes import (
     of_partitions,
     with_outcomes,
 )
-from sagemaker_scripts.object_store import ObjectStore
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.schema import PrimitiveType
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.stores.delta_table import deltalake_message
-from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.sources.source_columns import SourceColumns
 from sagemaker_scripts.sources.source_objects import SourceError, SourceRead
 

@@ -21,10 +21,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.model_inputs import Source
 from prediction_contract.naming.batch import Partition
-from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.sources.source_objects import (
     SourceError,
     SourceMissingError,

@@ -8,10 +8,10 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from prediction_batches.arrow_types import arrow_type, plain_type
 from prediction_contract.jobs.model_inputs import Source
 from prediction_contract.rows.schema import ColumnType, Kind
 from sagemaker_scripts.sources.source_objects import SourceError
-from sagemaker_scripts.tables.arrow_types import arrow_type, plain_type
 from sagemaker_scripts.tables.column_casts import CastError, cast_column
 
 

@@ -18,11 +18,11 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from prediction_batches.arrow_types import arrow_type
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.rows.schema import Kind
-from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.sources.source_columns import SourceColumns
 from sagemaker_scripts.sources.source_objects import SourceError, SourceObject, open_object
-from sagemaker_scripts.tables.arrow_types import arrow_type
 from sagemaker_scripts.tables.column_casts import SPELLED_IN_CSV, SPELLED_IN_JSON
 
 BATCH_ROWS = 65_536

@@ -8,8 +8,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import ContractError
-from sagemaker_scripts.object_store import ObjectStore
 
 _CHUNK = 8 * 1024 * 1024
 _CHANGED = {"PreconditionFailed", "412"}

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.model_inputs import FILE_FORMATS, ModelInputs, Source
 from prediction_contract.naming.batch import Partition
-from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.sources.known_rows import known_rows, refuse_later_rows
 from sagemaker_scripts.sources.project_reader import PARTITION, ProjectReader
 from sagemaker_scripts.sources.source_columns import SourceColumns

@@ -28,8 +28,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from prediction_batches.arrow_types import arrow_type, is_any_string
 from prediction_contract.rows.schema import ColumnType, Kind
-from sagemaker_scripts.tables.arrow_types import arrow_type, is_any_string
 
 # What each text format spells as text.
 SPELLED_IN_CSV = frozenset(Kind)

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from prediction_batches.arrow_types import plain_type
 from prediction_contract.errors import ContractError
-from sagemaker_scripts.tables.arrow_types import plain_type
 
 _WAYS = "a DataFrame of pandas or Polars, an Arrow table, or anything else with __arrow_c_stream__"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from sagemaker_scripts.object_store import ObjectStore
+from prediction_batches.object_store import ObjectStore
 
 _RANGE = re.compile("bytes=([0-9]+)-([0-9]+)")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from prediction_batches.object_store import ObjectStore, storage_options
 from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION
-from sagemaker_scripts.object_store import ObjectStore, storage_options
 from sagemaker_scripts.sources.source_tables import SourceTables
 from sagemaker_scripts.trials.feature_comparison import differences
 from sagemaker_scripts.trials.later_data import not_there_yet, without_later_data

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from prediction_batches.object_store import ObjectStore, storage_options
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.model_inputs import ModelInputs
 from sagemaker_scripts.features.feature_store import PreparedPartition
@@ -17,7 +18,6 @@ from sagemaker_scripts.learning.outcomes import (
     newest_outcomes,
     with_outcomes,
 )
-from sagemaker_scripts.object_store import ObjectStore, storage_options
 from sagemaker_scripts.sources.source_objects import SourceMissingError
 from sagemaker_scripts.sources.source_tables import SourceTables
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import boto3
 
-from sagemaker_scripts.object_store import AWS_CONFIG
+from prediction_batches.object_store import AWS_CONFIG
 from sagemaker_scripts.sources.source_objects import SourceError
 
 

@@ -8,12 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.jobs.model_inputs import ModelInputs
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.schema import PredictionSchema
 from sagemaker_scripts.batches.schema_frame import read_columns
-from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.trials.folder_client import FolderClient, FolderStore
 
 REQUEST_FILE, INPUTS_FILE, COLUMNS_FILE = "request.json", "inputs.json", "columns.json"

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from model_declaration.declaration_files import declaration_of
+from prediction_batches.delta_commit import ModelTable
+from prediction_batches.object_store import ObjectStore, storage_options
 from prediction_contract.manifests.manifest import build_manifest
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines, write_parts
-from sagemaker_scripts.batches.delta_commit import ModelTable
-from sagemaker_scripts.object_store import ObjectStore, storage_options
 from tests.projects import EXAMPLE
 
 MODEL = "flight_delay"

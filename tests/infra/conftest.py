@@ -55,7 +55,13 @@ def variables(local_servers: LocalServers) -> dict[str, str]:
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a small checkout of its own, which packaging takes for the project."""
     root = tmp_path / "checkout"
-    for package in ("prediction_contract", "aws_wire", "glue_scripts", "sagemaker_scripts"):
+    for package in (
+        "prediction_contract",
+        "prediction_batches",
+        "aws_wire",
+        "glue_scripts",
+        "sagemaker_scripts",
+    ):
         (root / package / "part").mkdir(parents=True)
         for name in ("__init__.py", "work.py", "part/__init__.py", "part/schema.json"):
             (root / package / name).write_text(f"# {package} {name}\n")

@@ -176,7 +176,7 @@ def test_job_archives_hold_their_packages(tmp_path: Path) -> None:
         (
             packaging.build_sagemaker_code(EXAMPLE, out),
             "sagemaker_scripts",
-            {"prediction_contract", "flights"},
+            {"prediction_batches", "prediction_contract", "flights"},
         ),
     ):
         assert members(code.archive.path) == code.files

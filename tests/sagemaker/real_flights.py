@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from flights.sample_data import day_files, flight_lines
 
+from prediction_batches.object_store import ObjectStore
 from sagemaker_scripts.features.preparation import prepared_partition
-from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.sources.source_tables import SourceTables
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.declared_models import INPUTS

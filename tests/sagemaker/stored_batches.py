@@ -13,8 +13,8 @@ from sagemaker_scripts.batches.batch_rows import write_parts
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from prediction_batches.object_store import ObjectStore
     from sagemaker_scripts.batches.batch_rows import PredictionLine
-    from sagemaker_scripts.object_store import ObjectStore
 
 
 def schema_of(types: Mapping[str, str], *, key: str) -> PredictionSchema:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
@@ -29,7 +30,6 @@ from sagemaker_scripts.batches.batch_rows import (
     refused_rows,
     write_parts,
 )
-from sagemaker_scripts.object_store import ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.stored_batches import schema_of
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster_pipes
 import pytest
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.job_image import JobImageError
@@ -18,7 +19,6 @@ from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, TooManyAttemptsError, attempt_of
 from sagemaker_scripts.container import Container, JobSetupError, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.object_store import ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
 
 if TYPE_CHECKING:

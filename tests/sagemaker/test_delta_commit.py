@@ -16,12 +16,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableAlterer
 
+from prediction_batches import delta_commit
+from prediction_batches.delta_commit import AttemptSupersededError, CommittedVersion, ModelTable
+from prediction_batches.object_store import ObjectStore, storage_options
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
 from prediction_contract.stores.delta_table import check_delta_table
-from sagemaker_scripts.batches import delta_commit
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
-from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedVersion, ModelTable
-from sagemaker_scripts.object_store import ObjectStore, storage_options
 from tests.sagemaker.scoring_jobs import stack_options
 
 if TYPE_CHECKING:

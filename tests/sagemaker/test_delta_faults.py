@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from prediction_batches.delta_commit import DeltaCommitError, ModelTable
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
 from prediction_contract.stores.delta_table import deltalake_message
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
-from sagemaker_scripts.batches.delta_commit import DeltaCommitError, ModelTable
 
 if TYPE_CHECKING:
     from pathlib import Path

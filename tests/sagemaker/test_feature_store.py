@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
 
+from prediction_batches.object_store import ObjectAlteredError, ObjectStore
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
 from prediction_contract.text.canonical_json import canonical_bytes
@@ -19,7 +20,6 @@ from sagemaker_scripts.features.feature_store import (
     partitions_between,
     write_feature_set,
 )
-from sagemaker_scripts.object_store import ObjectAlteredError, ObjectStore
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.sources.source_objects import SourceMissingError
 from sagemaker_scripts.train_model import train

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
-from sagemaker_scripts.object_store import InputMissingError, ObjectStore
+from prediction_batches.object_store import InputMissingError, ObjectStore
 from sagemaker_scripts.trials.folder_client import FolderClient
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from prediction_batches.object_store import InputMissingError, ObjectStore, ObjectTooLargeError
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.model_inputs import TrainedElsewhere
 from sagemaker_scripts.codecs.codec import CodecError
@@ -31,7 +32,6 @@ from sagemaker_scripts.learning.model_artifact import (
     save_model,
     training_prefix,
 )
-from sagemaker_scripts.object_store import InputMissingError, ObjectStore, ObjectTooLargeError
 from tests.fakes.memory_s3 import MemoryS3
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from tests.sagemaker.written_functions import function_writer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from prediction_batches.object_store import ObjectStore
     from sagemaker_scripts.features.feature_store import FeatureSet
-    from sagemaker_scripts.object_store import ObjectStore
 
 KEY = f"raw/orders/dt={DAY}/a.parquet"
 SCHEMA = pa.schema({"customer_id": pa.int64(), "visits": pa.int64(), "spent": pa.decimal128(20, 2)})

@@ -12,6 +12,7 @@ from math import nan
 import pandas as pd
 import pytest
 
+from prediction_batches.object_store import ObjectAlteredError, ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.errors import InvalidManifestError
@@ -23,7 +24,6 @@ from prediction_contract.rows.row_contract import LINE_BYTES, LONGEST_LINE, read
 from prediction_contract.rows.schema import PredictionSchema
 from sagemaker_scripts.batches.batch_rows import prediction_lines
 from sagemaker_scripts.batches.previous_batch import done_manifest, find_previous
-from sagemaker_scripts.object_store import ObjectAlteredError, ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.stored_batches import schema_of, write_batch
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.model_inputs import ModelInputs
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.text.canonical_json import parse_json
@@ -33,7 +34,6 @@ from sagemaker_scripts.learning.outcomes import (
     predictions_of,
     with_known_outcomes,
 )
-from sagemaker_scripts.object_store import ObjectStore
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.prepared_tables import prepared_of
 from tests.sagemaker.stored_batches import schema_of, write_batch

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
+from prediction_batches.delta_commit import AttemptSupersededError, CommittedVersion
+from prediction_batches.object_store import InputMissingError, ObjectStore
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.model_inputs import ModelInputs, TrainedElsewhere
 from prediction_contract.manifests.manifest import Manifest, Producer, parse_manifest
@@ -20,7 +22,6 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import done_key
 from sagemaker_scripts import score_batch
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt
-from sagemaker_scripts.batches.delta_commit import AttemptSupersededError, CommittedVersion
 from sagemaker_scripts.batches.previous_batch import ManifestConflictError
 from sagemaker_scripts.batches.schema_frame import PredictionsError
 from sagemaker_scripts.codecs.known_codecs import Codecs
@@ -28,7 +29,6 @@ from sagemaker_scripts.container import run_script
 from sagemaker_scripts.features.feature_store import write_feature_set
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.model_artifact import save_model, training_prefix
-from sagemaker_scripts.object_store import InputMissingError, ObjectStore
 from sagemaker_scripts.score_batch import score
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.prepared_tables import prepared_of

@@ -40,7 +40,7 @@ KILLED = """
 import os, signal, sys
 from sagemaker_scripts import score_batch
 from sagemaker_scripts.container import run_script
-from sagemaker_scripts.object_store import ObjectStore
+from prediction_batches.object_store import ObjectStore
 
 put_new = ObjectStore.put_new
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import TrainArguments
 from prediction_contract.jobs.metrics import Metric
@@ -21,7 +22,6 @@ from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.features.feature_store import FeaturesError, PreparedPartition, write_feature_set
 from sagemaker_scripts.learning.model_artifact import load_model
 from sagemaker_scripts.learning.outcomes import OutcomesError
-from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.train_model import train
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.prepared_tables import prepared_of

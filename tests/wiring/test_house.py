@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PACKAGES = (
     "mlpipe",
     "prediction_contract",
+    "prediction_batches",
     "model_declaration",
     "aws_wire",
     "mlpipe_dagster",

@@ -29,6 +29,7 @@ def product_texts() -> list[str]:
     """All product code but the constants' own module."""
     folders = (
         "prediction_contract",
+        "prediction_batches",
         "model_declaration",
         "glue_scripts",
         "sagemaker_scripts",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = (
-    *("mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract"),
+    *("mlpipe", "mlpipe_dagster", "model_declaration", "prediction_batches", "prediction_contract"),
     *("api_lambda", "aws_wire", "glue_scripts", "infra", "sagemaker_scripts"),
 )
 # Work that is under way is "in flight".

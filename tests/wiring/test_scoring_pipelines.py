@@ -14,9 +14,9 @@ from mlpipe_dagster.settings import Settings as DagsterSettings
 from model_declaration.cron import scheduler_cron
 from model_declaration.declaration_files import declaration_of
 from model_declaration.inputs_document import inputs_document
+from prediction_batches.object_store import storage_options
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
-from sagemaker_scripts.object_store import storage_options
 from tests.dagster.scoring.test_scoring_schedule import MONTHLY, WEEKLY
 from tests.dagster.small_model import declaration as small_declaration
 from tests.infra.cdk.dagster_tasks import containers, variables

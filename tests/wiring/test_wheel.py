@@ -14,6 +14,7 @@ from tests.installed_platform import build_wheel
 from tests.projects import EXAMPLE, new_project
 
 ROOT = Path(__file__).resolve().parents[2]
+IMPORTED = {"mlpipe", "mlpipe_dagster", "model_declaration", "prediction_batches", "prediction_contract"}
 FOLDERS = {"api_lambda", "aws_wire", "glue_scripts", "infra", "requirements", "sagemaker_scripts"}
 
 
@@ -34,7 +35,13 @@ def site_packages(wheel: zipfile.Path, tmp_path_factory: pytest.TempPathFactory)
 def test_the_top_level_has_names_that_users_do_not_have(wheel: zipfile.Path) -> None:
     """A repository has its own `infra` and `requirements`; a wheel's would be imported in their place."""
     names = {entry.name for entry in wheel.iterdir() if not entry.name.endswith(".dist-info")}
-    assert names == {"mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract"}
+    assert names == {
+        "mlpipe",
+        "mlpipe_dagster",
+        "model_declaration",
+        "prediction_batches",
+        "prediction_contract",
+    }
 
 
 def test_the_wheel_holds_all_that_git_has_of_its_folders(wheel: zipfile.Path) -> None:
@@ -43,8 +50,7 @@ def test_the_wheel_holds_all_that_git_has_of_its_folders(wheel: zipfile.Path) ->
     found = subprocess.check_output(git, cwd=ROOT, text=True).splitlines()
     listed = {path for path in found if (ROOT / path).is_file()}
     left_out = {f"requirements/{name}.lock" for name in ("dev", "spark", "uv", "wrangler")}
-    packages = {"mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract"}
-    expected = {path for path in listed if path.partition("/")[0] in packages}
+    expected = {path for path in listed if path.partition("/")[0] in IMPORTED}
     expected |= {
         f"mlpipe_dagster/_platform/{path}"
         for path in listed

@@ -21,9 +21,9 @@ from model_declaration.declaration_files import COMPONENT, declaration_in, decla
 from model_declaration.inputs_document import model_inputs
 from model_declaration.project import Project
 from model_declaration.sample_data import sample_data_folder
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import InvalidNameError
 from sagemaker_scripts.functions.function_calls import ModelFunctions
-from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.sources.source_tables import SourceTables
 from tests.fakes.memory_s3 import MemoryS3
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE = PLATFORM / "infra" / "images" / "jobs" / "Dockerfile"
 LOCK = "requirements/scoring.lock"
-OWN = {"prediction_contract", "sagemaker_scripts"}
+OWN = {"prediction_batches", "prediction_contract", "sagemaker_scripts"}
 OF_FAMILIES = {"lightgbm", "onnxruntime", "polars", "safetensors", "xgboost"}
 
 

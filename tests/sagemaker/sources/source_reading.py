@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.model_inputs import ModelInputs, Source
-from sagemaker_scripts.object_store import ObjectStore
 from sagemaker_scripts.sources.source_tables import SourceTables
 from tests.fakes.memory_s3 import MemoryS3
 

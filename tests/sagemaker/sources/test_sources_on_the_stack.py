@@ -13,10 +13,10 @@ import pytest
 import snowflake.connector
 from deltalake import write_deltalake
 
+from prediction_batches.object_store import ObjectStore, storage_options
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from prediction_contract.jobs.model_inputs import ModelInputs, Source
 from sagemaker_scripts.features.feature_store import feature_set
-from sagemaker_scripts.object_store import ObjectStore, storage_options
 from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
 from sagemaker_scripts.sources.source_tables import SourceTables
 from tests.sagemaker.scoring_jobs import stack_options

@@ -16,6 +16,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.schema import Schema
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.s3_layout import delta_table_prefix
 from prediction_contract.rows.schema import PredictionSchema
@@ -25,7 +26,6 @@ from prediction_contract.stores.delta_table import (
     delta_schema_json,
     deltalake_message,
 )
-from sagemaker_scripts.object_store import ObjectStore
 
 _LOG = logging.getLogger(__name__)
 _CONFIGURATION = {
