@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from prediction_batches.arrow_types import arrow_type
+from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.errors import ContractError, InvalidRowError
@@ -26,7 +27,7 @@ from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.row_contract import Row, row_contract
 from prediction_contract.rows.schema import Kind, PredictionSchema
 from prediction_contract.stores.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
-from sagemaker_scripts.batches.schema_frame import PredictionsError, python_values
+from sagemaker_scripts.batches.schema_frame import python_values
 
 _LOG = logging.getLogger(__name__)
 # Together they fit the 1024 characters of a job's message.

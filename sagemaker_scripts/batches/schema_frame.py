@@ -30,10 +30,11 @@ import pandas as pd
 import pyarrow as pa
 
 from prediction_batches.arrow_types import arrow_type
+from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.row_cleaning import values_as_written
-from prediction_contract.errors import ContractError, SchemaError
+from prediction_contract.errors import SchemaError
 from prediction_contract.rows.row_contract import Row
 from prediction_contract.rows.schema import Column, Kind, PredictionSchema
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
@@ -47,10 +48,6 @@ _PANDAS_TYPES = {
     Kind.TIMESTAMP: pd.DatetimeTZDtype("us", "UTC"),
 }
 _PLAIN = frozenset({type(None), bool, int, float, str, pd.Timestamp})
-
-
-class PredictionsError(ContractError):
-    """What a model's `predict` returned is not what the model's schema declares."""
 
 
 def read_columns(store: ObjectStore, key: str) -> tuple[PredictionSchema, Cleaning]:

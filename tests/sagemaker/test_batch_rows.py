@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
@@ -23,7 +24,6 @@ from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.delta_table import arrow_columns
 from sagemaker_scripts.batches.batch_rows import (
     PartConflictError,
-    PredictionsError,
     check_refused_rows,
     delta_rows,
     prediction_lines,

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.model_inputs import ModelInputs
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.text.canonical_json import parse_json
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
 from sagemaker_scripts.batches.previous_batch import find_previous
-from sagemaker_scripts.batches.schema_frame import PredictionsError
 from sagemaker_scripts.features.feature_store import feature_set, write_feature_set
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.outcomes import (

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from prediction_batches.delta_commit import AttemptSupersededError, CommittedVersion
+from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import InputMissingError, ObjectStore
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.model_inputs import ModelInputs, TrainedElsewhere
@@ -23,7 +24,6 @@ from prediction_contract.naming.s3_layout import done_key
 from sagemaker_scripts import score_batch
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt
 from sagemaker_scripts.batches.previous_batch import ManifestConflictError
-from sagemaker_scripts.batches.schema_frame import PredictionsError
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import run_script
 from sagemaker_scripts.features.feature_store import write_feature_set
