@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import tempfile
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
+from isal.igzip import BadGzipFile, IGzipFile
+from isal.igzip_lib import IsalError
 
 from glue_scripts.aws_clients import is_missing
 from glue_scripts.errors import BatchFaultError
@@ -165,13 +165,13 @@ def _blocks(source: PartSource, file: IO[bytes]) -> Iterator[list[bytes]]:
     """Yield the part's lines without their endings, some thousands at a time."""
     rest = b""
     try:
-        with gzip.GzipFile(fileobj=file, mode="rb") as content:
+        with IGzipFile(fileobj=file, mode="rb") as content:
             while block := content.read(_BLOCK_BYTES):
                 *lines, rest = (rest + block).split(b"\n")
                 if len(rest) >= LONGEST_LINE:
                     _fault(source, f"has a line of more than {LONGEST_LINE} bytes")
                 yield lines
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (BadGzipFile, EOFError, IsalError) as error:  # type: ignore[misc]  # isal's stub has it as an instance
         file.seek(0)
         is_packed = file.read(len(_GZIP)) == _GZIP
         _fault(source, "is no gzip file to its end" if is_packed else "is not compressed with gzip", error)

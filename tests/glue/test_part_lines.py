@@ -12,7 +12,10 @@ from glue_scripts.errors import BatchFaultError
 from glue_scripts.files.part_lines import CONTENT_BYTES, PartSource, RefusedLine, read_rows
 from prediction_contract.manifests.manifest import JsonPart
 from prediction_contract.rows.checksums import refused_checksum
+from prediction_contract.rows.row_contract import LONGEST_LINE
 from tests.contract.prediction_rows import FULL_SCHEMA
+
+PACKED = gzip.compress(b'{"flight":"a"}\n', mtime=0)
 
 
 class OneObject:
@@ -68,6 +71,13 @@ def test_lines_are_counted_whatever_they_hold() -> None:
         (b'{"flight":"a"}', "is not compressed with gzip"),
         (gzip.compress(b'{"flight":"a"}', mtime=0)[:20], "is no gzip file to its end"),
         (b"\x1f\x8b\x08\x00" + b"x" * 40, "is no gzip file to its end"),
+        (PACKED + b"x", "is no gzip file to its end"),
+        (PACKED + PACKED[:12], "is no gzip file to its end"),
+        (PACKED[:-8] + b"\x00" * 4 + PACKED[-4:], "is no gzip file to its end"),
+        (PACKED[:-4] + b"\x00" * 4, "is no gzip file to its end"),
+        # A block of reserved type, and a reference to before the beginning.
+        (PACKED[:10] + b"\x07" + PACKED[11:], "is no gzip file to its end"),
+        (PACKED[:10] + b"\x03\x02\x00" + PACKED[13:], "is no gzip file to its end"),
     ],
 )
 def test_a_part_that_cannot_be_unpacked_is_called_what_it_is(content: bytes, words: str) -> None:
@@ -75,6 +85,26 @@ def test_a_part_that_cannot_be_unpacked_is_called_what_it_is(content: bytes, wor
     with pytest.raises(BatchFaultError, match=words) as caught:
         read_packed(content, 1)
     assert "b'" not in str(caught.value)
+
+
+def test_a_part_may_be_put_together_of_gzip_files() -> None:
+    """As RFC 1952 and the tools that follow it allow: files behind each other, zeros behind the last."""
+    content = PACKED + gzip.compress(b'{"flight":"b"}\n') + b"\x00" * 5
+    assert [row.key for row in read_packed(content, 2)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "words"),
+    [
+        (b"x" * LONGEST_LINE, f"has a line of more than {LONGEST_LINE} bytes"),
+        (b"\n" * 100_000, "has more than the 3 rows that the manifest promises"),
+    ],
+)
+def test_what_unpacks_to_too_much_is_not_unpacked_to_its_end(begin: bytes, words: str) -> None:
+    """Few bytes unpack to any number: what lies behind the first excess is never read."""
+    damaged = b"no gzip"
+    with pytest.raises(BatchFaultError, match=words):
+        read_packed(gzip.compress(begin + b"x" * 4_000_000) + damaged, 3)
 
 
 def test_the_reason_says_what_is_wrong_with_a_line() -> None:
