@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 # What a Dagster run and its job tell one another while both run.
 PIPES_PREFIX = "pipes/"
+# The plan that all hosts of a score job follow, below its attempt's prefix.
+PLAN_NAME = "plan.json"
 # JSON parts and Delta tables, all that Snowflake may read.
 PREDICTIONS_PREFIX = "predictions/"
 
 _BUCKET = re.compile(BUCKET_PATTERN)
+# Delta's log writes these characters as they are.
+_PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _RUN_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _DONE_KEY = re.compile("done/([^/]+)/([^/]+)/([^/]+)[.]json")
 # None that a shell, an SQL literal, a URL or Spark's globbing of paths reads as more than itself.
@@ -88,8 +92,74 @@ def json_part_key(model: str, partition: str, batch_id: str, attempt: int, numbe
     Raises:
         InvalidNameError: An argument has another form.
     """
-    prefix = json_batch_prefix(model, partition, batch_id)
-    return f"{prefix}attempt={validated_attempt(attempt)}/part-{_part_number(number)}.jsonl.gz"
+    prefix = json_attempt_prefix(model, partition, batch_id, attempt)
+    return f"{prefix}part-{_part_number(number)}.jsonl.gz"
+
+
+def json_attempt_prefix(model: str, partition: str, batch_id: str, attempt: int) -> str:
+    """Return the prefix of all that one attempt at a batch writes beside the Delta table.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"{json_batch_prefix(model, partition, batch_id)}attempt={validated_attempt(attempt)}/"
+
+
+def share_part_name(share: str, number: int) -> str:
+    """Return the name of one JSON part of a share below its attempt's prefix, counting from 0.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"{validated_share(share)}-{_part_number(number)}.jsonl.gz"
+
+
+def receipt_name(share: str) -> str:
+    """Return the name of the receipt of a share below its attempt's prefix.
+
+    Raises:
+        InvalidNameError: The share's name has another form.
+    """
+    return f"receipts/{validated_share(share)}.json"
+
+
+def share_keys_name(share: str) -> str:
+    """Return the name of the digests of a share's keys below its attempt's prefix.
+
+    Raises:
+        InvalidNameError: The share's name has another form.
+    """
+    return f"keys/{validated_share(share)}"
+
+
+def progress_name(host: str) -> str:
+    """Return the name of what a host says of its progress, below its attempt's prefix.
+
+    Raises:
+        InvalidNameError: The host's name has another form.
+    """
+    return f"progress/{_validated_segment(host, 'host')}.json"
+
+
+def data_file_prefix(batch_id: str, attempt: int) -> str:
+    """Return the path below the model's Delta table of the data files of one attempt at a batch.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"{BatchId(batch_id)}/{validated_attempt(attempt)}/"
+
+
+def data_file_path(batch_id: str, attempt: int, share: str, number: int) -> str:
+    """Return the path below the model's Delta table of one data file of a share, counting from 0.
+
+    It has letters, digits, `-`, `_`, `.` and `/` only: Delta's log spells them as they are, and others not.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    prefix = data_file_prefix(batch_id, attempt)
+    return f"{prefix}{validated_share(share)}-{_part_number(number)}.parquet"
 
 
 def delta_table_prefix(model: str) -> str:
@@ -231,6 +301,15 @@ def validated_run_id(run_id: str) -> str:
     return run_id
 
 
+def validated_share(share: str) -> str:
+    """Return the name of a share of a batch as it stands in keys.
+
+    Raises:
+        InvalidNameError: It is empty, too long, or holds what is not safe in the path of a data file.
+    """
+    return _validated_segment(share, "share")
+
+
 def validated_bucket(name: str) -> str:
     """Return a bucket's name.
 
@@ -257,6 +336,15 @@ def validated_key(key: str) -> str:
         f"{key[:200]!r} is not a safe key",
         remedy="Use plain path segments relative to the bucket or table, without '..' and without a scheme",
     )
+
+
+def _validated_segment(name: str, what: str) -> str:
+    if not _PLAIN_NAME.fullmatch(name):
+        raise InvalidNameError(
+            f"{name[:80]!r} cannot name a {what} in a key",
+            remedy="Use at most 80 letters, digits, '-', '_' and '.', beginning with a letter or digit",
+        )
+    return name
 
 
 def _is_plain_segment(segment: str) -> bool:

@@ -24,6 +24,12 @@ def test_keys_are_those_of_the_design() -> None:
     assert s3_layout.json_partition_prefix("m", HOUR) == "predictions/m/json/dt=2013-02-01/hour=05/"
     assert s3_layout.json_batch_prefix("m", HOUR, BATCH) == json_prefix
     assert s3_layout.json_part_key("m", HOUR, BATCH, 2, 7) == f"{json_prefix}attempt=2/part-00007.jsonl.gz"
+    assert s3_layout.json_attempt_prefix("m", HOUR, BATCH, 2) == f"{json_prefix}attempt=2/"
+    assert s3_layout.share_part_name("share-3", 7) == "share-3-00007.jsonl.gz"
+    assert s3_layout.receipt_name("share-3") == "receipts/share-3.json"
+    assert s3_layout.share_keys_name("share-3") == "keys/share-3"
+    assert s3_layout.progress_name("algo-1") == "progress/algo-1.json"
+    assert s3_layout.data_file_path(BATCH, 2, "share-3", 7) == f"{BATCH}/2/share-3-00007.parquet"
     assert s3_layout.delta_table_prefix("m") == "predictions/m/delta/"
     assert s3_layout.done_key("m", BATCH) == f"done/2013-02-03/m/{BATCH}.json"
     assert (
@@ -66,6 +72,15 @@ def test_other_keys_are_no_done_keys(key: str) -> None:
         lambda: s3_layout.json_part_key("m", HOUR, BATCH, 0, 0),
         lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, -1),
         lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, 100_000),
+        lambda: s3_layout.share_part_name("../x", 0),
+        lambda: s3_layout.share_part_name("x", -1),
+        lambda: s3_layout.receipt_name("a/b"),
+        lambda: s3_layout.share_keys_name(".."),
+        lambda: s3_layout.progress_name("/x"),
+        lambda: s3_layout.data_file_path(BATCH, 1, "_hidden", 0),
+        # Delta's log would spell them otherwise than the path is.
+        lambda: s3_layout.data_file_path(BATCH, 1, "a b", 0),
+        lambda: s3_layout.data_file_path(BATCH, 1, "a=b", 0),
         lambda: s3_layout.delta_table_prefix("m/../x"),
         lambda: s3_layout.done_key("m", "../../x"),
         lambda: s3_layout.done_prefix("2013-02-03T05"),
