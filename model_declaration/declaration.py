@@ -22,7 +22,14 @@ from model_declaration.cron import scheduler_cron
 from model_declaration.inputs.declared_metrics import metric_checks
 from model_declaration.inputs.origins import DeclaredFeatures, ModelFile
 from model_declaration.inputs.sources import Sources, require_hours
-from model_declaration.lifecycle import Compute, DeclaredPublication, Loading, Retention
+from model_declaration.lifecycle import (
+    Compute,
+    DeclaredPublication,
+    Loading,
+    ProcessingCompute,
+    Retention,
+    Scoring,
+)
 from model_declaration.partitions import DeclaredSchedule, Partitions, TrainingRange, require_kind
 from model_declaration.quality import Quality
 from model_declaration.validation import (
@@ -113,6 +120,7 @@ class ModelDeclaration(DeclarationPart):
         codecs: The project's own formats of trained objects.
         training: What it learns from; a model that SageMaker scores may be trained elsewhere as well.
         lookback: How many partitions back the previous batch may lie; 0 for none.
+        scoring: How `predict` is called.
         columns: Of its predictions.
         cleaning: What becomes of them on their way into both stores.
         enrichments: Of its answers.
@@ -120,7 +128,7 @@ class ModelDeclaration(DeclarationPart):
         quality: What a batch may lack, and must be like.
         publication: How its batches become live.
         retention: How long things live.
-        processing: The machine of feature and score jobs.
+        processing: The machines of feature and score jobs.
         training_compute: The machine of training jobs.
     """
 
@@ -141,6 +149,7 @@ class ModelDeclaration(DeclarationPart):
     codecs: list[ObjectName] = Field(default_factory=list)
     training: TrainingRange | None = None
     lookback: int = Field(default=7, ge=0, le=366)
+    scoring: Scoring = Field(default_factory=Scoring)
     columns: list[DeclaredColumn]
     cleaning: list[DeclaredCleaning] = Field(default_factory=list)
     enrichments: list[DeclaredEnrichment] = Field(default_factory=list)
@@ -148,7 +157,7 @@ class ModelDeclaration(DeclarationPart):
     quality: Quality = Field(default_factory=Quality)
     publication: DeclaredPublication = Field(default_factory=DeclaredPublication)
     retention: Retention = Field(default_factory=Retention)
-    processing: Compute = Field(default_factory=Compute)
+    processing: ProcessingCompute = Field(default_factory=ProcessingCompute)
     training_compute: Compute = Field(
         default_factory=lambda: Compute(instance_type="ml.m5.2xlarge", volume_gb=50)
     )
@@ -164,6 +173,7 @@ class ModelDeclaration(DeclarationPart):
             lambda: self.features and self.features.require_in(self.sources),
             lambda: self.model and self.model.require_codec(self.codecs),
             self._require_known_history,
+            self._require_one_call,
             self._require_life,
         )
         return self
@@ -201,6 +211,22 @@ class ModelDeclaration(DeclarationPart):
                 f"the previous batch may lie {self.lookback} partitions back, and the longest history of the "
                 f"sources is {told}: `outcomes` could not tell what became of it",
                 "lookback",
+            )
+
+    def _require_one_call(self) -> None:
+        """Refuse to divide what `predict` is to receive as a whole."""
+        if not self.scoring.whole:
+            return
+        if self.scoring.chunk_rows is not None:
+            raise inconsistency(
+                "`whole` passes all rows to one call of `predict`: leave out `chunk_rows` or `whole`",
+                *("scoring", "chunk_rows"),
+            )
+        if self.processing.instances > 1:
+            raise inconsistency(
+                "`scoring.whole` passes all rows to one call of `predict`, which several instances cannot "
+                "share: leave out `instances` or `whole`",
+                *("processing", "instances"),
             )
 
     def _require_life(self) -> None:

@@ -22,6 +22,7 @@ def model_inputs(declaration: ModelDeclaration) -> ModelInputs:
         prepared=None if prepared is None else prepared.source,
         entity=None if prepared is None else prepared.key,
         outcomes=declaration.has_outcomes,
+        whole=declaration.scoring.whole,
         metrics=tuple(each.as_metric for each in training.metrics) if training else (),
         codecs=tuple(declaration.codecs),
         trained_elsewhere=None if elsewhere is None else elsewhere.as_input,

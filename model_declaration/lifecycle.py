@@ -20,6 +20,28 @@ class Compute(DeclarationPart):
     max_runtime_seconds: int = Field(default=3600, ge=60, le=432_000)
 
 
+class ProcessingCompute(Compute):
+    """The machines of feature and score jobs.
+
+    Attributes:
+        instances: How many a score job divides a batch over; a feature job has one.
+    """
+
+    instances: int = Field(default=1, ge=1, le=20)
+
+
+class Scoring(DeclarationPart):
+    """How `predict` is called.
+
+    Attributes:
+        chunk_rows: Rows of features per call; left out, the score job decides by the width of a row.
+        whole: Whether it is called once with all rows of the partition and of the previous batch.
+    """
+
+    chunk_rows: int | None = Field(default=None, ge=100, le=1_000_000)
+    whole: bool = False
+
+
 class Loading(DeclarationPart):
     """What a load may take.
 

@@ -72,6 +72,7 @@ def pipeline_definition(
     score = ScoreArguments(
         **tick,
         lookback=model.lookback,
+        chunk_rows=model.scoring.chunk_rows,
         schema_key=key,
         registry_table=deployment.registry_table,
         quarantine_rows=tolerance.rows,
@@ -80,9 +81,19 @@ def pipeline_definition(
 
     image = job_image(model, PLATFORM)
 
-    def step(name: str, script: str, arguments: PartitionArguments, *after: str) -> dict[str, Any]:
+    def step(
+        name: str, script: str, arguments: PartitionArguments, *after: str, instances: int = 1
+    ) -> dict[str, Any]:
         code = f"{deployment.data_bucket}/{deployment.code_tree_prefix('sagemaker_scripts', code_digest)}"
-        request = _request(deployment, model.processing, arguments, script=script, code=code, image=image)
+        request = _request(
+            deployment,
+            model.processing,
+            arguments,
+            script=script,
+            code=code,
+            image=image,
+            instances=instances,
+        )
         found = {"Name": name, "Type": "Processing", "Arguments": request, "RetryPolicies": [_RETRY]}
         return {**found, "DependsOn": list(after)} if after else found
 
@@ -93,7 +104,13 @@ def pipeline_definition(
         "Parameters": [{"Name": SCHEDULED_AT, "Type": "String"}],
         "Steps": [
             step(FEATURES_STEP, "prepare_features.py", features),
-            step(SCORE_STEP, "score_batch.py", score, FEATURES_STEP),
+            step(
+                SCORE_STEP,
+                "score_batch.py",
+                score,
+                FEATURES_STEP,
+                instances=model.processing.instances,
+            ),
         ],
     }
 
@@ -117,6 +134,7 @@ def _request(
     script: str,
     code: str,
     image: JobImage,
+    instances: int,
 ) -> dict[str, Any]:
     """Return a processing job's request, as mlpipe_dagster/job_clients/sagemaker_requests.py makes it."""
     tree = {
@@ -137,7 +155,7 @@ def _request(
         "ProcessingInputs": [{"InputName": "code", "S3Input": tree}],
         "ProcessingResources": {
             "ClusterConfig": {
-                "InstanceCount": 1,
+                "InstanceCount": instances,
                 "InstanceType": compute.instance_type,
                 "VolumeSizeInGB": compute.volume_gb,
             }

@@ -25,14 +25,17 @@ def processing_request(
     declaration: ModelDeclaration,
     script: str,
     arguments: FeatureArguments | ScoreArguments,
+    *,
+    instances: int = 1,
 ) -> dict[str, Any]:
     """Return a processing job's request without its name; its code arrives as plain files.
 
     Args:
         settings: Where, and by which role.
-        declaration: The model's: on which machine, and in which image.
+        declaration: The model's: on which kind of machine, and in which image.
         script: File name in `sagemaker_scripts`.
         arguments: The script's.
+        instances: How many machines run the script.
 
     Raises:
         RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
@@ -54,7 +57,7 @@ def processing_request(
         "ProcessingInputs": [{"InputName": "code", "S3Input": code}],
         "ProcessingResources": {
             "ClusterConfig": {
-                "InstanceCount": 1,
+                "InstanceCount": instances,
                 "InstanceType": compute.instance_type,
                 "VolumeSizeInGB": compute.volume_gb,
             }

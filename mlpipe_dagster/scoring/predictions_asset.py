@@ -87,6 +87,7 @@ def predictions_asset(
                     schema_key=schema_key,
                     inputs_key=inputs_key,
                 ),
+                instances=declaration.processing.instances,
             ),
         )
         done_file = register_done_file(platform.bucket, platform.registry, done_key(model, batch_id))
@@ -147,6 +148,7 @@ def score_arguments(
         code_version=settings.code_version,
         batch_id=batch_id,
         attempt=attempt,
+        chunk_rows=declaration.scoring.chunk_rows,
         quarantine_rows=tolerance.rows,
         quarantine_rate=tolerance.rate,
     )

@@ -221,6 +221,8 @@ class ScoreArguments(PartitionArguments):
         features_prefix: The features of one run; None for the newest of the partition.
         run_id: The run, say a pipeline's execution, whose features are scored, and all of whose score jobs
             are attempts at one batch; None where batch and attempt are given, or each job is its own intent.
+        chunk_rows: How many rows of features each call of `predict` receives at most; None for the job's own
+            choice by the width of a row.
         quarantine_rows: As in `LoadArguments`.
         quarantine_rate: As in `LoadArguments`.
     """
@@ -236,6 +238,7 @@ class ScoreArguments(PartitionArguments):
     model_artifact_key: str | None = argument(validated_key, None)
     features_prefix: str | None = argument(_prefix, None)
     run_id: str | None = argument(validated_run_id, None)
+    chunk_rows: int | None = argument(whole(1), None)
     quarantine_rows: int | None = argument(whole(0), None)
     quarantine_rate: Decimal | None = field(default=None, metadata={"parse": _rate})
 

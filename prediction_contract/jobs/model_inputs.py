@@ -99,6 +99,7 @@ class ModelInputs:
         prepared: The source whose rows are the features as they are, without a function; None for `features`.
         entity: The column of the prepared features that names the entity; it is renamed to `entity_id`.
         outcomes: Whether the model has the function `outcomes`.
+        whole: Whether `predict` is called once with everything, not with chunks of rows.
         metrics: By which it is evaluated.
         codecs: The project's own codecs, as `module:Class`.
         trained_elsewhere: Where the model comes from that was not trained here.
@@ -111,6 +112,7 @@ class ModelInputs:
     prepared: str | None = None
     entity: str | None = None
     outcomes: bool = False
+    whole: bool = False
     metrics: tuple[Metric, ...] = ()
     codecs: tuple[str, ...] = ()
     trained_elsewhere: TrainedElsewhere | None = None
@@ -119,6 +121,9 @@ class ModelInputs:
         """Return S3 key and content of the document; the same inputs give the same."""
         document = asdict(self)
         document["metrics"] = [metric._asdict() for metric in self.metrics]
+        if not self.whole:
+            # Documents that were written before the member existed keep their keys.
+            del document["whole"]
         content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         return document_key(self.model, content), content
 

@@ -73,6 +73,7 @@ SCORES = st.builds(
     attempt=COUNTS,
     model_artifact_key=st.none() | KEYS,
     features_prefix=st.none() | st.just("features/m/dt=2013-02-01/run=1/"),
+    chunk_rows=st.none() | COUNTS,
     quarantine_rows=st.none() | st.integers(0, 100),
     quarantine_rate=st.none() | st.decimals(0, 1, places=6),
 )

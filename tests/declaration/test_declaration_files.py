@@ -115,6 +115,16 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
             "  produced_by: sagemaker\n  schedule: {cron: 0 6 13 * 5}",
             ":7 attributes.schedule.cron: EventBridge Scheduler cannot keep the cron schedule '0 6 13 * 5'",
         ),
+        (
+            "  lookback: 2",
+            "  scoring:\n    whole: true\n    chunk_rows: 1000",
+            ":8 attributes.scoring.chunk_rows: `whole` passes all rows to one call of `predict`",
+        ),
+        (
+            "  lookback: 2",
+            "  scoring: {whole: true}\n  processing:\n    instances: 2",
+            ":8 attributes.processing.instances: `scoring.whole` passes all rows to one call of `predict`",
+        ),
         ("  description: A number for each thing.\n", "", ":3 attributes.description: Field required"),
         (
             "  lookback: 2",

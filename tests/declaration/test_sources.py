@@ -98,6 +98,18 @@ def test_jobs_are_told_sources_functions_and_codecs(tmp_path: Path) -> None:
     )
 
 
+def test_jobs_are_told_to_call_predict_once(tmp_path: Path) -> None:
+    """A model that needs all rows gets them; documents of all others keep their keys."""
+    told_whole = []
+    for name, scoring in (("whole", {"whole": True}), ("chunks", {"chunk_rows": 5000}), ("plain", {})):
+        (tmp_path / name).mkdir()
+        project = project_in(tmp_path / name, scoring=scoring)
+        declared = declaration_in(project.defs / "things" / "defs.yaml")
+        assert declared is not None
+        told_whole.append((inputs_of(project).whole, b"whole" in inputs_document(declared)[1]))
+    assert told_whole == [(True, True), (False, False), (False, False)]
+
+
 def test_a_model_of_prepared_features_and_a_file_has_neither_functions_nor_training(tmp_path: Path) -> None:
     """The rows of a source are its features, and a file with its digest is the model."""
     project = project_in(

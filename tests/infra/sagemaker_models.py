@@ -32,7 +32,8 @@ _HOURLY = """
   schedule: {partition: current, running: false}
   lookback: 0
   quality: {quarantine_rows: 3, quarantine_rate: 0.01}
-  processing: {instance_type: ml.c5.large, volume_gb: 7, max_runtime_seconds: 900}
+  scoring: {chunk_rows: 5000}
+  processing: {instance_type: ml.c5.large, volume_gb: 7, max_runtime_seconds: 900, instances: 3}
   columns:
     - {name: entity_id, type: string, nullable: false, key: true}
     - {name: score, type: long, nullable: false, description: Anything.}

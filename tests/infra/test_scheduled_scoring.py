@@ -121,6 +121,7 @@ def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> Non
         inputs_key=f"models/{HOURLY}/inputs.json",
     )
     assert arguments.tolerance == declared.quality.tolerance == QuarantineTolerance(3, Decimal("0.01"))
+    assert arguments.chunk_rows == declared.scoring.chunk_rows == 5000
 
 
 def test_models_that_dagster_scores_have_none() -> None:

@@ -20,7 +20,13 @@ from model_declaration.inputs.sources import (
     SnowflakeSource,
     TextSource,
 )
-from model_declaration.lifecycle import Compute, DeclaredPublication, Loading, Retention
+from model_declaration.lifecycle import (
+    DeclaredPublication,
+    Loading,
+    ProcessingCompute,
+    Retention,
+    Scoring,
+)
 from model_declaration.partitions import DeclaredSchedule, Partitions, TrainingRange
 from model_declaration.quality import ColumnRule, CoverageOfLive, Drift, Quality, RowsAgainstLive
 from prediction_contract.jobs.metrics import METRIC_KINDS
@@ -40,6 +46,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "### `model`": ModelFile,
     "### `training`": TrainingRange,
     "### `training.metrics`": DeclaredMetric,
+    "### `scoring`": Scoring,
     "### `columns`": DeclaredColumn,
     "### `enrichments`": DeclaredEnrichment,
     "### `loading`": Loading,
@@ -50,7 +57,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "### `quality.drift`": Drift,
     "### `publication`": DeclaredPublication,
     "### `retention`": Retention,
-    "### `processing` and `training_compute`": Compute,
+    "### `processing` and `training_compute`": ProcessingCompute,
 }
 
 

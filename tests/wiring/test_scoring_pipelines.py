@@ -56,6 +56,7 @@ def test_the_jobs_parse_their_command_lines(
     stated = QuarantineTolerance(3, Decimal("0.01")) if model == HOURLY else QuarantineTolerance()
     assert score.tolerance == declared.quality.tolerance == stated
     assert score.lookback == declared.lookback
+    assert score.chunk_rows == declared.scoring.chunk_rows == (5000 if model == HOURLY else None)
     for request in found.values():
         assert storage_options(request["Environment"])["AWS_REGION"] == HOME
 
@@ -82,7 +83,11 @@ def test_the_jobs_are_those_that_dagster_would_start(
         )
         arguments = parsers[step].parse(_arguments(request))
         assert arguments.code_version == settings.code_version == digest[:16]
-        assert request == processing_request(settings, declared, scripts[step], arguments)
+        instances = declared.processing.instances if step == SCORE_STEP else 1
+        assert request == processing_request(
+            settings, declared, scripts[step], arguments, instances=instances
+        )
+        assert request["ProcessingResources"]["ClusterConfig"]["InstanceCount"] == instances
         assert (ROOT / "sagemaker_scripts" / scripts[step]).exists()
 
 
