@@ -8,11 +8,12 @@ import random
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError, ResponseStreamingError
 
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import InputObject
@@ -24,6 +25,9 @@ _TAKEN = {"PreconditionFailed", "412"}
 _CONFLICT = {"ConditionalRequestConflict", "409"}
 _CONFLICTS_BORNE = 5
 _FIRST_PAUSE = 0.2
+_PIECE_BYTES = 1024 * 1024
+# So often an object's bytes may stop coming before all are there.
+_BREAKS_BORNE = 5
 AWS_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 6})
 
 
@@ -110,10 +114,7 @@ class ObjectStore:
         """
         content = self.find(key, largest=largest)
         if content is None:
-            raise InputMissingError(
-                f"s3://{self.bucket}/{key} does not exist",
-                remedy="Run the step that writes it, then this one",
-            )
+            raise self._missing(key)
         return content
 
     def get_verified(self, source: InputObject) -> bytes:
@@ -125,11 +126,74 @@ class ObjectStore:
         """
         content = self.get(source.key)
         if input_object(source.key, content).sha256 != source.sha256:
-            raise ObjectAlteredError(
-                f"s3://{self.bucket}/{source.key} has not the SHA-256 {source.sha256}",
-                remedy="Write it again by the step that made it, or restore its version",
-            )
+            raise self._altered(source)
         return content
+
+    def save_verified(self, source: InputObject, path: Path) -> None:
+        """Save an object whose SHA-256 is known as a file, which appears once it is whole.
+
+        A broken connection is taken up where it broke.
+
+        Raises:
+            InputMissingError: There is none.
+            ObjectAlteredError: It holds other bytes.
+        """
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                found = self.save(source.key, file)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _MISSING:
+                raise
+            raise self._missing(source.key) from error
+        if found != source.sha256:
+            raise self._altered(source)
+        partial.replace(path)
+
+    def save(self, key: str, file: BinaryIO) -> str:
+        """Write an object's bytes to a file, and return their SHA-256.
+
+        Raises:
+            ClientError: There is none, or it was overwritten meanwhile.
+        """
+        digest = hashlib.sha256()
+        version: dict[str, str] = {}
+        done, size, broken = 0, 1, 0
+        while done < size:
+            found = self.client.get_object(
+                Bucket=self.bucket, Key=key, **version, **({"Range": f"bytes={done}-"} if done else {})
+            )
+            version = {"IfMatch": found["ETag"]}
+            size = done + found["ContentLength"]
+            try:
+                while content := found["Body"].read(_PIECE_BYTES):
+                    file.write(content)
+                    digest.update(content)
+                    done += len(content)
+            except (HTTPClientError, ResponseStreamingError):
+                broken += 1
+                if broken == _BREAKS_BORNE:
+                    raise
+        return digest.hexdigest()
+
+    def put_file(self, key: str, path: Path) -> InputObject:
+        """Write a file of at most 5 GB as an object, whatever was there, and return its key and SHA-256."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=file)
+        return InputObject(key, digest)
+
+    def _missing(self, key: str) -> InputMissingError:
+        return InputMissingError(
+            f"s3://{self.bucket}/{key} does not exist", remedy="Run the step that writes it, then this one"
+        )
+
+    def _altered(self, source: InputObject) -> ObjectAlteredError:
+        return ObjectAlteredError(
+            f"s3://{self.bucket}/{source.key} has not the SHA-256 {source.sha256}",
+            remedy="Write it again by the step that made it, or restore its version",
+        )
 
     def put(self, key: str, content: bytes) -> InputObject:
         """Write an object, whatever was there, and return its key and SHA-256."""

@@ -87,7 +87,10 @@ def _inputs(members: _Members) -> Inputs:
 
 def _input_object(members: _Members) -> InputObject:
     return InputObject(
-        key=members.take("key", validated_key), sha256=members.take("sha256", _digest), extra=members.rest()
+        key=members.take("key", validated_key),
+        sha256=members.take("sha256", _digest),
+        bucket=members.take("bucket", validated_bucket) if "bucket" in members else None,
+        extra=members.rest(),
     )
 
 
@@ -127,6 +130,9 @@ class _Members:
         self._path = path
         self._whole = whole
         self._taken: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._document
 
     def take(self, name: str, form: Callable[[str], _T], *, optional: bool = False) -> _T:
         """Return a text in its form. An optional one is None if null; its type is the caller's to know."""

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import InputObject
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import features_prefix, partition_features_prefix
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.text.json_members import member, members_of
+from sagemaker_scripts.features.feature_files import (
+    FeatureFile,
+    FeatureFileWriter,
+    FeaturesError,
+    object_of_entry,
+)
 
 INDEX_NAME = "features.json"
-
-
-class FeaturesError(ContractError):
-    """Prepared features are missing, or not what their index says."""
 
 
 class PreparedPartition(NamedTuple):
@@ -49,36 +52,44 @@ class FeatureSet:
         model: The model's name.
         partition: The partition.
         prefix: The folder, ending with `/`.
-        features: The Parquet file of features.
-        outcomes: The Parquet file of what was known of earlier partitions' entities; None for none.
-        rows: The rows of features.
+        features: The files of features, in the order of their rows.
+        outcomes: The files of what was known of earlier partitions' entities; None for none.
         code_version: The version of the code that prepared them.
     """
 
     model: str
     partition: str
     prefix: str
-    features: InputObject
-    outcomes: InputObject | None
-    rows: int
+    features: tuple[FeatureFile, ...]
+    outcomes: tuple[FeatureFile, ...] | None
     code_version: str
+
+    @property
+    def rows(self) -> int:
+        """The rows of features."""
+        return sum(file.rows for file in self.features)
 
     @property
     def inputs(self) -> tuple[InputObject, ...]:
         """Its files."""
-        return (self.features,) if self.outcomes is None else (self.features, self.outcomes)
+        return tuple(file.object for file in (*self.features, *(self.outcomes or ())))
 
     def read_features(self, store: ObjectStore) -> pa.Table:
-        """Return the features, with the partition as a column.
+        """Return all features, with the partition as a column.
 
         Raises:
-            InputMissingError: The file is gone.
-            ObjectAlteredError: The file is not the one that was indexed.
+            InputMissingError: A file is gone.
+            ObjectAlteredError: A file is not the one that was indexed.
         """
         return _read(store, self.features)
 
     def read_outcomes(self, store: ObjectStore) -> pa.Table:
-        """Return the outcomes, for a model that has some; errors as above.
+        """Return all outcomes, for a model that has some; errors as above and below."""
+        return _read(store, self.outcome_files)
+
+    @property
+    def outcome_files(self) -> tuple[FeatureFile, ...]:
+        """The files of outcomes of a model that has some.
 
         Raises:
             FeaturesError: They were prepared when the model had none.
@@ -90,7 +101,7 @@ class FeatureSet:
                 remedy="Run the features job for this partition again",
                 model=self.model,
             )
-        return _read(store, self.outcomes)
+        return self.outcomes
 
 
 def write_feature_set(
@@ -119,42 +130,30 @@ def write_feature_set(
     written = {"features": _with_partition(prepared.features, partition)}
     if prepared.outcomes is not None:
         written["outcomes"] = prepared.outcomes
-    files = {
-        name: store.put(f"{prefix}{name}.parquet", _parquet(table, f"The {name} of {partition}", model))
-        for name, table in written.items()
-    }
-    rows = prepared.features.num_rows
+    files: dict[str, tuple[FeatureFile, ...]] = {}
+    for name, table in written.items():
+        what = f"The {name} of {partition}"
+        with FeatureFileWriter(store, f"{prefix}{name}", table.schema, what, model) as writer:
+            writer.write(table)
+            files[name] = writer.close()
+    found = FeatureSet(
+        str(model), str(partition), prefix, files["features"], files.get("outcomes"), code_version
+    )
     index = {
-        "model": str(model),
-        "partition": str(partition),
+        "model": found.model,
+        "partition": found.partition,
         "code_version": code_version,
-        "rows": rows,
-        **{name: {"key": file.key, "sha256": file.sha256} for name, file in files.items()},
+        "rows": found.rows,
+        **{name: [file.to_document() for file in several] for name, several in files.items()},
         "sources": list(prepared.sources),
     }
     store.put(f"{prefix}{INDEX_NAME}", json.dumps(index, indent=1).encode())
-    return FeatureSet(
-        str(model), str(partition), prefix, files["features"], files.get("outcomes"), rows, code_version
-    )
+    return found
 
 
 def _with_partition(features: pa.Table, partition: str) -> pa.Table:
     values = pa.repeat(pa.scalar(str(partition), pa.large_string()), features.num_rows)
     return features.append_column("partition", values)
-
-
-def _parquet(rows: pa.Table, what: str, model: str) -> bytes:
-    sink = io.BytesIO()
-    try:
-        pyarrow.parquet.write_table(rows, sink)
-    except pa.ArrowException as error:
-        types = ", ".join(f"{field.name} {field.type}" for field in rows.schema)
-        raise FeaturesError(
-            f"{what} cannot be written as Parquet, with the columns {types}"[:500],
-            remedy="Return columns of types that Parquet has",
-            model=model,
-        ) from error
-    return sink.getvalue()
 
 
 def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | None = None) -> FeatureSet:
@@ -173,7 +172,7 @@ def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | No
             model=model,
         )
     try:
-        found = _parsed(folder, members_of(parse_json(content), "it"))
+        found = _parsed(store, folder, members_of(parse_json(content), "it"))
     except (InvalidJsonError, ValueError) as error:
         why = error.what if isinstance(error, InvalidJsonError) else error
         raise FeaturesError(
@@ -212,8 +211,14 @@ def partitions_between(first: str, last: str) -> list[Partition]:
     return found[::-1]
 
 
-def _read(store: ObjectStore, source: InputObject) -> pa.Table:
-    return pyarrow.parquet.read_table(pa.BufferReader(store.get_verified(source)))
+def _read(store: ObjectStore, files: Iterable[FeatureFile]) -> pa.Table:
+    with tempfile.TemporaryDirectory(prefix="features-") as folder:
+        tables = []
+        for file in files:
+            rows = file.fetched(store, Path(folder))
+            tables.append(pa.Table.from_batches(rows.batches(), rows.schema))
+            rows.path.unlink()
+    return pa.concat_tables(tables)
 
 
 def _newest(store: ObjectStore, model: str, partition: str) -> str | None:
@@ -223,21 +228,32 @@ def _newest(store: ObjectStore, model: str, partition: str) -> str | None:
     return newest.key.removesuffix(INDEX_NAME) if newest else None
 
 
-def _parsed(folder: str, index: Mapping[str, Any]) -> FeatureSet:
-    names = ["features", *(["outcomes"] if "outcomes" in index else [])]
-    named = {name: member(index, name, dict) for name in names}
-    files = {
-        name: InputObject(member(source, "key", str), member(source, "sha256", str))
-        for name, source in named.items()
-    }
-    if any(not source.key.startswith(folder) for source in files.values()):
-        raise ValueError("it names files of another folder")
+def _parsed(store: ObjectStore, folder: str, index: Mapping[str, Any]) -> FeatureSet:
+    features = _files(store, folder, index, "features")
     return FeatureSet(
         model=member(index, "model", str),
         partition=member(index, "partition", str),
         prefix=folder,
-        features=files["features"],
-        outcomes=files.get("outcomes"),
-        rows=member(index, "rows", int),
+        features=features,
+        outcomes=_files(store, folder, index, "outcomes") if "outcomes" in index else None,
         code_version=member(index, "code_version", str),
     )
+
+
+def _files(store: ObjectStore, folder: str, index: Mapping[str, Any], name: str) -> tuple[FeatureFile, ...]:
+    if isinstance(index.get(name), dict):
+        # An earlier version of the platform wrote one file, and did not say how it is divided.
+        only = _in_folder(object_of_entry(index[name]), folder)
+        metadata = pyarrow.parquet.read_metadata(io.BytesIO(store.get_verified(only)))
+        groups = (metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+        return (FeatureFile(only, tuple(groups)),)
+    files = tuple(FeatureFile.parse(each) for each in member(index, name, list))
+    for file in files:
+        _in_folder(file.object, folder)
+    return files
+
+
+def _in_folder(named: InputObject, folder: str) -> InputObject:
+    if named.bucket is not None or not named.key.startswith(folder):
+        raise ValueError("it names files of another folder")
+    return named

@@ -210,8 +210,7 @@ def load_trained_elsewhere(
             model=model,
         )
     artifact = _read(codec, content, f"s3://{store.bucket}/{elsewhere.key}", model)
-    extra = {} if elsewhere.bucket is None else {"bucket": elsewhere.bucket}
-    return TrainedModel(artifact, found[:VERSION_DIGITS], InputObject(elsewhere.key, found, extra=extra))
+    return TrainedModel(artifact, found[:VERSION_DIGITS], InputObject(elsewhere.key, found, elsewhere.bucket))
 
 
 def newest_archive(store: ObjectStore, model: str) -> str:

@@ -57,7 +57,8 @@ class PreparedPartitions:
         """
         sets = [feature_set(store, model, partition) for partition in partitions_between(first, last)]
         if not has_outcomes:
-            return cls(store, sets, None, known_at=last, sources=[each.features.sha256 for each in sets])
+            sources = [file.object.sha256 for each in sets for file in each.features]
+            return cls(store, sets, None, known_at=last, sources=sources)
         later_partitions = [Partition(last).earlier(-steps) for steps in range(1, later + 1)]
         later_sets = [
             feature_set(store, model, each) for each in later_partitions if has_features(store, model, each)
@@ -70,7 +71,7 @@ class PreparedPartitions:
             sets,
             newest_outcomes(of_partitions(table, asked) for table in tables),
             known_at=[*sets, *later_sets][-1].partition,
-            sources=sources + [each.outcomes.sha256 for each in later_sets if each.outcomes is not None],
+            sources=sources + [file.object.sha256 for each in later_sets for file in each.outcomes or ()],
         )
 
     def examples(self) -> pa.Table:

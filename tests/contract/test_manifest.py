@@ -97,6 +97,17 @@ def test_manifest_survives_its_bytes() -> None:
     VALIDATOR.validate(json.loads(content))
 
 
+def test_an_input_of_another_bucket_names_it() -> None:
+    """What lies in the batch's own bucket is written as before, so that older manifests keep their digest."""
+    elsewhere = InputObject("features/x.parquet", SHA, "acme-features")
+    content = manifest(inputs=Inputs((elsewhere,), InputObject("models/m.skops", SHA))).to_bytes()
+    parsed = parse_manifest(content)
+    assert parsed.inputs.features == (elsewhere,)
+    assert parsed.to_bytes() == content
+    assert json.loads(content)["inputs"]["model_artifact"] == {"key": "models/m.skops", "sha256": SHA}
+    VALIDATOR.validate(json.loads(content))
+
+
 def test_spaces_and_order_do_not_change_the_digest() -> None:
     """A manifest that somebody formatted again is the same manifest; another value is another one."""
     document = manifest().to_document()
@@ -149,6 +160,8 @@ FAULTS: list[tuple[str, Any]] = [
     ("inputs", []),
     ("inputs.features", {}),
     ("inputs.features.0.key", "../x"),
+    ("inputs.features.0.bucket", "a..b"),
+    ("inputs.features.0.bucket", None),
     ("inputs.model_artifact", "models/m"),
     ("schema.columns", []),
     ("schema.columns.0.type", "text"),
@@ -326,7 +339,7 @@ def test_json_schema_has_the_patterns_of_the_code() -> None:
     columns = members["schema"]["properties"]["columns"]["items"]["properties"]
     assert members["model"]["pattern"] == f"^{batch.MODEL_PATTERN}$"
     assert members["partition"]["pattern"] == f"^{batch.PARTITION_PATTERN}$"
-    assert members["bucket"]["pattern"] == f"^{BUCKET_PATTERN}$"
+    assert shared["bucket"]["pattern"] == f"^{BUCKET_PATTERN}$"
     assert shared["batch_id"]["pattern"] == f"^{batch.BATCH_ID_PATTERN}$"
     assert shared["key"]["pattern"] == f"^{KEY_SEGMENT_PATTERN}(/{KEY_SEGMENT_PATTERN})*$"
     assert shared["column_name"]["pattern"] == f"^{COLUMN_PATTERN}$"

@@ -6,7 +6,7 @@ import hashlib
 import io
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
@@ -55,7 +55,7 @@ class MemoryS3:
         etag = _etag(content)
         if Range:
             first, last = Range.removeprefix("bytes=").split("-")
-            content = content[int(first) : int(last) + 1]
+            content = content[int(first) : int(last) + 1 if last else None]
         return {"Body": io.BytesIO(content), "ContentLength": len(content), "ETag": etag}
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
@@ -64,14 +64,14 @@ class MemoryS3:
             raise _error("404", "HeadObject")
         return {"ContentLength": len(self.objects[Key]), "LastModified": self._written.get(Key, _START)}
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "") -> None:  # noqa: ARG002, N803  # boto3's names
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes | BinaryIO, IfNoneMatch: str = "") -> None:  # noqa: ARG002, N803  # boto3's names
         """Write an object, unless it must be new and is not."""
         if IfNoneMatch and self.conflicts:
             self.conflicts -= 1
             raise _error("ConditionalRequestConflict", "PutObject")
         if IfNoneMatch and Key in self.objects:
             raise _error("PreconditionFailed", "PutObject")
-        self.objects[Key] = Body
+        self.objects[Key] = Body if isinstance(Body, bytes) else Body.read()
         self._written[Key] = _START + timedelta(seconds=len(self._written))
 
     def get_paginator(self, operation: str) -> MemoryS3:

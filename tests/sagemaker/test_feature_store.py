@@ -130,7 +130,7 @@ def test_features_that_are_not_there_are_named(store: ObjectStore) -> None:
 def test_altered_features_are_not_read(store: ObjectStore) -> None:
     """The index holds their SHA-256."""
     found = written(store, "run-1", "a")
-    store.put(found.features.key, b"other bytes")
+    store.put(found.features[0].object.key, b"other bytes")
     with pytest.raises(ObjectAlteredError):
         found.read_features(store)
 
@@ -139,7 +139,7 @@ def test_an_index_that_leaves_its_folder_is_refused(store: ObjectStore) -> None:
     """It could name anything in the bucket."""
     found = written(store, "run-1", "a")
     index = json.loads(store.get(f"{found.prefix}features.json"))
-    index["features"]["key"] = "raw/secret"
+    index["features"][0]["key"] = "raw/secret"
     store.put(f"{found.prefix}features.json", json.dumps(index).encode())
     with pytest.raises(FeaturesError, match="another folder"):
         feature_set(store, "m", DAY)
@@ -156,7 +156,7 @@ def test_a_model_without_outcomes_has_features_alone(store: ObjectStore) -> None
         code_version="v",
     )
     assert feature_set(store, "m", DAY) == found
-    assert found.inputs == (found.features,)
+    assert found.inputs == (found.features[0].object,)
     with pytest.raises(FeaturesError, match=f"The features of {DAY} were prepared without outcomes"):
         found.read_outcomes(store)
 

@@ -18,7 +18,7 @@ from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import InputMissingError, ObjectStore
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.model_inputs import ModelInputs, TrainedElsewhere
-from prediction_contract.manifests.manifest import Manifest, Producer, parse_manifest
+from prediction_contract.manifests.manifest import InputObject, Manifest, Producer, parse_manifest
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import done_key
 from sagemaker_scripts import score_batch
@@ -300,10 +300,6 @@ def test_a_model_that_was_trained_elsewhere_scores_without_training(
     assert manifest.model_version == digest[:16]
     artifact = parse_manifest(manifest.to_bytes()).inputs.model_artifact
     assert artifact is not None
-    assert (artifact.key, artifact.sha256, dict(artifact.extra)) == (
-        "churn/model.json",
-        digest,
-        {"bucket": "acme-models"},
-    )
+    assert artifact == InputObject("churn/model.json", digest, "acme-models")
     line = gzip.decompress(store.get(manifest.json_parts[0].key)).splitlines()[0]
     assert json.loads(line)["minutes"] == 30

@@ -135,8 +135,7 @@ def _inputs(manifest: Manifest | None) -> dict[str, Any]:
 
 
 def _input(given: InputObject) -> dict[str, str]:
-    # A model that was trained elsewhere may lie in another bucket.
-    bucket = {"bucket": str(given.extra["bucket"])} if "bucket" in given.extra else {}
+    bucket = {} if given.bucket is None else {"bucket": given.bucket}
     return {**bucket, "key": given.key, "sha256": given.sha256}
 
 
