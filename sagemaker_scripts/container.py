@@ -42,23 +42,39 @@ class Container:
         """Return the processing job, or None outside of one.
 
         Raises:
-            JobSetupError: The job has several instances.
+            JobSetupError: The job has several hosts, and this one is none of them.
         """
         path = self.root / "config" / "processingjobconfig.json"
         if not path.is_file():
             return None
         described = json.loads(path.read_text())
-        hosts = json.loads((self.root / "config" / "resourceconfig.json").read_text())["hosts"]
-        if len(hosts) != 1:
+        resources = json.loads((self.root / "config" / "resourceconfig.json").read_text())
+        hosts = tuple(sorted(map(str, resources["hosts"])))
+        host = str(resources.get("current_host", hosts[0] if len(hosts) == 1 else ""))
+        if host not in hosts:
             raise JobSetupError(
-                f"The processing job has {len(hosts)} instances, and each would write the whole output",
-                remedy="Start it with InstanceCount 1",
+                f"The container's configuration names {host!r} as its host, and the job has "
+                f"{', '.join(hosts)}",
+                remedy="Start the job again",
             )
-        # SageMaker writes this file once, as it creates the job.
+        # Each host has this file of its own, written once as the host starts.
         created_at = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
         return ProcessingJob(
-            described.get("ProcessingJobName"), described.get("ProcessingJobArn"), created_at
+            described.get("ProcessingJobName"), described.get("ProcessingJobArn"), created_at, host, hosts
         )
+
+    def require_one_host(self) -> None:
+        """Refuse a processing job of several instances, each of which would write the whole output.
+
+        Raises:
+            JobSetupError: The job has several instances.
+        """
+        job = self.processing_job()
+        if job is not None and len(job.hosts) != 1:
+            raise JobSetupError(
+                f"The processing job has {len(job.hosts)} instances, and each would write the whole output",
+                remedy="Start it with InstanceCount 1",
+            )
 
     def leave_message(self, name: str, text: str) -> None:
         """Leave a text for DescribeProcessingJob (`message`) or DescribeTrainingJob (`failure`)."""
@@ -75,12 +91,16 @@ class ProcessingJob:
     Attributes:
         name: Its name.
         arn: Its ARN.
-        created_at: When its container's configuration was written.
+        created_at: When its container's configuration was written, on this host.
+        host: The name of this host.
+        hosts: The names of all hosts, sorted; the first one leads.
     """
 
     name: str | None
     arn: str | None
     created_at: datetime
+    host: str
+    hosts: tuple[str, ...]
 
     @property
     def identity(self) -> str:
@@ -104,6 +124,13 @@ class _PrintableLine(logging.Formatter):
         return escape_unprintable(super().formatMessage(record))
 
 
+def log_to_stdout() -> None:
+    """Let this process write its log to standard output, one printable line for each message."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_PrintableLine("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 def run_script(
     main: Callable[[Sequence[str], Container], Mapping[str, Any]], *, failure_file: str = "message"
 ) -> int:
@@ -113,9 +140,7 @@ def run_script(
     DescribeProcessingJob's ExitMessage. An error's text and notes are left in the failure file,
     and it is raised.
     """
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_PrintableLine("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    log_to_stdout()
     container = Container.of_process()
     try:
         require_needed_packages(os.environ)

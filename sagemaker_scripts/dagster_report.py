@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,43 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_MESSAGES = 3.0
 _CONTEXT_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 
-Report = Callable[[Mapping[str, Any]], None]
+
+class DagsterReport:
+    """What a job tells its Dagster run; nothing where no run waits for it.
+
+    Args:
+        pipes: The session of Pipes; None without one.
+    """
+
+    def __init__(self, pipes: Any = None) -> None:
+        self._pipes = pipes
+
+    def result(self, values: Mapping[str, Any]) -> None:
+        """Report the job's result, as a custom message and as the asset's metadata."""
+        if self._pipes is None:
+            return
+        self._pipes.report_custom_message(dict(values))
+        # Only the step itself can tell several assets of its own apart.
+        if self._pipes.is_asset_step and len(self._pipes.asset_keys) == 1:
+            shown = {name: value for name, value in values.items() if value is not None}
+            self._pipes.report_asset_materialization(metadata=shown)
+
+    def message(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Report something on the way, as a custom message that names its kind."""
+        if self._pipes is not None:
+            self._pipes.report_custom_message({"kind": kind, **values})
 
 
 @contextmanager
-def report_to_dagster(store: ObjectStore, log: logging.Logger) -> Iterator[Report]:
-    """Give a function that reports a job's result, as a custom message and as the asset's metadata.
+def report_to_dagster(store: ObjectStore, log: logging.Logger) -> Iterator[DagsterReport]:
+    """Give what reports a job's result and progress.
 
     Args:
         store: The bucket, whose client serves Pipes' own objects too.
         log: The script's, whose lines are shown in the Dagster run as they come.
     """
     if _CONTEXT_VARIABLE not in os.environ:
-        yield lambda _result: None
+        yield DagsterReport()
         return
     # The container of a job that Dagster does not start need not have the package.
     import dagster_pipes  # noqa: PLC0415
@@ -45,18 +69,10 @@ def report_to_dagster(store: ObjectStore, log: logging.Logger) -> Iterator[Repor
         interval = _SECONDS_BETWEEN_MESSAGES
         options["message_writer"] = dagster_pipes.PipesS3MessageWriter(store.client, interval=interval)
     with dagster_pipes.open_dagster_pipes(params_loader=parameters, **options) as pipes:
-
-        def report(result: Mapping[str, Any]) -> None:
-            pipes.report_custom_message(dict(result))
-            # Only the step itself can tell several assets of its own apart.
-            if pipes.is_asset_step and len(pipes.asset_keys) == 1:
-                shown = {name: value for name, value in result.items() if value is not None}
-                pipes.report_asset_materialization(metadata=shown)
-
         lines = _LinesToDagster(pipes.log)
         log.addHandler(lines)
         try:
-            yield report
+            yield DagsterReport(pipes)
         finally:
             log.removeHandler(lines)
 

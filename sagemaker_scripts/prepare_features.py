@@ -63,7 +63,7 @@ def _secret_text(name: str) -> str:
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     """Prepare the features that the command line asks for; return what was written."""
     arguments = FeatureArguments.parse(argv)
-    container.processing_job()
+    container.require_one_host()
     store = ObjectStore.of_job(arguments.bucket)
     with report_to_dagster(store, _LOG) as report:
         written = prepare(arguments, store)
@@ -74,7 +74,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
             "rows": sum(each.rows for each in written),
             "features_prefix": written[-1].prefix,
         }
-        report(result)
+        report.result(result)
     return result
 
 

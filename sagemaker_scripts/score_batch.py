@@ -210,7 +210,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
             "model_version": manifest.model_version,
             "previous_batch_id": manifest.previous_batch_id,
         }
-        report(result)
+        report.result(result)
     return result
 
 

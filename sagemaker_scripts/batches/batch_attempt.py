@@ -40,8 +40,8 @@ def attempt_of(arguments: ScoreArguments, job: ProcessingJob | None, store: Obje
     """Return the batch that was passed, that of the run, or one minted from the job's own creation.
 
     Raises:
-        JobArgumentsError: None was passed, and there is no job to mint one from; or the partition that is due
-            is none of the model's.
+        JobArgumentsError: None was passed, and there is no job to mint one from, or one of several hosts,
+            each of which would mint its own; or the partition that is due is none of the model's.
         TooManyAttemptsError: The run has had its attempts.
     """
     partition = arguments.due_partition()
@@ -55,6 +55,13 @@ def attempt_of(arguments: ScoreArguments, job: ProcessingJob | None, store: Obje
         )
     if arguments.run_id is not None:
         return _attempt_of_run(arguments, partition, arguments.run_id, job, store)
+    if len(job.hosts) > 1:
+        raise JobArgumentsError(
+            f"No batch_id and no run_id were passed to the {len(job.hosts)} hosts of {job.identity}, "
+            "and each would mint a batch of its own",
+            remedy="Pass --batch_id or --run_id, or start the job with InstanceCount 1",
+            model=arguments.model,
+        )
     batch_id = mint_batch_id(arguments.model, partition, job.identity, job.created_at)
     return BatchAttempt(partition, batch_id, arguments.attempt, arguments.features_prefix)
 
@@ -62,19 +69,22 @@ def attempt_of(arguments: ScoreArguments, job: ProcessingJob | None, store: Obje
 def _attempt_of_run(
     arguments: ScoreArguments, partition: Partition, run_id: str, job: ProcessingJob, store: ObjectStore
 ) -> BatchAttempt:
-    """Take the run's next attempt; the first one's job mints the batch, and the others read which it was.
+    """Take the job's attempt, or the run's next one; the first job mints the batch, the others read which.
 
     A pipeline that repeats a step starts a job of another name, which tells nobody what it repeats: so the
-    attempts stand beside the run's features, each written once by whoever comes first.
+    attempts stand beside the run's features, each written once by whoever comes first. All hosts of one job
+    share its attempt, and so does a host that is started again.
     """
     prefix = features_prefix(arguments.model, partition, run_id)
     first = f"{prefix}score-1.json"
     minted = mint_batch_id(arguments.model, partition, run_id, job.created_at)
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         batch_id = minted if attempt == 1 else BatchId(json.loads(store.get(first))["batch_id"])
-        taken = {"batch_id": batch_id, "job": job.identity}
-        if store.put_new(f"{prefix}score-{attempt}.json", json.dumps(taken).encode()):
-            return BatchAttempt(partition, batch_id, attempt, prefix)
+        key, wanted = f"{prefix}score-{attempt}.json", {"batch_id": batch_id, "job": job.identity}
+        is_new = store.put_new(key, json.dumps(wanted).encode())
+        taken = wanted if is_new else json.loads(store.get(key))
+        if taken["job"] == job.identity:
+            return BatchAttempt(partition, BatchId(taken["batch_id"]), attempt, prefix)
     raise TooManyAttemptsError(
         f"Run {run_id} has had {_MAX_ATTEMPTS} attempts at its batch",
         remedy="Find the cause in their logs, then start a new run",

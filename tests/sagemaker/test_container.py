@@ -103,7 +103,10 @@ def test_jobs_of_one_run_are_attempts_at_one_batch(root: Path) -> None:
 def test_a_run_ends_its_attempts_at_last(root: Path) -> None:
     """What fails again and again is not helped by starting it again."""
     store = ObjectStore(MemoryS3(), "mlpipe-data")
-    assert [taken(root, store, run_id="abc123").attempt for _ in range(50)] == list(range(1, 51))
+    for attempt in range(1, 51):
+        rename_job(root, str(attempt))
+        assert taken(root, store, run_id="abc123").attempt == attempt
+    rename_job(root, "another")
     with pytest.raises(TooManyAttemptsError, match="Run abc123 has had 50 attempts"):
         taken(root, store, run_id="abc123")
 
@@ -121,11 +124,54 @@ def test_outside_of_a_job_a_batch_must_be_passed(tmp_path: Path) -> None:
         taken(tmp_path)
 
 
-def test_several_instances_are_refused(root: Path) -> None:
-    """Each would score the whole partition."""
-    (root / "config/resourceconfig.json").write_text(json.dumps({"hosts": ["algo-1", "algo-2"]}))
-    with pytest.raises(JobSetupError, match="2 instances"):
+def become_host(root: Path, host: str, moment: int) -> None:
+    """Make the container that of one host of three, which started at some moment."""
+    resources = {"current_host": host, "hosts": ["algo-1", "algo-2", "algo-3"]}
+    (root / "config/resourceconfig.json").write_text(json.dumps(resources))
+    os.utime(root / "config/processingjobconfig.json", (moment, moment))
+
+
+def test_all_hosts_of_a_job_take_one_attempt_of_its_run(root: Path) -> None:
+    """They start at moments of their own, and so does one that is run again; another job is the next."""
+    store = ObjectStore(MemoryS3(), "mlpipe-data")
+    first = []
+    for number, host in enumerate(["algo-2", "algo-1", "algo-3", "algo-2"]):
+        become_host(root, host, 1_700_000_000 + 60 * number)
+        first.append(taken(root, store, run_id="abc123"))
+    assert len(set(first)) == 1
+    assert (first[0].attempt, first[0].batch_id[:16]) == (1, "20231114T221320Z")
+    rename_job(root, "repeated")
+    for number, host in enumerate(["algo-3", "algo-1"]):
+        become_host(root, host, 1_700_001_000 + 60 * number)
+        again = taken(root, store, run_id="abc123")
+        assert (again.batch_id, again.attempt) == (first[0].batch_id, 2)
+
+
+def test_several_hosts_do_not_mint_batches(root: Path) -> None:
+    """Each would mint another one; a batch that is passed is the same to all."""
+    become_host(root, "algo-2", 1_700_000_000)
+    with pytest.raises(JobArgumentsError, match=r"3 hosts .* Pass --batch_id or --run_id"):
+        taken(root)
+    assert taken(root, batch_id="20130201T060000Z-0123abcd").attempt == 1
+
+
+def test_a_host_knows_itself_and_the_others(root: Path) -> None:
+    """Without its own name among theirs, nobody can tell which work is whose."""
+    become_host(root, "algo-2", 1_700_000_000)
+    job = Container(root).processing_job()
+    assert job is not None
+    assert (job.host, job.hosts) == ("algo-2", ("algo-1", "algo-2", "algo-3"))
+    become_host(root, "algo-4", 1_700_000_000)
+    with pytest.raises(JobSetupError, match=r"'algo-4' as its host, and the job has algo-1, algo-2, algo-3"):
         Container(root).processing_job()
+
+
+def test_a_script_of_one_host_refuses_several(root: Path) -> None:
+    """Each would write the whole output."""
+    Container(root).require_one_host()
+    become_host(root, "algo-1", 1_700_000_000)
+    with pytest.raises(JobSetupError, match="3 instances"):
+        Container(root).require_one_host()
 
 
 def test_a_result_becomes_the_jobs_exit_message(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,12 +238,13 @@ def test_without_dagster_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("DAGSTER_PIPES_CONTEXT", raising=False)
     s3 = MemoryS3()
     with report_to_dagster(ObjectStore(s3, "mlpipe-data"), LOG) as report:
-        report(RESULT)
+        report.result(RESULT)
+        report.message("progress", {"rows": 1})
     assert s3.objects == {}
 
 
 def test_dagster_is_told_over_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script's lines arrive, and its result as a custom message and as the asset's metadata."""
+    """The script's lines and its progress arrive, and its result both as a message and as metadata."""
     s3 = MemoryS3()
     context = {
         "asset_keys": ["predictions"],
@@ -219,7 +266,8 @@ def test_dagster_is_told_over_s3(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, dagster_pipes.encode_param(given))
     with report_to_dagster(ObjectStore(s3, "mlpipe-data"), LOG) as report:
         LOG.error("%d rows are odd", 3)
-        report(RESULT)
+        report.message("progress", {"step": "score", "rows": 100})
+        report.result(RESULT)
     messages = [
         json.loads(line)
         for key, content in sorted(s3.objects.items())
@@ -228,7 +276,8 @@ def test_dagster_is_told_over_s3(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     by_method = {message["method"]: message["params"] for message in messages}
     assert by_method["log"] == {"message": "3 rows are odd", "level": "ERROR"}
-    assert by_method["report_custom_message"] == {"payload": RESULT}
+    told = [each["params"]["payload"] for each in messages if each["method"] == "report_custom_message"]
+    assert told == [{"kind": "progress", "step": "score", "rows": 100}, RESULT]
     metadata = by_method["report_asset_materialization"]["metadata"]
     assert {name: value["raw_value"] for name, value in metadata.items()} == {
         "rows": 12,
