@@ -7,3 +7,7 @@ from prediction_contract.errors import ContractError
 
 class PredictionsError(ContractError):
     """Predictions are not what their schema declares."""
+
+
+class ShareConflictError(ContractError):
+    """Two writers of the same share of one attempt have written different rows."""

@@ -44,10 +44,11 @@ class ObjectAlteredError(ContractError):
 
 
 class ListingEntry(NamedTuple):
-    """An object in a listing: its key and when it was written, in whole seconds."""
+    """An object in a listing: its key, when it was written, in whole seconds, and its bytes."""
 
     key: str
     modified: datetime
+    size: int
 
 
 def input_object(key: str, content: bytes) -> InputObject:
@@ -200,12 +201,18 @@ class ObjectStore:
         self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
         return input_object(key, content)
 
-    def put_new(self, key: str, content: bytes) -> bool:
+    def put_new(self, key: str, content: bytes | BinaryIO) -> bool:
         """Write an object unless there is one; return whether it was written by this call.
 
         A repetition of a put whose answer was lost returns False: compare what is there.
+
+        Args:
+            key: The object's.
+            content: Its bytes, or a file of them, of 5 GB at most.
         """
         for conflict in range(_CONFLICTS_BORNE):
+            if not isinstance(content, bytes):
+                content.seek(0)
             try:
                 self.client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
             except ClientError as error:
@@ -223,7 +230,7 @@ class ObjectStore:
         """Return all objects below a prefix, by key."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return [
-            ListingEntry(item["Key"], item["LastModified"])
+            ListingEntry(item["Key"], item["LastModified"], item["Size"])
             for page in pages
             for item in page.get("Contents", ())
         ]

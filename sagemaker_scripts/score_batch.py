@@ -20,6 +20,7 @@ if __name__ == "__main__":
 
 import boto3
 
+from prediction_batches.delivery.done_file import ManifestConflictError, done_manifest
 from prediction_batches.delta_commit import AttemptSupersededError, ModelTable
 from prediction_batches.object_store import AWS_CONFIG, ObjectStore, storage_options
 from prediction_contract.cleaning.row_cleaning import row_parser
@@ -31,12 +32,7 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, attempt_of
 from sagemaker_scripts.batches.batch_rows import check_refused_rows, delta_rows, prediction_lines, write_parts
-from sagemaker_scripts.batches.previous_batch import (
-    FindRecord,
-    ManifestConflictError,
-    done_manifest,
-    find_previous,
-)
+from sagemaker_scripts.batches.previous_batch import FindRecord, find_previous
 from sagemaker_scripts.batches.schema_frame import read_columns
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import Container, run_script
@@ -160,16 +156,7 @@ def _trained_model(arguments: ScoreArguments, inputs: ModelInputs, store: Object
 
 
 def _own_manifest(model: str, batch: BatchAttempt, store: ObjectStore) -> Manifest | None:
-    manifest = done_manifest(store, model, batch.batch_id)
-    if manifest is not None and manifest.partition != batch.partition:
-        raise ManifestConflictError(
-            f"The batch is done for partition {manifest.partition}, and was to be scored for "
-            f"{batch.partition}",
-            remedy="Pass another batch_id",
-            model=model,
-            batch_id=batch.batch_id,
-        )
-    return manifest
+    return done_manifest(store, model, batch.batch_id, partition=batch.partition)
 
 
 @contextmanager

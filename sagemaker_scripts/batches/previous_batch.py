@@ -15,13 +15,14 @@ from itertools import islice
 
 import pandas as pd
 
+from prediction_batches.delivery.done_file import done_manifest
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, recorded_cleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
-from prediction_contract.errors import ContractError, InvalidManifestError, InvalidNameError, InvalidRowError
-from prediction_contract.manifests.manifest import InputObject, Manifest, parse_manifest, validate
+from prediction_contract.errors import InvalidManifestError, InvalidNameError, InvalidRowError
+from prediction_contract.manifests.manifest import InputObject, Manifest
 from prediction_contract.naming.batch import BatchId, Partition
-from prediction_contract.naming.s3_layout import done_key, json_partition_prefix
+from prediction_contract.naming.s3_layout import json_partition_prefix
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
 from prediction_contract.rows.row_contract import read_lines
 from sagemaker_scripts.batches.schema_frame import entity_frame
@@ -31,10 +32,6 @@ _LOG = logging.getLogger(__name__)
 _UNUSABLE_LOADS = frozenset({LoadState.REFUSED, LoadState.RETIRED})
 
 FindRecord = Callable[[str, str], BatchRecord | None]
-
-
-class ManifestConflictError(ContractError):
-    """A done file lies where this batch's belongs, and it is not this batch's."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +45,6 @@ class PreviousBatch:
 
     manifest: Manifest
     predictions: pd.DataFrame
-
-
-def done_manifest(store: ObjectStore, model: str, batch_id: str) -> Manifest | None:
-    """Return a batch's valid manifest, or None if the batch is not done.
-
-    Raises:
-        InvalidManifestError: There is a done file, and it is no valid manifest of this batch.
-    """
-    key = done_key(model, batch_id)
-    content = store.find(key)
-    if content is None:
-        return None
-    try:
-        manifest = parse_manifest(content)
-        validate(manifest, bucket=store.bucket, key=key)
-    except InvalidManifestError as error:
-        raise type(error)(
-            f"{key} is not this batch's manifest: {error.what}",
-            remedy=error.remedy,
-            model=model,
-            batch_id=batch_id,
-        ) from error
-    return manifest
 
 
 def find_previous(

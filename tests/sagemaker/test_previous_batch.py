@@ -12,6 +12,7 @@ from math import nan
 import pandas as pd
 import pytest
 
+from prediction_batches.delivery.done_file import done_manifest
 from prediction_batches.object_store import ObjectAlteredError, ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
@@ -23,7 +24,7 @@ from prediction_contract.rows.prediction_line import prediction_line
 from prediction_contract.rows.row_contract import LINE_BYTES, LONGEST_LINE, read_lines, row_contract
 from prediction_contract.rows.schema import PredictionSchema
 from sagemaker_scripts.batches.batch_rows import prediction_lines
-from sagemaker_scripts.batches.previous_batch import done_manifest, find_previous
+from sagemaker_scripts.batches.previous_batch import find_previous
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.stored_batches import schema_of, write_batch
 

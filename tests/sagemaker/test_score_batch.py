@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
+from prediction_batches.delivery.done_file import ManifestConflictError
 from prediction_batches.delta_commit import AttemptSupersededError, CommittedVersion
 from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import InputMissingError, ObjectStore
@@ -23,7 +24,6 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import done_key
 from sagemaker_scripts import score_batch
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt
-from sagemaker_scripts.batches.previous_batch import ManifestConflictError
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import run_script
 from sagemaker_scripts.features.feature_store import write_feature_set

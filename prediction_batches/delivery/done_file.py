@@ -1,0 +1,51 @@
+"""The done file of a batch: there is one, and it is this batch's, or there is none."""
+
+from __future__ import annotations
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.errors import ContractError, InvalidManifestError
+from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
+from prediction_contract.naming.s3_layout import done_key
+
+
+class ManifestConflictError(ContractError):
+    """A done file lies where this batch's belongs, and it is not this batch's."""
+
+
+def done_manifest(
+    store: ObjectStore, model: str, batch_id: str, *, partition: str | None = None
+) -> Manifest | None:
+    """Return a batch's valid manifest, or None if the batch is not done.
+
+    Args:
+        store: The bucket.
+        model: The model's name.
+        batch_id: The batch.
+        partition: The partition that the batch is to score; None if any is right.
+
+    Raises:
+        InvalidManifestError: There is a done file, and it is no valid manifest of this batch.
+        ManifestConflictError: The batch is done for another partition.
+    """
+    key = done_key(model, batch_id)
+    content = store.find(key)
+    if content is None:
+        return None
+    try:
+        manifest = parse_manifest(content)
+        validate(manifest, bucket=store.bucket, key=key)
+    except InvalidManifestError as error:
+        raise type(error)(
+            f"{key} is not this batch's manifest: {error.what}",
+            remedy=error.remedy,
+            model=model,
+            batch_id=batch_id,
+        ) from error
+    if partition not in {None, manifest.partition}:
+        raise ManifestConflictError(
+            f"The batch is done for partition {manifest.partition}, and was to be scored for {partition}",
+            remedy="Pass another batch_id",
+            model=model,
+            batch_id=batch_id,
+        )
+    return manifest
