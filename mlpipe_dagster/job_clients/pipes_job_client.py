@@ -16,7 +16,8 @@ from prediction_contract.printable_text import escape_unprintable
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 TAIL_LINES = 40
-_MAX_STREAMS = 10
+# What DescribeLogStreams answers at most: each host of a job has a stream.
+_MAX_STREAMS = 50
 
 
 class JobInvocation(dg.PipesClientCompletedInvocation):

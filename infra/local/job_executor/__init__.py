@@ -7,8 +7,8 @@ How it differs from AWS, so that nobody relies on it:
 
 - A caller's signature and permissions are not checked; the job's own role is, and the job acts under it.
 - No image is run: an environment with the same packages stands for each, and a container's `python` is its
-  Python. Hosts of one job share the machine and its network, and their names (`algo-1`) do not resolve. Disk,
-  memory and instance types set no limits.
+  Python. Hosts of one job share the machine, its cores and its network, and their names (`algo-1`) do not
+  resolve. They start one after another, the first host last. Disk, memory and instance types set no limits.
 - A role's credentials are handed out once, at the start, and last as long as the role's sessions do.
 - `/opt/ml` belongs to each process alone only where the executor is root on Linux; elsewhere scripts find the
   layout by `MLPIPE_ML_ROOT`, and `/opt/ml` words of the command line are pointed there.

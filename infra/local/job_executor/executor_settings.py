@@ -25,6 +25,7 @@ class ExecutorSettings:
         seconds_per_minute: Length of a minute of Glue's `Timeout`, in seconds; tests shorten it.
         stop_grace_seconds: Time between SIGTERM and SIGKILL; 120 s on SageMaker.
         instance_limit: Instances that SageMaker jobs may use at once, the account's service limit.
+        host_stagger_seconds: Time between the starts of two hosts of a job, whose first host starts last.
     """
 
     port: int
@@ -36,6 +37,7 @@ class ExecutorSettings:
     seconds_per_minute: float = 60.0
     stop_grace_seconds: float = 120.0
     instance_limit: int = 20
+    host_stagger_seconds: float = 1.0
 
 
 def parse_settings(argv: list[str]) -> ExecutorSettings:
@@ -53,6 +55,7 @@ def parse_settings(argv: list[str]) -> ExecutorSettings:
     parser.add_argument("--seconds-per-minute", type=float)
     parser.add_argument("--stop-grace-seconds", type=float)
     parser.add_argument("--instance-limit", type=int)
+    parser.add_argument("--host-stagger-seconds", type=float)
     return ExecutorSettings(
         **vars(parser.parse_args(argv)),
         access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", "test"),

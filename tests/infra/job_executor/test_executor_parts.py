@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ from botocore.exceptions import NoCredentialsError
 
 from infra.local.job_executor.glue.glue_job import error_message, log_group_prefix
 from infra.local.job_executor.job_api import page
-from infra.local.job_executor.jobs.host_processes import HostProcesses
+from infra.local.job_executor.jobs.host_processes import HostProcesses, cpu_share
 from infra.local.job_executor.jobs.job_records import HostWorkspace, JobExecutionError
 from infra.local.job_executor.jobs.job_store import RecordStore, StateCorruptError
 from infra.local.job_executor.jobs.s3_transfer import S3Location, S3Transfer, inside
 from infra.local.job_executor.json_protocol import ApiError, JsonProtocol
+from infra.local.job_executor.sagemaker.container import host_names
 from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
@@ -167,6 +169,26 @@ def test_a_prefix_is_laid_out_as_on_sagemaker(prefix: str, paths: list[str]) -> 
     assert all(isinstance(location, S3Location) for location, _ in found)
 
 
+@pytest.mark.parametrize("hosts", [1, 2, 3, 20])
+def test_hosts_divide_the_cores_of_the_machine(hosts: int) -> None:
+    """No core is left out, each host has one, and two hosts share one only where there are too few."""
+    cores = os.sched_getaffinity(0)
+    shares = [cpu_share(number, hosts) for number in range(1, hosts + 1)]
+    if hosts == 1:
+        assert shares == [None]
+        return
+    given = [core for share in shares for core in share or ()]
+    assert all(shares)
+    assert set(given) == cores
+    assert len(given) == max(len(cores), hosts)
+
+
+def test_hosts_are_named_in_the_order_of_sagemaker(tmp_path: Path) -> None:
+    """Names are sorted as texts, so that the tenth host comes second."""
+    hosts = [HostWorkspace(tmp_path, number, private_mounts=False) for number in range(1, 12)]
+    assert host_names(hosts)[:4] == ["algo-1", "algo-10", "algo-11", "algo-2"]
+
+
 def test_of_a_job_that_cannot_be_started_whole_nothing_runs(tmp_path: Path) -> None:
     """Where the second host's credentials cannot be had, the first host's process ends too."""
     hosts = [HostWorkspace(tmp_path / f"host-{number}", number, private_mounts=False) for number in (1, 2)]
@@ -180,6 +202,8 @@ def test_of_a_job_that_cannot_be_started_whole_nothing_runs(tmp_path: Path) -> N
             "environment": {},
             "mount": None,
             "grace_seconds": 5,
+            "delay_seconds": 0,
+            "cpus": None,
         }
         (host.home / "spec.json").write_text(json.dumps(spec))
 

@@ -38,10 +38,13 @@ def test_a_killed_executor_goes_on_with_its_jobs(own_executor: Executor, aws: Aw
     job = glue_job(own_executor, aws, name, COUNTER)
     run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
     client = own_executor.client("sagemaker")
-    client.create_processing_job(**processing_request(aws, name, COUNTER))
-    stream = f"{name}/algo-1-"
+    cluster = {"InstanceCount": 2, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
+    request = processing_request(aws, name, COUNTER, ProcessingResources={"ClusterConfig": cluster})
+    client.create_processing_job(**request)
+    streams = [f"{name}/algo-{number}-" for number in (1, 2)]
     wait_for_line(aws, "/aws-glue/jobs/output", run_id, "line 3")
-    wait_for_line(aws, "/aws/sagemaker/ProcessingJobs", stream, "line 3")
+    for stream in streams:
+        wait_for_line(aws, "/aws/sagemaker/ProcessingJobs", stream, "line 3")
     own_executor.kill()
     own_executor.start()
     assert own_executor.client("glue").get_job_run(JobName=job, RunId=run_id)["JobRun"]["JobRunState"] in {
@@ -52,7 +55,8 @@ def test_a_killed_executor_goes_on_with_its_jobs(own_executor: Executor, aws: Aw
     assert sagemaker_end(own_executor, "Processing", name)["ProcessingJobStatus"] == "Completed"
     whole = [f"line {number}" for number in range(50)]
     assert aws.logs("/aws-glue/jobs/output", run_id) == whole
-    assert aws.logs("/aws/sagemaker/ProcessingJobs", stream) == whole
+    for stream in streams:
+        assert aws.logs("/aws/sagemaker/ProcessingJobs", stream) == whole
 
 
 def test_a_job_killed_before_its_script_began_runs_once(own_executor: Executor, aws: Aws, name: str) -> None:

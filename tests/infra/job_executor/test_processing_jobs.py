@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
+from infra.local.job_executor.jobs.host_processes import cpu_share
 from tests.infra.job_executor.job_stack import (
     BUCKET,
     Aws,
@@ -18,6 +19,7 @@ from tests.infra.job_executor.job_stack import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
 pytestmark = pytest.mark.stack
@@ -55,7 +57,6 @@ def copy_request(aws: Aws, name: str, *, instances: int) -> dict[str, Any]:
         "LocalPath": "/opt/ml/processing/output/result",
         "S3UploadMode": "EndOfJob",
     }
-    cluster = {"InstanceCount": instances, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
     return processing_request(
         aws,
         name,
@@ -63,8 +64,14 @@ def copy_request(aws: Aws, name: str, *, instances: int) -> dict[str, Any]:
         Environment={"COLOR": "green"},
         ProcessingInputs=[{"InputName": "data", "S3Input": source}],
         ProcessingOutputConfig={"Outputs": [{"OutputName": "result", "S3Output": target}]},
-        ProcessingResources={"ClusterConfig": cluster},
+        **on_hosts(instances),
     )
+
+
+def on_hosts(instances: int) -> dict[str, Any]:
+    """Return the member of a request that asks for so many hosts."""
+    cluster = {"InstanceCount": instances, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
+    return {"ProcessingResources": {"ClusterConfig": cluster}}
 
 
 def test_inputs_come_down_sharded_and_outputs_go_up(executor: Executor, aws: Aws, name: str) -> None:
@@ -85,6 +92,31 @@ def test_inputs_come_down_sharded_and_outputs_go_up(executor: Executor, aws: Aws
     assert shares == [[f"{folder}/part-0", f"{folder}/part-2"], [f"{folder}/part-1", f"{folder}/part-3"]]
 
 
+def test_hosts_start_apart_with_files_and_cores_of_their_own(executor: Executor, aws: Aws, name: str) -> None:
+    """As on machines of their own: the first host is there last, and nothing of a host is another's."""
+    script = """
+        import json, os, pathlib, tempfile, time
+        root = pathlib.Path(os.environ["MLPIPE_ML_ROOT"])
+        config = root / "config/processingjobconfig.json"
+        print(json.dumps({
+            "began": time.time(),
+            "laid_out": int(config.stat().st_mtime),
+            "temporary": tempfile.gettempdir(),
+            "cores": sorted(os.sched_getaffinity(0)),
+            "files": len(list(root.glob("mine-*"))),
+        }))
+        (root / f"mine-{os.getpid()}").touch()
+    """
+    executor.client("sagemaker").create_processing_job(**processing_request(aws, name, script, **on_hosts(2)))
+    assert sagemaker_end(executor, "Processing", name)["ProcessingJobStatus"] == "Completed"
+    first, second = (json.loads(aws.logs(GROUP, f"{name}/{host}-")[0]) for host in ("algo-1", "algo-2"))
+    assert first["began"] > second["began"]
+    assert first["laid_out"] != second["laid_out"]
+    assert first["temporary"] != second["temporary"]
+    assert first["files"] == second["files"] == 0
+    assert (first["cores"], second["cores"]) == (cpu_share(1, 2), cpu_share(2, 2))
+
+
 def test_a_failing_host_fails_the_job_and_ends_the_others(executor: Executor, aws: Aws, name: str) -> None:
     """One host's exit code is the job's failure, although the other would have slept on."""
     script = """
@@ -95,8 +127,7 @@ def test_a_failing_host_fails_the_job_and_ends_the_others(executor: Executor, aw
             sys.exit(3)
         time.sleep(300)
     """
-    cluster = {"InstanceCount": 2, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
-    request = processing_request(aws, name, script, ProcessingResources={"ClusterConfig": cluster})
+    request = processing_request(aws, name, script, **on_hosts(2))
     executor.client("sagemaker").create_processing_job(**request)
     with pytest.raises(WaiterError, match="terminal failure state"):
         sagemaker_end(executor, "Processing", name)
@@ -130,16 +161,45 @@ def test_a_job_over_its_runtime_is_stopped(executor: Executor, aws: Aws, name: s
     assert aws.logs(GROUP, f"{name}/algo-1-") == ["asleep"]
 
 
+POLITE = """
+    import signal, sys, time
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("goodbye", flush=True)))
+    print("asleep", flush=True)
+    time.sleep(300)
+"""
+
+
+def test_a_stop_ends_every_host(executor: Executor, aws: Aws, name: str) -> None:
+    """All hosts are asked to end."""
+    client = executor.client("sagemaker")
+    client.create_processing_job(**processing_request(aws, name, POLITE, **on_hosts(2)))
+    streams = [f"{name}/{host}-" for host in ("algo-1", "algo-2")]
+    for stream in streams:
+        wait_for_line(aws, GROUP, stream, "asleep")
+    client.stop_processing_job(ProcessingJobName=name)
+    assert sagemaker_end(executor, "Processing", name)["ProcessingJobStatus"] == "Stopped"
+    assert [aws.logs(GROUP, stream) for stream in streams] == [["asleep", "goodbye"]] * 2
+
+
+def test_a_host_that_has_not_begun_ends_with_the_others(aws: Aws, tmp_path: Path, name: str) -> None:
+    """A host whose machine is still being set up does not keep a stopped job from its end."""
+    executor = Executor(aws.url, tmp_path / "state", ("--host-stagger-seconds", "600")).start()
+    client = executor.client("sagemaker")
+    client.create_processing_job(**processing_request(aws, name, POLITE, **on_hosts(2)))
+    wait_for_line(aws, GROUP, f"{name}/algo-2-", "asleep")
+    client.stop_processing_job(ProcessingJobName=name)
+    assert sagemaker_end(executor, "Processing", name)["ProcessingJobStatus"] == "Stopped"
+    streams = aws.client("logs").describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=f"{name}/")
+    for stream in streams["logStreams"]:
+        lines = aws.logs(GROUP, stream["logStreamName"])
+        assert lines == (["asleep", "goodbye"] if "algo-2" in stream["logStreamName"] else [])
+    assert executor.stop() == 0
+
+
 def test_a_stopped_job_may_say_goodbye(executor: Executor, aws: Aws, name: str) -> None:
     """Stopping sends SIGTERM, which the script may use; a second stop is refused."""
-    script = """
-        import signal, sys, time
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("goodbye", flush=True)))
-        print("asleep", flush=True)
-        time.sleep(300)
-    """
     client = executor.client("sagemaker")
-    client.create_processing_job(**processing_request(aws, name, script))
+    client.create_processing_job(**processing_request(aws, name, POLITE))
     wait_for_line(aws, GROUP, f"{name}/algo-1-", "asleep")
     client.stop_processing_job(ProcessingJobName=name)
     assert sagemaker_end(executor, "Processing", name)["ProcessingJobStatus"] == "Stopped"
@@ -172,8 +232,7 @@ def test_an_unknown_job_is_a_validation_error(executor: Executor, name: str) -> 
 def test_more_instances_than_the_account_has_are_refused(executor: Executor, aws: Aws, name: str) -> None:
     """The service limit is ResourceLimitExceeded, and the name stays free."""
     client = executor.client("sagemaker")
-    cluster = {"InstanceCount": 5, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
-    request = processing_request(aws, name, "", ProcessingResources={"ClusterConfig": cluster})
+    request = processing_request(aws, name, "", **on_hosts(5))
     with pytest.raises(client.exceptions.ResourceLimitExceeded, match="service limit"):
         client.create_processing_job(**request)
     with pytest.raises(ClientError, match="Could not find"):

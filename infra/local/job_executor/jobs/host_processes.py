@@ -61,6 +61,22 @@ def job_environment(
     return environment
 
 
+def cpu_share(number: int, hosts: int) -> list[int] | None:
+    """Return the processor cores of a host, which shares the machine with the job's other hosts.
+
+    Args:
+        number: 1 for the first host.
+        hosts: How many the job has.
+
+    Returns:
+        At least one core; None for all of them, and where the system cannot keep a process to some.
+    """
+    if hosts == 1 or not hasattr(os, "sched_getaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[number - 1 :: hosts] or [cores[(number - 1) % len(cores)]]
+
+
 class HostProcesses:
     """All processes of one job.
 

@@ -1,7 +1,8 @@
 """The parent of one job's script: it outlives the executor and leaves the exit code on disk.
 
 Started as `python -I job_process.py SPEC`, standard library only. SPEC is a JSON file with `argv`,
-`directory`, `stdout`, `stderr`, `grace_seconds` and, for a private `/opt/ml`, `mount` (source and target).
+`directory`, `stdout`, `stderr`, `grace_seconds`, `delay_seconds` before the script begins, the `cpus` that it
+may use (null for all) and, for a private `/opt/ml`, `mount` (source and target).
 The script's environment is this process's own, so that no credential lies on disk.
 
 Beside SPEC it keeps `lock` (held while it lives: a liveness test that no reused process id can fool),
@@ -28,6 +29,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SWEEP_SECONDS = 10
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE_SECONDS = 0.05
+_DELAY_STEP_SECONDS = 0.05
 
 
 def main(spec_path: Path) -> int:
@@ -59,6 +61,10 @@ class _ScriptProcess:
     def run(self) -> int:
         """Run the script to its end and return its exit code, negative for a signal."""
         spec = self._spec
+        if spec["cpus"]:
+            os.sched_setaffinity(0, spec["cpus"])
+        if not self._waited(spec["delay_seconds"]):
+            return -signal.SIGTERM
         with Path(spec["stdout"]).open("ab") as out, Path(spec["stderr"]).open("ab") as err:
             try:
                 if spec["mount"]:
@@ -83,6 +89,13 @@ class _ScriptProcess:
         self._signal_group(signal.SIGKILL)
         _end_orphans()
         return code
+
+    def _waited(self, seconds: float) -> bool:
+        """Wait for the script's start, and tell whether nobody has asked for its end meanwhile."""
+        starts_at = time.monotonic() + seconds
+        while not self._terminated and time.monotonic() < starts_at:
+            time.sleep(_DELAY_STEP_SECONDS)
+        return not self._terminated
 
     def on_terminate(self, _number: int, _frame: object) -> None:
         """Ask the group to end, and kill it when its grace is over."""

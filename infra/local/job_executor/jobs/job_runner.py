@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.local.job_executor.jobs.host_processes import HostProcesses, job_environment
+from infra.local.job_executor.jobs.host_processes import HostProcesses, cpu_share, job_environment
 from infra.local.job_executor.jobs.job_records import (
     Ending,
     HostWorkspace,
@@ -189,6 +189,9 @@ class JobRunner:
                 "environment": command.environment,
                 "mount": mount,
                 "grace_seconds": kind.grace_seconds(self._settings.stop_grace_seconds),
+                # Nobody may rely on the first host being there before the others.
+                "delay_seconds": self._settings.host_stagger_seconds * (len(hosts) - host.number),
+                "cpus": cpu_share(host.number, len(hosts)),
             }
             (host.home / "spec.json").write_text(json.dumps(spec))
         if self._shutdown.is_set():

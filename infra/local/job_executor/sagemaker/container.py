@@ -127,6 +127,11 @@ def write_config(host: HostWorkspace, name: str, document: Any) -> None:
     path.write_text(json.dumps(document))
 
 
+def host_names(hosts: list[HostWorkspace]) -> list[str]:
+    """Return the names of a job's hosts as SageMaker sorts them: `algo-10` before `algo-2`."""
+    return sorted(host.name for host in hosts)
+
+
 def shard(objects: list[Any], distribution: str | None, host: HostWorkspace, hosts: int) -> list[Any]:
     """Return a host's share of the objects of an input."""
     return objects[host.number - 1 :: hosts] if distribution == "ShardedByS3Key" else objects

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from infra.local.job_executor.jobs.job_records import JobOutcome, Phase
@@ -11,6 +13,7 @@ from infra.local.job_executor.sagemaker.container import (
     failed_host,
     failure_reason,
     fetch_input,
+    host_names,
     layout_path,
     read_message,
     write_config,
@@ -62,8 +65,11 @@ class ProcessingJobKind(ContainerJobKind):
         for host in hosts:
             (host.ml / "output").mkdir(parents=True, exist_ok=True)
             write_config(host, "config/processingjobconfig.json", described)
-            names = [other.name for other in hosts]
-            write_config(host, "config/resourceconfig.json", {"current_host": host.name, "hosts": names})
+            # Each machine of a job is set up at a moment of its own.
+            written_at = time.time() - len(hosts) + host.number
+            os.utime(host.ml / "config/processingjobconfig.json", (written_at, written_at))
+            resources = {"current_host": host.name, "hosts": host_names(hosts)}
+            write_config(host, "config/resourceconfig.json", resources)
 
     def collect(
         self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome

@@ -20,6 +20,7 @@ from infra.local.job_executor.sagemaker.container import (
     failed_host,
     failure_reason,
     fetch_input,
+    host_names,
     read_message,
     write_config,
 )
@@ -96,8 +97,11 @@ class TrainingJobKind(ContainerJobKind):
         for host in hosts:
             write_config(host, "input/config/hyperparameters.json", request.get("HyperParameters", {}))
             write_config(host, "input/config/inputdataconfig.json", channels)
-            names = [other.name for other in hosts]
-            resources = {"current_host": host.name, "hosts": names, "network_interface_name": "lo"}
+            resources = {
+                "current_host": host.name,
+                "hosts": host_names(hosts),
+                "network_interface_name": "lo",
+            }
             write_config(host, "input/config/resourceconfig.json", resources)
 
     def _command(self, request: dict[str, Any], host: HostWorkspace, s3: S3Transfer) -> list[str]:
