@@ -1,16 +1,16 @@
 """Reads canonical lines, written as our own writer writes them, by one pattern.
 
 Parsing JSON, checking each value and writing it again is most of what a load costs. Where a line's members
-stand in the schema's order and each value is plainly one of its column's, the line's own pieces are the
-canonical ones. Whatever is not taken here is parsed: this decides nothing but speed, which a test guards.
+stand in name order and each value is plainly one of its column's, the line's own pieces are the canonical
+ones. Whatever is not taken here is parsed. Lines of earlier versions are, which have the schema's order. So
+this decides nothing but speed, which a test guards.
 """
 
 from __future__ import annotations
 
 import re
 from json.encoder import encode_basestring
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from prediction_contract.limits import (
     DOUBLE_BEYOND_LARGEST,
@@ -59,13 +59,10 @@ class CanonicalLineReader:
 
     def __init__(self, schema: PredictionSchema) -> None:
         columns = sorted(schema.columns, key=lambda column: column.name)
-        places = {column.name: place for place, column in enumerate(schema.columns)}
-        members = "".join(_member(column, is_key=column.name == schema.key) for column in schema.columns)
+        members = "".join(_member(column, is_key=column.name == schema.key) for column in columns)
         checksum = r'(?:"row_checksum": ?(-?[1-9][0-9]{0,18}))?'
         # No value ends with a comma or a space, so a member's separator is never the last.
         self._pattern = re.compile(rf"\{{{members}{checksum}(?<![, {{])\}}\r?\n?")
-        # The checksum's group comes last.
-        self._sorted: Callable[[Any], Any] = itemgetter(*(places[column.name] for column in columns), -1)
         self._key = [column.name for column in columns].index(schema.key)
         self._spellers = [
             (place, _SPELLERS[column.type.kind])
@@ -86,7 +83,7 @@ class CanonicalLineReader:
             found = self._pattern.fullmatch(line.decode())
             if found is None:
                 return None
-            *pieces, checksum = self._sorted(found.groups())
+            *pieces, checksum = found.groups()
             for place, spell in self._spellers:
                 text = pieces[place]
                 if text is not None:

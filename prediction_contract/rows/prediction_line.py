@@ -37,7 +37,7 @@ class PredictionLine(NamedTuple):
 
 
 def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> PredictionLine:
-    """Return the line of a row of Python values, an acceptable row with its `row_checksum`.
+    """Return the line of a row of Python values: of an acceptable row its canonical JSON and `row_checksum`.
 
     A value that no store can hold is written as it is, NaN for instance, so that its row is quarantined in
     sight of everybody and not lost or changed on the way.
@@ -56,11 +56,8 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
         row = contract.accept(line)
     except InvalidRowError as error:
         return PredictionLine(line + b"\n", refused_checksum(line), error.reason, None, error.what)
-    if CHECKSUM_MEMBER in values:
-        # It was right, and a second one would make the line unreadable.
-        return PredictionLine(line + b"\n", row.checksum, None, row)
-    # The key at least is written before it, so a comma is right.
-    content = b'%s,"%s":%d}\n' % (line[:-1], CHECKSUM_MEMBER.encode(), row.checksum)
+    # The key at least stands before the checksum, so a comma is right.
+    content = b'%s,"%s":%d}\n' % (row.canonical[:-1], CHECKSUM_MEMBER.encode(), row.checksum)
     return PredictionLine(content, row.checksum, None, row)
 
 
