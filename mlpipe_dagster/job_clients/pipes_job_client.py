@@ -151,7 +151,8 @@ def log_tail(client: Any, stream_prefix: str, *groups: str, lines: int = TAIL_LI
 
     Args:
         client: A boto3 CloudWatch Logs client.
-        stream_prefix: What the names of its streams begin with: `<job name>/` or a job run's id.
+        stream_prefix: What the names of its streams begin with: `<job name>/` or a job run's id. Of several
+            streams each line begins with the rest of its stream's name, say the host.
         groups: The log groups, that of errors last: what is read first stands at the end.
         lines: How many, of each.
     """
@@ -171,17 +172,18 @@ def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> li
     streams = client.describe_log_streams(
         logGroupName=group, logStreamNamePrefix=stream_prefix, limit=_MAX_STREAMS
     )
+    names = [str(stream["logStreamName"]) for stream in streams["logStreams"]]
     events = [
-        event
-        for stream in streams["logStreams"]
+        (event, name.removeprefix(stream_prefix))
+        for name in names
         for event in client.get_log_events(
-            logGroupName=group, logStreamName=stream["logStreamName"], limit=lines, startFromHead=False
+            logGroupName=group, logStreamName=name, limit=lines, startFromHead=False
         )["events"]
     ]
     # Hosts and executors each have a stream; the last word of all of them is wanted.
-    events.sort(key=lambda event: event["timestamp"])
+    events.sort(key=lambda told: told[0]["timestamp"])
     return [
-        escape_unprintable(line)
-        for event in events[-lines:]
+        escape_unprintable(f"{host}: {line}" if host and len(names) > 1 else line)
+        for event, host in events[-lines:]
         for line in event["message"].rstrip("\n").split("\n")
     ]

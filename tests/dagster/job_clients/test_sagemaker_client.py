@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from copy import deepcopy
@@ -14,6 +15,7 @@ import pytest
 from dagster_pipes import DagsterPipesError
 
 from mlpipe_dagster.job_clients.job_errors import JobApiError, JobDeadlineError, SageMakerJobError
+from mlpipe_dagster.job_clients.pipes_job_client import log_tail
 from mlpipe_dagster.job_clients.sagemaker_client import PipesSageMakerClient, SageMakerInvocation
 from mlpipe_dagster.resources.platform import Platform
 from tests.dagster.job_steps import (
@@ -54,7 +56,7 @@ class Jobs:
         """Return the name of an attempt."""
         return f"{self.stem}-{attempt}"
 
-    def request(self, script: str) -> dict[str, Any]:
+    def request(self, script: str, instances: int = 1) -> dict[str, Any]:
         """Return a request for a script."""
         source = {
             "S3Uri": upload(self.platform, script),
@@ -62,7 +64,7 @@ class Jobs:
             "S3DataType": "S3Prefix",
             "S3InputMode": "File",
         }
-        cluster = {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}
+        cluster = {"InstanceCount": instances, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}
         return {
             "RoleArn": self.platform.settings.sagemaker_role_arn,
             "AppSpecification": {
@@ -122,6 +124,37 @@ def test_a_failing_job_shows_its_own_log_and_the_next_attempt_is_another_job(job
         jobs.run(jobs.request(FAILS))
     assert pipes_objects(jobs.platform) == []
     assert jobs.run(jobs.request(REPORTS)).job.attempt == 2
+
+
+def test_a_job_of_several_machines_costs_them_all_and_its_log_names_the_host(jobs: Jobs) -> None:
+    """Each second is paid once per machine; of a failure is told on which machine it happened."""
+    script = """
+        import json, os, pathlib
+        root = pathlib.Path(os.environ["MLPIPE_ML_ROOT"])
+        if json.loads((root / "config/resourceconfig.json").read_text())["current_host"] == "algo-2":
+            raise ValueError("no such share")
+    """
+    with pytest.raises(SageMakerJobError, match=r"algo-2-[0-9]+: ValueError: no such share"):
+        jobs.run(jobs.request(script, instances=2))
+    told: dict[str, Any] = {
+        name: value.value for name, value in jobs.run(jobs.request("", instances=2)).metadata.items()
+    }
+    assert told["instance_count"] == 2
+    assert told["estimated_cost_usd"] == pytest.approx(2 * told["job_seconds"] / 3600 * 0.115, abs=1e-5)
+
+
+def test_the_log_of_every_host_is_read(platform: Platform) -> None:
+    """A job of twenty machines has twenty streams, and any of them may hold the last word."""
+    logs = platform.client("logs")
+    group, job = f"hosts-{uuid.uuid4().hex}", "score-1"
+    logs.create_log_group(logGroupName=group)
+    for number in range(1, 21):
+        stream = f"{job}/algo-{number}-1700000000"
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        event = {"timestamp": round(time.time() * 1000), "message": f"host {number}"}
+        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])
+    told = log_tail(logs, f"{job}/", group).splitlines()
+    assert sorted(told) == sorted(f"algo-{number}-1700000000: host {number}" for number in range(1, 21))
 
 
 def test_what_a_running_job_tells_is_shown_while_it_runs(platform: Platform) -> None:
