@@ -258,7 +258,9 @@ def _retire_batches(deployment: Deployment) -> tuple[Statement, ...]:
             ["s3:DeleteObject"],
             [
                 f"{bucket}/predictions/*/json/*",
-                # Of Delta's log, which also lies below, no entry begins so.
+                # Data files lie in a folder of their batch, and those that deltalake names itself begin with
+                # `part-`. Of Delta's log, which also lies below, no entry does.
+                f"{bucket}/predictions/*/delta/????????T??????Z-????????/*",
                 f"{bucket}/predictions/*/delta/part-*",
                 f"{bucket}/quarantine/*",
                 f"{bucket}/reports/*/acknowledged/*",

@@ -22,12 +22,18 @@ from prediction_contract.errors import InvalidNameError
 from prediction_contract.limits import MAX_FUNCTION_ENVIRONMENT_BYTES
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.naming.s3_layout import (
+    PLAN_NAME,
     acknowledgements_prefix,
     batch_quarantine_prefix,
+    data_file_path,
     delta_table_prefix,
     done_key,
-    json_batch_prefix,
+    json_attempt_prefix,
+    progress_name,
+    receipt_name,
     report_key,
+    share_keys_name,
+    share_part_name,
 )
 from tests.infra.role_rights import allows, holders
 from tests.projects import EXAMPLE
@@ -92,9 +98,11 @@ def test_a_run_may_delete_what_a_retired_batch_leaves_and_nothing_else() -> None
     """Refused rows, parts, data files: yes. What tells of the batch, and the log of Delta: nobody may."""
     delta = delta_table_prefix(MODEL)
     gone = (
-        f"{json_batch_prefix(MODEL, '2013-02-01', BATCH)}attempt=1/part-00000.jsonl.gz",
+        f"{json_attempt_prefix(MODEL, '2013-02-01', BATCH, 1)}{share_part_name('share-00000', 0)}",
+        f"{json_attempt_prefix(MODEL, '2013-02-01', BATCH, 1)}{PLAN_NAME}",
         f"{batch_quarantine_prefix(MODEL, BATCH)}attempt=1/part-00000.jsonl.gz",
         f"{acknowledgements_prefix(MODEL, BATCH)}part-00000.json",
+        f"{delta}{data_file_path(BATCH, 1, 'share-00000', 0)}",
         f"{delta}part-00000-0b7d0461-ab1e-609d-8813-320638b7c301-c000.snappy.parquet",
     )
     kept = (
@@ -111,6 +119,26 @@ def test_a_run_may_delete_what_a_retired_batch_leaves_and_nothing_else() -> None
     log = f"{DEPLOYMENT.data_bucket_arn}/{delta}_delta_log/00000000000000000002.json"
     assert allows(RUN_ROLE, "s3:PutObject", log)
     assert not allows(RUN_ROLE, "s3:PutObject", f"{DEPLOYMENT.data_bucket_arn}/{gone[-1]}")
+
+
+def test_the_score_job_may_write_all_of_a_batch_again_and_again() -> None:
+    """Parts, receipts, plan, a host's progress and data files; nobody else may, and no condition hinders."""
+    attempt = json_attempt_prefix(MODEL, "2013-02-01", BATCH, 1)
+    names = (
+        share_part_name("share-00000", 0),
+        receipt_name("share-00000"),
+        share_keys_name("share-00000"),
+        progress_name("algo-1"),
+        PLAN_NAME,
+    )
+    file = f"{delta_table_prefix(MODEL)}{data_file_path(BATCH, 1, 'share-00000', 0)}"
+    for key in (*(f"{attempt}{name}" for name in names), file, done_key(MODEL, BATCH)):
+        for action in ("s3:PutObject", "s3:AbortMultipartUpload"):
+            holding = holders(ROLES, action, f"{DEPLOYMENT.data_bucket_arn}/{key}")
+            assert holding == {DEPLOYMENT.sagemaker_role}
+    (role,) = [role for role in ROLES if role.name == DEPLOYMENT.sagemaker_role]
+    writing = [statement for statement in role.statements if "s3:PutObject" in statement["Action"]]
+    assert not any("Condition" in statement for statement in writing)
 
 
 def test_only_the_load_and_who_starts_dagsters_tasks_read_the_snowflake_login() -> None:
