@@ -40,18 +40,18 @@ def prepare(arguments: FeatureArguments, store: ObjectStore) -> list[FeatureSet]
         inputs, store, last=last, secret_text=_secret_text, storage_options=storage_options()
     ) as sources:
         for partition in partitions_between(first, last):
-            prepared = prepared_partition(inputs, sources, partition)
+            # No name holds what was prepared while the next partition is read.
             written.append(
                 write_feature_set(
                     store,
-                    prepared,
+                    prepared_partition(inputs, sources, partition),
                     model=arguments.model,
                     partition=partition,
                     run_id=arguments.run_id,
                     code_version=arguments.code_version,
                 )
             )
-            _LOG.info("%s: %d rows, made of %d", partition, written[-1].rows, len(prepared.sources))
+            _LOG.info("%s: %d rows", partition, written[-1].rows)
     return written
 
 

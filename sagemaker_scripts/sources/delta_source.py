@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -18,10 +20,12 @@ from sagemaker_scripts.sources.source_objects import SourceError, SourceRead
 _TABLE = "source"
 
 
-def read_delta(
+def delta_batches(
     store: ObjectStore, path: str, columns: SourceColumns, storage_options: dict[str, str]
-) -> tuple[pa.Table, SourceRead] | None:
+) -> tuple[Iterator[pa.Table], SourceRead] | None:
     """Return the rows of a table's newest version and which one that is, or None if there is no table.
+
+    The first batch has the columns and no rows. Reading raises SourceError where a value does not fit.
 
     Args:
         store: The table's bucket.
@@ -30,26 +34,45 @@ def read_delta(
         storage_options: How deltalake reaches the bucket.
 
     Raises:
-        SourceError: The table cannot be read, lacks a column, or a value does not fit.
+        SourceError: The table cannot be read, or lacks a column.
     """
     address = store.address(path.rstrip("/"))
     try:
-        table = DeltaTable(address, storage_options=storage_options)
-        version = table.version()
-        names = columns.wanted(
-            (field.name for field in table.schema().fields), f"{address} version {version}"
-        )
-        rows = pa.table(_batches(table, names, columns))
+        with _named_failure(address, columns):
+            table = DeltaTable(address, storage_options=storage_options)
     except TableNotFoundError:
         return None
+    version = table.version()
+    where = f"{address} version {version}"
+    names = columns.wanted((field.name for field in table.schema().fields), where)
+    return (
+        _converted(table, names, columns, where),
+        SourceRead(columns.source, bucket=store.bucket, key=path, version=version),
+    )
+
+
+def _converted(table: DeltaTable, names: list[str], columns: SourceColumns, where: str) -> Iterator[pa.Table]:
+    first = 0
+    with _named_failure(where, columns):
+        batches = pa.RecordBatchReader.from_stream(_batches(table, names, columns))
+        yield columns.converted(batches.schema.empty_table(), where)
+        for batch in batches:
+            rows = pa.Table.from_batches([batch])
+            yield columns.converted(rows, where, first_row=first)
+            first += rows.num_rows
+
+
+@contextmanager
+def _named_failure(where: str, columns: SourceColumns) -> Iterator[None]:
+    try:
+        yield
+    except TableNotFoundError:
+        raise
     except (DeltaError, OSError, pa.ArrowException) as error:
         raise SourceError(
-            f"The Delta table {address} of source {columns.source} cannot be read: "
-            f"{deltalake_message(error)}",
+            f"The Delta table {where} of source {columns.source} cannot be read: {deltalake_message(error)}",
             remedy="Repair the table, or correct the source's path in defs.yaml",
         ) from error
-    read = SourceRead(columns.source, bucket=store.bucket, key=path, version=version)
-    return columns.converted(rows, f"{address} version {version}"), read
 
 
 def _batches(table: DeltaTable, names: list[str], columns: SourceColumns) -> Any:

@@ -23,7 +23,9 @@ def known_rows(rows: pa.Table, known_at: str | None, moment: datetime) -> pa.Tab
     """
     if known_at is None or not rows.num_rows:
         return rows
-    return rows.filter(_before(rows[known_at], moment))
+    known = _before(rows[known_at], moment)
+    # A filter copies what it keeps.
+    return rows if pc.all(known, skip_nulls=False).as_py() else rows.filter(known)
 
 
 def refuse_later_rows(rows: pa.Table, known_at: str | None, moment: datetime, who: str) -> None:

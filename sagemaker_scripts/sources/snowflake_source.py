@@ -113,42 +113,47 @@ def connected(name: str, secret: str) -> Iterator[Any]:
         connection.close()
 
 
-def read_query(
-    connection: Any, query: str, parameters: Mapping[str, str], columns: SourceColumns
-) -> tuple[pa.Table, SourceRead]:
-    """Return the rows of a query in the declared types, and its id with the digest of these rows.
+def query_batches(
+    connection: Any,
+    query: str,
+    parameters: Mapping[str, str],
+    columns: SourceColumns,
+    reads: list[SourceRead],
+) -> Iterator[pa.Table]:
+    """Yield the rows of a query in the declared types; the first batch has the columns and no rows.
 
     Args:
         connection: To Snowflake.
         query: With `%(name)s` for each parameter.
         parameters: Their values, which the connector binds.
         columns: Name and type of each column. A name of the answer is taken without regard to case.
+        reads: Gets the query's id and the digest of the rows, once all of them are read.
 
     Raises:
         SourceError: Snowflake refuses the query, a column is missing, or a value does not fit.
     """
     import snowflake.connector  # noqa: PLC0415
 
+    digest, count = RowsDigest(columns.schema), 0
     try:
         with connection.cursor() as cursor:
             cursor.execute(query, dict(parameters) or None, timeout=_QUERY_SECONDS)
             query_id = str(cursor.sfqid)
             where = f"The answer of query {query_id}"
-            batches = list(_batches(cursor))
-            answered = [description.name for description in cursor.description]
+            names = _as_declared((each.name for each in cursor.description), columns.declared)
+            columns.wanted(names, where)
+            yield columns.schema.empty_table()
+            for batch in _batches(cursor):
+                rows = columns.converted(batch.rename_columns(names), where, first_row=count)
+                digest.add(rows)
+                count += rows.num_rows
+                yield rows
     except snowflake.connector.errors.Error as error:
         raise SourceError(
             f"Snowflake refuses the query of source {columns.source}: {_words(error)}",
             remedy="Correct the query or its parameters in defs.yaml, or the rights of the secret's role",
         ) from error
-    names = _as_declared(answered, columns.declared)
-    columns.wanted(names, where)
-    rows = columns.schema.empty_table()
-    if batches:
-        tables = (batch.rename_columns(names) for batch in batches)
-        rows = pa.concat_tables(columns.converted(table, where) for table in tables)
-    read = SourceRead(columns.source, query_id=query_id, rows=rows.num_rows, sha256=rows_digest(rows))
-    return rows, read
+    reads.append(SourceRead(columns.source, query_id=query_id, rows=count, sha256=digest.hexdigest()))
 
 
 def _batches(cursor: Any) -> Iterable[pa.Table]:
@@ -166,13 +171,30 @@ def _words(error: Any) -> str:
     return " ".join(str(error.msg or error).split())[:300]
 
 
-def rows_digest(rows: pa.Table) -> str:
-    """Return a SHA-256 that equal rows in the same order share, however they are divided into batches."""
-    digest = hashlib.sha256(str(rows.schema).encode())
-    # As text, because Arrow's own bytes may differ where a value is missing.
-    quoted = pyarrow.csv.WriteOptions(quoting_style="all_valid")
-    pyarrow.csv.write_csv(rows, pa.PythonFile(_DigestFile(digest), mode="w"), quoted)
-    return digest.hexdigest()
+class RowsDigest:
+    """A SHA-256 that equal rows in the same order share, however they are divided into batches.
+
+    Args:
+        schema: Of the rows.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._digest = hashlib.sha256(str(schema).encode())
+        # As text, because Arrow's own bytes may differ where a value is missing.
+        self._writer = pyarrow.csv.CSVWriter(
+            pa.PythonFile(_DigestFile(self._digest), mode="w"),
+            schema,
+            write_options=pyarrow.csv.WriteOptions(quoting_style="all_valid"),
+        )
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows."""
+        self._writer.write_table(rows)
+
+    def hexdigest(self) -> str:
+        """Return the digest of all rows, of which no more come."""
+        self._writer.close()
+        return self._digest.hexdigest()
 
 
 class _DigestFile(io.RawIOBase):

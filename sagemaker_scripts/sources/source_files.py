@@ -1,46 +1,31 @@
-"""Files of a source: Parquet, CSV and JSONL."""
+"""Files of a source: Parquet, CSV and JSONL, read batch by batch."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from decimal import Decimal
-from math import isfinite
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
-from prediction_batches.arrow_types import arrow_type
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.rows.schema import Kind
+from sagemaker_scripts.sources.csv_files import csv_batches
+from sagemaker_scripts.sources.json_line_files import json_line_batches
 from sagemaker_scripts.sources.source_columns import SourceColumns
 from sagemaker_scripts.sources.source_objects import SourceError, SourceObject, open_object
-from sagemaker_scripts.tables.column_casts import SPELLED_IN_CSV, SPELLED_IN_JSON
 
 BATCH_ROWS = 65_536
-_CSV_BLOCK = 4 * 1024 * 1024
-_JSON_BLOCK = 16 * 1024 * 1024
-# A file of lines is held whole, because only then a faulty line can be named.
-LARGEST_JSON_FILE = 1024 * 1024 * 1024
-# Its rows are all held, and few bytes unpack to any number.
-LARGEST_CSV_FILE = 8 * 1024 * 1024 * 1024
-_LACKING = re.compile("Column '(.*)' in include_columns")
-_LONG_END = 2**63
-_TEXTS_IN_JSON = frozenset({Kind.STRING, Kind.DATE, Kind.TIMESTAMP})
-# Arrow would make doubles of decimals, and one type of all JSON values.
-_PARSED_IN_JSON = frozenset({Kind.DECIMAL, Kind.JSON})
+BATCH_BYTES = 32 * 1024 * 1024
+GROUP_BYTES = 128 * 1024 * 1024
+BUFFER_BYTES = 4 * 1024 * 1024
 
 
-def read_file(store: ObjectStore, found: SourceObject, file_format: str, columns: SourceColumns) -> pa.Table:
-    """Return the rows of a file; an empty one has none.
+def file_batches(
+    store: ObjectStore, found: SourceObject, file_format: str, columns: SourceColumns
+) -> Iterator[pa.Table]:
+    """Yield the rows of a file, batch by batch; first a table of its columns without rows.
 
     Args:
         store: The file's bucket.
@@ -52,43 +37,80 @@ def read_file(store: ObjectStore, found: SourceObject, file_format: str, columns
         SourceError: The file is damaged, lacks a column, or a row does not fit; the error names them.
     """
     in_order = file_format != "parquet"
-    with _named_damage(found, columns.source), open_object(store, found, in_order=in_order) as opened:
+    with named_damage(found.address, columns.source), open_object(store, found, in_order=in_order) as opened:
         if file_format == "parquet":
-            return _parquet(opened, found, columns)
-        if not found.size:
-            return columns.schema.empty_table()
-        plain = pa.CompressedInputStream(opened, "gzip") if found.key.endswith(".gz") else opened
-        return (_csv if file_format == "csv" else _jsonl)(plain, found, columns)
+            yield from _parquet_batches(opened, found, columns)
+            return
+        yield columns.schema.empty_table()
+        if found.size:
+            plain = pa.CompressedInputStream(opened, "gzip") if found.key.endswith(".gz") else opened
+            yield from (csv_batches if file_format == "csv" else json_line_batches)(plain, found, columns)
 
 
 @contextmanager
-def _named_damage(found: SourceObject, source: str) -> Iterator[None]:
+def named_damage(where: str, source: str) -> Iterator[None]:
+    """Say of an error of Arrow's which file it is of; its own words may quote a value."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError) as error:
-        # Arrow's own words may quote a value.
         raise SourceError(
-            f"{found.address} of source {source} cannot be read: it is damaged, or of another format",
+            f"{where} of source {source} cannot be read: it is damaged, or of another format",
             remedy="Deliver the file again, or correct the source's format in defs.yaml",
         ) from error
 
 
-def _parquet(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
-    with pyarrow.parquet.ParquetFile(opened, pre_buffer=True) as file:
+def _parquet_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Iterator[pa.Table]:
+    metadata = pyarrow.parquet.read_metadata(opened)
+    # A row group is fetched at once, unless that is more than may be held.
+    is_small = _largest_group(metadata) <= GROUP_BYTES
+    with pyarrow.parquet.ParquetFile(
+        opened, metadata=metadata, pre_buffer=is_small, buffer_size=0 if is_small else BUFFER_BYTES
+    ) as file:
         given = file.schema_arrow
         names = columns.wanted(given.names, found.address)
-        tables = [columns.converted(given.empty_table().select(names), found.address)]
+        yield columns.converted(given.empty_table().select(names), found.address)
         first = 0
         for number in range(file.num_row_groups):
-            group = file.metadata.row_group(number)
-            if not _is_late(group, columns):
-                row = first
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=[number], columns=names):
-                    rows = pa.Table.from_batches([batch])
-                    tables.append(columns.converted(rows, found.address, first_row=row))
-                    row += batch.num_rows
-            first += group.num_rows
-        return pa.concat_tables(tables)
+            for before, rows in group_batches(file, number, names, columns):
+                yield columns.converted(rows, found.address, first_row=first + before)
+            first += metadata.row_group(number).num_rows
+
+
+def _largest_group(metadata: pyarrow.parquet.FileMetaData) -> int:
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    return max(
+        (
+            sum(group.column(place).total_compressed_size for place in range(group.num_columns))
+            for group in groups
+        ),
+        default=0,
+    )
+
+
+def group_batches(
+    file: pyarrow.parquet.ParquetFile, number: int, names: Iterable[str], columns: SourceColumns
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the rows of a row group as they are, unless it says of itself that all became known too late.
+
+    Args:
+        file: The file.
+        number: The row group, counted from 0.
+        names: The columns to read.
+        columns: Say until when rows are known.
+
+    Returns:
+        Batches of bounded size, each with the number of rows before it in the row group.
+    """
+    group = file.metadata.row_group(number)
+    if _is_late(group, columns):
+        return
+    # Packed values tell little of their size unpacked: 8 bytes a value are the least that is reckoned with.
+    row_bytes = max(8 * group.num_columns, group.total_byte_size // max(1, group.num_rows))
+    size = min(BATCH_ROWS, max(1, BATCH_BYTES // row_bytes))
+    before = 0
+    for batch in file.iter_batches(size, row_groups=[number], columns=list(names)):
+        yield before, pa.Table.from_batches([batch])
+        before += batch.num_rows
 
 
 def _is_late(group: Any, columns: SourceColumns) -> bool:
@@ -102,198 +124,3 @@ def _is_late(group: Any, columns: SourceColumns) -> bool:
             # Without a zone it is no moment that can be compared, so its rows are read.
             return isinstance(least, datetime) and least.tzinfo is not None and least >= columns.until
     return False
-
-
-def _csv(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
-    wrong: list[Any] = []
-
-    def note(row: Any) -> str:
-        wrong.append(row)
-        return "error"
-
-    names = list(columns.declared)
-    try:
-        bounded = _BoundedFile(opened, found, columns.source)
-        reader = pyarrow.csv.open_csv(
-            bounded,
-            # Rows of a threaded reader have no numbers.
-            read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                include_columns=names,
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-        # Arrow takes the first of two columns of one name.
-        columns.refuse_doubled(names, _header(bounded.beginning), found.address)
-        tables = [columns.schema.empty_table()]
-        row = 0
-        for batch in reader:
-            rows = pa.Table.from_batches([batch])
-            tables.append(columns.converted(rows, found.address, first_row=row, spelled=SPELLED_IN_CSV))
-            row += batch.num_rows
-    except pa.ArrowKeyError as error:
-        lacking = _LACKING.search(str(error))
-        raise columns.lacks(lacking[1] if lacking else ", ".join(names), found.address) from error
-    except pa.ArrowInvalid as error:
-        if not wrong:
-            raise
-        number = "A row" if wrong[0].number is None else f"Row {wrong[0].number - 1}"
-        raise SourceError(
-            f"{number} of {found.address} of source {columns.source} has {wrong[0].actual_columns} fields, "
-            f"and the header {wrong[0].expected_columns}",
-            remedy="Deliver the file again",
-        ) from error
-    return pa.concat_tables(tables)
-
-
-def _header(beginning: bytes) -> list[str]:
-    """Return the names at the head of a file, none if only Arrow can read them."""
-    try:
-        rows = csv.reader(io.StringIO(beginning.decode("utf-8-sig", "replace"), newline=""))
-        return next((row for row in rows if row), [])
-    except csv.Error:
-        return []
-
-
-class _BoundedFile(io.RawIOBase):
-    """A file that is read forwards, up to the largest that a file of CSV may be, and what came first."""
-
-    def __init__(self, opened: Any, found: SourceObject, source: str) -> None:
-        super().__init__()
-        self._opened = opened
-        self._found = found
-        self._source = source
-        self._left = LARGEST_CSV_FILE
-        self.beginning = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        content: bytes = self._opened.read(size)
-        self._left -= len(content)
-        if self._left < 0:
-            raise _too_large(self._found, self._source, LARGEST_CSV_FILE)
-        self.beginning = self.beginning or content
-        return content
-
-
-def _too_large(found: SourceObject, source: str, largest: int) -> SourceError:
-    return SourceError(
-        f"{found.address} of source {source} has more than {largest} bytes unpacked",
-        remedy="Deliver it as several files, or as Parquet",
-    )
-
-
-def _jsonl(opened: Any, found: SourceObject, columns: SourceColumns) -> pa.Table:
-    content = opened.read(LARGEST_JSON_FILE + 1)
-    if len(content) > LARGEST_JSON_FILE:
-        raise _too_large(found, columns.source, LARGEST_JSON_FILE)
-    if not content.strip():
-        return columns.schema.empty_table()
-    plain = [
-        (name, pa.string() if kind.kind in _TEXTS_IN_JSON else arrow_type(kind))
-        for name, kind in columns.declared.items()
-        if kind.kind not in _PARSED_IN_JSON
-    ]
-    parsed = {name: kind.kind for name, kind in columns.declared.items() if kind.kind in _PARSED_IN_JSON}
-    try:
-        found_columns = _plain_members(content, pa.schema(plain)) | _parsed_members(content, parsed)
-    except (ValueError, RecursionError) as error:
-        raise _faulty_line(content, columns, found) from error
-    for name in columns.declared:
-        # A member that a line leaves out is no value, but a file in which no line has it has another form.
-        if f'"{name}"'.encode() not in content:
-            raise columns.lacks(name, found.address)
-    return columns.converted(pa.table(found_columns), found.address, spelled=SPELLED_IN_JSON)
-
-
-def _plain_members(content: bytes, schema: pa.Schema) -> dict[str, Any]:
-    """Return the members whose values Arrow reads exactly, by name."""
-    if not schema.names:
-        return {}
-    table = pyarrow.json.read_json(
-        io.BytesIO(content),
-        read_options=pyarrow.json.ReadOptions(block_size=_JSON_BLOCK),
-        parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-    )
-    return {name: table[name] for name in schema.names}
-
-
-def _parsed_members(content: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """Return decimals with all digits that are written, and JSON values as text, by name.
-
-    Raises:
-        ValueError: A line is no JSON object, or has a number that no JSON value may be.
-        RecursionError: A line has too many levels.
-    """
-    if not kinds:
-        return {}
-    values: dict[str, list[str | None]] = {name: [] for name in kinds}
-    for line in content.splitlines():
-        if line.strip():
-            document = json.loads(line, parse_float=Decimal, parse_constant=_refuse_constant)
-            if not isinstance(document, dict):
-                raise ValueError
-            for name, kind in kinds.items():
-                values[name].append(_as_text(document.get(name), kind))
-    return {name: pa.array(each, pa.string()) for name, each in values.items()}
-
-
-def _as_text(value: Any, kind: Kind) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if kind is Kind.JSON:
-        return json.dumps(
-            value, separators=(",", ":"), ensure_ascii=False, default=_finite_float, allow_nan=False
-        )
-    return str(value)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-def _finite_float(value: Decimal) -> float:
-    # An encoder does not look for infinities in what it is given here.
-    if not isfinite(number := float(value)):
-        raise ValueError("too large")
-    return number
-
-
-def _faulty_line(content: bytes, columns: SourceColumns, found: SourceObject) -> SourceError:
-    """Return the error of the first line that is no object of the declared columns."""
-    where = f"{found.address} of source {columns.source}"
-    for number, line in enumerate(content.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            document = json.loads(line, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            return SourceError(f"Line {number} of {where} is no JSON object", remedy="Deliver the file again")
-        for name, kind in columns.declared.items():
-            if not _fits(document.get(name), kind.kind):
-                return columns.wrong(name, number, f"its value is no {kind}", found.address)
-    return SourceError(
-        f"{where} cannot be read: a line names a member twice, or holds text that is no "
-        "Unicode or a number that is too large",
-        remedy="Deliver the file again",
-    )
-
-
-def _fits(value: Any, kind: Kind) -> bool:
-    if value is None or kind in _PARSED_IN_JSON:
-        return True
-    if kind in _TEXTS_IN_JSON:
-        return isinstance(value, str)
-    if kind is Kind.BOOLEAN:
-        return isinstance(value, bool)
-    if isinstance(value, bool) or not isinstance(value, int if kind is Kind.LONG else (int, float)):
-        return False
-    return kind is not Kind.LONG or -_LONG_END <= value < _LONG_END

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.jobs.model_inputs import FILE_FORMATS, ModelInputs, Source
+from prediction_contract.jobs.model_inputs import ModelInputs, Source
 from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.sources.known_rows import known_rows, refuse_later_rows
 from sagemaker_scripts.sources.project_reader import PARTITION, ProjectReader
 from sagemaker_scripts.sources.source_columns import SourceColumns
-from sagemaker_scripts.sources.source_files import read_file
+from sagemaker_scripts.sources.source_files import file_batches
 from sagemaker_scripts.sources.source_objects import (
     SourceError,
     SourceMissingError,
@@ -40,6 +41,20 @@ class PartitionSources(NamedTuple):
     reads: list[SourceRead]
 
 
+class SourceStream(NamedTuple):
+    """What is read of a source for one filled path or query, or for one of its files.
+
+    Attributes:
+        batches: Its rows; the first batch has the columns and no rows.
+        reads: What was read, once the batches are.
+        where: A name of it, for errors.
+    """
+
+    batches: Iterator[pa.Table]
+    reads: list[SourceRead]
+    where: str
+
+
 class _Piece(NamedTuple):
     """What was read of a source for one filled path or query.
 
@@ -54,8 +69,8 @@ class _Piece(NamedTuple):
     where: str
 
 
-# What a partition's filled texts give; None if there is nothing.
-_ReadPiece = Callable[[tuple[str, ...]], _Piece | None]
+# Opens what a partition's filled texts give; nothing if there is nothing.
+_Open = Callable[[tuple[str, ...]], Iterator[SourceStream]]
 
 
 class SourceTables:
@@ -94,77 +109,76 @@ class SourceTables:
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
-    def read(self, partition: str) -> PartitionSources:
-        """Return the sources of a partition.
+    def read(self, partition: str, names: Collection[str] | None = None) -> PartitionSources:
+        """Return the sources of a partition, each as a table.
 
         Args:
             partition: Not before the one that was asked for last.
+            names: Those to read; None for all.
 
         Raises:
             SourceError: A source has nothing for the partition, or holds something else than is declared.
         """
         found = PartitionSources({}, [])
-        for name, reading in self._readings.items():
-            table, reads = reading(Partition(partition))
+        for name in self._readings if names is None else names:
+            table, reads = self._readings[name].read(Partition(partition))
             found.tables[name] = table
             found.reads.extend(reads)
         return found
 
-    def _reading(self, source: Source) -> Callable[[Partition], tuple[pa.Table, list[SourceRead]]]:
+    def _reading(self, source: Source) -> _PiecesReading | _ReaderReading:
         columns = SourceColumns.of(source, self._last.start)
         store = self._store
         if source.bucket is not None:
             store = store.beside(source.bucket)
         if source.format == "reader":
-            return _ReaderReading(source, columns, store).read
-        if source.format in FILE_FORMATS:
-            return _PiecesReading(
-                source, columns, (source.path,), _files_of(source, columns, store), store.bucket
-            ).read
+            return _ReaderReading(source, columns, store)
+        if source.format == "snowflake":
+            values = tuple(value for _, value in source.parameters)
+            return _PiecesReading(source, columns, values, self._answers_of(source, columns))
         if source.format == "delta":
-            # Costs half a second, and only a model with such a source needs it.
-            from sagemaker_scripts.sources.delta_source import read_delta  # noqa: PLC0415
+            opened = partial(_table_of, columns, store, self._storage_options)
+        else:
+            opened = partial(_files_of, source, columns, store)
+        return _PiecesReading(source, columns, (source.path,), opened, store.bucket)
 
-            def delta(texts: tuple[str, ...]) -> _Piece | None:
-                found = read_delta(store, texts[0], columns, self._storage_options)
-                return found and _Piece(found[0], [found[1]], f"s3://{store.bucket}/{texts[0]}")
+    def _answers_of(self, source: Source, columns: SourceColumns) -> _Open:
+        from sagemaker_scripts.sources.snowflake_source import connected, query_batches  # noqa: PLC0415
 
-            return _PiecesReading(source, columns, (source.path,), delta, store.bucket).read
-        values = tuple(value for _, value in source.parameters)
-        return _PiecesReading(source, columns, values, self._answers_of(source, columns)).read
-
-    def _answers_of(self, source: Source, columns: SourceColumns) -> _ReadPiece:
-        from sagemaker_scripts.sources.snowflake_source import connected, read_query  # noqa: PLC0415
-
-        def read(texts: tuple[str, ...]) -> _Piece:
+        def opened(texts: tuple[str, ...]) -> Iterator[SourceStream]:
             secret = str(source.secret)
             if secret not in self._connections:
-                opened = connected(secret, self._secret_text(secret))
-                self._connections[secret] = self._ends.enter_context(opened)
-            names = (name for name, _ in source.parameters)
-            parameters = dict(zip(names, texts, strict=True))
-            rows, answered = read_query(self._connections[secret], source.query, parameters, columns)
-            return _Piece(rows, [answered], f"The answer of query {answered.query_id}")
+                connection = connected(secret, self._secret_text(secret))
+                self._connections[secret] = self._ends.enter_context(connection)
+            parameters = dict(zip((name for name, _ in source.parameters), texts, strict=True))
+            reads: list[SourceRead] = []
+            batches = query_batches(self._connections[secret], source.query, parameters, columns, reads)
+            yield SourceStream(batches, reads, f"The answer of the query of source {source.name}")
 
-        return read
+        return opened
 
 
-def _files_of(source: Source, columns: SourceColumns, store: ObjectStore) -> _ReadPiece:
-    def read(texts: tuple[str, ...]) -> _Piece | None:
-        (path,) = texts
-        pattern = key_pattern(path)
-        objects = [each for each in objects_below(store, fixed_prefix(path)) if pattern.fullmatch(each.key)]
-        pieces = [
-            _Piece(read_file(store, each, source.format, columns), [each.as_read(source.name)], each.address)
-            for each in objects
-        ]
-        if not pieces:
-            return None
-        return _Piece(
-            _joined(pieces, source.name), [each.as_read(source.name) for each in objects], pieces[0].where
-        )
+def _table_of(
+    columns: SourceColumns, store: ObjectStore, storage_options: dict[str, str], texts: tuple[str, ...]
+) -> Iterator[SourceStream]:
+    # Costs half a second, and only a model with such a source needs it.
+    from sagemaker_scripts.sources.delta_source import delta_batches  # noqa: PLC0415
 
-    return read
+    (path,) = texts
+    if found := delta_batches(store, path, columns, storage_options):
+        batches, read = found
+        yield SourceStream(batches, [read], f"s3://{store.bucket}/{path}")
+
+
+def _files_of(
+    source: Source, columns: SourceColumns, store: ObjectStore, texts: tuple[str, ...]
+) -> Iterator[SourceStream]:
+    (path,) = texts
+    pattern = key_pattern(path)
+    for found in objects_below(store, fixed_prefix(path)):
+        if pattern.fullmatch(found.key):
+            batches = file_batches(store, found, source.format, columns)
+            yield SourceStream(batches, [found.as_read(source.name)], found.address)
 
 
 @dataclass
@@ -174,7 +188,7 @@ class _PiecesReading:
     source: Source
     columns: SourceColumns
     texts: tuple[str, ...]
-    read_piece: _ReadPiece
+    open_texts: _Open
     bucket: str = ""
 
     def __post_init__(self) -> None:
@@ -189,21 +203,16 @@ class _PiecesReading:
             for each in (*(partition.earlier(back) for back in range(self.source.history, 0, -1)), partition)
         }
         names_it = names_partition(self.texts, partition)
-        pieces = []
+        # Partitions come in their order, and no later one needs what has left the window: it goes before
+        # more is read.
+        self._held = {texts: self._held[texts] for texts in window if texts in self._held}
         for texts, each in window.items():
             if texts not in self._held:
-                piece = self.read_piece(texts)
+                piece = self._read(texts)
                 self._held[texts] = piece and (_with_partition(piece, each) if names_it else piece)
-            if (piece := self._held[texts]) is not None:
-                pieces.append(piece)
-        # Partitions come in their order, and no later one needs what has left the window.
-        self._held = {texts: self._held[texts] for texts in window}
         if self._held[own] is None:
-            raise SourceMissingError(
-                f"Source {self.source.name} has nothing for {partition} at s3://{self.bucket}/{own[0]}",
-                remedy="Deliver its data, then prepare the features of the partition; a file without rows "
-                "says that there are none",
-            )
+            raise self._nothing_for(partition)
+        pieces = [piece for texts in window if (piece := self._held[texts]) is not None]
         limit = self.columns.known_at
         known = [
             _Piece(known_rows(piece.rows, limit, partition.start), piece.reads, piece.where)
@@ -215,6 +224,34 @@ class _PiecesReading:
                 "%s: %d rows of %s became known later and are left out", partition, late, self.source.name
             )
         return _joined(known, self.source.name), [read for piece in pieces for read in piece.reads]
+
+    def _read(self, texts: tuple[str, ...]) -> _Piece | None:
+        pieces = [
+            _Piece(pa.concat_tables(self._known(stream)), stream.reads, stream.where)
+            for stream in self.open_texts(texts)
+        ]
+        if not pieces:
+            return None
+        reads = [read for piece in pieces for read in piece.reads]
+        return _Piece(_joined(pieces, self.source.name), reads, pieces[0].where)
+
+    def _known(self, stream: SourceStream) -> Iterator[pa.Table]:
+        """Yield the batches of a stream without the rows that no partition is to be shown."""
+        until, late = self.columns.until, 0
+        for batch in stream.batches:
+            known = batch if until is None else known_rows(batch, self.columns.known_at, until)
+            late += batch.num_rows - known.num_rows
+            yield known
+        if late:
+            _LOG.info("%s: %d rows became known too late and are left out", stream.where, late)
+
+    def _nothing_for(self, partition: Partition) -> SourceMissingError:
+        return SourceMissingError(
+            f"Source {self.source.name} has nothing for {partition} at "
+            f"s3://{self.bucket}/{self._filled(partition)[0]}",
+            remedy="Deliver its data, then prepare the features of the partition; a file without rows "
+            "says that there are none",
+        )
 
     def _filled(self, partition: Partition) -> tuple[str, ...]:
         return tuple(filled(text, partition) for text in self.texts)

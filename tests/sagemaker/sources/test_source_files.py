@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -278,11 +279,41 @@ def test_a_large_file_of_text_is_refused(
     ending: str, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is measured as it is unpacked: few bytes may become any number."""
-    for largest in ("LARGEST_JSON_FILE", "LARGEST_CSV_FILE"):
-        monkeypatch.setattr(f"sagemaker_scripts.sources.source_files.{largest}", 1000)
+    monkeypatch.setattr("sagemaker_scripts.sources.text_files.LARGEST_TEXT_FILE", 1000)
     store = bucket(**{f"raw/dt={DAY}/a.{ending}": gzip.compress(content)})
     with pytest.raises(SourceError, match=rf"a\.{ending} of source orders has more than 1000 bytes unpacked"):
         read(store, source_of(ending, columns=(("name", "string"),)))
+
+
+def test_lines_are_read_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line may begin in one block and end in another, and faults are counted through the file."""
+    monkeypatch.setattr("sagemaker_scripts.sources.json_line_files._BLOCK", 40)
+    names = ["a" * length for length in (1, 60, 0, 200, 3)]
+    lines = [json.dumps({"name": name, "amount": "1.10"}).encode() for name in names]
+    source = source_of("jsonl", columns=(("name", "string"), ("amount", "decimal(10,2)")))
+    key = f"raw/dt={DAY}/a.jsonl"
+    shown, _ = read(bucket(**{key: b"\n".join(lines)}), source)
+    assert shown["name"].to_pylist() == names
+    faulty = b"\n".join([*lines, b"[1]", *lines])
+    with pytest.raises(SourceError, match=r"Line 6 of .*a\.jsonl of source orders is no JSON object"):
+        read(bucket(**{key: faulty}), source)
+    misfit = b"\n".join([*lines, b'{"name": "x", "amount": "1.101"}'])
+    with pytest.raises(SourceError, match=r"a\.jsonl of source orders, column amount, row 6: "):
+        read(bucket(**{key: misfit}), source)
+    with pytest.raises(SourceError, match=r"a\.jsonl of source orders has no column since"):
+        read(bucket(**{key: b"\n".join(lines)}), source_of("jsonl", columns=(("since", "date"),)))
+    late = b"\n".join([*lines, b'{"since": "2013-01-31"}'])
+    shown, _ = read(bucket(**{key: late}), source_of("jsonl", columns=(("since", "date"),)))
+    assert shown["since"].null_count == len(lines)
+
+
+def test_a_line_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only whole lines are read, so that one is held."""
+    monkeypatch.setattr("sagemaker_scripts.sources.json_line_files._BLOCK", 40)
+    monkeypatch.setattr("sagemaker_scripts.sources.json_line_files.LONGEST_LINE", 100)
+    content = json.dumps({"name": "a" * 500}).encode()
+    with pytest.raises(SourceError, match="has a line of more than 100 bytes"):
+        read(bucket(**{f"raw/dt={DAY}/a.jsonl": content}), source_of("jsonl", columns=(("name", "string"),)))
 
 
 def test_a_key_that_may_match_in_many_ways_is_looked_at_once() -> None:

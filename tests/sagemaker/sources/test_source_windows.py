@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.model_inputs import Source
 from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
+from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.sources.source_reading import DAY, bucket, file_of, orders, read, sources_of
 
 COLUMNS = (("customer_id", "string"), ("ordered_at", "timestamp"))
@@ -88,6 +90,49 @@ def test_what_the_histories_of_partitions_share_is_read_once() -> None:
     assert shown[0] == ["2013-02-01+1", "2013-02-01+25", "2013-02-02+1"]
     assert shown[-1] == ["2013-02-05+1", "2013-02-05+25", "2013-02-06+1"]
     assert len(store.client.reads) == len(days)
+
+
+class WeighingS3(MemoryS3):
+    """A bucket that notes how many bytes Arrow holds whenever something is read."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        super().__init__(objects)
+        self.held: list[int] = []
+
+    def get_object(self, **asked: Any) -> dict[str, Any]:
+        """Answer as the bucket in memory does."""
+        self.held.append(pa.total_allocated_bytes())
+        return super().get_object(**asked)
+
+
+def test_what_a_partition_does_not_need_is_dropped_before_more_is_read() -> None:
+    """However many partitions a job prepares, it holds the history of one."""
+    days = [f"2013-02-{number:02}" for number in range(1, 9)]
+    rows = pa.table({"customer_id": pa.array([f"{number:08}" for number in range(100_000)])})
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(rows, sink)
+    s3 = WeighingS3({f"raw/orders/dt={day}/a.parquet": sink.getvalue() for day in days})
+    source = orders(columns=(("customer_id", "string"),), history=1)
+    before = pa.total_allocated_bytes()
+    with sources_of(ObjectStore(s3, "data"), source, last=days[-1]) as tables:
+        sizes = [tables.read(day).tables["orders"].nbytes for day in days]
+    assert sizes == [sizes[0], *[2 * sizes[0]] * (len(days) - 1)]
+    assert max(s3.held) - before < 1.5 * sizes[0]
+
+
+def test_rows_that_no_partition_is_shown_are_not_held() -> None:
+    """A source without placeholders may hold years of later rows."""
+    start = datetime(2013, 2, 1, tzinfo=UTC)
+    times = pa.array([start + timedelta(minutes=number) for number in range(200_000)])
+    rows = pa.table({"ordered_at": times.cast(pa.timestamp("us", "UTC"))})
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(rows, sink, write_statistics=False)
+    source = orders(path="raw/orders.parquet", columns=COLUMNS[1:], known_at="ordered_at")
+    before = pa.total_allocated_bytes()
+    with sources_of(bucket(**{"raw/orders.parquet": sink.getvalue()}), source) as tables:
+        shown = tables.read(DAY).tables["orders"]
+        assert shown.num_rows == 2 * 24 * 60
+        assert pa.total_allocated_bytes() - before < rows.nbytes / 4
 
 
 def test_row_groups_of_later_rows_are_not_read() -> None:

@@ -1,0 +1,78 @@
+"""CSV as a source: every value is text, read in the declared types."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from sagemaker_scripts.sources.source_columns import SourceColumns
+from sagemaker_scripts.sources.source_objects import SourceError, SourceObject
+from sagemaker_scripts.sources.text_files import BoundedFile
+from sagemaker_scripts.tables.column_casts import SPELLED_IN_CSV
+
+_BLOCK = 4 * 1024 * 1024
+_LACKING = re.compile("Column '(.*)' in include_columns")
+
+
+def csv_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Iterator[pa.Table]:
+    """Yield the rows of a file of CSV, whose columns are declared.
+
+    Raises:
+        SourceError: It lacks a column, or a row does not fit; the error names them.
+    """
+    wrong: list[Any] = []
+
+    def note(row: Any) -> str:
+        wrong.append(row)
+        return "error"
+
+    names = list(columns.declared)
+    try:
+        bounded = BoundedFile(opened, found, columns.source)
+        reader = pyarrow.csv.open_csv(
+            bounded,
+            # Rows of a threaded reader have no numbers.
+            read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK, use_threads=False),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                include_columns=names,
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        # Arrow takes the first of two columns of one name.
+        columns.refuse_doubled(names, _header(bounded.beginning), found.address)
+        row = 0
+        for batch in reader:
+            rows = pa.Table.from_batches([batch])
+            yield columns.converted(rows, found.address, first_row=row, spelled=SPELLED_IN_CSV)
+            row += batch.num_rows
+    except pa.ArrowKeyError as error:
+        lacking = _LACKING.search(str(error))
+        raise columns.lacks(lacking[1] if lacking else ", ".join(names), found.address) from error
+    except pa.ArrowInvalid as error:
+        if not wrong:
+            raise
+        number = "A row" if wrong[0].number is None else f"Row {wrong[0].number - 1}"
+        raise SourceError(
+            f"{number} of {found.address} of source {columns.source} has {wrong[0].actual_columns} fields, "
+            f"and the header {wrong[0].expected_columns}",
+            remedy="Deliver the file again",
+        ) from error
+
+
+def _header(beginning: bytes) -> list[str]:
+    """Return the names at the head of a file, none if only Arrow can read them."""
+    try:
+        rows = csv.reader(io.StringIO(beginning.decode("utf-8-sig", "replace"), newline=""))
+        return next((row for row in rows if row), [])
+    except csv.Error:
+        return []
