@@ -33,6 +33,7 @@ from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, attempt_of
 from sagemaker_scripts.batches.batch_rows import check_refused_rows, delta_rows, prediction_lines, write_parts
 from sagemaker_scripts.batches.previous_batch import FindRecord, find_previous
+from sagemaker_scripts.batches.previous_rows import previous_frame
 from sagemaker_scripts.batches.schema_frame import read_columns
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import Container, run_script
@@ -93,7 +94,9 @@ def score(
             features.read_features(store), features.read_outcomes(store) if inputs.outcomes else None
         ),
         trained.artifact,
-        None if previous is None else ScoredPartition(previous.manifest.partition, previous.predictions),
+        None
+        if previous is None
+        else ScoredPartition(previous.manifest.partition, previous_frame(store, previous)),
     )
     lines = prediction_lines(schema, predictions)
     parse_row = row_parser(schema, cleaning) if cleaning else None

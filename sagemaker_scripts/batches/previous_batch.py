@@ -1,31 +1,19 @@
-"""The previous batch: the newest good one of the nearest earlier partition, read through its manifest."""
-
-# pandas' own annotations call every column "Series | DataFrame".
-# pyright: reportReturnType=false
+"""The previous batch: the newest good one of the nearest earlier partition."""
 
 from __future__ import annotations
 
-import gzip
-import io
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
-
-import pandas as pd
 
 from prediction_batches.delivery.done_file import done_manifest
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning, recorded_cleaning
-from prediction_contract.cleaning.row_cleaning import row_parser
-from prediction_contract.errors import InvalidManifestError, InvalidNameError, InvalidRowError
-from prediction_contract.manifests.manifest import InputObject, Manifest
+from prediction_contract.errors import InvalidManifestError, InvalidNameError
+from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.batch import BatchId, Partition
 from prediction_contract.naming.s3_layout import json_partition_prefix
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
-from prediction_contract.rows.row_contract import read_lines
-from sagemaker_scripts.batches.schema_frame import entity_frame
 
 _LOG = logging.getLogger(__name__)
 # Their files may be gone, or somebody found them to be wrong.
@@ -40,11 +28,11 @@ class PreviousBatch:
 
     Attributes:
         manifest: Its manifest.
-        predictions: Its rows as `entity_frame` gives them.
+        cleaning: How its load cleaned it, or will.
     """
 
     manifest: Manifest
-    predictions: pd.DataFrame
+    cleaning: Cleaning
 
 
 def find_previous(
@@ -69,8 +57,8 @@ def find_previous(
             if candidate == batch_id:
                 continue
             usable = _usable_batch(store, find_record, model, candidate)
-            if usable is not None and usable[0].partition == earlier:
-                return PreviousBatch(usable[0], _predictions(store, *usable))
+            if usable is not None and usable.manifest.partition == earlier:
+                return usable
     return None
 
 
@@ -87,8 +75,7 @@ def _batches_of(store: ObjectStore, model: str, partition: Partition) -> list[Ba
 
 def _usable_batch(
     store: ObjectStore, find_record: FindRecord, model: str, batch_id: BatchId
-) -> tuple[Manifest, Cleaning] | None:
-    """Return the batch's manifest, and how its load cleaned it."""
+) -> PreviousBatch | None:
     try:
         manifest = done_manifest(store, model, batch_id)
     except InvalidManifestError as error:
@@ -98,39 +85,6 @@ def _usable_batch(
         return None
     record = find_record(model, batch_id)
     if record is None:
-        return manifest, NO_CLEANING
+        return PreviousBatch(manifest, NO_CLEANING)
     unusable = record.load_state in _UNUSABLE_LOADS or record.release_state == ReleaseState.WITHDRAWN
-    return None if unusable else (manifest, recorded_cleaning(record.cleaning))
-
-
-def _predictions(store: ObjectStore, manifest: Manifest, cleaning: Cleaning) -> pd.DataFrame:
-    """Return a batch's rows as typed values, without rows that no store took and all rows of a duplicate key.
-
-    Raises:
-        InputMissingError: A part is gone.
-        ObjectAlteredError: A part has not the digest that the manifest states.
-    """
-    accept = row_parser(manifest.schema, cleaning)
-    rows = []
-    refused: Counter[str] = Counter()
-    for part in manifest.json_parts:
-        content = store.get_verified(InputObject(part.key, part.sha256))
-        for line in _lines(content, part.rows):
-            try:
-                rows.append((line, accept(line)))
-            except InvalidRowError as error:
-                refused[error.reason] += 1
-    for reason, count in sorted(refused.items()):
-        _LOG.warning("%d rows of batch %s are left out: %s", count, manifest.batch_id, reason)
-    frame = entity_frame(manifest.schema, cleaning, rows)
-    duplicates = len(rows) - len(frame)
-    if duplicates:
-        _LOG.warning("%d rows of batch %s share their key and are left out", duplicates, manifest.batch_id)
-    return frame
-
-
-def _lines(content: bytes, most: int) -> Iterator[bytes]:
-    """Yield a part's lines, no more than its manifest promises: few bytes may unpack to any number."""
-    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-        for line in islice(read_lines(file), most):
-            yield line.rstrip(b"\n")
+    return None if unusable else PreviousBatch(manifest, recorded_cleaning(record.cleaning))

@@ -19,7 +19,7 @@ has no null, and a plain `int64` becomes one as soon as a value is missing: that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from math import isfinite, isnan
@@ -35,9 +35,10 @@ from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.row_cleaning import values_as_written
 from prediction_contract.errors import SchemaError
+from prediction_contract.rows.column_values import file_decoder_for
 from prediction_contract.rows.row_contract import Row
 from prediction_contract.rows.schema import Column, Kind, PredictionSchema
-from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
+from prediction_contract.text.canonical_json import InvalidJsonError, parse_as_written, parse_json
 
 # Of the other types Arrow's own stand in a DataFrame.
 _PANDAS_TYPES = {
@@ -80,8 +81,7 @@ def entity_frame(
 ) -> pd.DataFrame:
     """Return the rows that a load accepts as `schema_frame` does, the key as `entity_id`.
 
-    They hold what the model wrote, and where that is no value the default that the load gives it. The load
-    refuses all rows that share a key, so they are left out.
+    They hold what `values_as_given` returns. The load refuses all rows that share a key: they are left out.
 
     Args:
         schema: The model's columns.
@@ -89,6 +89,20 @@ def entity_frame(
         rows: Lines, and what `row_parser` made of each.
     """
     keys = Counter(row.key for _, row in rows)
+    values_of = values_as_given(schema, cleaning)
+    accepted = [values_of(line, row) for line, row in rows if keys[row.key] == 1]
+    return schema_frame(schema, accepted).rename(columns={schema.key: "entity_id"})
+
+
+def values_as_given(
+    schema: PredictionSchema, cleaning: Cleaning
+) -> Callable[[bytes, Row], Mapping[str, Any]]:
+    """Return what makes of a line and its row, as `row_parser` made it, the values that `predict` is given.
+
+    They are what the model wrote, and where that is no value the default that the load gives it.
+    """
+    if not cleaning:
+        return lambda _, row: row.values
     defaults = [
         (column.source.name, column.stored.name)
         for column in cleaning.columns(schema)
@@ -96,22 +110,46 @@ def entity_frame(
     ]
 
     def values_of(line: bytes, row: Row) -> Mapping[str, Any]:
-        if not cleaning:
-            return row.values
         values = values_as_written(schema, line)
         given = {source: row.values[stored] for source, stored in defaults if values[source] is None}
         return {**values, **given}
 
-    accepted = [values_of(line, row) for line, row in rows if keys[row.key] == 1]
-    return schema_frame(schema, accepted).rename(columns={schema.key: "entity_id"})
+    return values_of
+
+
+def frame_of_columns(schema: PredictionSchema, rows: pa.Table) -> pd.DataFrame:
+    """Return rows of the schema's columns as `schema_frame` does, the key as `entity_id`.
+
+    Args:
+        schema: The model's columns.
+        rows: In Arrow's types, `json` as canonical text, the key as `entity_id`.
+    """
+    names = ["entity_id" if column.name == schema.key else column.name for column in schema.columns]
+    series = {}
+    for name, column in zip(names, schema.columns, strict=True):
+        if column.type.kind is Kind.JSON:
+            decode = file_decoder_for(column)
+            series[name] = _series(
+                column,
+                [
+                    None if text is None else decode(parse_as_written(text.encode()))[0]
+                    for text in rows[name].to_pylist()
+                ],
+            )
+        else:
+            series[name] = _of_arrow(rows[name], column)
+    return pd.DataFrame(series)
 
 
 def _series(column: Column, values: list[Any]) -> pd.Series:
     if column.type.kind is Kind.JSON:
         return pd.Series(values, dtype=object)
-    array = pa.array(values, type=arrow_type(column.type))
-    dtype = _PANDAS_TYPES.get(column.type.kind) or pd.ArrowDtype(array.type)
-    return pd.Series(dtype.__from_arrow__(array))
+    return _of_arrow(pa.array(values, type=arrow_type(column.type)), column)
+
+
+def _of_arrow(values: pa.Array | pa.ChunkedArray, column: Column) -> pd.Series:
+    dtype = _PANDAS_TYPES.get(column.type.kind) or pd.ArrowDtype(values.type)
+    return pd.Series(dtype.__from_arrow__(values))
 
 
 def python_values(values: pd.Series, column: Column) -> list[Any]:

@@ -25,6 +25,7 @@ from prediction_contract.rows.row_contract import LINE_BYTES, LONGEST_LINE, read
 from prediction_contract.rows.schema import PredictionSchema
 from sagemaker_scripts.batches.batch_rows import prediction_lines
 from sagemaker_scripts.batches.previous_batch import find_previous
+from sagemaker_scripts.batches.previous_rows import previous_frame
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.stored_batches import schema_of, write_batch
 
@@ -157,7 +158,9 @@ def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore) ->
         store, lambda *_: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
     )
     assert found is not None
-    assert found.predictions.to_dict("records") == [{"entity_id": "AA-1", "minutes": Decimal("7.25")}]
+    assert previous_frame(store, found).to_dict("records") == [
+        {"entity_id": "AA-1", "minutes": Decimal("7.25")}
+    ]
 
 
 def test_rows_that_the_load_cleaned_are_predictions_too(store: ObjectStore) -> None:
@@ -187,7 +190,7 @@ def test_rows_that_the_load_cleaned_are_predictions_too(store: ObjectStore) -> N
         store, lambda *_: record, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
     )
     assert found is not None
-    predicted = found.predictions.drop(columns="debug").to_dict("records")
+    predicted = previous_frame(store, found).drop(columns="debug").to_dict("records")
     assert predicted == [{"entity_id": "A", "minutes": 0}, {"entity_id": "B", "minutes": 7}]
 
 
@@ -205,7 +208,7 @@ def test_no_more_lines_are_read_than_the_manifest_promises(
         store, lambda _model, _batch: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
     )
     assert found is not None
-    assert found.predictions.empty
+    assert previous_frame(store, found).empty
     assert [record.getMessage() for record in caplog.records] == [
         f"4 rows of batch {manifest.batch_id} are left out: unparsable"
     ]
@@ -226,7 +229,7 @@ def test_a_line_that_is_too_long_counts_as_one_row(
         store, lambda _model, _batch: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
     )
     assert found is not None
-    assert list(found.predictions["entity_id"]) == ["AA-0", "AA-1", "AA-2"]
+    assert list(previous_frame(store, found)["entity_id"]) == ["AA-0", "AA-1", "AA-2"]
     assert [record.getMessage() for record in caplog.records] == [
         f"1 rows of batch {manifest.batch_id} are left out: value_too_large"
     ]
@@ -243,8 +246,12 @@ def test_an_altered_part_is_an_error(store: ObjectStore) -> None:
     """Predictions that nobody made are not learned from."""
     manifest = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
     store.put(manifest.json_parts[0].key, b"other")
+    found = find_previous(
+        store, lambda *_: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
+    )
+    assert found is not None
     with pytest.raises(ObjectAlteredError, match="has not the SHA-256"):
-        chosen(store)
+        previous_frame(store, found)
 
 
 def test_a_batch_that_is_not_done_has_no_manifest(store: ObjectStore) -> None:

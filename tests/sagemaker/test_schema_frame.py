@@ -25,6 +25,7 @@ from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.text.canonical_json import parse_json
 from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
 from sagemaker_scripts.batches.previous_batch import find_previous
+from sagemaker_scripts.batches.previous_rows import previous_frame
 from sagemaker_scripts.features.feature_store import feature_set, write_feature_set
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.outcomes import (
@@ -144,7 +145,7 @@ def next_lines(store: ObjectStore, predict: Any) -> list[PredictionLine]:
             NEXT_DAY,
             PreparedTables(found.read_features(store), found.read_outcomes(store)),
             {},
-            ScoredPartition(previous.manifest.partition, previous.predictions),
+            ScoredPartition(previous.manifest.partition, previous_frame(store, previous)),
         )
     return prediction_lines(SCHEMA, predictions)
 
