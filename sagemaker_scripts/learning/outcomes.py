@@ -197,6 +197,13 @@ def _arrow_column(values: pd.Series) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
+def of_entities(scored: ScoredPartition, entities: pa.ChunkedArray) -> ScoredPartition:
+    """Return the predictions of some entities, in the order of these."""
+    predicted = _arrow_column(scored.predictions[ENTITY]).cast(pa.large_string())
+    places = pc.index_in(entities.cast(pa.large_string()), value_set=predicted).drop_null()
+    return ScoredPartition(scored.partition, scored.predictions.take(places).reset_index(drop=True))
+
+
 def predictions_of(
     functions: ModelFunctions,
     partition: str,
@@ -204,14 +211,18 @@ def predictions_of(
     artifact: Any,
     previous: ScoredPartition | None,
 ) -> pd.DataFrame:
-    """Return a model's predictions of a partition, as scoring and evaluation make them alike.
+    """Return a model's predictions, as scoring, evaluation and trials make them alike.
+
+    Of the previous batch a model is given the entities that it is given features of: scoring hands it chunks
+    of them. A model that declares `whole` is given all of it.
 
     Args:
         functions: The model's own part.
         partition: The partition.
-        prepared: Its features, and what is known of earlier ones when it begins.
+        prepared: Its features or some of them, and what is known of these entities of earlier partitions when
+            it begins.
         artifact: The trained model.
-        previous: The previous batch; None if there is none.
+        previous: The previous batch, or what it holds of these entities; None if there is none.
 
     Raises:
         OutcomesError: An outcome has the name of a predicted column.
@@ -220,6 +231,8 @@ def predictions_of(
     """
     known: pd.DataFrame | pa.Table | None = None
     if previous is not None:
+        if not functions.inputs.whole:
+            previous = of_entities(previous, prepared.features[ENTITY])
         join = with_known_outcomes if functions.inputs.tables == "pandas" else previous_table
         known = join(previous, prepared.outcomes)
     return functions.predict(prepared.features, artifact, known, partition=partition)

@@ -112,7 +112,7 @@ def test_an_evaluation_holds_the_features_of_one_day() -> None:
 def test_an_evaluation_leaves_out_rows_that_share_their_key() -> None:
     """The load refuses all of them, so neither the metrics nor the next day's predictions may know them."""
     found, given = backtest_of(
-        {"entity": ["a", "a", "b"], "minutes": [1, 2, 3]}, {"entity": ["c"], "minutes": [4]}
+        {"entity": ["a", "a", "b"], "minutes": [1, 2, 3]}, {"entity": ["a", "b"], "minutes": [4, 5]}
     )
     assert found.rows_left_out == {"duplicate_key": 2}
     assert list(found.scored[0].predictions["entity_id"]) == ["b"]

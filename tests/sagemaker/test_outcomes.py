@@ -169,22 +169,38 @@ def test_polars_and_arrow_get_the_previous_batch_as_their_own_tables(
 
 
 @pytest.mark.parametrize("tables", ["pandas", "polars", "arrow"])
-def test_a_model_without_outcomes_gets_the_previous_predictions_alone(
-    write: Callable[..., ModelFunctions], tables: str
+@pytest.mark.parametrize(("whole", "entities"), [(False, ["c", "a"]), (True, ["a", "b", "c"])])
+def test_predict_gets_the_previous_rows_of_its_entities_unless_the_model_is_whole(
+    write: Callable[..., ModelFunctions], tables: str, whole: bool, entities: list[str]
 ) -> None:
-    """All of them: nobody says what became of any."""
+    """In the order of the features, whatever the batch's is: it depends on nothing but the chunk."""
     select = "[['entity_id']]" if tables == "pandas" else "select(['entity_id'])"
     body = REPORTED.format(select=select).replace("features.[", "features[")
-    functions = write(tables=tables, predict=body)
+    functions = write(tables=tables, whole=whole, predict=body)
     given: list[Any] = []
-    features = pa.table({"entity_id": ["a"]})
+    features = pa.table({"entity_id": ["c", "new", "a"]})
     predictions_of(functions, "2013-02-02", PreparedTables(features, None), given, scored())
-    assert list(given[0]["entity_id"] if tables != "arrow" else given[0]["entity_id"].to_pylist()) == [
-        "a",
-        "b",
-        "c",
-    ]
+    found = given[0]["entity_id"]
+    assert (found.to_pylist() if tables == "arrow" else list(found)) == entities
+    # Nobody says what became of any.
     assert "late" not in (given[0].column_names if tables == "arrow" else list(given[0].columns))
+    if tables == "pandas":
+        counts = {"a": 2**53 + 1, "b": pd.NA, "c": 3}
+        assert list(given[0]["count"]) == [counts[entity] for entity in entities]
+        assert list(given[0].index) == list(range(len(entities)))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_previous_batch_of_none_of_the_entities_is_empty_and_no_none(
+    write: Callable[..., ModelFunctions], whole: bool
+) -> None:
+    """None says that there is no previous batch."""
+    functions = write(whole=whole, predict=REPORTED.format(select="copy()"))
+    given: list[Any] = []
+    features = PreparedTables(pa.table({"entity_id": ["new"]}), outcomes(b=1))
+    predictions_of(functions, "2013-02-02", features, given, scored())
+    assert list(given[0]["entity_id"]) == (["b"] if whole else [])
+    assert [str(given[0][name].dtype) for name in ("count", "late")] == ["Int64", "Int64"]
 
 
 def test_columns_of_one_name_are_refused() -> None:

@@ -21,7 +21,7 @@ _NUMBERS = itertools.count()
 def function_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelFunctions]:
     """Return what writes functions, each the text of its module, and gives the model that has them."""
 
-    def write(*, tables: str = "pandas", **functions: str) -> ModelFunctions:
+    def write(*, tables: str = "pandas", whole: bool = False, **functions: str) -> ModelFunctions:
         # Python keeps imported modules, so each test has a package of its own.
         package = f"acme_{next(_NUMBERS)}"
         folder = tmp_path / "src" / package / "defs" / "churn"
@@ -29,7 +29,7 @@ def function_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         for name, text in functions.items():
             (folder / f"{name}.py").write_text(textwrap.dedent(text))
         monkeypatch.syspath_prepend(str(tmp_path / "src"))
-        given: dict[str, Any] = {"functions": f"{package}.defs.churn", "tables": tables}
+        given: dict[str, Any] = {"functions": f"{package}.defs.churn", "tables": tables, "whole": whole}
         return ModelFunctions(ModelInputs(model="churn", **given))
 
     return write
