@@ -1,0 +1,109 @@
+"""Chunks of features and what is known of their entities, previous rows and outcomes: a join on disk.
+
+First the three tables are divided into buckets of keys, by any number of processes. Then each bucket is one
+chunk, whoever makes it.
+"""
+
+# PyArrow makes its compute functions when it is imported, where no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.manifests.manifest import JsonPart
+from sagemaker_scripts.batches.key_buckets import KeyBuckets
+from sagemaker_scripts.batches.previous_batch import PreviousBatch
+from sagemaker_scripts.batches.previous_rows import arrow_schema, part_rows, without_duplicates
+from sagemaker_scripts.batches.schema_frame import frame_of_columns
+from sagemaker_scripts.functions.entity_rows import ENTITY
+from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition, of_partitions
+
+_FEATURES, _OUTCOMES, _PREVIOUS = "features", "outcomes", "previous"
+
+
+class JoinedChunk(NamedTuple):
+    """What `predictions_of` takes of one bucket.
+
+    Attributes:
+        prepared: Features in their own order, and the outcomes of their entities.
+        previous: The previous rows of these entities, those of a key that comes twice left out.
+        numbers: The number of each row among all features, from 0.
+    """
+
+    prepared: PreparedTables
+    previous: ScoredPartition
+    numbers: np.ndarray
+
+
+@dataclass(frozen=True)
+class JoinedChunks:
+    """The chunks of one machine; it travels to other processes.
+
+    Attributes:
+        buckets: Where they are divided.
+        previous: The previous batch.
+    """
+
+    buckets: KeyBuckets
+    previous: PreviousBatch
+
+    def spill_features(
+        self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, first_row: int, writer: str
+    ) -> None:
+        """Divide consecutive rows of features; arguments as `KeyBuckets.spill`."""
+        self.buckets.spill(_FEATURES, schema, batches, key=ENTITY, first_row=first_row, writer=writer)
+
+    def spill_outcomes(
+        self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, first_row: int, writer: str
+    ) -> None:
+        """Divide consecutive rows of outcomes, those of other partitions left out; arguments as above."""
+        own = self._own_outcomes(batches)
+        self.buckets.spill(_OUTCOMES, schema, own, key=ENTITY, first_row=first_row, writer=writer)
+
+    def _own_outcomes(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            rows = pa.Table.from_batches([batch])
+            yield from of_partitions(rows, [self.previous.manifest.partition]).to_batches()
+
+    def spill_previous(self, store: ObjectStore, part: JsonPart, *, writer: str) -> Counter[str]:
+        """Divide a part of the previous batch, and return how many of its rows no load takes, by reason.
+
+        Raises:
+            InputMissingError: The part is gone.
+            ObjectAlteredError: It has not the digest that the manifest states.
+        """
+        left_out: Counter[str] = Counter()
+        rows = part_rows(store, self.previous, part, left_out)
+        # They are joined in the order of the features, so theirs does not matter.
+        schema = arrow_schema(self.previous.manifest.schema)
+        self.buckets.spill(_PREVIOUS, schema, rows, key=ENTITY, first_row=0, writer=writer)
+        return left_out
+
+    def chunk(self, bucket: int) -> JoinedChunk:
+        """Return a bucket's chunk once all three tables are divided; it may have no rows.
+
+        Raises:
+            BucketsError: A column has types that no type holds all values of.
+        """
+        features = self.buckets.read(_FEATURES, bucket)
+        outcomes = self.buckets.read(_OUTCOMES, bucket)
+        previous = self.buckets.read(_PREVIOUS, bucket)
+        assert features is not None  # noqa: S101  # a partition without features is not scored
+        prepared = PreparedTables(features.rows.combine_chunks(), outcomes and outcomes.rows)
+        schema = self.previous.manifest.schema
+        rows = previous.rows if previous else arrow_schema(schema).empty_table()
+        entities = prepared.features[ENTITY].cast(pa.string())
+        # A key may come any number of times, so what is left is joined before it is held.
+        unique = without_duplicates(self.previous, rows)
+        found = unique.filter(pc.is_in(unique[ENTITY], value_set=entities))
+        scored = ScoredPartition(self.previous.manifest.partition, frame_of_columns(schema, found))
+        return JoinedChunk(prepared, scored, features.numbers)
