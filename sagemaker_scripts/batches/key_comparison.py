@@ -1,0 +1,71 @@
+"""Features and predictions compared by their keys: each entity of the features is predicted, and no other."""
+
+# PyArrow makes its compute functions when it is imported, where no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prediction_batches.errors import PredictionsError
+
+_NAMED_ROWS = 5
+
+
+def check_keys(
+    features: pa.Array | pa.ChunkedArray,
+    predictions: pa.Array | pa.ChunkedArray,
+    numbers: np.ndarray | None = None,
+) -> None:
+    """Refuse predictions that leave out a row of features, or are of none of them.
+
+    Keys are compared as they are. The error names rows by their place and quotes no key: the job does not
+    know which are sensitive.
+
+    Args:
+        features: The keys of all features that `predict` was given.
+        predictions: The keys that it returned, null for a row without one. A key may come twice.
+        numbers: The number of each row among the partition's features, from 0; None for all of them.
+
+    Raises:
+        PredictionsError: There is no prediction of an entity, or one of an entity without features.
+    """
+    wanted, found = (_texts(keys) for keys in (features, predictions))
+    if wanted.equals(found):
+        return
+    places = np.flatnonzero(~_among(wanted, found))
+    missing = places if numbers is None else numbers[places]
+    surplus = np.flatnonzero(~_among(found, wanted) & _mask(found.is_valid()))
+    faults = []
+    if len(missing):
+        faults.append(f"no prediction for {_rows(missing)} of the features")
+    if len(surplus):
+        faults.append(
+            f"predictions of entities that it was given no features of, in {_rows(surplus)} of a chunk"
+        )
+    if faults:
+        raise PredictionsError(
+            f"predict returned {' and '.join(faults)}",
+            remedy="Let predict return one row for each row of features, with its entity_id as the key",
+        )
+
+
+def _texts(keys: pa.Array | pa.ChunkedArray) -> pa.Array:
+    texts = keys.cast(pa.large_string())
+    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+
+
+def _among(keys: pa.Array, others: pa.Array) -> np.ndarray:
+    return _mask(pc.is_in(keys, value_set=others))
+
+
+def _mask(values: pa.Array) -> np.ndarray:
+    return values.to_numpy(zero_copy_only=False)
+
+
+def _rows(numbers: np.ndarray) -> str:
+    named = ", ".join(str(number + 1) for number in numbers[:_NAMED_ROWS].tolist())
+    more = f" and {len(numbers) - _NAMED_ROWS:,} more" if len(numbers) > _NAMED_ROWS else ""
+    return f"{'row' if len(numbers) == 1 else 'rows'} {named}{more}"
