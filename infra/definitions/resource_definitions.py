@@ -259,37 +259,6 @@ def load_job(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SageMakerJobSettings:
-    """The machine and the limits of one kind of SageMaker job.
-
-    Args:
-        role_arn: The execution role.
-        instance_type: SageMaker's name of the machine.
-        instance_count: How many of them.
-        volume_gb: Size of the volume under `/opt/ml`, in GB.
-        max_runtime_seconds: After which SageMaker stops the job.
-    """
-
-    role_arn: str
-    instance_type: str
-    instance_count: int
-    volume_gb: int
-    max_runtime_seconds: int
-
-
-def processing_job(deployment: Deployment) -> SageMakerJobSettings:
-    """Return the settings of feature preparation and scoring."""
-    role = deployment.role_arn(deployment.sagemaker_role)
-    return SageMakerJobSettings(role, "ml.m5.xlarge", 1, 30, 3600)
-
-
-def training_job(deployment: Deployment) -> SageMakerJobSettings:
-    """Return the settings of training."""
-    role = deployment.role_arn(deployment.sagemaker_role)
-    return SageMakerJobSettings(role, "ml.m5.2xlarge", 1, 50, 4 * 3600)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class TokenIssuerDefinition:
     """The Cognito pool, its resource server and its one client, for machine-to-machine tokens only."""
 

@@ -220,15 +220,6 @@ def test_the_load_job_installs_nothing_from_an_index() -> None:
     assert allows(role, "s3:GetObject", f"{DEPLOYMENT.data_bucket_arn}/{key}")
 
 
-def test_sagemaker_jobs_run_under_the_execution_role() -> None:
-    """Both kinds of job end by themselves."""
-    for settings_of in (resource_definitions.processing_job, resource_definitions.training_job):
-        settings = settings_of(DEPLOYMENT)
-
-        assert settings.role_arn == DEPLOYMENT.role_arn(DEPLOYMENT.sagemaker_role)
-        assert 0 < settings.max_runtime_seconds <= 5 * 24 * 3600
-
-
 def test_tls_is_demanded_of_every_action() -> None:
     """The statement for AWS refuses whatever comes without TLS, from anybody."""
     statement = resource_definitions.tls_only_statement("sqs", DEPLOYMENT.done_file_queue_arn)

@@ -13,7 +13,7 @@ import pytest
 from api_lambda.request_log import RequestLog
 from infra.cost_estimate import PAGE, SCALES, Sheet, SheetError, recomputed
 from infra.definitions.api_definitions import FunctionDefinition, target_group
-from infra.definitions.resource_definitions import data_bucket, load_job, processing_job, training_job
+from infra.definitions.resource_definitions import data_bucket, load_job
 from infra.packaging import PLATFORM
 from mlpipe_dagster.costs import Prices
 from mlpipe_dagster.publication.projection_sensor import COMPARE_ALL_AFTER
@@ -153,8 +153,9 @@ def test_prices_are_those_of_the_estimates_that_batches_carry(sheet: Sheet) -> N
     }.items():
         assert sheet.values[name] == [price] * SCALES, name
     assert prices.snowflake_credits_per_hour == 1
-    assert processing_job(PROD.deployment()).instance_type == "ml.m5.xlarge"
-    assert training_job(PROD.deployment()).instance_type == "ml.m5.2xlarge"
+    shipped = declaration_of("flight_delay", EXAMPLE.defs)
+    assert shipped.processing.instance_type == "ml.m5.xlarge"
+    assert shipped.training_compute.instance_type == "ml.m5.2xlarge"
 
 
 def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None:
