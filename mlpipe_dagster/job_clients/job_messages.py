@@ -13,8 +13,9 @@ import dagster as dg
 from prediction_contract.printable_text import escape_unprintable
 
 _LONGEST = 500
-# A job's sign of life every few seconds would drown the rest of a long run's log.
-_QUIET_SECONDS = 10.0
+# A job's sign of life every few seconds would drown the rest of a long run's log. Those of a job that reports
+# every ten seconds arrive a little sooner or later, and are all shown.
+_QUIET_SECONDS = 8.0
 
 
 class LoggedMessages(dg.PipesMessageReader):

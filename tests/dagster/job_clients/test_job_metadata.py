@@ -117,9 +117,9 @@ def test_a_message_is_one_line(payload: Any, text: str) -> None:
 
 def test_a_step_that_goes_on_is_shown_every_ten_seconds() -> None:
     """A sign of life every few seconds would hide everything else; a new step is shown at once."""
-    moments = iter((0.0, 4.0, 8.0, 12.0, 13.0))
+    moments = iter((0.0, 4.0, 7.0, 9.0, 18.5, 19.0))
     shown: list[str] = []
-    steps = ("survey", "survey", "survey", "survey", "move")
+    steps = ("survey", "survey", "survey", "survey", "survey", "move")
     told = [
         {
             "method": "report_custom_message",
@@ -130,7 +130,7 @@ def test_a_step_that_goes_on_is_shown_every_ten_seconds() -> None:
     reader = FakeMessageReader(told)
     with LoggedMessages(reader, shown.append, clock=lambda: next(moments)).read_messages(reader):
         pass
-    assert [line.rsplit("rows=", 1)[1] for line in shown] == ["0", "3", "4"]
+    assert [line.rsplit("rows=", 1)[1] for line in shown] == ["0", "3", "4", "5"]
     assert reader.handled == told
 
 
