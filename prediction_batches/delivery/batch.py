@@ -1,0 +1,167 @@
+"""One attempt at one batch: what its writers and its commit have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from prediction_batches.delivery.batch_writer import BatchWriter
+from prediction_batches.delivery.commit import Provenance, commit_batch
+from prediction_batches.delivery.receipts import RECEIPT_BYTES, Receipt, ReceiptError
+from prediction_batches.files.share_location import ShareLocation
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.naming.batch import BatchId, ModelName, Partition, mint_batch_id, validated_attempt
+from prediction_contract.naming.s3_layout import validated_bucket
+from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.text.canonical_json import canonical_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One attempt at a batch; it holds no connection, so it is sent to other processes and hosts as it is.
+
+    Attributes:
+        bucket: The data bucket.
+        model: The model's name.
+        partition: The partition that the batch scores.
+        batch_id: The batch.
+        attempt: Counts from 1.
+        schema: The model's columns.
+        has_unique_keys: Whether the caller compares the keys of the whole batch. Otherwise the writers keep
+            digests of them, and the commit compares those.
+    """
+
+    bucket: str
+    model: ModelName
+    partition: Partition
+    batch_id: BatchId
+    attempt: int
+    schema: PredictionSchema
+    has_unique_keys: bool = False
+
+    def writer(self, share: str, store: ObjectStore | None = None) -> BatchWriter:
+        """Return the writer of a share: a piece of the batch that is the same whoever writes it.
+
+        Args:
+            share: Its name: at most 80 letters, digits, `-`, `_` and `.`.
+            store: The bucket; None for the bucket as reached with the process's own credentials.
+        """
+        return BatchWriter(
+            self._location(share, store),
+            self.schema,
+            batch_digest=self.digest,
+            has_unique_keys=self.has_unique_keys,
+        )
+
+    def receipt(self, share: str, store: ObjectStore | None = None) -> Receipt | None:
+        """Return the receipt of a share; None while the share is not written to its end.
+
+        Raises:
+            ReceiptError: It cannot be read, or it was written for other columns.
+        """
+        location = self._location(share, store)
+        content = location.store.find(location.receipt_key, largest=RECEIPT_BYTES)
+        if content is None:
+            return None
+        receipt = Receipt.parse(content)
+        if (receipt.share, receipt.batch_digest) != (share, self.digest):
+            raise ReceiptError(
+                f"The receipt of share {share} was written for other columns or another batch",
+                remedy=f"Write the batch under attempt {self.attempt + 1}, all shares with the same schema",
+                model=self.model,
+                batch_id=self.batch_id,
+            )
+        return receipt
+
+    def commit(
+        self,
+        shares: Iterable[str],
+        provenance: Provenance,
+        *,
+        tolerance: QuarantineTolerance | None = None,
+        store: ObjectStore | None = None,
+    ) -> Manifest:
+        """Make one Delta commit of all shares and then the manifest; return it, or the one that is there.
+
+        Args:
+            shares: The names of all shares, in the order of the batch's rows.
+            provenance: What the manifest says of where the rows come from.
+            tolerance: How many rows may be refused; None for the platform's default.
+            store: The bucket; None for the bucket as reached with the process's own credentials.
+
+        Raises:
+            ReceiptError: A share is not written to its end.
+            PredictionsError: More rows will be refused than tolerated, or there are none.
+            AttemptSupersededError: A later attempt has committed the batch, and it has no manifest yet.
+            DeltaCommitError: The Delta table does not take the rows.
+            ManifestConflictError: A done file that is not this batch's lies in its place.
+        """
+        reached = store or ObjectStore.of_job(self.bucket)
+        receipts = {share: self.receipt(share, reached) for share in shares}
+        missing = [share for share, receipt in receipts.items() if receipt is None]
+        if missing:
+            raise ReceiptError(
+                f"{len(missing)} of {len(receipts)} shares are not written to their end, the first is "
+                f"{missing[0]}",
+                remedy="Write them, then commit the batch",
+                model=self.model,
+                batch_id=self.batch_id,
+            )
+        written = [receipt for receipt in receipts.values() if receipt is not None]
+        manifest, _ = commit_batch(
+            self, written, provenance, tolerance=tolerance or QuarantineTolerance(), store=reached
+        )
+        return manifest
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that the receipts of a batch must have in common."""
+        members = ("bucket", "model", "partition", "batch_id", "attempt", "has_unique_keys")
+        document = {name: getattr(self, name) for name in members} | {"schema": self.schema.to_document()}
+        return hashlib.sha256(canonical_bytes(document)).hexdigest()
+
+    def _location(self, share: str, store: ObjectStore | None) -> ShareLocation:
+        reached = store or ObjectStore.of_job(self.bucket)
+        return ShareLocation(reached, self.model, self.partition, self.batch_id, self.attempt, share)
+
+
+def open_batch(
+    *,
+    bucket: str,
+    model: str,
+    partition: str,
+    schema: PredictionSchema,
+    batch_id: str | None = None,
+    attempt: int = 1,
+    has_unique_keys: bool = False,
+) -> Batch:
+    """Return a batch that nothing is written of yet, or one that is to be written on.
+
+    Args:
+        bucket: The data bucket.
+        model: The model's name.
+        partition: What the batch scores: an hour, day, week or month in UTC, as `2013-02-01T06`,
+            `2013-02-01`, `2013-W06` or `2013-02`.
+        schema: The model's columns.
+        batch_id: The batch, as `mint_batch_id` makes it; None mints one, which no repetition will find again.
+        attempt: Counts from 1. Another one writes everything anew, and replaces the rows of those before it.
+        has_unique_keys: As in `Batch`.
+
+    Raises:
+        InvalidNameError: A name has another form.
+    """
+    minted = batch_id or mint_batch_id(model, partition, uuid.uuid4().hex, datetime.now(UTC))
+    return Batch(
+        bucket=validated_bucket(bucket),
+        model=ModelName(model),
+        partition=Partition(partition),
+        batch_id=BatchId(minted),
+        attempt=validated_attempt(attempt),
+        schema=schema,
+        has_unique_keys=has_unique_keys,
+    )

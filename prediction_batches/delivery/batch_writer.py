@@ -1,0 +1,107 @@
+"""The writer of one share of a batch: JSON parts, data files and key digests as they fill, last a receipt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from prediction_batches.delivery.receipts import RECEIPT_BYTES, Receipt, RefusedRow
+from prediction_batches.files.data_files import DataFiles
+from prediction_batches.files.part_files import PartFiles
+from prediction_batches.files.share_location import ShareLocation
+from prediction_batches.keys.share_keys import ShareKeys
+from prediction_batches.rows.encoded_rows import EncodedRows
+from prediction_contract.rows.checksums import batch_checksum
+from prediction_contract.rows.schema import PredictionSchema
+
+# Of each share so many refused rows are named.
+NAMED_ROWS = 5
+
+
+class BatchWriter:
+    """Writes one share; a context manager, which closes it unless an error ends it.
+
+    Nothing that is there is overwritten: a writer that repeats another's work adopts what that has written.
+
+    Args:
+        location: The share.
+        schema: The model's columns.
+        batch_digest: Which batch and columns the receipt is for.
+        has_unique_keys: Whether the caller compares the keys of the whole batch, so that no digests of them
+            are written.
+    """
+
+    def __init__(
+        self, location: ShareLocation, schema: PredictionSchema, *, batch_digest: str, has_unique_keys: bool
+    ) -> None:
+        self._location = location
+        self._schema = schema
+        self._batch_digest = batch_digest
+        self._opened = ExitStack()
+        self._parts = PartFiles(location)
+        self._data = self._opened.enter_context(DataFiles(location, schema))
+        self._keys = None if has_unique_keys else self._opened.enter_context(ShareKeys(location))
+        self._rows = self._checksum = 0
+        self._refused: Counter[str] = Counter()
+        self._first_refused: list[RefusedRow] = []
+        self._receipt: Receipt | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        self._opened.close()
+
+    def write_encoded(self, rows: EncodedRows) -> None:
+        """Add encoded rows.
+
+        Raises:
+            PredictionsError: A row is larger than a part may be.
+            ShareConflictError: Another writer of the share has written other rows.
+        """
+        self._parts.write(rows.lines)
+        self._data.write(rows.columns, rows.checksums)
+        if self._keys is not None:
+            self._keys.write(rows.columns[self._schema.key], rows.refusals.keys())
+        for number, refusal in sorted(rows.refusals.items()):
+            self._refused[refusal.reason] += 1
+            if len(self._first_refused) < NAMED_ROWS:
+                self._first_refused.append(RefusedRow(self._rows + number + 1, refusal.fault))
+        self._rows += len(rows)
+        # Sums wrap as checksums do.
+        self._checksum += int(np.sum(rows.checksums, dtype=np.int64))
+
+    def close(self) -> Receipt:
+        """Write what is left and then the receipt, by which a commit knows that the share is whole.
+
+        Raises:
+            ShareConflictError: Another writer of the share has written other rows.
+        """
+        if self._receipt is None:
+            receipt = Receipt(
+                share=self._location.share,
+                batch_digest=self._batch_digest,
+                rows=self._rows,
+                checksum=batch_checksum((self._checksum,)),
+                refused=dict(self._refused),
+                first_refused=tuple(self._first_refused),
+                parts=tuple(self._parts.close()),
+                data_files=tuple(self._data.close()),
+                keys=None if self._keys is None else self._keys.close(),
+            )
+            store, key = self._location.store, self._location.receipt_key
+            if not store.put_new(key, receipt.to_bytes()):
+                found = Receipt.parse(store.get(key, largest=RECEIPT_BYTES))
+                if found != receipt:
+                    raise self._location.conflict(key)
+            self._receipt = receipt
+            self._opened.close()
+        return self._receipt

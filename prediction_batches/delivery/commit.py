@@ -1,0 +1,178 @@
+"""The commit of a written batch: its rows are checked, then come one Delta commit and the manifest."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from prediction_batches.delivery.delta_commit import AttemptSupersededError, DeltaCommit
+from prediction_batches.delivery.done_file import ManifestConflictError, done_manifest
+from prediction_batches.delivery.receipts import Receipt, total_checksum, total_refused
+from prediction_batches.errors import PredictionsError
+from prediction_batches.keys.duplicate_rows import duplicate_rows
+from prediction_batches.object_store import ObjectStore, storage_options
+from prediction_contract.manifests.manifest import Inputs, Manifest, Producer, build_manifest
+from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
+
+if TYPE_CHECKING:
+    from prediction_batches.delivery.batch import Batch
+
+_LOG = logging.getLogger(__name__)
+# Together they fit the 1024 characters of a job's message.
+_NAMED_ROWS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What a manifest says of where the rows come from.
+
+    Attributes:
+        model_version: The trained model's version.
+        code_version: The producing code's version.
+        inputs: What the batch was made from; None names nothing.
+        previous_batch_id: The earlier batch whose predictions were read, if any.
+        producer: Who wrote it; None names nobody.
+    """
+
+    model_version: str
+    code_version: str
+    inputs: Inputs | None = None
+    previous_batch_id: str | None = None
+    producer: Producer | None = None
+
+
+def commit_batch(
+    batch: Batch,
+    receipts: Sequence[Receipt],
+    provenance: Provenance,
+    *,
+    tolerance: QuarantineTolerance,
+    store: ObjectStore,
+) -> tuple[Manifest, bool]:
+    """Commit a batch; return its manifest, and whether it was there before and is adopted.
+
+    It may be killed at any point and called again: there is one commit and one manifest in the end.
+
+    Args:
+        batch: The batch.
+        receipts: Of all its shares, in the order of its rows.
+        provenance: What the manifest says of where the rows come from.
+        tolerance: How many rows may be refused.
+        store: The bucket.
+
+    Raises:
+        PredictionsError: More rows will be refused than tolerated, or there are none.
+        AttemptSupersededError: A later attempt has committed the batch, and it has no manifest yet.
+        DeltaCommitError: The Delta table does not take the rows.
+        ManifestConflictError: A done file that is not this batch's lies in its place.
+    """
+    done = _done(batch, store)
+    if done is not None:
+        return done, True
+    check_refused_rows(batch, receipts, tolerance, store)
+    commit = DeltaCommit(
+        store=store,
+        model=batch.model,
+        schema=batch.schema,
+        batch_id=batch.batch_id,
+        attempt=batch.attempt,
+        files=[file for receipt in receipts for file in receipt.data_files],
+        options=storage_options(),
+    )
+    try:
+        made = commit.make(lambda: store.find(done_key(batch.model, batch.batch_id)) is None)
+    except AttemptSupersededError:
+        done = _done(batch, store)
+        if done is None:
+            raise
+        return done, True
+    _LOG.info("Delta version %d adds %d files", made.version, len(made.files))
+    manifest = build_manifest(
+        model=batch.model,
+        batch_id=batch.batch_id,
+        attempt=batch.attempt,
+        partition=batch.partition,
+        bucket=batch.bucket,
+        created_at=datetime.now(UTC),
+        model_version=provenance.model_version,
+        code_version=provenance.code_version,
+        schema=batch.schema,
+        json_parts=[part for receipt in receipts for part in receipt.parts],
+        delta_version=made.version,
+        delta_files=made.files,
+        checksum=total_checksum(receipts),
+        inputs=provenance.inputs,
+        previous_batch_id=provenance.previous_batch_id,
+        producer=provenance.producer,
+    )
+    if store.put_new(manifest.key, manifest.to_bytes()):
+        return manifest, False
+    found = _done(batch, store)
+    if found is None:
+        raise ManifestConflictError(
+            "The manifest was refused as existing, and then was gone",
+            remedy="Start the next attempt, and find out who deletes manifests",
+            model=batch.model,
+            batch_id=batch.batch_id,
+        )
+    # The same one if the answer to our own put was lost.
+    return found, found.digest != manifest.digest
+
+
+def check_refused_rows(
+    batch: Batch, receipts: Sequence[Receipt], tolerance: QuarantineTolerance, store: ObjectStore
+) -> None:
+    """Refuse a batch that its load would refuse, before anything of it is delivered.
+
+    The message names rows by their place, and quotes no value: the job does not know which are sensitive.
+
+    Args:
+        batch: The batch.
+        receipts: Of all its shares.
+        tolerance: What the model tolerates.
+        store: The bucket.
+
+    Raises:
+        PredictionsError: No row is left, or more rows than tolerated do not fit the schema or share a key.
+    """
+    rows = sum(receipt.rows for receipt in receipts)
+    reasons = total_refused(receipts)
+    named = [
+        f"{_place(receipt.share, row.number, receipts)}: {row.fault}"
+        for receipt in receipts
+        for row in receipt.first_refused
+    ]
+    keys = [(receipt.share, receipt.keys) for receipt in receipts if receipt.keys is not None]
+    # Each doubled key has two rows at least: so many refuse the batch, whatever the others are.
+    doubled = duplicate_rows(store, keys, most_keys=tolerance.allowed(rows) + 1, most_named=_NAMED_ROWS)
+    if doubled.rows:
+        reasons["duplicate_key"] += doubled.rows
+        named += [f"{_place(*place, receipts)}: another row has its key" for place in doubled.first]
+    found = "; ".join([_counted(reasons), *named[:_NAMED_ROWS]])
+    fault = tolerance.fault(rows, reasons.total())
+    if fault is not None:
+        raise PredictionsError(
+            f"{fault}: {found}" if named else fault,
+            remedy="Correct what makes the rows, or the columns or quality in the model's defs.yaml",
+            model=batch.model,
+            batch_id=batch.batch_id,
+        )
+    if named:
+        _LOG.warning("rows will be quarantined: %s", found)
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+
+
+def _place(share: str, number: int, receipts: Sequence[Receipt]) -> str:
+    return f"row {number}" if len(receipts) == 1 else f"row {number} of share {share}"
+
+
+def _done(batch: Batch, store: ObjectStore) -> Manifest | None:
+    return done_manifest(store, batch.model, batch.batch_id, partition=batch.partition)

@@ -1,0 +1,359 @@
+"""The batch's one commit to the model's Delta table, fenced so that a late attempt changes nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.schema import Schema
+from deltalake.transaction import AddAction, RemoveAction
+
+from prediction_batches.files.data_files import DataFile
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.errors import ContractError
+from prediction_contract.naming.s3_layout import data_file_prefix, delta_table_prefix
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.stores.delta_table import (
+    BATCH_COLUMN,
+    changed_columns,
+    delta_schema_json,
+    deltalake_message,
+)
+
+_LOG = logging.getLogger(__name__)
+_CONFIGURATION = {
+    # By default, the log has statistics of a table's first 32 columns only, and of those beyond shows none
+    # that a commit states. A batch's files are known by them.
+    "delta.dataSkippingStatsColumns": BATCH_COLUMN,
+    # Loaders read the version that a manifest states: the log must not forget it by itself.
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.deletedFileRetentionDuration": "interval 3650 days",
+}
+_PATIENCE_SECONDS = 120.0
+_LONGEST_PAUSE = 4.0
+
+
+class AttemptSupersededError(ContractError):
+    """Another attempt at the same batch has come as far or farther."""
+
+
+class DeltaCommitError(ContractError):
+    """The commit could not be made: within its patience, or into this table at all."""
+
+
+@dataclass(frozen=True)
+class CommittedVersion:
+    """A commit: the version that it made, and the data files that it added, relative to the table."""
+
+    version: int
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaCommit:
+    """The commit of one attempt at a batch.
+
+    Attributes:
+        store: The bucket.
+        model: The model's name.
+        schema: The model's schema.
+        batch_id: The batch.
+        attempt: Must be above every recorded one.
+        files: What `DataFiles` wrote for this batch and attempt.
+        options: As `storage_options` returns them.
+        patience_seconds: How long the commit is tried again while others commit before it.
+    """
+
+    store: ObjectStore
+    model: str
+    schema: PredictionSchema
+    batch_id: str
+    attempt: int
+    files: Sequence[DataFile]
+    options: Mapping[str, str]
+    patience_seconds: float = _PATIENCE_SECONDS
+
+    def make(self, still_wanted: Callable[[], bool]) -> CommittedVersion:
+        """Make the files' rows the only ones of the batch in the table.
+
+        The log records the attempt as the batch's transaction, so that of two attempts at the same time at
+        most one commits, and none after a later one. An attempt that has committed these very files, and was
+        killed before it knew, finds its commit.
+
+        Args:
+            still_wanted: Asked right before each try; False where a manifest has appeared.
+
+        Raises:
+            AttemptSupersededError: A higher attempt is recorded, or this one with other files, or the commit
+                is no longer wanted.
+            DeltaCommitError: Other commits came first until the patience ended, or the table does not take
+                the files: one is missing, a column has another type there, or the log cannot be read.
+        """
+        self._check_files()
+        deadline = time.monotonic() + self.patience_seconds
+        pause = 0.1
+        while True:
+            try:
+                table = self._opened()
+            except DeltaError as error:
+                raise self._rejected(deltalake_message(error)) from error
+            known = table.version()
+            self._refuse_other_types(table)
+            failure = None
+            made = self._recorded_commit(table)
+            if made is None:
+                self._refuse_unwanted(wanted=still_wanted())
+                failure = self._try_commit(table)
+                # Also after a failure: the answer to a commit that was made may have been lost.
+                made = self._commit_after(known)
+            if made is not None:
+                self._check_rows(made)
+                return made
+            if isinstance(failure, DeltaError) and not isinstance(failure, CommitFailedError):
+                raise self._rejected(deltalake_message(failure)) from failure
+            if time.monotonic() + pause > deadline:
+                raise self._error(
+                    f"The Delta commit failed for {self.patience_seconds:.0f} s: "
+                    f"{'nothing was committed' if failure is None else deltalake_message(failure)}",
+                    "Start the next attempt",
+                ) from failure
+            _LOG.warning("the Delta commit is tried again: %s", failure and deltalake_message(failure))
+            # Full jitter: writers that collided once do not meet again.
+            time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    @property
+    def _uri(self) -> str:
+        return self.store.address(delta_table_prefix(self.model))
+
+    @property
+    def _paths(self) -> frozenset[str]:
+        return frozenset(file.path for file in self.files)
+
+    def _opened(self) -> DeltaTable:
+        options = dict(self.options)
+        if not DeltaTable.is_deltatable(self._uri, storage_options=options):
+            try:
+                return DeltaTable.create(
+                    self._uri,
+                    schema=_delta_schema(self.schema),
+                    mode="error",
+                    configuration=dict(_CONFIGURATION),
+                    storage_options=options,
+                )
+            except DeltaError as error:
+                _LOG.info("the table could not be created now: %s", deltalake_message(error))
+        table = DeltaTable(self._uri, storage_options=options)
+        missing = dict(_CONFIGURATION.items() - table.metadata().configuration.items())
+        if not missing:
+            return table
+        try:
+            # The table is older than one of the settings. Files that it has already stay as they are.
+            table.alter.set_table_properties(missing)
+        # Of S3 itself, deltalake raises OSError.
+        except (DeltaError, OSError) as error:
+            _LOG.warning("the table's settings could not be changed now: %s", deltalake_message(error))
+            return DeltaTable(self._uri, storage_options=options)
+        return table
+
+    def _check_files(self) -> None:
+        """Refuse files that are not there as they were written: Delta itself would not notice."""
+        if len(self._paths) != len(self.files):
+            raise self._error("A data file was to be committed twice", "Pass each receipt once")
+        table = delta_table_prefix(self.model)
+        prefix = f"{table}{data_file_prefix(self.batch_id, self.attempt)}"
+        found = {entry.key: entry.size for entry in self.store.listing(prefix)}
+        for file in self.files:
+            size = found.get(f"{table}{file.path}")
+            if size != file.bytes:
+                said = (
+                    "is missing" if size is None else f"has {size} bytes, and was written with {file.bytes}"
+                )
+                raise self._error(f"The data file {table}{file.path} {said}", "Start the next attempt")
+
+    def _refuse_other_types(self, table: DeltaTable) -> None:
+        """Refuse rows of other types than the table's, which would round them or name no column."""
+        changed = changed_columns(self.schema, table.schema().to_json())
+        if changed:
+            columns = ", ".join(
+                f"{name} as {found}, not {wanted}" for name, (found, wanted) in changed.items()
+            )
+            raise self._error(
+                f"The Delta table has the column {columns}",
+                "Give a column of another type another name: a column keeps its type",
+            )
+
+    def _recorded_commit(self, table: DeltaTable) -> CommittedVersion | None:
+        """Return this attempt's commit if the log has it; None if it has no attempt from this one on."""
+        recorded = table.transaction_version(self.batch_id)
+        if recorded is None or recorded < self.attempt:
+            return None
+        version = table.version()
+        while recorded == self.attempt and version >= 0:
+            made = self._commit_at(version)
+            if made is not None and frozenset(made.files) == self._paths:
+                return made
+            version = version - 1 if made is None else -1
+        raise AttemptSupersededError(
+            f"Attempt {recorded} has committed the batch, and this is attempt {self.attempt}",
+            remedy="Start the next attempt, if the batch has no manifest",
+            model=self.model,
+            batch_id=self.batch_id,
+        )
+
+    def _refuse_unwanted(self, *, wanted: bool) -> None:
+        if not wanted:
+            raise AttemptSupersededError(
+                "The batch got its manifest from another attempt",
+                remedy="Start the next attempt, if the batch has no manifest",
+                model=self.model,
+                batch_id=self.batch_id,
+            )
+
+    def _try_commit(self, table: DeltaTable) -> Exception | None:
+        try:
+            self._add_columns(table)
+            earlier = self._separated_files(table)
+            now = int(time.time() * 1000)
+            table.create_write_transaction(
+                [
+                    *(RemoveAction(path, True, now) for path in earlier),
+                    *(
+                        AddAction(file.path, file.bytes, {}, now, True, self._statistics(file))
+                        for file in self.files
+                    ),
+                ],
+                "append",
+                table.schema(),
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(self.batch_id, self.attempt)]
+                ),
+            )
+        # Of S3 itself, deltalake raises OSError.
+        except (DeltaError, OSError) as error:
+            return error
+        return None
+
+    def _add_columns(self, table: DeltaTable) -> None:
+        """Add the columns that the model has gained, of which earlier batches have no values.
+
+        By a commit of its own: one that adds files does not add columns, and says nothing of it.
+        """
+        known = {field.name for field in table.schema().fields}
+        new = [field for field in _delta_schema(self.schema).fields if field.name not in known]
+        if new:
+            table.alter.add_columns(new)
+
+    def _separated_files(self, table: DeltaTable) -> list[str]:
+        """Return the files of earlier attempts, once files of other batches have none of their rows.
+
+        OPTIMIZE makes such files.
+        """
+        if table.transaction_version(self.batch_id) is None:
+            return []
+        files = _BatchStatistics(table)
+        if files.may_be_mixed(self.batch_id):
+            table.delete(f"{BATCH_COLUMN} = '{self.batch_id}'")
+            files = _BatchStatistics(table)
+        return [path for path, _ in files.of(self.batch_id)]
+
+    def _statistics(self, file: DataFile) -> str:
+        ends = {BATCH_COLUMN: self.batch_id}
+        return json.dumps(
+            {"numRecords": file.rows, "minValues": ends, "maxValues": ends, "nullCount": {BATCH_COLUMN: 0}}
+        )
+
+    def _commit_after(self, known: int) -> CommittedVersion | None:
+        """Return this attempt's commit of these files after a known version, as the log itself tells it."""
+        version = known + 1
+        while (actions := self._log_entry(version)) is not None:
+            made = self._commit_of(version, actions)
+            if made is not None and frozenset(made.files) == self._paths:
+                return made
+            version += 1
+        return None
+
+    def _commit_at(self, version: int) -> CommittedVersion | None:
+        return self._commit_of(version, self._log_entry(version) or [])
+
+    def _commit_of(self, version: int, actions: Sequence[Mapping[str, Any]]) -> CommittedVersion | None:
+        """Return the commit that a log entry tells of, if it is this attempt's."""
+        transactions = [action["txn"] for action in actions if "txn" in action]
+        if (self.batch_id, self.attempt) not in [(each["appId"], each["version"]) for each in transactions]:
+            return None
+        # Paths in the log are URL-encoded.
+        return CommittedVersion(
+            version, tuple(unquote(action["add"]["path"]) for action in actions if "add" in action)
+        )
+
+    def _log_entry(self, version: int) -> list[dict[str, Any]] | None:
+        content = self.store.find(f"{delta_table_prefix(self.model)}_delta_log/{version:020d}.json")
+        if content is None:
+            return None
+        return [json.loads(line) for line in content.splitlines() if line.strip()]
+
+    def _check_rows(self, made: CommittedVersion) -> None:
+        """Refuse a version that holds other files of the batch than these: a remove may have hit nothing."""
+        table = DeltaTable(self._uri, version=made.version, storage_options=dict(self.options))
+        # Where the table's settings could not be changed, the log shows no batch of these files.
+        found = sorted(_BatchStatistics(table).of(self.batch_id, besides=self._paths))
+        if found != sorted((file.path, file.rows) for file in self.files):
+            raise self._error(
+                f"Version {made.version} of the Delta table holds {sum(rows for _, rows in found)} rows of "
+                f"the batch in {len(found)} files, and {sum(file.rows for file in self.files)} rows in "
+                f"{len(self.files)} files were committed",
+                "Look at the table and its log, and start the next attempt",
+            )
+
+    def _rejected(self, what: str) -> DeltaCommitError:
+        return self._error(
+            f"The Delta table does not take the rows: {what}",
+            "Look at the table and its log, and start the next attempt",
+        )
+
+    def _error(self, what: str, remedy: str) -> DeltaCommitError:
+        return DeltaCommitError(what, remedy=remedy, model=self.model, batch_id=self.batch_id)
+
+
+class _BatchStatistics:
+    """What the log says of the batches whose rows each file of a table holds."""
+
+    def __init__(self, table: DeltaTable) -> None:
+        files = table.get_add_actions(flatten=True)
+        # Of a table without files or statistics, it has no such columns.
+        columns = [
+            files[name].to_pylist() if name in files.schema.names else [None] * files.num_rows
+            for name in ("path", f"min.{BATCH_COLUMN}", f"max.{BATCH_COLUMN}", "num_records")
+        ]
+        # Paths are URL-encoded here, and a commit encodes those that it removes.
+        self._files = [
+            (unquote(path), low, high, rows) for path, low, high, rows in zip(*columns, strict=True)
+        ]
+
+    def of(self, batch_id: str, *, besides: Collection[str] = ()) -> list[tuple[str, int]]:
+        """Return path and rows of the files that hold rows of one batch alone, and of some others."""
+        return [
+            (path, rows)
+            for path, low, high, rows in self._files
+            if low == high == batch_id or path in besides
+        ]
+
+    def may_be_mixed(self, batch_id: str) -> bool:
+        """Whether a file may hold rows of the batch beside those of others; without statistics it may."""
+        return any(
+            low is None or high is None or (low <= batch_id <= high and low != high)
+            for _, low, high, _ in self._files
+        )
+
+
+def _delta_schema(schema: PredictionSchema) -> Schema:
+    return Schema.from_json(delta_schema_json(schema))

@@ -1,0 +1,111 @@
+"""The receipt of one share of a batch: what its writer has put on S3, written last, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from prediction_batches.files.data_files import DataFile
+from prediction_contract.errors import ContractError
+from prediction_contract.manifests.manifest import InputObject, JsonPart
+from prediction_contract.rows.checksums import batch_checksum, parse_batch_checksum
+from prediction_contract.text.canonical_json import canonical_bytes
+
+# Of a receipt, which names a file per million rows and a part per 32 MB.
+RECEIPT_BYTES = 16 * 1024 * 1024
+
+
+class ReceiptError(ContractError):
+    """A receipt is missing, cannot be read, or is another batch's."""
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row that will be quarantined: its number in the share, from 1, and its fault, without values."""
+
+    number: int
+    fault: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What one writer has written.
+
+    Attributes:
+        share: The share's name.
+        batch_digest: Which batch and columns it was written for.
+        rows: All its rows.
+        checksum: Of its rows, as `batch_checksum` writes it.
+        refused: How many of them will be quarantined, by reason.
+        first_refused: The first of those.
+        parts: Its JSON parts, in order.
+        data_files: Its data files, in order.
+        keys: The digests of its rows' keys; None where the keys were compared otherwise.
+    """
+
+    share: str
+    batch_digest: str
+    rows: int
+    checksum: str
+    refused: dict[str, int]
+    first_refused: tuple[RefusedRow, ...]
+    parts: tuple[JsonPart, ...]
+    data_files: tuple[DataFile, ...]
+    keys: InputObject | None
+
+    def to_bytes(self) -> bytes:
+        """Return the receipt as canonical JSON."""
+        document: dict[str, Any] = {
+            **{
+                name: getattr(self, name) for name in ("share", "batch_digest", "rows", "checksum", "refused")
+            },
+            "first_refused": [[row.number, row.fault] for row in self.first_refused],
+            "parts": [[part.key, part.rows, part.bytes, part.sha256] for part in self.parts],
+            "data_files": [[file.path, file.rows, file.bytes] for file in self.data_files],
+            "keys": None if self.keys is None else [self.keys.key, self.keys.sha256],
+        }
+        return canonical_bytes(document)
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Return the receipt of its JSON.
+
+        Raises:
+            ReceiptError: It has another form.
+        """
+        try:
+            document = json.loads(content)
+            receipt = cls(
+                share=str(document["share"]),
+                batch_digest=str(document["batch_digest"]),
+                rows=int(document["rows"]),
+                checksum=str(document["checksum"]),
+                refused={str(reason): int(rows) for reason, rows in document["refused"].items()},
+                first_refused=tuple(RefusedRow(*row) for row in document["first_refused"]),
+                parts=tuple(JsonPart(*part) for part in document["parts"]),
+                data_files=tuple(DataFile(*file) for file in document["data_files"]),
+                keys=None if document["keys"] is None else InputObject(*document["keys"]),
+            )
+            parse_batch_checksum(receipt.checksum)
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ReceiptError(
+                f"A receipt cannot be read: {error}",
+                remedy="Write the batch under the next attempt, all shares by the same version of the code",
+            ) from error
+        return receipt
+
+
+def total_checksum(receipts: Sequence[Receipt]) -> str:
+    """Return the checksum of all rows of several receipts."""
+    return batch_checksum(parse_batch_checksum(receipt.checksum) for receipt in receipts)
+
+
+def total_refused(receipts: Sequence[Receipt]) -> Counter[str]:
+    """Return how many rows of several receipts will be quarantined, by reason."""
+    total: Counter[str] = Counter()
+    for receipt in receipts:
+        total.update(receipt.refused)
+    return total

@@ -1,0 +1,222 @@
+"""The data files of one share of a batch: Parquet below the model's Delta table, not committed yet."""
+
+# pyarrow's annotations lack the functions of its compute module.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from prediction_batches.arrow_types import arrow_type
+from prediction_batches.files.share_location import ShareLocation
+from prediction_contract.rows.schema import PredictionSchema
+from prediction_contract.stores.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
+
+# A file has at most so many rows, and row groups until their columns have so many bytes: of ordinary columns,
+# a quarter or less of them once they are compressed.
+FILE_ROWS = 1_000_000
+FILE_BYTES = 512 * 1024 * 1024
+_GROUP_ROWS = 100_000
+_GROUP_BYTES = 32 * 1024 * 1024
+_SAMPLE_ROWS = 10_000
+# A value that so many rows share, on average, is worth a place in a dictionary.
+_ROWS_PER_VALUE = 8
+_COMPARED_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A data file: its path below the Delta table, its rows and its bytes."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+class DataFiles:
+    """Parquet files of the columns of a model's Delta table; a context manager over a temporary folder.
+
+    A file is written on disk and goes to S3 when it is full. One that is there is never overwritten: one of
+    the same rows is adopted.
+
+    Args:
+        location: The share.
+        schema: The model's columns.
+        file_rows: The most rows of a file.
+        file_bytes: The bytes of columns with which a file ends.
+    """
+
+    def __init__(
+        self,
+        location: ShareLocation,
+        schema: PredictionSchema,
+        *,
+        file_rows: int = FILE_ROWS,
+        file_bytes: int = FILE_BYTES,
+    ) -> None:
+        self._location = location
+        self._key = schema.key
+        fields = [pa.field(column.name, arrow_type(column.type)) for column in schema.columns]
+        own = [pa.field(BATCH_COLUMN, pa.string()), pa.field(CHECKSUM_COLUMN, pa.int64())]
+        self._schema = pa.schema([*fields, *own])
+        self._file_rows = file_rows
+        self._file_bytes = file_bytes
+        self._dictionaries: list[str] | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="mlpipe-data-")
+        self._path = Path(self._folder.name) / "data.parquet"
+        self._files: list[DataFile] = []
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = self._pending_bytes = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = self._bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._folder.cleanup()
+
+    def write(self, columns: pa.RecordBatch, checksums: np.ndarray) -> None:
+        """Add rows.
+
+        Args:
+            columns: The schema's columns, of their Arrow types.
+            checksums: Of each row, signed 64-bit.
+
+        Raises:
+            ShareConflictError: A file of other rows is there.
+        """
+        batch_ids = pa.repeat(pa.scalar(self._location.batch_id), columns.num_rows)
+        arrays = [*columns.columns, batch_ids, pa.array(checksums, pa.int64())]
+        rest = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        while rest.num_rows:
+            fitting = self._fitting_rows(rest)
+            self._pending.append(rest.slice(0, fitting))
+            self._pending_rows += fitting
+            self._pending_bytes += self._pending[-1].nbytes
+            rest = rest.slice(fitting)
+            if self._room() <= 0 or self._pending_bytes >= _GROUP_BYTES:
+                self._write_group()
+
+    def close(self) -> list[DataFile]:
+        """Write the last file, and return all; without a row there is none."""
+        if self._pending:
+            self._write_group()
+        if self._writer is not None:
+            self._finish()
+        return self._files
+
+    def _room(self) -> int:
+        """Return how many more rows the row group may take."""
+        return min(_GROUP_ROWS, self._file_rows - self._rows) - self._pending_rows
+
+    def _fitting_rows(self, rows: pa.RecordBatch) -> int:
+        by_size = (_GROUP_BYTES - self._pending_bytes) * rows.num_rows // max(rows.nbytes, 1)
+        return max(min(rows.num_rows, self._room(), by_size), 1)
+
+    def _write_group(self) -> None:
+        group = pa.Table.from_batches(self._pending)
+        if self._dictionaries is None:
+            self._dictionaries = [BATCH_COLUMN, *self._repetitive_columns(group)]
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path,
+                self._schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=self._dictionaries,  # pyright: ignore[reportArgumentType]  # its annotation lacks lists
+                # Readers other than Arrow's have no use for it.
+                store_schema=False,
+            )
+        self._writer.write_table(group, row_group_size=group.num_rows)
+        self._rows += group.num_rows
+        self._bytes += self._pending_bytes
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        if self._rows >= self._file_rows or self._bytes >= self._file_bytes:
+            self._finish()
+
+    def _repetitive_columns(self, group: pa.Table) -> list[str]:
+        """Return the columns whose values repeat in the share's first rows."""
+        sample = group.slice(0, _SAMPLE_ROWS)
+        candidates = [
+            name for name in sample.column_names if name not in {self._key, BATCH_COLUMN, CHECKSUM_COLUMN}
+        ]
+        return [
+            name
+            for name in candidates
+            if pc.count_distinct(sample[name]).as_py() * _ROWS_PER_VALUE <= sample.num_rows
+        ]
+
+    def _finish(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        rows, self._writer = self._rows, None
+        self._rows = self._bytes = 0
+        number = len(self._files)
+        key, size = self._location.data_key(number), self._path.stat().st_size
+        with self._path.open("rb") as file:
+            is_new = self._location.store.put_new(key, file)
+        self._files.append(
+            DataFile(self._location.data_path(number), rows, size if is_new else self._adopted_size(key))
+        )
+        self._path.unlink()
+
+    def _adopted_size(self, key: str) -> int:
+        """Return the bytes of the file that is there, if its rows are these."""
+        found = self._path.with_name("found.parquet")
+        with found.open("wb") as file:
+            digest = self._location.store.save(key, file)
+        if digest != _digest(self._path) and not _same_rows(found, self._path):
+            raise self._location.conflict(key)
+        size = found.stat().st_size
+        found.unlink()
+        return size
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _same_rows(left: Path, right: Path) -> bool:
+    """Whether two Parquet files hold the same columns and rows in the same order, however they are packed."""
+    try:
+        with pq.ParquetFile(left) as one, pq.ParquetFile(right) as other:
+            same = one.schema_arrow == other.schema_arrow and one.metadata.num_rows == other.metadata.num_rows
+            return same and all(
+                rows.equals(others) for rows, others in zip(_slices(one), _slices(other), strict=True)
+            )
+    except pa.ArrowException:
+        return False
+
+
+def _slices(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """Yield a file's rows, so many at a time whatever its row groups are."""
+    pending: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in file.iter_batches(_COMPARED_ROWS):
+        rest = batch
+        while rows + rest.num_rows >= _COMPARED_ROWS:
+            yield pa.Table.from_batches([*pending, rest.slice(0, _COMPARED_ROWS - rows)])
+            rest, pending, rows = rest.slice(_COMPARED_ROWS - rows), [], 0
+        if rest.num_rows:
+            pending.append(rest)
+            rows += rest.num_rows
+    if pending:
+        yield pa.Table.from_batches(pending)

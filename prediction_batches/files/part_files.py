@@ -1,0 +1,107 @@
+"""The JSON parts of one share of a batch: lines are packed as they come, and each full part goes to S3."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from io import BytesIO
+
+import numpy as np
+import pyarrow as pa
+
+from prediction_batches.errors import PredictionsError
+from prediction_batches.files.gzip_files import GzipStream, text_digest
+from prediction_batches.files.share_location import ShareLocation
+from prediction_contract.manifests.manifest import JsonPart
+
+# Of uncompressed lines, so that a loader's memory is bounded too.
+PART_BYTES = 32_000_000
+
+
+class PartFiles:
+    """Gzipped JSON parts, each of at most so many uncompressed bytes. The lines alone decide where one ends.
+
+    No more is held than one packed part. A part that is there is never overwritten: one of the same lines is
+    adopted, with the bytes that it has.
+
+    Args:
+        location: The share.
+        part_bytes: The most bytes of a part before it is packed.
+    """
+
+    def __init__(self, location: ShareLocation, *, part_bytes: int = PART_BYTES) -> None:
+        self._location = location
+        self._part_bytes = part_bytes
+        self._parts: list[JsonPart] = []
+        self._open_anew()
+
+    def write(self, lines: pa.Array) -> None:
+        """Add lines.
+
+        Args:
+            lines: Binary or large binary, each with its line ending, none null.
+
+        Raises:
+            PredictionsError: A line is longer than a part may be.
+            ShareConflictError: A part of other lines is there.
+        """
+        ends, text = _text_of(lines)
+        first = 0
+        while first < len(lines):
+            last = int(np.searchsorted(ends, ends[first] + self._part_bytes - self._size, side="right")) - 1
+            if last > first:
+                self._pack.add(text[ends[first] : ends[last]])
+                self._rows += last - first
+                self._size += int(ends[last] - ends[first])
+                first = last
+            elif self._rows:
+                self._finish()
+            else:
+                raise self._too_long(int(ends[first + 1] - ends[first]))
+
+    def close(self) -> list[JsonPart]:
+        """Write the last part, and return all; without a line there is none."""
+        if self._rows:
+            self._finish()
+        return self._parts
+
+    def _open_anew(self) -> None:
+        self._pack = GzipStream()
+        self._rows = self._size = 0
+
+    def _finish(self) -> None:
+        packed, rows, size = self._pack.finish(), self._rows, self._size
+        self._open_anew()
+        key = self._location.part_key(len(self._parts))
+        part = JsonPart(key, rows, len(packed), hashlib.sha256(packed).hexdigest())
+        self._parts.append(
+            part if self._location.store.put_new(key, packed) else self._adopted(part, packed, size)
+        )
+
+    def _adopted(self, part: JsonPart, packed: bytes, text_bytes: int) -> JsonPart:
+        """Return the part that is there, if its lines are these: other versions of isal pack otherwise."""
+        with tempfile.TemporaryFile() as file:
+            digest = self._location.store.save(part.key, file)
+            found = JsonPart(part.key, part.rows, file.tell(), digest)
+            file.seek(0)
+            if found != part and text_digest(file, text_bytes) != text_digest(BytesIO(packed), text_bytes):
+                raise self._location.conflict(part.key)
+        return found
+
+    def _too_long(self, size: int) -> PredictionsError:
+        row = sum(part.rows for part in self._parts) + 1
+        return PredictionsError(
+            f"Row {row} of share {self._location.share} has {size} bytes, and a whole part may have "
+            f"{self._part_bytes}",
+            remedy="Deliver smaller values",
+            model=self._location.model,
+            batch_id=self._location.batch_id,
+        )
+
+
+def _text_of(lines: pa.Array) -> tuple[np.ndarray, memoryview]:
+    """Return where each line of an array begins, and in the end where the last one ends, in its text."""
+    _, offsets, data = lines.buffers()
+    kind = np.int64 if pa.types.is_large_binary(lines.type) else np.int32
+    ends = np.frombuffer(offsets, kind)[lines.offset : lines.offset + len(lines) + 1].astype(np.int64)
+    return ends, memoryview(data) if data is not None else memoryview(b"")

@@ -1,0 +1,1 @@
+"""The keys of a batch's rows: which of them several rows have."""

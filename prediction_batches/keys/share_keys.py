@@ -1,0 +1,71 @@
+"""The keys of one share's rows, as 16 bytes each, in the order of the rows."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Collection
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from prediction_batches.files.share_location import ShareLocation
+from prediction_contract.manifests.manifest import InputObject
+from prediction_contract.rows.key_digests import DIGEST_BYTES, NO_KEY
+
+
+class ShareKeys:
+    """Gathers the digests of keys on disk; a context manager, which deletes them there.
+
+    Args:
+        location: The share.
+    """
+
+    def __init__(self, location: ShareLocation) -> None:
+        self._location = location
+        self._file = tempfile.TemporaryFile(prefix="mlpipe-keys-")  # noqa: SIM115  # this class closes it
+        self._digest = hashlib.sha256()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, keys: pa.Array, refused: Collection[int]) -> None:
+        """Add rows.
+
+        Args:
+            keys: Of each row.
+            refused: The numbers of rows that the load refuses anyway, from 0; their keys do not count.
+        """
+        # A copied state is a fifth faster than the constructor's keywords.
+        fresh = hashlib.blake2b(digest_size=DIGEST_BYTES).copy
+        digests = []
+        for number, key in enumerate(keys.to_pylist()):
+            if number in refused:
+                digests.append(NO_KEY)
+                continue
+            state = fresh()
+            state.update(key.encode())
+            digests.append(state.digest())
+        joined = b"".join(digests)
+        self._file.write(joined)
+        self._digest.update(joined)
+
+    def close(self) -> InputObject:
+        """Put the digests on S3, and return where they are.
+
+        Raises:
+            ShareConflictError: Those of other rows are there.
+        """
+        key = self._location.keys_key
+        own = InputObject(key, self._digest.hexdigest())
+        if not self._location.store.put_new(key, self._file):
+            with tempfile.TemporaryFile() as found:
+                if self._location.store.save(key, found) != own.sha256:
+                    raise self._location.conflict(key)
+        return own

@@ -1,0 +1,83 @@
+"""Keys that several rows have, found in little memory: 16 bytes stand for a key, and files hold them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DIGEST_BYTES = 16
+# Stands for a row without a key, and is never looked for.
+NO_KEY = bytes(DIGEST_BYTES)
+_BUCKETS = 256
+# Of digests that wait in memory for their files; each takes some 60 bytes.
+_PENDING = 100_000
+# A set of so many digests takes some 120 MB.
+_AT_ONCE = 1_000_000
+_BLOCK_BYTES = DIGEST_BYTES * 4096
+
+
+def key_digest(key: str) -> bytes:
+    """Return 16 bytes that stand for a key; no two keys of a batch have the same by chance."""
+    return hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+class KeyDigests:
+    """The digests of any number of keys, in files of one folder.
+
+    A digest's first byte decides its file, so that duplicates meet in one.
+
+    Args:
+        folder: Where the files are made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pending: list[list[bytes]] = [[] for _ in range(_BUCKETS)]
+        self._count = 0
+
+    def add(self, digests: bytes) -> None:
+        """Add the digests of keys, joined."""
+        pending = self._pending
+        for start in range(0, len(digests), DIGEST_BYTES):
+            pending[digests[start]].append(digests[start : start + DIGEST_BYTES])
+        self._count += len(digests) // DIGEST_BYTES
+        if self._count >= _PENDING:
+            self._spill()
+
+    def duplicates(self, most: int) -> frozenset[bytes]:
+        """Return the digests that occur more than once, `most` of them at most."""
+        self._spill()
+        found: set[bytes] = set()
+        for path in sorted(self._folder.iterdir()):
+            # The second byte divides what is too much for one pass.
+            passes = -(-path.stat().st_size // (DIGEST_BYTES * _AT_ONCE))
+            for number in range(passes):
+                seen: set[bytes] = set()
+                for digest in _digests(path):
+                    if passes > 1 and digest[1] % passes != number:
+                        continue
+                    if digest in seen and digest != NO_KEY:
+                        found.add(digest)
+                        if len(found) >= most:
+                            return frozenset(found)
+                    seen.add(digest)
+        return frozenset(found)
+
+    def _spill(self) -> None:
+        for bucket, digests in enumerate(self._pending):
+            if digests:
+                with (self._folder / f"{bucket:02x}").open("ab") as file:
+                    file.write(b"".join(digests))
+                digests.clear()
+        self._count = 0
+
+
+def _digests(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            for start in range(0, len(block), DIGEST_BYTES):
+                yield block[start : start + DIGEST_BYTES]

@@ -1,0 +1,223 @@
+"""Tests of a batch from its opening to its manifest, on the local S3."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prediction_batches.delivery.batch import open_batch
+from prediction_batches.delivery.delta_commit import AttemptSupersededError
+from prediction_batches.delivery.done_file import ManifestConflictError
+from prediction_batches.delivery.receipts import ReceiptError
+from prediction_batches.errors import PredictionsError, ShareConflictError
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.manifests.manifest import InputObject, Inputs, Producer
+from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
+from prediction_contract.rows.schema import PredictionSchema
+from tests.batches.delivery.stack_batches import BATCH, PARTITION, PROVENANCE, SCHEMA, StackBatches, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.stack
+
+OTHER = "20130202T060000Z-00000002"
+
+
+def test_shares_of_several_writers_are_one_batch(batches: StackBatches) -> None:
+    """The manifest names their parts and files in the order of the shares, and what they were made from."""
+    batch = pickle.loads(pickle.dumps(batches.open()))
+    batches.write(batch, "b", rows_of("k-3", "k-4"))
+    batches.write(batch, "a", rows_of("k-1", "k-2"))
+    features = InputObject("features/x", "0" * 64)
+    provenance = replace(PROVENANCE, inputs=Inputs(features=(features,)), producer=Producer("job"))
+    manifest = batch.commit(["a", "b"], provenance)
+    assert [json.loads(line)["entity_id"] for line in batches.parts_of(manifest)] == [
+        "k-1",
+        "k-2",
+        "k-3",
+        "k-4",
+    ]
+    assert (manifest.row_count, manifest.delta.rows) == (4, 4)
+    assert (manifest.model_version, manifest.code_version) == ("v-1", "c-1")
+    assert (manifest.inputs.features, manifest.producer.job_name) == ((features,), "job")
+    assert batches.stored() == {BATCH: ["k-1", "k-2", "k-3", "k-4"]}
+    assert manifest.delta.files == (f"{BATCH}/1/a-00000.parquet", f"{BATCH}/1/b-00000.parquet")
+
+
+def test_nothing_is_visible_before_the_commit(batches: StackBatches) -> None:
+    """Written shares are in no version of the table, and no done file names them."""
+    batch = batches.open()
+    batches.write(batch, "a", rows_of("k-1"))
+    assert batches.store.listing(f"predictions/{batches.model}/delta/_delta_log/") == []
+    assert batches.store.find(f"done/2013-02-01/{batches.model}/{BATCH}.json") is None
+
+
+def test_a_batch_is_not_committed_before_all_shares_are_written(batches: StackBatches) -> None:
+    """A writer that an error ends leaves no receipt; the error counts and names what is missing."""
+    batch = batches.open()
+    batches.write(batch, "a", rows_of("k-1"))
+    with pytest.raises(RuntimeError), batch.writer("b") as writer:
+        raise RuntimeError(writer)
+    assert batch.receipt("b") is None
+    with pytest.raises(ReceiptError, match="2 of 3 shares are not written to their end, the first is b"):
+        batch.commit(["a", "b", "c"], PROVENANCE)
+
+
+def test_everything_may_be_done_again(batches: StackBatches) -> None:
+    """Writers adopt what is there, and a second commit returns the manifest of the first."""
+    batch = batches.open()
+    first = [batches.write(batch, share, rows_of(f"k-{share}")) for share in ("a", "b")]
+    assert [batches.write(batch, share, rows_of(f"k-{share}")) for share in ("a", "b")] == first
+    manifest = batch.commit(["a", "b"], PROVENANCE)
+    before = {entry.key for entry in batches.store.listing(f"predictions/{batches.model}/")}
+    assert [batches.write(batch, share, rows_of(f"k-{share}")) for share in ("a", "b")] == first
+    assert batch.commit(["a", "b"], PROVENANCE) == manifest
+    assert {entry.key for entry in batches.store.listing(f"predictions/{batches.model}/")} == before
+
+
+def test_a_share_is_not_overwritten_by_other_rows(batches: StackBatches) -> None:
+    """Whoever writes other rows under its name is told, before the receipt and after it."""
+    batch = batches.open()
+    receipt = batches.write(batch, "a", rows_of("k-1"))
+    for other in (rows_of("k-2"), rows_of("k-1", minutes=2), rows_of("k-1", "k-2"), []):
+        with pytest.raises(ShareConflictError, match="Another writer of share a has written other rows"):
+            batches.write(batch, "a", other)
+    assert batch.receipt("a") == receipt
+    assert batches.stored_lines(receipt) == 1
+
+
+def test_a_later_attempt_replaces_an_earlier_one(batches: StackBatches) -> None:
+    """It writes objects of its own; the earlier one can no longer commit."""
+    early, late = batches.open(attempt=1), batches.open(attempt=2)
+    batches.write(early, "a", rows_of("k-1"))
+    batches.write(late, "a", rows_of("k-2"))
+    manifest = late.commit(["a"], PROVENANCE)
+    assert early.commit(["a"], PROVENANCE) == manifest
+    assert batches.stored() == {BATCH: ["k-2"]}
+
+
+def test_a_straggler_that_has_no_manifest_to_adopt_is_told(batches: StackBatches) -> None:
+    """The later attempt has committed and not ended yet."""
+    early, late = batches.open(attempt=1), batches.open(attempt=2)
+    for batch, key in ((early, "k-1"), (late, "k-2")):
+        batches.write(batch, "a", rows_of(key))
+    manifest = late.commit(["a"], PROVENANCE)
+    batches.store.client.delete_object(Bucket=batches.store.bucket, Key=manifest.key)
+    with pytest.raises(AttemptSupersededError, match="Attempt 2 has committed the batch"):
+        early.commit(["a"], PROVENANCE)
+    # Killed between its commit and its manifest, the later one ends as it would have.
+    again = late.commit(["a"], PROVENANCE)
+    assert (again.delta, again.json_parts) == (manifest.delta, manifest.json_parts)
+
+
+def test_a_done_file_of_another_partition_is_not_adopted(batches: StackBatches) -> None:
+    """A batch scores one partition."""
+    batch = batches.open()
+    batches.write(batch, "a", rows_of("k-1"))
+    batch.commit(["a"], PROVENANCE)
+    other = replace(batch, partition=type(batch.partition)("2013-02-02"))
+    batches.write(other, "a", rows_of("k-1"))
+    with pytest.raises(ManifestConflictError, match="done for partition 2013-02-01"):
+        other.commit(["a"], PROVENANCE)
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (
+            lambda batch: replace(batch, schema=PredictionSchema(SCHEMA.columns[:2], SCHEMA.key)),
+            "other columns",
+        ),
+        (lambda batch: replace(batch, has_unique_keys=True), "other columns or another batch"),
+    ],
+)
+def test_receipts_of_other_columns_are_not_committed(
+    batches: StackBatches, other: Callable[..., object], what: str
+) -> None:
+    """All writers of a batch must mean the same."""
+    batch = batches.open()
+    batches.write(batch, "a", rows_of("k-1"))
+    with pytest.raises(ReceiptError, match=what):
+        other(batch).receipt("a")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"share":"a"}', b"[" * 5000])
+def test_a_receipt_that_is_none_is_told(batches: StackBatches, content: bytes) -> None:
+    """It was written by another program or another version."""
+    batch = batches.open()
+    receipt = batches.write(batch, "a", rows_of("k-1"))
+    batches.store.put(f"{receipt.parts[0].key.rpartition('/')[0]}/receipts/a.json", content)
+    with pytest.raises(ReceiptError, match="A receipt cannot be read"):
+        batch.receipt("a")
+
+
+def test_refused_rows_are_counted_over_all_shares(batches: StackBatches) -> None:
+    """Within the tolerance they are delivered and quarantined by the load, beyond it nothing is."""
+    batch = batches.open()
+    batches.write(batch, "a", [*rows_of("k-1", "k-2"), {"entity_id": "", "minutes": 1}])
+    batches.write(batch, "b", [*rows_of("k-3"), {"entity_id": "k-4", "share": float("nan")}])
+    with pytest.raises(PredictionsError) as raised:
+        batch.commit(["a", "b"], PROVENANCE)
+    assert str(raised.value) == (
+        f"{batches.model}/{BATCH}: 2 of 5 rows were refused, and 0 may be: 1 empty_key, 1 not_a_number; "
+        "row 3 of share a: entity_id is empty; row 2 of share b: share: NaN is not a JSON number. "
+        "Correct what makes the rows, or the columns or quality in the model's defs.yaml."
+    )
+    assert batches.store.listing(f"predictions/{batches.model}/delta/_delta_log/") == []
+    assert batch.commit(["a", "b"], PROVENANCE, tolerance=QuarantineTolerance(rows=2)).row_count == 5
+
+
+def test_rows_of_one_key_count_as_refused_in_whatever_shares_they_are(batches: StackBatches) -> None:
+    """The load refuses each of them; they are named by share and number, and no value is quoted."""
+    batch = batches.open()
+    batches.write(batch, "a", rows_of("k-1", "k-2", "k-3"))
+    # A row that is refused anyway does not make others so.
+    batches.write(batch, "b", [*rows_of("k-4", "k-2"), {"entity_id": "k-1", "share": float("nan")}])
+    batches.write(batch, "c", rows_of("k-5", "k-4", "k-2"))
+    with pytest.raises(PredictionsError) as raised:
+        batch.commit(["a", "b", "c"], PROVENANCE, tolerance=QuarantineTolerance(rows=5))
+    assert "6 of 9 rows were refused, and 5 may be: 1 not_a_number, 5 duplicate_key; " in str(raised.value)
+    places = ["row 2 of share a", "row 1 of share b", "row 2 of share b", "row 2 of share c"]
+    assert all(f"{place}: another row has its key" in str(raised.value) for place in places)
+    assert batch.commit(["a", "b", "c"], PROVENANCE, tolerance=QuarantineTolerance(rows=6)).row_count == 9
+
+
+def test_a_batch_whose_keys_the_caller_compares_keeps_no_digests(batches: StackBatches) -> None:
+    """They cost a third of the time."""
+    batch = batches.open(has_unique_keys=True)
+    assert batches.write(batch, "a", rows_of("k-1")).keys is None
+    batches.write(batch, "b", rows_of("k-1"))
+    assert batch.commit(["a", "b"], PROVENANCE).row_count == 2
+
+
+def test_a_batch_without_rows_is_none(batches: StackBatches) -> None:
+    """A share may have none."""
+    batch = batches.open()
+    batches.write(batch, "a", [])
+    with pytest.raises(PredictionsError, match="The batch has no rows"):
+        batch.commit(["a"], PROVENANCE)
+    batches.write(batch, "b", rows_of("k-1"))
+    assert batch.commit(["a", "b"], PROVENANCE).row_count == 1
+
+
+def test_a_batch_id_is_minted_where_none_is_passed() -> None:
+    """Each is another batch; a wrong name is refused before anything is written."""
+    given: dict[str, Any] = {"bucket": "bucket", "model": "tides", "partition": PARTITION, "schema": SCHEMA}
+    assert open_batch(**given).batch_id != open_batch(**given).batch_id
+    wrong_names: list[dict[str, Any]] = [
+        {"model": "Tides"},
+        {"partition": "2013"},
+        {"batch_id": "x"},
+        {"attempt": 0},
+        {"bucket": "/"},
+    ]
+    for wrong in wrong_names:
+        with pytest.raises(InvalidNameError):
+            open_batch(**given | wrong)
+    with pytest.raises(InvalidNameError, match="cannot name a share"):
+        open_batch(**given).writer("../x")

@@ -1,0 +1,384 @@
+"""Tests of the Delta commit on the local S3: late, racing, repeated and growing."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+from deltalake.table import TableAlterer
+
+from prediction_batches.delivery import delta_commit
+from prediction_batches.delivery.delta_commit import (
+    AttemptSupersededError,
+    CommittedVersion,
+    DeltaCommit,
+    DeltaCommitError,
+)
+from prediction_batches.files.data_files import DataFile, DataFiles
+from prediction_batches.files.share_location import ShareLocation
+from prediction_batches.object_store import ObjectStore, storage_options
+from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
+from prediction_contract.stores.delta_table import check_delta_table
+from tests.batches.encoded import encoded, schema_of
+from tests.sagemaker.scoring_jobs import stack_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.stack_runs import LocalStack
+
+pytestmark = pytest.mark.stack
+
+FIRST, SECOND = "20130201T060000Z-00000001", "20130202T060000Z-00000002"
+OLD = "20130131T060000Z-00000000"
+SCHEMA = schema_of(minutes="long")
+
+
+class Table:
+    """The Delta table of one model, which has no batch yet."""
+
+    def __init__(self, store: ObjectStore, options: dict[str, str]) -> None:
+        self.store = store
+        self.options = options
+        self.model = f"m{uuid.uuid4().hex}"
+        self.schema = SCHEMA
+
+    def written(self, batch_id: str, attempt: int, *shares: list[int]) -> DeltaCommit:
+        """Write rows of these minutes as data files, a share for each list, and return what commits them."""
+        files: list[DataFile] = []
+        for number, minutes in enumerate(shares):
+            location = ShareLocation(self.store, self.model, "2013-02-01", batch_id, attempt, f"s{number}")
+            rows = encoded(self.schema, [{"entity_id": f"AA-{value}", "minutes": value} for value in minutes])
+            with DataFiles(location, self.schema) as data:
+                data.write(rows.columns, rows.checksums)
+                files += data.close()
+        return DeltaCommit(
+            store=self.store,
+            model=self.model,
+            schema=self.schema,
+            batch_id=batch_id,
+            attempt=attempt,
+            files=files,
+            options=self.options,
+        )
+
+    def commit(self, batch_id: str, attempt: int, *minutes: int) -> CommittedVersion:
+        """Write and commit rows of a batch."""
+        return self.written(batch_id, attempt, list(minutes)).make(lambda: True)
+
+    def stored(self, version: int | None = None) -> dict[str, list[int]]:
+        """Return the minutes of each batch in a version, or in the head."""
+        found: dict[str, list[int]] = {}
+        for row in self.delta(version).to_pyarrow_table().to_pylist():
+            found.setdefault(row["batch_id"], []).append(row["minutes"])
+        return {batch_id: sorted(minutes) for batch_id, minutes in found.items()}
+
+    def delta(self, version: int | None = None) -> DeltaTable:
+        """Return a version of the table, or its head."""
+        uri = f"s3://{self.store.bucket}/predictions/{self.model}/delta/"
+        return DeltaTable(uri, version=version, storage_options=self.options)
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return all actions of the log, in the order of the commits."""
+        entries = self.store.listing(f"predictions/{self.model}/delta/_delta_log/")
+        names = [entry.key for entry in entries if entry.key.endswith(".json")]
+        return [json.loads(line) for name in names for line in self.store.get(name).splitlines()]
+
+
+@pytest.fixture
+def table(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Table:
+    """Give the table of a model that has no batch yet."""
+    store = ObjectStore(aws_client("s3"), local_stack.environment["MLPIPE_DATA_BUCKET"])
+    return Table(store, storage_options(local_stack.environment) | stack_options(local_stack.environment))
+
+
+def test_a_later_attempt_replaces_its_batch_and_no_other(table: Table) -> None:
+    """The head holds the later attempt's rows alone; the version of the earlier one stays readable."""
+    other = table.commit(SECOND, 1, 7)
+    early = table.commit(FIRST, 1, 1, 2)
+    late = table.commit(FIRST, 2, 1, 3)
+    assert other.version < early.version < late.version
+    assert table.stored() == {FIRST: [1, 3], SECOND: [7]}
+    assert table.stored(early.version) == {FIRST: [1, 2], SECOND: [7]}
+    assert late.files == (f"{FIRST}/2/s0-00000.parquet",)
+
+
+def test_files_of_several_shares_are_added_and_removed_by_one_commit(table: Table) -> None:
+    """No version of the table has some shares of an attempt and not the others, or two attempts."""
+    table.written(FIRST, 1, [1], [2, 3], [4]).make(lambda: True)
+    before = table.delta().version()
+    made = table.written(FIRST, 2, [5], [6]).make(lambda: True)
+    assert made.version == before + 1
+    assert table.stored() == {FIRST: [5, 6]}
+    last = [action for action in table.log() if "add" in action or "remove" in action][-5:]
+    assert [name for action in last for name in action if name in {"add", "remove"}].count("remove") == 3
+
+
+def test_an_attempt_after_optimize_names_its_own_files_alone(table: Table) -> None:
+    """OPTIMIZE puts rows of several batches into one file, from which the earlier attempt's are deleted."""
+    table.commit(OLD, 1, 5)
+    table.commit(FIRST, 1, 1, 2)
+    table.commit(SECOND, 1, 7)
+    table.delta().optimize.compact()
+    made = table.commit(FIRST, 2, 3)
+    assert table.stored() == {OLD: [5], FIRST: [3], SECOND: [7]}
+    (file,) = made.files
+    content = table.store.get(f"predictions/{table.model}/delta/{file}")
+    rows = pq.read_table(io.BytesIO(content)).to_pylist()
+    assert [(row["batch_id"], row["minutes"]) for row in rows] == [(FIRST, 3)]
+
+
+def test_files_of_another_writer_whose_names_are_encoded_are_removed(table: Table) -> None:
+    """The log spells a blank as %20; a remove that encoded it again would leave the rows in the table."""
+    first = table.written(FIRST, 1, [1])
+    first.make(lambda: True)
+    second = table.written(FIRST, 2, [2])
+    (file,) = second.files
+    root = f"predictions/{table.model}/delta/"
+    named = replace(file, path=f"{FIRST}/2/a name of its own.parquet")
+    assert table.store.put_new(f"{root}{named.path}", table.store.get(f"{root}{file.path}"))
+    replace(second, files=[named]).make(lambda: True)
+    assert table.stored() == {FIRST: [2]}
+    table.commit(FIRST, 3, 3)
+    assert table.stored() == {FIRST: [3]}
+
+
+def test_an_attempt_that_is_not_above_the_recorded_one_stops(table: Table) -> None:
+    """Neither the same number with other files nor a lower one commits; the error says which attempt did."""
+    table.commit(FIRST, 2, 1)
+    for late in (table.written(FIRST, 1, [9]), table.written(FIRST, 2, [1], [9])):
+        with pytest.raises(AttemptSupersededError, match=f"Attempt 2 has .* this is attempt {late.attempt}"):
+            late.make(lambda: True)
+    assert table.stored() == {FIRST: [1]}
+
+
+def test_an_attempt_that_was_killed_after_its_commit_finds_it(table: Table) -> None:
+    """The same files are not committed again, however many batches came after them."""
+    commit = table.written(FIRST, 1, [1], [2])
+    made = commit.make(lambda: True)
+    table.commit(SECOND, 1, 7)
+    table.commit(OLD, 1, 5)
+    before = table.delta().version()
+    assert commit.make(lambda: True) == made
+    assert table.delta().version() == before
+
+
+def test_two_processes_of_one_attempt_make_one_commit(table: Table) -> None:
+    """Both return it: they have the same files, and the log takes a batch's transaction once."""
+    commit = table.written(FIRST, 1, [1], [2])
+    table.commit(SECOND, 1, 7)
+    made: list[CommittedVersion] = []
+    threads = [threading.Thread(target=lambda: made.append(commit.make(lambda: True))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert len(made) == 3
+    assert len(set(made)) == 1
+    assert table.stored() == {FIRST: [1, 2], SECOND: [7]}
+
+
+def test_an_attempt_stops_where_a_manifest_has_appeared(table: Table) -> None:
+    """It asks right before it commits."""
+    with pytest.raises(AttemptSupersededError, match="manifest from another attempt"):
+        table.written(FIRST, 1, [1]).make(lambda: False)
+    assert table.stored() == {}
+
+
+def test_a_late_attempt_loses_against_the_one_that_overtook_it(table: Table) -> None:
+    """It had seen the table before the other's commit, and even so commits nothing after it."""
+    table.commit(SECOND, 1, 7)
+    overtaken: list[CommittedVersion] = []
+
+    def overtake() -> bool:
+        if not overtaken:
+            overtaken.append(table.commit(FIRST, 2, 2))
+        return True
+
+    with pytest.raises(AttemptSupersededError, match="Attempt 2"):
+        table.written(FIRST, 1, [1]).make(overtake)
+    assert len(overtaken) == 1
+    assert table.stored() == {FIRST: [2], SECOND: [7]}
+
+
+def test_batches_that_are_committed_at_once_are_all_kept(table: Table) -> None:
+    """Each has a version of its own with its own file, also where the table is made at the same time."""
+    batches = [f"20130201T06000{number}Z-0000000{number}" for number in range(4)]
+    made: dict[str, CommittedVersion] = {}
+    threads = [
+        threading.Thread(
+            target=lambda batch_id=batch_id, number=number: made.update(
+                {batch_id: table.commit(batch_id, 1, number)}
+            )
+        )
+        for number, batch_id in enumerate(batches)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert table.stored() == {batch_id: [number] for number, batch_id in enumerate(batches)}
+    assert len({commit.version for commit in made.values()}) == len(batches)
+
+
+def wide_schema(columns: int) -> PredictionSchema:
+    """Return a schema of that many columns."""
+    more = tuple(Column(f"more_{number}", ColumnType(Kind.LONG)) for number in range(columns - 2))
+    return PredictionSchema((*SCHEMA.columns, *more), SCHEMA.key)
+
+
+def statistics(table: Table) -> list[dict[str, Any]]:
+    """Return the lowest values that the log states of each file, in the order of the commits."""
+    return [json.loads(action["add"]["stats"])["minValues"] for action in table.log() if "add" in action]
+
+
+def tries_beside_another(table: Table, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Commit a batch while another one is committed first; return how often it was tried."""
+    tries: list[str] = []
+    real = DeltaTable.create_write_transaction
+
+    def counted(self: DeltaTable, actions: list[Any], *arguments: Any, **options: Any) -> None:
+        tries.append(actions[-1].path)
+        real(self, actions, *arguments, **options)
+
+    def be_overtaken() -> bool:
+        if not tries:
+            table.commit(SECOND, 1, 7)
+        return True
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", counted)
+    table.written(FIRST, 1, [1]).make(be_overtaken)
+    return sum(FIRST in tried for tried in tries)
+
+
+@pytest.mark.parametrize("columns", [30, 32, 40])
+def test_commits_of_different_batches_do_not_conflict_in_a_wide_table(
+    table: Table, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Beyond 32 columns, too, the log shows the batch's statistics, by which an earlier attempt is found."""
+    table.schema = wide_schema(columns)
+    assert tries_beside_another(table, monkeypatch) == 1
+    assert table.stored() == {FIRST: [1], SECOND: [7]}
+    assert statistics(table) == [{"batch_id": SECOND}, {"batch_id": FIRST}]
+    table.commit(FIRST, 2, 2)
+    assert table.stored() == {FIRST: [2], SECOND: [7]}
+
+
+def test_a_table_from_before_the_setting_gets_it(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its batches stay replaceable, and commits of new ones do not conflict."""
+    table.schema = wide_schema(40)
+    setting = "delta.dataSkippingStatsColumns"
+    with monkeypatch.context() as before:
+        before.delitem(delta_commit._CONFIGURATION, setting)
+        table.commit(OLD, 1, 5)
+    assert setting not in table.delta().metadata().configuration
+    assert tries_beside_another(table, monkeypatch) == 1
+    table.commit(OLD, 2, 6)
+    assert table.stored() == {OLD: [6], FIRST: [1], SECOND: [7]}
+
+
+@pytest.mark.parametrize("error", [OSError("Generic S3 error: 503 Slow Down"), CommitFailedError("conflict")])
+def test_a_setting_that_cannot_be_changed_now_stops_no_commit(
+    table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """The batch is committed, the log says what could not be done, and the next commit does it."""
+    with monkeypatch.context() as before:
+        before.delitem(delta_commit._CONFIGURATION, "delta.dataSkippingStatsColumns")
+        table.commit(OLD, 1, 5)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as failing:
+        failing.setattr(TableAlterer, "set_table_properties", fail)
+        table.commit(FIRST, 1, 1)
+    assert f"the table's settings could not be changed now: {error}" in caplog.text
+    table.commit(SECOND, 1, 7)
+    assert table.stored() == {OLD: [5], FIRST: [1], SECOND: [7]}
+    assert "delta.dataSkippingStatsColumns" in table.delta().metadata().configuration
+
+
+@pytest.mark.parametrize("error", [OSError("connection reset"), CommitFailedError("the answer was lost")])
+def test_a_commit_whose_answer_was_lost_is_recognised(
+    table: Table, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The log is asked, so the files are not committed twice and no error is raised."""
+    table.commit(SECOND, 1, 7)
+    real = DeltaTable.create_write_transaction
+
+    def lose_answer(self: DeltaTable, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        raise error
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", lose_answer)
+    before = table.delta().version()
+    made = table.commit(FIRST, 1, 1, 2)
+    assert made.version == table.delta().version() == before + 1
+    assert table.stored() == {FIRST: [1, 2], SECOND: [7]}
+
+
+def test_files_that_are_not_as_they_were_written_are_not_committed(table: Table) -> None:
+    """Delta would take a file that is missing, one of another size, and one that is named twice."""
+    commit = table.written(FIRST, 1, [1], [2])
+    first, second = commit.files
+    key = f"predictions/{table.model}/delta/{second.path}"
+    cases = {
+        "is missing": replace(commit, files=[first, replace(second, path=f"{FIRST}/1/s9-00000.parquet")]),
+        f"has {second.bytes} bytes, and was written with 1": replace(
+            commit, files=[first, replace(second, bytes=1)]
+        ),
+        "twice": replace(commit, files=[first, second, first]),
+    }
+    for what, wrong in cases.items():
+        with pytest.raises(DeltaCommitError, match=what):
+            wrong.make(lambda: True)
+    table.store.client.delete_object(Bucket=table.store.bucket, Key=key)
+    with pytest.raises(DeltaCommitError, match=f"{second.path} is missing"):
+        commit.make(lambda: True)
+    assert table.store.listing(f"predictions/{table.model}/delta/_delta_log/") == []
+
+
+def test_a_commit_that_leaves_other_rows_of_the_batch_is_told(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever keeps an earlier attempt's files in the table, no manifest follows."""
+    table.commit(FIRST, 1, 1, 2)
+    monkeypatch.setattr(DeltaCommit, "_separated_files", lambda *_: [])
+    with pytest.raises(DeltaCommitError, match="holds 3 rows of the batch in 2 files, and 1 rows in 1 files"):
+        table.commit(FIRST, 2, 3)
+
+
+def test_the_table_is_one_that_loaders_take(table: Table) -> None:
+    """Plain Parquet, the declared columns, and a log that is not cleaned up by itself."""
+    table.commit(FIRST, 1, 1)
+    delta = table.delta()
+    check_delta_table(
+        SCHEMA,
+        table_schema=delta.schema().to_json(),
+        reader_version=delta.protocol().min_reader_version,
+        writer_version=delta.protocol().min_writer_version,
+        partition_columns=delta.metadata().partition_columns,
+        settings=delta.metadata().configuration,
+    )
+    assert delta.metadata().configuration["delta.enableExpiredLogCleanup"] == "false"
+
+
+def test_a_model_may_gain_and_lose_columns(table: Table) -> None:
+    """A batch has no value in a column that its schema lacks; a new column is in its version's schema."""
+    table.commit(FIRST, 1, 1)
+    table.schema = PredictionSchema((*SCHEMA.columns, Column("more", ColumnType(Kind.LONG))), SCHEMA.key)
+    made = table.commit(SECOND, 1, 2)
+    assert table.stored(made.version) == {FIRST: [1], SECOND: [2]}
+    assert "more" in {field.name for field in table.delta(made.version).schema().fields}
+    table.schema = SCHEMA
+    table.commit(OLD, 1, 3)
+    rows = table.delta().to_pyarrow_table().to_pylist()
+    assert {row["minutes"]: row["more"] for row in rows} == {1: None, 2: None, 3: None}
