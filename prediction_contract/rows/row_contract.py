@@ -54,7 +54,7 @@ REASONS = frozenset(
 )
 
 # An item outweighs its canonical JSON by less than four times, so only a long row needs weighing.
-_SURELY_SMALL = 64 * 1024
+SURELY_SMALL = 64 * 1024
 _NUMBER_BYTES = 21
 # entity_id, batch_id with its 25 bytes, expires_at and row_checksum with their numbers.
 _OWN_ATTRIBUTES = len("entity_id") + len("batch_id") + 25 + len("expires_at") + len("row_checksum") + 42
@@ -223,7 +223,7 @@ class RowContract:
         """
         key = self._checked_key(members)
         values, texts, encoded = self._decoded(members)
-        if len(encoded) > _SURELY_SMALL:
+        if len(encoded) > SURELY_SMALL:
             _check_weight(values, self.schema.key, self._own_bytes)
         return Row(self, key, encoded, row_checksum(encoded), read=(values, texts))
 

@@ -1,0 +1,182 @@
+"""Predictions as a program gives them: a table of pandas, or of anything that speaks Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import isfinite, isnan
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from prediction_batches.arrow_types import plain_type
+from prediction_batches.errors import PredictionsError
+from prediction_contract.rows.schema import Column, Kind, PredictionSchema
+
+GivenColumn: TypeAlias = "pd.Series | pa.ChunkedArray"
+
+_PLAIN = frozenset({type(None), bool, int, float, str, pd.Timestamp})
+
+
+@dataclass(frozen=True, slots=True)
+class GivenRows:
+    """Rows in the form that they were given in; their columns are looked at when they are encoded.
+
+    Attributes:
+        columns: In the schema's order.
+        first: How many rows of what was given come before these.
+        count: How many these are.
+    """
+
+    columns: tuple[GivenColumn, ...]
+    first: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def slice(self, first: int, count: int) -> GivenRows:
+        """Return some of the rows, without copying them."""
+        columns = tuple(
+            column.slice(first, count)
+            if isinstance(column, pa.ChunkedArray)
+            else column.iloc[first : first + count]
+            for column in self.columns
+        )
+        return GivenRows(columns, self.first + first, len(columns[0]))
+
+
+def given_rows(schema: PredictionSchema, result: Any) -> GivenRows:
+    """Return the rows of a table.
+
+    Missing is None, NA and NaT, at any depth of a `json` value too. NaN is missing as well, except in a
+    `double` or `decimal` column: there it is a number that went wrong, and its row will be quarantined.
+
+    Args:
+        schema: The model's schema.
+        result: A DataFrame of pandas, an Arrow table or record batch, or any table with `__arrow_c_stream__`.
+            It has exactly the schema's columns, in any order.
+
+    Raises:
+        PredictionsError: It is no table, or its columns are not the schema's.
+    """
+    table = result if isinstance(result, pd.DataFrame) else _arrow_table(result)
+    names = list(table.columns if isinstance(table, pd.DataFrame) else table.column_names)
+    if set(names) != set(schema.names) or len(names) != len(schema.names):
+        raise PredictionsError(
+            f"The predictions have the columns {', '.join(map(str, names))}, "
+            f"and the schema declares {', '.join(schema.names)}",
+            remedy="Return exactly the declared columns, or correct the schema",
+        )
+    return GivenRows(tuple(table[name] for name in schema.names), 0, len(table))
+
+
+def _arrow_table(result: Any) -> pa.Table:
+    if hasattr(result, "__arrow_c_stream__") or hasattr(result, "__arrow_c_array__"):
+        try:
+            return pa.table(result)
+        except (pa.ArrowException, TypeError, ValueError):
+            # A column alone speaks the same interface.
+            pass
+    raise PredictionsError(
+        f"The predictions are {type(result).__name__}, which is no table",
+        remedy="Give a DataFrame of pandas or Polars, an Arrow table, or another with __arrow_c_stream__",
+    )
+
+
+def python_values(given: GivenColumn, column: Column, numbers: Sequence[int]) -> list[Any]:
+    """Return a column's values as plain Python values, None where there is no value.
+
+    Args:
+        given: The values.
+        column: Their column.
+        numbers: Each value's row, from 1, for errors.
+
+    Raises:
+        PredictionsError: A `long` came as a float so large that it may have lost digits.
+    """
+    series = pandas_column(given) if isinstance(given, pa.ChunkedArray) else given
+    values = _listed(series)
+    plain = [_plain(value) for value in values]
+    kind = column.type.kind
+    if kind in {Kind.DOUBLE, Kind.DECIMAL}:
+        return plain
+    if kind is Kind.LONG:
+        bits_of_column = _exact_bits(series.dtype)
+        for number, source, value in zip(numbers, values, plain, strict=True):
+            # An infinity has no digits to lose: the row contract refuses its row.
+            if isinstance(value, float) and isfinite(value):
+                bits = _exact_bits(source.dtype) if hasattr(source, "dtype") else bits_of_column
+                if abs(value) >= 2.0**bits:
+                    raise lost_digits(column, number, bits)
+    return [None if isinstance(value, float) and isnan(value) else value for value in plain]
+
+
+def lost_digits(column: Column, number: int, bits: int) -> PredictionsError:
+    """Return the error of a `long` that came as a float which does not tell it from the next integer."""
+    return PredictionsError(
+        f"The predictions have a float of 2^{bits} or more in row {number} of {column.name}, a long: "
+        "it may have lost digits",
+        remedy="Keep the column in Int64 instead of a float type",
+    )
+
+
+def pandas_column(column: pa.ChunkedArray) -> pd.Series:
+    """Return a column of Arrow's in pandas, its values and its NaN as they are."""
+    return pd.Series(pd.arrays.ArrowExtensionArray(column.cast(plain_type(column.type))))
+
+
+def _listed(series: pd.Series) -> list[Any]:
+    try:
+        return series.tolist()
+    except OverflowError:
+        # A day or moment that no year of Python has. Its text is refused as the value would be.
+        return [_value_or_text(series, place) for place in range(len(series))]
+
+
+def _value_or_text(series: pd.Series, place: int) -> Any:
+    try:
+        return series.iloc[place]
+    except OverflowError:
+        return f"{series.dtype} beyond every year"
+
+
+@cache
+def _exact_bits(dtype: Any) -> int:
+    """Return how many bits an integer may have so that a float of this type tells it from the next one.
+
+    The type may be of NumPy, nullable, of Arrow or categorical; one of objects holds Python's floats.
+    """
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _exact_bits(dtype.categories.dtype)
+    numpy_type = getattr(dtype, "numpy_dtype", dtype)
+    is_float = isinstance(numpy_type, np.dtype) and numpy_type.kind == "f"
+    return int(np.finfo(numpy_type if is_float else np.float64).nmant) + 1
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of pandas or NumPy as Python's own; what it does not know it returns as it is."""
+    if type(value) in _PLAIN:
+        return value
+    if value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, Mapping):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return _plain(value[()])
+    if isinstance(value, list | tuple | np.ndarray | pd.Series | pd.Index):
+        return [_plain(element) for element in value]
+    return _numpy_scalar(value) if isinstance(value, np.generic) else value
+
+
+def _numpy_scalar(value: np.generic) -> Any:
+    """Return a date for units of a day and longer, a datetime for shorter ones, else the plain number."""
+    plain = value.item()
+    if isinstance(value, np.datetime64):
+        # NumPy makes an integer of a moment in nanoseconds.
+        return pd.Timestamp(value) if isinstance(plain, int) else plain
+    # And of such a duration, which has no JSON.
+    return value if isinstance(value, np.timedelta64) else plain

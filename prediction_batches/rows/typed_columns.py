@@ -1,0 +1,253 @@
+"""Columns of the schema's Arrow types, made of what a program gave, and which rows need a closer look.
+
+Nothing is rounded on the way: a conversion is one that fails where it would change a value. What it does not
+hold is odd, and has no value here.
+"""
+
+# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prediction_batches.arrow_types import arrow_type, is_any_string, plain_type
+from prediction_batches.rows.column_texts import double_texts, either, mask_of
+from prediction_batches.rows.given_rows import GivenColumn, lost_digits
+from prediction_contract.errors import InvalidRowError
+from prediction_contract.rows.column_values import decoder_for
+from prediction_contract.rows.schema import Column, Kind
+
+_MISSING = frozenset({type(None), type(pd.NA), type(pd.NaT)})
+_FLOATS = frozenset({float, np.float64})
+_INTEGERS = frozenset({int, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64})
+# The types of objects that Arrow makes a column's values of without changing any.
+_EXACT_OBJECTS: dict[Kind, frozenset[type]] = {
+    Kind.STRING: frozenset({str}),
+    Kind.LONG: _INTEGERS,
+    Kind.DOUBLE: _FLOATS | {int},
+    Kind.DECIMAL: frozenset({Decimal, int}),
+    Kind.BOOLEAN: frozenset({bool, np.bool_}),
+    Kind.DATE: frozenset({date}),
+    Kind.TIMESTAMP: frozenset({datetime, pd.Timestamp}),
+}
+# A NaN in these is a number that went wrong, in the others no value.
+_KEEPS_NAN = frozenset({Kind.DOUBLE, Kind.DECIMAL})
+# How many bits an integer may have so that a float of this type tells it from the next one.
+_EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
+# What a conversion says of a value that it does not hold.
+_REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+Convert = Callable[[Any], pa.Array]
+
+
+class TypedColumn(NamedTuple):
+    """A column's values.
+
+    Attributes:
+        values: Of the column's Arrow type; null where there is no value, and in odd rows.
+        odd: Which rows' values are not surely those that were given; None if there is none.
+    """
+
+    values: pa.Array
+    odd: np.ndarray | None = None
+
+
+def typed_column(column: Column, given: GivenColumn, first: int) -> TypedColumn:
+    """Return the values of a column.
+
+    Args:
+        column: Any but one of `json`.
+        given: What was given for it.
+        first: How many rows come before, for errors.
+
+    Raises:
+        PredictionsError: A `long` came as a float so large that it may have lost digits.
+    """
+    if isinstance(given, pa.ChunkedArray):
+        return _of_arrow(column, _plain_array(given), first)
+    dtype = given.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind == "O":
+        return _of_objects(column, given.tolist(), first)
+    try:
+        array = _of_series(given)
+    except _REFUSALS:
+        return _of_objects(column, given.tolist(), first)
+    typed = _of_arrow(column, array, first)
+    if column.type.kind in _KEEPS_NAN and _spells_missing_as_nan(dtype):
+        return TypedColumn(typed.values, either(typed.odd, mask_of(array.is_null())))
+    return typed
+
+
+def _spells_missing_as_nan(dtype: Any) -> bool:
+    is_text = isinstance(dtype, pd.StringDtype) and dtype.na_value is not pd.NA
+    return is_text or isinstance(dtype, pd.CategoricalDtype)
+
+
+def _of_series(given: pd.Series) -> pa.Array:
+    if isinstance(given.dtype, pd.CategoricalDtype):
+        codes = pa.array(given.cat.codes.to_numpy(), pa.int32())
+        codes = pc.if_else(pc.less(codes, 0), pa.scalar(None, pa.int32()), codes)
+        return _of_series(pd.Series(given.cat.categories)).take(codes)
+    # NaN stays NaN, and is null only where pandas itself says that a value is missing.
+    array = pa.array(given.array, from_pandas=False)
+    return _plain_array(array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array]))
+
+
+def _plain_array(given: pa.ChunkedArray) -> pa.Array:
+    plain = plain_type(given.type)
+    return (given if given.type == plain else given.cast(plain)).combine_chunks()
+
+
+def _of_arrow(column: Column, array: pa.Array, first: int) -> TypedColumn:
+    kind, given, wanted = column.type.kind, array.type, arrow_type(column.type)
+    if pa.types.is_floating(given) and kind not in _KEEPS_NAN:
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, given), array)
+    if pa.types.is_null(given) or array.null_count == len(array):
+        return TypedColumn(pa.nulls(len(array), wanted))
+    convert = _conversion(kind, given)
+    if convert is None:
+        return _of_texts(column, array) if _may_be_texts(kind, given) else _all_odd(array, wanted)
+    if kind is Kind.LONG and pa.types.is_floating(given):
+        _refuse_lost_digits(column, array, first)
+    if kind is Kind.DECIMAL and pa.types.is_floating(given):
+        texts = double_texts(array.cast(pa.float64()))
+        return _held(_without(texts.texts, texts.odd), lambda some: some.cast(wanted), texts.odd, wanted)
+    return _held(array, lambda some: convert(some).cast(wanted), None, wanted)
+
+
+def _conversion(kind: Kind, given: pa.DataType) -> Convert | None:
+    """Return what to do with values before the cast to the column's type; None if there is no such cast."""
+    is_integer, is_decimal = pa.types.is_integer(given), pa.types.is_decimal(given)
+    is_number = is_integer or is_decimal or pa.types.is_floating(given)
+    if kind is Kind.DOUBLE and is_decimal:
+        # By its digits: Arrow's own conversion may be off by the last bit.
+        return lambda some: some.cast(pa.string())
+    if kind is Kind.DECIMAL and is_integer:
+        return lambda some: some.cast(pa.decimal128(20, 0))
+    fits = {
+        Kind.STRING: is_any_string(given),
+        Kind.LONG: is_number,
+        Kind.DOUBLE: is_number,
+        Kind.DECIMAL: is_number,
+        Kind.BOOLEAN: pa.types.is_boolean(given),
+        Kind.DATE: pa.types.is_date(given),
+        Kind.TIMESTAMP: pa.types.is_timestamp(given) and given.tz is not None,
+    }
+    return (lambda some: some) if fits[kind] else None
+
+
+def _may_be_texts(kind: Kind, given: pa.DataType) -> bool:
+    return kind in {Kind.DATE, Kind.TIMESTAMP} and is_any_string(given)
+
+
+def _all_odd(array: pa.Array, wanted: pa.DataType) -> TypedColumn:
+    return TypedColumn(pa.nulls(len(array), wanted), mask_of(array.is_valid()))
+
+
+def _without(values: pa.Array, odd: np.ndarray | None) -> pa.Array:
+    return values if odd is None else pc.if_else(pa.array(odd), pa.scalar(None, values.type), values)
+
+
+def _refuse_lost_digits(column: Column, array: pa.Array, first: int) -> None:
+    bits = _EXACT_BITS[array.type]
+    numbers = np.abs(array.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False))
+    lost = (numbers >= 2.0**bits) & np.isfinite(numbers)
+    if lost.any():
+        raise lost_digits(column, first + int(lost.argmax()) + 1, bits)
+
+
+def _of_texts(column: Column, array: pa.Array) -> TypedColumn:
+    """Return the days or moments that texts stand for; each different text is read once."""
+    decode, wanted = decoder_for(column), arrow_type(column.type)
+    coded = array.dictionary_encode()
+    values: list[Any] = []
+    for text in coded.dictionary.to_pylist():
+        try:
+            values.append(decode(text)[0])
+        except InvalidRowError:
+            values.append(None)
+    typed = pa.array(values, wanted).take(coded.indices)
+    odd = mask_of(pc.and_(typed.is_null(), array.is_valid()))
+    return TypedColumn(typed, odd if odd.any() else None)
+
+
+def _held(given: Any, convert: Convert, odd: np.ndarray | None, wanted: pa.DataType) -> TypedColumn:
+    """Return what a conversion makes of values; odd are those of which it makes none."""
+    refused: list[int] = []
+    values = _converted(given, convert, 0, refused, wanted)
+    if refused:
+        mask = np.zeros(len(values), bool)
+        mask[refused] = True
+        odd = either(odd, mask)
+    return TypedColumn(values, odd)
+
+
+def _converted(given: Any, convert: Convert, first: int, refused: list[int], wanted: pa.DataType) -> pa.Array:
+    try:
+        return convert(given)
+    except _REFUSALS:
+        if len(given) == 1:
+            refused.append(first)
+            return pa.nulls(1, wanted)
+    middle = len(given) // 2
+    return pa.concat_arrays(
+        [
+            _converted(given[:middle], convert, first, refused, wanted),
+            _converted(given[middle:], convert, first + middle, refused, wanted),
+        ]
+    )
+
+
+def _of_objects(column: Column, values: list[Any], first: int) -> TypedColumn:
+    kind, wanted = column.type.kind, arrow_type(column.type)
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds <= _FLOATS and kind is not Kind.DOUBLE:
+        return _of_arrow(column, pa.array(values, pa.float64(), from_pandas=False), first)
+    exact = (
+        frozenset({str}) if kinds == {str} and kind in {Kind.DATE, Kind.TIMESTAMP} else _EXACT_OBJECTS[kind]
+    )
+    odd = None
+    if not kinds <= exact:
+        odd = np.fromiter((not _is_exact(value, exact, kind) for value in values), bool, len(values))
+        values = [value if type(value) in exact else None for value in values]
+    if str in exact:
+        typed = _held(values, lambda some: pa.array(some, pa.string()), odd, pa.string())
+        if kind is Kind.STRING:
+            return typed
+        found = _of_texts(column, typed.values)
+        return TypedColumn(found.values, either(found.odd, typed.odd))
+    if kind is Kind.TIMESTAMP:
+        return _held(values, lambda some: pa.array(_moments(some), wanted), odd, wanted)
+    return _held(values, lambda some: pa.array(some, wanted, from_pandas=False), odd, wanted)
+
+
+def _is_exact(value: Any, exact: frozenset[type], kind: Kind) -> bool:
+    if type(value) in exact or type(value) in _MISSING:
+        return True
+    return kind not in _KEEPS_NAN and isinstance(value, float) and value != value  # noqa: PLR0124  # is NaN
+
+
+def _moments(values: Iterable[Any]) -> list[datetime | None]:
+    """Return moments in UTC.
+
+    Raises:
+        ValueError: One has no zone, or nanoseconds.
+        OverflowError: No year of UTC has one.
+    """
+    return [None if value is None else _moment(value) for value in values]
+
+
+def _moment(value: datetime) -> datetime:
+    if value.tzinfo is None or getattr(value, "nanosecond", 0):
+        raise ValueError(type(value).__name__)
+    moment = value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
+    return moment.astimezone(UTC)

@@ -1,0 +1,63 @@
+"""Rows that are encoded by columns are equal to those that are written one by one."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pandas as pd
+import pytest
+
+from tests.batches.rows.random_columns import random_values
+from tests.batches.rows.row_reference import check_equal, schema_of
+
+# The key stands in the middle of the names, and the schema has another order than they.
+TYPES = {
+    "z_text": "string",
+    "m_key": "string",
+    "n_long": "long",
+    "a_long": "long",
+    "d_double": "double",
+    "x_double": "double",
+    "e_small": "decimal(7,2)",
+    "f_tiny": "decimal(38,38)",
+    "g_wide": "decimal(38,0)",
+    "h_mid": "decimal(20,10)",
+    "i_flag": "boolean",
+    "p_day": "date",
+    "q_moment": "timestamp",
+    "r_moment": "timestamp",
+    "s_nested": "json",
+    "b_text": "string",
+}
+REQUIRED = frozenset({"a_long", "x_double", "g_wide", "q_moment", "b_text"})
+SCHEMA = schema_of(TYPES, "m_key", required=REQUIRED)
+
+
+def random_frame(seed: int, rows: int, *, ugly: float) -> pd.DataFrame:
+    """Return rows as objects of Python."""
+    rng = random.Random(seed)
+    columns = {
+        column.name: random_values(column, rows, rng, ugly=ugly, null=0.2 if column.nullable else 0.001)
+        for column in SCHEMA.columns
+    }
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("ugly", [0.0, 0.002, 0.02, 0.2])
+def test_rows_of_every_type_are_those_that_are_written_one_by_one(seed: int, ugly: float) -> None:
+    """Lines, checksums, verdicts and Delta's values, of plain rows and of rows that no store holds."""
+    lines = check_equal(SCHEMA, random_frame(seed, 1500, ugly=ugly))
+    verdicts = Counter(line.refusal for line in lines)
+    assert verdicts[None]
+    assert ugly < 0.1 or verdicts.keys() >= {
+        None,
+        "not_a_number",
+        "number_too_long",
+        "null_not_allowed",
+        "nul_character",
+        "too_deep",
+        "unparsable",
+        "empty_name",
+    }
