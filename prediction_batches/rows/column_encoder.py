@@ -1,7 +1,7 @@
 """Encodes rows column by column: equal to the byte to what `prediction_line` says of each row.
 
 Columns are spelled whole, and rows are joined of their texts. A row goes through `prediction_line` itself if
-any of its columns is not sure. So there is one judge of rows; what the columns prove decides nothing but speed.
+any of its columns is not sure. So there is one judge of rows, and columns decide nothing but speed.
 """
 
 # PyArrow makes its compute functions while it is imported, where no type checker sees them.
