@@ -16,10 +16,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from glue_scripts.aws_clients import bulk_dynamodb, client
 from glue_scripts.dynamodb.dynamodb_retries import Patience, transient_reason
 from glue_scripts.errors import LoadFailedError
-from glue_scripts.files.duplicate_keys import KeyDigests
-from glue_scripts.files.part_lines import DIGEST_BYTES, accepted_rows, key_digest
+from glue_scripts.files.part_lines import accepted_rows
 from prediction_contract.limits import MAX_BATCH_READS
 from prediction_contract.rows.checksums import RowTally
+from prediction_contract.rows.key_digests import DIGEST_BYTES, key_digest
 from prediction_contract.stores.online_item import (
     BATCH_ATTRIBUTE,
     KEY_ATTRIBUTE,
@@ -39,6 +39,8 @@ _READ_PATIENCE_SECONDS = 120.0
 _SCAN_PATIENCE_SECONDS = 300.0
 _SEGMENTS_EACH = 4
 _NAMED_KEYS = 5
+# A list of so many digests takes some 30 MB while it is sorted.
+_RUN_DIGESTS = 400_000
 
 
 class DifferentRowError(LoadFailedError):
@@ -201,11 +203,10 @@ def scan_for_extras(
 
 def _extras(sources: Sequence[PartSource], scans: Sequence[ScanTask]) -> Iterator[str]:
     """Yield the keys of the batch's items that are none of its rows."""
-    digests = KeyDigests()
-    for source in sources:
-        for row in accepted_rows(source, client("s3")):
-            digests.add(key_digest(row.key))
-    runs = digests.runs()
+    keys = (row.key for source in sources for row in accepted_rows(source, client("s3")))
+    digests, runs = map(key_digest, keys), list[bytes]()
+    while run := sorted(islice(digests, _RUN_DIGESTS)):
+        runs.append(b"".join(run))
     for scan in scans:
         for page in _pages(scan, {"ProjectionExpression": KEY_ATTRIBUTE}):
             for item in page["Items"]:

@@ -19,6 +19,7 @@ from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.checksums import refused_checksum
+from prediction_contract.rows.key_digests import key_digest
 from prediction_contract.rows.row_contract import LONGEST_LINE, Row
 from prediction_contract.rows.schema import PredictionSchema
 
@@ -32,7 +33,6 @@ CONTENT_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _IN_MEMORY = 8 * 1024 * 1024
-DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,6 @@ class RefusedLine:
         if len(self.content) <= size:
             return self
         return replace(self, content=self.content[:size], is_cut=True)
-
-
-def key_digest(key: str) -> bytes:
-    """Return 16 bytes that stand for a key while duplicates are looked for."""
-    return hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:

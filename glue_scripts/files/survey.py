@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gzip
 import io
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glue_scripts.aws_clients import client
 from glue_scripts.errors import BatchFaultError
-from glue_scripts.files.duplicate_keys import KeyDigests, digest_files
-from glue_scripts.files.part_lines import PartSource, RefusedLine, key_digest, read_rows
+from glue_scripts.files.part_lines import PartSource, RefusedLine, read_rows
 from glue_scripts.progress import COUNTED_ROWS, count_rows
 from prediction_contract.manifests.load_report import QuarantineReport
 from prediction_contract.naming.s3_layout import quarantine_key
 from prediction_contract.rows.checksums import RowTally, batch_checksum
+from prediction_contract.rows.key_digests import KeyDigests, key_digest
 from prediction_contract.text.canonical_json import canonical_bytes
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class PartSurvey:
         refused: Its other lines.
         reasons: Refused lines by reason.
         lines: The refused lines themselves, as many as are worth keeping.
-        key_digests: The accepted keys' digests, in sorted runs; empty once the batch has them.
+        key_digests: The accepted keys' digests, joined; empty once the batch has them.
     """
 
     key: str
@@ -56,7 +58,7 @@ class PartSurvey:
     refused: RowTally
     reasons: Counter[str]
     lines: list[RefusedLine]
-    key_digests: list[bytes]
+    key_digests: bytes
 
     @property
     def read(self) -> RowTally:
@@ -151,7 +153,7 @@ def survey_part(task: PartTask) -> PartSurvey:
     rows = checksum = refused = refused_sum = refused_bytes = 0
     reasons: Counter[str] = Counter()
     lines: list[RefusedLine] = []
-    digests, room = KeyDigests(), task.bytes_kept
+    digests, room = bytearray(), task.bytes_kept
     for row in read_rows(task.source, client("s3")):
         if isinstance(row, RefusedLine):
             refused += 1
@@ -168,7 +170,7 @@ def survey_part(task: PartTask) -> PartSurvey:
         else:
             rows += 1
             checksum += row.checksum
-            digests.add(key_digest(row.key))
+            digests += key_digest(row.key)
             if not rows % COUNTED_ROWS:
                 count_rows(COUNTED_ROWS)
     count_rows(rows % COUNTED_ROWS)
@@ -178,7 +180,7 @@ def survey_part(task: PartTask) -> PartSurvey:
         refused=RowTally(rows=refused, checksum=refused_sum),
         reasons=reasons,
         lines=lines,
-        key_digests=digests.runs(),
+        key_digests=bytes(digests),
     )
 
 
@@ -197,14 +199,15 @@ def survey_batch(batch: DeliveredBatch, engine: Engine, tolerance: QuarantineTol
     promised = batch.expected.rows
     kept = max(tolerance.allowed(promised) + 1, _LEAST_KEPT)
     duplicates: frozenset[bytes] = frozenset()
-    with digest_files() as digests:
+    with tempfile.TemporaryDirectory(prefix="mlpipe-keys-") as folder:
+        digests = KeyDigests(Path(folder))
         survey = _surveyed(engine, batch.sources, kept, digests.add)
         if survey.read.rows == promised:
             # Each has two rows at least, so with this many the batch is refused, whatever the others are.
             duplicates = digests.duplicates(kept)
     if duplicates:
         sources = [replace(source, duplicates=duplicates) for source in batch.sources]
-        survey = _surveyed(engine, sources, kept, lambda _run: None)
+        survey = _surveyed(engine, sources, kept, lambda _digests: None)
     is_whole = survey.read.rows == promised
     if is_whole:
         _check_checksum(batch, survey)
@@ -237,11 +240,10 @@ def _surveyed(
     room = lines_kept
     refused = 0
     for task, part in zip(tasks, engine.run(survey_part, tasks), strict=True):
-        for run in part.key_digests:
-            take(run)
+        take(part.key_digests)
         lines = part.lines[:room]
         room -= len(lines)
-        parts.append(replace(part, lines=lines, key_digests=[]))
+        parts.append(replace(part, lines=lines, key_digests=b""))
         refused += part.refused.rows
         if refused >= task.most_refused or part.read.rows < task.source.part.rows:
             break

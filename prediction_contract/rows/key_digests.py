@@ -15,8 +15,8 @@ NO_KEY = bytes(DIGEST_BYTES)
 _BUCKETS = 256
 # Of digests that wait in memory for their files; each takes some 60 bytes.
 _PENDING = 100_000
-# A set of so many digests takes some 120 MB.
-_AT_ONCE = 1_000_000
+# A set of so many digests takes some 50 MB.
+_AT_ONCE = 400_000
 _BLOCK_BYTES = DIGEST_BYTES * 4096
 
 

@@ -23,6 +23,8 @@ from tests.batches.delivery.stack_batches import BATCH, PARTITION, PROVENANCE, S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prediction_batches.delivery.batch import Batch
+
 pytestmark = pytest.mark.stack
 
 OTHER = "20130202T060000Z-00000002"
@@ -137,7 +139,7 @@ def test_a_done_file_of_another_partition_is_not_adopted(batches: StackBatches) 
     ],
 )
 def test_receipts_of_other_columns_are_not_committed(
-    batches: StackBatches, other: Callable[..., object], what: str
+    batches: StackBatches, other: Callable[[Batch], Batch], what: str
 ) -> None:
     """All writers of a batch must mean the same."""
     batch = batches.open()
