@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gzip
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote
 
-import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
 from mlpipe_dagster.resources.aws_clients import delta_storage_options
 from mlpipe_dagster.retention.delta_history import DeltaHistory
 from mlpipe_dagster.retention.retention_sweep import RetentionSweep, SweepResult
+from prediction_batches.delivery.delta_commit import DeltaCommit
+from prediction_batches.files.data_files import DataFiles
+from prediction_batches.files.share_location import ShareLocation
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.manifests.manifest import JsonPart
 from prediction_contract.naming.s3_layout import (
     delta_table_prefix,
@@ -23,6 +26,7 @@ from prediction_contract.naming.s3_layout import (
     quarantine_key,
 )
 from prediction_contract.stores.warehouse_table import WarehouseTable
+from tests.batches.encoded import encoded
 from tests.dagster.loaded_model import LoadedModel, rows
 from tests.dagster.publication.test_publication_interleavings import HOME, person, publisher
 from tests.dagster.small_model import PARTITION
@@ -51,6 +55,7 @@ class SweptModel(LoadedModel):
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__(loaded.platform, loaded.declaration)
         self.delta_files: dict[str, list[str]] = {}
+        self.attempts: Counter[str] = Counter()
 
     @property
     def options(self) -> dict[str, str]:
@@ -63,19 +68,25 @@ class SweptModel(LoadedModel):
         return f"s3://{self.platform.settings.data_bucket}/{delta_table_prefix(self.name)}"
 
     def commit(self, batch_id: str) -> tuple[int, list[str]]:
-        """Commit a batch's rows to the Delta table as a scoring attempt does; return version and files."""
-        write_deltalake(
-            self.table,
-            pa.table({"entity_id": [f"E{number}" for number in range(ROWS)], "batch_id": [batch_id] * ROWS}),
-            mode="overwrite",
-            predicate=f"batch_id = '{batch_id}'",
-            storage_options=self.options,
-            configuration={"delta.deletedFileRetentionDuration": "interval 3650 days"},
-        )
-        table = DeltaTable(self.table, storage_options=self.options)
-        actions = table.get_add_actions(flatten=True)
-        newest = dict(zip(actions["path"].to_pylist(), actions["max.batch_id"].to_pylist(), strict=True))
-        return table.version(), [unquote(path) for path, batch in newest.items() if batch == batch_id]
+        """Commit a batch's rows to the Delta table as the next attempt does; return version and files."""
+        self.attempts[batch_id] += 1
+        attempt, schema = self.attempts[batch_id], self.declaration.prediction_schema
+        store = ObjectStore(self.platform.client("s3"), self.platform.settings.data_bucket)
+        rows = encoded(schema, [{"entity_id": f"E{number}"} for number in range(ROWS)])
+        location = ShareLocation(store, self.name, PARTITION, batch_id, attempt, "all")
+        with DataFiles(location, schema) as files:
+            files.write(rows.columns, rows.checksums)
+            commit = DeltaCommit(
+                store=store,
+                model=self.name,
+                schema=schema,
+                batch_id=batch_id,
+                attempt=attempt,
+                files=files.close(),
+                options=self.options,
+            )
+        made = commit.make(lambda: True)
+        return made.version, list(made.files)
 
     def stored_batch(self, *, partition: str = PARTITION) -> str:
         """Bring a batch into the stores and the registry to where it may be published; return its id."""

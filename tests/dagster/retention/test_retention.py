@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from prediction_contract.naming.s3_layout import data_file_path
 from prediction_contract.registry.load_rules import claim_load, confirm_region, release_claim
 from prediction_contract.registry.publication_rules import follow_home
 from prediction_contract.registry.records import LoadState, ReleaseState
@@ -120,7 +121,8 @@ def test_a_file_that_was_never_committed_is_vacuumed(swept: SweptModel) -> None:
     """An attempt that died before its commit has left a file that no version of the table knows."""
     first, *_ = swept.released(3)
     bucket = swept.platform.bucket
-    orphan = f"predictions/{swept.name}/delta/part-00001-of-an-attempt-that-died.parquet"
+    died = data_file_path(swept.batch_id(), 1, "share-00000", 0)
+    orphan = f"predictions/{swept.name}/delta/{died}"
     bucket.put(orphan, b"PAR1")
     kept = swept.sweep(clock=now, vacuum_after=timedelta(days=7))
     assert (kept.vacuumed_files, bucket.look(orphan) is None) == (0, False)
