@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from prediction_batches.files.data_files import DataFiles
 from prediction_batches.files.part_files import PartFiles
 from prediction_batches.files.share_location import ShareLocation
 from prediction_batches.keys.share_keys import ShareKeys
+from prediction_batches.rows.column_encoder import ColumnEncoder
 from prediction_batches.rows.encoded_rows import EncodedRows
+from prediction_batches.rows.given_rows import given_rows
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.schema import PredictionSchema
 
@@ -41,6 +43,7 @@ class BatchWriter:
         self._location = location
         self._schema = schema
         self._batch_digest = batch_digest
+        self._encoder = ColumnEncoder(schema)
         self._opened = ExitStack()
         self._parts = PartFiles(location)
         self._data = self._opened.enter_context(DataFiles(location, schema))
@@ -59,6 +62,20 @@ class BatchWriter:
         if kind is None:
             self.close()
         self._opened.close()
+
+    def write(self, table: Any) -> None:
+        """Add rows.
+
+        Args:
+            table: A DataFrame of pandas, an Arrow table or record batch, or any table with
+                `__arrow_c_stream__`. It has exactly the schema's columns, in any order.
+
+        Raises:
+            PredictionsError: The columns are not the schema's, or a value is of a type that no store knows.
+            ShareConflictError: Another writer of the share has written other rows.
+        """
+        for piece in self._encoder.pieces(given_rows(self._schema, table)):
+            self.write_encoded(piece)
 
     def write_encoded(self, rows: EncodedRows) -> None:
         """Add encoded rows.

@@ -15,7 +15,7 @@ from prediction_batches.object_store import storage_options
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row_contract import row_contract
-from tests.batches.encoded import encoded, schema_of
+from tests.batches.encoded import schema_of, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,7 +57,7 @@ class StackBatches:
     def write(self, batch: Batch, share: str, rows: Iterable[Mapping[str, Any]]) -> Receipt:
         """Write a share."""
         with batch.writer(share) as writer:
-            writer.write_encoded(encoded(SCHEMA, rows))
+            writer.write(table_of(SCHEMA, rows))
         receipt = batch.receipt(share)
         assert receipt is not None
         return receipt
