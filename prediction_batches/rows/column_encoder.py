@@ -139,6 +139,20 @@ class ColumnEncoder:
             lines, checksums, refusals, pa.RecordBatch.from_arrays(stored, schema=self._arrow_schema)
         )
 
+    def stored_checksums(self, columns: pa.RecordBatch) -> np.ndarray:
+        """Return the checksums of rows that are read back; that of a row that was refused is another.
+
+        Args:
+            columns: As `EncodedRows.columns`.
+        """
+        texts = [
+            values
+            if column.type.kind is Kind.JSON
+            else column_texts(column, values, is_key=column.name == self._schema.key).texts
+            for column, values in zip(self._schema.columns, columns.columns, strict=True)
+        ]
+        return _checksums(self._joined([texts[place] for place in self._order]))
+
     def _column(self, column: Column, given: GivenColumn, first: int) -> _Encoded:
         if column.type.kind is Kind.JSON:
             return _json_column(given)

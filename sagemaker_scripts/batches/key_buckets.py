@@ -11,6 +11,7 @@ whoever wrote them.
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -112,6 +113,10 @@ class KeyBuckets:
             if bucket in self.kept:
                 own = rows.take(pa.array(places)).append_column("", pa.array(places + first_row))
                 _append(folder / f"{bucket}.{writer}", own, first_row)
+
+    def drop(self, name: str) -> None:
+        """Delete a table; nobody writes it any more."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def read(self, name: str, bucket: int) -> BucketRows | None:
         """Return a bucket's rows of a table; None if no such table was spilled.

@@ -9,25 +9,33 @@ what the model wrote, and where that is no value the default that the load gives
 
 from __future__ import annotations
 
-import io
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from botocore.exceptions import ClientError
 from isal.igzip import IGzipFile
 
 from prediction_batches.arrow_types import arrow_type
 from prediction_batches.object_store import ObjectStore
+from prediction_batches.rows.column_encoder import ColumnEncoder
 from prediction_contract.cleaning.row_cleaning import TRIMMED, row_parser
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.manifests.manifest import InputObject, JsonPart
+from prediction_contract.naming.s3_layout import delta_table_prefix
+from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row_contract import read_lines
 from prediction_contract.rows.schema import Kind, PredictionSchema
+from prediction_contract.stores.delta_table import CHECKSUM_COLUMN
 from prediction_contract.text.canonical_json import canonical_json
 from sagemaker_scripts.batches.previous_batch import PreviousBatch
 from sagemaker_scripts.batches.schema_frame import frame_of_columns, values_as_given
@@ -35,45 +43,165 @@ from sagemaker_scripts.functions.entity_rows import ENTITY
 
 _LOG = logging.getLogger(__name__)
 _LINES_AT_ONCE = 10_000
+# Of all columns together.
+_VALUES_AT_ONCE = 1_000_000
+# As much of each column's packed values is held while a row group is read.
+_BUFFER_BYTES = 256 * 1024
+
+
+class DeltaFile(NamedTuple):
+    """A file that the previous batch added to the model's Delta table.
+
+    Attributes:
+        path: Relative to the table.
+        rows: About how many rows it has.
+    """
+
+    path: str
+    rows: int
+
+
+PreviousFile = JsonPart | DeltaFile
+
+
+@dataclass
+class ReadRows:
+    """What was read of the previous batch.
+
+    Attributes:
+        rows: The rows of data files.
+        checksum: The sum of the checksums that stand beside them.
+        left_out: How many rows no load takes, by reason.
+    """
+
+    rows: int = 0
+    checksum: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: ReadRows) -> None:
+        """Count what was read elsewhere, too."""
+        self.rows += other.rows
+        self.checksum += other.checksum
+        self.left_out += other.left_out
+
+
+def previous_files(previous: PreviousBatch) -> Sequence[PreviousFile]:
+    """Return the files to read: the data files, or the JSON parts if the load cleans rows.
+
+    Columns are read ten times as fast as lines. But a row that cleaning mends is not whole in Delta.
+    """
+    manifest = previous.manifest
+    if previous.cleaning:
+        return manifest.json_parts
+    paths = manifest.delta.files
+    return [DeltaFile(path, manifest.row_count // len(paths)) for path in paths]
+
+
+def is_whole(previous: PreviousBatch, files: Sequence[PreviousFile], read: ReadRows) -> bool:
+    """Tell whether data files held what the manifest states; if not, the JSON parts are to be read.
+
+    Args:
+        previous: The batch.
+        files: All files that were read. JSON parts are whole: the manifest states their digests.
+        read: What was read of them.
+    """
+    manifest, checksum = previous.manifest, batch_checksum([read.checksum])
+    if isinstance(files[0], JsonPart):
+        return True
+    if (read.rows, checksum) == (manifest.row_count, manifest.checksum):
+        return True
+    _LOG.warning(
+        "The data files of batch %s hold %d rows of the checksum %s, not %d of %s: its JSON parts are read",
+        manifest.batch_id,
+        read.rows,
+        checksum,
+        manifest.row_count,
+        manifest.checksum,
+    )
+    return False
 
 
 def previous_frame(store: ObjectStore, previous: PreviousBatch) -> pd.DataFrame:
     """Return all rows as `schema_frame` does, but all rows of a key that comes twice, which the load refuses.
 
     Raises:
-        InputMissingError: A part is gone.
-        ObjectAlteredError: A part has not the digest that the manifest states.
+        InputMissingError: A file is gone.
+        ObjectAlteredError: A JSON part has not the digest that the manifest states.
     """
-    schema, left_out = previous.manifest.schema, Counter[str]()
-    found = [
-        rows for part in previous.manifest.json_parts for rows in part_rows(store, previous, part, left_out)
-    ]
-    report_left_out(previous, left_out)
+    schema = previous.manifest.schema
+    for files in (previous_files(previous), previous.manifest.json_parts):
+        read = ReadRows()
+        found = [rows for file in files for rows in file_rows(store, previous, file, read)]
+        if is_whole(previous, files, read):
+            break
+    report_left_out(previous, read.left_out)
     whole = pa.Table.from_batches(found, arrow_schema(schema))
     return frame_of_columns(schema, without_duplicates(previous, whole))
 
 
-def part_rows(
-    store: ObjectStore, previous: PreviousBatch, part: JsonPart, left_out: Counter[str]
+def file_rows(
+    store: ObjectStore, previous: PreviousBatch, file: PreviousFile, read: ReadRows
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a JSON part that a load accepts by themselves, and count the others by reason.
+    """Yield the rows of a file that a load accepts by themselves, and count what is read.
 
     Raises:
-        InputMissingError: The part is gone.
-        ObjectAlteredError: It has not the digest that the manifest states.
+        InputMissingError: The file is gone.
+        ObjectAlteredError: A JSON part has not the digest that the manifest states.
     """
+    with tempfile.TemporaryDirectory(prefix="previous-") as folder:
+        path = Path(folder, "rows")
+        if isinstance(file, JsonPart):
+            store.save_verified(InputObject(file.key, file.sha256), path)
+            yield from _part_rows(previous, file, path, read)
+        else:
+            yield from _data_rows(store, previous, file, path, read)
+
+
+def _data_rows(
+    store: ObjectStore, previous: PreviousBatch, file: DeltaFile, path: Path, read: ReadRows
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows whose values have the checksum that stands beside them; a refused row has another."""
+    schema = previous.manifest.schema
+    encoder = ColumnEncoder(schema)
+    wanted = pa.schema([*arrow_schema(schema, key=schema.key), pa.field(CHECKSUM_COLUMN, pa.int64())])
+    try:
+        with path.open("wb") as content:
+            store.save(f"{delta_table_prefix(previous.manifest.model)}{file.path}", content)
+        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as parquet:
+            # Few bytes may unpack to any number of rows.
+            if parquet.metadata.num_rows > previous.manifest.row_count:
+                return
+            for batch in parquet.iter_batches(max(1, _VALUES_AT_ONCE // len(wanted)), columns=wanted.names):
+                rows = batch.select(wanted.names).cast(wanted)
+                stated = rows.column(CHECKSUM_COLUMN).fill_null(0).to_numpy()
+                columns = rows.remove_column(len(wanted) - 1)
+                taken = encoder.stored_checksums(columns) == stated
+                refused = len(taken) - int(taken.sum())
+                read.add(ReadRows(len(taken), sum(stated.tolist()), Counter(refused=refused)))
+                accepted = columns.filter(pa.array(taken)) if refused else columns
+                yield accepted.rename_columns(arrow_schema(schema).names)
+    except (ClientError, pa.ArrowException, KeyError) as error:
+        _LOG.warning("The data file %s cannot be read: %s", file.path, error)
+
+
+def _part_rows(
+    previous: PreviousBatch, part: JsonPart, path: Path, read: ReadRows
+) -> Iterator[pa.RecordBatch]:
     schema = previous.manifest.schema
     accept = row_parser(schema, previous.cleaning)
     values_of = values_as_given(schema, previous.cleaning)
-    lines = _lines(store.get_verified(InputObject(part.key, part.sha256)), part.rows)
-    while block := list(islice(lines, _LINES_AT_ONCE)):
-        found: list[Mapping[str, Any]] = []
-        for line in block:
-            try:
-                found.append(values_of(line, accept(line)))
-            except InvalidRowError as error:
-                left_out[error.reason] += 1
-        yield _columns(schema, found)
+    with IGzipFile(path) as file:
+        # No more than the manifest promises: few bytes may unpack to any number.
+        lines = islice(read_lines(file), part.rows)
+        while block := list(islice(lines, _LINES_AT_ONCE)):
+            found: list[Mapping[str, Any]] = []
+            for ended in block:
+                line = ended.rstrip(b"\n")
+                try:
+                    found.append(values_of(line, accept(line)))
+                except InvalidRowError as error:
+                    read.left_out[error.reason] += 1
+            yield _columns(schema, found)
 
 
 def without_duplicates(previous: PreviousBatch, rows: pa.Table) -> pa.Table:
@@ -105,11 +233,11 @@ def report_left_out(previous: PreviousBatch, left_out: Counter[str]) -> None:
         _LOG.warning("%d rows of batch %s are left out: %s", count, previous.manifest.batch_id, reason)
 
 
-def arrow_schema(schema: PredictionSchema) -> pa.Schema:
-    """Return the columns of the rows."""
+def arrow_schema(schema: PredictionSchema, *, key: str = ENTITY) -> pa.Schema:
+    """Return the columns of the rows; `key` is the name of the key."""
     return pa.schema(
         [
-            (ENTITY if column.name == schema.key else column.name, arrow_type(column.type))
+            (key if column.name == schema.key else column.name, arrow_type(column.type))
             for column in schema.columns
         ]
     )
@@ -123,10 +251,3 @@ def _columns(schema: PredictionSchema, rows: Sequence[Mapping[str, Any]]) -> pa.
             values = [None if value is None else canonical_json(value) for value in values]
         arrays.append(pa.array(values, arrow_type(column.type)))
     return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(schema))
-
-
-def _lines(content: bytes, most: int) -> Iterator[bytes]:
-    """Yield a part's lines, no more than its manifest promises: few bytes may unpack to any number."""
-    with IGzipFile(fileobj=io.BytesIO(content)) as file:
-        for line in islice(read_lines(file), most):
-            yield line.rstrip(b"\n")

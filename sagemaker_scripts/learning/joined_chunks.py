@@ -9,7 +9,6 @@ chunk, whoever makes it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,10 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.manifests.manifest import JsonPart
 from sagemaker_scripts.batches.key_buckets import KeyBuckets
 from sagemaker_scripts.batches.previous_batch import PreviousBatch
-from sagemaker_scripts.batches.previous_rows import arrow_schema, part_rows, without_duplicates
+from sagemaker_scripts.batches.previous_rows import (
+    PreviousFile,
+    ReadRows,
+    arrow_schema,
+    file_rows,
+    without_duplicates,
+)
 from sagemaker_scripts.batches.schema_frame import frame_of_columns
 from sagemaker_scripts.functions.entity_rows import ENTITY
 from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition, of_partitions
@@ -74,19 +78,18 @@ class JoinedChunks:
             rows = pa.Table.from_batches([batch])
             yield from of_partitions(rows, [self.previous.manifest.partition]).to_batches()
 
-    def spill_previous(self, store: ObjectStore, part: JsonPart, *, writer: str) -> Counter[str]:
-        """Divide a part of the previous batch, and return how many of its rows no load takes, by reason.
-
-        Raises:
-            InputMissingError: The part is gone.
-            ObjectAlteredError: It has not the digest that the manifest states.
-        """
-        left_out: Counter[str] = Counter()
-        rows = part_rows(store, self.previous, part, left_out)
+    def spill_previous(self, store: ObjectStore, file: PreviousFile, *, writer: str) -> ReadRows:
+        """Divide a file of the previous batch, and return what was read; errors as `file_rows`."""
+        read = ReadRows()
+        rows = file_rows(store, self.previous, file, read)
         # They are joined in the order of the features, so theirs does not matter.
         schema = arrow_schema(self.previous.manifest.schema)
         self.buckets.spill(_PREVIOUS, schema, rows, key=ENTITY, first_row=0, writer=writer)
-        return left_out
+        return read
+
+    def forget_previous(self) -> None:
+        """Drop what was divided of the previous batch, to divide other files of it."""
+        self.buckets.drop(_PREVIOUS)
 
     def chunk(self, bucket: int) -> JoinedChunk:
         """Return a bucket's chunk once all three tables are divided; it may have no rows.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from prediction_batches.delivery.batch import open_batch
 from prediction_contract.manifests.manifest import Manifest, build_manifest
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.schema import PredictionSchema
-from sagemaker_scripts.batches.batch_rows import write_parts
+from tests.batches.encoded import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from prediction_batches.object_store import ObjectStore
-    from sagemaker_scripts.batches.batch_rows import PredictionLine
 
 
 def schema_of(types: Mapping[str, str], *, key: str) -> PredictionSchema:
@@ -31,13 +31,23 @@ def schema_of(types: Mapping[str, str], *, key: str) -> PredictionSchema:
 def write_batch(
     store: ObjectStore,
     schema: PredictionSchema,
-    lines: Sequence[PredictionLine],
+    rows: Sequence[Mapping[str, Any]],
     *,
     model: str,
     partition: str,
     batch_id: str,
+    shares: int = 1,
 ) -> Manifest:
-    """Write a batch's parts, and return the manifest that is not written yet."""
+    """Write a batch's parts and data files, and return the manifest that is not written yet."""
+    batch = open_batch(
+        bucket=store.bucket, model=model, partition=partition, schema=schema, batch_id=batch_id
+    )
+    receipts = []
+    size = -(-len(rows) // shares)
+    for number in range(shares):
+        with batch.writer(f"share-{number}", store) as writer:
+            writer.write_encoded(encoded(schema, rows[number * size : (number + 1) * size]))
+            receipts.append(writer.close())
     return build_manifest(
         model=model,
         batch_id=batch_id,
@@ -48,8 +58,8 @@ def write_batch(
         model_version="v",
         code_version="c",
         schema=schema,
-        json_parts=write_parts(store, lines, model=model, partition=partition, batch_id=batch_id, attempt=1),
+        json_parts=[part for receipt in receipts for part in receipt.parts],
         delta_version=1,
-        delta_files=["part-0.parquet"],
-        checksum=batch_checksum(line.checksum for line in lines),
+        delta_files=[file.path for receipt in receipts for file in receipt.data_files],
+        checksum=batch_checksum(int(receipt.checksum) for receipt in receipts),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,9 @@ import pytest
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
-from sagemaker_scripts.batches.batch_rows import prediction_lines
 from sagemaker_scripts.batches.key_buckets import BucketsError, KeyBuckets, bucket_count, bucket_numbers
 from sagemaker_scripts.batches.previous_batch import PreviousBatch
-from sagemaker_scripts.batches.previous_rows import previous_frame
+from sagemaker_scripts.batches.previous_rows import previous_files, previous_frame
 from sagemaker_scripts.learning.joined_chunks import JoinedChunk, JoinedChunks
 from sagemaker_scripts.learning.outcomes import (
     ScoredPartition,
@@ -54,24 +53,22 @@ OUTCOMES = pa.table(
 
 
 def stored(store: ObjectStore, flights: Iterable[str], cleaning: Cleaning = NO_CLEANING) -> PreviousBatch:
-    """Write a batch of two parts, with values that a float would round."""
+    """Write a batch of three shares, with values that a float would round."""
     names = list(flights)
-    rows = pd.DataFrame(
+    rows = [
         {
-            "flight": names,
-            "count": pd.array([None if n % 3 else 2**60 + n for n in range(len(names))], dtype="Int64"),
-            "cost": [Decimal(10**35 + n) / 100 for n in range(len(names))],
-            "more": [{"n": [n, None]} if n % 2 else None for n in range(len(names))],
-            "when": pd.to_datetime(list(range(len(names))), unit="us", utc=True),
+            "flight": name,
+            "count": None if n % 3 else 2**60 + n,
+            "cost": Decimal(10**35 + n) / 100,
+            "more": {"n": [n, None]} if n % 2 else None,
+            "when": datetime(2013, 2, 1, 6, 0, n % 60, n, UTC),
         }
+        for n, name in enumerate(names)
+    ]
+    manifest = write_batch(
+        store, SCHEMA, rows, model=MODEL, partition=DAY, batch_id=BATCH, shares=min(3, len(rows))
     )
-    lines = prediction_lines(SCHEMA, rows)
-    halves = lines[: len(lines) // 2], lines[len(lines) // 2 :]
-    first, second = (
-        write_batch(store, SCHEMA, half, model=MODEL, partition=DAY, batch_id=f"{BATCH[:-1]}{number}")
-        for number, half in enumerate(halves)
-    )
-    return PreviousBatch(replace(first, json_parts=first.json_parts + second.json_parts), cleaning)
+    return PreviousBatch(manifest, cleaning)
 
 
 @pytest.fixture
@@ -99,8 +96,9 @@ def divided(
         chunks.spill_features(features.schema, batches, first_row=first, writer=str(number % writers))
     if outcomes is not None:
         chunks.spill_outcomes(outcomes.schema, outcomes.to_batches(max_chunksize=7), first_row=0, writer="0")
-    for number, part in enumerate(previous.manifest.json_parts):
-        assert not chunks.spill_previous(store, part, writer=str(number % writers))
+    for number, file in enumerate(previous_files(previous)):
+        read = chunks.spill_previous(store, file, writer=str(number % writers))
+        assert not read.left_out
     return chunks
 
 

@@ -1,33 +1,23 @@
-"""Tests of how the previous batch is chosen and read."""
+"""Tests of how the previous batch is chosen."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-from dataclasses import replace
 from decimal import Decimal
-from math import nan
 
-import pandas as pd
 import pytest
 
 from prediction_batches.delivery.done_file import done_manifest
-from prediction_batches.object_store import ObjectAlteredError, ObjectStore
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.errors import InvalidManifestError
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
-from prediction_contract.rows.prediction_line import prediction_line
-from prediction_contract.rows.row_contract import LINE_BYTES, LONGEST_LINE, read_lines, row_contract
 from prediction_contract.rows.schema import PredictionSchema
-from sagemaker_scripts.batches.batch_rows import prediction_lines
-from sagemaker_scripts.batches.previous_batch import find_previous
-from sagemaker_scripts.batches.previous_rows import previous_frame
+from sagemaker_scripts.batches.previous_batch import PreviousBatch, find_previous
 from tests.fakes.memory_s3 import MemoryS3
-from tests.sagemaker.stored_batches import schema_of, write_batch
+from tests.sagemaker.stored_batches import write_batch
 
 MODEL = "m"
 OWN = "20130210T060000Z-ffffffff"
@@ -52,11 +42,9 @@ def put_batch(
     store: ObjectStore, partition: str, batch_id: str, minutes: float = 1.0, *, done: bool = True
 ) -> Manifest:
     """Write a batch of four rows, only one of which a store takes: a number is none, a key comes twice."""
-    values: list[object] = [Decimal(str(minutes)), Decimal("NaN"), Decimal(3), Decimal(4)]
-    flights = ["AA-1", "AA-2", "AA-3", "AA-3"]
-    rows = pd.DataFrame({"flight": flights, "minutes": pd.Series(values, dtype=object)})
-    lines = prediction_lines(SCHEMA, rows)
-    manifest = write_batch(store, SCHEMA, lines, model=MODEL, partition=partition, batch_id=batch_id)
+    values = {"AA-1": [Decimal(str(minutes))], "AA-2": [Decimal("NaN")], "AA-3": [Decimal(3), Decimal(4)]}
+    rows = [{"flight": flight, "minutes": number} for flight in values for number in values[flight]]
+    manifest = write_batch(store, SCHEMA, rows, model=MODEL, partition=partition, batch_id=batch_id)
     if done:
         store.put(manifest.key, manifest.to_bytes())
     return manifest
@@ -151,107 +139,15 @@ def test_a_manifest_of_another_partition_than_its_folder_is_passed_over(store: O
     assert chosen(store, lookback=2) is None
 
 
-def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore) -> None:
-    """Decimals are decimals, and the key is called entity_id."""
-    put_batch(store, "2013-02-09", "20130209T060000Z-00000001", minutes=7.25)
-    found = find_previous(
-        store, lambda *_: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
-    )
-    assert found is not None
-    assert previous_frame(store, found).to_dict("records") == [
-        {"entity_id": "AA-1", "minutes": Decimal("7.25")}
-    ]
-
-
-def test_rows_that_the_load_cleaned_are_predictions_too(store: ObjectStore) -> None:
-    """The record keeps how; a null becomes the default that the stores hold, a key that comes twice goes."""
-    schema = schema_of({"flight": "string", "minutes": "long", "debug": "double"}, key="flight")
-    manifest = write_batch(
-        store,
-        schema,
-        [
-            prediction_line(row_contract(schema), {"flight": flight, "minutes": minutes, "debug": debug})
-            for flight, minutes, debug in (("A", None, nan), ("B", 7, nan), (" C", 1, 1.0), ("C", 2, 1.0))
-        ],
-        model=MODEL,
-        partition="2013-02-09",
-        batch_id="20130209T060000Z-00000001",
-    )
-    store.put(manifest.key, manifest.to_bytes())
-    cleaning = Cleaning(
-        (
-            ColumnCleaning(column="debug", drop=True),
-            ColumnCleaning(column="flight", trim=True),
-            ColumnCleaning(column="minutes", default="0"),
-        )
-    )
+def test_the_registry_says_how_the_load_cleaned_the_batch(store: ObjectStore) -> None:
+    """Its rows are read by these rules, not by those that the model declares today."""
+    manifest = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
+    cleaning = Cleaning((ColumnCleaning(column="flight", trim=True),))
     record = BatchRecord(model=MODEL, batch_id=manifest.batch_id, cleaning=cleaning.to_text())
     found = find_previous(
         store, lambda *_: record, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
     )
-    assert found is not None
-    predicted = previous_frame(store, found).drop(columns="debug").to_dict("records")
-    assert predicted == [{"entity_id": "A", "minutes": 0}, {"entity_id": "B", "minutes": 7}]
-
-
-def test_no_more_lines_are_read_than_the_manifest_promises(
-    store: ObjectStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A few bytes unpack to any number of lines, and no load has looked at them yet."""
-    manifest = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
-    (part,) = manifest.json_parts
-    content = gzip.compress(b"\n" * 100_000)
-    store.put(part.key, content)
-    altered = replace(part, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    store.put(manifest.key, replace(manifest, json_parts=(altered,)).to_bytes())
-    found = find_previous(
-        store, lambda _model, _batch: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
-    )
-    assert found is not None
-    assert previous_frame(store, found).empty
-    assert [record.getMessage() for record in caplog.records] == [
-        f"4 rows of batch {manifest.batch_id} are left out: unparsable"
-    ]
-
-
-def test_a_line_that_is_too_long_counts_as_one_row(
-    store: ObjectStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A load refuses it as one and takes the rows behind it."""
-    manifest = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
-    (part,) = manifest.json_parts
-    lines = [b"[%s]" % (b" " * 3 * LINE_BYTES), *(b'{"flight":"AA-%d","minutes":1}' % n for n in range(3))]
-    content = gzip.compress(b"\n".join(lines), compresslevel=1)
-    store.put(part.key, content)
-    altered = replace(part, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    store.put(manifest.key, replace(manifest, json_parts=(altered,)).to_bytes())
-    found = find_previous(
-        store, lambda _model, _batch: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
-    )
-    assert found is not None
-    assert list(previous_frame(store, found)["entity_id"]) == ["AA-0", "AA-1", "AA-2"]
-    assert [record.getMessage() for record in caplog.records] == [
-        f"1 rows of batch {manifest.batch_id} are left out: value_too_large"
-    ]
-
-
-def test_no_line_is_read_on_for_ever() -> None:
-    """A load refuses a part with such a line, and few bytes unpack to any number."""
-    file = io.BytesIO(b"x" * (LONGEST_LINE + LINE_BYTES) + b"\n{}\n")
-    assert [len(line) for line in read_lines(file)] == [LINE_BYTES + 1]
-    assert len(file.read()) > len(b"{}\n")
-
-
-def test_an_altered_part_is_an_error(store: ObjectStore) -> None:
-    """Predictions that nobody made are not learned from."""
-    manifest = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
-    store.put(manifest.json_parts[0].key, b"other")
-    found = find_previous(
-        store, lambda *_: None, model=MODEL, partition="2013-02-10", lookback=1, batch_id=OWN
-    )
-    assert found is not None
-    with pytest.raises(ObjectAlteredError, match="has not the SHA-256"):
-        previous_frame(store, found)
+    assert found == PreviousBatch(manifest, cleaning)
 
 
 def test_a_batch_that_is_not_done_has_no_manifest(store: ObjectStore) -> None:

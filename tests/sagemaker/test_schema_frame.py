@@ -117,7 +117,7 @@ def put_first_batch(store: ObjectStore, rows: list[dict[str, Any]]) -> list[Pred
     frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in TYPES})
     lines = prediction_lines(SCHEMA, frame)
     assert [line.content for line in lines if line.refusal] == []
-    manifest = write_batch(store, SCHEMA, lines, model=MODEL, partition=DAY, batch_id=BATCH)
+    manifest = write_batch(store, SCHEMA, rows, model=MODEL, partition=DAY, batch_id=BATCH)
     store.put(manifest.key, manifest.to_bytes())
     entities = pd.DataFrame({"entity_id": [row["entity_id"] for row in rows]})
     write_feature_set(

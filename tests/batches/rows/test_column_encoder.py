@@ -8,6 +8,8 @@ from collections import Counter
 import pandas as pd
 import pytest
 
+from prediction_batches.rows.column_encoder import ColumnEncoder
+from prediction_batches.rows.given_rows import given_rows
 from tests.batches.rows.random_columns import random_values
 from tests.batches.rows.row_reference import check_equal, schema_of
 
@@ -61,3 +63,12 @@ def test_rows_of_every_type_are_those_that_are_written_one_by_one(seed: int, ugl
         "unparsable",
         "empty_name",
     }
+
+
+@pytest.mark.parametrize("ugly", [0.0, 0.02, 0.2])
+def test_stored_columns_have_the_checksums_of_the_rows_that_are_accepted(ugly: float) -> None:
+    """Who reads a data file tells by them which rows were refused, and that nothing else was altered."""
+    encoder = ColumnEncoder(SCHEMA)
+    found = encoder.encode(given_rows(SCHEMA, random_frame(7, 3000, ugly=ugly)))
+    proven = encoder.stored_checksums(found.columns) == found.checksums
+    assert {place for place in range(len(found)) if not proven[place]} == found.refusals.keys()
