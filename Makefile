@@ -103,11 +103,11 @@ test-full: setup $(VENV)/.spark-installed cdk ## What takes longer: fresh clones
 test-all: setup $(VENV)/.spark-installed cdk ## Both in one run, which starts everything once.
 	$(PYTEST) -m "not drill"
 
-drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: kills, a backfill, mutated rules.
+drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: kills, ten million rows, a backfill, mutated rules.
 	$(PYTEST) -m drill
 
-bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, loads, ticks, long histories and definitions cost; writes benchmarks/results.
-	@for name in serve load spark_scaling sensor_tick long_history load_definitions warehouse_load; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, scoring, loads, ticks, long histories and definitions cost; writes benchmarks/results.
+	@for name in serve score load spark_scaling sensor_tick long_history load_definitions warehouse_load; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
 	@$(BIN)/mlpipe demo

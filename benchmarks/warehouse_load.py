@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,13 +33,14 @@ import snowflake.connector
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks.load import SCHEMA
+from benchmarks.local_stack import ROOT, stack
 from glue_scripts.files.delivered_batch import DeliveredBatch
 from glue_scripts.files.survey import NOTHING, PartSurvey, Survey
 from glue_scripts.snowflake.warehouse_loader import WarehouseLoader
 from infra.local.supervision.processes import stack_processes
 from prediction_contract.jobs.job_arguments import LoadArguments
 from prediction_contract.manifests.manifest import JsonPart, Manifest, build_manifest
-from prediction_contract.naming.s3_layout import delta_table_prefix, done_key, json_part_key, report_key
+from prediction_contract.naming.s3_layout import delta_table_prefix, json_part_key, report_key
 from prediction_contract.rows.checksums import RowTally, batch_checksum
 from prediction_contract.stores.warehouse_load import WarehouseLoad
 from prediction_contract.stores.warehouse_stage import allowed_location, create_stage
@@ -49,7 +49,6 @@ from prediction_contract.stores.warehouse_table import SESSION_PARAMETERS, Wareh
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "warehouse_load.json"
 MODEL, BATCH, PARTITION = "flight_delay", "20130201T060000Z-0123abcd", "2013-02-01"
 BUCKET = "warehouse-load"
@@ -57,29 +56,6 @@ STAGE, INTEGRATION = "PREDICTION_FILES", "BENCH_S3"
 LEAST_SHARE = 0.6
 _SECONDS = 300
 _CHECKSUM_STEP = 7_919_000_003
-
-
-@contextmanager
-def stack(folder: Path) -> Iterator[dict[str, int]]:
-    """Run S3's and Snowflake's stand-ins; yield their ports by component."""
-    state = folder / "state"
-    options = ["--state-dir", str(state), "--env-file", str(folder / "stack.env")]
-    command = [sys.executable, "-m", "infra.local"]
-    only = ["--only", "aws", "--only", "snowflake"]
-    subprocess.run(
-        [*command, "up", *options, *only], cwd=ROOT, check=True, timeout=_SECONDS, stdout=subprocess.DEVNULL
-    )
-    try:
-        components = json.loads((state / "status.json").read_text())["components"]
-        yield {name: component["port"] for name, component in components.items()}
-    finally:
-        subprocess.run(
-            [*command, "down", *options, *only],
-            cwd=ROOT,
-            check=True,
-            timeout=_SECONDS,
-            stdout=subprocess.DEVNULL,
-        )
 
 
 def predictions(first: int, rows: int) -> pa.Table:
@@ -140,10 +116,10 @@ def deliver(port: int, rows: int, files: int) -> Manifest:
 def arguments(manifest: Manifest) -> LoadArguments:
     """Return the arguments of the batch's load."""
     return LoadArguments(
-        model=MODEL,
-        batch_id=BATCH,
-        bucket=BUCKET,
-        manifest_key=done_key(MODEL, BATCH),
+        model=manifest.model,
+        batch_id=manifest.batch_id,
+        bucket=manifest.bucket,
+        manifest_key=manifest.key,
         manifest_digest=manifest.digest,
         claim_token="token",  # noqa: S106  # a name, and no secret
         load_attempt=1,
@@ -156,8 +132,34 @@ def arguments(manifest: Manifest) -> LoadArguments:
         snowflake_warehouse="W",
         snowflake_stage=STAGE,
         snowflake_integration=INTEGRATION,
-        report_key=report_key(MODEL, BATCH, 1),
+        report_key=report_key(manifest.model, manifest.batch_id, 1),
     )
+
+
+@contextmanager
+def warehouse(port: int, bucket: str) -> Iterator[Any]:
+    """Connect to an empty warehouse that may read a bucket's predictions."""
+    connection = snowflake.connector.connect(
+        account="local",
+        user="test",
+        password="test",  # noqa: S106  # the stand-in's
+        host="127.0.0.1",
+        port=port,
+        protocol="http",
+        session_parameters=dict(SESSION_PARAMETERS),
+        network_timeout=_SECONDS,
+    )
+    location = allowed_location(bucket)
+    with closing(connection), closing(connection.cursor()) as cursor:
+        for statement in (
+            "CREATE DATABASE BENCH",
+            "CREATE SCHEMA BENCH.PREDICTIONS",
+            "USE SCHEMA BENCH.PREDICTIONS",
+            f"CREATE STORAGE INTEGRATION {INTEGRATION} STORAGE_ALLOWED_LOCATIONS = ('{location}')",
+            create_stage(STAGE, bucket, INTEGRATION),
+        ):
+            cursor.execute(statement)
+        yield connection
 
 
 class Stopwatch:
@@ -222,7 +224,7 @@ class WatchedLoader(WarehouseLoader):
 def loaded(watch: Stopwatch, connection: Any, manifest: Manifest, job_run_id: str) -> tuple[Spent, Spent]:
     """Load the batch as the job does; return what it took but for its counting, and what that took."""
     accepted = RowTally(rows=manifest.row_count, checksum=int(manifest.checksum))
-    survey = Survey([PartSurvey("part", accepted, NOTHING, Counter(), [], [])], [])
+    survey = Survey([PartSurvey("part", accepted, NOTHING, Counter(), [], b"")], [])
     loader = WatchedLoader(connection, DeliveredBatch(manifest), arguments(manifest), job_run_id)
     loader.watch = watch
     began = watch.read()
@@ -238,27 +240,8 @@ def loaded(watch: Stopwatch, connection: Any, manifest: Manifest, job_run_id: st
 def measured(ports: dict[str, int], watch: Stopwatch, options: argparse.Namespace) -> dict[str, list[Spent]]:
     """Return what each round took, of the bare COPY, of the load and of its verification."""
     manifest = deliver(ports["aws"], options.rows, options.files)
-    connection = snowflake.connector.connect(
-        account="local",
-        user="test",
-        password="test",  # noqa: S106  # the stand-in's
-        host="127.0.0.1",
-        port=ports["snowflake"],
-        protocol="http",
-        session_parameters=dict(SESSION_PARAMETERS),
-        network_timeout=_SECONDS,
-    )
-    location = allowed_location(BUCKET)
     found: dict[str, list[Spent]] = {"copy": [], "load": [], "verification": []}
-    with closing(connection), closing(connection.cursor()) as cursor:
-        for statement in (
-            "CREATE DATABASE BENCH",
-            "CREATE SCHEMA BENCH.PREDICTIONS",
-            "USE SCHEMA BENCH.PREDICTIONS",
-            f"CREATE STORAGE INTEGRATION {INTEGRATION} STORAGE_ALLOWED_LOCATIONS = ('{location}')",
-            create_stage(STAGE, BUCKET, INTEGRATION),
-        ):
-            cursor.execute(statement)
+    with warehouse(ports["snowflake"], BUCKET) as connection:
         # The first ones of both are not counted: tables are made, files come into the cache.
         for number in range(options.rounds + 1):
             found["copy"].append(copied(watch, connection, manifest))
@@ -276,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as name, stack(Path(name)) as ports:
+    with tempfile.TemporaryDirectory() as name, stack(Path(name), "aws", "snowflake") as ports:
         found = measured(ports, Stopwatch(stack_processes(Path(name) / "state")), options)
     result = {
         "machine": f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}",

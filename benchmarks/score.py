@@ -1,0 +1,268 @@
+"""What the writing of predictions costs, beside the writers of pandas and Polars, and what a score job takes.
+
+    python -m benchmarks.score [--rows 300000] [--rounds 3] [--job-rows 100000 1000000 10000000]
+
+All write the same rows as gzipped JSON and as Parquet, in turns, each in a process of its own. CPU is that of
+all its threads; imports and the making of the rows are left out. Ours checks every row and computes its
+checksum. The others do not, and lose decimals. The jobs run the real script on S3's stand-in. Of each process
+counts the most memory that it ever had. What a second process gives is measured only while others leave the
+machine alone. Writes `benchmarks/results/score.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from benchmarks.local_stack import ROOT
+from benchmarks.score_jobs import DAY, NEXT_DAY, TEN_COLUMNS, WIDE, JobCost, ScoreJobs, score_jobs
+from benchmarks.score_writers import PLAIN, WITH_JSON
+from infra.local.supervision.processes import stack_processes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prediction_contract.manifests.manifest import Manifest
+
+RESULTS = ROOT / "benchmarks" / "results" / "score.json"
+OURS, BY_ROWS, PANDAS = "mlpipe", "row by row", "pandas, gzip 1"
+LEAST_OF_ROWS, LEAST_OF_PANDAS, LEAST_OF_JSON, LEAST_SCALING = 15.0, 3.0, 5.0, 1.8
+MAX_MB, MAX_MB_WITH_PREVIOUS = 450.0, 600.0
+# Of the machine's time, what others may have used while the scaling was measured.
+_MOST_OF_OTHERS = 0.05
+_FEW_ROWS = 1000
+_SECONDS = 1800
+
+
+def measure(writer: str, kind: str, rows: int) -> dict[str, float]:
+    """Return what one writer needed, in a process of its own.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.score_writers", writer, kind, str(rows), folder],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"{writer} failed: {done.stderr[-2000:]}")
+    measured = json.loads(done.stdout.splitlines()[-1])
+    return {
+        "rows_per_cpu_s": rows / measured["cpu_s"],
+        "rows_per_s": rows / measured["wall_s"],
+        "json_bytes_per_row": measured["json_bytes"] / rows,
+        "parquet_bytes_per_row": measured["parquet_bytes"] / rows,
+    }
+
+
+def side_by_side(writers: Sequence[str], kind: str, rows: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Return each writer's medians, and ours as a multiple of its rows per CPU second."""
+    measured: dict[str, list[dict[str, float]]] = {writer: [] for writer in writers}
+    for _ in range(rounds):
+        for writer in writers:
+            measured[writer].append(measure(writer, kind, rows))
+    found = {
+        writer: {name: statistics.median(each[name] for each in rounds_of) for name in rounds_of[0]}
+        for writer, rounds_of in measured.items()
+    }
+    ours = found[OURS]["rows_per_cpu_s"]
+    for values in found.values():
+        values["ratio"] = ours / values["rows_per_cpu_s"]
+    return found
+
+
+class Scored:
+    """Batches that score jobs wrote, each under an id of its own.
+
+    Args:
+        jobs: Runs them.
+    """
+
+    def __init__(self, jobs: ScoreJobs) -> None:
+        self._jobs = jobs
+        self._count = 0
+
+    def batch(self, model: str, day: str, *, cores: int | None = None) -> tuple[Manifest, JobCost]:
+        """Score what was prepared of a day."""
+        self._count += 1
+        batch_id = f"{day.replace('-', '')}T060000Z-{self._count:08x}"
+        return self._jobs.run(self._jobs.arguments(model, day, batch_id), cores=cores)
+
+    def measured(self, model: str, day: str) -> dict[str, Any]:
+        """Return what a batch took."""
+        manifest, cost = self.batch(model, day)
+        return {
+            "rows": manifest.row_count,
+            "columns": len(manifest.schema.columns),
+            "previous_batch": manifest.previous_batch_id is not None,
+            "processes": len(cost.peak_mb),
+            "peak_mb": cost.most_mb,
+            "seconds": cost.seconds,
+            "rows_per_cpu_s": manifest.row_count / sum(cost.cpu_seconds.values()),
+            "rows_per_s": manifest.row_count / cost.seconds,
+        }
+
+
+def jobs_measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what jobs of several sizes took, and what a second process gave."""
+    with score_jobs() as jobs:
+        scored, found = Scored(jobs), {}
+        for rows in options.job_rows:
+            jobs.prepare(TEN_COLUMNS, DAY, rows)
+            found[f"{rows} rows"] = scored.measured(TEN_COLUMNS, DAY)
+        most = max(options.job_rows)
+        jobs.prepare(TEN_COLUMNS, NEXT_DAY, most, known=DAY)
+        found[f"{most} rows, previous batch joined"] = scored.measured(TEN_COLUMNS, NEXT_DAY)
+        jobs.prepare(WIDE, DAY, options.wide_rows)
+        found[f"{options.wide_rows} rows of 300 columns"] = scored.measured(WIDE, DAY)
+        return {"jobs": found, "scaling": scaling(jobs, scored, options.scaling_rows)}
+
+
+def scaling(jobs: ScoreJobs, scored: Scored, rows: int) -> dict[str, Any]:
+    """Return the rows a second of a job on one core and on two, beyond what a job of few rows takes."""
+    seconds: dict[int, dict[int, float]] = {1: {}, 2: {}}
+    quiet = Quiet(jobs.folder)
+    for of_rows in (_FEW_ROWS, rows):
+        jobs.prepare(TEN_COLUMNS, DAY, of_rows)
+        for cores, taken in seconds.items():
+            quiet.begin()
+            _, cost = scored.batch(TEN_COLUMNS, DAY, cores=cores)
+            taken[of_rows] = cost.seconds
+            others = quiet.share_of_others(cost)
+            if others > _MOST_OF_OTHERS:
+                return {"rows": rows, "not_measured": f"others used {others:.0%} of the machine"}
+    rates = {cores: rows / (taken[rows] - taken[_FEW_ROWS]) for cores, taken in seconds.items()}
+    return {
+        "rows": rows,
+        "rows_per_s": {str(cores): rate for cores, rate in rates.items()},
+        "ratio": rates[2] / rates[1],
+    }
+
+
+class Quiet:
+    """Tells how much of the machine others use, beside a job and the stand-ins that serve it.
+
+    Args:
+        folder: The stand-ins'.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._stack = stack_processes(folder / "state")
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._began = self._counted()
+
+    def share_of_others(self, cost: JobCost) -> float:
+        """Return what others used since the beginning, of all there was; stolen time is theirs."""
+        busy, own, there = (
+            after - before for after, before in zip(self._counted(), self._began, strict=True)
+        )
+        return max(0.0, busy - own - sum(cost.cpu_seconds.values())) / there
+
+    def _counted(self) -> tuple[float, float, float]:
+        times, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        of_stack = [process.cpu_times() for process in self._stack]
+        idle = times.idle + times.iowait
+        return (
+            sum(times) - times.guest - times.guest_nice - idle,
+            own.user + own.system + sum(each.user + each.system for each in of_stack),
+            sum(times) - times.guest - times.guest_nice,
+        )
+
+
+def statements(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return what was measured of each promise, and the promise."""
+    plain, json_rows, jobs = result["writers"], result["with_json"], result["jobs"]
+    found = {
+        f"times the rows per CPU second of {BY_ROWS}": (plain[BY_ROWS]["ratio"], LEAST_OF_ROWS),
+        f"times the rows per CPU second of {PANDAS}": (plain[PANDAS]["ratio"], LEAST_OF_PANDAS),
+        f"times the rows per CPU second of {BY_ROWS}, with a json column": (
+            json_rows[BY_ROWS]["ratio"],
+            LEAST_OF_JSON,
+        ),
+    }
+    if "ratio" in result["scaling"]:
+        found["times the rows a second of one process"] = (result["scaling"]["ratio"], LEAST_SCALING)
+    stated = {name: {"measured": measured, "at_least": least} for name, (measured, least) in found.items()}
+    for has_previous, most in ((False, MAX_MB), (True, MAX_MB_WITH_PREVIOUS)):
+        peaks = [job["peak_mb"] for job in jobs.values() if job["previous_batch"] is has_previous]
+        stated[f"MB at most{', previous batch joined' if has_previous else ''}"] = {
+            "measured": max(peaks),
+            "at_most": most,
+        }
+    return stated
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print and write; 0 if all of it is as good as it must be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--job-rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--wide-rows", type=int, default=200_000)
+    parser.add_argument("--scaling-rows", type=int, default=5_000_000)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args(argv)
+    result: dict[str, Any] = {
+        "machine": f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}",
+        "rows": options.rows,
+        "rounds": options.rounds,
+        "writers": side_by_side(PLAIN, "plain", options.rows, options.rounds),
+        "with_json": side_by_side(WITH_JSON, "json", options.rows, options.rounds),
+        **jobs_measured(options),
+    }
+    result["statements"] = statements(result)
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(f"{json.dumps(result, indent=2)}\n")
+    _print(result)
+    return int(
+        any(
+            stated["measured"] < stated.get("at_least", 0)
+            or stated["measured"] > stated.get("at_most", float("inf"))
+            for stated in result["statements"].values()
+        )
+    )
+
+
+def _print(result: dict[str, Any]) -> None:
+    lines = [f"{result['rows']} rows; {result['machine']}"]
+    for kind, title in (("writers", "ten columns"), ("with_json", "and one of json")):
+        lines.append(f"{title:<18}{'rows/CPU-s':>12}{'ours is':>10}{'JSON B/row':>12}{'Parquet B/row':>15}")
+        lines += [
+            f"  {writer:<16}{values['rows_per_cpu_s']:>12.0f}{values['ratio']:>9.1f}x"
+            f"{values['json_bytes_per_row']:>12.1f}{values['parquet_bytes_per_row']:>15.1f}"
+            for writer, values in result[kind].items()
+        ]
+    lines += [
+        f"job of {name}: {job['rows_per_s']:.0f} rows/s, {job['rows_per_cpu_s']:.0f} rows/CPU-s, "
+        f"{job['processes']} processes, peak {job['peak_mb']:.0f} MB"
+        for name, job in result["jobs"].items()
+    ]
+    scaling = result["scaling"]
+    lines.append(
+        f"two processes: not measured, {scaling['not_measured']}"
+        if "not_measured" in scaling
+        else f"two processes: {scaling['ratio']:.2f} times the rows a second of one"
+    )
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

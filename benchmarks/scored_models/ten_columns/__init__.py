@@ -1,0 +1,1 @@
+"""Ten columns of six types, corrected by what became of the previous batch."""

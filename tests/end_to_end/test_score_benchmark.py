@@ -1,0 +1,37 @@
+"""The benchmark of scoring runs: all that it compares writes, and the real job scores."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import score
+from benchmarks.score_writers import PLAIN, WITH_JSON
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_scoring_states_what_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One short round: every writer and every kind of job was measured, every statement has its number."""
+    out = tmp_path / "score.json"
+    sizes = ["--rows", "2000", "--job-rows", "3000", "--wide-rows", "200", "--scaling-rows", "3000"]
+    # Of so few rows the start of a job is all there is, so that the promises need not hold.
+    score.main([*sizes, "--rounds", "1", "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert (set(found["writers"]), set(found["with_json"])) == (set(PLAIN), set(WITH_JSON))
+    assert [(job["rows"], job["columns"], job["previous_batch"]) for job in found["jobs"].values()] == [
+        (3000, 10, False),
+        (3000, 10, True),
+        (200, 300, False),
+    ]
+    assert all(job["peak_mb"] > 0 and job["rows_per_cpu_s"] > 0 for job in found["jobs"].values())
+    assert found["scaling"]["rows"] == 3000
+    assert all(stated["measured"] > 0 for stated in found["statements"].values())
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in (*PLAIN, *found["jobs"]))
