@@ -78,6 +78,25 @@ class Batch:
             )
         return receipt
 
+    def receipts(self, shares: Iterable[str], store: ObjectStore | None = None) -> list[Receipt]:
+        """Return the receipts of shares, in the same order.
+
+        Raises:
+            ReceiptError: A share is not written to its end, or a receipt is none of this batch's.
+        """
+        reached = store or ObjectStore.of_job(self.bucket)
+        found = {share: self.receipt(share, reached) for share in shares}
+        missing = [share for share, receipt in found.items() if receipt is None]
+        if missing:
+            raise ReceiptError(
+                f"{len(missing)} of {len(found)} shares are not written to their end, the first is "
+                f"{missing[0]}",
+                remedy="Write them, then commit the batch",
+                model=self.model,
+                batch_id=self.batch_id,
+            )
+        return [receipt for receipt in found.values() if receipt is not None]
+
     def commit(
         self,
         shares: Iterable[str],
@@ -102,19 +121,12 @@ class Batch:
             ManifestConflictError: A done file that is not this batch's lies in its place.
         """
         reached = store or ObjectStore.of_job(self.bucket)
-        receipts = {share: self.receipt(share, reached) for share in shares}
-        missing = [share for share, receipt in receipts.items() if receipt is None]
-        if missing:
-            raise ReceiptError(
-                f"{len(missing)} of {len(receipts)} shares are not written to their end, the first is "
-                f"{missing[0]}",
-                remedy="Write them, then commit the batch",
-                model=self.model,
-                batch_id=self.batch_id,
-            )
-        written = [receipt for receipt in receipts.values() if receipt is not None]
         manifest, _ = commit_batch(
-            self, written, provenance, tolerance=tolerance or QuarantineTolerance(), store=reached
+            self,
+            self.receipts(shares, reached),
+            provenance,
+            tolerance=tolerance or QuarantineTolerance(),
+            store=reached,
         )
         return manifest
 

@@ -1,4 +1,4 @@
-"""A real batch of `flight_delay` on a running stack, written by the score job's own code."""
+"""A real batch of `flight_delay` on a running stack, written as the score job writes one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 import pandas as pd
 
 from model_declaration.declaration_files import declaration_of
-from prediction_batches.delta_commit import ModelTable
-from prediction_batches.object_store import ObjectStore, storage_options
-from prediction_contract.manifests.manifest import build_manifest
+from prediction_batches.delivery.batch import open_batch
+from prediction_batches.delivery.commit import Provenance
 from prediction_contract.naming.batch import mint_batch_id
-from prediction_contract.rows.checksums import batch_checksum
-from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines, write_parts
 from tests.projects import EXAMPLE
 
 MODEL = "flight_delay"
@@ -31,30 +28,16 @@ def deliver_batch(bucket: str, partition: str, intent: str, *, minutes: str) -> 
         minutes: The expected delay of each flight.
     """
     schema = declaration_of(MODEL, EXAMPLE.defs).prediction_schema
-    batch_id = mint_batch_id(MODEL, partition, intent, datetime.now(UTC))
-    store = ObjectStore.of_job(bucket)
-    lines = prediction_lines(schema, pd.DataFrame([_row(flight, partition, minutes) for flight in FLIGHTS]))
-    parts = write_parts(store, lines, model=MODEL, partition=partition, batch_id=batch_id, attempt=1)
-    commit = ModelTable(store, MODEL, schema, storage_options()).commit(
-        delta_rows(schema, lines, batch_id), batch_id=batch_id, attempt=1, still_wanted=lambda: True
-    )
-    manifest = build_manifest(
-        model=MODEL,
-        batch_id=batch_id,
-        attempt=1,
-        partition=partition,
+    batch = open_batch(
         bucket=bucket,
-        created_at=datetime.now(UTC),
-        model_version="by-hand",
-        code_version="by-hand",
+        model=MODEL,
+        partition=partition,
         schema=schema,
-        json_parts=parts,
-        delta_version=commit.version,
-        delta_files=commit.files,
-        checksum=batch_checksum(line.checksum for line in lines),
+        batch_id=mint_batch_id(MODEL, partition, intent, datetime.now(UTC)),
     )
-    assert store.put_new(manifest.key, manifest.to_bytes())
-    return batch_id
+    with batch.writer("flights") as writer:
+        writer.write(pd.DataFrame([_row(flight, partition, minutes) for flight in FLIGHTS]))
+    return batch.commit(["flights"], Provenance(model_version="by-hand", code_version="by-hand")).batch_id
 
 
 def _row(flight: tuple[str, int, str, str], partition: str, minutes: str) -> dict[str, Any]:
