@@ -24,7 +24,7 @@ from prediction_batches.arrow_types import arrow_type
 from prediction_batches.errors import PredictionsError
 from prediction_batches.rows.column_texts import column_texts, either, mask_of
 from prediction_batches.rows.encoded_rows import EncodedRows, Refusal
-from prediction_batches.rows.given_rows import GivenColumn, GivenRows, python_values
+from prediction_batches.rows.given_rows import GivenColumn, GivenRows, plain_column, python_values
 from prediction_batches.rows.json_texts import json_texts
 from prediction_batches.rows.typed_columns import typed_column
 from prediction_contract.cleaning.row_cleaning import delta_values
@@ -229,7 +229,13 @@ class ColumnEncoder:
 
 
 def _json_column(given: GivenColumn) -> _Encoded:
-    values = given.to_pylist() if isinstance(given, pa.ChunkedArray) else given.tolist()
+    try:
+        values = given.to_pylist() if isinstance(given, pa.ChunkedArray) else given.tolist()
+    except (OverflowError, ValueError):
+        # Days or moments that no year of Python has are among them.
+        return _Encoded(
+            pa.nulls(len(given), pa.string()), pa.nulls(len(given), pa.string()), np.ones(len(given), bool)
+        )
     found, places = json_texts(values)
     texts = pa.array(found, pa.string())
     if not places:
@@ -240,7 +246,12 @@ def _json_column(given: GivenColumn) -> _Encoded:
 
 
 def _taken(given: GivenColumn, places: np.ndarray) -> pd.Series | pa.ChunkedArray:
-    return given.take(pa.array(places)) if isinstance(given, pa.ChunkedArray) else given.iloc[places]
+    # Of views nothing can be taken.
+    return (
+        plain_column(given).take(pa.array(places))
+        if isinstance(given, pa.ChunkedArray)
+        else given.iloc[places]
+    )
 
 
 def _checksums(canonical: pa.Array) -> np.ndarray:

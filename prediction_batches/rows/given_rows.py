@@ -71,7 +71,18 @@ def given_rows(schema: PredictionSchema, result: Any) -> GivenRows:
             f"and the schema declares {', '.join(schema.names)}",
             remedy="Return exactly the declared columns, or correct the schema",
         )
-    return GivenRows(tuple(table[name] for name in schema.names), 0, len(table))
+    return GivenRows(tuple(_given_column(table[name]) for name in schema.names), 0, len(table))
+
+
+def _given_column(column: GivenColumn) -> GivenColumn:
+    is_arrows = isinstance(column, pd.Series) and isinstance(column.dtype, pd.ArrowDtype)
+    return arrow_column(column) if is_arrows else column
+
+
+def arrow_column(series: pd.Series) -> pa.ChunkedArray:
+    """Return a column of pandas in Arrow: null where pandas says that a value is missing, a NaN as it is."""
+    array = pa.array(series.array, from_pandas=False)
+    return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
 
 
 def _arrow_table(result: Any) -> pa.Table:
@@ -98,7 +109,11 @@ def python_values(given: GivenColumn, column: Column, numbers: Sequence[int]) ->
     Raises:
         PredictionsError: A `long` came as a float so large that it may have lost digits.
     """
-    series = pandas_column(given) if isinstance(given, pa.ChunkedArray) else given
+    if isinstance(given, pa.ChunkedArray):
+        # Values and NaN stay as they are.
+        series = pd.Series(pd.arrays.ArrowExtensionArray(plain_column(given)))
+    else:
+        series = given
     values = _listed(series)
     plain = [_plain(value) for value in values]
     kind = column.type.kind
@@ -124,9 +139,10 @@ def lost_digits(column: Column, number: int, bits: int) -> PredictionsError:
     )
 
 
-def pandas_column(column: pa.ChunkedArray) -> pd.Series:
-    """Return a column of Arrow's in pandas, its values and its NaN as they are."""
-    return pd.Series(pd.arrays.ArrowExtensionArray(column.cast(plain_type(column.type))))
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column in a type that Arrow has all functions for."""
+    plain = plain_type(column.type)
+    return column if column.type == plain else column.cast(plain)
 
 
 def _listed(series: pd.Series) -> list[Any]:

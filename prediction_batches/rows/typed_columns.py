@@ -19,9 +19,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prediction_batches.arrow_types import arrow_type, is_any_string, plain_type
+from prediction_batches.arrow_types import arrow_type, is_any_string
 from prediction_batches.rows.column_texts import double_texts, either, mask_of
-from prediction_batches.rows.given_rows import GivenColumn, lost_digits
+from prediction_batches.rows.given_rows import GivenColumn, arrow_column, lost_digits, plain_column
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.column_values import decoder_for
 from prediction_contract.rows.schema import Column, Kind
@@ -73,7 +73,7 @@ def typed_column(column: Column, given: GivenColumn, first: int) -> TypedColumn:
         PredictionsError: A `long` came as a float so large that it may have lost digits.
     """
     if isinstance(given, pa.ChunkedArray):
-        return _of_arrow(column, _plain_array(given), first)
+        return _of_arrow(column, plain_column(given).combine_chunks(), first)
     dtype = given.dtype
     if isinstance(dtype, np.dtype) and dtype.kind == "O":
         return _of_objects(column, given.tolist(), first)
@@ -97,14 +97,7 @@ def _of_series(given: pd.Series) -> pa.Array:
         codes = pa.array(given.cat.codes.to_numpy(), pa.int32())
         codes = pc.if_else(pc.less(codes, 0), pa.scalar(None, pa.int32()), codes)
         return _of_series(pd.Series(given.cat.categories)).take(codes)
-    # NaN stays NaN, and is null only where pandas itself says that a value is missing.
-    array = pa.array(given.array, from_pandas=False)
-    return _plain_array(array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array]))
-
-
-def _plain_array(given: pa.ChunkedArray) -> pa.Array:
-    plain = plain_type(given.type)
-    return (given if given.type == plain else given.cast(plain)).combine_chunks()
+    return plain_column(arrow_column(given)).combine_chunks()
 
 
 def _of_arrow(column: Column, array: pa.Array, first: int) -> TypedColumn:
