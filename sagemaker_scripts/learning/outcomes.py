@@ -123,19 +123,25 @@ def with_outcomes(rows: pa.Table, outcomes: pa.Table, partition: str) -> pa.Tabl
     Raises:
         OutcomesError: They share another column.
     """
+    places, found = _found_outcomes(rows[ENTITY], rows.column_names, outcomes, partition)
+    joined = rows.filter(pc.is_valid(places))
+    for name in found.column_names:
+        joined = joined.append_column(found.schema.field(name), found[name])
+    return joined
+
+
+def _found_outcomes(
+    entities: pa.Array | pa.ChunkedArray, columns: Iterable[str], outcomes: pa.Table, partition: str
+) -> tuple[pa.Array | pa.ChunkedArray, pa.Table]:
+    """Return for each entity of a partition a number, null if no outcome is known, and the outcomes found."""
     known = of_partitions(outcomes, [partition])
     own = [name for name in known.column_names if name not in _OUTCOME_KEY]
-    _refuse_shared(rows.column_names, own)
+    _refuse_shared(columns, own)
     if not known.num_rows:
-        places = pa.nulls(rows.num_rows, pa.int32())
-    else:
-        entities = known[ENTITY].cast(pa.large_string()).combine_chunks()
-        places = pc.index_in(rows[ENTITY].cast(pa.large_string()), value_set=entities)
-    found = known.select(own).take(places.filter(pc.is_valid(places)))
-    joined = rows.filter(pc.is_valid(places))
-    for name in own:
-        joined = joined.append_column(known.schema.field(name), found[name])
-    return joined
+        return pa.nulls(len(entities), pa.int32()), known.select(own)
+    value_set = known[ENTITY].cast(pa.large_string()).combine_chunks()
+    places = pc.index_in(entities.cast(pa.large_string()), value_set=value_set)
+    return places, known.select(own).take(places.drop_null())
 
 
 def with_known_outcomes(scored: ScoredPartition, outcomes: pa.Table | None) -> pd.DataFrame:
@@ -149,10 +155,10 @@ def with_known_outcomes(scored: ScoredPartition, outcomes: pa.Table | None) -> p
     """
     rows = scored.predictions.copy(deep=False)
     if outcomes is not None:
-        known = pandas_table(of_partitions(outcomes, [scored.partition])).drop(columns=PARTITION)
-        _refuse_shared(rows.columns, [name for name in known.columns if name != ENTITY])
-        # A table without rows may have a key of no type, which pandas would not join by.
-        rows = rows.merge(known.astype({ENTITY: rows[ENTITY].dtype}), on=ENTITY, how="inner")
+        entities = _arrow_column(rows[ENTITY])
+        places, found = _found_outcomes(entities, rows.columns, outcomes, scored.partition)
+        rows = rows[places.is_valid().to_numpy(zero_copy_only=False)].reset_index(drop=True)
+        rows = pd.concat([rows, pandas_table(found)], axis="columns")
     rows.attrs["partition"] = str(scored.partition)
     return rows
 
