@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -201,4 +202,13 @@ def test_a_bucket_of_a_key_is_the_same_everywhere() -> None:
         zlib.crc32("ü".encode()) % 1000,
         zlib.crc32("ü".encode()) % 1000,
     ]
-    assert [bucket_count(rows, 100_000) for rows in (0, 199_999, 10**6, 10**12)] == [1, 1, 10, 4096]
+
+
+def test_buckets_are_no_larger_than_chunks() -> None:
+    """Memory is sized by chunks; only a batch of hundreds of millions of rows has larger ones."""
+    counts = [bucket_count(rows, 100_000) for rows in (0, 100_000, 100_001, 10**6, 10**12)]
+    assert counts == [1, 1, 2, 11, 4096]
+    keys = pa.array([f"AA-{number}" for number in range(100_000)])
+    for chunk_rows in (100, 1000, 30_000):
+        sizes = np.bincount(bucket_numbers(keys, bucket_count(len(keys), chunk_rows)))
+        assert chunk_rows / 4 < sizes.max() <= chunk_rows
