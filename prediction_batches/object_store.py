@@ -151,14 +151,19 @@ class ObjectStore:
             raise self._altered(source)
         partial.replace(path)
 
-    def save(self, key: str, file: BinaryIO) -> str:
+    def save(self, key: str, file: BinaryIO, *, etag: str | None = None) -> str:
         """Write an object's bytes to a file, and return their SHA-256.
 
+        Args:
+            key: The object's.
+            file: Where its bytes go.
+            etag: Of the version that is wanted, without quotes; None for the newest.
+
         Raises:
-            ClientError: There is none, or it was overwritten meanwhile.
+            ClientError: There is none, or it was overwritten.
         """
         digest = hashlib.sha256()
-        version: dict[str, str] = {}
+        version = {} if etag is None else {"IfMatch": f'"{etag}"'}
         done, size, broken = 0, 1, 0
         while done < size:
             found = self.client.get_object(

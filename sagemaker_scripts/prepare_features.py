@@ -18,8 +18,8 @@ from prediction_batches.object_store import AWS_CONFIG, ObjectStore, storage_opt
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.features.feature_store import FeatureSet, partitions_between, write_feature_set
-from sagemaker_scripts.features.preparation import prepared_partition
+from sagemaker_scripts.features.feature_store import FeatureFolder, FeatureSet, partitions_between
+from sagemaker_scripts.features.preparation import write_partition
 from sagemaker_scripts.functions.inputs_reading import read_inputs
 from sagemaker_scripts.sources.source_tables import SourceTables
 
@@ -40,17 +40,10 @@ def prepare(arguments: FeatureArguments, store: ObjectStore) -> list[FeatureSet]
         inputs, store, last=last, secret_text=_secret_text, storage_options=storage_options()
     ) as sources:
         for partition in partitions_between(first, last):
-            # No name holds what was prepared while the next partition is read.
-            written.append(
-                write_feature_set(
-                    store,
-                    prepared_partition(inputs, sources, partition),
-                    model=arguments.model,
-                    partition=partition,
-                    run_id=arguments.run_id,
-                    code_version=arguments.code_version,
-                )
+            folder = FeatureFolder(
+                store, arguments.model, partition, arguments.run_id, arguments.code_version
             )
+            written.append(write_partition(folder, inputs, sources))
             _LOG.info("%s: %d rows", partition, written[-1].rows)
     return written
 

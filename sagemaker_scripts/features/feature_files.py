@@ -1,11 +1,9 @@
-"""Files of prepared rows: written in row groups of bounded size, kept on local disk while they are read."""
+"""Files of prepared rows: named by an index, and kept on local disk while they are read."""
 
 from __future__ import annotations
 
 import fcntl
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,18 +11,13 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet
 
-from prediction_batches.object_store import ObjectStore
+from prediction_batches.object_store import InputMissingError, ObjectAlteredError, ObjectStore
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import InputObject
 from prediction_contract.text.json_members import member, members_of
+from sagemaker_scripts.features.files_elsewhere import BUFFER_BYTES, Constants, RowsElsewhere
 
-# One row group is read at a time, and is the least that scoring divides its work by.
-GROUP_ROWS = 100_000
-GROUP_BYTES = 32 * 1024 * 1024
-FILE_ROWS = 1_000_000
-FILE_BYTES = 256 * 1024 * 1024
-# As much of each column's packed values is held while a row group is read.
-_BUFFER_BYTES = 256 * 1024
+_BATCH_ROWS = 100_000
 
 
 class FeaturesError(ContractError):
@@ -38,10 +31,14 @@ class FeatureFile:
     Attributes:
         object: The file; it lies in the data bucket unless it names another.
         row_groups: How many rows each of its row groups gives.
+        elsewhere: How its rows become features, if it was prepared elsewhere.
+        constants: Name and text of the columns of such a file that it does not hold.
     """
 
     object: InputObject
     row_groups: tuple[int, ...]
+    elsewhere: RowsElsewhere | None = None
+    constants: Constants = ()
 
     @property
     def bucket(self) -> str | None:
@@ -70,13 +67,30 @@ class FeatureFile:
         with (folder / f"{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
-                of_file = store if self.bucket is None else store.beside(self.bucket)
-                of_file.save_verified(self.object, path)
-        return LocalRows(path)
+                self._fetch(store, path)
+        return LocalRows(path, self)
+
+    def _fetch(self, store: ObjectStore, path: Path) -> None:
+        of_file = store if self.bucket is None else store.beside(self.bucket)
+        try:
+            of_file.save_verified(self.object, path)
+        except (InputMissingError, ObjectAlteredError) as error:
+            if self.elsewhere is None:
+                raise
+            raise type(error)(
+                f"{error.what}; features of {self.elsewhere.rows.partition} are read of it where it lies",
+                remedy="Run the features job for this partition again, and let the files of source "
+                f"{self.elsewhere.rows.source} alone once they are delivered",
+                model=self.elsewhere.rows.model,
+            ) from error
 
     @classmethod
-    def parse(cls, document: object) -> Self:
+    def parse(cls, document: object, elsewhere: RowsElsewhere | None) -> Self:
         """Return a file of its entry in an index.
+
+        Args:
+            document: The entry.
+            elsewhere: How rows become features, if the index names files that were prepared elsewhere.
 
         Raises:
             ValueError: The entry has another form.
@@ -85,17 +99,19 @@ class FeatureFile:
         groups = member(entry, "row_groups", list)
         if any(type(rows) is not int or rows < 0 for rows in groups):
             raise ValueError("row_groups holds something else than numbers of rows")
-        return cls(object_of_entry(entry), tuple(groups))
+        constants = member(entry, "constants", dict) if "constants" in entry else {}
+        return cls(object_of_entry(entry), tuple(groups), elsewhere, tuple(constants.items()))
 
     def to_document(self) -> dict[str, Any]:
         """Return its entry in an index."""
-        bucket = {} if self.bucket is None else {"bucket": self.bucket}
-        return {
-            **bucket,
+        document = {
+            "bucket": self.bucket,
             "key": self.object.key,
             "sha256": self.object.sha256,
             "row_groups": list(self.row_groups),
+            "constants": dict(self.constants) or None,
         }
+        return {name: value for name, value in document.items() if value is not None}
 
 
 def object_of_entry(entry: Mapping[str, Any]) -> InputObject:
@@ -108,112 +124,26 @@ def object_of_entry(entry: Mapping[str, Any]) -> InputObject:
     return InputObject(member(entry, "key", str), member(entry, "sha256", str), bucket)
 
 
-class FeatureFileWriter:
-    """Writes rows as Parquet files of bounded size, whose names count from 0.
-
-    Use it as a context. The same rows, given in the same pieces, make the same bytes.
-
-    Args:
-        store: The bucket.
-        prefix: What their keys begin with: `<prefix>-00000.parquet`.
-        schema: Of all rows.
-        what: What they hold, to begin a sentence with.
-        model: The model's name.
-    """
-
-    def __init__(self, store: ObjectStore, prefix: str, schema: pa.Schema, what: str, model: str) -> None:
-        self._store = store
-        self._prefix = prefix
-        self._schema = schema
-        self._what = what
-        self._model = model
-        self._ends = ExitStack()
-        self._pending: list[pa.Table] = []
-        self._groups: list[int] = []
-        self._written: list[FeatureFile] = []
-        self._path = Path()
-        self._parquet: pyarrow.parquet.ParquetWriter | None = None
-
-    def __enter__(self) -> Self:
-        folder = self._ends.enter_context(tempfile.TemporaryDirectory(prefix="features-"))
-        self._path = Path(folder, "rows.parquet")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.close()
-
-    def write(self, rows: pa.Table) -> None:
-        """Add rows.
-
-        Raises:
-            FeaturesError: A column is of a type that Parquet does not have.
-        """
-        first = 0
-        while first < rows.num_rows:
-            held = sum(each.num_rows for each in self._pending)
-            held_bytes = sum(each.nbytes for each in self._pending)
-            row_bytes = max(1, rows.nbytes // rows.num_rows)
-            fitting = min(GROUP_ROWS - held, (GROUP_BYTES - held_bytes) // row_bytes)
-            if fitting < 1 and self._pending:
-                self._write_group()
-                continue
-            piece = rows.slice(first, max(1, fitting))
-            self._pending.append(piece)
-            first += piece.num_rows
-
-    def close(self) -> tuple[FeatureFile, ...]:
-        """Write what is left, and return the files: at least one, which may have no row."""
-        if self._pending or not self._written:
-            self._write_group()
-        if self._groups:
-            self._end_file()
-        return tuple(self._written)
-
-    def _write_group(self) -> None:
-        rows = pa.concat_tables(self._pending) if self._pending else self._schema.empty_table()
-        self._pending = []
-        try:
-            if self._parquet is None:
-                self._parquet = pyarrow.parquet.ParquetWriter(self._path, self._schema)
-                self._ends.callback(self._parquet.close)
-            self._parquet.write_table(rows, row_group_size=max(1, rows.num_rows))
-        except pa.ArrowException as error:
-            types = ", ".join(f"{field.name} {field.type}" for field in self._schema)
-            raise FeaturesError(
-                f"{self._what} cannot be written as Parquet, with the columns {types}"[:500],
-                remedy="Return columns of types that Parquet has",
-                model=self._model,
-            ) from error
-        self._groups.append(rows.num_rows)
-        if sum(self._groups) >= FILE_ROWS or self._path.stat().st_size >= FILE_BYTES:
-            self._end_file()
-
-    def _end_file(self) -> None:
-        if self._parquet is not None:
-            self._parquet.close()
-        self._parquet = None
-        key = f"{self._prefix}-{len(self._written):05}.parquet"
-        self._written.append(FeatureFile(self._store.put_file(key, self._path), tuple(self._groups)))
-        self._groups = []
-
-
 @dataclass(frozen=True)
 class LocalRows:
     """The rows of one file, on local disk.
 
     Attributes:
         path: The file.
+        file: What it is a copy of.
     """
 
     path: Path
+    file: FeatureFile
 
     @property
     def schema(self) -> pa.Schema:
         """The columns of each batch."""
-        return pyarrow.parquet.read_schema(self.path)
+        known = self.file.elsewhere and self.file.elsewhere.schema
+        return known or pyarrow.parquet.read_schema(self.path)
 
     def batches(
-        self, first_group: int = 0, groups: int | None = None, rows_per_batch: int = GROUP_ROWS
+        self, first_group: int = 0, groups: int | None = None, rows_per_batch: int = _BATCH_ROWS
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of some row groups in their order.
 
@@ -222,10 +152,20 @@ class LocalRows:
             groups: How many row groups; None for all from the first on.
             rows_per_batch: The rows of each batch but the last, which may have fewer.
         """
-        with pyarrow.parquet.ParquetFile(self.path, buffer_size=_BUFFER_BYTES) as file:
-            end = file.num_row_groups if groups is None else first_group + groups
-            found = file.iter_batches(rows_per_batch, row_groups=range(first_group, end))
-            yield from of_size(found, rows_per_batch)
+        end = len(self.file.row_groups) if groups is None else first_group + groups
+        return of_size(self._batches(range(first_group, end), rows_per_batch), rows_per_batch)
+
+    def _batches(self, groups: Iterable[int], rows: int) -> Iterator[pa.RecordBatch]:
+        elsewhere = self.file.elsewhere
+        if elsewhere is None:
+            with pyarrow.parquet.ParquetFile(self.path, buffer_size=BUFFER_BYTES) as file:
+                yield from file.iter_batches(rows, row_groups=groups)
+            return
+        key = self.file.object.key
+        with elsewhere.opened(self.path, key) as file:
+            for number in groups:
+                for table in elsewhere.group(file, number, key, self.file.constants):
+                    yield from table.to_batches()
 
 
 def of_size(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:

@@ -13,18 +13,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet
 
-from prediction_batches.object_store import ObjectStore
+from prediction_batches.object_store import ObjectStore, input_object
 from prediction_contract.manifests.manifest import InputObject
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import features_prefix, partition_features_prefix
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.text.json_members import member, members_of
-from sagemaker_scripts.features.feature_files import (
-    FeatureFile,
-    FeatureFileWriter,
-    FeaturesError,
-    object_of_entry,
-)
+from sagemaker_scripts.features.feature_files import FeatureFile, FeaturesError, object_of_entry
+from sagemaker_scripts.features.feature_writer import FeatureFileWriter
+from sagemaker_scripts.features.files_elsewhere import RowsElsewhere
+from sagemaker_scripts.features.source_rows import with_partition
 
 INDEX_NAME = "features.json"
 
@@ -52,6 +50,7 @@ class FeatureSet:
         model: The model's name.
         partition: The partition.
         prefix: The folder, ending with `/`.
+        index: Names the files.
         features: The files of features, in the order of their rows.
         outcomes: The files of what was known of earlier partitions' entities; None for none.
         code_version: The version of the code that prepared them.
@@ -60,6 +59,7 @@ class FeatureSet:
     model: str
     partition: str
     prefix: str
+    index: InputObject
     features: tuple[FeatureFile, ...]
     outcomes: tuple[FeatureFile, ...] | None
     code_version: str
@@ -71,8 +71,8 @@ class FeatureSet:
 
     @property
     def inputs(self) -> tuple[InputObject, ...]:
-        """Its files."""
-        return tuple(file.object for file in (*self.features, *(self.outcomes or ())))
+        """Its index, by which all else is found, and its files."""
+        return (self.index, *(file.object for file in (*self.features, *(self.outcomes or ()))))
 
     def read_features(self, store: ObjectStore) -> pa.Table:
         """Return all features, with the partition as a column.
@@ -104,6 +104,81 @@ class FeatureSet:
         return self.outcomes
 
 
+@dataclass(frozen=True)
+class FeatureFolder:
+    """Where one run writes the features of a partition; the same features give the same bytes again.
+
+    Attributes:
+        store: The data bucket.
+        model: The model's name.
+        partition: The partition.
+        run_id: Names the folder.
+        code_version: The version of the code that runs.
+    """
+
+    store: ObjectStore
+    model: str
+    partition: str
+    run_id: str
+    code_version: str
+
+    @property
+    def prefix(self) -> str:
+        """The folder, ending with `/`."""
+        return features_prefix(self.model, self.partition, self.run_id)
+
+    def writer(self, name: str, schema: pa.Schema) -> FeatureFileWriter:
+        """Return what writes rows, say `features`, that come batch by batch."""
+        what = f"The {name} of {self.partition}"
+        return FeatureFileWriter(self.store, f"{self.prefix}{name}", schema, what, self.model)
+
+    def write(self, name: str, rows: pa.Table) -> tuple[FeatureFile, ...]:
+        """Write rows, and return their files.
+
+        Raises:
+            FeaturesError: A column is of a type that Parquet does not have.
+        """
+        with self.writer(name, rows.schema) as writer:
+            writer.write(rows)
+            return writer.close()
+
+    def write_all(self, prepared: PreparedPartition) -> FeatureSet:
+        """Write features and outcomes that are held, the index last; errors as `write`."""
+        features = self.write("features", with_partition(prepared.features, self.partition))
+        outcomes = None if prepared.outcomes is None else self.write("outcomes", prepared.outcomes)
+        return self.finish(features, outcomes, prepared.sources)
+
+    def finish(
+        self,
+        features: tuple[FeatureFile, ...],
+        outcomes: tuple[FeatureFile, ...] | None,
+        sources: Sequence[Mapping[str, Any]],
+    ) -> FeatureSet:
+        """Write the index, by which the features are found.
+
+        Args:
+            features: The files of features: all of this folder, or all prepared elsewhere.
+            outcomes: The files of outcomes; None for a model without.
+            sources: What was read, each as it stands in the index.
+        """
+        elsewhere = features[0].elsewhere
+        document = {
+            "model": str(self.model),
+            "partition": str(self.partition),
+            "code_version": self.code_version,
+            "rows": sum(file.rows for file in features),
+            "features": [file.to_document() for file in features],
+            "outcomes": None if outcomes is None else [file.to_document() for file in outcomes],
+            "elsewhere": elsewhere and elsewhere.to_document(),
+            "sources": list(sources),
+        }
+        kept = {name: value for name, value in document.items() if value is not None}
+        index = self.store.put(f"{self.prefix}{INDEX_NAME}", json.dumps(kept, indent=1).encode())
+        return FeatureSet(
+            str(self.model), str(self.partition), self.prefix, index, features, outcomes, self.code_version
+        )
+
+
 def write_feature_set(
     store: ObjectStore,
     prepared: PreparedPartition,
@@ -113,7 +188,7 @@ def write_feature_set(
     run_id: str,
     code_version: str,
 ) -> FeatureSet:
-    """Write a partition's features, the index last; the same features give the same bytes again.
+    """Write a partition's features, the index last.
 
     Args:
         store: The bucket.
@@ -126,34 +201,7 @@ def write_feature_set(
     Raises:
         FeaturesError: A column is of a type that Parquet does not have.
     """
-    prefix = features_prefix(model, partition, run_id)
-    written = {"features": _with_partition(prepared.features, partition)}
-    if prepared.outcomes is not None:
-        written["outcomes"] = prepared.outcomes
-    files: dict[str, tuple[FeatureFile, ...]] = {}
-    for name, table in written.items():
-        what = f"The {name} of {partition}"
-        with FeatureFileWriter(store, f"{prefix}{name}", table.schema, what, model) as writer:
-            writer.write(table)
-            files[name] = writer.close()
-    found = FeatureSet(
-        str(model), str(partition), prefix, files["features"], files.get("outcomes"), code_version
-    )
-    index = {
-        "model": found.model,
-        "partition": found.partition,
-        "code_version": code_version,
-        "rows": found.rows,
-        **{name: [file.to_document() for file in several] for name, several in files.items()},
-        "sources": list(prepared.sources),
-    }
-    store.put(f"{prefix}{INDEX_NAME}", json.dumps(index, indent=1).encode())
-    return found
-
-
-def _with_partition(features: pa.Table, partition: str) -> pa.Table:
-    values = pa.repeat(pa.scalar(str(partition), pa.large_string()), features.num_rows)
-    return features.append_column("partition", values)
+    return FeatureFolder(store, model, partition, run_id, code_version).write_all(prepared)
 
 
 def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | None = None) -> FeatureSet:
@@ -172,7 +220,7 @@ def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | No
             model=model,
         )
     try:
-        found = _parsed(store, folder, members_of(parse_json(content), "it"))
+        found = _parsed(store, folder, content)
     except (InvalidJsonError, ValueError) as error:
         why = error.what if isinstance(error, InvalidJsonError) else error
         raise FeaturesError(
@@ -228,32 +276,46 @@ def _newest(store: ObjectStore, model: str, partition: str) -> str | None:
     return newest.key.removesuffix(INDEX_NAME) if newest else None
 
 
-def _parsed(store: ObjectStore, folder: str, index: Mapping[str, Any]) -> FeatureSet:
-    features = _files(store, folder, index, "features")
+def _parsed(store: ObjectStore, folder: str, content: bytes) -> FeatureSet:
+    index = members_of(parse_json(content), "it")
+    model, partition = member(index, "model", str), member(index, "partition", str)
+    elsewhere = None
+    if "elsewhere" in index:
+        elsewhere = RowsElsewhere.parse(member(index, "elsewhere", dict), partition, model)
     return FeatureSet(
-        model=member(index, "model", str),
-        partition=member(index, "partition", str),
+        model,
+        partition,
         prefix=folder,
-        features=features,
+        index=input_object(f"{folder}{INDEX_NAME}", content),
+        features=_files(store, folder, index, "features", elsewhere),
         outcomes=_files(store, folder, index, "outcomes") if "outcomes" in index else None,
         code_version=member(index, "code_version", str),
     )
 
 
-def _files(store: ObjectStore, folder: str, index: Mapping[str, Any], name: str) -> tuple[FeatureFile, ...]:
+def _files(
+    store: ObjectStore,
+    folder: str,
+    index: Mapping[str, Any],
+    name: str,
+    elsewhere: RowsElsewhere | None = None,
+) -> tuple[FeatureFile, ...]:
     if isinstance(index.get(name), dict):
         # An earlier version of the platform wrote one file, and did not say how it is divided.
-        only = _in_folder(object_of_entry(index[name]), folder)
+        only = object_of_entry(index[name])
+        _require_folder(only, folder)
         metadata = pyarrow.parquet.read_metadata(io.BytesIO(store.get_verified(only)))
         groups = (metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
         return (FeatureFile(only, tuple(groups)),)
-    files = tuple(FeatureFile.parse(each) for each in member(index, name, list))
+    files = tuple(FeatureFile.parse(each, elsewhere) for each in member(index, name, list))
+    if not files:
+        raise ValueError(f"{name} names no file")
     for file in files:
-        _in_folder(file.object, folder)
+        if file.elsewhere is None:
+            _require_folder(file.object, folder)
     return files
 
 
-def _in_folder(named: InputObject, folder: str) -> InputObject:
+def _require_folder(named: InputObject, folder: str) -> None:
     if named.bucket is not None or not named.key.startswith(folder):
         raise ValueError("it names files of another folder")
-    return named

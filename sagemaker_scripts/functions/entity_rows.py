@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,7 @@ from prediction_contract.naming.batch import Partition
 
 ENTITY = "entity_id"
 PARTITION = "partition"
-_NAMED = 5
+NAMED_KEYS = 5
 _LONGEST_SHOWN = 80
 
 
@@ -24,7 +24,9 @@ class EntityRowsError(ContractError):
     """Features or outcomes do not name their entities as the platform needs it."""
 
 
-def checked_features(table: pa.Table, partition: str, who: str, *, model: str) -> pa.Table:
+def checked_features(
+    table: pa.Table, partition: str, who: str, *, model: str, first_row: int = 0
+) -> pa.Table:
     """Return features that name each entity once, in a column of texts, and have no column of the platform's.
 
     Args:
@@ -32,11 +34,12 @@ def checked_features(table: pa.Table, partition: str, who: str, *, model: str) -
         partition: Whose features they are.
         who: What made them, to begin a sentence with.
         model: The model's name.
+        first_row: How many rows came before these, for errors.
 
     Raises:
         EntityRowsError: The rows are wrong; the error names column, rows or keys.
     """
-    table = _with_texts(table, (ENTITY,), partition, who, model)
+    table = _with_texts(table, (ENTITY,), partition, who, model, first_row=first_row)
     if PARTITION in table.column_names:
         raise EntityRowsError(
             f"{who} returned for {partition} a column {PARTITION}, which the platform adds itself",
@@ -76,7 +79,9 @@ def _is_alike(named: str, partition: str) -> bool:
         return False
 
 
-def _with_texts(table: pa.Table, names: Sequence[str], partition: str, who: str, model: str) -> pa.Table:
+def _with_texts(
+    table: pa.Table, names: Sequence[str], partition: str, who: str, model: str, *, first_row: int = 0
+) -> pa.Table:
     """Return the table after finding a text in each row of some columns."""
     for name in names:
         if name not in table.column_names:
@@ -95,7 +100,7 @@ def _with_texts(table: pa.Table, names: Sequence[str], partition: str, who: str,
                 model=model,
             )
         if column.null_count:
-            row = pc.index(pc.is_null(column), value=True).as_py() + 1
+            row = first_row + pc.index(pc.is_null(column), value=True).as_py() + 1
             raise EntityRowsError(
                 f"{who} returned for {partition} {column.null_count} rows without {name}; "
                 f"the first is row {row}",
@@ -115,11 +120,29 @@ def _check_once(table: pa.Table, names: Sequence[str], partition: str, who: str,
     if not doubled.num_rows:
         return
     keys = [
-        " of ".join(repr(row[name][:_LONGEST_SHOWN]) for name in reversed(names))
-        for row in doubled.select(list(names)).slice(0, _NAMED).to_pylist()
+        " of ".join(shown_key(row[name]) for name in reversed(names))
+        for row in doubled.select(list(names)).slice(0, NAMED_KEYS).to_pylist()
     ]
-    more = f" and {doubled.num_rows - _NAMED} more" if doubled.num_rows > _NAMED else ""
-    raise EntityRowsError(
+    more = doubled.num_rows - NAMED_KEYS
+    raise doubled_entities(who, partition, keys, f" and {more} more" if more > 0 else "", model)
+
+
+def shown_key(key: str) -> str:
+    """Return a key as it stands in an error, quoted and cut off."""
+    return repr(key[:_LONGEST_SHOWN])
+
+
+def doubled_entities(who: str, partition: str, keys: Iterable[str], more: str, model: str) -> EntityRowsError:
+    """Return the error of rows that name the same entity.
+
+    Args:
+        who: What made them, to begin a sentence with.
+        partition: For which they were made.
+        keys: Some of the keys, quoted.
+        more: How many others there are, in words.
+        model: The model's name.
+    """
+    return EntityRowsError(
         f"{who} returned for {partition} more than one row of {', '.join(keys)}{more}",
         remedy="Return one row for each entity",
         model=model,

@@ -66,6 +66,14 @@ class ModelFunctions:
         table = self._table_of_sources("outcomes", partition, sources)
         return checked_outcomes(table, partition, self._owner("outcomes"), model=self.inputs.model)
 
+    def sources_of_outcomes(self) -> list[str]:
+        """Return the names of the sources that `outcomes` takes.
+
+        Raises:
+            FunctionError: The function is missing.
+        """
+        return self._sources_of("outcomes", [source.name for source in self.inputs.sources])
+
     def train(self, examples: pa.Table) -> Any:
         """Return the model that was learnt from features joined with outcomes.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
@@ -15,9 +16,19 @@ from deltalake.schema import PrimitiveType
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.stores.delta_table import deltalake_message
 from sagemaker_scripts.sources.source_columns import SourceColumns
-from sagemaker_scripts.sources.source_objects import SourceError, SourceRead
+from sagemaker_scripts.sources.source_files import is_too_late
+from sagemaker_scripts.sources.source_objects import (
+    SourceError,
+    SourceFile,
+    SourceFiles,
+    SourceObject,
+    SourceRead,
+)
 
 _TABLE = "source"
+_FEATURES_VERSION = 3
+# Of what a reader must know of, what changes nothing of the files.
+_PLAIN_FEATURES = frozenset({"timestampNtz"})
 
 
 def delta_batches(
@@ -36,19 +47,93 @@ def delta_batches(
     Raises:
         SourceError: The table cannot be read, or lacks a column.
     """
+    table = _opened(store, path, columns, storage_options)
+    if table is None:
+        return None
+    where, names = _wanted(table, columns)
+    read = SourceRead(columns.source, bucket=store.bucket, key=path, version=table.version())
+    return _converted(table, names, columns, where), read
+
+
+def delta_files(
+    store: ObjectStore, path: str, columns: SourceColumns, storage_options: dict[str, str]
+) -> SourceFiles | None:
+    """Return the files of a table's newest version, without those of which no row became known in time.
+
+    Args:
+        store: The table's bucket.
+        path: The key of its folder.
+        columns: Which columns are read.
+        storage_options: How deltalake reaches the bucket.
+
+    Returns:
+        None if there is no table, or if its files alone do not say what its rows are: for a table with
+        deletion vectors or renamed columns.
+
+    Raises:
+        SourceError: The table cannot be read, or lacks a column.
+    """
+    table = _opened(store, path, columns, storage_options)
+    if table is None or not _is_plain(table):
+        return None
+    where, names = _wanted(table, columns)
+    with _named_failure(where, columns):
+        schema = pa.schema(table.schema())
+        given = pa.schema([schema.field(name) for name in names])
+        adds = pa.table(table.get_add_actions(flatten=True)).sort_by("path")
+        apart = [name for name in table.metadata().partition_columns if name in names and adds.num_rows]
+        constants = _constants(adds, apart)
+    if constants is None:
+        return None
+    least = f"min.{columns.known_at}"
+    known = adds[least].to_pylist() if least in adds.column_names else [None] * adds.num_rows
+    files = [
+        # The log has keys with escapes.
+        SourceFile(SourceObject(store.bucket, f"{path.rstrip('/')}/{unquote(key)}", size, None), constant)
+        for key, size, constant, first in zip(
+            adds["path"].to_pylist(), adds["size_bytes"].to_pylist(), constants, known, strict=True
+        )
+        if not is_too_late(first, columns)
+    ]
+    read = SourceRead(columns.source, bucket=store.bucket, key=path, version=table.version())
+    return SourceFiles(files, given, [read])
+
+
+def _is_plain(table: DeltaTable) -> bool:
+    protocol = table.protocol()
+    return protocol.min_reader_version == 1 or (
+        protocol.min_reader_version == _FEATURES_VERSION
+        and set(protocol.reader_features or ()) <= _PLAIN_FEATURES
+    )
+
+
+def _constants(adds: pa.Table, names: list[str]) -> list[tuple[tuple[str, str | None], ...]] | None:
+    """Return the columns that a file's place in the table gives it; None if their texts say less."""
+    columns = []
+    for name in names:
+        values = adds[f"partition.{name}"]
+        texts = values.cast(pa.string())
+        if texts.cast(values.type) != values:
+            return None
+        columns.append([(name, text) for text in texts.to_pylist()])
+    return list(zip(*columns, strict=True)) if columns else [()] * adds.num_rows
+
+
+def _opened(
+    store: ObjectStore, path: str, columns: SourceColumns, storage_options: dict[str, str]
+) -> DeltaTable | None:
     address = store.address(path.rstrip("/"))
     try:
         with _named_failure(address, columns):
-            table = DeltaTable(address, storage_options=storage_options)
+            return DeltaTable(address, storage_options=storage_options)
     except TableNotFoundError:
         return None
-    version = table.version()
-    where = f"{address} version {version}"
-    names = columns.wanted((field.name for field in table.schema().fields), where)
-    return (
-        _converted(table, names, columns, where),
-        SourceRead(columns.source, bucket=store.bucket, key=path, version=version),
-    )
+
+
+def _wanted(table: DeltaTable, columns: SourceColumns) -> tuple[str, list[str]]:
+    """Return a name of the version that is read, and the columns to read of it."""
+    where = f"{table.table_uri.rstrip('/')} version {table.version()}"
+    return where, columns.wanted((field.name for field in table.schema().fields), where)
 
 
 def _converted(table: DeltaTable, names: list[str], columns: SourceColumns, where: str) -> Iterator[pa.Table]:

@@ -120,7 +120,13 @@ def _is_late(group: Any, columns: SourceColumns) -> bool:
     for number in range(group.num_columns):
         column = group.column(number)
         if column.path_in_schema == columns.known_at and column.is_stats_set:
-            least = column.statistics.min if column.statistics.has_min_max else None
-            # Without a zone it is no moment that can be compared, so its rows are read.
-            return isinstance(least, datetime) and least.tzinfo is not None and least >= columns.until
+            return is_too_late(column.statistics.min if column.statistics.has_min_max else None, columns)
     return False
+
+
+def is_too_late(first: object, columns: SourceColumns) -> bool:
+    """Tell whether rows that became known at a moment, or later, are shown to no partition."""
+    # Without a zone it is no moment that can be compared, so the rows are read.
+    if columns.until is None or not isinstance(first, datetime) or first.tzinfo is None:
+        return False
+    return first >= columns.until

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 from botocore.exceptions import ClientError
 
 from prediction_batches.object_store import ObjectStore
@@ -63,13 +65,13 @@ class SourceObject:
         bucket: Its bucket.
         key: Its key.
         size: Its bytes.
-        etag: Its ETag, without quotes.
+        etag: Its ETag, without quotes; None where only its key is known.
     """
 
     bucket: str
     key: str
     size: int
-    etag: str
+    etag: str | None
 
     @property
     def address(self) -> str:
@@ -79,6 +81,34 @@ class SourceObject:
     def as_read(self, source: str) -> SourceRead:
         """Return the record of its reading."""
         return SourceRead(source, bucket=self.bucket, key=self.key, size=self.size, etag=self.etag)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A Parquet file of a source.
+
+    Attributes:
+        object: The file.
+        constants: Name and text of each column that the file itself does not hold, because all its rows have
+            the same value.
+    """
+
+    object: SourceObject
+    constants: tuple[tuple[str, str | None], ...] = ()
+
+
+class SourceFiles(NamedTuple):
+    """The Parquet files of a source that are shown to a partition.
+
+    Attributes:
+        files: In the order of their rows.
+        given: The columns to read, of a Delta table, whose files may lack some; None for plain files.
+        reads: What the features' index records.
+    """
+
+    files: list[SourceFile]
+    given: pa.Schema | None
+    reads: list[SourceRead]
 
 
 def objects_below(store: ObjectStore, prefix: str) -> list[SourceObject]:
@@ -103,6 +133,19 @@ def find_object(store: ObjectStore, key: str) -> tuple[SourceObject, bytes] | No
         raise
     content = answer["Body"].read()
     return SourceObject(store.bucket, key, len(content), answer["ETag"].strip('"')), content
+
+
+def save_object(store: ObjectStore, found: SourceObject, path: Path) -> str:
+    """Save an object in the version that was found as a file, and return the SHA-256 of its bytes.
+
+    Raises:
+        SourceError: It was overwritten or deleted since.
+    """
+    try:
+        with path.open("wb") as file:
+            return store.save(found.key, file, etag=found.etag)
+    except ClientError as error:
+        raise _as_changed(found, error) from error
 
 
 def open_object(store: ObjectStore, found: SourceObject, *, in_order: bool) -> Any:
@@ -162,10 +205,14 @@ class _ObjectFile(io.RawIOBase):
                 IfMatch=f'"{self._found.etag}"',
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] in _CHANGED | _GONE:
-                raise SourceError(
-                    f"{self._found.address} was overwritten or deleted while it was read",
-                    remedy="Start the job again, and let a source's files alone once they are delivered",
-                ) from error
-            raise
+            raise _as_changed(self._found, error) from error
         return answer["Body"].read()
+
+
+def _as_changed(found: SourceObject, error: ClientError) -> Exception:
+    if error.response["Error"]["Code"] not in _CHANGED | _GONE:
+        return error
+    return SourceError(
+        f"{found.address} was overwritten or deleted while it was read",
+        remedy="Start the job again, and let a source's files alone once they are delivered",
+    )

@@ -156,7 +156,10 @@ def test_a_model_without_outcomes_has_features_alone(store: ObjectStore) -> None
         code_version="v",
     )
     assert feature_set(store, "m", DAY) == found
-    assert found.inputs == (found.features[0].object,)
+    assert [each.key for each in found.inputs] == [
+        f"{found.prefix}features.json",
+        f"{found.prefix}features-00000.parquet",
+    ]
     with pytest.raises(FeaturesError, match=f"The features of {DAY} were prepared without outcomes"):
         found.read_outcomes(store)
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from prediction_batches.object_store import InputMissingError, ObjectAlteredError, input_object
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs
+from prediction_contract.manifests.manifest import InputObject
+from sagemaker_scripts.features import feature_writer
+from sagemaker_scripts.features.feature_files import FeaturesError
 from sagemaker_scripts.features.feature_store import feature_set
+from sagemaker_scripts.features.preparation import prepared_partition
 from sagemaker_scripts.functions.entity_rows import EntityRowsError
 from sagemaker_scripts.prepare_features import prepare
-from tests.sagemaker.sources.source_reading import DAY, bucket, file_of, orders
+from sagemaker_scripts.sources.source_objects import SourceError
+from tests.sagemaker.sources.source_reading import DAY, bucket, file_of, orders, sources_of
 from tests.sagemaker.written_functions import function_writer
 
 if TYPE_CHECKING:
@@ -70,6 +81,211 @@ def test_rows_are_features_as_they_are() -> None:
     ]
     assert (found.rows, found.outcomes) == (2, None)
     assert store.get(KEY) == before
+
+
+def files(store: ObjectStore) -> list[str]:
+    """Return the names of all files below features."""
+    return [key.rpartition("/")[2] for key in sorted(store.client.objects) if key.startswith("features/")]
+
+
+def test_files_are_named_and_not_copied() -> None:
+    """The index and the manifest's inputs name the source's own file by its digest."""
+    store = rows_of(*ROWS)
+    found = prepared(store)
+    assert files(store) == ["features.json"]
+    raw = InputObject(KEY, hashlib.sha256(store.get(KEY)).hexdigest())
+    assert found.inputs == (found.index, raw)
+    assert found.index == input_object(f"{found.prefix}features.json", store.get(found.index.key))
+
+
+TIMED = orders(
+    columns=(("customer_id", "long"), ("spent", "decimal(20,2)"), ("seen_at", "timestamp")),
+    known_at="seen_at",
+)
+
+
+def timed_file(*rows: tuple[int, int], day: str = "2013-02-02", group: int = 2) -> bytes:
+    """Return a file of customers and the hours at which they became known, with other types than declared."""
+    start = datetime.fromisoformat(f"{day}T00:00+00:00")
+    times = [start + timedelta(hours=hour) for _, hour in rows]
+    table = pa.table(
+        {
+            "unused": ["x"] * len(rows),
+            "customer_id": pa.array([customer for customer, _ in rows], pa.int32()),
+            "seen_at": pa.array(times, pa.timestamp("ns", "UTC")),
+            "spent": pa.array([Decimal(customer) for customer, _ in rows], pa.decimal128(10, 0)),
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=group)
+    return sink.getvalue()
+
+
+def test_rows_are_cast_and_left_out_while_files_are_read(tmp_path: Path) -> None:
+    """Read group by group they are what they would be if they were read whole."""
+    store = bucket(
+        **{
+            KEY: timed_file((1, 1), (2, 25), (3, 2), (4, 3), (5, 30), (6, 31)),
+            KEY.replace("a.parquet", "b.parquet"): timed_file((7, 24), (8, 26)),
+            KEY.replace("a.parquet", "c.parquet"): timed_file((9, 23), (10, -1)),
+        }
+    )
+    inputs = replace(INPUTS, sources=(TIMED,))
+    found = prepared(store, inputs)
+    assert [(file.object.key[-9:], file.row_groups) for file in found.features] == [
+        ("a.parquet", (1, 2, 0)),
+        ("c.parquet", (2,)),
+    ]
+    assert found.read_features(store).to_pylist() == [
+        {
+            "entity_id": str(customer),
+            "spent": Decimal(customer),
+            "seen_at": datetime.fromisoformat("2013-02-02T00:00+00:00") + timedelta(hours=hour),
+            "partition": DAY,
+        }
+        for customer, hour in ((1, 1), (3, 2), (4, 3), (9, 23), (10, -1))
+    ]
+    with sources_of(store, TIMED) as sources:
+        held = prepared_partition(inputs, sources, DAY).features
+    assert found.read_features(store).drop_columns("partition").equals(held)
+    middle = found.features[0].fetched(store, tmp_path).batches(1, 1, rows_per_batch=1)
+    assert [batch["entity_id"].to_pylist() for batch in middle] == [["3"], ["4"]]
+
+
+def test_rows_of_other_partitions_are_left_out() -> None:
+    """Where the source has a column of partitions, files of its history may hold rows of this one."""
+    source = orders(columns=(("customer_id", "string"), ("partition", "string")), history=1)
+    rows = [{"customer_id": "a", "partition": DAY}, {"customer_id": "b", "partition": "2013-02-02"}]
+    store = bucket(
+        **{
+            KEY.replace(DAY, "2013-02-02"): file_of(rows[::-1], "parquet"),
+            KEY: file_of([{"customer_id": "c", "partition": DAY}], "parquet"),
+        }
+    )
+    found = prepared(store, replace(INPUTS, sources=(source,)))
+    assert found.read_features(store).to_pylist() == [
+        {"entity_id": "a", "partition": DAY},
+        {"entity_id": "c", "partition": DAY},
+    ]
+    assert [file.row_groups for file in found.features] == [(1,), (1,)]
+
+
+def test_files_without_declared_columns_have_the_same_types(tmp_path: Path) -> None:
+    """A column without a value in one file has the type of the others; other types are refused by name."""
+    other = KEY.replace("a.parquet", "b.parquet")
+    rows = [{"customer_id": "a", "note": None}], [{"customer_id": "b", "note": "x"}]
+    store = bucket(**{KEY: file_of(rows[0], "parquet"), other: file_of(rows[1], "parquet")})
+    found = prepared(store)
+    assert found.read_features(store)["note"].to_pylist() == [None, "x"]
+    schemas = {file.fetched(store, tmp_path).schema for file in found.features}
+    assert [schema.field("note").type for schema in schemas] == [pa.large_string()]
+    store.put(other, file_of([{"customer_id": "b", "note": 7}, {"customer_id": "c", "note": 8}], "parquet"))
+    store.put(KEY, file_of([{"customer_id": "a", "note": "y"}], "parquet"))
+    with pytest.raises(
+        SourceError, match=r"a\.parquet has note as .*string, and .*b\.parquet has note as int64"
+    ):
+        prepared(store)
+
+
+def test_a_file_that_changed_after_it_was_prepared_is_refused() -> None:
+    """A batch must be what its features were; the error names the file and what to do."""
+    store = rows_of(*ROWS)
+    found = prepared(store)
+    store.put(KEY, file_of([ROWS[0]], "parquet", SCHEMA))
+    changed = rf"{KEY} has not the SHA-256 .* of {DAY} .*Run the features job for this partition again"
+    with pytest.raises(ObjectAlteredError, match=changed):
+        found.read_features(store)
+    del store.client.objects[KEY]
+    with pytest.raises(InputMissingError, match=r"does not exist.*let the files of source orders alone"):
+        found.read_features(store)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl.gz"])
+def test_rows_of_other_formats_are_written_as_they_come(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In files of our own, which have row groups; the index names what was read."""
+    monkeypatch.setattr(feature_writer, "GROUP_ROWS", 2)
+    rows = [{"customer_id": f"c{number}", "visits": number} for number in range(5)]
+    key = KEY.replace("parquet", ending)
+    store = bucket(**{key: file_of(rows, ending)})
+    source = orders(
+        format=ending.split(".", maxsplit=1)[0],
+        path=f"raw/orders/dt={{date}}/*.{ending}",
+        columns=(("customer_id", "string"), ("visits", "long")),
+    )
+    found = prepared(store, replace(INPUTS, sources=(source,)))
+    assert files(store) == ["features-00000.parquet", "features.json"]
+    assert [file.row_groups for file in found.features] == [(2, 2, 1)]
+    assert found.read_features(store).drop_columns("partition").to_pylist() == [
+        {"entity_id": row["customer_id"], "visits": row["visits"]} for row in rows
+    ]
+    index = json.loads(store.get(found.index.key))
+    assert [each["key"] for each in index["sources"]] == [key]
+
+
+def test_a_file_that_no_manifest_may_name_is_copied() -> None:
+    """Its key has characters that are not safe in one."""
+    key = KEY.replace("a.parquet", "part 1 (new).parquet")
+    store = bucket(**{key: file_of(ROWS, "parquet", SCHEMA)})
+    found = prepared(store)
+    assert files(store) == ["features-00000.parquet", "features.json"]
+    assert found.read_features(store)["entity_id"].to_pylist() == [str(row["customer_id"]) for row in ROWS]
+
+
+def test_files_without_a_row_give_features_without_rows() -> None:
+    """Nobody was known yet; the columns are there all the same."""
+    store = bucket(**{KEY: timed_file((1, 24), (2, 25))})
+    found = prepared(store, replace(INPUTS, sources=(TIMED,)))
+    assert found.read_features(store).schema.names == ["entity_id", "spent", "seen_at", "partition"]
+    assert (found.rows, files(store)) == (0, ["features-00000.parquet", "features.json"])
+
+
+def test_entities_of_several_files_are_each_named_once() -> None:
+    """However far apart their rows lie; some of them are told."""
+    store = bucket(
+        **{
+            KEY: timed_file(*((number, 1) for number in range(9))),
+            KEY.replace("a.parquet", "b.parquet"): timed_file((11, 1), *((number, 1) for number in range(7))),
+        }
+    )
+    complaint = (
+        r"Source orders returned for 2013-02-03 more than one row of '0', '1', '2', '3', '4' and 2 more"
+    )
+    with pytest.raises(EntityRowsError, match=complaint):
+        prepared(store, replace(INPUTS, sources=(TIMED,)))
+    assert not files(store)
+
+
+def test_the_row_without_an_entity_is_counted_over_files() -> None:
+    """Its number is that of the source's rows for the partition."""
+    rows = [{"customer_id": "a"}, {"customer_id": None}]
+    store = bucket(
+        **{
+            KEY: file_of([{"customer_id": "x"}, {"customer_id": "y"}], "parquet"),
+            KEY.replace("a.parquet", "b.parquet"): file_of(rows, "parquet"),
+        }
+    )
+    with pytest.raises(EntityRowsError, match="1 rows without entity_id; the first is row 4"):
+        prepared(store)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"features": []}, "features names no file"),
+        ({"elsewhere": {"source": "orders"}}, "entity is missing"),
+        ({"elsewhere": None}, "elsewhere is null"),
+    ],
+)
+def test_an_index_of_files_elsewhere_in_another_form_is_refused(
+    change: dict[str, Any], complaint: str
+) -> None:
+    """The member is named."""
+    store = rows_of(*ROWS)
+    found = prepared(store)
+    index = json.loads(store.get(found.index.key)) | change
+    store.put(found.index.key, json.dumps(index).encode())
+    with pytest.raises(FeaturesError, match=complaint):
+        feature_set(store, "churn", DAY)
 
 
 def test_a_history_serves_the_outcomes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

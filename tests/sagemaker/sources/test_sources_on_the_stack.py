@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,10 @@ from deltalake import write_deltalake
 
 from prediction_batches.object_store import ObjectStore, storage_options
 from prediction_contract.jobs.job_arguments import FeatureArguments
-from prediction_contract.jobs.model_inputs import ModelInputs, Source
-from sagemaker_scripts.features.feature_store import feature_set
+from prediction_contract.jobs.model_inputs import ModelInputs, Source, TrainedElsewhere
+from prediction_contract.manifests.manifest import InputObject
+from sagemaker_scripts.features.feature_store import FeatureFolder, feature_set
+from sagemaker_scripts.features.preparation import prepared_partition, write_partition
 from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
 from sagemaker_scripts.sources.source_tables import SourceTables
 from tests.sagemaker.scoring_jobs import stack_options
@@ -25,6 +29,7 @@ from tests.sagemaker.sources.source_reading import DAY, file_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sagemaker_scripts.features.feature_store import FeatureSet
     from sagemaker_scripts.sources.source_tables import PartitionSources
     from tests.sagemaker.scoring_jobs import ScoringJobs
     from tests.stack_runs import LocalStack
@@ -281,3 +286,147 @@ def test_a_job_reads_sources_of_every_format(
     )
     index = json.loads(jobs.content(f"{prepared.prefix}features.json"))
     assert [each["source"] for each in index["sources"]] == [each.name for each in sources]
+
+
+@pytest.fixture
+def prepared(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Callable[..., FeatureSet]:
+    """Give what prepares the features of a day that are the rows of a source."""
+    environment = local_stack.environment
+    store = ObjectStore(aws_client("s3"), environment["MLPIPE_DATA_BUCKET"])
+    options = storage_options(environment) | stack_options(environment)
+
+    def prepared(source: Source, model: str = "shops") -> FeatureSet:
+        inputs = ModelInputs(
+            model=model, functions="acme.defs.shops", sources=(source,), prepared=source.name, entity="shop"
+        )
+        with SourceTables(inputs, store, last=DAY, secret_text=str, storage_options=options) as sources:
+            folder = FeatureFolder(store, inputs.model, DAY, f"r-{uuid.uuid4().hex}", "v")
+            written = write_partition(folder, inputs, sources)
+            assert feature_set(store, inputs.model, DAY, written.prefix) == written
+            held = prepared_partition(inputs, sources, DAY).features
+        read = written.read_features(store).drop_columns("partition")
+        assert read.sort_by("entity_id").equals(held.sort_by("entity_id"))
+        return written
+
+    return prepared
+
+
+def test_features_that_are_a_delta_table_are_read_in_its_files(
+    prepared: Callable[..., FeatureSet], local_stack: LocalStack, aws_client: Callable[[str], Any]
+) -> None:
+    """Of one version, with the columns that files lack, and without files that hold no row in time."""
+    s3, lake = aws_client("s3"), f"lake-{uuid.uuid4().hex}"
+    s3.create_bucket(Bucket=lake)
+    options = storage_options(local_stack.environment) | stack_options(local_stack.environment)
+    start = datetime(2013, 2, 2, tzinfo=UTC)
+
+    def add(first: int, day: int, **columns: Any) -> None:
+        numbers = range(first, first + 3)
+        rows = pa.table(
+            {
+                "shop": [f"s{number}" for number in numbers],
+                "area": ["north", "south", None],
+                "day": pa.array([date(2013, 2, day)] * 3),
+                "seen_at": pa.array([start + timedelta(days=day - 2)] * 3, pa.timestamp("us", "UTC")),
+                **{name: [value] * 3 for name, value in columns.items()},
+            }
+        )
+        write_deltalake(
+            f"s3://{lake}/shops",
+            rows,
+            mode="append",
+            partition_by=["area", "day"],
+            schema_mode="merge",
+            storage_options=options,
+        )
+
+    add(0, 1)
+    add(3, 2, score=0.5)
+    add(6, 4)
+    source = Source(name="shops", format="delta", bucket=lake, path="shops", known_at="seen_at")
+    found = prepared(source)
+    assert {file.bucket for file in found.features} == {lake}
+    assert [file.row_groups for file in found.features] == [(1,)] * 6
+    own = s3.list_objects_v2(Bucket=local_stack.environment["MLPIPE_DATA_BUCKET"], Prefix=found.prefix)
+    assert [each["Key"] for each in own["Contents"]] == [found.index.key]
+    rows = found.read_features(ObjectStore(s3, local_stack.environment["MLPIPE_DATA_BUCKET"])).to_pylist()
+    assert {(row["entity_id"], row["area"], row["day"], row["score"]) for row in rows} == {
+        (f"s{number}", ("north", "south", None)[number % 3], date(2013, 2, 1 + number // 3), score)
+        for number, score in enumerate([None] * 3 + [0.5] * 3)
+    }
+    columns = (("shop", "string"), ("score", "decimal(5,2)"), ("seen_at", "timestamp"))
+    declared = replace(source, columns=columns)
+    assert {file.row_groups for file in prepared(declared).features} == {(1,)}
+
+
+def test_a_delta_table_whose_files_are_not_its_rows_is_copied(
+    prepared: Callable[..., FeatureSet], local_stack: LocalStack
+) -> None:
+    """Values of partitions stand in keys, and may have signs that no manifest has in one."""
+    bucket = local_stack.environment["MLPIPE_DATA_BUCKET"]
+    options = storage_options(local_stack.environment) | stack_options(local_stack.environment)
+    name = f"lake/shops-{uuid.uuid4().hex}"
+    rows = pa.table({"shop": ["a", "b"], "area": ["north east", "south"]})
+    write_deltalake(f"s3://{bucket}/{name}", rows, partition_by=["area"], storage_options=options)
+    found = prepared(Source(name="shops", format="delta", path=name))
+    assert [file.object.key for file in found.features] == [f"{found.prefix}features-00000.parquet"]
+
+
+def test_a_job_prepares_and_scores_what_lies_in_another_bucket(
+    jobs: ScoringJobs, aws_client: Callable[[str], Any]
+) -> None:
+    """By its own rights, and the manifest names bucket, key and digest of what was scored."""
+    s3, lake = aws_client("s3"), f"lake-{uuid.uuid4().hex}"
+    s3.create_bucket(Bucket=lake)
+    content = file_of(SOLD, "parquet", SCHEMA)
+    s3.put_object(Bucket=lake, Key=f"shops/dt={DAY}/a.parquet", Body=content)
+    s3.put_object(Bucket=lake, Key="model.json", Body=b'{"least":1}')
+    source = Source(name="sales", format="parquet", bucket=lake, path="shops/dt={date}/*.parquet")
+    model = TrainedElsewhere(
+        key="model.json", bucket=lake, sha256=hashlib.sha256(b'{"least":1}').hexdigest(), codec="json"
+    )
+    inputs = ModelInputs(
+        model="shops",
+        functions="acme.defs.sales",
+        sources=(source,),
+        prepared="sales",
+        entity="shop",
+        trained_elsewhere=model,
+    )
+    jobs.upload_script(
+        "acme/defs/sales/predict.py",
+        "def predict(features, model, previous):\n"
+        "    features['busy'] = features['amount'].notna()\n"
+        "    return features[['entity_id', 'busy']]\n",
+    )
+    columns = [
+        {"name": name, "type": kind, "nullable": False}
+        for name, kind in (("entity_id", "string"), ("busy", "boolean"))
+    ]
+    schema = json.dumps({"key": "entity_id", "columns": columns}).encode()
+    for key, document in (inputs.to_document(), ("shops.schema.json", schema)):
+        s3.put_object(Bucket=jobs.bucket, Key=key, Body=document)
+    arguments = FeatureArguments(
+        model="shops",
+        partition=DAY,
+        bucket=jobs.bucket,
+        run_id=uuid.uuid4().hex,
+        code_version="v",
+        inputs_key=inputs.to_document()[0],
+    )
+    prepared = jobs.completed(jobs.start_processing("sagemaker_scripts/prepare_features.py", arguments))
+    result = jobs.scored(
+        replace(
+            jobs.score_arguments("airport_congestion", DAY),
+            model="shops",
+            schema_key="shops.schema.json",
+            inputs_key=inputs.to_document()[0],
+            features_prefix=json.loads(prepared["ExitMessage"])["features_prefix"],
+            batch_id="20130203T060000Z-00000001",
+        )
+    )
+    manifest = jobs.manifest(result["manifest_key"])
+    assert manifest.row_count == len(SOLD)
+    assert manifest.inputs.features[1:] == (
+        InputObject(f"shops/dt={DAY}/a.parquet", hashlib.sha256(content).hexdigest(), lake),
+    )

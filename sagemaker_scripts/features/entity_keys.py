@@ -1,0 +1,78 @@
+"""Entities that features name more than once, found in bounded memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.rows.key_digests import KeyDigests, key_digest
+from sagemaker_scripts.features.feature_files import FeatureFile
+from sagemaker_scripts.features.source_rows import SourceRows
+from sagemaker_scripts.functions.entity_rows import ENTITY, NAMED_KEYS, doubled_entities, shown_key
+
+_MOST = 1000
+
+
+class EntityKeys:
+    """Gathers the entities that rows name, as digests on disk. Use it as a context.
+
+    Args:
+        rows: What the rows are.
+    """
+
+    def __init__(self, rows: SourceRows) -> None:
+        self._rows = rows
+        self._ends = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._ends.enter_context(tempfile.TemporaryDirectory(prefix="entities-")))
+        (self._folder / "digests").mkdir()
+        self._digests = KeyDigests(self._folder / "digests")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
+
+    def add(self, features: pa.Table) -> None:
+        """Add the entities of features."""
+        self._digests.add(b"".join(map(key_digest, features[ENTITY].to_pylist())))
+
+    def refuse_doubled(self, store: ObjectStore, files: Iterable[FeatureFile]) -> None:
+        """Refuse rows that name an entity more than once.
+
+        Args:
+            store: The data bucket.
+            files: All that was added, which is read again to name some of the entities.
+
+        Raises:
+            EntityRowsError: There are such rows.
+        """
+        doubled = self._digests.duplicates(_MOST)
+        if not doubled:
+            return
+        named: dict[str, None] = {}
+        for file in files:
+            local = file.fetched(store, self._folder)
+            for batch in local.batches():
+                keys = (key for key in batch[ENTITY].to_pylist() if key_digest(key) in doubled)
+                named.update(dict.fromkeys(keys))
+                if len(named) >= min(NAMED_KEYS, len(doubled)):
+                    raise self._error(list(named)[:NAMED_KEYS], len(doubled))
+            local.path.unlink()
+
+    def _error(self, named: list[str], count: int) -> Exception:
+        rows, more = self._rows, count - len(named)
+        least = "at least " if count == _MOST else ""
+        return doubled_entities(
+            rows.who,
+            rows.partition,
+            map(shown_key, named),
+            f" and {least}{more} more" if more else "",
+            rows.model,
+        )

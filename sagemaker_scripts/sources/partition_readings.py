@@ -1,0 +1,191 @@
+"""What a partition is shown of a source: its own data, its history, and nothing it could not know."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.jobs.model_inputs import Source
+from prediction_contract.naming.batch import Partition
+from sagemaker_scripts.sources.known_rows import known_rows, refuse_later_rows
+from sagemaker_scripts.sources.project_reader import PARTITION, ProjectReader
+from sagemaker_scripts.sources.source_columns import SourceColumns
+from sagemaker_scripts.sources.source_objects import SourceFile, SourceFiles, SourceMissingError, SourceRead
+from sagemaker_scripts.sources.source_paths import filled, names_partition
+from sagemaker_scripts.sources.source_pieces import SourcePiece, SourceStream, joined_pieces
+
+_LOG = logging.getLogger(__name__)
+
+# Opens what a partition's filled texts give; nothing if there is nothing.
+OpenTexts = Callable[[tuple[str, ...]], Iterator[SourceStream]]
+# Finds the files of a partition's filled texts; None if they cannot be read one by one.
+FindFiles = Callable[[tuple[str, ...]], SourceFiles | None]
+
+
+@dataclass
+class PiecesReading:
+    """A source that is read by texts with placeholders: each filled text once, while a history needs it."""
+
+    source: Source
+    columns: SourceColumns
+    texts: tuple[str, ...]
+    open_texts: OpenTexts
+    find_files: FindFiles | None = None
+    bucket: str = ""
+
+    def __post_init__(self) -> None:
+        self._held: dict[tuple[str, ...], SourcePiece | None] = {}
+
+    def read(self, partition: Partition) -> tuple[pa.Table, list[SourceRead]]:
+        """Return what was known of the source when the partition began, and what was read."""
+        own, window = self._filled(partition), self._window(partition)
+        names_it = names_partition(self.texts, partition)
+        # Partitions come in their order, and no later one needs what has left the window: it goes before
+        # more is read.
+        self._held = {texts: self._held[texts] for texts in window if texts in self._held}
+        for texts, each in window.items():
+            if texts not in self._held:
+                piece = self._read(texts)
+                self._held[texts] = piece and (_with_partition(piece, each) if names_it else piece)
+        if self._held[own] is None:
+            raise self._nothing_for(partition)
+        pieces = [piece for texts in window if (piece := self._held[texts]) is not None]
+        limit = self.columns.known_at
+        known = [
+            SourcePiece(known_rows(piece.rows, limit, partition.start), piece.reads, piece.where)
+            for piece in pieces
+        ]
+        late = sum(piece.rows.num_rows for piece in pieces) - sum(piece.rows.num_rows for piece in known)
+        if late:
+            _LOG.info(
+                "%s: %d rows of %s became known later and are left out", partition, late, self.source.name
+            )
+        return joined_pieces(known, self.source.name), [read for piece in pieces for read in piece.reads]
+
+    def stream(self, partition: Partition, reads: list[SourceRead]) -> Iterator[pa.Table]:
+        """Yield what was known of the partition itself, batch by batch; the first batch has the columns.
+
+        Rows of other partitions are among them where a column `partition` tells them apart.
+
+        Args:
+            partition: The partition.
+            reads: Gets what was read, once all of it is.
+        """
+        opened = 0
+        for texts in self._own_texts(partition):
+            for stream in self.open_texts(texts):
+                opened += texts == self._filled(partition)
+                for batch in stream.batches:
+                    yield known_rows(batch, self.columns.known_at, partition.start)
+                reads.extend(stream.reads)
+        if not opened:
+            raise self._nothing_for(partition)
+
+    def files(self, partition: Partition) -> SourceFiles | None:
+        """Return the Parquet files that hold what `stream` yields; None if that is not possible."""
+        if self.find_files is None:
+            return None
+        files: list[SourceFile] = []
+        reads: list[SourceRead] = []
+        found = None
+        for texts in self._own_texts(partition):
+            found = self.find_files(texts)
+            if found is None:
+                return None
+            files.extend(found.files)
+            reads.extend(found.reads)
+        # The partition's own come last.
+        return SourceFiles(files, found.given, reads) if found and found.files else None
+
+    def _own_texts(self, partition: Partition) -> list[tuple[str, ...]]:
+        """Return the filled texts that give rows of the partition itself."""
+        own, window = self._filled(partition), self._window(partition)
+        if len(window) == 1 or not names_partition(self.texts, partition):
+            return list(window)
+        # The rows of a path are those of the partition that it names, unless they say it themselves.
+        names = list(self.columns.declared)
+        if not names and (first := next(self.open_texts(own), None)):
+            names = next(first.batches).column_names
+        return list(window) if PARTITION in names else [own]
+
+    def _window(self, partition: Partition) -> dict[tuple[str, ...], Partition]:
+        """Return the filled texts of the history and of the partition."""
+        # The path of a day is that of all its hours, and a path without placeholders that of all partitions.
+        return {
+            self._filled(each): each
+            for each in (*(partition.earlier(back) for back in range(self.source.history, 0, -1)), partition)
+        }
+
+    def _read(self, texts: tuple[str, ...]) -> SourcePiece | None:
+        pieces = [
+            SourcePiece(pa.concat_tables(self._known(stream)), stream.reads, stream.where)
+            for stream in self.open_texts(texts)
+        ]
+        if not pieces:
+            return None
+        reads = [read for piece in pieces for read in piece.reads]
+        return SourcePiece(joined_pieces(pieces, self.source.name), reads, pieces[0].where)
+
+    def _known(self, stream: SourceStream) -> Iterator[pa.Table]:
+        """Yield the batches of a stream without the rows that no partition is to be shown."""
+        until, late = self.columns.until, 0
+        for batch in stream.batches:
+            known = batch if until is None else known_rows(batch, self.columns.known_at, until)
+            late += batch.num_rows - known.num_rows
+            yield known
+        if late:
+            _LOG.info("%s: %d rows became known too late and are left out", stream.where, late)
+
+    def _nothing_for(self, partition: Partition) -> SourceMissingError:
+        return SourceMissingError(
+            f"Source {self.source.name} has nothing for {partition} at "
+            f"s3://{self.bucket}/{self._filled(partition)[0]}",
+            remedy="Deliver its data, then prepare the features of the partition; a file without rows "
+            "says that there are none",
+        )
+
+    def _filled(self, partition: Partition) -> tuple[str, ...]:
+        return tuple(filled(text, partition) for text in self.texts)
+
+
+class ReaderReading:
+    """A source that a reader of the project reads."""
+
+    def __init__(self, source: Source, columns: SourceColumns, store: ObjectStore) -> None:
+        self._source = source
+        self._columns = columns
+        self._reader = ProjectReader(source, store)
+
+    def read(self, partition: Partition) -> tuple[pa.Table, list[SourceRead]]:
+        """Return what was known of the source when the partition began, and what was read."""
+        returned, reads = self._reader.read(str(partition))
+        who = f"{self._reader.name} for {partition}"
+        rows = self._columns.converted(returned, f"What {self._source.reader} returned for {partition}")
+        if PARTITION in returned.column_names and PARTITION not in rows.column_names:
+            rows = rows.append_column(PARTITION, returned[PARTITION])
+        limit = self._columns.known_at
+        if not self._reader.is_point_in_time:
+            return known_rows(rows, limit, partition.start), reads
+        refuse_later_rows(rows, limit, partition.start, who)
+        return rows, reads
+
+    def stream(self, partition: Partition, reads: list[SourceRead]) -> Iterator[pa.Table]:
+        """Yield what was known of the source when the partition began."""
+        rows, read = self.read(partition)
+        reads.extend(read)
+        yield rows
+
+    def files(self, _partition: Partition) -> None:
+        """Say that what a reader shows is in no files that could be read by themselves."""
+
+
+def _with_partition(piece: SourcePiece, partition: Partition) -> SourcePiece:
+    """Add the partition that a path names, unless the source has a column of that name."""
+    if PARTITION in piece.rows.column_names:
+        return piece
+    values = pa.repeat(pa.scalar(str(partition), pa.large_string()), piece.rows.num_rows)
+    return piece._replace(rows=piece.rows.append_column(PARTITION, values))

@@ -1,0 +1,88 @@
+"""Pieces of a source's rows, each of one file, table or query, that are shown as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from sagemaker_scripts.sources.source_objects import SourceError, SourceRead
+
+
+class SourceStream(NamedTuple):
+    """What is read of a source for one filled path or query, or for one of its files.
+
+    Attributes:
+        batches: Its rows; the first batch has the columns and no rows.
+        reads: What was read, once the batches are.
+        where: A name of it, for errors.
+    """
+
+    batches: Iterator[pa.Table]
+    reads: list[SourceRead]
+    where: str
+
+
+class SourcePiece(NamedTuple):
+    """What was read of a source for one filled path or query.
+
+    Attributes:
+        rows: All of it.
+        reads: What was read.
+        where: A name of it, for errors.
+    """
+
+    rows: pa.Table
+    reads: list[SourceRead]
+    where: str
+
+
+def joined_pieces(pieces: list[SourcePiece], source: str) -> pa.Table:
+    """Return the rows of all pieces; those whose columns nobody declared must have the same.
+
+    Raises:
+        SourceError: Two have other columns; the error names both.
+    """
+    # Of each column the first piece that says its type: where no row of a file has a value, it has none.
+    typed: dict[str, SourcePiece] = {}
+    before = None
+    for piece in pieces:
+        if before is None or piece.rows.schema != before:
+            before = piece.rows.schema
+            for name in dict.fromkeys([*pieces[0].rows.schema.names, *typed, *before.names]):
+                _require_alike(name, typed.get(name, pieces[0]), piece, source)
+            typed = {field.name: piece for field in before if not pa.types.is_null(field.type)} | typed
+    return pa.concat_tables((piece.rows for piece in pieces), promote_options="default")
+
+
+def _require_alike(name: str, first: SourcePiece, other: SourcePiece, source: str) -> None:
+    schemas = (first.rows.schema, other.rows.schema)
+    kinds = [each.field(name).type if name in each.names else None for each in schemas]
+    if kinds[0] != kinds[1] and not any(kind is not None and pa.types.is_null(kind) for kind in kinds):
+        shown = [f"has {name} as {kind}" if kind is not None else f"has no column {name}" for kind in kinds]
+        raise SourceError(
+            f"The files of source {source} differ: {first.where} {shown[0]}, and {other.where} {shown[1]}",
+            remedy="Declare the source's columns in defs.yaml, which are then the same of all files, or "
+            "deliver one of them again",
+        )
+
+
+def aligned(rows: pa.Table, schema: pa.Schema, source: str) -> pa.Table:
+    """Return rows in the columns of those that came before.
+
+    Raises:
+        SourceError: They have other columns.
+    """
+    if rows.schema == schema:
+        return rows
+    is_same = rows.column_names == schema.names and all(
+        pa.types.is_null(field.type) or field.type == schema.field(field.name).type for field in rows.schema
+    )
+    if not is_same:
+        raise SourceError(
+            f"The files of source {source} differ in their columns",
+            remedy="Declare the source's columns in defs.yaml, which are then the same of all files, or "
+            "deliver one of them again",
+        )
+    return rows.cast(schema)
