@@ -23,11 +23,14 @@ from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.rows.row_contract import LINE_BYTES, LONGEST_LINE, read_lines
 from sagemaker_scripts.batches.previous_batch import PreviousBatch
 from sagemaker_scripts.batches.previous_rows import previous_frame
+from tests.batches.delivery.stack_batches import PROVENANCE, StackBatches, rows_of
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.stored_batches import schema_of, write_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.stack_runs import LocalStack
 
 DAY, BATCH = "2013-02-09", "20130209T060000Z-00000001"
 TYPES = {
@@ -238,3 +241,24 @@ def test_an_altered_or_missing_part_is_an_error(store: ObjectStore) -> None:
     del store.client.objects[part.key]
     with pytest.raises(InputMissingError, match=r"attempt=1/.* does not exist"):
         previous_frame(store, previous)
+
+
+@pytest.mark.stack
+def test_a_batch_is_read_after_its_table_was_compacted_and_cleaned_up(
+    local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns the table may do both; the files that the manifest names are gone then."""
+    for name, value in local_stack.environment.items():
+        monkeypatch.setenv(name, value)
+    batches = StackBatches(ObjectStore.of_job(local_stack.environment["MLPIPE_DATA_BUCKET"]))
+    batch = batches.open()
+    for share in ("a", "b"):
+        batches.write(batch, share, rows_of(f"{share}-1", f"{share}-2"))
+    previous = PreviousBatch(batch.commit(["a", "b"], PROVENANCE), NO_CLEANING)
+    found = previous_frame(batches.store, previous)
+    assert list(found["entity_id"]) == ["a-1", "a-2", "b-1", "b-2"]
+    table = batches.delta()
+    assert table.optimize.compact()["numFilesRemoved"] == 2
+    table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    assert not batches.store.listing(f"predictions/{batches.model}/delta/{batch.batch_id}/")
+    pd.testing.assert_frame_equal(previous_frame(batches.store, previous), found)
