@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,15 +15,9 @@ import pandas as pd
 import pyarrow as pa
 
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
-from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.jobs.metrics import Metric
 from prediction_contract.rows.schema import PredictionSchema
-from sagemaker_scripts.batches.batch_rows import (
-    accepted_rows,
-    counted_reasons,
-    prediction_lines,
-    refused_rows,
-)
+from sagemaker_scripts.batches.loaded_rows import loaded_rows
 from sagemaker_scripts.batches.schema_frame import entity_frame
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.metric_values import EvaluationError, metric_value
@@ -36,6 +30,7 @@ from sagemaker_scripts.learning.outcomes import (
 from sagemaker_scripts.tables.given_tables import pandas_table
 
 _LOG = logging.getLogger(__name__)
+_NAMED_ROWS = 5
 
 
 class Backtest(NamedTuple):
@@ -71,34 +66,36 @@ def backtest(
 
     Raises:
         EvaluationError: No row is left.
-        PredictionsError: As `prediction_lines`.
+        PredictionsError: As `loaded_rows`.
     """
     scored: list[ScoredPartition] = []
     left_out: Counter[str] = Counter()
-    parse_row = row_parser(schema, cleaning) if cleaning else None
     for partition, prepared in days:
         previous = scored[-1] if scored else None
         predictions = predictions_of(functions, partition, prepared, artifact, previous)
-        lines = prediction_lines(schema, predictions)
-        refused = refused_rows(lines, parse_row)
-        if refused.first:
+        rows = loaded_rows(schema, cleaning, predictions)
+        if rows.refused:
             _LOG.warning(
-                "%d of %d predictions of %s are not evaluated, as a load would refuse them: %s",
-                refused.reasons.total(),
-                len(lines),
+                "%d of %d predictions of %s are not evaluated, as a load would refuse them: %s; %s",
+                len(rows.refused),
+                len(rows),
                 partition,
-                refused,
+                _counted(rows.reasons()),
+                "; ".join(f"row {each.row}: {each.what}" for each in rows.refused[:_NAMED_ROWS]),
             )
-        left_out += refused.reasons
-        rows = accepted_rows(lines, parse_row)
-        scored.append(ScoredPartition(partition, entity_frame(schema, cleaning, rows)))
+        left_out += rows.reasons()
+        scored.append(ScoredPartition(partition, entity_frame(schema, cleaning, rows.accepted)))
     if all(each.predictions.empty for each in scored):
         raise EvaluationError(
             "A load would accept no prediction of the evaluated partitions: "
-            f"{counted_reasons(left_out) or 'predict returned no row'}",
+            f"{_counted(left_out) or 'predict returned no row'}",
             remedy="Correct the model's predict function, or the columns in its defs.yaml",
         )
     return Backtest(scored, left_out)
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
 def evaluate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +9,11 @@ from typing import Any
 import pandas as pd
 
 from prediction_contract.cleaning.cleaning_rules import Cleaning
-from prediction_contract.cleaning.row_cleaning import row_parser
-from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.row_contract import Row
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.text.canonical_json import canonical_json, parse_json
-from sagemaker_scripts.batches.batch_rows import prediction_lines
+from sagemaker_scripts.batches.loaded_rows import loaded_rows
 
 _HIDDEN = "(sensitive)"
 # More say nothing new, and a terminal is no place for them.
@@ -58,44 +55,18 @@ def stored_rows(
     Raises:
         PredictionsError: The columns are not the schema's, or a value has no JSON.
     """
-    lines = [line.content.rstrip(b"\n") for line in prediction_lines(schema, predictions)]
-    parse = row_parser(schema, cleaning)
-    parsed = [_parsed(parse, line) for line in lines]
-    keys = Counter(row.key for row in parsed if isinstance(row, Row))
-    accepted = [
-        (line, row)
-        for line, row in zip(lines, parsed, strict=True)
-        if isinstance(row, Row) and keys[row.key] == 1
-    ]
-    refused = [
-        {"row": number, **_refusal(row, schema.key)}
-        for number, row in enumerate(parsed, start=1)
-        if not isinstance(row, Row) or keys[row.key] > 1
-    ]
+    found = loaded_rows(schema, cleaning, predictions)
     return StoredRows(
         {
-            "rows": len(lines),
-            "stored": [_shown(row, sensitive) for _, row in accepted[:most]],
-            "quarantined": refused[:_MOST_REFUSALS],
-            "quarantined_rows": len(refused),
-            "reasons": dict(Counter(each["reason"] for each in refused)),
-            "batch_fault": tolerance.fault(len(lines), len(refused)),
+            "rows": len(found),
+            "stored": [_shown(row, sensitive) for _, row in found.accepted[:most]],
+            "quarantined": [each._asdict() for each in found.refused[:_MOST_REFUSALS]],
+            "quarantined_rows": len(found.refused),
+            "reasons": dict(found.reasons()),
+            "batch_fault": tolerance.fault(len(found), len(found.refused)),
         },
-        accepted,
+        found.accepted,
     )
-
-
-def _parsed(parse: Any, line: bytes) -> Row | InvalidRowError:
-    try:
-        return parse(line)
-    except InvalidRowError as error:
-        return error
-
-
-def _refusal(row: Row | InvalidRowError, key: str) -> dict[str, Any]:
-    if isinstance(row, Row):
-        return {"reason": "duplicate_key", "column": key, "what": "Another row has its key"}
-    return {"reason": row.reason, "column": row.column, "what": row.what}
 
 
 def _shown(row: Row, sensitive: Collection[str]) -> str:

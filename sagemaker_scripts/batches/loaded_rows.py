@@ -1,0 +1,86 @@
+"""What a load would make of predictions: the rows that it takes, and why it refuses the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from prediction_batches.rows.column_encoder import ColumnEncoder
+from prediction_batches.rows.given_rows import given_rows
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.row_cleaning import row_parser
+from prediction_contract.errors import InvalidRowError
+from prediction_contract.rows.row_contract import Row
+from prediction_contract.rows.schema import PredictionSchema
+
+
+class RefusedPrediction(NamedTuple):
+    """A row that the load would quarantine.
+
+    Attributes:
+        row: Its number, from 1.
+        reason: One of `row_contract.REASONS`.
+        column: The column at fault, if it is one.
+        what: What is wrong, in words that quote no value.
+    """
+
+    row: int
+    reason: str
+    column: str | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRows:
+    """All rows of a batch.
+
+    Attributes:
+        accepted: Lines, and the row that the stores hold of each.
+        refused: The others, in order: those that do not fit the schema, and all that share a key.
+    """
+
+    accepted: list[tuple[bytes, Row]]
+    refused: list[RefusedPrediction]
+
+    def __len__(self) -> int:
+        return len(self.accepted) + len(self.refused)
+
+    def reasons(self) -> Counter[str]:
+        """Return how many rows are refused for each reason."""
+        return Counter(each.reason for each in self.refused)
+
+
+def loaded_rows(schema: PredictionSchema, cleaning: Cleaning, predictions: Any) -> LoadedRows:
+    """Return what a load would make of predictions, which memory holds.
+
+    Args:
+        schema: The model's schema.
+        cleaning: How the load cleans rows before it checks them.
+        predictions: As `given_rows` takes them.
+
+    Raises:
+        PredictionsError: The columns are not the schema's, a value is of a type that JSON does not know, or a
+            `long` may have lost digits.
+    """
+    parse = row_parser(schema, cleaning)
+    parsed: list[tuple[bytes, Row | InvalidRowError]] = []
+    for piece in ColumnEncoder(schema).pieces(given_rows(schema, predictions)):
+        for ended in piece.lines.to_pylist():
+            line = ended.removesuffix(b"\n")
+            try:
+                parsed.append((line, parse(line)))
+            except InvalidRowError as error:
+                parsed.append((line, error))
+    keys = Counter(row.key for _, row in parsed if isinstance(row, Row))
+    found = LoadedRows([], [])
+    for number, (line, row) in enumerate(parsed, start=1):
+        if isinstance(row, InvalidRowError):
+            found.refused.append(RefusedPrediction(number, row.reason, row.column, row.what))
+        elif keys[row.key] > 1:
+            found.refused.append(
+                RefusedPrediction(number, "duplicate_key", schema.key, "Another row has its key")
+            )
+        else:
+            found.accepted.append((line, row))
+    return found

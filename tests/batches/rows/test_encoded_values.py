@@ -1,0 +1,315 @@
+"""What becomes of single values: of every type, of what is missing, and of what no store holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from prediction_batches.errors import PredictionsError
+from prediction_batches.rows.column_encoder import ColumnEncoder
+from prediction_batches.rows.given_rows import given_rows
+from prediction_contract.rows.row_contract import Row, row_contract
+from prediction_contract.stores.delta_table import arrow_columns
+from tests.batches.rows.row_reference import check_equal, encoded, schema_of
+
+if TYPE_CHECKING:
+    from prediction_batches.rows.encoded_rows import EncodedRows, Refusal
+
+TYPES = {
+    "key": "string",
+    "words": "string",
+    "count": "long",
+    "exact": "decimal(38,6)",
+    "share": "double",
+    "flag": "boolean",
+    "day": "date",
+    "moment": "timestamp",
+    "nested": "json",
+}
+SCHEMA = schema_of(TYPES, "key")
+FULL: dict[str, Any] = {
+    "key": "AA-1",
+    "words": "Zürich ✈",
+    "count": 2**62 + 1,
+    "exact": Decimal("12345678901234567890123456789012.123456"),
+    "share": 0.1,
+    "flag": True,
+    "day": date(2013, 2, 1),
+    "moment": datetime(2013, 2, 1, 6, 30, tzinfo=UTC),
+    "nested": {"b": [1, None, Decimal("0.10")], "a": "x"},
+}
+
+
+def frame(*rows: dict[str, Any]) -> pd.DataFrame:
+    """Return rows as a DataFrame that leaves their values as they are."""
+    return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in TYPES})
+
+
+def accepted(found: EncodedRows, place: int = 0) -> Row:
+    """Return the row that a load reads from a line."""
+    assert place not in found.refusals
+    row = row_contract(SCHEMA).accept(found.lines[place].as_py())
+    assert row.checksum == found.checksums[place]
+    return row
+
+
+def refusal(values: dict[str, Any]) -> Refusal:
+    """Return why a row is refused that has these values beside plain ones."""
+    found = encoded(SCHEMA, frame(FULL | values))
+    check_equal(SCHEMA, frame(FULL | values))
+    return found.refusals[0]
+
+
+def test_json_and_delta_hold_the_same_rows() -> None:
+    """Every type arrives without loss in both, with the same checksum beside it."""
+    found = encoded(SCHEMA, frame(FULL, dict.fromkeys(TYPES) | {"key": "AA-2"}))
+    spelled = {field.name: str(field.type).replace(", 6", ",6") for field in found.columns.schema}
+    names = {"batch_id", "row_checksum"}
+    assert spelled == {
+        name: "date32[day]" if kind == "date32" else kind
+        for name, kind in arrow_columns(SCHEMA).items()
+        if name not in names
+    }
+    for place, stored in enumerate(found.columns.to_pylist()):
+        row = accepted(found, place)
+        nested = stored.pop("nested")
+        assert (None if nested is None else json.loads(nested, parse_float=Decimal)) == row.values["nested"]
+        assert stored == {name: value for name, value in row.values.items() if name != "nested"}
+
+
+def test_what_pandas_calls_missing_is_no_value() -> None:
+    """None, NaN, NaT and NA of columns that are no numbers with a point become null."""
+    missing = dict.fromkeys(TYPES) | {"key": "AA-1"}
+    missing |= {"words": float("nan"), "count": float("nan"), "flag": pd.NA, "moment": pd.NaT, "share": pd.NA}
+    missing |= {"nested": float("nan")}
+    found = encoded(SCHEMA, frame(missing))
+    assert json.loads(found.lines[0].as_py()) == {"key": "AA-1", "row_checksum": accepted(found).checksum}
+    assert found.columns.to_pylist() == [dict.fromkeys(TYPES) | {"key": "AA-1"}]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"share": np.float64("nan")}, {"exact": Decimal("NaN")}, {"share": math.inf}]
+)
+def test_a_number_that_went_wrong_is_not_taken_for_missing(wrong: dict[str, Any]) -> None:
+    """NaN in a double or decimal is written in sight of everybody; Delta keeps the row, to count alike."""
+    assert refusal(wrong).reason == "not_a_number"
+    (stored,) = encoded(SCHEMA, frame(FULL | wrong)).columns.to_pylist()
+    assert {name for name, value in stored.items() if value is None} == set(wrong)
+
+
+def test_delta_holds_of_a_refused_row_what_its_columns_can() -> None:
+    """Cleaning may make a row of it: 1e-131 is a double of the warehouse, if none of DynamoDB's."""
+    found = encoded(SCHEMA, frame(FULL, FULL | {"share": 1e-131}, FULL | {"share": math.nan}))
+    assert [refused.reason for refused in found.refusals.values()] == ["number_too_long", "not_a_number"]
+    assert found.columns["share"].to_pylist() == [0.1, 1e-131, None]
+    assert found.columns["key"].to_pylist() == ["AA-1"] * 3
+
+
+def test_values_of_numpy_inside_others_are_written_as_pythons() -> None:
+    """Scalars and arrays of NumPy are the plain values that they hold, to the last digit."""
+    values = {
+        "key": np.str_("A"),
+        "count": np.int64(2**63 - 1),
+        "share": np.float64(0.1),
+        "flag": np.bool_(True),
+        "day": np.datetime64("2013-02-01"),
+        "nested": {"weights": np.array([[0.1, 2.0]])},
+    }
+    assert accepted(encoded(SCHEMA, frame(dict.fromkeys(TYPES) | values))) == row_contract(SCHEMA).accept(
+        b'{"key":"A","count":9223372036854775807,"share":0.1,"flag":true,"day":"2013-02-01",'
+        b'"nested":{"weights":[[0.1,2]]}}'
+    )
+    assert refusal({"share": np.array([0.5, 0.25])}).reason == "wrong_type"
+    assert accepted(encoded(SCHEMA, frame(FULL | {"share": np.array(0.5)}))).values["share"] == 0.5
+
+
+@pytest.mark.parametrize("missing", [None, pd.NaT, pd.NA, np.datetime64("NaT")])
+def test_what_is_missing_inside_json_is_null(missing: object) -> None:
+    """At any depth, and never as a text."""
+    nested = {"seen_at": missing, "each": [missing, {"at": missing}]}
+    row = accepted(encoded(SCHEMA, frame(FULL | {"nested": nested})))
+    assert row.values["nested"] == {"seen_at": None, "each": [None, {"at": None}]}
+
+
+def test_a_moment_inside_json_has_one_spelling() -> None:
+    """Its type, unit and zone do not matter; without a zone it has none when it is written either."""
+    aware = [
+        datetime(2013, 2, 1, 6, tzinfo=timezone(timedelta(hours=1))),
+        pd.Timestamp("2013-02-01T05:00Z"),
+        pd.Timestamp("2013-02-01T00:00", tz="America/New_York").as_unit("ns"),
+    ]
+    naive = [np.datetime64("2013-02-01T05:00", unit) for unit in ("m", "s", "ms", "us", "ns")]
+    spelled = {
+        "aware": [*aware, *pd.Series(aware[1:2])],
+        "naive": [*naive, datetime(2013, 2, 1, 5), *np.array(naive), pd.Series(naive)],  # noqa: DTZ001  # so meant
+    }
+    found = accepted(encoded(SCHEMA, frame(FULL | {"nested": spelled}))).values["nested"]
+    assert set(found["aware"]) == {"2013-02-01T05:00:00.000000Z"}
+    assert {*found["naive"][:-1], *found["naive"][-1]} == {"2013-02-01T05:00:00.000000"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pd.Timestamp("2013-02-01T05:00:00.000000001Z"),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+        datetime(2013, 2, 1, 5),  # noqa: DTZ001  # so meant
+    ],
+)
+def test_a_moment_that_no_store_holds_is_written_for_the_quarantine(wrong: object) -> None:
+    """Nanoseconds, a year that UTC does not have, a moment without a zone."""
+    assert refusal({"moment": wrong}).reason == "wrong_type"
+
+
+def test_a_long_that_may_have_lost_digits_is_no_prediction() -> None:
+    """A float from 2^53 on stands for several integers; below it stands for one."""
+    assert accepted(encoded(SCHEMA, frame(FULL | {"count": 2.0**53 - 1}))).values["count"] == 2**53 - 1
+    with pytest.raises(PredictionsError) as raised:
+        encoded(SCHEMA, frame(FULL, FULL | {"count": float(1234567890123456789)}))
+    assert str(raised.value) == (
+        "The predictions have a float of 2^53 or more in row 2 of count, a long: it may have lost digits. "
+        "Keep the column in Int64 instead of a float type."
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("values", "bits"),
+    [
+        (lambda number: np.array([number], dtype="float16"), 11),
+        (lambda number: np.array([number], dtype="float32"), 24),
+        (lambda number: np.array([number], dtype="float64"), 53),
+        (lambda number: pd.array([number], dtype="Float32"), 24),
+        (lambda number: pd.array([number], dtype="Float64"), 53),
+        (lambda number: pd.array([number], dtype="float[pyarrow]"), 24),
+        (lambda number: pd.Categorical(np.array([number], dtype="float32")), 24),
+        (lambda number: pd.Series([np.float16(number)], dtype=object), 11),
+        (lambda number: pd.Series([np.float32(number)], dtype=object), 24),
+        (lambda number: pd.Series([np.array(number, dtype="float32"), 0], dtype=object)[:1], 24),
+    ],
+)
+def test_a_narrower_float_loses_the_digits_of_a_long_earlier(values: Any, bits: int, sign: int) -> None:
+    """The type of the column, or of the value in a column of objects, tells from where on."""
+    found = encoded(SCHEMA, frame(FULL).assign(count=values(sign * (2.0**bits - 1))))
+    assert accepted(found).values["count"] == sign * (2**bits - 1)
+    with pytest.raises(PredictionsError, match=rf"of 2\^{bits} or more in row 1 of count"):
+        encoded(SCHEMA, frame(FULL).assign(count=values(sign * 2.0**bits)))
+
+
+@pytest.mark.parametrize("wrong", [float("inf"), float("-inf"), np.float32("inf")])
+def test_an_infinite_long_costs_its_row_only(wrong: float) -> None:
+    """It has no digits to lose: the tolerance decides about the batch."""
+    found = encoded(SCHEMA, frame(FULL | {"count": wrong}, FULL | {"key": "AA-2"}))
+    assert {place: refused.reason for place, refused in found.refusals.items()} == {0: "not_a_number"}
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ({"secret"}, "a set, which JSON cannot express"),
+        ([pd.Timedelta(1)], "a Timedelta, which JSON cannot express"),
+        ([np.timedelta64(5, "ns")], "a timedelta64, which JSON cannot express"),
+        ([{"a": {7: "secret"}}], "a mapping with a key of type int, and JSON has only strings as keys"),
+        ({np.int64(7): 1}, "a mapping with a key of type int64, and JSON has only strings as keys"),
+    ],
+)
+def test_a_value_that_json_does_not_know_is_no_prediction(value: object, what: str) -> None:
+    """Column and row are named, and the value is not quoted."""
+    with pytest.raises(PredictionsError) as raised:
+        encoded(SCHEMA, frame(FULL, FULL | {"nested": value}))
+    assert str(raised.value) == (
+        f"Row 2 of the predictions cannot be written. Column nested holds {what}. "
+        "Convert it to a plain Python value."
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows.drop(columns="flag"),
+        lambda rows: rows.assign(more=1),
+        lambda rows: pd.concat([rows, rows["flag"]], axis=1),
+        lambda rows: rows.rename(columns={"flag": 7}),
+    ],
+)
+def test_other_columns_than_the_schemas_are_no_predictions(change: Any) -> None:
+    """A missing, additional or doubled column is the program's mistake, not every row's."""
+    with pytest.raises(
+        PredictionsError, match=r"The predictions have the columns .*, and the schema declares"
+    ):
+        given_rows(SCHEMA, change(frame(FULL)))
+
+
+@pytest.mark.parametrize("result", [None, [1], pa.array([1]), pd.Series([1])])
+def test_what_is_no_table_is_no_prediction(result: object) -> None:
+    """A column speaks Arrow as a table does."""
+    with pytest.raises(PredictionsError, match="which is no table"):
+        given_rows(SCHEMA, result)
+
+
+def test_a_table_of_any_library_is_taken() -> None:
+    """Polars makes views of texts, and columns come in chunks."""
+    schema = schema_of({"key": "string", "share": "double"}, "key")
+    rows = {"share": [0.5, None], "key": ["a", "a text of more than twelve bytes"]}
+    want = encoded(schema, pa.table(rows)).lines.to_pylist()
+    table = pa.concat_tables([pa.table(rows).slice(0, 1), pa.table(rows).slice(1)])
+    (batch,) = pa.table(rows).to_batches()
+    for given in (pl.DataFrame(rows), table, batch, pa.table(rows).to_reader()):
+        assert encoded(schema, given).lines.to_pylist() == want
+
+
+def test_a_batch_without_rows_has_columns() -> None:
+    """Of every form; a file of no rows has a schema."""
+    empty = frame()
+    for given in (empty, pa.table({name: pa.nulls(0) for name in TYPES}), frame(FULL)[:0].convert_dtypes()):
+        found = encoded(SCHEMA, given)
+        assert len(found) == found.columns.num_rows == len(found.lines) == 0
+        assert found.columns.schema == encoded(SCHEMA, frame(FULL)).columns.schema
+        assert list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, given))) == []
+
+
+def test_pieces_are_small_and_together_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However wide rows are; errors count rows from the first of all."""
+    monkeypatch.setattr("prediction_batches.rows.column_encoder.PIECE_BYTES", 100_000)
+    rows = frame(*(FULL | {"key": f"AA-{place}", "words": "x" * (place % 700)} for place in range(4000)))
+    pieces = list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, rows)))
+    assert max(len(b"".join(piece.lines.to_pylist())) for piece in pieces[1:]) < 300_000
+    whole = encoded(SCHEMA, rows)
+    assert [line for piece in pieces for line in piece.lines.to_pylist()] == whole.lines.to_pylist()
+    assert pa.Table.from_batches([piece.columns for piece in pieces]).equals(pa.table(whole.columns))
+    wrong = rows.assign(nested=[*[None] * 3999, {1}])
+    with pytest.raises(PredictionsError, match=r"^Row 4000 of"):
+        list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, wrong)))
+    lost = rows.assign(count=[*[None] * 3999, 2.0**60])
+    with pytest.raises(PredictionsError, match="in row 4000 of count"):
+        list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, lost)))
+
+
+def test_rows_beyond_an_item_are_refused() -> None:
+    """By their weight, and no row below is."""
+    for size in (30_000, 66_000, 399_000, 420_000):
+        check_equal(SCHEMA, frame(FULL | {"words": "ä" * (size // 2)}, FULL))
+    assert refusal({"words": "x" * 420_000}).reason == "value_too_large"
+
+
+def test_many_rows_that_columns_cannot_vouch_for_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """They take their time, so whoever waits reads why; a few are not worth a word."""
+    schema = schema_of({"key": "string", "share": "double"}, "key")
+    rows = pd.DataFrame({"key": [f"k{place}" for place in range(10_000)], "share": math.nan})
+    encoder = ColumnEncoder(schema)
+    with caplog.at_level(logging.WARNING):
+        encoder.encode(given_rows(schema, rows[:9_999]))
+        assert not caplog.records
+        encoder.encode(given_rows(schema, rows[:1]))
+        encoder.encode(given_rows(schema, rows))
+    assert [record.message.split(" were ")[0] for record in caplog.records] == ["10000 rows so far"]
