@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sagemaker_scripts.batches.batch_rows import prediction_lines
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.evaluation import backtest, evaluate
@@ -29,6 +28,7 @@ from sagemaker_scripts.learning.outcomes import (
     with_outcomes,
 )
 from sagemaker_scripts.tables.given_tables import pandas_table
+from tests.batches.rows.row_reference import encoded
 from tests.sagemaker import real_flights
 from tests.sagemaker.declared_models import INPUTS, SCHEMAS, SOURCES
 
@@ -90,9 +90,9 @@ def test_predictions_fit_the_schema_row_by_row(model: str) -> None:
     known = with_known_outcomes(ScoredPartition("2013-01-10", predictions), days["2013-01-11"].outcomes)
     following = functions.predict(days["2013-01-11"].features, artifact, known, partition="2013-01-11")
     for rows in (predictions, following):
-        lines = prediction_lines(SCHEMAS[model], rows)
-        assert [line.refusal for line in lines if line.refusal] == []
-        assert len(lines) == len(rows)
+        found = encoded(SCHEMAS[model], rows)
+        assert found.refusals == {}
+        assert len(found) == len(rows)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -106,8 +106,8 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
     known = with_known_outcomes(first, days["2013-01-11"].outcomes)
     assert 0 < len(known) < len(first.predictions)
     expected = functions.predict(days["2013-01-11"].features, artifact, known, partition="2013-01-11")
-    lines = prediction_lines(SCHEMAS[model], expected)
-    assert prediction_lines(SCHEMAS[model], second.predictions) == lines
+    lines = encoded(SCHEMAS[model], expected).lines
+    assert encoded(SCHEMAS[model], second.predictions).lines.equals(lines)
     later = (prepared_days(model)[day].outcomes for day in (*days, "2013-01-12"))
     outcomes = newest_outcomes(table for table in later if table)
     for result in evaluate(INPUTS[model].metrics, scored, outcomes, examples):

@@ -23,7 +23,6 @@ from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.model_inputs import ModelInputs
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.text.canonical_json import parse_json
-from sagemaker_scripts.batches.batch_rows import delta_rows, prediction_lines
 from sagemaker_scripts.batches.previous_batch import find_previous
 from sagemaker_scripts.batches.previous_rows import previous_frame
 from sagemaker_scripts.features.feature_store import feature_set, write_feature_set
@@ -35,12 +34,13 @@ from sagemaker_scripts.learning.outcomes import (
     predictions_of,
     with_known_outcomes,
 )
+from tests.batches.rows.row_reference import encoded
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.prepared_tables import prepared_of
 from tests.sagemaker.stored_batches import schema_of, write_batch
 
 if TYPE_CHECKING:
-    from prediction_contract.rows.prediction_line import PredictionLine
+    from prediction_batches.rows.encoded_rows import EncodedRows
 
 MODEL, DAY, NEXT_DAY = "m", "2013-02-01", "2013-02-02"
 BATCH, NEXT_BATCH = "20130201T060000Z-00000001", "20130202T060000Z-00000002"
@@ -112,11 +112,11 @@ def unchanged(_features: pd.DataFrame, _artifact: Any, previous: pd.DataFrame | 
     return previous[list(SCHEMA.names)]
 
 
-def put_first_batch(store: ObjectStore, rows: list[dict[str, Any]]) -> list[PredictionLine]:
+def put_first_batch(store: ObjectStore, rows: list[dict[str, Any]]) -> EncodedRows:
     """Write a batch, and what became of all its entities into the next day's features."""
     frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in TYPES})
-    lines = prediction_lines(SCHEMA, frame)
-    assert [line.content for line in lines if line.refusal] == []
+    written = encoded(SCHEMA, frame)
+    assert written.refusals == {}
     manifest = write_batch(store, SCHEMA, rows, model=MODEL, partition=DAY, batch_id=BATCH)
     store.put(manifest.key, manifest.to_bytes())
     entities = pd.DataFrame({"entity_id": [row["entity_id"] for row in rows]})
@@ -128,11 +128,11 @@ def put_first_batch(store: ObjectStore, rows: list[dict[str, Any]]) -> list[Pred
         run_id="r",
         code_version="v",
     )
-    return lines
+    return written
 
 
-def next_lines(store: ObjectStore, predict: Any) -> list[PredictionLine]:
-    """Score the next day as the score job does, and return the lines that it delivers."""
+def next_rows(store: ObjectStore, predict: Any) -> EncodedRows:
+    """Score the next day as the score job does, and return the rows that it delivers."""
     previous = find_previous(
         store, lambda *_: None, model=MODEL, partition=NEXT_DAY, lookback=1, batch_id=NEXT_BATCH
     )
@@ -147,7 +147,7 @@ def next_lines(store: ObjectStore, predict: Any) -> list[PredictionLine]:
             {},
             ScoredPartition(previous.manifest.partition, previous_frame(store, previous)),
         )
-    return prediction_lines(SCHEMA, predictions)
+    return encoded(SCHEMA, predictions)
 
 
 @settings(max_examples=15, deadline=None)
@@ -158,12 +158,12 @@ def test_a_previous_batch_that_predict_returns_is_delivered_as_it_was(rows: list
     """Rows of every type come through the previous batch and `predict` equal, in JSON and in Parquet."""
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     first = put_first_batch(store, rows)
-    again = next_lines(store, unchanged)
-    assert [line.checksum for line in again] == [line.checksum for line in first]
+    again = next_rows(store, unchanged)
+    assert again.checksums.tolist() == first.checksums.tolist()
     contract = row_contract(SCHEMA)
-    assert [contract.accept(line.content).values for line in again] == rows
+    assert [contract.accept(line).values for line in again.lines.to_pylist()] == rows
     file = io.BytesIO()
-    pq.write_table(delta_rows(SCHEMA, again, NEXT_BATCH), file)
+    pq.write_table(pa.table(again.columns), file)
     stored = pq.read_table(file, columns=list(TYPES)).to_pylist()
     for row in stored:
         row["nested"] = None if row["nested"] is None else parse_json(row["nested"].encode())
@@ -201,14 +201,14 @@ def test_a_long_in_any_float_type_is_exact_or_not_delivered(numbers: list[Any], 
     finite = [abs(number) for number in map(float, counts) if np.isfinite(number)]
     if max(finite, default=0) >= _BOUNDS.get(kind, 2**24):
         with pytest.raises(PredictionsError, match="may have lost digits"):
-            prediction_lines(SCHEMA, rows)
+            encoded(SCHEMA, rows)
         return
-    for number, count, line in zip(numbers, counts, prediction_lines(SCHEMA, rows), strict=True):
+    found = encoded(SCHEMA, rows)
+    for place, (number, count) in enumerate(zip(numbers, counts, strict=True)):
         if np.isfinite(float(count)):
-            assert line.row is not None
-            assert line.row.values["count"] == number
+            assert row_contract(SCHEMA).accept(found.lines[place].as_py()).values["count"] == number
         else:
-            assert line.refusal == "not_a_number"
+            assert found.refusals[place].reason == "not_a_number"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,8 @@ def test_a_nan_that_predict_computes_is_no_null(wrong: Any) -> None:
         rows = unchanged(*given)
         return rows.assign(share=wrong(rows["share"]).where(rows["entity_id"] == "a", rows["share"]))
 
-    assert [line.refusal for line in next_lines(store, predict)] == ["not_a_number", None]
+    refusals = next_rows(store, predict).refusals
+    assert {place: refusal.reason for place, refusal in refusals.items()} == {0: "not_a_number"}
 
 
 def test_outcomes_named_as_predictions_are_refused() -> None:
