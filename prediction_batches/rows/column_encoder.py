@@ -154,6 +154,8 @@ class ColumnEncoder:
         return _checksums(self._joined([texts[place] for place in self._order]))
 
     def _column(self, column: Column, given: GivenColumn, first: int) -> _Encoded:
+        if isinstance(given, pa.ChunkedArray):
+            _refuse_invalid(column, given)
         if column.type.kind is Kind.JSON:
             return _json_column(given)
         values, unknown = typed_column(column, given, first)
@@ -226,6 +228,18 @@ class ColumnEncoder:
                 "they are refused, or a column is not in its own type",
                 self._odd_rows,
             )
+
+
+def _refuse_invalid(column: Column, given: pa.ChunkedArray) -> None:
+    """Refuse text that is not UTF-8 and the like: Arrow itself takes over what libraries hand it."""
+    try:
+        given.validate(full=True)
+    except pa.ArrowInvalid:
+        # Arrow's own words may quote a value.
+        raise PredictionsError(
+            f"The column {column.name} of the predictions is no valid Arrow, for instance text that is not UTF-8",
+            remedy="Find out which library made it",
+        ) from None
 
 
 def _json_column(given: GivenColumn) -> _Encoded:

@@ -268,6 +268,16 @@ def test_a_table_of_any_library_is_taken() -> None:
         assert encoded(schema, given).lines.to_pylist() == want
 
 
+@pytest.mark.parametrize("kind", ["string", "json"])
+def test_text_that_is_not_utf_8_is_no_prediction(kind: str) -> None:
+    """Arrow does not look at texts that it is handed, and a loader would refuse the part's whole line."""
+    schema = schema_of({"key": "string", "words": kind}, "key")
+    offsets = pa.py_buffer(np.array([0, 1, 2], np.int32))
+    words = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"a\xff")])
+    with pytest.raises(PredictionsError, match=r"^The column words of the predictions is no valid Arrow"):
+        encoded(schema, pa.table({"key": ["a", "b"], "words": words}))
+
+
 def test_a_batch_without_rows_has_columns() -> None:
     """Of every form; a file of no rows has a schema."""
     empty = frame()
