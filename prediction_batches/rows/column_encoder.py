@@ -237,8 +237,8 @@ def _refuse_invalid(column: Column, given: pa.ChunkedArray) -> None:
     except pa.ArrowInvalid:
         # Arrow's own words may quote a value.
         raise PredictionsError(
-            f"The column {column.name} of the predictions is no valid Arrow, for instance text that is not UTF-8",
-            remedy="Find out which library made it",
+            f"The column {column.name} of the predictions is no valid Arrow",
+            remedy="Find out which library made it; texts that are not UTF-8 are such a fault",
         ) from None
 
 
