@@ -1,7 +1,8 @@
-"""The processing job that scores a batch: JSON parts, one Delta commit, and last of all the manifest.
+"""The processing job that scores a batch: its shares on all cores and hosts, one Delta commit, the manifest.
 
-The output is the same whoever starts it. It may be killed at any point: the next attempt comes to the same
-end, and one that finds the batch done stops and adopts it.
+The output is the same whoever starts it, on one host or several. The job may be killed at any point: run
+again, it goes on with the shares that are left, and the next attempt comes to the same end. A job that finds
+the batch done stops and adopts it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":
     # SageMaker starts this file by its path; the packages lie beside its folder.
@@ -20,157 +22,128 @@ if __name__ == "__main__":
 
 import boto3
 
-from prediction_batches.delivery.done_file import ManifestConflictError, done_manifest
-from prediction_batches.delta_commit import AttemptSupersededError, ModelTable
-from prediction_batches.object_store import AWS_CONFIG, ObjectStore, storage_options
-from prediction_contract.cleaning.row_cleaning import row_parser
+from prediction_batches.delivery.batch import open_batch
+from prediction_batches.delivery.commit import Provenance, commit_batch
+from prediction_batches.delivery.done_file import done_manifest
+from prediction_batches.object_store import AWS_CONFIG, ObjectStore
 from prediction_contract.jobs.job_arguments import ScoreArguments
-from prediction_contract.jobs.model_inputs import ModelInputs
-from prediction_contract.manifests.manifest import Inputs, Manifest, Producer, build_manifest
-from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.manifests.manifest import Inputs, Manifest, Producer
+from prediction_contract.naming.s3_layout import json_attempt_prefix
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.rows.checksums import batch_checksum
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, attempt_of
-from sagemaker_scripts.batches.batch_rows import check_refused_rows, delta_rows, prediction_lines, write_parts
-from sagemaker_scripts.batches.previous_batch import FindRecord, find_previous
-from sagemaker_scripts.batches.previous_rows import previous_frame
+from sagemaker_scripts.batches.previous_batch import FindRecord
 from sagemaker_scripts.batches.schema_frame import read_columns
-from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import Container, run_script
-from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.features.feature_store import feature_set
-from sagemaker_scripts.functions.function_calls import ModelFunctions
+from sagemaker_scripts.dagster_report import DagsterReport, report_to_dagster
 from sagemaker_scripts.functions.inputs_reading import read_inputs
-from sagemaker_scripts.learning.model_artifact import (
-    TrainedModel,
-    load_model,
-    load_trained_elsewhere,
-)
-from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition, predictions_of
+from sagemaker_scripts.scoring.host_shares import HostShares
+from sagemaker_scripts.scoring.hosts import Hosts, HostWatch
+from sagemaker_scripts.scoring.planning import make_plan, model_source, planned_features
+from sagemaker_scripts.scoring.score_progress import ScoreProgress
+from sagemaker_scripts.scoring.scoring_plan import awaited_plan, settled_plan
+from sagemaker_scripts.scoring.scoring_processes import ended_by_sigterm
+from sagemaker_scripts.scoring.share_scoring import ShareWork
 
 _LOG = logging.getLogger("score_batch")
 
 
+class ScoredBatch(NamedTuple):
+    """A batch that is done.
+
+    Attributes:
+        manifest: Its manifest.
+        adopted: Whether the manifest was there before.
+    """
+
+    manifest: Manifest
+    adopted: bool
+
+
 def score(
     arguments: ScoreArguments,
-    batch: BatchAttempt,
+    attempt: BatchAttempt,
     store: ObjectStore,
     find_record: FindRecord,
     producer: Producer,
-) -> tuple[Manifest, bool]:
-    """Score a batch; return its manifest, and whether it was there before and is adopted.
+    *,
+    hosts: Hosts,
+    report: DagsterReport,
+) -> ScoredBatch | None:
+    """Score this host's shares of a batch, and on the first host commit it.
+
+    Return the batch, or None on another host, which does not see its end.
 
     Args:
         arguments: The job's.
-        batch: The batch, and which attempt at it this is.
+        attempt: The batch, and which attempt at it this is.
         store: The bucket.
         find_record: Looks a batch up in the registry by model and batch id.
         producer: Whom the manifest names as the batch's producer.
+        hosts: The job's.
+        report: Tells Dagster how it goes on.
 
     Raises:
-        ContractError: An input is missing or wrong, too many rows do not fit the schema, another attempt has
-            overtaken this one, or a done file that is not this batch's lies in its place.
+        ContractError: An input is missing or wrong, too many rows do not fit the schema, another host failed,
+            another attempt has overtaken this one, or a done file that is not this batch's lies in its place.
     """
-    model, partition, batch_id = arguments.model, batch.partition, batch.batch_id
-    done = _own_manifest(model, batch, store)
+    model, partition, batch_id = arguments.model, attempt.partition, attempt.batch_id
+    find_done = partial(done_manifest, store, model, batch_id, partition=partition)
+    done = find_done()
     if done is not None:
-        return done, True
+        return ScoredBatch(done, adopted=True)
     schema, cleaning = read_columns(store, arguments.schema_key)
     inputs = read_inputs(store, arguments)
-    features = feature_set(store, model, partition, batch.features_prefix)
-    trained = _trained_model(arguments, inputs, store)
-    previous = find_previous(
-        store,
-        find_record,
-        model=model,
-        partition=partition,
-        lookback=arguments.lookback,
-        batch_id=batch_id,
-    )
-    predictions = predictions_of(
-        ModelFunctions(inputs),
-        partition,
-        PreparedTables(
-            features.read_features(store), features.read_outcomes(store) if inputs.outcomes else None
-        ),
-        trained.artifact,
-        None
-        if previous is None
-        else ScoredPartition(previous.manifest.partition, previous_frame(store, previous)),
-    )
-    lines = prediction_lines(schema, predictions)
-    parse_row = row_parser(schema, cleaning) if cleaning else None
-    check_refused_rows(lines, arguments.tolerance, model=model, batch_id=batch_id, parse_row=parse_row)
-    parts = write_parts(
-        store, lines, model=model, partition=partition, batch_id=batch_id, attempt=batch.attempt
-    )
-    _LOG.info("%d rows in %d JSON parts", len(lines), len(parts))
-    try:
-        commit = ModelTable(store, model, schema, storage_options()).commit(
-            delta_rows(schema, lines, batch_id),
-            batch_id=batch_id,
-            attempt=batch.attempt,
-            still_wanted=lambda: store.find(done_key(model, batch_id)) is None,
-        )
-    except AttemptSupersededError:
-        done = _own_manifest(model, batch, store)
-        if done is None:
-            raise
-        return done, True
-    _LOG.info("Delta version %d adds %d files", commit.version, len(commit.files))
-    manifest = build_manifest(
-        model=model,
-        batch_id=batch_id,
-        attempt=batch.attempt,
-        partition=partition,
-        bucket=store.bucket,
-        created_at=datetime.now(UTC),
-        model_version=trained.version,
-        code_version=arguments.code_version,
-        schema=schema,
-        json_parts=parts,
-        delta_version=commit.version,
-        delta_files=commit.files,
-        checksum=batch_checksum(line.checksum for line in lines),
-        inputs=Inputs(features=features.inputs, model_artifact=trained.source),
-        previous_batch_id=None if previous is None else previous.manifest.batch_id,
-        producer=producer,
-    )
-    if store.put_new(manifest.key, manifest.to_bytes()):
-        return manifest, False
-    found = _own_manifest(model, batch, store)
-    if found is None:
-        raise ManifestConflictError(
-            "The manifest was refused as existing, and then was gone",
-            remedy="Start the next attempt, and find out who deletes manifests",
+    prefix = json_attempt_prefix(model, partition, batch_id, attempt.attempt)
+    watch = HostWatch(store, prefix, hosts) if hosts.others else None
+    progress = ScoreProgress(hosts.own, watch, report.message if hosts.is_first else None)
+    with TemporaryDirectory(prefix="scoring-") as folder:
+        with progress.step("plan", 0):
+            if hosts.is_first:
+                settings = {"schema": schema, "cleaning": cleaning, "find_record": find_record}
+                make = partial(make_plan, arguments, attempt, store, inputs, folder=Path(folder), **settings)
+                plan = settled_plan(store, prefix, make)
+            else:
+                plan = awaited_plan(store, prefix, hosts.first, lambda: find_done() is not None)
+        if plan is None:
+            done = find_done()
+            return None if done is None else ScoredBatch(done, adopted=True)
+        plan.require_for(arguments)
+        batch = open_batch(
+            bucket=store.bucket,
             model=model,
+            partition=partition,
+            schema=schema,
             batch_id=batch_id,
+            attempt=attempt.attempt,
+            has_unique_keys=True,
         )
-    # The same one if the answer to our own put was lost.
-    return found, found.digest != manifest.digest
-
-
-def _trained_model(arguments: ScoreArguments, inputs: ModelInputs, store: ObjectStore) -> TrainedModel:
-    codecs, elsewhere = Codecs(inputs.codecs), inputs.trained_elsewhere
-    if elsewhere is None:
-        return load_model(store, arguments.model, arguments.model_artifact_key, codecs)
-    bucket = store if elsewhere.bucket is None else store.beside(elsewhere.bucket)
-    return load_trained_elsewhere(bucket, arguments.model, elsewhere, codecs)
-
-
-def _own_manifest(model: str, batch: BatchAttempt, store: ObjectStore) -> Manifest | None:
-    return done_manifest(store, model, batch.batch_id, partition=batch.partition)
+        work = ShareWork(arguments, attempt, batch, schema, cleaning, plan, frozenset(), Path(folder))
+        HostShares(work, store, hosts, watch, progress).write()
+    if not hosts.is_first:
+        progress.end()
+        return None
+    with progress.step("commit", plan.rows):
+        receipts = batch.receipts([share.name for share in plan.shares], store)
+        features = planned_features(plan, arguments, attempt, store)
+        provenance = Provenance(
+            model_version=plan.model.version,
+            code_version=arguments.code_version,
+            inputs=Inputs(features=features.inputs, model_artifact=model_source(plan, inputs)),
+            previous_batch_id=None if plan.previous is None else plan.previous.batch_id,
+            producer=producer,
+        )
+        committed = commit_batch(batch, receipts, provenance, tolerance=arguments.tolerance, store=store)
+    return ScoredBatch(*committed)
 
 
 @contextmanager
-def _named_in_errors(model: str, batch: BatchAttempt) -> Iterator[None]:
+def _named_in_errors(model: str, attempt: BatchAttempt) -> Iterator[None]:
     """Tell of any error which batch it kept from being scored."""
     try:
         yield
     except Exception as error:
-        error.add_note(
-            f"Attempt {batch.attempt} at batch {batch.batch_id} of {model} for {batch.partition} ended so."
-        )
+        named = f"Attempt {attempt.attempt} at batch {attempt.batch_id} of {model} for {attempt.partition}"
+        error.add_note(f"{named} ended so.")
         raise
 
 
@@ -179,18 +152,31 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     arguments = ScoreArguments.parse(argv)
     job = container.processing_job()
     store = ObjectStore.of_job(arguments.bucket)
-    batch = attempt_of(arguments, job, store)
-    _LOG.info("batch %s of %s, attempt %d", batch.batch_id, batch.partition, batch.attempt)
+    attempt, hosts = attempt_of(arguments, job, store), Hosts.of_job(job)
+    _LOG.info("batch %s of %s, attempt %d", attempt.batch_id, attempt.partition, attempt.attempt)
     registry = RegistryTable(boto3.client("dynamodb", config=AWS_CONFIG), arguments.registry_table)
     producer = Producer(job.name, job.arn) if job else Producer()
-    with _named_in_errors(arguments.model, batch), report_to_dagster(store, _LOG) as report:
-        manifest, adopted = score(arguments, batch, store, registry.batch, producer)
+    with (
+        ended_by_sigterm(),
+        _named_in_errors(arguments.model, attempt),
+        _reporting(store, hosts) as report,
+    ):
+        scored = score(arguments, attempt, store, registry.batch, producer, hosts=hosts, report=report)
+        if scored is None:
+            return {
+                "model": str(arguments.model),
+                "batch_id": str(attempt.batch_id),
+                "partition": str(attempt.partition),
+                "attempt": attempt.attempt,
+                "host": hosts.own,
+            }
+        manifest = scored.manifest
         result = {
             "model": str(manifest.model),
             "batch_id": str(manifest.batch_id),
             "partition": str(manifest.partition),
             "attempt": manifest.attempt,
-            "adopted": adopted,
+            "adopted": scored.adopted,
             "manifest_key": manifest.key,
             "manifest_digest": manifest.digest,
             "rows": manifest.row_count,
@@ -202,6 +188,16 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
         }
         report.result(result)
     return result
+
+
+@contextmanager
+def _reporting(store: ObjectStore, hosts: Hosts) -> Iterator[DagsterReport]:
+    """Give what reports to Dagster, which hears of the first host alone."""
+    if not hosts.is_first:
+        yield DagsterReport()
+        return
+    with report_to_dagster(store, _LOG) as report:
+        yield report
 
 
 if __name__ == "__main__":

@@ -39,12 +39,13 @@ class JoinedChunk(NamedTuple):
 
     Attributes:
         prepared: Features in their own order, and the outcomes of their entities.
-        previous: The previous rows of these entities, those of a key that comes twice left out.
+        previous: The previous rows of these entities, those of a key that comes twice left out; None if there
+            is no previous batch.
         numbers: The number of each row among all features, from 0.
     """
 
     prepared: PreparedTables
-    previous: ScoredPartition
+    previous: ScoredPartition | None
     numbers: np.ndarray
 
 
@@ -54,11 +55,11 @@ class JoinedChunks:
 
     Attributes:
         buckets: Where they are divided.
-        previous: The previous batch.
+        previous: The previous batch; None if there is none, and features alone are divided.
     """
 
     buckets: KeyBuckets
-    previous: PreviousBatch
+    previous: PreviousBatch | None
 
     def spill_features(
         self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, first_row: int, writer: str
@@ -74,13 +75,15 @@ class JoinedChunks:
         self.buckets.spill(_OUTCOMES, schema, own, key=ENTITY, first_row=first_row, writer=writer)
 
     def _own_outcomes(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        own = [] if self.previous is None else [self.previous.manifest.partition]
         for batch in batches:
-            rows = pa.Table.from_batches([batch])
-            yield from of_partitions(rows, [self.previous.manifest.partition]).to_batches()
+            yield from of_partitions(pa.Table.from_batches([batch]), own).to_batches()
 
     def spill_previous(self, store: ObjectStore, file: PreviousFile, *, writer: str) -> ReadRows:
         """Divide a file of the previous batch, and return what was read; errors as `file_rows`."""
         read = ReadRows()
+        if self.previous is None:
+            return read
         rows = file_rows(store, self.previous, file, read)
         # They are joined in the order of the features, so theirs does not matter.
         schema = arrow_schema(self.previous.manifest.schema)
@@ -102,6 +105,8 @@ class JoinedChunks:
         previous = self.buckets.read(_PREVIOUS, bucket)
         assert features is not None  # noqa: S101  # a partition without features is not scored
         prepared = PreparedTables(features.rows.combine_chunks(), outcomes and outcomes.rows)
+        if self.previous is None:
+            return JoinedChunk(prepared, None, features.numbers)
         schema = self.previous.manifest.schema
         rows = previous.rows if previous else arrow_schema(schema).empty_table()
         entities = prepared.features[ENTITY].cast(pa.string())

@@ -7,7 +7,7 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +55,28 @@ class TrainedModel:
     artifact: Any
     version: str
     source: InputObject
+
+
+class FoundModel(NamedTuple):
+    """A model that was found and not read.
+
+    Attributes:
+        version: The model's version.
+        source: The archive or file.
+    """
+
+    version: str
+    source: InputObject
+
+
+class _OpenedArchive(NamedTuple):
+    """An archive whose index was read, and none of its objects."""
+
+    version: str
+    source: InputObject
+    members: Mapping[str, bytes]
+    stored: Sequence[TrainedObject]
+    is_named: bool
 
 
 class SavedModel(NamedTuple):
@@ -136,6 +158,16 @@ def save_model(
     return SavedModel(version, libraries, read if is_named else read[ONLY_OBJECT])
 
 
+def find_model(store: ObjectStore, model: str, key: str | None) -> FoundModel:
+    """Return an archive, or that of the newest training job that has ended, without reading its objects.
+
+    Raises:
+        ModelArtifactError: There is none, or it is another model's or damaged.
+    """
+    opened = _opened(store, model, key)
+    return FoundModel(opened.version, opened.source)
+
+
 def load_model(store: ObjectStore, model: str, key: str | None, codecs: Codecs) -> TrainedModel:
     """Return the model of an archive, or of the newest training job that has ended.
 
@@ -143,6 +175,16 @@ def load_model(store: ObjectStore, model: str, key: str | None, codecs: Codecs) 
         ModelArtifactError: There is none, it is another model's or damaged, or an object cannot be read.
         CodecError: An object's codec is not there.
     """
+    opened = _opened(store, model, key)
+    objects = {
+        each.name: _object(each, opened.members[each.file], opened.source.key, model, codecs)
+        for each in opened.stored
+    }
+    artifact = objects if opened.is_named else objects[ONLY_OBJECT]
+    return TrainedModel(artifact, opened.version, opened.source)
+
+
+def _opened(store: ObjectStore, model: str, key: str | None) -> _OpenedArchive:
     archive_key = key or newest_archive(store, model)
     archive = store.get(archive_key, largest=LARGEST_MODEL)
     try:
@@ -178,9 +220,14 @@ def load_model(store: ObjectStore, model: str, key: str | None, codecs: Codecs) 
             remedy="Train again",
             model=model,
         ) from error
-    objects = {each.name: _object(each, members[each.file], archive_key, model, codecs) for each in stored}
-    artifact = objects if is_named else objects[ONLY_OBJECT]
-    return TrainedModel(artifact, str(index["model_version"]), input_object(archive_key, archive))
+    source = input_object(archive_key, archive)
+    return _OpenedArchive(str(index["model_version"]), source, members, stored, is_named)
+
+
+def find_trained_elsewhere(elsewhere: TrainedElsewhere) -> FoundModel:
+    """Return the file of a model that was trained elsewhere, without reading it."""
+    source = InputObject(elsewhere.key, elsewhere.sha256, elsewhere.bucket)
+    return FoundModel(elsewhere.sha256[:VERSION_DIGITS], source)
 
 
 def load_trained_elsewhere(
@@ -210,7 +257,7 @@ def load_trained_elsewhere(
             model=model,
         )
     artifact = _read(codec, content, f"s3://{store.bucket}/{elsewhere.key}", model)
-    return TrainedModel(artifact, found[:VERSION_DIGITS], InputObject(elsewhere.key, found, elsewhere.bucket))
+    return TrainedModel(artifact, *find_trained_elsewhere(elsewhere))
 
 
 def newest_archive(store: ObjectStore, model: str) -> str:

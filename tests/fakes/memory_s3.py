@@ -64,14 +64,22 @@ class MemoryS3:
             raise _error("404", "HeadObject")
         return {"ContentLength": len(self.objects[Key]), "LastModified": self._written.get(Key, _START)}
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes | BinaryIO, IfNoneMatch: str = "") -> None:  # noqa: ARG002, N803  # boto3's names
+    def put_object(
+        self,
+        *,
+        Bucket: str,  # noqa: ARG002, N803  # boto3's names
+        Key: str,  # noqa: N803
+        Body: bytes | str | BinaryIO,  # noqa: N803
+        IfNoneMatch: str = "",  # noqa: N803
+    ) -> None:
         """Write an object, unless it must be new and is not."""
         if IfNoneMatch and self.conflicts:
             self.conflicts -= 1
             raise _error("ConditionalRequestConflict", "PutObject")
         if IfNoneMatch and Key in self.objects:
             raise _error("PreconditionFailed", "PutObject")
-        self.objects[Key] = Body if isinstance(Body, bytes) else Body.read()
+        content = Body if isinstance(Body, bytes | str) else Body.read()
+        self.objects[Key] = content.encode() if isinstance(content, str) else content
         self._written[Key] = _START + timedelta(seconds=len(self._written))
 
     def get_paginator(self, operation: str) -> MemoryS3:

@@ -110,6 +110,7 @@ def all_chunks(chunks: JoinedChunks) -> list[JoinedChunk]:
 
 def known(chunk: JoinedChunk) -> pd.DataFrame:
     """Return what `predict` is given of a chunk."""
+    assert chunk.previous is not None
     scored = of_entities(chunk.previous, chunk.prepared.features["entity_id"])
     return with_known_outcomes(scored, chunk.prepared.outcomes)
 

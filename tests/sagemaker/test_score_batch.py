@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
+from prediction_batches.delivery.delta_commit import AttemptSupersededError, CommittedVersion, DeltaCommit
 from prediction_batches.delivery.done_file import ManifestConflictError
-from prediction_batches.delta_commit import AttemptSupersededError, CommittedVersion
 from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import InputMissingError, ObjectStore
 from prediction_contract.jobs.job_arguments import ScoreArguments
@@ -26,19 +26,22 @@ from sagemaker_scripts import score_batch
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import run_script
+from sagemaker_scripts.dagster_report import DagsterReport
 from sagemaker_scripts.features.feature_store import write_feature_set
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.model_artifact import save_model, training_prefix
 from sagemaker_scripts.score_batch import score
+from sagemaker_scripts.scoring.hosts import Hosts
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.prepared_tables import prepared_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 MODEL, DAY, NEXT_DAY = "m", "2013-02-01", "2013-02-02"
 BATCH, NEXT_BATCH = "20130201T060000Z-00000001", "20130202T060000Z-00000002"
+ATTEMPT = f"predictions/{MODEL}/json/dt={DAY}/batch={BATCH}/attempt=1/"
 SCHEMA = {
     "key": "entity_id",
     "columns": [
@@ -62,12 +65,14 @@ def predicted_elsewhere(features: pd.DataFrame, model: dict[str, int], _previous
     return pd.DataFrame({"entity_id": features["entity_id"], "minutes": model["minutes"]})
 
 
-def put_features(store: ObjectStore, day: str, outcomes: dict[str, list[Any]]) -> None:
-    """Write features of two entities."""
+def put_features(
+    store: ObjectStore, day: str, outcomes: dict[str, list[Any]], entities: Sequence[str] = ("a", "b")
+) -> None:
+    """Write features of two entities, or others."""
     known = pd.DataFrame(outcomes).astype({"partition": "str", "entity_id": "str"})
     write_feature_set(
         store,
-        prepared_of(pd.DataFrame({"entity_id": ["a", "b"]}), known),
+        prepared_of(pd.DataFrame({"entity_id": pd.Series(entities, dtype="str")}), known),
         model=MODEL,
         partition=day,
         run_id="run-1",
@@ -80,6 +85,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """Give a bucket with schema, model and features of two days, of which the second knows one outcome."""
     monkeypatch.setattr(ModelFunctions, "_function", lambda _functions, _name: predict)
     store = ObjectStore(MemoryS3(), "mlpipe-data")
+    monkeypatch.setattr(ObjectStore, "of_job", lambda _bucket: store)
     store.put("code/m.json", json.dumps(SCHEMA).encode())
     store.put(INPUTS_KEY, INPUTS)
     save_model(tmp_path, MODEL, {"minutes": 10}, {}, Codecs())
@@ -100,12 +106,12 @@ def commits_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]],
     """Return a function that says what happens while the batch is committed to Delta, instead of it."""
 
     def set_commit(happens: Callable[[], Any]) -> None:
-        def commit(*_: Any, still_wanted: Callable[[], bool], **__: Any) -> CommittedVersion:
+        def make(commit: DeltaCommit, still_wanted: Callable[[], bool]) -> CommittedVersion:
             assert still_wanted()
             happens()
-            return CommittedVersion(3, ("part-1.parquet",))
+            return CommittedVersion(3, tuple(file.path for file in commit.files))
 
-        monkeypatch.setattr(score_batch.ModelTable, "commit", commit)
+        monkeypatch.setattr(DeltaCommit, "make", make)
 
     set_commit(lambda: None)
     return set_commit
@@ -132,8 +138,17 @@ def scored(
         inputs_key=inputs_key,
         **given,
     )
-    batch = BatchAttempt(Partition(partition), batch_id, attempt, None)
-    return score(arguments, batch, store, lambda *_: None, Producer())
+    scored = score(
+        arguments,
+        BatchAttempt(Partition(partition), batch_id, attempt, None),
+        store,
+        lambda *_: None,
+        Producer(),
+        hosts=Hosts.of_job(None),
+        report=DagsterReport(),
+    )
+    assert scored is not None
+    return scored
 
 
 def of_another_attempt(store: ObjectStore) -> Manifest:
@@ -160,20 +175,59 @@ def test_the_second_day_is_corrected_by_what_became_of_the_first(store: ObjectSt
         ([10.5, 11.5], {}, r"minutes has a fraction"),
         ([10.5, 11], {}, r"1 of 2 rows .*1 wrong_type; row 1: minutes has a fraction, not an integer"),
         ([10.5, 11.5], {"quarantine_rows": 10}, r"2 wrong_type; row 1: .*; row 2: minutes has a fraction"),
-        ([], {}, r"The batch has no rows\. Correct the model's predict function"),
-        ([], {"quarantine_rows": 10}, r"The batch has no rows"),
     ],
 )
 def test_a_batch_that_the_load_would_refuse_is_not_delivered(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, minutes: list[float], declared: Any, fault: str
 ) -> None:
-    """Scoring fails before it writes anything, and tells the first rows and what is wrong with them."""
+    """Scoring fails before it writes any row, and tells the first rows and what is wrong with them."""
     before = set(store.client.objects)
-    returned = pd.DataFrame({"entity_id": ["a", "b"][: len(minutes)], "minutes": minutes}, dtype=object)
+    returned = pd.DataFrame({"entity_id": ["a", "b"], "minutes": minutes}, dtype=object)
     monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
     with pytest.raises(PredictionsError, match=f"^m/{BATCH}: .*{fault}"):
         scored(store, **declared)
-    assert set(store.client.objects) == before
+    assert set(store.client.objects) - before == {f"{ATTEMPT}plan.json"}
+
+
+@pytest.mark.parametrize(
+    ("entities", "fault"),
+    [
+        ([], r"no prediction for rows 1, 2 of the features"),
+        (["b"], r"no prediction for row 1 of the features"),
+        (["a", "b", "c"], r"predictions of entities that it was given no features of, in row 3"),
+    ],
+)
+def test_each_row_of_features_has_a_prediction_and_no_other_has(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, entities: list[str], fault: str
+) -> None:
+    """However many rows may be refused: these are not refused, but missing or of nobody."""
+    returned = pd.DataFrame({"entity_id": pd.Series(entities, dtype="str"), "minutes": len(entities)})
+    monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
+    with pytest.raises(PredictionsError, match=fault):
+        scored(store, quarantine_rows=10)
+    assert not [key for key in store.client.objects if key.startswith("done/")]
+
+
+@pytest.mark.usefixtures("commits_as")
+def test_an_entity_that_is_scored_twice_is_refused_with_both_rows(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell which of them is right."""
+    returned = pd.DataFrame({"entity_id": ["a", "b", "a"], "minutes": [1, 2, 3]})
+    monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
+    fault = r"2 of 3 rows .* 1 may be: 2 duplicate_key; row 1: another row has its key; row 3: another"
+    with pytest.raises(PredictionsError, match=fault):
+        scored(store, quarantine_rows=1)
+    manifest, _ = scored(store, attempt=2, quarantine_rows=2)
+    assert manifest.row_count == 3
+
+
+@pytest.mark.usefixtures("commits_as")
+def test_a_partition_without_features_makes_no_batch(store: ObjectStore) -> None:
+    """Nothing could be told from a batch that was lost."""
+    put_features(store, DAY, {"partition": [], "entity_id": [], "late_minutes": []}, entities=[])
+    with pytest.raises(PredictionsError, match=r"The batch has no rows"):
+        scored(store, quarantine_rows=10)
 
 
 @pytest.mark.usefixtures("commits_as")
@@ -260,7 +314,6 @@ def test_an_error_names_the_batch_that_was_not_scored(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An input that is missing does not know which batch it is missed by."""
-    monkeypatch.setattr(score_batch.ObjectStore, "of_job", lambda _bucket: store)
     monkeypatch.setattr(score_batch.boto3, "client", lambda *_, **__: None)
     monkeypatch.setenv("MLPIPE_ML_ROOT", str(tmp_path))
     given = ScoreArguments(

@@ -1,0 +1,1 @@
+"""A batch divided into shares, which processes of one or several hosts work on."""

@@ -1,0 +1,130 @@
+"""What one host does of a batch: its own shares in processes, and the first host's wait for the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.naming.s3_layout import json_attempt_prefix, receipt_name
+from sagemaker_scripts.batches.previous_rows import ReadRows, is_whole, previous_files, report_left_out
+from sagemaker_scripts.functions.inputs_reading import read_inputs
+from sagemaker_scripts.scoring.division import PreviousPiece, pieces_of_files
+from sagemaker_scripts.scoring.hosts import Hosts, HostWatch
+from sagemaker_scripts.scoring.planning import planned_features, planned_previous
+from sagemaker_scripts.scoring.score_progress import ScoreProgress
+from sagemaker_scripts.scoring.scoring_processes import ScoringProcesses
+from sagemaker_scripts.scoring.share_scoring import ShareWork
+from sagemaker_scripts.scoring.shares import Share
+
+_LOG = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LOOKS = 2.0
+
+
+class HostShares:
+    """The shares of one host.
+
+    Args:
+        work: What all shares have in common.
+        store: The bucket.
+        hosts: The job's.
+        watch: How hosts hear of one another; None where there is one host.
+        progress: How scoring goes on.
+    """
+
+    def __init__(
+        self,
+        work: ShareWork,
+        store: ObjectStore,
+        hosts: Hosts,
+        watch: HostWatch | None,
+        progress: ScoreProgress,
+    ) -> None:
+        self._work = work
+        self._store = store
+        self._hosts = hosts
+        self._watch = watch
+        self._progress = progress
+
+    def write(self) -> None:
+        """Write this host's shares that are not written yet; on the first host, wait until all are.
+
+        Raises:
+            HostLostError: Another host failed, or is silent for too long.
+            ContractError: A share cannot be scored.
+        """
+        plan = self._work.plan
+        written = self._written()
+        own = self._hosts.own_shares(plan.shares)
+        left = [share for share in own if share.name not in written]
+        if len(left) < len(own):
+            _LOG.info("%d of %d shares are written already", len(own) - len(left), len(own))
+        work = replace(self._work, kept=frozenset(bucket for share in left for bucket in share.buckets))
+        with ScoringProcesses(work, _process_count(left), self._progress.count_rows) as processes:
+            if plan.buckets and left:
+                self._divide(work, processes)
+            done = sum(share.rows or 0 for share in own if share.name in written)
+            with self._progress.step("score", plan.rows, done):
+                for receipt in processes.run(left, self._meanwhile):
+                    _LOG.info("share %s has %d rows", receipt.share, receipt.rows)
+                if self._watch is not None and self._hosts.is_first:
+                    self._await_others(self._watch)
+
+    def _divide(self, work: ShareWork, processes: ScoringProcesses) -> None:
+        """Divide features, outcomes and previous rows into buckets, of which each host keeps its own."""
+        store = self._store
+        features = planned_features(work.plan, work.arguments, work.attempt, store)
+        pieces = list(pieces_of_files("features", features.features))
+        previous = planned_previous(work.plan, work.arguments, store)
+        if previous is not None and read_inputs(store, work.arguments).outcomes:
+            pieces += pieces_of_files("outcomes", features.outcome_files)
+        hosts = len(self._hosts.names)
+        with self._progress.step("divide", sum(piece.rows for piece in pieces) * hosts):
+            for _ in processes.run(pieces, self._meanwhile):
+                pass
+        if previous is None:
+            return
+        for files in (previous_files(previous), previous.manifest.json_parts):
+            read = ReadRows()
+            with self._progress.step("divide_previous", sum(file.rows for file in files) * hosts):
+                for found in processes.run([PreviousPiece(file) for file in files], self._meanwhile):
+                    read.add(found)
+            if is_whole(previous, files, read):
+                report_left_out(previous, read.left_out)
+                return
+            work.joined(previous).forget_previous()
+
+    def _meanwhile(self) -> None:
+        if self._watch is not None and self._hosts.is_first:
+            self._watch.require_signs(dict.fromkeys(self._hosts.others, ()))
+
+    def _await_others(self, watch: HostWatch) -> None:
+        shares = self._work.plan.shares
+        while True:
+            # In this order: a host puts its receipts before it says that it has ended.
+            ended = watch.ended()
+            written = self._written()
+            missing = [share for share in shares if share.name not in written]
+            if not missing:
+                return
+            watch.require_signs(self._hosts.owners(shares, missing), ended)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def _written(self) -> set[str]:
+        """Return the names of all shares that have a receipt."""
+        attempt = self._work.attempt
+        prefix = json_attempt_prefix(
+            self._work.arguments.model, attempt.partition, attempt.batch_id, attempt.attempt
+        )
+        keys = {entry.key for entry in self._store.listing(f"{prefix}receipts/")}
+        return {
+            share.name for share in self._work.plan.shares if f"{prefix}{receipt_name(share.name)}" in keys
+        }
+
+
+def _process_count(shares: Sequence[Share]) -> int:
+    """Return how many processes work on shares: one on each core."""
+    return max(1, min(len(os.sched_getaffinity(0)), len(shares)))

@@ -1,0 +1,171 @@
+"""The hosts of one score job: which shares are whose, how far each has come, and which went silent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.errors import ContractError
+from prediction_contract.naming.s3_layout import progress_name
+from sagemaker_scripts.container import ProcessingJob
+from sagemaker_scripts.scoring.shares import Share
+
+# Hosts of one job start minutes apart: each fetches its image by itself.
+START_PATIENCE_SECONDS = 900.0
+# A host says something every ten seconds, and S3 may be slow.
+SILENCE_PATIENCE_SECONDS = 180.0
+ENDED = "ended"
+_LONGEST_ERROR = 500
+_NAMED_SHARES = 5
+
+
+class HostLostError(ContractError):
+    """Another host of the job failed, or has given no sign of life for too long."""
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts of a job, as one of them sees them.
+
+    Attributes:
+        own: This host's name.
+        names: All hosts' names, in the same order on each.
+    """
+
+    own: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def of_job(cls, job: ProcessingJob | None) -> Self:
+        """Return the hosts of a processing job; outside of one, this machine alone."""
+        return cls("here", ("here",)) if job is None else cls(job.host, job.hosts)
+
+    @property
+    def first(self) -> str:
+        """The host that plans and commits."""
+        return self.names[0]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this host plans and commits."""
+        return self.own == self.first
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other hosts."""
+        return tuple(name for name in self.names if name != self.own)
+
+    def own_shares(self, shares: Sequence[Share]) -> tuple[Share, ...]:
+        """Return the shares that this host works on."""
+        return tuple(shares[self.names.index(self.own) :: len(self.names)])
+
+    def owners(self, shares: Sequence[Share], missing: Iterable[Share]) -> dict[str, list[Share]]:
+        """Return the hosts that work on the missing ones of all shares, and on which."""
+        owned = {share: self.names[number % len(self.names)] for number, share in enumerate(shares)}
+        found: dict[str, list[Share]] = {}
+        for share in missing:
+            found.setdefault(owned[share], []).append(share)
+        return found
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What a host says of itself.
+
+    Attributes:
+        host: Its name.
+        step: What it does; `ended` once its shares are written.
+        rows: How many rows of the step it has done.
+        beat: Counts what it has said, so that no two sayings are alike.
+        error: Why it has failed; None if it has not.
+    """
+
+    host: str
+    step: str
+    rows: int
+    beat: str
+    error: str | None = None
+
+
+class HostWatch:
+    """What hosts say through objects below the attempt's prefix, and when they last said something new.
+
+    An object that an earlier run of the attempt left says nothing until it changes.
+
+    Args:
+        store: The bucket.
+        prefix: The attempt's.
+        hosts: The job's.
+    """
+
+    def __init__(self, store: ObjectStore, prefix: str, hosts: Hosts) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._hosts = hosts
+        self._began = time.monotonic()
+        self._last = {host: self._read(host) for host in hosts.others}
+        self._seen: dict[str, tuple[float, HostState]] = {}
+
+    def tell(self, state: HostState) -> None:
+        """Tell the other hosts how far this one is."""
+        self._store.put(self._key(state.host), json.dumps(asdict(state)).encode())
+
+    def look(self) -> dict[str, HostState]:
+        """Return what hosts last said, of those that have said something since this watch began."""
+        for host in self._hosts.others:
+            content = self._read(host)
+            if content is not None and content != self._last[host]:
+                self._last[host] = content
+                self._seen[host] = (time.monotonic(), HostState(**json.loads(content)))
+        return {host: state for host, (_, state) in self._seen.items()}
+
+    def ended(self) -> frozenset[str]:
+        """Return the hosts that have said that their shares are written."""
+        return frozenset(host for host, (_, state) in list(self._seen.items()) if state.step == ENDED)
+
+    def require_signs(
+        self, waited_for: Mapping[str, Collection[Share]], ended: Collection[str] = frozenset()
+    ) -> None:
+        """Refuse to wait any longer for hosts that have failed or went silent.
+
+        Args:
+            waited_for: Their names, with the shares that are missing.
+            ended: Those that ended before the shares were found to be missing.
+
+        Raises:
+            HostLostError: A host failed, ended without its shares, or gave no sign of life for too long.
+        """
+        lost = []
+        for host, shares in waited_for.items():
+            loss = "has ended without its shares" if host in ended else self._loss(host)
+            if loss is not None:
+                named = [share.name for share in list(shares)[:_NAMED_SHARES]]
+                owing = f" ({len(shares)} shares are missing, {', '.join(named)} among them)" if named else ""
+                lost.append(f"{host} {loss}{owing}")
+        if lost:
+            raise HostLostError(
+                f"Hosts of the job are lost: {'; '.join(lost)}",
+                remedy="Look into the logs of these hosts, then run the job again",
+            )
+
+    def _loss(self, host: str) -> str | None:
+        now = time.monotonic()
+        if host not in self._seen:
+            waited = now - self._began
+            return f"did not start within {waited:.0f} s" if waited > START_PATIENCE_SECONDS else None
+        at, state = self._seen[host]
+        if state.error is not None:
+            return f"failed: {state.error[:_LONGEST_ERROR]}"
+        if state.step != ENDED and now - at > SILENCE_PATIENCE_SECONDS:
+            return f"has given no sign of life for {now - at:.0f} s"
+        return None
+
+    def _read(self, host: str) -> bytes | None:
+        return self._store.find(self._key(host))
+
+    def _key(self, host: str) -> str:
+        return f"{self._prefix}{progress_name(host)}"

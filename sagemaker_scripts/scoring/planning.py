@@ -1,0 +1,192 @@
+"""How an attempt is planned: by what there is when its first host begins, which later runs of it keep to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prediction_batches.delivery.done_file import done_manifest
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.jobs.model_inputs import ModelInputs
+from prediction_contract.manifests.manifest import InputObject
+from prediction_contract.rows.schema import PredictionSchema
+from sagemaker_scripts.batches.batch_attempt import BatchAttempt
+from sagemaker_scripts.batches.key_buckets import bucket_count
+from sagemaker_scripts.batches.previous_batch import FindRecord, PreviousBatch, find_previous
+from sagemaker_scripts.codecs.known_codecs import Codecs
+from sagemaker_scripts.features.feature_store import FeatureSet, feature_set
+from sagemaker_scripts.learning.model_artifact import (
+    TrainedModel,
+    find_model,
+    find_trained_elsewhere,
+    load_model,
+    load_trained_elsewhere,
+)
+from sagemaker_scripts.scoring.scoring_plan import (
+    PlannedModel,
+    PlannedPrevious,
+    ScoringPlan,
+    ScoringPlanError,
+    digest_of_inputs,
+)
+from sagemaker_scripts.scoring.shares import Share, shares_of_buckets, shares_of_groups
+
+_CHUNK_ROWS = 100_000
+# Of features and predictions together, as Arrow holds them; pandas and JSON take several times as much.
+_CHUNK_BYTES = 64 * 1024 * 1024
+_PREDICTED_VALUE_BYTES = 24
+_ROWS_LOOKED_AT = 1000
+
+
+def make_plan(
+    arguments: ScoreArguments,
+    batch: BatchAttempt,
+    store: ObjectStore,
+    inputs: ModelInputs,
+    *,
+    schema: PredictionSchema,
+    cleaning: Cleaning,
+    find_record: FindRecord,
+    folder: Path,
+) -> ScoringPlan:
+    """Return a plan for what there is now.
+
+    Args:
+        arguments: The job's.
+        batch: The attempt.
+        store: The bucket.
+        inputs: The model's.
+        schema: The predictions' schema.
+        cleaning: The rules that the load will clean them by.
+        find_record: Looks a batch up in the registry by model and batch id.
+        folder: Where copies of features are kept.
+
+    Raises:
+        ContractError: Features or model are missing or wrong.
+    """
+    features = feature_set(store, arguments.model, batch.partition, batch.features_prefix)
+    elsewhere = inputs.trained_elsewhere
+    found = (
+        find_model(store, arguments.model, arguments.model_artifact_key)
+        if elsewhere is None
+        else find_trained_elsewhere(elsewhere)
+    )
+    previous = find_previous(
+        store,
+        find_record,
+        model=arguments.model,
+        partition=batch.partition,
+        lookback=arguments.lookback,
+        batch_id=batch.batch_id,
+    )
+    chunk_rows = arguments.chunk_rows or _chunk_rows(features, schema, store, folder)
+    buckets = 0
+    if inputs.whole:
+        shares: tuple[Share, ...] = (Share("00000", features.rows),)
+    elif features.rows and (previous is not None or _trims_key(schema, cleaning)):
+        buckets = bucket_count(features.rows, chunk_rows)
+        shares = shares_of_buckets(buckets)
+    else:
+        shares = shares_of_groups([file.row_groups for file in features.features], chunk_rows)
+    return ScoringPlan(
+        schema_key=arguments.schema_key,
+        inputs_key=arguments.inputs_key,
+        code_version=arguments.code_version,
+        features_prefix=features.prefix,
+        features_digest=digest_of_inputs(features.inputs),
+        model=PlannedModel(version=found.version, key=found.source.key, sha256=found.source.sha256),
+        previous=None
+        if previous is None
+        else PlannedPrevious(
+            batch_id=previous.manifest.batch_id,
+            manifest_digest=previous.manifest.digest,
+            cleaning=previous.cleaning.to_argument(),
+        ),
+        rows=features.rows,
+        chunk_rows=chunk_rows,
+        buckets=buckets,
+        shares=shares,
+    )
+
+
+def _chunk_rows(features: FeatureSet, schema: PredictionSchema, store: ObjectStore, folder: Path) -> int:
+    """Return how many rows make a chunk of bounded size, by the first rows of features."""
+    first = next((file for file in features.features if file.rows), None)
+    if first is None:
+        return _CHUNK_ROWS
+    rows = next(first.fetched(store, folder).batches(rows_per_batch=_ROWS_LOOKED_AT))
+    row_bytes = rows.nbytes // rows.num_rows + _PREDICTED_VALUE_BYTES * len(schema.columns)
+    return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // row_bytes))
+
+
+def _trims_key(schema: PredictionSchema, cleaning: Cleaning) -> bool:
+    """Tell whether two keys of features can become one in the stores: then rows must meet to be compared."""
+    return any(rule.column == schema.key and rule.trim for rule in cleaning.rules)
+
+
+def planned_features(
+    plan: ScoringPlan, arguments: ScoreArguments, batch: BatchAttempt, store: ObjectStore
+) -> FeatureSet:
+    """Return the features of a plan.
+
+    Raises:
+        ScoringPlanError: They were prepared again since.
+    """
+    features = feature_set(store, arguments.model, batch.partition, plan.features_prefix)
+    if digest_of_inputs(features.inputs) != plan.features_digest:
+        raise ScoringPlanError(
+            f"The features below {plan.features_prefix} were prepared again since the attempt was planned",
+            remedy="Start the next attempt",
+        )
+    return features
+
+
+def planned_model(
+    plan: ScoringPlan, arguments: ScoreArguments, inputs: ModelInputs, store: ObjectStore
+) -> TrainedModel:
+    """Return the trained model of a plan.
+
+    Raises:
+        ScoringPlanError: Another one lies in its place.
+        ContractError: It is missing or cannot be read.
+    """
+    codecs, elsewhere = Codecs(inputs.codecs), inputs.trained_elsewhere
+    if elsewhere is None:
+        trained = load_model(store, arguments.model, plan.model.key, codecs)
+    else:
+        bucket = store if elsewhere.bucket is None else store.beside(elsewhere.bucket)
+        trained = load_trained_elsewhere(bucket, arguments.model, elsewhere, codecs)
+    if trained.source.sha256 != plan.model.sha256:
+        raise ScoringPlanError(
+            f"{plan.model.key} holds another model than when the attempt was planned",
+            remedy="Start the next attempt",
+        )
+    return trained
+
+
+def model_source(plan: ScoringPlan, inputs: ModelInputs) -> InputObject:
+    """Return the archive or file of a plan's model."""
+    elsewhere = inputs.trained_elsewhere
+    bucket = None if elsewhere is None else elsewhere.bucket
+    return InputObject(plan.model.key, plan.model.sha256, bucket)
+
+
+def planned_previous(
+    plan: ScoringPlan, arguments: ScoreArguments, store: ObjectStore
+) -> PreviousBatch | None:
+    """Return the previous batch of a plan; None if there is none.
+
+    Raises:
+        ScoringPlanError: It is gone, or another manifest lies in its place.
+    """
+    planned = plan.previous
+    if planned is None:
+        return None
+    manifest = done_manifest(store, arguments.model, planned.batch_id)
+    if manifest is None or manifest.digest != planned.manifest_digest:
+        raise ScoringPlanError(
+            f"The manifest of the previous batch {planned.batch_id} changed after this attempt was planned",
+            remedy="Start the next attempt",
+        )
+    return PreviousBatch(manifest, Cleaning.from_argument(planned.cleaning))

@@ -1,0 +1,117 @@
+"""How scoring goes on: every ten seconds in the job's log and in Dagster, and among the hosts of a job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sagemaker_scripts.scoring.hosts import ENDED, HostState, HostWatch
+
+_LOG = logging.getLogger(__name__)
+SECONDS_BETWEEN_REPORTS = 10.0
+
+SendMessage = Callable[[str, Mapping[str, Any]], None]
+
+
+class ScoreProgress:
+    """The rows of the present step, reported while it runs.
+
+    Args:
+        host: This host.
+        watch: How hosts hear of one another; None where there is one host.
+        send: Receives each message's kind and values; None on hosts that report to the first one only.
+    """
+
+    def __init__(self, host: str, watch: HostWatch | None, send: SendMessage | None) -> None:
+        self._host = host
+        self._watch = watch
+        self._send = send
+        self._lock = threading.Lock()
+        self._run = uuid.uuid4().hex
+        self._beat = 0
+        self._step = "start"
+        self._rows = 0
+
+    def count_rows(self, rows: int) -> None:
+        """Add rows that were done."""
+        with self._lock:
+            self._rows += rows
+
+    def _all_rows(self) -> int:
+        """Return the rows of the step that this host has done, and the others as far as the first knows."""
+        told = self._watch.look().values() if self._watch and self._send else ()
+        return self._rows + sum(state.rows for state in told if state.step == self._step)
+
+    def end(self) -> None:
+        """Tell the other hosts that this one has written its shares."""
+        self._step = ENDED
+        self._tell(None)
+
+    @contextmanager
+    def step(self, name: str, total: int, done: int = 0) -> Iterator[None]:
+        """Report a step's progress while it runs, and its failure to the other hosts.
+
+        Args:
+            name: The step's.
+            total: The rows of all hosts.
+            done: The rows that were done before it began.
+        """
+        with self._lock:
+            self._step, self._rows = name, done
+        began, before = time.monotonic(), self._all_rows()
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(SECONDS_BETWEEN_REPORTS):
+                self._report(total, before, began)
+
+        thread = threading.Thread(target=beat, name="progress", daemon=True)
+        self._report(total, before, began)
+        thread.start()
+        try:
+            yield
+        except BaseException as error:
+            ended.set()
+            thread.join()
+            self._tell(f"{type(error).__name__}: {error}")
+            raise
+        ended.set()
+        thread.join()
+        self._report(total, before, began)
+
+    def _report(self, total: int, before: int, began: float) -> None:
+        self._tell(None)
+        try:
+            rows = self._all_rows()
+        except (BotoCoreError, ClientError) as error:
+            _LOG.warning("the other hosts' progress cannot be read now: %s", error)
+            return
+        seconds = time.monotonic() - began
+        values: dict[str, Any] = {"step": self._step, "rows": rows, "seconds": round(seconds)}
+        rate = (rows - before) / max(seconds, 0.001)
+        if rate > 0:
+            values |= {
+                "rows_per_second": round(rate),
+                "eta_seconds": round(max(0, total - rows) / rate),
+            }
+        _LOG.info("progress: %s", " ".join(f"{name}={value}" for name, value in values.items()))
+        if self._send:
+            self._send("progress", values)
+
+    def _tell(self, error: str | None) -> None:
+        if self._watch is None:
+            return
+        self._beat += 1
+        state = HostState(self._host, self._step, self._rows, f"{self._run}-{self._beat}", error)
+        try:
+            self._watch.tell(state)
+        except (BotoCoreError, ClientError) as fault:
+            # The next one may arrive; without any, the first host will say that this one is silent.
+            _LOG.warning("the other hosts cannot be told now: %s", fault)

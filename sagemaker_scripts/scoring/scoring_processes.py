@@ -1,0 +1,240 @@
+"""Processes of one host that open the same work and run its tasks, each one task after another.
+
+Tasks and results are small records: what they name, each process reads and writes by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from typing import Any, NamedTuple, Protocol, Self
+
+import pyarrow as pa
+
+from prediction_contract.errors import ContractError
+from sagemaker_scripts.container import log_to_stdout
+
+_LOG = logging.getLogger(__name__)
+# Neither forked from this process nor each started anew: Arrow and the AWS client hold threads and
+# connections here, and a server without them forks at once.
+_CONTEXT = get_context("forkserver")
+# Libraries would start as many threads in each process as the machine has cores.
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "POLARS_MAX_THREADS": "1",
+}
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_END = 10.0
+
+CountRows = Callable[[int], None]
+RunTask = Callable[[Any], Any]
+
+
+class ProcessEndedError(ContractError):
+    """A process ended in the middle of a task."""
+
+
+class Work(Protocol):
+    """What tasks have in common. It is sent to each process and opened there once."""
+
+    def open(self, count_rows: CountRows) -> RunTask:
+        """Return what runs a task and returns its result; it counts rows as they are done."""
+        ...
+
+
+class _Done(NamedTuple):
+    result: Any
+
+
+class _Failed(NamedTuple):
+    error: Exception
+
+
+class ScoringProcesses:
+    """Runs tasks in processes, or in this one where one process is enough. Use it as a context.
+
+    Args:
+        work: What the tasks have in common.
+        processes: How many processes run at once.
+        count_rows: Receives the rows that any process has done.
+    """
+
+    def __init__(self, work: Work, processes: int, count_rows: CountRows) -> None:
+        self._work = work
+        self._count_rows = count_rows
+        self._wanted = processes
+        self._run_here: RunTask | None = None
+        self._processes: dict[connection.Connection, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end, process in self._processes.items():
+            process.terminate()
+            end.close()
+        for process in self._processes.values():
+            process.join(_SECONDS_TO_END)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._processes.clear()
+
+    def run(self, tasks: Sequence[Any], meanwhile: Callable[[], None] = lambda: None) -> Iterator[Any]:
+        """Yield the results as they come; the first error ends it.
+
+        Args:
+            tasks: What to run; `str` of one names it in errors.
+            meanwhile: Called about every second, and between tasks.
+
+        Raises:
+            ProcessEndedError: A process was killed or crashed.
+        """
+        if self._wanted == 1:
+            yield from self._run_each_here(tasks, meanwhile)
+            return
+        waiting = deque(tasks)
+        for _ in range(min(self._wanted, len(tasks)) - len(self._processes)):
+            self._start()
+        busy: dict[connection.Connection, Any] = {}
+        for end in self._processes:
+            self._give_next(end, waiting, busy)
+        while busy:
+            ready = connection.wait(list(busy), timeout=_SECONDS_BETWEEN_LOOKS)
+            for end in [each for each in busy if each in ready]:
+                answer = self._answer(end, busy[end])
+                if isinstance(answer, int):
+                    self._count_rows(answer)
+                    continue
+                self._give_next(end, waiting, busy)
+                yield answer.result
+            meanwhile()
+
+    def _run_each_here(self, tasks: Sequence[Any], meanwhile: Callable[[], None]) -> Iterator[Any]:
+        for task in tasks:
+            if self._run_here is None:
+                self._run_here = self._work.open(self._count_rows)
+            yield self._run_here(task)
+            meanwhile()
+
+    def _start(self) -> None:
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=_serve, args=(theirs, self._work))
+        with _environment(_ONE_THREAD):
+            process.start()
+        theirs.close()
+        self._processes[ours] = process
+
+    @staticmethod
+    def _give_next(
+        end: connection.Connection, waiting: deque[Any], busy: dict[connection.Connection, Any]
+    ) -> None:
+        busy.pop(end, None)
+        if waiting:
+            busy[end] = waiting.popleft()
+            # A process that has ended is told of by its side of the connection.
+            try:
+                end.send(busy[end])
+            except (BrokenPipeError, ConnectionResetError):
+                return
+
+    def _answer(self, end: connection.Connection, task: Any) -> int | _Done:
+        try:
+            answer = end.recv()
+        except (EOFError, ConnectionResetError):
+            process = self._processes[end]
+            process.join(_SECONDS_TO_END)
+            code = process.exitcode
+            how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+            raise ProcessEndedError(
+                f"The process that worked on {task} ended with {how}",
+                remedy="Run the job again: it goes on with the shares that are left. If SIGKILL comes again, "
+                "take an instance type with more memory, or fewer scoring.chunk_rows",
+            ) from None
+        if isinstance(answer, _Failed):
+            raise answer.error
+        return answer
+
+
+def _serve(end: connection.Connection, work: Work) -> None:
+    """Run the tasks that come, until none can come any more."""
+    log_to_stdout()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_parent()
+    pa.set_cpu_count(1)
+    run: RunTask | None = None
+    while True:
+        try:
+            task = end.recv()
+        except EOFError:
+            return
+        try:
+            if run is None:
+                run = work.open(end.send)
+            answer: _Done | _Failed = _Done(run(task))
+        except Exception as error:  # noqa: BLE001  # the process that sent the task raises it
+            # The traceback does not leave this process.
+            _LOG.exception("%s failed", task)
+            answer = _Failed(_portable(error, str(task)))
+        end.send(answer)
+
+
+def _end_with_parent() -> None:
+    """End with the process that started this one: an orphan would go on writing, then wait forever."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _portable(error: Exception, task: str) -> Exception:
+    """Return an error that another process can raise."""
+    error.add_note(f"It happened while {task} was worked on.")
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  # this process's own
+    except Exception:  # noqa: BLE001  # any error may be unable to be pickled, in any way
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+@contextmanager
+def _environment(given: Mapping[str, str]) -> Iterator[None]:
+    """Set variables that are not set, for as long as processes are started."""
+    added = given.keys() - os.environ.keys()
+    os.environ.update({name: given[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as an error does, so that what it has started ends first."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    # Only the main thread receives signals; a test may run a job in another one.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,223 @@
+"""One share of a batch: chunks of its features, what `predict` returns of them, and its rows written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from prediction_batches.delivery.batch import Batch
+from prediction_batches.delivery.receipts import Receipt
+from prediction_batches.errors import PredictionsError
+from prediction_batches.object_store import ObjectStore
+from prediction_batches.rows.column_encoder import ColumnEncoder
+from prediction_batches.rows.encoded_rows import EncodedRows
+from prediction_batches.rows.given_rows import given_rows
+from prediction_contract.cleaning.cleaning_rules import Cleaning
+from prediction_contract.cleaning.row_cleaning import row_parser
+from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.rows.schema import PredictionSchema
+from sagemaker_scripts.batches.batch_attempt import BatchAttempt
+from sagemaker_scripts.batches.key_buckets import KeyBuckets
+from sagemaker_scripts.batches.key_comparison import check_keys
+from sagemaker_scripts.batches.previous_batch import PreviousBatch
+from sagemaker_scripts.batches.previous_rows import ReadRows, previous_frame
+from sagemaker_scripts.features.feature_files import FeatureFile, LocalRows, of_size
+from sagemaker_scripts.functions.entity_rows import ENTITY
+from sagemaker_scripts.functions.function_calls import ModelFunctions
+from sagemaker_scripts.functions.inputs_reading import read_inputs
+from sagemaker_scripts.learning.joined_chunks import JoinedChunks
+from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition, predictions_of
+from sagemaker_scripts.scoring.division import Piece, PreviousPiece
+from sagemaker_scripts.scoring.planning import planned_features, planned_model, planned_previous
+from sagemaker_scripts.scoring.row_verdicts import RefusedRows, judged
+from sagemaker_scripts.scoring.scoring_plan import ScoringPlan
+from sagemaker_scripts.scoring.scoring_processes import CountRows, RunTask
+from sagemaker_scripts.scoring.shares import Share
+
+
+@dataclass(frozen=True)
+class ShareWork:
+    """What the shares of one attempt have in common, as it is sent to processes.
+
+    Attributes:
+        arguments: The job's.
+        attempt: The attempt.
+        batch: The batch that shares are written to.
+        schema: The predictions' schema.
+        cleaning: The rules that the load will clean them by.
+        plan: The attempt's.
+        kept: The buckets that this host makes chunks of.
+        folder: Where this host keeps copies of files, and buckets.
+    """
+
+    arguments: ScoreArguments
+    attempt: BatchAttempt
+    batch: Batch
+    schema: PredictionSchema
+    cleaning: Cleaning
+    plan: ScoringPlan
+    kept: frozenset[int]
+    folder: Path
+
+    def joined(self, previous: PreviousBatch | None) -> JoinedChunks:
+        """Return the chunks of this host's buckets, given the plan's previous batch."""
+        return JoinedChunks(KeyBuckets(self.folder / "buckets", self.plan.buckets, self.kept), previous)
+
+    def open(self, count_rows: CountRows) -> RunTask:
+        """Return what runs a task: it scores a share and returns its receipt, or divides a piece."""
+        scorer = ShareScorer(self, ObjectStore.of_job(self.arguments.bucket), count_rows)
+        return lambda task: scorer.score(task) if isinstance(task, Share) else scorer.divide(task)
+
+
+class _Chunk(NamedTuple):
+    """What `predict` receives at once.
+
+    Attributes:
+        prepared: Features, and the outcomes of their entities.
+        previous: The previous rows of these entities.
+        numbers: The number of each row among all features, from 0; None if these are all.
+    """
+
+    prepared: PreparedTables
+    previous: ScoredPartition | None
+    numbers: np.ndarray | None
+
+
+class ShareScorer:
+    """Scores shares one after the other, with one model loaded for all of them.
+
+    Args:
+        work: What they have in common.
+        store: The bucket.
+        count_rows: Receives the rows of features that are done.
+    """
+
+    def __init__(self, work: ShareWork, store: ObjectStore, count_rows: CountRows) -> None:
+        self._work = work
+        self._store = store
+        self._count_rows = count_rows
+        arguments, plan = work.arguments, work.plan
+        self._inputs = read_inputs(store, arguments)
+        self._functions = ModelFunctions(self._inputs)
+        self._features = planned_features(plan, arguments, work.attempt, store)
+        self._artifact = planned_model(plan, arguments, self._inputs, store).artifact
+        self._previous = planned_previous(plan, arguments, store)
+        self._encoder = ColumnEncoder(work.schema)
+        self._parse_row = row_parser(work.schema, work.cleaning) if work.cleaning else None
+        self._joined = work.joined(self._previous)
+
+    def score(self, share: Share) -> Receipt:
+        """Return the receipt of a share, after scoring it.
+
+        Raises:
+            ContractError: An input is missing or wrong, `predict` did not return what was asked for, or the
+                share alone has more refused rows than the batch may have.
+        """
+        refused, rows, features = RefusedRows(), 0, 0
+        with self._work.batch.writer(share.name, self._store) as writer:
+            for chunk in self._chunks(share):
+                pieces = judged(self._encoded(chunk), self._work.schema.key, self._parse_row)
+                for piece in pieces:
+                    refused.add(piece, rows)
+                    rows += len(piece)
+                features += chunk.prepared.features.num_rows
+                # A row too many shares its key with another one, so it is among the refused ones.
+                self._refuse_too_many(share, refused, more_rows=rows - features)
+                for piece in pieces:
+                    writer.write_encoded(piece)
+                self._count_rows(chunk.prepared.features.num_rows)
+            return writer.close()
+
+    def divide(self, piece: Piece | PreviousPiece) -> ReadRows:
+        """Divide the rows of a piece into buckets, and return what was read of the previous batch."""
+        # No other process of this host writes under its number.
+        writer = str(os.getpid())
+        if isinstance(piece, PreviousPiece):
+            read = self._joined.spill_previous(self._store, piece.file, writer=writer)
+            self._count_rows(piece.file.rows)
+            return read
+        is_features = piece.table == "features"
+        files = self._features.features if is_features else self._features.outcome_files
+        rows = self._local(files[piece.file])
+        batches = rows.batches(piece.first_group, piece.groups)
+        spill = self._joined.spill_features if is_features else self._joined.spill_outcomes
+        spill(rows.schema, batches, first_row=piece.first_row, writer=writer)
+        self._count_rows(piece.rows)
+        return ReadRows()
+
+    def _local(self, file: FeatureFile) -> LocalRows:
+        return file.fetched(self._store, self._work.folder)
+
+    def _chunks(self, share: Share) -> Iterator[_Chunk]:
+        plan = self._work.plan
+        if self._inputs.whole:
+            yield self._whole()
+        elif plan.buckets:
+            for bucket in share.buckets:
+                joined = self._joined.chunk(bucket)
+                if joined.prepared.features.num_rows:
+                    yield _Chunk(*joined)
+        else:
+            files = self._features.features
+            found = (
+                batch
+                for span in share.spans
+                for batch in self._local(files[span.file]).batches(span.first_group, span.groups)
+            )
+            first_row = share.first_row
+            for batch in of_size(found, share.rows_of_chunk(plan.chunk_rows)):
+                numbers = np.arange(first_row, first_row + batch.num_rows)
+                yield _Chunk(PreparedTables(pa.Table.from_batches([batch]), None), None, numbers)
+                first_row += batch.num_rows
+
+    def _whole(self) -> _Chunk:
+        """Return the whole batch as one chunk."""
+        outcomes = self._features.read_outcomes(self._store) if self._inputs.outcomes else None
+        prepared = PreparedTables(self._features.read_features(self._store), outcomes)
+        previous = self._previous
+        if previous is None:
+            return _Chunk(prepared, None, None)
+        scored = ScoredPartition(previous.manifest.partition, previous_frame(self._store, previous))
+        return _Chunk(prepared, scored, None)
+
+    def _encoded(self, chunk: _Chunk) -> list[EncodedRows]:
+        """Return the rows that `predict` returns of a chunk, after comparing their keys with the features'.
+
+        A whole batch makes several pieces: of one, the columns and texts would be held at once.
+        """
+        predictions = predictions_of(
+            self._functions, self._work.attempt.partition, chunk.prepared, self._artifact, chunk.previous
+        )
+        rows = given_rows(self._work.schema, predictions)
+        size = self._work.plan.chunk_rows
+        pieces = [
+            self._encoder.encode(rows.slice(first, size)) for first in range(0, max(len(rows), 1), size)
+        ]
+        keys = pa.chunked_array([piece.columns.column(self._work.schema.key) for piece in pieces])
+        check_keys(chunk.prepared.features[ENTITY], keys, chunk.numbers)
+        return pieces
+
+    def _refuse_too_many(self, share: Share, refused: RefusedRows, *, more_rows: int) -> None:
+        """End the share once it is certain that the batch cannot be delivered.
+
+        Args:
+            share: The share.
+            refused: Its refused rows up to now.
+            more_rows: How many rows more than features it has up to now.
+        """
+        arguments, plan = self._work.arguments, self._work.plan
+        fault = arguments.tolerance.fault(plan.rows + more_rows, refused.count)
+        if fault is not None:
+            where = "" if len(plan.shares) == 1 else f" in {share} alone"
+            raise PredictionsError(
+                f"{fault}{where}: {refused}",
+                remedy="Correct the model's predict function, or the columns or quality in its defs.yaml",
+                model=arguments.model,
+                batch_id=self._work.attempt.batch_id,
+            )

@@ -1,0 +1,53 @@
+"""Work for processes that is simple to see through: numbers are squared, and some end their process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prediction_contract.errors import ContractError
+
+if TYPE_CHECKING:
+    from sagemaker_scripts.scoring.scoring_processes import CountRows, RunTask
+
+
+class UnpicklableError(Exception):
+    """An error that only its own process can hold."""
+
+    def __init__(self, what: str, number: int) -> None:
+        super().__init__(f"{what} {number}")
+        self.lambda_of = lambda: number
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Numbers are squared by what was opened once in each process.
+
+    Attributes:
+        folder: Each process leaves a file here as it opens the work.
+    """
+
+    folder: Path
+
+    def open(self, count_rows: CountRows) -> RunTask:
+        """Return what squares a number."""
+        (self.folder / f"{os.getpid()}").touch()
+
+        def run(task: Any) -> int:
+            if task == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if task == "refused":
+                raise ContractError("It cannot be scored", remedy="Correct it", model="m")
+            if task == "unpicklable":
+                raise UnpicklableError("task", 7)
+            if task == "slow":
+                time.sleep(600)
+            number = int(task)
+            count_rows(number)
+            return number * number
+
+        return run

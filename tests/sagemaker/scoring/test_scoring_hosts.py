@@ -1,0 +1,188 @@
+"""Tests of score jobs of several hosts, each a process with the real script, on the local S3."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prediction_contract.naming.s3_layout import done_key
+from tests.sagemaker.scoring.scored_model import DAY, GROUPS, NEXT_DAY, ROWS, SHARES, ScoredModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.stack_runs import LocalStack
+
+pytestmark = pytest.mark.stack
+_IMPATIENT = {"PATIENCE": "4"}
+
+
+@pytest.fixture
+def model(local_stack: LocalStack, aws_client: Callable[[str], Any], tmp_path: Path) -> ScoredModel:
+    """Give a model with features of one day, in nine row groups of three files."""
+    model = ScoredModel(local_stack.environment, aws_client, tmp_path)
+    model.write()
+    model.write_features()
+    return model
+
+
+def test_several_hosts_write_the_very_batch_that_one_writes(model: ScoredModel) -> None:
+    """Rows, checksum and the bytes of all parts are the same, by whomever they were written."""
+    written = []
+    for hosts in (1, 2, 4):
+        batch_id = model.batch()
+        manifest = model.scored(batch_id, hosts=hosts)
+        assert manifest.row_count == ROWS
+        written.append((manifest.checksum, model.written(batch_id)))
+    assert len(written[0][1]) == SHARES
+    assert written[0] == written[1] == written[2]
+
+
+def test_several_hosts_join_the_previous_batch_as_one_does(model: ScoredModel) -> None:
+    """Each row is predicted with what was predicted of its entity before, if anything was."""
+    first = model.scored(model.batch(), hosts=2)
+    model.write_features(NEXT_DAY, GROUPS, first=100)
+    written = []
+    for hosts in (1, 3):
+        batch_id = model.batch(NEXT_DAY)
+        manifest = model.scored(batch_id, hosts=hosts, day=NEXT_DAY)
+        assert manifest.previous_batch_id == first.batch_id
+        rows = {row["flight"]: row for row in model.rows(batch_id)}
+        assert len(rows) == ROWS
+        for number in range(100, 100 + ROWS):
+            before = number + 1000 if number < ROWS else None
+            assert rows[f"AA-{number}"]["before"] == before
+        written.append((manifest.checksum, model.written(batch_id, NEXT_DAY)))
+    assert len(written[0][1]) > 1
+    assert written[0] == written[1]
+
+
+def test_a_whole_model_is_called_once_and_written_in_pieces(model: ScoredModel) -> None:
+    """Its rows and checksum are those of its chunks together."""
+    chunked = model.scored(model.batch())
+    model.write(whole=True)
+    batch_id = model.batch()
+    manifest = model.scored(batch_id)
+    assert (manifest.row_count, manifest.checksum) == (ROWS, chunked.checksum)
+    assert list(model.written(batch_id)) == ["00000-00000.jsonl.gz"]
+
+
+@pytest.mark.parametrize(
+    ("host", "moment"),
+    [
+        (1, "after .*plan.json"),
+        (1, "before .*receipts/00002"),
+        (1, "after .*receipts/00002"),
+        (2, "before .*00003-00000.jsonl.gz"),
+        (2, "after .*delta/.*00003"),
+        (1, "before commit"),
+        (1, "after commit"),
+        (1, "before done/"),
+        (1, "after done/"),
+    ],
+)
+def test_a_job_that_is_killed_and_run_again_makes_one_batch(
+    model: ScoredModel, host: int, moment: str
+) -> None:
+    """Wherever a process of it dies, the same attempt goes on with what is left, and nothing is doubled."""
+    batch_id = model.batch()
+    dies = {"DIE_AT": moment, **_IMPATIENT}
+    hosts = [
+        model.start(batch_id, host=number, hosts=2, does=dies if number == host else _IMPATIENT)
+        for number in (1, 2)
+    ]
+    codes = [each.end() for each in hosts]
+    assert codes[host - 1] != 0, hosts[host - 1].log
+    before = model.written(batch_id)
+    manifest = model.scored(batch_id, hosts=2)
+    assert manifest.attempt == 1
+    undisturbed = model.batch()
+    assert model.scored(undisturbed).checksum == manifest.checksum
+    after = model.written(batch_id)
+    assert after == model.written(undisturbed)
+    assert before.items() <= after.items()
+
+
+def test_a_straggler_of_an_earlier_attempt_changes_nothing(model: ScoredModel, tmp_path: Path) -> None:
+    """It writes its share when the next attempt has long ended, into a folder of its own."""
+    batch_id, go_on = model.batch(), tmp_path / "go-on"
+    straggler = model.start(
+        batch_id, host=2, hosts=2, does={"WAIT_AT": "before .*receipts/", "WAIT_FOR": str(go_on)}
+    )
+    lost = model.start(batch_id, host=1, hosts=2, does=_IMPATIENT)
+    assert lost.end() == 1
+    manifest = model.scored(batch_id, hosts=2, attempt=2)
+    table = model.objects(f"predictions/{model.name}/delta/_delta_log/")
+    go_on.touch()
+    assert "manifest_key" not in straggler.said()
+    late = model.start(batch_id, host=1, hosts=2)
+    assert late.said()["adopted"]
+    assert model.checked(batch_id) == manifest
+    assert manifest.attempt == 2
+    assert model.objects(f"predictions/{model.name}/delta/_delta_log/") == table
+
+
+def test_hosts_that_run_twice_at_once_write_one_batch(model: ScoredModel) -> None:
+    """Each receipt comes twice; the second is found to be the first."""
+    batch_id = model.batch()
+    running = [model.start(batch_id, host=host, hosts=2) for host in (2, 1, 2, 1)]
+    for host in running:
+        host.said()
+    assert model.checked(batch_id).row_count == ROWS
+
+
+def test_a_host_that_never_starts_is_named_with_its_shares(model: ScoredModel) -> None:
+    """The first host waits no longer than its patience, and leaves no batch."""
+    batch_id = model.batch()
+    alone = model.start(batch_id, host=1, hosts=3, does=_IMPATIENT)
+    assert alone.end() == 1
+    assert "HostLostError" in alone.message
+    assert "algo-2 did not start within" in alone.message
+    assert "algo-3 did not start within" in alone.message
+    assert f"Attempt 1 at batch {batch_id}" in alone.message
+    with pytest.raises(model.client("s3").exceptions.NoSuchKey):
+        model.content(done_key(model.name, batch_id))
+
+
+def test_a_host_without_a_first_one_gives_up(model: ScoredModel) -> None:
+    """It has no plan to follow."""
+    alone = model.start(model.batch(), host=2, hosts=2, does=_IMPATIENT)
+    assert alone.end() == 1
+    assert "The first host, algo-1, put no " in alone.message
+
+
+def test_a_failure_of_another_host_is_told_by_the_first_as_well(model: ScoredModel) -> None:
+    """The message of the job is the first host's, and says whose log to read."""
+    # It lies in the second share, which is the second host's.
+    model.write(fails_at=60)
+    batch_id = model.batch()
+    hosts = [model.start(batch_id, host=host, hosts=2, does=_IMPATIENT) for host in (1, 2)]
+    assert [host.end() for host in hosts] == [1, 1]
+    assert "ValueError: minutes are impossible" in hosts[1].message
+    assert "algo-2 failed: FunctionError:" in hosts[0].message
+    assert "minutes are impossible" in hosts[0].message
+
+
+def test_a_killed_process_is_named_with_its_share_and_attempt(model: ScoredModel) -> None:
+    """Memory ran out, say; the job tells which share to look at."""
+    batch_id = model.batch()
+    killed = model.start(batch_id, does={"DIE_AT": "before .*receipts/00002"})
+    assert killed.end() == 1
+    assert "The process that worked on share 00002 ended with SIGKILL" in killed.message
+    assert f"Attempt 1 at batch {batch_id} of {model.name} for {DAY} ended so" in killed.message
+
+
+def test_progress_tells_rows_rate_and_time_left(model: ScoredModel) -> None:
+    """The first host's log counts the rows of all hosts."""
+    batch_id = model.batch()
+    hosts = [
+        model.start(batch_id, host=host, hosts=2, does=_IMPATIENT | {"PATIENCE": "60"}) for host in (1, 2)
+    ]
+    for host in hosts:
+        host.said()
+    lines = [line for line in hosts[0].log.splitlines() if "progress: step=score" in line]
+    assert f"rows={ROWS} " in lines[-1]
+    assert "rows_per_second=" in lines[-1]
+    assert "eta_seconds=0" in lines[-1]
