@@ -9,10 +9,8 @@ any of its columns is not sure. So there is one judge of rows, and columns decid
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Iterator
-from json.encoder import encode_basestring
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,15 +20,16 @@ import pyarrow.compute as pc
 
 from prediction_batches.arrow_types import arrow_type
 from prediction_batches.errors import PredictionsError
-from prediction_batches.rows.column_texts import column_texts, either, mask_of
+from prediction_batches.rows.canonical_rows import CanonicalRows, checksums_of, stated_lines
+from prediction_batches.rows.column_texts import ColumnTexts, column_texts, either, mask_of
 from prediction_batches.rows.encoded_rows import EncodedRows, Refusal
 from prediction_batches.rows.given_rows import GivenColumn, GivenRows, plain_column, python_values
 from prediction_batches.rows.json_texts import json_texts
 from prediction_batches.rows.typed_columns import typed_column
 from prediction_contract.cleaning.row_cleaning import delta_values
-from prediction_contract.rows.canonical_lines import QUOTES
+from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
-from prediction_contract.rows.row_contract import CHECKSUM_MEMBER, SURELY_SMALL, row_contract
+from prediction_contract.rows.row_contract import SURELY_SMALL, row_contract
 from prediction_contract.rows.schema import Column, Kind, PredictionSchema
 
 _LOG = logging.getLogger(__name__)
@@ -65,11 +64,8 @@ class ColumnEncoder:
     def __init__(self, schema: PredictionSchema) -> None:
         self._schema = schema
         self._contract = row_contract(schema)
-        names = sorted(schema.names)
-        places = {name: place for place, name in enumerate(schema.names)}
-        self._order = [places[name] for name in names]
-        self._key = names.index(schema.key)
-        self._text_places = {name: place for place, name in enumerate(names)}
+        self._rows = CanonicalRows(schema)
+        self._text_places = {name: place for place, name in enumerate(self._contract.column_names)}
         self._arrow_schema = pa.schema([(column.name, arrow_type(column.type)) for column in schema.columns])
         self._odd_rows = 0
         self._warning = _FIRST_WARNING
@@ -102,56 +98,41 @@ class ColumnEncoder:
             self._column(column, given, rows.first)
             for column, given in zip(self._schema.columns, rows.columns, strict=True)
         ]
-        odd: np.ndarray | None = None
-        for column, encoded in zip(self._schema.columns, columns, strict=True):
-            odd = either(odd, encoded.odd)
-            if not column.nullable and encoded.texts.null_count:
-                odd = either(odd, mask_of(encoded.texts.is_null()))
-        canonical = self._joined([columns[place].texts for place in self._order])
-        sizes = pc.binary_length(canonical)
-        if len(rows) and pc.max(sizes).as_py() > SURELY_SMALL:
-            odd = either(odd, mask_of(pc.greater(sizes, SURELY_SMALL)))
-        checksums = _checksums(canonical)
-        lines = _stated(canonical, checksums)
-        stored = [encoded.stored for encoded in columns]
-        refusals: dict[int, Refusal] = {}
-        if odd is not None and odd.any():
-            places = np.flatnonzero(odd)
-            self._warn(len(places))
-            written = self._written(rows, places)
-            checksums[places] = [line.checksum for line in written]
-            mask = pa.array(odd)
-            contents = pa.array([line.content for line in written], lines.type)
-            lines = pc.replace_with_mask(lines, mask, contents)
-            refusals = {
-                place: Refusal(line.refusal, str(line.fault))
-                for place, line in zip(places.tolist(), written, strict=True)
-                if line.refusal is not None
-            }
-            held = [self._held(line) for line in written]
-            stored = [
-                pc.replace_with_mask(
-                    array, mask, pa.array([values.get(column.name) for values in held], array.type)
-                )
-                for column, array in zip(self._schema.columns, stored, strict=True)
-            ]
-        return EncodedRows(
-            lines, checksums, refusals, pa.RecordBatch.from_arrays(stored, schema=self._arrow_schema)
-        )
+        canonical = self._rows.joined([each.texts for each in columns])
+        odd = self._odd([each.texts for each in columns], [each.odd for each in columns], canonical)
+        checksums = checksums_of(canonical)
+        stored = pa.RecordBatch.from_arrays([each.stored for each in columns], schema=self._arrow_schema)
+        encoded = EncodedRows(stated_lines(canonical, checksums), checksums, {}, stored)
+        return encoded if odd is None or not odd.any() else self._corrected(encoded, rows, odd)
 
-    def stored_checksums(self, columns: pa.RecordBatch) -> np.ndarray:
-        """Return the checksums of rows that are read back; that of a row that was refused is another.
+    def accepted(self, columns: pa.RecordBatch, checksums: np.ndarray) -> np.ndarray:
+        """Return which rows that are read back are rows, and have the checksums that stand beside them.
+
+        A refused row may have its checksum as well: that of its line, which may be spelled as a row would be.
 
         Args:
             columns: As `EncodedRows.columns`.
+            checksums: As `EncodedRows.checksums`.
         """
         texts = [
-            values
+            ColumnTexts(values)
             if column.type.kind is Kind.JSON
-            else column_texts(column, values, is_key=column.name == self._schema.key).texts
+            else column_texts(column, values, is_key=column.name == self._schema.key)
             for column, values in zip(self._schema.columns, columns.columns, strict=True)
         ]
-        return _checksums(self._joined([texts[place] for place in self._order]))
+        canonical = self._rows.joined([each.texts for each in texts])
+        found = checksums_of(canonical) == checksums
+        odd = self._odd([each.texts for each in texts], [each.odd for each in texts], canonical)
+        for place in () if odd is None else np.flatnonzero(odd & found).tolist():
+            found[place] = self._is_row(canonical[place].as_py().encode())
+        return found
+
+    def _is_row(self, canonical: bytes) -> bool:
+        try:
+            self._contract.accept(canonical)
+        except InvalidRowError:
+            return False
+        return True
 
     def _column(self, column: Column, given: GivenColumn, first: int) -> _Encoded:
         if isinstance(given, pa.ChunkedArray):
@@ -165,31 +146,45 @@ class ColumnEncoder:
             values = pc.add(values, 0.0)
         return _Encoded(values, texts, either(unknown, odd))
 
-    def _joined(self, texts: list[pa.Array]) -> pa.Array:
-        """Return the rows' canonical JSON.
+    def _odd(
+        self, texts: Sequence[pa.Array], odd_of_columns: Iterable[np.ndarray | None], canonical: pa.Array
+    ) -> np.ndarray | None:
+        """Return which rows are not surely rows; None if there is none."""
+        odd: np.ndarray | None = None
+        for column, values, unsure in zip(self._schema.columns, texts, odd_of_columns, strict=True):
+            odd = either(odd, unsure)
+            if not column.nullable and values.null_count:
+                odd = either(odd, mask_of(values.is_null()))
+        sizes = pc.binary_length(canonical)
+        if len(sizes) and pc.max(sizes).as_py() > SURELY_SMALL:
+            odd = either(odd, mask_of(pc.greater(sizes, SURELY_SMALL)))
+        return odd
 
-        The key always has a value. So commas stand after what comes before it and before what comes after it,
-        and a column without value leaves nothing behind.
-        """
-        arguments: list[Any] = []
-        constant = "{"
-        for place, (number, values) in enumerate(zip(self._order, texts, strict=True)):
-            column = self._schema.columns[number]
-            quote = QUOTES.get(column.type.kind, "")
-            before = f"{',' if place > self._key else ''}{encode_basestring(column.name)}:{quote}"
-            after = f"{quote}{',' if place < self._key else ''}"
-            if place == self._key:
-                # Rows without a key are odd.
-                arguments += [constant + before, pc.fill_null(values, "") if values.null_count else values]
-                constant = after
-            elif values.null_count:
-                member = pc.binary_join_element_wise(before, values, after, "")
-                arguments += [constant, pc.fill_null(member, "")]
-                constant = ""
-            else:
-                arguments += [constant + before, values]
-                constant = after
-        return pc.binary_join_element_wise(*arguments, f"{constant}}}", "")
+    def _corrected(self, encoded: EncodedRows, rows: GivenRows, odd: np.ndarray) -> EncodedRows:
+        """Return rows with what `prediction_line` says of the odd ones."""
+        places = np.flatnonzero(odd)
+        self._warn(len(places))
+        written = self._written(rows, places)
+        checksums = encoded.checksums.copy()
+        checksums[places] = [line.checksum for line in written]
+        mask = pa.array(odd)
+        contents = pa.array([line.content for line in written], encoded.lines.type)
+        refusals = {
+            place: Refusal(line.refusal, str(line.fault))
+            for place, line in zip(places.tolist(), written, strict=True)
+            if line.refusal is not None
+        }
+        held = [self._held(line) for line in written]
+        stored = [
+            pc.replace_with_mask(array, mask, pa.array([values.get(name) for values in held], array.type))
+            for name, array in zip(self._schema.names, encoded.columns.columns, strict=True)
+        ]
+        return EncodedRows(
+            pc.replace_with_mask(encoded.lines, mask, contents),
+            checksums,
+            refusals,
+            pa.RecordBatch.from_arrays(stored, schema=self._arrow_schema),
+        )
 
     def _written(self, rows: GivenRows, places: np.ndarray) -> list[PredictionLine]:
         """Return the lines of some rows by themselves."""
@@ -266,24 +261,3 @@ def _taken(given: GivenColumn, places: np.ndarray) -> pd.Series | pa.ChunkedArra
         if isinstance(given, pa.ChunkedArray)
         else given.iloc[places]
     )
-
-
-def _checksums(canonical: pa.Array) -> np.ndarray:
-    """Return what `row_checksum` says of each text."""
-    # Copying an empty state takes less time than making one by its name and size.
-    begin = hashlib.blake2b(digest_size=8).copy
-    digests: list[bytes] = []
-    keep = digests.append
-    for content in canonical.cast(pa.binary()).to_pylist():
-        state = begin()
-        state.update(content)
-        keep(state.digest())
-    return np.frombuffer(b"".join(digests), ">i8").astype(np.int64)
-
-
-def _stated(canonical: pa.Array, checksums: np.ndarray) -> pa.Array:
-    """Return canonical rows as lines that state their checksums."""
-    opened = pc.binary_slice(canonical.cast(pa.binary()), 0, -1)
-    stated = pc.cast(pa.array(checksums), pa.string()).cast(pa.binary())
-    member = f',"{CHECKSUM_MEMBER}":'.encode()
-    return pc.binary_join_element_wise(opened, pa.scalar(member), stated, pa.scalar(b"}\n"), pa.scalar(b""))

@@ -175,7 +175,7 @@ def _data_rows(
                 rows = batch.select(wanted.names).cast(wanted)
                 stated = rows.column(CHECKSUM_COLUMN).fill_null(0).to_numpy()
                 columns = rows.remove_column(len(wanted) - 1)
-                taken = encoder.stored_checksums(columns) == stated
+                taken = encoder.accepted(columns, stated)
                 refused = len(taken) - int(taken.sum())
                 read.add(ReadRows(len(taken), sum(stated.tolist()), Counter(refused=refused)))
                 accepted = columns.filter(pa.array(taken)) if refused else columns

@@ -11,7 +11,7 @@ import pytest
 from prediction_batches.rows.column_encoder import ColumnEncoder
 from prediction_batches.rows.given_rows import given_rows
 from tests.batches.rows.random_columns import random_values
-from tests.batches.rows.row_reference import check_equal, schema_of
+from tests.batches.rows.row_reference import check_equal, encoded, schema_of
 
 # The key stands in the middle of the names, and the schema has another order than they.
 TYPES = {
@@ -70,5 +70,20 @@ def test_stored_columns_have_the_checksums_of_the_rows_that_are_accepted(ugly: f
     """Who reads a data file tells by them which rows were refused, and that nothing else was altered."""
     encoder = ColumnEncoder(SCHEMA)
     found = encoder.encode(given_rows(SCHEMA, random_frame(7, 3000, ugly=ugly)))
-    proven = encoder.stored_checksums(found.columns) == found.checksums
+    proven = encoder.accepted(found.columns, found.checksums)
     assert {place for place in range(len(found)) if not proven[place]} == found.refusals.keys()
+
+
+def test_rows_that_are_read_back_are_told_from_refused_ones() -> None:
+    """A refused row may be spelled as a row would be, and then its line has the checksum of its values."""
+    schema = schema_of({"key": "string", "words": "string", "z_nested": "json"}, "key")
+    keys = ["a", "", "k" * 2049, "b", "c", "d", "e" * 2048]
+    words = ["x", "x", "x", "w" * 420_000, None, "w" * 66_000, "\0"]
+    nested = pd.Series([{"n": 1.5}, [], 1, 2, 3, None, "z"], dtype=object)
+    rows = encoded(schema, pd.DataFrame({"key": keys, "words": words, "z_nested": nested}))
+    assert sorted(rows.refusals) == [1, 2, 3, 6]
+    encoder = ColumnEncoder(schema)
+    assert encoder.accepted(rows.columns, rows.checksums).tolist() == [
+        place not in rows.refusals for place in range(7)
+    ]
+    assert not encoder.accepted(rows.columns, rows.checksums + 1).any()
