@@ -9,6 +9,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from prediction_batches.arrow_types import arrow_type
 from prediction_batches.files.share_location import ShareLocation
+from prediction_batches.files.uploads import Uploads
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
 
@@ -47,8 +49,8 @@ class DataFile:
 class DataFiles:
     """Parquet files of the columns of a model's Delta table; a context manager over a temporary folder.
 
-    A file is written on disk and goes to S3 when it is full. One that is there is never overwritten: one of
-    the same rows is adopted.
+    A file is written on disk and goes to S3 when it is full, while the next one is written. One that is there
+    is never overwritten: one of the same rows is adopted.
 
     Args:
         location: The share.
@@ -74,8 +76,9 @@ class DataFiles:
         self._file_bytes = file_bytes
         self._dictionaries: list[str] | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="mlpipe-data-")
-        self._path = Path(self._folder.name) / "data.parquet"
+        self._uploads = Uploads()
         self._files: list[DataFile] = []
+        self._finished = 0
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = self._pending_bytes = 0
         self._writer: pq.ParquetWriter | None = None
@@ -119,6 +122,7 @@ class DataFiles:
             self._write_group()
         if self._writer is not None:
             self._finish()
+        self._uploads.finish()
         return self._files
 
     def _room(self) -> int:
@@ -168,21 +172,28 @@ class DataFiles:
         self._writer.close()
         rows, self._writer = self._rows, None
         self._rows = self._bytes = 0
-        number = len(self._files)
-        key, size = self._location.data_key(number), self._path.stat().st_size
-        with self._path.open("rb") as file:
-            is_new = self._location.store.put_new(key, file)
-        self._files.append(
-            DataFile(self._location.data_path(number), rows, size if is_new else self._adopted_size(key))
-        )
-        self._path.unlink()
+        self._uploads.start(partial(self._put, self._finished, rows, self._path))
+        self._finished += 1
 
-    def _adopted_size(self, key: str) -> int:
+    @property
+    def _path(self) -> Path:
+        """Where the file that is written next is until it is on S3."""
+        return Path(self._folder.name) / f"{self._finished}.parquet"
+
+    def _put(self, number: int, rows: int, path: Path) -> None:
+        key, size = self._location.data_key(number), path.stat().st_size
+        with path.open("rb") as file:
+            is_new = self._location.store.put_new(key, file)
+        size = size if is_new else self._adopted_size(key, path)
+        self._files.append(DataFile(self._location.data_path(number), rows, size))
+        path.unlink(missing_ok=True)
+
+    def _adopted_size(self, key: str, path: Path) -> int:
         """Return the bytes of the file that is there, if its rows are these."""
-        found = self._path.with_name("found.parquet")
+        found = path.with_name("found")
         with found.open("wb") as file:
             digest = self._location.store.save(key, file)
-        if digest != _digest(self._path) and not _same_rows(found, self._path):
+        if digest != _digest(path) and not _same_rows(found, path):
             raise self._location.conflict(key)
         size = found.stat().st_size
         found.unlink()

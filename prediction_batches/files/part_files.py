@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from prediction_batches.errors import PredictionsError
 from prediction_batches.files.gzip_files import GzipStream, text_digest
 from prediction_batches.files.share_location import ShareLocation
+from prediction_batches.files.uploads import Uploads
 from prediction_contract.manifests.manifest import JsonPart
 
 # Of uncompressed lines, so that a loader's memory is bounded too.
@@ -21,8 +23,8 @@ PART_BYTES = 32_000_000
 class PartFiles:
     """Gzipped JSON parts, each of at most so many uncompressed bytes. The lines alone decide where one ends.
 
-    No more is held than one packed part. A part that is there is never overwritten: one of the same lines is
-    adopted, with the bytes that it has.
+    No more is held than two packed parts, one of them on its way to S3. A part that is there is never
+    overwritten: one of the same lines is adopted, with the bytes that it has.
 
     Args:
         location: The share.
@@ -33,6 +35,8 @@ class PartFiles:
         self._location = location
         self._part_bytes = part_bytes
         self._parts: list[JsonPart] = []
+        self._uploads = Uploads()
+        self._finished = self._finished_rows = 0
         self._open_anew()
 
     def write(self, lines: pa.Array) -> None:
@@ -63,6 +67,7 @@ class PartFiles:
         """Write the last part, and return all; without a line there is none."""
         if self._rows:
             self._finish()
+        self._uploads.finish()
         return self._parts
 
     def _open_anew(self) -> None:
@@ -70,13 +75,16 @@ class PartFiles:
         self._rows = self._size = 0
 
     def _finish(self) -> None:
-        packed, rows, size = self._pack.finish(), self._rows, self._size
+        key, packed = self._location.part_key(self._finished), self._pack.finish()
+        self._uploads.start(partial(self._put, key, packed, self._rows, self._size))
+        self._finished += 1
+        self._finished_rows += self._rows
         self._open_anew()
-        key = self._location.part_key(len(self._parts))
+
+    def _put(self, key: str, packed: bytes, rows: int, text_bytes: int) -> None:
         part = JsonPart(key, rows, len(packed), hashlib.sha256(packed).hexdigest())
-        self._parts.append(
-            part if self._location.store.put_new(key, packed) else self._adopted(part, packed, size)
-        )
+        is_new = self._location.store.put_new(key, packed)
+        self._parts.append(part if is_new else self._adopted(part, packed, text_bytes))
 
     def _adopted(self, part: JsonPart, packed: bytes, text_bytes: int) -> JsonPart:
         """Return the part that is there, if its lines are these: other versions of isal pack otherwise."""
@@ -89,10 +97,9 @@ class PartFiles:
         return found
 
     def _too_long(self, size: int) -> PredictionsError:
-        row = sum(part.rows for part in self._parts) + 1
         return PredictionsError(
-            f"Row {row} of share {self._location.share} has {size} bytes, and a whole part may have "
-            f"{self._part_bytes}",
+            f"Row {self._finished_rows + 1} of share {self._location.share} has {size} bytes, and a whole "
+            f"part may have {self._part_bytes}",
             remedy="Deliver smaller values",
             model=self._location.model,
             batch_id=self._location.batch_id,
