@@ -15,7 +15,8 @@ from prediction_batches.object_store import InputMissingError, ObjectAlteredErro
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import InputObject
 from prediction_contract.text.json_members import member, members_of
-from sagemaker_scripts.features.files_elsewhere import BUFFER_BYTES, Constants, RowsElsewhere
+from sagemaker_scripts.features.files_elsewhere import Constants, RowsElsewhere, local_parquet
+from sagemaker_scripts.sources.source_files import batch_rows
 
 _BATCH_ROWS = 100_000
 
@@ -158,8 +159,9 @@ class LocalRows:
     def _batches(self, groups: Iterable[int], rows: int) -> Iterator[pa.RecordBatch]:
         elsewhere = self.file.elsewhere
         if elsewhere is None:
-            with pyarrow.parquet.ParquetFile(self.path, buffer_size=BUFFER_BYTES) as file:
-                yield from file.iter_batches(rows, row_groups=groups)
+            with local_parquet(self.path) as file:
+                for number in groups:
+                    yield from file.iter_batches(min(rows, batch_rows(file, number)), row_groups=[number])
             return
         key = self.file.object.key
         with elsewhere.opened(self.path, key) as file:
@@ -180,8 +182,9 @@ def of_size(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
             first += piece.num_rows
             count += piece.num_rows
             if count == rows:
-                yield _one(held)
-                held, count = [], 0
+                # Nothing but the batch is held while it is used.
+                whole, held, count = _one(held), [], 0
+                yield whole
     if held:
         yield _one(held)
 

@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from prediction_batches.object_store import ObjectStore
 from sagemaker_scripts.features.feature_files import FeatureFile, FeaturesError
+from sagemaker_scripts.functions.entity_rows import ENTITY
 
 # A row group is read at once, and is the least that scoring divides its work by.
 GROUP_ROWS = 100_000
@@ -86,7 +87,17 @@ class FeatureFileWriter:
         self._pending = []
         try:
             if self._parquet is None:
-                self._parquet = pyarrow.parquet.ParquetWriter(self._path, self._schema)
+                # A dictionary of values that hardly repeat takes memory of the reader, and saves nothing.
+                repeating = [
+                    field.name
+                    for field in self._schema
+                    if field.name != ENTITY and not pa.types.is_floating(field.type)
+                ]
+                self._parquet = pyarrow.parquet.ParquetWriter(
+                    self._path,
+                    self._schema,
+                    use_dictionary=repeating,  # pyright: ignore[reportArgumentType]  # its annotation lacks lists
+                )
                 self._ends.callback(self._parquet.close)
             self._parquet.write_table(rows, row_group_size=max(1, rows.num_rows))
         except pa.ArrowException as error:

@@ -21,9 +21,15 @@ from sagemaker_scripts.sources.source_columns import SourceColumns
 from sagemaker_scripts.sources.source_files import group_batches, named_damage
 
 # As much of each column's packed values is held while a row group is read.
-BUFFER_BYTES = 256 * 1024
+_BUFFER_BYTES = 64 * 1024
 
 Constants = tuple[tuple[str, str | None], ...]
+
+
+def local_parquet(path: Path, **options: Any) -> pyarrow.parquet.ParquetFile:
+    """Return a file on local disk, opened to be read with little memory."""
+    # By default pyarrow holds all packed row groups that it is asked for until the last is read.
+    return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES, **options)
 
 
 @dataclass(frozen=True)
@@ -94,9 +100,7 @@ class RowsElsewhere:
         # Spark's files of a Delta table hold times in nanoseconds, and the table has microseconds.
         unit = None if self.given is None else "us"
         with named_damage(where, self.rows.source):
-            file = pyarrow.parquet.ParquetFile(
-                path, buffer_size=BUFFER_BYTES, coerce_int96_timestamp_unit=unit
-            )
+            file = local_parquet(path, coerce_int96_timestamp_unit=unit)
         with file:
             yield file
 

@@ -17,7 +17,7 @@ from sagemaker_scripts.sources.source_columns import SourceColumns
 from sagemaker_scripts.sources.source_objects import SourceError, SourceObject, open_object
 
 BATCH_ROWS = 65_536
-BATCH_BYTES = 32 * 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
 GROUP_BYTES = 128 * 1024 * 1024
 BUFFER_BYTES = 4 * 1024 * 1024
 
@@ -101,16 +101,20 @@ def group_batches(
     Returns:
         Batches of bounded size, each with the number of rows before it in the row group.
     """
-    group = file.metadata.row_group(number)
-    if _is_late(group, columns):
+    if _is_late(file.metadata.row_group(number), columns):
         return
-    # Packed values tell little of their size unpacked: 8 bytes a value are the least that is reckoned with.
-    row_bytes = max(8 * group.num_columns, group.total_byte_size // max(1, group.num_rows))
-    size = min(BATCH_ROWS, max(1, BATCH_BYTES // row_bytes))
     before = 0
-    for batch in file.iter_batches(size, row_groups=[number], columns=list(names)):
+    for batch in file.iter_batches(batch_rows(file, number), row_groups=[number], columns=list(names)):
         yield before, pa.Table.from_batches([batch])
         before += batch.num_rows
+
+
+def batch_rows(file: pyarrow.parquet.ParquetFile, number: int) -> int:
+    """Return how many rows of a row group are read at a time, so that their memory is bounded."""
+    group = file.metadata.row_group(number)
+    # Packed values tell little of their size unpacked: 8 bytes a value are the least that is reckoned with.
+    row_bytes = max(8 * group.num_columns, group.total_byte_size // max(1, group.num_rows))
+    return min(BATCH_ROWS, max(1, BATCH_BYTES // row_bytes))
 
 
 def _is_late(group: Any, columns: SourceColumns) -> bool:

@@ -131,6 +131,23 @@ def test_a_file_that_changed_or_is_gone_is_named_and_not_kept(store: ObjectStore
         file.fetched(store, tmp_path)
 
 
+def test_a_file_is_read_without_being_held(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its size: one row group at most, and the batch that is given."""
+    monkeypatch.setattr(feature_writer, "GROUP_ROWS", 20_000)
+    monkeypatch.setattr(feature_writer, "FILE_ROWS", 10**9)
+    rows = pa.table({f"x{column}": pa.array(range(400_000)) for column in range(5)})
+    (file,) = written(store, rows)
+    held = rows.nbytes
+    del rows
+    before, most = pa.total_allocated_bytes(), 0
+    for batch in file.fetched(store, tmp_path).batches(rows_per_batch=1_000):
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert batch.num_rows == 1_000
+    assert most < held / 5
+
+
 class BreakingS3(MemoryS3):
     """A bucket whose answers end in the middle of an object, all but the last few."""
 
