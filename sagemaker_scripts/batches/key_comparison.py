@@ -19,37 +19,46 @@ def check_keys(
     predictions: pa.Array | pa.ChunkedArray,
     numbers: np.ndarray | None = None,
 ) -> None:
-    """Refuse predictions that leave out a row of features, or are of none of them.
+    """Refuse predictions that leave out a row of features, or are of none of them; arguments as `key_fault`.
 
-    Keys are compared as they are. The error names rows by their place and quotes no key: the job does not
-    know which are sensitive.
+    Raises:
+        PredictionsError: There is no prediction of an entity, or one of an entity without features.
+    """
+    fault = key_fault(features, predictions, numbers)
+    if fault is not None:
+        raise PredictionsError(
+            fault, remedy="Let predict return one row for each row of features, with its entity_id as the key"
+        )
+
+
+def key_fault(
+    features: pa.Array | pa.ChunkedArray,
+    predictions: pa.Array | pa.ChunkedArray,
+    numbers: np.ndarray | None = None,
+) -> str | None:
+    """Return what is wrong with the keys of predictions; None if each entity of the features has one.
+
+    Keys are compared as they are. Rows are named by their place and no key is quoted: the job does not know
+    which are sensitive.
 
     Args:
         features: The keys of all features that `predict` was given.
         predictions: The keys that it returned, null for a row without one. A key may come twice.
         numbers: The number of each row among the partition's features, from 0; None for all of them.
-
-    Raises:
-        PredictionsError: There is no prediction of an entity, or one of an entity without features.
     """
     wanted, found = (_texts(keys) for keys in (features, predictions))
     if wanted.equals(found):
-        return
+        return None
     places = np.flatnonzero(~_among(wanted, found))
     missing = places if numbers is None else numbers[places]
     surplus = np.flatnonzero(~_among(found, wanted) & _mask(found.is_valid()))
     faults = []
     if len(missing):
-        faults.append(f"no prediction for {_rows(missing)} of the features")
+        faults.append(f"predict returned no prediction for {_rows(missing)} of the features")
     if len(surplus):
-        faults.append(
-            f"predictions of entities that it was given no features of, in {_rows(surplus)} of a chunk"
-        )
-    if faults:
-        raise PredictionsError(
-            f"predict returned {' and '.join(faults)}",
-            remedy="Let predict return one row for each row of features, with its entity_id as the key",
-        )
+        verb = "is" if len(surplus) == 1 else "are"
+        faults.append(f"{_rows(surplus)} of what predict returned {verb} of no entity of the features")
+    return "; ".join(faults) or None
 
 
 def _texts(keys: pa.Array | pa.ChunkedArray) -> pa.Array:

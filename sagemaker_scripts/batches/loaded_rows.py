@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from prediction_batches.rows.column_encoder import ColumnEncoder
 from prediction_batches.rows.given_rows import given_rows
 from prediction_contract.cleaning.cleaning_rules import Cleaning
@@ -38,10 +40,12 @@ class LoadedRows:
     Attributes:
         accepted: Lines, and the row that the stores hold of each.
         refused: The others, in order: those that do not fit the schema, and all that share a key.
+        keys: Of all rows, as `predict` returned them.
     """
 
     accepted: list[tuple[bytes, Row]]
     refused: list[RefusedPrediction]
+    keys: pa.ChunkedArray
 
     def __len__(self) -> int:
         return len(self.accepted) + len(self.refused)
@@ -65,7 +69,9 @@ def loaded_rows(schema: PredictionSchema, cleaning: Cleaning, predictions: Any) 
     """
     parse = row_parser(schema, cleaning)
     parsed: list[tuple[bytes, Row | InvalidRowError]] = []
+    found_keys: list[pa.Array] = []
     for piece in ColumnEncoder(schema).pieces(given_rows(schema, predictions)):
+        found_keys.append(piece.columns.column(schema.key))
         for ended in piece.lines.to_pylist():
             line = ended.removesuffix(b"\n")
             try:
@@ -73,7 +79,7 @@ def loaded_rows(schema: PredictionSchema, cleaning: Cleaning, predictions: Any) 
             except InvalidRowError as error:
                 parsed.append((line, error))
     keys = Counter(row.key for _, row in parsed if isinstance(row, Row))
-    found = LoadedRows([], [])
+    found = LoadedRows([], [], pa.chunked_array(found_keys, pa.string()))
     for number, (line, row) in enumerate(parsed, start=1):
         if isinstance(row, InvalidRowError):
             found.refused.append(RefusedPrediction(number, row.reason, row.column, row.what))

@@ -19,6 +19,7 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import kind_of_text
 from sagemaker_scripts.batches.schema_frame import entity_frame
 from sagemaker_scripts.codecs.known_codecs import Codecs
+from sagemaker_scripts.functions.entity_rows import ENTITY
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.evaluation import evaluate
 from sagemaker_scripts.learning.metric_values import EvaluationError
@@ -208,14 +209,13 @@ class ModelTrial:
     def _predicted(
         self, prepared: PreparedTrial, partition: str, model: TrainedModel, previous: ScoredPartition | None
     ) -> StoredRows:
-        predictions = predictions_of(
-            self._functions, partition, prepared.at(partition), model.artifact, previous
-        )
-        request = self._request
+        tables, request = prepared.at(partition), self._request
+        predictions = predictions_of(self._functions, partition, tables, model.artifact, previous)
         return stored_rows(
             request.schema,
             request.cleaning,
             predictions,
+            tables.features[ENTITY],
             tolerance=request.tolerance,
             sensitive=request.sensitive,
             most=request.rows,

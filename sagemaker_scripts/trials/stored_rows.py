@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.row_contract import Row
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.text.canonical_json import canonical_json, parse_json
+from sagemaker_scripts.batches.key_comparison import key_fault
 from sagemaker_scripts.batches.loaded_rows import loaded_rows
 
 _HIDDEN = "(sensitive)"
@@ -37,6 +39,7 @@ def stored_rows(
     schema: PredictionSchema,
     cleaning: Cleaning,
     predictions: pd.DataFrame,
+    entities: pa.ChunkedArray,
     *,
     tolerance: QuarantineTolerance,
     sensitive: Collection[str],
@@ -48,6 +51,7 @@ def stored_rows(
         schema: The columns that the model declares.
         cleaning: What becomes of them on their way into the stores.
         predictions: What `predict` returned.
+        entities: What it was given features of.
         tolerance: How many rows may be refused.
         sensitive: The columns, as the stores call them, whose values nobody is to be shown.
         most: How many rows are shown.
@@ -63,7 +67,7 @@ def stored_rows(
             "quarantined": [each._asdict() for each in found.refused[:_MOST_REFUSALS]],
             "quarantined_rows": len(found.refused),
             "reasons": dict(found.reasons()),
-            "batch_fault": tolerance.fault(len(found), len(found.refused)),
+            "batch_fault": tolerance.fault(len(found), len(found.refused)) or key_fault(entities, found.keys),
         },
         found.accepted,
     )

@@ -37,6 +37,17 @@ def test_each_row_that_would_be_quarantined_is_told_with_its_reason(
     assert document["batch_fault"] == "4 of 5 rows were refused, and 0 may be"
 
 
+def test_a_batch_without_a_row_for_each_row_of_features_would_not_be_delivered(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The score job ends with the same words, so a trial does not let them pass."""
+    first.change("defs/revenue/predict.py", "return pd", "features = features.iloc[1:]\n    return pd")
+    status, document = first.json(capfd, "try", "revenue")
+    assert status == 1
+    assert document["quarantined"] == []
+    assert document["batch_fault"] == "predict returned no prediction for row 1 of the features"
+
+
 def test_an_error_shows_the_authors_own_lines(
     first: CopiedProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
