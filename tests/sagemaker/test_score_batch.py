@@ -194,7 +194,7 @@ def test_a_batch_that_the_load_would_refuse_is_not_delivered(
     [
         ([], r"no prediction for rows 1, 2 of the features"),
         (["b"], r"no prediction for row 1 of the features"),
-        (["a", "b", "c"], r"predictions of entities that it was given no features of, in row 3"),
+        (["a", "b", "c"], r"row 3 of what predict returned is of no entity of the features"),
     ],
 )
 def test_each_row_of_features_has_a_prediction_and_no_other_has(
