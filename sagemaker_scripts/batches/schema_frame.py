@@ -21,8 +21,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,6 @@ import pandas as pd
 import pyarrow as pa
 
 from prediction_batches.arrow_types import arrow_type
-from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.row_cleaning import values_as_written
@@ -48,7 +45,6 @@ _PANDAS_TYPES = {
     Kind.BOOLEAN: pd.BooleanDtype(),
     Kind.TIMESTAMP: pd.DatetimeTZDtype("us", "UTC"),
 }
-_PLAIN = frozenset({type(None), bool, int, float, str, pd.Timestamp})
 
 
 def read_columns(store: ObjectStore, key: str) -> tuple[PredictionSchema, Cleaning]:
@@ -150,70 +146,3 @@ def _series(column: Column, values: list[Any]) -> pd.Series:
 def _of_arrow(values: pa.Array | pa.ChunkedArray, column: Column) -> pd.Series:
     dtype = _PANDAS_TYPES.get(column.type.kind) or pd.ArrowDtype(values.type)
     return pd.Series(dtype.__from_arrow__(values))
-
-
-def python_values(values: pd.Series, column: Column) -> list[Any]:
-    """Return what a column of predictions holds as plain Python values, None where there is no value.
-
-    Missing is None, NA and NaT, at any depth of a `json` value too. NaN is missing as well, except in a
-    `double` or `decimal` column, where it is a number that went wrong.
-
-    Raises:
-        PredictionsError: A `long` came as a float so large that it may have lost digits.
-    """
-    given = values.tolist()
-    plain = [_plain(value) for value in given]
-    kind = column.type.kind
-    if kind in {Kind.DOUBLE, Kind.DECIMAL}:
-        return plain
-    if kind is Kind.LONG:
-        bits_of_column = _exact_bits(values.dtype)
-        for number, (source, value) in enumerate(zip(given, plain, strict=True), start=1):
-            # An infinity has no digits to lose: the row contract refuses its row.
-            if isinstance(value, float) and isfinite(value):
-                bits = _exact_bits(source.dtype) if hasattr(source, "dtype") else bits_of_column
-                if abs(value) >= 2.0**bits:
-                    raise PredictionsError(
-                        f"predict returned a float of 2^{bits} or more in row {number} of {column.name}, "
-                        "a long: it may have lost digits",
-                        remedy="Keep the column in Int64 instead of a float type",
-                    )
-    return [None if isinstance(value, float) and isnan(value) else value for value in plain]
-
-
-@cache
-def _exact_bits(dtype: Any) -> int:
-    """Return how many bits an integer may have so that a float of this type tells it from the next one.
-
-    The type may be of NumPy, nullable, of Arrow or categorical; one of objects holds Python's floats.
-    """
-    if isinstance(dtype, pd.CategoricalDtype):
-        return _exact_bits(dtype.categories.dtype)
-    numpy_type = getattr(dtype, "numpy_dtype", dtype)
-    is_float = isinstance(numpy_type, np.dtype) and numpy_type.kind == "f"
-    return int(np.finfo(numpy_type if is_float else np.float64).nmant) + 1
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of pandas or NumPy as Python's own; what it does not know it returns as it is."""
-    if type(value) in _PLAIN:
-        return value
-    if value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, Mapping):
-        return {name: _plain(member) for name, member in value.items()}
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        return _plain(value[()])
-    if isinstance(value, list | tuple | np.ndarray | pd.Series | pd.Index):
-        return [_plain(element) for element in value]
-    return _numpy_scalar(value) if isinstance(value, np.generic) else value
-
-
-def _numpy_scalar(value: np.generic) -> Any:
-    """Return a date for units of a day and longer, a datetime for shorter ones, else the plain number."""
-    plain = value.item()
-    if isinstance(value, np.datetime64):
-        # NumPy makes an integer of a moment in nanoseconds.
-        return pd.Timestamp(value) if isinstance(plain, int) else plain
-    # And of such a duration, which has no JSON.
-    return value if isinstance(value, np.timedelta64) else plain
