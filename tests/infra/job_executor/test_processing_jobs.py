@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,6 @@ from tests.infra.job_executor.job_stack import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import Any
 
 pytestmark = pytest.mark.stack
@@ -115,6 +116,23 @@ def test_hosts_start_apart_with_files_and_cores_of_their_own(executor: Executor,
     assert first["temporary"] != second["temporary"]
     assert first["files"] == second["files"] == 0
     assert (first["cores"], second["cores"]) == (cpu_share(1, 2), cpu_share(2, 2))
+
+
+def test_a_socket_fits_into_the_temporary_folder_which_goes_with_the_job(
+    executor: Executor, aws: Aws, name: str
+) -> None:
+    """Processes of Python meet there: a path may have 107 bytes, of which they need some 40."""
+    script = """
+        import os, socket, tempfile
+        folder = tempfile.gettempdir()
+        socket.socket(socket.AF_UNIX).bind(os.path.join(folder, "x" * 40))
+        print(folder)
+    """
+    executor.client("sagemaker").create_processing_job(**processing_request(aws, name, script))
+    assert sagemaker_end(executor, "Processing", name)["ProcessingJobStatus"] == "Completed"
+    (folder,) = aws.logs(GROUP, f"{name}/algo-1-")
+    assert folder != tempfile.gettempdir()
+    assert not Path(folder).exists()
 
 
 def test_a_failing_host_fails_the_job_and_ends_the_others(executor: Executor, aws: Aws, name: str) -> None:

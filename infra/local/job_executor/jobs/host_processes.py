@@ -27,7 +27,7 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def job_environment(
-    settings: ExecutorSettings, credentials: AwsCredentials, *, own_url: str, home: Path
+    settings: ExecutorSettings, credentials: AwsCredentials, *, own_url: str, host: HostWorkspace
 ) -> dict[str, str]:
     """Return the variables that every job has: what AWS would give it, and nothing of the executor's own.
 
@@ -35,8 +35,8 @@ def job_environment(
         settings: Region and endpoints.
         credentials: The job's role.
         own_url: Address of the executor, the endpoint of Glue and SageMaker.
-        home: Directory of this process; its home and temporary directory lie there, so that no AWS profile
-            of the person at the laptop is ever read.
+        host: Its home and temporary directory are the process's own, so that no AWS profile of the person at
+            the laptop is ever read.
     """
     environment = {
         "AWS_ACCESS_KEY_ID": credentials.access_key_id,
@@ -49,8 +49,8 @@ def job_environment(
         "AWS_ENDPOINT_URL_SAGEMAKER": own_url,
         "AWS_EC2_METADATA_DISABLED": "true",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), SYSTEM_PATH]),
-        "HOME": str(home / "work"),
-        "TMPDIR": str(home / "tmp"),
+        "HOME": str(host.work),
+        "TMPDIR": str(host.temporary),
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         # Both services' images set it: output arrives while the script runs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -72,6 +73,15 @@ class HostWorkspace:
         return self.home / "work"
 
     @property
+    def temporary(self) -> Path:
+        """The folder for temporary files, which lies elsewhere: a socket's path has 107 bytes at most."""
+        return self._temporary_link.resolve()
+
+    @property
+    def _temporary_link(self) -> Path:
+        return self.home / "tmp"
+
+    @property
     def stdout(self) -> Path:
         """The script's standard output."""
         return self.home / "stdout"
@@ -88,14 +98,17 @@ class HostWorkspace:
 
     def reset(self) -> None:
         """Make the directories again."""
+        self.discard_data()
         shutil.rmtree(self.home, ignore_errors=True)
-        for directory in (self.work, self.ml, self.home / "tmp"):
+        for directory in (self.work, self.ml):
             directory.mkdir(parents=True)
+        self._temporary_link.symlink_to(tempfile.mkdtemp(prefix="mlpipe-job-"))
 
     def discard_data(self) -> None:
         """Remove what the job worked on; its output and exit code stay for a look afterwards."""
-        for directory in (self.work, self.ml, self.home / "tmp"):
+        for directory in (self.work, self.ml, self.temporary):
             shutil.rmtree(directory, ignore_errors=True)
+        self._temporary_link.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

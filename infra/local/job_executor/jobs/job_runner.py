@@ -210,7 +210,7 @@ class JobRunner:
 
         def environment(host: HostWorkspace) -> dict[str, str]:
             identity = credentials or self._access.assume(record["role_arn"], kind.session_name)
-            return job_environment(self._settings, identity, own_url=self._own_url, home=host.home)
+            return job_environment(self._settings, identity, own_url=self._own_url, host=host)
 
         processes.launch(environment)
         logs_client = self._access.client("logs", attempts=1)
