@@ -77,8 +77,10 @@ class ScoringJobs:
         """Return the key of the document of a model's inputs."""
         return INPUTS[model].to_document()[0]
 
-    def start_processing(self, script: str, arguments: FeatureArguments | ScoreArguments) -> str:
-        """Start a script by its path below the code, and return the job's name."""
+    def start_processing(
+        self, script: str, arguments: FeatureArguments | ScoreArguments, *, instances: int = 1
+    ) -> str:
+        """Start a script by its path below the code on so many hosts, and return the job's name."""
         name = f"scoring-{uuid.uuid4().hex}"
         code = {
             "S3Uri": f"s3://{self.bucket}/{self.prefix}/files/",
@@ -95,7 +97,11 @@ class ScoringJobs:
                 "ContainerArguments": arguments.container_arguments(),
             },
             ProcessingResources={
-                "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
+                "ClusterConfig": {
+                    "InstanceCount": instances,
+                    "InstanceType": "ml.m5.large",
+                    "VolumeSizeInGB": 10,
+                }
             },
             ProcessingInputs=[{"InputName": "code", "S3Input": code}],
         )
@@ -171,9 +177,10 @@ class ScoringJobs:
         assert status == "Completed", job.get("FailureReason")
         return job
 
-    def scored(self, arguments: ScoreArguments) -> dict[str, Any]:
+    def scored(self, arguments: ScoreArguments, *, instances: int = 1) -> dict[str, Any]:
         """Run a score job that must complete, and return what it says of itself."""
-        name = self.start_processing("sagemaker_scripts/score_batch.py", arguments)
+        script = "sagemaker_scripts/score_batch.py"
+        name = self.start_processing(script, arguments, instances=instances)
         return json.loads(self.completed(name)["ExitMessage"])
 
     def content(self, key: str) -> bytes:
