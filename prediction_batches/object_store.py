@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError, HTTPClientError, ResponseStreamingError
+from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
 
 from prediction_contract.errors import ContractError
 from prediction_contract.manifests.manifest import InputObject
@@ -26,7 +26,7 @@ _CONFLICT = {"ConditionalRequestConflict", "409"}
 _CONFLICTS_BORNE = 5
 _FIRST_PAUSE = 0.2
 _PIECE_BYTES = 1024 * 1024
-# So often an object's bytes may stop coming before all are there.
+# So often running an object's bytes may stop coming before a piece of them is there.
 _BREAKS_BORNE = 5
 AWS_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 6})
 
@@ -170,14 +170,14 @@ class ObjectStore:
                 Bucket=self.bucket, Key=key, **version, **({"Range": f"bytes={done}-"} if done else {})
             )
             version = {"IfMatch": found["ETag"]}
-            size = done + found["ContentLength"]
+            first, size = done, done + found["ContentLength"]
             try:
                 while content := found["Body"].read(_PIECE_BYTES):
                     file.write(content)
                     digest.update(content)
                     done += len(content)
-            except (HTTPClientError, ResponseStreamingError):
-                broken += 1
+            except (HTTPClientError, ResponseStreamingError, IncompleteReadError):
+                broken = broken + 1 if done - first < _PIECE_BYTES else 1
                 if broken == _BREAKS_BORNE:
                     raise
         return digest.hexdigest()

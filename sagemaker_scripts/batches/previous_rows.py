@@ -167,7 +167,7 @@ def _data_rows(
     try:
         with path.open("wb") as content:
             store.save(f"{delta_table_prefix(previous.manifest.model)}{file.path}", content)
-        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as parquet:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as parquet:
             # Few bytes may unpack to any number of rows.
             if parquet.metadata.num_rows > previous.manifest.row_count:
                 return

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -14,24 +14,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prediction_batches.object_store import InputMissingError, ObjectAlteredError, input_object
+from prediction_batches.object_store import (
+    InputMissingError,
+    ObjectAlteredError,
+    ObjectStore,
+    input_object,
+)
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs
 from prediction_contract.manifests.manifest import InputObject
 from sagemaker_scripts.features import feature_writer
 from sagemaker_scripts.features.feature_files import FeaturesError
 from sagemaker_scripts.features.feature_store import feature_set
+from sagemaker_scripts.features.files_elsewhere import RowsElsewhere
 from sagemaker_scripts.features.preparation import prepared_partition
+from sagemaker_scripts.features.source_rows import SourceRows
 from sagemaker_scripts.functions.entity_rows import EntityRowsError
+from sagemaker_scripts.learning.prepared_partitions import PreparedPartitions
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.sources.source_objects import SourceError
+from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.sources.source_reading import DAY, bucket, file_of, orders, sources_of
 from tests.sagemaker.written_functions import function_writer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prediction_batches.object_store import ObjectStore
     from sagemaker_scripts.features.feature_store import FeatureSet
 
 KEY = f"raw/orders/dt={DAY}/a.parquet"
@@ -266,6 +274,84 @@ def test_the_row_without_an_entity_is_counted_over_files() -> None:
     )
     with pytest.raises(EntityRowsError, match="1 rows without entity_id; the first is row 4"):
         prepared(store)
+
+
+def test_a_model_learns_from_files_where_they_lie() -> None:
+    """Examples are the features, and their files are what the model is recorded to be made of."""
+    store = rows_of(*ROWS)
+    found = prepared(store)
+    partitions = PreparedPartitions.find(store, "churn", DAY, DAY, later=1, has_outcomes=False)
+    assert partitions.examples().equals(found.read_features(store))
+    assert partitions.sources == [hashlib.sha256(store.get(KEY)).hexdigest()]
+
+
+def test_times_of_spark_are_those_of_the_delta_table(tmp_path: Path) -> None:
+    """Its files may hold them in 96 bits and without a zone, and the table says microseconds in UTC."""
+    moment = datetime(2013, 2, 2, 5, 0, 0, 123456)  # noqa: DTZ001  # without a zone, as in the file
+    rows = pa.table({"customer_id": ["a"], "seen_at": pa.array([moment], pa.timestamp("ns"))})
+    path = tmp_path / "rows.parquet"
+    pq.write_table(rows, path, use_deprecated_int96_timestamps=True, store_schema=False)
+    given = pa.schema(
+        {
+            "customer_id": pa.string(),
+            "seen_at": pa.timestamp("us", "UTC"),
+            "area": pa.string(),
+            "since": pa.date32(),
+        }
+    )
+    elsewhere = RowsElsewhere(SourceRows("orders", "customer_id", DAY, "churn"), (), "seen_at", given)
+    with elsewhere.opened(path, "a file") as file:
+        (found,) = elsewhere.group(file, 0, "a file", (("area", "north"),))
+    assert found.to_pylist() == [
+        {
+            "entity_id": "a",
+            "seen_at": moment.replace(tzinfo=UTC),
+            "area": "north",
+            "since": None,
+            "partition": DAY,
+        }
+    ]
+
+
+class WeighingS3(MemoryS3):
+    """A bucket that notes how many bytes Arrow holds whenever an object is read or written."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        super().__init__(objects)
+        self.held: list[int] = []
+
+    def get_object(self, **asked: Any) -> dict[str, Any]:
+        """Answer as the bucket in memory does."""
+        self.held.append(pa.total_allocated_bytes())
+        return super().get_object(**asked)
+
+    def put_object(self, **asked: Any) -> None:
+        """Write as the bucket in memory does."""
+        self.held.append(pa.total_allocated_bytes())
+        super().put_object(**asked)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_features_are_prepared_without_being_held(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the size of the partition."""
+    monkeypatch.setattr(feature_writer, "GROUP_ROWS", 5_000)
+    monkeypatch.setattr(feature_writer, "FILE_ROWS", 10_000)
+    for module in ("csv_files._BLOCK", "json_line_files._BLOCK"):
+        monkeypatch.setattr(f"sagemaker_scripts.sources.{module}", 100_000)
+    numbers = range(40_000)
+    rows = [{"customer_id": f"{number}", "note": f"{number:0100}"} for number in numbers]
+    keys = [KEY.replace("a.parquet", f"{number}.{ending}") for number in range(4)]
+    objects = {key: file_of(rows[number::4], ending) for number, key in enumerate(keys)}
+    held = pa.Table.from_pylist(rows).nbytes
+    store = ObjectStore(WeighingS3(objects), "data")
+    source = orders(
+        format=ending,
+        path=f"raw/orders/dt={{date}}/*.{ending}",
+        columns=(("customer_id", "string"), ("note", "string")),
+    )
+    before = pa.total_allocated_bytes()
+    assert prepared(store, replace(INPUTS, sources=(source,))).rows == len(rows)
+    assert max(store.client.held) - before < held / 2
 
 
 @pytest.mark.parametrize(
