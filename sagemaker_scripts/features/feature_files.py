@@ -18,8 +18,6 @@ from prediction_contract.text.json_members import member, members_of
 from sagemaker_scripts.features.files_elsewhere import Constants, RowsElsewhere, local_parquet
 from sagemaker_scripts.sources.source_files import batch_rows
 
-_BATCH_ROWS = 100_000
-
 
 class FeaturesError(ContractError):
     """Prepared features are missing, or not what their index says."""
@@ -144,24 +142,26 @@ class LocalRows:
         return known or pyarrow.parquet.read_schema(self.path)
 
     def batches(
-        self, first_group: int = 0, groups: int | None = None, rows_per_batch: int = _BATCH_ROWS
+        self, first_group: int = 0, groups: int | None = None, rows_per_batch: int | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of some row groups in their order.
 
         Args:
             first_group: The first row group, counted from 0.
             groups: How many row groups; None for all from the first on.
-            rows_per_batch: The rows of each batch but the last, which may have fewer.
+            rows_per_batch: The rows of each batch but the last, which may have fewer; None for batches of
+                some 8 MB at most.
         """
         end = len(self.file.row_groups) if groups is None else first_group + groups
-        return of_size(self._batches(range(first_group, end), rows_per_batch), rows_per_batch)
+        found = self._batches(range(first_group, end))
+        return found if rows_per_batch is None else of_size(found, rows_per_batch)
 
-    def _batches(self, groups: Iterable[int], rows: int) -> Iterator[pa.RecordBatch]:
+    def _batches(self, groups: Iterable[int]) -> Iterator[pa.RecordBatch]:
         elsewhere = self.file.elsewhere
         if elsewhere is None:
             with local_parquet(self.path) as file:
                 for number in groups:
-                    yield from file.iter_batches(min(rows, batch_rows(file, number)), row_groups=[number])
+                    yield from file.iter_batches(batch_rows(file, number), row_groups=[number])
             return
         key = self.file.object.key
         with elsewhere.opened(self.path, key) as file:

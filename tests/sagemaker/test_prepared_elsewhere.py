@@ -160,6 +160,31 @@ def test_rows_are_cast_and_left_out_while_files_are_read(tmp_path: Path) -> None
     assert [batch["entity_id"].to_pylist() for batch in middle] == [["3"], ["4"]]
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_each_partition_of_a_range_knows_its_own_rows(copied: bool) -> None:
+    """What became known between two partitions is of the later one alone; the range again is the same."""
+    name = "all (1).parquet" if copied else "all.parquet"
+    store = bucket(**{f"raw/{name}": timed_file((1, 1), (2, 23), (3, 25), (4, 47), (5, 49), group=1)})
+    inputs = replace(INPUTS, sources=(replace(TIMED, path=f"raw/{name}"),))
+    key, content = inputs.to_document()
+    store.put(key, content)
+    arguments = FeatureArguments(
+        model="churn",
+        partition="2013-02-03",
+        last_partition="2013-02-05",
+        bucket="data",
+        run_id="r",
+        code_version="v",
+        inputs_key=key,
+    )
+    found = [each.read_features(store)["entity_id"].to_pylist() for each in prepare(arguments, store)]
+    assert found == [["1", "2"], ["1", "2", "3", "4"], ["1", "2", "3", "4", "5"]]
+    before = dict(store.client.objects)
+    prepare(arguments, store)
+    assert store.client.objects == before
+    assert bool([name for name in before if name.endswith("-00000.parquet")]) == copied
+
+
 def test_rows_of_other_partitions_are_left_out() -> None:
     """Where the source has a column of partitions, files of its history may hold rows of this one."""
     source = orders(columns=(("customer_id", "string"), ("partition", "string")), history=1)
