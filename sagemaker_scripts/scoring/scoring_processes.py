@@ -184,7 +184,7 @@ def _serve(end: connection.Connection, work: Work) -> None:
         except Exception as error:  # noqa: BLE001  # the process that sent the task raises it
             # The traceback does not leave this process.
             _LOG.exception("%s failed", task)
-            answer = _Failed(_portable(error, str(task)))
+            answer = _Failed(_portable(error))
         end.send(answer)
 
 
@@ -200,9 +200,8 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def _portable(error: Exception, task: str) -> Exception:
+def _portable(error: Exception) -> Exception:
     """Return an error that another process can raise."""
-    error.add_note(f"It happened while {task} was worked on.")
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  # this process's own
     except Exception:  # noqa: BLE001  # any error may be unable to be pickled, in any way

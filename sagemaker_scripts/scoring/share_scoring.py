@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +90,17 @@ class _Chunk(NamedTuple):
     numbers: np.ndarray | None
 
 
+@contextmanager
+def _named_in_errors(number: int, chunk: _Chunk, share: Share) -> Iterator[None]:
+    """Tell of any error in which chunk it happened; rows that it names are counted within the chunk."""
+    try:
+        yield
+    except Exception as error:
+        rows = chunk.prepared.features.num_rows
+        error.add_note(f"It happened in chunk {number} of {share}, which has {rows} rows of features.")
+        raise
+
+
 class ShareScorer:
     """Scores shares one after the other, with one model loaded for all of them.
 
@@ -121,8 +133,9 @@ class ShareScorer:
         """
         refused, rows, features = RefusedRows(), 0, 0
         with self._work.batch.writer(share.name, self._store) as writer:
-            for chunk in self._chunks(share):
-                pieces = judged(self._encoded(chunk), self._work.schema.key, self._parse_row)
+            for number, chunk in enumerate(self._chunks(share), start=1):
+                with _named_in_errors(number, chunk, share):
+                    pieces = judged(self._encoded(chunk), self._work.schema.key, self._parse_row)
                 for piece in pieces:
                     refused.add(piece, rows)
                     rows += len(piece)
@@ -187,19 +200,13 @@ class ShareScorer:
         return _Chunk(prepared, scored, None)
 
     def _encoded(self, chunk: _Chunk) -> list[EncodedRows]:
-        """Return the rows that `predict` returns of a chunk, after comparing their keys with the features'.
-
-        A whole batch makes several pieces: of one, the columns and texts would be held at once.
-        """
+        """Return what `predict` returns of a chunk, after comparing its keys with those of the features."""
         predictions = predictions_of(
             self._functions, self._work.attempt.partition, chunk.prepared, self._artifact, chunk.previous
         )
-        rows = given_rows(self._work.schema, predictions)
-        size = self._work.plan.chunk_rows
-        pieces = [
-            self._encoder.encode(rows.slice(first, size)) for first in range(0, max(len(rows), 1), size)
-        ]
-        keys = pa.chunked_array([piece.columns.column(self._work.schema.key) for piece in pieces])
+        schema = self._work.schema
+        pieces = list(self._encoder.pieces(given_rows(schema, predictions)))
+        keys = pa.chunked_array([piece.columns.column(schema.key) for piece in pieces], pa.string())
         check_keys(chunk.prepared.features[ENTITY], keys, chunk.numbers)
         return pieces
 

@@ -41,7 +41,9 @@ class Squares:
             if task == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if task == "refused":
-                raise ContractError("It cannot be scored", remedy="Correct it", model="m")
+                error = ContractError("It cannot be scored", remedy="Correct it", model="m")
+                error.add_note("In a number")
+                raise error
             if task == "unpicklable":
                 raise UnpicklableError("task", 7)
             if task == "slow":

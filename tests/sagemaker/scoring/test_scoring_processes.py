@@ -46,12 +46,12 @@ def test_every_task_gives_its_result_and_counts_its_rows(tmp_path: Path, process
     assert (os.getpid() in opened) == (processes == 1)
 
 
-def test_an_error_of_a_process_is_raised_with_its_kind_and_task(tmp_path: Path) -> None:
-    """The host's message names what a person must do, and which task it happened in."""
+def test_an_error_of_a_process_is_raised_with_its_kind_and_notes(tmp_path: Path) -> None:
+    """The host's message names what a person must do, and where it happened."""
     with ScoringProcesses(Squares(tmp_path), 2, print) as running:
         with pytest.raises(ContractError, match=r"m: It cannot be scored\. Correct it") as caught:
             list(running.run(["refused", 1, 2]))
-        assert caught.value.__notes__ == ["It happened while refused was worked on."]
+        assert caught.value.__notes__ == ["In a number"]
 
 
 def test_an_error_that_cannot_travel_is_told_by_its_text(tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""Tests of shares and plans: the same for everybody, and never silently another one's."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.jobs.job_arguments import ScoreArguments
+from sagemaker_scripts.scoring import scoring_plan
+from sagemaker_scripts.scoring.hosts import Hosts
+from sagemaker_scripts.scoring.scoring_plan import (
+    PlannedModel,
+    PlannedPrevious,
+    ScoringPlan,
+    ScoringPlanError,
+    awaited_plan,
+    settled_plan,
+)
+from sagemaker_scripts.scoring.shares import Share, Span, shares_of_buckets, shares_of_groups
+from tests.fakes.memory_s3 import MemoryS3
+
+PREFIX = "predictions/m/json/dt=2013-02-01/batch=b/attempt=1/"
+PLAN = ScoringPlan(
+    schema_key="models/m/schema-1.json",
+    inputs_key="models/m/inputs-1.json",
+    code_version="v",
+    features_prefix="features/m/dt=2013-02-01/run=1/",
+    features_digest="0" * 64,
+    model=PlannedModel(version="1", key="models/m/1/output/model.tar.gz", sha256="1" * 64),
+    previous=PlannedPrevious(batch_id="20130131T060000Z-00000001", manifest_digest="2" * 64, cleaning=None),
+    rows=100,
+    chunk_rows=10,
+    buckets=0,
+    shares=(Share("00000", 60, 0, (Span(0, 0, 2), Span(1, 0, 1))), Share("00001", buckets=(3, 4))),
+)
+
+
+def store() -> ObjectStore:
+    """Return an empty bucket."""
+    return ObjectStore(MemoryS3(), "mlpipe-data")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shares_have_each_row_group_once_and_in_order(seed: int) -> None:
+    """Each share but the last has at least a chunk, so that predict receives what it may."""
+    draw = random.Random(seed)
+    files = [[draw.randint(0, 60) for _ in range(draw.randint(0, 9))] for _ in range(draw.randint(0, 9))]
+    shares = shares_of_groups(files, chunk_rows=50)
+    spans = [span for share in shares for span in share.spans]
+    groups = [(span.file, span.first_group + each) for span in spans for each in range(span.groups)]
+    assert groups == sorted(set(groups))
+    assert sum(files[file][group] for file, group in groups) == sum(map(sum, files))
+    first_row = 0
+    for share in shares:
+        own = [files[span.file][span.first_group : span.first_group + span.groups] for span in share.spans]
+        rows = sum(map(sum, own))
+        assert (share.rows, share.first_row) == (rows, first_row)
+        first_row += rows
+    assert all((share.rows or 0) >= 50 for share in shares[:-1])
+    assert [share.name for share in shares] == sorted({share.name for share in shares})
+
+
+def test_large_batches_have_shares_of_several_chunks() -> None:
+    """A billion rows make a thousand shares, and few rows one for each chunk."""
+    few = shares_of_groups([[100_000] * 10], 100_000)
+    assert [share.rows for share in few] == [100_000] * 10
+    many = shares_of_groups([[100_000] * 10] * 1000, 100_000)
+    assert {share.rows for share in many} == {1_000_000}
+    assert [len(share.buckets) for share in shares_of_buckets(5)] == [1] * 5
+    assert sum((share.buckets for share in shares_of_buckets(645)), ()) == tuple(range(645))
+    assert {len(share.buckets) for share in shares_of_buckets(4000)} == {10}
+
+
+@pytest.mark.parametrize(("rows", "each"), [(100, 50), (101, 34), (50, 50), (7, 7), (0, 1)])
+def test_chunks_of_a_share_are_alike(rows: int, each: int) -> None:
+    """No call of predict has a handful of rows where the others have all."""
+    assert Share("00000", rows).rows_of_chunk(50) == each
+
+
+def test_each_share_has_one_host_whatever_their_number() -> None:
+    """Hosts have shares in turn."""
+    shares = shares_of_buckets(7)
+    names = ("algo-1", "algo-2", "algo-3")
+    own = [Hosts(name, names).own_shares(shares) for name in names]
+    assert sorted(sum(own, ())) == list(shares)
+    assert [len(each) for each in own] == [3, 2, 2]
+    owners = Hosts("algo-1", names).owners(shares, shares[3:5])
+    assert owners == {"algo-1": [shares[3]], "algo-2": [shares[4]]}
+
+
+def test_the_first_plan_stays() -> None:
+    """A run that comes later, or at the same time, follows it, whatever it would have planned itself."""
+    bucket = store()
+    assert settled_plan(bucket, PREFIX, lambda: PLAN) == PLAN
+    assert settled_plan(bucket, PREFIX, lambda: replace(PLAN, rows=7)) == PLAN
+    assert awaited_plan(bucket, PREFIX, "algo-1", lambda: False) == PLAN
+    raced = store()
+
+    def planned_by_another() -> ScoringPlan:
+        settled_plan(raced, PREFIX, lambda: PLAN)
+        return replace(PLAN, rows=7)
+
+    assert settled_plan(raced, PREFIX, planned_by_another) == PLAN
+
+
+def test_a_plan_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first host may have died, or the batch may be done already."""
+    assert awaited_plan(store(), PREFIX, "algo-1", lambda: True) is None
+    monkeypatch.setattr(scoring_plan, "PLAN_PATIENCE_SECONDS", 0.0)
+    with pytest.raises(ScoringPlanError, match=r"algo-1, put no .*plan\.json within 0 s\. Look into"):
+        awaited_plan(store(), PREFIX, "algo-1", lambda: False)
+
+
+@pytest.mark.parametrize("name", ["schema_key", "inputs_key", "code_version"])
+def test_another_code_or_schema_does_not_go_on_with_an_attempt(name: str) -> None:
+    """Its shares would not fit those that are written."""
+    given: dict[str, Any] = {
+        "model": "m",
+        "partition": "2013-02-01",
+        "bucket": "mlpipe-data",
+        "lookback": 1,
+        "schema_key": PLAN.schema_key,
+        "inputs_key": PLAN.inputs_key,
+        "registry_table": "registry",
+        "code_version": PLAN.code_version,
+    }
+    PLAN.require_for(ScoreArguments(**given))
+    with pytest.raises(ScoringPlanError, match=rf"planned with the {name} .*Start the next attempt"):
+        PLAN.require_for(ScoreArguments(**given | {name: "other"}))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", PLAN.to_bytes().replace(b'"rows"', b'"lines"')])
+def test_a_plan_of_another_form_is_refused(content: bytes) -> None:
+    """Another version of the code may have written it."""
+    with pytest.raises(ScoringPlanError, match=r"The plan cannot be read: .* Start the next attempt"):
+        ScoringPlan.parse(content)
