@@ -42,9 +42,10 @@ from sagemaker_scripts.batches.schema_frame import frame_of_columns, values_as_g
 from sagemaker_scripts.functions.entity_rows import ENTITY
 
 _LOG = logging.getLogger(__name__)
-_LINES_AT_ONCE = 10_000
-# Of all columns together.
-_VALUES_AT_ONCE = 1_000_000
+# Their values take some thirty times as much.
+_LINE_BYTES_AT_ONCE = 4 * 1024 * 1024
+# Of all columns together, whichever is reached first.
+_VALUES_AT_ONCE, _BYTES_AT_ONCE = 1_000_000, 32 * 1024 * 1024
 # As much of each column's packed values is held while a row group is read.
 _BUFFER_BYTES = 256 * 1024
 
@@ -171,7 +172,7 @@ def _data_rows(
             # Few bytes may unpack to any number of rows.
             if parquet.metadata.num_rows > previous.manifest.row_count:
                 return
-            for batch in parquet.iter_batches(max(1, _VALUES_AT_ONCE // len(wanted)), columns=wanted.names):
+            for batch in _batches(parquet, wanted.names):
                 rows = batch.select(wanted.names).cast(wanted)
                 stated = rows.column(CHECKSUM_COLUMN).fill_null(0).to_numpy()
                 columns = rows.remove_column(len(wanted) - 1)
@@ -184,6 +185,15 @@ def _data_rows(
         _LOG.warning("The data file %s cannot be read: %s", file.path, error)
 
 
+def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in batches of some megabytes."""
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
+        rows = max(1, min(_VALUES_AT_ONCE // len(columns), _BYTES_AT_ONCE // row_bytes))
+        yield from file.iter_batches(rows, row_groups=[number], columns=columns)
+
+
 def _part_rows(
     previous: PreviousBatch, part: JsonPart, path: Path, read: ReadRows
 ) -> Iterator[pa.RecordBatch]:
@@ -191,16 +201,21 @@ def _part_rows(
     accept = row_parser(schema, previous.cleaning)
     values_of = values_as_given(schema, previous.cleaning)
     with IGzipFile(path) as file:
+        found: list[Mapping[str, Any]] = []
+        size = 0
         # No more than the manifest promises: few bytes may unpack to any number.
-        lines = islice(read_lines(file), part.rows)
-        while block := list(islice(lines, _LINES_AT_ONCE)):
-            found: list[Mapping[str, Any]] = []
-            for ended in block:
-                line = ended.rstrip(b"\n")
-                try:
-                    found.append(values_of(line, accept(line)))
-                except InvalidRowError as error:
-                    read.left_out[error.reason] += 1
+        for ended in islice(read_lines(file), part.rows):
+            line = ended.rstrip(b"\n")
+            try:
+                found.append(values_of(line, accept(line)))
+            except InvalidRowError as error:
+                read.left_out[error.reason] += 1
+                continue
+            size += len(line)
+            if size >= _LINE_BYTES_AT_ONCE:
+                yield _columns(schema, found)
+                found, size = [], 0
+        if found:
             yield _columns(schema, found)
 
 

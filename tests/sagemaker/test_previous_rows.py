@@ -22,7 +22,7 @@ from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.rows.row_contract import LINE_BYTES, LONGEST_LINE, read_lines
 from sagemaker_scripts.batches.previous_batch import PreviousBatch
-from sagemaker_scripts.batches.previous_rows import previous_frame
+from sagemaker_scripts.batches.previous_rows import ReadRows, file_rows, previous_files, previous_frame
 from tests.batches.delivery.stack_batches import PROVENANCE, StackBatches, rows_of
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.stored_batches import schema_of, write_batch
@@ -125,6 +125,20 @@ def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore, ha
     assert rows == [dict.fromkeys(TYPES) | row for row in GOOD]
     (number,) = [row["nested"] for row in rows if row["flight"] == "first"]
     assert type(number) is Decimal
+
+
+@pytest.mark.parametrize("has_data_files", [True, False])
+def test_large_rows_come_a_few_at_a_time_and_all_of_them(store: ObjectStore, has_data_files: bool) -> None:
+    """Memory holds some megabytes of a file, however large a row may be."""
+    rows = [{"flight": f"AA-{number:03}", "nested": f"{number:03}" * 100_000} for number in range(120)]
+    previous = put_batch(store, *rows)
+    files = previous_files(previous) if has_data_files else previous.manifest.json_parts
+    found = [list(file_rows(store, previous, file, ReadRows())) for file in files]
+    batches = [batch for of_file in found for batch in of_file]
+    assert 2 <= len(batches) <= 30
+    assert [key for batch in batches for key in batch["entity_id"].to_pylist()] == [
+        row["flight"] for row in rows
+    ]
 
 
 def test_a_data_file_is_read_without_its_part(store: ObjectStore) -> None:
