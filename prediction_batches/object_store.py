@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -28,6 +29,8 @@ _FIRST_PAUSE = 0.2
 _PIECE_BYTES = 1024 * 1024
 # So often running an object's bytes may stop coming before a piece of them is there.
 _BREAKS_BORNE = 5
+# Threads may use one client together, and may not make clients together.
+_ONE_AT_A_TIME = threading.Lock()
 AWS_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 6})
 
 
@@ -71,7 +74,8 @@ class ObjectStore:
     @classmethod
     def of_job(cls, bucket: str) -> ObjectStore:
         """Return a bucket as reached with the job's own credentials."""
-        return cls(boto3.client("s3", config=AWS_CONFIG), bucket)
+        with _ONE_AT_A_TIME:
+            return cls(boto3.client("s3", config=AWS_CONFIG), bucket)
 
     def beside(self, bucket: str) -> ObjectStore:
         """Return another bucket that the same client reaches."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +20,9 @@ from prediction_contract.naming.s3_layout import validated_bucket
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.text.canonical_json import canonical_bytes
+
+# Of receipts: a batch of a billion rows has a thousand.
+_READ_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,11 @@ class Batch:
             ReceiptError: A share is not written to its end, or a receipt is none of this batch's.
         """
         reached = store or ObjectStore.of_job(self.bucket)
-        found = {share: self.receipt(share, reached) for share in shares}
+        names = list(shares)
+        with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
+            found = dict(
+                zip(names, threads.map(lambda share: self.receipt(share, reached), names), strict=True)
+            )
         missing = [share for share, receipt in found.items() if receipt is None]
         if missing:
             raise ReceiptError(
@@ -114,7 +122,7 @@ class Batch:
             store: The bucket; None for the bucket as reached with the process's own credentials.
 
         Raises:
-            ReceiptError: A share is not written to its end.
+            ReceiptError: A share is not written to its end, or a JSON part of it is gone.
             PredictionsError: More rows will be refused than tolerated, or there are none.
             AttemptSupersededError: A later attempt has committed the batch, and it has no manifest yet.
             DeltaCommitError: The Delta table does not take the rows.

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from prediction_batches.delivery.delta_commit import AttemptSupersededError, DeltaCommit
 from prediction_batches.delivery.done_file import ManifestConflictError, done_manifest
-from prediction_batches.delivery.receipts import Receipt, total_checksum, total_refused
+from prediction_batches.delivery.receipts import Receipt, ReceiptError, total_checksum, total_refused
 from prediction_batches.errors import PredictionsError
 from prediction_batches.keys.duplicate_rows import duplicate_rows
 from prediction_batches.object_store import ObjectStore, storage_options
-from prediction_contract.manifests.manifest import Inputs, Manifest, Producer, build_manifest
-from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.manifests.manifest import Inputs, JsonPart, Manifest, Producer, build_manifest
+from prediction_contract.naming.s3_layout import done_key, json_attempt_prefix
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def commit_batch(
 
     Raises:
         PredictionsError: More rows will be refused than tolerated, or there are none.
+        ReceiptError: A JSON part is not there any more.
         AttemptSupersededError: A later attempt has committed the batch, and it has no manifest yet.
         DeltaCommitError: The Delta table does not take the rows.
         ManifestConflictError: A done file that is not this batch's lies in its place.
@@ -75,6 +76,8 @@ def commit_batch(
     if done is not None:
         return done, True
     check_refused_rows(batch, receipts, tolerance, store)
+    parts = [part for receipt in receipts for part in receipt.parts]
+    _check_parts(batch, parts, store)
     commit = DeltaCommit(
         store=store,
         model=batch.model,
@@ -102,7 +105,7 @@ def commit_batch(
         model_version=provenance.model_version,
         code_version=provenance.code_version,
         schema=batch.schema,
-        json_parts=[part for receipt in receipts for part in receipt.parts],
+        json_parts=parts,
         delta_version=made.version,
         delta_files=made.files,
         checksum=total_checksum(receipts),
@@ -164,6 +167,21 @@ def check_refused_rows(
         )
     if named:
         _LOG.warning("rows will be quarantined: %s", found)
+
+
+def _check_parts(batch: Batch, parts: Sequence[JsonPart], store: ObjectStore) -> None:
+    """Refuse parts that are not there any more as they were written, before anything names them."""
+    prefix = json_attempt_prefix(batch.model, batch.partition, batch.batch_id, batch.attempt)
+    found = {entry.key: entry.size for entry in store.listing(prefix)}
+    for part in parts:
+        if found.get(part.key) != part.bytes:
+            said = f"has {found[part.key]} bytes and not {part.bytes}" if part.key in found else "is missing"
+            raise ReceiptError(
+                f"The JSON part {part.key}, which a receipt names, {said}",
+                remedy=f"Write the batch under attempt {batch.attempt + 1}",
+                model=batch.model,
+                batch_id=batch.batch_id,
+            )
 
 
 def _counted(reasons: Counter[str]) -> str:

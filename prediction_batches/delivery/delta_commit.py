@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import inf
 from urllib.parse import unquote
 
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -99,37 +99,35 @@ class DeltaCommit:
                 the files: one is missing, a column has another type there, or the log cannot be read.
         """
         self._check_files()
-        deadline = time.monotonic() + self.patience_seconds
-        pause = 0.1
+        deadline, pause = inf, 0.1
+        failure: Exception | None = None
         while True:
             try:
                 table = self._opened()
             except DeltaError as error:
-                raise self._rejected(deltalake_message(error)) from error
-            known = table.version()
+                raise self._rejected(error) from error
             self._refuse_other_types(table)
-            failure = None
+            # Also after a failure: the answer to a commit that was made may have been lost.
             made = self._recorded_commit(table)
-            if made is None:
-                self._refuse_unwanted(wanted=still_wanted())
-                failure = self._try_commit(table)
-                # Also after a failure: the answer to a commit that was made may have been lost.
-                made = self._commit_after(known)
             if made is not None:
                 self._check_rows(made)
                 return made
             if isinstance(failure, DeltaError) and not isinstance(failure, CommitFailedError):
-                raise self._rejected(deltalake_message(failure)) from failure
-            if time.monotonic() + pause > deadline:
+                raise self._rejected(failure) from failure
+            if time.monotonic() > deadline:
                 raise self._error(
                     f"The Delta commit failed for {self.patience_seconds:.0f} s: "
                     f"{'nothing was committed' if failure is None else deltalake_message(failure)}",
                     "Start the next attempt",
                 ) from failure
-            _LOG.warning("the Delta commit is tried again: %s", failure and deltalake_message(failure))
-            # Full jitter: writers that collided once do not meet again.
-            time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            self._refuse_unwanted(wanted=still_wanted())
+            failure = self._try_commit(table)
+            deadline = min(deadline, time.monotonic() + self.patience_seconds)
+            if failure is not None:
+                _LOG.warning("the Delta commit is tried again: %s", deltalake_message(failure))
+                # Full jitter: writers that collided once do not meet again.
+                time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
+                pause = min(pause * 2, _LONGEST_PAUSE)
 
     @property
     def _uri(self) -> str:
@@ -197,12 +195,11 @@ class DeltaCommit:
         recorded = table.transaction_version(self.batch_id)
         if recorded is None or recorded < self.attempt:
             return None
-        version = table.version()
-        while recorded == self.attempt and version >= 0:
-            made = self._commit_at(version)
+        if recorded == self.attempt:
+            versions = range(table.version(), -1, -1)
+            made = next(filter(None, map(self._commit_at, versions)), None)
             if made is not None and frozenset(made.files) == self._paths:
                 return made
-            version = version - 1 if made is None else -1
         raise AttemptSupersededError(
             f"Attempt {recorded} has committed the batch, and this is attempt {self.attempt}",
             remedy="Start the next attempt, if the batch has no manifest",
@@ -272,34 +269,16 @@ class DeltaCommit:
             {"numRecords": file.rows, "minValues": ends, "maxValues": ends, "nullCount": {BATCH_COLUMN: 0}}
         )
 
-    def _commit_after(self, known: int) -> CommittedVersion | None:
-        """Return this attempt's commit of these files after a known version, as the log itself tells it."""
-        version = known + 1
-        while (actions := self._log_entry(version)) is not None:
-            made = self._commit_of(version, actions)
-            if made is not None and frozenset(made.files) == self._paths:
-                return made
-            version += 1
-        return None
-
     def _commit_at(self, version: int) -> CommittedVersion | None:
-        return self._commit_of(version, self._log_entry(version) or [])
-
-    def _commit_of(self, version: int, actions: Sequence[Mapping[str, Any]]) -> CommittedVersion | None:
-        """Return the commit that a log entry tells of, if it is this attempt's."""
+        """Return the commit that made a version, if it is this attempt's, as the log itself tells it."""
+        content = self.store.get(f"{delta_table_prefix(self.model)}_delta_log/{version:020d}.json")
+        actions = [json.loads(line) for line in content.splitlines() if line.strip()]
         transactions = [action["txn"] for action in actions if "txn" in action]
         if (self.batch_id, self.attempt) not in [(each["appId"], each["version"]) for each in transactions]:
             return None
         # Paths in the log are URL-encoded.
-        return CommittedVersion(
-            version, tuple(unquote(action["add"]["path"]) for action in actions if "add" in action)
-        )
-
-    def _log_entry(self, version: int) -> list[dict[str, Any]] | None:
-        content = self.store.find(f"{delta_table_prefix(self.model)}_delta_log/{version:020d}.json")
-        if content is None:
-            return None
-        return [json.loads(line) for line in content.splitlines() if line.strip()]
+        added = tuple(unquote(action["add"]["path"]) for action in actions if "add" in action)
+        return CommittedVersion(version, added)
 
     def _check_rows(self, made: CommittedVersion) -> None:
         """Refuse a version that holds other files of the batch than these: a remove may have hit nothing."""
@@ -314,9 +293,9 @@ class DeltaCommit:
                 "Look at the table and its log, and start the next attempt",
             )
 
-    def _rejected(self, what: str) -> DeltaCommitError:
+    def _rejected(self, error: Exception) -> DeltaCommitError:
         return self._error(
-            f"The Delta table does not take the rows: {what}",
+            f"The Delta table does not take the rows: {deltalake_message(error)}",
             "Look at the table and its log, and start the next attempt",
         )
 

@@ -148,6 +148,22 @@ def test_receipts_of_other_columns_are_not_committed(
         other(batch).receipt("a")
 
 
+@pytest.mark.parametrize(("content", "what"), [(None, "is missing"), (b"cut", "has 3 bytes and not")])
+def test_a_part_that_is_gone_is_not_delivered(
+    batches: StackBatches, content: bytes | None, what: str
+) -> None:
+    """The commit looks for what the manifest will name."""
+    batch = batches.open()
+    (part,) = batches.write(batch, "a", rows_of("k-1")).parts
+    if content is None:
+        batches.store.client.delete_object(Bucket=batches.store.bucket, Key=part.key)
+    else:
+        batches.store.put(part.key, content)
+    with pytest.raises(ReceiptError, match=f"{part.key}, which a receipt names, {what}"):
+        batch.commit(["a"], PROVENANCE)
+    assert batches.store.listing(f"predictions/{batches.model}/delta/_delta_log/") == []
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"share":"a"}', b"[" * 5000])
 def test_a_receipt_that_is_none_is_told(batches: StackBatches, content: bytes) -> None:
     """It was written by another program or another version."""

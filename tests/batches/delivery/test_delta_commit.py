@@ -171,6 +171,19 @@ def test_an_attempt_that_was_killed_after_its_commit_finds_it(table: Table) -> N
     assert table.delta().version() == before
 
 
+def test_a_checkpoint_keeps_what_attempts_are_fenced_by(table: Table) -> None:
+    """Whoever reads the table from its checkpoint knows the batch's attempts and files."""
+    first = table.written(FIRST, 1, [1])
+    made = first.make(lambda: True)
+    table.commit(SECOND, 1, 7)
+    table.delta().create_checkpoint()
+    assert first.make(lambda: True) == made
+    table.commit(FIRST, 2, 2)
+    assert table.stored() == {FIRST: [2], SECOND: [7]}
+    with pytest.raises(AttemptSupersededError):
+        first.make(lambda: True)
+
+
 def test_two_processes_of_one_attempt_make_one_commit(table: Table) -> None:
     """Both return it: they have the same files, and the log takes a batch's transaction once."""
     commit = table.written(FIRST, 1, [1], [2])
@@ -323,6 +336,23 @@ def test_a_commit_whose_answer_was_lost_is_recognised(
     made = table.commit(FIRST, 1, 1, 2)
     assert made.version == table.delta().version() == before + 1
     assert table.stored() == {FIRST: [1, 2], SECOND: [7]}
+
+
+@pytest.mark.parametrize("error", [OSError("Generic S3 error: 503 Slow Down"), CommitFailedError("conflict")])
+def test_a_commit_that_always_fails_ends_with_its_patience(
+    table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """It is tried again for a while, and then the last failure is told."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
+    commit = replace(table.written(FIRST, 1, [1]), patience_seconds=0.5)
+    with pytest.raises(DeltaCommitError, match=f"failed for 0 s: {error}. Start the next attempt"):
+        commit.make(lambda: True)
+    assert "the Delta commit is tried again" in caplog.text
+    assert table.stored() == {}
 
 
 def test_files_that_are_not_as_they_were_written_are_not_committed(table: Table) -> None:
