@@ -15,6 +15,7 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from errno import ENOSPC
 from math import isqrt
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,7 @@ _FIRST_ROW = b"first_row"
 
 
 class BucketsError(ContractError):
-    """The rows of a table cannot be put together again."""
+    """The rows of a table cannot be kept, or not be put together again."""
 
 
 class BucketRows(NamedTuple):
@@ -165,8 +166,16 @@ def _append(file: Path, rows: pa.Table, first_row: int) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema.with_metadata({_FIRST_ROW: str(first_row)})) as stream:
         stream.write_table(rows)
-    with file.open("ab", buffering=0) as appended:
-        appended.write(sink.getvalue())
+    try:
+        with file.open("ab") as appended:
+            appended.write(sink.getvalue())
+    except OSError as error:
+        if error.errno != ENOSPC:
+            raise
+        raise BucketsError(
+            "The disk is full: features, outcomes and the previous batch are divided on it",
+            remedy="Declare a larger volume_gb or more instances in the model's processing",
+        ) from error
 
 
 def _streams(folder: Path, name: str) -> list[pa.Table]:

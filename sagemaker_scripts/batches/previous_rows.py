@@ -91,10 +91,9 @@ def previous_files(previous: PreviousBatch) -> Sequence[PreviousFile]:
 
     Columns are read ten times as fast as lines. But a row that cleaning mends is not whole in Delta.
     """
-    manifest = previous.manifest
-    if previous.cleaning:
+    manifest, paths = previous.manifest, previous.manifest.delta.files
+    if previous.cleaning or not paths:
         return manifest.json_parts
-    paths = manifest.delta.files
     return [DeltaFile(path, manifest.row_count // len(paths)) for path in paths]
 
 
@@ -107,7 +106,7 @@ def is_whole(previous: PreviousBatch, files: Sequence[PreviousFile], read: ReadR
         read: What was read of them.
     """
     manifest, checksum = previous.manifest, batch_checksum([read.checksum])
-    if isinstance(files[0], JsonPart):
+    if not any(isinstance(file, DeltaFile) for file in files):
         return True
     if (read.rows, checksum) == (manifest.row_count, manifest.checksum):
         return True

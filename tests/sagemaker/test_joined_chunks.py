@@ -195,6 +195,16 @@ def test_types_that_do_not_go_together_are_named(tmp_path: Path) -> None:
         buckets.read("t", 0)
 
 
+def test_a_full_disk_says_what_to_declare(tmp_path: Path) -> None:
+    """Nothing of a bucket is lost in silence."""
+    buckets = KeyBuckets(tmp_path, 1, frozenset([0]))
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "0.w").symlink_to("/dev/full")
+    rows = pa.table({"k": ["a"]})
+    with pytest.raises(BucketsError, match=r"The disk is full.*volume_gb"):
+        buckets.spill("t", rows.schema, rows.to_batches(), key="k", first_row=0, writer="w")
+
+
 def test_a_bucket_of_a_key_is_the_same_everywhere() -> None:
     """Shares that another host or an earlier process made by it must hold the same rows."""
     assert bucket_numbers(pa.array(["AA-1141-JFK", "", " ü\t", "ü"]), 1000).tolist() == [

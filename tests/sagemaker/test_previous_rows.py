@@ -141,6 +141,14 @@ def test_large_rows_come_a_few_at_a_time_and_all_of_them(store: ObjectStore, has
     ]
 
 
+def test_a_batch_without_a_row_is_an_empty_table(store: ObjectStore) -> None:
+    """It has no data file."""
+    previous = put_batch(store)
+    assert previous.manifest.delta.files == ()
+    found = previous_frame(store, previous)
+    assert (len(found), str(found["count"].dtype)) == (0, "Int64")
+
+
 def test_a_data_file_is_read_without_its_part(store: ObjectStore) -> None:
     """Its rows prove themselves: each by its checksum, all by that of the batch."""
     previous = put_batch(store, *GOOD)
