@@ -142,7 +142,13 @@ def lost_digits(column: Column, number: int, bits: int) -> PredictionsError:
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column in a type that Arrow has all functions for."""
     plain = plain_type(column.type)
-    return column if column.type == plain else column.cast(plain)
+    if column.type == plain:
+        return column
+    if pa.types.is_dictionary(column.type):
+        # Polars' categories are views, which a cast does not look up.
+        chunks = [chunk.dictionary.cast(plain).take(chunk.indices) for chunk in column.chunks]
+        return pa.chunked_array(chunks, plain)
+    return column.cast(plain)
 
 
 def _listed(series: pd.Series) -> list[Any]:

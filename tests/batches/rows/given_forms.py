@@ -178,6 +178,9 @@ ARROW: dict[str, pa.Array] = {
         for kind in (pa.string(), pa.large_string(), pa.string_view())
     },
     "dictionary of texts": pa.array(["a", None, "2013-02-01", "a"]).dictionary_encode(),
+    "dictionary of views": pa.DictionaryArray.from_arrays(
+        pa.array([0, None, 1], pa.uint32()), pa.array(["a", "2013-02-01"], pa.string_view())
+    ),
     "dictionary of doubles": pa.array([0.5, None, _NAN, 0.5]).dictionary_encode(),
     "binary": pa.array([b"x"]),
     "date32": pa.array([date(2013, 2, 1), None, date.min, date.max]),

@@ -7,10 +7,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from prediction_batches.arrow_types import plain_type
 from prediction_batches.rows.column_encoder import ColumnEncoder
 from prediction_batches.rows.encoded_rows import EncodedRows
-from prediction_batches.rows.given_rows import given_rows, python_values
+from prediction_batches.rows.given_rows import given_rows, plain_column, python_values
 from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
 from prediction_contract.rows.row_contract import row_contract
@@ -29,8 +28,8 @@ def schema_of(types: dict[str, str], key: str, *, required: frozenset[str] = fro
 def lines_one_by_one(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> list[PredictionLine]:
     """Return the line of every row, made of its Python values alone."""
     if isinstance(table, pa.Table):
-        plain = pa.schema([field.with_type(plain_type(field.type)) for field in table.schema])
-        table = table.cast(plain).to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+        plain = pa.table({name: plain_column(table[name]) for name in table.column_names})
+        table = plain.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
     numbers = range(1, len(table) + 1)
     columns = [python_values(table[column.name], column, numbers) for column in schema.columns]
     contract = row_contract(schema)
