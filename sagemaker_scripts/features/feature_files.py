@@ -62,12 +62,19 @@ class FeatureFile:
             InputMissingError: The file is gone.
             ObjectAlteredError: It is not the one that was indexed.
         """
-        path = folder / f"{self.object.sha256}.parquet"
+        path = self._copy(folder)
         with (folder / f"{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 self._fetch(store, path)
         return LocalRows(path, self)
+
+    def drop_copy(self, folder: Path) -> None:
+        """Delete the local copy, if there is one."""
+        self._copy(folder).unlink(missing_ok=True)
+
+    def _copy(self, folder: Path) -> Path:
+        return folder / f"{self.object.sha256}.parquet"
 
     def _fetch(self, store: ObjectStore, path: Path) -> None:
         of_file = store if self.bucket is None else store.beside(self.bucket)

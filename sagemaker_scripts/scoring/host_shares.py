@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.naming.s3_layout import json_attempt_prefix, receipt_name
 from sagemaker_scripts.batches.previous_rows import ReadRows, is_whole, previous_files, report_left_out
+from sagemaker_scripts.features.feature_files import FeatureFile
+from sagemaker_scripts.features.feature_store import FeatureSet
 from sagemaker_scripts.functions.inputs_reading import read_inputs
 from sagemaker_scripts.scoring.division import PreviousPiece, pieces_of_files
 from sagemaker_scripts.scoring.hosts import Hosts, HostWatch
@@ -62,21 +64,31 @@ class HostShares:
         left = [share for share in own if share.name not in written]
         if len(left) < len(own):
             _LOG.info("%d of %d shares are written already", len(own) - len(left), len(own))
+        features = planned_features(plan, self._work.arguments, self._work.attempt, self._store)
         work = replace(self._work, kept=frozenset(bucket for share in left for bucket in share.buckets))
         with ScoringProcesses(work, _process_count(left), self._progress.count_rows) as processes:
             if plan.buckets and left:
-                self._divide(work, processes)
+                self._divide(work, features, processes)
             done = sum(share.rows or 0 for share in own if share.name in written)
             with self._progress.step("score", plan.rows, done):
+                unread = {share.name: share for share in left}
                 for receipt in processes.run(left, self._meanwhile):
                     _LOG.info("share %s has %d rows", receipt.share, receipt.rows)
+                    del unread[receipt.share]
+                    self._drop_copies(features.features, unread.values())
                 if self._watch is not None and self._hosts.is_first:
                     self._await_others(self._watch)
 
-    def _divide(self, work: ShareWork, processes: ScoringProcesses) -> None:
+    def _drop_copies(self, files: Sequence[FeatureFile], unread: Iterable[Share]) -> None:
+        """Delete the copies of files that no share needs any more: the disk need not hold all of them."""
+        needed = {span.file for share in unread for span in share.spans}
+        for number, file in enumerate(files):
+            if number not in needed:
+                file.drop_copy(self._work.folder)
+
+    def _divide(self, work: ShareWork, features: FeatureSet, processes: ScoringProcesses) -> None:
         """Divide features, outcomes and previous rows into buckets, of which each host keeps its own."""
         store = self._store
-        features = planned_features(work.plan, work.arguments, work.attempt, store)
         pieces = list(pieces_of_files("features", features.features))
         previous = planned_previous(work.plan, work.arguments, store)
         if previous is not None and read_inputs(store, work.arguments).outcomes:
@@ -85,6 +97,7 @@ class HostShares:
         with self._progress.step("divide", sum(piece.rows for piece in pieces) * hosts):
             for _ in processes.run(pieces, self._meanwhile):
                 pass
+        self._drop_copies((*features.features, *(features.outcomes or ())), ())
         if previous is None:
             return
         for files in (previous_files(previous), previous.manifest.json_parts):

@@ -16,7 +16,7 @@ from prediction_contract.manifests.manifest import InputObject
 from prediction_contract.naming.s3_layout import PLAN_NAME
 from sagemaker_scripts.scoring.shares import Share
 
-# Twice as many shares as the largest plan has.
+# In bytes; a plan of a thousand shares has some hundred thousand.
 _LARGEST_PLAN = 64 * 1024 * 1024
 _SECONDS_BETWEEN_LOOKS = 1.0
 # Hosts of one job start minutes apart: each fetches its image by itself.

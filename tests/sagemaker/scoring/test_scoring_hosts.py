@@ -72,15 +72,15 @@ def test_a_whole_model_is_called_once_and_written_in_pieces(model: ScoredModel) 
 @pytest.mark.parametrize(
     ("host", "moment"),
     [
-        (1, "after .*plan.json"),
+        pytest.param(1, "after .*plan.json", marks=pytest.mark.slow),
         (1, "before .*receipts/00002"),
-        (1, "after .*receipts/00002"),
-        (2, "before .*00003-00000.jsonl.gz"),
+        pytest.param(1, "after .*receipts/00002", marks=pytest.mark.slow),
+        pytest.param(2, "before .*00003-00000.jsonl.gz", marks=pytest.mark.slow),
         (2, "after .*delta/.*00003"),
-        (1, "before commit"),
+        pytest.param(1, "before commit", marks=pytest.mark.slow),
         (1, "after commit"),
-        (1, "before done/"),
-        (1, "after done/"),
+        pytest.param(1, "before done/", marks=pytest.mark.slow),
+        pytest.param(1, "after done/", marks=pytest.mark.slow),
     ],
 )
 def test_a_job_that_is_killed_and_run_again_makes_one_batch(
