@@ -78,6 +78,7 @@ class HostShares:
                     self._drop_copies(features.features, unread.values())
                 if self._watch is not None and self._hosts.is_first:
                     self._await_others(self._watch)
+                    self._progress.complete()
 
     def _drop_copies(self, files: Sequence[FeatureFile], unread: Iterable[Share]) -> None:
         """Delete the copies of files that no share needs any more: the disk need not hold all of them."""

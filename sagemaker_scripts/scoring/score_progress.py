@@ -38,6 +38,7 @@ class ScoreProgress:
         self._beat = 0
         self._step = "start"
         self._rows = 0
+        self._is_complete = False
 
     def count_rows(self, rows: int) -> None:
         """Add rows that were done."""
@@ -54,6 +55,10 @@ class ScoreProgress:
         self._step = ENDED
         self._tell(None)
 
+    def complete(self) -> None:
+        """Note that all hosts have done all rows of the step, whatever they told last."""
+        self._is_complete = True
+
     @contextmanager
     def step(self, name: str, total: int, done: int = 0) -> Iterator[None]:
         """Report a step's progress while it runs, and its failure to the other hosts.
@@ -64,7 +69,7 @@ class ScoreProgress:
             done: The rows that were done before it began.
         """
         with self._lock:
-            self._step, self._rows = name, done
+            self._step, self._rows, self._is_complete = name, done, False
         began, before = time.monotonic(), self._all_rows()
         ended = threading.Event()
 
@@ -89,7 +94,7 @@ class ScoreProgress:
     def _report(self, total: int, before: int, began: float) -> None:
         self._tell(None)
         try:
-            rows = self._all_rows()
+            rows = total if self._is_complete else self._all_rows()
         except (BotoCoreError, ClientError) as error:
             _LOG.warning("the other hosts' progress cannot be read now: %s", error)
             return
