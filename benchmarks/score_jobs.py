@@ -29,7 +29,7 @@ from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.model_inputs import ModelInputs, TrainedElsewhere
 from prediction_contract.manifests.manifest import Manifest, parse_manifest
 from prediction_contract.rows.schema import PredictionSchema
-from sagemaker_scripts.features.feature_store import PreparedPartition, write_feature_set
+from sagemaker_scripts.features.feature_store import FeatureFolder, PreparedPartition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,14 +118,9 @@ class ScoreJobs:
         self.store.put(_MODEL_KEY, content)
         self.store.put(_schema_key(model), json.dumps(SCHEMAS[model].to_document()).encode())
         self.store.put(*_inputs(model, hashlib.sha256(content).hexdigest()).to_document())
-        write_feature_set(
-            self.store,
-            PreparedPartition(features(model, rows), outcomes(rows, known) if model == TEN_COLUMNS else None),
-            model=model,
-            partition=partition,
-            run_id="run-1",
-            code_version="v",
-        )
+        known_outcomes = outcomes(rows, known) if model == TEN_COLUMNS else None
+        folder = FeatureFolder(self.store, model, partition, "run-1", "v")
+        folder.write_all(PreparedPartition(features(model, rows), known_outcomes))
 
     def arguments(self, model: str, partition: str, batch_id: str, **more: Any) -> ScoreArguments:
         """Return the arguments of a job that scores what was prepared."""

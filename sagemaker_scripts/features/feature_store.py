@@ -179,31 +179,6 @@ class FeatureFolder:
         )
 
 
-def write_feature_set(
-    store: ObjectStore,
-    prepared: PreparedPartition,
-    *,
-    model: str,
-    partition: str,
-    run_id: str,
-    code_version: str,
-) -> FeatureSet:
-    """Write a partition's features, the index last.
-
-    Args:
-        store: The bucket.
-        prepared: The partition's features and outcomes, and what they were made of.
-        model: The model's name.
-        partition: The partition.
-        run_id: Names the folder.
-        code_version: The version of the code that runs.
-
-    Raises:
-        FeaturesError: A column is of a type that Parquet does not have.
-    """
-    return FeatureFolder(store, model, partition, run_id, code_version).write_all(prepared)
-
-
 def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | None = None) -> FeatureSet:
     """Return the features below a prefix, or the newest of the partition.
 

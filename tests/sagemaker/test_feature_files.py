@@ -14,9 +14,10 @@ from botocore.exceptions import ResponseStreamingError
 from prediction_batches.object_store import InputMissingError, ObjectAlteredError, ObjectStore
 from sagemaker_scripts.features import feature_writer
 from sagemaker_scripts.features.feature_files import of_size
-from sagemaker_scripts.features.feature_store import PreparedPartition, feature_set, write_feature_set
+from sagemaker_scripts.features.feature_store import PreparedPartition, feature_set
 from sagemaker_scripts.features.feature_writer import FeatureFileWriter
 from tests.fakes.memory_s3 import MemoryS3
+from tests.sagemaker.prepared_tables import write_feature_set
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,6 @@ from sagemaker_scripts.features.feature_store import (
     FeatureSet,
     feature_set,
     partitions_between,
-    write_feature_set,
 )
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.sources.source_objects import SourceMissingError
@@ -26,7 +25,7 @@ from sagemaker_scripts.train_model import train
 from tests.fakes.foreign_documents import PYTHON, other_documents
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.declared_models import INPUTS, SCHEMAS
-from tests.sagemaker.prepared_tables import prepared_of
+from tests.sagemaker.prepared_tables import prepared_of, write_feature_set
 from tests.sagemaker.real_flights import stored_days
 
 DAY = "2013-01-04"

@@ -25,7 +25,7 @@ from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.text.canonical_json import parse_json
 from sagemaker_scripts.batches.previous_batch import find_previous
 from sagemaker_scripts.batches.previous_rows import previous_frame
-from sagemaker_scripts.features.feature_store import feature_set, write_feature_set
+from sagemaker_scripts.features.feature_store import feature_set
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.outcomes import (
     OutcomesError,
@@ -36,7 +36,7 @@ from sagemaker_scripts.learning.outcomes import (
 )
 from tests.batches.rows.row_reference import encoded
 from tests.fakes.memory_s3 import MemoryS3
-from tests.sagemaker.prepared_tables import prepared_of
+from tests.sagemaker.prepared_tables import prepared_of, write_feature_set
 from tests.sagemaker.stored_batches import schema_of, write_batch
 
 if TYPE_CHECKING:

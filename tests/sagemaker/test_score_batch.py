@@ -27,13 +27,12 @@ from sagemaker_scripts.batches.batch_attempt import BatchAttempt
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import run_script
 from sagemaker_scripts.dagster_report import DagsterReport
-from sagemaker_scripts.features.feature_store import write_feature_set
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.model_artifact import save_model, training_prefix
 from sagemaker_scripts.score_batch import score
 from sagemaker_scripts.scoring.hosts import Hosts
 from tests.fakes.memory_s3 import MemoryS3
-from tests.sagemaker.prepared_tables import prepared_of
+from tests.sagemaker.prepared_tables import prepared_of, write_feature_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

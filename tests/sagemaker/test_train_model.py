@@ -19,12 +19,12 @@ from prediction_contract.jobs.metrics import Metric
 from prediction_contract.jobs.model_inputs import InvalidInputsError
 from sagemaker_scripts.codecs.codec import CodecError
 from sagemaker_scripts.codecs.known_codecs import Codecs
-from sagemaker_scripts.features.feature_store import FeaturesError, PreparedPartition, write_feature_set
+from sagemaker_scripts.features.feature_store import FeaturesError, PreparedPartition
 from sagemaker_scripts.learning.model_artifact import load_model
 from sagemaker_scripts.learning.outcomes import OutcomesError
 from sagemaker_scripts.train_model import train
 from tests.fakes.memory_s3 import MemoryS3
-from tests.sagemaker.prepared_tables import prepared_of
+from tests.sagemaker.prepared_tables import prepared_of, write_feature_set
 from tests.sagemaker.written_functions import function_writer
 
 if TYPE_CHECKING:
