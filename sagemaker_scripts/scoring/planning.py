@@ -34,7 +34,7 @@ from sagemaker_scripts.scoring.shares import Share, shares_of_buckets, shares_of
 
 _CHUNK_ROWS = 100_000
 # Of features and predictions together, as Arrow holds them; pandas and JSON take several times as much.
-_CHUNK_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 32 * 1024 * 1024
 _PREDICTED_VALUE_BYTES = 24
 _ROWS_LOOKED_AT = 1000
 

@@ -142,8 +142,10 @@ class ShareScorer:
                 features += chunk.prepared.features.num_rows
                 # A row too many shares its key with another one, so it is among the refused ones.
                 self._refuse_too_many(share, refused, more_rows=rows - features)
-                for piece in pieces:
-                    writer.write_encoded(piece)
+                # None of them is held while the next chunk is scored.
+                pieces.reverse()
+                while pieces:
+                    writer.write_encoded(pieces.pop())
                 self._count_rows(chunk.prepared.features.num_rows)
             return writer.close()
 
