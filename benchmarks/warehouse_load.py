@@ -106,7 +106,11 @@ def deliver(port: int, rows: int, files: int) -> Manifest:
         model_version="1",
         code_version="1",
         schema=SCHEMA,
-        json_parts=[JsonPart(json_part_key(MODEL, PARTITION, BATCH, 1, 0), each * files, 1, "0" * 64)],
+        json_parts=[
+            JsonPart(
+                json_part_key(MODEL, PARTITION, BATCH, 1, share="part", number=0), each * files, 1, "0" * 64
+            )
+        ],
         delta_version=table.version(),
         delta_files=written,
         checksum=batch_checksum(number * _CHECKSUM_STEP for number in range(each * files)),

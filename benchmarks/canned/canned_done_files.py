@@ -95,7 +95,7 @@ class CannedDoneFiles:
 def manifest_bytes(key: str) -> bytes:
     """Return a valid manifest of a key's batch."""
     batch_id = key.rpartition("/")[2].removesuffix(".json")
-    part = JsonPart(json_part_key(MODEL, PARTITION, batch_id, 1, 0), 3, 100, "a" * 64)
+    part = JsonPart(json_part_key(MODEL, PARTITION, batch_id, 1, share="part", number=0), 3, 100, "a" * 64)
     return build_manifest(
         model=MODEL,
         batch_id=batch_id,

@@ -10,9 +10,9 @@ from prediction_contract.naming.s3_layout import (
     data_file_path,
     delta_table_prefix,
     json_attempt_prefix,
+    json_part_key,
     receipt_name,
     share_keys_name,
-    share_part_name,
     validated_share,
 )
 
@@ -45,11 +45,13 @@ class ShareLocation:
 
     def part_key(self, number: int) -> str:
         """Return the key of a JSON part, counting from 0."""
-        return f"{self._prefix}{share_part_name(self.share, number)}"
+        return json_part_key(
+            self.model, self.partition, self.batch_id, self.attempt, share=self.share, number=number
+        )
 
     def data_path(self, number: int) -> str:
         """Return the path of a data file below the model's Delta table, counting from 0."""
-        return data_file_path(self.batch_id, self.attempt, self.share, number)
+        return data_file_path(self.batch_id, self.attempt, share=self.share, number=number)
 
     def data_key(self, number: int) -> str:
         """Return the key of a data file."""

@@ -86,16 +86,6 @@ def json_batch_prefix(model: str, partition: str, batch_id: str) -> str:
     return f"{json_partition_prefix(model, partition)}batch={BatchId(batch_id)}/"
 
 
-def json_part_key(model: str, partition: str, batch_id: str, attempt: int, number: int) -> str:
-    """Return the key of one JSON part, `part-00000.jsonl.gz` counting from 0, of one attempt.
-
-    Raises:
-        InvalidNameError: An argument has another form.
-    """
-    prefix = json_attempt_prefix(model, partition, batch_id, attempt)
-    return f"{prefix}part-{_part_number(number)}.jsonl.gz"
-
-
 def json_attempt_prefix(model: str, partition: str, batch_id: str, attempt: int) -> str:
     """Return the prefix of all that one attempt at a batch writes beside the Delta table.
 
@@ -105,13 +95,14 @@ def json_attempt_prefix(model: str, partition: str, batch_id: str, attempt: int)
     return f"{json_batch_prefix(model, partition, batch_id)}attempt={validated_attempt(attempt)}/"
 
 
-def share_part_name(share: str, number: int) -> str:
-    """Return the name of one JSON part of a share below its attempt's prefix, counting from 0.
+def json_part_key(model: str, partition: str, batch_id: str, attempt: int, *, share: str, number: int) -> str:
+    """Return the key of one JSON part of a share of one attempt, `<share>-00000.jsonl.gz` counting from 0.
 
     Raises:
         InvalidNameError: An argument has another form.
     """
-    return f"{validated_share(share)}-{_part_number(number)}.jsonl.gz"
+    prefix = json_attempt_prefix(model, partition, batch_id, attempt)
+    return f"{prefix}{validated_share(share)}-{_part_number(number)}.jsonl.gz"
 
 
 def receipt_name(share: str) -> str:

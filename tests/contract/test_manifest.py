@@ -47,7 +47,9 @@ VALIDATOR = Draft202012Validator(manifest_json_schema())
 def manifest(**changes: Any) -> Manifest:
     """Return a manifest of two parts."""
     parts = [
-        JsonPart(json_part_key("flight_delay", "2013-02-01", BATCH, 1, number), rows, 10, SHA)
+        JsonPart(
+            json_part_key("flight_delay", "2013-02-01", BATCH, 1, share="part", number=number), rows, 10, SHA
+        )
         for number, rows in enumerate((3, 4))
     ]
     arguments: dict[str, Any] = {
@@ -221,7 +223,11 @@ def test_faults_of_form_are_named_by_path_and_known_to_the_schema(path: str, val
             f"predictions/flight_delay/json/dt=2013-02-01/batch={BATCH[:-1]}e/p",
             "lie under",
         ),
-        ("json_parts.1.key", json_part_key("flight_delay", "2013-02-01", BATCH, 1, 0), "named twice"),
+        (
+            "json_parts.1.key",
+            json_part_key("flight_delay", "2013-02-01", BATCH, 1, share="part", number=0),
+            "named twice",
+        ),
         ("json_parts.0.rows", 4, "row_count is 7"),
         ("row_count", 8, "json_parts have 7"),
         ("delta.table", "predictions/other_model/delta/", "own table"),

@@ -23,9 +23,11 @@ def test_keys_are_those_of_the_design() -> None:
     assert s3_layout.features_prefix("m", "2013-02-01", "r-1") == "features/m/dt=2013-02-01/run=r-1/"
     assert s3_layout.json_partition_prefix("m", HOUR) == "predictions/m/json/dt=2013-02-01/hour=05/"
     assert s3_layout.json_batch_prefix("m", HOUR, BATCH) == json_prefix
-    assert s3_layout.json_part_key("m", HOUR, BATCH, 2, 7) == f"{json_prefix}attempt=2/part-00007.jsonl.gz"
+    assert (
+        s3_layout.json_part_key("m", HOUR, BATCH, 2, share="part", number=7)
+        == f"{json_prefix}attempt=2/part-00007.jsonl.gz"
+    )
     assert s3_layout.json_attempt_prefix("m", HOUR, BATCH, 2) == f"{json_prefix}attempt=2/"
-    assert s3_layout.share_part_name("share-3", 7) == "share-3-00007.jsonl.gz"
     assert s3_layout.receipt_name("share-3") == "receipts/share-3.json"
     assert s3_layout.share_keys_name("share-3") == "keys/share-3"
     assert s3_layout.progress_name("algo-1") == "progress/algo-1.json"
@@ -69,11 +71,10 @@ def test_other_keys_are_no_done_keys(key: str) -> None:
         lambda: s3_layout.features_prefix("m", "2013-02-01", "../r"),
         lambda: s3_layout.json_partition_prefix("m", "../2013"),
         lambda: s3_layout.json_batch_prefix("m", "../2013", BATCH),
-        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 0, 0),
-        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, -1),
-        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, 100_000),
-        lambda: s3_layout.share_part_name("../x", 0),
-        lambda: s3_layout.share_part_name("x", -1),
+        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 0, share="part", number=0),
+        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, share="part", number=-1),
+        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, share="part", number=100_000),
+        lambda: s3_layout.json_part_key("m", HOUR, BATCH, 1, share="../x", number=0),
         lambda: s3_layout.receipt_name("a/b"),
         lambda: s3_layout.share_keys_name(".."),
         lambda: s3_layout.progress_name("/x"),

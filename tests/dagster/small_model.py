@@ -95,7 +95,9 @@ class SmallModel:
         """Return a valid manifest; the parts that it names are not there."""
         batch_id = batch_id or self.batch_id()
         partition = changes.pop("partition", PARTITION)
-        part = JsonPart(json_part_key(self.name, partition, batch_id, 1, 0), ROWS.rows, 100, "a" * 64)
+        part = JsonPart(
+            json_part_key(self.name, partition, batch_id, 1, share="part", number=0), ROWS.rows, 100, "a" * 64
+        )
         return build_manifest(
             **{
                 "model": self.name,

@@ -91,7 +91,7 @@ class SweptModel(LoadedModel):
     def stored_batch(self, *, partition: str = PARTITION) -> str:
         """Bring a batch into the stores and the registry to where it may be published; return its id."""
         batch_id = self.batch_id()
-        key = json_part_key(self.name, partition, batch_id, 1, 0)
+        key = json_part_key(self.name, partition, batch_id, 1, share="part", number=0)
         self.platform.bucket.put(key, gzip.compress(b"{}\n" * ROWS))
         self.platform.bucket.put(quarantine_key(self.name, batch_id, 1, 0), gzip.compress(b"{}\n"))
         version, files = self.commit(batch_id)

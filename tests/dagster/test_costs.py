@@ -50,7 +50,7 @@ def test_prices_are_configuration(minimal_environment: dict[str, str]) -> None:
 )
 def test_links_lead_to_the_regions_console(region: str, host: str) -> None:
     """Done file, parts, table, and both job runs."""
-    key = json_part_key("things", "2013-02-01", BATCH, 1, 0)
+    key = json_part_key("things", "2013-02-01", BATCH, 1, share="part", number=0)
     manifest = build_manifest(
         model="things",
         batch_id=BATCH,

@@ -35,7 +35,7 @@ class WrittenPart:
         ]
         batch_id = model.batch_id()
         content = gzip.compress(b"".join(line.content for line in lines))
-        key = json_part_key(model.name, partition, batch_id, 1, 0)
+        key = json_part_key(model.name, partition, batch_id, 1, share="part", number=0)
         model.platform.bucket.put(key, content)
         self.rows: list[Row] = [line.row for line in lines if line.row is not None]
         self.manifest_changes: dict[str, Any] = {

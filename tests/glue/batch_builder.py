@@ -155,7 +155,7 @@ class BatchBuilder:
     def _put_part(
         self, batch_id: str, attempt: int, number: int, lines: Sequence[PredictionLine]
     ) -> JsonPart:
-        key = json_part_key(self.model, PARTITION, batch_id, attempt, number)
+        key = json_part_key(self.model, PARTITION, batch_id, attempt, share="part", number=number)
         content = gzip.compress(b"".join(line.content for line in lines), mtime=0)
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
         return JsonPart(key, len(lines), len(content), hashlib.sha256(content).hexdigest())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # When the first object was put into the bucket in memory: the done file.
 PUT_AT = datetime(2013, 2, 1, tzinfo=UTC)
 MINUTES = 10
-PARTS = [json_part_key("m", PARTITION, BATCH, 1, number) for number in range(2)]
+PARTS = [json_part_key("m", PARTITION, BATCH, 1, share="part", number=number) for number in range(2)]
 LOG_ENTRY = "predictions/m/delta/_delta_log/00000000000000000007.json"
 DELTA_FILE = f"predictions/m/delta/part-{BATCH}.parquet"
 

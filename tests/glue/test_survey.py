@@ -51,7 +51,10 @@ def write(bucket: Bucket, *parts: Sequence[bytes]) -> DeliveredBatch:
     """Put parts of unparsable lines into the bucket; return their batch."""
     described = []
     for number, lines in enumerate(parts):
-        content, key = gzip.compress(b"\n".join(lines)), json_part_key(MODEL, PARTITION, BATCH, 1, number)
+        content, key = (
+            gzip.compress(b"\n".join(lines)),
+            json_part_key(MODEL, PARTITION, BATCH, 1, share="part", number=number),
+        )
         bucket[key] = content
         described.append(JsonPart(key, len(lines), len(content), hashlib.sha256(content).hexdigest()))
     manifest = build_manifest(

@@ -46,7 +46,7 @@ def delivered(*parts: list[str]) -> tuple[DataBucket, Manifest]:
     for number, keys in enumerate(parts):
         lines = [json.dumps({"entity_id": key, "score": 1.5}) for key in keys]
         content = gzip.compress("".join(f"{line}\n" for line in lines).encode())
-        key = json_part_key("things", PARTITION, batch_id, 1, number)
+        key = json_part_key("things", PARTITION, batch_id, 1, share="part", number=number)
         s3.put_object(Bucket="bucket", Key=key, Body=content)
         told.append(JsonPart(key, len(keys), len(content), hashlib.sha256(content).hexdigest()))
     return DataBucket(s3, "bucket"), small.manifest(batch_id, json_parts=told)

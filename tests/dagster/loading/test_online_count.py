@@ -68,7 +68,11 @@ def manifest() -> Manifest:
         model_version="v1",
         code_version="c1",
         schema=SCHEMA,
-        json_parts=[JsonPart(json_part_key("model", PARTITION, BATCH, 1, 0), len(LINES), 100, "a" * 64)],
+        json_parts=[
+            JsonPart(
+                json_part_key("model", PARTITION, BATCH, 1, share="part", number=0), len(LINES), 100, "a" * 64
+            )
+        ],
         delta_version=1,
         delta_files=["part.parquet"],
         checksum=str(sum(line.checksum for line in LINES) % 2**64),

@@ -62,7 +62,7 @@ class LoadedBatch:
     def _delivered(self) -> Manifest:
         small, batch_id = self.small, self.small.batch_id()
         content = gzip.compress(b"".join(line.content for line in self.lines))
-        key = json_part_key(small.name, PARTITION, batch_id, 1, 0)
+        key = json_part_key(small.name, PARTITION, batch_id, 1, share="part", number=0)
         small.platform.bucket.put(key, content)
         part = JsonPart(key, len(self.lines), len(content), hashlib.sha256(content).hexdigest())
         checksum = str(tally(self.lines).checksum % 2**64)

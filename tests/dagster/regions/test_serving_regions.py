@@ -69,7 +69,7 @@ class ReplicatedModel:
         """Deliver, load and verify a batch, and return its id."""
         small, batch_id = self.small, self.small.batch_id()
         content = gzip.compress(b"".join(line.content for line in self.lines))
-        key = json_part_key(small.name, partition, batch_id, 1, 0)
+        key = json_part_key(small.name, partition, batch_id, 1, share="part", number=0)
         self.platform.bucket.put(key, content)
         part = JsonPart(key, ROWS, len(content), hashlib.sha256(content).hexdigest())
         checksum = str(self.tally.checksum % 2**64)
