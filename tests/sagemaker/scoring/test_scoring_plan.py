@@ -130,7 +130,7 @@ def test_another_code_or_schema_does_not_go_on_with_an_attempt(name: str) -> Non
     }
     PLAN.require_for(ScoreArguments(**given))
     with pytest.raises(ScoringPlanError, match=rf"planned with the {name} .*Start the next attempt"):
-        PLAN.require_for(ScoreArguments(**given | {name: "other"}))
+        PLAN.require_for(ScoreArguments(**{**given, name: "other"}))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", PLAN.to_bytes().replace(b'"rows"', b'"lines"')])
