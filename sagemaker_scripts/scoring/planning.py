@@ -116,8 +116,12 @@ def _chunk_rows(features: FeatureSet, schema: PredictionSchema, store: ObjectSto
     if first is None:
         return _CHUNK_ROWS
     rows = next(first.fetched(store, folder).batches(rows_per_batch=_ROWS_LOOKED_AT))
-    row_bytes = rows.nbytes // rows.num_rows + _PREDICTED_VALUE_BYTES * len(schema.columns)
-    return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // row_bytes))
+    return chunk_rows_of(rows.nbytes // rows.num_rows, len(schema.columns))
+
+
+def chunk_rows_of(feature_bytes: int, columns: int) -> int:
+    """Return how many rows make a chunk, given the bytes of a row of features and the predicted columns."""
+    return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // (feature_bytes + _PREDICTED_VALUE_BYTES * columns)))
 
 
 def _trims_key(schema: PredictionSchema, cleaning: Cleaning) -> bool:

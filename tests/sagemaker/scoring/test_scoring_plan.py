@@ -12,6 +12,7 @@ from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from sagemaker_scripts.scoring import scoring_plan
 from sagemaker_scripts.scoring.hosts import Hosts
+from sagemaker_scripts.scoring.planning import chunk_rows_of
 from sagemaker_scripts.scoring.scoring_plan import (
     PlannedModel,
     PlannedPrevious,
@@ -79,6 +80,15 @@ def test_large_batches_have_shares_of_several_chunks() -> None:
 def test_chunks_of_a_share_are_alike(rows: int, each: int) -> None:
     """No call of predict has a handful of rows where the others have all."""
     assert Share("00000", rows).rows_of_chunk(50) == each
+
+
+@pytest.mark.parametrize(
+    ("feature_bytes", "columns", "least", "most"),
+    [(90, 10, 100_000, 100_000), (8, 300, 4_000, 5_000), (10**9, 2, 1, 1)],
+)
+def test_chunks_of_wide_rows_have_fewer(feature_bytes: int, columns: int, least: int, most: int) -> None:
+    """A process holds some tens of megabytes of them, however wide they are."""
+    assert least <= chunk_rows_of(feature_bytes, columns) <= most
 
 
 def test_each_share_has_one_host_whatever_their_number() -> None:
