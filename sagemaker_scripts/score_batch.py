@@ -8,6 +8,7 @@ the batch done stops and adopts it.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 if __name__ == "__main__":
     # SageMaker starts this file by its path; the packages lie beside its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    # Arrow reads it as it is imported, in each process. Wide chunks need a tenth less memory so.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
 
 import boto3
 
