@@ -29,11 +29,11 @@ from prediction_contract.naming.s3_layout import (
     delta_table_prefix,
     done_key,
     json_attempt_prefix,
+    json_part_key,
     progress_name,
     receipt_name,
     report_key,
     share_keys_name,
-    share_part_name,
 )
 from tests.infra.role_rights import allows, holders
 from tests.projects import EXAMPLE
@@ -98,7 +98,7 @@ def test_a_run_may_delete_what_a_retired_batch_leaves_and_nothing_else() -> None
     """Refused rows, parts, data files: yes. What tells of the batch, and the log of Delta: nobody may."""
     delta = delta_table_prefix(MODEL)
     gone = (
-        f"{json_attempt_prefix(MODEL, '2013-02-01', BATCH, 1)}{share_part_name('share-00000', 0)}",
+        json_part_key(MODEL, "2013-02-01", BATCH, 1, share="share-00000", number=0),
         f"{json_attempt_prefix(MODEL, '2013-02-01', BATCH, 1)}{PLAN_NAME}",
         f"{batch_quarantine_prefix(MODEL, BATCH)}attempt=1/part-00000.jsonl.gz",
         f"{acknowledgements_prefix(MODEL, BATCH)}part-00000.json",
@@ -124,15 +124,15 @@ def test_a_run_may_delete_what_a_retired_batch_leaves_and_nothing_else() -> None
 def test_the_score_job_may_write_all_of_a_batch_again_and_again() -> None:
     """Parts, receipts, plan, a host's progress and data files; nobody else may, and no condition hinders."""
     attempt = json_attempt_prefix(MODEL, "2013-02-01", BATCH, 1)
+    part = json_part_key(MODEL, "2013-02-01", BATCH, 1, share="share-00000", number=0)
     names = (
-        share_part_name("share-00000", 0),
         receipt_name("share-00000"),
         share_keys_name("share-00000"),
         progress_name("algo-1"),
         PLAN_NAME,
     )
     file = f"{delta_table_prefix(MODEL)}{data_file_path(BATCH, 1, 'share-00000', 0)}"
-    for key in (*(f"{attempt}{name}" for name in names), file, done_key(MODEL, BATCH)):
+    for key in (part, *(f"{attempt}{name}" for name in names), file, done_key(MODEL, BATCH)):
         for action in ("s3:PutObject", "s3:AbortMultipartUpload"):
             holding = holders(ROLES, action, f"{DEPLOYMENT.data_bucket_arn}/{key}")
             assert holding == {DEPLOYMENT.sagemaker_role}
