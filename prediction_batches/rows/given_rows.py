@@ -166,14 +166,17 @@ def _value_or_text(series: pd.Series, place: int) -> Any:
         return f"{series.dtype} beyond every year"
 
 
-@cache
 def _exact_bits(dtype: Any) -> int:
     """Return how many bits an integer may have so that a float of this type tells it from the next one.
 
     The type may be of NumPy, nullable, of Arrow or categorical; one of objects holds Python's floats.
     """
-    if isinstance(dtype, pd.CategoricalDtype):
-        return _exact_bits(dtype.categories.dtype)
+    # A categorical type holds its categories, so it is not kept.
+    return _bits_of_floats(dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype)
+
+
+@cache
+def _bits_of_floats(dtype: Any) -> int:
     numpy_type = getattr(dtype, "numpy_dtype", dtype)
     is_float = isinstance(numpy_type, np.dtype) and numpy_type.kind == "f"
     return int(np.finfo(numpy_type if is_float else np.float64).nmant) + 1
