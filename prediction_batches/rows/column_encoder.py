@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,13 @@ from prediction_batches.errors import PredictionsError
 from prediction_batches.rows.canonical_rows import CanonicalRows, checksums_of, stated_lines
 from prediction_batches.rows.column_texts import ColumnTexts, column_texts, either, mask_of
 from prediction_batches.rows.encoded_rows import EncodedRows, Refusal
-from prediction_batches.rows.given_rows import GivenColumn, GivenRows, plain_column, python_values
+from prediction_batches.rows.given_rows import (
+    GivenColumn,
+    GivenRows,
+    arrow_column,
+    plain_column,
+    python_values,
+)
 from prediction_batches.rows.json_texts import json_texts
 from prediction_batches.rows.typed_columns import typed_column
 from prediction_contract.cleaning.row_cleaning import delta_values
@@ -31,6 +38,7 @@ from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
 from prediction_contract.rows.row_contract import SURELY_SMALL, row_contract
 from prediction_contract.rows.schema import Column, Kind, PredictionSchema
+from prediction_contract.text.canonical_json import number_text
 
 _LOG = logging.getLogger(__name__)
 # Of lines, about: the columns of a piece take some times as much while it is encoded.
@@ -137,6 +145,8 @@ class ColumnEncoder:
     def _column(self, column: Column, given: GivenColumn, first: int) -> _Encoded:
         if isinstance(given, pa.ChunkedArray):
             _refuse_invalid(column, given)
+        elif isinstance(given.dtype, pd.StringDtype) and given.dtype.storage == "pyarrow":
+            _refuse_invalid(column, arrow_column(given))
         if column.type.kind is Kind.JSON:
             return _json_column(given)
         values, unknown = typed_column(column, given, first)
@@ -176,7 +186,7 @@ class ColumnEncoder:
         }
         held = [self._held(line) for line in written]
         stored = [
-            pc.replace_with_mask(array, mask, pa.array([values.get(name) for values in held], array.type))
+            pc.replace_with_mask(array, mask, _stored([values.get(name) for values in held], array.type))
             for name, array in zip(self._schema.names, encoded.columns.columns, strict=True)
         ]
         return EncodedRows(
@@ -223,6 +233,13 @@ class ColumnEncoder:
                 "they are refused, or a column is not in its own type",
                 self._odd_rows,
             )
+
+
+def _stored(values: list[Any], wanted: pa.DataType) -> pa.Array:
+    """Return values that fit their type in Arrow, which takes no decimal of 40 zeros after the point."""
+    if pa.types.is_decimal(wanted):
+        values = [None if value is None else Decimal(number_text(value)) for value in values]
+    return pa.array(values, wanted)
 
 
 def _refuse_invalid(column: Column, given: pa.ChunkedArray) -> None:

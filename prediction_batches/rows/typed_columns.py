@@ -23,6 +23,7 @@ from prediction_batches.arrow_types import arrow_type, is_any_string
 from prediction_batches.rows.column_texts import double_texts, either, mask_of
 from prediction_batches.rows.given_rows import GivenColumn, arrow_column, lost_digits, plain_column
 from prediction_contract.errors import InvalidRowError
+from prediction_contract.limits import MAX_NUMBER_DIGITS
 from prediction_contract.rows.column_values import decoder_for
 from prediction_contract.rows.schema import Column, Kind
 
@@ -43,6 +44,12 @@ _EXACT_OBJECTS: dict[Kind, frozenset[type]] = {
 _KEEPS_NAN = frozenset({Kind.DOUBLE, Kind.DECIMAL})
 # How many bits an integer may have so that a float of this type tells it from the next one.
 _EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
+# Arrow does not notice that a number outgrows a type while its scale is changed. This one holds every number
+# of 38 digits, wherever its point is.
+_ANY_DECIMAL = pa.decimal256(76, 38)
+_WIDEST_DECIMAL_BITS = 128
+# Between these a float's digits are within those of `_ANY_DECIMAL`.
+_SMALLEST_FLOAT, _FLOAT_BEYOND_LARGEST = 1e-20, 1e38
 # What a conversion says of a value that it does not hold.
 _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
@@ -106,26 +113,25 @@ def _of_arrow(column: Column, array: pa.Array, first: int) -> TypedColumn:
         array = pc.if_else(pc.is_nan(array), pa.scalar(None, given), array)
     if pa.types.is_null(given) or array.null_count == len(array):
         return TypedColumn(pa.nulls(len(array), wanted))
-    convert = _conversion(kind, given)
+    convert = _conversion(kind, given, wanted)
     if convert is None:
         return _of_texts(column, array) if _may_be_texts(kind, given) else _all_odd(array, wanted)
     if kind is Kind.LONG and pa.types.is_floating(given):
         _refuse_lost_digits(column, array, first)
     if kind is Kind.DECIMAL and pa.types.is_floating(given):
-        texts = double_texts(array.cast(pa.float64()))
-        return _held(_without(texts.texts, texts.odd), lambda some: some.cast(wanted), texts.odd, wanted)
+        return _of_floats(array.cast(pa.float64()), wanted)
     return _held(array, lambda some: convert(some).cast(wanted), None, wanted)
 
 
-def _conversion(kind: Kind, given: pa.DataType) -> Convert | None:
+def _conversion(kind: Kind, given: pa.DataType, wanted: pa.DataType) -> Convert | None:
     """Return what to do with values before the cast to the column's type; None if there is no such cast."""
     is_integer, is_decimal = pa.types.is_integer(given), pa.types.is_decimal(given)
     is_number = is_integer or is_decimal or pa.types.is_floating(given)
     if kind is Kind.DOUBLE and is_decimal:
-        # By its digits: Arrow's own conversion may be off by the last bit.
-        return lambda some: some.cast(pa.string())
-    if kind is Kind.DECIMAL and is_integer:
-        return lambda some: some.cast(pa.decimal128(20, 0))
+        # By its digits: Arrow's own conversion may be off by the last bit. The contract counts them.
+        return (lambda some: some.cast(pa.string())) if given.precision <= MAX_NUMBER_DIGITS else None
+    if kind is Kind.DECIMAL and (is_integer or is_decimal):
+        return _decimal_conversion(pa.decimal128(20, 0) if is_integer else given, wanted.scale)
     fits = {
         Kind.STRING: is_any_string(given),
         Kind.LONG: is_number,
@@ -136,6 +142,22 @@ def _conversion(kind: Kind, given: pa.DataType) -> Convert | None:
         Kind.TIMESTAMP: pa.types.is_timestamp(given) and given.tz is not None,
     }
     return (lambda some: some) if fits[kind] else None
+
+
+def _decimal_conversion(given: pa.DataType, scale: int) -> Convert | None:
+    if given.precision - given.scale + scale <= MAX_NUMBER_DIGITS:
+        return lambda some: some.cast(given)
+    if given.bit_width > _WIDEST_DECIMAL_BITS or given.scale < 0:
+        return None
+    return lambda some: some.cast(given).cast(_ANY_DECIMAL)
+
+
+def _of_floats(numbers: pa.Array, wanted: pa.DataType) -> TypedColumn:
+    """Return the decimals that floats spell."""
+    size = np.abs(numbers.fill_null(0.0).to_numpy(zero_copy_only=False))
+    odd = ~((size == 0) | ((size >= _SMALLEST_FLOAT) & (size < _FLOAT_BEYOND_LARGEST)))
+    texts = double_texts(_without(numbers, odd)).texts
+    return _held(texts, lambda some: some.cast(_ANY_DECIMAL).cast(wanted), odd if odd.any() else None, wanted)
 
 
 def _may_be_texts(kind: Kind, given: pa.DataType) -> bool:
@@ -212,6 +234,11 @@ def _of_objects(column: Column, values: list[Any], first: int) -> TypedColumn:
     if not kinds <= exact:
         odd = np.fromiter((not _is_exact(value, exact, kind) for value in values), bool, len(values))
         values = [value if type(value) in exact else None for value in values]
+    if kind is Kind.DECIMAL and Decimal in kinds:
+        wide = [type(value) is Decimal and _is_wide(value) for value in values]
+        if any(wide):
+            odd = either(odd, np.array(wide))
+            values = [None if is_wide else value for value, is_wide in zip(values, wide, strict=True)]
     if str in exact:
         typed = _held(values, lambda some: pa.array(some, pa.string()), odd, pa.string())
         if kind is Kind.STRING:
@@ -227,6 +254,15 @@ def _is_exact(value: Any, exact: frozenset[type], kind: Kind) -> bool:
     if type(value) in exact or type(value) in _MISSING:
         return True
     return kind not in _KEEPS_NAN and isinstance(value, float) and value != value  # noqa: PLR0124  # is NaN
+
+
+def _is_wide(value: Decimal) -> bool:
+    """Whether a number has more digits, before or after the point, than Arrow reads as they are."""
+    text = str(value)
+    if len(text) <= MAX_NUMBER_DIGITS and "E" not in text:
+        return False
+    _, digits, exponent = value.as_tuple()
+    return len(digits) > MAX_NUMBER_DIGITS or (isinstance(exponent, int) and -exponent > MAX_NUMBER_DIGITS)
 
 
 def _moments(values: Iterable[Any]) -> list[datetime | None]:

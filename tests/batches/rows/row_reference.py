@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from prediction_contract.cleaning.row_cleaning import delta_values
 from prediction_contract.rows.prediction_line import PredictionLine, prediction_line
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import Column, ColumnType, Kind, PredictionSchema
+from prediction_contract.text.canonical_json import number_text
 
 
 def schema_of(types: dict[str, str], key: str, *, required: frozenset[str] = frozenset()) -> PredictionSchema:
@@ -79,7 +81,8 @@ def stored_values(schema: PredictionSchema, line: PredictionLine) -> dict[str, A
     values |= {name: held.get(name) for name in values}
     for column in schema.columns:
         if column.type.kind is Kind.DECIMAL and values[column.name] is not None:
-            values[column.name] = (
-                pa.scalar(values[column.name], pa.decimal128(column.type.precision, column.type.scale))
-            ).as_py()
+            # Without its last zeros, of which Arrow takes no more than digits.
+            digits = Decimal(number_text(values[column.name]))
+            kind = pa.decimal128(column.type.precision, column.type.scale)
+            values[column.name] = pa.scalar(digits, kind).as_py()
     return values

@@ -274,8 +274,60 @@ def test_text_that_is_not_utf_8_is_no_prediction(kind: str) -> None:
     schema = schema_of({"key": "string", "words": kind}, "key")
     offsets = pa.py_buffer(np.array([0, 1, 2], np.int32))
     words = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"a\xff")])
-    with pytest.raises(PredictionsError, match=r"^The column words of the predictions is no valid Arrow"):
-        encoded(schema, pa.table({"key": ["a", "b"], "words": words}))
+    texts = pd.Series(pd.arrays.ArrowStringArray(pa.chunked_array([words])))
+    assert texts.dtype == "string"
+    for given in (
+        pa.table({"key": ["a", "b"], "words": words}),
+        pd.DataFrame({"key": ["a", "b"], "words": texts}),
+    ):
+        with pytest.raises(PredictionsError, match=r"^The column words of the predictions is no valid Arrow"):
+            encoded(schema, given)
+
+
+def test_a_decimal_may_have_any_number_of_zeros() -> None:
+    """Arrow has 38 digits, and the contract does not count zeros at the end; refused rows keep theirs too."""
+    schema = schema_of({"key": "string", "price": "decimal(10,2)"}, "key")
+    given = [Decimal(f"1.5{'0' * 60}"), Decimal("2E+3"), Decimal("0E-90"), Decimal(f"0.125{'0' * 60}")]
+    check_equal(schema, pd.DataFrame({"key": ["a", "b", "c", "d"], "price": given}))
+    check_equal(schema, pd.DataFrame({"key": ["", "b", "", ""], "price": given}))
+    found = encoded(schema, pd.DataFrame({"key": ["a", "", "c", "d"], "price": given}))
+    assert found.columns["price"].to_pylist() == [Decimal("1.50"), Decimal(2000), Decimal(0), None]
+    assert found.refusals.keys() == {1, 3}
+
+
+@pytest.mark.parametrize("kind", ["decimal(10,2)", "decimal(38,0)", "decimal(38,19)", "decimal(38,38)"])
+def test_no_number_is_another_one_as_a_decimal(kind: str) -> None:
+    """Arrow overflows without a word while it changes a scale, and would store any number at all."""
+    schema = schema_of({"key": "string", "v": kind}, "key")
+    digits = [9, 864, 29446, 577828522658, 10**17, 2**53, 2**62 + 1, 2**63, 2**64 - 1, 10**37, 2**126 + 7]
+    exact = [
+        sign * Decimal((0, tuple(map(int, f"{number}{'0' * zeros}")), -scale))
+        for number in [*digits, 2**127, 2**128 + 150, 2**130, 5**40]
+        for zeros in (0, 3, 21, 45)
+        for scale in (-37, 0, 1, 17, 38, 60, 90, 130)
+        for sign in (1, -1)
+    ]
+    columns: list[Any] = [pd.Series(exact, dtype=object)]
+    columns += [pd.Series([float(number) for number in exact if abs(number) < Decimal("1e300")])]
+    columns += [
+        pa.array([number for number in digits if number < 2**63], pa.int64()),
+        pa.array(digits[:9], pa.uint64()),
+    ]
+    for wide in (pa.decimal128(38, 0), pa.decimal128(38, 10), pa.decimal64(18, 1), pa.decimal256(76, 20)):
+        held = [Decimal(number).scaleb(-wide.scale) for number in digits if number < 10**wide.precision]
+        columns.append(pa.array(held, wide))
+    for column in columns:
+        keys = [f"k{place}" for place in range(len(column))]
+        is_arrow = isinstance(column, pa.Array)
+        check_equal(schema, (pa.table if is_arrow else pd.DataFrame)({"key": keys, "v": column}))
+
+
+def test_a_double_has_no_more_digits_than_dynamodb_takes() -> None:
+    """Whether they come as text of JSON or as a wide decimal of Arrow."""
+    schema = schema_of({"key": "string", "share": "double"}, "key")
+    wide = pa.array([Decimal(f"0.{'3' * 50}"), Decimal("0.5")], pa.decimal256(60, 50))
+    found = encoded(schema, pa.table({"key": ["a", "b"], "share": wide}))
+    assert {place: refusal.reason for place, refusal in found.refusals.items()} == {0: "number_too_long"}
 
 
 def test_a_batch_without_rows_has_columns() -> None:
