@@ -11,3 +11,7 @@ class PredictionsError(ContractError):
 
 class ShareConflictError(ContractError):
     """Two writers of the same share of one attempt have written different rows."""
+
+
+class WriterEndedError(ContractError):
+    """A writer was asked for more after it was closed, or after an error had ended it."""

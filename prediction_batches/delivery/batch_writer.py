@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from prediction_batches.delivery.receipts import RECEIPT_BYTES, Receipt, RefusedRow
+from prediction_batches.errors import WriterEndedError
 from prediction_batches.files.data_files import DataFiles
 from prediction_batches.files.part_files import PartFiles
 from prediction_batches.files.share_location import ShareLocation
@@ -28,6 +30,7 @@ class BatchWriter:
     """Writes one share; a context manager, which closes it unless an error ends it.
 
     Nothing that is there is overwritten: a writer that repeats another's work adopts what that has written.
+    After an error it takes no more rows and leaves no receipt, because rows before the error may be lost.
 
     Args:
         location: The share.
@@ -52,6 +55,7 @@ class BatchWriter:
         self._refused: Counter[str] = Counter()
         self._first_refused: list[RefusedRow] = []
         self._receipt: Receipt | None = None
+        self._has_ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -59,9 +63,10 @@ class BatchWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        self._opened.close()
+        with self._opened:
+            if kind is None:
+                self.close()
+            self._has_ended = True
 
     def write(self, table: Any) -> None:
         """Add rows.
@@ -73,9 +78,11 @@ class BatchWriter:
         Raises:
             PredictionsError: The columns are not the schema's, or a value is of a type that no store knows.
             ShareConflictError: Another writer of the share has written other rows.
+            WriterEndedError: The writer is closed, or an error has ended it.
         """
-        for piece in self._encoder.pieces(given_rows(self._schema, table)):
-            self.write_encoded(piece)
+        with self._unless_ended():
+            for piece in self._encoder.pieces(given_rows(self._schema, table)):
+                self._add(piece)
 
     def write_encoded(self, rows: EncodedRows) -> None:
         """Add encoded rows.
@@ -83,7 +90,41 @@ class BatchWriter:
         Raises:
             PredictionsError: A row is larger than a part may be.
             ShareConflictError: Another writer of the share has written other rows.
+            WriterEndedError: The writer is closed, or an error has ended it.
         """
+        with self._unless_ended():
+            self._add(rows)
+
+    def close(self) -> Receipt:
+        """Write what is left and then the receipt, by which a commit knows that the share is whole.
+
+        Raises:
+            ShareConflictError: Another writer of the share has written other rows.
+            WriterEndedError: An error has ended the writer.
+        """
+        if self._receipt is None:
+            with self._unless_ended():
+                self._receipt = self._written_receipt()
+            self._has_ended = True
+            self._opened.close()
+        return self._receipt
+
+    @contextmanager
+    def _unless_ended(self) -> Iterator[None]:
+        if self._has_ended:
+            raise WriterEndedError(
+                f"The writer of share {self._location.share} is closed, or an error has ended it",
+                remedy="Open the writer again, and write the whole share",
+                model=self._location.model,
+                batch_id=self._location.batch_id,
+            )
+        try:
+            yield
+        except BaseException:
+            self._has_ended = True
+            raise
+
+    def _add(self, rows: EncodedRows) -> None:
         self._parts.write(rows.lines)
         self._data.write(rows.columns, rows.checksums)
         if self._keys is not None:
@@ -96,29 +137,21 @@ class BatchWriter:
         # Sums wrap as checksums do.
         self._checksum += int(np.sum(rows.checksums, dtype=np.int64))
 
-    def close(self) -> Receipt:
-        """Write what is left and then the receipt, by which a commit knows that the share is whole.
-
-        Raises:
-            ShareConflictError: Another writer of the share has written other rows.
-        """
-        if self._receipt is None:
-            receipt = Receipt(
-                share=self._location.share,
-                batch_digest=self._batch_digest,
-                rows=self._rows,
-                checksum=batch_checksum((self._checksum,)),
-                refused=dict(self._refused),
-                first_refused=tuple(self._first_refused),
-                parts=tuple(self._parts.close()),
-                data_files=tuple(self._data.close()),
-                keys=None if self._keys is None else self._keys.close(),
-            )
-            store, key = self._location.store, self._location.receipt_key
-            if not store.put_new(key, receipt.to_bytes()):
-                found = Receipt.parse(store.get(key, largest=RECEIPT_BYTES))
-                if found != receipt:
-                    raise self._location.conflict(key)
-            self._receipt = receipt
-            self._opened.close()
-        return self._receipt
+    def _written_receipt(self) -> Receipt:
+        receipt = Receipt(
+            share=self._location.share,
+            batch_digest=self._batch_digest,
+            rows=self._rows,
+            checksum=batch_checksum((self._checksum,)),
+            refused=dict(self._refused),
+            first_refused=tuple(self._first_refused),
+            parts=tuple(self._parts.close()),
+            data_files=tuple(self._data.close()),
+            keys=None if self._keys is None else self._keys.close(),
+        )
+        store, key = self._location.store, self._location.receipt_key
+        if not store.put_new(key, receipt.to_bytes()):
+            found = Receipt.parse(store.get(key, largest=RECEIPT_BYTES))
+            if found != receipt:
+                raise self._location.conflict(key)
+        return receipt

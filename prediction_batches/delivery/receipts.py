@@ -90,12 +90,21 @@ class Receipt:
                 keys=None if document["keys"] is None else InputObject(*document["keys"]),
             )
             parse_batch_checksum(receipt.checksum)
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            receipt.check_rows()
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ReceiptError(
                 f"A receipt cannot be read: {error}",
                 remedy="Write the batch under the next attempt, all shares by the same version of the code",
             ) from error
         return receipt
+
+    def check_rows(self) -> None:
+        """Raise a `ValueError` unless parts and data files have as many rows as the receipt says."""
+        found = [sum(part.rows for part in self.parts), sum(file.rows for file in self.data_files)]
+        if found != [self.rows, self.rows]:
+            raise ValueError(
+                f"it tells of {self.rows} rows, of {found[0]} in parts and {found[1]} in data files"
+            )
 
 
 def total_checksum(receipts: Sequence[Receipt]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,12 +15,14 @@ from prediction_batches.delivery.batch import open_batch
 from prediction_batches.delivery.delta_commit import AttemptSupersededError
 from prediction_batches.delivery.done_file import ManifestConflictError
 from prediction_batches.delivery.receipts import ReceiptError
-from prediction_batches.errors import PredictionsError, ShareConflictError
+from prediction_batches.errors import PredictionsError, ShareConflictError, WriterEndedError
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.manifests.manifest import InputObject, Inputs, Producer
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.schema import PredictionSchema
 from tests.batches.delivery.stack_batches import BATCH, PARTITION, PROVENANCE, SCHEMA, StackBatches, rows_of
+from tests.batches.encoded import table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +72,50 @@ def test_a_batch_is_not_committed_before_all_shares_are_written(batches: StackBa
     assert batch.receipt("b") is None
     with pytest.raises(ReceiptError, match="2 of 3 shares are not written to their end, the first is b"):
         batch.commit(["a", "b", "c"], PROVENANCE)
+
+
+def test_a_writer_that_an_error_ended_leaves_no_receipt(
+    batches: StackBatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever catches the error and goes on would deliver a share that lacks rows."""
+    batch = batches.open()
+    writer = batch.writer("a")
+    writer.write(table_of(SCHEMA, rows_of("k-1")))
+    with pytest.raises(PredictionsError, match="which is no table"):
+        writer.write("k-2")
+    with pytest.raises(WriterEndedError, match="an error has ended it"):
+        writer.write(table_of(SCHEMA, rows_of("k-3")))
+    with pytest.raises(WriterEndedError, match=r"Open the writer again, and write the whole share"):
+        writer.close()
+    with monkeypatch.context() as failing:
+        # As a put that fails beyond all repetitions.
+        failing.setattr(ObjectStore, "put_new", Mock(side_effect=ConnectionError))
+        other = batch.writer("b")
+        other.write(table_of(SCHEMA, rows_of("k-4")))
+        with pytest.raises(ConnectionError):
+            other.close()
+    # The part was lost that no put repeats.
+    with pytest.raises(WriterEndedError):
+        other.close()
+    third = batch.writer("c")
+    with pytest.raises(RuntimeError), third:
+        raise RuntimeError
+    with pytest.raises(WriterEndedError):
+        third.close()
+    assert [batch.receipt(share) for share in "abc"] == [None] * 3
+
+
+def test_a_closed_writer_takes_no_rows(batches: StackBatches) -> None:
+    """No receipt would name them; to close it again changes nothing."""
+    batch = batches.open()
+    with batch.writer("a") as writer:
+        writer.write(table_of(SCHEMA, rows_of("k-1")))
+        receipt = writer.close()
+        with pytest.raises(
+            WriterEndedError, match=f"^{batches.model}/{BATCH}: The writer of share a is closed"
+        ):
+            writer.write(table_of(SCHEMA, rows_of("k-2")))
+    assert writer.close() == batch.receipt("a") == receipt
 
 
 def test_everything_may_be_done_again(batches: StackBatches) -> None:
@@ -162,6 +210,17 @@ def test_a_part_that_is_gone_is_not_delivered(
     with pytest.raises(ReceiptError, match=f"{part.key}, which a receipt names, {what}"):
         batch.commit(["a"], PROVENANCE)
     assert batches.store.listing(f"predictions/{batches.model}/delta/_delta_log/") == []
+
+
+@pytest.mark.parametrize(("member", "wrong"), [("rows", 3), ("parts", []), ("data_files", []), ("rows", inf)])
+def test_a_receipt_that_contradicts_itself_is_told(batches: StackBatches, member: str, wrong: object) -> None:
+    """A part or a file that it does not name would be missing from the batch."""
+    batch = batches.open()
+    receipt = batches.write(batch, "a", rows_of("k-1", "k-2"))
+    key = f"{receipt.parts[0].key.rpartition('/')[0]}/receipts/a.json"
+    batches.store.put(key, json.dumps(json.loads(batches.store.get(key)) | {member: wrong}).encode())
+    with pytest.raises(ReceiptError, match="A receipt cannot be read"):
+        batch.receipt("a")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"share":"a"}', b"[" * 5000])
