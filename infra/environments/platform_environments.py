@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import model_declaration
 import prediction_contract
 from infra.environments.environment_cache import (
     MadeEnvironment,
@@ -34,7 +33,9 @@ _CLI_SOURCES = PLATFORM / "infra" / "cdk_cli"
 _CLI_FILES = ("package.json", "package-lock.json", ".npmrc")
 _CLI_SECONDS = 600
 _KEY_DIGITS = 16
-_PACKAGES_BESIDE = (prediction_contract, model_declaration)
+# What the platform's folder needs beside itself where it is installed.
+_BESIDE = Path(str(prediction_contract.__file__)).resolve().parents[1]
+_PACKAGES_BESIDE = ("prediction_contract", "prediction_batches", "model_declaration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,9 @@ def import_variables(cache: Path) -> dict[str, str]:
 
     In an installation some lie among the packages of everybody else: a folder of links names just ours.
     """
-    beside = {module.__name__: Path(str(module.__file__)).resolve().parent for module in _PACKAGES_BESIDE}
-    if all(folder.parent == PLATFORM for folder in beside.values()):
+    if _BESIDE == PLATFORM:
         return {}
+    beside = {name: _BESIDE / name for name in _PACKAGES_BESIDE}
     digest = hashlib.sha256("\0".join(map(str, beside.values())).encode()).hexdigest()
     links = cache / "import-paths" / digest[:_KEY_DIGITS]
     links.mkdir(parents=True, exist_ok=True)
