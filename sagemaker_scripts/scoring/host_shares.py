@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from sagemaker_scripts.scoring.division import PreviousPiece, pieces_of_files
 from sagemaker_scripts.scoring.hosts import Hosts, HostWatch
 from sagemaker_scripts.scoring.planning import planned_features, planned_previous
 from sagemaker_scripts.scoring.score_progress import ScoreProgress
-from sagemaker_scripts.scoring.scoring_processes import ScoringProcesses
+from sagemaker_scripts.scoring.scoring_processes import ScoringProcesses, core_count
 from sagemaker_scripts.scoring.share_scoring import ShareWork
 from sagemaker_scripts.scoring.shares import Share
 
@@ -66,7 +65,9 @@ class HostShares:
             _LOG.info("%d of %d shares are written already", len(own) - len(left), len(own))
         features = planned_features(plan, self._work.arguments, self._work.attempt, self._store)
         work = replace(self._work, kept=frozenset(bucket for share in left for bucket in share.buckets))
-        with ScoringProcesses(work, _process_count(left), self._progress.count_rows) as processes:
+        with ScoringProcesses(
+            work, _process_count(plan.shares, left), self._progress.count_rows
+        ) as processes:
             if plan.buckets and left:
                 self._divide(work, features, processes)
             done = sum(share.rows or 0 for share in own if share.name in written)
@@ -112,20 +113,26 @@ class HostShares:
             work.joined(previous).forget_previous()
 
     def _meanwhile(self) -> None:
-        if self._watch is not None and self._hosts.is_first:
-            self._watch.require_signs(dict.fromkeys(self._hosts.others, ()))
+        watch = self._watch
+        if watch is not None and self._hosts.is_first and watch.misses_any(self._hosts.others):
+            # One that was done before this watch began gives no sign either.
+            self._others_have_work(watch)
 
     def _await_others(self, watch: HostWatch) -> None:
-        shares = self._work.plan.shares
-        while True:
-            # In this order: a host puts its receipts before it says that it has ended.
-            ended = watch.ended()
-            written = self._written()
-            missing = [share for share in shares if share.name not in written]
-            if not missing:
-                return
-            watch.require_signs(self._hosts.owners(shares, missing), ended)
+        while self._others_have_work(watch):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def _others_have_work(self, watch: HostWatch) -> bool:
+        """Tell whether other hosts have shares to write; each of these hosts must live."""
+        shares = self._work.plan.shares
+        # In this order: a host puts its receipts before it says that it has ended.
+        ended = watch.ended()
+        written = self._written()
+        missing = [share for share in shares if share.name not in written]
+        owners = self._hosts.owners(shares, missing)
+        owners.pop(self._hosts.own, None)
+        watch.require_signs(owners, ended)
+        return bool(owners)
 
     def _written(self) -> set[str]:
         """Return the names of all shares that have a receipt."""
@@ -139,6 +146,10 @@ class HostShares:
         }
 
 
-def _process_count(shares: Sequence[Share]) -> int:
-    """Return how many processes work on shares: one on each core."""
-    return max(1, min(len(os.sched_getaffinity(0)), len(shares)))
+def _process_count(shares: Sequence[Share], left: Sequence[Share]) -> int | None:
+    """Return how many processes work on what is left of shares, one on each core; None for this process.
+
+    The plan alone decides whether libraries have one thread or all: with more threads they add numbers in
+    another order, and a share that is scored again would differ in its last digits.
+    """
+    return None if len(shares) == 1 else max(1, min(core_count(), len(left)))

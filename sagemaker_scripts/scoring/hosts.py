@@ -127,6 +127,10 @@ class HostWatch:
         """Return the hosts that have said that their shares are written."""
         return frozenset(host for host, (_, state) in list(self._seen.items()) if state.step == ENDED)
 
+    def misses_any(self, hosts: Iterable[str]) -> bool:
+        """Tell whether one of the hosts failed or gives no sign of life, whether it has work left or not."""
+        return any(self._loss(host) is not None for host in hosts)
+
     def require_signs(
         self, waited_for: Mapping[str, Collection[Share]], ended: Collection[str] = frozenset()
     ) -> None:

@@ -60,15 +60,15 @@ class _Failed(NamedTuple):
 
 
 class ScoringProcesses:
-    """Runs tasks in processes, or in this one where one process is enough. Use it as a context.
+    """Runs tasks in processes of one thread each, or in this one with all its threads. Use it as a context.
 
     Args:
         work: What the tasks have in common.
-        processes: How many processes run at once.
+        processes: How many processes run at once; None to run the tasks in this one.
         count_rows: Receives the rows that any process has done.
     """
 
-    def __init__(self, work: Work, processes: int, count_rows: CountRows) -> None:
+    def __init__(self, work: Work, processes: int | None, count_rows: CountRows) -> None:
         self._work = work
         self._count_rows = count_rows
         self._wanted = processes
@@ -99,7 +99,7 @@ class ScoringProcesses:
         Raises:
             ProcessEndedError: A process was killed or crashed.
         """
-        if self._wanted == 1:
+        if self._wanted is None:
             yield from self._run_each_here(tasks, meanwhile)
             return
         waiting = deque(tasks)
@@ -163,6 +163,12 @@ class ScoringProcesses:
         if isinstance(answer, _Failed):
             raise answer.error
         return answer
+
+
+def core_count() -> int:
+    """Return how many cores this process may use."""
+    # macOS does not keep a process to some of them.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _serve(end: connection.Connection, work: Work) -> None:

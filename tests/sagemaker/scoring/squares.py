@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Squares:
                 raise error
             if task == "unpicklable":
                 raise UnpicklableError("task", 7)
+            if task == "threads":
+                return max(pa.cpu_count(), int(os.environ["OMP_NUM_THREADS"]))
             if task == "slow":
                 time.sleep(600)
             number = int(task)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prediction_contract.naming.s3_layout import done_key
-from tests.sagemaker.scoring.scored_model import DAY, GROUPS, NEXT_DAY, ROWS, SHARES, ScoredModel
+from tests.sagemaker.scoring.scored_model import DAY, GROUPS, NEXT_DAY, PREDICT, ROWS, SHARES, ScoredModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +103,28 @@ def test_a_job_that_is_killed_and_run_again_makes_one_batch(
     after = model.written(batch_id)
     assert after == model.written(undisturbed)
     assert before.items() <= after.items()
+
+
+def test_a_host_that_was_done_before_the_first_one_came_back_is_not_missed(model: ScoredModel) -> None:
+    """It wrote its shares by the plan that was there, and says nothing more."""
+    batch_id = model.batch()
+    planned = model.start(batch_id, host=1, hosts=2, does={"DIE_AT": "after .*plan.json"})
+    assert planned.end() != 0
+    assert "manifest_key" not in model.start(batch_id, host=2, hosts=2).said()
+    model.start(batch_id, host=1, hosts=2, does={"PATIENCE": "0"}).said()
+    assert model.checked(batch_id).row_count == ROWS
+
+
+def test_a_host_with_one_share_scores_it_like_a_host_with_all(model: ScoredModel) -> None:
+    """With more threads, libraries may add numbers in another order and get other last digits."""
+    predict = f"import os\n{PREDICT}".replace('model["minutes"]', 'int(os.environ["OMP_NUM_THREADS"])')
+    model.write(predict=predict)
+    batch_id = model.batch()
+    planned = model.start(batch_id, host=1, hosts=SHARES, does={"DIE_AT": "after .*plan.json"})
+    assert planned.end() != 0
+    model.start(batch_id, host=SHARES, hosts=SHARES).said()
+    model.scored(batch_id)
+    assert [row["minutes"] for row in model.rows(batch_id)] == list(range(1, ROWS + 1))
 
 
 def test_a_straggler_of_an_earlier_attempt_changes_nothing(model: ScoredModel, tmp_path: Path) -> None:

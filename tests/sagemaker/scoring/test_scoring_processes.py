@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prediction_contract.errors import ContractError
-from sagemaker_scripts.scoring.scoring_processes import ProcessEndedError, ScoringProcesses
+from sagemaker_scripts.scoring.scoring_processes import ProcessEndedError, ScoringProcesses, core_count
 from tests.sagemaker.scoring.squares import Squares
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if __name__ == "__main__":
 _SECONDS = 60
 
 
-@pytest.mark.parametrize("processes", [1, 3])
-def test_every_task_gives_its_result_and_counts_its_rows(tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize("processes", [None, 1, 3])
+def test_every_task_gives_its_result_and_counts_its_rows(tmp_path: Path, processes: int | None) -> None:
     """Each process opens the work once, however many tasks it runs; several runs share the processes."""
     counted: list[int] = []
     with ScoringProcesses(Squares(tmp_path), processes, counted.append) as running:
@@ -42,8 +42,21 @@ def test_every_task_gives_its_result_and_counts_its_rows(tmp_path: Path, process
         assert list(running.run([])) == []
     assert sorted(counted) == [*range(8), 10, 11]
     opened = {int(path.name) for path in tmp_path.iterdir()}
-    assert len(opened) == processes
-    assert (os.getpid() in opened) == (processes == 1)
+    assert len(opened) == (processes or 1)
+    assert (os.getpid() in opened) == (processes is None)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_process_has_one_thread_however_many_processes_there_are(tmp_path: Path, processes: int) -> None:
+    """With more threads libraries add numbers in another order: a repeated share would have other digits."""
+    with ScoringProcesses(Squares(tmp_path), processes, print) as running:
+        assert list(running.run(["threads"])) == [1]
+
+
+def test_cores_are_counted_where_a_process_cannot_be_kept_to_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is on macOS."""
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    assert core_count() == os.cpu_count()
 
 
 def test_an_error_of_a_process_is_raised_with_its_kind_and_notes(tmp_path: Path) -> None:
