@@ -34,10 +34,9 @@ from prediction_contract.registry.retention_rules import (
 )
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
+from prediction_contract.stores.delta_table import VACUUM_AFTER
 from prediction_contract.text.utc_time import format_utc, parse_utc
 
-# Delta's own default: whoever reads an older version of the table, by hand say, has so long to end.
-VACUUM_AFTER = timedelta(days=7)
 # A sweep that failed on the day a file came due is followed by another.
 _VACUUM_WITHIN = timedelta(days=2)
 # For so long a done file that was refused may be delivered again, and one whose load failed loaded again.

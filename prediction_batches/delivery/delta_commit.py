@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from math import inf
 from urllib.parse import unquote
 
@@ -23,6 +24,7 @@ from prediction_contract.naming.s3_layout import data_file_prefix, delta_table_p
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.delta_table import (
     BATCH_COLUMN,
+    VACUUM_AFTER,
     changed_columns,
     delta_schema_json,
     deltalake_message,
@@ -38,6 +40,8 @@ _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
+# A day before a vacuum may delete them, so that one that runs meanwhile finds them in the table.
+_COMMITTED_WITHIN = VACUUM_AFTER - timedelta(days=1)
 _PATIENCE_SECONDS = 120.0
 _LONGEST_PAUSE = 4.0
 
@@ -96,9 +100,10 @@ class DeltaCommit:
             AttemptSupersededError: A higher attempt is recorded, or this one with other files, or the commit
                 is no longer wanted.
             DeltaCommitError: Other commits came first until the patience ended, or the table does not take
-                the files: one is missing, a column has another type there, or the log cannot be read.
+                the files: one is missing or too old, a column has another type there, or the log cannot be
+                read.
         """
-        self._check_files()
+        oldest = self._check_files()
         deadline, pause = inf, 0.1
         failure: Exception | None = None
         while True:
@@ -121,6 +126,7 @@ class DeltaCommit:
                     "Start the next attempt",
                 ) from failure
             self._refuse_unwanted(wanted=still_wanted())
+            self._refuse_old_files(oldest)
             failure = self._try_commit(table)
             deadline = min(deadline, time.monotonic() + self.patience_seconds)
             if failure is not None:
@@ -163,20 +169,34 @@ class DeltaCommit:
             return DeltaTable(self._uri, storage_options=options)
         return table
 
-    def _check_files(self) -> None:
-        """Refuse files that are not there as they were written: Delta itself would not notice."""
+    def _check_files(self) -> datetime | None:
+        """Refuse files that are not there as they were written: Delta itself would not notice.
+
+        Return when the oldest was written.
+        """
         if len(self._paths) != len(self.files):
             raise self._error("A data file was to be committed twice", "Pass each receipt once")
         table = delta_table_prefix(self.model)
         prefix = f"{table}{data_file_prefix(self.batch_id, self.attempt)}"
-        found = {entry.key: entry.size for entry in self.store.listing(prefix)}
-        for file in self.files:
-            size = found.get(f"{table}{file.path}")
+        found = {entry.key: entry for entry in self.store.listing(prefix)}
+        entries = [found.get(f"{table}{file.path}") for file in self.files]
+        for file, entry in zip(self.files, entries, strict=True):
+            size = entry and entry.size
             if size != file.bytes:
                 said = (
                     "is missing" if size is None else f"has {size} bytes, and was written with {file.bytes}"
                 )
                 raise self._error(f"The data file {table}{file.path} {said}", "Start the next attempt")
+        return min((entry.modified for entry in entries if entry is not None), default=None)
+
+    def _refuse_old_files(self, oldest: datetime | None) -> None:
+        """Refuse files that a vacuum may be about to delete: it saw them before this commit names them."""
+        if oldest is not None and datetime.now(UTC) - oldest > _COMMITTED_WITHIN:
+            raise self._error(
+                f"A data file was written at {oldest:%Y-%m-%d %H:%M} UTC. Files that no version of the table "
+                f"names are deleted after {VACUUM_AFTER.days} days",
+                "Start the next attempt",
+            )
 
     def _refuse_other_types(self, table: DeltaTable) -> None:
         """Refuse rows of other types than the table's, which would round them or name no column."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from prediction_contract.errors import SchemaError
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 BATCH_COLUMN = "batch_id"
 CHECKSUM_COLUMN = "row_checksum"
+# How long a data file stays that no longer is in the table, or never was. Delta's own default: whoever reads
+# an older version of the table, by hand say, has so long to end.
+VACUUM_AFTER = timedelta(days=7)
 
 # The widest read protocol: Snowflake copies the table's files as plain Parquet, so nothing may be stored
 # beside them. UTC-aware timestamps stay within it, naive ones would not.

@@ -7,6 +7,7 @@ import json
 import threading
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -374,6 +375,19 @@ def test_files_that_are_not_as_they_were_written_are_not_committed(table: Table)
     with pytest.raises(DeltaCommitError, match=f"{second.path} is missing"):
         commit.make(lambda: True)
     assert table.store.listing(f"predictions/{table.model}/delta/_delta_log/") == []
+
+
+def test_files_that_a_vacuum_may_be_deleting_are_not_committed(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks before it deletes, so files must be committed long before it looks; later they may be old."""
+    first, second = table.written(FIRST, 1, [1]), table.written(SECOND, 1, [2])
+    made = first.make(lambda: True)
+    monkeypatch.setattr(delta_commit, "_COMMITTED_WITHIN", timedelta(days=-1))
+    with pytest.raises(DeltaCommitError, match=r"was written at 20.* deleted after 7 days\. Start the next"):
+        second.make(lambda: True)
+    assert first.make(lambda: True) == made
+    assert table.stored() == {FIRST: [1]}
 
 
 def test_a_commit_that_leaves_other_rows_of_the_batch_is_told(

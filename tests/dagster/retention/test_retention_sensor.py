@@ -20,9 +20,9 @@ from mlpipe_dagster.retention.retention_sensor import (
     retention_sweep,
     retention_tick,
 )
-from mlpipe_dagster.retention.retention_sweep import VACUUM_AFTER
 from prediction_contract.errors import RegistryUnavailableError
 from prediction_contract.registry.retention_rules import clear, retire
+from prediction_contract.stores.delta_table import VACUUM_AFTER
 from tests.dagster.job_steps import log_lines
 from tests.dagster.loaded_model import COLUMNS, LoadedModel
 from tests.dagster.publication.test_publication_interleavings import HOME, person, publisher
