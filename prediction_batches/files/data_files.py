@@ -31,6 +31,8 @@ FILE_ROWS = 1_000_000
 FILE_BYTES = 512 * 1024 * 1024
 _GROUP_ROWS = 100_000
 _GROUP_BYTES = 32 * 1024 * 1024
+# Of pieces that wait for their row group: one takes some kilobytes, even if it has a single row.
+_MOST_PENDING = 1000
 _SAMPLE_ROWS = 10_000
 # A value that so many rows share, on average, is worth a place in a dictionary.
 _ROWS_PER_VALUE = 8
@@ -113,6 +115,8 @@ class DataFiles:
             self._pending_rows += fitting
             self._pending_bytes += self._pending[-1].nbytes
             rest = rest.slice(fitting)
+            if len(self._pending) == _MOST_PENDING:
+                self._pending = pa.Table.from_batches(self._pending).combine_chunks().to_batches()
             if self._room() <= 0 or self._pending_bytes >= _GROUP_BYTES:
                 self._write_group()
 

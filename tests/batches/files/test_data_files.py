@@ -95,6 +95,20 @@ def test_small_pieces_share_a_row_group() -> None:
     assert pq.ParquetFile(io.BytesIO(s3.objects[f"{ROOT}{file.path}"])).metadata.num_row_groups == 1
 
 
+def test_rows_that_come_one_by_one_are_not_held_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece takes ten times the memory of its row."""
+    monkeypatch.setattr(data_files, "_MOST_PENDING", 50)
+    s3 = MemoryS3()
+    with DataFiles(location(s3), SCHEMA) as files:
+        before = pa.total_allocated_bytes()
+        for number in range(500):
+            row = rows_of(1, number)
+            files.write(row.columns, row.checksums)
+        assert pa.total_allocated_bytes() - before < 500 * 400
+        rows = stored(s3, files.close())
+    assert [row["minutes"] for row in rows] == list(range(500))
+
+
 def test_files_are_plain_parquet_with_dictionaries_where_values_repeat() -> None:
     """No schema of Arrow's is in them; what is different in each row has no dictionary."""
     s3 = MemoryS3()
