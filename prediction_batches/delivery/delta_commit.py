@@ -237,9 +237,14 @@ class DeltaCommit:
             )
 
     def _try_commit(self, table: DeltaTable) -> Exception | None:
+        recorded = table.transaction_version(self.batch_id)
         try:
             self._add_columns(table)
-            earlier = self._separated_files(table)
+            is_first = table.transaction_version(self.batch_id) == recorded
+            earlier = self._separated_files(table) if is_first else []
+            if table.transaction_version(self.batch_id) != recorded:
+                # A commit of our own came after that of another attempt, so the last one would not conflict.
+                return CommitFailedError("Another attempt has committed the batch")
             now = int(time.time() * 1000)
             table.create_write_transaction(
                 [

@@ -223,6 +223,23 @@ def test_a_late_attempt_loses_against_the_one_that_overtook_it(table: Table) -> 
     assert table.stored() == {FIRST: [2], SECOND: [7]}
 
 
+def test_a_late_attempt_of_more_columns_loses_as_well(table: Table) -> None:
+    """To add columns is a commit of its own, after which it would see the other's commit, and no conflict."""
+    table.commit(SECOND, 1, 7)
+    later = table.written(FIRST, 2, [2])
+    table.schema = schema_of(minutes="long", more="long")
+    overtaken: list[CommittedVersion] = []
+
+    def overtake() -> bool:
+        if not overtaken:
+            overtaken.append(later.make(lambda: True))
+        return True
+
+    with pytest.raises(AttemptSupersededError, match="Attempt 2 has committed the batch"):
+        table.written(FIRST, 1, [1]).make(overtake)
+    assert table.stored() == {FIRST: [2], SECOND: [7]}
+
+
 def test_batches_that_are_committed_at_once_are_all_kept(table: Table) -> None:
     """Each has a version of its own with its own file, also where the table is made at the same time."""
     batches = [f"20130201T06000{number}Z-0000000{number}" for number in range(4)]
