@@ -45,6 +45,8 @@ _LOG = logging.getLogger(__name__)
 PIECE_BYTES = 16_000_000
 # The first piece of rows whose size only their encoding tells.
 _FIRST_ROWS = 1000
+# Those after them may be larger, so a piece has at most so many times the rows of the one before.
+_GROWTH = 4
 _FIRST_WARNING = 10_000
 
 
@@ -90,7 +92,8 @@ class ColumnEncoder:
             yield encoded
             first += count
             row_bytes = max(encoded.lines.nbytes // count, 1)
-            count = min(len(rows) - first, max(PIECE_BYTES // row_bytes, 1))
+            fitting = min(max(PIECE_BYTES // row_bytes, 1), count * _GROWTH)
+            count = min(len(rows) - first, fitting)
 
     def encode(self, rows: GivenRows) -> EncodedRows:
         """Return all forms of rows.

@@ -357,6 +357,18 @@ def test_pieces_are_small_and_together_all_rows(monkeypatch: pytest.MonkeyPatch)
         list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, lost)))
 
 
+def test_pieces_are_small_where_small_rows_come_before_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first rows weigh says little of the others."""
+    monkeypatch.setattr("prediction_batches.rows.column_encoder.PIECE_BYTES", 100_000)
+    monkeypatch.setattr("prediction_batches.rows.column_encoder._FIRST_ROWS", 10)
+    schema = schema_of({"key": "string", "words": "string"}, "key")
+    words = ["x" * (20_000 if place >= 10 else 1) for place in range(500)]
+    rows = pd.DataFrame({"key": [f"k{place}" for place in range(500)], "words": words})
+    pieces = list(ColumnEncoder(schema).pieces(given_rows(schema, rows)))
+    assert sum(map(len, pieces)) == 500
+    assert max(piece.lines.nbytes for piece in pieces) < 1_000_000
+
+
 def test_rows_beyond_an_item_are_refused() -> None:
     """By their weight, and no row below is."""
     for size in (30_000, 66_000, 399_000, 420_000):
