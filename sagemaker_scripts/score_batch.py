@@ -101,12 +101,17 @@ def score(
     progress = ScoreProgress(hosts.own, watch, report.message if hosts.is_first else None)
     with TemporaryDirectory(prefix="scoring-") as folder:
         with progress.step("plan", 0):
-            if hosts.is_first:
+            if watch is None or hosts.is_first:
                 settings = {"schema": schema, "cleaning": cleaning, "find_record": find_record}
                 make = partial(make_plan, arguments, attempt, store, inputs, folder=Path(folder), **settings)
                 plan = settled_plan(store, prefix, make)
             else:
-                plan = awaited_plan(store, prefix, hosts.first, lambda: find_done() is not None)
+
+                def is_done() -> bool:
+                    watch.require_first()
+                    return find_done() is not None
+
+                plan = awaited_plan(store, prefix, hosts.first, is_done)
         if plan is None:
             done = find_done()
             return None if done is None else ScoredBatch(done, adopted=True)

@@ -34,15 +34,17 @@ class Hosts:
     Attributes:
         own: This host's name.
         names: All hosts' names, in the same order on each.
+        job: Tells the job from every other; empty outside of one.
     """
 
     own: str
     names: tuple[str, ...]
+    job: str = ""
 
     @classmethod
     def of_job(cls, job: ProcessingJob | None) -> Self:
         """Return the hosts of a processing job; outside of one, this machine alone."""
-        return cls("here", ("here",)) if job is None else cls(job.host, job.hosts)
+        return cls("here", ("here",)) if job is None else cls(job.host, job.hosts, job.arn or job.name or "")
 
     @property
     def first(self) -> str:
@@ -82,6 +84,7 @@ class HostState:
         rows: How many rows of the step it has done.
         beat: Counts what it has said, so that no two sayings are alike.
         error: Why it has failed; None if it has not.
+        job: Whose host it is.
     """
 
     host: str
@@ -89,6 +92,7 @@ class HostState:
     rows: int
     beat: str
     error: str | None = None
+    job: str = ""
 
 
 class HostWatch:
@@ -112,7 +116,8 @@ class HostWatch:
 
     def tell(self, state: HostState) -> None:
         """Tell the other hosts how far this one is."""
-        self._store.put(self._key(state.host), json.dumps(asdict(state)).encode())
+        told = {**asdict(state), "job": self._hosts.job}
+        self._store.put(self._key(state.host), json.dumps(told).encode())
 
     def look(self) -> dict[str, HostState]:
         """Return what hosts last said, of those that have said something since this watch began."""
@@ -126,6 +131,21 @@ class HostWatch:
     def ended(self) -> frozenset[str]:
         """Return the hosts that have said that their shares are written."""
         return frozenset(host for host, (_, state) in list(self._seen.items()) if state.step == ENDED)
+
+    def require_first(self) -> None:
+        """Refuse to wait for the first host once it has failed, even before this watch began.
+
+        Raises:
+            HostLostError: It failed in this job.
+        """
+        first = self._hosts.first
+        content = self._read(first)
+        state = None if content is None else HostState(**json.loads(content))
+        if state is not None and state.job == self._hosts.job and state.error is not None:
+            raise HostLostError(
+                f"The first host, {first}, failed: {state.error[:_LONGEST_ERROR]}",
+                remedy=f"Look into the log of {first}, then run the job again",
+            )
 
     def misses_any(self, hosts: Iterable[str]) -> bool:
         """Tell whether one of the hosts failed or gives no sign of life, whether it has work left or not."""

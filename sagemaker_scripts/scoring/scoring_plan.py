@@ -162,7 +162,7 @@ def awaited_plan(
         store: The bucket.
         prefix: The attempt's.
         first_host: Its name.
-        is_done: Tells whether the batch has a manifest.
+        is_done: Tells whether the batch has a manifest; raises an error once the first host has failed.
 
     Raises:
         ScoringPlanError: It did not come in time.

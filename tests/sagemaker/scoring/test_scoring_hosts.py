@@ -175,6 +175,17 @@ def test_a_host_without_a_first_one_gives_up(model: ScoredModel) -> None:
     assert "The first host, algo-1, put no " in alone.message
 
 
+def test_a_host_does_not_wait_for_a_first_one_that_has_failed(model: ScoredModel) -> None:
+    """Machines that wait for nothing cost money; hosts start minutes apart, so it may have failed before."""
+    batch_id = model.batch(NEXT_DAY)
+    first, second = (model.start(batch_id, day=NEXT_DAY, host=host, hosts=2) for host in (1, 2))
+    late = None if first.end() != 1 else model.start(batch_id, day=NEXT_DAY, host=2, hosts=2)
+    assert late is not None, first.log
+    for host in (second, late):
+        assert host.end() == 1
+        assert f"The first host, algo-1, failed: FeaturesError: {model.name}: There are no" in host.message
+
+
 def test_a_failure_of_another_host_is_told_by_the_first_as_well(model: ScoredModel) -> None:
     """The message of the job is the first host's, and says whose log to read."""
     # It lies in the second share, which is the second host's.
