@@ -62,16 +62,20 @@ class Hosts:
         return tuple(name for name in self.names if name != self.own)
 
     def own_shares(self, shares: Sequence[Share]) -> tuple[Share, ...]:
-        """Return the shares that this host works on."""
-        return tuple(shares[self.names.index(self.own) :: len(self.names)])
+        """Return the shares that this host works on: consecutive ones, which lie in few files of features."""
+        return self._shares_of(self.own, shares)
 
     def owners(self, shares: Sequence[Share], missing: Iterable[Share]) -> dict[str, list[Share]]:
         """Return the hosts that work on the missing ones of all shares, and on which."""
-        owned = {share: self.names[number % len(self.names)] for number, share in enumerate(shares)}
+        owned = {share: name for name in self.names for share in self._shares_of(name, shares)}
         found: dict[str, list[Share]] = {}
         for share in missing:
             found.setdefault(owned[share], []).append(share)
         return found
+
+    def _shares_of(self, name: str, shares: Sequence[Share]) -> tuple[Share, ...]:
+        number, hosts = self.names.index(name), len(self.names)
+        return tuple(shares[number * len(shares) // hosts : (number + 1) * len(shares) // hosts])
 
 
 @dataclass(frozen=True)
