@@ -14,7 +14,9 @@ from typing import Any
 from mlpipe_dagster.costs import Prices
 
 ROOT = Path(__file__).resolve().parents[2]
-MEASURED: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "load.json").read_text())
+RESULTS = ROOT / "benchmarks" / "results"
+MEASURED: dict[str, Any] = json.loads((RESULTS / "load.json").read_text())
+SCORED: dict[str, Any] = json.loads((RESULTS / "score.json").read_text())
 _FIGURE = re.compile(r"(?<![\w.^])\d[\d,]*(?:\.\d+)?(?!\w)")
 
 
@@ -71,6 +73,65 @@ def test_the_readme_says_what_a_load_was_measured_to_cost() -> None:
         assert prose[figure], figure
     assert MEASURED["machine"] in text
     assert MEASURED["endpoint"] in text
+
+
+def test_the_readme_says_what_scoring_was_measured_to_cost() -> None:
+    """Rates, multiples and memory are those of `benchmarks/results/score.json`."""
+    text, (largest, _) = section("README.md", "What scoring costs"), largest_jobs()
+    for name, writer in (
+        ("mlpipe", "mlpipe"),
+        ("row by row", "row by row"),
+        ("pandas `to_json` and `to_parquet`", "pandas"),
+        ("the same, gzip level 1", "pandas, gzip 1"),
+        ("Polars `write_ndjson` and `write_parquet`", "Polars"),
+    ):
+        values = SCORED["writers"][writer]
+        ratio = [] if writer == "mlpipe" else [f"{values['ratio']:.1f}"]
+        # The level is a figure of the row's name.
+        assert row(text, name) == Counter([f"{values['rows_per_cpu_s']:.0f}", *ratio])
+    prose = figures("\n".join(line for line in text.splitlines() if not line.startswith("|")))
+    for figure in (
+        f"{SCORED['rows']}",
+        f"{SCORED['with_json']['mlpipe']['rows_per_cpu_s']:.0f}",
+        f"{SCORED['with_json']['row by row']['ratio']:.1f}",
+        f"{largest['rows']}",
+        f"{largest['peak_mb']:.0f}",
+    ):
+        assert prose[figure], figure
+    assert SCORED["machine"] in text
+
+
+def largest_jobs() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the largest measured score job, and the one with a previous batch."""
+    jobs = SCORED["jobs"].values()
+    of_ten = [job for job in jobs if job["columns"] < 100 and not job["previous_batch"]]
+    (joined,) = [job for job in jobs if job["previous_batch"]]
+    return max(of_ten, key=lambda job: job["rows"]), joined
+
+
+def test_the_page_of_scoring_says_what_jobs_were_measured_to_take() -> None:
+    """Each job with rate and memory, and a billion rows worked out from them and from our prices."""
+    text = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")
+    for job in SCORED["jobs"].values():
+        joined = ", previous batch joined" if job["previous_batch"] else ""
+        measured = row(text, f"{job['rows']:,} rows of {job['columns']} columns{joined}")
+        assert measured == Counter([f"{job['rows_per_cpu_s']:.0f}", f"{job['peak_mb']:.0f}"])
+    found, (largest, joined) = figures(text), largest_jobs()
+    cpu_seconds, price = 10**9 / largest["rows_per_cpu_s"], Prices().machine("ml.m5.xlarge")
+    seconds = cpu_seconds / 16 + 120
+    assert price is not None
+    for figure in (
+        f"{largest['rows_per_cpu_s']:.0f}",
+        f"{cpu_seconds:.0f}",
+        f"{seconds:.0f}",
+        f"{price}",
+        f"{4 * seconds / 3600 * price:.2f}",
+        f"{joined['rows_per_cpu_s']:.0f}",
+        f"{10**9 / joined['rows_per_cpu_s'] / 4 + 120:.0f}",
+    ):
+        assert found[figure], figure
+    ratio = SCORED["scaling"].get("ratio")
+    assert found[f"{ratio:.2f}"] if ratio else "was not measured" in text
 
 
 def test_a_billion_rows_are_worked_out_from_what_was_measured_and_from_our_prices() -> None:
