@@ -4,9 +4,9 @@
 
 All write the same rows as gzipped JSON and as Parquet, in turns, each in a process of its own. CPU is that of
 all its threads; imports and the making of the rows are left out. Ours checks every row and computes its
-checksum. The others do not; of decimals, pandas makes floats and Polars text. The jobs run the real script on S3's stand-in. Of each process
-counts the most memory that it ever had. What a second process gives is measured only while others leave the
-machine alone. Writes `benchmarks/results/score.json`.
+checksum. The others do not; of decimals, pandas makes floats and Polars text. The jobs run the real script on
+S3's stand-in. Of each process counts the most memory that it ever had. What a second process gives is
+measured only while others leave the machine alone. Writes `benchmarks/results/score.json`.
 """
 
 from __future__ import annotations
