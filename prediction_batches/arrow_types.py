@@ -16,6 +16,10 @@ _ARROW_TYPES = {
     Kind.JSON: pa.string(),
 }
 
+# Arrow does not notice that a number outgrows a type while its scale is changed. This one holds every number
+# of 38 digits, wherever its point is.
+ANY_DECIMAL = pa.decimal256(76, 38)
+
 
 def arrow_type(column_type: ColumnType) -> pa.DataType:
     """Return the Arrow type of a column; of `json`, whose values Arrow holds as text, string."""

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prediction_batches.arrow_types import arrow_type, is_any_string
+from prediction_batches.arrow_types import ANY_DECIMAL, arrow_type, is_any_string
 from prediction_batches.rows.column_texts import double_texts, either, mask_of
 from prediction_batches.rows.given_rows import GivenColumn, arrow_column, lost_digits, plain_column
 from prediction_contract.errors import InvalidRowError
@@ -44,11 +44,8 @@ _EXACT_OBJECTS: dict[Kind, frozenset[type]] = {
 _KEEPS_NAN = frozenset({Kind.DOUBLE, Kind.DECIMAL})
 # How many bits an integer may have so that a float of this type tells it from the next one.
 _EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
-# Arrow does not notice that a number outgrows a type while its scale is changed. This one holds every number
-# of 38 digits, wherever its point is.
-_ANY_DECIMAL = pa.decimal256(76, 38)
 _WIDEST_DECIMAL_BITS = 128
-# Between these a float's digits are within those of `_ANY_DECIMAL`.
+# Between these a float's digits are within those of `ANY_DECIMAL`.
 _SMALLEST_FLOAT, _FLOAT_BEYOND_LARGEST = 1e-20, 1e38
 # What a conversion says of a value that it does not hold.
 _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -149,7 +146,7 @@ def _decimal_conversion(given: pa.DataType, scale: int) -> Convert | None:
         return lambda some: some.cast(given)
     if given.bit_width > _WIDEST_DECIMAL_BITS or given.scale < 0:
         return None
-    return lambda some: some.cast(given).cast(_ANY_DECIMAL)
+    return lambda some: some.cast(given).cast(ANY_DECIMAL)
 
 
 def _of_floats(numbers: pa.Array, wanted: pa.DataType) -> TypedColumn:
@@ -157,7 +154,7 @@ def _of_floats(numbers: pa.Array, wanted: pa.DataType) -> TypedColumn:
     size = np.abs(numbers.fill_null(0.0).to_numpy(zero_copy_only=False))
     odd = ~((size == 0) | ((size >= _SMALLEST_FLOAT) & (size < _FLOAT_BEYOND_LARGEST)))
     texts = double_texts(_without(numbers, odd)).texts
-    return _held(texts, lambda some: some.cast(_ANY_DECIMAL).cast(wanted), odd if odd.any() else None, wanted)
+    return _held(texts, lambda some: some.cast(ANY_DECIMAL).cast(wanted), odd if odd.any() else None, wanted)
 
 
 def _may_be_texts(kind: Kind, given: pa.DataType) -> bool:

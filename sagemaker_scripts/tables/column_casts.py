@@ -28,7 +28,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prediction_batches.arrow_types import arrow_type, is_any_string
+from prediction_batches.arrow_types import ANY_DECIMAL, arrow_type, is_any_string
 from prediction_contract.rows.schema import ColumnType, Kind
 
 # What each text format spells as text.
@@ -40,6 +40,8 @@ _HAS_ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
 _SAYS_INFINITE = r"^[+-]?(?i:inf|infinity)$"
 # Of smaller numbers Arrow makes 0, or ends the process.
 _DECIMAL_TEXT = r"^[+-]?[0-9]*[.]?[0-9]{0,38}([eE][+-]?0*[12]?[0-9])?$"
+# Of a decimal of any type.
+_MOST_DIGITS, _DECIMALS_BELOW = 38, 1e38
 # How many bits of an integer a float type keeps.
 _EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 _AS_THEY_ARE = frozenset({Kind.STRING, Kind.JSON})
@@ -120,7 +122,9 @@ def _of_text(values: Any, kind: Kind, target: pa.DataType, no_value: pa.Array) -
 def _decimal_of_text(values: Any, target: pa.DataType) -> Any:
     if not _holds(pc.match_substring_regex(values, _DECIMAL_TEXT)):
         raise ValueError
-    return values.cast(target)
+    if pc.any(pc.greater_equal(pc.abs(values.cast(pa.float64())), _DECIMALS_BELOW)).as_py():
+        raise ValueError
+    return values.cast(ANY_DECIMAL).cast(target)
 
 
 def _holds(conditions: Any) -> bool:
@@ -164,10 +168,15 @@ def _boolean(given: pa.DataType) -> Callable[..., Any] | None:
 
 def _decimal(given: pa.DataType) -> Callable[..., Any] | None:
     if pa.types.is_decimal(given):
-        return lambda values, target: values.cast(target)
+        return _decimal_of_decimal
     if pa.types.is_integer(given):
-        return lambda values, target: values.cast(pa.string()).cast(target)
+        return lambda values, target: _decimal_of_decimal(values.cast(pa.decimal128(20, 0)), target)
     return _decimal_of_float if pa.types.is_floating(given) else None
+
+
+def _decimal_of_decimal(values: Any, target: pa.DataType) -> Any:
+    may_outgrow = values.type.precision - values.type.scale + target.scale > _MOST_DIGITS
+    return (values.cast(ANY_DECIMAL) if may_outgrow else values).cast(target)
 
 
 def _decimal_of_float(values: Any, target: pa.DataType) -> Any:

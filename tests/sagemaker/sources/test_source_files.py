@@ -153,6 +153,9 @@ def test_a_value_of_another_type_is_named_by_file_column_and_row(
         (pa.array([datetime(2013, 2, 1, 5)]), "date", "row 1: its value is no date"),  # noqa: DTZ001
         (pa.array([1.5, 1234567.8], pa.float32()), "decimal(10,2)", "row 2: its value is no decimal"),
         (pa.array([0.5, 1e-77]), "decimal(10,2)", "row 2: its value is no decimal"),
+        # Arrow makes 0.57 and 0.23 of them.
+        (pa.array([0, 2944600]), "decimal(38,38)", "row 2: its value is no decimal"),
+        (pa.array([Decimal("0.5"), Decimal("8640.0")]), "decimal(38,38)", "row 2: its value is no decimal"),
         (pa.array([[1.5], [float("nan")]]), "json", "row 2: its value is no json"),
     ],
 )
@@ -261,6 +264,16 @@ def test_a_decimal_of_many_places_is_refused(ending: str, text: str) -> None:
     store = bucket(**{f"raw/dt={DAY}/a.{ending}": content.encode()})
     with pytest.raises(SourceError, match="column x, row 1: its value is no decimal"):
         read(store, source_of(ending, columns=(("x", "decimal(10,2)"),)))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_decimal_of_many_digits_is_refused(ending: str) -> None:
+    """Arrow makes 3556156208584271448.6 of it."""
+    text = "191424487938062457451738980.530987643377635377"
+    content = f'{{"x": {text}}}' if ending == "jsonl" else f"x\n{text}\n"
+    store = bucket(**{f"raw/dt={DAY}/a.{ending}": content.encode()})
+    with pytest.raises(SourceError, match="column x, row 1: its value is no decimal"):
+        read(store, source_of(ending, columns=(("x", "decimal(38,19)"),)))
 
 
 def test_a_number_becomes_infinite_only_where_it_is_written_so() -> None:
