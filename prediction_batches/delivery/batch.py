@@ -1,14 +1,14 @@
-"""One attempt at one batch: what its writers and its commit have in common."""
+"""A batch as a program opens it: its writers, their receipts and its commit."""
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from prediction_batches.delivery.batch_identity import BatchIdentity
 from prediction_batches.delivery.batch_writer import BatchWriter
 from prediction_batches.delivery.commit import Provenance, commit_batch
 from prediction_batches.delivery.receipts import RECEIPT_BYTES, Receipt, ReceiptError
@@ -19,34 +19,14 @@ from prediction_contract.naming.batch import BatchId, ModelName, Partition, mint
 from prediction_contract.naming.s3_layout import validated_bucket
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.schema import PredictionSchema
-from prediction_contract.text.canonical_json import canonical_bytes
 
 # Of receipts: a batch of a billion rows has a thousand.
 _READ_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """One attempt at a batch; it holds no connection, so it is sent to other processes and hosts as it is.
-
-    Attributes:
-        bucket: The data bucket.
-        model: The model's name.
-        partition: The partition that the batch scores.
-        batch_id: The batch.
-        attempt: Counts from 1.
-        schema: The model's columns.
-        has_unique_keys: Whether the caller compares the keys of the whole batch. Otherwise the writers keep
-            digests of them, and the commit compares those.
-    """
-
-    bucket: str
-    model: ModelName
-    partition: Partition
-    batch_id: BatchId
-    attempt: int
-    schema: PredictionSchema
-    has_unique_keys: bool = False
+class Batch(BatchIdentity):
+    """One attempt at a batch; it holds no connection, so it is sent to other processes and hosts as it is."""
 
     def writer(self, share: str, store: ObjectStore | None = None) -> BatchWriter:
         """Return the writer of a share: a piece of the batch that is the same whoever writes it.
@@ -137,13 +117,6 @@ class Batch:
             store=reached,
         )
         return manifest
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all that the receipts of a batch must have in common."""
-        members = ("bucket", "model", "partition", "batch_id", "attempt", "has_unique_keys")
-        document = {name: getattr(self, name) for name in members} | {"schema": self.schema.to_document()}
-        return hashlib.sha256(canonical_bytes(document)).hexdigest()
 
     def _location(self, share: str, store: ObjectStore | None) -> ShareLocation:
         reached = store or ObjectStore.of_job(self.bucket)

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from prediction_batches.delivery.delta_commit import AttemptSupersededError, DeltaCommit
+from prediction_batches.delivery.batch_identity import BatchIdentity
+from prediction_batches.delivery.delta_commit import AttemptSupersededError, TableCommit
 from prediction_batches.delivery.done_file import ManifestConflictError, done_manifest
 from prediction_batches.delivery.receipts import Receipt, ReceiptError, total_checksum, total_refused
 from prediction_batches.errors import PredictionsError
@@ -18,9 +18,6 @@ from prediction_batches.object_store import ObjectStore, storage_options
 from prediction_contract.manifests.manifest import Inputs, JsonPart, Manifest, Producer, build_manifest
 from prediction_contract.naming.s3_layout import done_key, json_attempt_prefix
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
-
-if TYPE_CHECKING:
-    from prediction_batches.delivery.batch import Batch
 
 _LOG = logging.getLogger(__name__)
 # Together they fit the 1024 characters of a job's message.
@@ -47,7 +44,7 @@ class Provenance:
 
 
 def commit_batch(
-    batch: Batch,
+    batch: BatchIdentity,
     receipts: Sequence[Receipt],
     provenance: Provenance,
     *,
@@ -78,7 +75,7 @@ def commit_batch(
     check_refused_rows(batch, receipts, tolerance, store)
     parts = [part for receipt in receipts for part in receipt.parts]
     _check_parts(batch, parts, store)
-    commit = DeltaCommit(
+    commit = TableCommit(
         store=store,
         model=batch.model,
         schema=batch.schema,
@@ -128,7 +125,7 @@ def commit_batch(
 
 
 def check_refused_rows(
-    batch: Batch, receipts: Sequence[Receipt], tolerance: QuarantineTolerance, store: ObjectStore
+    batch: BatchIdentity, receipts: Sequence[Receipt], tolerance: QuarantineTolerance, store: ObjectStore
 ) -> None:
     """Refuse a batch that its load would refuse, before anything of it is delivered.
 
@@ -169,7 +166,7 @@ def check_refused_rows(
         _LOG.warning("rows will be quarantined: %s", found)
 
 
-def _check_parts(batch: Batch, parts: Sequence[JsonPart], store: ObjectStore) -> None:
+def _check_parts(batch: BatchIdentity, parts: Sequence[JsonPart], store: ObjectStore) -> None:
     """Refuse parts that are not there any more as they were written, before anything names them."""
     prefix = json_attempt_prefix(batch.model, batch.partition, batch.batch_id, batch.attempt)
     found = {entry.key: entry.size for entry in store.listing(prefix)}
@@ -192,5 +189,5 @@ def _place(share: str, number: int, receipts: Sequence[Receipt]) -> str:
     return f"row {number}" if len(receipts) == 1 else f"row {number} of share {share}"
 
 
-def _done(batch: Batch, store: ObjectStore) -> Manifest | None:
+def _done(batch: BatchIdentity, store: ObjectStore) -> Manifest | None:
     return done_manifest(store, batch.model, batch.batch_id, partition=batch.partition)

@@ -63,7 +63,7 @@ class CommittedVersion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeltaCommit:
+class TableCommit:
     """The commit of one attempt at a batch.
 
     Attributes:

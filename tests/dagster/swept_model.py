@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from mlpipe_dagster.resources.aws_clients import delta_storage_options
 from mlpipe_dagster.retention.delta_history import DeltaHistory
 from mlpipe_dagster.retention.retention_sweep import RetentionSweep, SweepResult
-from prediction_batches.delivery.delta_commit import DeltaCommit
+from prediction_batches.delivery.delta_commit import TableCommit
 from prediction_batches.files.data_files import DataFiles
 from prediction_batches.files.share_location import ShareLocation
 from prediction_batches.object_store import ObjectStore
@@ -76,7 +76,7 @@ class SweptModel(LoadedModel):
         location = ShareLocation(store, self.name, PARTITION, batch_id, attempt, "all")
         with DataFiles(location, schema) as files:
             files.write(rows.columns, rows.checksums)
-            commit = DeltaCommit(
+            commit = TableCommit(
                 store=store,
                 model=self.name,
                 schema=schema,

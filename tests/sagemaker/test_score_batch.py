@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
-from prediction_batches.delivery.delta_commit import AttemptSupersededError, CommittedVersion, DeltaCommit
+from prediction_batches.delivery.delta_commit import AttemptSupersededError, CommittedVersion, TableCommit
 from prediction_batches.delivery.done_file import ManifestConflictError
 from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import InputMissingError, ObjectStore
@@ -105,12 +105,12 @@ def commits_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]],
     """Return a function that says what happens while the batch is committed to Delta, instead of it."""
 
     def set_commit(happens: Callable[[], Any]) -> None:
-        def make(commit: DeltaCommit, still_wanted: Callable[[], bool]) -> CommittedVersion:
+        def make(commit: TableCommit, still_wanted: Callable[[], bool]) -> CommittedVersion:
             assert still_wanted()
             happens()
             return CommittedVersion(3, tuple(file.path for file in commit.files))
 
-        monkeypatch.setattr(DeltaCommit, "make", make)
+        monkeypatch.setattr(TableCommit, "make", make)
 
     set_commit(lambda: None)
     return set_commit

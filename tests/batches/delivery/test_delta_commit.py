@@ -20,8 +20,8 @@ from prediction_batches.delivery import delta_commit
 from prediction_batches.delivery.delta_commit import (
     AttemptSupersededError,
     CommittedVersion,
-    DeltaCommit,
     DeltaCommitError,
+    TableCommit,
 )
 from prediction_batches.files.data_files import DataFile, DataFiles
 from prediction_batches.files.share_location import ShareLocation
@@ -52,7 +52,7 @@ class Table:
         self.model = f"m{uuid.uuid4().hex}"
         self.schema = SCHEMA
 
-    def written(self, batch_id: str, attempt: int, *shares: list[int]) -> DeltaCommit:
+    def written(self, batch_id: str, attempt: int, *shares: list[int]) -> TableCommit:
         """Write rows of these minutes as data files, a share for each list, and return what commits them."""
         files: list[DataFile] = []
         for number, minutes in enumerate(shares):
@@ -61,7 +61,7 @@ class Table:
             with DataFiles(location, self.schema) as data:
                 data.write(rows.columns, rows.checksums)
                 files += data.close()
-        return DeltaCommit(
+        return TableCommit(
             store=self.store,
             model=self.model,
             schema=self.schema,
@@ -412,7 +412,7 @@ def test_a_commit_that_leaves_other_rows_of_the_batch_is_told(
 ) -> None:
     """Whatever keeps an earlier attempt's files in the table, no manifest follows."""
     table.commit(FIRST, 1, 1, 2)
-    monkeypatch.setattr(DeltaCommit, "_separated_files", lambda *_: [])
+    monkeypatch.setattr(TableCommit, "_separated_files", lambda *_: [])
     with pytest.raises(DeltaCommitError, match="holds 3 rows of the batch in 2 files, and 1 rows in 1 files"):
         table.commit(FIRST, 2, 3)
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from prediction_batches.delivery.delta_commit import DeltaCommit, DeltaCommitError
+from prediction_batches.delivery.delta_commit import DeltaCommitError, TableCommit
 from prediction_batches.files.data_files import DataFile
 from prediction_batches.object_store import ListingEntry, ObjectStore
 from prediction_contract.stores.delta_table import deltalake_message
@@ -51,7 +51,7 @@ def commit(folder: Path) -> None:
     (folder / TABLE / path).parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_batches([rows]), folder / TABLE / path)
     size = (folder / TABLE / path).stat().st_size
-    DeltaCommit(
+    TableCommit(
         store=FolderStore(folder),
         model="tides",
         schema=AFTER,

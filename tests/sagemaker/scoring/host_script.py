@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prediction_batches.delivery.delta_commit import DeltaCommit
+from prediction_batches.delivery.delta_commit import TableCommit
 from prediction_batches.object_store import ObjectStore
 from sagemaker_scripts import score_batch
 from sagemaker_scripts.container import run_script
@@ -47,15 +47,15 @@ def _telling(put: Callable[..., Any]) -> Callable[..., Any]:
     return told
 
 
-def _told_commit(commit: DeltaCommit, *rest: Any) -> Any:
+def _told_commit(commit: TableCommit, *rest: Any) -> Any:
     _happens("before commit")
     made = _make(commit, *rest)
     _happens("after commit")
     return made
 
 
-_make = DeltaCommit.make
-DeltaCommit.make = _told_commit  # type: ignore[method-assign]  # the same with moments
+_make = TableCommit.make
+TableCommit.make = _told_commit  # type: ignore[method-assign]  # the same with moments
 ObjectStore.put_new = _telling(ObjectStore.put_new)
 if "PATIENCE" in os.environ:
     score_progress.SECONDS_BETWEEN_REPORTS = 0.5
