@@ -102,7 +102,8 @@ class HostState:
 class HostWatch:
     """What hosts say through objects below the attempt's prefix, and when they last said something new.
 
-    An object that an earlier run of the attempt left says nothing until it changes.
+    An object that an earlier run of the attempt left says nothing until it changes, and one of another job
+    says nothing at all.
 
     Args:
         store: The bucket.
@@ -129,7 +130,10 @@ class HostWatch:
             content = self._read(host)
             if content is not None and content != self._last[host]:
                 self._last[host] = content
-                self._seen[host] = (time.monotonic(), HostState(**json.loads(content)))
+                state = HostState(**json.loads(content))
+                # Hosts of a job that was stopped may tell of their end after the next job began.
+                if state.job == self._hosts.job:
+                    self._seen[host] = (time.monotonic(), state)
         return {host: state for host, (_, state) in self._seen.items()}
 
     def ended(self) -> frozenset[str]:

@@ -98,6 +98,19 @@ def test_what_an_earlier_run_left_is_no_sign_of_life(
         first.require_signs(shares)
 
 
+def test_what_a_stopped_job_says_at_its_end_is_nobody_s_failure(store: ObjectStore) -> None:
+    """Its hosts may end after the next job of the same attempt began, and have the same names."""
+    first = HostWatch(store, PREFIX, Hosts("algo-1", NAMES, "job-2"))
+    stopped, own = (HostWatch(store, PREFIX, Hosts("algo-2", NAMES, job)) for job in ("job-1", "job-2"))
+    stopped.tell(HostState("algo-2", "score", 5, "1-1", "SystemExit: 143"))
+    assert first.look() == {}
+    own.tell(HostState("algo-2", "score", 5, "2-1"))
+    assert first.look()["algo-2"].error is None
+    stopped.tell(HostState("algo-2", "score", 6, "1-2", "SystemExit: 143"))
+    first.look()
+    first.require_signs({"algo-2": [Share("00001")]})
+
+
 def test_a_host_that_ended_may_be_silent_but_owes_no_share(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
