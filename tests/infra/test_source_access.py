@@ -147,3 +147,5 @@ def test_the_local_stack_has_what_sources_name(tmp_path: Path, clients: Clients)
             assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
     for bucket in named_buckets(models):
         s3.delete_bucket(Bucket=bucket)
+    for secret in named_secrets(models):
+        secrets.delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)
