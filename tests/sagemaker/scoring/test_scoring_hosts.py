@@ -75,8 +75,8 @@ def test_a_whole_model_is_called_once_and_written_in_pieces(model: ScoredModel) 
         pytest.param(1, "after .*plan.json", marks=pytest.mark.slow),
         (1, "before .*receipts/00002"),
         pytest.param(1, "after .*receipts/00002", marks=pytest.mark.slow),
-        pytest.param(2, "before .*00003-00000.jsonl.gz", marks=pytest.mark.slow),
-        (2, "after .*delta/.*00003"),
+        pytest.param(2, "before .*00005-00000.jsonl.gz", marks=pytest.mark.slow),
+        (2, "after .*delta/.*00005"),
         pytest.param(1, "before commit", marks=pytest.mark.slow),
         (1, "after commit"),
         pytest.param(1, "before done/", marks=pytest.mark.slow),
@@ -188,8 +188,8 @@ def test_a_host_does_not_wait_for_a_first_one_that_has_failed(model: ScoredModel
 
 def test_a_failure_of_another_host_is_told_by_the_first_as_well(model: ScoredModel) -> None:
     """The message of the job is the first host's, and says whose log to read."""
-    # It lies in the second share, which is the second host's.
-    model.write(fails_at=60)
+    # It lies in the last share, which is the second host's.
+    model.write(fails_at=ROWS - 1)
     batch_id = model.batch()
     hosts = [model.start(batch_id, host=host, hosts=2, does=_IMPATIENT) for host in (1, 2)]
     assert [host.end() for host in hosts] == [1, 1]
