@@ -95,7 +95,7 @@ class ScoreJobs:
 
     Attributes:
         store: The bucket.
-        environment: By which the jobs find it.
+        environment: Variables that tell the jobs where it is.
         folder: Where their containers' files lie.
         ports: Of the components, by name.
     """

@@ -142,7 +142,7 @@ def open_batch(
             `2013-02-01`, `2013-W06` or `2013-02`.
         schema: The model's columns.
         batch_id: The batch, as `mint_batch_id` makes it; None mints one, which no repetition will find again.
-        attempt: Counts from 1. Another one writes everything anew, and replaces the rows of those before it.
+        attempt: Counts from 1. A later attempt writes all shares again and replaces the rows of earlier ones.
         has_unique_keys: As in `Batch`.
 
     Raises:

@@ -96,7 +96,7 @@ class BatchWriter:
             self._add(rows)
 
     def close(self) -> Receipt:
-        """Write what is left and then the receipt, by which a commit knows that the share is whole.
+        """Write the remaining rows, then the receipt. The receipt tells the commit that the share is whole.
 
         Raises:
             ShareConflictError: Another writer of the share has written other rows.

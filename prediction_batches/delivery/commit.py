@@ -33,7 +33,7 @@ class Provenance:
         code_version: The producing code's version.
         inputs: What the batch was made from; None names nothing.
         previous_batch_id: The earlier batch whose predictions were read, if any.
-        producer: Who wrote it; None names nobody.
+        producer: Who wrote the batch; None if the manifest shall not say.
     """
 
     model_version: str

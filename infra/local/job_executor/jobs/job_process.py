@@ -91,7 +91,7 @@ class _ScriptProcess:
         return code
 
     def _waited(self, seconds: float) -> bool:
-        """Wait for the script's start, and tell whether nobody has asked for its end meanwhile."""
+        """Wait until the script may start. Return False if it was stopped while waiting."""
         starts_at = time.monotonic() + seconds
         while not self._terminated and time.monotonic() < starts_at:
             time.sleep(_DELAY_STEP_SECONDS)

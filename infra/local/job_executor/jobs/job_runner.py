@@ -189,7 +189,7 @@ class JobRunner:
                 "environment": command.environment,
                 "mount": mount,
                 "grace_seconds": kind.grace_seconds(self._settings.stop_grace_seconds),
-                # Nobody may rely on the first host being there before the others.
+                # On SageMaker, the first host may start after the others.
                 "delay_seconds": self._settings.host_stagger_seconds * (len(hosts) - host.number),
                 "cpus": cpu_share(host.number, len(hosts)),
             }
