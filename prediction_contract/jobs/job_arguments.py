@@ -25,7 +25,7 @@ VERIFY_MODES = ("full", "sample", "scan")
 _ENVIRONMENT_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,255}")
 
 # Anything a shell, an SQL statement or an ARN may hold, but no spaces and no leading '-': values stay values.
-_WORD = matching(
+WORD = matching(
     re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,254}"),
     "1 to 255 letters, digits and '_.:/=+@,-', beginning with a letter, digit or '_'",
 )
@@ -55,12 +55,14 @@ def _verify_mode(text: str) -> str:
     return text
 
 
-def _moment(text: str) -> str:
+def parsed_moment(text: str) -> str:
+    """Return a moment's text if it is one."""
     parse_utc(text)
     return text
 
 
-def _schedule(text: str) -> str:
+def parsed_schedule(text: str) -> str:
+    """Return a partition schedule's text if it is one."""
     PartitionSchedule.parse(text)
     return text
 
@@ -109,12 +111,12 @@ class LoadArguments(JobArguments):
     bucket: str = argument(validated_bucket)
     manifest_key: str = argument(validated_key)
     manifest_digest: str = argument(_DIGEST)
-    claim_token: str = argument(_WORD)
+    claim_token: str = argument(WORD)
     load_attempt: int = argument(whole(1))
-    registry_table: str = argument(_WORD)
-    online_table: str = argument(_WORD)
+    registry_table: str = argument(WORD)
+    online_table: str = argument(WORD)
     items_expire_at: int = argument(whole(1))
-    snowflake_secret: str = argument(_WORD)
+    snowflake_secret: str = argument(WORD)
     snowflake_database: str = argument(_IDENTIFIER)
     snowflake_schema: str = argument(_IDENTIFIER)
     snowflake_warehouse: str = argument(_IDENTIFIER)
@@ -127,7 +129,7 @@ class LoadArguments(JobArguments):
     max_write_units_per_second: int | None = argument(whole(1), None)
     wait_minutes: int | None = argument(whole(0, MAX_WAIT_MINUTES), None)
     cleaning: str | None = argument(_BASE64, None)
-    dagster_run_id: str | None = argument(_WORD, None)
+    dagster_run_id: str | None = argument(WORD, None)
 
     @property
     def tolerance(self) -> QuarantineTolerance:
@@ -148,8 +150,8 @@ class PartitionArguments(JobArguments):
 
     model: str = argument(ModelName)
     partition: str | None = argument(Partition, None)
-    scheduled_at: str | None = argument(_moment, None)
-    schedule: str | None = argument(_schedule, None)
+    scheduled_at: str | None = argument(parsed_moment, None)
+    schedule: str | None = argument(parsed_schedule, None)
 
     def _require_consistency(self) -> None:
         if self.partition is None and self.scheduled_at is None:
@@ -193,7 +195,7 @@ class FeatureArguments(PartitionArguments):
 
     bucket: str = argument(validated_bucket)
     run_id: str = argument(validated_run_id)
-    code_version: str = argument(_WORD)
+    code_version: str = argument(WORD)
     inputs_key: str = argument(validated_key)
     last_partition: str | None = argument(Partition, None)
 
@@ -230,8 +232,8 @@ class ScoreArguments(PartitionArguments):
     bucket: str = argument(validated_bucket)
     lookback: int = argument(whole(0))
     schema_key: str = argument(validated_key)
-    registry_table: str = argument(_WORD)
-    code_version: str = argument(_WORD)
+    registry_table: str = argument(WORD)
+    code_version: str = argument(WORD)
     inputs_key: str = argument(validated_key)
     batch_id: str | None = argument(BatchId, None)
     attempt: int = argument(whole(1), 1)
@@ -275,7 +277,7 @@ class TrainArguments(JobArguments):
     bucket: str = argument(validated_bucket)
     first_partition: str = argument(Partition)
     last_partition: str = argument(Partition)
-    code_version: str = argument(_WORD)
+    code_version: str = argument(WORD)
     inputs_key: str = argument(validated_key)
     first_evaluated: str | None = argument(Partition, None)
     last_evaluated: str | None = argument(Partition, None)

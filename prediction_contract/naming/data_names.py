@@ -169,6 +169,34 @@ class DataNames(DeploymentScope):
         """Return the ARN of that pipeline."""
         return self._arn("sagemaker", f"pipeline/{self.scoring_pipeline(model)}")
 
+    def retraining_pipeline(self, model: str) -> str:
+        """Return the SageMaker pipeline that retrains a model.
+
+        No model's name begins with a digit, so it is no other model's scoring pipeline.
+        """
+        return self._name(f"0retrain-{model_name_stem(model).replace('_', '-')}")
+
+    def retraining_pipeline_arn(self, model: str) -> str:
+        """Return the ARN of that pipeline."""
+        return self._arn("sagemaker", f"pipeline/{self.retraining_pipeline(model)}")
+
+    @property
+    def retraining_pipelines_arn_pattern(self) -> str:
+        """What matches the ARN of every pipeline that retrains."""
+        return self._arn("sagemaker", f"pipeline/{self._name('0retrain-')}*")
+
+    def model_package_group_arn(self, model: str) -> str:
+        """Return the ARN of a model's package group."""
+        return self._arn("sagemaker", f"model-package-group/{self.model_package_group(model)}")
+
+    @property
+    def model_packages_arn_patterns(self) -> tuple[str, str]:
+        """What matches the ARNs of the stage's package groups, and of the packages in them."""
+        return (
+            self._arn("sagemaker", f"model-package-group/{self._name('*')}"),
+            self._arn("sagemaker", f"model-package/{self._name('*')}"),
+        )
+
     @property
     def scoring_jobs_arn_pattern(self) -> str:
         """What matches the ARN of every job that a pipeline's step starts: SageMaker names them so."""

@@ -23,6 +23,8 @@ PIPES_PREFIX = "pipes/"
 PLAN_NAME = "plan.json"
 # JSON parts and Delta tables, all that Snowflake may read.
 PREDICTIONS_PREFIX = "predictions/"
+# Below a retraining's prefix, beside its plan.
+VERDICT_NAME = "verdict.json"
 
 _BUCKET = re.compile(BUCKET_PATTERN)
 # Delta's log writes these characters as they are.
@@ -34,6 +36,7 @@ KEY_SEGMENT_PATTERN = "[A-Za-z0-9_.=+:@,-]+"
 
 _KEY_SEGMENT = re.compile(KEY_SEGMENT_PATTERN)
 _MAX_PARTS = 100_000
+_VERSION_DIGITS = 6
 
 
 class DoneKey(NamedTuple):
@@ -103,6 +106,75 @@ def json_part_key(model: str, partition: str, batch_id: str, attempt: int, *, sh
     """
     prefix = json_attempt_prefix(model, partition, batch_id, attempt)
     return f"{prefix}{validated_share(share)}-{_part_number(number)}.jsonl.gz"
+
+
+def pinned_model_key(model: str, partition: str, batch_id: str) -> str:
+    """Return the key of the document that names the trained model of all attempts at a batch.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"{json_batch_prefix(model, partition, batch_id)}model.json"
+
+
+def candidates_prefix(model: str) -> str:
+    """Return the prefix of the archives that retraining makes, one `<training job>/output/` for each.
+
+    Raises:
+        InvalidNameError: The model's name has another form.
+    """
+    return f"models/{ModelName(model)}/candidates/"
+
+
+def retraining_prefix(model: str, execution_id: str) -> str:
+    """Return the prefix of the plan and the verdict of one execution of the retraining pipeline.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"models/{ModelName(model)}/retraining/{validated_run_id(execution_id)}/"
+
+
+def retraining_claim_key(model: str, digest: str) -> str:
+    """Return the key of what says which execution retrains on a range with a code.
+
+    Args:
+        model: The model's name.
+        digest: Of range, code and attempt.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"models/{ModelName(model)}/retraining/claims/{_validated_segment(digest, 'claim')}.json"
+
+
+def accuracy_key(model: str, partition: str, batch_id: str) -> str:
+    """Return the key of how well a batch foretold what became of it.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"models/{ModelName(model)}/accuracy/{Partition(partition).path}/{BatchId(batch_id)}.json"
+
+
+def shadow_prefix(model: str, version: int, partition: str) -> str:
+    """Return the prefix of what a challenger predicted for a partition; no load reads below `shadow/`.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"shadow/{ModelName(model)}/{version_text(version)}/{Partition(partition).path}/"
+
+
+def version_text(version: int) -> str:
+    """Return a model version's number with leading zeros, as keys and Dagster's partitions have it.
+
+    Raises:
+        InvalidNameError: It is not from 1 to 999999.
+    """
+    if not 1 <= version < 10**_VERSION_DIGITS:
+        raise InvalidNameError(f"{version} is not a model version's number", remedy="Count from 1")
+    return f"{version:0{_VERSION_DIGITS}d}"
 
 
 def receipt_name(share: str) -> str:

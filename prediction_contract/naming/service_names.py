@@ -199,6 +199,26 @@ class ServiceNames(DeploymentScope):
         return self._arn("sqs", self.done_file_queue)
 
     @property
+    def model_events_rule(self) -> str:
+        """The EventBridge rule that notices model packages and retraining executions, on the default bus."""
+        return self._name("model-events")
+
+    @property
+    def model_events_rule_arn(self) -> str:
+        """The rule's ARN."""
+        return self._arn("events", f"rule/{self.model_events_rule}")
+
+    @property
+    def model_events_queue(self) -> str:
+        """The queue that the sensor of model versions reads."""
+        return self._name("model-events")
+
+    @property
+    def model_events_queue_arn(self) -> str:
+        """The queue's ARN."""
+        return self._arn("sqs", self.model_events_queue)
+
+    @property
     def dead_letter_queue(self) -> str:
         """The queue that takes what the sensor could not handle after several receives."""
         return self._name("done-files-dead")
@@ -275,6 +295,16 @@ class ServiceNames(DeploymentScope):
     def scoring_pipeline_role(self) -> str:
         """The role by which a pipeline of SageMaker's own scoring starts its jobs."""
         return self._name("scoring-pipeline")
+
+    @property
+    def retraining_schedule_role(self) -> str:
+        """The role by which schedules start retraining."""
+        return self._name("retraining-schedule")
+
+    @property
+    def retraining_pipeline_role(self) -> str:
+        """The role by which a retraining pipeline starts its jobs and registers model packages."""
+        return self._name("retraining-pipeline")
 
     @property
     def snowflake_access_role(self) -> str:

@@ -29,6 +29,13 @@ from prediction_contract.registry.records import (
 )
 from prediction_contract.registry.stored_record import Attributes, decode_item
 from prediction_contract.registry.transaction import Transaction
+from prediction_contract.registry.version_records import (
+    ChampionPointer,
+    ModelVersion,
+    PromotionEntry,
+    champion_key,
+    version_key,
+)
 
 # Nobody scores a partition a day before it begins, whatever their clock says.
 _MINTING_MARGIN = timedelta(days=1)
@@ -119,6 +126,34 @@ class RegistryTable:
         for record in self.batches(model, minted_from=minted_from, newest_first=True, page_size=25):
             if record.partition == partition:
                 yield record
+
+    def champion(self, model: str) -> ChampionPointer | None:
+        """Return a model's champion pointer as of now, or None before the first promotion."""
+        item = self._item(champion_key(model))
+        return ChampionPointer.from_item(item) if item else None
+
+    def model_version(self, model: str, version: int) -> ModelVersion | None:
+        """Return the record of a model version as of now, or None."""
+        item = self._item(version_key(model, version))
+        return ModelVersion.from_item(item) if item else None
+
+    def model_versions(
+        self, model: str, *, newest_first: bool = True, page_size: int | None = None
+    ) -> Iterator[ModelVersion]:
+        """Yield the records of a model's versions by number; pages are read as they are needed."""
+        found = self._query(model, "version#", "version#~", page_size=page_size, newest_first=newest_first)
+        for item in found:
+            yield ModelVersion.from_item(item)
+
+    def promotions(
+        self, model: str, *, newest_first: bool = True, page_size: int | None = None
+    ) -> Iterator[PromotionEntry]:
+        """Yield the entries of the champion's history; pages are read as they are needed."""
+        found = self._query(
+            model, "promotion#", "promotion#~", page_size=page_size, newest_first=newest_first
+        )
+        for item in found:
+            yield PromotionEntry.from_item(item)
 
     def retention(self, model: str) -> RetentionRecord:
         """Return what the last sweep of a model left to be known; an empty record before the first."""
