@@ -27,7 +27,9 @@ from prediction_contract.stores.online_item import OnlineItems
 from tests.infra.example_stages import PROD
 from tests.projects import EXAMPLE
 
-_MEASURED = json.loads((PLATFORM / "benchmarks" / "results" / "load.json").read_text())
+_RESULTS = PLATFORM / "benchmarks" / "results"
+_MEASURED = json.loads((_RESULTS / "load.json").read_text())
+_SCORED = json.loads((_RESULTS / "score.json").read_text())["jobs"]
 # One scheduled flight of 2013, with a probability of as many digits as a double has.
 _FLIGHT = {
     "entity_id": "AA-1141-JFK",
@@ -196,10 +198,12 @@ def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None
 
 
 def test_quantities_are_those_that_were_measured(sheet: Sheet) -> None:
-    """Item, log line and the loader's rates; a line's last bytes depend on the moment."""
+    """Item, log line and the rates of load and scoring; a line's last bytes depend on the moment."""
     assert sheet.values["item_bytes"] == [item_bytes()] * SCALES
     assert sheet.values["surveyed"] == [round(_MEASURED["long"]["survey"]["items_per_cpu_s"])] * SCALES
     assert sheet.values["written"] == [round(_MEASURED["part"]["mlpipe"]["items_per_cpu_s"])] * SCALES
+    joined = next(job for job in _SCORED.values() if job["previous_batch"])
+    assert sheet.values["scored"] == [round(joined["rows_per_cpu_s"])] * SCALES
     log = RequestLog(milliseconds=dict.fromkeys(("token", "pointer", "item", "enrichment"), 0.123))
     log.notes.update(
         model="flight_delay",
