@@ -184,7 +184,7 @@ class KilledBatches:
 
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
-    "kills", [pytest.param(5, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.drill)]
+    "kills", [pytest.param(2, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.drill)]
 )
 def test_a_job_killed_at_any_moment_and_run_again_gives_the_same_batch(
     kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -101,7 +101,7 @@ def _free_unconfirmed_claim(platform: LoadPlatform, written: WrittenBatch) -> No
 @pytest.mark.parametrize(
     # A load has nine steps. Chance decides which of them are hit.
     ("kills", "steps"),
-    [pytest.param(10, 2, marks=pytest.mark.slow), pytest.param(100, 4, marks=pytest.mark.drill)],
+    [pytest.param(5, 2, marks=pytest.mark.slow), pytest.param(100, 4, marks=pytest.mark.drill)],
 )
 def test_a_load_killed_at_random_moments_and_run_again_leaves_the_same_stores(
     kills: int, steps: int, make_platform: Callable[[], LoadPlatform], tmp_path: Path
