@@ -78,6 +78,7 @@ class Settings:
         deployment: Gives every name.
         data_bucket: The one bucket.
         done_queue_url: The queue of done files.
+        model_events_queue_url: The queue of events about model packages and retraining.
         serving_regions: The regions that serve beside home.
         sagemaker_image_repository: Where the images of SageMaker jobs are, without a tag.
         sagemaker_role_arn: Their execution role.
@@ -93,6 +94,7 @@ class Settings:
     deployment: Deployment
     data_bucket: str
     done_queue_url: str
+    model_events_queue_url: str
     serving_regions: tuple[str, ...]
     sagemaker_image_repository: str
     sagemaker_role_arn: str
@@ -125,7 +127,10 @@ class Settings:
         return cls(
             deployment=deployment,
             data_bucket=environment.get("MLPIPE_DATA_BUCKET") or deployment.data_bucket,
-            done_queue_url=environment.get("MLPIPE_DONE_QUEUE_URL") or _queue_url(deployment),
+            done_queue_url=environment.get("MLPIPE_DONE_QUEUE_URL")
+            or _queue_url(deployment, deployment.done_file_queue),
+            model_events_queue_url=environment.get("MLPIPE_MODEL_EVENTS_QUEUE_URL")
+            or _queue_url(deployment, deployment.model_events_queue),
             serving_regions=tuple(
                 region
                 for region in environment.get("MLPIPE_SERVING_REGIONS", "").split()
@@ -173,10 +178,10 @@ class Settings:
         return self.provider_urls[provider]
 
 
-def _queue_url(deployment: Deployment) -> str:
+def _queue_url(deployment: Deployment, queue: str) -> str:
     suffix = "amazonaws.com.cn" if deployment.partition == "aws-cn" else "amazonaws.com"
     host = f"sqs.{deployment.region}.{suffix}"
-    return f"https://{host}/{deployment.account_id}/{deployment.done_file_queue}"
+    return f"https://{host}/{deployment.account_id}/{queue}"
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

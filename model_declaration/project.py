@@ -46,7 +46,18 @@ _TESTS = "tests"
 _MEMBERS = frozenset({"requires", "created_with", "project", "sample_data", "services"})
 # The local stack's own servers and processes, and those of its variables that end in _URL.
 _TAKEN = frozenset(
-    {"aws", "snowflake", "jobs", "supervisor", "dagster", "api", "done_queue", "jwks", "token"}
+    {
+        "aws",
+        "snowflake",
+        "jobs",
+        "supervisor",
+        "dagster",
+        "api",
+        "done_queue",
+        "jwks",
+        "model_events_queue",
+        "token",
+    }
 )
 
 

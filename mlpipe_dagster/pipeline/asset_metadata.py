@@ -23,6 +23,7 @@ from prediction_contract.errors import ContractError
 from prediction_contract.stores.online_item import KEY_ATTRIBUTE
 
 COLUMN_LINEAGE = "dagster/column_lineage"
+DATA_VERSION = "dagster/data_version"
 
 
 def asset_tags(declaration: ModelDeclaration) -> dict[str, str]:

@@ -7,6 +7,7 @@ import dagster as dg
 from prediction_contract.naming.resource_names import model_name_stem
 
 FEATURES = "features"
+MODEL_VERSIONS = "model_versions"
 TRAINED_MODEL = "trained_model"
 PREDICTIONS = "predictions"
 DYNAMODB = "dynamodb"
@@ -19,6 +20,9 @@ DRIFT = "drift"
 API_CANARY = "api_canary"
 LIVE_BATCH_LASTS = "live_batch_lasts"
 PARTITION_IS_FRESH = "partition_is_fresh"
+BETTER_THAN_CHAMPION = "better_than_champion"
+NO_SLICE_WORSE = "no_slice_worse"
+ARTIFACT_LOADS = "artifact_loads"
 
 MODEL_TAG = "mlpipe/model"
 BATCH_TAG = "mlpipe/batch_id"

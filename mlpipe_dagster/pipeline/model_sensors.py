@@ -128,7 +128,8 @@ class UnreadableModels:
         *,
         cursor: str | None = None,
         requests: Sequence[dg.RunRequest] = (),
-        events: Sequence[dg.AssetObservation | dg.AssetCheckEvaluation] = (),
+        events: Sequence[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation] = (),
+        partitions: Sequence[dg.AddDynamicPartitionsRequest] = (),
     ) -> dg.SensorResult:
         """Return what Dagster is to keep of a tick, the collected errors among it.
 
@@ -139,7 +140,8 @@ class UnreadableModels:
             summary: What it found, if it requests no run.
             cursor: The cursor that is kept.
             requests: The runs it requests.
-            events: Observations and check results of assets.
+            events: Materializations, observations and check results of assets.
+            partitions: The dynamic partitions that it adds.
 
         Raises:
             ModelsUnreadableError: There are errors and nothing else to report.
@@ -155,4 +157,5 @@ class UnreadableModels:
             skip_reason=None if requests else reason[:_LONGEST_REASON],
             cursor=cursor,
             asset_events=list(events),
+            dynamic_partitions_requests=list(partitions),
         )

@@ -6,13 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import DATA_VERSION, asset_tags, code_links
 from mlpipe_dagster.pipeline.asset_names import FEATURES, TRAINED_MODEL, asset_key
 from mlpipe_dagster.pipeline.library_kinds import library_kind
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.inputs.origins import ModelFile
-
-_DATA_VERSION = "dagster/data_version"
 
 
 def trained_elsewhere_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
@@ -43,7 +41,7 @@ def record_model_file(context: dg.AssetExecutionContext, declaration: ModelDecla
     key = asset_key(declaration.name, TRAINED_MODEL)
     latest = context.instance.get_latest_materialization_event(key)
     known = latest.asset_materialization if latest else None
-    if known is None or (known.tags or {}).get(_DATA_VERSION) != file.sha256:
+    if known is None or (known.tags or {}).get(DATA_VERSION) != file.sha256:
         context.log_event(
-            dg.AssetMaterialization(key, metadata=_facts(file), tags={_DATA_VERSION: file.sha256})
+            dg.AssetMaterialization(key, metadata=_facts(file), tags={DATA_VERSION: file.sha256})
         )

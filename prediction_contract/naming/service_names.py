@@ -9,7 +9,7 @@ from prediction_contract.naming.deployment_scope import MODEL, PREFIX, Deploymen
 
 READ_SCOPE = "predictions:read"
 # The platform's own variables MLPIPE_<...>_URL, which no provider may bend.
-_OWN_ADDRESSES = frozenset({"api", "done_queue", "jwks", "token"})
+_OWN_ADDRESSES = frozenset({"api", "done_queue", "jwks", "model_events_queue", "token"})
 # Cognito refuses these words anywhere in a domain.
 _COGNITO_RESERVED = ("aws", "amazon", "cognito")
 

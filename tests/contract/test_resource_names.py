@@ -184,7 +184,9 @@ def test_trailing_underscores_stay_distinct() -> None:
     )
 
 
-@pytest.mark.parametrize("provider", ["", "Weather", "a-b", "1a", "api", "token", "jwks", "done_queue"])
+@pytest.mark.parametrize(
+    "provider", ["", "Weather", "a-b", "1a", "api", "token", "jwks", "done_queue", "model_events_queue"]
+)
 def test_a_provider_has_an_address_and_a_secret_of_its_own(provider: str) -> None:
     """Its variable is `MLPIPE_<PROVIDER>_URL`, which must not be one that the platform reads itself."""
     with pytest.raises(InvalidNameError, match="provider name"):

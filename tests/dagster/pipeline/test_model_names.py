@@ -95,7 +95,7 @@ def test_no_variable_of_the_platform_can_be_a_provider_s() -> None:
         for path in sources
         for name in re.findall("MLPIPE_([A-Z][A-Z_]*)_URL", path.read_text(encoding="utf-8"))
     }
-    assert read == {"api", "done_queue", "jwks", "token"}
+    assert read == {"api", "done_queue", "jwks", "model_events_queue", "token"}
     for name in read:
         with pytest.raises(InvalidNameError, match="the platform's own"):
             validated_provider_name(name)
