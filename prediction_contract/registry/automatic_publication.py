@@ -18,6 +18,7 @@ from prediction_contract.registry.conditions import (
 from prediction_contract.registry.records import LONGEST_REASON, BatchRecord
 from prediction_contract.registry.stored_record import Value
 from prediction_contract.registry.transaction import Transaction, Write
+from prediction_contract.registry.version_records import VersionState, version_key
 from prediction_contract.text.utc_time import format_utc
 
 AUTOMATIC_ONLY_CONDITIONS = frozenset(
@@ -26,6 +27,7 @@ AUTOMATIC_ONLY_CONDITIONS = frozenset(
         "target_is_newer_than_live",
         "target_was_minted_after_rollback",
         "publication_is_not_held",
+        "version_is_not_withdrawn",
     }
 )
 """Conditions of automatic publication only: a batch that fails one stays loaded and becomes history."""
@@ -101,3 +103,16 @@ def automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
             "Release the hold, or publish the batch explicitly",
         ),
     )
+
+
+def version_may_publish(target: BatchRecord) -> tuple[Write, ...]:
+    """Return the check on the record of the version that scored the batch, if the batch names one."""
+    if target.version_number is None:
+        return ()
+    may_publish = Condition(
+        "version_is_not_withdrawn",
+        AllOf((Differs("state", VersionState.WITHDRAWN), Differs("state", VersionState.RETIRED))),
+        f"Version {target.version_number} of the model, which scored the batch, was withdrawn",
+        "Score the partition again, or publish the batch explicitly",
+    )
+    return (Write(key=version_key(target.model, target.version_number), conditions=(may_publish,)),)

@@ -29,6 +29,7 @@ class ManifestFacts:
         manifest_digest: SHA-256 of its bytes, in hex.
         row_count: Rows promised; 0 if the file could not be read as a manifest.
         checksum: The batch checksum, as decimal text; empty if the file could not be read.
+        version_number: Of the model version that scored it; None if it names none.
     """
 
     model: str
@@ -38,10 +39,14 @@ class ManifestFacts:
     manifest_digest: str
     row_count: int = 0
     checksum: str = ""
+    version_number: int | None = None
 
     def attributes(self) -> dict[str, Value]:
         """Return the facts as registry attributes."""
-        return {
+        version: dict[str, Value] = (
+            {} if self.version_number is None else {"version_number": self.version_number}
+        )
+        return version | {
             "batch_id": self.batch_id,
             "partition": self.partition,
             "manifest_key": self.manifest_key,
@@ -119,7 +124,7 @@ def _record_manifest(
         key=batch_key(facts.model, facts.batch_id),
         conditions=(*conditions, *further),
         assign=facts.attributes() | created | assign,
-        remove=remove,
+        remove=remove if facts.version_number else (*remove, "version_number"),
     )
     return Transaction(facts.model, facts.batch_id, (write,))
 

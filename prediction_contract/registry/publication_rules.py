@@ -9,7 +9,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from prediction_contract.naming.batch import BatchId
-from prediction_contract.registry.automatic_publication import automatic_order, checks_were_passed
+from prediction_contract.registry.automatic_publication import (
+    automatic_order,
+    checks_were_passed,
+    version_may_publish,
+)
 from prediction_contract.registry.conditions import (
     AllOf,
     AnyOf,
@@ -54,7 +58,8 @@ def publish(
 
     Automatic publication takes only a batch whose verified rows passed the model's own checks, that was never
     published or withdrawn, is newer than the live one and was minted after the last rollback, while nobody
-    holds publication. A person may publish any verified batch that has enough life left.
+    holds publication, and whose model version was not withdrawn. A person may publish any verified batch that
+    has enough life left.
 
     Args:
         target: The batch's record as read.
@@ -67,6 +72,7 @@ def publish(
     """
     home_conditions: tuple[Condition, ...] = ()
     gate: tuple[Condition, ...] = ()
+    checks: tuple[Write, ...] = ()
     if request.automatic:
         eligible = Condition(
             "target_was_never_published",
@@ -76,6 +82,7 @@ def publish(
         )
         gate = (checks_were_passed(target),)
         home_conditions = automatic_order(target)
+        checks = version_may_publish(target)
     else:
         eligible = Condition(
             "target_is_not_live",
@@ -90,6 +97,7 @@ def publish(
         action=Action.PUBLISH,
         eligible=(eligible, *gate),
         home_conditions=home_conditions,
+        checks=checks,
         now=now,
         minimum_life=minimum_life,
         retention=retention,
@@ -229,6 +237,7 @@ def _move_home(
     minimum_life: timedelta,
     retention: timedelta,
     serving: str | None,
+    checks: tuple[Write, ...] = (),
 ) -> Transaction:
     """Point home at the target: pointer, both batches, history entry and request in one transaction."""
     model, sequence = target.model, live_pointers.next_sequence
@@ -283,6 +292,7 @@ def _move_home(
         ),
         _request_is_new(model, request, action, sequence),
         *(Write(key=pointer_key(model, region), assign=pointed_at) for region in following),
+        *checks,
     ]
     if replaced and replaced != target.batch_id:
         left = ReleaseState.WITHDRAWN if action is Action.ROLLBACK else ReleaseState.SUPERSEDED

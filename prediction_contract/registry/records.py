@@ -119,6 +119,7 @@ class BatchRecord(StoredRecord):
         row_count: Rows that the manifest promises.
         accepted_rows: Those of them that both stores were found to hold; None until a load is verified.
         checksum: The manifest's batch checksum, as decimal text.
+        version_number: Of the model version that scored it; None if the manifest names none.
         load_attempts: How many loads were claimed so far.
         claim_token: Who may load; present while a load is claimed.
         claim_confirm_by: Until when the claimed job run must have confirmed.
@@ -149,6 +150,7 @@ class BatchRecord(StoredRecord):
     row_count: int = 0
     accepted_rows: int | None = None
     checksum: str = ""
+    version_number: int | None = None
     load_attempts: int = 0
     claim_token: str | None = None
     claim_confirm_by: str | None = None

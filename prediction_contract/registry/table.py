@@ -33,6 +33,7 @@ from prediction_contract.registry.version_records import (
     ChampionPointer,
     ModelVersion,
     PromotionEntry,
+    VersionState,
     champion_key,
     version_key,
 )
@@ -43,7 +44,14 @@ _MINTING_MARGIN = timedelta(days=1)
 _NEWEST_PUBLICATIONS = 10
 # What was read had changed by the time of the write: decide again on what is there now.
 _OVERTAKEN = frozenset(
-    {"pointer_is_as_seen", "load_state_is_as_seen", "attempt_is_the_next", "manifest_is_as_seen"}
+    {
+        "attempt_is_the_next",
+        "champion_is_as_seen",
+        "load_state_is_as_seen",
+        "manifest_is_as_seen",
+        "pointer_is_as_seen",
+        "version_is_as_seen",
+    }
 )
 _PASSING_REASONS = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 _PASSING_ERRORS = frozenset(
@@ -144,6 +152,16 @@ class RegistryTable:
         found = self._query(model, "version#", "version#~", page_size=page_size, newest_first=newest_first)
         for item in found:
             yield ModelVersion.from_item(item)
+
+    def demotion_target(self, model: str) -> ModelVersion | None:
+        """Return the version that a demotion goes to unless another is named, or None.
+
+        It is the one that was the champion last and was neither withdrawn nor retired since.
+        """
+        superseded = (
+            version for version in self.model_versions(model) if version.state == VersionState.SUPERSEDED
+        )
+        return max(superseded, key=lambda version: version.superseded_sequence or 0, default=None)
 
     def promotions(
         self, model: str, *, newest_first: bool = True, page_size: int | None = None
@@ -366,7 +384,7 @@ def _verdict(transaction: Transaction, reasons: list[Mapping[str, Any]], cancell
             failed_writes.append(write)
         elif code != "None":
             raise cancelled
-    failed_writes.sort(key=lambda write: not write.key.record.startswith("request#"))
+    failed_writes.sort(key=lambda write: "request#" not in write.key.record)
     failed = Transaction(transaction.model, transaction.batch_id, tuple(failed_writes))
     try:
         failed.check(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prediction_contract.registry.records import RecordKey
+from prediction_contract.registry.records import RecordKey, request_key
 from prediction_contract.registry.stored_record import StoredRecord
 
 _DIGITS = 12
@@ -24,6 +24,14 @@ class VersionState(StrEnum):
     SUPERSEDED = "superseded"
     WITHDRAWN = "withdrawn"
     RETIRED = "retired"
+
+
+STATE_BY_APPROVAL = {
+    "Rejected": VersionState.REFUSED,
+    "PendingManualApproval": VersionState.CANDIDATE,
+    "Approved": VersionState.APPROVED,
+}
+"""The state of a version that was never the champion, by SageMaker's approval status of its package."""
 
 
 class VersionAction(StrEnum):
@@ -44,6 +52,17 @@ def version_key(model: str, version: int) -> RecordKey:
 def champion_key(model: str) -> RecordKey:
     """Return the key of a model's champion pointer."""
     return RecordKey(model, "champion")
+
+
+def version_request_key(model: str, request_id: str) -> RecordKey:
+    """Return the key of the record that remembers a request about a model's versions.
+
+    It is not the key of a request about batches: one request id serves a demotion and a rollback.
+
+    Raises:
+        InvalidNameError: As `request_key`.
+    """
+    return RecordKey(model, f"version_{request_key(model, request_id).record}")
 
 
 def promotion_key(model: str, sequence: int) -> RecordKey:
@@ -118,6 +137,7 @@ class ChampionPointer(StoredRecord):
         hold: Whether promotion by rule is stopped.
         withdrawn_before: The latest moment of a demotion; promotion by rule takes only later versions.
         promoted_at: When the champion became it.
+        made_at: When the champion's package was made.
         challenger: The version that is scored beside it without being served.
     """
 
@@ -129,7 +149,13 @@ class ChampionPointer(StoredRecord):
     hold: bool = False
     withdrawn_before: str | None = None
     promoted_at: str | None = None
+    made_at: str | None = None
     challenger: int | None = None
+
+    @property
+    def key(self) -> RecordKey:
+        """The record's primary key."""
+        return champion_key(self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

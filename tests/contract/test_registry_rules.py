@@ -31,6 +31,7 @@ from prediction_contract.registry.records import (
     request_key,
 )
 from prediction_contract.registry.transaction import Transaction
+from prediction_contract.registry.version_records import version_key
 from prediction_contract.rows.checksums import RowTally
 from tests.contract.registry_machine import RegistryMachine, independent_histories
 from tests.fakes.prediction_stores import (
@@ -159,6 +160,32 @@ class Story:
         """Return the batch that a region serves."""
         pointer = self.table.pointer(MODEL, region)
         return pointer.batch_id if pointer else None
+
+
+@pytest.mark.parametrize("state", ["withdrawn", "retired"])
+def test_a_batch_of_a_withdrawn_version_is_published_by_a_person_only(state: str) -> None:
+    """It was pinned before the demotion and ends after it; batches of other versions go on."""
+    story = Story()
+    facts = dataclasses.replace(story.world.facts(FIRST, "digest-0"), version_number=7)
+    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    assert story.batch(FIRST).version_number == 7
+    story.verified(OLDER)
+    story.verified(FIRST, "digest-0")
+    story.table.records[version_key(MODEL, 7)] = {"state": state}
+    assert story.publish(OLDER, automatic=True) is None
+    assert story.publish(FIRST, automatic=True) == "version_is_not_withdrawn"
+    assert "version_is_not_withdrawn" in AUTOMATIC_ONLY_CONDITIONS
+    assert story.publish(FIRST) is None
+
+
+def test_the_version_of_a_corrected_done_file_counts() -> None:
+    """A correction that names no version leaves none behind."""
+    story = Story()
+    facts = dataclasses.replace(story.world.facts(FIRST, "digest-0"), version_number=7)
+    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    corrected = story.world.facts(FIRST, "digest-1")
+    assert story.table.apply("", manifest_rules.register_batch(corrected, story.batch(FIRST))) is None
+    assert story.batch(FIRST).version_number is None
 
 
 def test_a_batch_goes_from_done_file_to_live_and_becomes_history_of_the_next() -> None:

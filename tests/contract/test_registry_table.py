@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from prediction_contract.errors import RegistryUnavailableError, RuleViolationError
-from prediction_contract.registry import load_rules, manifest_rules, publication_rules
+from prediction_contract.registry import load_rules, manifest_rules, publication_rules, version_rules
 from prediction_contract.registry.records import BatchRecord, ChangeRequest, LivePointers
 from prediction_contract.registry.stored_record import UnreadableRecordError
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
+from prediction_contract.registry.version_records import ModelVersion
 from tests.fakes.foreign_documents import PYTHON
 from tests.fakes.prediction_stores import FIRST, HOME, MODEL, START, World
 
@@ -149,3 +150,66 @@ def test_malformed_records_are_reported_plainly(item: dict[str, Any], words: str
         BatchRecord.from_item(item)
     assert isinstance(caught.value, ValueError)
     assert not PYTHON.search(str(caught.value))
+
+
+def test_versions_are_promoted_and_demoted_once_each_on_dynamodb(registry: RegistryTable) -> None:
+    """Colliding demotions to one version withdraw one champion only."""
+    for number in (1, 2, 3):
+        found = ModelVersion(
+            model=MODEL,
+            version=number,
+            state="candidate",
+            digest=f"{number:016x}",
+            artifact_key=f"models/{MODEL}/candidates/{number}/output/model.tar.gz",
+            artifact_sha256="0" * 64,
+            package_arn=f"arn:aws:sagemaker:us-east-1:111111111111:model-package/group/{number}",
+            approval="Approved",
+            created_at="2013-02-01T00:00:00Z",
+        )
+
+        def record(found: ModelVersion = found) -> Transaction:
+            return version_rules.record_version(registry.model_version(MODEL, found.version), found)
+
+        def promote(number: int = number) -> Transaction:
+            version = registry.model_version(MODEL, number)
+            assert version is not None
+            request = ChangeRequest(request_id=f"promote-{number}", actor="ada")
+            return version_rules.promote(version, registry.champion(MODEL), request, now=START)
+
+        assert registry.carry_out(record)
+        assert not registry.carry_out(record)
+        assert registry.carry_out(promote)
+        assert not registry.carry_out(promote)
+    target = registry.demotion_target(MODEL)
+    assert target is not None
+    assert target.version == 2
+
+    def demote(request_id: str) -> str:
+        def decide() -> Transaction:
+            version, pointer = registry.model_version(MODEL, 2), registry.champion(MODEL)
+            assert pointer is not None
+            return version_rules.demote(
+                version, pointer, ChangeRequest(request_id=request_id, actor="ada"), now=START
+            )
+
+        try:
+            return "demoted" if registry.carry_out(decide) else "known"
+        except RuleViolationError as refusal:
+            return refusal.condition
+
+    with ThreadPoolExecutor(4) as pool:
+        told = sorted(pool.map(demote, ["a", "a", "b", "c"]))
+    assert told.count("demoted") == 1
+    assert set(told) <= {"demoted", "known", "version_may_score"}
+    pointer = registry.champion(MODEL)
+    assert pointer is not None
+    assert (pointer.version, pointer.previous_version, pointer.sequence) == (2, 3, 4)
+    assert [version.state for version in registry.model_versions(MODEL)] == [
+        "withdrawn",
+        "champion",
+        "superseded",
+    ]
+    assert [entry.sequence for entry in registry.promotions(MODEL)] == [4, 3, 2, 1]
+    target = registry.demotion_target(MODEL)
+    assert target is not None
+    assert target.version == 1

@@ -5,6 +5,12 @@ from __future__ import annotations
 from prediction_contract.registry.records import BatchRecord, LivePointer, RecordKey, batch_key, pointer_key
 from prediction_contract.registry.stored_record import Attributes, Value
 from prediction_contract.registry.transaction import Transaction, Write
+from prediction_contract.registry.version_records import (
+    ChampionPointer,
+    ModelVersion,
+    champion_key,
+    version_key,
+)
 
 
 class FakeRegistryTable:
@@ -50,6 +56,16 @@ class FakeRegistryTable:
         """Return a region's live pointer, or None."""
         attributes = self.read(pointer_key(model, region))
         return LivePointer.from_attributes(attributes) if attributes else None
+
+    def champion(self, model: str) -> ChampionPointer | None:
+        """Return a model's champion pointer, or None."""
+        attributes = self.read(champion_key(model))
+        return ChampionPointer.from_attributes(attributes) if attributes else None
+
+    def model_version(self, model: str, version: int) -> ModelVersion | None:
+        """Return the record of a model version, or None."""
+        attributes = self.read(version_key(model, version))
+        return ModelVersion.from_attributes(attributes) if attributes else None
 
 
 def _applied(write: Write, attributes: Attributes) -> dict[str, Value]:
