@@ -76,6 +76,12 @@ class Container:
                 remedy="Start it with InstanceCount 1",
             )
 
+    def leave_output(self, output: str, name: str, content: bytes) -> None:
+        """Leave a file in an output of a processing job, which SageMaker uploads once the job has ended."""
+        folder = self.root / "processing" / "output" / output
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
     def leave_message(self, name: str, text: str) -> None:
         """Leave a text for DescribeProcessingJob (`message`) or DescribeTrainingJob (`failure`)."""
         folder = self.root / "output"

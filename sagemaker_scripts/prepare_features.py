@@ -12,16 +12,13 @@ if __name__ == "__main__":
     # SageMaker starts this file by its path; the packages lie beside its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import boto3
-
-from prediction_batches.object_store import AWS_CONFIG, ObjectStore, storage_options
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.job_arguments import FeatureArguments
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import report_to_dagster
-from sagemaker_scripts.features.feature_store import FeatureFolder, FeatureSet, partitions_between
-from sagemaker_scripts.features.preparation import write_partition
+from sagemaker_scripts.features.feature_store import FeatureSet, partitions_between
+from sagemaker_scripts.features.preparation import write_partitions
 from sagemaker_scripts.functions.inputs_reading import read_inputs
-from sagemaker_scripts.sources.source_tables import SourceTables
 
 _LOG = logging.getLogger("prepare_features")
 
@@ -32,25 +29,14 @@ def prepare(arguments: FeatureArguments, store: ObjectStore) -> list[FeatureSet]
     Raises:
         ContractError: A source is missing or wrong, or a function of the model failed or returned wrong rows.
     """
-    inputs = read_inputs(store, arguments)
     first = arguments.due_partition()
-    last = arguments.last_partition or first
-    written = []
-    with SourceTables(
-        inputs, store, last=last, secret_text=_secret_text, storage_options=storage_options()
-    ) as sources:
-        for partition in partitions_between(first, last):
-            folder = FeatureFolder(
-                store, arguments.model, partition, arguments.run_id, arguments.code_version
-            )
-            written.append(write_partition(folder, inputs, sources))
-            _LOG.info("%s: %d rows", partition, written[-1].rows)
-    return written
-
-
-def _secret_text(name: str) -> str:
-    secrets = boto3.client("secretsmanager", config=AWS_CONFIG)
-    return str(secrets.get_secret_value(SecretId=name)["SecretString"])
+    return write_partitions(
+        read_inputs(store, arguments),
+        store,
+        partitions_between(first, arguments.last_partition or first),
+        run_id=arguments.run_id,
+        code_version=arguments.code_version,
+    )
 
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:

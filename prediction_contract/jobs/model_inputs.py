@@ -87,6 +87,21 @@ class TrainedElsewhere:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """How a retraining judges its candidate beside the champion; the model's metrics say what is compared.
+
+    Attributes:
+        slices: Columns of the predictions; for no value of them may the candidate be worse.
+        margin: By how much it must be better, as a share of the champion's value.
+        is_approved_by_rule: Whether a better candidate is approved without a person.
+    """
+
+    slices: tuple[str, ...] = ()
+    margin: float = 0.01
+    is_approved_by_rule: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInputs:
     """A model's inputs.
 
@@ -103,6 +118,7 @@ class ModelInputs:
         metrics: By which it is evaluated.
         codecs: The project's own codecs, as `module:Class`.
         trained_elsewhere: Where the model comes from that was not trained here.
+        judging: How its candidates are judged; None for a model without retraining.
     """
 
     model: str
@@ -116,14 +132,17 @@ class ModelInputs:
     metrics: tuple[Metric, ...] = ()
     codecs: tuple[str, ...] = ()
     trained_elsewhere: TrainedElsewhere | None = None
+    judging: Judging | None = None
 
     def to_document(self) -> tuple[str, bytes]:
         """Return S3 key and content of the document; the same inputs give the same."""
         document = asdict(self)
         document["metrics"] = [metric._asdict() for metric in self.metrics]
+        # Documents that were written before these members existed keep their keys.
         if not self.whole:
-            # Documents that were written before the member existed keep their keys.
             del document["whole"]
+        if self.judging is None:
+            del document["judging"]
         content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         return document_key(self.model, content), content
 
@@ -136,7 +155,7 @@ class ModelInputs:
         """
         try:
             document = json.loads(content)
-            elsewhere = document.pop("trained_elsewhere")
+            elsewhere, judging = document.pop("trained_elsewhere"), document.pop("judging", None)
             return cls(
                 **{
                     **document,
@@ -144,6 +163,7 @@ class ModelInputs:
                     "metrics": tuple(Metric(**each) for each in document["metrics"]),
                     "codecs": tuple(document["codecs"]),
                     "trained_elsewhere": None if elsewhere is None else TrainedElsewhere(**elsewhere),
+                    "judging": None if judging is None else _judging(judging),
                 }
             )
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -156,6 +176,10 @@ class ModelInputs:
 def document_key(model: str, content: bytes) -> str:
     """Return the S3 key of a model's document, which is made of its content."""
     return f"models/{ModelName(model)}/inputs-{hashlib.sha256(content).hexdigest()[:16]}.json"
+
+
+def _judging(document: dict[str, Any]) -> Judging:
+    return Judging(**{**document, "slices": tuple(map(str, document["slices"]))})
 
 
 def _source(document: dict[str, Any]) -> Source:

@@ -46,13 +46,14 @@ class RetrainingPlan:
         schema_key: The document of the predictions' schema.
         first_partition: The first partition to learn from.
         last_partition: The last partition to learn from.
-        first_held_out: The first partition to judge on.
-        last_held_out: The last partition to judge on.
-        features: Of every partition that is read, in order: learned from, judged on, and the later ones that
-            tell their outcomes.
+        first_held_out: The first partition to judge on; None for a model without metrics.
+        last_held_out: The last partition to judge on; None for a model without metrics.
+        features: Of every partition from the first to learn from on, in order, and of the later ones that
+            tell outcomes; empty where another execution does the work.
         champion: The champion that the candidate is judged against; None if there is none.
         champion_sequence: The champion pointer's sequence as it was read; 0 if there is none.
-        champion_trained_until: The last partition that the champion learned from.
+        champion_trained_until: The last partition that the champion learned from; None if nobody knows.
+        unbeaten: How many of the newest candidates in a row did not beat every naive baseline.
     """
 
     model: str
@@ -66,12 +67,13 @@ class RetrainingPlan:
     schema_key: str
     first_partition: str
     last_partition: str
-    first_held_out: str
-    last_held_out: str
+    first_held_out: str | None
+    last_held_out: str | None
     features: tuple[PlannedFeatures, ...]
     champion: PinnedModel | None = None
     champion_sequence: int = 0
     champion_trained_until: str | None = None
+    unbeaten: int = 0
 
     @property
     def has_work(self) -> bool:

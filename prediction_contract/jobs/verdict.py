@@ -27,7 +27,8 @@ class MetricComparison:
         candidate: The candidate's value.
         champion: The champion's; None if there is none.
         gain: By how much the candidate is better, as a share of the champion's value; negative if worse.
-        gain_low: The lower end of the gain's confidence interval, by a bootstrap over partitions.
+        gain_low: The lower end of the gain's confidence interval, by a bootstrap over partitions; None if
+            they are too few for one.
         baselines: The values of the naive baselines, by name.
         beats_baselines: Whether the candidate is better than all of them.
     """
@@ -77,16 +78,17 @@ class Verdict:
         champion_version: The number of the champion that it was judged against; 0 if there is none.
         champion_digest: The champion's digest; empty if there is none.
         trained_until: The last partition that the candidate learned from.
-        first_held_out: The first partition that both were judged on.
+        first_held_out: The first partition that both were judged on; None for a model without metrics.
         last_held_out: The last one.
         is_new: Whether the candidate differs from the champion.
-        better: Whether it is better by the margin.
+        better: Whether it is better than the champion by the margin, or without a champion better than the
+            naive baselines. It is 1 for a candidate that nothing can be compared with: a person decides.
         worse_slices: In how many slices it is worse.
         needs_person: Whether a person must look: the pipeline's execution fails then.
         approval: The approval status that its package is born with.
         reason: Why, in one sentence.
-        metrics: Each metric, the deciding one first.
-        slices: Each slice.
+        metrics: Each metric that the held-out rows tell something of, the deciding one first.
+        slices: The slices of most rows.
     """
 
     model: str
@@ -97,8 +99,8 @@ class Verdict:
     champion_version: int
     champion_digest: str
     trained_until: str
-    first_held_out: str
-    last_held_out: str
+    first_held_out: str | None
+    last_held_out: str | None
     is_new: int
     better: int
     worse_slices: int

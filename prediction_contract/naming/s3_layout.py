@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 # What a Dagster run and its job tell one another while both run.
 PIPES_PREFIX = "pipes/"
-# The plan that all hosts of a score job follow, below its attempt's prefix.
+# The plan that all hosts of a score job follow, below its attempt's prefix, or all steps of a retraining.
 PLAN_NAME = "plan.json"
 # JSON parts and Delta tables, all that Snowflake may read.
 PREDICTIONS_PREFIX = "predictions/"
 # Below a retraining's prefix, beside its plan.
-VERDICT_NAME = "verdict.json"
+RANGE_NAME, VERDICT_NAME = "range.json", "verdict.json"
 
 _BUCKET = re.compile(BUCKET_PATTERN)
 # Delta's log writes these characters as they are.
@@ -62,13 +62,22 @@ def features_prefix(model: str, partition: str, run_id: str) -> str:
     return f"{partition_features_prefix(model, partition)}run={validated_run_id(run_id)}/"
 
 
+def model_features_prefix(model: str) -> str:
+    """Return the prefix of the features of all partitions.
+
+    Raises:
+        InvalidNameError: The model's name has another form.
+    """
+    return f"features/{ModelName(model)}/"
+
+
 def partition_features_prefix(model: str, partition: str) -> str:
     """Return the prefix of all runs' features of a partition.
 
     Raises:
         InvalidNameError: An argument has another form.
     """
-    return f"features/{ModelName(model)}/{Partition(partition).path}/"
+    return f"{model_features_prefix(model)}{Partition(partition).path}/"
 
 
 def json_partition_prefix(model: str, partition: str) -> str:

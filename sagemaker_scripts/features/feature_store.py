@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tempfile
@@ -73,6 +74,12 @@ class FeatureSet:
     def inputs(self) -> tuple[InputObject, ...]:
         """Its index, by which all else is found, and its files."""
         return (self.index, *(file.object for file in (*self.features, *(self.outcomes or ()))))
+
+    @property
+    def digest(self) -> str:
+        """Of names and contents of all files, so that none of them can change unseen."""
+        named = [(each.key, each.sha256) for each in self.inputs]
+        return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
     def read_features(self, store: ObjectStore) -> pa.Table:
         """Return all features, with the partition as a column.
@@ -210,6 +217,12 @@ def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | No
             model=model,
         )
     return found
+
+
+def newest_features(store: ObjectStore, model: str, partition: str) -> FeatureSet | None:
+    """Return the newest features of a partition; None if it is not prepared. Errors as `feature_set`."""
+    folder = _newest(store, model, partition)
+    return None if folder is None else feature_set(store, model, partition, folder)
 
 
 def has_features(store: ObjectStore, model: str, partition: str) -> bool:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection, Sequence
+
+import boto3
+
+from prediction_batches.object_store import AWS_CONFIG, ObjectStore, storage_options
 from prediction_contract.jobs.model_inputs import ModelInputs
 from sagemaker_scripts.features.feature_store import FeatureFolder, FeatureSet, PreparedPartition
 from sagemaker_scripts.features.source_features import features_of_source
 from sagemaker_scripts.features.source_rows import SourceRows
 from sagemaker_scripts.functions.function_calls import ModelFunctions
+from sagemaker_scripts.sources.source_objects import SourceMissingError
 from sagemaker_scripts.sources.source_tables import SourceTables
+
+_LOG = logging.getLogger(__name__)
 
 
 def prepared_partition(inputs: ModelInputs, sources: SourceTables, partition: str) -> PreparedPartition:
@@ -30,6 +39,50 @@ def prepared_partition(inputs: ModelInputs, sources: SourceTables, partition: st
         features = rows.features(tables[inputs.prepared])
     outcomes = functions.outcomes(partition, tables) if inputs.outcomes else None
     return PreparedPartition(features, outcomes, [each.to_document() for each in reads])
+
+
+def write_partitions(
+    inputs: ModelInputs,
+    store: ObjectStore,
+    partitions: Sequence[str],
+    *,
+    run_id: str,
+    code_version: str,
+    optional: Collection[str] = (),
+) -> list[FeatureSet]:
+    """Prepare and write the features of partitions, one after another, and return them in order.
+
+    Args:
+        inputs: The model's.
+        store: The data bucket.
+        partitions: In order; there may be gaps between them.
+        run_id: Names the folder of each partition's features.
+        code_version: The version of the code that runs.
+        optional: Partitions that are left out if a source has nothing for them.
+
+    Raises:
+        ContractError: As `prepared_partition`.
+    """
+    written: list[FeatureSet] = []
+    with SourceTables(
+        inputs, store, last=partitions[-1], secret_text=_secret_text, storage_options=storage_options()
+    ) as sources:
+        for partition in partitions:
+            folder = FeatureFolder(store, inputs.model, partition, run_id, code_version)
+            try:
+                written.append(write_partition(folder, inputs, sources))
+            except SourceMissingError as error:
+                if partition not in optional:
+                    raise
+                _LOG.info("%s: not prepared, because there is no data: %s", partition, error.what)
+                continue
+            _LOG.info("%s: %d rows", partition, written[-1].rows)
+    return written
+
+
+def _secret_text(name: str) -> str:
+    secrets = boto3.client("secretsmanager", config=AWS_CONFIG)
+    return str(secrets.get_secret_value(SecretId=name)["SecretString"])
 
 
 def write_partition(folder: FeatureFolder, inputs: ModelInputs, sources: SourceTables) -> FeatureSet:

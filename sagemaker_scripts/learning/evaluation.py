@@ -126,17 +126,7 @@ def evaluate(
 
 
 def _evaluated(metric: Metric, known: pd.DataFrame, examples: pa.Table) -> dict[str, Any]:
-    if metric.actual not in known.columns:
-        raise EvaluationError(
-            f"The outcomes have no column {metric.actual}, which the metric {metric.name} names",
-            remedy="Return it from the model's outcomes function, or correct the metrics in its defs.yaml",
-        )
-    if metric.actual not in examples.column_names:
-        raise EvaluationError(
-            f"The outcomes that the model learned from have no column {metric.actual}, which the metric "
-            f"{metric.name} names",
-            remedy="Prepare the features of the partitions to learn from again",
-        )
+    require_outcome_column(metric, known.columns, examples.column_names)
     # A column that cleaning leaves out may lack a value, as may one that takes null.
     known = known.dropna(subset=[metric.predicted, metric.actual])
     if known.empty:
@@ -146,9 +136,9 @@ def _evaluated(metric: Metric, known: pd.DataFrame, examples: pa.Table) -> dict[
         )
     found = metric_value(
         metric,
-        _numbers(known[metric.actual], metric),
-        _numbers(known[metric.predicted], metric),
-        _numbers(pandas_table(examples.select([metric.actual]))[metric.actual].dropna(), metric),
+        numbers_of(known[metric.actual], metric),
+        numbers_of(known[metric.predicted], metric),
+        trained_values(metric, examples),
     )
     return {
         **{name: value for name, value in metric._asdict().items() if value is not None},
@@ -157,8 +147,36 @@ def _evaluated(metric: Metric, known: pd.DataFrame, examples: pa.Table) -> dict[
     }
 
 
-def _numbers(values: pd.Series, metric: Metric) -> np.ndarray:
-    """Return a column as floats, truth values as 0 and 1."""
+def require_outcome_column(metric: Metric, known: Iterable[str], learned: Iterable[str]) -> None:
+    """Refuse a metric of what is no outcome of the evaluated rows, or of those that were learned from.
+
+    Raises:
+        EvaluationError: It names another column than they have.
+    """
+    if metric.actual not in known:
+        raise EvaluationError(
+            f"The outcomes have no column {metric.actual}, which the metric {metric.name} names",
+            remedy="Return it from the model's outcomes function, or correct the metrics in its defs.yaml",
+        )
+    if metric.actual not in learned:
+        raise EvaluationError(
+            f"The outcomes that the model learned from have no column {metric.actual}, which the metric "
+            f"{metric.name} names",
+            remedy="Prepare the features of the partitions to learn from again",
+        )
+
+
+def trained_values(metric: Metric, examples: pa.Table) -> np.ndarray:
+    """Return what became of the rows that a model learned from, which naive baselines know."""
+    return numbers_of(pandas_table(examples.select([metric.actual]))[metric.actual].dropna(), metric)
+
+
+def numbers_of(values: pd.Series, metric: Metric) -> np.ndarray:
+    """Return a column without missing values as floats, truth values as 0 and 1.
+
+    Raises:
+        EvaluationError: It holds no numbers, or infinite ones.
+    """
     try:
         numbers = values.astype("float64").to_numpy()
     except (TypeError, ValueError) as error:

@@ -24,6 +24,10 @@ class EvaluationError(ContractError):
     """A model cannot be evaluated on the given partitions."""
 
 
+class UndecidedMetricError(EvaluationError):
+    """The rows happen to be such that a metric says nothing of any model."""
+
+
 class MetricValue(NamedTuple):
     """A metric of a model.
 
@@ -61,7 +65,7 @@ def metric_value(
         kept = actual != 0
         actual, predicted, trained = actual[kept], predicted[kept], trained[trained != 0]
     _refuse_useless(metric, actual, predicted)
-    loss = _loss(metric)
+    loss = loss_of(metric)
     constants = _constants(metric, trained) if len(trained) else {}
     with np.errstate(over="ignore", invalid="ignore"):
         baselines = {name: loss(actual, np.full(len(actual), each)) for name, each in constants.items()}
@@ -73,8 +77,8 @@ def metric_value(
         )
     lower = metric.is_lower_better
     better = bool(baselines) and all(value < each if lower else value > each for each in baselines.values())
-    shown = {name: _shown(each) for name, each in baselines.items()}
-    return MetricValue(_shown(value), shown, better, len(actual), rows - len(actual))
+    shown = {name: shown_value(each) for name, each in baselines.items()}
+    return MetricValue(shown_value(value), shown, better, len(actual), rows - len(actual))
 
 
 def _constants(metric: Metric, trained: np.ndarray) -> dict[str, float]:
@@ -88,25 +92,38 @@ def _constants(metric: Metric, trained: np.ndarray) -> dict[str, float]:
     return {**mean, **median}
 
 
-def _refuse_useless(metric: Metric, actual: np.ndarray, predicted: np.ndarray) -> None:
+def require_decidable(metric: Metric, actual: np.ndarray) -> None:
+    """Refuse outcomes of which a metric says nothing, whatever is predicted.
+
+    Raises:
+        UndecidedMetricError: There are none, or they are all alike and the metric compares different ones.
+    """
     if not len(actual):
-        raise EvaluationError(
-            f"{metric.name} says nothing of an outcome of 0, and {metric.actual} is 0 in all evaluated rows",
-            remedy="Declare mae in place of mape",
+        raise UndecidedMetricError(
+            f"{metric.name} says nothing of an outcome of 0, and {metric.actual} is 0 in all evaluated rows"
+            if metric.kind == "mape"
+            else f"No evaluated row has a {metric.predicted} and a {metric.actual}",
+            remedy="Declare mae in place of mape"
+            if metric.kind == "mape"
+            else "Correct the model's predict function, or the metrics in its defs.yaml",
         )
+    # Both divide by how different the outcomes are.
+    if metric.kind in {"roc_auc", "r2"} and np.all(actual == actual[0]):
+        raise UndecidedMetricError(
+            f"All entities of the evaluated partitions have the same {metric.actual}, "
+            f"and {metric.name} compares different ones",
+            remedy="Evaluate more partitions",
+        )
+
+
+def _refuse_useless(metric: Metric, actual: np.ndarray, predicted: np.ndarray) -> None:
     other = sorted(set(np.unique(actual)) - {0.0, 1.0})
     if metric.kind in KINDS_OF_TWO_OUTCOMES and other:
         raise EvaluationError(
             f"{metric.actual} is {other[0]:g} in some rows, and {metric.name} is of truth values",
             remedy="Return it as true and false, or as 1 and 0, from the model's outcomes function",
         )
-    # Both divide by how different the outcomes are.
-    if metric.kind in {"roc_auc", "r2"} and np.all(actual == actual[0]):
-        raise EvaluationError(
-            f"All entities of the evaluated partitions have the same {metric.actual}, "
-            f"and {metric.name} compares different ones",
-            remedy="Evaluate more partitions",
-        )
+    require_decidable(metric, actual)
     if metric.kind == "log_loss":
         outside = np.flatnonzero((predicted < 0) | (predicted > 1))
         if len(outside):
@@ -116,17 +133,28 @@ def _refuse_useless(metric: Metric, actual: np.ndarray, predicted: np.ndarray) -
             )
 
 
-def _loss(metric: Metric) -> Loss:
+def loss_of(metric: Metric) -> Loss:
+    """Return what computes a metric of actual and predicted values."""
     if metric.function is not None:
         return _function(metric, metric.function)
+    if metric.kind == "r2":
+        return _r2
+    if metric.kind == "roc_auc":
+        return _roc_auc
+    of_rows = row_losses(metric)
+    if metric.kind == "rmse":
+        return lambda actual, predicted: math.sqrt(float(of_rows(actual, predicted).mean()))
+    return lambda actual, predicted: float(of_rows(actual, predicted).mean())
+
+
+def row_losses(metric: Metric) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return what each row contributes to a metric that is a mean over rows, or to the square of `rmse`."""
     return {
-        "mae": lambda actual, predicted: float(np.abs(actual - predicted).mean()),
-        "rmse": lambda actual, predicted: math.sqrt(float(np.square(actual - predicted).mean())),
-        "mape": lambda actual, predicted: float(np.abs((actual - predicted) / actual).mean()),
-        "r2": _r2,
-        "roc_auc": _roc_auc,
-        "log_loss": _log_loss,
-        "pinball": lambda actual, predicted: _pinball(actual - predicted, _quantile(metric)),
+        "mae": lambda actual, predicted: np.abs(actual - predicted),
+        "rmse": lambda actual, predicted: np.square(actual - predicted),
+        "mape": lambda actual, predicted: np.abs((actual - predicted) / actual),
+        "log_loss": _log_losses,
+        "pinball": lambda actual, predicted: _pinball_losses(actual - predicted, _quantile(metric)),
     }[metric.kind]
 
 
@@ -150,13 +178,13 @@ def _roc_auc(actual: np.ndarray, predicted: np.ndarray) -> float:
     return float((ranks[true].sum() - least) / (positive * (len(actual) - positive)))
 
 
-def _log_loss(actual: np.ndarray, predicted: np.ndarray) -> float:
+def _log_losses(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     probability = np.clip(predicted, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-    return -float((actual * np.log(probability) + (1 - actual) * np.log1p(-probability)).mean())
+    return -(actual * np.log(probability) + (1 - actual) * np.log1p(-probability))
 
 
-def _pinball(error: np.ndarray, quantile: float) -> float:
-    return float(np.maximum(quantile * error, (quantile - 1) * error).mean())
+def _pinball_losses(error: np.ndarray, quantile: float) -> np.ndarray:
+    return np.maximum(quantile * error, (quantile - 1) * error)
 
 
 def _function(metric: Metric, path: str) -> Loss:
@@ -191,6 +219,6 @@ def _function(metric: Metric, path: str) -> Loss:
     return loss
 
 
-def _shown(value: float) -> float:
+def shown_value(value: float) -> float:
     """Return four decimals, and of small values four digits."""
     return round(value, _DECIMALS) if abs(value) >= _SMALL else float(f"{value:.{_DECIMALS}g}")

@@ -10,6 +10,7 @@ import pyarrow as pa
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.features.feature_store import FeatureSet, feature_set, has_features, partitions_between
+from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION
 from sagemaker_scripts.learning.outcomes import (
     PreparedTables,
     joined_tables,
@@ -56,22 +57,39 @@ class PreparedPartitions:
                 the model had no outcomes.
         """
         sets = [feature_set(store, model, partition) for partition in partitions_between(first, last)]
-        if not has_outcomes:
-            sources = [file.object.sha256 for each in sets for file in each.features]
-            return cls(store, sets, None, known_at=last, sources=sources)
-        later_partitions = [Partition(last).earlier(-steps) for steps in range(1, later + 1)]
+        later_partitions = [Partition(last).later(steps) for steps in range(1, later + 1)]
         later_sets = [
             feature_set(store, model, each) for each in later_partitions if has_features(store, model, each)
         ]
+        return cls.of_sets(store, sets, later_sets, has_outcomes=has_outcomes)
+
+    @classmethod
+    def of_sets(
+        cls, store: ObjectStore, sets: list[FeatureSet], later: list[FeatureSet], *, has_outcomes: bool
+    ) -> PreparedPartitions:
+        """Read the outcomes of features that are found.
+
+        Args:
+            store: The bucket.
+            sets: The features of each partition, in order.
+            later: Those of later partitions, asked for outcomes alone.
+            has_outcomes: Whether the model has outcomes at all.
+
+        Raises:
+            FeaturesError: Some were prepared when the model had no outcomes.
+        """
+        if not has_outcomes:
+            sources = [file.object.sha256 for each in sets for file in each.features]
+            return cls(store, sets, None, known_at=sets[-1].partition, sources=sources)
         asked = [each.partition for each in sets]
-        tables = (each.read_outcomes(store) for each in (*sets, *later_sets))
+        tables = (each.read_outcomes(store) for each in (*sets, *later))
         sources = [source.sha256 for each in sets for source in each.inputs]
         return cls(
             store,
             sets,
             newest_outcomes(of_partitions(table, asked) for table in tables),
-            known_at=[*sets, *later_sets][-1].partition,
-            sources=sources + [file.object.sha256 for each in later_sets for file in each.outcomes or ()],
+            known_at=[*sets, *later][-1].partition,
+            sources=sources + [file.object.sha256 for each in later for file in each.outcomes or ()],
         )
 
     def examples(self) -> pa.Table:
@@ -81,6 +99,15 @@ class PreparedPartitions:
             OutcomesError: Features and outcomes share a column, or partitions differ in a column's type.
         """
         return joined_tables(map(self._examples_of, self.sets), "The features")
+
+    def known_values(self) -> pa.Table:
+        """Return the outcome columns of `examples`, of a model that has outcomes.
+
+        The features of one partition at a time are held.
+        """
+        assert self.outcomes is not None  # noqa: S101  # asked of models with outcomes alone
+        names = [name for name in self.outcomes.column_names if name not in {PARTITION, ENTITY}]
+        return joined_tables((self._examples_of(each).select(names) for each in self.sets), "The outcomes")
 
     def _examples_of(self, prepared: FeatureSet) -> pa.Table:
         rows = prepared.read_features(self.store)
