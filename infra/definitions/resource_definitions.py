@@ -16,6 +16,10 @@ from prediction_contract.naming.s3_layout import PIPES_PREFIX
 if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
+# What EventBridge says of model packages, and of a pipeline's executions.
+# https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
+PACKAGE_CHANGE = "SageMaker Model Package State Change"
+EXECUTION_CHANGE = "SageMaker Model Building Pipeline Execution Status Change"
 # One expression for every model and day: `done/<UTC date>/<model>/<batch_id>.json`.
 DONE_FILE_WILDCARD = "done/*/*/*.json"
 
@@ -124,6 +128,18 @@ def done_file_pattern(deployment: Deployment) -> dict[str, Any]:
     }
 
 
+def model_events_pattern(deployment: Deployment) -> dict[str, Any]:
+    """Return the EventBridge pattern of changed model packages and of executions that retrain."""
+    _, packages = deployment.model_packages_arn_patterns
+    arns = (packages, deployment.retraining_pipelines_arn_pattern)
+    return {
+        "source": ["aws.sagemaker"],
+        "detail-type": [PACKAGE_CHANGE, EXECUTION_CHANGE],
+        # An event names its package, or its pipeline and the execution.
+        "resources": [{"prefix": arn.removesuffix("*")} for arn in arns],
+    }
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueDefinition:
     """An SQS queue, encrypted with SQS's own key.
@@ -151,23 +167,45 @@ def dead_letter_queue(deployment: Deployment) -> QueueDefinition:
 
 def done_file_queue(deployment: Deployment) -> QueueDefinition:
     """Return the queue of done files."""
+    return _sensor_queue(deployment, deployment.done_file_queue)
+
+
+def model_events_queue(deployment: Deployment) -> QueueDefinition:
+    """Return the queue of what happens to model packages and to executions that retrain."""
+    return _sensor_queue(deployment, deployment.model_events_queue)
+
+
+def _sensor_queue(deployment: Deployment, name: str) -> QueueDefinition:
     # A message keeps its age when it moves, so the dead-letter queue has to retain for longer.
     return QueueDefinition(
-        deployment.done_file_queue,
-        retention_seconds=7 * 24 * 3600,
-        dead_letter_queue=deployment.dead_letter_queue,
+        name, retention_seconds=7 * 24 * 3600, dead_letter_queue=deployment.dead_letter_queue
     )
 
 
 def queue_policy_statement(deployment: Deployment, queue_arn: str | None = None) -> dict[str, Any]:
     """Return what lets the done-file rule, and no other, send to a queue; that of done files unless named."""
+    return _rule_sends(
+        "DoneFileRuleSends", deployment.done_file_rule_arn, queue_arn or deployment.done_file_queue_arn
+    )
+
+
+def model_events_policy_statement(deployment: Deployment, queue_arn: str | None = None) -> dict[str, Any]:
+    """Return what lets the rule of model events, and no other, send to a queue; to its own unless named."""
+    return _rule_sends(
+        "ModelEventsRuleSends",
+        deployment.model_events_rule_arn,
+        queue_arn or deployment.model_events_queue_arn,
+    )
+
+
+def _rule_sends(sid: str, rule_arn: str, queue_arn: str) -> dict[str, Any]:
     return {
-        "Sid": "DoneFileRuleSends",
+        "Sid": sid,
         "Effect": "Allow",
         "Principal": {"Service": "events.amazonaws.com"},
         "Action": "sqs:SendMessage",
-        "Resource": queue_arn or deployment.done_file_queue_arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": deployment.done_file_rule_arn}},
+        "Resource": queue_arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
     }
 
 

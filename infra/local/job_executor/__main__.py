@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from infra.local.job_executor.aws_access import AwsAccess
+from infra.local.job_executor.call_faults import FaultBook
 from infra.local.job_executor.executor_settings import parse_settings
 from infra.local.job_executor.glue.glue_api import GlueApi
 from infra.local.job_executor.glue.glue_job import GlueJobKind
@@ -17,6 +18,8 @@ from infra.local.job_executor.image_store import ImageStore
 from infra.local.job_executor.jobs.job_runner import JobRunner
 from infra.local.job_executor.jobs.job_store import RecordStore, StateCorruptError
 from infra.local.job_executor.sagemaker.container import private_mounts_work
+from infra.local.job_executor.sagemaker.event_bus import DETAIL_TYPES, EVENTS, EventBus
+from infra.local.job_executor.sagemaker.model_registry import ModelRegistryApi
 from infra.local.job_executor.sagemaker.processing_job import ProcessingJobKind
 from infra.local.job_executor.sagemaker.sagemaker_api import SageMakerApi
 from infra.local.job_executor.sagemaker.training_job import TrainingJobKind
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 25.0
+_LAST_EVENTS_SECONDS = 3.0
 
 
 def serve(settings: ExecutorSettings) -> int:
@@ -48,6 +52,9 @@ def serve(settings: ExecutorSettings) -> int:
         return 4
     access = AwsAccess(settings)
     images = ImageStore(settings.state_dir / "images.json")
+    faults = FaultBook()
+    faults.know_events(EVENTS, DETAIL_TYPES)
+    bus = EventBus(settings.region, access, faults)
     runner = JobRunner(
         settings=settings,
         store=store,
@@ -59,9 +66,13 @@ def serve(settings: ExecutorSettings) -> int:
     server.dispatcher = Dispatcher(
         {
             "glue": GlueApi(settings, store, access, runner.start).operations,
-            "sagemaker": SageMakerApi(settings, store, access, runner.start, images).operations,
+            "sagemaker": {
+                **SageMakerApi(settings, store, access, runner.start, images).operations,
+                **ModelRegistryApi(settings, store, bus).operations,
+            },
         },
         images,
+        faults,
     )
 
     def stop(_number: int, _frame: object) -> None:
@@ -70,11 +81,13 @@ def serve(settings: ExecutorSettings) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    bus.start()
     resumed = runner.resume()
     _LOG.info("job executor at %s, %d jobs taken up again", server.url, resumed)
     server.serve_forever(poll_interval=0.2)
     server.server_close()
     ended = runner.shut_down(_SHUTDOWN_SECONDS)
+    bus.close(_LAST_EVENTS_SECONDS)
     if ended:
         store.close()
     _LOG.info("job executor ended")

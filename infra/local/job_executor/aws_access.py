@@ -48,7 +48,14 @@ class AwsAccess:
         self._lock = threading.Lock()
         self._session = Session()
 
-    def client(self, service: str, credentials: AwsCredentials | None = None, *, attempts: int = 5) -> Any:
+    def client(
+        self,
+        service: str,
+        credentials: AwsCredentials | None = None,
+        *,
+        attempts: int = 5,
+        read_seconds: int = 60,
+    ) -> Any:
         """Make a client; `attempts` of 1 means that a request is never sent twice."""
         identity = credentials or self._own
         with self._lock:
@@ -61,7 +68,7 @@ class AwsAccess:
                 aws_session_token=identity.session_token,
                 config=Config(
                     connect_timeout=5,
-                    read_timeout=60,
+                    read_timeout=read_seconds,
                     retries={"mode": "standard", "total_max_attempts": attempts},
                     s3={"addressing_style": "path"},
                     proxies={},

@@ -1,4 +1,4 @@
-"""Faults on demand: throttling, failures, slow and lost answers, job runs that come to nothing."""
+"""Faults on demand: throttling, failures, slow and lost answers, failing job runs, lost events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_EFFECTS = ("error", "latency_seconds", "lost_answer", "ends_as")
+_EFFECTS_OF_CALLS = ("error", "latency_seconds", "lost_answer", "ends_as")
+_EFFECTS_OF_EVENTS = ("dropped", "doubled", "latency_seconds")
+_EFFECTS = tuple(dict.fromkeys((*_EFFECTS_OF_CALLS, *_EFFECTS_OF_EVENTS)))
 _MEMBERS = {"service", "operation", *_EFFECTS, "count"}
 # Where a job run's fate is put into the request that starts it: no request has a member of this name.
 ENDS_AS = "<ends_as>"
@@ -22,15 +24,17 @@ _MAX_LATENCY_SECONDS = 600
 
 @dataclass
 class CallFault:
-    """One rule: what happens to the next `count` calls of an operation.
+    """One rule: what happens to the next `count` calls of an operation, or to the next events of a type.
 
     Args:
-        service: `glue` or `sagemaker`.
-        operation: Its name in the service model.
+        service: `glue` or `sagemaker`; `events` for SageMaker's events.
+        operation: Its name in the service model; an event's detail type.
         error: Answer with this code; the operation is not carried out.
-        latency_seconds: Answer so much later.
+        latency_seconds: Answer so much later, or send the event so much later than those that follow.
         lost_answer: Carry the operation out, then close the connection without an answer.
         ends_as: Let Glue's StartJobRun start a job run that ends in this state before its script begins.
+        dropped: Do not send the event.
+        doubled: Send the event twice.
         count: Calls still to be hit.
         fired: Calls hit.
     """
@@ -41,6 +45,8 @@ class CallFault:
     latency_seconds: float | None = None
     lost_answer: bool = False
     ends_as: str | None = None
+    dropped: bool = False
+    doubled: bool = False
     count: int = 1
     fired: int = field(default=0)
 
@@ -51,22 +57,31 @@ class CallFault:
 
 
 class FaultBook:
-    """All rules and what they hit; gone when the executor ends.
+    """All rules and what they hit; gone when the executor ends."""
 
-    Args:
-        operations: The operations that exist, by service.
-        errors: The modelled errors of an operation, by service and operation.
-    """
-
-    def __init__(
-        self,
-        operations: Mapping[str, Collection[str]],
-        errors: Mapping[tuple[str, str], Collection[str]],
-    ) -> None:
-        self._operations = operations
-        self._errors = errors
+    def __init__(self) -> None:
+        self._calls: dict[str, dict[str, frozenset[str]]] = {}
+        self._events: dict[str, frozenset[str]] = {}
         self._faults: list[CallFault] = []
         self._lock = threading.Lock()
+
+    def know_calls(self, service: str, errors: Mapping[str, Collection[str]]) -> None:
+        """Take faults of a service's operations from now on.
+
+        Args:
+            service: botocore's name.
+            errors: The modelled errors by operation.
+        """
+        self._calls[service] = {name: frozenset(codes) for name, codes in errors.items()}
+
+    def know_events(self, source: str, detail_types: Collection[str]) -> None:
+        """Take faults of events from now on.
+
+        Args:
+            source: What faults name as their service.
+            detail_types: What they name as operations.
+        """
+        self._events[source] = frozenset(detail_types)
 
     def add(self, document: Any) -> CallFault:
         """Add a rule.
@@ -77,11 +92,13 @@ class FaultBook:
         if not isinstance(document, dict) or set(document) - _MEMBERS:
             raise ValueError(f"a fault is an object with members of {sorted(_MEMBERS)}")
         service, operation = str(document.get("service")), str(document.get("operation"))
-        if service not in self._operations or operation not in self._operations[service]:
+        is_event = operation in self._events.get(service, ())
+        if not is_event and operation not in self._calls.get(service, ()):
             raise ValueError(f"unknown service or operation: {service} {operation}")
+        possible = _EFFECTS_OF_EVENTS if is_event else _EFFECTS_OF_CALLS
         effects = [name for name in _EFFECTS if name in document]
-        if len(effects) != 1:
-            raise ValueError(f"a fault has exactly one of {', '.join(_EFFECTS)}")
+        if len(effects) != 1 or effects[0] not in possible:
+            raise ValueError(f"a fault has exactly one of {', '.join(possible)}")
         count = document.get("count", 1)
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MAX_COUNT:
             raise ValueError(f"count must be an integer from 1 to {_MAX_COUNT}")
@@ -92,14 +109,16 @@ class FaultBook:
         return fault
 
     def _check_effect(self, effect: str, value: Any, operation: tuple[str, str]) -> None:
-        known = {*_COMMON_ERRORS, *self._errors[operation]}
-        if effect == "error" and value not in known:
-            raise ValueError(f"error must be one of {sorted(known)}")
+        service, name = operation
+        if effect == "error":
+            known = {*_COMMON_ERRORS, *self._calls[service][name]}
+            if value not in known:
+                raise ValueError(f"error must be one of {sorted(known)}")
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if effect == "latency_seconds" and not (is_number and 0 < value <= _MAX_LATENCY_SECONDS):
             raise ValueError(f"latency_seconds must be a number up to {_MAX_LATENCY_SECONDS}")
-        if effect == "lost_answer" and value is not True:
-            raise ValueError("lost_answer must be true")
+        if effect in {"lost_answer", "dropped", "doubled"} and value is not True:
+            raise ValueError(f"{effect} must be true")
         if effect == "ends_as" and (operation != ("glue", "StartJobRun") or value not in _FATES):
             raise ValueError(f"ends_as is for glue StartJobRun, and must be one of {_FATES}")
 

@@ -11,12 +11,13 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
-from infra.local.job_executor.call_faults import ENDS_AS, FaultBook
+from infra.local.job_executor.call_faults import ENDS_AS
 from infra.local.job_executor.json_protocol import ApiError, JsonProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from infra.local.job_executor.call_faults import FaultBook
     from infra.local.job_executor.image_store import ImageStore
 
 _LOG = logging.getLogger(__name__)
@@ -36,20 +37,19 @@ class Dispatcher:
     Args:
         operations: What can be carried out, by service and operation.
         images: Those that SageMaker's jobs can run in.
+        faults: Is told which operations there are.
     """
 
-    def __init__(self, operations: Mapping[str, Operations], images: ImageStore) -> None:
+    def __init__(self, operations: Mapping[str, Operations], images: ImageStore, faults: FaultBook) -> None:
         self.images = images
+        self.faults = faults
         self._operations = operations
         self._protocols = {
             JsonProtocol(service).target_prefix: JsonProtocol(service) for service in operations
         }
-        errors = {
-            (protocol.service, name): protocol.error_names(name)
-            for protocol in self._protocols.values()
-            for name in operations[protocol.service]
-        }
-        self.faults = FaultBook(operations, errors)
+        for protocol in self._protocols.values():
+            errors = {name: protocol.error_names(name) for name in operations[protocol.service]}
+            faults.know_calls(protocol.service, errors)
 
     def dispatch(self, target: str, body: bytes) -> bytes | None:
         """Answer one call; nothing where the answer is to be lost.

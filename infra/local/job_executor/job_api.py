@@ -21,39 +21,19 @@ Operation = Callable[[Request], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class JobApi:
-    """One service's operations; each takes a validated request and returns an answer.
+class RecordApi:
+    """Operations on durable records; each takes a validated request and returns an answer.
 
     Args:
         settings: Region, length of a minute, instance limit.
         store: Durable records.
-        access: Reads roles.
-        start: Hands a recorded job to the runner.
     """
 
     settings: ExecutorSettings
     store: RecordStore
-    access: AwsAccess
-    start: Callable[[str, str], None]
 
     # The code of the error for a request that the service refuses.
     refusal: ClassVar[str]
-
-    def require_role(self, role_arn: str, principal: str, message: str) -> None:
-        """Refuse a role that the service cannot assume.
-
-        Args:
-            role_arn: The role.
-            principal: The service.
-            message: AWS's words for it.
-
-        Raises:
-            ApiError: It cannot be assumed.
-        """
-        try:
-            self.access.check_role(role_arn, principal)
-        except RoleUnusableError as error:
-            raise ApiError(self.refusal, f"{message} ({error})") from error
 
     def answer_page(
         self,
@@ -85,6 +65,35 @@ class JobApi:
             raise ApiError(self.refusal, f"NextToken: {error}.") from error
         answer: dict[str, Any] = {member: [show(records[number]) for number in found]}
         return answer if token is None else answer | {"NextToken": token}
+
+
+@dataclass(frozen=True)
+class JobApi(RecordApi):
+    """One service's operations that start jobs.
+
+    Args:
+        access: Reads roles.
+        start: Hands a recorded job to the runner.
+    """
+
+    access: AwsAccess
+    start: Callable[[str, str], None]
+
+    def require_role(self, role_arn: str, principal: str, message: str) -> None:
+        """Refuse a role that the service cannot assume.
+
+        Args:
+            role_arn: The role.
+            principal: The service.
+            message: AWS's words for it.
+
+        Raises:
+            ApiError: It cannot be assumed.
+        """
+        try:
+            self.access.check_role(role_arn, principal)
+        except RoleUnusableError as error:
+            raise ApiError(self.refusal, f"{message} ({error})") from error
 
 
 def page(names: list[str], *, token: str | None, size: int) -> tuple[range, str | None]:

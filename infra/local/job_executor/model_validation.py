@@ -6,7 +6,10 @@ nor upper bounds; AWS checks all of them, so the walk here does too.
 
 from __future__ import annotations
 
+import itertools
 import re
+import sys
+import unicodedata
 from functools import lru_cache
 from typing import Any
 
@@ -16,15 +19,33 @@ from botocore.validate import ParamValidator
 _SURROGATES = "\\uD800\\uDC00-\\uDBFF\\uDFFF"
 _SHOWN_CHARACTERS = 200
 _ASTRAL = "\\U00010000-\\U0010FFFF"
+# Unicode's classes, which Python's patterns lack; the models write them between brackets only.
+_CLASS = re.compile(r"\\p\{(\w+)\}")
+_JAVA_ALNUM = "0-9A-Za-z"
+# A repeated end of the text, as the models write a length that they state once more elsewhere.
+_REPEATED_END = re.compile(r"\$\{\d+,\d+\}$")
 
 
 @lru_cache(maxsize=512)
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """Compile a model's pattern, or nothing where it is written in Java's dialect only."""
-    try:
-        return re.compile(pattern.replace(_SURROGATES, _ASTRAL))
-    except re.error:
-        return None
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a model's pattern, which is written in Java's dialect."""
+    text = _REPEATED_END.sub("", pattern.replace(_SURROGATES, _ASTRAL))
+    return re.compile(_CLASS.sub(lambda found: _characters(found[1]), text))
+
+
+@lru_cache
+def _characters(name: str) -> str:
+    """Return the characters of a Unicode class, say `L` for letters, as ranges of a pattern."""
+    if name == "Alnum":
+        return _JAVA_ALNUM
+    codes = (code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)).startswith(name))
+    # In a run of neighbours, code and position grow together.
+    runs = itertools.groupby(enumerate(codes), key=lambda item: item[1] - item[0])
+    return "".join(_range([code for _, code in run]) for _, run in runs)
+
+
+def _range(codes: list[int]) -> str:
+    return f"\\U{codes[0]:08x}-\\U{codes[-1]:08x}"
 
 
 def violations(shape: Any, value: Any) -> list[str]:
@@ -80,7 +101,6 @@ def _text_constraints(rules: dict[str, Any], value: str) -> list[str]:
     found = []
     if rules.get("enum") and value not in rules["enum"]:
         found.append(f"Member must satisfy enum value set: [{', '.join(rules['enum'])}]")
-    pattern = _compiled(rules["pattern"]) if rules.get("pattern") else None
-    if pattern is not None and pattern.fullmatch(value) is None:
+    if rules.get("pattern") and _compiled(rules["pattern"]).fullmatch(value) is None:
         found.append(f"Member must satisfy regular expression pattern: {rules['pattern']}")
     return found

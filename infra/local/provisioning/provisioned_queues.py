@@ -1,4 +1,4 @@
-"""The done-file queue, its dead-letter queue and the rule that feeds it."""
+"""The queues that sensors read, their dead-letter queue and the rules that feed them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from infra.definitions.resource_definitions import QueueDefinition
 
 _LOG = logging.getLogger(__name__)
-_TARGET_ID = "done-file-queue"
+_TARGET_ID = "queue"
 
 
 def ensure_queue(
@@ -69,7 +69,7 @@ def ensure_rule(events: Any, name: str, *, pattern: dict[str, Any], queue_arn: s
         return
     foreign = [target["Id"] for target in targets if target["Id"] != _TARGET_ID]
     if foreign:
-        # A second target on the same queue would deliver every done file twice.
+        # A second target on the same queue would deliver every event twice.
         events.remove_targets(Rule=name, Ids=foreign)
     events.put_targets(Rule=name, Targets=[{"Id": _TARGET_ID, "Arn": queue_arn}])
     _LOG.info("set the target of rule %s to %s", name, queue_arn)

@@ -96,11 +96,11 @@ def provision(
         models = provisioned_models(project)
         _storage(clients, deployment, models)
         ensure_sources(clients, models, connection)
-        queue_url = _notices(clients, deployment)
+        queues = _notices(clients, deployment)
         code = _jobs(clients, deployment, project, models)
         _images(clients, deployment, project, say)
         client = _identity(clients, deployment, connection)
-        issued = _variables(clients, deployment, queue_url=queue_url, client=client)
+        issued = _variables(clients, deployment, queues=queues, client=client)
         archive = build_api_archive(project.packages)
         api_url = _api(clients, deployment, client, issued, archive, provider_origins=[*services.values()])
     except PackagingError as error:
@@ -137,23 +137,36 @@ def _storage(clients: Clients, deployment: Deployment, models: Sequence[Provisio
     _LOG.info("bucket, registry and %d online tables are there", len(models))
 
 
-def _notices(clients: Clients, deployment: Deployment) -> str:
-    sqs = clients.client("sqs")
+def _notices(clients: Clients, deployment: Deployment) -> dict[str, str]:
+    """Provision queues and rules, and return the variables that name the queues."""
+    sqs, events = clients.client("sqs"), clients.client("events")
     ensure_queue(sqs, resource_definitions.dead_letter_queue(deployment))
-    url = ensure_queue(
+    done_files = ensure_queue(
         sqs,
         resource_definitions.done_file_queue(deployment),
         dead_letter_arn=deployment.dead_letter_queue_arn,
         policy_statement=resource_definitions.queue_policy_statement(deployment),
     )
     ensure_rule(
-        clients.client("events"),
+        events,
         deployment.done_file_rule,
         pattern=resource_definitions.done_file_pattern(deployment),
         queue_arn=deployment.done_file_queue_arn,
     )
-    _LOG.info("done files arrive in queue %s", deployment.done_file_queue)
-    return url
+    model_events = ensure_queue(
+        sqs,
+        resource_definitions.model_events_queue(deployment),
+        dead_letter_arn=deployment.dead_letter_queue_arn,
+        policy_statement=resource_definitions.model_events_policy_statement(deployment),
+    )
+    ensure_rule(
+        events,
+        deployment.model_events_rule,
+        pattern=resource_definitions.model_events_pattern(deployment),
+        queue_arn=deployment.model_events_queue_arn,
+    )
+    _LOG.info("queues %s and %s are fed", deployment.done_file_queue, deployment.model_events_queue)
+    return {"MLPIPE_DONE_QUEUE_URL": done_files, "MLPIPE_MODEL_EVENTS_QUEUE_URL": model_events}
 
 
 def _jobs(
@@ -236,7 +249,7 @@ def _api(
 
 
 def _variables(
-    clients: Clients, deployment: Deployment, *, queue_url: str, client: TokenClient
+    clients: Clients, deployment: Deployment, *, queues: Mapping[str, str], client: TokenClient
 ) -> dict[str, str]:
     region = clients.region
     return {
@@ -244,7 +257,7 @@ def _variables(
         "MLPIPE_ACCOUNT_ID": deployment.account_id,
         "MLPIPE_DATA_BUCKET": deployment.data_bucket,
         "MLPIPE_REGISTRY_TABLE": deployment.registry_table,
-        "MLPIPE_DONE_QUEUE_URL": queue_url,
+        **queues,
         "MLPIPE_LOAD_JOB": deployment.load_job,
         "MLPIPE_SAGEMAKER_ROLE_ARN": deployment.role_arn(deployment.sagemaker_role),
         "MLPIPE_SAGEMAKER_IMAGE_REPOSITORY": deployment.job_image_address,

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
 BUCKET = "jobs"
 # Stands for the tests' own Python.
 IMAGE = "local/python"
+MODEL_ARCHIVE = f"s3://{BUCKET}/models/m/candidates/j/output/model.tar.gz"
 DEADLINE_SECONDS = 90.0
 GLUE_ENDED = {"SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR"}
 SAGEMAKER_ENDED = {"Completed", "Failed", "Stopped"}
@@ -173,6 +174,15 @@ class Aws:
         return messages
 
 
+def add_fault(executor: Executor, **fault: Any) -> tuple[int, dict[str, Any]]:
+    """Ask for a fault."""
+    body = json.dumps(fault).encode()
+    status, answer = http(
+        "POST", f"{executor.url}/_executor/faults", body, **{"Content-Type": "application/json"}
+    )
+    return status, json.loads(answer)
+
+
 def make_client(service: str, url: str, **config: Any) -> Any:
     """Return a boto3 client with the emulator's root key."""
     return boto3.client(
@@ -246,3 +256,19 @@ def sagemaker_end(executor: Executor, kind: str, name: str) -> dict[str, Any]:
     waiter = client.get_waiter(f"{kind.lower()}_job_completed_or_stopped")
     waiter.wait(**{f"{kind}JobName": name}, WaiterConfig={"Delay": 1, "MaxAttempts": 90})
     return getattr(client, f"describe_{kind.lower()}_job")(**{f"{kind}JobName": name})
+
+
+def package_request(group: str, **changes: Any) -> dict[str, Any]:
+    """Build a request for a version of a model package group."""
+    specification = {
+        "Containers": [{"Image": IMAGE, "ModelDataUrl": MODEL_ARCHIVE}],
+        "SupportedContentTypes": ["application/json"],
+        "SupportedResponseMIMETypes": ["application/json"],
+    }
+    request = {
+        "ModelPackageGroupName": group,
+        "InferenceSpecification": specification,
+        "CustomerMetadataProperties": {"digest": "0123456789abcdef"},
+        "SkipModelValidation": "All",
+    }
+    return request | changes

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+import botocore.session
 import psutil
 import pytest
 from botocore.exceptions import NoCredentialsError
@@ -18,6 +19,7 @@ from infra.local.job_executor.jobs.job_records import HostWorkspace, JobExecutio
 from infra.local.job_executor.jobs.job_store import RecordStore, StateCorruptError
 from infra.local.job_executor.jobs.s3_transfer import S3Location, S3Transfer, inside
 from infra.local.job_executor.json_protocol import ApiError, JsonProtocol
+from infra.local.job_executor.model_validation import violations
 from infra.local.job_executor.sagemaker.container import host_names
 from tests.stack_runs import wait_until
 
@@ -50,6 +52,28 @@ def test_a_glue_name_may_hold_any_character_of_its_pattern() -> None:
     assert protocol.parse(operation, '{"JobName": "prüfung 😀"}'.encode()) == {"JobName": "prüfung 😀"}
     with pytest.raises(ApiError, match="regular expression"):
         protocol.parse(operation, b'{"JobName": "bell\\u0007"}')
+
+
+@pytest.mark.parametrize("service", ["glue", "sagemaker"])
+def test_every_pattern_of_a_model_is_checked(service: str) -> None:
+    """None is skipped because Python cannot compile it."""
+    model: Any = botocore.session.get_session().get_service_model(service)
+    shapes = [model.shape_for(name) for name in model.shape_names]
+    patterned = [shape for shape in shapes if shape.metadata.get("pattern")]
+    assert patterned
+    for shape in patterned:
+        violations(shape, "x" * max(1, shape.metadata.get("min", 1)))
+
+
+@pytest.mark.parametrize(
+    ("value", "is_taken"),
+    [("0f:9=a/b+c-d@e_f.g Größe 数", True), ("a,b", False), ('"', False), ("50 %", False), ("a\nb", False)],
+)
+def test_unicode_s_classes_are_checked(value: str, is_taken: bool) -> None:
+    """Tags and metadata have patterns of Unicode's classes, which Python's patterns lack."""
+    model: Any = botocore.session.get_session().get_service_model("sagemaker")
+    for name in ("TagValue", "CustomerMetadataValue"):
+        assert (violations(model.shape_for(name), value) == []) == is_taken
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from tests.infra.job_executor.job_stack import Aws, Executor, glue_job, processing_request
+from tests.infra.job_executor.job_stack import Aws, Executor, add_fault, glue_job, processing_request
 from tests.infra.job_executor.job_stack import http as send
 
 if TYPE_CHECKING:
@@ -28,15 +28,6 @@ def _no_faults(executor: Executor) -> Iterator[None]:
     """Leave no fault behind."""
     yield
     assert send("DELETE", f"{executor.url}/_executor/faults")[0] == 200
-
-
-def add_fault(executor: Executor, **fault: Any) -> tuple[int, dict[str, Any]]:
-    """Ask for a fault."""
-    body = json.dumps(fault).encode()
-    status, answer = send(
-        "POST", f"{executor.url}/_executor/faults", body, **{"Content-Type": "application/json"}
-    )
-    return status, json.loads(answer)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +129,10 @@ def test_a_slow_answer_arrives(executor: Executor, aws: Aws, name: str) -> None:
         {"service": "glue", "operation": "GetJob", "latency_seconds": -1},
         {"service": "glue", "operation": "GetJob", "ends_as": "EXPIRED"},
         {"service": "glue", "operation": "StartJobRun", "ends_as": "SUCCEEDED"},
+        {"service": "glue", "operation": "GetJob", "dropped": True},
+        {"service": "events", "operation": "SageMaker Model Package State Change", "lost_answer": True},
+        {"service": "events", "operation": "SageMaker Model Package State Change", "doubled": 2},
+        {"service": "events", "operation": "Object Created", "dropped": True},
     ],
 )
 def test_a_fault_that_could_not_fire_as_meant_is_refused(executor: Executor, fault: dict[str, Any]) -> None:

@@ -56,7 +56,10 @@ def snapshot(clients: Clients) -> dict[str, Any]:
             for found in attributes
         ],
         "rules": [rule["Name"] for rule in events.list_rules()["Rules"]],
-        "targets": events.list_targets_by_rule(Rule=DEPLOYMENT.done_file_rule)["Targets"],
+        "targets": [
+            events.list_targets_by_rule(Rule=rule)["Targets"]
+            for rule in (DEPLOYMENT.done_file_rule, DEPLOYMENT.model_events_rule)
+        ],
         "roles": sorted((role["RoleName"], role["RoleId"]) for role in iam.list_roles()["Roles"]),
         "pools": [pool["Id"] for pool in pools],
         "clients": [client["ClientId"] for client in clients_of_pools],
@@ -95,6 +98,7 @@ def test_names_are_those_of_the_deployment(clients: Clients, variables: dict[str
     assert [url.rsplit("/", 1)[1] for url in found["queues"]] == [
         DEPLOYMENT.done_file_queue,
         DEPLOYMENT.dead_letter_queue,
+        DEPLOYMENT.model_events_queue,
     ]
     assert DEPLOYMENT.load_job in found["jobs"]
     assert [name for name, _ in found["roles"]] == sorted(DEPLOYMENT.roles)

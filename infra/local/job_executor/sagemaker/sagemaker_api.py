@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _PROCESSING = "processing_job"
 _TRAINING = "training_job"
+# Records that carry tags, as the ARNs write their kinds with hyphens.
+_TAGGED = {_PROCESSING, _TRAINING, "model_package_group", "model_package"}
 _WORD = {_PROCESSING: "Processing", _TRAINING: "Training"}
 _DEFAULT_RUNTIME_SECONDS = 86_400
 _LIVE = {"InProgress", "Stopping"}
@@ -68,7 +70,7 @@ class SageMakerApi(JobApi):
         return {"TrainingJobArn": self._create(_TRAINING, request, count, image)}
 
     def add_tags(self, request: Request) -> dict[str, Any]:
-        """Add tags to a job, the last value of a key winning."""
+        """Add tags to a resource, the last value of a key winning."""
         added = {tag["Key"]: tag for tag in request["Tags"]}
 
         def change(record: Record) -> None:
@@ -79,7 +81,7 @@ class SageMakerApi(JobApi):
         return {"Tags": self.store.update(kind, record["name"], change)["request"]["Tags"]}
 
     def list_tags(self, request: Request) -> dict[str, Any]:
-        """List a job's tags; a job has 50 at most, which is one page."""
+        """List a resource's tags; there are 50 at most, which is one page."""
         return {"Tags": self._by_arn(request["ResourceArn"])[1]["request"].get("Tags", [])}
 
     def _create(self, kind: str, request: Request, instances: int, image_uri: str) -> str:
@@ -208,11 +210,12 @@ class SageMakerApi(JobApi):
         return record
 
     def _by_arn(self, arn: str) -> tuple[str, Record]:
-        for kind in (_PROCESSING, _TRAINING):
-            record = self.store.get(kind, arn.rsplit("/", 1)[-1])
-            if record is not None and record["arn"] == arn:
-                return kind, record
-        raise ApiError("ResourceNotFound", f"Could not find resource {arn}")
+        word, _, name = arn.rpartition(":")[2].partition("/")
+        kind = word.replace("-", "_")
+        record = self.store.get(kind, name) if kind in _TAGGED else None
+        if record is None or record["arn"] != arn:
+            raise ApiError("ResourceNotFound", f"Could not find resource {arn}")
+        return kind, record
 
     def _arn(self, kind: str, name: str) -> str:
         path = f"{_WORD[kind].lower()}-job/{name}"
