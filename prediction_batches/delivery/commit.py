@@ -15,7 +15,14 @@ from prediction_batches.delivery.receipts import Receipt, ReceiptError, total_ch
 from prediction_batches.errors import PredictionsError
 from prediction_batches.keys.duplicate_rows import duplicate_rows
 from prediction_batches.object_store import ObjectStore, storage_options
-from prediction_contract.manifests.manifest import Inputs, JsonPart, Manifest, Producer, build_manifest
+from prediction_contract.manifests.manifest import (
+    Inputs,
+    JsonPart,
+    Manifest,
+    ModelPackage,
+    Producer,
+    build_manifest,
+)
 from prediction_contract.naming.s3_layout import done_key, json_attempt_prefix
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 
@@ -34,6 +41,7 @@ class Provenance:
         inputs: What the batch was made from; None names nothing.
         previous_batch_id: The earlier batch whose predictions were read, if any.
         producer: Who wrote the batch; None if the manifest shall not say.
+        model_package: The registered version that scored the batch; None for a model that no registry knows.
     """
 
     model_version: str
@@ -41,6 +49,7 @@ class Provenance:
     inputs: Inputs | None = None
     previous_batch_id: str | None = None
     producer: Producer | None = None
+    model_package: ModelPackage | None = None
 
 
 def commit_batch(
@@ -109,6 +118,7 @@ def commit_batch(
         inputs=provenance.inputs,
         previous_batch_id=provenance.previous_batch_id,
         producer=provenance.producer,
+        model_package=provenance.model_package,
     )
     if store.put_new(manifest.key, manifest.to_bytes()):
         return manifest, False

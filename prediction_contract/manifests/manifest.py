@@ -16,6 +16,7 @@ from prediction_contract.manifests.manifest_records import (
     Inputs,
     JsonPart,
     Manifest,
+    ModelPackage,
     Producer,
 )
 from prediction_contract.naming.batch import BatchId, ModelName, Partition
@@ -38,6 +39,7 @@ __all__ = [
     "Inputs",
     "JsonPart",
     "Manifest",
+    "ModelPackage",
     "Producer",
     "build_manifest",
     "manifest_json_schema",
@@ -69,6 +71,7 @@ def build_manifest(
     inputs: Inputs | None = None,
     previous_batch_id: str | None = None,
     producer: Producer | None = None,
+    model_package: ModelPackage | None = None,
 ) -> Manifest:
     """Return the manifest of a batch whose parts and Delta commit are written.
 
@@ -97,6 +100,7 @@ def build_manifest(
         row_count=rows,
         checksum=checksum,
         producer=producer or Producer(),
+        model_package=model_package,
     )
     validate(parse_manifest(manifest.to_bytes()), bucket=bucket, key=manifest.key)
     return manifest
@@ -161,6 +165,12 @@ def validate(manifest: Manifest, *, bucket: str, key: str) -> None:
         )
     if manifest.previous_batch_id == manifest.batch_id:
         _refuse(manifest, "previous_batch_id is the batch itself")
+    package = manifest.model_package
+    if package is not None and package.digest != manifest.model_version:
+        _refuse(
+            manifest,
+            f"model_package.digest is {package.digest}, and model_version is {manifest.model_version}",
+        )
     _validate_parts(manifest)
     _validate_delta(manifest)
 

@@ -20,10 +20,11 @@ from prediction_contract.manifests.manifest_records import (
     Inputs,
     JsonPart,
     Manifest,
+    ModelPackage,
     Producer,
 )
 from prediction_contract.naming.batch import LONGEST_MODEL_VERSION, BatchId, ModelName, Partition
-from prediction_contract.naming.s3_layout import validated_bucket, validated_key
+from prediction_contract.naming.s3_layout import HIGHEST_VERSION, validated_bucket, validated_key
 from prediction_contract.rows.checksums import parse_batch_checksum
 from prediction_contract.rows.schema import LARGEST_SCHEMA_BYTES, PredictionSchema
 from prediction_contract.text.canonical_json import canonical_json
@@ -72,6 +73,7 @@ def read_manifest(document: Any) -> Manifest:
         row_count=members.number("row_count"),
         checksum=members.take("checksum", _checksum),
         producer=_producer(members.object("producer")),
+        model_package=_model_package(members.object("model_package")) if "model_package" in members else None,
         extra=members.rest(),
     )
 
@@ -122,6 +124,16 @@ def _producer(members: _Members) -> Producer:
     )
 
 
+def _model_package(members: _Members) -> ModelPackage:
+    return ModelPackage(
+        arn=members.take("arn", _text),
+        version=members.number("version", least=1, most=HIGHEST_VERSION),
+        digest=members.take("digest", _model_version),
+        approved_by=members.take("approved_by", _text, optional=True),
+        extra=members.rest(),
+    )
+
+
 class _Members:
     """An object's members, each taken by name; what is never taken is the rest."""
 
@@ -145,13 +157,13 @@ class _Members:
         values = self._list(name)
         return tuple(self._formed(f"{name}[{number}]", value, form) for number, value in enumerate(values))
 
-    def number(self, name: str, least: int = 0) -> int:
+    def number(self, name: str, least: int = 0, most: int = LARGEST_NUMBER) -> int:
         value = self._get(name)
         # Compared first and as it is: arithmetic with a huge exponent raises, and so would its digits.
-        if isinstance(value, Decimal) and 0 <= value <= LARGEST_NUMBER and value == value.to_integral_value():
+        if isinstance(value, Decimal) and 0 <= value <= most and value == value.to_integral_value():
             value = int(value)
-        if type(value) is not int or not least <= value <= LARGEST_NUMBER:
-            self.fail(name, f"is no integer from {least} to {LARGEST_NUMBER}")
+        if type(value) is not int or not least <= value <= most:
+            self.fail(name, f"is no integer from {least} to {most}")
         return value
 
     def object(self, name: str, *, optional: bool = False) -> Any:

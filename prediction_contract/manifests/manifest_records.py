@@ -50,6 +50,24 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class ModelPackage:
+    """The registered model version that scored the batch.
+
+    Attributes:
+        arn: SageMaker's model package.
+        version: Its number in the model's group, counting from 1.
+        digest: Of the trained objects: the manifest's `model_version`.
+        approved_by: Who approved it: a rule or a person.
+    """
+
+    arn: str
+    version: int
+    digest: str
+    approved_by: str | None = None
+    extra: Mapping[str, Any] = _extra()
+
+
+@dataclass(frozen=True)
 class JsonPart:
     """One JSON part: key in the bucket, rows, compressed bytes, and their SHA-256 in hex."""
 
@@ -108,6 +126,7 @@ class Manifest:
         row_count: Its rows.
         checksum: Its rows' checksums, summed: see `checksums.batch_checksum`.
         producer: Who wrote it.
+        model_package: The registered version that scored it; None for a model that no registry knows.
         manifest_version: The contract's version, `major.minor`.
         extra: Members that this version of the contract does not know.
     """
@@ -128,6 +147,7 @@ class Manifest:
     row_count: int
     checksum: str
     producer: Producer = Producer()
+    model_package: ModelPackage | None = None
     manifest_version: str = MANIFEST_VERSION
     extra: Mapping[str, Any] = _extra()
 
@@ -146,12 +166,15 @@ class Manifest:
         known = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
-            if name not in {"extra", "inputs", "schema", "json_parts", "delta", "producer"}
+            if name not in {"extra", "inputs", "schema", "json_parts", "delta", "producer", "model_package"}
         }
-        artifact = self.inputs.model_artifact
+        artifact, package = self.inputs.model_artifact, self.model_package
+        # Left out where there is none: older manifests keep their digest.
+        registered = {} if package is None else {"model_package": _document(package)}
         return {
             **self.extra,
             **known,
+            **registered,
             "inputs": {
                 **self.inputs.extra,
                 "features": [_input_document(features) for features in self.inputs.features],

@@ -37,6 +37,7 @@ KEY_SEGMENT_PATTERN = "[A-Za-z0-9_.=+:@,-]+"
 _KEY_SEGMENT = re.compile(KEY_SEGMENT_PATTERN)
 _MAX_PARTS = 100_000
 _VERSION_DIGITS = 6
+HIGHEST_VERSION = 10**_VERSION_DIGITS - 1
 
 
 class DoneKey(NamedTuple):
@@ -179,9 +180,9 @@ def version_text(version: int) -> str:
     """Return a model version's number with leading zeros, as keys and Dagster's partitions have it.
 
     Raises:
-        InvalidNameError: It is not from 1 to 999999.
+        InvalidNameError: It is not from 1 to `HIGHEST_VERSION`.
     """
-    if not 1 <= version < 10**_VERSION_DIGITS:
+    if not 1 <= version <= HIGHEST_VERSION:
         raise InvalidNameError(f"{version} is not a model version's number", remedy="Count from 1")
     return f"{version:0{_VERSION_DIGITS}d}"
 

@@ -21,6 +21,7 @@ from prediction_contract.manifests.manifest import (
     Inputs,
     JsonPart,
     Manifest,
+    ModelPackage,
     Producer,
     build_manifest,
     manifest_json_schema,
@@ -29,7 +30,12 @@ from prediction_contract.manifests.manifest import (
 )
 from prediction_contract.manifests.manifest_reader import DIGEST_PATTERN, LONGEST_TEXT
 from prediction_contract.naming import batch
-from prediction_contract.naming.s3_layout import BUCKET_PATTERN, KEY_SEGMENT_PATTERN, json_part_key
+from prediction_contract.naming.s3_layout import (
+    BUCKET_PATTERN,
+    HIGHEST_VERSION,
+    KEY_SEGMENT_PATTERN,
+    json_part_key,
+)
 from prediction_contract.rows.schema import COLUMN_PATTERN, LARGEST_SCHEMA_BYTES, TYPE_PATTERN
 from prediction_contract.text.canonical_json import canonical_json
 from tests.contract.prediction_rows import FULL_SCHEMA
@@ -41,6 +47,12 @@ BUCKET = "mlpipe-data"
 BATCH = "20130201T060000Z-0123abcd"
 KEY = f"done/2013-02-01/flight_delay/{BATCH}.json"
 SHA = "0" * 64
+PACKAGE = {
+    "arn": "arn:aws:sagemaker:eu-west-1:123456789012:model-package/flight-delay/7",
+    "version": 7,
+    "digest": "v1",
+    "approved_by": "anna",
+}
 VALIDATOR = Draft202012Validator(manifest_json_schema())
 
 
@@ -108,6 +120,21 @@ def test_an_input_of_another_bucket_names_it() -> None:
     assert parsed.to_bytes() == content
     assert json.loads(content)["inputs"]["model_artifact"] == {"key": "models/m.skops", "sha256": SHA}
     VALIDATOR.validate(json.loads(content))
+
+
+def test_a_batch_of_a_registered_version_names_it() -> None:
+    """A batch of another model says nothing of it, so that older manifests keep their digest."""
+    package = ModelPackage(**PACKAGE)
+    content = manifest(model_package=package).to_bytes()
+    parsed = parse_manifest(content)
+    assert parsed.model_package == package
+    assert parsed.to_bytes() == content
+    assert json.loads(content)["model_package"] == PACKAGE
+    assert "model_package" not in manifest().to_document()
+    later = parse_manifest(changed("model_package", {**PACKAGE, "image": "sha256:0"}))
+    assert later.to_document()["model_package"] == {**PACKAGE, "image": "sha256:0"}
+    for document in (content, later.to_bytes()):
+        VALIDATOR.validate(json.loads(document))
 
 
 def test_spaces_and_order_do_not_change_the_digest() -> None:
@@ -193,6 +220,13 @@ FAULTS: list[tuple[str, Any]] = [
     ("checksum", "-1"),
     ("producer", None),
     ("producer.job_name", ""),
+    ("model_package", None),
+    *(
+        ("model_package", {k: v for k, v in PACKAGE.items() if k != name})
+        for name in ("arn", "version", "digest")
+    ),
+    *(("model_package", {**PACKAGE, "version": number}) for number in (0, HIGHEST_VERSION + 1, "7", True)),
+    ("model_package", {**PACKAGE, "approved_by": "a\nb"}),
 ]
 
 
@@ -235,6 +269,11 @@ def test_faults_of_form_are_named_by_path_and_known_to_the_schema(path: str, val
         ("delta.files", [], "empty"),
         ("delta.files", ["f" * 986 + ".parquet"], r"delta.files\[0\] makes a key of more than 1024 bytes"),
         ("delta.rows", 8, "delta.rows is 8"),
+        (
+            "model_package",
+            {**PACKAGE, "digest": "v2"},
+            r"model_package.digest is v2, and model_version is v1",
+        ),
     ],
 )
 def test_manifests_that_reach_outside_or_contradict_themselves_are_refused(
@@ -353,3 +392,4 @@ def test_json_schema_has_the_patterns_of_the_code() -> None:
     assert shared["sha256"]["pattern"] == f"^{DIGEST_PATTERN}$"
     assert members["model_version"]["maxLength"] == batch.LONGEST_MODEL_VERSION
     assert shared["text"]["maxLength"] == LONGEST_TEXT
+    assert members["model_package"]["properties"]["version"]["maximum"] == HIGHEST_VERSION
