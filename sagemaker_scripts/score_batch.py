@@ -34,14 +34,14 @@ from prediction_contract.manifests.manifest import Inputs, Manifest, Producer
 from prediction_contract.naming.s3_layout import json_attempt_prefix
 from prediction_contract.registry.table import RegistryTable
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt, attempt_of
-from sagemaker_scripts.batches.previous_batch import FindRecord
 from sagemaker_scripts.batches.schema_frame import read_columns
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.dagster_report import DagsterReport, report_to_dagster
 from sagemaker_scripts.functions.inputs_reading import read_inputs
 from sagemaker_scripts.scoring.host_shares import HostShares
 from sagemaker_scripts.scoring.hosts import Hosts, HostWatch
-from sagemaker_scripts.scoring.planning import make_plan, model_source, planned_features
+from sagemaker_scripts.scoring.pinning import package_of, pinned_source
+from sagemaker_scripts.scoring.planning import ScoringRegistry, make_plan, planned_features
 from sagemaker_scripts.scoring.score_progress import ScoreProgress
 from sagemaker_scripts.scoring.scoring_plan import awaited_plan, settled_plan
 from sagemaker_scripts.scoring.scoring_processes import ended_by_sigterm
@@ -66,7 +66,7 @@ def score(
     arguments: ScoreArguments,
     attempt: BatchAttempt,
     store: ObjectStore,
-    find_record: FindRecord,
+    registry: ScoringRegistry,
     producer: Producer,
     *,
     hosts: Hosts,
@@ -80,7 +80,7 @@ def score(
         arguments: The job's.
         attempt: The batch, and which attempt at it this is.
         store: The bucket.
-        find_record: Looks a batch up in the registry by model and batch id.
+        registry: Asked for earlier batches and for the model.
         producer: Whom the manifest names as the batch's producer.
         hosts: The job's.
         report: Tells Dagster how it goes on.
@@ -102,7 +102,7 @@ def score(
     with TemporaryDirectory(prefix="scoring-") as folder:
         with progress.step("plan", 0):
             if watch is None or hosts.is_first:
-                settings = {"schema": schema, "cleaning": cleaning, "find_record": find_record}
+                settings = {"schema": schema, "cleaning": cleaning, "registry": registry}
                 make = partial(make_plan, arguments, attempt, store, inputs, folder=Path(folder), **settings)
                 plan = settled_plan(store, prefix, make)
             else:
@@ -134,11 +134,12 @@ def score(
         receipts = batch.receipts([share.name for share in plan.shares], store)
         features = planned_features(plan, arguments, attempt, store)
         provenance = Provenance(
-            model_version=plan.model.version,
+            model_version=plan.model.digest,
             code_version=arguments.code_version,
-            inputs=Inputs(features=features.inputs, model_artifact=model_source(plan, inputs)),
+            inputs=Inputs(features=features.inputs, model_artifact=pinned_source(plan.model)),
             previous_batch_id=None if plan.previous is None else plan.previous.batch_id,
             producer=producer,
+            model_package=package_of(plan.model),
         )
         committed = commit_batch(batch, receipts, provenance, tolerance=arguments.tolerance, store=store)
     return ScoredBatch(*committed)
@@ -169,7 +170,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
         _named_in_errors(arguments.model, attempt),
         _reporting(store, hosts) as report,
     ):
-        scored = score(arguments, attempt, store, registry.batch, producer, hosts=hosts, report=report)
+        scored = score(arguments, attempt, store, registry, producer, hosts=hosts, report=report)
         if scored is None:
             return {
                 "model": str(arguments.model),
@@ -192,6 +193,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
             "checksum": manifest.checksum,
             "delta_version": manifest.delta.version,
             "model_version": manifest.model_version,
+            "model_package_version": manifest.model_package and manifest.model_package.version,
             "previous_batch_id": manifest.previous_batch_id,
         }
         report.result(result)

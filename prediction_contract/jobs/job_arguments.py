@@ -11,7 +11,12 @@ from prediction_contract.jobs.argument_parsing import JobArguments, argument, ma
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.limits import MAX_ENVIRONMENT_VALUE_CHARACTERS, MAX_ENVIRONMENT_VARIABLES
 from prediction_contract.naming.batch import BatchId, ModelName, Partition
-from prediction_contract.naming.s3_layout import validated_bucket, validated_key, validated_run_id
+from prediction_contract.naming.s3_layout import (
+    HIGHEST_VERSION,
+    validated_bucket,
+    validated_key,
+    validated_run_id,
+)
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.text.utc_time import parse_utc
 
@@ -219,7 +224,8 @@ class ScoreArguments(PartitionArguments):
         code_version: The version of the code that runs.
         batch_id: The batch; None where the job mints it from its own creation.
         attempt: Counts from 1.
-        model_artifact_key: The trained model; None for the newest.
+        version: The registered model version, which must have been approved; None for the champion, or the
+            file that the declaration names.
         features_prefix: The features of one run; None for the newest of the partition.
         run_id: The run, say a pipeline's execution, whose features are scored, and all of whose score jobs
             are attempts at one batch; None where batch and attempt are given, or each job is its own intent.
@@ -237,7 +243,7 @@ class ScoreArguments(PartitionArguments):
     inputs_key: str = argument(validated_key)
     batch_id: str | None = argument(BatchId, None)
     attempt: int = argument(whole(1), 1)
-    model_artifact_key: str | None = argument(validated_key, None)
+    version: int | None = argument(whole(1, HIGHEST_VERSION), None)
     features_prefix: str | None = argument(_prefix, None)
     run_id: str | None = argument(validated_run_id, None)
     chunk_rows: int | None = argument(whole(1), None)

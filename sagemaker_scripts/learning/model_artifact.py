@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prediction_batches.object_store import ObjectStore, input_object
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.model_inputs import TrainedElsewhere
+from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.manifests.manifest import InputObject
 from sagemaker_scripts.codecs.codec import Codec, content_digest, library_versions
 from sagemaker_scripts.codecs.known_codecs import Codecs
@@ -57,23 +58,10 @@ class TrainedModel:
     source: InputObject
 
 
-class FoundModel(NamedTuple):
-    """A model that was found and not read.
-
-    Attributes:
-        version: The model's version.
-        source: The archive or file.
-    """
-
-    version: str
-    source: InputObject
-
-
 class _OpenedArchive(NamedTuple):
     """An archive whose index was read, and none of its objects."""
 
     version: str
-    source: InputObject
     members: Mapping[str, bytes]
     stored: Sequence[TrainedObject]
     is_named: bool
@@ -158,47 +146,86 @@ def save_model(
     return SavedModel(version, libraries, read if is_named else read[ONLY_OBJECT])
 
 
-def find_model(store: ObjectStore, model: str, key: str | None) -> FoundModel:
-    """Return an archive, or that of the newest training job that has ended, without reading its objects.
+def found_model(store: ObjectStore, model: str, key: str) -> PinnedModel:
+    """Return what names the archive that lies under a key now; its objects are not read.
 
     Raises:
-        ModelArtifactError: There is none, or it is another model's or damaged.
+        InputMissingError: There is none.
+        ModelArtifactError: It is another model's or damaged.
     """
-    opened = _opened(store, model, key)
-    return FoundModel(opened.version, opened.source)
+    archive = store.get(key, largest=LARGEST_MODEL)
+    opened = _opened(archive, key, model)
+    return PinnedModel(digest=opened.version, key=key, sha256=hashlib.sha256(archive).hexdigest())
 
 
-def load_model(store: ObjectStore, model: str, key: str | None, codecs: Codecs) -> TrainedModel:
-    """Return the model of an archive, or of the newest training job that has ended.
+def declared_model(elsewhere: TrainedElsewhere) -> PinnedModel:
+    """Return what names the file of a declaration; its digest is the beginning of the file's."""
+    return PinnedModel(
+        digest=elsewhere.sha256[:VERSION_DIGITS],
+        key=elsewhere.key,
+        sha256=elsewhere.sha256,
+        bucket=elsewhere.bucket,
+        codec=elsewhere.codec,
+    )
+
+
+def load_model(store: ObjectStore, model: str, pinned: PinnedModel, codecs: Codecs) -> TrainedModel:
+    """Return a pinned model: an archive of a training job, or a file that was trained elsewhere.
+
+    Args:
+        store: The data bucket.
+        model: The model's name.
+        pinned: Which.
+        codecs: The model's.
 
     Raises:
-        ModelArtifactError: There is none, it is another model's or damaged, or an object cannot be read.
+        InputMissingError: There is no such object.
+        ModelArtifactError: It is not the one of the SHA-256, which is compared before anything is parsed; or
+            it is another model's or damaged, or an object cannot be read.
         CodecError: An object's codec is not there.
     """
-    opened = _opened(store, model, key)
+    codec = None if pinned.codec is None else codecs.named(pinned.codec)
+    bucket = store if pinned.bucket is None else store.beside(pinned.bucket)
+    content, address = bucket.get(pinned.key, largest=LARGEST_MODEL), bucket.address(pinned.key)
+    found = hashlib.sha256(content).hexdigest()
+    if found != pinned.sha256:
+        raise _altered(model, address, pinned, f"the SHA-256 {found}, and not {pinned.sha256}")
+    source = InputObject(pinned.key, pinned.sha256, pinned.bucket)
+    if codec is not None:
+        return TrainedModel(_read(codec, content, address, model), pinned.digest, source)
+    opened = _opened(content, pinned.key, model)
+    if opened.version != pinned.digest:
+        raise _altered(model, address, pinned, f"the digest {opened.version}, and not {pinned.digest}")
     objects = {
-        each.name: _object(each, opened.members[each.file], opened.source.key, model, codecs)
+        each.name: _object(each, opened.members[each.file], pinned.key, model, codecs)
         for each in opened.stored
     }
-    artifact = objects if opened.is_named else objects[ONLY_OBJECT]
-    return TrainedModel(artifact, opened.version, opened.source)
+    return TrainedModel(objects if opened.is_named else objects[ONLY_OBJECT], pinned.digest, source)
 
 
-def _opened(store: ObjectStore, model: str, key: str | None) -> _OpenedArchive:
-    archive_key = key or newest_archive(store, model)
-    archive = store.get(archive_key, largest=LARGEST_MODEL)
+def _altered(model: str, address: str, pinned: PinnedModel, what: str) -> ModelArtifactError:
+    return ModelArtifactError(
+        f"The trained model {address} has {what}",
+        remedy="Put that file back, or correct `model.sha256` in defs.yaml and score a new batch"
+        if pinned.version is None
+        else f"Put that file back, or promote another version than {pinned.version} and score a new batch",
+        model=model,
+    )
+
+
+def _opened(archive: bytes, key: str, model: str) -> _OpenedArchive:
     try:
         members = archive_members(archive)
         index = json.loads(members[INDEX_FILE])
         if index["model"] != model:
             raise ModelArtifactError(
-                f"{archive_key} is a model of {index['model']}",
+                f"{key} is a model of {index['model']}",
                 remedy="Pass the archive of one of this model's own training jobs",
                 model=model,
             )
         if index.get("format") != _FORMAT:
             raise ModelArtifactError(
-                f"{archive_key} was written by another version of the platform",
+                f"{key} was written by another version of the platform",
                 remedy="Train again",
                 model=model,
             )
@@ -216,48 +243,11 @@ def _opened(store: ObjectStore, model: str, key: str | None) -> _OpenedArchive:
         RecursionError,
     ) as error:
         raise ModelArtifactError(
-            f"{archive_key} is no archive of a trained model, or is damaged: {str(error)[:200]}",
+            f"{key} is no archive of a trained model, or is damaged: {str(error)[:200]}",
             remedy="Train again",
             model=model,
         ) from error
-    source = input_object(archive_key, archive)
-    return _OpenedArchive(str(index["model_version"]), source, members, stored, is_named)
-
-
-def find_trained_elsewhere(elsewhere: TrainedElsewhere) -> FoundModel:
-    """Return the file of a model that was trained elsewhere, without reading it."""
-    source = InputObject(elsewhere.key, elsewhere.sha256, elsewhere.bucket)
-    return FoundModel(elsewhere.sha256[:VERSION_DIGITS], source)
-
-
-def load_trained_elsewhere(
-    store: ObjectStore, model: str, elsewhere: TrainedElsewhere, codecs: Codecs
-) -> TrainedModel:
-    """Return a model that was trained elsewhere; its version is the beginning of its file's digest.
-
-    Args:
-        store: The bucket that holds the file.
-        model: The model's name.
-        elsewhere: Where the file is, and what it is.
-        codecs: The model's.
-
-    Raises:
-        InputMissingError: There is no file.
-        ModelArtifactError: It is not the one of the digest, or cannot be read.
-        CodecError: Its codec is not there.
-    """
-    codec = codecs.named(elsewhere.codec)
-    content = store.get(elsewhere.key, largest=LARGEST_MODEL)
-    found = hashlib.sha256(content).hexdigest()
-    if found != elsewhere.sha256:
-        raise ModelArtifactError(
-            f"s3://{store.bucket}/{elsewhere.key} has the SHA-256 {found}, and defs.yaml says "
-            f"{elsewhere.sha256}",
-            remedy="Write `model.sha256` of the file that was judged, or put that file back",
-            model=model,
-        )
-    artifact = _read(codec, content, f"s3://{store.bucket}/{elsewhere.key}", model)
-    return TrainedModel(artifact, *find_trained_elsewhere(elsewhere))
+    return _OpenedArchive(str(index["model_version"]), members, stored, is_named)
 
 
 def newest_archive(store: ObjectStore, model: str) -> str:

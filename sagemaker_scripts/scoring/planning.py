@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from prediction_batches.delivery.done_file import done_manifest
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.model_inputs import ModelInputs
-from prediction_contract.manifests.manifest import InputObject
+from prediction_contract.registry.records import BatchRecord
 from prediction_contract.rows.schema import PredictionSchema
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt
 from sagemaker_scripts.batches.key_buckets import bucket_count
-from sagemaker_scripts.batches.previous_batch import FindRecord, PreviousBatch, find_previous
-from sagemaker_scripts.codecs.known_codecs import Codecs
+from sagemaker_scripts.batches.previous_batch import PreviousBatch, find_previous
 from sagemaker_scripts.features.feature_store import FeatureSet, feature_set
-from sagemaker_scripts.learning.model_artifact import (
-    TrainedModel,
-    find_model,
-    find_trained_elsewhere,
-    load_model,
-    load_trained_elsewhere,
-)
+from sagemaker_scripts.learning.registered_models import VersionRegistry
+from sagemaker_scripts.scoring.pinning import pinned_model
 from sagemaker_scripts.scoring.scoring_plan import (
-    PlannedModel,
     PlannedPrevious,
     ScoringPlan,
     ScoringPlanError,
@@ -39,6 +33,14 @@ _PREDICTED_VALUE_BYTES = 24
 _ROWS_LOOKED_AT = 1000
 
 
+class ScoringRegistry(VersionRegistry, Protocol):
+    """What a plan asks of the registry."""
+
+    def batch(self, model: str, batch_id: str) -> BatchRecord | None:
+        """Return a batch's record, or None."""
+        ...
+
+
 def make_plan(
     arguments: ScoreArguments,
     batch: BatchAttempt,
@@ -47,7 +49,7 @@ def make_plan(
     *,
     schema: PredictionSchema,
     cleaning: Cleaning,
-    find_record: FindRecord,
+    registry: ScoringRegistry,
     folder: Path,
 ) -> ScoringPlan:
     """Return a plan for what there is now.
@@ -59,22 +61,17 @@ def make_plan(
         inputs: The model's.
         schema: The predictions' schema.
         cleaning: The rules that the load will clean them by.
-        find_record: Looks a batch up in the registry by model and batch id.
+        registry: Asked for earlier batches and for the model.
         folder: Where copies of features are kept.
 
     Raises:
         ContractError: Features or model are missing or wrong.
     """
     features = feature_set(store, arguments.model, batch.partition, batch.features_prefix)
-    elsewhere = inputs.trained_elsewhere
-    found = (
-        find_model(store, arguments.model, arguments.model_artifact_key)
-        if elsewhere is None
-        else find_trained_elsewhere(elsewhere)
-    )
+    model = pinned_model(arguments, batch, store, inputs, registry)
     previous = find_previous(
         store,
-        find_record,
+        registry.batch,
         model=arguments.model,
         partition=batch.partition,
         lookback=arguments.lookback,
@@ -95,7 +92,7 @@ def make_plan(
         code_version=arguments.code_version,
         features_prefix=features.prefix,
         features_digest=digest_of_inputs(features.inputs),
-        model=PlannedModel(version=found.version, key=found.source.key, sha256=found.source.sha256),
+        model=model,
         previous=None
         if previous is None
         else PlannedPrevious(
@@ -144,36 +141,6 @@ def planned_features(
             remedy="Start the next attempt",
         )
     return features
-
-
-def planned_model(
-    plan: ScoringPlan, arguments: ScoreArguments, inputs: ModelInputs, store: ObjectStore
-) -> TrainedModel:
-    """Return the trained model of a plan.
-
-    Raises:
-        ScoringPlanError: Another one lies in its place.
-        ContractError: It is missing or cannot be read.
-    """
-    codecs, elsewhere = Codecs(inputs.codecs), inputs.trained_elsewhere
-    if elsewhere is None:
-        trained = load_model(store, arguments.model, plan.model.key, codecs)
-    else:
-        bucket = store if elsewhere.bucket is None else store.beside(elsewhere.bucket)
-        trained = load_trained_elsewhere(bucket, arguments.model, elsewhere, codecs)
-    if trained.source.sha256 != plan.model.sha256:
-        raise ScoringPlanError(
-            f"{plan.model.key} holds another model than when the attempt was planned",
-            remedy="Start the next attempt",
-        )
-    return trained
-
-
-def model_source(plan: ScoringPlan, inputs: ModelInputs) -> InputObject:
-    """Return the archive or file of a plan's model."""
-    elsewhere = inputs.trained_elsewhere
-    bucket = None if elsewhere is None else elsewhere.bucket
-    return InputObject(plan.model.key, plan.model.sha256, bucket)
 
 
 def planned_previous(

@@ -12,6 +12,7 @@ from typing import Self
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.manifests.manifest import InputObject
 from prediction_contract.naming.s3_layout import PLAN_NAME
 from sagemaker_scripts.scoring.shares import Share
@@ -43,21 +44,6 @@ class PlannedPrevious:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedModel:
-    """The trained model of the batch.
-
-    Attributes:
-        version: Its version.
-        key: Its archive or file.
-        sha256: Of the archive or file.
-    """
-
-    version: str
-    key: str
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class ScoringPlan:
     """The plan of one attempt.
 
@@ -67,7 +53,7 @@ class ScoringPlan:
         code_version: The version of the code that scores.
         features_prefix: The folder of the features.
         features_digest: Of their files' names and digests.
-        model: The trained model.
+        model: The trained model, which all attempts at the batch use.
         previous: The previous batch; None if there is none.
         rows: The rows of features.
         chunk_rows: How many of them `predict` receives at once at most.
@@ -80,7 +66,7 @@ class ScoringPlan:
     code_version: str
     features_prefix: str
     features_digest: str
-    model: PlannedModel
+    model: PinnedModel
     previous: PlannedPrevious | None
     rows: int
     chunk_rows: int
@@ -105,7 +91,7 @@ class ScoringPlan:
             return cls(
                 **{
                     **document,
-                    "model": PlannedModel(**document["model"]),
+                    "model": PinnedModel(**document["model"]),
                     "previous": None if previous is None else PlannedPrevious(**previous),
                     "shares": tuple(map(Share.of_document, document["shares"])),
                 }

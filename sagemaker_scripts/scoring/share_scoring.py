@@ -28,14 +28,16 @@ from sagemaker_scripts.batches.key_buckets import KeyBuckets
 from sagemaker_scripts.batches.key_comparison import check_keys
 from sagemaker_scripts.batches.previous_batch import PreviousBatch
 from sagemaker_scripts.batches.previous_rows import ReadRows, previous_frame
+from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.features.feature_files import FeatureFile, LocalRows, of_size
 from sagemaker_scripts.functions.entity_rows import ENTITY
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.functions.inputs_reading import read_inputs
 from sagemaker_scripts.learning.joined_chunks import JoinedChunks
+from sagemaker_scripts.learning.model_artifact import load_model
 from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition, predictions_of
 from sagemaker_scripts.scoring.division import Piece, PreviousPiece
-from sagemaker_scripts.scoring.planning import planned_features, planned_model, planned_previous
+from sagemaker_scripts.scoring.planning import planned_features, planned_previous
 from sagemaker_scripts.scoring.row_verdicts import RefusedRows, judged
 from sagemaker_scripts.scoring.scoring_plan import ScoringPlan
 from sagemaker_scripts.scoring.scoring_processes import CountRows, RunTask
@@ -117,8 +119,9 @@ class ShareScorer:
         arguments, plan = work.arguments, work.plan
         self._inputs = read_inputs(store, arguments)
         self._functions = ModelFunctions(self._inputs)
+        codecs = Codecs(self._inputs.codecs)
         self._features = planned_features(plan, arguments, work.attempt, store)
-        self._artifact = planned_model(plan, arguments, self._inputs, store).artifact
+        self._artifact = load_model(store, arguments.model, plan.model, codecs).artifact
         self._previous = planned_previous(plan, arguments, store)
         self._encoder = ColumnEncoder(work.schema)
         self._parse_row = row_parser(work.schema, work.cleaning) if work.cleaning else None

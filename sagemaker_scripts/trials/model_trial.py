@@ -25,8 +25,10 @@ from sagemaker_scripts.learning.evaluation import evaluate
 from sagemaker_scripts.learning.metric_values import EvaluationError
 from sagemaker_scripts.learning.model_artifact import (
     TrainedModel,
+    declared_model,
+    found_model,
     load_model,
-    load_trained_elsewhere,
+    newest_archive,
     save_model,
 )
 from sagemaker_scripts.learning.outcomes import ScoredPartition, predictions_of
@@ -174,13 +176,14 @@ class ModelTrial:
 
     def _model(self, trained: list[str], examples: pa.Table | None) -> tuple[TrainedModel, dict[str, Any]]:
         codecs, inputs = Codecs(self.inputs.codecs), self.inputs
-        if inputs.trained_elsewhere is not None:
-            bucket = inputs.trained_elsewhere.bucket
-            store = self._store if bucket is None else self._store.beside(bucket)
-            model = load_trained_elsewhere(store, inputs.model, inputs.trained_elsewhere, codecs)
-            return model, {"training": None, "model_version": model.version}
-        if self._request.training is None:
-            model = load_model(self._store, inputs.model, None, codecs)
+        elsewhere = inputs.trained_elsewhere
+        if elsewhere is not None or self._request.training is None:
+            pinned = (
+                found_model(self._store, inputs.model, newest_archive(self._store, inputs.model))
+                if elsewhere is None
+                else declared_model(elsewhere)
+            )
+            model = load_model(self._store, inputs.model, pinned, codecs)
             return model, {"training": None, "model_version": model.version}
         if examples is None or not examples.num_rows:
             raise TrialError(
@@ -204,7 +207,8 @@ class ModelTrial:
             with tarfile.open(fileobj=packed, mode="w:gz") as archive:
                 archive.add(root / "model", arcname=".")
             (root / "model.tar.gz").write_bytes(packed.getvalue())
-            return load_model(FolderStore(FolderClient(root), "trial"), name, "model.tar.gz", codecs)
+            store = FolderStore(FolderClient(root), "trial")
+            return load_model(store, name, found_model(store, name, "model.tar.gz"), codecs)
 
     def _predicted(
         self, prepared: PreparedTrial, partition: str, model: TrainedModel, previous: ScoredPartition | None

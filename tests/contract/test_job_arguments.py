@@ -25,6 +25,7 @@ from prediction_contract.limits import (
     MAX_GLUE_ARGUMENT_BYTES,
     MAX_OBJECT_KEY_BYTES,
 )
+from prediction_contract.naming.s3_layout import HIGHEST_VERSION
 
 BATCH = "20130201T060000Z-0123abcd"
 WORDS = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,60}\Z")
@@ -71,7 +72,7 @@ SCORES = st.builds(
     code_version=WORDS,
     batch_id=st.none() | st.just(BATCH),
     attempt=COUNTS,
-    model_artifact_key=st.none() | KEYS,
+    version=st.none() | st.integers(1, HIGHEST_VERSION),
     features_prefix=st.none() | st.just("features/m/dt=2013-02-01/run=1/"),
     chunk_rows=st.none() | COUNTS,
     quarantine_rows=st.none() | st.integers(0, 100),
@@ -256,8 +257,8 @@ def test_missing_argument_is_named(name: str) -> None:
         ("code_version", "a b"),
         ("code_version", ""),
         ("code_version", "-v"),
-        ("model_artifact_key", "a/../b"),
-        ("model_artifact_key", "-a"),
+        ("version", "0"),
+        ("version", str(HIGHEST_VERSION + 1)),
         ("features_prefix", "features/../models/"),
         ("features_prefix", "features/m"),
         ("features_prefix", "/"),
@@ -304,8 +305,8 @@ LOAD = LoadArguments(
 
 def test_sagemakers_limits_are_held() -> None:
     """An argument or a variable that SageMaker would refuse is refused before the call."""
-    too_long = replace(SCORE, model_artifact_key="k" * 300)
-    with pytest.raises(JobArgumentsError, match="model_artifact_key"):
+    too_long = replace(SCORE, schema_key="k" * 300)
+    with pytest.raises(JobArgumentsError, match="schema_key"):
         too_long.container_arguments()
     assert container_environment({"A_1": "x" * 256}) == {"A_1": "x" * 256}
     for environment in ({"A": "x" * 257}, {"A-B": "x"}, {"": "x"}):

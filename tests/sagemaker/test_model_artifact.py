@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import lightgbm
@@ -20,14 +21,16 @@ from sklearn.linear_model import LinearRegression
 from prediction_batches.object_store import InputMissingError, ObjectStore, ObjectTooLargeError
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.model_inputs import TrainedElsewhere
-from sagemaker_scripts.codecs.codec import CodecError
+from sagemaker_scripts.codecs.codec import Codec, CodecError
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.learning import model_archive
 from sagemaker_scripts.learning.model_artifact import (
     INDEX_FILE,
     ModelArtifactError,
+    TrainedModel,
+    declared_model,
+    found_model,
     load_model,
-    load_trained_elsewhere,
     newest_archive,
     save_model,
     training_prefix,
@@ -61,6 +64,11 @@ def put_archive(store: ObjectStore, folder: Path, job_name: str, *, whole: bool 
     return key
 
 
+def loaded(store: ObjectStore, key: str | None = None) -> TrainedModel:
+    """Return the model of an archive, or of the newest one."""
+    return load_model(store, "m", found_model(store, "m", key or newest_archive(store, "m")), CODECS)
+
+
 def test_a_model_comes_back_as_it_was_saved(store: ObjectStore, tmp_path: Path) -> None:
     """Each object by its own codec; the version and the archive are named, and so are the libraries used."""
     estimator = LinearRegression().fit(X, np.arange(4.0))
@@ -73,7 +81,7 @@ def test_a_model_comes_back_as_it_was_saved(store: ObjectStore, tmp_path: Path) 
         "minutes": "skops",
     }
     key = put_archive(store, tmp_path, "train-1")
-    trained = load_model(store, "m", None, CODECS)
+    trained = loaded(store)
     assert (trained.version, trained.source.key) == (saved.version, key)
     assert trained.artifact["inputs"] == ["a", "b"]
     assert trained.artifact["minutes"].predict([[1.0, 2.0]]) == estimator.predict([[1.0, 2.0]])
@@ -88,7 +96,7 @@ def test_one_object_need_not_be_in_a_dict(store: ObjectStore, tmp_path: Path, ar
         return
     save_model(tmp_path, "m", artifact, {}, CODECS)
     put_archive(store, tmp_path, "train-1")
-    assert load_model(store, "m", None, CODECS).artifact == artifact
+    assert loaded(store).artifact == artifact
 
 
 def test_a_model_of_one_library_needs_no_other(store: ObjectStore, tmp_path: Path) -> None:
@@ -96,7 +104,7 @@ def test_a_model_of_one_library_needs_no_other(store: ObjectStore, tmp_path: Pat
     booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(X, np.arange(4.0)), 1)
     assert set(save_model(tmp_path, "m", booster, {}, CODECS).libraries) == {"lightgbm"}
     put_archive(store, tmp_path, "train-1")
-    found = load_model(store, "m", None, CODECS).artifact
+    found = loaded(store).artifact
     assert np.array_equal(found.predict(X), booster.predict(X))
 
 
@@ -107,13 +115,40 @@ def test_the_newest_model_is_that_of_a_job_which_came_to_its_end(store: ObjectSt
     newer = put_archive(store, tmp_path, "train-1")
     stopped = put_archive(store, tmp_path, "train-5", whole=False)
     assert newest_archive(store, "m") == newer
-    assert load_model(store, "m", stopped, CODECS).artifact == {"number": 1}
+    assert loaded(store, stopped).artifact == {"number": 1}
 
 
 def test_a_missing_model_is_named(store: ObjectStore) -> None:
     """The error says what to run."""
     with pytest.raises(ModelArtifactError, match=r"models/m/ holds no trained model. Run the training job"):
-        load_model(store, "m", None, CODECS)
+        loaded(store)
+
+
+class Unread(Codecs):
+    """Codecs that must not be asked: nothing of the file may be parsed."""
+
+    def named(self, name: str) -> Codec:
+        """Refuse."""
+        raise AssertionError(name)
+
+
+def test_another_file_than_the_pinned_one_is_told_before_it_is_parsed(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    """By its SHA-256, even if it is a sound archive of the same model, and by the digest of its objects."""
+    save_model(tmp_path, "m", {"number": 1}, {}, CODECS)
+    key = put_archive(store, tmp_path, "train-1")
+    pinned = replace(found_model(store, "m", key), version=7)
+    assert load_model(store, "m", pinned, CODECS).artifact == {"number": 1}
+    other_digest = replace(pinned, digest="0" * 16)
+    with pytest.raises(ModelArtifactError, match=r"has the digest .*, and not 0000.*other version than 7"):
+        load_model(store, "m", other_digest, Unread())
+    save_model(tmp_path, "m", {"number": 2}, {}, CODECS)
+    put_archive(store, tmp_path, "train-1")
+    for content in (store.get(key), b"no archive at all"):
+        store.put(key, content)
+        with pytest.raises(ModelArtifactError, match=r"has the SHA-256 .*, and not .*other version than 7"):
+            load_model(store, "m", pinned, Unread())
 
 
 def other_value(folder: Path, _index: dict[str, Any]) -> None:
@@ -198,7 +233,7 @@ def test_an_altered_or_foreign_archive_is_refused(
     (tmp_path / INDEX_FILE).write_text(json.dumps(index))
     put_archive(store, tmp_path, "train-1")
     with pytest.raises((ModelArtifactError, CodecError), match=complaint):
-        load_model(store, "m", None, CODECS)
+        loaded(store)
 
 
 def packed(*members: tuple[str, bytes]) -> bytes:
@@ -261,7 +296,7 @@ def test_what_is_no_archive_or_unpacks_to_much_is_refused(
     monkeypatch.setattr(model_archive, "MOST_OBJECTS", 10)
     store.put("models/m/train-1/output/model.tar.gz", archive)
     with pytest.raises(ModelArtifactError, match="no archive of a trained model, or is damaged"):
-        load_model(store, "m", "models/m/train-1/output/model.tar.gz", CODECS)
+        loaded(store, "models/m/train-1/output/model.tar.gz")
 
 
 def test_an_archive_of_many_other_members_is_refused(
@@ -272,7 +307,7 @@ def test_an_archive_of_many_other_members_is_refused(
     others = [(f"other-{number}", b"") for number in range(20)]
     store.put("models/m/train-1/output/model.tar.gz", packed(*others, ("model.json", b"{}")))
     with pytest.raises(ModelArtifactError, match="it has more than 10 members"):
-        load_model(store, "m", "models/m/train-1/output/model.tar.gz", CODECS)
+        loaded(store, "models/m/train-1/output/model.tar.gz")
 
 
 FORGETFUL = """
@@ -309,7 +344,7 @@ def test_a_file_that_no_longer_parses_is_named(store: ObjectStore) -> None:
     )
     store.put("models/churn.ubj", b"x")
     with pytest.raises(ModelArtifactError, match=r"codec json cannot read s3://mlpipe-data/models/churn.ubj"):
-        load_trained_elsewhere(store, "m", elsewhere, CODECS)
+        load_model(store, "m", declared_model(elsewhere), CODECS)
 
 
 def trained_elsewhere(content: bytes, codec: str = "lightgbm") -> TrainedElsewhere:
@@ -322,7 +357,7 @@ def test_a_model_that_was_trained_elsewhere_is_one_file(store: ObjectStore) -> N
     booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(X, np.arange(4.0)), 1)
     content = booster.model_to_string().encode()
     store.put("models/m.txt", content)
-    trained = load_trained_elsewhere(store, "m", trained_elsewhere(content), CODECS)
+    trained = load_model(store, "m", declared_model(trained_elsewhere(content)), CODECS)
     digest = hashlib.sha256(content).hexdigest()
     assert (trained.version, trained.source.key, trained.source.sha256) == (
         digest[:16],
@@ -339,15 +374,15 @@ def test_a_file_that_is_not_the_declared_one_is_not_parsed(
     declared = trained_elsewhere(b"tree\n")
     for put, codec, complaint, error in (
         (None, "lightgbm", "does not exist", InputMissingError),
-        (b"tree\nother", "lightgbm", r"defs.yaml says .*Write `model.sha256`", ModelArtifactError),
+        (b"tree\nother", "lightgbm", r"SHA-256 .*, and not .*correct `model.sha256`", ModelArtifactError),
         (b"tree\n", "catboost", "There is no codec catboost", CodecError),
     ):
         if put is not None:
             store.put("models/m.txt", put)
         told = TrainedElsewhere(key=declared.key, sha256=declared.sha256, codec=codec)
         with pytest.raises(error, match=complaint):
-            load_trained_elsewhere(store, "m", told, CODECS)
+            load_model(store, "m", declared_model(told), CODECS)
     monkeypatch.setattr("sagemaker_scripts.learning.model_artifact.LARGEST_MODEL", 3)
     with pytest.raises(ObjectTooLargeError, match="5 bytes, and at most 3 are read"):
-        load_trained_elsewhere(store, "m", declared, CODECS)
+        load_model(store, "m", declared_model(declared), CODECS)
     assert issubclass(ObjectTooLargeError, ContractError)

@@ -19,6 +19,7 @@ from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import InputMissingError, ObjectStore
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.model_inputs import ModelInputs, TrainedElsewhere
+from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.manifests.manifest import InputObject, Manifest, Producer, parse_manifest
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import done_key
@@ -27,12 +28,16 @@ from sagemaker_scripts.batches.batch_attempt import BatchAttempt
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import run_script
 from sagemaker_scripts.dagster_report import DagsterReport
-from sagemaker_scripts.functions.function_calls import ModelFunctions
-from sagemaker_scripts.learning.model_artifact import save_model, training_prefix
+from sagemaker_scripts.functions.function_calls import FunctionError, ModelFunctions
+from sagemaker_scripts.learning.model_artifact import found_model, save_model, training_prefix
 from sagemaker_scripts.score_batch import score
 from sagemaker_scripts.scoring.hosts import Hosts
+from sagemaker_scripts.scoring.pinning import PinnedModelError
+from sagemaker_scripts.scoring.planning import ScoringRegistry
 from tests.fakes.memory_s3 import MemoryS3
+from tests.fakes.registry_table import FakeRegistryTable
 from tests.sagemaker.prepared_tables import prepared_of, write_feature_set
+from tests.sagemaker.registered_versions import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +54,7 @@ SCHEMA = {
     ],
 }
 
-
+EMPTY_REGISTRY = FakeRegistryTable()
 INPUTS_KEY, INPUTS = ModelInputs(model=MODEL, functions="acme.defs.m", outcomes=True).to_document()
 
 
@@ -79,6 +84,17 @@ def put_features(
     )
 
 
+def put_archive(store: ObjectStore, folder: Path, key: str, *, minutes: int) -> PinnedModel:
+    """Put the archive of a model that predicts so many minutes, and return what names it."""
+    save_model(folder, MODEL, {"minutes": minutes}, {}, Codecs())
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name in ("objects", "model.json"):
+            archive.add(folder / name, arcname=name)
+    store.put(key, packed.getvalue())
+    return found_model(store, MODEL, key)
+
+
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """Give a bucket with schema, model and features of two days, of which the second knows one outcome."""
@@ -87,13 +103,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     monkeypatch.setattr(ObjectStore, "of_job", lambda _bucket: store)
     store.put("code/m.json", json.dumps(SCHEMA).encode())
     store.put(INPUTS_KEY, INPUTS)
-    save_model(tmp_path, MODEL, {"minutes": 10}, {}, Codecs())
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name in ("objects", "model.json"):
-            archive.add(tmp_path / name, arcname=name)
     prefix = training_prefix(MODEL, "train-1")
-    store.put(f"{prefix}output/model.tar.gz", packed.getvalue())
+    put_archive(store, tmp_path, f"{prefix}output/model.tar.gz", minutes=10)
     store.put(f"{prefix}metrics.json", b"{}")
     put_features(store, DAY, {"partition": [], "entity_id": [], "late_minutes": []})
     put_features(store, NEXT_DAY, {"partition": [DAY], "entity_id": ["b"], "late_minutes": [15]})
@@ -123,6 +134,7 @@ def scored(
     attempt: int = 1,
     *,
     inputs_key: str = INPUTS_KEY,
+    registry: ScoringRegistry = EMPTY_REGISTRY,
     **given: Any,
 ) -> tuple[Manifest, bool]:
     """Score a batch, and return its manifest and whether it was adopted."""
@@ -141,7 +153,7 @@ def scored(
         arguments,
         BatchAttempt(Partition(partition), batch_id, attempt, None),
         store,
-        lambda *_: None,
+        registry,
         Producer(),
         hosts=Hosts.of_job(None),
         report=DagsterReport(),
@@ -185,7 +197,8 @@ def test_a_batch_that_the_load_would_refuse_is_not_delivered(
     monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
     with pytest.raises(PredictionsError, match=f"^m/{BATCH}: .*{fault}"):
         scored(store, **declared)
-    assert set(store.client.objects) - before == {f"{ATTEMPT}plan.json"}
+    batch = ATTEMPT.removesuffix("attempt=1/")
+    assert set(store.client.objects) - before == {f"{ATTEMPT}plan.json", f"{batch}model.json"}
 
 
 @pytest.mark.parametrize(
@@ -239,6 +252,64 @@ def test_rows_that_the_model_tolerates_are_delivered(
     manifest, _ = scored(store, quarantine_rate=Decimal("0.5"))
     assert manifest.row_count == 2
     assert "1 wrong_type; row 1: minutes has a fraction" in caplog.text
+
+
+def minutes_of(store: ObjectStore, manifest: Manifest) -> set[int]:
+    """Return what the rows of a batch predict."""
+    lines = gzip.decompress(store.get(manifest.json_parts[0].key)).splitlines()
+    return {json.loads(line)["minutes"] for line in lines}
+
+
+@pytest.mark.usefixtures("commits_as")
+def test_all_attempts_use_the_version_that_the_first_one_chose(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A promotion between them is for the next batch; the manifest names version, package and approver."""
+    registry = FakeRegistryTable()
+    archives = [
+        put_archive(
+            store, tmp_path, f"models/{MODEL}/candidates/{minutes}/output/model.tar.gz", minutes=minutes
+        )
+        for minutes in (20, 30)
+    ]
+    register(registry, MODEL, archives[0], version=1, champion=True)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the job dies")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(ModelFunctions, "_function", lambda *_: fail)
+        with pytest.raises(FunctionError, match="the job dies"):
+            scored(store, registry=registry)
+    promoted = register(registry, MODEL, archives[1], version=2, champion=True)
+    manifest, _ = scored(store, attempt=2, registry=registry)
+    assert minutes_of(store, manifest) == {20}
+    assert manifest.model_version == archives[0].digest
+    package = manifest.model_package
+    assert package is not None
+    assert (package.version, package.digest, package.approved_by) == (1, archives[0].digest, "anna")
+    assert manifest.inputs.model_artifact == InputObject(archives[0].key, archives[0].sha256)
+    later, _ = scored(store, "20130201T070000Z-00000002", registry=registry)
+    assert minutes_of(store, later) == {30}
+    assert later.model_package is not None
+    assert later.model_package.arn == promoted.package_arn
+
+
+@pytest.mark.usefixtures("commits_as")
+def test_a_batch_may_be_scored_by_an_earlier_version(store: ObjectStore, tmp_path: Path) -> None:
+    """It is named, and it was approved once; another attempt cannot name another one."""
+    registry = FakeRegistryTable()
+    earlier = put_archive(store, tmp_path, f"models/{MODEL}/candidates/1/output/model.tar.gz", minutes=20)
+    register(registry, MODEL, earlier, version=1, state="superseded")
+    register(registry, MODEL, earlier, version=2, champion=True)
+    manifest, _ = scored(store, registry=registry, version=1)
+    assert manifest.model_package is not None
+    assert manifest.model_package.version == 1
+    del store.client.objects[manifest.key]
+    with pytest.raises(
+        PinnedModelError, match=rf"m/{BATCH}: .* pinned to version 1, and version 2 was asked"
+    ):
+        scored(store, attempt=2, registry=registry, version=2)
 
 
 def test_parts_come_before_the_delta_commit_and_the_manifest_last(

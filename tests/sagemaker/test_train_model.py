@@ -20,7 +20,7 @@ from prediction_contract.jobs.model_inputs import InvalidInputsError
 from sagemaker_scripts.codecs.codec import CodecError
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.features.feature_store import FeaturesError, PreparedPartition
-from sagemaker_scripts.learning.model_artifact import load_model
+from sagemaker_scripts.learning.model_artifact import found_model, load_model
 from sagemaker_scripts.learning.outcomes import OutcomesError
 from sagemaker_scripts.train_model import train
 from tests.fakes.memory_s3 import MemoryS3
@@ -142,7 +142,8 @@ def test_a_model_of_another_library_is_trained_judged_and_saved(
         for name in ("objects", "model.json"):
             archive.add(tmp_path / name, arcname=name)
     store.put("models/churn/t/output/model.tar.gz", packed.getvalue())
-    loaded = load_model(store, "churn", "models/churn/t/output/model.tar.gz", Codecs())
+    pinned = found_model(store, "churn", "models/churn/t/output/model.tar.gz")
+    loaded = load_model(store, "churn", pinned, Codecs())
     assert loaded.version == found["metrics"]["model_version"]
     assert type(loaded.artifact["booster"]).__module__ == "lightgbm.basic"
     again = train(arguments(store, functions), store, tmp_path / "..")

@@ -10,11 +10,11 @@ import pytest
 
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.job_arguments import ScoreArguments
+from prediction_contract.jobs.pinned_model import PinnedModel
 from sagemaker_scripts.scoring import scoring_plan
 from sagemaker_scripts.scoring.hosts import Hosts
 from sagemaker_scripts.scoring.planning import chunk_rows_of
 from sagemaker_scripts.scoring.scoring_plan import (
-    PlannedModel,
     PlannedPrevious,
     ScoringPlan,
     ScoringPlanError,
@@ -31,7 +31,7 @@ PLAN = ScoringPlan(
     code_version="v",
     features_prefix="features/m/dt=2013-02-01/run=1/",
     features_digest="0" * 64,
-    model=PlannedModel(version="1", key="models/m/1/output/model.tar.gz", sha256="1" * 64),
+    model=PinnedModel(digest="1" * 16, key="models/m/1/output/model.tar.gz", sha256="1" * 64, version=3),
     previous=PlannedPrevious(batch_id="20130131T060000Z-00000001", manifest_digest="2" * 64, cleaning=None),
     rows=100,
     chunk_rows=10,

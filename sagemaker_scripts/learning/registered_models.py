@@ -1,0 +1,100 @@
+"""Models of the registry: the champion, or a version that a person names. Only approved ones score."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.pinned_model import PinnedModel
+from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, VersionState
+
+# A promotion between two reads costs one more look; nobody promotes so often.
+_MOST_LOOKS = 5
+_APPROVED_ONCE = frozenset(
+    {VersionState.APPROVED, VersionState.CHAMPION, VersionState.SUPERSEDED, VersionState.WITHDRAWN}
+)
+_REFUSALS: dict[str, str] = {
+    VersionState.REFUSED: "was refused",
+    VersionState.CANDIDATE: "was never approved",
+    VersionState.RETIRED: "was retired: its artifact is gone",
+}
+
+
+class ModelVersionError(ContractError):
+    """The registry has no model version that may score."""
+
+
+class VersionRegistry(Protocol):
+    """What is read of the registry; each read is consistent."""
+
+    def champion(self, model: str) -> ChampionPointer | None:
+        """Return a model's champion pointer, or None before the first promotion."""
+        ...
+
+    def model_version(self, model: str, version: int) -> ModelVersion | None:
+        """Return the record of a version, or None."""
+        ...
+
+
+def champion_of(registry: VersionRegistry, model: str) -> ModelVersion | None:
+    """Return a model's champion, or None before the first promotion.
+
+    Raises:
+        ModelVersionError: The last champion was demoted and none took its place, or pointer and record of the
+            champion contradict each other.
+    """
+    contradiction = ""
+    for _ in range(_MOST_LOOKS):
+        pointer = registry.champion(model)
+        if pointer is None or (pointer.version is None and pointer.withdrawn_before is None):
+            return None
+        if pointer.version is None:
+            raise ModelVersionError(
+                "No model version is the champion: the last one was demoted",
+                remedy=f"Promote a version by `mlpipe promote {model} <version>`, or train a new one by "
+                f"`mlpipe retrain {model}`",
+                model=model,
+            )
+        record = registry.model_version(model, pointer.version)
+        if record is not None and record.state == VersionState.CHAMPION:
+            return record
+        contradiction = (
+            f"Version {pointer.version} is the champion by the pointer, and its own record says "
+            f"{record.state if record else 'nothing'}"
+        )
+    raise ModelVersionError(
+        contradiction,
+        remedy=f"Run `mlpipe doctor`, then promote a version by `mlpipe promote {model} <version>`",
+        model=model,
+    )
+
+
+def approved_version(registry: VersionRegistry, model: str, version: int) -> ModelVersion:
+    """Return a version that was approved, whatever became of it since.
+
+    Raises:
+        ModelVersionError: It is not registered, was never approved, or its artifact was removed.
+    """
+    record = registry.model_version(model, version)
+    if record is not None and record.state in _APPROVED_ONCE:
+        return record
+    why = "is not registered" if record is None else _REFUSALS.get(record.state, f"is {record.state}")
+    raise ModelVersionError(
+        f"Version {version} {why}",
+        remedy=f"Name an approved version: `mlpipe models {model}` lists them",
+        model=model,
+    )
+
+
+def pin_of(record: ModelVersion) -> PinnedModel:
+    """Return what a batch keeps of a version."""
+    return PinnedModel(
+        digest=record.digest,
+        key=record.artifact_key,
+        sha256=record.artifact_sha256,
+        bucket=record.artifact_bucket,
+        codec=record.codec,
+        version=record.version,
+        package_arn=record.package_arn,
+        approved_by=record.approved_by,
+    )

@@ -1,0 +1,54 @@
+"""Model versions as they lie in the registry."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, champion_key
+
+if TYPE_CHECKING:
+    from prediction_contract.jobs.pinned_model import PinnedModel
+    from tests.fakes.registry_table import FakeRegistryTable
+
+
+def register(
+    registry: FakeRegistryTable,
+    model: str,
+    pinned: PinnedModel,
+    *,
+    version: int,
+    state: str = "approved",
+    champion: bool = False,
+) -> ModelVersion:
+    """Put a version's record, and the champion pointer if it is the champion."""
+    record = version_record(model, pinned, version=version, state="champion" if champion else state)
+    registry.records[record.key] = record.key.attributes() | stored(record)
+    if champion:
+        pointer = ChampionPointer(model=model, version=version, digest=pinned.digest, sequence=version)
+        key = champion_key(model)
+        registry.records[key] = key.attributes() | stored(pointer)
+    return record
+
+
+def version_record(model: str, pinned: PinnedModel, *, version: int, state: str) -> ModelVersion:
+    """Return the record of a version whose artifact is as it was found."""
+    return ModelVersion(
+        model=model,
+        version=version,
+        state=state,
+        digest=pinned.digest,
+        artifact_key=pinned.key,
+        artifact_sha256=pinned.sha256,
+        artifact_bucket=pinned.bucket,
+        codec=pinned.codec,
+        package_arn=f"arn:aws:sagemaker:eu-west-1:123456789012:model-package/{model}/{version}",
+        approval="Rejected" if state == "refused" else "Approved",
+        approved_by=None if state in {"refused", "candidate"} else "anna",
+        created_at="2013-02-01T00:00:00Z",
+    )
+
+
+def stored(record: ChampionPointer | ModelVersion) -> dict[str, Any]:
+    """Return a record's attributes as the registry keeps them: none that says nothing."""
+    return {name: value for name, value in asdict(record).items() if value is not None}
