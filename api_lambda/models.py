@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from api_lambda import problems
 from api_lambda.http.load_balancer import Response, longest_that_fits
 from api_lambda.request_log import NOT_REPLICATED
-from api_lambda.store.live_batch import BrokenPublicationError
+from api_lambda.store.live_batch import BrokenPublicationError, model_members
 from api_lambda.store.registry_reader import MAX_MODELS
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import ModelName
@@ -73,7 +73,7 @@ def _document(live: LiveBatch) -> dict[str, Any]:
         "model": live.model,
         "batch_id": live.batch_id,
         "partition": live.partition,
-        "model_version": serving.model_version,
+        **model_members(serving),
         "published_at": live.published_at,
         "sequence": live.sequence,
         "age_seconds": max(0, int(time.time() - live.published)),

@@ -8,6 +8,7 @@ from api_lambda import problems
 from api_lambda.predictions import MAX_ENTITIES, MAX_FIELDS
 from prediction_contract.limits import MAX_PARTITION_KEY_BYTES
 from prediction_contract.naming.batch import MODEL_PATTERN
+from prediction_contract.naming.s3_layout import HIGHEST_VERSION
 from prediction_contract.rows.schema import COLUMN_PATTERN
 
 TEXT: dict[str, Any] = {"type": "string"}
@@ -16,6 +17,8 @@ MODEL_NAME: dict[str, Any] = {"type": "string", "pattern": f"^{MODEL_PATTERN}$"}
 ENTITY_ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_PARTITION_KEY_BYTES}
 # Of a column or an enrichment.
 NAME: dict[str, Any] = {"type": "string", "pattern": f"^{COLUMN_PATTERN}$"}
+# What only a batch of a registered model version has.
+_REGISTERED = ("model_package_version",)
 _FIELD_NAMES: dict[str, Any] = {
     "type": "array",
     "items": NAME,
@@ -30,10 +33,17 @@ def schemas() -> dict[str, Any]:
         {
             "batch_id": TEXT,
             "partition": TEXT,
-            "model_version": TEXT,
+            "model_version": {**TEXT, "description": "The digest of the trained objects"},
+            "model_package_version": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": HIGHEST_VERSION,
+                "description": "The number of the registered model version; left out where there is none",
+            },
             "published_at": {"type": "string", "format": "date-time"},
             "sequence": {"type": "integer", "minimum": 1},
-        }
+        },
+        optional=_REGISTERED,
     )
     column = _object({"name": TEXT, "type": TEXT, "nullable": {"type": "boolean"}})
     declared = _object(
@@ -48,7 +58,8 @@ def schemas() -> dict[str, Any]:
             "key": TEXT,
             "columns": {"type": "array", "items": column},
             "enrichments": {"type": "array", "items": declared},
-        }
+        },
+        optional=_REGISTERED,
     )
     row: dict[str, Any] = {"type": "object", "description": "Columns by name"}
     outcome = _object(

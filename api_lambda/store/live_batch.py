@@ -47,6 +47,13 @@ class LiveBatch:
     is_behind: bool = False
 
 
+def model_members(serving: ServingRecord) -> dict[str, str | int]:
+    """Return what answers say of the model that scored a batch."""
+    number = serving.model_package_version
+    registered = {} if number is None else {"model_package_version": number}
+    return {"model_version": serving.model_version, **registered}
+
+
 def live_batch(entry: PublicationEntry, published_at: str) -> LiveBatch:
     """Return the batch that a publication made live.
 
@@ -66,7 +73,7 @@ def live_batch(entry: PublicationEntry, published_at: str) -> LiveBatch:
     provenance = {
         "batch_id": batch_id,
         "partition": partition,
-        "model_version": serving.model_version,
+        **model_members(serving),
         "published_at": published_at,
         "sequence": entry.sequence,
     }

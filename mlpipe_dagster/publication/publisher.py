@@ -310,6 +310,7 @@ def serving_text(
         return ServingRecord(
             schema=recorded_cleaning(record.cleaning).stored_schema(manifest.schema),
             model_version=manifest.model_version,
+            model_package_version=manifest.model_package and manifest.model_package.version,
             row_count=record.accepted_rows,
             checksum=manifest.checksum,
             enrichments=tuple(

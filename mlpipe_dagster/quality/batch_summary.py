@@ -37,6 +37,8 @@ def batch_facts(
         "code_version": manifest.code_version,
         **{f"console_{name}": dg.MetadataValue.url(link) for name, link in links.items()},
     }
+    if manifest.model_package is not None:
+        metadata["model_package_version"] = manifest.model_package.version
     if report is not None:
         metadata["load_durations_ms"] = dg.MetadataValue.json(dict(report.durations))
         if report.dynamodb is not None:

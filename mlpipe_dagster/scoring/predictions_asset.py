@@ -179,5 +179,8 @@ def manifest_metadata(manifest: Manifest) -> dict[str, Any]:
         "manifest_key": manifest.key,
         "dagster/uri": f"s3://{manifest.bucket}/{delta_table_prefix(manifest.model)}",
     }
-    previous = manifest.previous_batch_id
-    return metadata if previous is None else {**metadata, "previous_batch_id": str(previous)}
+    if manifest.model_package is not None:
+        metadata["model_package_version"] = manifest.model_package.version
+    if manifest.previous_batch_id is not None:
+        metadata["previous_batch_id"] = str(manifest.previous_batch_id)
+    return metadata

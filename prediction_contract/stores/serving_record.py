@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 
 from prediction_contract.errors import ContractError, SchemaError
 from prediction_contract.naming.batch import LONGEST_MODEL_VERSION
+from prediction_contract.naming.s3_layout import HIGHEST_VERSION
 from prediction_contract.rows.checksums import parse_batch_checksum
 from prediction_contract.rows.schema import Kind, PredictionSchema
 from prediction_contract.stores.online_item import KEY_ATTRIBUTE
@@ -178,6 +179,8 @@ class ServingRecord:
         row_count: Accepted rows, which an entity can be found in; quarantined ones do not count.
         checksum: The manifest's batch checksum, as decimal text.
         enrichments: In the order of the answer.
+        model_package_version: The number of the registered model version that scored it; None for a model
+            that no registry knows.
 
     Raises:
         InvalidServingError: A member has another form, or a URL names a column that is not there or has no
@@ -189,6 +192,7 @@ class ServingRecord:
     row_count: int
     checksum: str
     enrichments: tuple[Enrichment, ...] = ()
+    model_package_version: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.model_version) <= LONGEST_MODEL_VERSION:
@@ -196,6 +200,9 @@ class ServingRecord:
                 f"The model version has {len(self.model_version)} characters of 1 to {LONGEST_MODEL_VERSION}",
                 remedy="Score the batch again by a model with a shorter version",
             )
+        number = self.model_package_version
+        if number is not None and not 1 <= number <= HIGHEST_VERSION:
+            raise InvalidServingError(f"{number} is not the number of a model version")
         if self.row_count < 0:
             raise InvalidServingError(f"{self.row_count} is not a number of rows")
         try:
@@ -220,11 +227,13 @@ class ServingRecord:
 
     def to_json(self) -> str:
         """Return the text for the publication entry's `serving`."""
+        number = self.model_package_version
         return canonical_json(
             {
                 "serving_version": SERVING_VERSION,
                 "schema": self.schema.to_document(),
                 "model_version": self.model_version,
+                **({} if number is None else {"model_package_version": number}),
                 "row_count": self.row_count,
                 "checksum": self.checksum,
                 "enrichments": [enrichment.to_document() for enrichment in self.enrichments],
@@ -260,6 +269,9 @@ class ServingRecord:
                 row_count=member(members, "row_count", int),
                 checksum=member(members, "checksum", str),
                 enrichments=tuple(map(Enrichment.from_document, member(members, "enrichments", list))),
+                model_package_version=member(members, "model_package_version", int)
+                if "model_package_version" in members
+                else None,
             )
 
 

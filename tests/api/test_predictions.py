@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest
 from flights.weather_service.faults import WeatherFault
 
-from prediction_contract.stores.serving_record import Enrichment
+from prediction_contract.stores.serving_record import Enrichment, ServingRecord
 from tests.api.api_calls import REQUEST_ID, ApiUnderTest, recorded_event
-from tests.api.published_batches import FLIGHT, PublishedModel
+from tests.api.published_batches import FLIGHT, SCHEMA, PublishedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,16 @@ def test_a_prediction_is_answered_as_it_was_written(api: ApiUnderTest, model: Pu
     empty = api.prediction(model.name, "other").document["prediction"]
     assert empty["flight"] == "other"
     assert {value for name, value in empty.items() if name != "flight"} == {None}
+
+
+def test_a_prediction_of_a_registered_version_names_it(api: ApiUnderTest, model: PublishedModel) -> None:
+    """So does what is told of the model."""
+    model.publish(FLIGHT, serving=ServingRecord(SCHEMA, "v7", 1, "0", (), 12).to_json())
+    for told in (
+        api.prediction(model.name).document["provenance"],
+        api.get(f"/v1/models/{model.name}").document,
+    ):
+        assert (told["model_version"], told["model_package_version"]) == ("v7", 12)
 
 
 @pytest.mark.parametrize(

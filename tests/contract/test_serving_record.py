@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from prediction_contract.limits import MAX_ITEM_BYTES
 from prediction_contract.naming.batch import LONGEST_MODEL_VERSION
+from prediction_contract.naming.s3_layout import HIGHEST_VERSION
 from prediction_contract.registry.records import LONGEST_REASON
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import LARGEST_SCHEMA_BYTES, MAX_COLUMNS, PredictionSchema
@@ -82,6 +84,9 @@ def test_serving_survives_its_json() -> None:
     """What the publisher writes the API reads, members of a later version left out."""
     written = serving(weather(required=True, cache_seconds=0), weather(name="fares", timeout_milliseconds=1))
     assert ServingRecord.from_json(written.to_json()) == written
+    assert "model_package_version" not in json.loads(written.to_json())
+    registered = replace(written, model_package_version=7)
+    assert ServingRecord.from_json(registered.to_json()) == registered
     later = {**json.loads(written.to_json()), "later": [1.5]}
     later["enrichments"][0]["later"] = {}
     assert ServingRecord.from_json(json.dumps(later)) == written
@@ -97,6 +102,10 @@ def test_serving_survives_its_json() -> None:
         {"schema": None},
         {"model_version": ""},
         {"model_version": 7},
+        {"model_package_version": 0},
+        {"model_package_version": HIGHEST_VERSION + 1},
+        {"model_package_version": "7"},
+        {"model_package_version": None},
         {"row_count": -1},
         {"row_count": "3"},
         {"checksum": "-5"},

@@ -65,6 +65,7 @@ def manifest_document(manifest: Manifest) -> dict[str, Any]:
         "attempt": manifest.attempt,
         "partition": str(manifest.partition),
         "model_version": manifest.model_version,
+        "model_package": package_document(manifest),
         "code_version": manifest.code_version,
         "previous_batch_id": None if manifest.previous_batch_id is None else str(manifest.previous_batch_id),
         "row_count": manifest.row_count,
@@ -77,6 +78,20 @@ def manifest_document(manifest: Manifest) -> dict[str, Any]:
         "delta_files": len(manifest.delta.files),
         "producer": {"job_name": manifest.producer.job_name, "job_arn": manifest.producer.job_arn},
     }
+
+
+def package_document(manifest: Manifest | None) -> dict[str, Any] | None:
+    """Return the registered model version that scored a batch, or None."""
+    package = manifest and manifest.model_package
+    if package is None:
+        return None
+    return {"version": package.version, "approved_by": package.approved_by, "arn": package.arn}
+
+
+def package_version(manifest: Manifest | None) -> int | None:
+    """Return the number of the registered model version that scored a batch, or None."""
+    package = manifest and manifest.model_package
+    return package.version if package else None
 
 
 def find_report(bucket: DataBucket, record: BatchRecord, attempt: int) -> tuple[LoadReport | None, str]:

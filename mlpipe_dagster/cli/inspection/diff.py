@@ -16,6 +16,7 @@ from mlpipe_dagster.cli.inspection.batch_comparison import (
     schema_difference,
     value_documents,
 )
+from mlpipe_dagster.cli.inspection.batch_documents import package_version
 from mlpipe_dagster.cli.options import Commands, add_command, add_model
 from mlpipe_dagster.done_files.registration import registered_manifest
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
@@ -88,6 +89,7 @@ def _side(batch: _Compared) -> dict[str, Any]:
         "load_state": batch.record.load_state,
         "release_state": batch.record.release_state,
         "model_version": batch.manifest.model_version,
+        "model_package_version": package_version(batch.manifest),
         "code_version": batch.manifest.code_version,
         "rows_promised": batch.manifest.row_count,
         "rows_in_warehouse": None,

@@ -12,6 +12,8 @@ from mlpipe_dagster.cli.inspection.batch_documents import (
     find_manifest,
     load_documents,
     load_reports,
+    package_document,
+    package_version,
     publication_documents,
     publication_table,
 )
@@ -69,6 +71,7 @@ def explain(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
         "release_state": record.release_state,
         "answer": _answer_document(answer, differences) if answer else None,
         "model_version": manifest.model_version if manifest else None,
+        "model_package": package_document(manifest),
         "code_version": manifest.code_version if manifest else None,
         "manifest_key": record.manifest_key,
         "manifest_digest": record.manifest_digest,
@@ -110,6 +113,11 @@ def _differences(
         found.append(f"it says partition {answer.partition}, and the registry {record.partition}")
     if manifest and answer.model_version not in {None, manifest.model_version}:
         found.append(f"it says model version {answer.model_version}, the manifest {manifest.model_version}")
+    if manifest and answer.model_package_version not in {None, package_version(manifest)}:
+        found.append(
+            f"it says version {answer.model_package_version} of the model, the manifest "
+            f"{package_version(manifest) or 'none'}"
+        )
     if answer.sequence is not None:
         # A hold takes a number too, and repeats which batch is live.
         entry = registry.publication(record.model, answer.sequence)
@@ -119,7 +127,7 @@ def _differences(
 
 
 def _answer_document(answer: PredictionResponse, differences: list[str]) -> dict[str, Any]:
-    names = ("entity_id", "partition", "model_version", "published_at", "sequence")
+    names = ("entity_id", "partition", "model_version", "model_package_version", "published_at", "sequence")
     stated = {name: getattr(answer, name) for name in names}
     return {**stated, "agrees": not differences, "differences": differences}
 
@@ -155,6 +163,7 @@ def _previous_batches(
                 "load_state": record.load_state if record else UNKNOWN,
                 "release_state": record.release_state if record else UNKNOWN,
                 "model_version": manifest.model_version if manifest else None,
+                "model_package_version": package_version(manifest),
                 "code_version": manifest.code_version if manifest else None,
             }
         )
@@ -167,6 +176,8 @@ def _sections(document: dict[str, Any]) -> list[Table | Fields]:
     known |= {
         name: document[name] or UNKNOWN for name in ("model_version", "code_version", "manifest_digest")
     }
+    if document["model_package"]:
+        known |= {f"model_package_{name}": value for name, value in document["model_package"].items()}
     artifact = document["inputs"]["model_artifact"]
     inputs = [
         *({"what": "features", **each} for each in document["inputs"]["features"]),
@@ -194,7 +205,15 @@ def _sections(document: dict[str, Any]) -> list[Table | Fields]:
         source_table(document["inputs"]["sources"]),
         Table(
             title="previous batches",
-            columns=("batch_id", "partition", "load_state", "release_state", "model_version", "code_version"),
+            columns=(
+                "batch_id",
+                "partition",
+                "load_state",
+                "release_state",
+                "model_version",
+                "model_package_version",
+                "code_version",
+            ),
             rows=document["previous_batches"],
         ),
         Table(

@@ -38,6 +38,7 @@ class PredictionResponse:
         entity_id: The entity, if it is about one.
         partition: As the answer says.
         model_version: As the answer says.
+        model_package_version: As the answer says.
         published_at: As the answer says.
         sequence: As the answer says.
     """
@@ -47,6 +48,7 @@ class PredictionResponse:
     entity_id: str | None
     partition: str | None
     model_version: str | None
+    model_package_version: int | None
     published_at: str | None
     sequence: int | None
 
@@ -93,6 +95,7 @@ def parse_response(content: bytes) -> PredictionResponse:
         entity_id=_optional(document, "entity_id", str),
         partition=_optional(provenance, "partition", str),
         model_version=_optional(provenance, "model_version", str),
+        model_package_version=_optional(provenance, "model_package_version", int),
         published_at=_optional(provenance, "published_at", str),
         sequence=_optional(provenance, "sequence", int),
     )

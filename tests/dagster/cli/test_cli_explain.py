@@ -15,7 +15,7 @@ from mlpipe_dagster.cli.inspection.job_documents import cost_document
 from mlpipe_dagster.cli.inspection.prediction_response import UnreadableResponseError, parse_response
 from mlpipe_dagster.costs import Prices
 from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, MODEL_TAG, selected_batch_tag
-from prediction_contract.manifests.manifest import InputObject, Inputs, Producer
+from prediction_contract.manifests.manifest import InputObject, Inputs, ModelPackage, Producer
 from prediction_contract.naming.batch import job_name
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ SOURCES = [
 ]
 
 
+PACKAGE_ARN = "arn:aws:sagemaker:us-east-1:000000000000:model-package/small/7"
+
+
 def answer(model: str, batch_id: str, **provenance: Any) -> dict[str, Any]:
     """Return an answer of the API about one entity."""
     return {
@@ -42,6 +45,7 @@ def answer(model: str, batch_id: str, **provenance: Any) -> dict[str, Any]:
             "batch_id": batch_id,
             "partition": "2013-02-01",
             "model_version": "v1",
+            "model_package_version": 7,
             "published_at": "2026-11-23T01:02:03Z",
             "sequence": 1,
             **provenance,
@@ -65,6 +69,7 @@ def published(small_model: SmallModel, command_line: CommandLine) -> tuple[str, 
         inputs=inputs,
         producer=Producer(job_name("score", name, batch_id, 1), "arn:aws:sagemaker:us-east-1:0:x"),
         previous_batch_id=earlier,
+        model_package=ModelPackage(PACKAGE_ARN, 7, "v1", "anna"),
     )
     assert command_line("publish", name, batch_id).status == 0
     return earlier, batch_id
@@ -93,6 +98,10 @@ def test_an_answer_leads_to_everything_it_came_from(
     assert (found["model"], found["batch_id"], found["release_state"]) == (small_model.name, batch_id, "live")
     assert (found["model_version"], found["code_version"]) == ("v1", "c1")
     assert found["answer"]["agrees"] is True
+    assert found["model_package"] == {"version": 7, "approved_by": "anna", "arn": PACKAGE_ARN}
+    shown = command_line.json("show", small_model.name, batch_id).document
+    assert shown["manifest"]["model_package"] == found["model_package"]
+    assert [each["model_package_version"] for each in found["previous_batches"]] == [None]
     assert found["inputs"]["features"][0]["sha256"] == "b" * 64
     assert found["inputs"]["model_artifact"]["sha256"] == "c" * 64
     assert found["inputs"]["model_artifact"]["bucket"] == "acme-models"
@@ -125,12 +134,13 @@ def test_an_answer_that_contradicts_the_registry_is_told(
     """From standard input: another model version, and a publication that made another batch live."""
     earlier, batch_id = published(small_model, command_line)
     command_line("publish", small_model.name, earlier)
-    forged = answer(small_model.name, batch_id, model_version="v2", sequence=2)
+    forged = answer(small_model.name, batch_id, model_version="v2", model_package_version=8, sequence=2)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(forged).encode())))
     told = command_line.json("explain", "-")
     assert told.status == 1
     assert told.document["answer"]["differences"] == [
         "it says model version v2, the manifest v1",
+        "it says version 8 of the model, the manifest 7",
         "publication 2 did not make this batch live",
     ]
     assert f"{small_model.name}/{batch_id}: the answer does not agree" in told.err

@@ -31,7 +31,7 @@ def test_what_cannot_be_served_names_the_batch_and_the_remedy(
     columns = [*attributes()["columns"], PLACE]
     model = declaration("tides", columns=columns, enrichments=enrichments)
     schema = declaration("tides").prediction_schema
-    manifest: Any = SimpleNamespace(schema=schema, model_version=version, checksum="6")
+    manifest: Any = SimpleNamespace(schema=schema, model_version=version, model_package=None, checksum="6")
     record = BatchRecord(model="tides", batch_id=BATCH, row_count=3, accepted_rows=3)
     with pytest.raises(PublishingError, match=f"^tides/{BATCH}: .*{words}"):
         serving_text(model, manifest, record, lambda _provider: "https://api.example")
