@@ -228,6 +228,7 @@ def manifest_facts(manifest: Manifest) -> ManifestFacts:
         manifest_digest=manifest.digest,
         row_count=manifest.row_count,
         checksum=manifest.checksum,
+        version_number=manifest.model_package and manifest.model_package.version,
     )
 
 

@@ -75,7 +75,7 @@ def _sections(document: dict[str, Any]) -> list[Table | Fields]:
         for row in document["batches"]
     ]
     shown = (name for name in _COLUMNS if name not in {"row_count", "refusal_reason"})
-    columns = ("live", *shown, "regions", "refusal_reason")
+    columns = ("live", *shown, "model_package_version", "regions", "refusal_reason")
     return [
         Fields(members={"model": document["model"], **document["live"]}),
         Table(
@@ -94,7 +94,8 @@ def _sections(document: dict[str, Any]) -> list[Table | Fields]:
 def batch_document(record: BatchRecord, regions: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a batch of a list, with the regions that serve it."""
     served_in = [region["region"] for region in regions if region["batch_id"] == record.batch_id]
-    return {**{name: getattr(record, name) for name in _COLUMNS}, "served_in": served_in}
+    known = {name: getattr(record, name) for name in _COLUMNS}
+    return {**known, "model_package_version": record.version_number, "served_in": served_in}
 
 
 def pointer_document(pointer: LivePointer) -> dict[str, Any]:

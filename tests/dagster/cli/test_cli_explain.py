@@ -102,6 +102,11 @@ def test_an_answer_leads_to_everything_it_came_from(
     shown = command_line.json("show", small_model.name, batch_id).document
     assert shown["manifest"]["model_package"] == found["model_package"]
     assert [each["model_package_version"] for each in found["previous_batches"]] == [None]
+    listed = command_line.json("batches", small_model.name).document["batches"]
+    assert {each["batch_id"]: each["model_package_version"] for each in listed} == {
+        earlier: None,
+        batch_id: 7,
+    }
     assert found["inputs"]["features"][0]["sha256"] == "b" * 64
     assert found["inputs"]["model_artifact"]["sha256"] == "c" * 64
     assert found["inputs"]["model_artifact"]["bucket"] == "acme-models"
