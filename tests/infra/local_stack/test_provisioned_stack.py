@@ -143,6 +143,49 @@ def test_provisioning_again_does_not_double_the_notices(
     assert notices(sqs, url, marker) == [marker]
 
 
+def test_a_change_of_the_stage_s_packages_arrives(clients: Clients, variables: dict[str, str]) -> None:
+    """A package of a model's group is told to the sensor's queue; one of another stage's group is not."""
+    sagemaker, sqs, url = (
+        clients.client("sagemaker"),
+        clients.client("sqs"),
+        variables["MLPIPE_MODEL_EVENTS_QUEUE_URL"],
+    )
+    drain(sqs, url)
+    own, foreign = (f"mlpipe-{stage}-events-{uuid.uuid4().hex[:8]}" for stage in ("local", "other"))
+    specification = {"Containers": [{"Image": "jobs", "ModelDataUrl": "s3://b/model.tar.gz"}]}
+    for group in (foreign, own):
+        sagemaker.create_model_package_group(ModelPackageGroupName=group)
+        sagemaker.create_model_package(ModelPackageGroupName=group, InferenceSpecification=specification)
+    groups: set[str] = set()
+    deadline = time.monotonic() + ARRIVAL_SECONDS
+    while own not in groups:
+        bodies = [json.loads(message["Body"]) for message in receive(sqs, url)]
+        groups |= {body["detail"]["ModelPackageGroupName"] for body in bodies}
+        assert time.monotonic() < deadline
+    assert groups == {own}
+    drain(sqs, url)
+
+
+@pytest.mark.parametrize(("pipeline", "is_told"), [("0retrain-m", True), ("m", False), ("m-retrain", False)])
+@pytest.mark.usefixtures("variables")
+def test_only_executions_that_retrain_are_told(clients: Clients, pipeline: str, *, is_told: bool) -> None:
+    """The rule leaves out SageMaker's own scoring, whose executions are many."""
+    arn = f"arn:aws:sagemaker:{REGION}:000000000000:pipeline/mlpipe-local-{pipeline}"
+    event = {
+        "id": "1",
+        "account": "000000000000",
+        "time": "2021-03-15T16:10:12Z",
+        "region": REGION,
+        "source": "aws.sagemaker",
+        "detail-type": "SageMaker Model Building Pipeline Execution Status Change",
+        "resources": [arn, f"{arn}/execution/e"],
+        "detail": {"currentPipelineExecutionStatus": "Succeeded", "pipelineArn": arn},
+    }
+    events = clients.client("events")
+    pattern = events.describe_rule(Name=DEPLOYMENT.model_events_rule)["EventPattern"]
+    assert events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"] == is_told
+
+
 @pytest.mark.parametrize(("version", "status"), [("s3", 400), ("s3v4", 200)])
 def test_presigned_addresses_need_signature_version_4(
     clients: Clients, variables: dict[str, str], version: str, status: int
