@@ -1,0 +1,1 @@
+"""Model versions: packages followed, champions promoted and shown, retraining started and watched."""

@@ -1,0 +1,103 @@
+"""Promotion by rule: the newest approved version becomes the champion, where no rule stands against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from prediction_contract.errors import ContractError, RuleViolationError
+from prediction_contract.registry.records import ChangeRequest
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.registry.transaction import Transaction
+from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, VersionState
+from prediction_contract.registry.version_rules import PROMOTION_BY_RULE_CONDITIONS, promote
+
+
+class UnknownVersionError(ContractError):
+    """The registry does not know a version of a model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionByRule:
+    """What came of an attempt to promote by rule.
+
+    Attributes:
+        champion: The champion pointer afterwards; None before the first promotion.
+        promoted: The version that became the champion by this attempt.
+        waiting: Why an approved version that is newer than the champion stays what it is, by version.
+    """
+
+    champion: ChampionPointer | None
+    promoted: int | None = None
+    waiting: Mapping[int, str] = field(default_factory=dict)
+
+
+def promote_by_rule(
+    registry: RegistryTable, model: str, versions: Iterable[ModelVersion], *, actor: str, now: datetime
+) -> PromotionByRule:
+    """Promote the newest approved version that the rules allow.
+
+    Args:
+        registry: The registry.
+        model: The model's name.
+        versions: The model's versions as read before; each is read again before it is promoted.
+        actor: Who attempts it: the sensor, or a run.
+        now: The present moment.
+
+    Raises:
+        RegistryUnavailableError: The registry did not take the change in time.
+    """
+    pointer = registry.champion(model)
+    approved = (each for each in versions if each.state == VersionState.APPROVED)
+    waiting = {}
+    for version in sorted(approved, key=lambda each: each.version, reverse=True):
+        if pointer and pointer.version is not None and version.version < pointer.version:
+            break
+        request = ChangeRequest(
+            # A version is promoted by rule once at most, whoever attempts it.
+            request_id=f"promotion-by-rule:{version.version}",
+            actor=actor,
+            reason=f"approved by {version.approved_by}",
+            automatic=True,
+        )
+        try:
+            changed = registry.carry_out(
+                lambda number=version.version, request=request: _promotion(
+                    registry, model, number, request, now
+                )
+            )
+        except RuleViolationError as violation:
+            if violation.condition not in PROMOTION_BY_RULE_CONDITIONS:
+                raise
+            waiting[version.version] = violation.what
+            continue
+        return PromotionByRule(
+            champion=registry.champion(model),
+            promoted=version.version if changed else None,
+            waiting=waiting,
+        )
+    return PromotionByRule(champion=pointer, waiting=waiting)
+
+
+def _promotion(
+    registry: RegistryTable, model: str, number: int, request: ChangeRequest, now: datetime
+) -> Transaction:
+    pointer = registry.champion(model)
+    return promote(known_version(registry, model, number), pointer, request, now=now)
+
+
+def known_version(registry: RegistryTable, model: str, version: int) -> ModelVersion:
+    """Return the record of a version.
+
+    Raises:
+        UnknownVersionError: The registry does not know it.
+    """
+    record = registry.model_version(model, version)
+    if record is None:
+        raise UnknownVersionError(
+            f"The registry does not know version {version}",
+            remedy=f"See `mlpipe models {model}`",
+            model=model,
+        )
+    return record

@@ -1,0 +1,191 @@
+"""The registry follows model packages: whatever was missed, doubled or late, it knows what SageMaker says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from mlpipe_dagster.versions.followed_packages import FollowedPackages, follow_packages
+from mlpipe_dagster.versions.model_packages import ModelPackageError
+from mlpipe_dagster.versions.promotion_by_rule import PromotionByRule, promote_by_rule
+from prediction_contract.jobs.verdict import APPROVED, PENDING, REJECTED
+from prediction_contract.registry.records import ChangeRequest
+from prediction_contract.registry.version_records import VersionState
+from prediction_contract.registry.version_rules import demote, hold_versions
+from tests.dagster.versions.registered_packages import RegisteredPackages, digest_of
+
+pytestmark = pytest.mark.stack
+PERSON = "ann"
+
+
+def follow(registered: RegisteredPackages, *named: int) -> FollowedPackages:
+    """Look once at the model's packages."""
+    return follow_packages(registered.packages, registered.registry, registered.model, named=named)
+
+
+def promote(registered: RegisteredPackages) -> PromotionByRule:
+    """Follow the packages, and promote by rule."""
+    return promote_by_rule(
+        registered.registry,
+        registered.model,
+        follow(registered).versions.values(),
+        actor="sensor",
+        now=datetime.now(UTC),
+    )
+
+
+def test_a_package_becomes_a_version_once(registered: RegisteredPackages) -> None:
+    """The record holds what scoring, people and rules need of it; a second look changes nothing."""
+    version = registered.register("exec1")
+    assert follow(registered).recorded == (version,)
+    record = registered.record(version)
+    assert record.state == VersionState.APPROVED
+    assert (record.digest, record.artifact_sha256) == (digest_of("exec1")[:16], digest_of("exec1"))
+    assert record.artifact_key == f"models/{registered.model}/candidates/exec1/output/model.tar.gz"
+    assert (record.artifact_bucket, record.codec) == (None, None)
+    assert record.package_arn == registered.packages.arn(registered.model, version)
+    assert (record.approved_by, record.trained_until, record.judged_against) == ("rule", "2013-01-31", 0)
+    pipeline = registered.platform.settings.deployment.retraining_pipeline_arn(registered.model)
+    assert record.execution_arn == f"{pipeline}/execution/exec1"
+    again = follow(registered, version)
+    assert (again.recorded, again.unusable, again.deleted) == ((), {}, ())
+    assert again.versions == {version: record}
+
+
+def test_a_persons_approval_names_the_person(registered: RegisteredPackages) -> None:
+    """A candidate that waits becomes approved; what was said is kept, and a rejection brings a reason."""
+    version = registered.register("exec1", approval=PENDING)
+    assert follow(registered).versions[version].state == VersionState.CANDIDATE
+    registered.decide(version, APPROVED, "ann: figures are fine")
+    assert follow(registered).recorded == (version,)
+    approved = registered.record(version)
+    assert approved.state == VersionState.APPROVED
+    assert "ann: figures are fine" in str(approved.approved_by)
+    registered.decide(version, REJECTED, "ann: not on Sundays")
+    refused = follow(registered).versions[version]
+    assert (refused.state, refused.reason) == (VersionState.REFUSED, "ann: not on Sundays")
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"digest": ""}, "'digest' is missing"),
+        ({"sha256": "abc"}, "sha256 'abc' has another form"),
+        ({"verdict": "models/others/retraining/exec1/verdict.json"}, "is no verdict on a version of"),
+        ({"digest": "0" * 16}, "its verdict is on"),
+        ({"trained_until": "yesterday"}, "yesterday"),
+        ({"execution": "arn:aws:sagemaker:us-east-1:000000000000:pipeline/x/execution/y"}, "no execution of"),
+    ],
+)
+def test_a_package_that_is_no_version_stops_no_other(
+    registered: RegisteredPackages, said: dict[str, str], what: str
+) -> None:
+    """It is told by its number and with its fault, and the registry knows the others."""
+    bad = registered.register("exec1", said=said)
+    good = registered.register("exec2")
+    found = follow(registered)
+    assert found.recorded == (good,)
+    assert what in found.unusable[bad]
+    assert f"Model package {bad} cannot be used" in found.unusable[bad]
+
+
+def test_an_archive_of_elsewhere_needs_its_codec(registered: RegisteredPackages) -> None:
+    """What retraining did not leave is no candidate; a file that was registered with its codec is one."""
+    said = {"digest": digest_of("a")[:16], "sha256": digest_of("a")}
+    bad = registered.create("s3://elsewhere/models/a.ubj", PENDING, said)
+    good = registered.create("s3://elsewhere/models/a.ubj", PENDING, {**said, "codec": "xgboost"})
+    found = follow(registered)
+    assert "does not lie below" in found.unusable[bad]
+    record = found.versions[good]
+    assert (record.artifact_bucket, record.artifact_key) == ("elsewhere", "models/a.ubj")
+    assert (record.codec, record.verdict_key, record.execution_arn) == ("xgboost", None, None)
+
+
+def test_a_deleted_package_is_told_and_nothing_else(registered: RegisteredPackages) -> None:
+    """The champion goes on as recorded; a refused version's package may be gone."""
+    champion, refused = registered.register("exec1"), registered.register("exec2", approval=REJECTED)
+    assert promote(registered).promoted == champion
+    for version in (champion, refused):
+        registered.sagemaker.delete_model_package(
+            ModelPackageName=registered.packages.arn(registered.model, version)
+        )
+    found = follow(registered)
+    assert (found.deleted, found.recorded, found.unusable) == ((champion,), (), {})
+    assert registered.record(champion).state == VersionState.CHAMPION
+
+
+def test_a_missing_group_is_told_with_its_remedy(registered: RegisteredPackages) -> None:
+    """A model that is declared and was not deployed yet fails by itself."""
+    with pytest.raises(ModelPackageError, match="mlpipe up"):
+        registered.packages.listing(f"x{registered.model}"[:41])
+
+
+def test_the_newest_approved_version_becomes_champion_by_rule(registered: RegisteredPackages) -> None:
+    """Once; the other one, approved later though older, stays what it is."""
+    older, newer = registered.register("exec1", approval=PENDING), registered.register("exec2")
+    assert promote(registered).promoted == newer
+    assert promote(registered).promoted is None
+    registered.decide(older, APPROVED)
+    assert promote(registered) == PromotionByRule(champion=registered.registry.champion(registered.model))
+    assert registered.record(older).state == VersionState.APPROVED
+    assert [entry.sequence for entry in registered.registry.promotions(registered.model)] == [1]
+
+
+def test_a_version_judged_against_another_champion_waits(registered: RegisteredPackages) -> None:
+    """Two executions end at once: the second was judged against a champion that has changed."""
+    first = registered.register("exec1")
+    assert promote(registered).promoted == first
+    second = registered.register("exec2", champion_version=first)
+    third = registered.register("exec3", champion_version=first)
+    # The listing finds both; the newest is promoted, and the other is older than it.
+    assert promote(registered).promoted == third
+    fourth = registered.register("exec4", champion_version=first)
+    waits = promote(registered)
+    assert waits.promoted is None
+    assert "champion moved since the plan" in waits.waiting[fourth]
+    assert registered.record(second).state == VersionState.APPROVED
+
+
+def test_a_hold_and_a_demotion_stop_promotion_by_rule(registered: RegisteredPackages) -> None:
+    """While held nothing is promoted; what was made before a demotion is not either."""
+    registry, model = registered.registry, registered.model
+    first = registered.register("exec1")
+    promote(registered)
+    request = ChangeRequest(request_id="h1", actor=PERSON)
+    registry.carry_out(
+        lambda: hold_versions(
+            registry.champion(model), request, model=model, held=True, now=datetime.now(UTC)
+        )
+    )
+    second = registered.register("exec2", champion_version=first)
+    assert "hold" in promote(registered).waiting[second]
+    pointer = registry.champion(model)
+    assert pointer is not None
+    registry.carry_out(
+        lambda: demote(None, pointer, ChangeRequest(request_id="d1", actor=PERSON), now=datetime.now(UTC))
+    )
+    registry.carry_out(
+        lambda: hold_versions(
+            registry.champion(model),
+            ChangeRequest(request_id="h2", actor=PERSON),
+            model=model,
+            held=False,
+            now=datetime.now(UTC),
+        )
+    )
+    assert promote(registered).promoted is None
+    assert registered.record(first).state == VersionState.WITHDRAWN
+
+
+def test_an_event_reaches_a_version_beyond_the_listing(
+    registered: RegisteredPackages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing ends after some pages; the version that an event names is looked at all the same."""
+    monkeypatch.setattr("mlpipe_dagster.versions.model_packages._PAGE", 1)
+    monkeypatch.setattr("mlpipe_dagster.versions.model_packages._MAX_PAGES", 1)
+    old, new = registered.register("exec1"), registered.register("exec2")
+    assert follow(registered).recorded == (new,)
+    assert follow(registered, old).recorded == (old,)
+    # Not listed, and yet not deleted: the listing does not reach so far.
+    assert follow(registered).deleted == ()
