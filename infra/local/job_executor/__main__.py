@@ -20,6 +20,10 @@ from infra.local.job_executor.jobs.job_store import RecordStore, StateCorruptErr
 from infra.local.job_executor.sagemaker.container import private_mounts_work
 from infra.local.job_executor.sagemaker.event_bus import DETAIL_TYPES, EVENTS, EventBus
 from infra.local.job_executor.sagemaker.model_registry import ModelRegistryApi
+from infra.local.job_executor.sagemaker.pipelines.execution_runner import ExecutionRunner
+from infra.local.job_executor.sagemaker.pipelines.executions_api import ExecutionsApi
+from infra.local.job_executor.sagemaker.pipelines.pipelines_api import PipelinesApi
+from infra.local.job_executor.sagemaker.pipelines.role_calls import RoleCalls
 from infra.local.job_executor.sagemaker.processing_job import ProcessingJobKind
 from infra.local.job_executor.sagemaker.sagemaker_api import SageMakerApi
 from infra.local.job_executor.sagemaker.training_job import TrainingJobKind
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
     from infra.local.job_executor.executor_settings import ExecutorSettings
 
 _LOG = logging.getLogger(__name__)
-_SHUTDOWN_SECONDS = 25.0
+_SHUTDOWN_SECONDS = 24.0
+_LAST_STEPS_SECONDS = 2.0
 _LAST_EVENTS_SECONDS = 3.0
 
 
@@ -63,17 +68,25 @@ def serve(settings: ExecutorSettings) -> int:
         own_url=server.url,
         private_mounts=private_mounts_work(settings.state_dir / "mount-trial"),
     )
-    server.dispatcher = Dispatcher(
+
+    def dispatch(target: str, body: bytes) -> bytes | None:
+        return dispatcher.dispatch(target, body)
+
+    executions = ExecutionRunner(settings, store, RoleCalls(settings, access, dispatch), bus)
+    dispatcher = Dispatcher(
         {
             "glue": GlueApi(settings, store, access, runner.start).operations,
             "sagemaker": {
                 **SageMakerApi(settings, store, access, runner.start, images).operations,
                 **ModelRegistryApi(settings, store, bus).operations,
+                **PipelinesApi(settings, store, access).operations,
+                **ExecutionsApi(settings, store, executions).operations,
             },
         },
         images,
         faults,
     )
+    server.dispatcher = dispatcher
 
     def stop(_number: int, _frame: object) -> None:
         # `shutdown` waits for the serving loop, which is what this handler interrupted.
@@ -82,11 +95,13 @@ def serve(settings: ExecutorSettings) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     bus.start()
-    resumed = runner.resume()
-    _LOG.info("job executor at %s, %d jobs taken up again", server.url, resumed)
+    resumed, followed = runner.resume(), executions.resume()
+    _LOG.info("job executor at %s, %d jobs and %d executions taken up again", server.url, resumed, followed)
     server.serve_forever(poll_interval=0.2)
     server.server_close()
+    executions.begin_no_more()
     ended = runner.shut_down(_SHUTDOWN_SECONDS)
+    ended = executions.shut_down(_LAST_STEPS_SECONDS) and ended
     bus.close(_LAST_EVENTS_SECONDS)
     if ended:
         store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from dataclasses import dataclass
@@ -99,6 +100,29 @@ class AwsAccess:
         ):
             raise RoleUnusableError(f"the trust policy of {role_arn} does not name {principal}")
 
+    def allows(self, role_arn: str, action: str, resource: str, *, service: str) -> bool:
+        """Tell whether a role's policies allow an action, as the emulator judges them.
+
+        The emulator's simulation knows no `iam:PassedToService`, so that condition is settled beforehand.
+
+        Args:
+            role_arn: The role.
+            action: Say `iam:PassRole`.
+            resource: The ARN that it is about.
+            service: To which a role is passed.
+        """
+        iam, name = self.client("iam"), role_arn.rsplit("/", 1)[-1]
+        documents = [
+            iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+            for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
+        ]
+        statements = [each for document in documents for each in _list(document.get("Statement"))]
+        policy = {"Version": "2012-10-17", "Statement": _with_service(statements, service)}
+        judged = iam.simulate_custom_policy(
+            PolicyInputList=[json.dumps(policy)], ActionNames=[action], ResourceArns=[resource]
+        )
+        return judged["EvaluationResults"][0]["EvalDecision"] == "allowed"
+
     def assume(self, role_arn: str, session_name: str) -> AwsCredentials:
         """Return the credentials of a role for one job; they last as long as the role's sessions do."""
         answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=session_name)["Credentials"]
@@ -118,6 +142,18 @@ def _trusts(statement: dict[str, Any], principal: str) -> bool:
         and "sts:AssumeRole" in _list(statement.get("Action"))
         and (who == "*" or principal in services)
     )
+
+
+def _with_service(statements: list[dict[str, Any]], service: str) -> list[dict[str, Any]]:
+    """Return the statements that hold for a role that is passed to the service, without that condition."""
+    found = []
+    for statement in statements:
+        conditions = {operator: dict(keys) for operator, keys in statement.get("Condition", {}).items()}
+        passed = _list(conditions.get("StringEquals", {}).pop("iam:PassedToService", None))
+        if not passed or service in passed:
+            kept = {operator: keys for operator, keys in conditions.items() if keys}
+            found.append({**statement, "Condition": kept})
+    return found
 
 
 def _list(value: Any) -> list[Any]:

@@ -26,6 +26,7 @@ class ExecutorSettings:
         stop_grace_seconds: Time between SIGTERM and SIGKILL; 120 s on SageMaker.
         instance_limit: Instances that SageMaker jobs may use at once, the account's service limit.
         host_stagger_seconds: Time between the starts of two hosts of a job, whose first host starts last.
+        enforce_iam: Whether a pipeline's role must be allowed to do what the pipeline does.
     """
 
     port: int
@@ -38,6 +39,7 @@ class ExecutorSettings:
     stop_grace_seconds: float = 120.0
     instance_limit: int = 20
     host_stagger_seconds: float = 1.0
+    enforce_iam: bool = False
 
 
 def parse_settings(argv: list[str]) -> ExecutorSettings:
@@ -56,6 +58,7 @@ def parse_settings(argv: list[str]) -> ExecutorSettings:
     parser.add_argument("--stop-grace-seconds", type=float)
     parser.add_argument("--instance-limit", type=int)
     parser.add_argument("--host-stagger-seconds", type=float)
+    parser.add_argument("--enforce-iam", action="store_true")
     return ExecutorSettings(
         **vars(parser.parse_args(argv)),
         access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", "test"),

@@ -169,7 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             request = {}
         members = request.items() if isinstance(request, dict) else ()
-        names = [value for name, value in members if name.endswith("JobName") and isinstance(value, str)]
+        named = ("JobName", "PipelineName", "PipelineExecutionArn")
+        names = [value for name, value in members if name.endswith(named) and isinstance(value, str)]
         _LOG.info(
             "call %s on %s with access key %s",
             self.headers.get("X-Amz-Target", ""),

@@ -68,16 +68,14 @@ class RecordApi:
 
 
 @dataclass(frozen=True)
-class JobApi(RecordApi):
-    """One service's operations that start jobs.
+class RoleApi(RecordApi):
+    """Operations that name a role under which something is carried out.
 
     Args:
         access: Reads roles.
-        start: Hands a recorded job to the runner.
     """
 
     access: AwsAccess
-    start: Callable[[str, str], None]
 
     def require_role(self, role_arn: str, principal: str, message: str) -> None:
         """Refuse a role that the service cannot assume.
@@ -94,6 +92,17 @@ class JobApi(RecordApi):
             self.access.check_role(role_arn, principal)
         except RoleUnusableError as error:
             raise ApiError(self.refusal, f"{message} ({error})") from error
+
+
+@dataclass(frozen=True)
+class JobApi(RoleApi):
+    """One service's operations that start jobs.
+
+    Args:
+        start: Hands a recorded job to the runner.
+    """
+
+    start: Callable[[str, str], None]
 
 
 def page(names: list[str], *, token: str | None, size: int) -> tuple[range, str | None]:

@@ -1,0 +1,350 @@
+"""Carries one step from its beginning to its end; each transition is on disk before the next call.
+
+What a step calls is written down before it is called, under a name of its own: who finds a step at its start
+after a kill calls again, and is told that the job exists already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from infra.local.job_executor.jobs.job_records import JobExecutionError
+from infra.local.job_executor.json_protocol import ApiError
+from infra.local.job_executor.sagemaker.event_bus import STEP_CHANGE, event_time
+from infra.local.job_executor.sagemaker.pipelines.conditions import ConditionError, holds
+from infra.local.job_executor.sagemaker.pipelines.definition import CREATED_BY
+from infra.local.job_executor.sagemaker.pipelines.parameters import text_of
+from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
+    EXECUTION,
+    OPEN,
+    ExecutionState,
+    StepState,
+    event_members,
+    execution_variables,
+    new_callback_token,
+    new_job_name,
+    without_nothing,
+)
+from infra.local.job_executor.sagemaker.pipelines.references import BadReferenceError
+from infra.local.job_executor.sagemaker.pipelines.retry_policies import (
+    CAPACITY_ERROR,
+    INTERNAL_ERROR,
+    RESOURCE_LIMIT,
+    SERVICE_FAULT,
+    THROTTLING,
+    UNASKED,
+)
+from infra.local.job_executor.sagemaker.pipelines.values import Values
+
+if TYPE_CHECKING:
+    from infra.local.job_executor.jobs.job_store import Record, RecordStore
+    from infra.local.job_executor.sagemaker.event_bus import EventBus
+    from infra.local.job_executor.sagemaker.pipelines.definition import Definition, Step
+    from infra.local.job_executor.sagemaker.pipelines.role_calls import RoleCalls
+
+_LOG = logging.getLogger(__name__)
+_JOB_KINDS = {"Processing": "processing_job", "Training": "training_job"}
+_METADATA = {"Processing": "ProcessingJob", "Training": "TrainingJob", "RegisterModel": "RegisterModel"}
+_ENDED = {"Completed": StepState.SUCCEEDED, "Failed": StepState.FAILED, "Stopped": StepState.STOPPED}
+_REASON_CHARACTERS = 1024
+_TOKEN_CHARACTERS = 36
+_INTERNAL_STATUS = 500
+
+
+SHUTDOWN_MESSAGE = (
+    "The local job executor was shut down while the execution was running, which ended it. "
+    "Retry the execution."
+)
+
+
+class StepFailedError(Exception):
+    """A step cannot go on.
+
+    Args:
+        reason: What is shown as its failure.
+        kind: What retry policies call the failure, or None if it is never repeated.
+        in_place: Whether a question about the step's job failed, and not the job.
+    """
+
+    def __init__(self, reason: str, kind: str | None = None, *, in_place: bool = False) -> None:
+        self.reason = reason
+        self.kind = kind
+        self.in_place = in_place
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class StepRunner:
+    """Begins steps, looks after them, ends them.
+
+    Args:
+        store: Durable records, of jobs too.
+        calls: What is done under the pipeline's role.
+        events: Is told of every change.
+        seconds_per_minute: Length of a minute of `ExpireAfterMin`.
+    """
+
+    store: RecordStore
+    calls: RoleCalls
+    events: EventBus
+    seconds_per_minute: float
+
+    def begin(self, execution: Record, step: Step) -> None:
+        """Write down that a step begins."""
+        self._change(
+            execution["name"],
+            step.name,
+            {
+                "kind": step.kind,
+                "labels": step.labels,
+                "status": StepState.STARTING,
+                "attempt": 1,
+                "started_at": time.time(),
+                **_attempt(execution, step),
+            },
+        )
+
+    def look(self, execution: Record, definition: Definition, step: Step, *, may_start: bool) -> None:
+        """Take a step on as far as it goes without waiting.
+
+        Args:
+            execution: Its record.
+            definition: Of the pipeline.
+            step: One that is open.
+            may_start: False while the executor shuts down: what is no job fails then.
+        """
+        state = execution["steps"][step.name]
+        stopping = execution["state"] == ExecutionState.STOPPING
+        if not may_start and not self._job_exists(step, state):
+            self.end(execution["name"], step.name, StepState.FAILED, failure=SHUTDOWN_MESSAGE)
+            return
+        try:
+            if stopping and state["status"] == StepState.STARTING and not self._job_exists(step, state):
+                self.end(execution["name"], step.name, StepState.STOPPED)
+            elif state.get("retry_at", 0) > time.time():
+                return
+            elif state["status"] == StepState.STARTING:
+                self._start(execution, definition, step, state)
+            elif step.kind in _JOB_KINDS:
+                self._look_at_job(execution, step, state, stopping=stopping)
+            elif stopping and state["status"] == StepState.EXECUTING:
+                # It waits for its token all the same.
+                self._stop_callback(execution, step, state)
+        except StepFailedError as failure:
+            self._fail(execution, step, state, failure)
+        except (BadReferenceError, ConditionError, JobExecutionError) as error:
+            text = str(error)
+            reason = text if text.startswith("ClientError") else f"ClientError: {text}"
+            self._fail(execution, step, state, StepFailedError(reason))
+
+    def _start(self, execution: Record, definition: Definition, step: Step, state: Record) -> None:
+        values = Values(
+            steps=definition.steps,
+            parameters=execution["values"],
+            variables=execution_variables(execution, time.time()),
+            answers={name: each["answer"] for name, each in execution["steps"].items() if "answer" in each},
+            read=lambda uri: self.calls.read(execution["role_arn"], uri),
+        )
+        if step.kind in _JOB_KINDS:
+            self._create_job(execution, step, state, values)
+        elif step.kind == "RegisterModel":
+            self._register(execution, step, values)
+        elif step.kind == "Condition":
+            self._decide(execution, step, values)
+        elif step.kind == "Fail":
+            message = text_of(values.filled(step.arguments["ErrorMessage"]))
+            metadata = {"Fail": {"ErrorMessage": message}}
+            self.end(execution["name"], step.name, StepState.FAILED, failure=message, metadata=metadata)
+        else:
+            self._call_back(execution, step, state, values)
+
+    def _decide(self, execution: Record, step: Step, values: Values) -> None:
+        # All are looked at, so that a wrong one is found whatever the others say.
+        held = [holds(each, values.filled) for each in step.arguments["Conditions"]]
+        metadata = {"Condition": {"Outcome": str(all(held))}}
+        self.end(execution["name"], step.name, StepState.SUCCEEDED, outcome=all(held), metadata=metadata)
+
+    def _create_job(self, execution: Record, step: Step, state: Record, values: Values) -> None:
+        operation, member = CREATED_BY[step.kind]
+        request = {**values.filled(step.arguments), member: state["job"]}
+        try:
+            self._called(execution, operation, request)
+        except StepFailedError:
+            # The answer to an earlier call was lost, or an executor was killed right after it.
+            if not self._job_exists(step, state):
+                raise
+        job = self._job(step, state)
+        metadata = {_METADATA[step.kind]: {"Arn": job["arn"]}}
+        self._change(execution["name"], step.name, {"status": StepState.EXECUTING, "metadata": metadata})
+
+    def _look_at_job(self, execution: Record, step: Step, state: Record, *, stopping: bool) -> None:
+        job = self._job(step, state)
+        ended = _ENDED.get(job["state"])
+        request = {CREATED_BY[step.kind][1]: state["job"]}
+        if ended is None:
+            if stopping and state["status"] == StepState.EXECUTING:
+                if job["state"] == "InProgress":
+                    self._called(execution, f"Stop{step.kind}Job", request, in_place=True)
+                self._change(execution["name"], step.name, {"status": StepState.STOPPING})
+            return
+        if ended is StepState.FAILED:
+            reason = str(job.get("failure") or "The job failed.")
+            raise StepFailedError(f"ClientError: {reason}", _kind_of(reason))
+        answer = None
+        if ended is StepState.SUCCEEDED:
+            answer = self._called(execution, f"Describe{step.kind}Job", request, in_place=True)
+        failure = "The job was stopped." if ended is StepState.STOPPED and not stopping else None
+        self.end(execution["name"], step.name, ended, answer=answer, failure=failure)
+
+    def _register(self, execution: Record, step: Step, values: Values) -> None:
+        request = values.filled(step.arguments)
+        # The same for every call of this step, so that a repeated one registers nothing again.
+        token = hashlib.sha256(f"{execution['arn']} {step.name}".encode()).hexdigest()[:_TOKEN_CHARACTERS]
+        generated = {"GeneratedBy": execution["arn"]} | request.get("MetadataProperties", {})
+        request |= {"MetadataProperties": generated, "ClientToken": token}
+        arn = self._called(execution, "CreateModelPackage", request)["ModelPackageArn"]
+        answer = self._called(execution, "DescribeModelPackage", {"ModelPackageName": arn})
+        metadata = {"RegisterModel": {"Arn": arn}}
+        self.end(execution["name"], step.name, StepState.SUCCEEDED, answer=answer, metadata=metadata)
+
+    def _call_back(self, execution: Record, step: Step, state: Record, values: Values) -> None:
+        queue_url = str(values.filled(step.queue_url))
+        message = {
+            "token": state["token"],
+            "pipelineExecutionArn": execution["arn"],
+            "arguments": values.filled(step.arguments),
+        }
+        metadata = {"Callback": {"CallbackToken": state["token"], "SqsQueueUrl": queue_url}}
+        # Before the message: its receiver may answer at once.
+        self._change(execution["name"], step.name, {"metadata": metadata, "message": message})
+        self.calls.send(execution["role_arn"], queue_url, message)
+        self._change(execution["name"], step.name, {"status": StepState.EXECUTING})
+
+    def _stop_callback(self, execution: Record, step: Step, state: Record) -> None:
+        queue_url = state["metadata"]["Callback"]["SqsQueueUrl"]
+        self.calls.send(execution["role_arn"], queue_url, {**state["message"], "Status": "Stopping"})
+        self._change(execution["name"], step.name, {"status": StepState.STOPPING})
+
+    def _called(
+        self, execution: Record, operation: str, request: dict[str, Any], *, in_place: bool = False
+    ) -> dict[str, Any]:
+        """Call an operation under the pipeline's role.
+
+        Raises:
+            StepFailedError: The answer is an error.
+        """
+        try:
+            return self.calls.call(execution["role_arn"], operation, request)
+        except ApiError as error:
+            reason = (
+                f"ClientError: Failed to invoke sagemaker:{operation}. Error Details: {error.message} "
+                f"({error.code})"
+            )
+            raise StepFailedError(reason, _kind_of_error(error), in_place=in_place) from error
+
+    def _fail(self, execution: Record, step: Step, state: Record, failure: StepFailedError) -> None:
+        """End a step that failed, or let it begin again as its retry policies say."""
+        policies = [UNASKED] if failure.in_place else [*step.retries, UNASKED]
+        fitting = [(number, policy) for number, policy in enumerate(policies) if failure.kind in policy.kinds]
+        pause = None
+        counts = dict(state.get("repetitions", {}))
+        if fitting and (failure.in_place or execution["state"] == ExecutionState.EXECUTING):
+            number, policy = fitting[0]
+            counted = f"{failure.in_place} {number}"
+            age = (time.time() - state["started_at"]) / self.seconds_per_minute
+            pause = policy.pause(counts.get(counted, 0), age)
+            counts[counted] = counts.get(counted, 0) + 1
+        if pause is None:
+            self.end(execution["name"], step.name, StepState.FAILED, failure=failure.reason)
+            return
+        _LOG.info("step %s of %s again in %.1f s: %s", step.name, execution["name"], pause, failure.reason)
+        again: dict[str, Any] = {"retry_at": time.time() + pause, "repetitions": counts}
+        if not failure.in_place and self._job_exists(step, state):
+            # A job that exists keeps its name; the next attempt has another.
+            again |= {
+                "attempt": state["attempt"] + 1,
+                "status": StepState.STARTING,
+                **_attempt(execution, step),
+            }
+        self._change(execution["name"], step.name, again)
+
+    def end(self, execution_id: str, step: str, status: StepState, **found: Any) -> bool:
+        """End a step, unless it has ended; return whether it had not.
+
+        Args:
+            execution_id: Of the execution.
+            step: The step's name.
+            status: How it ended.
+            found: What else is known of it; nothing where a value is None.
+        """
+        changes = {"status": status, "ended_at": time.time(), **without_nothing(found)}
+        if "failure" in changes:
+            changes["failure"] = changes["failure"][:_REASON_CHARACTERS]
+        return self._change(execution_id, step, changes)
+
+    def _change(self, execution_id: str, step: str, changes: dict[str, Any]) -> bool:
+        """Write down what became of a step that has not ended, and send an event if its status is another."""
+        before: list[str | None] = []
+
+        def change(record: Record) -> None:
+            state = record["steps"].setdefault(step, {})
+            if state.get("status", StepState.STARTING) in OPEN:
+                before.append(state.get("status"))
+                state.update(changes)
+                record["modified_at"] = time.time()
+
+        record = self.store.update(EXECUTION, execution_id, change)
+        state = record["steps"][step]
+        if before and state["status"] != before[0]:
+            self._tell(record, step, state, before[0])
+        return bool(before)
+
+    def _tell(self, execution: Record, step: str, state: Record, before: str | None) -> None:
+        detail = {
+            "metadata": event_members(state.get("metadata", {})),
+            "stepStartTime": event_time(state["started_at"]),
+            "stepEndTime": event_time(state["ended_at"]) if "ended_at" in state else None,
+            "stepName": step,
+            "stepType": state["kind"],
+            "previousStepStatus": before,
+            "currentStepStatus": state["status"],
+            "failureReason": state.get("failure"),
+            "pipelineArn": execution["pipeline_arn"],
+            "pipelineExecutionArn": execution["arn"],
+        }
+        resources = [execution["pipeline_arn"], execution["arn"]]
+        self.events.send(STEP_CHANGE, resources, without_nothing(detail))
+
+    def _job_exists(self, step: Step, state: Record) -> bool:
+        return step.kind in _JOB_KINDS and self.store.get(_JOB_KINDS[step.kind], state["job"]) is not None
+
+    def _job(self, step: Step, state: Record) -> Record:
+        job = self.store.get(_JOB_KINDS[step.kind], state["job"])
+        if job is None:
+            raise StepFailedError(f"InternalServerError: the record of job {state['job']} is gone.")
+        return job
+
+
+def _attempt(execution: Record, step: Step) -> dict[str, str]:
+    """Return the names that belong to one attempt at a step."""
+    if step.kind in _JOB_KINDS:
+        return {"job": new_job_name(execution["name"], step.name)}
+    return {"token": new_callback_token()} if step.kind == "Callback" else {}
+
+
+def _kind_of(reason: str) -> str | None:
+    """Return what retry policies call a job's failure; what a script did wrong is never repeated."""
+    words = {"InternalServerError": INTERNAL_ERROR, "CapacityError": CAPACITY_ERROR}
+    return words.get(reason.partition(":")[0])
+
+
+def _kind_of_error(error: ApiError) -> str | None:
+    if error.code == "ThrottlingException":
+        return THROTTLING
+    if error.code == "ResourceLimitExceeded":
+        return RESOURCE_LIMIT
+    return SERVICE_FAULT if error.status >= _INTERNAL_STATUS else None

@@ -1,0 +1,284 @@
+"""What a pipeline's definition may say, and what its parts mean: functions of plain data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from infra.local.job_executor.sagemaker.pipelines.conditions import ConditionError, holds
+from infra.local.job_executor.sagemaker.pipelines.definition import DefinitionError, read_definition
+from infra.local.job_executor.sagemaker.pipelines.parameters import ParameterError, values_of
+from infra.local.job_executor.sagemaker.pipelines.pipeline_records import new_job_name
+from infra.local.job_executor.sagemaker.pipelines.references import BadReferenceError
+from infra.local.job_executor.sagemaker.pipelines.retry_policies import RetryPolicy
+from infra.local.job_executor.sagemaker.pipelines.values import Values
+from tests.infra.job_executor.pipeline_stack import (
+    compare,
+    condition_step,
+    definition,
+    fail_step,
+    get,
+    join,
+    register_step,
+    verdict,
+)
+
+OUTPUT = {"OutputName": "verdict", "S3Output": {"S3Uri": "s3://data/plans/7/"}}
+FILE = {"PropertyFileName": "Verdict", "OutputName": "verdict", "FilePath": "verdict.json"}
+JUDGE = {
+    "Name": "JudgeModels",
+    "Type": "Processing",
+    "Arguments": {"ProcessingOutputConfig": {"Outputs": [OUTPUT]}},
+    "PropertyFiles": [FILE],
+}
+TRAIN = {"Name": "TrainModel", "Type": "Training", "Arguments": {}}
+SPEED = {"Name": "Speed", "Type": "Integer", "DefaultValue": 1}
+
+
+def with_member(step: dict[str, Any], **members: Any) -> dict[str, Any]:
+    """Return a step with other members."""
+    return {**step, **members}
+
+
+def told(name: str, *words: Any, **members: Any) -> dict[str, Any]:
+    """Return a processing step that is told words."""
+    arguments = {"AppSpecification": {"ContainerArguments": list(words)}}
+    return {"Name": name, "Type": "Processing", "Arguments": arguments, **members}
+
+
+def retried(**policy: Any) -> dict[str, Any]:
+    """Return a step with a retry policy."""
+    return told("A", RetryPolicies=[policy])
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([], "1 to 50 steps"),
+        ([fail_step("x", f"Step{number}") for number in range(51)], "1 to 50 steps"),
+        ([fail_step("x", "A"), fail_step("x", "A")], "must be unique"),
+        ([condition_step("A", [compare("Equals", 1, 1)], [fail_step("x", "A")], [])], "must be unique"),
+        ([fail_step("x", "with blank")], "letters, digits"),
+        ([{"Name": "A", "Type": "Lambda", "Arguments": {}}], "Lambda are not carried out"),
+        ([{"Name": "A", "Type": "Procesing", "Arguments": {}}], "no type of step 'Procesing'"),
+        ([{"Name": "A", "Type": "Processing"}], "Arguments of step A"),
+        ([told("A", Dependson=["B"])], "Unknown members of step A: \\['Dependson'\\]"),
+        ([{"Name": "A", "Type": "Processing", "Arguments": {"Enviroment": {}}}], "\\['Enviroment'\\]"),
+        ([with_member(told("A"), Arguments={"ProcessingJobName": "x"})], "\\['ProcessingJobName'\\]"),
+        ([told("A", DependsOn=["B"])], "not there: \\['B'\\]"),
+        ([told("A", DependsOn=[{"Step": "A", "Trigger": "Failed"}])], "Trigger is not carried out"),
+        ([told("A", DependsOn=["B"]), told("B", DependsOn=["A"])], "wait for one another"),
+        ([told("A", get("Steps.B.ProcessingJobArn")), told("B", DependsOn=["A"])], "wait for one another"),
+        ([told("A", get("Parameters.Sped"))], "no parameter Sped"),
+        ([told("A", get("Execution.Id"))], "nothing called Execution.Id"),
+        ([told("A", get("Steps.B.ProcessingJobArn"))], "not there"),
+        ([JUDGE, told("A", get("Steps.JudgeModels.ProcessingJobArm"))], "Unknown property reference"),
+        ([JUDGE, told("A", get("Steps.JudgeModels.PropertyFiles.Verdict"))], "Unknown property reference"),
+        ([TRAIN, told("A", get("Steps.TrainModel.ModelArtifacts"))], "not a single value"),
+        ([fail_step("x", "B"), told("A", get("Steps.B.ErrorMessage"))], "type Fail has no properties"),
+        ([told("A", {"Std:Json": {}})], "no function Std:Json"),
+        ([told("A", {"Std:Join": {"Values": []}})], "Std:Join has another form"),
+        ([told("A", {"Get": "Parameters.Speed", "Else": 1})], "stands beside other members"),
+        (
+            [JUDGE, fail_step({"Std:JsonGet": {**verdict("x")["Std:JsonGet"], "Path": get("x")}})],
+            "another form",
+        ),
+        ([told("JudgeModels"), fail_step(verdict("x"))], "no property file Verdict"),
+        ([with_member(JUDGE, PropertyFiles=[FILE | {"OutputName": "plan"}])], "no output plan"),
+        ([with_member(JUDGE, PropertyFiles=[FILE, FILE])], "two property files"),
+        ([condition_step("A", [], [], [])], "no conditions"),
+        ([condition_step("A", [compare("Equal", 1, 1)], [], [])], "condition has another form"),
+        ([condition_step("A", [{"Type": "Or", "Conditions": []}], [], [])], "something in it"),
+        ([told("A", CacheConfig={"Enabled": True, "ExpireAfter": "T1H"})], "CacheConfig of step A"),
+        ([retried(ExceptionType=["Job.FAILED"])], "ExceptionType"),
+        ([retried(ExceptionType=["Step.THROTTLING"], MaxAttempts=21)], "MaxAttempts"),
+        ([retried(ExceptionType=["Step.THROTTLING"], MaxAttempts=1, ExpireAfterMin=1)], "only one"),
+        ([retried(ExceptionType=["Step.THROTTLING"], IntervalSeconds=0)], "IntervalSeconds"),
+        ([with_member(fail_step("x"), RetryPolicies=[])], "Unknown members"),
+    ],
+)
+def test_a_definition_that_no_execution_could_follow_is_refused(steps: list[Any], words: str) -> None:
+    """Each fault is found when the pipeline is created, and named."""
+    with pytest.raises(DefinitionError, match=words):
+        read_definition(json.dumps(definition(steps, [SPEED])))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ([SPEED, SPEED], "two parameters"),
+        ([{"Name": "A", "Type": "Long"}], "of a type of"),
+        ([{"Name": "A", "Type": "Integer", "DefaultValue": "1"}], "of type Integer, and '1' is not"),
+        ([{"Name": "A", "Type": "Integer", "DefaultValue": True}], "of type Integer, and True is not"),
+        ([{"Name": "A", "Type": "String", "DefaultValue": "c", "EnumValues": ["a", "b"]}], "not one of"),
+        ([{"Name": "A", "Type": "String", "Default": "c"}], "members"),
+    ],
+)
+def test_parameters_are_declared_with_values_of_their_types(parameters: list[Any], words: str) -> None:
+    """A default is of the parameter's type and one of its allowed values."""
+    with pytest.raises(DefinitionError, match=words):
+        read_definition(json.dumps(definition([fail_step("x")], parameters)))
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"Version": "2020-12-01", "Step": []}', '{"Version": "1"}'])
+def test_what_is_no_definition_is_refused(text: str) -> None:
+    """Other JSON, no JSON, another version."""
+    with pytest.raises(DefinitionError):
+        read_definition(text)
+
+
+def test_steps_of_branches_wait_for_their_conditions() -> None:
+    """The steps are one list; each knows what has to succeed first and on which branch it lies."""
+    inner = condition_step(
+        "Inner", [compare("Equals", verdict("better"), 1)], [register_step("Approved")], []
+    )
+    outer = condition_step("Outer", [compare("Equals", verdict("new"), 1)], [inner], [fail_step("x")])
+    steps = read_definition(json.dumps(definition([outer, JUDGE, TRAIN]))).steps
+    assert list(steps) == ["Outer", "Inner", "RegisterModel", "NeedsPerson", "JudgeModels", "TrainModel"]
+    assert steps["Outer"].after == {"JudgeModels"}
+    assert steps["Inner"].after == {"JudgeModels", "Outer"}
+    assert steps["RegisterModel"].after == {"TrainModel", "Inner"}
+    assert steps["RegisterModel"].branch == ("Inner", True)
+    assert steps["NeedsPerson"].branch == ("Outer", False)
+    assert steps["JudgeModels"].branch is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"Speed": "1.5", "Kind": "slow"}, "Speed must be of type Integer, and is '1.5'"),
+        ({"Speed": "", "Kind": "slow"}, "Speed must be of type Integer"),
+        ({"Sped": "1"}, "Unknown parameters: \\['Sped'\\]"),
+        ({"Kind": "fast"}, "Kind must be one of \\['slow', 'faster'\\], not 'fast'"),
+        ({"Flag": "yes", "Kind": "slow"}, "Flag must be of type Boolean"),
+        ({"Share": "much", "Kind": "slow"}, "Share must be of type Float"),
+        ({}, "must be given: \\['Kind'\\]"),
+    ],
+)
+def test_values_that_a_parameter_cannot_have_are_refused(given: dict[str, str], words: str) -> None:
+    """Unknown, missing, of another type, not among the allowed ones."""
+    kind = {"Name": "Kind", "Type": "String", "EnumValues": ["slow", "faster"]}
+    others = [
+        {"Name": "Flag", "Type": "Boolean", "DefaultValue": True},
+        {"Name": "Share", "Type": "Float", "DefaultValue": 1},
+    ]
+    document = definition([fail_step("x")], [SPEED, kind, *others])
+    parameters = read_definition(json.dumps(document)).parameters
+    with pytest.raises(ParameterError, match=words):
+        values_of(parameters, [{"Name": name, "Value": value} for name, value in given.items()])
+
+
+@pytest.mark.parametrize(
+    ("condition", "outcome"),
+    [
+        (compare("Equals", "a", "a"), True),
+        (compare("Equals", "a", "b"), False),
+        (compare("Equals", 1, 1.0), True),
+        (compare("GreaterThan", 2, 2), False),
+        (compare("GreaterThan", 3, 2), True),
+        (compare("GreaterThanOrEqualTo", 2, 2), True),
+        (compare("GreaterThanOrEqualTo", 1, 2), False),
+        (compare("LessThan", 2, 2), False),
+        (compare("LessThan", 1, 2), True),
+        (compare("LessThanOrEqualTo", 2, 2), True),
+        (compare("LessThanOrEqualTo", 3, 2), False),
+        ({"Type": "In", "QueryValue": "b", "Values": ["a", "b"]}, True),
+        ({"Type": "In", "QueryValue": "c", "Values": ["a", "b"]}, False),
+        ({"Type": "Not", "Condition": compare("Equals", 1, 2)}, True),
+        ({"Type": "Or", "Conditions": [compare("Equals", 1, 2), compare("Equals", 1, 1)]}, True),
+        ({"Type": "Or", "Conditions": [compare("Equals", 1, 2)]}, False),
+    ],
+)
+def test_conditions_hold_or_not(condition: dict[str, Any], outcome: bool) -> None:
+    """Each kind at its border."""
+    assert holds(condition, lambda value: value) == outcome
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        compare("Equals", 1, "1"),
+        compare("Equals", 1, True),
+        compare("GreaterThan", "2", 1),
+        compare("LessThan", True, False),
+        {"Type": "In", "QueryValue": 1, "Values": [1, "b"]},
+        {"Type": "Or", "Conditions": [compare("Equals", 1, 1), compare("Equals", 1, "1")]},
+    ],
+)
+def test_values_of_different_types_are_not_compared(condition: dict[str, Any]) -> None:
+    """A verdict of the wrong type is a fault, whatever the other conditions say."""
+    with pytest.raises(ConditionError):
+        holds(condition, lambda value: value)
+
+
+def values(content: str) -> Values:
+    """Return what an execution knows whose judge left a file with this content."""
+    found = read_definition(json.dumps(definition([JUDGE])))
+    return Values(
+        steps=found.steps,
+        parameters={"Flag": True, "Share": 0.5},
+        variables={"PipelineExecutionId": "abc"},
+        answers={"JudgeModels": JUDGE["Arguments"]},
+        read={"s3://data/plans/7/verdict.json": content.encode()}.__getitem__,
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "filled"),
+    [
+        (join("a", 1, get("Parameters.Flag"), get("Parameters.Share"), on="-"), "a-1-true-0.5"),
+        ([{"x": get("Execution.PipelineExecutionId")}], [{"x": "abc"}]),
+        (verdict("gain.lower"), 0.25),
+        (verdict("slices[1]['one name']"), "x"),
+        (join("by ", verdict("gain.lower")), "by 0.25"),
+        (verdict("new"), True),
+        ({"Std:JsonGet": {"S3Uri": join("s3://data/plans/7/", "verdict.json"), "Path": "gain.lower"}}, 0.25),
+        (
+            get("Steps.JudgeModels.ProcessingOutputConfig.Outputs['verdict'].S3Output.S3Uri"),
+            "s3://data/plans/7/",
+        ),
+        (None, None),
+    ],
+)
+def test_functions_give_way_to_their_values(document: Any, filled: Any) -> None:
+    """References, joined texts, what a property file says."""
+    content = '{"gain": {"lower": 0.25}, "slices": [{}, {"one name": "x"}], "new": true}'
+    assert values(content).filled(document) == filled
+
+
+@pytest.mark.parametrize(
+    ("content", "path", "words"),
+    [
+        ("{}", "gain", "nothing lies at 'gain'"),
+        ('{"gain": []}', "gain[0]", "nothing lies at"),
+        ('{"gain": {}}', "gain", "not a text, a number or a boolean"),
+        ('{"gain": null}', "gain", "not a text, a number or a boolean"),
+        ('{"gain": NaN}', "gain", "is not JSON"),
+        ("gain", "gain", "is not JSON"),
+    ],
+)
+def test_a_property_file_that_does_not_say_it_is_a_fault(content: str, path: str, words: str) -> None:
+    """Nothing stands in for a value that is missing or no value."""
+    with pytest.raises(BadReferenceError, match=words):
+        values(content).filled(verdict(path))
+
+
+def test_repetitions_wait_longer_and_longer_until_there_are_no_more() -> None:
+    """By number, or by time since the step began."""
+    by_number = RetryPolicy(frozenset(), interval_seconds=60, backoff=2, max_attempts=3)
+    assert [by_number.pause(count, 99_999) for count in range(4)] == [60, 120, 240, None]
+    by_time = RetryPolicy(frozenset(), interval_seconds=1, max_attempts=None, expire_minutes=10)
+    assert by_time.pause(9, 9.9) == 512
+    assert by_time.pause(0, 10) is None
+
+
+@pytest.mark.parametrize("step", ["TrainModel", "train_model_", "x" * 64, "___"])
+def test_job_names_are_ones_that_a_job_may_have(step: str) -> None:
+    """A step's name may have underscores and 64 characters, a job's neither."""
+    name = new_job_name("a1b2c3d4e5f6", step)
+    assert name.startswith("pipelines-a1b2c3d4e5f6-")
+    assert len(name) <= 63
+    assert "_" not in name
+    assert "--" not in name
