@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
-from mlpipe_dagster.cli.command_output import CommandResult, Fields
-from mlpipe_dagster.cli.deployment_access import DeploymentAccess, WarehouseUnreachableError
+from mlpipe_dagster.cli.command_output import CommandResult
+from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_model_and_batch, add_request
+from mlpipe_dagster.cli.publication_changes import change_publication
+from mlpipe_dagster.cli.versions.champion import hold_versions
 from mlpipe_dagster.done_files.registration import registered_manifest
-from mlpipe_dagster.publication.publisher import (
-    PublicationOutcome,
-    PublicationResult,
-    Publisher,
-    serving_text,
-)
-from mlpipe_dagster.resources.warehouse_session import PublicationsMoveError
-from prediction_contract.registry.records import ChangeRequest
-from prediction_contract.stores.serving_record import InvalidServingError
-
-if TYPE_CHECKING:
-    from model_declaration.declaration import ModelDeclaration
-
-_BEHIND = "Snowflake's projection stays behind until the next publication"
+from mlpipe_dagster.publication.publisher import serving_text
 
 
 def add_to(commands: Commands) -> None:
@@ -41,7 +25,10 @@ def add_to(commands: Commands) -> None:
     )
     holding = add_command(commands, "hold", hold)
     add_model(holding)
-    holding.add_argument("--release", action="store_true", help="let automatic publication go on")
+    holding.add_argument("--release", action="store_true", help="let it go on")
+    holding.add_argument(
+        "--models", action="store_true", help="stop the promotion of model versions, not of batches"
+    )
     for command in (publishing, rolling, holding):
         add_request(command)
 
@@ -52,7 +39,7 @@ def publish(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
     manifest = registered_manifest(access.bucket, record)
     declaration = access.declaration(options.model)
     serving = serving_text(declaration, manifest, record, access.settings.provider_url)
-    return _changed(
+    return change_publication(
         options,
         access,
         declaration,
@@ -62,117 +49,30 @@ def publish(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
 
 def rollback(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Make a batch live again that was live before."""
-    return _changed(
+    rolled = change_publication(
         options,
         access,
         access.declaration(options.model),
         lambda publisher, request: publisher.roll_back(request, options.to),
     )
+    champion = access.registry.champion(options.model)
+    if not rolled.ok or champion is None or champion.version is None:
+        return rolled
+    stays = (
+        f"Version {champion.version} stays the champion: its answers come back with the next batch. "
+        f"`mlpipe hold {options.model}` keeps that one from being published, "
+        f"`mlpipe demote {options.model}` lets another version score it"
+    )
+    return dataclasses.replace(rolled, notes=[*rolled.notes, stays])
 
 
 def hold(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Stop automatic publication, or let it go on."""
-    return _changed(
+    """Stop automatic publication, or the promotion of model versions, or let it go on."""
+    if options.models:
+        return hold_versions(options, access)
+    return change_publication(
         options,
         access,
         access.declaration(options.model),
         lambda publisher, request: publisher.hold(request, held=not options.release),
     )
-
-
-def _changed(
-    options: argparse.Namespace,
-    access: DeploymentAccess,
-    declaration: ModelDeclaration,
-    change: Callable[[Publisher, ChangeRequest], PublicationResult],
-) -> CommandResult:
-    settings = access.settings
-    # Before the change: a registry that was restored does not know which numbers are taken.
-    highest, trouble = _highest_projected(access, options.model)
-    publisher = Publisher(
-        registry=access.registry,
-        deployment=settings.deployment,
-        declaration=declaration,
-        serving_regions=settings.serving_regions,
-        clock=lambda: datetime.now(UTC),
-        highest_projected=highest,
-    )
-    request = ChangeRequest(
-        request_id=options.request_id or uuid.uuid4().hex, actor=options.actor, reason=options.reason
-    )
-    published = change(publisher, request)
-    # The registry is the authority, and readers of the API see the change now. Snowflake follows, before
-    # Dagster, whose database may keep the command waiting.
-    projected, trouble = (0, trouble) if trouble else _project(access, options.model)
-    shown, unshown = _show(access, options.model, published.sequence)
-    document: dict[str, Any] = {
-        **{name: value for name, value in dataclasses.asdict(published).items() if value != ""},
-        "request_id": request.request_id,
-        "newly_projected": projected,
-        **({"projection_trouble": trouble} if trouble else {}),
-        "shown_in_dagster": shown,
-    }
-    overtaken = _overtaken(published, options)
-    return CommandResult(
-        document=document,
-        sections=[Fields(members=document)],
-        ok=not overtaken,
-        notes=[note for note in (unshown, trouble, overtaken) if note],
-    )
-
-
-def _show(access: DeploymentAccess, model: str, sequence: int) -> tuple[bool, str]:
-    """Report publications to the Dagster instance of this environment; return whether it shows this one.
-
-    The text says why the instance cannot be reached: a sensor reports the publication then.
-    """
-    if not os.environ.get("DAGSTER_HOME"):
-        return False, ""
-    import dagster as dg  # noqa: PLC0415  # takes most of a second
-
-    from mlpipe_dagster.publication.publication_events import PublicationReporter  # noqa: PLC0415
-
-    try:
-        with dg.DagsterInstance.get() as instance:
-            reports = PublicationReporter(
-                instance=instance,
-                registry=access.registry,
-                now=datetime.now(UTC),
-                settles_within=timedelta(0),
-            )
-            return (reports.up_to(model) or 0) >= sequence, ""
-    except Exception as error:  # noqa: BLE001  # storages raise errors of all kinds, and the change stands
-        return False, f"Dagster does not show the change yet, its sensor reports it: {error}"[:500]
-
-
-def _overtaken(published: PublicationResult, options: argparse.Namespace) -> str:
-    """Return in words how a request that was carried out before is no longer so, or nothing."""
-    if published.outcome != PublicationOutcome.UNCHANGED:
-        return ""
-    is_so = published.live_batch_id == published.batch_id if published.batch_id else True
-    if options.name == "hold":
-        is_so = published.hold is not options.release
-    return (
-        ""
-        if is_so
-        else f"Request {options.request_id} was carried out before, and the model has moved on since. "
-        "Ask again without --request-id if it shall be so once more."
-    )
-
-
-def _highest_projected(access: DeploymentAccess, model: str) -> tuple[int, str]:
-    """Return the highest sequence in Snowflake's projection, or 0 and why it is not known."""
-    try:
-        with access.warehouse() as session:
-            return session.highest_projected(model), ""
-    except WarehouseUnreachableError as error:
-        return 0, f"{_BEHIND}: {error}"
-
-
-def _project(access: DeploymentAccess, model: str) -> tuple[int, str]:
-    """Bring Snowflake's projection in step; return how many were missing, or why it stays behind."""
-    try:
-        with access.warehouse() as session:
-            return len(session.follow(access.registry, model, access.home)), ""
-    except (WarehouseUnreachableError, InvalidServingError, PublicationsMoveError) as error:
-        return 0, f"{_BEHIND}: {error}"

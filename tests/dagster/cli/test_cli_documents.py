@@ -12,6 +12,7 @@ from mlpipe_dagster.cli.main import parser
 from prediction_contract.manifests.manifest import InputObject, Inputs
 from prediction_contract.registry.records import BatchRecord
 from tests.dagster.cli.documented_answers import DOCS, agree, documented
+from tests.dagster.versions.registered_packages import RegisteredPackages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,14 +33,14 @@ def test_members_of_documents_are_told_apart() -> None:
 
 
 def test_every_command_that_the_documents_name_can_be_parsed() -> None:
-    """Names and options in operations.md and cli.md are those of the command."""
+    """Names and options in the documents are those of the command."""
     commands = parser()
     for document in ("operations.md", "cli.md"):
         for name, rest in _COMMAND.findall((DOCS / document).read_text(encoding="utf-8")):
             (choices,) = [action.choices for action in commands._actions if action.dest == "name"]
             assert choices is not None
             assert name in choices, name
-            for option in re.findall(r"--[a-z-]+", rest):
+            for option in re.findall(r"--[a-z0-9-]+", rest):
                 command: Any = dict(choices)[name]
                 assert option in command._option_string_actions, (document, name, option)
 
@@ -70,3 +71,16 @@ def test_each_answer_has_the_documented_members(
     doctor = command_line.json("doctor", name).document
     assert doctor["findings"]
     agree(documents["doctor"], doctor)
+
+
+@pytest.mark.stack
+def test_each_answer_about_versions_has_the_documented_members(
+    small_model: SmallModel, command_line: CommandLine
+) -> None:
+    """The same for versions and for changes of the champion."""
+    name, documents = small_model.name, documented()
+    registered = RegisteredPackages(small_model.platform, name)
+    for execution in ("exec1", "exec2"):
+        version = registered.register(execution)
+        agree(documents["promote"], command_line.json("promote", name, str(version)).document)
+    agree(documents["models"], command_line.json("models", name).document)

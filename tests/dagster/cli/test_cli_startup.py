@@ -35,6 +35,10 @@ COMMANDS = (
     "rollback",
     "hold",
     "load",
+    "models",
+    "promote",
+    "demote",
+    "challenge",
     "doctor",
 )
 _IMPORTED = """

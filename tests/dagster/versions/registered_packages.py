@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mlpipe_dagster.versions.followed_packages import follow_packages
 from mlpipe_dagster.versions.model_packages import ModelPackages
 from prediction_contract.jobs.verdict import APPROVED, MetricComparison, SliceComparison, Verdict
 from prediction_contract.naming.s3_layout import VERDICT_NAME, candidates_prefix, retraining_prefix
@@ -58,6 +59,10 @@ class RegisteredPackages:
     def registry(self) -> RegistryTable:
         """The registry."""
         return self.platform.registry
+
+    def follow(self) -> None:
+        """Let the registry know of all packages."""
+        follow_packages(self.packages, self.registry, self.model)
 
     def record(self, version: int) -> ModelVersion:
         """Return what the registry knows of a version."""

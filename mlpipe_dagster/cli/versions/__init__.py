@@ -1,0 +1,1 @@
+"""`mlpipe models`, `retrain`, `promote`, `demote`, `challenge`, `register`: the versions of a model."""

@@ -1,0 +1,44 @@
+"""SageMaker's approval of a model package: permission to score, given and taken back by people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prediction_contract.errors import ContractError
+from prediction_contract.printable_text import escape_unprintable
+from prediction_contract.registry.version_records import ModelVersion
+
+# UpdateModelPackage takes no longer ApprovalDescription.
+_LONGEST_DESCRIPTION = 1024
+
+
+class PackageApprovalError(ContractError):
+    """SageMaker does not take the approval of a model package."""
+
+
+def set_approval(sagemaker: Any, version: ModelVersion, status: str, *, actor: str, reason: str) -> None:
+    """Set the approval status of a version's package; setting it again changes nothing.
+
+    Args:
+        sagemaker: A boto3 client.
+        version: Whose package it is.
+        status: `Approved` or `Rejected`.
+        actor: Who decided it.
+        reason: Why.
+
+    Raises:
+        PackageApprovalError: The package is gone, or may not be changed by these credentials.
+    """
+    described = escape_unprintable(f"{actor}: {reason}" if reason else actor)
+    try:
+        sagemaker.update_model_package(
+            ModelPackageArn=version.package_arn,
+            ModelApprovalStatus=status,
+            ApprovalDescription=described[:_LONGEST_DESCRIPTION],
+        )
+    except sagemaker.exceptions.ClientError as error:
+        raise PackageApprovalError(
+            f"The package of version {version.version} cannot be set to {status}: {error}",
+            remedy="See that the package exists, and that you may call sagemaker:UpdateModelPackage",
+            model=version.model,
+        ) from error

@@ -1,0 +1,111 @@
+"""A model that was trained elsewhere, registered as a model package that waits for approval."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.verdict import PENDING
+
+# As many digits as the version of a model that was trained here has.
+_DIGEST_DIGITS = 16
+_PIECE = 8 * 2**20
+_TOKEN_CHARACTERS = 32
+
+
+class RegistrationError(ContractError):
+    """The file of a model is not as it was said to be, or SageMaker does not register it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElsewhereFile:
+    """The file of a model that was trained elsewhere.
+
+    Attributes:
+        bucket: Its bucket.
+        key: Its key.
+        sha256: Of the file, in lower-case hex.
+        codec: Its format.
+    """
+
+    bucket: str
+    key: str
+    sha256: str
+    codec: str
+
+    @property
+    def address(self) -> str:
+        """Its address."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+def require_file(s3: Any, file: ElsewhereFile) -> None:
+    """Do nothing if the file is there and has its SHA-256; it is read piece by piece.
+
+    Raises:
+        RegistrationError: It is not, or it may not be read.
+    """
+    try:
+        body = s3.get_object(Bucket=file.bucket, Key=file.key)["Body"]
+    except s3.exceptions.ClientError as error:
+        raise RegistrationError(
+            f"{file.address} cannot be read: {error}",
+            remedy="Look at path and bucket, and at your rights to it",
+        ) from error
+    digest = hashlib.sha256()
+    for piece in body.iter_chunks(_PIECE):
+        digest.update(piece)
+    if digest.hexdigest() != file.sha256:
+        raise RegistrationError(
+            f"{file.address} has the SHA-256 {digest.hexdigest()}, not {file.sha256}",
+            remedy="Pass the SHA-256 of the file that was judged, or put that file there",
+        )
+
+
+def register_file(
+    sagemaker: Any, group: str, file: ElsewhereFile, *, model: str, image: str, bucket: str, description: str
+) -> str:
+    """Register a file as a model package that waits for approval, and return the package's ARN.
+
+    Registering the same file again within the time that SageMaker keeps request tokens changes nothing.
+
+    Args:
+        sagemaker: A boto3 client.
+        group: The model's package group.
+        file: The file.
+        model: The model's name.
+        image: The image that the model's jobs run in.
+        bucket: The data bucket.
+        description: Who registers it, and why.
+
+    Raises:
+        RegistrationError: SageMaker does not take it.
+    """
+    said = {
+        "digest": file.sha256[:_DIGEST_DIGITS],
+        "sha256": file.sha256,
+        "codec": file.codec,
+        **({} if file.bucket == bucket else {"bucket": file.bucket}),
+    }
+    token = hashlib.sha256(json.dumps([group, file.address, said]).encode()).hexdigest()
+    try:
+        answer = sagemaker.create_model_package(
+            ModelPackageGroupName=group,
+            ModelPackageDescription=description,
+            InferenceSpecification={"Containers": [{"Image": image, "ModelDataUrl": file.address}]},
+            ModelApprovalStatus=PENDING,
+            CustomerMetadataProperties=said,
+            SkipModelValidation="All",
+            ClientToken=token[:_TOKEN_CHARACTERS],
+        )
+    except sagemaker.exceptions.ClientError as error:
+        raise RegistrationError(
+            f"SageMaker does not register {file.address}: {error}",
+            remedy="See that the model's package group is provisioned, and that your credentials allow "
+            "sagemaker:CreateModelPackage",
+            model=model,
+        ) from error
+    return str(answer["ModelPackageArn"])
